@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_padded_table_is_a_whole_number_of_words() {
-        assert!(PADDED_SLOTS >= SLOTS);
+        const { assert!(PADDED_SLOTS >= SLOTS) };
         assert_eq!(PADDED_SLOTS * size_of::<SlotWord>() % 8, 0);
     }
 }
