@@ -10,7 +10,6 @@ use std::{
 };
 
 #[path = "../xtask/src/linker.rs"]
-#[expect(dead_code, reason = "xtask setup uses the rest of it")]
 mod linker;
 
 /// Compiler flags of the eBPF object, beside `--cfg bpf_target_arch`.
@@ -35,25 +34,17 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    let workspace = variable("CARGO_MANIFEST_DIR")?
-        .parent()
-        .map(Path::to_owned)
-        .ok_or("no workspace folder")?;
-    for source in [
-        "maglev-ebpf",
-        "maglev-common",
-        "Cargo.lock",
-        "Cargo.toml",
-        "rust-toolchain.toml",
-        "xtask/src/linker.rs",
-    ] {
+    let workspace = variable("CARGO_MANIFEST_DIR")?.parent().map(Path::to_owned).ok_or("no workspace folder")?;
+    for source in
+        ["maglev-ebpf", "maglev-common", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "xtask/src/linker.rs"]
+    {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
 
     let out = variable("OUT_DIR")?;
     let (cargo, rustc) = (variable("CARGO")?, variable("RUSTC")?);
-    let linker = match linker::find(&workspace) {
+    let linker = match linker::installed(&workspace).or_else(linker_in_path) {
         Some(linker) => linker,
         None => linker::install(&workspace, &rustc, &cargo)
             .map_err(|error| format!("no bpf-linker: {error}; run `cargo xtask setup`"))?,
@@ -63,6 +54,11 @@ fn build() -> Result<(), String> {
     let embedded = out.join("maglev-xdp");
     fs::copy(&object, &embedded).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
     Ok(())
+}
+
+/// Whatever the user provides.
+fn linker_in_path() -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("bpf-linker")).find(|file| file.is_file())
 }
 
 /// Runs the inner cargo; its target folder is its own, because the outer one holds the lock of the usual one.
@@ -76,37 +72,22 @@ fn compile(workspace: &Path, cargo: &Path, rustc: &Path, linker: &Path, folder: 
     flags.extend(FLAGS.map(str::to_owned));
 
     let status = linker::without_cargo_environment(Command::new(cargo), rustc)
-        .args([
-            "build",
-            "--package",
-            "maglev-ebpf",
-            "--bin",
-            "maglev-xdp",
-            "--profile",
-            "bpf",
-        ])
+        .args(["build", "--package", "maglev-ebpf", "--bin", "maglev-xdp", "--profile", "bpf"])
         .args(["-Zbuild-std=core", "--target", target, "--target-dir"])
         .arg(folder)
         .current_dir(workspace)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env(
-            format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")),
-            linker,
-        )
+        .env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), linker)
         .status()
         .map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;
     if status.success() {
         Ok(folder.join(target).join("bpf/maglev-xdp"))
     } else {
-        Err(format!(
-            "the eBPF object did not build ({status}); its compiler's words are above"
-        ))
+        Err(format!("the eBPF object did not build ({status}); its compiler's words are above"))
     }
 }
 
 fn variable(name: &str) -> Result<PathBuf, String> {
-    env::var_os(name)
-        .map(PathBuf::from)
-        .ok_or_else(|| format!("{name} is not set"))
+    env::var_os(name).map(PathBuf::from).ok_or_else(|| format!("{name} is not set"))
 }

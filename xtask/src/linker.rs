@@ -12,25 +12,19 @@ use std::{
 };
 
 /// The release that speaks LLVM 22, which is what the pinned toolchain carries.
-const VERSION: &str = "0.13.0";
+pub(crate) const VERSION: &str = "0.13.0";
 
 /// The folder, under the workspace, that holds the repository's own build tools.
 const TOOLS: &str = "target/tools";
 
-/// The linker to use, if there is one: the workspace's own first, then whatever `PATH` names.
-pub(crate) fn find(workspace: &Path) -> Option<PathBuf> {
+/// The workspace's own linker, if it stands, is the pinned release, and finds the LLVM it was linked to.
+///
+/// Running it answers all three: a toolchain that was removed takes its LLVM along.
+pub(crate) fn installed(workspace: &Path) -> Option<PathBuf> {
     let own = own(workspace);
-    if own.is_file() {
-        return Some(own);
-    }
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join("bpf-linker"))
-        .find(|file| file.is_file())
-}
-
-/// Whether the workspace's own linker stands, in the release and for the toolchain that are pinned.
-pub(crate) fn is_installed(workspace: &Path) -> bool {
-    own(workspace).is_file() && fs::read_to_string(stamp(workspace)).is_ok_and(|found| found == expected_stamp())
+    let output = Command::new(&own).arg("--version").output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    (output.status.success() && said.split_whitespace().any(|word| word == VERSION)).then_some(own)
 }
 
 /// Builds the linker into the workspace's `target/tools`.
@@ -53,17 +47,12 @@ pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<Pa
         .arg(tools.join("build"))
         .current_dir(workspace)
         .env("LLVM_PREFIX", prefix)
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            format!("-Clink-arg=-Wl,-rpath,{}", library.display()),
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", format!("-Clink-arg=-Wl,-rpath,{}", library.display()))
         .status()
         .map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;
     if !status.success() {
         return Err(format!("cargo install bpf-linker {VERSION} failed ({status})"));
     }
-    fs::write(stamp(workspace), expected_stamp())
-        .map_err(|error| format!("cannot write {TOOLS}/bpf-linker.stamp: {error}"))?;
     Ok(own(workspace))
 }
 
@@ -72,16 +61,9 @@ pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<Pa
 /// Network, registry and home settings are the user's, and stay.
 pub(crate) fn without_cargo_environment(mut command: Command, rustc: &Path) -> Command {
     let of_the_outer_build = |name: &str| {
-        [
-            "CARGO_CFG_",
-            "CARGO_FEATURE_",
-            "CARGO_PKG_",
-            "CARGO_MANIFEST_",
-            "CARGO_PROFILE_",
-            "CARGO_TARGET_",
-        ]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+        ["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_PROFILE_", "CARGO_TARGET_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
             || matches!(
                 name,
                 "CARGO_BUILD_TARGET"
@@ -116,16 +98,11 @@ fn own(workspace: &Path) -> PathBuf {
     workspace.join(TOOLS).join("bin/bpf-linker")
 }
 
-/// Says what the linker was built for; another toolchain's LLVM needs another linker.
-fn stamp(workspace: &Path) -> PathBuf {
-    workspace.join(TOOLS).join("bpf-linker.stamp")
-}
-
-fn expected_stamp() -> String {
-    format!("bpf-linker {VERSION}\n")
-}
-
-fn sysroot(rustc: &Path) -> Result<PathBuf, String> {
+/// The folder of the toolchain that `rustc` belongs to.
+///
+/// # Errors
+/// One line, if rustc does not run.
+pub(crate) fn sysroot(rustc: &Path) -> Result<PathBuf, String> {
     let output = Command::new(rustc)
         .args(["--print", "sysroot"])
         .output()
@@ -156,8 +133,5 @@ fn toolchain_llvm(library: &Path) -> io::Result<PathBuf> {
             return Ok(entry.path());
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("no libLLVM.so.22.* in {}", library.display()),
-    ))
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("no libLLVM.so.22.* in {}", library.display())))
 }
