@@ -1,0 +1,248 @@
+//! Members and their records: all the packet path needs to know to send a packet to one backend of one pool.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::pod::Word;
+use crate::table::PoolIndex;
+
+/// A backend in a pool, by number: 1…32,767, node-wide. 0 is nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(u16);
+
+impl MemberId {
+    /// The id no member has.
+    pub const NOBODY: Self = Self(0);
+    /// The largest id: fifteen bits, as slots and flow entries keep them.
+    pub const MAX: u16 = 0x7fff;
+
+    /// The member with this number, if it is one (1…32,767).
+    pub const fn new(id: u16) -> Option<Self> {
+        if id == 0 || id > Self::MAX { None } else { Some(Self(id)) }
+    }
+
+    /// The id in the low fifteen bits of a slot word or a flow entry.
+    #[inline(always)]
+    pub const fn from_low_bits(bits: u16) -> Self {
+        Self(bits & Self::MAX)
+    }
+
+    /// The number.
+    #[inline(always)]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Whether this is nobody.
+    #[inline(always)]
+    pub const fn is_nobody(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Where the encapsulated packet leaves, in one word.
+///
+/// ```text
+///  63              48 47                                    0
+/// +------------------+---------------------------------------+
+/// | interface slot   | next hop's MAC address, little-endian |
+/// +------------------+---------------------------------------+
+/// ```
+///
+/// A word of zeroes is a next hop that is not resolved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop(pub u64);
+
+impl NextHop {
+    /// No route or no neighbour: packets for the member are dropped and counted.
+    pub const UNRESOLVED: Self = Self(0);
+
+    /// The neighbour with this MAC address behind the interface in this slot.
+    pub const fn new(mac: [u8; 6], interface: InterfaceSlot) -> Self {
+        Self(mac_word(mac) | (interface.0 as u64) << 48)
+    }
+
+    /// The MAC address in the low 48 bits.
+    #[inline(always)]
+    pub const fn mac(self) -> u64 {
+        self.0 & 0xffff_ffff_ffff
+    }
+
+    /// The outgoing interface.
+    #[inline(always)]
+    pub const fn interface(self) -> InterfaceSlot {
+        InterfaceSlot((self.0 >> 48) as u16)
+    }
+
+    /// Whether there is a neighbour to send to.
+    #[inline(always)]
+    pub const fn is_resolved(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// A MAC address as the 48 low bits of a little-endian word.
+pub const fn mac_word(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// The position of an interface in the device map and in the map of interface records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceSlot(pub u16);
+
+/// What the packet path knows of an interface it sends through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct InterfaceRecord {
+    /// The interface's own MAC address in the low 48 bits.
+    pub mac: Word,
+    /// The interface index in the low half, its MTU in bytes (IP header included) in the high half.
+    pub index_mtu: Word,
+}
+
+impl InterfaceRecord {
+    /// A record for an interface.
+    pub const fn new(mac: [u8; 6], ifindex: u32, mtu: u32) -> Self {
+        Self { mac: Word::new(mac_word(mac)), index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32) }
+    }
+}
+
+/// The family of the outer header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The state word of a member's record.
+///
+/// ```text
+///  63                32 31           16 15     2        1       0
+/// +--------------------+---------------+--------+--------+-------+
+/// | partial checksum   | pool index    | 0      | v6     | alive |
+/// +--------------------+---------------+--------+--------+-------+
+/// ```
+///
+/// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
+/// for each packet; it is 0 where the outer header is IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberState(pub u64);
+
+impl MemberState {
+    const ALIVE: u64 = 1;
+    const OUTER_V6: u64 = 2;
+
+    /// A living member of this pool.
+    pub const fn alive(pool: PoolIndex, outer: Family, partial_checksum: u16) -> Self {
+        let family = match outer {
+            Family::V4 => 0,
+            Family::V6 => Self::OUTER_V6,
+        };
+        Self(Self::ALIVE | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
+    }
+
+    /// The same member, dead: flow entries that name it are ignored from now on.
+    pub const fn dead(self) -> Self {
+        Self(self.0 & !Self::ALIVE)
+    }
+
+    /// Whether flows may go to the member.
+    #[inline(always)]
+    pub const fn is_alive(self) -> bool {
+        self.0 & Self::ALIVE != 0
+    }
+
+    /// Whether this is a living member of `pool`: what makes a flow entry count.
+    #[inline(always)]
+    pub const fn serves(self, pool: PoolIndex) -> bool {
+        self.0 as u32 & (0xffff_0000 | Self::ALIVE as u32) == (pool.0 as u32) << 16 | Self::ALIVE as u32
+    }
+
+    /// The pool the member belongs to.
+    #[inline(always)]
+    pub const fn pool(self) -> PoolIndex {
+        PoolIndex((self.0 >> 16) as u16)
+    }
+
+    /// The family of the outer header.
+    #[inline(always)]
+    pub const fn outer(self) -> Family {
+        if self.0 & Self::OUTER_V6 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    /// The constant part of the outer IPv4 header's checksum.
+    #[inline(always)]
+    pub const fn partial_checksum(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// A member's record: one cache line.
+///
+/// `next_hop` and `state` are rewritten in place, each whole. The addresses never change under an id: a backend whose
+/// address or outer source changes becomes a new member, so that no packet sees half of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[repr(C, align(64))]
+pub struct MemberRecord {
+    /// [`NextHop`].
+    pub next_hop: Word,
+    /// [`MemberState`].
+    pub state: Word,
+    /// The backend's address, the outer destination: network-order bytes as little-endian words. An IPv4 address
+    /// fills the low half of the first word.
+    pub destination: [Word; 2],
+    /// The outer source with its host bits zero, laid out alike.
+    pub source: [Word; 2],
+    /// The bits of the outer source that come from the flow hash, laid out alike; zero for a fixed source.
+    pub source_hash_mask: [Word; 2],
+}
+
+impl MemberRecord {
+    /// What is known of the next hop now.
+    #[inline(always)]
+    pub fn next_hop(&self) -> NextHop {
+        NextHop(self.next_hop.get())
+    }
+
+    /// The member's state now.
+    #[inline(always)]
+    pub fn state(&self) -> MemberState {
+        MemberState(self.state.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_a_cache_line() {
+        assert_eq!((size_of::<MemberRecord>(), align_of::<MemberRecord>()), (64, 64));
+    }
+
+    #[test]
+    fn a_next_hop_keeps_mac_and_interface_apart() {
+        let hop = NextHop::new([0xff; 6], InterfaceSlot(3));
+        assert_eq!((hop.mac(), hop.interface()), (0xffff_ffff_ffff, InterfaceSlot(3)));
+        assert!(!NextHop::UNRESOLVED.is_resolved());
+    }
+
+    #[test]
+    fn only_a_living_member_serves_and_only_its_pool() {
+        let state = MemberState::alive(PoolIndex(511), Family::V6, 0xffff);
+        assert!(state.serves(PoolIndex(511)));
+        assert!(!state.serves(PoolIndex(510)));
+        assert!(!state.dead().serves(PoolIndex(511)));
+        assert_eq!((state.dead().pool(), state.outer()), (PoolIndex(511), Family::V6));
+        assert_eq!(state.partial_checksum(), 0xffff);
+    }
+
+    #[test]
+    fn ids_are_fifteen_bits() {
+        assert_eq!(MemberId::new(0), None);
+        assert_eq!(MemberId::new(32_768), None);
+        assert_eq!(MemberId::from_low_bits(0xffff).get(), MemberId::MAX);
+    }
+}

@@ -1,0 +1,135 @@
+//! Every counter and drop reason, once: its name, its help text, and what becomes of the packet.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::pod::Word;
+
+/// What became of a packet that a counter counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Sent on to a backend (or, by `decap`, to the host without its outer header).
+    Forwarded,
+    /// Left to the host's network stack.
+    Passed,
+    /// Dropped.
+    Dropped,
+    /// None of these: something that happened on the way.
+    Noted,
+}
+
+/// A table of counters: the variants, each with name, outcome and help text.
+macro_rules! counters {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal, $outcome:ident, $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum $type {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl $type {
+            /// All of them, in the order in which they lie in the map.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name in metrics, logs and `maglev counters`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// One sentence for an operator.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),* }
+            }
+
+            /// What became of the packet.
+            pub const fn outcome(self) -> Outcome {
+                match self { $(Self::$variant => Outcome::$outcome),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the load balancer's program counts, per CPU.
+    Counter {
+        Transmitted = "transmitted", Forwarded, "Encapsulated and sent out of the interface it came in by.";
+        Redirected = "redirected", Forwarded, "Encapsulated and sent out of another interface.";
+        NotIp = "not_ip", Passed, "Neither IPv4 nor IPv6, such as ARP.";
+        NotVip = "not_vip", Passed, "For an address that no VIP has.";
+        NoSuchVip = "no_such_vip", Dropped, "For a VIP's address, but no VIP has this protocol and port.";
+        NoBackend = "no_backend", Dropped, "For a VIP whose pool has no backend to send to.";
+        NextHopUnresolved = "next_hop_unresolved", Dropped, "The backend's route or neighbour is not resolved.";
+        TooBig = "too_big", Dropped, "With its outer header the packet exceeds the outgoing interface's MTU.";
+        NoHeadroom = "no_headroom", Dropped, "The driver left no room for the outer header.";
+        Malformed = "malformed", Dropped, "For a VIP's address, with a header that is cut short or contradicts itself.";
+        Fragment = "fragment", Dropped, "For a VIP's address, an IP fragment.";
+        Options = "options", Dropped, "For a VIP's address, with IPv4 options.";
+        ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with an IPv6 extension header.";
+        Icmp = "icmp", Dropped, "For a VIP's address, ICMP or ICMPv6.";
+        OtherProtocol = "other_protocol", Dropped, "For a VIP's address, neither TCP nor UDP nor ICMP.";
+        Vlan = "vlan", Dropped, "For a VIP's address, inside a VLAN tag.";
+        Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
+        FlowHit = "flow_hit", Noted, "The flow table knew the flow.";
+        FlowMiss = "flow_miss", Noted, "The flow table did not know the flow; the table chose.";
+        FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
+        FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
+        FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
+        FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone; the table chose again.";
+    }
+}
+
+counters! {
+    /// What the backend's decapsulation program counts, per CPU.
+    DecapCounter {
+        Decapsulated = "decapsulated", Forwarded, "The outer header was removed.";
+        NotEncapsulated = "not_encapsulated", Passed, "Not IP in IP: left as it is.";
+        ForeignSource = "foreign_source", Passed, "IP in IP, but not from an allowed source: left as it is.";
+        Malformed = "malformed", Dropped, "IP in IP with a header that is cut short or contradicts itself.";
+        Fragment = "fragment", Dropped, "IP in IP whose outer packet is a fragment.";
+        Congestion = "congestion", Dropped, "Outer ECN is CE but the inner packet is not ECN-capable (RFC 6040 section 4.2).";
+        NoRoom = "no_room", Dropped, "The driver refused to move the start of the packet.";
+    }
+}
+
+/// Packets and bytes of a VIP or a member on one CPU. Bytes are those of the frame as it came in, Ethernet header
+/// included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: Word,
+    /// Bytes.
+    pub bytes: Word,
+}
+
+impl Traffic {
+    /// Counts one packet. For the CPU that owns the counter.
+    #[inline(always)]
+    pub fn add(&self, bytes: u64) {
+        self.packets.add_unshared(1);
+        self.bytes.add_unshared(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_for_metrics() {
+        let names: BTreeSet<_> = Counter::ALL.iter().map(|c| c.name()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        let all = Counter::ALL.iter().map(|c| c.name()).chain(DecapCounter::ALL.iter().map(|c| c.name()));
+        for name in all {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_counter_lies_where_its_number_says() {
+        for (n, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, n);
+        }
+    }
+}

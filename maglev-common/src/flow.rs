@@ -1,0 +1,200 @@
+//! The flow table's entries and buckets.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::backend::MemberId;
+use crate::pod::Word;
+
+/// Ways of a bucket: seven entries and a word of way tags fill one cache line.
+pub const WAYS: usize = 7;
+
+/// The largest number of sets a CPU's flow table can have: the hash keeps 25 bits for them.
+pub const MAX_SETS: u32 = 1 << 25;
+
+/// Seconds since some start, modulo 2^16. Ages are differences, so only what is older than half a wrap (9 hours)
+/// is ambiguous; user space clears it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seconds(pub u16);
+
+impl Seconds {
+    /// How long ago `earlier` was, seen from now.
+    #[inline(always)]
+    pub const fn since(self, earlier: Self) -> u16 {
+        self.0.wrapping_sub(earlier.0)
+    }
+}
+
+/// A flow entry: which member a flow goes to, and when it was last seen.
+///
+/// ```text
+///  63             32 31        16 15          14         0
+/// +-----------------+------------+-----------+------------+
+/// | tag             | last seen  | confirmed | member id  |
+/// +-----------------+------------+-----------+------------+
+/// ```
+///
+/// *Confirmed* means seen in two different seconds. Zero is an empty way: no entry names member 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEntry(pub u64);
+
+impl FlowEntry {
+    /// An empty way.
+    pub const EMPTY: Self = Self(0);
+
+    const CONFIRMED: u64 = 1 << 15;
+
+    /// A new, unconfirmed entry.
+    #[inline(always)]
+    pub const fn new(tag: u32, member: MemberId, seen: Seconds) -> Self {
+        Self((tag as u64) << 32 | (seen.0 as u64) << 16 | member.get() as u64)
+    }
+
+    /// The high half of the flow's hash.
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// When a packet of the flow was last seen.
+    #[inline(always)]
+    pub const fn last_seen(self) -> Seconds {
+        Seconds((self.0 >> 16) as u16)
+    }
+
+    /// Whether the flow was seen in two different seconds.
+    #[inline(always)]
+    pub const fn is_confirmed(self) -> bool {
+        self.0 & Self::CONFIRMED != 0
+    }
+
+    /// The member the flow goes to.
+    #[inline(always)]
+    pub const fn member(self) -> MemberId {
+        MemberId::from_low_bits(self.0 as u16)
+    }
+
+    /// Whether the way holds nothing.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The entry after a packet in another second than the last one.
+    #[inline(always)]
+    pub const fn seen_again(self, now: Seconds) -> Self {
+        Self(self.0 & !(0xffff << 16) | (now.0 as u64) << 16 | Self::CONFIRMED)
+    }
+}
+
+/// The way tags of a bucket: a byte per way, zero if the way is empty, else bit 7 and the seven tag bits.
+///
+/// A byte may outlive its entry (user space clears entries alone), so a match is a hint that the entry confirms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WayTags(pub u64);
+
+impl WayTags {
+    const OCCUPIED: u8 = 0x80;
+    const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    const ALL_WAYS: u64 = 0x00ff_ffff_ffff_ffff;
+
+    /// The ways whose byte equals this tag: bit 7 of each matching way's byte.
+    ///
+    /// The subtraction's borrow can mark a way above a true match as well, never hide one: candidates only.
+    #[inline(always)]
+    pub const fn candidates(self, way_tag: u8) -> u64 {
+        let wanted = (way_tag | Self::OCCUPIED) as u64 * Self::LOW_BITS;
+        let different = self.0 ^ wanted;
+        different.wrapping_sub(Self::LOW_BITS) & !different & Self::HIGH_BITS & Self::ALL_WAYS
+    }
+
+    /// Whether this way is among [`Self::candidates`].
+    #[inline(always)]
+    pub const fn has(candidates: u64, way: usize) -> bool {
+        candidates >> (way * 8) & 0x80 != 0
+    }
+
+    /// The tags after `way` took a flow with this tag.
+    #[inline(always)]
+    pub const fn with(self, way: usize, way_tag: u8) -> Self {
+        let shift = way * 8;
+        Self(self.0 & !(0xff << shift) | ((way_tag | Self::OCCUPIED) as u64) << shift)
+    }
+}
+
+/// A set of the flow table: one cache line that one CPU writes.
+#[derive(Debug, Default, FromBytes, IntoBytes)]
+#[repr(C, align(64))]
+pub struct Bucket {
+    /// The entries, [`FlowEntry`] in each.
+    pub entries: [Word; WAYS],
+    /// Their [`WayTags`].
+    pub tags: Word,
+}
+
+impl Bucket {
+    /// The entry in a way.
+    #[inline(always)]
+    pub fn entry(&self, way: usize) -> FlowEntry {
+        FlowEntry(self.entries.get(way).map_or(0, Word::get))
+    }
+
+    /// The way tags.
+    #[inline(always)]
+    pub fn tags(&self) -> WayTags {
+        WayTags(self.tags.get())
+    }
+
+    /// Puts a flow into a way.
+    #[inline(always)]
+    pub fn put(&self, way: usize, entry: FlowEntry, way_tag: u8) {
+        if let Some(word) = self.entries.get(way) {
+            word.set(entry.0);
+            self.tags.set(self.tags().with(way, way_tag).0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bucket_is_a_cache_line() {
+        assert_eq!(size_of::<Bucket>(), 64);
+        assert_eq!(align_of::<Bucket>(), 64);
+    }
+
+    #[test]
+    fn an_entry_keeps_its_fields_apart() {
+        let member = MemberId::new(32_767).unwrap();
+        let entry = FlowEntry::new(u32::MAX, member, Seconds(0xffff));
+        assert!(!entry.is_confirmed());
+        let again = entry.seen_again(Seconds(3));
+        assert_eq!((again.tag(), again.member(), again.last_seen()), (u32::MAX, member, Seconds(3)));
+        assert!(again.is_confirmed());
+    }
+
+    #[test]
+    fn ages_survive_the_wrap() {
+        assert_eq!(Seconds(2).since(Seconds(65_535)), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_matching_way_is_hidden(tags in any::<u64>(), way in 0..WAYS, way_tag in 0_u8..128) {
+            let tags = WayTags(tags).with(way, way_tag);
+            prop_assert!(WayTags::has(tags.candidates(way_tag), way));
+        }
+
+        #[test]
+        fn the_lowest_candidate_always_matches(tags in any::<u64>(), way_tag in 0_u8..128) {
+            let candidates = WayTags(tags).candidates(way_tag);
+            if candidates != 0 {
+                let way = candidates.trailing_zeros() / 8;
+                prop_assert_eq!((tags >> (way * 8)) as u8, way_tag | 0x80);
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The keyed flow hash: the one function that places a flow in a table and in a flow table, on every node alike.
+
+use crate::table::{SLOTS, Slot};
+
+/// The fleet-wide key of the flow hash. Whoever does not know it cannot aim flows at one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKey {
+    /// The first eight bytes of the key, little-endian.
+    pub k0: u64,
+    /// The last eight bytes of the key, little-endian.
+    pub k1: u64,
+}
+
+impl HashKey {
+    /// The key whose sixteen bytes stand in the configuration as 32 hexadecimal digits.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let key = u128::from_le_bytes(bytes);
+        Self { k0: key as u64, k1: (key >> 64) as u64 }
+    }
+}
+
+/// What identifies an IPv4 flow, as the packet carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple4 {
+    /// Source address, then destination address: eight bytes of the IPv4 header, little-endian.
+    pub addresses: u64,
+    /// Source port, then destination port: four bytes of the L4 header, little-endian.
+    pub ports: u32,
+    /// The IP protocol number.
+    pub protocol: u8,
+}
+
+/// What identifies an IPv6 flow, as the packet carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple6 {
+    /// Source address, then destination address: 32 bytes of the IPv6 header as four little-endian words.
+    pub addresses: [u64; 4],
+    /// Source port, then destination port: four bytes of the L4 header, little-endian.
+    pub ports: u32,
+    /// The protocol number of the transport header.
+    pub protocol: u8,
+}
+
+/// Odd multipliers of the rounds: the golden ratio's and those of MurmurHash3's and SplitMix64's finalisers.
+const M: [u64; 4] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
+
+/// A flow's 64-bit hash and how its bits are spent.
+///
+/// ```text
+///  63                              32 31        25 24                               0
+/// +----------------------------------+------------+----------------------------------+
+/// | tag; slot = high32 × 65537 >> 32 |  way tag   |  set                             |
+/// +----------------------------------+------------+----------------------------------+
+/// ```
+///
+/// The slot is a function of the tag, so a flow entry names its slot exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowHash(pub u64);
+
+impl FlowHash {
+    /// Hashes an IPv4 flow: four multiplications.
+    #[inline(always)]
+    pub const fn of4(key: HashKey, tuple: Tuple4) -> Self {
+        let h = fold(key.k0 ^ tuple.addresses, M[0]);
+        Self(finish(h ^ key.k1 ^ last_word(tuple.ports, tuple.protocol)))
+    }
+
+    /// Hashes an IPv6 flow: seven multiplications.
+    #[inline(always)]
+    pub const fn of6(key: HashKey, tuple: Tuple6) -> Self {
+        let [a, b, c, d] = tuple.addresses;
+        let h = fold(key.k0 ^ a, M[0]);
+        let h = fold(h ^ b, M[1]);
+        let h = fold(h ^ c, M[2]);
+        let h = fold(h ^ d, M[3]);
+        Self(finish(h ^ key.k1 ^ last_word(tuple.ports, tuple.protocol)))
+    }
+
+    /// The table slot of the flow: an unbiased scaling, no division.
+    #[inline(always)]
+    pub const fn slot(self) -> Slot {
+        Slot::of_tag(self.tag())
+    }
+
+    /// The high 32 bits, kept in the flow entry.
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The set of the flow table, given the number of sets less one (a power of two less one, at most 2^25 − 1).
+    #[inline(always)]
+    pub const fn set(self, mask: u32) -> u32 {
+        self.0 as u32 & mask & 0x01ff_ffff
+    }
+
+    /// The seven bits by which ways are told apart before their entries are read.
+    #[inline(always)]
+    pub const fn way_tag(self) -> u8 {
+        (self.0 as u32 >> 25) as u8
+    }
+}
+
+impl Slot {
+    /// The slot that a flow entry's tag stands for.
+    #[inline(always)]
+    pub const fn of_tag(tag: u32) -> Self {
+        Self(((tag as u64 * SLOTS as u64) >> 32) as u32)
+    }
+}
+
+#[inline(always)]
+const fn last_word(ports: u32, protocol: u8) -> u64 {
+    ports as u64 | (protocol as u64) << 32
+}
+
+#[inline(always)]
+const fn fold(word: u64, multiplier: u64) -> u64 {
+    let h = (word ^ (word >> 32)).wrapping_mul(multiplier);
+    h ^ (h >> 29)
+}
+
+#[inline(always)]
+const fn finish(word: u64) -> u64 {
+    let h = word.wrapping_mul(M[1]);
+    let h = (h ^ (h >> 32)).wrapping_mul(M[2]);
+    let h = (h ^ (h >> 29)).wrapping_mul(M[3]);
+    h ^ (h >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HashKey = HashKey::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+    fn tuple4(n: u64) -> Tuple4 {
+        // 198.51.100.x → 203.0.113.10, ports from n: the shape of real traffic, where few bits differ.
+        let addresses = u64::from_le_bytes([198, 51, 100, n as u8, 203, 0, 113, 10]);
+        Tuple4 { addresses, ports: 0x5000_0000 | (n >> 8) as u32 & 0xffff, protocol: 6 }
+    }
+
+    fn tuple6(n: u64) -> Tuple6 {
+        Tuple6 { addresses: [0xb80d_0120, n & 0xff, 0xb80d_0120, 1], ports: (n >> 8) as u32, protocol: 17 }
+    }
+
+    /// The largest departure from one half with which an output bit flips when one input bit flips.
+    fn worst_bias(hash: impl Fn(u64, u32) -> u64, bits: u32) -> f64 {
+        const SAMPLES: u64 = 20_000;
+        let mut worst = 0.0_f64;
+        for flipped in 0..bits {
+            let mut changed = [0_u32; 64];
+            for n in 0..SAMPLES {
+                let difference = hash(n, u32::MAX) ^ hash(n, flipped);
+                for (bit, count) in changed.iter_mut().enumerate() {
+                    *count += (difference >> bit) as u32 & 1;
+                }
+            }
+            for count in changed {
+                worst = worst.max((f64::from(count) / SAMPLES as f64 - 0.5).abs());
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn every_ipv4_input_bit_reaches_every_output_bit() {
+        let bias = worst_bias(
+            |n, flip| {
+                let mut tuple = tuple4(n);
+                match flip {
+                    0..64 => tuple.addresses ^= 1 << flip,
+                    64..96 => tuple.ports ^= 1 << (flip - 64),
+                    _ => {}
+                }
+                FlowHash::of4(KEY, tuple).0
+            },
+            96,
+        );
+        assert!(bias < 0.03, "worst bit bias {bias}");
+    }
+
+    #[test]
+    fn every_ipv6_input_bit_reaches_every_output_bit() {
+        let bias = worst_bias(
+            |n, flip| {
+                let mut tuple = tuple6(n);
+                match flip {
+                    0..256 => tuple.addresses[flip as usize / 64] ^= 1 << (flip % 64),
+                    256..288 => tuple.ports ^= 1 << (flip - 256),
+                    _ => {}
+                }
+                FlowHash::of6(KEY, tuple).0
+            },
+            288,
+        );
+        assert!(bias < 0.03, "worst bit bias {bias}");
+    }
+
+    #[test]
+    fn the_key_reaches_every_output_bit() {
+        let bias = worst_bias(
+            |n, flip| {
+                let mut key = KEY;
+                match flip {
+                    0..64 => key.k0 ^= 1 << flip,
+                    64..128 => key.k1 ^= 1 << (flip - 64),
+                    _ => {}
+                }
+                FlowHash::of4(key, tuple4(n)).0
+            },
+            128,
+        );
+        assert!(bias < 0.03, "worst bit bias {bias}");
+    }
+
+    /// The hash is part of the fleet's contract: nodes of different releases must agree, so these never change.
+    #[test]
+    fn vectors() {
+        let v4 = |n| FlowHash::of4(KEY, tuple4(n)).0;
+        let v6 = |n| FlowHash::of6(KEY, tuple6(n)).0;
+        assert_eq!([v4(0), v4(1), v4(0x1234)], VECTORS4);
+        assert_eq!([v6(0), v6(1), v6(0x1234)], VECTORS6);
+    }
+
+    // Computed by an independent implementation.
+    const VECTORS4: [u64; 3] = [0xca6a_77ff_e9a9_c525, 0x2c03_dab4_3b68_38d5, 0xb52d_f56b_16fd_1c47];
+    const VECTORS6: [u64; 3] = [0x0ace_0a5b_ce6d_4741, 0xab0a_f885_915b_97fa, 0xa9cc_5de5_e2c0_a750];
+
+    #[test]
+    fn slots_cover_the_table_evenly() {
+        let mut hits = std::vec![0_u32; SLOTS];
+        for n in 0..SLOTS as u64 * 16 {
+            hits[FlowHash::of4(KEY, tuple4(n)).slot().index()] += 1;
+        }
+        // Poisson with mean 16: a slot outside 0…48 would be a one-in-10^9 event.
+        assert!(hits.iter().all(|&n| n <= 48));
+        assert!(hits.iter().filter(|&&n| n == 0).count() < 5);
+    }
+
+    #[test]
+    fn the_tag_names_the_slot() {
+        for tag in [0, 1, 65_535, 65_536, u32::MAX] {
+            let hash = FlowHash(u64::from(tag) << 32 | 0xdead_beef);
+            assert_eq!(hash.slot(), Slot::of_tag(hash.tag()));
+        }
+        assert_eq!(Slot::of_tag(u32::MAX).index(), SLOTS - 1);
+    }
+}

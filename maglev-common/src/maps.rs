@@ -1,0 +1,68 @@
+//! The maps: names, capacities and flags, once for both sides.
+//!
+//! All but the device map are memory-mapped arrays, so user space reads and writes them without a system call, and the
+//! kernel looks them up without a function call. What is per CPU is one array with a region for each possible CPU.
+
+/// `BPF_F_MMAPABLE`: user space maps the array into its memory.
+pub const MMAPABLE: u32 = 1 << 10;
+
+/// VIPs a node can have.
+pub const MAX_VIPS: u32 = 512;
+/// Pools a node can have.
+pub const MAX_POOLS: u32 = 512;
+/// Members a node can have: one less than the ids that fit fifteen bits, because 0 is nobody.
+pub const MAX_MEMBERS: u32 = 32_767;
+/// Tables beyond one for each pool: what is built aside while the old one is still in use. One of them is the empty
+/// table.
+pub const SPARE_TABLES: u32 = 8;
+/// Interfaces through which packets can leave.
+pub const MAX_INTERFACES: u32 = 64;
+/// Sets of each CPU's flow table by default: 2^16 of seven flows, 4 MiB per CPU.
+pub const DEFAULT_FLOW_SETS: u32 = 1 << 16;
+
+/// Two [`crate::vip::Directory4`].
+pub const DIRECTORIES4: &str = "DIRECTORIES4";
+/// Two [`crate::vip::Directory6`].
+pub const DIRECTORIES6: &str = "DIRECTORIES6";
+/// One [`crate::vip::Switch`].
+pub const SWITCH: &str = "SWITCH";
+/// A [`crate::table::PoolWord`] per pool.
+pub const POOLS: &str = "POOLS";
+/// Tables: [`crate::table::PADDED_SLOTS`] × [`crate::table::SlotWord`] each.
+pub const TABLES: &str = "TABLES";
+/// A [`crate::backend::MemberRecord`] per member id; number 0 stays zero.
+pub const MEMBERS: &str = "MEMBERS";
+/// A [`crate::backend::InterfaceRecord`] per interface slot.
+pub const INTERFACES: &str = "INTERFACES";
+/// The device map: an interface index per interface slot.
+pub const DEVICES: &str = "DEVICES";
+/// [`crate::flow::Bucket`]s: a region of as many sets for each possible CPU.
+pub const FLOWS: &str = "FLOWS";
+/// A word per [`crate::counters::Counter`]: a region of [`COUNTER_REGION`] for each possible CPU.
+pub const COUNTERS: &str = "COUNTERS";
+/// A [`crate::counters::Traffic`] per VIP: a region of as many as VIPs fit for each possible CPU.
+pub const VIP_TRAFFIC: &str = "VIP_TRAFFIC";
+/// A [`crate::counters::Traffic`] per member id: a region of as many as ids fit for each possible CPU.
+pub const MEMBER_TRAFFIC: &str = "MEMBER_TRAFFIC";
+
+/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses.
+pub const DECAP_SOURCES4: &str = "DECAP_SOURCES4";
+/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv6 addresses.
+pub const DECAP_SOURCES6: &str = "DECAP_SOURCES6";
+/// A word per [`crate::counters::DecapCounter`]: a region of [`COUNTER_REGION`] for each possible CPU.
+pub const DECAP_COUNTERS: &str = "DECAP_COUNTERS";
+/// Source prefixes per family that `decap` can be given.
+pub const MAX_DECAP_SOURCES: u32 = 256;
+
+/// Words in a CPU's region of the counters: whole cache lines, with room to grow.
+pub const COUNTER_REGION: u32 = 64;
+
+/// The program that balances.
+pub const PROGRAM: &str = "maglev";
+/// The program that decapsulates on a backend.
+pub const DECAP_PROGRAM: &str = "decap";
+/// A program that passes every packet: for the peer of a transmitting veth.
+pub const PASS_PROGRAM: &str = "pass";
+
+const _: () = assert!(crate::counters::Counter::ALL.len() <= COUNTER_REGION as usize);
+const _: () = assert!(crate::counters::DecapCounter::ALL.len() <= COUNTER_REGION as usize);

@@ -1,0 +1,126 @@
+//! The Maglev lookup table and the pool word through which the XDP program finds it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::backend::MemberId;
+
+/// Slots of a table: a prime, as the permutations of the Maglev paper (§3.4) need it.
+pub const SLOTS: usize = 65_537;
+
+/// Table words as they lie in the map: padded to a multiple of eight bytes.
+pub const PADDED_SLOTS: usize = 65_540;
+
+/// A slot of a table, below [`SLOTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub(crate) u32);
+
+impl Slot {
+    /// The slot with this index, if a table has it.
+    pub const fn new(index: u32) -> Option<Self> {
+        if index < SLOTS as u32 { Some(Self(index)) } else { None }
+    }
+
+    /// The slot's position in the table.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a slot holds: the owner's member id in 15 bits; bit 15 is set while the slot is in transition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
+pub struct SlotWord(pub u16);
+
+impl SlotWord {
+    /// Bit 15: the owner changed while the old owner is still alive.
+    pub const IN_TRANSITION: u16 = 1 << 15;
+
+    /// A settled slot of this owner.
+    pub const fn settled(owner: MemberId) -> Self {
+        Self(owner.get())
+    }
+
+    /// The slot's owner; [`MemberId::NOBODY`] in a table without backends.
+    #[inline(always)]
+    pub const fn owner(self) -> MemberId {
+        MemberId::from_low_bits(self.0)
+    }
+
+    /// Whether flows of this slot may belong to a previous owner.
+    #[inline(always)]
+    pub const fn in_transition(self) -> bool {
+        self.0 & Self::IN_TRANSITION != 0
+    }
+}
+
+/// The index of a table in the map of tables.
+///
+/// Table 0 is never written: all its slots name nobody, and a pool word of zeroes finds "no backend" by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableIndex(pub u16);
+
+impl TableIndex {
+    /// The table in which nobody owns any slot.
+    pub const EMPTY: Self = Self(0);
+}
+
+/// The index of a pool in the map of pool words, below [`crate::maps::MAX_POOLS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIndex(pub u16);
+
+/// One aligned word per pool, read once per packet and stored once per change.
+///
+/// ```text
+///  63            32 31             16 15              0
+/// +----------------+-----------------+-----------------+
+/// | flags          | previous table  | current table   |
+/// +----------------+-----------------+-----------------+
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolWord(pub u64);
+
+impl PoolWord {
+    /// A pool that uses `current` and has no slot in transition.
+    pub const fn settled(current: TableIndex) -> Self {
+        Self(current.0 as u64)
+    }
+
+    /// The table that owns the pool's slots.
+    #[inline(always)]
+    pub const fn current(self) -> TableIndex {
+        TableIndex(self.0 as u16)
+    }
+
+    /// The table of previous owners; [`TableIndex::EMPTY`] if no slot is learning.
+    #[inline(always)]
+    pub const fn previous(self) -> TableIndex {
+        TableIndex((self.0 >> 16) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_words_keep_owner_and_transition_apart() {
+        let word = SlotWord(SlotWord::IN_TRANSITION | 32_767);
+        assert!(word.in_transition());
+        assert_eq!(word.owner().get(), 32_767);
+        assert!(!SlotWord::settled(word.owner()).in_transition());
+    }
+
+    #[test]
+    fn a_zero_pool_word_uses_the_empty_table() {
+        assert_eq!(PoolWord::default().current(), TableIndex::EMPTY);
+        assert_eq!(PoolWord(0x0002_0001).previous(), TableIndex(2));
+        assert_eq!(PoolWord(0x0002_0001).current(), TableIndex(1));
+    }
+
+    #[test]
+    fn the_padded_table_is_a_whole_number_of_words() {
+        const { assert!(PADDED_SLOTS >= SLOTS) };
+        assert_eq!(PADDED_SLOTS * size_of::<SlotWord>() % 8, 0);
+    }
+}
