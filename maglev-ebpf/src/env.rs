@@ -75,10 +75,10 @@ pub trait Tables {
 
 /// What decapsulation on a backend decides by.
 pub trait DecapTables {
-    /// Whether encapsulated packets are accepted from this IPv4 address, given as network-order bytes.
-    fn accepts4(&self, source: [u8; 4]) -> bool;
-    /// Whether encapsulated packets are accepted from this IPv6 address, given as network-order bytes.
-    fn accepts6(&self, source: [u8; 16]) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv4 address: its network-order bytes read little-endian.
+    fn accepts4(&self, source: u32) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.
+    fn accepts6(&self, source: [u64; 2]) -> bool;
     /// Counts an event.
     fn count(&self, counter: DecapCounter);
 }

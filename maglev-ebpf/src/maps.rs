@@ -63,9 +63,9 @@ static VIP_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
 static MEMBER_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
 
 #[map]
-static DECAP_SOURCES4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
 #[map]
-static DECAP_SOURCES6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+static DECAP_SOURCES6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
 #[map]
 static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
 
@@ -189,12 +189,12 @@ pub(crate) struct DecapMaps;
 
 impl DecapTables for DecapMaps {
     #[inline(always)]
-    fn accepts4(&self, source: [u8; 4]) -> bool {
+    fn accepts4(&self, source: u32) -> bool {
         DECAP_SOURCES4.get(Key::new(32, source)).is_some()
     }
 
     #[inline(always)]
-    fn accepts6(&self, source: [u8; 16]) -> bool {
+    fn accepts6(&self, source: [u64; 2]) -> bool {
         DECAP_SOURCES6.get(Key::new(128, source)).is_some()
     }
 
