@@ -9,6 +9,8 @@ use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
 use maglev_common::vip::{Directory4, Directory6, VipId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::forward::Decision;
+
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
@@ -64,6 +66,10 @@ pub trait Tables {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
     /// An outgoing interface.
     fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord>;
+
+    /// Is told of each decision, for tracing.
+    #[inline(always)]
+    fn decided(&self, _decision: &Decision) {}
 
     /// Counts an event.
     fn count(&self, counter: Counter);
