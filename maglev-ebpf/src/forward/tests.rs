@@ -206,7 +206,7 @@ type Change = fn(&mut Vec<u8>);
 #[test]
 fn what_is_not_balanced_is_dropped_by_reason_for_a_vip_and_passed_otherwise() {
     let rows: &[(&str, Change, Counter)] = &[
-        ("a later fragment", |p| p[20] = 0x00 | 1, Counter::Fragment),
+        ("a later fragment", |p| p[21] = 1, Counter::Fragment),
         ("a first fragment", |p| p[20] = 0x20, Counter::Fragment),
         ("options", |p| p[14] = 0x46, Counter::Options),
         ("a header of four words", |p| p[14] = 0x44, Counter::Malformed),
@@ -278,7 +278,8 @@ fn a_vip_for_any_port_takes_them_all_and_yields_to_an_exact_one() {
 
 #[test]
 fn without_a_way_to_send_packets_are_dropped_and_counted() {
-    let rows: &[(&str, fn(&mut FakeTables), Counter)] = &[
+    type Change = fn(&mut FakeTables);
+    let rows: &[(&str, Change, Counter)] = &[
         ("an empty pool", |t| t.owner = 0, Counter::NoBackend),
         ("a member without a record", |t| t.owner = 9, Counter::NoBackend),
         ("a dead member", |t| t.kill(1), Counter::NoBackend),
