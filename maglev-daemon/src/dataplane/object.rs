@@ -127,7 +127,7 @@ impl Loaded {
     }
 
     fn load(loader: &mut EbpfLoader<'_>, program: &'static str) -> Result<Self, DataplaneError> {
-        if !KernelVersion::at_least(6, 1, 0) {
+        if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 1, 0)) {
             return Err(DataplaneError::kernel("it is too old"));
         }
         let ebpf = loader.load(OBJECT).map_err(|error| DataplaneError::loading(program, &error))?;
