@@ -158,7 +158,8 @@ impl Loaded {
 /// One more than the highest number a CPU of this machine can have.
 pub(super) fn possible_cpus() -> Result<u32, DataplaneError> {
     const FILE: &str = "/sys/devices/system/cpu/possible";
-    let text = fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
+    let text =
+        fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
     highest_cpu(&text)
         .and_then(|highest| highest.checked_add(1))
         .ok_or_else(|| DataplaneError::Load(format!("{FILE} is not a list of CPUs: {:?}", text.trim())))

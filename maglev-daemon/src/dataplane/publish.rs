@@ -21,9 +21,7 @@ pub(super) fn carry_out(maps: &mut Maps, step: &Step) -> Result<(), DataplaneErr
             entry(&maps.members, "member", id.get().into()).map(|member| member.next_hop.set(*word))
         }
         Step::FillTable { table, slots } => fill_table(maps, *table, slots),
-        Step::SwitchPool { pool, word } => {
-            entry(&maps.pools, "pool", pool.0.into()).map(|current| current.set(word.0))
-        }
+        Step::SwitchPool { pool, word } => entry(&maps.pools, "pool", pool.0.into()).map(|current| current.set(word.0)),
         Step::ResetVip { id } => reset(&maps.vip_traffic, maps.sizes.vip_region, "VIP", id.0.into()),
         Step::SwitchDirectory4 { entries } => {
             switch_directory(&mut maps.directories4, &maps.switch, "IPv4", |switch| &switch.directory4, entries)
@@ -31,8 +29,9 @@ pub(super) fn carry_out(maps: &mut Maps, step: &Step) -> Result<(), DataplaneErr
         Step::SwitchDirectory6 { entries } => {
             switch_directory(&mut maps.directories6, &maps.switch, "IPv6", |switch| &switch.directory6, entries)
         }
-        Step::KillMember { id } => entry(&maps.members, "member", id.get().into())
-            .map(|member| member.state.set(member.state().dead().0)),
+        Step::KillMember { id } => {
+            entry(&maps.members, "member", id.get().into()).map(|member| member.state.set(member.state().dead().0))
+        }
         Step::Barrier => barrier::wait(),
         Step::PurgeFlows { ids } => {
             purge_flows(maps, ids);
@@ -48,11 +47,9 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
     let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
     member.state.set(0);
     member.next_hop.set(next_hop.get());
-    for (to, from) in [
-        (&member.destination, destination),
-        (&member.source, source),
-        (&member.source_hash_mask, source_hash_mask),
-    ] {
+    for (to, from) in
+        [(&member.destination, destination), (&member.source, source), (&member.source_hash_mask, source_hash_mask)]
+    {
         to.iter().zip(from).for_each(|(to, from)| to.set(from.get()));
     }
     member.state.set(state.get());
@@ -106,12 +103,7 @@ fn purge_flows(maps: &Maps, ids: &[MemberId]) {
     }
 }
 
-fn reset(
-    traffic: &Mapped<Traffic>,
-    region: u32,
-    what: &'static str,
-    index: usize,
-) -> Result<(), DataplaneError> {
+fn reset(traffic: &Mapped<Traffic>, region: u32, what: &'static str, index: usize) -> Result<(), DataplaneError> {
     if index >= region as usize {
         return Err(out_of_range(what, index, region as usize));
     }
