@@ -1,6 +1,6 @@
 //! The resolver against the kernel: real interfaces, routes and neighbours in namespaces of the test's own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Resolver;
 use crate::net::links;
-use crate::net::testing::{Peer, in_namespace_async, ip, sysctl};
+use crate::net::testing::{Peer, in_namespace_async, ip, ip_batch, sysctl};
 use crate::reconcile::{Event, Resolution};
 
 /// Far longer than anything awaited takes; what is awaited comes by an event.
@@ -17,37 +17,40 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Followed {
     resolver: Resolver,
     events: mpsc::Receiver<Event>,
+    known: BTreeMap<IpAddr, Resolution>,
 }
 
 impl Followed {
     fn new(addresses: &[&str]) -> Self {
+        // Neighbours are asked again each second instead of each half minute.
         let (sender, events) = mpsc::channel(64);
-        let resolver = Resolver::start(sender).unwrap();
-        let followed = Self { resolver, events };
+        let resolver = Resolver::with_interval(sender, Duration::from_secs(1)).unwrap();
+        let mut followed = Self { resolver, events, known: BTreeMap::new() };
         followed.follow(addresses);
         followed
     }
 
-    fn follow(&self, addresses: &[&str]) {
+    fn follow(&mut self, addresses: &[&str]) {
         self.resolver.follow(addresses.iter().map(|text| address(text)).collect::<BTreeSet<_>>());
     }
 
-    /// Awaits the event in which an address comes to be as wanted.
+    /// Awaits that an address is as wanted, now or by a later event.
     async fn until(&mut self, of: &str, wanted: impl Fn(&Resolution) -> bool) -> Resolution {
-        let mut seen = Vec::new();
+        let of = address(of);
+        let Self { events, known, .. } = self;
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                let Some(Event::NextHop { address: of_event, resolution }) = self.events.recv().await else {
+                if let Some(resolution) = known.get(&of).filter(|resolution| wanted(resolution)) {
+                    return resolution.clone();
+                }
+                let Some(Event::NextHop { address, resolution }) = events.recv().await else {
                     panic!("the resolver ended");
                 };
-                if of_event == address(of) && wanted(&resolution) {
-                    return resolution;
-                }
-                seen.push((of_event, resolution));
+                known.insert(address, resolution);
             }
         });
         let found = found.await;
-        found.unwrap_or_else(|_| panic!("{of} did not come to be as wanted; seen: {seen:?}"))
+        found.unwrap_or_else(|_| panic!("{of} did not come to be as wanted: {known:?}"))
     }
 
     async fn until_mac(&mut self, of: &str, wanted: [u8; 6]) -> Resolution {
@@ -99,9 +102,6 @@ fn on_link_and_behind_a_gateway_in_both_families() {
             ("fd08::1", Some("fd09::2")),
             ("10.7.1.1", Some("fd09::2")),
         ] {
-            // Each is told in its own time: follow it afresh, so that none is missed.
-            followed.follow(&[]);
-            followed.follow(&[of]);
             let resolution = followed.until_mac(of, MAC).await;
             assert_eq!(resolution, Resolution::Resolved { interface, mac: MAC, gateway: gateway.map(address) }, "{of}");
         }
@@ -142,6 +142,57 @@ fn a_neighbour_that_changes_its_mac_or_dies_or_comes_late_is_noticed() {
         // The other one did not answer yet; it does once it is there.
         peer.ip("addr add 10.9.0.3/24 dev eth0");
         followed.until_mac("10.9.0.3", MAC).await;
+    });
+}
+
+#[test]
+fn a_neighbour_that_dies_silently_is_noticed() {
+    in_namespace_async(|| async {
+        let peer = neighbour();
+        // The kernel's own patience, shortened: stale at once, one second until it asks, then three questions.
+        for (name, value) in
+            [("base_reachable_time_ms", "200"), ("delay_first_probe_time", "1"), ("retrans_time_ms", "50")]
+        {
+            sysctl(&format!("ipv4/neigh/eth1/{name}"), value);
+        }
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        peer.ip("link set eth0 arp off");
+        followed.until_text("10.9.0.2", "neighbour 10.9.0.2 on eth1 does not answer").await;
+        peer.ip("link set eth0 arp on");
+        followed.until_mac("10.9.0.2", MAC).await;
+    });
+}
+
+#[test]
+fn what_a_flood_of_notices_drowned_is_read_again() {
+    in_namespace_async(|| async {
+        let _peer = neighbour();
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        // The test's only thread does not read meanwhile: the socket's buffer holds a few hundred notices, so the last
+        // one, which counts, is lost.
+        let mut batch: String =
+            (0..4_000).map(|n| format!("route add 10.100.{}.{}/32 dev eth1\n", n / 250, n % 250)).collect();
+        batch.push_str("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud permanent\n");
+        ip_batch(&batch);
+        followed.until_mac("10.9.0.2", OTHER_MAC).await;
+    });
+}
+
+#[test]
+fn an_address_that_is_no_longer_followed_is_no_longer_told() {
+    in_namespace_async(|| async {
+        let _peer = neighbour();
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        followed.follow(&["fd09::2"]);
+        followed.until_mac("fd09::2", MAC).await;
+        followed.known.clear();
+        ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud reachable");
+        ip("-6 neigh replace fd09::2 lladdr 02:00:00:00:00:03 dev eth1 nud reachable");
+        followed.until_mac("fd09::2", OTHER_MAC).await;
+        assert!(!followed.known.contains_key(&address("10.9.0.2")));
     });
 }
 
