@@ -151,5 +151,6 @@ fn encode(body: &impl Serialize) -> Result<Bytes, ClientError> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Foreign(format!("maglevd's answer is unreadable: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| ClientError::Foreign(format!("maglevd's answer is unreadable: {error}")))
 }

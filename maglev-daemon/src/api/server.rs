@@ -1,16 +1,20 @@
 //! Serves the API on its socket: connections, limits in size and time, and versions that must agree. It must not know
 //! what a request means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 pub use super::listener::{BindError, Socket};
@@ -28,20 +32,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes a request's body may have: no request needs more than a name, an address and a number.
 const MAX_BODY: usize = 16 * 1024;
 
-/// Serves the API until the future is dropped. Accepting goes on whatever a connection does.
-pub async fn serve(listener: &tokio::net::UnixListener, handle: Handle) {
-    let router = router(handle);
-    let connections = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Serves the API on its socket. Ends only by being dropped.
+pub async fn serve(listener: UnixListener, handle: Handle) {
+    let router = routes::routes(handle).layer(DefaultBodyLimit::max(MAX_BODY));
+    serve_router(listener, router.layer(middleware::from_fn(agree_on_version))).await;
+}
+
+/// Serves any router within the limits of time and connections. Accepting goes on whatever a connection does.
+pub(crate) async fn serve_router(mut listener: impl Listener, router: Router) {
+    let router = router.layer(middleware::from_fn(limit_time));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an API connection");
-                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: let some be closed
-                continue;
-            }
-        };
+        let (stream, _) = listener.accept().await;
         let router = router.clone();
         tokio::spawn(async move {
             serve_connection(stream, router).await;
@@ -50,22 +53,14 @@ pub async fn serve(listener: &tokio::net::UnixListener, handle: Handle) {
     }
 }
 
-async fn serve_connection(stream: UnixStream, router: Router) {
-    let connection = hyper::server::conn::http1::Builder::new()
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "API connection ended");
+        tracing::debug!(%error, "connection ended");
     }
-}
-
-/// The routes within their limits.
-fn router(handle: Handle) -> Router {
-    routes::routes(handle)
-        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(limit_time))
-        .layer(middleware::from_fn(agree_on_version))
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

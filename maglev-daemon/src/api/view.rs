@@ -380,7 +380,9 @@ impl<'de> Deserialize<'de> for Port {
 
             fn visit_u64<E: de::Error>(self, port: u64) -> Result<Port, E> {
                 let number = u16::try_from(port).ok().and_then(NonZeroU16::new);
-                number.map(|port| Port(Some(port))).ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(port), &self))
+                number
+                    .map(|port| Port(Some(port)))
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(port), &self))
             }
 
             fn visit_str<E: de::Error>(self, port: &str) -> Result<Port, E> {

@@ -48,7 +48,9 @@ impl From<Exit> for ExitCode {
 /// Shows and changes what maglevd, the L4 load balancer's daemon, does.
 #[derive(Debug, Parser)]
 #[command(name = "maglev", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable"
+)]
 struct Args {
     /// The daemon's socket
     #[arg(long, global = true, value_name = "PATH", env = "MAGLEV_SOCKET", default_value = DEFAULT_SOCKET)]

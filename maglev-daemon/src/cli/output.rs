@@ -65,7 +65,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Rows under a header, without borders. Columns named in `numbers` are aligned to the right.
-pub(super) fn table<const N: usize>(header: [&str; N], numbers: &[&str], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    numbers: &[&str],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.map(str::to_uppercase));

@@ -62,6 +62,9 @@ impl Text for view::Pool {
     fn text(&self) -> String {
         let Self { name, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
-        format!("pool          {name}\ntable digest  {table_digest}\nVIPs          {vips}\n\n{}", backend::list(backends))
+        format!(
+            "pool          {name}\ntable digest  {table_digest}\nVIPs          {vips}\n\n{}",
+            backend::list(backends)
+        )
     }
 }

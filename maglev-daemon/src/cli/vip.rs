@@ -51,13 +51,8 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
         Command::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
         Command::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
         Command::Add { name, address, port, protocol, pool } => {
-            let vip = view::Vip {
-                name: name.to_string(),
-                address,
-                port,
-                protocol: protocol.into(),
-                pool: pool.to_string(),
-            };
+            let vip =
+                view::Vip { name: name.to_string(), address, port, protocol: protocol.into(), pool: pool.to_string() };
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
         }
