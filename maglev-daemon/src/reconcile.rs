@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use crate::model::Refusal;
 use crate::model::{Change, Services};
 use crate::plan::Step;
 
@@ -74,20 +75,6 @@ pub enum Effect {
         /// Who asked.
         request: RequestId,
         /// What became of it.
-        outcome: Result<(), crate::reconcile::Refusal>,
+        outcome: Result<(), Refusal>,
     },
-}
-
-/// Why a request was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The input can never be right (exit code 2).
-    #[error("{0}")]
-    Invalid(String),
-    /// Not possible as things stand: unknown, taken, in use, full (exit code 1).
-    #[error("{0}")]
-    Conflict(String),
-    /// The daemon failed to do it (exit code 1).
-    #[error("{0}")]
-    Failed(String),
 }
