@@ -30,8 +30,7 @@ async fn scrape(State(handle): State<Handle>) -> Response {
         Ok(counters) => counters,
         Err(error) => return error.into_response(),
     };
-    let status = handle.status.borrow().clone();
-    match render(&status, &counters) {
+    match render(&handle.status(), &counters) {
         Ok(text) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
         Err(error) => view::Error::failed(format!("cannot write the metrics: {error}")).into_response(),
     }

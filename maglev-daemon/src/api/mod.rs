@@ -13,6 +13,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -80,9 +81,21 @@ pub struct Handle {
     pub requests: mpsc::Sender<Request>,
     /// What reads are answered from.
     pub status: watch::Receiver<Arc<view::Status>>,
+    /// When the daemon started.
+    pub started: Instant,
 }
 
 impl Handle {
+    /// The node's status as last published.
+    pub fn latest(&self) -> Arc<view::Status> {
+        self.status.borrow().clone()
+    }
+
+    /// The node's status now.
+    pub fn status(&self) -> view::Status {
+        view::Status { uptime_seconds: self.started.elapsed().as_secs(), ..self.latest().as_ref().clone() }
+    }
+
     /// Sends a request and awaits its answer.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 //! from the last published status. It must not know sockets.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -44,15 +43,15 @@ async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> vie
 }
 
 async fn status(State(handle): State<Handle>) -> Json<view::Status> {
-    Json(latest(&handle).as_ref().clone())
+    Json(handle.status())
 }
 
 async fn vips(State(handle): State<Handle>) -> Json<Vec<view::Vip>> {
-    Json(latest(&handle).vips.clone())
+    Json(handle.latest().vips.clone())
 }
 
 async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
-    let status = latest(&handle);
+    let status = handle.latest();
     let found = status.vips.iter().find(|vip| vip.name == name);
     found.cloned().map(Json).ok_or_else(|| view::Error::conflict(format!("no VIP is named {name}")))
 }
@@ -69,11 +68,11 @@ async fn remove_vip(State(handle): State<Handle>, Path(name): Path<String>) -> R
 }
 
 async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
-    Json(latest(&handle).pools.clone())
+    Json(handle.latest().pools.clone())
 }
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
-    let status = latest(&handle);
+    let status = handle.latest();
     let pool = status.pools.iter().find(|pool| pool.name == name);
     let view::PoolSummary { name, table_digest, backends: _ } = pool.ok_or_else(|| no_pool(&name))?.clone();
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
@@ -92,11 +91,11 @@ async fn remove_pool(State(handle): State<Handle>, Path(name): Path<String>) -> 
 }
 
 async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
-    Json(latest(&handle).backends.clone())
+    Json(handle.latest().backends.clone())
 }
 
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
-    let status = latest(&handle);
+    let status = handle.latest();
     if !status.pools.iter().any(|known| known.name == pool) {
         return Err(no_pool(&pool));
     }
@@ -163,10 +162,6 @@ async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
 async fn change(handle: &Handle, change: Change) -> Reply<view::Done> {
     handle.ask(|reply| Request::Change { change, reply }).await?;
     Ok(Json(view::Done {}))
-}
-
-fn latest(handle: &Handle) -> Arc<view::Status> {
-    handle.status.borrow().clone()
 }
 
 fn no_pool(name: &str) -> view::Error {

@@ -25,7 +25,8 @@ impl Server {
         let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
         let (sender, requests) = mpsc::channel(8);
         let (_, status) = watch::channel(Arc::new(status));
-        tokio::spawn(server::serve(socket.listener().unwrap(), Handle { requests: sender, status }));
+        let handle = Handle { requests: sender, status, started: std::time::Instant::now() };
+        tokio::spawn(server::serve(socket.listener().unwrap(), handle));
         Self { directory, requests, _socket: socket }
     }
 
