@@ -63,6 +63,11 @@ impl Socket {
         Ok(Self { listener: bound?, path: path.to_owned(), _lock: lock })
     }
 
+    /// Where it is bound.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The listener for the runtime, non-blocking. The socket stays until this value is dropped.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 fn report(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(errors) => {
-            for error in errors {
+            for error in errors.iter() {
                 eprintln!("maglevd: {error}");
             }
             Exit::Invalid
