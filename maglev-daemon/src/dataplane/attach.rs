@@ -98,9 +98,7 @@ pub(super) fn describe(
     }
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
-    devices
-        .set(slot as u32, interface.index, None, 0)
-        .map_err(|error| DataplaneError::map(DEVICES, "update", &error))
+    devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
 }
 
 /// The interfaces a program is attached to. Dropping it detaches: each link lasts as long as its file descriptor.

@@ -62,8 +62,7 @@ pub enum DataplaneError {
     },
     /// The kernel refuses to wait for packets in flight.
     #[error(
-        "the kernel refuses membarrier(MEMBARRIER_CMD_GLOBAL) ({0}): boot without nohz_full=, so that tables can be \
-         replaced safely"
+        "the kernel offers no way to wait for packets in flight, without which tables cannot be replaced safely: {0}"
     )]
     Barrier(Errno),
     /// An interface that is not there.

@@ -17,7 +17,7 @@ use maglev_ebpf::affinity;
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::{Decision, decide};
 use maglev_ebpf::packet::l4::{self, Segment};
-use maglev_ebpf::vip::Tuple;
+use maglev_ebpf::vip::{self, Lookup, Tuple};
 use nix::time::{ClockId, clock_gettime};
 
 use super::error::DataplaneError;
@@ -52,9 +52,11 @@ pub struct Remembered {
 /// Where a flow goes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
+    /// The VIP the flow is for, if there is one.
+    pub vip: Option<VipId>,
     /// The decision for the flow's next packet, on the CPU that saw it last; or the reason for which it is passed or
-    /// dropped, with the VIP if there is one.
-    pub outcome: Result<Decision, (Counter, Option<VipId>)>,
+    /// dropped.
+    pub outcome: Result<Decision, Counter>,
     /// The CPUs that know the flow, the one that saw it last first.
     pub remembered: Vec<Remembered>,
 }
@@ -108,7 +110,11 @@ fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -
     }
     remembered.sort_by_key(|entry| entry.idle);
     let cpu = remembered.first().map_or(0, |entry| entry.cpu);
-    Explanation { outcome: decide(tuple, segment, &view(cpu)), remembered }
+    let vip = match vip::lookup(tuple, &table) {
+        Lookup::Vip(word) => Some(word.id()),
+        Lookup::AddressOnly | Lookup::Unknown => None,
+    };
+    Explanation { vip, outcome: decide(tuple, segment, &view(cpu)), remembered }
 }
 
 /// The time by which flows age, as the program computes it. Jiffies began five minutes before they wrap 32 bits

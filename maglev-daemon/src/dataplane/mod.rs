@@ -28,6 +28,8 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+use barrier::Barrier;
+
 pub use attach::{Interface, InterfaceSettings, Mode};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapSettings, Pass};
@@ -59,6 +61,7 @@ pub struct Dataplane {
     /// Declared first, so that it is dropped first: nothing is unmapped under a program that still runs.
     attached: attach::Attached,
     maps: maps::Maps,
+    barrier: Barrier,
     /// Holds the programs and the device map.
     ebpf: object::Loaded,
     trace: Option<trace::Reader>,
@@ -73,7 +76,7 @@ impl Dataplane {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays loaded or attached.
     pub fn start(settings: &Settings, links: &[Link]) -> Result<Self, DataplaneError> {
-        barrier::probe()?;
+        let barrier = Barrier::choose()?;
         let chosen = attach::choose(&settings.interfaces, links)?;
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
@@ -86,7 +89,7 @@ impl Dataplane {
         }
         let bytes: u64 = maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
-        Ok(Self { attached, maps, ebpf, trace, tracking: settings.tracking, hash_key: settings.hash_key })
+        Ok(Self { attached, maps, barrier, ebpf, trace, tracking: settings.tracking, hash_key: settings.hash_key })
     }
 
     /// Carries out the steps of a plan in their order.
@@ -94,7 +97,7 @@ impl Dataplane {
     /// # Errors
     /// Says which step could not be carried out; the steps before it stand.
     pub fn publish(&mut self, steps: &[Step]) -> Result<(), DataplaneError> {
-        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, step))
+        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, &self.barrier, step))
     }
 
     /// All counters, summed over the CPUs.
@@ -131,7 +134,7 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps. Dropping does the same.
     pub fn stop(self) {
-        let Self { attached, maps, ebpf, trace, tracking: _, hash_key: _ } = self;
+        let Self { attached, maps, barrier: _, ebpf, trace, tracking: _, hash_key: _ } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         drop(attached);
         drop((maps, ebpf, trace));

@@ -127,7 +127,7 @@ impl Loaded {
     }
 
     fn load(loader: &mut EbpfLoader<'_>, program: &'static str) -> Result<Self, DataplaneError> {
-        if !KernelVersion::at_least(6, 1, 0) {
+        if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 1, 0)) {
             return Err(DataplaneError::kernel("it is too old"));
         }
         let ebpf = loader.load(OBJECT).map_err(|error| DataplaneError::loading(program, &error))?;
@@ -158,7 +158,8 @@ impl Loaded {
 /// One more than the highest number a CPU of this machine can have.
 pub(super) fn possible_cpus() -> Result<u32, DataplaneError> {
     const FILE: &str = "/sys/devices/system/cpu/possible";
-    let text = fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
+    let text =
+        fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
     highest_cpu(&text)
         .and_then(|highest| highest.checked_add(1))
         .ok_or_else(|| DataplaneError::Load(format!("{FILE} is not a list of CPUs: {:?}", text.trim())))

@@ -1,5 +1,7 @@
 //! Carries out the steps of a plan on the mapped maps. It must not know why a step is taken, nor the order of steps.
 
+use std::sync::atomic::{Ordering, fence};
+
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::counters::Traffic;
 use maglev_common::flow::FlowEntry;
@@ -7,14 +9,14 @@ use maglev_common::pod::Word;
 use maglev_common::table::{SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{BuildError, Directory, Key, Switch, VipWord};
 
-use super::barrier;
+use super::barrier::Barrier;
 use super::error::DataplaneError;
 use super::maps::{self, Maps};
 use super::shared::{Mapped, Shared};
 use crate::plan::Step;
 
 /// Carries out one step.
-pub(super) fn carry_out(maps: &mut Maps, step: &Step) -> Result<(), DataplaneError> {
+pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Result<(), DataplaneError> {
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop: NextHop(word) } => {
@@ -22,23 +24,33 @@ pub(super) fn carry_out(maps: &mut Maps, step: &Step) -> Result<(), DataplaneErr
         }
         Step::FillTable { table, slots } => fill_table(maps, *table, slots),
         Step::SwitchPool { pool, word } => {
-            entry(&maps.pools, "pool", pool.0.into()).map(|current| current.set(word.0))
+            entry(&maps.pools, "pool", pool.0.into()).map(|current| publish(current, word.0))
         }
         Step::ResetVip { id } => reset(&maps.vip_traffic, maps.sizes.vip_region, "VIP", id.0.into()),
         Step::SwitchDirectory4 { entries } => {
-            switch_directory(&mut maps.directories4, &maps.switch, "IPv4", |switch| &switch.directory4, entries)
+            switch_directory(&mut maps.directories4, &maps.switch, "IPv4", |switch| &switch.directory4, entries)?;
+            barrier.wait()
         }
         Step::SwitchDirectory6 { entries } => {
-            switch_directory(&mut maps.directories6, &maps.switch, "IPv6", |switch| &switch.directory6, entries)
+            switch_directory(&mut maps.directories6, &maps.switch, "IPv6", |switch| &switch.directory6, entries)?;
+            barrier.wait()
         }
-        Step::KillMember { id } => entry(&maps.members, "member", id.get().into())
-            .map(|member| member.state.set(member.state().dead().0)),
-        Step::Barrier => barrier::wait(),
+        Step::KillMember { id } => {
+            entry(&maps.members, "member", id.get().into()).map(|member| member.state.set(member.state().dead().0))
+        }
+        Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
             purge_flows(maps, ids);
             Ok(())
         }
     }
+}
+
+/// Stores the word that makes visible what was written before, and not earlier. The packet path reaches what was
+/// written through this word's value, which orders its loads.
+fn publish(word: &Word, value: u64) {
+    fence(Ordering::Release);
+    word.set(value);
 }
 
 /// The state comes last, though no packet can meet the id yet: a record is alive only when it is whole.
@@ -48,14 +60,12 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
     let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
     member.state.set(0);
     member.next_hop.set(next_hop.get());
-    for (to, from) in [
-        (&member.destination, destination),
-        (&member.source, source),
-        (&member.source_hash_mask, source_hash_mask),
-    ] {
+    for (to, from) in
+        [(&member.destination, destination), (&member.source, source), (&member.source_hash_mask, source_hash_mask)]
+    {
         to.iter().zip(from).for_each(|(to, from)| to.set(from.get()));
     }
-    member.state.set(state.get());
+    publish(&member.state, state.get());
     Ok(())
 }
 
@@ -69,8 +79,8 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
     Ok(())
 }
 
-/// Builds the directory that is not in use, switches to it, and waits for the readers of the other: it is the one
-/// built next time.
+/// Builds the directory that is not in use and switches to it. The other one is built next time, so its readers must
+/// have ended by then: a barrier follows.
 fn switch_directory<K: Key>(
     directories: &mut Mapped<Directory<K>>,
     switch: &Mapped<Switch>,
@@ -86,8 +96,8 @@ where
     let directory = directories.get_mut(unused as usize).ok_or_else(|| out_of_range("directory", 2, 2))?;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
     directory.build(entries).map_err(refused)?;
-    word.set(unused);
-    barrier::wait()
+    publish(word, unused);
+    Ok(())
 }
 
 /// Clears every entry that names one of the members, unless the kernel rewrites it in that moment: then it is looked
@@ -106,12 +116,7 @@ fn purge_flows(maps: &Maps, ids: &[MemberId]) {
     }
 }
 
-fn reset(
-    traffic: &Mapped<Traffic>,
-    region: u32,
-    what: &'static str,
-    index: usize,
-) -> Result<(), DataplaneError> {
+fn reset(traffic: &Mapped<Traffic>, region: u32, what: &'static str, index: usize) -> Result<(), DataplaneError> {
     if index >= region as usize {
         return Err(out_of_range(what, index, region as usize));
     }

@@ -21,8 +21,10 @@ impl Reader {
         let failed = |reason: String| DataplaneError::Load(format!("cannot read the trace: {reason}"));
         let runtime = Handle::try_current().map_err(|error| failed(error.to_string()))?;
         let logger = EbpfLogger::init(&mut ebpf.0).map_err(|error| failed(error.to_string()))?;
-        let mut logger =
-            AsyncFd::with_interest(logger, Interest::READABLE).map_err(|error| failed(error.to_string()))?;
+        // SAFETY: the logger owns the ring buffer's file descriptor, never changes it, and closes it when it is
+        // dropped, after `AsyncFd` deregistered it.
+        let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+        let mut logger = registered.map_err(|error| failed(error.to_string()))?;
         Ok(Self(runtime.spawn(async move {
             let ended: Result<(), io::Error> = async {
                 loop {

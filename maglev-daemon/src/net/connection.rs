@@ -56,7 +56,7 @@ pub(super) enum Notice {
 
 /// A socket for notifications, apart from the one for requests: where it overflows, no answer is lost.
 pub(super) struct Notices {
-    stream: Box<dyn Stream<Item = Notice> + Send + Unpin>,
+    stream: Box<dyn Stream<Item = Notice> + Send + Sync + Unpin>,
     task: JoinHandle<()>,
 }
 

@@ -1,9 +1,7 @@
 //! Interfaces: what exists, and when it changes. It must not know which of them are configured.
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::link::{
-    LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::MulticastGroup;
 
 use super::connection::{NetError, Notices, Requests};

@@ -6,6 +6,6 @@ pub mod links;
 pub mod next_hop;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use connection::NetError;

@@ -103,7 +103,9 @@ impl Knowledge {
         let (interface, gateway) = match route {
             Route::Unicast { interface, gateway } => (*interface, *gateway),
             Route::Local => return unresolved(format!("{address} is an address of this host")),
-            Route::Refused => return unresolved(format!("the route to {address} is unreachable, blackhole or prohibit")),
+            Route::Refused => {
+                return unresolved(format!("the route to {address} is unreachable, blackhole or prohibit"));
+            }
             Route::Missing => return unresolved(format!("no route to {address}")),
             Route::Unknown(reason) => return unresolved(format!("cannot look up the route to {address}: {reason}")),
         };
@@ -167,10 +169,7 @@ mod tests {
         assert!(text(&known, &Route::Unicast { interface: 4, gateway: None }).contains("interface 4"));
         assert_eq!(text(&known, &ON_LINK), "waiting for neighbour 10.0.1.11 on eth1");
         let gateway = Some(address("10.0.0.1"));
-        assert_eq!(
-            text(&known, &Route::Unicast { interface: 3, gateway }),
-            "waiting for neighbour 10.0.0.1 on eth1"
-        );
+        assert_eq!(text(&known, &Route::Unicast { interface: 3, gateway }), "waiting for neighbour 10.0.0.1 on eth1");
         known.neighbour_changed((3, address("10.0.1.11")), Some(Neighbour::Failed));
         assert_eq!(text(&known, &ON_LINK), "neighbour 10.0.1.11 on eth1 does not answer");
         assert_eq!(text(&knowledge(false), &ON_LINK), "interface eth1 is down");

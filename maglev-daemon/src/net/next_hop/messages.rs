@@ -36,8 +36,9 @@ pub(super) fn route(message: &RouteMessage) -> Route {
     });
     let gateway = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(address))
-        | RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) | RouteAttribute::Via(RouteVia::Inet6(address)) => {
+            Some(IpAddr::V6(*address))
+        }
         RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
         _ => None,
     });

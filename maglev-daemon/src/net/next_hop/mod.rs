@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt, pin_mut};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -58,6 +58,10 @@ impl Resolver {
     /// # Errors
     /// No netlink socket.
     pub fn start(events: mpsc::Sender<Event>) -> Result<Self, NetError> {
+        Self::with_interval(events, probes::KEEP_FRESH)
+    }
+
+    fn with_interval(events: mpsc::Sender<Event>, keep_fresh: Duration) -> Result<Self, NetError> {
         let (follow, wanted) = watch::channel(BTreeSet::new());
         let driver = Driver {
             notices: Notices::open(&GROUPS)?,
@@ -66,7 +70,7 @@ impl Resolver {
             knowledge: Knowledge::default(),
             routes: BTreeMap::new(),
             told: BTreeMap::new(),
-            probes: Probes::default(),
+            probes: Probes::new(keep_fresh),
         };
         let task = tokio::spawn(async move {
             if let Err(error) = driver.run(wanted).await {
@@ -156,6 +160,12 @@ impl Driver {
         match *message {
             RouteNetlinkMessage::NewNeighbour(message) => self.hear_neighbour(&message, true),
             RouteNetlinkMessage::DelNeighbour(message) => self.hear_neighbour(&message, false),
+            // A bridge tells of its ports by messages of its own, which say little of the interface.
+            RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
+                if message.header.interface_family != AddressFamily::Unspec =>
+            {
+                Stale::Nothing
+            }
             RouteNetlinkMessage::NewLink(message) => {
                 let link = Link::from_message(&message);
                 self.knowledge.links.insert(link.index, link);

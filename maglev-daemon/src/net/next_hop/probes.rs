@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::decide::{Neighbour, Place};
 
 /// A neighbour that answered is asked again after this time, so that one that died is noticed.
-const KEEP_FRESH: Duration = Duration::from_secs(30);
+pub(super) const KEEP_FRESH: Duration = Duration::from_secs(30);
 /// One that did not answer is asked again after this time at first, then after twice as long each time …
 const RETRY: Duration = Duration::from_secs(1);
 /// … up to this time.
@@ -22,14 +22,23 @@ struct Probe {
 }
 
 /// The neighbours that are kept known.
-#[derive(Debug, Default)]
-pub(super) struct Probes(BTreeMap<Place, Probe>);
+#[derive(Debug)]
+pub(super) struct Probes {
+    probes: BTreeMap<Place, Probe>,
+    /// [`KEEP_FRESH`], but in tests.
+    keep_fresh: Duration,
+}
 
 impl Probes {
+    /// None yet.
+    pub(super) fn new(keep_fresh: Duration) -> Self {
+        Self { probes: BTreeMap::new(), keep_fresh }
+    }
+
     /// Keeps exactly these; a new one is due now.
     pub(super) fn keep(&mut self, wanted: impl IntoIterator<Item = Place>, now: Instant) {
-        let mut before = std::mem::take(&mut self.0);
-        self.0 = wanted
+        let mut before = std::mem::take(&mut self.probes);
+        self.probes = wanted
             .into_iter()
             .map(|place| {
                 let new = Probe { due: now, retry: RETRY, usable: false };
@@ -40,22 +49,22 @@ impl Probes {
 
     /// Whether a neighbour is kept known.
     pub(super) fn contains(&self, place: &Place) -> bool {
-        self.0.contains_key(place)
+        self.probes.contains_key(place)
     }
 
     /// The earliest time at which some neighbour is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.values().map(|probe| probe.due).min()
+        self.probes.values().map(|probe| probe.due).min()
     }
 
     /// The neighbours to ask now; each is due again after its wait. `state` says what is known of each.
     pub(super) fn take_due(&mut self, now: Instant, state: impl Fn(&Place) -> Option<Neighbour>) -> Vec<Place> {
         let mut due = Vec::new();
-        for (place, probe) in self.0.iter_mut().filter(|(_, probe)| probe.due <= now) {
+        for (place, probe) in self.probes.iter_mut().filter(|(_, probe)| probe.due <= now) {
             match state(place) {
-                Some(Neighbour::Usable { permanent: true, .. }) => probe.due = now + KEEP_FRESH,
+                Some(Neighbour::Usable { permanent: true, .. }) => probe.due = now + self.keep_fresh,
                 Some(Neighbour::Usable { permanent: false, .. }) => {
-                    (probe.due, probe.retry) = (now + KEEP_FRESH, RETRY);
+                    (probe.due, probe.retry) = (now + self.keep_fresh, RETRY);
                     due.push(*place);
                 }
                 Some(Neighbour::Incomplete | Neighbour::Failed) | None => {
@@ -70,9 +79,9 @@ impl Probes {
 
     /// A neighbour's state changed: one that is lost is asked for at once, one that is found rests.
     pub(super) fn changed(&mut self, place: &Place, usable: bool, now: Instant) {
-        let Some(probe) = self.0.get_mut(place) else { return };
+        let Some(probe) = self.probes.get_mut(place) else { return };
         match (probe.usable, usable) {
-            (false, true) => *probe = Probe { due: now + KEEP_FRESH, retry: RETRY, usable },
+            (false, true) => *probe = Probe { due: now + self.keep_fresh, retry: RETRY, usable },
             (true, false) => *probe = Probe { due: now, retry: RETRY, usable },
             (true, true) | (false, false) => {}
         }
@@ -92,7 +101,7 @@ mod tests {
     #[test]
     fn an_unanswered_probe_is_repeated_ever_more_slowly() {
         let start = Instant::now();
-        let mut probes = Probes::default();
+        let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], start);
         let mut waits = Vec::new();
         let mut now = start;
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn a_found_neighbour_rests_and_a_lost_one_is_asked_for_at_once() {
         let now = Instant::now();
-        let mut probes = Probes::default();
+        let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], now);
         probes.changed(&place(), true, now);
         assert_eq!(probes.next(), Some(now + KEEP_FRESH));
@@ -121,7 +130,7 @@ mod tests {
     #[test]
     fn a_permanent_neighbour_is_not_asked_and_an_unwanted_one_is_dropped() {
         let now = Instant::now();
-        let mut probes = Probes::default();
+        let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], now);
         assert!(probes.take_due(now, |_| Some(Neighbour::Usable { mac: [2; 6], permanent: true })).is_empty());
         probes.keep([], now);
