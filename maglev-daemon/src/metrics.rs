@@ -174,6 +174,8 @@ mod tests {
             address: [10, 0, 1, 11].into(),
             weight: 1,
             state: BackendState::Active,
+            slots: 65_537,
+            share: 1.0,
             next_hop,
         };
         let status = Status {

@@ -24,6 +24,8 @@ pub struct Status {
     pub services_digest: String,
     /// Digest of the flow hash's key: equal on nodes that choose the same slots.
     pub hash_key_digest: String,
+    /// Why what is saved is not what the packet path serves, if so; the next change or reload tries again.
+    pub not_published: Option<String>,
     /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
@@ -121,7 +123,7 @@ pub struct Pool {
 }
 
 /// A backend and the way to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
     /// The pool it belongs to.
     pub pool: String,
@@ -133,6 +135,10 @@ pub struct Backend {
     pub weight: u16,
     /// Whether new flows are sent to it.
     pub state: BackendState,
+    /// The slots of the table it owns.
+    pub slots: u32,
+    /// These slots as a part of all, 0 to 1.
+    pub share: f64,
     /// The way to it.
     pub next_hop: NextHop,
 }

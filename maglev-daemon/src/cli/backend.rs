@@ -84,12 +84,13 @@ fn path(pool: &Name, name: &Name) -> String {
 /// Backends as a table.
 pub(super) fn list(backends: &[view::Backend]) -> String {
     let row = |backend: &view::Backend| {
-        let view::Backend { pool, name, address, weight, state, next_hop } = backend;
+        let view::Backend { pool, name, address, weight, state, slots: _, share, next_hop } = backend;
+        let share = format!("{:.2} %", share * 100.0);
         let state = state.as_str().to_owned();
-        [pool.clone(), name.clone(), address.to_string(), weight.to_string(), state, way(next_hop)]
+        [pool.clone(), name.clone(), address.to_string(), weight.to_string(), share, state, way(next_hop)]
     };
-    let header = ["pool", "name", "address", "weight", "state", "next hop"];
-    table(header, &["weight"], backends.iter().map(row))
+    let header = ["pool", "name", "address", "weight", "share", "state", "next hop"];
+    table(header, &["weight", "share"], backends.iter().map(row))
 }
 
 fn way(next_hop: &view::NextHop) -> String {

@@ -32,6 +32,7 @@ fn facts(status: &Status) -> String {
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
+        ("published", published(status.not_published.as_deref())),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -46,6 +47,13 @@ fn reload(last: Option<&view::LastReload>) -> String {
         None => "none since the start".into(),
         Some(last) if last.successful => format!("successful, at {} (Unix time)", last.unix_seconds),
         Some(last) => format!("FAILED, at {} (Unix time): nothing was changed, see the log", last.unix_seconds),
+    }
+}
+
+fn published(failure: Option<&str>) -> String {
+    match failure {
+        None => "all that is saved".into(),
+        Some(reason) => format!("NOT all that is saved: {reason}; the next change or reload tries again"),
     }
 }
 
@@ -104,6 +112,8 @@ mod tests {
             address: [10, 0, 1, 11].into(),
             weight: 100,
             state: view::BackendState::Active,
+            slots: 65_537,
+            share: 1.0,
             next_hop,
         };
         let text = Status { backends: vec![backend], ..Status::default() }.text();

@@ -41,10 +41,10 @@ impl Files {
     pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
         let services = config::load_services(&self.running.services, &self.running.rules());
         match (config::load_node(&self.path), services) {
-            (Ok(node), Ok(services)) => {
-                Ok(Reread { services, restart_needed: changed(&self.running, &node) })
+            (Ok(node), Ok(services)) => Ok(Reread { services, restart_needed: changed(&self.running, &node) }),
+            (node, services) => {
+                Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
             }
-            (node, services) => Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect()),
         }
     }
 }

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::files::{Disk, Files, Reread};
 use super::plane::{Plane, Refreshed};
 use super::signals::Stop;
-use super::status::{self, Facts, Names};
+use super::status::{self, Facts};
 use crate::api::{Answer, Flow, Request, view};
 use crate::dataplane;
 use crate::model::{Refusal, Services};
 use crate::net::next_hop::Resolver;
-use crate::reconcile::{Effect, Event, Reconciler, RequestId};
+use crate::reconcile::{Effect, Event, Reconciler, RequestId, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
@@ -63,7 +63,8 @@ pub(super) struct Owner {
     disk: Disk,
     resolver: Resolver,
     status: watch::Sender<Arc<view::Status>>,
-    names: Arc<Names>,
+    /// What the status was last made from.
+    view: Arc<View>,
     started: Instant,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
@@ -84,7 +85,9 @@ impl Owner {
         resolver: Resolver,
         status: watch::Sender<Arc<view::Status>>,
     ) -> Self {
-        let reconciler = Reconciler::new(status::settings(files.running(), &interfaces.interfaces));
+        let settings = Settings { rules: files.running().rules(), interfaces: status::known_interfaces(&interfaces) };
+        let reconciler = Reconciler::new(settings);
+        let view = Arc::new(reconciler.view());
         Self {
             reconciler,
             files,
@@ -94,7 +97,7 @@ impl Owner {
             disk,
             resolver,
             status,
-            names: Arc::default(),
+            view,
             started: Instant::now(),
             waiting: BTreeMap::new(),
             last_request: 0,
@@ -168,10 +171,10 @@ impl Owner {
             }
             Request::Reload { reply } => self.reloads.push_back(Some(reply)),
             Request::Counters { reply } => {
-                let (snapshot, names) = (self.plane.orders().snapshot(), Arc::clone(&self.names));
+                let (snapshot, view) = (self.plane.orders().snapshot(), Arc::clone(&self.view));
                 tokio::spawn(async move {
                     if let Ok(snapshot) = snapshot.await {
-                        let _ = reply.send(Ok(names.counters(&snapshot)));
+                        let _ = reply.send(Ok(status::counters(&view, &snapshot)));
                     }
                 });
             }
@@ -182,18 +185,24 @@ impl Owner {
     fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
         let Flow { client, service, protocol } = flow;
         let asked = self.plane.orders().explain(dataplane::Flow { source: client, destination: service, protocol });
-        let names = Arc::clone(&self.names);
+        let view = Arc::clone(&self.view);
         tokio::spawn(async move {
             let Ok(explained) = asked.await else { return };
-            let answer = explained.map(|explanation| names.explanation(flow, &explanation)).map_err(view::Error::failed);
+            let answer = explained
+                .map(|explanation| status::explanation(&view, flow, &explanation))
+                .map_err(view::Error::failed);
             let _ = reply.send(answer);
         });
     }
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         for name in refreshed.gone.iter().filter(|name| !self.interfaces.gone.contains(name)) {
-            tracing::error!(interface = name, "the interface is gone and the program with it: restart maglevd once it is back");
+            tracing::error!(
+                interface = name,
+                "the interface is gone and the program with it: restart maglevd once it is back"
+            );
         }
+        self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;
     }
 
@@ -287,9 +296,8 @@ impl Owner {
 
     /// Publishes the status as it is now.
     fn show(&mut self) {
-        let view = self.reconciler.view();
-        let status = self.facts.status(&view, &self.interfaces, self.last_reload.as_ref());
-        self.names = Arc::new(Names::of(&view));
+        self.view = Arc::new(self.reconciler.view());
+        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref());
         self.status.send_replace(Arc::new(status));
     }
 }

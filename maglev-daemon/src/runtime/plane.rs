@@ -1,6 +1,7 @@
 //! The thread that owns the data plane: plans wait for packets in flight, so they are carried out off the event loop,
 //! in their order. It must not know why.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -29,6 +30,15 @@ pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
     /// Names of those that are gone.
     pub(super) gone: Vec<String>,
+    /// The names of all interfaces that exist, by index.
+    pub(super) names: BTreeMap<u32, String>,
+}
+
+impl Refreshed {
+    pub(super) fn new(attached: &[Interface], gone: Vec<String>, existing: Vec<Link>) -> Self {
+        let names = existing.into_iter().map(|link| (link.index, link.name)).collect();
+        Self { interfaces: attached.to_vec(), gone, names }
+    }
 }
 
 /// The thread.
@@ -44,10 +54,7 @@ pub(super) struct Orders(mpsc::Sender<Order>);
 
 impl Plane {
     /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
-    pub(super) fn start(
-        dataplane: Dataplane,
-        done: UnboundedSender<Event>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(dataplane: Dataplane, done: UnboundedSender<Event>) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
         let work = move || {
             let mut dataplane = dataplane;
@@ -112,7 +119,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Eve
                 tracing::error!(%error, "cannot take over changed interfaces");
                 Vec::new()
             });
-            let _ = reply.send(Refreshed { interfaces: dataplane.interfaces().to_vec(), gone });
+            let _ = reply.send(Refreshed::new(dataplane.interfaces(), gone, links));
         }
         Order::Snapshot(reply) => {
             let _ = reply.send(dataplane.snapshot());

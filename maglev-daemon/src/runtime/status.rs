@@ -1,11 +1,8 @@
 //! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
 //! asks.
 
-use std::collections::BTreeMap;
-
-use maglev_common::backend::MemberId;
+use maglev_common::backend::InterfaceSlot;
 use maglev_common::counters::{Counter, Outcome};
-use maglev_common::vip::VipId;
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::forward::Decision;
 
@@ -14,7 +11,7 @@ use crate::api::{Flow, RELEASE, view};
 use crate::config::NodeConfig;
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
-use crate::reconcile::{Resolution, View};
+use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, View, VipView};
 
 /// What stays the same while the daemon runs.
 #[derive(Debug)]
@@ -38,37 +35,37 @@ impl Facts {
     /// The node's status, but for the time it is up.
     pub(super) fn status(
         &self,
-        view: &View<'_>,
+        view: &View,
         interfaces: &Refreshed,
         last_reload: Option<&view::LastReload>,
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory } = self;
-        let names: BTreeMap<_, _> =
-            interfaces.interfaces.iter().map(|interface| (interface.index, interface.name.as_str())).collect();
-        let backends = view.services.pools.values().flat_map(|pool| {
-            pool.backends.values().map(|backend| view::Backend {
-                pool: pool.name.to_string(),
-                name: backend.name.to_string(),
-                address: backend.address,
-                weight: backend.weight.0,
-                state: if backend.weight.0 == 0 { view::BackendState::Out } else { view::BackendState::Active },
-                next_hop: next_hop(view.resolution(backend.address), &names),
-            })
-        });
+        let View { services, vips, pools, busy: _, not_published } = view;
         view::Status {
             version: RELEASE.to_owned(),
             object: dataplane::sha256().to_owned(),
             uptime_seconds: 0,
             services_file: services_file.clone(),
-            services_digest: view.digest.to_string(),
+            services_digest: services.to_string(),
             hash_key_digest: hash_key_digest.clone(),
+            not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
             interfaces: interfaces.interfaces.iter().map(|found| interface(found, &interfaces.gone)).collect(),
-            vips: view.services.vips.values().map(vip).collect(),
-            pools: view.services.pools.values().map(|pool| summary(pool, view)).collect(),
-            backends: backends.collect(),
+            vips: vips.iter().map(vip).collect(),
+            pools: pools.iter().map(pool).collect(),
+            backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
         }
+    }
+}
+
+/// What the reconciler knows of the node's interfaces.
+pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
+    let Refreshed { interfaces, gone, names } = refreshed;
+    let present = interfaces.iter().filter(|interface| !gone.contains(&interface.name));
+    Interfaces {
+        slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
+        names: names.clone(),
     }
 }
 
@@ -83,8 +80,8 @@ fn interface(interface: &Interface, gone: &[String]) -> view::Interface {
     }
 }
 
-fn vip(vip: &crate::model::Vip) -> view::Vip {
-    let crate::model::Vip { name, service, pool } = vip;
+fn vip(vip: &VipView) -> view::Vip {
+    let VipView { name, service, pool, id: _ } = vip;
     view::Vip {
         name: name.to_string(),
         address: service.address,
@@ -94,126 +91,108 @@ fn vip(vip: &crate::model::Vip) -> view::Vip {
     }
 }
 
-fn next_hop(resolution: Option<&Resolution>, interfaces: &BTreeMap<u32, &str>) -> view::NextHop {
-    match resolution {
-        None => view::NextHop::Unresolved { reason: "the route has not been looked up yet".to_owned() },
-        Some(Resolution::Unresolved(reason)) => view::NextHop::Unresolved { reason: reason.clone() },
-        Some(Resolution::Resolved { interface, mac, gateway }) => match interfaces.get(interface) {
-            Some(name) => view::NextHop::Resolved {
-                interface: (*name).to_owned(),
-                mac: mac_text(*mac),
-                gateway: *gateway,
-            },
-            None => view::NextHop::Unresolved {
-                reason: format!("the route leaves by interface {interface}, which is not among the node's interfaces"),
-            },
+fn pool(pool: &PoolView) -> view::PoolSummary {
+    let PoolView { name, index: _, digest, vips: _, backends } = pool;
+    view::PoolSummary {
+        name: name.to_string(),
+        table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        backends: backends.len(),
+    }
+}
+
+fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
+    let BackendView { name, address, weight, id: _, slots, share, next_hop } = backend;
+    view::Backend {
+        pool: pool.name.to_string(),
+        name: name.to_string(),
+        address: *address,
+        weight: weight.0,
+        state: if weight.0 == 0 { view::BackendState::Out } else { view::BackendState::Active },
+        slots: *slots,
+        share: *share,
+        next_hop: way(next_hop),
+    }
+}
+
+fn way(next_hop: &NextHopView) -> view::NextHop {
+    match next_hop {
+        NextHopView::Unresolved(reason) => view::NextHop::Unresolved { reason: reason.clone() },
+        NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway } => view::NextHop::Resolved {
+            interface: name.clone().unwrap_or_else(|| interface.to_string()),
+            mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            gateway: *gateway,
         },
     }
 }
 
-fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-}
-
-/// The names behind the numbers that are published.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    vips: Vec<NamedVip>,
-    members: Vec<NamedMember>,
-}
-
-#[derive(Debug)]
-struct NamedVip {
-    id: VipId,
-    name: String,
-    pool: String,
-}
-
-#[derive(Debug)]
-struct NamedMember {
-    id: MemberId,
-    pool: String,
-    backend: String,
-    /// Why packets for it are dropped, if they are.
-    unresolved: Option<String>,
-}
-
-impl Names {
-    /// All counters by name.
-    pub(super) fn counters(&self, snapshot: &Snapshot) -> view::Counters {
-        let counter = |counter: &Counter| view::Counter {
-            name: counter.name().to_owned(),
-            outcome: outcome(counter.outcome()).to_owned(),
-            packets: snapshot.counter(*counter),
-            help: counter.help().to_owned(),
-        };
-        let vip = |vip: &NamedVip| {
-            let Totals { packets, bytes } = snapshot.vip(vip.id);
-            view::VipTraffic { name: vip.name.clone(), packets, bytes }
-        };
-        let member = |member: &NamedMember| {
-            let Totals { packets, bytes } = snapshot.member(member.id);
-            view::BackendTraffic { pool: member.pool.clone(), backend: member.backend.clone(), packets, bytes }
-        };
-        view::Counters {
-            counters: Counter::ALL.iter().map(counter).collect(),
-            vips: self.vips.iter().map(vip).collect(),
-            backends: self.members.iter().map(member).collect(),
-        }
+/// All counters by name.
+pub(super) fn counters(view: &View, snapshot: &Snapshot) -> view::Counters {
+    let counter = |counter: &Counter| view::Counter {
+        name: counter.name().to_owned(),
+        outcome: outcome(counter.outcome()).to_owned(),
+        packets: snapshot.counter(*counter),
+        help: counter.help().to_owned(),
+    };
+    let vip = |vip: &VipView| {
+        let Totals { packets, bytes } = vip.id.map(|id| snapshot.vip(id)).unwrap_or_default();
+        view::VipTraffic { name: vip.name.to_string(), packets, bytes }
+    };
+    let backend = |pool: &PoolView, backend: &BackendView| {
+        let Totals { packets, bytes } = backend.id.map(|id| snapshot.member(id)).unwrap_or_default();
+        view::BackendTraffic { pool: pool.name.to_string(), backend: backend.name.to_string(), packets, bytes }
+    };
+    let backends = view.pools.iter().flat_map(|pool| pool.backends.iter().map(move |found| backend(pool, found)));
+    view::Counters {
+        counters: Counter::ALL.iter().map(counter).collect(),
+        vips: view.vips.iter().map(vip).collect(),
+        backends: backends.collect(),
     }
+}
 
-    /// Where a flow goes, in words.
-    pub(super) fn explanation(&self, flow: Flow, explanation: &Explanation) -> view::Explanation {
-        let Flow { client, service, protocol } = flow;
-        let vip = explanation.vip.and_then(|id| self.vips.iter().find(|vip| vip.id == id));
-        let mut answer = view::Explanation {
-            client,
-            service,
-            protocol: protocol.into(),
-            outcome: String::new(),
-            vip: vip.map(|vip| vip.name.clone()),
-            pool: vip.map(|vip| vip.pool.clone()),
-            slot: None,
-            backend: None,
-            reason: String::new(),
-        };
-        match &explanation.outcome {
-            Ok(decision) => {
-                let member = self.member(decision.member);
-                let unresolved = member.and_then(|member| member.unresolved.as_ref());
-                answer.slot = u32::try_from(decision.slot.index()).ok();
-                answer.backend = member.map(|member| member.backend.clone());
-                let reason = self.reason(decision, explanation);
-                (answer.outcome, answer.reason) = match unresolved {
-                    None => (outcome(Outcome::Forwarded).to_owned(), reason),
-                    Some(awaited) => {
-                        let counter = Counter::NextHopUnresolved;
-                        (outcome(counter.outcome()).to_owned(), format!("{}: {awaited}; {reason}", counter.name()))
-                    }
-                };
-            }
-            Err(counter) => {
-                answer.outcome = outcome(counter.outcome()).to_owned();
-                answer.reason = format!("{}: {}", counter.name(), counter.help());
-            }
-        }
-        answer
+/// Where a flow goes, in words.
+pub(super) fn explanation(view: &View, flow: Flow, explanation: &Explanation) -> view::Explanation {
+    let Flow { client, service, protocol } = flow;
+    let vip = explanation.vip.and_then(|id| view.vip(id));
+    let (outcome, reason) = outcome_and_reason(view, explanation);
+    let decision = explanation.outcome.as_ref().ok();
+    let member = decision.and_then(|decision| view.member(decision.member));
+    view::Explanation {
+        client,
+        service,
+        protocol: protocol.into(),
+        outcome: outcome.to_owned(),
+        vip: vip.map(|vip| vip.name.to_string()),
+        pool: vip.map(|vip| vip.pool.to_string()),
+        slot: decision.and_then(|decision| u32::try_from(decision.slot.index()).ok()),
+        backend: member.map(|(_, backend)| backend.name.to_string()),
+        reason,
     }
+}
 
-    fn reason(&self, decision: &Decision, explanation: &Explanation) -> String {
-        match (decision.choice, explanation.remembered.first()) {
-            (Choice::Table, _) => "the backend owns the flow's slot; no flow table knows the flow".to_owned(),
-            (Choice::FlowTable, None) => "the flow table knows the flow".to_owned(),
-            (Choice::FlowTable, Some(entry)) => {
-                let owner = self.member(decision.owner).map_or("nobody", |owner| owner.backend.as_str());
-                let (cpu, idle) = (entry.cpu, entry.idle);
-                format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; its slot belongs to {owner}")
-            }
+fn outcome_and_reason(view: &View, explanation: &Explanation) -> (&'static str, String) {
+    let decision = match &explanation.outcome {
+        Ok(decision) => decision,
+        Err(counter) => return (outcome(counter.outcome()), format!("{}: {}", counter.name(), counter.help())),
+    };
+    let reason = choice(view, decision, explanation);
+    match view.member(decision.member).map(|(_, backend)| &backend.next_hop) {
+        Some(NextHopView::Unresolved(awaited)) => {
+            let counter = Counter::NextHopUnresolved;
+            (outcome(counter.outcome()), format!("{}: {awaited}; {reason}", counter.name()))
         }
+        Some(NextHopView::Resolved { .. }) | None => (outcome(Outcome::Forwarded), reason),
     }
+}
 
-    fn member(&self, id: MemberId) -> Option<&NamedMember> {
-        self.members.iter().find(|member| member.id == id)
+fn choice(view: &View, decision: &Decision, explanation: &Explanation) -> String {
+    match (decision.choice, explanation.remembered.first()) {
+        (Choice::Table, _) => "the backend owns the flow's slot; no flow table knows the flow".to_owned(),
+        (Choice::FlowTable, None) => "the flow table knows the flow".to_owned(),
+        (Choice::FlowTable, Some(entry)) => {
+            let owner = view.member(decision.owner).map_or("nobody", |(_, owner)| owner.name.as_str());
+            let (cpu, idle) = (entry.cpu, entry.idle);
+            format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; its slot belongs to {owner}")
+        }
     }
 }
 
@@ -225,7 +204,3 @@ const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Noted => "noted",
     }
 }
-
-pub(super) fn settings(node: &NodeConfig, interfaces: &[Interface]) -> crate::reconcile::Settings { let _ = (node, interfaces); unimplemented!() }
-fn summary(pool: &crate::model::Pool, view: &View<'_>) -> view::PoolSummary { let _ = view; view::PoolSummary { name: pool.name.to_string(), table_digest: String::new(), backends: pool.backends.len() } }
-impl Names { pub(super) fn of(_view: &View<'_>) -> Self { Self::default() } }

@@ -1,6 +1,7 @@
 //! `maglevd decap` and `maglevd pass`: programs that run on their own, attached until a signal ends them.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl From<Mode> for dataplane::Mode {
 }
 
 fn prefix(text: &str) -> Result<IpNet, String> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse().map(IpNet::from_addr));
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.0.0/16"))
 }
 

@@ -10,7 +10,9 @@ use maglev_daemon::runtime::Failure;
 pub(super) fn run() -> Result<(), Failure> {
     let mut key = [0; 16];
     let source = "/dev/urandom";
-    File::open(source).and_then(|mut file| file.read_exact(&mut key)).with_context(|| format!("cannot read {source}"))?;
+    File::open(source)
+        .and_then(|mut file| file.read_exact(&mut key))
+        .with_context(|| format!("cannot read {source}"))?;
     println!("{:032x}", u128::from_be_bytes(key));
     Ok(())
 }

@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn decapsulation_is_never_open_to_everyone_by_omission() {
-        for line in ["maglevd decap --interface eth0", "maglevd decap --from 10.0.0.0/8", "maglevd decap --interface eth0 --from x"] {
+        for line in [
+            "maglevd decap --interface eth0",
+            "maglevd decap --from 10.0.0.0/8",
+            "maglevd decap --interface eth0 --from x",
+        ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err_and(|error| error.exit_code() == 2), "{line}");
         }
     }
