@@ -1,0 +1,122 @@
+//! The domain: names, weights, backends, pools, VIPs, and the changes an operator makes to them. Pure; it must not
+//! know files, sockets or the data plane.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+/// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+/// A backend's weight: its share of the table relative to its pool's other backends. 0 is out of the table, alive for
+/// the flows it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(pub u16);
+
+/// The transport protocol of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+}
+
+/// What packets a VIP takes: a destination address, port and protocol. `None` is any port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// The destination address.
+    pub address: IpAddr,
+    /// The destination port, or any.
+    pub port: Option<NonZeroU16>,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A virtual IP: a service and the pool that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Its name, unique among VIPs.
+    pub name: Name,
+    /// The packets it takes, unique among VIPs.
+    pub service: Service,
+    /// The pool that serves it.
+    pub pool: Name,
+}
+
+/// A server behind a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name, unique in its pool: the table is ordered by it.
+    pub name: Name,
+    /// Where encapsulated packets go: the outer destination.
+    pub address: IpAddr,
+    /// Its share.
+    pub weight: Weight,
+}
+
+/// A set of backends that serve the same content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name, unique among pools.
+    pub name: Name,
+    /// Its backends by name.
+    pub backends: BTreeMap<Name, Backend>,
+}
+
+/// All that is the same on every node: pools and the VIPs they serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Pools by name.
+    pub pools: BTreeMap<Name, Pool>,
+    /// VIPs by name.
+    pub vips: BTreeMap<Name, Vip>,
+}
+
+/// How many of each a node takes; never more than the design's limits in `maglev_common::maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// VIPs, at most 512.
+    pub vips: u32,
+    /// Pools, at most 512.
+    pub pools: u32,
+    /// Backends over all pools (members), at most 32,767.
+    pub backends: u32,
+}
+
+/// One change to the services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new VIP.
+    AddVip(Vip),
+    /// The end of a VIP.
+    RemoveVip(Name),
+    /// A new pool.
+    AddPool(Pool),
+    /// The end of a pool that no VIP uses.
+    RemovePool(Name),
+    /// A new backend.
+    AddBackend {
+        /// In this pool.
+        pool: Name,
+        /// The backend.
+        backend: Backend,
+    },
+    /// The end of a backend.
+    RemoveBackend {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+    },
+    /// Another weight for a backend.
+    SetWeight {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// The new weight.
+        weight: Weight,
+    },
+}

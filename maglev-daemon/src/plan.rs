@@ -1,0 +1,69 @@
+//! Plans: the ordered steps that take the data plane from what is published to what is desired, so that no packet
+//! sees a half state. Pure: it names maps' contents, never maps.
+
+use std::sync::Arc;
+
+use maglev_common::backend::{MemberId, MemberRecord, NextHop};
+use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
+use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+
+/// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Writes the whole record of a member whose id no packet can meet yet, and zeroes its traffic counters.
+    WriteMember {
+        /// The member.
+        id: MemberId,
+        /// Its record.
+        record: MemberRecord,
+    },
+    /// Replaces a member's next hop: one word.
+    SetNextHop {
+        /// The member.
+        id: MemberId,
+        /// Where its packets leave now.
+        next_hop: NextHop,
+    },
+    /// Fills a table that no pool word names.
+    FillTable {
+        /// The table; never [`TableIndex::EMPTY`].
+        table: TableIndex,
+        /// All its slots, [`maglev_common::table::SLOTS`] of them.
+        slots: Arc<[SlotWord]>,
+    },
+    /// Switches a pool: one store.
+    SwitchPool {
+        /// The pool.
+        pool: PoolIndex,
+        /// Its new word.
+        word: PoolWord,
+    },
+    /// Zeroes the traffic counters of a VIP id that is about to be used.
+    ResetVip {
+        /// The VIP.
+        id: VipId,
+    },
+    /// Builds the IPv4 VIP directory that is not in use, switches to it, and waits until no packet reads the other.
+    SwitchDirectory4 {
+        /// All its keys.
+        entries: Vec<(Key4, VipWord)>,
+    },
+    /// The same for IPv6.
+    SwitchDirectory6 {
+        /// All its keys.
+        entries: Vec<(Key6, VipWord)>,
+    },
+    /// Marks a member dead: flow entries that name it are ignored from now on.
+    KillMember {
+        /// The member.
+        id: MemberId,
+    },
+    /// Waits until every packet that was being handled when the step began has ended: what was unpublished before may
+    /// be written again after.
+    Barrier,
+    /// Clears every flow entry that names one of these dead members, so that their ids can be given out again.
+    PurgeFlows {
+        /// The members.
+        ids: Vec<MemberId>,
+    },
+}
