@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -215,14 +216,23 @@ impl Outcomes {
     /// # Errors
     /// If any request failed.
     pub fn all_answered(&self) -> Result<()> {
-        let reasons: Vec<String> = self
-            .failed()
-            .take(5)
-            .map(|failed| format!("{:?} -> {}: {:?}", failed.local, failed.target, failed.answer))
-            .collect();
+        let reasons: Vec<String> = self.failed().take(5).map(ToString::to_string).collect();
         let failed = self.failed().count();
         ensure!(failed == 0, "{failed} of {} requests failed: {}", self.0.len(), reasons.join("; "));
         Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.local {
+            Some(local) => write!(f, "{local} -> {}: ", self.target)?,
+            None => write!(f, "-> {}: ", self.target)?,
+        }
+        match &self.answer {
+            Ok(name) => write!(f, "answered by {name}"),
+            Err(reason) => f.write_str(reason),
+        }
     }
 }
 

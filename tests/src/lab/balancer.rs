@@ -38,7 +38,7 @@ impl Balancer {
     ///
     /// # Errors
     /// If the daemon does not come up; the message carries its log.
-    pub fn start(lab: &Lab, n: u8, settings: Settings, services: &Services) -> Result<Self> {
+    pub fn start(lab: &Lab, n: u8, settings: &Settings, services: &Services) -> Result<Self> {
         let name = format!("lb{n}");
         let directory = lab.directory().join(&name);
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;

@@ -1,7 +1,7 @@
 //! A lab: the namespaces and links, the backends' servers and `decap` programs, the load balancers.
 
 use std::{
-    env, fs,
+    env,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
@@ -109,7 +109,7 @@ impl Lab {
     pub fn start_balancers(&self, services: &Services) -> Result<Vec<Balancer>> {
         (1..=self.topology.balancers)
             .map(|n| {
-                let mut balancer = Balancer::start(self, n, Settings::of(n), services)?;
+                let mut balancer = Balancer::start(self, n, &Settings::of(n), services)?;
                 balancer.await_next_hops()?;
                 Ok(balancer)
             })
@@ -177,25 +177,23 @@ pub fn skip() -> bool {
     !is_root()
 }
 
-/// The path of one of the workspace's programs: in `MAGLEV_BIN_DIR`, or where this program was built.
+/// The path of one of the workspace's programs: in `MAGLEV_BIN_DIR`; else where this program was built, or beside that
+/// in `release`.
 ///
 /// # Errors
 /// If it is not there.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let directory = match env::var_os("MAGLEV_BIN_DIR") {
-        Some(directory) => PathBuf::from(directory),
+    let folders = match env::var_os("MAGLEV_BIN_DIR") {
+        Some(folder) => vec![PathBuf::from(folder)],
         None => {
             let program = env::current_exe().context("where is this program?")?;
             // Cargo puts test programs one level below the others.
-            let ours = program.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
-            ours.unwrap_or(Path::new(".")).to_owned()
+            let own = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap_or(Path::new("."));
+            vec![own.to_owned(), own.with_file_name("release")]
         }
     };
-    let path = directory.join(name);
-    ensure!(
-        fs::exists(&path)?,
-        "{} is not there: build it with `cargo xtask build`, or name its directory in MAGLEV_BIN_DIR",
-        path.display()
-    );
-    Ok(path)
+    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("no {name} in {folders:?}: build it with `cargo xtask build`, or name its folder in MAGLEV_BIN_DIR")
+    })
 }
