@@ -74,7 +74,7 @@ pub enum Effect {
         /// Who asked.
         request: RequestId,
         /// What became of it.
-        outcome: Result<(), crate::reconcile::Refusal>,
+        outcome: Result<(), Refusal>,
     },
 }
 

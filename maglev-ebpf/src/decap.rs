@@ -4,10 +4,11 @@
 //! met between load balancer and backend reaches the client's transport.
 
 use maglev_common::counters::{DecapCounter, Outcome};
-use zerocopy::byteorder::{BE, U16};
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::env::{DecapTables, Packet};
-use crate::packet::eth::{self, Ethernet, Payload};
+use crate::packet::eth::{self, Payload};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
 use crate::verdict::Verdict;
@@ -19,6 +20,35 @@ mod ecn {
     pub(super) const ECT_1: u8 = 0b01;
     pub(super) const ECT_0: u8 = 0b10;
     pub(super) const CE: u8 = 0b11;
+}
+
+/// Both MAC addresses as one and a half words.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Addresses {
+    first: U64<LE>,
+    last: U32<LE>,
+}
+
+impl Addresses {
+    #[inline(always)]
+    fn get(&self) -> (u64, u32) {
+        (self.first.get(), self.last.get())
+    }
+
+    #[inline(always)]
+    fn set(&mut self, (first, last): (u64, u32)) {
+        self.first.set(first);
+        self.last.set(last);
+    }
+}
+
+/// An Ethernet header, its addresses in words.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    addresses: Addresses,
+    ether_type: U16<BE>,
 }
 
 /// An outer header that was found good.
@@ -60,8 +90,7 @@ fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
     if !matches!(outer.protocol, ipv4::IN_IP | ipv6::IN_IP) {
         return Err(DecapCounter::NotEncapsulated);
     }
-    let source = (outer.addresses.get() as u32).to_le_bytes();
-    if !tables.accepts4(source) {
+    if !tables.accepts4(outer.addresses.get() as u32) {
         return Err(DecapCounter::ForeignSource);
     }
     if outer.is_fragment() {
@@ -80,8 +109,7 @@ fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
     if !matches!(outer.next_header, ipv4::IN_IP | ipv6::IN_IP) {
         return Err(DecapCounter::NotEncapsulated);
     }
-    let (low, high) = (outer.addresses[0].get() as u128, outer.addresses[1].get() as u128);
-    if !tables.accepts6((low | high << 64).to_le_bytes()) {
+    if !tables.accepts6([outer.addresses[0].get(), outer.addresses[1].get()]) {
         return Err(DecapCounter::ForeignSource);
     }
     let end = eth::HEADER + ipv6::HEADER + usize::from(outer.payload_length.get());
@@ -101,9 +129,10 @@ fn strip<P: Packet>(packet: &mut P, tunnel: &Tunnel) -> Result<(), DecapCounter>
         combine6(packet, inner, tunnel.traffic_class)?;
         eth::IPV6
     };
-    let ethernet = *packet.view::<Ethernet>(0).ok_or(DecapCounter::Malformed)?;
-    let moved = packet.view_mut::<Ethernet>(tunnel.header).ok_or(DecapCounter::Malformed)?;
-    *moved = Ethernet { ether_type: U16::<BE>::new(ether_type), ..ethernet };
+    let addresses = packet.view::<Addresses>(0).ok_or(DecapCounter::Malformed)?.get();
+    let moved = packet.view_mut::<Header>(tunnel.header).ok_or(DecapCounter::Malformed)?;
+    moved.addresses.set(addresses);
+    moved.ether_type.set(ether_type);
     if packet.shrink(tunnel.header) { Ok(()) } else { Err(DecapCounter::NoRoom) }
 }
 

@@ -9,6 +9,8 @@ use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
 use maglev_common::vip::{Directory4, Directory6, VipId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::forward::Decision;
+
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
@@ -65,6 +67,10 @@ pub trait Tables {
     /// An outgoing interface.
     fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord>;
 
+    /// Is told of each decision, for tracing.
+    #[inline(always)]
+    fn decided(&self, _decision: &Decision) {}
+
     /// Counts an event.
     fn count(&self, counter: Counter);
     /// Counts a packet of a VIP.
@@ -75,10 +81,10 @@ pub trait Tables {
 
 /// What decapsulation on a backend decides by.
 pub trait DecapTables {
-    /// Whether encapsulated packets are accepted from this IPv4 address, given as network-order bytes.
-    fn accepts4(&self, source: [u8; 4]) -> bool;
-    /// Whether encapsulated packets are accepted from this IPv6 address, given as network-order bytes.
-    fn accepts6(&self, source: [u8; 16]) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv4 address: its network-order bytes read little-endian.
+    fn accepts4(&self, source: u32) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.
+    fn accepts6(&self, source: [u64; 2]) -> bool;
     /// Counts an event.
     fn count(&self, counter: DecapCounter);
 }

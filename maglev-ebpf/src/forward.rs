@@ -15,17 +15,6 @@ use crate::packet::{Inner, Parsed, Unhandled, ipv4, ipv6};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
-/// What became of a packet, and by which decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handled {
-    /// What to do with the packet.
-    pub verdict: Verdict,
-    /// The counter it was counted by.
-    pub counter: Counter,
-    /// The decision, if the packet was for a VIP that has a backend.
-    pub decision: Option<Decision>,
-}
-
 /// Where a flow goes, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -47,16 +36,16 @@ pub struct Decision {
     pub choice: Choice,
 }
 
-/// Balances one packet: the packet is encapsulated if the verdict is to send it.
+/// Balances one packet: it is encapsulated if the verdict is to send it.
 #[inline(always)]
-pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Handled {
-    let (result, decision) = match eth::payload(packet) {
+pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    let result = match eth::payload(packet) {
         Some(Payload::Ipv4) => balance(packet, tables, ipv4::parse(packet, eth::HEADER)),
         Some(Payload::Ipv6) => balance(packet, tables, ipv6::parse(packet, eth::HEADER)),
-        Some(Payload::TaggedIpv4(offset)) => (tagged(tables, ipv4::destination(packet, offset)), None),
-        Some(Payload::TaggedIpv6(offset)) => (tagged(tables, ipv6::destination(packet, offset)), None),
-        Some(Payload::Other) => (Err(Counter::NotIp), None),
-        None => (Err(Counter::Truncated), None),
+        Some(Payload::TaggedIpv4(offset)) => tagged(tables, ipv4::destination(packet, offset)),
+        Some(Payload::TaggedIpv6(offset)) => tagged(tables, ipv6::destination(packet, offset)),
+        Some(Payload::Other) => Err(Counter::NotIp),
+        None => Err(Counter::Truncated),
     };
     let (verdict, counter) = match result {
         Ok(Verdict::Transmit) => (Verdict::Transmit, Counter::Transmitted),
@@ -64,7 +53,7 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Handled {
         Err(reason) => (refusal(reason), reason),
     };
     tables.count(counter);
-    Handled { verdict, counter, decision }
+    verdict
 }
 
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.
@@ -72,31 +61,40 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Handled {
 /// # Errors
 /// The reason for which packets of the flow are passed or dropped.
 #[inline(always)]
-pub fn decide<F: Tuple, T: Tables>(
+pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
+    let (vip, pool) = find_vip(tuple, tables)?;
+    choose(tuple, segment, tables, vip, pool)
+}
+
+#[inline(always)]
+fn find_vip<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Result<(VipId, PoolIndex), Counter> {
+    match vip::lookup(tuple, tables) {
+        Lookup::Vip(word) => Ok((word.id(), word.pool())),
+        Lookup::AddressOnly => Err(Counter::NoSuchVip),
+        Lookup::Unknown => Err(Counter::NotVip),
+    }
+}
+
+#[inline(always)]
+fn choose<F: Tuple, T: Tables>(
     tuple: F,
     segment: Segment,
     tables: &T,
-) -> Result<Decision, (Counter, Option<VipId>)> {
-    let word = match vip::lookup(tuple, tables) {
-        Lookup::Vip(word) => word,
-        Lookup::AddressOnly => return Err((Counter::NoSuchVip, None)),
-        Lookup::Unknown => return Err((Counter::NotVip, None)),
-    };
-    let (vip, pool) = (word.id(), word.pool());
+    vip: VipId,
+    pool: PoolIndex,
+) -> Result<Decision, Counter> {
     let hash = tuple.hash(tables.hash_key());
     let (table, slot) = (tables.pool(pool).current(), hash.slot());
     let owner = tables.slot(table, slot).owner();
     if owner.is_nobody() {
-        return Err((Counter::NoBackend, Some(vip)));
+        return Err(Counter::NoBackend);
     }
     let (member, choice) = affinity::choose(tables, pool, hash, segment, owner);
     Ok(Decision { vip, pool, table, hash, slot, owner, member, choice })
 }
 
-type Balanced = (Result<Verdict, Counter>, Option<Decision>);
-
 #[inline(always)]
-fn balance<F, P, T>(packet: &mut P, tables: &T, parsed: Parsed<F, F::Address>) -> Balanced
+fn balance<F, P, T>(packet: &mut P, tables: &T, parsed: Parsed<F, F::Address>) -> Result<Verdict, Counter>
 where
     F: Tuple,
     P: Packet,
@@ -104,22 +102,15 @@ where
 {
     let inner = match parsed {
         Some(Ok(inner)) => inner,
-        Some(Err(Unhandled { destination, reason })) => return (Err(unhandled(tables, destination, reason)), None),
-        None => return (Err(Counter::Truncated), None),
+        Some(Err(Unhandled { destination, reason })) => return Err(unhandled(tables, destination, reason)),
+        None => return Err(Counter::Truncated),
     };
     let bytes = packet.len() as u64;
-    match decide(inner.tuple, inner.segment, tables) {
-        Ok(decision) => {
-            tables.count_vip(decision.vip, bytes);
-            (send(packet, tables, &inner, &decision, bytes), Some(decision))
-        }
-        Err((reason, vip)) => {
-            if let Some(vip) = vip {
-                tables.count_vip(vip, bytes);
-            }
-            (Err(reason), None)
-        }
-    }
+    let (vip, pool) = find_vip(inner.tuple, tables)?;
+    tables.count_vip(vip, bytes);
+    let decision = choose(inner.tuple, inner.segment, tables, vip, pool)?;
+    tables.decided(&decision);
+    send(packet, tables, &inner, &decision, bytes)
 }
 
 /// Encapsulates a packet to its member and tells where it leaves.

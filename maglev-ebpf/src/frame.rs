@@ -15,12 +15,6 @@ impl Frame {
         Self { ctx }
     }
 
-    /// The context, for logging.
-    #[inline(always)]
-    pub(crate) fn context(&self) -> &XdpContext {
-        &self.ctx
-    }
-
     /// The address of a header that lies whole within the frame.
     #[inline(always)]
     fn address<T>(&self, offset: usize) -> Option<usize> {

@@ -16,7 +16,7 @@ mod programs {
     use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use maglev_ebpf::forward::{Handled, forward};
+    use maglev_ebpf::forward::forward;
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
@@ -27,11 +27,7 @@ mod programs {
     fn maglev(ctx: XdpContext) -> u32 {
         let maps = Maps::new(&ctx);
         let mut frame = Frame::new(ctx);
-        let handled = forward(&mut frame, &maps);
-        if maps::trace() {
-            trace(&frame, &handled);
-        }
-        action(handled.verdict)
+        action(forward(&mut frame, &maps))
     }
 
     /// Decapsulation on a backend.
@@ -54,27 +50,6 @@ mod programs {
             Verdict::Drop => XDP_DROP,
             Verdict::Transmit => XDP_TX,
             Verdict::Redirect(interface) => maps::redirect(interface),
-        }
-    }
-
-    /// Logs a decision. Behind a load-time global, so the verifier removes it where tracing is off.
-    #[inline(never)]
-    fn trace(frame: &Frame, handled: &Handled) {
-        let ctx = frame.context();
-        let counter = handled.counter as u32;
-        match handled.decision {
-            Some(decision) => aya_log_ebpf::info!(
-                ctx,
-                "counter={} vip={} pool={} slot={} owner={} member={} table={}",
-                counter,
-                decision.vip.0,
-                decision.pool.0,
-                decision.slot.index() as u32,
-                decision.owner.get(),
-                decision.member.get(),
-                decision.table.0
-            ),
-            None => aya_log_ebpf::info!(ctx, "counter={}", counter),
         }
     }
 }

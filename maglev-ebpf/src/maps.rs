@@ -18,7 +18,9 @@ use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
 use maglev_common::vip::{Directory4, Directory6, Switch, VipId};
+use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::{DecapTables, Tables};
+use maglev_ebpf::forward::Decision;
 
 #[unsafe(no_mangle)]
 static HASH_KEY_0: Global<u64> = Global::new(0);
@@ -63,17 +65,11 @@ static VIP_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
 static MEMBER_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
 
 #[map]
-static DECAP_SOURCES4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
 #[map]
-static DECAP_SOURCES6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+static DECAP_SOURCES6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
 #[map]
 static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
-
-/// Whether decisions are logged.
-#[inline(always)]
-pub(crate) fn trace() -> bool {
-    TRACE.load() != 0
-}
 
 /// Sends the frame out of an interface; a slot without a device drops it.
 #[inline(always)]
@@ -89,6 +85,7 @@ fn cpu() -> u32 {
 
 /// The load balancer's tables, as the CPU that handles the packet sees them.
 pub(crate) struct Maps {
+    ctx: XdpContext,
     cpu: u32,
     ingress: u32,
 }
@@ -96,7 +93,7 @@ pub(crate) struct Maps {
 impl Maps {
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { cpu: cpu(), ingress: ctx.ingress_ifindex() as u32 }
+        Self { ctx: XdpContext::new(ctx.ctx), cpu: cpu(), ingress: ctx.ingress_ifindex() as u32 }
     }
 }
 
@@ -163,6 +160,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn decided(&self, decision: &Decision) {
+        if TRACE.load() != 0 {
+            log_decision(&self.ctx, decision);
+        }
+    }
+
+    #[inline(always)]
     fn count(&self, counter: Counter) {
         if let Some(word) = COUNTERS.get(self.cpu * COUNTER_REGION + counter as u32) {
             word.add_unshared(1);
@@ -184,18 +188,49 @@ impl Tables for Maps {
     }
 }
 
+/// Logs where a flow goes and why. Behind a load-time global: where tracing is off the verifier removes the call.
+#[inline(never)]
+fn log_decision(ctx: &XdpContext, decision: &Decision) {
+    aya_log_ebpf::info!(
+        ctx,
+        "vip={} pool={} table={} slot={} owner={} member={} remembered={}",
+        decision.vip.0,
+        decision.pool.0,
+        decision.table.0,
+        decision.slot.index() as u32,
+        decision.owner.get(),
+        decision.member.get(),
+        u8::from(decision.choice == Choice::FlowTable)
+    );
+}
+
 /// The decapsulation program's maps.
 pub(crate) struct DecapMaps;
 
+/// A trie's key on the stack, where the verifier wants every store aligned and the packed key alone is not.
+#[repr(C, align(8))]
+struct Key4 {
+    key: Key<u32>,
+}
+
+/// The same for IPv6: the padding puts the address on a word.
+#[repr(C, align(8))]
+struct Key6 {
+    _padding: u32,
+    key: Key<[u64; 2]>,
+}
+
 impl DecapTables for DecapMaps {
     #[inline(always)]
-    fn accepts4(&self, source: [u8; 4]) -> bool {
-        DECAP_SOURCES4.get(Key::new(32, source)).is_some()
+    fn accepts4(&self, source: u32) -> bool {
+        let key = Key4 { key: Key::new(32, source) };
+        DECAP_SOURCES4.get(&key.key).is_some()
     }
 
     #[inline(always)]
-    fn accepts6(&self, source: [u8; 16]) -> bool {
-        DECAP_SOURCES6.get(Key::new(128, source)).is_some()
+    fn accepts6(&self, source: [u64; 2]) -> bool {
+        let key = Key6 { _padding: 0, key: Key::new(128, source) };
+        DECAP_SOURCES6.get(&key.key).is_some()
     }
 
     #[inline(always)]

@@ -206,17 +206,17 @@ impl Tables for FakeTables {
 /// A backend that accepts these sources.
 #[derive(Default)]
 pub(crate) struct FakeDecap {
-    pub(crate) sources4: BTreeSet<[u8; 4]>,
-    pub(crate) sources6: BTreeSet<[u8; 16]>,
+    pub(crate) sources4: BTreeSet<u32>,
+    pub(crate) sources6: BTreeSet<[u64; 2]>,
     pub(crate) last: Cell<Option<DecapCounter>>,
 }
 
 impl DecapTables for FakeDecap {
-    fn accepts4(&self, source: [u8; 4]) -> bool {
+    fn accepts4(&self, source: u32) -> bool {
         self.sources4.contains(&source)
     }
 
-    fn accepts6(&self, source: [u8; 16]) -> bool {
+    fn accepts6(&self, source: [u64; 2]) -> bool {
         self.sources6.contains(&source)
     }
 

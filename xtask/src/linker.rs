@@ -38,6 +38,10 @@ pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<Pa
     let library = sysroot(rustc)?.join("lib");
     let prefix = llvm_prefix(&tools, &library)
         .map_err(|error| format!("cannot prepare {}: {error}", tools.join("llvm").display()))?;
+    // Cargo would otherwise advise to put the folder into PATH, which nobody needs.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([tools.join("bin")].into_iter().chain(env::split_paths(&path)))
+        .map_err(|error| format!("PATH cannot be extended: {error}"))?;
     let status = without_cargo_environment(Command::new(cargo), rustc)
         .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force"])
         .args(["--no-default-features", "--features", "llvm-22"])
@@ -47,6 +51,7 @@ pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<Pa
         .arg(tools.join("build"))
         .current_dir(workspace)
         .env("LLVM_PREFIX", prefix)
+        .env("PATH", path)
         .env("CARGO_ENCODED_RUSTFLAGS", format!("-Clink-arg=-Wl,-rpath,{}", library.display()))
         .status()
         .map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;

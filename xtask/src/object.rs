@@ -89,3 +89,39 @@ fn function_at(object: &File<'_>, section: object::SectionIndex, offset: u64) ->
     let symbol = object.symbols().find(holds)?;
     symbol.name().ok().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{
+        Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolScope,
+        write::{self, SymbolSection},
+    };
+
+    use super::*;
+
+    /// An object with one function of this name.
+    fn object_with(function: &str) -> Vec<u8> {
+        let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+        let section = object.section_id(write::StandardSection::Text);
+        let value = object.append_section_data(section, &[0; 8], INSTRUCTION);
+        object.add_symbol(write::Symbol {
+            name: function.as_bytes().to_vec(),
+            value,
+            size: INSTRUCTION,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section: SymbolSection::Section(section),
+            flags: SymbolFlags::None,
+        });
+        object.write().unwrap()
+    }
+
+    #[test]
+    fn a_panic_function_is_named_and_others_are_not() {
+        let found = |function| panics(&File::parse(&*object_with(function)).unwrap());
+        assert_eq!(found("maglev"), Vec::<String>::new());
+        let panic = "_RNvNtCs1xDXkJz5z0s_4core9panicking18panic_bounds_check";
+        assert_eq!(found(panic), [format!("`{panic}`")]);
+    }
+}
