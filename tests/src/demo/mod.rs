@@ -78,7 +78,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     writeln!(screen, "building the lab: client - router - 2 load balancers - 4 backends")?;
     let mut stage = Stage::build()?;
     if args.keep {
-        stage.keep()?;
+        stage.site.keep()?;
     }
     let played = play(args, &mut stage, &mut screen);
     if args.keep {

@@ -1,4 +1,4 @@
-//! The demo's lab and steps: what is running, and how a step is played while requests flow.
+//! The demo's site and steps: what is running, and how a step is played while requests flow.
 
 use std::{collections::BTreeMap, fmt::Write, thread, time::Duration, time::Instant};
 
@@ -8,7 +8,7 @@ use super::{StepReport, share};
 use crate::{
     client::{Outcome, Outcomes, Traffic},
     lab::{
-        Backend, Balancer, Lab, Services, Topology, Vip,
+        Backend, Balancer, Lab, Services, Site, Vip,
         addresses::{WWW4, WWW6},
     },
 };
@@ -56,40 +56,28 @@ pub(super) const STEPS: &[Step] = &[
     },
 ];
 
-/// Everything that runs. The lab comes last: it is dropped after what lives in it.
+/// The demo's site.
 pub(super) struct Stage {
-    pub(super) balancers: Vec<Balancer>,
-    pub(super) backends: Vec<Backend>,
-    pub(super) lab: Lab,
+    pub(super) site: Site,
 }
 
 impl Stage {
     /// Two load balancers, three of four backends in a pool, and a VIP of each family for it.
     pub(super) fn build() -> Result<Self> {
-        let mut lab = Lab::new(Topology::standard(2))?;
-        let backends = lab.start_backends()?;
-        let services = Services {
+        let services = |lab: &Lab| Services {
             pools: vec![lab.pool(POOL, WWW4, &[(1, 100), (2, 100), (3, 100)])],
             vips: vec![
                 Vip::new("www", (WWW4, Backend::PORT), "tcp", POOL),
                 Vip::new("www6", (WWW6, Backend::PORT), "tcp", POOL),
             ],
         };
-        let balancers = lab.start_balancers(&services)?;
-        Ok(Self { balancers, backends, lab })
-    }
-
-    /// Lets everything stand when the demo ends.
-    pub(super) fn keep(&mut self) -> Result<()> {
-        self.balancers.iter_mut().for_each(Balancer::keep);
-        self.backends.iter_mut().for_each(Backend::keep);
-        self.lab.keep()
+        Ok(Self { site: Site::new(2, services)? })
     }
 
     /// Plays one step: requests flow throughout; `counted` of those begun after the change are judged.
     pub(super) fn play(&mut self, step: &Step, counted: u64, concurrency: usize) -> Result<StepReport> {
         let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
-        let traffic = self.lab.client().start(&targets, u64::MAX, concurrency);
+        let traffic = self.site.lab.client().start(&targets, u64::MAX, concurrency);
         let mut outcomes = take(&traffic, BEFOREHAND, |_| true)?;
         for action in step.actions {
             self.act(action)?;
@@ -110,7 +98,7 @@ impl Stage {
             let pairs = backends.as_array().map(|all| all.iter().map(pair).collect::<Option<_>>());
             pairs.flatten().with_context(|| format!("maglev backend list answered {backends}"))
         };
-        let all = self.balancers.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let all = self.site.balancers.iter().map(of).collect::<Result<Vec<_>>>()?;
         ensure!(all.windows(2).all(|pair| pair[0] == pair[1]), "the load balancers' weights differ: {all:?}");
         all.into_iter().next().context("no load balancer")
     }
@@ -118,7 +106,7 @@ impl Stage {
     /// What the daemons logged last, for the message of a demo that fails.
     pub(super) fn last_words(&self) -> String {
         let mut text = String::new();
-        for balancer in &self.balancers {
+        for balancer in &self.site.balancers {
             let log = balancer.log();
             let lines: Vec<&str> = log.lines().collect();
             for line in &lines[lines.len().saturating_sub(5)..] {
@@ -132,7 +120,7 @@ impl Stage {
     fn act(&mut self, action: &Action) -> Result<()> {
         match action {
             Action::Maglev(arguments) => {
-                for balancer in &self.balancers {
+                for balancer in &self.site.balancers {
                     balancer.maglev_ok(arguments)?;
                 }
                 Ok(())
@@ -158,7 +146,7 @@ impl Stage {
 
     fn packets_to(&self, backend: &str) -> Result<u64> {
         let mut packets = 0;
-        for balancer in &self.balancers {
+        for balancer in &self.site.balancers {
             let counters = balancer.maglev_json(&["counters"])?;
             let of = counters["backends"].as_array().into_iter().flatten().filter(|of| of["backend"] == backend);
             packets += of.filter_map(|of| of["packets"].as_u64()).sum::<u64>();

@@ -4,13 +4,9 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::{
-    StepReport,
-    evidence::{Evidence, Packets},
-    share::Share,
-    stage::Stage,
-};
+use super::{StepReport, evidence::Evidence, share::Share, stage::Stage};
 use crate::lab::{
+    Packets,
     addresses::{WWW4, WWW6},
     binary,
 };
@@ -57,15 +53,15 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
 
 /// What to do with a lab that was kept.
 pub(super) fn commands_to_try(stage: &Stage) -> Result<String> {
-    let client = format!("nsenter --net={}", stage.lab.netns("client").path().display());
+    let client = format!("nsenter --net={}", stage.site.lab.netns("client").path().display());
     let maglev = binary("maglev")?.display().to_string();
     let mut text = "\nthe lab stands; try\n".to_owned();
     line(&mut text, format_args!("  {client} curl http://{WWW4}/"));
     line(&mut text, format_args!("  {client} curl 'http://[{WWW6}]/'"));
-    for balancer in &stage.balancers {
+    for balancer in &stage.site.balancers {
         line(&mut text, format_args!("  {maglev} --socket {} status", balancer.socket().display()));
     }
-    if let Some(balancer) = stage.balancers.first() {
+    if let Some(balancer) = stage.site.balancers.first() {
         let socket = balancer.socket().display().to_string();
         line(&mut text, format_args!("  {maglev} --socket {socket} backend weight web web3 50"));
         line(&mut text, format_args!("  {maglev} --socket {socket} flow explain 198.51.100.2:40000 {WWW4}:80 tcp"));

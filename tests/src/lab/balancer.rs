@@ -150,6 +150,16 @@ impl Balancer {
         Ok(())
     }
 
+    /// Kills the daemon, which has no chance to tidy up.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.signal(Signal::SIGKILL)?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
     /// Starts the daemon again on the files as they lie there.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod netns;
 mod process;
 pub mod registry;
 mod services;
+pub mod site;
 mod topology;
 
 pub use backend::Backend;
@@ -26,6 +27,7 @@ pub use balancer::{Answer, Balancer};
 pub use netns::Netns;
 pub use process::Process;
 pub use services::{HASH_KEY, Pool, Services, Settings, Vip};
+pub use site::{Packets, Site};
 pub use topology::{NEAR, Place, Topology, UPLINK};
 
 /// A built lab. Dropping it ends its processes and removes its namespaces and files.
@@ -151,8 +153,9 @@ impl Settings {
     pub fn of(n: u8) -> Self {
         Self {
             interfaces: [UPLINK, NEAR].map(|name| (name.to_owned(), "native")).to_vec(),
-            sources: addresses::outer_sources(n.into()),
+            sources: addresses::outer_sources(n.into()).map(Some),
             hash_key: HASH_KEY.to_owned(),
+            more: String::new(),
         }
     }
 }

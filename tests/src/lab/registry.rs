@@ -5,6 +5,7 @@
 //! dies, however it dies, which is how a crashed run is told from a living one.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
     process,
@@ -153,17 +154,26 @@ fn namespaces(id: &str) -> Result<Vec<Netns>> {
     Ok(names.into_iter().filter(|name| name.starts_with(&prefix(id))).map(Netns::named).collect())
 }
 
-/// The ids of all labs on this machine.
-fn all() -> Result<Vec<String>> {
-    let names = names_in(Path::new(ROOT))?;
-    Ok(names.into_iter().filter(|name| directory(name).is_dir()).collect())
+/// The ids of all labs on this machine, by their files or, where a run was cut off, by their namespaces.
+fn all() -> Result<BTreeSet<String>> {
+    let mut ids = names_in(Path::new(ROOT))?;
+    ids.retain(|name| directory(name).is_dir());
+    ids.extend(names_in(Path::new("/run/netns"))?.iter().filter_map(|name| id_of(name)));
+    Ok(ids.into_iter().collect())
+}
+
+/// The lab that a namespace belongs to.
+fn id_of(namespace: &str) -> Option<String> {
+    let mut parts = namespace.strip_prefix("mgl-")?.splitn(3, '-');
+    let (pid, number, _node) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(pid) && is_number(number)).then(|| format!("{pid}-{number}"))
 }
 
 /// The ids of the labs whose owner is dead and did not mean to leave them.
 fn abandoned() -> Result<Vec<String>> {
-    let mut ids = all()?;
-    ids.retain(|id| !is_kept(id) && matches!(try_lock(&directory(id)), Ok(Some(_))));
-    Ok(ids)
+    let ownerless = |id: &String| !directory(id).exists() || matches!(try_lock(&directory(id)), Ok(Some(_)));
+    Ok(all()?.into_iter().filter(|id| !is_kept(id) && ownerless(id)).collect())
 }
 
 fn names_in(directory: &Path) -> Result<Vec<String>> {
@@ -221,4 +231,18 @@ fn interrupted() -> Result<i32> {
             _ = hup.recv() => Signal::SIGHUP as i32,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_names_its_lab() {
+        assert_eq!(id_of("mgl-123-4-lb1").as_deref(), Some("123-4"));
+        assert_eq!(id_of(Netns::named(format!("{}router", prefix("7-1"))).name()).as_deref(), Some("7-1"));
+        for foreign in ["mgl-123-4", "mgl-x-4-lb1", "mgl--4-lb1", "other", "mgl-"] {
+            assert_eq!(id_of(foreign), None, "{foreign}");
+        }
+    }
 }

@@ -64,9 +64,11 @@ pub struct Settings {
     /// Interfaces and their mode, `native` or `generic`.
     pub interfaces: Vec<(String, &'static str)>,
     /// Outer source prefixes, IPv4 and IPv6.
-    pub sources: [String; 2],
+    pub sources: [Option<String>; 2],
     /// 32 hexadecimal digits.
     pub hash_key: String,
+    /// Further lines of the file.
+    pub more: String,
 }
 
 /// The hash key of every load balancer in the lab.
@@ -75,12 +77,15 @@ pub const HASH_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 impl Settings {
     /// The file's text; `services` and `socket` are the paths it names.
     pub fn to_yaml(&self, services: &Path, socket: &Path) -> String {
-        let Self { interfaces, sources: [source, source6], hash_key } = self;
+        let Self { interfaces, sources, hash_key, more } = self;
         let interfaces: String =
             interfaces.iter().map(|(name, mode)| format!("  - {{ name: {name}, mode: {mode} }}\n")).collect();
+        let given = ["source", "source6"].into_iter().zip(sources);
+        let sources: String =
+            given.filter_map(|(key, source)| Some(format!(", {key}: \"{}\"", source.as_ref()?))).collect();
         format!(
-            "interfaces:\n{interfaces}encap: {{ kind: ipip, source: {source}, source6: \"{source6}\" }}\n\
-             hash_key: \"{hash_key}\"\nservices: {}\napi: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n",
+            "interfaces:\n{interfaces}encap: {{ kind: ipip{sources} }}\nhash_key: \"{hash_key}\"\nservices: {}\n\
+             api: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n{more}",
             services.display(),
             socket.display()
         )
