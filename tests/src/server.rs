@@ -1,7 +1,7 @@
 //! What a backend serves: a real HTTP/1.1 server and a UDP echo on one port, both of which say which backend answered.
 
 use std::{
-    io::{IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     net::{SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
     sync::Arc,
@@ -25,7 +25,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::bytes;
 
@@ -53,7 +53,7 @@ pub struct Receipt {
 /// If a socket cannot be bound or the server fails.
 pub async fn serve(name: &str, address: SocketAddrV6, ready: impl FnOnce()) -> Result<()> {
     let name: Arc<str> = name.into();
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on TCP {address}"))?;
+    let listener = listen(address).with_context(|| format!("cannot listen on TCP {address}"))?;
     let socket = UdpSocket::bind(address).with_context(|| format!("cannot listen on UDP {address}"))?;
     ready();
     let datagrams = tokio::task::spawn_blocking({
@@ -64,6 +64,14 @@ pub async fn serve(name: &str, address: SocketAddrV6, ready: impl FnOnce()) -> R
         ended = axum::serve(listener, routes(name)) => ended.context("HTTP server"),
         ended = datagrams => ended.context("UDP echo")?,
     }
+}
+
+/// Listens with room for as many connections as a test opens at once: the usual 128 would drop SYNs.
+fn listen(address: SocketAddrV6) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address.into())?;
+    socket.listen(4_096)
 }
 
 fn routes(name: Arc<str>) -> Router {
