@@ -1,6 +1,7 @@
 //! The unit in which both sides share memory: one aligned 64-bit word, read and written whole.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::cell::UnsafeCell;
+use core::fmt;
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -9,26 +10,31 @@ use zerocopy::{FromBytes, IntoBytes};
 /// A word is never torn: it is loaded and stored by one instruction on every supported machine. Ordering between
 /// words is not promised. Where it matters, user space publishes through a single word after a
 /// `membarrier(MEMBARRIER_CMD_GLOBAL)`, and the XDP program reads that word first.
-#[derive(Debug, Default, FromBytes, IntoBytes)]
-#[repr(transparent)]
-pub struct Word(AtomicU64);
+// A cell rather than an `AtomicU64`: the bpf target has no compare-and-swap, and zerocopy knows atomics only where one
+// exists.
+#[derive(Default, FromBytes, IntoBytes)]
+#[repr(C, align(8))]
+pub struct Word(UnsafeCell<u64>);
+
+// SAFETY: every access through a shared reference goes through `access`, whose accesses are single whole loads and stores.
+unsafe impl Sync for Word {}
 
 impl Word {
     /// A word that holds `value`.
     pub const fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value))
+        Self(UnsafeCell::new(value))
     }
 
     /// Reads the word.
     #[inline(always)]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        access::load(&self.0)
     }
 
     /// Replaces the word.
     #[inline(always)]
     pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        access::store(&self.0, value);
     }
 
     /// Adds to a word that only this CPU writes: a load and a store, no locked instruction.
@@ -41,13 +47,67 @@ impl Word {
     /// kernel may be rewriting at the same moment.
     #[cfg(not(target_arch = "bpf"))]
     pub fn replace(&self, old: u64, new: u64) -> bool {
-        self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        access::compare_exchange(&self.0, old, new)
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+mod access {
+    //! A word as an atomic.
+
+    use core::cell::UnsafeCell;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    fn atomic(cell: &UnsafeCell<u64>) -> &AtomicU64 {
+        // SAFETY: the pointer is aligned to eight bytes (`Word` is) and valid for as long as the cell is borrowed, and
+        // nothing but this module reads or writes the cell.
+        unsafe { AtomicU64::from_ptr(cell.get()) }
+    }
+
+    #[inline(always)]
+    pub(super) fn load(cell: &UnsafeCell<u64>) -> u64 {
+        atomic(cell).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn store(cell: &UnsafeCell<u64>, value: u64) {
+        atomic(cell).store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn compare_exchange(cell: &UnsafeCell<u64>, old: u64, new: u64) -> bool {
+        atomic(cell).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+mod access {
+    //! A word as the kernel's READ_ONCE and WRITE_ONCE treat it: LLVM selects no relaxed atomics for bpf.
+
+    use core::cell::UnsafeCell;
+
+    #[inline(always)]
+    pub(super) fn load(cell: &UnsafeCell<u64>) -> u64 {
+        // SAFETY: the cell is valid and aligned while borrowed. A volatile access of an aligned word is one load, which
+        // is what makes it whole under concurrent stores of other CPUs and of user space.
+        unsafe { cell.get().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(super) fn store(cell: &UnsafeCell<u64>, value: u64) {
+        // SAFETY: as for `load`.
+        unsafe { cell.get().write_volatile(value) }
     }
 }
 
 impl Clone for Word {
     fn clone(&self) -> Self {
         Self::new(self.get())
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.get())
     }
 }
 

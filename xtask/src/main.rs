@@ -1,2 +1,56 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: the repository's own commands, one file each. What they share is how a program is run (`program`),
+//! and where the eBPF linker stands (`linker`).
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod demo;
+mod linker;
+mod lint;
+mod object;
+mod program;
+mod setup;
+mod test;
+mod tidy;
+
+/// The repository's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Provide what the build and the lab need: rust-src, bpf-linker, Debian packages.
+    Setup,
+    /// Build the release binaries.
+    Build,
+    /// Send requests through load balancers whose backends change, in network namespaces. Needs root.
+    #[command(disable_help_flag = true)]
+    Demo(demo::Arguments),
+    /// Run every test and print the total. As root, a skipped test is a failure.
+    Test(test::Arguments),
+    /// Check format, lints, the invariants of the architecture, the eBPF object and licences.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Setup => setup::run(),
+        Command::Build => build::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint => lint::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

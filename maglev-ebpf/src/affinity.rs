@@ -1,0 +1,315 @@
+//! Which member a flow goes to: the table's owner of its slot, or the member that the flow table remembers.
+//!
+//! The flow table is set-associative, one cache line a set, and belongs to one CPU. An entry that was seen in one
+//! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
+//! displace each other.
+
+use maglev_common::backend::MemberId;
+use maglev_common::counters::Counter;
+use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS, WayTags};
+use maglev_common::hash::FlowHash;
+use maglev_common::settings::Tracking;
+use maglev_common::table::PoolIndex;
+
+use crate::env::Tables;
+use crate::packet::l4::Segment;
+
+/// A confirmed entry that was active within this many seconds is never displaced.
+pub const IDLE: u16 = 15 * 60;
+
+/// A SYN moves a flow to the slot's owner only if the flow was silent for this many seconds: a retransmitted or
+/// spoofed SYN must not move a live flow, while a reused port starts afresh.
+pub const SYN_GUARD: u16 = 3;
+
+/// Why a flow goes to its member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The member owns the flow's slot.
+    Table,
+    /// The flow table remembers the member.
+    FlowTable,
+}
+
+/// What the flow table says of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// It goes to this member; the entry is in this way.
+    Known(usize, FlowEntry),
+    /// An entry in this way is the flow's but no longer binds it.
+    Stale(usize),
+    /// There is no entry.
+    Unknown,
+}
+
+/// Chooses a flow's member and keeps the flow table.
+///
+/// `owner` is the slot's owner. A RST never makes an entry: whoever sends one has no flow to keep.
+#[inline(always)]
+pub fn choose<T: Tables>(
+    tables: &T,
+    pool: PoolIndex,
+    hash: FlowHash,
+    segment: Segment,
+    owner: MemberId,
+) -> (MemberId, Choice) {
+    match tables.tracking() {
+        Tracking::None => (owner, Choice::Table),
+        Tracking::Always => remember(tables, pool, hash, segment, owner),
+    }
+}
+
+#[inline(always)]
+fn remember<T: Tables>(
+    tables: &T,
+    pool: PoolIndex,
+    hash: FlowHash,
+    segment: Segment,
+    owner: MemberId,
+) -> (MemberId, Choice) {
+    let Some(bucket) = tables.bucket(hash) else {
+        tables.count(Counter::FlowTableMissing);
+        return (owner, Choice::Table);
+    };
+    let now = tables.now();
+    match recall(tables, bucket, pool, hash, segment, now) {
+        Memory::Known(way, entry) => {
+            tables.count(Counter::FlowHit);
+            if entry.last_seen() != now {
+                bucket.put(way, entry.seen_again(now), hash.way_tag());
+            }
+            return (entry.member(), Choice::FlowTable);
+        }
+        Memory::Stale(way) => write(tables, bucket, Some(way), hash, owner, segment, now),
+        Memory::Unknown => {
+            tables.count(Counter::FlowMiss);
+            write(tables, bucket, free_way(bucket, now), hash, owner, segment, now);
+        }
+    }
+    (owner, Choice::Table)
+}
+
+/// What the flow table says of a flow, for `maglev flow explain`: reads only.
+pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
+    let way = find(bucket, hash)?;
+    let entry = bucket.entry(way);
+    serves(tables, entry.member(), pool).then_some(entry)
+}
+
+#[inline(always)]
+fn recall<T: Tables>(
+    tables: &T,
+    bucket: &Bucket,
+    pool: PoolIndex,
+    hash: FlowHash,
+    segment: Segment,
+    now: Seconds,
+) -> Memory {
+    let Some(way) = find(bucket, hash) else { return Memory::Unknown };
+    let entry = bucket.entry(way);
+    if !serves(tables, entry.member(), pool) {
+        tables.count(Counter::FlowMemberDead);
+        return Memory::Stale(way);
+    }
+    if segment == Segment::Syn && now.since(entry.last_seen()) >= SYN_GUARD {
+        return Memory::Stale(way);
+    }
+    Memory::Known(way, entry)
+}
+
+/// Whether flows of a pool may go to a member: a collision can never cross services.
+#[inline(always)]
+fn serves<T: Tables>(tables: &T, member: MemberId, pool: PoolIndex) -> bool {
+    tables.member(member).is_some_and(|record| record.state().serves(pool))
+}
+
+/// The way that holds a flow.
+#[inline(always)]
+fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
+    let candidates = bucket.tags().candidates(hash.way_tag());
+    if candidates == 0 {
+        return None;
+    }
+    (0..WAYS).find(|&way| {
+        let entry = bucket.entry(way);
+        WayTags::has(candidates, way) && !entry.is_empty() && entry.tag() == hash.tag()
+    })
+}
+
+/// The way a new flow may take: an empty one, else the longest idle one, else the oldest unconfirmed one.
+#[inline(always)]
+fn free_way(bucket: &Bucket, now: Seconds) -> Option<usize> {
+    const TAKEN: u32 = 0;
+    const UNCONFIRMED: u32 = 1 << 16;
+    const IDLE_ENTRY: u32 = 2 << 16;
+    const EMPTY: u32 = 3 << 16;
+
+    let mut best = (TAKEN, 0);
+    for way in 0..WAYS {
+        let entry = bucket.entry(way);
+        let age = now.since(entry.last_seen());
+        let freedom = if entry.is_empty() {
+            EMPTY
+        } else if age > IDLE {
+            IDLE_ENTRY | u32::from(age)
+        } else if !entry.is_confirmed() {
+            UNCONFIRMED | u32::from(age)
+        } else {
+            TAKEN
+        };
+        if freedom > best.0 {
+            best = (freedom, way);
+        }
+    }
+    (best.0 != TAKEN).then_some(best.1)
+}
+
+#[inline(always)]
+fn write<T: Tables>(
+    tables: &T,
+    bucket: &Bucket,
+    way: Option<usize>,
+    hash: FlowHash,
+    owner: MemberId,
+    segment: Segment,
+    now: Seconds,
+) {
+    if segment == Segment::Rst || owner.is_nobody() {
+        return;
+    }
+    match way {
+        Some(way) => {
+            bucket.put(way, FlowEntry::new(hash.tag(), owner, now), hash.way_tag());
+            tables.count(Counter::FlowWritten);
+        }
+        None => tables.count(Counter::FlowTableFull),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeTables, POOL, member};
+    use std::vec::Vec;
+
+    /// A flow whose hash has this tag, all in set 0 with way tag `tag & 127`.
+    fn flow(tag: u32) -> FlowHash {
+        FlowHash(u64::from(tag) << 32 | u64::from(tag & 0x7f) << 25)
+    }
+
+    fn choose_other(tables: &FakeTables, tag: u32, owner: u16) -> (u16, Choice) {
+        choose_segment(tables, tag, owner, Segment::Other)
+    }
+
+    fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
+        let (member, choice) = choose(tables, POOL, flow(tag), segment, member(owner));
+        (member.get(), choice)
+    }
+
+    #[test]
+    fn a_known_flow_keeps_its_member_when_the_table_changes() {
+        let tables = FakeTables::with_members(2);
+        assert_eq!(choose_segment(&tables, 5, 1, Segment::Syn), (1, Choice::Table));
+        assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+        assert_eq!(choose_other(&tables, 6, 2), (2, Choice::Table));
+    }
+
+    #[test]
+    fn without_tracking_the_table_alone_decides() {
+        let mut tables = FakeTables::with_members(2);
+        tables.tracking = Tracking::None;
+        assert_eq!(choose_other(&tables, 5, 1), (1, Choice::Table));
+        assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+        assert_eq!(tables.counted(Counter::FlowWritten), 0);
+    }
+
+    #[test]
+    fn a_dead_member_is_forgotten_at_once() {
+        let tables = FakeTables::with_members(2);
+        choose_other(&tables, 5, 1);
+        tables.kill(1);
+        assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+        assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
+        assert_eq!(tables.counted(Counter::FlowMemberDead), 1);
+    }
+
+    #[test]
+    fn an_entry_never_crosses_pools() {
+        let tables = FakeTables::with_members(2);
+        choose_other(&tables, 5, 1);
+        tables.move_to_pool(1, PoolIndex(7));
+        assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+    }
+
+    #[test]
+    fn a_rst_makes_no_entry_but_follows_one() {
+        let tables = FakeTables::with_members(2);
+        choose_segment(&tables, 5, 1, Segment::Rst);
+        assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 5, 1, Segment::Rst), (2, Choice::FlowTable));
+    }
+
+    #[test]
+    fn a_syn_moves_a_flow_only_after_three_silent_seconds() {
+        let tables = FakeTables::with_members(2);
+        choose_other(&tables, 5, 1);
+        tables.advance(2);
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::Syn), (1, Choice::FlowTable));
+        tables.advance(3);
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::Syn), (2, Choice::Table));
+        assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
+    }
+
+    #[test]
+    fn a_flood_of_first_packets_displaces_no_confirmed_flow() {
+        let tables = FakeTables::with_members(2);
+        let kept: Vec<u32> = (0..6).collect();
+        for &tag in &kept {
+            choose_other(&tables, tag, 1);
+        }
+        tables.advance(1);
+        for &tag in &kept {
+            choose_other(&tables, tag, 1);
+        }
+        for tag in 100..1_000 {
+            choose_segment(&tables, tag, 2, Segment::Syn);
+        }
+        for &tag in &kept {
+            assert_eq!(choose_other(&tables, tag, 2), (1, Choice::FlowTable), "flow {tag}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_confirmed_flows_is_counted_as_full_until_one_is_idle() {
+        let tables = FakeTables::with_members(2);
+        for _ in 0..2 {
+            for tag in 0..WAYS as u32 {
+                choose_other(&tables, tag, 1);
+            }
+            tables.advance(1);
+        }
+        assert_eq!(choose_other(&tables, 50, 2), (2, Choice::Table));
+        assert_eq!(choose_other(&tables, 50, 1), (1, Choice::Table), "not recorded");
+        assert_eq!(tables.counted(Counter::FlowTableFull), 2);
+        tables.advance(IDLE);
+        choose_other(&tables, 3, 2);
+        choose_other(&tables, 50, 2);
+        assert_eq!(choose_other(&tables, 50, 1), (2, Choice::FlowTable));
+        assert_eq!(choose_other(&tables, 3, 2), (1, Choice::FlowTable), "the active one stayed");
+    }
+
+    #[test]
+    fn entries_differ_by_the_whole_tag_not_only_by_the_way_tag() {
+        let tables = FakeTables::with_members(2);
+        choose_other(&tables, 5, 1);
+        assert_eq!(choose_other(&tables, 5 + 128, 2), (2, Choice::Table));
+        assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+    }
+
+    #[test]
+    fn an_unconfigured_cpu_falls_back_to_the_table_and_is_counted() {
+        let mut tables = FakeTables::with_members(1);
+        tables.buckets.clear();
+        assert_eq!(choose_other(&tables, 5, 1), (1, Choice::Table));
+        assert_eq!(tables.counted(Counter::FlowTableMissing), 1);
+    }
+}

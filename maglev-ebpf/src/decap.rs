@@ -1,0 +1,193 @@
+//! Decapsulation on a backend: the outer header of IP in IP goes, the packet the client sent stays.
+//!
+//! Packets are accepted only from the load balancers' addresses. ECN is combined as RFC 6040 §4.2 says, so congestion
+//! met between load balancer and backend reaches the client's transport.
+
+use maglev_common::counters::{DecapCounter, Outcome};
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::env::{DecapTables, Packet};
+use crate::packet::eth::{self, Payload};
+use crate::packet::ipv4::{self, Ipv4};
+use crate::packet::ipv6::{self, Ipv6};
+use crate::verdict::Verdict;
+
+/// The ECN field (RFC 3168 §5).
+mod ecn {
+    pub(super) const MASK: u8 = 0b11;
+    pub(super) const NOT_ECT: u8 = 0b00;
+    pub(super) const ECT_1: u8 = 0b01;
+    pub(super) const ECT_0: u8 = 0b10;
+    pub(super) const CE: u8 = 0b11;
+}
+
+/// Both MAC addresses as one and a half words.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Addresses {
+    first: U64<LE>,
+    last: U32<LE>,
+}
+
+impl Addresses {
+    #[inline(always)]
+    fn get(&self) -> (u64, u32) {
+        (self.first.get(), self.last.get())
+    }
+
+    #[inline(always)]
+    fn set(&mut self, (first, last): (u64, u32)) {
+        self.first.set(first);
+        self.last.set(last);
+    }
+}
+
+/// An Ethernet header, its addresses in words.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    addresses: Addresses,
+    ether_type: U16<BE>,
+}
+
+/// An outer header that was found good.
+struct Tunnel {
+    /// Bytes from the start of the outer IP header to the inner one.
+    header: usize,
+    /// The inner protocol: 4 or 41.
+    protocol: u8,
+    /// The outer traffic class.
+    traffic_class: u8,
+}
+
+/// Removes the outer header of one packet.
+#[inline(always)]
+pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Verdict {
+    let counter = match tunnel(packet, tables).and_then(|tunnel| strip(packet, &tunnel)) {
+        Ok(()) => DecapCounter::Decapsulated,
+        Err(reason) => reason,
+    };
+    tables.count(counter);
+    match counter.outcome() {
+        Outcome::Dropped => Verdict::Drop,
+        Outcome::Forwarded | Outcome::Passed | Outcome::Noted => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+fn tunnel<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
+    match eth::payload(packet) {
+        Some(Payload::Ipv4) => tunnel4(packet, tables),
+        Some(Payload::Ipv6) => tunnel6(packet, tables),
+        _ => Err(DecapCounter::NotEncapsulated),
+    }
+}
+
+#[inline(always)]
+fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
+    let outer = packet.view::<Ipv4>(eth::HEADER).ok_or(DecapCounter::NotEncapsulated)?;
+    if !matches!(outer.protocol, ipv4::IN_IP | ipv6::IN_IP) {
+        return Err(DecapCounter::NotEncapsulated);
+    }
+    if !tables.accepts4(outer.addresses.get() as u32) {
+        return Err(DecapCounter::ForeignSource);
+    }
+    if outer.is_fragment() {
+        return Err(DecapCounter::Fragment);
+    }
+    let length = usize::from(outer.length.get());
+    if !outer.is_plain() || length < ipv4::HEADER || eth::HEADER + length > packet.len() {
+        return Err(DecapCounter::Malformed);
+    }
+    Ok(Tunnel { header: ipv4::HEADER, protocol: outer.protocol, traffic_class: outer.traffic_class })
+}
+
+#[inline(always)]
+fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
+    let outer = packet.view::<Ipv6>(eth::HEADER).ok_or(DecapCounter::NotEncapsulated)?;
+    if !matches!(outer.next_header, ipv4::IN_IP | ipv6::IN_IP) {
+        return Err(DecapCounter::NotEncapsulated);
+    }
+    if !tables.accepts6([outer.addresses[0].get(), outer.addresses[1].get()]) {
+        return Err(DecapCounter::ForeignSource);
+    }
+    let end = eth::HEADER + ipv6::HEADER + usize::from(outer.payload_length.get());
+    if outer.version() != 6 || end > packet.len() {
+        return Err(DecapCounter::Malformed);
+    }
+    Ok(Tunnel { header: ipv6::HEADER, protocol: outer.next_header, traffic_class: outer.traffic_class() })
+}
+
+#[inline(always)]
+fn strip<P: Packet>(packet: &mut P, tunnel: &Tunnel) -> Result<(), DecapCounter> {
+    let inner = eth::HEADER + tunnel.header;
+    let ether_type = if tunnel.protocol == ipv4::IN_IP {
+        combine4(packet, inner, tunnel.traffic_class)?;
+        eth::IPV4
+    } else {
+        combine6(packet, inner, tunnel.traffic_class)?;
+        eth::IPV6
+    };
+    let addresses = packet.view::<Addresses>(0).ok_or(DecapCounter::Malformed)?.get();
+    let moved = packet.view_mut::<Header>(tunnel.header).ok_or(DecapCounter::Malformed)?;
+    moved.addresses.set(addresses);
+    moved.ether_type.set(ether_type);
+    if packet.shrink(tunnel.header) { Ok(()) } else { Err(DecapCounter::NoRoom) }
+}
+
+/// The inner ECN field after decapsulation (RFC 6040 §4.2, figure 4).
+///
+/// # Errors
+/// The packet must be dropped: congestion was met that the inner transport could not be told of.
+#[inline(always)]
+fn combine(inner: u8, outer: u8) -> Result<u8, DecapCounter> {
+    match (inner & ecn::MASK, outer & ecn::MASK) {
+        (ecn::NOT_ECT, ecn::CE) => Err(DecapCounter::Congestion),
+        (ecn::NOT_ECT, _) => Ok(ecn::NOT_ECT),
+        (_, ecn::CE) => Ok(ecn::CE),
+        (ecn::ECT_0, ecn::ECT_1) => Ok(ecn::ECT_1),
+        (inner, _) => Ok(inner),
+    }
+}
+
+#[inline(always)]
+fn combine4<P: Packet>(packet: &mut P, offset: usize, outer: u8) -> Result<(), DecapCounter> {
+    let header = packet.view_mut::<Ipv4>(offset).ok_or(DecapCounter::Malformed)?;
+    if header.version_ihl >> 4 != 4 || header.header_length() < ipv4::HEADER {
+        return Err(DecapCounter::Malformed);
+    }
+    let old = header.traffic_class;
+    let new = old & !ecn::MASK | combine(old, outer)?;
+    if new != old {
+        header.traffic_class = new;
+        header.checksum.set(adjusted(header.checksum.get(), old.into(), new.into()));
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn combine6<P: Packet>(packet: &mut P, offset: usize, outer: u8) -> Result<(), DecapCounter> {
+    let header = packet.view_mut::<Ipv6>(offset).ok_or(DecapCounter::Malformed)?;
+    if header.version() != 6 {
+        return Err(DecapCounter::Malformed);
+    }
+    let old = header.traffic_class();
+    let new = old & !ecn::MASK | combine(old, outer)?;
+    if new != old {
+        let word = header.version_class_label.get() & !(0xff << 20) | u32::from(new) << 20;
+        header.version_class_label.set(word);
+    }
+    Ok(())
+}
+
+/// A checksum after one 16-bit word changed (RFC 1624, equation 3).
+#[inline(always)]
+const fn adjusted(checksum: u16, old: u16, new: u16) -> u16 {
+    let sum = !checksum as u32 + !old as u32 + new as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests;

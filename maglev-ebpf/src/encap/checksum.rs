@@ -1,0 +1,36 @@
+//! The Internet checksum (RFC 1071), over 16-bit words read little-endian: ones' complement sums do not mind the byte
+//! order, as long as the result is stored in the same order.
+
+/// Folds a sum of 16-bit words and complements it: the two bytes to store, read little-endian.
+#[inline(always)]
+pub const fn finish(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+/// The sum of the two 16-bit words of a 32-bit one.
+#[inline(always)]
+pub const fn words(value: u32) -> u32 {
+    (value & 0xffff) + (value >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carries_are_folded_twice() {
+        assert_eq!(finish(0x0001_ffff), !1);
+        assert_eq!(finish(0xffff_ffff), 0);
+        assert_eq!(finish(0), 0xffff);
+    }
+
+    /// The example of RFC 1071 §3, whose sum is ddf2 in network order.
+    #[test]
+    fn the_rfc_example() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7_u8];
+        let sum = bytes.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
+        assert_eq!((!finish(sum)).to_le_bytes(), [0xdd, 0xf2]);
+    }
+}

@@ -1,0 +1,21 @@
+//! Encapsulation: the outer headers a packet is given on its way to a backend.
+
+pub mod checksum;
+pub mod ipip;
+
+/// What an outer header takes from the packet and its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Protocol number of the packet inside: 4 for IPv4, 41 for IPv6.
+    pub protocol: u8,
+    /// The inner traffic class, copied whole: DSCP as it is, ECN in *normal mode* (RFC 6040 §4.1).
+    pub traffic_class: u8,
+    /// The inner packet's length in bytes.
+    pub length: u16,
+    /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
+    pub hash: u64,
+    /// The next hop's MAC address in the low 48 bits.
+    pub destination_mac: u64,
+    /// The outgoing interface's MAC address in the low 48 bits.
+    pub source_mac: u64,
+}

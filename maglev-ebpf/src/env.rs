@@ -1,0 +1,90 @@
+//! What the packet path needs of its surroundings: the bytes of a packet and the tables. Traits only.
+
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use maglev_common::vip::{Directory4, Directory6, VipId};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::forward::Decision;
+
+/// A header as it lies in a packet: any bytes are one, at any address.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
+
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+
+/// The bytes of one packet, from its Ethernet header on.
+pub trait Packet {
+    /// Bytes in the packet.
+    fn len(&self) -> usize;
+
+    /// Whether the packet has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at an offset, unless the packet ends before the header does.
+    fn view<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// The same, to write to.
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Adds bytes of unspecified content in front of the packet. On failure the packet is as before.
+    #[must_use]
+    fn grow(&mut self, bytes: usize) -> bool;
+
+    /// Removes bytes from the front of the packet. On failure the packet is as before.
+    #[must_use]
+    fn shrink(&mut self, bytes: usize) -> bool;
+}
+
+/// The tables the load balancer decides by, as seen by the CPU that handles the packet.
+pub trait Tables {
+    /// The key of the flow hash.
+    fn hash_key(&self) -> HashKey;
+    /// When the flow table is consulted.
+    fn tracking(&self) -> Tracking;
+    /// The interface the packet came in by.
+    fn ingress(&self) -> u32;
+    /// The time by which flows age.
+    fn now(&self) -> Seconds;
+
+    /// The IPv4 VIP directory in use.
+    fn directory4(&self) -> Option<&Directory4>;
+    /// The IPv6 VIP directory in use.
+    fn directory6(&self) -> Option<&Directory6>;
+    /// A pool's word: read it once per packet.
+    fn pool(&self, pool: PoolIndex) -> PoolWord;
+    /// A slot of a table; a settled slot of nobody if there is no such table.
+    fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord;
+    /// A member's record.
+    fn member(&self, id: MemberId) -> Option<&MemberRecord>;
+    /// The bucket of the flow table in which a flow is kept.
+    fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
+    /// An outgoing interface.
+    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord>;
+
+    /// Is told of each decision, for tracing.
+    #[inline(always)]
+    fn decided(&self, _decision: &Decision) {}
+
+    /// Counts an event.
+    fn count(&self, counter: Counter);
+    /// Counts a packet of a VIP.
+    fn count_vip(&self, vip: VipId, bytes: u64);
+    /// Counts a packet sent to a member.
+    fn count_member(&self, member: MemberId, bytes: u64);
+}
+
+/// What decapsulation on a backend decides by.
+pub trait DecapTables {
+    /// Whether encapsulated packets are accepted from this IPv4 address: its network-order bytes read little-endian.
+    fn accepts4(&self, source: u32) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.
+    fn accepts6(&self, source: [u64; 2]) -> bool;
+    /// Counts an event.
+    fn count(&self, counter: DecapCounter);
+}

@@ -1,0 +1,64 @@
+//! The bytes of an XDP frame: the only code that turns packet pointers into references.
+
+use aya_ebpf::helpers::bpf_xdp_adjust_head;
+use aya_ebpf::programs::XdpContext;
+use maglev_ebpf::env::{Header, Packet};
+
+/// A frame in the kernel's buffer.
+pub(crate) struct Frame {
+    ctx: XdpContext,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub(crate) fn new(ctx: XdpContext) -> Self {
+        Self { ctx }
+    }
+
+    /// The address of a header that lies whole within the frame.
+    #[inline(always)]
+    fn address<T>(&self, offset: usize) -> Option<usize> {
+        let start = self.ctx.data() + offset;
+        if start + size_of::<T>() > self.ctx.data_end() { None } else { Some(start) }
+    }
+
+    #[inline(always)]
+    fn adjust(&mut self, delta: i32) -> bool {
+        // SAFETY: `ctx` is the context this program was called with, and no reference into the packet is alive: views
+        // borrow `self`, which is borrowed mutably here.
+        unsafe { bpf_xdp_adjust_head(self.ctx.ctx, delta) == 0 }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.ctx.data_end() - self.ctx.data()
+    }
+
+    #[inline(always)]
+    fn view<T: Header>(&self, offset: usize) -> Option<&T> {
+        let address = self.address::<T>(offset)?;
+        // SAFETY: the header lies within the frame (`address`), any bytes are a valid one and it needs no alignment
+        // (`Header`), and the kernel leaves the frame to this program until it ends or moves its start, which takes
+        // `&mut self`.
+        Some(unsafe { &*(address as *const T) })
+    }
+
+    #[inline(always)]
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let address = self.address::<T>(offset)?;
+        // SAFETY: as for `view`; `&mut self` makes the reference the only one.
+        Some(unsafe { &mut *(address as *mut T) })
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.adjust(-(bytes as i32))
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, bytes: usize) -> bool {
+        self.adjust(bytes as i32)
+    }
+}

@@ -1,0 +1,242 @@
+//! The maps and load-time globals as the programs see them: the only code that turns map values into references.
+//!
+//! Capacities are set by the loader; the ones written here only have to be valid.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, DevMap, LpmTrie};
+use aya_ebpf::programs::XdpContext;
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use maglev_common::counters::{Counter, DecapCounter, Traffic};
+use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::maps::{COUNTER_REGION, MAX_DECAP_SOURCES, MAX_INTERFACES, MMAPABLE};
+use maglev_common::pod::Word;
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use maglev_common::vip::{Directory4, Directory6, Switch, VipId};
+use maglev_ebpf::affinity::Choice;
+use maglev_ebpf::env::{DecapTables, Tables};
+use maglev_ebpf::forward::Decision;
+
+#[unsafe(no_mangle)]
+static HASH_KEY_0: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static HASH_KEY_1: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TRACKING: Global<u32> = Global::new(Tracking::Always as u32);
+#[unsafe(no_mangle)]
+static FLOW_SETS: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static VIP_REGION: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static MEMBER_REGION: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static TRACE: Global<u32> = Global::new(0);
+
+#[map]
+static DIRECTORIES4: Array<Directory4> = Array::with_max_entries(2, MMAPABLE);
+#[map]
+static DIRECTORIES6: Array<Directory6> = Array::with_max_entries(2, MMAPABLE);
+#[map]
+static SWITCH: Array<Switch> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static POOLS: Array<Word> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static TABLES: Array<[SlotWord; PADDED_SLOTS]> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static MEMBERS: Array<MemberRecord> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static INTERFACES: Array<InterfaceRecord> = Array::with_max_entries(MAX_INTERFACES, MMAPABLE);
+#[map]
+static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
+#[map]
+static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
+#[map]
+static VIP_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static MEMBER_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
+
+#[map]
+static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+#[map]
+static DECAP_SOURCES6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
+#[map]
+static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
+
+/// Sends the frame out of an interface; a slot without a device drops it.
+#[inline(always)]
+pub(crate) fn redirect(interface: InterfaceSlot) -> u32 {
+    DEVICES.redirect(u32::from(interface.0), u64::from(XDP_DROP)).unwrap_or(XDP_DROP)
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_get_smp_processor_id() as u32 }
+}
+
+/// The load balancer's tables, as the CPU that handles the packet sees them.
+pub(crate) struct Maps {
+    ctx: XdpContext,
+    cpu: u32,
+    ingress: u32,
+}
+
+impl Maps {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &XdpContext) -> Self {
+        Self { ctx: XdpContext::new(ctx.ctx), cpu: cpu(), ingress: ctx.ingress_ifindex() as u32 }
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn hash_key(&self) -> HashKey {
+        HashKey { k0: HASH_KEY_0.load(), k1: HASH_KEY_1.load() }
+    }
+
+    #[inline(always)]
+    fn tracking(&self) -> Tracking {
+        if TRACKING.load() == Tracking::None as u32 { Tracking::None } else { Tracking::Always }
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        // SAFETY: the helper takes nothing and cannot fail.
+        let jiffies = unsafe { bpf_jiffies64() };
+        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    }
+
+    #[inline(always)]
+    fn directory4(&self) -> Option<&Directory4> {
+        DIRECTORIES4.get(SWITCH.get(0)?.directory4.get() as u32)
+    }
+
+    #[inline(always)]
+    fn directory6(&self) -> Option<&Directory6> {
+        DIRECTORIES6.get(SWITCH.get(0)?.directory6.get() as u32)
+    }
+
+    #[inline(always)]
+    fn pool(&self, pool: PoolIndex) -> PoolWord {
+        PoolWord(POOLS.get(u32::from(pool.0)).map_or(0, Word::get))
+    }
+
+    #[inline(always)]
+    fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord {
+        let Some(table) = TABLES.get_ptr(u32::from(table.0)) else { return SlotWord::default() };
+        // SAFETY: the lookup gave a whole table, and a `Slot` is below its length. The read is volatile because user
+        // space may be storing to the slot; a slot is two aligned bytes, so it is read whole.
+        unsafe { table.cast::<SlotWord>().add(slot.index()).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn member(&self, id: MemberId) -> Option<&MemberRecord> {
+        MEMBERS.get(u32::from(id.get()))
+    }
+
+    #[inline(always)]
+    fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
+        let sets = FLOW_SETS.load();
+        FLOWS.get(self.cpu * sets + hash.set(sets - 1))
+    }
+
+    #[inline(always)]
+    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord> {
+        INTERFACES.get(u32::from(slot.0))
+    }
+
+    #[inline(always)]
+    fn decided(&self, decision: &Decision) {
+        if TRACE.load() != 0 {
+            log_decision(&self.ctx, decision);
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        if let Some(word) = COUNTERS.get(self.cpu * COUNTER_REGION + counter as u32) {
+            word.add_unshared(1);
+        }
+    }
+
+    #[inline(always)]
+    fn count_vip(&self, vip: VipId, bytes: u64) {
+        if let Some(traffic) = VIP_TRAFFIC.get(self.cpu * VIP_REGION.load() + u32::from(vip.0)) {
+            traffic.add(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_member(&self, member: MemberId, bytes: u64) {
+        if let Some(traffic) = MEMBER_TRAFFIC.get(self.cpu * MEMBER_REGION.load() + u32::from(member.get())) {
+            traffic.add(bytes);
+        }
+    }
+}
+
+/// Logs where a flow goes and why. Behind a load-time global: where tracing is off the verifier removes the call.
+#[inline(never)]
+fn log_decision(ctx: &XdpContext, decision: &Decision) {
+    aya_log_ebpf::info!(
+        ctx,
+        "vip={} pool={} table={} slot={} owner={} member={} remembered={}",
+        decision.vip.0,
+        decision.pool.0,
+        decision.table.0,
+        decision.slot.index() as u32,
+        decision.owner.get(),
+        decision.member.get(),
+        u8::from(decision.choice == Choice::FlowTable)
+    );
+}
+
+/// The decapsulation program's maps.
+pub(crate) struct DecapMaps;
+
+/// A trie's key on the stack, where the verifier wants every store aligned and the packed key alone is not.
+#[repr(C, align(8))]
+struct Key4 {
+    key: Key<u32>,
+}
+
+/// The same for IPv6: the padding puts the address on a word.
+#[repr(C, align(8))]
+struct Key6 {
+    _padding: u32,
+    key: Key<[u64; 2]>,
+}
+
+impl DecapTables for DecapMaps {
+    #[inline(always)]
+    fn accepts4(&self, source: u32) -> bool {
+        let key = Key4 { key: Key::new(32, source) };
+        DECAP_SOURCES4.get(&key.key).is_some()
+    }
+
+    #[inline(always)]
+    fn accepts6(&self, source: [u64; 2]) -> bool {
+        let key = Key6 { _padding: 0, key: Key::new(128, source) };
+        DECAP_SOURCES6.get(&key.key).is_some()
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: DecapCounter) {
+        if let Some(word) = DECAP_COUNTERS.get(cpu() * COUNTER_REGION + counter as u32) {
+            word.add_unshared(1);
+        }
+    }
+}

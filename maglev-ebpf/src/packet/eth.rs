@@ -1,0 +1,81 @@
+//! Ethernet II frames and VLAN tags (IEEE 802.1Q, 802.1ad).
+
+use zerocopy::byteorder::{BE, U16};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::env::Packet;
+
+/// Bytes of an Ethernet header without tags.
+pub const HEADER: usize = 14;
+/// Bytes a VLAN tag adds.
+const TAG: usize = 4;
+/// Stacked tags that are looked through: 802.1ad allows two.
+const MAX_TAGS: usize = 2;
+
+/// IPv4.
+pub const IPV4: u16 = 0x0800;
+/// IPv6.
+pub const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
+/// An Ethernet header.
+///
+/// ```text
+///  0                 6                 12       14
+/// +-----------------+-----------------+--------+
+/// | destination     | source          | type   |
+/// +-----------------+-----------------+--------+
+/// ```
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ethernet {
+    /// Destination MAC address.
+    pub destination: [u8; 6],
+    /// Source MAC address.
+    pub source: [u8; 6],
+    /// EtherType.
+    pub ether_type: U16<BE>,
+}
+
+/// What an Ethernet frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// An untagged IPv4 packet at [`HEADER`].
+    Ipv4,
+    /// An untagged IPv6 packet at [`HEADER`].
+    Ipv6,
+    /// An IPv4 packet inside VLAN tags, at this offset.
+    TaggedIpv4(usize),
+    /// An IPv6 packet inside VLAN tags, at this offset.
+    TaggedIpv6(usize),
+    /// Anything else.
+    Other,
+}
+
+/// Tells what a frame carries; `None` if it is shorter than its headers.
+#[inline(always)]
+pub fn payload(packet: &impl Packet) -> Option<Payload> {
+    match packet.view::<Ethernet>(0)?.ether_type.get() {
+        IPV4 => Some(Payload::Ipv4),
+        IPV6 => Some(Payload::Ipv6),
+        VLAN | SERVICE_VLAN => tagged_payload(packet),
+        _ => Some(Payload::Other),
+    }
+}
+
+#[inline(always)]
+fn tagged_payload(packet: &impl Packet) -> Option<Payload> {
+    let mut offset = HEADER;
+    for _ in 0..MAX_TAGS {
+        let ether_type = packet.view::<U16<BE>>(offset + TAG - 2)?.get();
+        offset += TAG;
+        match ether_type {
+            IPV4 => return Some(Payload::TaggedIpv4(offset)),
+            IPV6 => return Some(Payload::TaggedIpv6(offset)),
+            VLAN | SERVICE_VLAN => {}
+            _ => return Some(Payload::Other),
+        }
+    }
+    Some(Payload::Other)
+}

@@ -1,0 +1,102 @@
+//! IPv6 (RFC 8200).
+
+use maglev_common::counters::Counter;
+use maglev_common::hash::Tuple6;
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{Inner, Parsed, Unhandled, l4};
+use crate::env::Packet;
+
+/// Bytes of the fixed header.
+pub const HEADER: usize = 40;
+/// The protocol number of an encapsulated IPv6 packet (RFC 2473).
+pub const IN_IP: u8 = 41;
+
+/// Extension headers, by the IANA registry: hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6.
+const EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
+const FRAGMENT: u8 = 44;
+
+/// The fixed header.
+///
+/// ```text
+///  0                               4                6          7       8           24                40
+/// +-------------------------------+----------------+----------+-------+-----------+------------------+
+/// | 6 | traffic class | flow label| payload length | next hdr | hops  | source    | destination      |
+/// +-------------------------------+----------------+----------+-------+-----------+------------------+
+/// ```
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// Version, traffic class and flow label.
+    pub version_class_label: U32<BE>,
+    /// Bytes after this header.
+    pub payload_length: U16<BE>,
+    /// Protocol number of what follows.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source and destination address as four words.
+    pub addresses: [U64<LE>; 4],
+}
+
+impl Ipv6 {
+    /// The version: 6, or the packet is malformed.
+    #[inline(always)]
+    pub const fn version(&self) -> u32 {
+        self.version_class_label.get() >> 28
+    }
+
+    /// DSCP in the high six bits, ECN in the low two.
+    #[inline(always)]
+    pub const fn traffic_class(&self) -> u8 {
+        (self.version_class_label.get() >> 20) as u8
+    }
+
+    /// The destination address.
+    #[inline(always)]
+    pub const fn destination(&self) -> [u64; 2] {
+        [self.addresses[2].get(), self.addresses[3].get()]
+    }
+
+    fn peculiarity(&self) -> Counter {
+        match self.next_header {
+            l4::ICMPV6 => Counter::Icmp,
+            FRAGMENT => Counter::Fragment,
+            header if EXTENSIONS.contains(&header) => Counter::ExtensionHeader,
+            _ => Counter::OtherProtocol,
+        }
+    }
+}
+
+/// Parses the IPv6 packet at an offset.
+#[inline(always)]
+pub fn parse(packet: &impl Packet, offset: usize) -> Parsed<Tuple6, [u64; 2]> {
+    let header = packet.view::<Ipv6>(offset)?;
+    Some(inner(packet, offset, header).map_err(|reason| Unhandled { destination: header.destination(), reason }))
+}
+
+#[inline(always)]
+fn inner(packet: &impl Packet, offset: usize, header: &Ipv6) -> Result<Inner<Tuple6>, Counter> {
+    let payload = header.payload_length.get();
+    let end = offset + HEADER + usize::from(payload);
+    if header.version() != 6 || end > packet.len() {
+        return Err(Counter::Malformed);
+    }
+    let transport = match header.next_header {
+        l4::TCP => l4::tcp(packet, offset + HEADER, payload),
+        l4::UDP => l4::udp(packet, offset + HEADER, payload),
+        _ => return Err(header.peculiarity()),
+    };
+    let l4::Transport { ports, segment } = transport.ok_or(Counter::Malformed)?;
+    let length = payload.checked_add(HEADER as u16).ok_or(Counter::TooBig)?;
+    let addresses = header.addresses.map(U64::get);
+    let tuple = Tuple6 { addresses, ports, protocol: header.next_header };
+    Ok(Inner { tuple, traffic_class: header.traffic_class(), length, segment })
+}
+
+/// The destination of the IPv6 packet at an offset, whatever else is wrong with it.
+#[inline(always)]
+pub fn destination(packet: &impl Packet, offset: usize) -> Option<[u64; 2]> {
+    Some(packet.view::<Ipv6>(offset)?.destination())
+}

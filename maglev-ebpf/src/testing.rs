@@ -1,0 +1,181 @@
+//! Stand-ins for the kernel's maps in host tests: tables in cells.
+
+use core::cell::{Cell, RefCell};
+use std::boxed::Box;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec;
+use std::vec::Vec;
+
+use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::pod::Word;
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use maglev_common::vip::{Directory4, Directory6, Key4, Key6, VipId, VipWord};
+use zerocopy::FromZeros;
+
+use crate::env::{DecapTables, Tables};
+
+/// The pool of all fake members.
+pub(crate) const POOL: PoolIndex = PoolIndex(3);
+/// The interface packets come in by.
+pub(crate) const INGRESS: u32 = 7;
+
+pub(crate) fn member(id: u16) -> MemberId {
+    MemberId::new(id).unwrap()
+}
+
+/// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.
+pub(crate) struct FakeTables {
+    pub(crate) tracking: Tracking,
+    pub(crate) members: Vec<MemberRecord>,
+    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) directory4: Box<Directory4>,
+    pub(crate) directory6: Box<Directory6>,
+    pub(crate) interfaces: Vec<InterfaceRecord>,
+    pub(crate) owner: u16,
+    pub(crate) vip_bytes: Cell<u64>,
+    pub(crate) member_bytes: Cell<u64>,
+    now: Cell<u16>,
+    counts: RefCell<BTreeMap<&'static str, u64>>,
+}
+
+impl FakeTables {
+    pub(crate) fn with_members(n: u16) -> Self {
+        let mut members = vec![MemberRecord::default()];
+        members.extend((1..=n).map(|_| MemberRecord {
+            state: Word::new(MemberState::alive(POOL, Family::V4, 0).0),
+            next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0),
+            ..MemberRecord::default()
+        }));
+        Self {
+            tracking: Tracking::Always,
+            members,
+            buckets: vec![Bucket::default()],
+            directory4: Directory4::new_box_zeroed().unwrap(),
+            directory6: Directory6::new_box_zeroed().unwrap(),
+            interfaces: vec![InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600)],
+            owner: 1,
+            vip_bytes: Cell::new(0),
+            member_bytes: Cell::new(0),
+            now: Cell::new(65_530),
+            counts: RefCell::default(),
+        }
+    }
+
+    /// Adds a VIP, address entry included, as the daemon does.
+    pub(crate) fn serve4(&mut self, address: [u8; 4], port: u16, protocol: u8) {
+        let address = u32::from_le_bytes(address);
+        let vip = Key4::new(address, port.swap_bytes(), protocol);
+        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
+        self.directory4.build(&entries).unwrap();
+    }
+
+    /// The same for IPv6.
+    pub(crate) fn serve6(&mut self, address: [u8; 16], port: u16, protocol: u8) {
+        let address = u128::from_le_bytes(address);
+        let address = [address as u64, (address >> 64) as u64];
+        let vip = Key6::new(address, port.swap_bytes(), protocol);
+        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
+        self.directory6.build(&entries).unwrap();
+    }
+
+    pub(crate) fn kill(&self, id: u16) {
+        let state = &self.members[usize::from(id)].state;
+        state.set(MemberState(state.get()).dead().0);
+    }
+
+    pub(crate) fn move_to_pool(&self, id: u16, pool: PoolIndex) {
+        self.members[usize::from(id)].state.set(MemberState::alive(pool, Family::V4, 0).0);
+    }
+
+    pub(crate) fn advance(&self, seconds: u16) {
+        self.now.set(self.now.get().wrapping_add(seconds));
+    }
+
+    pub(crate) fn counted(&self, counter: Counter) -> u64 {
+        self.counts.borrow().get(counter.name()).copied().unwrap_or(0)
+    }
+}
+
+impl Tables for FakeTables {
+    fn hash_key(&self) -> HashKey {
+        HashKey { k0: 1, k1: 2 }
+    }
+
+    fn tracking(&self) -> Tracking {
+        self.tracking
+    }
+
+    fn ingress(&self) -> u32 {
+        INGRESS
+    }
+
+    fn now(&self) -> Seconds {
+        Seconds(self.now.get())
+    }
+
+    fn directory4(&self) -> Option<&Directory4> {
+        Some(&self.directory4)
+    }
+
+    fn directory6(&self) -> Option<&Directory6> {
+        Some(&self.directory6)
+    }
+
+    fn pool(&self, _pool: PoolIndex) -> PoolWord {
+        PoolWord::settled(TableIndex(1))
+    }
+
+    fn slot(&self, _table: TableIndex, _slot: Slot) -> SlotWord {
+        SlotWord(self.owner)
+    }
+
+    fn member(&self, id: MemberId) -> Option<&MemberRecord> {
+        self.members.get(usize::from(id.get()))
+    }
+
+    fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
+        self.buckets.get(hash.set((self.buckets.len() as u32).wrapping_sub(1)) as usize)
+    }
+
+    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord> {
+        self.interfaces.get(usize::from(slot.0))
+    }
+
+    fn count(&self, counter: Counter) {
+        *self.counts.borrow_mut().entry(counter.name()).or_default() += 1;
+    }
+
+    fn count_vip(&self, _vip: VipId, bytes: u64) {
+        self.vip_bytes.set(self.vip_bytes.get() + bytes);
+    }
+
+    fn count_member(&self, _member: MemberId, bytes: u64) {
+        self.member_bytes.set(self.member_bytes.get() + bytes);
+    }
+}
+
+/// A backend that accepts these sources.
+#[derive(Default)]
+pub(crate) struct FakeDecap {
+    pub(crate) sources4: BTreeSet<u32>,
+    pub(crate) sources6: BTreeSet<[u64; 2]>,
+    pub(crate) last: Cell<Option<DecapCounter>>,
+}
+
+impl DecapTables for FakeDecap {
+    fn accepts4(&self, source: u32) -> bool {
+        self.sources4.contains(&source)
+    }
+
+    fn accepts6(&self, source: [u64; 2]) -> bool {
+        self.sources6.contains(&source)
+    }
+
+    fn count(&self, counter: DecapCounter) {
+        self.last.set(Some(counter));
+    }
+}

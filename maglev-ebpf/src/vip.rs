@@ -1,0 +1,147 @@
+//! Which VIP a packet is for: one probe of the directory for a VIP with the packet's port, two more for everything
+//! else.
+
+use maglev_common::hash::{FlowHash, HashKey, Tuple4, Tuple6};
+use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
+
+use crate::env::Tables;
+use crate::packet::l4;
+
+/// A flow's tuple, of either family: how it finds its VIP and what it hashes to.
+pub trait Tuple: Copy {
+    /// The destination address.
+    type Address: Address;
+    /// The protocol number of the encapsulated packet in an outer header.
+    const IN_IP: u8;
+
+    /// The destination address.
+    fn destination(self) -> Self::Address;
+    /// The destination port, as its network-order bytes read little-endian.
+    fn destination_port(self) -> u16;
+    /// The transport protocol.
+    fn protocol(self) -> u8;
+    /// The flow hash.
+    fn hash(self, key: HashKey) -> FlowHash;
+}
+
+/// A destination address, of either family: the directory that knows it and the key it makes.
+pub trait Address: Copy {
+    /// The directory's key.
+    type Key: Key;
+
+    /// The directory in use.
+    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Self::Key>>;
+    /// A key of the directory.
+    fn key(self, port: u16, protocol: u8) -> Self::Key;
+}
+
+impl Tuple for Tuple4 {
+    type Address = u32;
+    const IN_IP: u8 = crate::packet::ipv4::IN_IP;
+
+    #[inline(always)]
+    fn destination(self) -> u32 {
+        (self.addresses >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn destination_port(self) -> u16 {
+        l4::destination_port(self.ports)
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u8 {
+        self.protocol
+    }
+
+    #[inline(always)]
+    fn hash(self, key: HashKey) -> FlowHash {
+        FlowHash::of4(key, self)
+    }
+}
+
+impl Tuple for Tuple6 {
+    type Address = [u64; 2];
+    const IN_IP: u8 = crate::packet::ipv6::IN_IP;
+
+    #[inline(always)]
+    fn destination(self) -> [u64; 2] {
+        [self.addresses[2], self.addresses[3]]
+    }
+
+    #[inline(always)]
+    fn destination_port(self) -> u16 {
+        l4::destination_port(self.ports)
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u8 {
+        self.protocol
+    }
+
+    #[inline(always)]
+    fn hash(self, key: HashKey) -> FlowHash {
+        FlowHash::of6(key, self)
+    }
+}
+
+impl Address for u32 {
+    type Key = Key4;
+
+    #[inline(always)]
+    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Key4>> {
+        tables.directory4()
+    }
+
+    #[inline(always)]
+    fn key(self, port: u16, protocol: u8) -> Key4 {
+        Key4::new(self, port, protocol)
+    }
+}
+
+impl Address for [u64; 2] {
+    type Key = Key6;
+
+    #[inline(always)]
+    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Key6>> {
+        tables.directory6()
+    }
+
+    #[inline(always)]
+    fn key(self, port: u16, protocol: u8) -> Key6 {
+        Key6::new(self, port, protocol)
+    }
+}
+
+/// What the directory knows of a packet's destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is for this VIP.
+    Vip(VipWord),
+    /// Some VIP has the address, none the port and protocol.
+    AddressOnly,
+    /// No VIP has the address.
+    Unknown,
+}
+
+/// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
+#[inline(always)]
+pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
+    let Some(directory) = F::Address::directory(tables) else { return Lookup::Unknown };
+    let address = tuple.destination();
+    let exact = directory.find(address.key(tuple.destination_port(), tuple.protocol()));
+    if exact.is_present() {
+        return Lookup::Vip(exact);
+    }
+    let any_port = directory.find(address.key(0, tuple.protocol()));
+    if any_port.is_present() {
+        return Lookup::Vip(any_port);
+    }
+    if directory.find(address.key(0, 0)).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
+}
+
+/// Whether some VIP has this address.
+#[inline(always)]
+pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
+    A::directory(tables).is_some_and(|directory| directory.find(address.key(0, 0)).is_present())
+}

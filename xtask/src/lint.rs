@@ -1,0 +1,115 @@
+//! `cargo xtask lint`: everything a machine can say about the source and the eBPF object. All checks run; the failed
+//! ones are named at the end.
+
+use std::{env, path::PathBuf, process::Stdio};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{linker, object, program, setup, tidy};
+
+/// A check's name on the screen, and the check.
+type Check = (&'static str, fn() -> Result<()>);
+
+const CHECKS: [Check; 6] = [
+    ("format", format),
+    ("clippy", clippy),
+    ("clippy of the eBPF programs", clippy_of_programs),
+    ("invariants", tidy::run),
+    ("eBPF object", ebpf_object),
+    ("dependencies", dependencies),
+];
+
+/// Sets up, and runs every check.
+///
+/// # Errors
+/// Naming the checks that failed.
+pub(crate) fn run() -> Result<()> {
+    setup::run()?;
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        println!("lint: {name}");
+        if let Err(error) = check() {
+            println!("lint: {name} failed: {error:#}");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("lint failed: {}", failed.join(", "));
+    }
+    println!("lint: ok");
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    program::run(cargo().args(["fmt", "--all", "--", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    program::run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))
+}
+
+/// The half of `maglev-ebpf` that only the bpf target compiles, where the unsafe code of the packet path stands.
+fn clippy_of_programs() -> Result<()> {
+    let flags = format!("--cfg\x1fbpf_target_arch=\"{}\"", env::consts::ARCH);
+    let rustc = program::rustc();
+    let mut command = linker::without_cargo_environment(cargo(), &rustc);
+    command.env_remove("RUSTC").env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
+    command.args(["clippy", "--package", "maglev-ebpf", "--bin", "maglev-xdp", "--profile", "bpf", "--locked"]);
+    command.args(["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--target-dir", "target/lint"]);
+    program::run(command.args(["--", "--deny", "warnings"]))
+}
+
+/// The object that `maglevd` embeds, where its build script left it.
+fn ebpf_object() -> Result<()> {
+    let folder = build_script_folder()?;
+    object::check(&folder.join("maglev-xdp"))
+}
+
+/// The `OUT_DIR` of maglev-daemon's build script: cargo names it only in its JSON messages.
+fn build_script_folder() -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["check", "--quiet", "--locked", "--package", "maglev-daemon", "--lib", "--message-format", "json"]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo check")?;
+    if !output.status.success() {
+        bail!("maglev-daemon does not build");
+    }
+    out_dir(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| anyhow!("maglev-daemon's build script did not run"))
+}
+
+fn out_dir(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut scripts = messages.filter(|message| message["reason"] == "build-script-executed");
+    let ours =
+        |message: &serde_json::Value| message["package_id"].as_str().is_some_and(|id| id.contains("/maglev-daemon#"));
+    scripts.find(ours)?["out_dir"].as_str().map(PathBuf::from)
+}
+
+/// Licences, sources and advisories of what we depend on.
+fn dependencies() -> Result<()> {
+    if !program::succeeds(cargo().args(["deny", "--version"])) {
+        println!("lint: cargo-deny is not installed, so licences and advisories are NOT checked");
+        println!("lint: to check them: cargo install cargo-deny --locked");
+        return Ok(());
+    }
+    program::run(cargo().args(["deny", "--workspace", "--locked", "check", "--config", "deploy/deny.toml"]))
+}
+
+fn cargo() -> std::process::Command {
+    program::command(program::cargo())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_scripts_folder_is_read_from_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","package_id":"path+file:///w/maglev-daemon#0.1.0"}
+{"reason":"build-script-executed","package_id":"registry+https://example.org#zerocopy@0.8.0","out_dir":"/t/zerocopy"}
+{"reason":"build-script-executed","package_id":"path+file:///w/maglev-daemon#0.1.0","out_dir":"/t/maglev"}
+"#;
+        assert_eq!(out_dir(messages), Some(PathBuf::from("/t/maglev")));
+        assert_eq!(out_dir(""), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask setup`: what the build and the lab need beyond cargo. Does only what is missing, and says so.
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use crate::{linker, program};
+
+/// A Debian package, the program of it that we need, and why.
+struct Package {
+    name: &'static str,
+    program: &'static str,
+    reason: &'static str,
+}
+
+/// What the lab runs beside our own binaries.
+const PACKAGES: [Package; 2] = [
+    Package { name: "iproute2", program: "ip", reason: "builds the lab's namespaces, links and routes" },
+    Package { name: "ethtool", program: "ethtool", reason: "turns checksum offload off on the lab's links" },
+];
+
+/// Provides rust-src, bpf-linker and the packages.
+///
+/// # Errors
+/// If rust-src or bpf-linker cannot be provided. A package that cannot be installed is reported, and only the lab will
+/// miss it.
+pub(crate) fn run() -> Result<()> {
+    rust_src()?;
+    bpf_linker()?;
+    packages();
+    Ok(())
+}
+
+/// The source of `core`, which the eBPF object is built from.
+fn rust_src() -> Result<()> {
+    let core = sysroot()?.join("lib/rustlib/src/rust/library/core/Cargo.toml");
+    if core.is_file() {
+        println!("setup: rust-src is present");
+        return Ok(());
+    }
+    println!("setup: rust-src is missing; rustup adds it");
+    program::run(program::command("rustup").args(["component", "add", "rust-src"]))
+}
+
+/// The linker that turns bitcode into an eBPF object.
+fn bpf_linker() -> Result<()> {
+    let workspace = program::workspace();
+    if linker::installed(&workspace).is_some() {
+        println!("setup: bpf-linker {} is present", linker::VERSION);
+        return Ok(());
+    }
+    println!("setup: building bpf-linker {} against the toolchain's LLVM, about a minute", linker::VERSION);
+    let start = Instant::now();
+    let file = linker::install(&workspace, &program::rustc(), &program::cargo()).map_err(|error| anyhow!(error))?;
+    println!("setup: built {} in {} s", file.display(), start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Packages whose program is missing: installed where we may, named where we may not.
+fn packages() {
+    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| program::find(package.program).is_none()).collect();
+    if missing.is_empty() {
+        println!("setup: {} are present", PACKAGES.map(|package| package.program).join(", "));
+        return;
+    }
+    for Package { name, program, reason } in &missing {
+        println!("setup: `{program}` is missing (package {name}): {reason}");
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    let names = names.join(" ");
+    if !program::is_root() {
+        println!("setup: going on without; to run the lab, as root: apt-get install {names}");
+    } else if program::find("apt-get").is_none() {
+        println!("setup: going on without; to run the lab, install what this system calls: {names}");
+    } else if let Err(error) = install(&names) {
+        println!("setup: going on without, and the lab will not run: {error:#}");
+    }
+}
+
+fn install(names: &str) -> Result<()> {
+    println!("setup: installing {names}");
+    let apt = || {
+        let mut command = program::command("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--yes"]);
+        command
+    };
+    program::run(apt().arg("update"))?;
+    program::run(apt().args(["install", "--no-install-recommends"]).args(names.split(' ')))
+}
+
+fn sysroot() -> Result<std::path::PathBuf> {
+    linker::sysroot(&program::rustc()).map_err(|error| anyhow!(error))
+}

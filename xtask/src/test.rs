@@ -1,0 +1,154 @@
+//! `cargo xtask test`: every test of the workspace, and one total line.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Write as _},
+    ops::AddAssign,
+    process::{ExitStatus, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{program, setup};
+
+/// What the user may narrow.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only tests whose name contains this.
+    filter: Option<String>,
+}
+
+/// What the test binaries reported, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Sets up, builds the release binaries that the end-to-end tests drive, and runs the tests.
+///
+/// # Errors
+/// If a test fails or does not build; and as root, where nothing excuses it, if a test is skipped.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::run()?;
+    println!("test: building the release binaries that the end-to-end tests drive");
+    let mut release = program::command(program::cargo());
+    program::run(release.args(["build", "--release", "--locked", "--bins"]).args([
+        "-p",
+        "maglev-daemon",
+        "-p",
+        "maglev-e2e",
+    ]))?;
+
+    println!("test: running the tests");
+    let (totals, status) = tests(arguments.filter.as_deref())?;
+    println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    verdict(totals, status.success(), program::is_root())
+}
+
+/// Runs `cargo test`, lets its words through as they come, and sums the result lines.
+fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
+    let mut command = program::command(program::cargo());
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
+    // The end-to-end tests drive what ships.
+    command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        command.env("RUST_TEST_THREADS", threads().to_string());
+    }
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut totals = Totals::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what cargo test says")?;
+        let mut screen = std::io::stdout().lock();
+        screen.write_all(&line)?;
+        screen.write_all(b"\n")?;
+        screen.flush()?;
+        totals += result_line(&String::from_utf8_lossy(&line));
+    }
+    Ok((totals, child.wait().context("cannot wait for cargo test")?))
+}
+
+/// One test for each core, but at least two, so that a wait does not stop everything; and at most eight, because each
+/// end-to-end test brings up a lab of a dozen namespaces.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
+}
+
+/// What one line adds to the totals: a test binary ends with
+/// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
+fn result_line(line: &str) -> Totals {
+    let mut totals = Totals::default();
+    let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+        return totals;
+    };
+    for count in counts.1.split("; ") {
+        let Some((number, what)) = count.split_once(' ') else {
+            continue;
+        };
+        let number = number.parse().unwrap_or(0);
+        match what {
+            "passed" => totals.passed = number,
+            "failed" => totals.failed = number,
+            "ignored" => totals.skipped = number,
+            _ => {}
+        }
+    }
+    totals
+}
+
+/// The totals decide, and cargo's own exit: a test binary that crashes reports nothing.
+fn verdict(totals: Totals, succeeded: bool, root: bool) -> Result<()> {
+    if totals.failed > 0 {
+        bail!("{} tests failed", totals.failed);
+    }
+    if !succeeded {
+        bail!("a test binary did not build or did not end by itself; see above");
+    }
+    if root && totals.skipped > 0 {
+        bail!("{} tests were skipped; as root none may be", totals.skipped);
+    }
+    Ok(())
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        let Self { passed, failed, skipped } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.skipped += skipped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed_and_others_are_not() {
+        let output = "\
+running 3 tests
+test a ... ok
+test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s
+test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s
+";
+        let mut totals = Totals::default();
+        for line in output.lines() {
+            totals += result_line(line);
+        }
+        assert_eq!(totals, Totals { passed: 13, failed: 2, skipped: 1 });
+    }
+
+    #[test]
+    fn a_failure_a_crash_and_roots_skip_each_fail_the_run() {
+        let clean = Totals { passed: 5, ..Totals::default() };
+        let skip = Totals { skipped: 1, ..clean };
+        assert!(verdict(clean, true, true).is_ok());
+        assert!(verdict(skip, true, false).is_ok());
+        assert!(verdict(skip, true, true).is_err());
+        assert!(verdict(clean, false, false).is_err());
+        assert!(verdict(Totals { failed: 1, ..clean }, false, false).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! The rules, one function each. A rule knows the names of folders and crates, and no file's content.
+
+use super::{Finding, source::Source};
+
+/// Words that only some places may name.
+struct Territory {
+    words: &'static [&'static str],
+    /// Prefixes of the paths that may.
+    allowed: &'static [&'static str],
+    remedy: &'static str,
+}
+
+const TERRITORIES: [Territory; 3] = [
+    Territory {
+        words: &["aya", "aya_log", "aya_obj"],
+        allowed: &["maglev-daemon/src/dataplane"],
+        remedy: "only maglev-daemon/src/dataplane may: ask it for what you need",
+    },
+    Territory {
+        words: &["rtnetlink"],
+        allowed: &["maglev-daemon/src/net"],
+        remedy: "only maglev-daemon/src/net may: ask it for what you need",
+    },
+    Territory {
+        words: &["aya_ebpf", "aya_log_ebpf"],
+        allowed: &[
+            "maglev-ebpf/src/main.rs",
+            "maglev-ebpf/src/maps.rs",
+            "maglev-ebpf/src/frame.rs",
+            "maglev-ebpf/src/harness/",
+        ],
+        remedy: "the packet path is generic over `Packet` and `Tables`, and runs on the host too",
+    },
+];
+
+/// Modules that compute and do nothing else.
+const PURE: [&str; 13] = [
+    "maglev-common/src/",
+    "maglev-ebpf/src/",
+    "maglev-daemon/src/announce",
+    "maglev-daemon/src/bgp/fsm",
+    "maglev-daemon/src/bgp/wire",
+    "maglev-daemon/src/config",
+    "maglev-daemon/src/drain",
+    "maglev-daemon/src/health/fsm",
+    "maglev-daemon/src/maglev.rs",
+    "maglev-daemon/src/maglev/",
+    "maglev-daemon/src/model",
+    "maglev-daemon/src/plan",
+    "maglev-daemon/src/reconcile",
+];
+
+/// A runtime, a socket, or the present time. A point in time as a parameter is welcome.
+const IMPURE_WORDS: [&str; 12] = [
+    "tokio",
+    "nix",
+    "socket",
+    "TcpListener",
+    "TcpStream",
+    "UdpSocket",
+    "UnixDatagram",
+    "UnixListener",
+    "UnixStream",
+    "SystemTime",
+    "elapsed",
+    "sleep",
+];
+
+/// Where `unsafe` may stand.
+const UNSAFE: [&str; 5] = [
+    "maglev-common/src/pod.rs",
+    "maglev-ebpf/src/frame.rs",
+    "maglev-ebpf/src/maps.rs",
+    "maglev-ebpf/src/harness/maps.rs",
+    "maglev-daemon/src/dataplane",
+];
+
+/// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.
+const UNSAFE_ATTRIBUTES: [&str; 2] = ["maglev-ebpf/src/main.rs", "maglev-ebpf/src/harness/main.rs"];
+
+/// The files that name maps, counters and drop reasons.
+const NAMES: [&str; 2] = ["maglev-common/src/maps.rs", "maglev-common/src/counters.rs"];
+
+/// What every rule finds, in the order of the files.
+pub(super) fn all(sources: &[Source]) -> Vec<Finding> {
+    let mut findings = named_once(sources);
+    for source in sources {
+        findings.extend(territory(source));
+        findings.extend(purity(source));
+        findings.extend(unsafety(source));
+        findings.extend(module_line(source));
+        findings.extend(exceptions(source));
+    }
+    findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
+    findings
+}
+
+/// Only the data plane names aya, only `net` names rtnetlink, only the programs name aya-ebpf.
+fn territory(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Territory { words, allowed, remedy } in &TERRITORIES {
+        if is_in(source, allowed) {
+            continue;
+        }
+        for (line, word) in source.words().filter(|(_, word)| words.contains(word)) {
+            findings.push(finding(source, line, format!("names `{word}`; {remedy}")));
+        }
+    }
+    findings
+}
+
+/// The pure modules name no runtime, no socket and no clock.
+fn purity(source: &Source) -> Vec<Finding> {
+    if !is_in(source, &PURE) {
+        return Vec::new();
+    }
+    let words = source.words().filter(|(_, word)| IMPURE_WORDS.contains(word));
+    let clock = source.code.lines().enumerate().filter(|(_, line)| line.contains("Instant::now"));
+    let clock = clock.map(|(index, _)| (index + 1, "Instant::now"));
+    let message = |word| format!("names `{word}`; this module is pure: time and input come in as parameters");
+    words.chain(clock).map(|(line, word)| finding(source, line, message(word))).collect()
+}
+
+/// `unsafe` stands only in the files that prove it.
+fn unsafety(source: &Source) -> Vec<Finding> {
+    if is_in(source, &UNSAFE) {
+        return Vec::new();
+    }
+    let attributes = is_in(source, &UNSAFE_ATTRIBUTES);
+    let mut findings = Vec::new();
+    for (index, line) in source.code.lines().enumerate() {
+        let line = if attributes { line.replace("#[unsafe(", "") } else { line.to_owned() };
+        let mut words = line.split(|character: char| !character.is_alphanumeric() && character != '_');
+        if words.any(|word| word == "unsafe") {
+            findings.push(finding(source, index + 1, format!("`unsafe` may stand only in {}", UNSAFE.join(", "))));
+        }
+    }
+    findings
+}
+
+/// Every module opens by saying what it holds.
+fn module_line(source: &Source) -> Option<Finding> {
+    let said = source.text.strip_prefix("//! ").is_some_and(|rest| !rest.trim_start().is_empty());
+    (!said)
+        .then(|| finding(source, 1, "must open with a `//!` line: what it holds, and what it must not know".to_owned()))
+}
+
+/// An exception to a lint expects the lint, so that it goes when its cause goes.
+fn exceptions(source: &Source) -> Vec<Finding> {
+    let lines = source.code.lines().enumerate();
+    let allows = lines.filter(|(_, line)| line.split_whitespace().collect::<String>().contains("[allow("));
+    let message = "is an `allow`; write `#[expect(lint, reason = \"…\")]`";
+    allows.map(|(index, _)| finding(source, index + 1, message.to_owned())).collect()
+}
+
+/// Maps, counters and drop reasons are named once: nobody else spells out what maglev-common's two files name.
+///
+/// Tests may, since they hold the name against the outside; a map's `static` in the programs is an identifier.
+fn named_once(sources: &[Source]) -> Vec<Finding> {
+    let (naming, others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|source| is_in(source, &NAMES));
+    let is_name = |text: &str| {
+        let identifier = text.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+        identifier && (text.contains('_') || text.chars().any(|character| character.is_ascii_uppercase()))
+    };
+    let names: Vec<&str> = naming
+        .iter()
+        .flat_map(|source| source.strings.iter().filter(|(line, _)| *line < source.tests_begin()))
+        .map(|(_, text)| text.as_str())
+        .filter(|text| is_name(text))
+        .collect();
+    let mut findings = Vec::new();
+    for source in others.into_iter().filter(|source| !is_test(source)) {
+        let begin = source.tests_begin();
+        for (line, text) in source.strings.iter().filter(|(line, _)| *line < begin) {
+            if names.contains(&text.as_str()) {
+                findings.push(finding(source, *line, format!("spells out \"{text}\", which maglev-common names")));
+            }
+        }
+    }
+    findings
+}
+
+fn is_in(source: &Source, places: &[&str]) -> bool {
+    places.iter().any(|place| {
+        let rest = source.path.strip_prefix(place);
+        rest.is_some_and(|rest| place.ends_with('/') || rest.is_empty() || rest.starts_with('/') || rest == ".rs")
+    })
+}
+
+/// A file of integration tests, or of the lab.
+fn is_test(source: &Source) -> bool {
+    source.path.starts_with("tests/") || source.path.split('/').nth(1) == Some("tests")
+}
+
+fn finding(source: &Source, line: usize, message: String) -> Finding {
+    Finding { path: source.path.clone(), line, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLEAN: [usize; 0] = [];
+
+    /// The lines at which a file with this content breaks a rule.
+    fn broken(path: &str, text: &str) -> Vec<usize> {
+        let source = Source::new(path.to_owned(), format!("//! A module.\n{text}"));
+        all(&[source]).into_iter().map(|finding| finding.line).collect()
+    }
+
+    #[test]
+    fn aya_belongs_to_the_data_plane() {
+        assert_eq!(broken("maglev-daemon/src/dataplane/load.rs", "use aya::Ebpf;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/src/dataplane.rs", "use aya_log::EbpfLogger;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/src/runtime.rs", "\nuse aya::Ebpf;"), [3]);
+        assert_eq!(broken("tests/src/lab.rs", "use aya::Ebpf; // aya"), [2]);
+        assert_eq!(broken("maglev-daemon/src/dataplane_test.rs", "use aya::Ebpf;"), [2]);
+    }
+
+    #[test]
+    fn rtnetlink_belongs_to_net() {
+        assert_eq!(broken("maglev-daemon/src/net/routes.rs", "use rtnetlink::Handle;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/src/api/mod.rs", "use rtnetlink::Handle;"), [2]);
+    }
+
+    #[test]
+    fn the_packet_path_knows_no_aya() {
+        assert_eq!(broken("maglev-ebpf/src/main.rs", "use aya_ebpf::macros::xdp;"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/forward.rs", "use aya_ebpf::macros::xdp;"), [2]);
+    }
+
+    #[test]
+    fn pure_modules_take_time_as_a_parameter() {
+        assert_eq!(broken("maglev-daemon/src/reconcile.rs", "fn handle(event: Event, now: Instant) {}"), CLEAN);
+        assert_eq!(broken("maglev-daemon/src/reconcile/drain.rs", "let now = Instant::now();"), [2]);
+        assert_eq!(broken("maglev-daemon/src/maglev/table.rs", "let now = SystemTime::now();"), [2]);
+        assert_eq!(broken("maglev-daemon/src/config/node.rs", "use tokio::fs;"), [2]);
+        assert_eq!(broken("maglev-common/src/hash.rs", "use std::net::UdpSocket;"), [2]);
+        assert_eq!(broken("maglev-daemon/src/runtime.rs", "tokio::spawn(now(Instant::now()));"), CLEAN);
+    }
+
+    #[test]
+    fn unsafe_stands_in_a_few_files() {
+        assert_eq!(broken("maglev-ebpf/src/frame.rs", "unsafe { read() }"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
+        assert_eq!(broken("maglev-ebpf/src/main.rs", "#[unsafe(no_mangle)]\nstatic A: u8 = 1;"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/main.rs", "unsafe { read() }"), [2]);
+        assert_eq!(broken("maglev-daemon/src/net/routes.rs", "#[unsafe(no_mangle)]"), [2]);
+        assert_eq!(broken("maglev-daemon/src/runtime.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), CLEAN);
+    }
+
+    #[test]
+    fn a_module_says_what_it_holds() {
+        let at_once = |text: &str| all(&[Source::new("xtask/src/a.rs".to_owned(), text.to_owned())]).len();
+        assert_eq!(at_once("//! Holds a thing.\n"), 0);
+        assert_eq!(at_once("// A licence.\n//! Holds a thing.\n"), 1);
+        assert_eq!(at_once("use std::fs;\n"), 1);
+        assert_eq!(at_once(""), 1);
+    }
+
+    #[test]
+    fn an_exception_expects_its_lint() {
+        assert_eq!(broken("xtask/src/a.rs", "#[expect(dead_code, reason = \"allow(\")]"), CLEAN);
+        assert_eq!(broken("xtask/src/a.rs", "#[allow(dead_code)]"), [2]);
+        assert_eq!(broken("xtask/src/a.rs", "\n#![ allow(dead_code)]"), [3]);
+    }
+
+    #[test]
+    fn a_name_is_spelled_out_once() {
+        let source = |path: &str, text: &str| Source::new(path.to_owned(), format!("//! A module.\n{text}"));
+        let names =
+            || source("maglev-common/src/counters.rs", r#"const A: &str = "drop_no_vip"; const B: &str = "vip";"#);
+        let findings = |path: &str, text: &str| all(&[names(), source(path, text)]).len();
+        assert_eq!(findings("maglev-daemon/src/metrics.rs", r#"let a = "drop_no_vip";"#), 1);
+        assert_eq!(findings("maglev-daemon/src/metrics.rs", r#"let a = "vip"; // "drop_no_vip""#), 0);
+        assert_eq!(findings("maglev-daemon/src/metrics.rs", "#[cfg(test)]\nmod tests { \"drop_no_vip\" }"), 0);
+        assert_eq!(findings("tests/tests/forward.rs", r#"let a = "drop_no_vip";"#), 0);
+    }
+}
