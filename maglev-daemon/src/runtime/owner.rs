@@ -268,7 +268,8 @@ impl Owner {
             }
             Err(problems) => {
                 let count = problems.len();
-                let mut error = view::Error::invalid(format!("nothing was changed: {count} errors in the files"));
+                let mut error =
+                    view::Error::invalid(format!("nothing was changed; {count} of the files' fields are wrong:"));
                 error.details = problems;
                 self.reloaded(reload, Err(error));
             }
