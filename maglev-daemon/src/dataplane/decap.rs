@@ -29,7 +29,9 @@ pub struct DecapSettings {
 pub struct Decap {
     attached: Attached,
     counters: Mapped<Word>,
-    _ebpf: Loaded,
+    /// Holds the program and the tries.
+    #[cfg_attr(not(test), expect(dead_code, reason = "kept for as long as the program is attached"))]
+    pub(super) ebpf: Loaded,
 }
 
 impl Decap {
@@ -49,7 +51,7 @@ impl Decap {
         for interface in chosen {
             attached.attach(&mut ebpf, names::DECAP_PROGRAM, interface)?;
         }
-        Ok(Self { attached, counters, _ebpf: ebpf })
+        Ok(Self { attached, counters, ebpf })
     }
 
     /// All counters, summed over the CPUs.

@@ -26,6 +26,8 @@ mod shared;
 mod trace;
 
 #[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
 mod tests;
 
 use barrier::Barrier;

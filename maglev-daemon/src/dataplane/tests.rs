@@ -3,30 +3,29 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use aya::programs::{TestRun, TestRunOptions};
 use maglev_common::backend::{Family, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::FlowEntry;
 use maglev_common::hash::HashKey;
-use maglev_common::maps::PROGRAM;
+use maglev_common::maps::DECAP_PROGRAM;
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use maglev_ebpf::affinity::Choice;
 
+use super::harness::{Harness, action};
 use super::*;
 use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
 use crate::net::testing::{Peer, in_namespace, ip};
 
+mod packets;
+
 const POOL: PoolIndex = PoolIndex(2);
 const VIP: VipId = VipId(1);
 const VIP_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
 
 fn settings(wanted: &[(&str, Mode)]) -> Settings {
     Settings {
@@ -110,21 +109,6 @@ fn flow(port: u16) -> Flow {
     Flow { source: (CLIENT, port).into(), destination: (VIP_ADDRESS, 53).into(), protocol: Protocol::Udp }
 }
 
-/// Gives the loaded program one packet that came in by an interface; its verdict and what became of the packet.
-fn run(plane: &mut Dataplane, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
-    let mut context = [0_u8; 24];
-    context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
-    context[12..16].copy_from_slice(&ingress.to_ne_bytes());
-    let mut out = vec![0; 2_048];
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.data_out = Some(&mut out);
-    options.ctx_in = Some(&context);
-    let result = plane.ebpf.xdp(PROGRAM).unwrap().test_run(options).unwrap();
-    out.truncate(result.data_size_out as usize);
-    (result.return_value, out)
-}
-
 #[test]
 fn attaches_in_the_mode_asked_for_and_leaves_nothing_behind() {
     in_namespace(|| {
@@ -206,15 +190,16 @@ fn a_published_plan_moves_packets() {
         let mut plane =
             Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]), &links()).unwrap();
         let (first, second) = (plane.interfaces()[0].index, plane.interfaces()[1].index);
-        assert_eq!(run(&mut plane, first, &datagram(1)).0, XDP_PASS);
+        let mut harness = Harness::of_balancer(&mut plane);
+        assert_eq!(harness.run(first, &datagram(1)).0, action::PASS);
         assert_eq!(plane.snapshot().counter(Counter::NotVip), 1);
 
         plane.publish(&first_plan()).unwrap();
-        let (verdict, sent) = run(&mut plane, first, &datagram(1));
-        assert_eq!((verdict, sent.len()), (XDP_TX, datagram(1).len() + 20));
+        let (verdict, sent) = harness.run(first, &datagram(1));
+        assert_eq!((verdict, sent.len()), (action::TX, datagram(1).len() + 20));
         assert_eq!(sent[..12], [[2, 0, 0, 0, 0, 9], plane.interfaces()[0].mac].concat());
         assert_eq!(sent[30..34], [10, 0, 1, 11]);
-        assert_eq!(run(&mut plane, second, &datagram(2)).0, XDP_REDIRECT);
+        assert_eq!(harness.run(second, &datagram(2)).0, action::REDIRECT);
 
         let snapshot = plane.snapshot();
         let bytes = 2 * datagram(1).len() as u64;
@@ -223,7 +208,7 @@ fn a_published_plan_moves_packets() {
         assert_eq!((snapshot.counter(Counter::Transmitted), snapshot.counter(Counter::Redirected)), (1, 1));
 
         plane.publish(&[Step::SetNextHop { id: member(1), next_hop: NextHop::UNRESOLVED }]).unwrap();
-        run(&mut plane, first, &datagram(1));
+        assert_eq!(harness.run(first, &datagram(1)).0, action::DROP);
         assert_eq!(plane.snapshot().counter(Counter::NextHopUnresolved), 1);
     });
 }
@@ -288,6 +273,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         let _peer = two_veths();
         let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
         let index = plane.interfaces()[0].index;
+        let mut harness = Harness::of_balancer(&mut plane);
         assert_eq!(plane.explain(flow(9)).unwrap().outcome, Err(Counter::NotVip));
         plane.publish(&first_plan()).unwrap();
         let unseen = plane.explain(flow(9)).unwrap();
@@ -295,7 +281,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         assert_eq!((unseen.vip, decision.member, decision.choice), (Some(VIP), member(1), Choice::Table));
         assert!(unseen.remembered.is_empty());
 
-        run(&mut plane, index, &datagram(9));
+        harness.run(index, &datagram(9));
         plane
             .publish(&[
                 Step::WriteMember { id: member(2), record: record(0) },
@@ -315,7 +301,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
         let dead = plane.explain(flow(9)).unwrap();
         assert_eq!((dead.outcome.unwrap().member, dead.remembered.len()), (member(2), 0));
-        run(&mut plane, index, &datagram(10));
+        harness.run(index, &datagram(10));
         plane.publish(&[Step::PurgeFlows { ids: vec![member(1)] }]).unwrap();
         let entries = || plane.maps.flows.values().iter().flat_map(|bucket| &bucket.entries);
         let members: Vec<_> = entries().map(|word| FlowEntry(word.get()).member()).filter(|m| !m.is_nobody()).collect();
@@ -356,19 +342,31 @@ fn a_map_of_another_shape_is_refused() {
 }
 
 #[test]
-fn decapsulation_attaches_counts_and_detaches() {
+fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
     in_namespace(|| {
         let _peer = two_veths();
-        let sources = ["10.64.0.0/16", "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
-        let decap =
-            Decap::start(&DecapSettings { interfaces: interfaces(&[("eth1", Mode::Native)]), sources }, &links());
-        let decap = decap.unwrap();
-        assert_eq!(attached("eth1").unwrap().at, XdpAt::Native);
-        for counter in maglev_common::counters::DecapCounter::ALL {
-            let _ = decap.snapshot().counter(*counter);
-        }
+        let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
+        plane.publish(&first_plan()).unwrap();
+        let index = plane.interfaces()[0].index;
+        let wrapped = Harness::of_balancer(&mut plane).run(index, &datagram(1)).1;
+        let start = |source: &str| {
+            let sources = [source, "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
+            let settings = DecapSettings { interfaces: interfaces(&[("eth2", Mode::Native)]), sources };
+            Decap::start(&settings, &links()).unwrap()
+        };
+
+        let mut decap = start("10.64.0.0/16");
+        assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
+        let (verdict, unwrapped) = Harness::of(&mut decap.ebpf, DECAP_PROGRAM).run(index, &wrapped);
+        assert_eq!(verdict, action::PASS);
+        assert_eq!(unwrapped[14..], datagram(1)[14..]);
+        assert_eq!(decap.snapshot().counter(DecapCounter::Decapsulated), 1);
         drop(decap);
-        assert_eq!(attached("eth1"), None);
+        assert_eq!(attached("eth2"), None);
+
+        let mut decap = start("10.65.0.0/16");
+        assert_eq!(Harness::of(&mut decap.ebpf, DECAP_PROGRAM).run(index, &wrapped), (action::PASS, wrapped));
+        assert_eq!(decap.snapshot().counter(DecapCounter::ForeignSource), 1);
     });
 }
 

@@ -1,7 +1,8 @@
 //! Network namespaces for tests: each test makes its own, and all that is in it goes when its thread ends.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -37,6 +38,13 @@ fn enter() {
 pub(crate) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs many `ip` commands in the calling thread's namespace, one a line.
+pub(crate) fn ip_batch(commands: &str) {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// Writes a sysctl of the calling thread's namespace.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Resolver;
 use crate::net::links;
-use crate::net::testing::{Peer, in_namespace_async, ip, sysctl};
+use crate::net::testing::{Peer, in_namespace_async, ip, ip_batch, sysctl};
 use crate::reconcile::{Event, Resolution};
 
 /// Far longer than anything awaited takes; what is awaited comes by an event.
@@ -161,6 +161,22 @@ fn a_neighbour_that_dies_silently_is_noticed() {
         followed.until_text("10.9.0.2", "neighbour 10.9.0.2 on eth1 does not answer").await;
         peer.ip("link set eth0 arp on");
         followed.until_mac("10.9.0.2", MAC).await;
+    });
+}
+
+#[test]
+fn what_a_flood_of_notices_drowned_is_read_again() {
+    in_namespace_async(|| async {
+        let _peer = neighbour();
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        // The test's only thread does not read meanwhile: the socket's buffer holds a few hundred notices, so the last
+        // one, which counts, is lost.
+        let mut batch: String =
+            (0..4_000).map(|n| format!("route add 10.100.{}.{}/32 dev eth1\n", n / 250, n % 250)).collect();
+        batch.push_str("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud permanent\n");
+        ip_batch(&batch);
+        followed.until_mac("10.9.0.2", OTHER_MAC).await;
     });
 }
 
