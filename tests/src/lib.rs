@@ -1,1 +1,8 @@
-//! placeholder
+//! The lab: client, router, load balancers and backends in network namespaces, joined by veth pairs; the servers and
+//! clients that use it; and the demo. It drives the shipped binaries from outside and knows nothing of their insides.
+
+pub mod bytes;
+pub mod client;
+pub mod demo;
+pub mod lab;
+pub mod server;

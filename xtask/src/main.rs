@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod demo;
 mod linker;
 mod lint;
 mod object;
@@ -22,13 +23,15 @@ struct Arguments {
     command: Command,
 }
 
-// `demo` belongs here: it hands its arguments to `maglev_e2e::demo::run`.
 #[derive(Subcommand)]
 enum Command {
     /// Provide what the build and the lab need: rust-src, bpf-linker, Debian packages.
     Setup,
     /// Build the release binaries.
     Build,
+    /// Send requests through load balancers whose backends change, in network namespaces. Needs root.
+    #[command(disable_help_flag = true)]
+    Demo(demo::Arguments),
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
     /// Check format, lints, the invariants of the architecture, the eBPF object and licences.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build => build::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
     };

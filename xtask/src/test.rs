@@ -52,6 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
     let mut command = program::command(program::cargo());
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
+    // The end-to-end tests drive what ships.
+    command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
     if env::var_os("RUST_TEST_THREADS").is_none() {
         command.env("RUST_TEST_THREADS", threads().to_string());
     }

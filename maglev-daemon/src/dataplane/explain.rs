@@ -69,7 +69,7 @@ pub(super) fn explain(
     flow: Flow,
 ) -> Result<Explanation, DataplaneError> {
     let now = now()?;
-    let view = |cpu| View { maps, hash_key, tracking, cpu, now, copy: OnceCell::new() };
+    let view = |cpu| View::new(maps, hash_key, tracking, cpu, now);
     let ports = u32::from(flow.source.port().swap_bytes()) | u32::from(flow.destination.port().swap_bytes()) << 16;
     let protocol = match flow.protocol {
         Protocol::Tcp => l4::TCP,
@@ -130,7 +130,7 @@ fn now() -> Result<Seconds, DataplaneError> {
 }
 
 /// The maps as one CPU sees them.
-struct View<'a> {
+pub(super) struct View<'a> {
     maps: &'a Maps,
     hash_key: HashKey,
     tracking: Tracking,
@@ -140,7 +140,12 @@ struct View<'a> {
     copy: OnceCell<Bucket>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// The maps as this CPU sees them at this time.
+    pub(super) fn new(maps: &'a Maps, hash_key: HashKey, tracking: Tracking, cpu: u32, now: Seconds) -> Self {
+        Self { maps, hash_key, tracking, cpu, now, copy: OnceCell::new() }
+    }
+
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
         let entry = affinity::peek(self, self.shared_bucket(hash)?, pool, hash)?;
         let idle = self.now.since(entry.last_seen());

@@ -20,6 +20,8 @@ use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
 use crate::net::testing::{Peer, in_namespace, ip};
 
+mod packets;
+
 const POOL: PoolIndex = PoolIndex(2);
 const VIP: VipId = VipId(1);
 const VIP_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);

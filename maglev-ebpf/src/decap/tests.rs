@@ -6,7 +6,8 @@ use etherparse::{Ipv4Header, Ipv4HeaderSlice, PacketBuilder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{FakeDecap, FakePacket};
+use crate::fixtures::VecPacket;
+use crate::testing::FakeDecap;
 
 const NODE4: [u8; 4] = [10, 64, 11, 77];
 const BACKEND4: [u8; 4] = [10, 0, 1, 11];
@@ -67,7 +68,7 @@ fn wrap(inner: &[u8], outer_v6: bool, traffic_class: u8) -> Vec<u8> {
 
 fn run(bytes: &[u8]) -> (Verdict, DecapCounter, Vec<u8>) {
     let tables = backend();
-    let mut packet = FakePacket::new(bytes);
+    let mut packet = VecPacket::new(bytes);
     let verdict = decapsulate(&mut packet, &tables);
     (verdict, tables.last.get().expect("every packet is counted"), packet.bytes)
 }

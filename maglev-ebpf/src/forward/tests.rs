@@ -2,25 +2,18 @@
 //! another implementation.
 
 use std::vec;
-use std::vec::Vec;
 
-use etherparse::{Ipv4Header, Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice, PacketBuilder};
+use etherparse::{Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice};
 use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState, NextHop};
 use maglev_common::pod::Word;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{FakePacket, FakeTables, POOL};
+use crate::fixtures::*;
+use crate::testing::{FakeTables, POOL};
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
-const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const CLIENT4: [u8; 4] = [198, 51, 100, 7];
-const VIP4: [u8; 4] = [203, 0, 113, 10];
 const BACKEND4: [u8; 4] = [10, 0, 1, 11];
 const SOURCE4: [u8; 4] = [10, 64, 11, 0];
-const CLIENT6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
-const VIP6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10];
 const BACKEND6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 const SOURCE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -74,34 +67,8 @@ fn tables(record: MemberRecord) -> FakeTables {
     tables
 }
 
-fn tcp4(payload: &[u8]) -> Vec<u8> {
-    let mut header = Ipv4Header::new(0, 61, etherparse::IpNumber::TCP, CLIENT4, VIP4).unwrap();
-    header.dscp = 10.try_into().unwrap();
-    header.ecn = 2.try_into().unwrap();
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, NODE_MAC)
-        .ip(etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default()))
-        .tcp(40_000, 80, 1, 64_000);
-    let mut bytes = Vec::new();
-    builder.write(&mut bytes, payload).unwrap();
-    bytes
-}
-
-fn tcp6(payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, NODE_MAC).ipv6(CLIENT6, VIP6, 61).tcp(40_000, 80, 1, 64_000);
-    let mut bytes = Vec::new();
-    builder.write(&mut bytes, payload).unwrap();
-    bytes
-}
-
-fn udp4(destination: [u8; 4], port: u16) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, NODE_MAC).ipv4(CLIENT4, destination, 61).udp(40_000, port);
-    let mut bytes = Vec::new();
-    builder.write(&mut bytes, b"query").unwrap();
-    bytes
-}
-
-fn run(tables: &FakeTables, bytes: &[u8]) -> (Verdict, FakePacket) {
-    let mut packet = FakePacket::new(bytes);
+fn run(tables: &FakeTables, bytes: &[u8]) -> (Verdict, VecPacket) {
+    let mut packet = VecPacket::new(bytes);
     let verdict = forward(&mut packet, tables);
     (verdict, packet)
 }
@@ -201,70 +168,26 @@ fn ethernet_padding_is_not_mistaken_for_the_packet() {
     assert_eq!(usize::from(outer.total_len()), length - 14 + 20);
 }
 
-type Change = fn(&mut Vec<u8>);
-
 #[test]
 fn what_is_not_balanced_is_dropped_by_reason_for_a_vip_and_passed_otherwise() {
-    let rows: &[(&str, Change, Counter)] = &[
-        ("a later fragment", |p| p[21] = 1, Counter::Fragment),
-        ("a first fragment", |p| p[20] = 0x20, Counter::Fragment),
-        ("options", |p| p[14] = 0x46, Counter::Options),
-        ("a header of four words", |p| p[14] = 0x44, Counter::Malformed),
-        ("version 5", |p| p[14] = 0x55, Counter::Malformed),
-        ("longer than the frame", |p| p[17] += 1, Counter::Malformed),
-        ("too short for TCP", |p| p[17] = 39, Counter::Malformed),
-        ("shorter than its own header", |p| p[17] = 19, Counter::Malformed),
-        ("ICMP", |p| p[23] = 1, Counter::Icmp),
-        ("SCTP", |p| p[23] = 132, Counter::OtherProtocol),
-        ("another port", |p| p[37] = 81, Counter::NoSuchVip),
-        ("another protocol on the VIP's port", |p| p[23] = 17, Counter::NoSuchVip),
-        ("a VLAN tag", |p| drop(p.splice(12..12, [0x81, 0, 0, 5])), Counter::Vlan),
-        ("two VLAN tags", |p| drop(p.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6])), Counter::Vlan),
-    ];
-    for (what, change, reason) in rows {
-        let mut packet = tcp4(b"");
-        change(&mut packet);
-        assert_eq!(refused(&tables(backend4()), &packet), (Verdict::Drop, *reason), "{what}");
-
+    for Unbalanced { what, frame, reason } in unbalanced4().into_iter().chain(unbalanced6()) {
+        assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Drop, reason), "{what}");
         let mut elsewhere = FakeTables::with_members(1);
-        elsewhere.serve4([203, 0, 113, 99], 80, 6);
-        assert_eq!(refused(&elsewhere, &packet), (Verdict::Pass, Counter::NotVip), "{what}, for another address");
+        elsewhere.serve4([203, 0, 113, 99], PORT, 6);
+        assert_eq!(refused(&elsewhere, &frame), (Verdict::Pass, Counter::NotVip), "{what}, for another address");
     }
-}
-
-#[test]
-fn what_is_not_balanced_in_ipv6_is_dropped_by_reason_for_a_vip_and_passed_otherwise() {
-    let rows: &[(&str, Change, Counter)] = &[
-        ("hop-by-hop options", |p| p[20] = 0, Counter::ExtensionHeader),
-        ("a routing header", |p| p[20] = 43, Counter::ExtensionHeader),
-        ("destination options", |p| p[20] = 60, Counter::ExtensionHeader),
-        ("ESP", |p| p[20] = 50, Counter::ExtensionHeader),
-        ("a fragment", |p| p[20] = 44, Counter::Fragment),
-        ("ICMPv6", |p| p[20] = 58, Counter::Icmp),
-        ("no next header", |p| p[20] = 59, Counter::OtherProtocol),
-        ("version 4", |p| p[14] = 0x45, Counter::Malformed),
-        ("longer than the frame", |p| p[19] += 1, Counter::Malformed),
-        ("too short for TCP", |p| p[19] = 19, Counter::Malformed),
-        ("another port", |p| p[57] = 81, Counter::NoSuchVip),
-        ("a VLAN tag", |p| drop(p.splice(12..12, [0x81, 0, 0, 5])), Counter::Vlan),
-    ];
-    for (what, change, reason) in rows {
-        let mut packet = tcp6(b"");
-        change(&mut packet);
-        assert_eq!(refused(&tables(backend4()), &packet), (Verdict::Drop, *reason), "{what}");
-        assert_eq!(refused(&FakeTables::with_members(1), &packet), (Verdict::Pass, Counter::NotVip), "{what}");
-    }
+    let mut udp = udp4(VIP4, PORT);
+    assert_eq!(refused(&tables(backend4()), &udp), (Verdict::Drop, Counter::NoSuchVip));
+    udp.truncate(20);
+    assert_eq!(refused(&tables(backend4()), &udp), (Verdict::Pass, Counter::Truncated));
 }
 
 #[test]
 fn what_is_not_for_a_vip_is_the_hosts() {
-    let tables = tables(backend4());
-    assert_eq!(refused(&tables, &udp4([10, 0, 0, 1], 53)), (Verdict::Pass, Counter::NotVip));
-    let mut arp = tcp4(b"");
-    arp[13] = 6;
-    assert_eq!(refused(&self::tables(backend4()), &arp), (Verdict::Pass, Counter::NotIp));
-    assert_eq!(refused(&self::tables(backend4()), &[0; 13]), (Verdict::Pass, Counter::Truncated));
-    assert_eq!(refused(&self::tables(backend4()), &tcp4(b"")[..33]), (Verdict::Pass, Counter::Truncated));
+    for Unbalanced { what, frame, reason } in passed() {
+        assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Pass, reason), "{what}");
+    }
+    assert_eq!(refused(&tables(backend4()), &[0; 13]), (Verdict::Pass, Counter::Truncated));
 }
 
 #[test]
@@ -297,7 +220,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
 #[test]
 fn a_frame_without_headroom_is_dropped_and_counted() {
     let tables = tables(backend4());
-    let mut packet = FakePacket { headroom: 19, ..FakePacket::new(&tcp4(b"")) };
+    let mut packet = VecPacket { headroom: 19, ..VecPacket::new(&tcp4(b"")) };
     assert_eq!(forward(&mut packet, &tables), Verdict::Drop);
     assert_eq!(tables.counted(Counter::NoHeadroom), 1);
 }

@@ -1,0 +1,136 @@
+//! The demo: real requests through real load balancers while their backends change. It draws where the requests went,
+//! checks every share against its weight, proves that the packets took the way it claims, and counts failures: none.
+
+use std::io::{self, Write};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::lab::registry;
+
+mod evidence;
+mod share;
+mod stage;
+mod text;
+
+use evidence::Evidence;
+use share::Share;
+use stage::Stage;
+
+/// The fewest requests a step is judged by.
+const FEWEST: u64 = 5_000;
+
+/// What the user may choose.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Requests each step is judged by
+    #[arg(long, value_name = "N", default_value_t = FEWEST, value_parser = clap::value_parser!(u64).range(FEWEST..))]
+    requests: u64,
+    /// Requests in flight at a time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+    /// Print the figures as JSON instead
+    #[arg(long)]
+    json: bool,
+    /// Leave the lab standing and print commands to try
+    #[arg(long, conflicts_with = "clean")]
+    keep: bool,
+    /// Only remove the labs that --keep left standing
+    #[arg(long, conflicts_with = "json")]
+    clean: bool,
+}
+
+/// All figures; what `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    requests: u64,
+    failed: u64,
+    steps: Vec<StepReport>,
+    evidence: Evidence,
+}
+
+/// What one step did and where its requests went.
+#[derive(Debug, Serialize)]
+struct StepReport {
+    title: &'static str,
+    /// The commands of the CLI, as run on each load balancer.
+    commands: Vec<String>,
+    /// Requests begun at any time of the step.
+    requests: u64,
+    failed: u64,
+    /// Reasons for the first few that failed.
+    failures: Vec<String>,
+    /// Of the requests begun after the load balancers had acknowledged the change.
+    shares: Vec<Share>,
+}
+
+/// Builds the lab, runs the steps, proves the claims, and removes the lab.
+///
+/// # Errors
+/// If the lab cannot be built, a request fails, a share is off its weight, or a claim does not hold.
+pub fn run(args: &DemoArgs) -> Result<()> {
+    if args.clean {
+        println!("demo: {} kept labs removed", registry::remove_kept()?);
+        return Ok(());
+    }
+    // With --json standard output is for the figures alone.
+    let mut screen: Box<dyn Write> = if args.json { Box::new(io::sink()) } else { Box::new(io::stdout()) };
+    writeln!(screen, "building the lab: client - router - 2 load balancers - 4 backends")?;
+    let mut stage = Stage::build()?;
+    if args.keep {
+        stage.site.keep()?;
+    }
+    let played = play(args, &mut stage, &mut screen);
+    if args.keep {
+        eprint!("{}", text::commands_to_try(&stage)?);
+    }
+    let report = played.inspect_err(|_| eprint!("{}", stage.last_words()))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    verdict(&report)?;
+    drop(stage);
+    let done = format!("demo: ok, {} requests, 0 failed", report.requests);
+    if args.json {
+        eprintln!("{done}");
+    } else {
+        println!("{done}");
+    }
+    Ok(())
+}
+
+/// Plays the steps in order and collects the evidence.
+fn play(args: &DemoArgs, stage: &mut Stage, screen: &mut dyn Write) -> Result<Report> {
+    let mut steps = Vec::new();
+    for step in stage::STEPS {
+        let report = stage.play(step, args.requests, args.concurrency.into())?;
+        write!(screen, "{}", text::step(&report))?;
+        steps.push(report);
+    }
+    let evidence = evidence::collect(stage)?;
+    write!(screen, "{}", text::evidence(&evidence))?;
+    let sum = |count: fn(&StepReport) -> u64| steps.iter().map(count).sum();
+    Ok(Report { requests: sum(|step| step.requests), failed: sum(|step| step.failed), steps, evidence })
+}
+
+/// Whether everything the demo promises holds.
+fn verdict(report: &Report) -> Result<()> {
+    let reasons =
+        || report.steps.iter().flat_map(|step| &step.failures).take(5).cloned().collect::<Vec<_>>().join("; ");
+    ensure!(report.failed == 0, "{} of {} requests failed: {}", report.failed, report.requests, reasons());
+    for step in &report.steps {
+        for share in &step.shares {
+            ensure!(
+                share.within,
+                "{}: {} answered {} requests; its weight {} means {:.0} ± {:.0}",
+                step.title,
+                share.backend,
+                share.requests,
+                share.weight,
+                share.expected,
+                share.tolerance
+            );
+        }
+    }
+    report.evidence.check()
+}

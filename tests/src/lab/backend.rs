@@ -1,0 +1,78 @@
+//! One backend: its server, and the `decap` program that takes the outer header off.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Lab, Process, addresses::OUTER_SOURCES, binary};
+
+/// A running backend. Dropping it kills its processes.
+#[derive(Debug)]
+pub struct Backend {
+    name: String,
+    server: Process,
+    decap: Option<Process>,
+    counters: PathBuf,
+}
+
+impl Backend {
+    /// The port that every backend, and so every VIP, serves on.
+    pub const PORT: u16 = 80;
+
+    /// Starts the server alone.
+    pub(super) fn start(lab: &Lab, name: String) -> Result<Self> {
+        let mut command = Command::new(binary("maglev-lab")?);
+        command.args(["serve", "--name", &name, "--port", &Self::PORT.to_string()]);
+        let mut server = Process::start(&name, &lab.netns(&name), &lab.directory(), &mut command)?;
+        server.await_line("listening")?;
+        let counters = lab.directory().join(format!("{name}.counters"));
+        Ok(Self { name, server, decap: None, counters })
+    }
+
+    /// Attaches `decap` to the backend's link.
+    pub(super) fn decapsulate(&mut self, lab: &Lab) -> Result<()> {
+        let mut command = Command::new(binary("maglevd")?);
+        command.args(["decap", "--interface", "eth0"]).arg("--counters").arg(&self.counters);
+        command.args(OUTER_SOURCES.iter().flat_map(|prefix| ["--from", prefix]));
+        let name = format!("{}-decap", self.name);
+        let mut decap = Process::start(&name, &lab.netns(&self.name), &lab.directory(), &mut command)?;
+        decap.await_line("ready")?;
+        self.decap = Some(decap);
+        Ok(())
+    }
+
+    /// Its name, as the server answers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What `decap` has counted up to a tenth of a second ago, by the counters' names.
+    ///
+    /// # Errors
+    /// If it has not written its counters.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        let text = fs::read_to_string(&self.counters).with_context(|| format!("{}: no counters", self.name))?;
+        serde_json::from_str(&text).with_context(|| format!("{}: counters {text:?}", self.name))
+    }
+
+    /// Ends `decap` as an operator would; returns its last counters, which it prints.
+    ///
+    /// # Errors
+    /// If it does not run, does not end cleanly, or prints no counters.
+    pub fn stop_decap(&mut self) -> Result<BTreeMap<String, u64>> {
+        let mut decap = self.decap.take().context("decap does not run")?;
+        let status = decap.stop()?;
+        ensure!(status.success(), "{}: decap ended with {status}\n{}", self.name, decap.log());
+        let printed = decap.stdout()?;
+        let last = printed.lines().last().unwrap_or_default();
+        serde_json::from_str(last).with_context(|| format!("{}: last line of decap {last:?}", self.name))
+    }
+
+    /// Lets its processes outlive this handle.
+    pub fn keep(&mut self) {
+        self.server.keep();
+        if let Some(decap) = &mut self.decap {
+            decap.keep();
+        }
+    }
+}

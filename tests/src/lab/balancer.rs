@@ -1,0 +1,207 @@
+//! One load balancer: its configuration files, its daemon, and the command line that drives it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Lab, Netns, Process, Services, Settings, binary};
+
+/// A load balancer with its daemon running. Dropping it kills the daemon.
+#[derive(Debug)]
+pub struct Balancer {
+    name: String,
+    netns: Netns,
+    directory: PathBuf,
+    interfaces: usize,
+    daemon: Process,
+}
+
+/// How a command of the CLI ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Exit code: 0 done, 1 refused, 2 invalid input, 3 daemon unreachable.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Balancer {
+    /// Writes the configuration of load balancer `n` (from 1), starts its daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// If the daemon does not come up; the message carries its log.
+    pub fn start(lab: &Lab, n: u8, settings: &Settings, services: &Services) -> Result<Self> {
+        let name = format!("lb{n}");
+        let directory = lab.directory().join(&name);
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let config = settings.to_yaml(&directory.join("services.yaml"), &directory.join("maglev.sock"));
+        write(&directory.join("maglev.yaml"), &config)?;
+        write(&directory.join("services.yaml"), &services.to_string())?;
+        let netns = lab.netns(&name);
+        let daemon = spawn(&name, &netns, &directory)?;
+        let mut balancer = Self { name, netns, directory, interfaces: settings.interfaces.len(), daemon };
+        balancer.await_readiness()?;
+        Ok(balancer)
+    }
+
+    /// Its name, such as `lb1`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The daemon's API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("maglev.sock")
+    }
+
+    /// `maglev.yaml`.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("maglev.yaml")
+    }
+
+    /// `services.yaml`, which the daemon writes too.
+    pub fn services(&self) -> PathBuf {
+        self.directory.join("services.yaml")
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// Runs a command of the CLI against this daemon.
+    ///
+    /// # Errors
+    /// If the CLI cannot be started. An exit code other than 0 is not an error here.
+    pub fn maglev(&self, arguments: &[&str]) -> Result<Answer> {
+        maglev(&self.socket(), arguments)
+    }
+
+    /// The same, and it must succeed.
+    ///
+    /// # Errors
+    /// If the CLI exits with another code than 0.
+    pub fn maglev_ok(&self, arguments: &[&str]) -> Result<String> {
+        let Answer { code, stdout, stderr } = self.maglev(arguments)?;
+        ensure!(code == 0, "{}: maglev {arguments:?}: exit code {code}: {stderr}{stdout}", self.name);
+        Ok(stdout)
+    }
+
+    /// What a reading command answers with `--output json`.
+    ///
+    /// # Errors
+    /// If the CLI exits with another code than 0, or does not print JSON.
+    pub fn maglev_json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.maglev_ok(&[arguments, &["--output", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("maglev {arguments:?} printed {text:?}"))
+    }
+
+    /// Waits until every backend's next hop is resolved.
+    ///
+    /// # Errors
+    /// If the daemon ends, or half a minute passes.
+    pub fn await_next_hops(&mut self) -> Result<()> {
+        self.await_status("resolved next hops", |status| {
+            let backends = status["backends"].as_array();
+            backends.is_some_and(|all| all.iter().all(|backend| backend["next_hop"]["state"] == "resolved"))
+        })
+    }
+
+    /// Waits until `maglev status` says what `holds` looks for.
+    ///
+    /// # Errors
+    /// If the daemon ends, or half a minute passes.
+    pub fn await_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
+        let socket = self.socket();
+        self.daemon.await_event(what, |_| {
+            let answer = maglev(&socket, &["status", "--output", "json"])?;
+            Ok(answer.code == 0 && holds(&serde_json::from_str(&answer.stdout).context("maglev status")?))
+        })
+    }
+
+    /// Sends the daemon SIGHUP: read the files again.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn hang_up(&self) -> Result<()> {
+        self.daemon.signal(Signal::SIGHUP)
+    }
+
+    /// Ends the daemon as an operator would.
+    ///
+    /// # Errors
+    /// If it does not end, or not with exit code 0.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.daemon.stop()?;
+        ensure!(status.success(), "{} ended with {status}\n{}", self.name, self.log());
+        Ok(())
+    }
+
+    /// Kills the daemon, which has no chance to tidy up.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.signal(Signal::SIGKILL)?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
+    /// Starts the daemon again on the files as they lie there.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn restart(&mut self) -> Result<()> {
+        self.daemon = spawn(&self.name, &self.netns, &self.directory)?;
+        self.await_readiness()?;
+        self.await_next_hops()
+    }
+
+    /// Lets the daemon outlive this handle.
+    pub fn keep(&mut self) {
+        self.daemon.keep();
+    }
+
+    fn await_readiness(&mut self) -> Result<()> {
+        let (socket, interfaces) = (self.socket(), self.interfaces);
+        self.daemon.await_event("its API socket", |_| Ok(fs::exists(&socket)?))?;
+        self.await_status("attached interfaces", |status| {
+            let attached = status["interfaces"].as_array().map(|all| all.iter().filter(|i| i["attached"] == true));
+            attached.is_some_and(|attached| attached.count() == interfaces)
+        })
+    }
+}
+
+/// Runs a command of the CLI against the daemon at `socket`.
+fn maglev(socket: &Path, arguments: &[&str]) -> Result<Answer> {
+    let mut command = Command::new(binary("maglev")?);
+    let output = command.arg("--socket").arg(socket).args(arguments).output().context("cannot start maglev")?;
+    Ok(Answer {
+        code: output.status.code().context("maglev was killed")?,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn spawn(name: &str, netns: &Netns, directory: &Path) -> Result<Process> {
+    let mut command = Command::new(binary("maglevd")?);
+    command.arg("run").arg("--config").arg(directory.join("maglev.yaml"));
+    Process::start("maglevd", netns, directory, &mut command).with_context(|| name.to_owned())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,93 @@
+//! The two configuration files a load balancer reads, as the lab writes them.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+/// `services.yaml`: pools and VIPs.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    /// Pools, each with its backends.
+    pub pools: Vec<Pool>,
+    /// VIPs.
+    pub vips: Vec<Vip>,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Its backends: name, address, weight.
+    pub backends: Vec<(String, IpAddr, u32)>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug)]
+pub struct Vip {
+    /// Its name.
+    pub name: String,
+    /// Address and port.
+    pub at: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The pool it sends to.
+    pub pool: String,
+}
+
+impl Display for Services {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pools:{}", if self.pools.is_empty() { " []" } else { "" })?;
+        for Pool { name, backends } in &self.pools {
+            writeln!(f, "  - name: {name}\n    backends:{}", if backends.is_empty() { " []" } else { "" })?;
+            for (name, address, weight) in backends {
+                writeln!(f, "      - {{ name: {name}, address: \"{address}\", weight: {weight} }}")?;
+            }
+        }
+        writeln!(f, "vips:{}", if self.vips.is_empty() { " []" } else { "" })?;
+        for Vip { name, at, protocol, pool } in &self.vips {
+            let (address, port) = (at.ip(), at.port());
+            writeln!(
+                f,
+                "  - {{ name: {name}, address: \"{address}\", port: {port}, protocol: {protocol}, pool: {pool} }}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `maglev.yaml`: one load balancer.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Interfaces and their mode, `native` or `generic`.
+    pub interfaces: Vec<(String, &'static str)>,
+    /// Outer source prefixes, IPv4 and IPv6.
+    pub sources: [Option<String>; 2],
+    /// 32 hexadecimal digits.
+    pub hash_key: String,
+    /// Further lines of the file.
+    pub more: String,
+}
+
+/// The hash key of every load balancer in the lab.
+pub const HASH_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+impl Settings {
+    /// The file's text; `services` and `socket` are the paths it names.
+    pub fn to_yaml(&self, services: &Path, socket: &Path) -> String {
+        let Self { interfaces, sources, hash_key, more } = self;
+        let interfaces: String =
+            interfaces.iter().map(|(name, mode)| format!("  - {{ name: {name}, mode: {mode} }}\n")).collect();
+        let given = ["source", "source6"].into_iter().zip(sources);
+        let sources: String =
+            given.filter_map(|(key, source)| Some(format!(", {key}: \"{}\"", source.as_ref()?))).collect();
+        format!(
+            "interfaces:\n{interfaces}encap: {{ kind: ipip{sources} }}\nhash_key: \"{hash_key}\"\nservices: {}\n\
+             api: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n{more}",
+            services.display(),
+            socket.display()
+        )
+    }
+}

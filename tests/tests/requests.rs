@@ -1,0 +1,52 @@
+//! HTTP requests through the VIPs: every combination of inner and outer family, both ways to a backend, many at once.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use maglev_e2e::lab::{
+    Backend, Site,
+    addresses::{VIPS, WWW4, WWW6},
+    site::counter,
+    skip,
+};
+
+#[test]
+fn every_family_reaches_every_backend() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let site = Site::standard(2)?;
+    for vip in VIPS {
+        let outcomes = site.lab.client().requests(&[SocketAddr::new(vip, Backend::PORT)], 300, 16)?;
+        outcomes.all_answered()?;
+        let names: Vec<&str> = outcomes.by_backend().into_keys().collect();
+        // Three backends of equal weight: the chance that 300 flows miss one is below 1e-52.
+        assert_eq!(names, ["web1", "web2", "web3"], "{vip}");
+    }
+    let packets = site.await_balance()?;
+    ensure!(packets.transmitted > 0 && packets.redirected > 0, "both ways carry packets: {packets:?}");
+    for balancer in &site.balancers {
+        let counters = balancer.maglev_json(&["counters"])?;
+        ensure!(counter(&counters, "transmitted")? > 0, "{} took part", balancer.name());
+        for dropped in counters["counters"].as_array().into_iter().flatten().filter(|c| c["outcome"] == "dropped") {
+            assert_eq!(dropped["packets"], 0, "{}: {dropped}", balancer.name());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_connections_stand_at_once() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let site = Site::standard(2)?;
+    for vip in [WWW4, WWW6] {
+        let outcomes = site.lab.client().simultaneous(SocketAddr::new(vip, Backend::PORT), 1_000)?;
+        outcomes.all_answered()?;
+        assert_eq!(outcomes.0.len(), 1_000);
+        assert_eq!(outcomes.by_backend().len(), 3, "{:?}", outcomes.by_backend());
+    }
+    site.await_balance()?;
+    Ok(())
+}
