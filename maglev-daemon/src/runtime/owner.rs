@@ -197,10 +197,7 @@ impl Owner {
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         for name in refreshed.gone.iter().filter(|name| !self.interfaces.gone.contains(name)) {
-            tracing::error!(
-                interface = name,
-                "the interface is gone and the program with it: restart maglevd once it is back"
-            );
+            tracing::error!(interface = name, "the interface is gone; the program is attached again when it is back");
         }
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;
