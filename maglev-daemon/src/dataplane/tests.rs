@@ -18,7 +18,7 @@ use super::harness::{Harness, action};
 use super::*;
 use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
-use crate::net::testing::{Peer, in_namespace, ip};
+use crate::net::testing::{Peer, in_namespace, ip, sysctl};
 
 mod packets;
 
@@ -54,6 +54,9 @@ fn attached(name: &str) -> Option<AttachedXdp> {
 
 fn two_veths() -> Peer {
     let peer = Peer::new();
+    // Nobody speaks of his own accord, so that tests can count frames: IPv6 would solicit routers and neighbours.
+    sysctl("ipv6/conf/default/disable_ipv6", "1");
+    peer.sysctl("ipv6/conf/default/disable_ipv6", "1");
     peer.connect("eth1", "eth1");
     peer.connect("eth2", "eth2");
     peer
