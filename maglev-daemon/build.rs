@@ -1,4 +1,5 @@
-//! Builds the eBPF object that `maglevd` embeds: package `maglev-ebpf`, binary `maglev-xdp`, into `OUT_DIR/maglev-xdp`.
+//! Builds the eBPF objects, the binaries of package `maglev-ebpf`: `OUT_DIR/maglev-xdp`, which `maglevd` embeds, and
+//! `OUT_DIR/maglev-harness`, by which tests run it.
 //!
 //! A cargo of its own does it, with `core` built from source for the bpf target. Nothing here knows what is in the
 //! programs. (The aya project's build crate cannot choose a CPU level, which is why this stands here.)
@@ -11,6 +12,9 @@ use std::{
 
 #[path = "../xtask/src/linker.rs"]
 mod linker;
+
+/// The object that ships and the harness of its tests.
+const OBJECTS: [&str; 2] = ["maglev-xdp", "maglev-harness"];
 
 /// Compiler flags of the eBPF object, beside `--cfg bpf_target_arch`.
 const FLAGS: [&str; 4] = [
@@ -50,9 +54,11 @@ fn build() -> Result<(), String> {
             .map_err(|error| format!("no bpf-linker: {error}; run `cargo xtask setup`"))?,
     };
     println!("cargo::rerun-if-changed={}", linker.display());
-    let object = compile(&workspace, &cargo, &rustc, &linker, &out.join("ebpf"))?;
-    let embedded = out.join("maglev-xdp");
-    fs::copy(&object, &embedded).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    let objects = compile(&workspace, &cargo, &rustc, &linker, &out.join("ebpf"))?;
+    for name in OBJECTS {
+        let object = objects.join(name);
+        fs::copy(&object, out.join(name)).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    }
     Ok(())
 }
 
@@ -72,7 +78,7 @@ fn compile(workspace: &Path, cargo: &Path, rustc: &Path, linker: &Path, folder: 
     flags.extend(FLAGS.map(str::to_owned));
 
     let status = linker::without_cargo_environment(Command::new(cargo), rustc)
-        .args(["build", "--package", "maglev-ebpf", "--bin", "maglev-xdp", "--profile", "bpf"])
+        .args(["build", "--package", "maglev-ebpf", "--bins", "--profile", "bpf"])
         .args(["-Zbuild-std=core", "--target", target, "--target-dir"])
         .arg(folder)
         .current_dir(workspace)
@@ -82,7 +88,7 @@ fn compile(workspace: &Path, cargo: &Path, rustc: &Path, linker: &Path, folder: 
         .status()
         .map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;
     if status.success() {
-        Ok(folder.join(target).join("bpf/maglev-xdp"))
+        Ok(folder.join(target).join("bpf"))
     } else {
         Err(format!("the eBPF object did not build ({status}); its compiler's words are above"))
     }

@@ -126,7 +126,11 @@ pub enum Family {
 /// ```
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
-/// for each packet; it is 0 where the outer header is IPv6.
+/// for each packet: version, IHL and a TOS of 0 (0x45 0x00), DF (0x40 0x00), TTL 64 with protocol 0 (0x40 0x00), the
+/// source with its host bits zero, and the destination. The packet path adds TOS, total length, protocol and the
+/// source's host bits. Each word is two bytes of the header in network order read as a little-endian number,
+/// `u16::from_le_bytes([byte0, byte1])`, and the sum is folded to 16 bits: sums in ones' complement commute with the
+/// byte order, so the complement is stored the same way. It is 0 where the outer header is IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberState(pub u64);
 

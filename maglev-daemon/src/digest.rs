@@ -1,1 +1,106 @@
-//! digest: to come.
+//! Digests by which nodes are compared at a glance: of the services, of each pool's table, of the hash key. They must
+//! not depend on history, member ids or anything else of one node alone.
+
+use std::fmt;
+
+use maglev_common::hash::HashKey;
+use sha2::{Digest as _, Sha256};
+
+use crate::maglev::Table;
+use crate::model::Services;
+
+/// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of the services: all that `services.yaml` says, in the order of names.
+    pub fn of_services(services: &Services) -> Self {
+        let mut fields = Fields::new("services");
+        for pool in services.pools.values() {
+            fields.add(format_args!("pool {}", pool.name));
+            for backend in pool.backends.values() {
+                fields.add(format_args!("backend {} {} {}", backend.name, backend.address, backend.weight));
+            }
+        }
+        for vip in services.vips.values() {
+            fields.add(format_args!("vip {} {} {}", vip.name, vip.service, vip.pool));
+        }
+        fields.finish()
+    }
+
+    /// Of a pool's table: the names in their order, then per slot the owner's index in it.
+    pub fn of_table(table: &Table) -> Self {
+        let mut fields = Fields::new("table");
+        for name in table.names() {
+            fields.add(format_args!("{name}"));
+        }
+        let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        fields.0.update(slots);
+        fields.finish()
+    }
+
+    /// Of the hash key. The key has 128 random bits, so its digest gives nothing away.
+    pub fn of_key(key: HashKey) -> Self {
+        let mut fields = Fields::new("hash key");
+        fields.0.update(key.k0.to_le_bytes());
+        fields.0.update(key.k1.to_le_bytes());
+        fields.finish()
+    }
+}
+
+/// Lines fed to the hash: the kind of thing first, so that two kinds never share a digest.
+struct Fields(Sha256);
+
+impl Fields {
+    fn new(kind: &str) -> Self {
+        let mut fields = Self(Sha256::new());
+        fields.add(format_args!("maglev {kind} 1"));
+        fields
+    }
+
+    /// No field holds a newline, so lines cannot be confused.
+    fn add(&mut self, line: fmt::Arguments<'_>) {
+        self.0.update(line.to_string());
+        self.0.update(b"\n");
+    }
+
+    fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = if f.alternate() { 32 } else { 6 };
+        self.0.iter().take(shown).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Name, Pool, Weight};
+
+    #[test]
+    fn kinds_and_contents_are_told_apart() {
+        let empty = Digest::of_services(&Services::default());
+        let name = Name::parse("web").unwrap();
+        let mut services = Services::default();
+        services.pools.insert(name.clone(), Pool::new(name.clone()));
+        let one = Digest::of_services(&services);
+        let table = Digest::of_table(&Table::build([(&name, Weight(1))]));
+        let none = Digest::of_table(&Table::build([]));
+        let key = Digest::of_key(HashKey { k0: 0, k1: 0 });
+        let all = [empty, one, table, none, key];
+        assert!(all.iter().enumerate().all(|(n, digest)| !all[..n].contains(digest)));
+        assert_eq!(format!("{one}").len(), 12);
+        assert_eq!(format!("{one:#}").len(), 64);
+    }
+}

@@ -1,1 +1,215 @@
-//! metrics: to come.
+//! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
+//! where the numbers come from.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::api::view::{self, BackendState, Counters, NextHop, Status};
+use crate::api::{Handle, Request, server};
+
+/// What scrapers are told the text is.
+const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves `/metrics`. Ends only by being dropped.
+pub async fn serve(listener: TcpListener, handle: Handle) {
+    let router = Router::new().route("/metrics", get(scrape)).with_state(handle);
+    server::serve_router(listener, router).await;
+}
+
+async fn scrape(State(handle): State<Handle>) -> Response {
+    let counters = match handle.ask(|reply| Request::Counters { reply }).await {
+        Ok(counters) => counters,
+        Err(error) => return error.into_response(),
+    };
+    match render(&handle.status(), &counters) {
+        Ok(text) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
+        Err(error) => view::Error::failed(format!("cannot write the metrics: {error}")).into_response(),
+    }
+}
+
+/// Label names and values of one series.
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// The metrics of a node as text.
+fn render(status: &Status, counters: &Counters) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("maglev");
+    register_traffic(&mut registry, counters);
+    register_services(&mut registry, status);
+    register_node(&mut registry, status);
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+fn register_traffic(registry: &mut Registry, counters: &Counters) {
+    let Counters { counters, vips, backends } = counters;
+    let packets = counters.iter().map(|counter| {
+        let labels = [("reason", counter.name.clone()), ("outcome", counter.outcome.clone())];
+        (labels, counter.packets)
+    });
+    count(registry, "packets", "Packets by what became of them; maglev counters explains each reason", packets);
+
+    let vip = |vip: &view::VipTraffic| [("vip", vip.name.clone())];
+    let help = "Packets for a VIP that were sent to a backend";
+    count(registry, "vip_packets", help, vips.iter().map(|traffic| (vip(traffic), traffic.packets)));
+    let help = "Bytes of these packets as they came in, Ethernet header included";
+    count(registry, "vip_bytes", help, vips.iter().map(|traffic| (vip(traffic), traffic.bytes)));
+
+    let backend =
+        |traffic: &view::BackendTraffic| [("pool", traffic.pool.clone()), ("backend", traffic.backend.clone())];
+    let help = "Packets sent to a backend";
+    count(registry, "backend_packets", help, backends.iter().map(|traffic| (backend(traffic), traffic.packets)));
+    let help = "Bytes of these packets as they came in, Ethernet header included";
+    count(registry, "backend_bytes", help, backends.iter().map(|traffic| (backend(traffic), traffic.bytes)));
+}
+
+fn register_services(registry: &mut Registry, status: &Status) {
+    let in_state = |pool: &str, state| {
+        status.backends.iter().filter(|backend| backend.pool == pool && backend.state == state).count() as u64
+    };
+    let by_state = status.pools.iter().flat_map(|pool| {
+        BackendState::ALL.map(|state| {
+            let labels = [("pool", pool.name.clone()), ("state", state.as_str().to_owned())];
+            (labels, in_state(&pool.name, state))
+        })
+    });
+    measure(registry, "backends", "Backends of a pool by state", by_state);
+
+    let resolved = status.backends.iter().map(|backend| {
+        let labels = [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
+        (labels, u64::from(matches!(backend.next_hop, NextHop::Resolved { .. })))
+    });
+    measure(registry, "next_hop_resolved", "Whether the route and neighbour to a backend are known", resolved);
+
+    let tables = status.pools.iter().map(|pool| {
+        let labels = [("pool", pool.name.clone()), ("digest", pool.table_digest.clone())];
+        (labels, 1)
+    });
+    measure(registry, "table_info", "Digest of a pool's table: equal on nodes that choose the same backends", tables);
+
+    let digests =
+        [("services_digest", status.services_digest.clone()), ("hash_key_digest", status.hash_key_digest.clone())];
+    let help = "Digests of the services and the hash key: equal on the nodes of a fleet";
+    measure(registry, "services_info", help, [(digests, 1)].into_iter());
+}
+
+fn register_node(registry: &mut Registry, status: &Status) {
+    let build = [("version", status.version.clone()), ("object", status.object.clone())];
+    measure(registry, "build_info", "The release, and SHA-256 of the eBPF object", [(build, 1)].into_iter());
+
+    let attached = status.interfaces.iter().map(|interface| {
+        let labels = [("interface", interface.name.clone()), ("mode", interface.mode.clone())];
+        (labels, u64::from(interface.attached))
+    });
+    measure(registry, "interface_attached", "Whether the XDP program is attached to an interface", attached);
+
+    let maps = status.memory.maps.iter().map(|map| ([("map", map.name.clone())], map.bytes));
+    measure(registry, "map_memory_bytes", "Memory of the data plane's maps", maps);
+
+    let reload = status.last_reload.iter();
+    let help = "Whether the last reload of the files was taken over";
+    measure(registry, "reload_successful", help, reload.clone().map(|last| ([], u64::from(last.successful))));
+    let help = "When the files were last reloaded, in seconds since 1970";
+    measure(registry, "reload_timestamp_seconds", help, reload.map(|last| ([], last.unix_seconds)));
+    measure(registry, "uptime_seconds", "Seconds since maglevd started", [([], status.uptime_seconds)].into_iter());
+}
+
+/// Registers a counter with its series; the format appends `_total` to its name.
+fn count<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = (Labels<N>, u64)>,
+) {
+    let family = Family::<Vec<(&'static str, String)>, Counter>::default();
+    for (labels, value) in series {
+        family.get_or_create(&labels.to_vec()).inc_by(value);
+    }
+    registry.register(name, help, family);
+}
+
+/// Registers a gauge with its series.
+fn measure<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = (Labels<N>, u64)>,
+) {
+    let set = |gauge: &Gauge, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    if N == 0 {
+        // A family without labels would be written with empty braces.
+        for (_, value) in series {
+            let gauge = Gauge::default();
+            set(&gauge, value);
+            registry.register(name, help, gauge);
+        }
+        return;
+    }
+    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
+    for (labels, value) in series {
+        set(&family.get_or_create(&labels.to_vec()), value);
+    }
+    registry.register(name, help, family);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_holds_every_kind_of_series() {
+        let next_hop = NextHop::Unresolved { reason: "no route".into() };
+        let backend = view::Backend {
+            pool: "web".into(),
+            name: "web1".into(),
+            address: [10, 0, 1, 11].into(),
+            weight: 1,
+            state: BackendState::Active,
+            slots: 65_537,
+            share: 1.0,
+            next_hop,
+        };
+        let status = Status {
+            object: "abcd".into(),
+            pools: vec![view::PoolSummary { name: "web".into(), table_digest: "1234".into(), backends: 1 }],
+            backends: vec![backend],
+            last_reload: Some(view::LastReload { unix_seconds: 1_700_000_000, successful: false }),
+            ..Status::default()
+        };
+        let counters = Counters {
+            counters: vec![view::Counter {
+                name: "transmitted".into(),
+                outcome: "forwarded".into(),
+                packets: 7,
+                help: String::new(),
+            }],
+            vips: vec![view::VipTraffic { name: "www".into(), packets: 7, bytes: 420 }],
+            backends: vec![],
+        };
+        let text = render(&status, &counters).unwrap();
+        for line in [
+            r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
+            r#"maglev_vip_bytes_total{vip="www"} 420"#,
+            r#"maglev_backends{pool="web",state="active"} 1"#,
+            r#"maglev_backends{pool="web",state="out"} 0"#,
+            r#"maglev_next_hop_resolved{pool="web",backend="web1"} 0"#,
+            r#"maglev_table_info{pool="web",digest="1234"} 1"#,
+            r#"maglev_build_info{version="",object="abcd"} 1"#,
+            "maglev_reload_successful 0",
+            "maglev_reload_timestamp_seconds 1700000000",
+            "# TYPE maglev_packets counter",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -189,3 +189,6 @@ fn refusal(reason: Counter) -> Verdict {
         Outcome::Dropped | Outcome::Forwarded | Outcome::Noted => Verdict::Drop,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,15 @@
 //! `frame → parse → vip → slot → (flow) → backend → encap → verdict`: [`forward::forward`] is the whole of it.
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fixtures"))]
 extern crate std;
 
 pub mod affinity;
 pub mod decap;
 pub mod encap;
 pub mod env;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod forward;
 pub mod packet;
 pub mod verdict;

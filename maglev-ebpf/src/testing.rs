@@ -1,4 +1,4 @@
-//! Stand-ins for the kernel's side in host tests: a packet in a vector, tables in cells.
+//! Stand-ins for the kernel's maps in host tests: tables in cells.
 
 use core::cell::{Cell, RefCell};
 use std::boxed::Box;
@@ -16,7 +16,7 @@ use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
 use maglev_common::vip::{Directory4, Directory6, Key4, Key6, VipId, VipWord};
 use zerocopy::FromZeros;
 
-use crate::env::{DecapTables, Header, Packet, Tables};
+use crate::env::{DecapTables, Tables};
 
 /// The pool of all fake members.
 pub(crate) const POOL: PoolIndex = PoolIndex(3);
@@ -25,51 +25,6 @@ pub(crate) const INGRESS: u32 = 7;
 
 pub(crate) fn member(id: u16) -> MemberId {
     MemberId::new(id).unwrap()
-}
-
-/// A packet in a vector, with room in front of it filled with garbage as a driver leaves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FakePacket {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) headroom: usize,
-}
-
-impl FakePacket {
-    pub(crate) fn new(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), headroom: 256 }
-    }
-}
-
-impl Packet for FakePacket {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn view<T: Header>(&self, offset: usize) -> Option<&T> {
-        T::ref_from_prefix(self.bytes.get(offset..)?).ok().map(|(header, _)| header)
-    }
-
-    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        T::mut_from_prefix(self.bytes.get_mut(offset..)?).ok().map(|(header, _)| header)
-    }
-
-    fn grow(&mut self, bytes: usize) -> bool {
-        if bytes > self.headroom {
-            return false;
-        }
-        self.headroom -= bytes;
-        self.bytes.splice(0..0, vec![0xff; bytes]);
-        true
-    }
-
-    fn shrink(&mut self, bytes: usize) -> bool {
-        if bytes + 14 > self.bytes.len() {
-            return false;
-        }
-        self.headroom += bytes;
-        self.bytes.drain(..bytes);
-        true
-    }
 }
 
 /// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.

@@ -1,1 +1,109 @@
-//! api: to come.
+//! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
+//! answer comes about; requests go to the runtime through [`Handle`].
+
+pub mod client;
+mod listener;
+mod routes;
+pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::model::{Change, Protocol};
+
+/// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
+pub const VERSION: u32 = 1;
+
+/// The header in which both sides name their [`VERSION`].
+pub const VERSION_HEADER: &str = "maglev-api";
+
+/// The header in which both sides name their release.
+pub const RELEASE_HEADER: &str = "maglev-release";
+
+/// The release of this program.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The answer to a request, or why there is none.
+pub type Answer<T> = Result<T, view::Error>;
+
+/// Something the runtime is asked; `reply` takes the answer.
+#[derive(Debug)]
+pub enum Request {
+    /// Carry out a change; answered once it is persisted and published.
+    Change {
+        /// The change.
+        change: Change,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Read the files again.
+    Reload {
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<view::Reloaded>>,
+    },
+    /// Read the counters.
+    Counters {
+        /// Takes the counters.
+        reply: oneshot::Sender<Answer<view::Counters>>,
+    },
+    /// Say where a flow goes.
+    Explain {
+        /// The flow.
+        flow: Flow,
+        /// Takes the explanation.
+        reply: oneshot::Sender<Answer<view::Explanation>>,
+    },
+}
+
+/// A flow by its five parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The destination: a VIP's address and port.
+    pub service: SocketAddr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// The way to the runtime, held by each connection.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Takes requests; the runtime answers them in order.
+    pub requests: mpsc::Sender<Request>,
+    /// What reads are answered from.
+    pub status: watch::Receiver<Arc<view::Status>>,
+    /// When the daemon started.
+    pub started: Instant,
+}
+
+impl Handle {
+    /// The node's status as last published.
+    pub fn latest(&self) -> Arc<view::Status> {
+        self.status.borrow().clone()
+    }
+
+    /// The node's status now.
+    pub fn status(&self) -> view::Status {
+        view::Status { uptime_seconds: self.started.elapsed().as_secs(), ..self.latest().as_ref().clone() }
+    }
+
+    /// Sends a request and awaits its answer.
+    ///
+    /// # Errors
+    /// What the runtime answers, or that it is stopping.
+    pub async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Answer<T>>) -> Request) -> Answer<T> {
+        let stopping = || view::Error::failed("maglevd is stopping");
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}

@@ -1,1 +1,220 @@
-//! cli: to come.
+//! The command line `maglev`: one file per subcommand. Each asks the daemon through [`Client`], gets one view back and
+//! renders it as text or JSON. It must not know how the daemon works: the API's views are all it sees.
+
+mod backend;
+mod completions;
+mod counters;
+mod flow;
+mod output;
+mod pool;
+mod reload;
+mod status;
+pub mod usage;
+mod vip;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::api::client::{Client, ClientError};
+use crate::api::view::ErrorKind;
+use output::{Format, Printer};
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+
+/// The exit codes of `maglev` and `maglevd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The daemon refused, or something could not be done.
+    Refused = 1,
+    /// Wrong usage or invalid input.
+    Invalid = 2,
+    /// The daemon cannot be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Shows and changes what maglevd, the L4 load balancer's daemon, does.
+#[derive(Debug, Parser)]
+#[command(name = "maglev", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable"
+)]
+struct Args {
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", env = "MAGLEV_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    /// Tables for people, or JSON for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The node at a glance: interfaces, digests to compare nodes by, and which backend waits for what
+    Status,
+    /// Virtual IPs: the address, port and protocol that clients connect to
+    #[command(subcommand)]
+    Vip(vip::Command),
+    /// Pools: sets of backends that serve the same content
+    #[command(subcommand)]
+    Pool(pool::Command),
+    /// Backends: the servers behind a pool
+    #[command(subcommand)]
+    Backend(backend::Command),
+    /// Have the daemon read its files again; a file with errors changes nothing
+    Reload,
+    /// Packets by what became of them, and traffic of each VIP and backend
+    Counters,
+    /// Single flows
+    #[command(subcommand)]
+    Flow(flow::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs `maglev` with these arguments, program name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return usage::report("maglev", &error),
+    };
+    match run(args) {
+        Ok(()) => Exit::Done,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let Args { socket, output, command } = args;
+    let printer = Printer::new(output);
+    let client = || Client::new(&socket).map_err(|error| Failure::Io("start", error));
+    match command {
+        Command::Status => status::run(&client()?, &printer),
+        Command::Vip(command) => vip::run(command, &client()?, &printer),
+        Command::Pool(command) => pool::run(command, &client()?, &printer),
+        Command::Backend(command) => backend::run(command, &client()?, &printer),
+        Command::Reload => reload::run(&client()?, &printer),
+        Command::Counters => counters::run(&client()?, &printer),
+        Command::Flow(command) => flow::run(command, &client()?, &printer),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
+            Self::Client(ClientError::Refused(error)) => match error.kind {
+                ErrorKind::Invalid => Exit::Invalid,
+                ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
+            },
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) => Exit::Refused,
+        }
+    }
+
+    /// One line on standard error, and one more for each fault of a file.
+    fn report(&self) -> Exit {
+        eprintln!("maglev: {self}");
+        if let Self::Client(ClientError::Refused(error)) = self {
+            for detail in &error.details {
+                eprintln!("  {detail}");
+            }
+        }
+        self.exit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::view;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_forms_parse() {
+        for line in [
+            "maglev status",
+            "maglev status --output json",
+            "maglev --output json --socket /tmp/s vip list",
+            "maglev vip show www",
+            "maglev vip add www --address 203.0.113.10 --port 443 --protocol tcp --pool web",
+            "maglev vip add dns --address 2001:db8::10 --port any --protocol udp --pool dns",
+            "maglev vip remove www",
+            "maglev pool add web",
+            "maglev backend list",
+            "maglev backend list web",
+            "maglev backend add web web4 --address 10.0.1.14 --weight 100",
+            "maglev backend weight web web4 50",
+            "maglev backend remove web web4",
+            "maglev reload",
+            "maglev counters --output json",
+            "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
+            "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",
+            "maglev completions bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn invalid_values_are_wrong_usage() {
+        for line in [
+            "maglev backend add web web4 --address 10.0.1.14 --weight 70000",
+            "maglev backend add web web4 --address 10.0.1 --weight 1",
+            "maglev vip add www --address 203.0.113.10 --port 0 --protocol tcp --pool web",
+            "maglev vip add www --address 203.0.113.10 --port 443 --protocol sctp --pool web",
+            "maglev vip add bad/name --address 203.0.113.10 --port 443 --protocol tcp --pool web",
+            "maglev vip add www --address 203.0.113.10",
+            "maglev flow explain 198.51.100.7 203.0.113.10:443 tcp",
+            "maglev frobnicate",
+        ] {
+            assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_the_contract() {
+        let refused = |error| Failure::Client(ClientError::Refused(error)).exit();
+        assert_eq!(refused(view::Error::invalid("x")), Exit::Invalid);
+        assert_eq!(refused(view::Error::conflict("x")), Exit::Refused);
+        assert_eq!(refused(view::Error::failed("x")), Exit::Refused);
+        let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into() };
+        assert_eq!(Failure::Client(unreachable).exit(), Exit::Unreachable);
+        assert_eq!(Failure::Client(ClientError::Foreign("x".into())).exit(), Exit::Refused);
+        assert_eq!(Exit::Unreachable as u8, 3);
+    }
+}

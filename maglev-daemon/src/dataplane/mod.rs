@@ -1,1 +1,145 @@
-//! dataplane: to come.
+//! The data plane: loads the eBPF object, attaches it, and publishes plans into its memory-mapped maps. The only room
+//! that names aya. It must not know files, requests or what a pool is for.
+//!
+//! ```text
+//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach (interfaces)
+//!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
+//! ```
+
+use maglev_common::hash::HashKey;
+use maglev_common::settings::Tracking;
+
+use crate::model::Limits;
+use crate::net::links::Link;
+use crate::plan::Step;
+
+mod attach;
+mod barrier;
+mod counters;
+mod decap;
+mod error;
+mod explain;
+mod maps;
+mod object;
+mod publish;
+mod shared;
+mod trace;
+
+#[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
+mod tests;
+
+use barrier::Barrier;
+
+pub use attach::{Interface, InterfaceSettings, Mode};
+pub use counters::{DecapSnapshot, Snapshot, Totals};
+pub use decap::{Decap, DecapSettings, Pass};
+pub use error::DataplaneError;
+pub use explain::{Explanation, Flow, Remembered};
+pub use object::sha256;
+
+/// What the data plane is started with; none of it changes while it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the maps are sized for.
+    pub limits: Limits,
+    /// Sets of seven flows in each CPU's flow table: a power of two, at most [`maglev_common::flow::MAX_SETS`].
+    pub flow_sets: u32,
+    /// The key of the flow hash.
+    pub hash_key: HashKey,
+    /// When the flow table is consulted.
+    pub tracking: Tracking,
+    /// Whether the program logs each decision. Needs a tokio runtime.
+    pub trace: bool,
+    /// The interfaces to attach to, in the order of their slots: at most
+    /// [`maglev_common::maps::MAX_INTERFACES`].
+    pub interfaces: Vec<InterfaceSettings>,
+}
+
+/// The loaded and attached program and its maps. Dropping it detaches the program.
+#[derive(Debug)]
+pub struct Dataplane {
+    /// Declared first, so that it is dropped first: nothing is unmapped under a program that still runs.
+    attached: attach::Attached,
+    maps: maps::Maps,
+    barrier: Barrier,
+    /// Holds the programs and the device map.
+    ebpf: object::Loaded,
+    trace: Option<trace::Reader>,
+    tracking: Tracking,
+    hash_key: HashKey,
+}
+
+impl Dataplane {
+    /// Loads the program, sizes and maps its memory, and attaches it to the configured interfaces. `links` are the
+    /// interfaces that exist now. All tables are empty: every packet passes until a plan is published.
+    ///
+    /// # Errors
+    /// One line that says what is missing and the remedy. Nothing stays loaded or attached.
+    pub fn start(settings: &Settings, links: &[Link]) -> Result<Self, DataplaneError> {
+        let barrier = Barrier::choose()?;
+        let chosen = attach::choose(&settings.interfaces, links)?;
+        let sizes = object::Sizes::of(settings)?;
+        let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
+        let maps = maps::Maps::open(&ebpf, &sizes)?;
+        let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
+        let mut attached = attach::Attached::default();
+        for (slot, interface) in chosen.into_iter().enumerate() {
+            attach::describe(&mut ebpf, &maps, slot, &interface)?;
+            attached.attach(&mut ebpf, maglev_common::maps::PROGRAM, interface)?;
+        }
+        let bytes: u64 = maps.memory().iter().map(|(_, bytes)| bytes).sum();
+        tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
+        Ok(Self { attached, maps, barrier, ebpf, trace, tracking: settings.tracking, hash_key: settings.hash_key })
+    }
+
+    /// Carries out the steps of a plan in their order.
+    ///
+    /// # Errors
+    /// Says which step could not be carried out; the steps before it stand.
+    pub fn publish(&mut self, steps: &[Step]) -> Result<(), DataplaneError> {
+        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, &self.barrier, step))
+    }
+
+    /// All counters, summed over the CPUs.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.maps)
+    }
+
+    /// The attached interfaces in the order of their slots.
+    pub fn interfaces(&self) -> &[Interface] {
+        self.attached.interfaces()
+    }
+
+    /// Takes over changed MAC addresses and MTUs of the attached interfaces. Tells the names of those that are gone or
+    /// were replaced by another interface of the same name, to which the program is not attached.
+    ///
+    /// # Errors
+    /// The device map refused a write.
+    pub fn refresh(&mut self, links: &[Link]) -> Result<Vec<String>, DataplaneError> {
+        self.attached.refresh(&mut self.ebpf, &self.maps, links)
+    }
+
+    /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.
+    ///
+    /// # Errors
+    /// The flow's addresses are of different families.
+    pub fn explain(&self, flow: Flow) -> Result<Explanation, DataplaneError> {
+        explain::explain(&self.maps, self.hash_key, self.tracking, flow)
+    }
+
+    /// Bytes of kernel memory by map.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        self.maps.memory()
+    }
+
+    /// Detaches the program and frees its maps. Dropping does the same.
+    pub fn stop(self) {
+        let Self { attached, maps, barrier: _, ebpf, trace, tracking: _, hash_key: _ } = self;
+        let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
+        drop(attached);
+        drop((maps, ebpf, trace));
+        tracing::info!(interfaces = ?names, "data plane detached");
+    }
+}

@@ -1,1 +1,11 @@
-//! net: to come.
+//! The host's network as netlink tells it: interfaces, and the ways to backends. The only room that names rtnetlink.
+//! It must not know the data plane, weights or tables.
+
+mod connection;
+pub mod links;
+pub mod next_hop;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use connection::NetError;

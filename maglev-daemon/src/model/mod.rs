@@ -5,6 +5,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use ipnet::{Ipv4Net, Ipv6Net};
+use maglev_common::maps;
+
+mod change;
+mod text;
+
+pub use text::{BadValue, parse_address, parse_port};
+
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
@@ -83,6 +91,52 @@ pub struct Limits {
     pub pools: u32,
     /// Backends over all pools (members), at most 32,767.
     pub backends: u32,
+}
+
+impl Default for Limits {
+    /// The design's limits.
+    fn default() -> Self {
+        Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS }
+    }
+}
+
+/// The outer source of encapsulated packets, per outer family: an address (a prefix of full length), or a prefix
+/// whose host bits come from the flow hash. A family without one cannot reach backends of that family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OuterSources {
+    /// For backends with an IPv4 address.
+    pub v4: Option<Ipv4Net>,
+    /// For backends with an IPv6 address.
+    pub v6: Option<Ipv6Net>,
+}
+
+/// What a node can carry: services are checked against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How many of each.
+    pub limits: Limits,
+    /// Which families of backends it can reach.
+    pub outer: OuterSources,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The input can never be right (exit code 2).
+    #[error("{0}")]
+    Invalid(String),
+    /// Not possible as things stand: unknown, taken, in use, full (exit code 1).
+    #[error("{0}")]
+    Conflict(String),
+    /// The daemon failed to do it (exit code 1).
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<BadValue> for Refusal {
+    fn from(bad: BadValue) -> Self {
+        Self::Invalid(bad.to_string())
+    }
 }
 
 /// One change to the services.

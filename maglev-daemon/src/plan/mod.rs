@@ -7,8 +7,18 @@ use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
+mod encode;
+mod ids;
+mod planner;
+
+pub use encode::{directories, member_record};
+pub use planner::{Planned, Planner, PublishedPool};
+
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
-#[derive(Clone, Debug)]
+///
+/// Carrying out a plan again from its first step, after it failed at any later one, is safe: what is in use by then is
+/// written over with the bytes it holds.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Writes the whole record of a member whose id no packet can meet yet, and zeroes its traffic counters.
     WriteMember {

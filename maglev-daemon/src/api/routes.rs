@@ -1,0 +1,178 @@
+//! The paths of the API: each turns a request into a [`Request`](super::Request) to the runtime, or answers a read
+//! from the last published status. It must not know sockets.
+
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Answer, Flow, Handle, Request, view};
+use crate::model::{self, Change, Name, Service, Weight};
+
+type Reply<T> = Result<Json<T>, view::Error>;
+
+/// All paths.
+pub(super) fn routes(handle: Handle) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/vips", get(vips).post(add_vip))
+        .route("/vips/{name}", get(vip).delete(remove_vip))
+        .route("/pools", get(pools).post(add_pool))
+        .route("/pools/{name}", get(pool).delete(remove_pool))
+        .route("/pools/{pool}/backends", post(add_backend))
+        .route("/pools/{pool}/backends/{name}", patch(set_weight).get(backend).delete(remove_backend))
+        .route("/backends", get(backends))
+        .route("/counters", get(counters))
+        .route("/flow", get(explain))
+        .route("/reload", post(reload))
+        .with_state(handle);
+    Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+}
+
+async fn unknown_path(uri: axum::http::Uri) -> view::Error {
+    view::Error::invalid(format!("no such path: {}", uri.path()))
+}
+
+async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> view::Error {
+    view::Error::invalid(format!("{} does not take {method}", uri.path()))
+}
+
+async fn status(State(handle): State<Handle>) -> Json<view::Status> {
+    Json(handle.status())
+}
+
+async fn vips(State(handle): State<Handle>) -> Json<Vec<view::Vip>> {
+    Json(handle.latest().vips.clone())
+}
+
+async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
+    let status = handle.latest();
+    let found = status.vips.iter().find(|vip| vip.name == name);
+    found.cloned().map(Json).ok_or_else(|| view::Error::conflict(format!("no VIP is named {name}")))
+}
+
+async fn add_vip(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
+    let view::Vip { name, address, port, protocol, pool } = parse(body)?;
+    let service = Service { address, port: port.0, protocol: protocol.into() };
+    let vip = model::Vip { name: parse_name("name", &name)?, service, pool: parse_name("pool", &pool)? };
+    change(&handle, Change::AddVip(vip)).await
+}
+
+async fn remove_vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Done> {
+    change(&handle, Change::RemoveVip(parse_name("name", &name)?)).await
+}
+
+async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
+    Json(handle.latest().pools.clone())
+}
+
+async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
+    let status = handle.latest();
+    let pool = status.pools.iter().find(|pool| pool.name == name);
+    let view::PoolSummary { name, table_digest, backends: _ } = pool.ok_or_else(|| no_pool(&name))?.clone();
+    let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
+    let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
+    Ok(Json(view::Pool { name, table_digest, vips, backends }))
+}
+
+async fn add_pool(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
+    let view::NewPool { name } = parse(body)?;
+    let pool = model::Pool { name: parse_name("name", &name)?, backends: std::collections::BTreeMap::new() };
+    change(&handle, Change::AddPool(pool)).await
+}
+
+async fn remove_pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Done> {
+    change(&handle, Change::RemovePool(parse_name("name", &name)?)).await
+}
+
+async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
+    Json(handle.latest().backends.clone())
+}
+
+async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
+    let status = handle.latest();
+    if !status.pools.iter().any(|known| known.name == pool) {
+        return Err(no_pool(&pool));
+    }
+    let found = status.backends.iter().find(|backend| backend.pool == pool && backend.name == name);
+    let unknown = || view::Error::conflict(format!("pool {pool} has no backend named {name}"));
+    found.cloned().map(Json).ok_or_else(unknown)
+}
+
+async fn add_backend(
+    State(handle): State<Handle>,
+    Path(pool): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewBackend { name, address, weight } = parse(body)?;
+    let backend = model::Backend { name: parse_name("name", &name)?, address, weight: Weight(weight) };
+    change(&handle, Change::AddBackend { pool: parse_name("pool", &pool)?, backend }).await
+}
+
+async fn remove_backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Done> {
+    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    change(&handle, Change::RemoveBackend { pool, backend }).await
+}
+
+async fn set_weight(
+    State(handle): State<Handle>,
+    Path((pool, name)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewWeight { weight } = parse(body)?;
+    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    change(&handle, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
+}
+
+async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {
+    handle.ask(|reply| Request::Counters { reply }).await.map(Json)
+}
+
+/// The query of `GET /v1/flow`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowQuery {
+    client: SocketAddr,
+    service: SocketAddr,
+    protocol: view::Protocol,
+}
+
+async fn explain(
+    State(handle): State<Handle>,
+    query: Result<Query<FlowQuery>, QueryRejection>,
+) -> Reply<view::Explanation> {
+    let Query(FlowQuery { client, service, protocol }) =
+        query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    if client.is_ipv4() != service.is_ipv4() {
+        return Err(view::Error::invalid(format!("{client} and {service} are of different address families")));
+    }
+    let flow = Flow { client, service, protocol: protocol.into() };
+    handle.ask(|reply| Request::Explain { flow, reply }).await.map(Json)
+}
+
+async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
+    handle.ask(|reply| Request::Reload { reply }).await.map(Json)
+}
+
+async fn change(handle: &Handle, change: Change) -> Reply<view::Done> {
+    handle.ask(|reply| Request::Change { change, reply }).await?;
+    Ok(Json(view::Done {}))
+}
+
+fn no_pool(name: &str) -> view::Error {
+    view::Error::conflict(format!("no pool is named {name}"))
+}
+
+fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+    let body = body.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| view::Error::invalid(format!("request body: {error}")))
+}
+
+fn parse_name(field: &str, name: &str) -> Answer<Name> {
+    Name::parse(name).map_err(|error| view::Error::invalid(format!("{field}: {error}")))
+}

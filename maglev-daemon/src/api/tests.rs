@@ -1,0 +1,167 @@
+//! The API over a real socket, with an owner task that answers as the test says.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+
+use super::client::{Client, ClientError};
+use super::server::{self, Socket};
+use super::testing::TempDir;
+use super::{Handle, Request, VERSION, view};
+use crate::model::{Change, Name};
+
+/// An API server and the receiving end of its requests.
+struct Server {
+    directory: TempDir,
+    requests: mpsc::Receiver<Request>,
+    _socket: Socket,
+}
+
+impl Server {
+    fn start(status: view::Status) -> Self {
+        let directory = TempDir::new();
+        let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
+        let (sender, requests) = mpsc::channel(8);
+        let (_, status) = watch::channel(Arc::new(status));
+        let handle = Handle { requests: sender, status, started: std::time::Instant::now() };
+        tokio::spawn(server::serve(socket.listener().unwrap(), handle));
+        Self { directory, requests, _socket: socket }
+    }
+
+    /// Runs the blocking client on a thread of its own.
+    async fn client<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let path = self.directory.path().join("maglev.sock");
+        tokio::task::spawn_blocking(move || ask(&Client::new(&path).unwrap())).await.unwrap()
+    }
+
+    /// Sends bytes and returns all that comes back until the server closes the connection.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.directory.path().join("maglev.sock")).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+fn vip() -> view::Vip {
+    serde_json::from_str(r#"{"name":"www","address":"203.0.113.10","port":443,"protocol":"tcp","pool":"web"}"#).unwrap()
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_owner_and_its_answer_the_client() {
+    let mut server = Server::start(view::Status::default());
+    let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
+    let owner = tokio::spawn(async move {
+        let Some(Request::Change { change: Change::AddVip(vip), reply }) = requests.recv().await else { panic!() };
+        reply.send(Ok(())).unwrap();
+        let Some(Request::Change { change: Change::RemoveVip(_), reply }) = requests.recv().await else { panic!() };
+        reply.send(Err(view::Error::conflict("there is no VIP www"))).unwrap();
+        vip
+    });
+    server.client(|client| client.post::<view::Done>("/v1/vips", &vip())).await.unwrap();
+    let refused = server.client(|client| client.delete("/v1/vips/www")).await.unwrap_err();
+    assert!(matches!(&refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict), "{refused}");
+    assert_eq!(refused.to_string(), "there is no VIP www");
+    assert_eq!(owner.await.unwrap().name, Name::parse("www").unwrap());
+}
+
+#[tokio::test]
+async fn reads_are_answered_without_the_owner() {
+    let server = Server::start(view::Status { vips: vec![vip()], ..view::Status::default() });
+    let found = server.client(|client| client.get::<view::Vip>("/v1/vips/www")).await.unwrap();
+    assert_eq!(found, vip());
+    let unknown = server.client(|client| client.get::<view::Vip>("/v1/vips/mail")).await.unwrap_err();
+    assert!(matches!(unknown, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict));
+}
+
+#[tokio::test]
+async fn invalid_input_never_reaches_the_owner() {
+    let server = Server::start(view::Status::default());
+    for (path, body) in [
+        ("/v1/vips", r#"{"name":"www","address":"203.0.113.10","port":0,"protocol":"tcp","pool":"web"}"#),
+        ("/v1/vips", r#"{"name":"../x","address":"203.0.113.10","port":1,"protocol":"tcp","pool":"web"}"#),
+        ("/v1/pools/web/backends", r#"{"name":"web1","address":"10.0.1.11","weight":70000}"#),
+        ("/v1/pools/web/backends", r#"{"name":"web1","address":"10.0.1.11","weight":1,"colour":"red"}"#),
+        ("/v1/pools", "\"not an object\""),
+        ("/v1/elsewhere", "{}"),
+    ] {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let refused = server.client(move |client| client.post::<view::Done>(path, &body)).await.unwrap_err();
+        assert!(matches!(&refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Invalid), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn another_version_is_refused_with_both_versions() {
+    let server = Server::start(view::Status::default());
+    let request =
+        "GET /v1/status HTTP/1.1\r\nhost: x\r\nmaglev-api: 99\r\nmaglev-release: 9.9.9\r\nconnection: close\r\n\r\n";
+    let answer = server.raw(request).await;
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    assert!(answer.contains("maglev 9.9.9 speaks API version 99"), "{answer}");
+    assert!(answer.contains(&format!("speaks version {VERSION}")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_without_a_version_is_served() {
+    let server = Server::start(view::Status::default());
+    let answer = server.raw("GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(&format!("maglev-api: {VERSION}\r\n")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused() {
+    let server = Server::start(view::Status::default());
+    let name = "x".repeat(1 << 20);
+    let refused = server.client(move |client| client.post::<view::Done>("/v1/pools", &view::NewPool { name })).await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_ends_is_cut_off() {
+    let server = Server::start(view::Status::default());
+    let answer = server.raw("GET /v1/status HTTP/1.1\r\nhost:").await;
+    assert!(!answer.contains("200"), "{answer}");
+    let answer =
+        server.raw("POST /v1/pools HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{").await;
+    assert!(answer.contains("no answer within"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_the_owner_drops_fails() {
+    let mut server = Server::start(view::Status::default());
+    server.requests.close();
+    let failed = server.client(|client| client.get::<view::Counters>("/v1/counters")).await.unwrap_err();
+    assert!(failed.to_string().contains("stopping"), "{failed}");
+}
+
+#[test]
+fn nobody_on_the_socket_is_unreachable() {
+    let path = TempDir::new().path().join("maglev.sock");
+    let unreachable = Client::new(&path).unwrap().get::<view::Status>("/v1/status").unwrap_err();
+    let line = unreachable.to_string();
+    assert!(matches!(unreachable, ClientError::Unreachable { .. }));
+    for part in [path.to_str().unwrap(), "No such file or directory", "systemctl status maglevd"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn views_survive_the_wire() {
+    for json in [
+        r#"{"name":"www","address":"203.0.113.10","port":"any","protocol":"udp","pool":"web"}"#,
+        r#"{"name":"www","address":"2001:db8::10","port":443,"protocol":"tcp","pool":"web"}"#,
+    ] {
+        let vip: view::Vip = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&vip).unwrap(), json);
+    }
+    let next_hop = view::NextHop::Unresolved { reason: "no route".into() };
+    assert_eq!(serde_json::to_string(&next_hop).unwrap(), r#"{"state":"unresolved","reason":"no route"}"#);
+}

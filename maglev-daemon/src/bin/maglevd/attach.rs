@@ -1,0 +1,140 @@
+//! `maglevd decap` and `maglevd pass`: programs that run on their own, attached until a signal ends them.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use ipnet::IpNet;
+use maglev_common::counters::DecapCounter;
+use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, InterfaceSettings, Pass};
+use maglev_daemon::net::links;
+use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
+use serde_json::{Map, Value};
+
+/// How often the counters' file is replaced.
+const COUNTERS_EVERY: Duration = Duration::from_millis(100);
+
+/// What is decapsulated.
+#[derive(Debug, clap::Args)]
+pub(super) struct DecapArgs {
+    /// An interface that encapsulated packets come in by; may be repeated
+    #[arg(long = "interface", value_name = "NAME", required = true)]
+    interfaces: Vec<String>,
+
+    /// The load balancers' outer source address or prefix; may be repeated. Packets from elsewhere are left as they are
+    #[arg(long = "from", value_name = "PREFIX", required = true, value_parser = prefix)]
+    sources: Vec<IpNet>,
+
+    /// Where the program runs: in the driver, or in the network stack
+    #[arg(long, value_enum, default_value_t = Mode::Native)]
+    mode: Mode,
+
+    /// Keep the counters in this file, as JSON, replaced ten times a second
+    #[arg(long, value_name = "FILE")]
+    counters: Option<PathBuf>,
+}
+
+/// Where every packet is passed.
+#[derive(Debug, clap::Args)]
+pub(super) struct PassArgs {
+    /// An interface; may be repeated
+    #[arg(long = "interface", value_name = "NAME", required = true)]
+    interfaces: Vec<String>,
+
+    /// Where the program runs: in the driver, or in the network stack
+    #[arg(long, value_enum, default_value_t = Mode::Native)]
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    Native,
+    Generic,
+}
+
+impl From<Mode> for dataplane::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+        }
+    }
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.0.0/16"))
+}
+
+/// Decapsulates until a signal comes; prints `ready` once attached and the counters as JSON when detached.
+pub(super) fn decap(args: &DecapArgs) -> Result<(), Failure> {
+    let DecapArgs { interfaces, sources, mode, counters } = args;
+    let settings = DecapSettings { interfaces: settings(interfaces, *mode), sources: sources.clone() };
+    block_on(async {
+        let mut stop = Stop::listen()?;
+        let program = Decap::start(&settings, &links::list().await.context("cannot list the interfaces")?)?;
+        ready()?;
+        while !stop.within(COUNTERS_EVERY).await {
+            if let Some(path) = counters {
+                replace(path, &json(&program.snapshot()))?;
+            }
+        }
+        let last = json(&program.snapshot());
+        drop(program);
+        if let Some(path) = counters {
+            replace(path, &last)?;
+        }
+        say(&last)
+    })
+}
+
+/// Passes every packet until a signal comes; prints `ready` once attached.
+pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
+    let PassArgs { interfaces, mode } = args;
+    let interfaces = settings(interfaces, *mode);
+    block_on(async {
+        let mut stop = Stop::listen()?;
+        let program = Pass::start(&interfaces, &links::list().await.context("cannot list the interfaces")?)?;
+        ready()?;
+        stop.wait().await;
+        drop(program);
+        Ok(())
+    })
+}
+
+fn settings(names: &[String], mode: Mode) -> Vec<InterfaceSettings> {
+    names.iter().map(|name| InterfaceSettings { name: name.clone(), mode: mode.into() }).collect()
+}
+
+fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the event loop")?.block_on(task)
+}
+
+fn ready() -> Result<(), Failure> {
+    systemd::notify("READY=1");
+    say("ready")
+}
+
+/// One line on standard output, at once: whoever started this may be waiting for it.
+fn say(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    Ok(written.context("cannot write to standard output")?)
+}
+
+fn json(counters: &DecapSnapshot) -> String {
+    let of = |counter: &DecapCounter| (counter.name().to_owned(), Value::from(counters.counter(*counter)));
+    Value::Object(DecapCounter::ALL.iter().map(of).collect::<Map<_, _>>()).to_string()
+}
+
+/// Replaces a file so that a reader meets the old or the new one, whole.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let replaced = std::fs::write(&aside, format!("{text}\n")).and_then(|()| std::fs::rename(&aside, path));
+    Ok(replaced.with_context(|| format!("cannot write {}", path.display()))?)
+}

@@ -1,0 +1,130 @@
+//! `maglevd`: the daemon, the check of its configuration, and the decapsulation a backend runs. One file per
+//! subcommand; this one knows the arguments and how a failure is told.
+
+mod attach;
+mod check;
+mod keygen;
+mod log;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use maglev_daemon::cli::{Exit, usage};
+use maglev_daemon::dataplane;
+use maglev_daemon::runtime::{self, Failure};
+
+/// Where the node file lies unless told otherwise.
+const DEFAULT_CONFIG: &str = "/etc/maglev/maglev.yaml";
+
+/// The L4 load balancer's daemon: an XDP program forwards, maglevd decides where to.
+#[derive(Debug, Parser)]
+#[command(name = "maglevd", version = version(), arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 could not; 2 wrong usage or invalid configuration")]
+struct Args {
+    #[command(flatten)]
+    log: log::Args,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Balance: load the program, attach it, and serve the command line until stopped
+    Run {
+        /// The node file
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Check the node file and the services file it names, and list every error
+    Check {
+        /// The node file
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// On a backend: remove the outer header of packets from load balancers, until stopped
+    Decap(attach::DecapArgs),
+    /// Pass every packet: the peer of a transmitting veth needs a program, whichever
+    #[command(hide = true)]
+    Pass(attach::PassArgs),
+    /// Print a new key for the flow hash, to be the same on every node of a fleet
+    Keygen,
+}
+
+fn version() -> &'static str {
+    format!("{} (eBPF object SHA-256 {})", env!("CARGO_PKG_VERSION"), dataplane::sha256()).leak()
+}
+
+fn main() -> ExitCode {
+    let Args { log, command } = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage::report("maglevd", &error).into(),
+    };
+    log::start(&log);
+    let outcome = match command {
+        Command::Run { config } => runtime::run(&config),
+        Command::Check { config } => check::run(&config),
+        Command::Decap(args) => attach::decap(&args),
+        Command::Pass(args) => attach::pass(&args),
+        Command::Keygen => keygen::run(),
+    };
+    match outcome {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => report(&failure).into(),
+    }
+}
+
+/// One line on standard error; one for each fault of the configuration.
+fn report(failure: &Failure) -> Exit {
+    match failure {
+        Failure::Config(errors) => {
+            for error in errors.iter() {
+                eprintln!("maglevd: {error}");
+            }
+            Exit::Invalid
+        }
+        Failure::Other(error) => {
+            eprintln!("maglevd: {error:#}");
+            Exit::Refused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_forms_parse() {
+        for line in [
+            "maglevd run",
+            "maglevd run --config /etc/maglev/maglev.yaml --log-format json --log debug",
+            "maglevd check --config deploy/examples/broken.yaml",
+            "maglevd decap --interface eth0 --from 10.64.0.0/16",
+            "maglevd decap --interface a --interface b --from 10.64.0.1 --from 2001:db8::/64 --mode generic --counters /run/c",
+            "maglevd pass --interface veth1",
+            "maglevd keygen",
+        ] {
+            let parsed = Args::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn decapsulation_is_never_open_to_everyone_by_omission() {
+        for line in [
+            "maglevd decap --interface eth0",
+            "maglevd decap --from 10.0.0.0/8",
+            "maglevd decap --interface eth0 --from x",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err_and(|error| error.exit_code() == 2), "{line}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `maglev status`: the node at a glance.
+
+use std::fmt::Write as _;
+
+use super::output::{Printer, Text, bytes, table};
+use super::{Client, Failure, backend};
+use crate::api::view::{self, Status};
+
+pub(super) fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
+    printer.answer(&client.get::<Status>("/v1/status")?)
+}
+
+impl Text for Status {
+    fn text(&self) -> String {
+        let mut text = facts(self);
+        section(&mut text, "Interfaces", &interfaces(&self.interfaces));
+        section(&mut text, "Pools", &super::pool::summaries(&self.pools));
+        section(&mut text, "VIPs", &super::vip::list(&self.vips));
+        section(&mut text, "Backends", &backend::list(&self.backends));
+        text
+    }
+}
+
+fn facts(status: &Status) -> String {
+    let rows = [
+        ("version", status.version.clone()),
+        ("object", status.object.clone()),
+        ("up", duration(status.uptime_seconds)),
+        ("memory", bytes(status.memory.total_bytes)),
+        ("services", status.services_file.clone()),
+        ("services digest", status.services_digest.clone()),
+        ("hash key digest", status.hash_key_digest.clone()),
+        ("last reload", reload(status.last_reload.as_ref())),
+        ("waiting", waiting(&status.backends)),
+        ("published", published(status.not_published.as_deref())),
+    ];
+    let mut text = String::new();
+    for (name, value) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<17}{value}");
+    }
+    text
+}
+
+fn reload(last: Option<&view::LastReload>) -> String {
+    match last {
+        None => "none since the start".into(),
+        Some(last) if last.successful => format!("successful, at {} (Unix time)", last.unix_seconds),
+        Some(last) => format!("FAILED, at {} (Unix time): nothing was changed, see the log", last.unix_seconds),
+    }
+}
+
+fn published(failure: Option<&str>) -> String {
+    match failure {
+        None => "all that is saved".into(),
+        Some(reason) => format!("NOT all that is saved: {reason}; the next change or reload tries again"),
+    }
+}
+
+fn waiting(backends: &[view::Backend]) -> String {
+    let unresolved =
+        backends.iter().filter(|backend| matches!(backend.next_hop, view::NextHop::Unresolved { .. })).count();
+    match unresolved {
+        0 => "no backend".into(),
+        count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", backends.len()),
+    }
+}
+
+fn interfaces(interfaces: &[view::Interface]) -> String {
+    let row = |interface: &view::Interface| {
+        let view::Interface { name, mode, attached, index, mtu } = interface;
+        let attached = if *attached { "yes" } else { "no" };
+        [name.clone(), mode.clone(), attached.into(), index.to_string(), mtu.to_string()]
+    };
+    table(["name", "mode", "attached", "index", "mtu"], &["index", "mtu"], interfaces.iter().map(row))
+}
+
+fn section(text: &mut String, title: &str, body: &str) {
+    text.push('\n');
+    text.push_str(title);
+    text.push('\n');
+    for line in body.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+}
+
+/// `3d 4h`, `4h 5m`, `5m 6s`, `6s`: the two largest units.
+fn duration(seconds: u64) -> String {
+    let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+    let shown = units[first..].iter().take(2).map(|(count, unit)| format!("{count}{unit}"));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_two_units() {
+        assert_eq!(duration(0), "0s");
+        assert_eq!(duration(61), "1m 1s");
+        assert_eq!(duration(3 * 86_400 + 4 * 3_600 + 59), "3d 4h");
+    }
+
+    #[test]
+    fn the_text_says_which_backend_waits_for_what() {
+        let next_hop = view::NextHop::Unresolved { reason: "no route to 10.0.1.11".into() };
+        let backend = view::Backend {
+            pool: "web".into(),
+            name: "web1".into(),
+            address: [10, 0, 1, 11].into(),
+            weight: 100,
+            state: view::BackendState::Active,
+            slots: 65_537,
+            share: 1.0,
+            next_hop,
+        };
+        let text = Status { backends: vec![backend], ..Status::default() }.text();
+        assert!(text.contains("1 of 1 backends cannot be reached"), "{text}");
+        assert!(text.contains("unresolved: no route to 10.0.1.11"), "{text}");
+    }
+}

@@ -1,0 +1,313 @@
+//! `maglev.yaml`: this node's interfaces, encapsulation, hash key, files and sizes. It must not know the services.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use maglev_common::flow::{MAX_SETS, WAYS};
+use maglev_common::hash::HashKey;
+use maglev_common::maps;
+use maglev_common::settings::Tracking;
+
+use super::decode::{Collector, Field};
+use super::{Problems, tree};
+use crate::model::{Limits, OuterSources, Rules};
+
+/// Where the services are kept unless the file says otherwise.
+const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
+/// Where the API listens unless the file says otherwise.
+const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+
+/// How a program is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver. The default; a driver that cannot is an error, never a silent fallback.
+    #[default]
+    Native,
+    /// In the network stack: any interface, slowly.
+    Generic,
+}
+
+/// An interface that balances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// How the program is attached.
+    pub mode: Mode,
+}
+
+/// What `maglev.yaml` says.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The interfaces, 1 to 64, in the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// The outer source addresses of IP in IP.
+    pub outer: OuterSources,
+    /// The key of the flow hash.
+    pub hash_key: HashKey,
+    /// The services file, absolute or relative to the working directory.
+    pub services: PathBuf,
+    /// The API's Unix socket.
+    pub socket: PathBuf,
+    /// Where `/metrics` is served: a loopback address; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// How many VIPs, pools and backends the node takes.
+    pub limits: Limits,
+    /// Sets of seven flows in each CPU's flow table: a power of two.
+    pub flow_sets: u32,
+    /// Whether the flow table is consulted.
+    pub tracking: Tracking,
+    /// Whether the packet path logs its decisions.
+    pub trace: bool,
+}
+
+impl NodeConfig {
+    /// What services are checked against.
+    pub const fn rules(&self) -> Rules {
+        Rules { limits: self.limits, outer: self.outer }
+    }
+}
+
+/// A node's configuration as far as it could be read.
+pub(super) struct Draft {
+    /// All of it, if nothing is wrong.
+    pub(super) config: Option<NodeConfig>,
+    pub(super) problems: Problems,
+    /// The services file, if it is known.
+    pub(super) services: Option<PathBuf>,
+    /// What to check services against; where a rule could not be read, nothing is refused for it.
+    pub(super) rules: Rules,
+}
+
+/// Reads the node's configuration.
+pub(super) fn decode(file: &Path, text: &str) -> Draft {
+    let root = match tree::parse(file, text) {
+        Ok(root) => root,
+        Err(problem) => {
+            return Draft { config: None, problems: problem.into(), services: None, rules: Rules::default() };
+        }
+    };
+    let out = Collector::new(file);
+    let (config, services, rules) = decode_root(&Field::root(&root, &out), file);
+    Draft { config, problems: out.finish(), services, rules }
+}
+
+fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
+    const KEYS: [&str; 9] =
+        ["interfaces", "encap", "hash_key", "services", "api", "limits", "flow_table", "tracking", "trace"];
+    let Some(section) = root.section(&KEYS, &["bgp"]) else { return (None, None, Rules::default()) };
+    let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
+    let outer =
+        section.need("encap", "such as { kind: ipip, source: 10.64.11.0/24 }").and_then(|field| decode_encap(&field));
+    let hash_key = section.need("hash_key", HASH_KEY).and_then(|field| decode_key(&field));
+    let services = section.get("services").map_or(Some(PathBuf::from(DEFAULT_SERVICES)), |f| decode_path(&f, file));
+    let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
+    let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
+    let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
+    let tracking = section.get("tracking").map_or(Some(Tracking::Always), |field| field.parse(parse_tracking));
+    let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
+
+    let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
+    let config = || {
+        let Api { socket, metrics } = api?;
+        Some(NodeConfig {
+            interfaces: interfaces?,
+            outer: outer?,
+            hash_key: hash_key?,
+            services: services.clone()?,
+            socket,
+            metrics,
+            limits: limits?,
+            flow_sets: flow_sets?,
+            tracking: tracking?,
+            trace: trace?,
+        })
+    };
+    (config(), services, rules)
+}
+
+fn any_outer() -> OuterSources {
+    OuterSources { v4: Some(Ipv4Net::default()), v6: Some(Ipv6Net::default()) }
+}
+
+fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
+    let items = field.items();
+    if items.is_empty() {
+        field.report("no interface; name at least one, such as [{ name: eth0 }]");
+        return None;
+    }
+    if items.len() > maps::MAX_INTERFACES as usize {
+        field.report(format_args!("{} interfaces; at most {} are supported", items.len(), maps::MAX_INTERFACES));
+    }
+    let mut seen = BTreeSet::new();
+    let decoded = items.iter().map(|item| {
+        let section = item.section(&["name", "mode"], &[])?;
+        let name = section.need("name", "the interface's name").and_then(|name| {
+            let text = name.parse(parse_interface_name)?;
+            if !seen.insert(text.clone()) {
+                name.report(format_args!("{text} is named twice"));
+            }
+            Some(text)
+        });
+        let mode = section.get("mode").map_or(Some(Mode::default()), |mode| mode.parse(parse_mode));
+        Some(Interface { name: name?, mode: mode? })
+    });
+    // Each is decoded, so that each is reported, before any is missed.
+    decoded.collect::<Vec<_>>().into_iter().collect()
+}
+
+fn parse_interface_name(text: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&text.len()) && !matches!(text, "." | "..");
+    if fits && text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not an interface's name; allowed: 1 to 15 characters without space, / and :"))
+}
+
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "native" => Ok(Mode::Native),
+        "generic" => Ok(Mode::Generic),
+        _ => Err(format!("{text:?} is not a mode; allowed: native, generic")),
+    }
+}
+
+fn parse_tracking(text: &str) -> Result<Tracking, String> {
+    match text {
+        "always" => Ok(Tracking::Always),
+        "none" => Ok(Tracking::None),
+        _ => Err(format!("{text:?} is not a way of tracking; allowed: always, none")),
+    }
+}
+
+fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
+    let section = field.section(&["kind", "source", "source6"], &[])?;
+    let kind = section.need("kind", "ipip").and_then(|kind| {
+        kind.parse(|text| match text {
+            "ipip" => Ok(()),
+            "gue" => Err("gue is not supported by this release; allowed: ipip".to_owned()),
+            _ => Err(format!("{text:?} is not an encapsulation; allowed: ipip")),
+        })
+    });
+    let (source, source6) = (section.get("source"), section.get("source6"));
+    if source.is_none() && source6.is_none() {
+        section.report("no outer source; set source (IPv4), source6 (IPv6) or both");
+        return None;
+    }
+    let v4 = source.map_or(Some(None), |field| {
+        field.parse(parse_source).and_then(|net| match net {
+            IpNet::V4(net) => Some(Some(net)),
+            IpNet::V6(net) => field.accept(Err(format!("{net} is IPv6; it belongs under source6"))),
+        })
+    });
+    let v6 = source6.map_or(Some(None), |field| {
+        field.parse(parse_source).and_then(|net| match net {
+            IpNet::V6(net) => Some(Some(net)),
+            IpNet::V4(net) => field.accept(Err(format!("{net} is IPv4; it belongs under source"))),
+        })
+    });
+    kind?;
+    Some(OuterSources { v4: v4?, v6: v6? })
+}
+
+/// An address, or a prefix without host bits.
+fn parse_source(text: &str) -> Result<IpNet, String> {
+    let net = IpAddr::from_str(text).map(IpNet::from).or_else(|_| IpNet::from_str(text));
+    let net = net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.11.0/24"))?;
+    let address = net.addr();
+    if net.trunc() != net {
+        return Err(format!("{net} has host bits set; write {} or the address alone", net.trunc()));
+    }
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() || net.prefix_len() < 8 {
+        return Err(format!("{net} cannot be the source of packets; expected a unicast address or prefix"));
+    }
+    Ok(net)
+}
+
+const HASH_KEY: &str = "32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)";
+
+/// The key is a secret: no report shows any of it.
+fn decode_key(field: &Field<'_>) -> Option<HashKey> {
+    let text = field.text()?;
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let pairs = digits.as_deref().map(|digits| digits.as_chunks::<2>());
+    let Some((pairs, [])) = pairs else {
+        field.report(format_args!("not a hash key; expected {HASH_KEY}"));
+        return None;
+    };
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    let Ok(bytes) = bytes.try_into() else {
+        field.report(format_args!("{} characters; expected {HASH_KEY}", text.chars().count()));
+        return None;
+    };
+    Some(HashKey::from_bytes(bytes))
+}
+
+/// A path; a relative one is relative to the file that names it.
+fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+    let text = field.text()?;
+    if text.is_empty() {
+        field.report("empty; expected the path of a file");
+        return None;
+    }
+    Some(file.parent().unwrap_or(Path::new("")).join(text))
+}
+
+struct Api {
+    socket: PathBuf,
+    metrics: Option<SocketAddr>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), metrics: None }
+    }
+}
+
+fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
+    let section = field.section(&["socket", "metrics"], &[])?;
+    let default = Api::default();
+    let socket = section.get("socket").map_or(Some(default.socket), |field| decode_path(&field, file));
+    let metrics = section.get("metrics").map_or(Some(default.metrics), |field| field.parse(parse_metrics));
+    Some(Api { socket: socket?, metrics: metrics? })
+}
+
+fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match SocketAddr::from_str(text) {
+        Ok(at) if at.ip().is_loopback() => Ok(Some(at)),
+        Ok(at) => Err(format!("{at} is not a loopback address; allowed: such as 127.0.0.1:9642, or off")),
+        Err(_) => Err(format!("{text:?} is not an address with a port; allowed: such as 127.0.0.1:9642, or off")),
+    }
+}
+
+fn decode_limits(field: &Field<'_>) -> Option<Limits> {
+    let section = field.section(&["vips", "pools", "backends"], &[])?;
+    let limit = |key, most| {
+        section.get(key).map_or(Some(most), |field| field.parse(|text| parse_number(text, u64::from(most))))
+    };
+    let Limits { vips, pools, backends } = Limits::default();
+    let (vips, pools, backends) = (limit("vips", vips), limit("pools", pools), limit("backends", backends));
+    Some(Limits { vips: vips?, pools: pools?, backends: backends? })
+}
+
+/// Flows per CPU, rounded up to a power of two of sets.
+fn decode_flows(field: &Field<'_>) -> Option<u32> {
+    let section = field.section(&["flows"], &[])?;
+    let most = u64::from(MAX_SETS) * WAYS as u64;
+    let default = maps::DEFAULT_FLOW_SETS * WAYS as u32;
+    let flows = section.get("flows").map_or(Some(default), |field| field.parse(|text| parse_number(text, most)))?;
+    Some(flows.div_ceil(WAYS as u32).next_power_of_two())
+}
+
+fn parse_number(text: &str, most: u64) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number >= 1 && u64::from(number) <= most => Ok(number),
+        _ => Err(format!("{text:?} is out of range; allowed: 1 to {most}")),
+    }
+}

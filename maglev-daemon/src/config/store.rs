@@ -1,0 +1,79 @@
+//! The disk: reading files, and replacing `services.yaml` so that a crash leaves either the old or the new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use super::{Problem, encode_services};
+use crate::model::Services;
+
+/// The largest file that is read: more than the design's limits can fill.
+const LARGEST: u64 = 16 << 20;
+
+/// The mode of a services file that did not exist before.
+const NEW_FILE_MODE: u32 = 0o640;
+
+/// Writes the services to disk, atomically and durably: once this returns, they survive a power cut. Mode and owner of
+/// an existing file are kept; a symbolic link is followed.
+///
+/// # Errors
+/// One line that names the file and the step; the old file is still in place.
+pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(directory) =
+        target.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    else {
+        return Err(format!("{} is not the path of a file", path.display()));
+    };
+    let aside = aside(&target);
+    let failed = |step: &str, at: &Path, error: io::Error| format!("cannot {step} {}: {error}", at.display());
+    write_aside(&aside, &target, encode_services(services).as_bytes()).map_err(|error| {
+        // What is left of it is removed as far as it can be: the disk may be full.
+        let _ = fs::remove_file(&aside);
+        failed("write", &aside, error)
+    })?;
+    fs::rename(&aside, &target).map_err(|error| failed("replace", &target, error))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed("sync", directory, error))
+}
+
+/// The file next to the target in which its successor is built.
+fn aside(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".new");
+    target.with_file_name(name)
+}
+
+fn write_aside(aside: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(NEW_FILE_MODE).open(aside)?;
+    if let Ok(old) = fs::metadata(target) {
+        let new = file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The text of a file that must exist.
+pub(super) fn read(path: &Path) -> Result<String, Problem> {
+    read_if_present(path)?.ok_or_else(|| Problem::of_file(path, "there is no such file"))
+}
+
+/// The text of a file, if it exists.
+pub(super) fn read_if_present(path: &Path) -> Result<Option<String>, Problem> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(Problem::of_file(path, "not a file")),
+        Ok(found) if found.len() > LARGEST => Err(Problem::of_file(path, "larger than 16 MiB")),
+        Ok(_) => fs::read_to_string(path).map(Some).map_err(|error| Problem::of_file(path, error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Problem::of_file(path, error)),
+    }
+}

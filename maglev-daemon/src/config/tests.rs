@@ -1,0 +1,255 @@
+//! Tests of the files: every mistake is told, in one pass, with its line and field.
+
+use super::*;
+use crate::model::{Backend, Change, Limits, Name, OuterSources, Pool, Protocol, Service, Vip, Weight};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+fn rules() -> Rules {
+    let outer =
+        OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8:64::/64".parse().unwrap()) };
+    Rules { limits: Limits::default(), outer }
+}
+
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn node_problems(text: &str) -> Vec<String> {
+    lines(&node::decode(Path::new("maglev.yaml"), text).problems)
+}
+
+fn service_problems(text: &str) -> Vec<String> {
+    lines(&decode_services(Path::new("services.yaml"), text, &rules()).unwrap_err())
+}
+
+/// A directory of one test's own, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("maglev-config-{test}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+const GOOD: &str = r#"
+interfaces: [{ name: eth0 }, { name: eth1, mode: generic }]
+encap: { kind: ipip, source: 10.64.11.0/24, source6: "2001:db8:64::1" }
+hash_key: "000102030405060708090a0b0c0d0e0f"
+services: services.yaml
+api: { socket: /run/m.sock, metrics: "127.0.0.1:9642" }
+limits: { vips: 10 }
+flow_table: { flows: 458752 }
+trace: true
+"#;
+
+#[test]
+fn a_good_node_is_read_whole() {
+    let config = node::decode(Path::new("/etc/maglev/maglev.yaml"), GOOD);
+    assert!(config.problems.is_empty(), "{}", config.problems);
+    let config = config.config.unwrap();
+    assert_eq!(config.interfaces[1], Interface { name: "eth1".to_owned(), mode: Mode::Generic });
+    assert_eq!(config.services, PathBuf::from("/etc/maglev/services.yaml"));
+    assert_eq!(config.limits, Limits { vips: 10, ..Limits::default() });
+    assert_eq!(config.flow_sets, maglev_common::maps::DEFAULT_FLOW_SETS);
+    assert_eq!(config.outer.v6, Some("2001:db8:64::1/128".parse().unwrap()));
+    let key: Vec<u8> = (0..16).collect();
+    assert_eq!(config.hash_key, maglev_common::hash::HashKey::from_bytes(key.try_into().unwrap()));
+    assert_eq!(config.metrics, Some("127.0.0.1:9642".parse().unwrap()));
+}
+
+#[test]
+fn every_mistake_in_a_node_is_told_with_its_line_and_field() {
+    let text = "interfaces: [{ name: eth0 }, { name: eth0 }, { name: a/b, mode: fast }]
+encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }
+hash_key: \"c0ffee\"
+service: x
+limits: { vips: 513, pools: 0, backends: many }
+api: { metrics: \"0.0.0.0:80\" }
+flow_table: { flows: 0 }
+trace: yes
+bgp: { local_as: 1 }
+trace: true
+";
+    let expected = [
+        "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
+        "maglev.yaml:1: interfaces[2].name: \"a/b\" is not an interface's name; allowed: 1 to 15 characters without space, / and :",
+        "maglev.yaml:1: interfaces[2].mode: \"fast\" is not a mode; allowed: native, generic",
+        "maglev.yaml:2: encap.kind: gue is not supported by this release; allowed: ipip",
+        "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
+        "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
+        "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, limits, flow_table, tracking, trace",
+        "maglev.yaml:5: limits.vips: \"513\" is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.pools: \"0\" is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.backends: \"many\" is out of range; allowed: 1 to 32767",
+        "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
+        "maglev.yaml:7: flow_table.flows: \"0\" is out of range; allowed: 1 to 234881024",
+        "maglev.yaml:8: trace: text where true or false belongs",
+        "maglev.yaml:9: bgp: not supported by this release; remove it",
+        "maglev.yaml:10: trace: given twice, first in line 8",
+    ];
+    assert_eq!(node_problems(text), expected);
+}
+
+#[test]
+fn missing_keys_and_wrong_types_are_told() {
+    let told = node_problems("");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("missing; expected")));
+    let told = node_problems("interfaces: eth0\nencap: [ipip]\nhash_key: 12345678901234567890123456789012\n");
+    assert!(
+        told.iter().any(|line| line.starts_with("maglev.yaml:1: interfaces: text where a list belongs")),
+        "{told:?}"
+    );
+    assert!(told.iter().any(|line| line.starts_with("maglev.yaml:2: encap: a list where keys and values belong")));
+    assert!(
+        told.iter()
+            .any(|line| line.starts_with("maglev.yaml:3: hash_key: a number where text belongs; put it in quotes"))
+    );
+    assert!(told.iter().all(|line| !line.contains("123456789")), "a key is a secret: {told:?}");
+    assert_eq!(node_problems("- just\n- a list\n").len(), 1);
+}
+
+#[test]
+fn broken_yaml_is_told_with_its_line() {
+    let told = node_problems("interfaces: [{ name: eth0 }\nencap: {\n");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("not valid YAML"), "{told:?}");
+    let told = service_problems("pools: [{ name: web }]\nvips: [ }\n");
+    assert!(told[0].starts_with("services.yaml:2: not valid YAML"), "{told:?}");
+}
+
+#[test]
+fn every_mistake_in_services_is_told_with_its_line_and_field() {
+    let text = "pools:
+  - name: web
+    check: { kind: http }
+    tracking: affinity
+    backends:
+      - { name: web1, address: 10.0.1.11 }
+      - { name: web2, address: 10.0.1.12, weight: 70000 }
+      - { name: web3, address: 10.0.1.11 }
+      - { name: web4, address: 127.0.0.1, wieght: 1 }
+      - { address: 10.0.1 }
+  - name: web
+vips:
+  - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
+  - { name: www2, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
+  - { name: alt, address: 203.0.113.10, port: 99999, protocol: sctp, pool: api }
+  - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
+";
+    let expected = [
+        "services.yaml:3: pools[0].check: not supported by this release; remove it",
+        "services.yaml:4: pools[0].tracking: \"affinity\" is not supported by this release; allowed: always",
+        "services.yaml:7: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
+        "services.yaml:8: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web",
+        "services.yaml:9: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight",
+        "services.yaml:9: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
+        "services.yaml:10: pools[0].backends[4].name: missing; expected the backend's name",
+        "services.yaml:10: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
+        "services.yaml:11: pools[1]: there is already a pool web; choose another name",
+        "services.yaml:14: vips[1]: 203.0.113.10:443/tcp is already VIP www",
+        "services.yaml:15: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
+        "services.yaml:15: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
+        "services.yaml:16: vips[3]: there is no pool api; there is: web",
+    ];
+    assert_eq!(service_problems(text), expected);
+}
+
+#[test]
+fn a_missing_services_file_is_a_first_start_and_a_missing_node_file_an_error() {
+    let directory = Directory::new("missing");
+    assert_eq!(load_services(&directory.0.join("services.yaml"), &rules()), Ok(Services::default()));
+    assert!(load_node(&directory.0.join("maglev.yaml")).unwrap_err().to_string().ends_with("there is no such file"));
+    assert!(load_services(&directory.0, &rules()).unwrap_err().to_string().ends_with("not a file"));
+}
+
+#[test]
+fn the_examples_are_what_they_say() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    let (_, services) = load(&examples.join("maglev.yaml")).unwrap();
+    assert!(!services.vips.is_empty());
+    let broken = load(&examples.join("broken.yaml")).unwrap_err();
+    let (node, services): (Vec<_>, Vec<_>) = broken.iter().partition(|problem| problem.file.ends_with("broken.yaml"));
+    assert!(node.len() >= 6 && services.len() >= 3, "{broken}");
+    assert!(broken.iter().all(|problem| problem.line.is_some() && !problem.field.is_empty()), "{broken}");
+}
+
+#[test]
+fn persisting_replaces_the_file_and_keeps_its_mode() {
+    let directory = Directory::new("persist");
+    let path = directory.0.join("services.yaml");
+    let mut services = Services::default();
+    persist(&path, &services).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+    let name = Name::parse("web").unwrap();
+    services.pools.insert(name.clone(), Pool::new(name));
+    persist(&path, &services).unwrap();
+    assert_eq!(load_services(&path, &rules()).unwrap(), services);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o604);
+    assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 1, "nothing is left aside");
+}
+
+#[test]
+fn a_disk_that_refuses_is_named() {
+    let directory = Directory::new("refused");
+    let path = directory.0.join("absent/services.yaml");
+    let line = persist(&path, &Services::default()).unwrap_err();
+    assert!(line.starts_with("cannot write ") && line.contains("absent"), "{line}");
+}
+
+/// Names that YAML could take for something else among them.
+fn any_name() -> impl Strategy<Value = Name> {
+    prop_oneof!["[a-zA-Z0-9][a-zA-Z0-9._-]{0,8}", "(null|true|no|on|NaN|1e5|0x1f|007|1[.]5|12|y|2001-01-01)"]
+        .prop_map(|text| Name::parse(&text).unwrap())
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (1_u8..100, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| IpAddr::from([a, b, c, d])),
+        (any::<u16>(), any::<u16>()).prop_map(|(a, b)| IpAddr::from([0x2001, 0xdb8, a, 0, 0, 0, 0, b])),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(
+        pools in prop::collection::vec((any_name(), prop::collection::vec((any_name(), any_address(), any::<u16>()), 0..5)), 0..4),
+        vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4), 0..4),
+    ) {
+        let mut services = Services::default();
+        // What the rules refuse is simply not part of the example.
+        for (pool, backends) in &pools {
+            let _ = services.admit(Change::AddPool(Pool::new(pool.clone())), &rules());
+            for (name, address, weight) in backends {
+                let backend = Backend { name: name.clone(), address: *address, weight: Weight(*weight) };
+                let _ = services.admit(Change::AddBackend { pool: pool.clone(), backend }, &rules());
+            }
+        }
+        for (name, address, port, tcp, pool) in vips {
+            let Some((pool, _)) = pools.get(pool) else { continue };
+            let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let service = Service { address, port: std::num::NonZeroU16::new(port), protocol };
+            let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone() }), &rules());
+        }
+        let text = encode_services(&services);
+        prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[-a-z{}\\[\\]:, \n\"0-9&*<!|>#]{0,80}") {
+        let _ = node::decode(Path::new("maglev.yaml"), &text);
+        let _ = decode_services(Path::new("services.yaml"), &text, &rules());
+    }
+}

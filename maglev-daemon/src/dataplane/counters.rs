@@ -1,0 +1,87 @@
+//! Counters as totals: what the per-CPU regions of the maps sum up to. It must not know names of VIPs or backends.
+
+use maglev_common::backend::MemberId;
+use maglev_common::counters::{Counter, DecapCounter, Traffic};
+use maglev_common::maps::COUNTER_REGION;
+use maglev_common::pod::Word;
+use maglev_common::vip::VipId;
+
+use super::maps::Maps;
+use super::shared::Mapped;
+
+/// Packets and bytes over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the frames as they came in, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// All counters of the load balancer at one moment. They are read one after the other while packets pass, so sums may
+/// differ by the packets in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    counters: Vec<u64>,
+    vips: Vec<Totals>,
+    members: Vec<Totals>,
+}
+
+impl Snapshot {
+    pub(super) fn of(maps: &Maps) -> Self {
+        Self {
+            counters: sums(&maps.counters),
+            vips: totals(&maps.vip_traffic, maps.sizes.vip_region),
+            members: totals(&maps.member_traffic, maps.sizes.member_region),
+        }
+    }
+
+    /// How often an event was counted.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// What came for a VIP.
+    pub fn vip(&self, id: VipId) -> Totals {
+        self.vips.get(usize::from(id.0)).copied().unwrap_or_default()
+    }
+
+    /// What was sent to a member.
+    pub fn member(&self, id: MemberId) -> Totals {
+        self.members.get(usize::from(id.get())).copied().unwrap_or_default()
+    }
+}
+
+/// All counters of a backend's decapsulation at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecapSnapshot(Vec<u64>);
+
+impl DecapSnapshot {
+    pub(super) fn of(counters: &Mapped<Word>) -> Self {
+        Self(sums(counters))
+    }
+
+    /// How often an event was counted.
+    pub fn counter(&self, counter: DecapCounter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+}
+
+fn sums(counters: &Mapped<Word>) -> Vec<u64> {
+    let mut sums = vec![0_u64; COUNTER_REGION as usize];
+    for region in counters.values().chunks_exact(COUNTER_REGION as usize) {
+        sums.iter_mut().zip(region).for_each(|(sum, word)| *sum = sum.wrapping_add(word.get()));
+    }
+    sums
+}
+
+fn totals(traffic: &Mapped<Traffic>, region: u32) -> Vec<Totals> {
+    let mut totals = vec![Totals::default(); region as usize];
+    for region in traffic.values().chunks_exact(region.max(1) as usize) {
+        for (total, traffic) in totals.iter_mut().zip(region) {
+            total.packets = total.packets.wrapping_add(traffic.packets.get());
+            total.bytes = total.bytes.wrapping_add(traffic.bytes.get());
+        }
+    }
+    totals
+}

@@ -1,0 +1,207 @@
+//! Why the data plane could not do what it was asked to: one line each, with the remedy.
+
+use std::error::Error;
+use std::io;
+
+use aya::programs::ProgramError;
+use aya::{EbpfError, maps::MapError};
+use maglev_common::vip::BuildError;
+use nix::errno::Errno;
+
+use super::attach::Mode;
+
+/// Why the data plane did not start, or a step was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// Neither root nor the capabilities.
+    #[error("not permitted to {0}: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NotPermitted(&'static str),
+    /// The running kernel cannot do what is needed.
+    #[error("kernel {release}: {reason}; Linux 6.1 or later with CONFIG_BPF_SYSCALL is needed")]
+    Kernel {
+        /// The running kernel's release.
+        release: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The kernel's verifier refused the program.
+    #[error("the kernel refused XDP program '{program}': {tail}")]
+    Verifier {
+        /// The program.
+        program: String,
+        /// The last lines of the verifier's log.
+        tail: String,
+    },
+    /// The program could not be loaded for some other reason.
+    #[error("cannot load the eBPF object: {0}")]
+    Load(String),
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Setting(String),
+    /// A map is not what this release expects.
+    #[error("map {map}: {what} is {found}, expected {expected}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// What differs.
+        what: &'static str,
+        /// What the kernel says.
+        found: u64,
+        /// What it should be.
+        expected: u64,
+    },
+    /// A map's memory could not be mapped, or a map could not be written.
+    #[error("map {map}: {call} failed: {source}")]
+    MapCall {
+        /// The map.
+        map: &'static str,
+        /// What was tried.
+        call: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The kernel refuses to wait for packets in flight.
+    #[error(
+        "the kernel offers no way to wait for packets in flight, without which tables cannot be replaced safely: {0}"
+    )]
+    Barrier(Errno),
+    /// An interface that is not there.
+    #[error("interface {name} does not exist; there are {existing}")]
+    InterfaceAbsent {
+        /// The configured name.
+        name: String,
+        /// The names of those that exist.
+        existing: String,
+    },
+    /// Another program is attached.
+    #[error(
+        "{interface} already runs XDP program '{program}' (id {id}); it is not replaced: stop what loaded it, or \
+         detach it with `ip link set dev {interface} {keyword} off`"
+    )]
+    ForeignProgram {
+        /// The interface.
+        interface: String,
+        /// The foreign program's name.
+        program: String,
+        /// Its id.
+        id: u32,
+        /// What `ip link` calls the mode it is attached in.
+        keyword: &'static str,
+    },
+    /// The driver refused native mode.
+    #[error(
+        "{interface}: the driver refused native XDP ({source}); check its MTU, queues and offloads, or set `mode: \
+         generic` (slower)"
+    )]
+    NativeRefused {
+        /// The interface.
+        interface: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The program could not be attached for some other reason.
+    #[error("{interface}: cannot attach in {mode} mode: {reason}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode asked for.
+        mode: Mode,
+        /// The kernel's reason.
+        reason: String,
+    },
+    /// A step names something beyond a map's end.
+    #[error("{what} {index} is beyond the limit of {limit}")]
+    OutOfRange {
+        /// What it names.
+        what: &'static str,
+        /// Its number.
+        index: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A VIP directory could not be built.
+    #[error("cannot build the directory of {family} VIPs: {reason:?}")]
+    Directory {
+        /// The family.
+        family: &'static str,
+        /// Why not.
+        reason: BuildError,
+    },
+    /// A flow with addresses of two families.
+    #[error("{0}")]
+    Flow(String),
+}
+
+/// Lines of the verifier's log that are shown: the last ones name the instruction and the reason.
+const VERIFIER_LINES: usize = 6;
+
+impl DataplaneError {
+    /// What went wrong while the object was loaded.
+    pub(super) fn loading(program: &str, error: &EbpfError) -> Self {
+        match error {
+            EbpfError::ProgramError(error) => Self::program(program, error),
+            other => match os_error(other) {
+                Some(Errno::EPERM) => Self::NotPermitted("create BPF maps"),
+                Some(Errno::ENOSYS) => Self::kernel("it has no bpf system call"),
+                _ => Self::Load(chain(other)),
+            },
+        }
+    }
+
+    /// What went wrong while a program was given to the kernel.
+    pub(super) fn program(program: &str, error: &ProgramError) -> Self {
+        match error {
+            ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().trim().is_empty() => {
+                let log = verifier_log.to_string();
+                let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+                let tail = lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ");
+                Self::Verifier { program: program.to_owned(), tail }
+            }
+            other if os_error(other) == Some(Errno::EPERM) => Self::NotPermitted("load XDP programs"),
+            other => Self::Load(chain(other)),
+        }
+    }
+
+    /// What went wrong with a map.
+    pub(super) fn map(map: &'static str, call: &'static str, error: &(dyn Error + 'static)) -> Self {
+        let source = os_error(error).map_or_else(|| io::Error::other(chain(error)), io::Error::from);
+        Self::MapCall { map, call, source }
+    }
+
+    /// A map that the object does not have: it and this crate are of different releases.
+    pub(super) fn no_map(map: &'static str) -> Self {
+        Self::map(map, "look-up", &MapError::ElementNotFound)
+    }
+
+    /// The running kernel lacks something.
+    pub(super) fn kernel(reason: &str) -> Self {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".to_owned());
+        Self::Kernel { release: release.trim().to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// The system call's error somewhere below.
+pub(super) fn os_error(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(Errno::from_raw(code));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error and its causes in one line, each said once.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " | ")
+}

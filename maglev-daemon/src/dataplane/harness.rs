@@ -1,0 +1,61 @@
+//! Test runs of the loaded programs, with the headroom a driver leaves: full of ones. It must not know what a packet
+//! holds.
+
+use aya::maps::ProgramArray;
+use aya::programs::{Program, ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use maglev_common::maps::PROGRAM;
+
+use super::Dataplane;
+use super::object::Loaded;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
+
+/// `XDP_DROP`, `XDP_PASS`, `XDP_TX` and `XDP_REDIRECT`: what a program answers.
+pub(crate) mod action {
+    pub(crate) const DROP: u32 = 1;
+    pub(crate) const PASS: u32 = 2;
+    pub(crate) const TX: u32 = 3;
+    pub(crate) const REDIRECT: u32 = 4;
+}
+
+/// Runs one loaded program on packets of a test.
+pub(crate) struct Harness(Ebpf);
+
+impl Harness {
+    /// For the load balancer.
+    pub(crate) fn of_balancer(plane: &mut Dataplane) -> Self {
+        Self::of(&mut plane.ebpf, PROGRAM)
+    }
+
+    /// For a program of an object.
+    pub(super) fn of(ebpf: &mut Loaded, program: &str) -> Self {
+        let under_test: &ProgramFd = ebpf.xdp(program).unwrap().fd().unwrap();
+        let mut harness = Self(EbpfLoader::new().load(OBJECT).unwrap());
+        harness.program().load().unwrap();
+        let mut programs = ProgramArray::try_from(harness.0.map_mut("UNDER_TEST").unwrap()).unwrap();
+        programs.set(0, under_test, 0).unwrap();
+        harness
+    }
+
+    fn program(&mut self) -> &mut Xdp {
+        match self.0.program_mut("poison") {
+            Some(Program::Xdp(program)) => program,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives the program one packet that came in by an interface; what it answers and what became of the packet.
+    pub(crate) fn run(&mut self, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, ingress, 0, 0].map(u32::to_ne_bytes).concat();
+        let mut out = vec![0; frame.len() + 256];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        options.ctx_in = Some(&context);
+        let result = self.program().test_run(options).unwrap();
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+}

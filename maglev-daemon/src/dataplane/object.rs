@@ -1,0 +1,215 @@
+//! The embedded eBPF object: its digest, its size in the kernel, and how it is loaded. It must not know interfaces or
+//! plans.
+
+use std::fs;
+use std::sync::LazyLock;
+
+use aya::maps::Map;
+use aya::programs::{Program, Xdp};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use maglev_common::flow::MAX_SETS;
+use maglev_common::maps as names;
+use maglev_common::settings;
+use nix::time::{ClockId, clock_getres};
+use sha2::{Digest, Sha256};
+
+use super::Settings;
+use super::error::DataplaneError;
+
+/// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
+
+static SHA256: LazyLock<String> =
+    LazyLock::new(|| Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect());
+
+/// The SHA-256 of the embedded eBPF object, in hexadecimal.
+pub fn sha256() -> &'static str {
+    &SHA256
+}
+
+/// How many entries each map gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Regions in the per-CPU arrays: one more than the highest possible CPU's number.
+    pub(super) cpus: u32,
+    pub(super) pools: u32,
+    pub(super) tables: u32,
+    /// Sets in a CPU's region of the flow table.
+    pub(super) flow_sets: u32,
+    pub(super) flows: u32,
+    pub(super) counters: u32,
+    /// Entries in a CPU's region of the VIP traffic.
+    pub(super) vip_region: u32,
+    pub(super) vip_traffic: u32,
+    /// Entries in a CPU's region of the member traffic, and in the map of members: 0 is nobody.
+    pub(super) member_region: u32,
+    pub(super) member_traffic: u32,
+}
+
+impl Sizes {
+    /// The sizes for these settings on this machine.
+    pub(super) fn of(settings: &Settings) -> Result<Self, DataplaneError> {
+        let limits = settings.limits;
+        let cpus = possible_cpus()?;
+        for (what, value, most) in [
+            ("VIPs", limits.vips, names::MAX_VIPS),
+            ("pools", limits.pools, names::MAX_POOLS),
+            ("backends", limits.backends, names::MAX_MEMBERS),
+            ("flow sets", settings.flow_sets, MAX_SETS),
+        ] {
+            if value == 0 || value > most {
+                return Err(DataplaneError::Setting(format!("limit of {what}: {value} is not within 1…{most}")));
+            }
+        }
+        if !settings.flow_sets.is_power_of_two() {
+            return Err(DataplaneError::Setting(format!("flow sets: {} is not a power of two", settings.flow_sets)));
+        }
+        let per_cpu = |what: &str, region: u32| {
+            let too_many = || format!("{what}: {region} for each of {cpus} CPUs exceed a map's 2^32 entries");
+            cpus.checked_mul(region).ok_or_else(|| DataplaneError::Setting(too_many()))
+        };
+        let member_region = limits.backends + 1;
+        Ok(Self {
+            cpus,
+            pools: limits.pools,
+            tables: limits.pools + names::SPARE_TABLES,
+            flow_sets: settings.flow_sets,
+            flows: per_cpu("flow sets", settings.flow_sets)?,
+            counters: per_cpu("counters", names::COUNTER_REGION)?,
+            vip_region: limits.vips,
+            vip_traffic: per_cpu("VIPs", limits.vips)?,
+            member_region,
+            member_traffic: per_cpu("backends", member_region)?,
+        })
+    }
+}
+
+/// The object, loaded: its maps and programs, none of them attached.
+#[derive(Debug)]
+pub(super) struct Loaded(pub(super) Ebpf);
+
+impl Loaded {
+    /// The load balancer, its maps sized and its globals set.
+    pub(super) fn balancer(wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
+        let (tracking, trace) = (wanted.tracking as u32, u32::from(wanted.trace));
+        let seconds_per_jiffy = seconds_per_jiffy()?;
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(settings::HASH_KEY_0, &wanted.hash_key.k0, true)
+            .override_global(settings::HASH_KEY_1, &wanted.hash_key.k1, true)
+            .override_global(settings::TRACKING, &tracking, true)
+            .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
+            .override_global(settings::VIP_REGION, &sizes.vip_region, true)
+            .override_global(settings::MEMBER_REGION, &sizes.member_region, true)
+            .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
+            .override_global(settings::TRACE, &trace, true)
+            .map_max_entries(names::DIRECTORIES4, 2)
+            .map_max_entries(names::DIRECTORIES6, 2)
+            .map_max_entries(names::SWITCH, 1)
+            .map_max_entries(names::POOLS, sizes.pools)
+            .map_max_entries(names::TABLES, sizes.tables)
+            .map_max_entries(names::MEMBERS, sizes.member_region)
+            .map_max_entries(names::INTERFACES, names::MAX_INTERFACES)
+            .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
+            .map_max_entries(names::FLOWS, sizes.flows)
+            .map_max_entries(names::COUNTERS, sizes.counters)
+            .map_max_entries(names::VIP_TRAFFIC, sizes.vip_traffic)
+            .map_max_entries(names::MEMBER_TRAFFIC, sizes.member_traffic);
+        Self::load(&mut loader, names::PROGRAM)
+    }
+
+    /// One of the backend's programs; the balancer's maps stay at their smallest.
+    pub(super) fn backend(program: &'static str, cpus: u32) -> Result<Self, DataplaneError> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
+        Self::load(&mut loader, program)
+    }
+
+    fn load(loader: &mut EbpfLoader<'_>, program: &'static str) -> Result<Self, DataplaneError> {
+        if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 1, 0)) {
+            return Err(DataplaneError::kernel("it is too old"));
+        }
+        let ebpf = loader.load(OBJECT).map_err(|error| DataplaneError::loading(program, &error))?;
+        let mut loaded = Self(ebpf);
+        loaded.xdp(program)?.load().map_err(|error| DataplaneError::program(program, &error))?;
+        Ok(loaded)
+    }
+
+    /// A program of the object.
+    pub(super) fn xdp(&mut self, name: &str) -> Result<&mut Xdp, DataplaneError> {
+        match self.0.program_mut(name) {
+            Some(Program::Xdp(program)) => Ok(program),
+            _ => Err(DataplaneError::Load(format!("it has no XDP program '{name}'"))),
+        }
+    }
+
+    /// A map of the object.
+    pub(super) fn map(&self, name: &'static str) -> Result<&Map, DataplaneError> {
+        self.0.map(name).ok_or_else(|| DataplaneError::no_map(name))
+    }
+
+    /// The same, to write to through the kernel.
+    pub(super) fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, DataplaneError> {
+        self.0.map_mut(name).ok_or_else(|| DataplaneError::no_map(name))
+    }
+}
+
+/// One more than the highest number a CPU of this machine can have.
+pub(super) fn possible_cpus() -> Result<u32, DataplaneError> {
+    const FILE: &str = "/sys/devices/system/cpu/possible";
+    let text =
+        fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
+    highest_cpu(&text)
+        .and_then(|highest| highest.checked_add(1))
+        .ok_or_else(|| DataplaneError::Load(format!("{FILE} is not a list of CPUs: {:?}", text.trim())))
+}
+
+/// The highest number in a list of ranges such as `0-3,8-11`.
+fn highest_cpu(list: &str) -> Option<u32> {
+    list.trim().split([',', '-']).map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>()?.into_iter().max()
+}
+
+/// Seconds per jiffy as a fraction of 2^32. The coarse clock ticks once a jiffy, so its resolution is one.
+pub(super) fn seconds_per_jiffy() -> Result<u64, DataplaneError> {
+    let jiffy = jiffy_nanoseconds()?;
+    Ok((1_u64 << 32) * jiffy / 1_000_000_000)
+}
+
+/// Nanoseconds in a jiffy: 1,000,000 to 10,000,000.
+pub(super) fn jiffy_nanoseconds() -> Result<u64, DataplaneError> {
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_err(|errno| DataplaneError::Load(format!("cannot read the clock's resolution: {errno}")))?;
+    u64::try_from(resolution.tv_nsec())
+        .ok()
+        .filter(|&nanoseconds| resolution.tv_sec() == 0 && nanoseconds > 0)
+        .ok_or_else(|| DataplaneError::Load(format!("a jiffy of {resolution} is not plausible")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn possible_cpus_are_read_with_gaps() {
+        assert_eq!(highest_cpu("0\n"), Some(0));
+        assert_eq!(highest_cpu("0-127\n"), Some(127));
+        assert_eq!(highest_cpu("0,2-3,64-71\n"), Some(71));
+        assert_eq!(highest_cpu(""), None);
+        assert_eq!(highest_cpu("0-x"), None);
+    }
+
+    #[test]
+    fn the_digest_is_of_the_embedded_object() {
+        assert_eq!(sha256().len(), 64);
+        assert!(OBJECT.starts_with(b"\x7fELF"));
+    }
+
+    #[test]
+    fn a_second_is_as_many_jiffies_as_the_kernel_ticks() {
+        let per_second = 1_000_000_000 / jiffy_nanoseconds().unwrap();
+        let error = (1_u64 << 32) - per_second * seconds_per_jiffy().unwrap();
+        // Below one second in an hour.
+        assert!(error < (1 << 32) / 3_600, "{error}");
+    }
+}

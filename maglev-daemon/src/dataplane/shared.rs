@@ -1,0 +1,130 @@
+//! A BPF array as memory: the map's values as a slice that this process and the kernel share. It must not know which
+//! map it is.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use aya::maps::{MapData, MapType};
+use maglev_common::backend::{InterfaceRecord, MemberRecord};
+use maglev_common::counters::Traffic;
+use maglev_common::flow::Bucket;
+use maglev_common::maps::MMAPABLE;
+use maglev_common::pod::Word;
+use maglev_common::vip::{Directory4, Directory6, Switch};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::error::DataplaneError;
+
+/// What may be seen through shared memory.
+///
+/// # Safety
+/// Any bytes must be a valid value, and either the type is made of [`Word`]s alone, or no program ever writes values of
+/// this type: user space alone does, through `&mut`.
+pub(super) unsafe trait Shared {}
+
+// SAFETY: a word is an atomic integer: any bytes are one.
+unsafe impl Shared for Word {}
+// SAFETY: made of words alone.
+unsafe impl<const N: usize> Shared for [Word; N] {}
+// SAFETY: made of words alone.
+unsafe impl Shared for MemberRecord {}
+// SAFETY: made of words alone.
+unsafe impl Shared for InterfaceRecord {}
+// SAFETY: made of words alone.
+unsafe impl Shared for Bucket {}
+// SAFETY: made of words alone.
+unsafe impl Shared for Traffic {}
+// SAFETY: made of words alone.
+unsafe impl Shared for Switch {}
+// SAFETY: any bytes are a directory (`FromBytes`), and the programs only read it.
+unsafe impl Shared for Directory4 {}
+// SAFETY: any bytes are a directory (`FromBytes`), and the programs only read it.
+unsafe impl Shared for Directory6 {}
+
+/// All values of one BPF array.
+pub(super) struct Mapped<T> {
+    name: &'static str,
+    start: NonNull<T>,
+    entries: usize,
+    values: PhantomData<T>,
+}
+
+// SAFETY: the memory belongs to the process, not to a thread, and `Shared` types are words or written through `&mut`.
+unsafe impl<T: Shared + Send> Send for Mapped<T> {}
+// SAFETY: as above; what changes under a shared reference is made of atomic words.
+unsafe impl<T: Shared + Sync> Sync for Mapped<T> {}
+
+impl<T: Shared> Mapped<T> {
+    /// Maps an array, once the kernel confirmed that it is laid out as expected.
+    pub(super) fn open(name: &'static str, map: &MapData, entries: u32) -> Result<Self, DataplaneError> {
+        Self::check(name, map, entries)?;
+        let length = const { size_of::<T>().next_multiple_of(8) } * entries as usize;
+        let failed = |errno: nix::Error| DataplaneError::MapCall { map: name, call: "mmap", source: errno.into() };
+        let length = NonZeroUsize::new(length).ok_or(failed(nix::Error::EINVAL))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice: it overlaps nothing of this process.
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) };
+        let start = start.map_err(failed)?.cast();
+        Ok(Self { name, start, entries: entries as usize, values: PhantomData })
+    }
+
+    fn check(name: &'static str, map: &MapData, entries: u32) -> Result<(), DataplaneError> {
+        // Values stand in the map's memory at multiples of eight bytes; in a slice they must stand likewise.
+        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 4096) };
+        let info = map.info().map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET_INFO_BY_FD", &error))?;
+        let kind = info.map_type().map_err(|error| DataplaneError::map(name, "look-up of the type", &error))?;
+        let facts = [
+            ("its type", kind as u64, MapType::Array as u64),
+            ("its value's size", info.value_size().into(), size_of::<T>() as u64),
+            ("its number of entries", info.max_entries().into(), entries.into()),
+            ("the memory-mapping flag", (info.map_flags() & MMAPABLE).into(), MMAPABLE.into()),
+        ];
+        match facts.into_iter().find(|(_, found, expected)| found != expected) {
+            Some((what, found, expected)) => Err(DataplaneError::Map { map: name, what, found, expected }),
+            None => Ok(()),
+        }
+    }
+
+    /// All values.
+    pub(super) fn values(&self) -> &[T] {
+        // SAFETY: the mapping is page-aligned, as long as `entries` values, and lives as long as `self`. What the
+        // kernel writes meanwhile lies in words; what is not words only `&mut self` changes (`Shared`).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.entries) }
+    }
+
+    /// The value with this index.
+    pub(super) fn get(&self, index: usize) -> Option<&T> {
+        self.values().get(index)
+    }
+
+    /// The value with this index, to be changed as a whole: only while no program can read it.
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        // SAFETY: as in `values`; `&mut self` makes it the only reference here, and a program never writes to what is
+        // not made of words.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.entries) }.get_mut(index)
+    }
+
+    /// The map's name and the bytes its values take.
+    pub(super) fn memory(&self) -> (&'static str, u64) {
+        (self.name, (self.entries * size_of::<T>()) as u64)
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made by `open`, to which no reference outlives `self`.
+        let unmapped = unsafe { munmap(self.start.cast(), self.entries * size_of::<T>()) };
+        if let Err(errno) = unmapped {
+            tracing::warn!(map = self.name, %errno, "munmap failed");
+        }
+    }
+}
+
+impl<T> fmt::Debug for Mapped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapped({} × {})", self.name, self.entries)
+    }
+}

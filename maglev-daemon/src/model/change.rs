@@ -1,0 +1,245 @@
+//! Changes to the services: what is refused, and why. It must not know what is published or written down.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::{Backend, Change, Name, OuterSources, Pool, Refusal, Rules, Services, Vip};
+
+impl Services {
+    /// The services after a change.
+    ///
+    /// # Errors
+    /// One line that names what is in the way and the remedy.
+    pub fn apply(&self, change: &Change, rules: &Rules) -> Result<Self, Refusal> {
+        let mut next = self.clone();
+        next.admit(change.clone(), rules)?;
+        Ok(next)
+    }
+
+    /// Makes a change in place; refused, it leaves the services as they were.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn admit(&mut self, change: Change, rules: &Rules) -> Result<(), Refusal> {
+        match change {
+            Change::AddVip(vip) => self.add_vip(vip, rules),
+            Change::RemoveVip(name) => match self.vips.remove(&name) {
+                Some(_) => Ok(()),
+                None => Err(unknown("VIP", &name, self.vips.keys(), "maglev vip list")),
+            },
+            Change::AddPool(pool) => self.add_pool(pool, rules),
+            Change::RemovePool(name) => self.remove_pool(&name),
+            Change::AddBackend { pool, backend } => {
+                self.check_backend(&pool, &backend, rules)?;
+                self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
+                Ok(())
+            }
+            Change::RemoveBackend { pool, backend } => {
+                let pool = self.pool_mut(&pool)?;
+                match pool.backends.remove(&backend) {
+                    Some(_) => Ok(()),
+                    None => Err(unknown_backend(pool, &backend)),
+                }
+            }
+            Change::SetWeight { pool, backend, weight } => {
+                let pool = self.pool_mut(&pool)?;
+                match pool.backends.get_mut(&backend) {
+                    Some(found) => found.weight = weight,
+                    None => return Err(unknown_backend(pool, &backend)),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// All that is wrong with the services on a node with these rules: each pool, backend and VIP is admitted anew.
+    pub fn validate(&self, rules: &Rules) -> Vec<Refusal> {
+        let mut admitted = Self::default();
+        let mut refusals = Vec::new();
+        let mut admit = |change| refusals.extend(admitted.admit(change, rules).err());
+        for Pool { name, backends } in self.pools.values() {
+            admit(Change::AddPool(Pool::new(name.clone())));
+            for backend in backends.values() {
+                admit(Change::AddBackend { pool: name.clone(), backend: backend.clone() });
+            }
+        }
+        for vip in self.vips.values() {
+            admit(Change::AddVip(vip.clone()));
+        }
+        refusals
+    }
+
+    /// The VIPs that a pool serves, in the order of their names.
+    pub fn vips_of<'a>(&'a self, pool: &'a Name) -> impl Iterator<Item = &'a Vip> {
+        self.vips.values().filter(move |vip| vip.pool == *pool)
+    }
+
+    /// How many backends all pools have together.
+    pub fn backend_count(&self) -> usize {
+        self.pools.values().map(|pool| pool.backends.len()).sum()
+    }
+
+    fn add_vip(&mut self, vip: Vip, rules: &Rules) -> Result<(), Refusal> {
+        let Vip { name, service, pool } = &vip;
+        check_unicast("VIP", name, service.address)?;
+        if self.vips.contains_key(name) {
+            return Err(taken("VIP", name));
+        }
+        if let Some(other) = self.vips.values().find(|other| other.service == *service) {
+            return Err(Refusal::Conflict(format!("{service} is already VIP {}", other.name)));
+        }
+        self.pool(pool)?;
+        if let Some((pool, backend)) = self.backend_at(service.address) {
+            return Err(Refusal::Invalid(format!(
+                "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",
+                service.address
+            )));
+        }
+        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips)?;
+        self.vips.insert(name.clone(), vip);
+        Ok(())
+    }
+
+    fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
+        let Pool { name, backends } = pool;
+        if self.pools.contains_key(&name) {
+            return Err(taken("pool", &name));
+        }
+        check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools)?;
+        self.pools.insert(name.clone(), Pool::new(name.clone()));
+        for backend in backends.into_values() {
+            let change = Change::AddBackend { pool: name.clone(), backend };
+            if let Err(refusal) = self.admit(change, rules) {
+                self.pools.remove(&name);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_pool(&mut self, name: &Name) -> Result<(), Refusal> {
+        self.pool(name)?;
+        let users: Vec<_> = self.vips_of(name).map(|vip| vip.name.clone()).collect();
+        if !users.is_empty() {
+            let users = listed(users.iter(), "maglev vip list");
+            return Err(Refusal::Conflict(format!("pool {name} serves VIPs ({users}); remove them first")));
+        }
+        self.pools.remove(name);
+        Ok(())
+    }
+
+    fn check_backend(&self, pool: &Name, backend: &Backend, rules: &Rules) -> Result<(), Refusal> {
+        let Backend { name, address, weight: _ } = backend;
+        let pool = self.pool(pool)?;
+        check_unicast("backend", name, *address)?;
+        check_reachable(name, *address, &rules.outer)?;
+        if pool.backends.contains_key(name) {
+            return Err(Refusal::Conflict(format!(
+                "pool {} already has a backend {name}; choose another name",
+                pool.name
+            )));
+        }
+        if let Some(other) = pool.backends.values().find(|other| other.address == *address) {
+            return Err(Refusal::Conflict(format!(
+                "{address} is already backend {} of pool {}",
+                other.name, pool.name
+            )));
+        }
+        if let Some(vip) = self.vips.values().find(|vip| vip.service.address == *address) {
+            return Err(Refusal::Invalid(format!(
+                "backend {name}: {address} is the address of VIP {}; a backend keeps an address of its own",
+                vip.name
+            )));
+        }
+        check_limit("backends", "limits.backends", self.backend_count(), rules.limits.backends)
+    }
+
+    fn backend_at(&self, address: IpAddr) -> Option<(&Name, &Name)> {
+        self.pools.values().find_map(|pool| {
+            let backend = pool.backends.values().find(|backend| backend.address == address)?;
+            Some((&pool.name, &backend.name))
+        })
+    }
+
+    fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
+        self.pools.get(name).ok_or_else(|| unknown("pool", name, self.pools.keys(), "maglev pool list"))
+    }
+
+    fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
+        self.pool(name)?;
+        self.pools.get_mut(name).ok_or_else(|| Refusal::Conflict(format!("there is no pool {name}")))
+    }
+}
+
+impl Pool {
+    /// A pool without backends.
+    pub const fn new(name: Name) -> Self {
+        Self { name, backends: BTreeMap::new() }
+    }
+}
+
+fn unknown<'a>(what: &str, name: &Name, known: impl ExactSizeIterator<Item = &'a Name>, command: &str) -> Refusal {
+    if known.len() == 0 {
+        return Refusal::Conflict(format!("there is no {what} {name}, nor any other {what}"));
+    }
+    Refusal::Conflict(format!("there is no {what} {name}; there is: {}", listed(known, command)))
+}
+
+fn unknown_backend(pool: &Pool, name: &Name) -> Refusal {
+    match unknown("backend", name, pool.backends.keys(), "maglev backend list") {
+        Refusal::Conflict(text) => Refusal::Conflict(format!("pool {}: {text}", pool.name)),
+        other => other,
+    }
+}
+
+fn taken(what: &str, name: &Name) -> Refusal {
+    Refusal::Conflict(format!("there is already a {what} {name}; choose another name"))
+}
+
+/// A few names, and the command that shows all if there are more.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>, command: &str) -> String {
+    const FEW: usize = 8;
+    let count = names.len();
+    let mut text = names.take(FEW).map(Name::as_str).collect::<Vec<_>>().join(", ");
+    if count > FEW {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " and {} more (`{command}` shows all)", count - FEW);
+    }
+    text
+}
+
+fn check_limit(what: &str, key: &str, count: usize, limit: u32) -> Result<(), Refusal> {
+    if count < limit as usize {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!("limit of {limit} {what} reached; raise {key} in maglev.yaml or remove one")))
+}
+
+/// Packets are sent to one host by its address: nothing else can be balanced or encapsulated to.
+fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal> {
+    let kind = match address {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_loopback() => "a loopback address",
+        _ if address.is_multicast() => "a multicast address",
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "an address of \"this network\" (0.0.0.0/8)",
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a broadcast or reserved address",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4-mapped address; write it as IPv4",
+        _ => return Ok(()),
+    };
+    Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}")))
+}
+
+fn check_reachable(name: &Name, address: IpAddr, outer: &OuterSources) -> Result<(), Refusal> {
+    let (family, key) = match address {
+        IpAddr::V4(_) if outer.v4.is_none() => ("IPv4", "encap.source"),
+        IpAddr::V6(_) if outer.v6.is_none() => ("IPv6", "encap.source6"),
+        _ => return Ok(()),
+    };
+    Err(Refusal::Invalid(format!("backend {name}: {address} needs an {family} outer source; set {key} in maglev.yaml")))
+}
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;

@@ -1,0 +1,375 @@
+//! The one owner of the daemon's mutable state: a pure function from events to effects. It must not know tasks,
+//! sockets, files or a clock.
+//!
+//! ```text
+//! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
+//!        │ refused: Reply at once                 (if the disk holds                (again, if the way
+//!        ▼                                         something else)                   takes two plans)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use maglev_common::backend::{InterfaceSlot, NextHop};
+
+use crate::digest::Digest;
+pub use crate::model::Refusal;
+use crate::model::{Change, Rules, Services};
+use crate::plan::{Planned, Planner, Step};
+
+mod view;
+
+pub use view::{BackendView, NextHopView, PoolView, View, VipView};
+
+/// Names the caller that awaits an answer; chosen by the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What is known of the way to a backend's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Packets leave by this interface to the neighbour with this MAC address.
+    Resolved {
+        /// The outgoing interface's index.
+        interface: u32,
+        /// The neighbour's MAC address.
+        mac: [u8; 6],
+        /// The gateway, if the backend is not on-link.
+        gateway: Option<IpAddr>,
+    },
+    /// Nothing can be sent yet; the text says what is awaited ("no route to 10.0.1.11", "neighbour 10.0.0.1 on eth1
+    /// does not answer").
+    Unresolved(String),
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// An operator asks for a change.
+    Change {
+        /// Who awaits the answer.
+        request: RequestId,
+        /// The change.
+        change: Change,
+    },
+    /// The services file was read again: the whole desired state.
+    Reload {
+        /// Who awaits the answer.
+        request: RequestId,
+        /// All services; already valid in themselves.
+        services: Services,
+    },
+    /// The burst is over: act on what was collected.
+    Flush,
+    /// The services were written to disk, or the reason they could not be.
+    Persisted(Result<(), String>),
+    /// The last plan was carried out, or the reason it could not be.
+    Published(Result<(), String>),
+    /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
+    NextHop {
+        /// A backend's address.
+        address: IpAddr,
+        /// What is known now.
+        resolution: Resolution,
+    },
+    /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
+    Interfaces(Interfaces),
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the services to disk, atomically and durably, then report [`Event::Persisted`].
+    Persist(Services),
+    /// Carry out a plan, then report [`Event::Published`].
+    Publish(Vec<Step>),
+    /// Follow the ways to exactly these addresses.
+    Follow(BTreeSet<IpAddr>),
+    /// Answer a request; an error is one line for the operator.
+    Reply {
+        /// Who asked.
+        request: RequestId,
+        /// What became of it.
+        outcome: Result<(), Refusal>,
+    },
+}
+
+/// The interfaces of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The configured ones, through which packets can leave: their slots by interface index.
+    pub slots: BTreeMap<u32, InterfaceSlot>,
+    /// The names of all known ones by interface index, for messages.
+    pub names: BTreeMap<u32, String>,
+}
+
+/// What a reconciler is told at start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What services are checked against.
+    pub rules: Rules,
+    /// The interfaces; [`Event::Interfaces`] replaces them.
+    pub interfaces: Interfaces,
+}
+
+/// One thing that waits for the next flush.
+#[derive(Debug)]
+enum Wish {
+    Change(Change),
+    Reload(Services),
+}
+
+/// Requests in the order in which they came.
+type Batch = Vec<(RequestId, Wish)>;
+
+/// What is under way.
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// These services are being written.
+    Persisting(Batch, Services),
+    /// These steps are being carried out.
+    Publishing {
+        batch: Batch,
+        steps: Vec<Step>,
+        complete: bool,
+    },
+}
+
+/// All mutable state of the daemon.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: Settings,
+    /// What the disk holds.
+    saved: Services,
+    /// What the disk will hold once everything collected is written.
+    working: Services,
+    collected: Batch,
+    phase: Phase,
+    flush_again: bool,
+    /// What is or is being published.
+    target: Services,
+    target_digest: Digest,
+    resolutions: BTreeMap<IpAddr, Resolution>,
+    followed: Option<BTreeSet<IpAddr>>,
+    planner: Planner,
+    /// A plan that failed, and why. It is carried out again before any other.
+    unfinished: Option<(Planned, String)>,
+}
+
+impl Reconciler {
+    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
+    /// from disk.
+    pub fn new(settings: Settings) -> Self {
+        let Rules { limits, outer } = settings.rules;
+        Self {
+            settings,
+            saved: Services::default(),
+            working: Services::default(),
+            collected: Vec::new(),
+            phase: Phase::Idle,
+            flush_again: false,
+            target: Services::default(),
+            target_digest: Digest::of_services(&Services::default()),
+            resolutions: BTreeMap::new(),
+            followed: None,
+            planner: Planner::new(limits, outer),
+            unfinished: None,
+        }
+    }
+
+    /// Takes in an event and tells what to do about it, in this order. Nothing depends on the time yet.
+    pub fn handle(&mut self, event: Event, _now: Duration) -> Vec<Effect> {
+        match event {
+            Event::Change { request, change } => self.collect(request, change),
+            Event::Reload { request, services } => self.reload(request, services),
+            Event::Flush => self.flush(),
+            Event::Persisted(outcome) => self.persisted(outcome),
+            Event::Published(outcome) => self.published(outcome),
+            Event::NextHop { address, resolution } => {
+                self.resolutions.insert(address, resolution);
+                Vec::new()
+            }
+            Event::Interfaces(interfaces) => {
+                self.settings.interfaces = interfaces;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether nothing is under way and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.collected.is_empty() && self.unfinished.is_none()
+    }
+
+    fn collect(&mut self, request: RequestId, change: Change) -> Vec<Effect> {
+        match self.working.admit(change.clone(), &self.settings.rules) {
+            Ok(()) => {
+                self.collected.push((request, Wish::Change(change)));
+                Vec::new()
+            }
+            Err(refusal) => vec![refuse(request, refusal)],
+        }
+    }
+
+    /// The file is the truth: changes that are not written yet would be undone by it, so they are refused.
+    fn reload(&mut self, request: RequestId, services: Services) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Persisting(..)) {
+            let line = "services.yaml was being saved while it was read; check your edit and reload again";
+            return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
+        }
+        let refusal = Refusal::Conflict("services.yaml was read again before this was saved; try again".to_owned());
+        let (undone, kept): (Batch, Batch) =
+            std::mem::take(&mut self.collected).into_iter().partition(|(_, wish)| matches!(wish, Wish::Change(_)));
+        self.collected = kept;
+        self.saved = services.clone();
+        self.working = services.clone();
+        self.collected.push((request, Wish::Reload(services)));
+        undone.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect()
+    }
+
+    fn flush(&mut self) -> Vec<Effect> {
+        if !matches!(self.phase, Phase::Idle) {
+            self.flush_again = true;
+            return Vec::new();
+        }
+        let batch = std::mem::take(&mut self.collected);
+        if self.working == self.saved {
+            return self.publish(batch);
+        }
+        self.phase = Phase::Persisting(batch, self.working.clone());
+        vec![Effect::Persist(self.working.clone())]
+    }
+
+    fn persisted(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let (batch, services) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Persisting(batch, services) => (batch, services),
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                self.saved = services;
+                self.publish(batch)
+            }
+            Err(reason) => {
+                let refusal = Refusal::Failed(format!("not saved, nothing changed: {reason}"));
+                let mut effects: Vec<_> = refuse_all(&batch, &refusal).collect();
+                effects.extend(self.restore());
+                effects.extend(self.go_on());
+                effects
+            }
+        }
+    }
+
+    /// Goes back to what the disk holds, and admits anew what was collected meanwhile.
+    fn restore(&mut self) -> Vec<Effect> {
+        self.working = self.saved.clone();
+        let collected = std::mem::take(&mut self.collected);
+        let mut effects = Vec::new();
+        for (request, wish) in collected {
+            match wish {
+                Wish::Change(change) => effects.extend(self.collect(request, change)),
+                Wish::Reload(services) => effects.extend(self.reload(request, services)),
+            }
+        }
+        effects
+    }
+
+    /// Publishes what is saved, if anything of it is not published yet.
+    fn publish(&mut self, batch: Batch) -> Vec<Effect> {
+        if self.target != self.saved {
+            self.target = self.saved.clone();
+            self.target_digest = Digest::of_services(&self.target);
+        }
+        let mut effects = self.follow();
+        let planned = match self.unfinished.take() {
+            Some((planned, _)) => Planned { complete: false, ..planned },
+            None => self.plan(),
+        };
+        let Planned { steps, complete } = planned;
+        if steps.is_empty() {
+            effects.extend(accept_all(&batch));
+            effects.extend(self.go_on());
+            return effects;
+        }
+        effects.insert(0, Effect::Publish(steps.clone()));
+        self.phase = Phase::Publishing { batch, steps, complete };
+        effects
+    }
+
+    fn plan(&mut self) -> Planned {
+        let Self { planner, target, resolutions, settings, .. } = self;
+        planner.plan(target, &|address| next_hop(resolutions.get(&address), &settings.interfaces))
+    }
+
+    fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let (batch, steps, complete) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Publishing { batch, steps, complete } => (batch, steps, complete),
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        match outcome {
+            Ok(()) if complete => {
+                let mut effects: Vec<_> = accept_all(&batch).collect();
+                effects.extend(self.go_on());
+                effects
+            }
+            Ok(()) => self.publish(batch),
+            Err(reason) => {
+                let line = format!("saved, but not published: {reason}; the next change or reload tries again");
+                let mut effects: Vec<_> = refuse_all(&batch, &Refusal::Failed(line)).collect();
+                self.unfinished = Some((Planned { steps, complete }, reason));
+                effects.extend(self.go_on());
+                effects
+            }
+        }
+    }
+
+    /// What was collected and flushed while something was under way has its turn.
+    fn go_on(&mut self) -> Vec<Effect> {
+        if std::mem::take(&mut self.flush_again) { self.flush() } else { Vec::new() }
+    }
+
+    /// Names the addresses whose next hops matter, if they are others than before.
+    fn follow(&mut self) -> Vec<Effect> {
+        let backends = self.target.pools.values().flat_map(|pool| pool.backends.values());
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).collect();
+        if self.followed.as_ref() == Some(&addresses) {
+            return Vec::new();
+        }
+        self.resolutions.retain(|address, _| addresses.contains(address));
+        self.followed = Some(addresses.clone());
+        vec![Effect::Follow(addresses)]
+    }
+}
+
+/// The next hop's word; unresolved if it leaves by an interface that is not configured.
+fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
+    match resolution {
+        Some(Resolution::Resolved { interface, mac, gateway: _ }) => {
+            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, |&slot| NextHop::new(*mac, slot))
+        }
+        Some(Resolution::Unresolved(_)) | None => NextHop::UNRESOLVED,
+    }
+}
+
+fn refuse(request: RequestId, refusal: Refusal) -> Effect {
+    Effect::Reply { request, outcome: Err(refusal) }
+}
+
+fn refuse_all<'a>(batch: &'a Batch, refusal: &'a Refusal) -> impl Iterator<Item = Effect> + 'a {
+    batch.iter().map(|(request, _)| refuse(*request, refusal.clone()))
+}
+
+fn accept_all(batch: &Batch) -> impl Iterator<Item = Effect> {
+    batch.iter().map(|(request, _)| Effect::Reply { request: *request, outcome: Ok(()) })
+}
+
+#[cfg(test)]
+mod tests;

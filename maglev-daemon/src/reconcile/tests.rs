@@ -1,0 +1,319 @@
+//! Tests of [`super`]: single histories, and random ones whose steps are carried out on maps of the test's own.
+
+use super::*;
+use crate::model::{Backend, Limits, Name, OuterSources, Pool, Service, Vip, Weight};
+use crate::plan::Step;
+use maps::Maps;
+use proptest::prelude::*;
+
+mod maps;
+
+const NOW: Duration = Duration::ZERO;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn settings(limits: Limits) -> Settings {
+    let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
+    let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names: [(5, "eth5".to_owned())].into() };
+    Settings { rules: Rules { limits, outer }, interfaces }
+}
+
+fn add_pool(pool: &str) -> Change {
+    Change::AddPool(Pool::new(name(pool)))
+}
+
+fn add_backend(pool: &str, backend: &str, host: u8) -> Change {
+    let backend = Backend { name: name(backend), address: IpAddr::from([10, 0, 1, host]), weight: Weight(100) };
+    Change::AddBackend { pool: name(pool), backend }
+}
+
+fn add_vip(vip: &str, host: u8, pool: &str) -> Change {
+    let service = Service::parse(&format!("203.0.113.{host}"), "80", "tcp").unwrap();
+    Change::AddVip(Vip { name: name(vip), service, pool: name(pool) })
+}
+
+/// A reconciler whose effects are carried out at once, on maps that check every step.
+struct Node {
+    reconciler: Reconciler,
+    maps: Maps,
+    disk: Services,
+    replies: Vec<(RequestId, Result<(), Refusal>)>,
+    followed: BTreeSet<IpAddr>,
+    /// Fail after this many steps of the next plan.
+    fail_after: Option<usize>,
+}
+
+impl Node {
+    fn start(limits: Limits, services: Services) -> Self {
+        let mut node = Self {
+            reconciler: Reconciler::new(settings(limits)),
+            maps: Maps::default(),
+            disk: services.clone(),
+            replies: Vec::new(),
+            followed: BTreeSet::new(),
+            fail_after: None,
+        };
+        node.run(Event::Reload { request: RequestId(0), services });
+        node.run(Event::Flush);
+        assert_eq!(node.replies, [(RequestId(0), Ok(()))]);
+        node
+    }
+
+    fn run(&mut self, event: Event) {
+        let mut events = std::collections::VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.reconciler.handle(event, NOW) {
+                match effect {
+                    Effect::Persist(services) => {
+                        self.disk = services;
+                        events.push_back(Event::Persisted(Ok(())));
+                    }
+                    Effect::Publish(steps) => events.push_back(Event::Published(self.publish(&steps))),
+                    Effect::Follow(addresses) => self.followed = addresses,
+                    Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, steps: &[Step]) -> Result<(), String> {
+        let fail_after = self.fail_after.take();
+        let served = self.reconciler.target.clone();
+        let roomy = self.reconciler.settings.rules.limits == Limits::default();
+        self.maps.begin(&served, roomy);
+        for (n, step) in steps.iter().enumerate() {
+            if fail_after == Some(n) {
+                return Err("the test says so".to_owned());
+            }
+            self.maps.carry_out(step);
+        }
+        self.maps.end();
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), Refusal> {
+        let request = RequestId(self.replies.len() as u64);
+        self.run(Event::Change { request, change });
+        self.run(Event::Flush);
+        self.replies.last().unwrap().1.clone()
+    }
+
+    /// Per pool the table's digest, and per backend its slots.
+    fn tables(&self) -> Vec<(Name, Option<Digest>, Vec<u32>)> {
+        let pools = self.reconciler.view().pools.into_iter();
+        pools.map(|pool| (pool.name, pool.digest, pool.backends.iter().map(|b| b.slots).collect())).collect()
+    }
+}
+
+fn web() -> Node {
+    let mut node = Node::start(Limits::default(), Services::default());
+    for change in [add_pool("web"), add_backend("web", "a", 1), add_backend("web", "b", 2), add_vip("www", 1, "web")] {
+        node.change(change).unwrap();
+    }
+    node
+}
+
+#[test]
+fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
+    let mut reconciler = Reconciler::new(settings(Limits::default()));
+    let changes = [add_pool("web"), add_backend("web", "a", 1), add_backend("web", "b", 2), add_vip("www", 1, "web")];
+    for (n, change) in changes.into_iter().enumerate() {
+        assert!(reconciler.handle(Event::Change { request: RequestId(n as u64), change }, NOW).is_empty());
+    }
+    let effects = reconciler.handle(Event::Flush, NOW);
+    assert!(matches!(&effects[..], [Effect::Persist(services)] if services.vips.len() == 1));
+    let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
+    let [Effect::Publish(steps), Effect::Follow(addresses)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(steps.iter().filter(|step| matches!(step, Step::FillTable { .. })).count(), 1);
+    assert_eq!(addresses.len(), 2);
+    let effects = reconciler.handle(Event::Published(Ok(())), NOW);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Reply { outcome: Ok(()), .. })).count(), 4);
+    assert!(reconciler.is_idle());
+    assert!(reconciler.handle(Event::Flush, NOW).is_empty(), "nothing to do is nothing done");
+}
+
+#[test]
+fn a_refusal_is_told_at_once_and_changes_nothing() {
+    let mut reconciler = Reconciler::new(settings(Limits::default()));
+    let change = add_vip("www", 1, "web");
+    let effects = reconciler.handle(Event::Change { request: RequestId(7), change }, NOW);
+    assert!(matches!(&effects[..], [Effect::Reply { request: RequestId(7), outcome: Err(Refusal::Conflict(_)) }]));
+    assert!(reconciler.handle(Event::Flush, NOW).iter().all(|effect| matches!(effect, Effect::Follow(_))));
+}
+
+#[test]
+fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
+    let mut reconciler = web().reconciler;
+    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api") }, NOW);
+    reconciler.handle(Event::Flush, NOW);
+    reconciler.handle(Event::Change { request: RequestId(2), change: add_backend("api", "x", 9) }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(3), change: add_backend("web", "c", 3) }, NOW);
+    let effects = reconciler.handle(Event::Persisted(Err("disk full".to_owned())), NOW);
+    let refused: Vec<_> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Reply { request, outcome: Err(refusal) } => (request.0, refusal.to_string()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(refused[0], (1, "not saved, nothing changed: disk full".to_owned()));
+    assert_eq!(refused[1], (2, "there is no pool api; there is: web".to_owned()));
+    let effects = reconciler.handle(Event::Flush, NOW);
+    assert!(matches!(&effects[..], [Effect::Persist(s)] if s.pools.len() == 1 && s.backend_count() == 3));
+}
+
+#[test]
+fn changes_during_a_batch_wait_for_the_next() {
+    let mut reconciler = web().reconciler;
+    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api") }, NOW);
+    assert_eq!(reconciler.handle(Event::Flush, NOW).len(), 1);
+    reconciler.handle(Event::Change { request: RequestId(2), change: add_pool("dns") }, NOW);
+    assert!(reconciler.handle(Event::Flush, NOW).is_empty());
+    // A pool without backends and VIPs needs no step: its batch is done, and the next one starts.
+    let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
+    assert!(matches!(&effects[..], [Effect::Reply { request: RequestId(1), outcome: Ok(()) }, Effect::Persist(_)]));
+}
+
+#[test]
+fn a_plan_that_failed_is_carried_out_again() {
+    for fail_after in 0..12 {
+        let mut node = web();
+        node.fail_after = Some(fail_after);
+        let outcome = node.change(Change::RemoveBackend { pool: name("web"), backend: name("a") });
+        let Err(refusal) = outcome else { continue };
+        assert!(refusal.to_string().starts_with("saved, but not published: the test says so"));
+        assert_eq!(node.reconciler.view().not_published.as_deref(), Some("the test says so"));
+        node.change(add_backend("web", "c", 3)).unwrap();
+        assert_eq!(node.reconciler.view().not_published, None);
+        assert_eq!(node.tables(), Node::start(Limits::default(), node.disk.clone()).tables());
+    }
+}
+
+#[test]
+fn a_reload_is_a_full_diff_and_is_not_written_back() {
+    let mut node = web();
+    let mut services = node.disk.clone();
+    services.admit(Change::RemoveVip(name("www")), &node.reconciler.settings.rules).unwrap();
+    services.admit(Change::RemovePool(name("web")), &node.reconciler.settings.rules).unwrap();
+    node.disk = Services::default();
+    node.run(Event::Change { request: RequestId(90), change: add_pool("late") });
+    node.run(Event::Reload { request: RequestId(91), services: services.clone() });
+    node.run(Event::Flush);
+    assert!(matches!(&node.replies[node.replies.len() - 2], (RequestId(90), Err(Refusal::Conflict(_)))));
+    assert_eq!(node.replies.last(), Some(&(RequestId(91), Ok(()))));
+    assert_eq!(node.disk, Services::default(), "what was read is not written");
+    assert!(node.followed.is_empty());
+    assert!(node.reconciler.view().pools.is_empty());
+}
+
+#[test]
+fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
+    let mut node = web();
+    let (a, b) = (IpAddr::from([10, 0, 1, 1]), IpAddr::from([10, 0, 1, 2]));
+    let resolved = |interface| Resolution::Resolved { interface, mac: [2; 6], gateway: None };
+    let hops =
+        |node: &Node| node.reconciler.view().pools[0].backends.iter().map(|b| b.next_hop.clone()).collect::<Vec<_>>();
+    assert!(hops(&node).iter().all(|hop| matches!(hop, NextHopView::Unresolved(_))));
+    node.run(Event::NextHop { address: a, resolution: resolved(2) });
+    node.run(Event::NextHop { address: b, resolution: resolved(5) });
+    let effects = node.reconciler.handle(Event::Flush, NOW);
+    let [Effect::Publish(steps)] = &effects[..] else { panic!("{effects:?}") };
+    assert!(
+        matches!(&steps[..], [Step::SetNextHop { next_hop, .. }] if *next_hop == NextHop::new([2; 6], InterfaceSlot(0)))
+    );
+    assert!(matches!(&hops(&node)[0], NextHopView::Resolved { interface: 2, .. }));
+    assert_eq!(hops(&node)[1], NextHopView::Unresolved("leaves by eth5, which is not in `interfaces`".to_owned()));
+}
+
+#[test]
+fn a_full_node_exchanges_everything_it_has() {
+    let limits = Limits { vips: 2, pools: 2, backends: 2 };
+    let build = |offset: u8| {
+        let mut services = Services::default();
+        for n in [offset, offset + 1] {
+            let pool = format!("p{n}");
+            for change in [add_pool(&pool), add_backend(&pool, "a", n), add_vip(&format!("v{n}"), n, &pool)] {
+                services.admit(change, &settings(limits).rules).unwrap();
+            }
+        }
+        services
+    };
+    let mut node = Node::start(limits, build(1));
+    node.run(Event::Reload { request: RequestId(1), services: build(11) });
+    node.run(Event::Flush);
+    assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
+    assert_eq!(node.tables(), Node::start(limits, build(11)).tables());
+}
+
+#[test]
+fn more_pools_than_spare_tables_change_in_one_plan() {
+    let mut services = Services::default();
+    let limits = Limits { pools: 40, ..Limits::default() };
+    let rules = settings(limits).rules;
+    for n in 0..40 {
+        let pool = format!("p{n}");
+        for change in [add_pool(&pool), add_backend(&pool, "a", 1), add_vip(&format!("v{n}"), n + 1, &pool)] {
+            services.admit(change, &rules).unwrap();
+        }
+    }
+    let mut node = Node::start(limits, services.clone());
+    for n in 0..40 {
+        services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
+    }
+    node.run(Event::Reload { request: RequestId(1), services });
+    node.run(Event::Flush);
+    assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
+}
+
+/// Changes over a few names, so that many meet.
+fn any_change() -> impl Strategy<Value = Change> {
+    let pool = prop_oneof!["p1", "p2", "p3"];
+    let backend = (prop_oneof!["a", "b", "c", "d"], 1_u8..7, prop_oneof![Just(0), Just(1), Just(100)]);
+    (0..8, pool, backend, prop_oneof!["v1", "v2", "v3"], 1_u8..4).prop_map(
+        |(kind, pool, (backend, host, weight), vip, at)| {
+            let (pool, backend, weight) = (name(&pool), name(&backend), Weight(weight));
+            match kind {
+                0 => Change::AddPool(Pool::new(pool)),
+                1 => Change::RemovePool(pool),
+                2 => add_vip(&vip, at, pool.as_str()),
+                3 => Change::RemoveVip(name(&vip)),
+                4 => Change::RemoveBackend { pool, backend },
+                5 => Change::SetWeight { pool, backend, weight },
+                _ => {
+                    let address = IpAddr::from([10, 0, 1, host]);
+                    Change::AddBackend { pool, backend: Backend { name: backend, address, weight } }
+                }
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_packet_sees_a_half_state_in_any_history(
+        batches in prop::collection::vec((prop::collection::vec(any_change(), 1..6), prop::option::weighted(0.2, 0_usize..8)), 1..14),
+        small in any::<bool>(),
+    ) {
+        let limits = if small { Limits { vips: 3, pools: 3, backends: 5 } } else { Limits::default() };
+        let mut node = Node::start(limits, Services::default());
+        let mut requests = 1;
+        for (batch, fail_after) in batches {
+            node.fail_after = fail_after;
+            for change in batch {
+                node.run(Event::Change { request: RequestId(requests), change });
+                requests += 1;
+            }
+            node.run(Event::Flush);
+        }
+        node.fail_after = None;
+        node.run(Event::Flush);
+        prop_assert_eq!(node.replies.len() as u64, requests, "each request is answered once");
+        prop_assert!(node.reconciler.is_idle());
+        node.maps.check_serves(&node.disk);
+        prop_assert_eq!(node.tables(), Node::start(limits, node.disk.clone()).tables());
+    }
+}

@@ -1,0 +1,175 @@
+//! Maps of the tests' own: they carry out steps and check after each that a packet handled now, or begun before and
+//! not ended yet, sees nothing wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use maglev_common::backend::MemberRecord;
+use maglev_common::table::{PoolIndex, SLOTS, SlotWord, TableIndex};
+use maglev_common::vip::{Key4, VipId, VipWord};
+
+use crate::model::{Service, Services};
+use crate::plan::{Step, directories};
+
+#[derive(Debug, Default)]
+pub(super) struct Maps {
+    members: BTreeMap<u16, MemberRecord>,
+    tables: BTreeMap<u16, Filled>,
+    /// The current table of each pool.
+    pools: BTreeMap<u16, u16>,
+    directory: Vec<(Key4, VipWord)>,
+    /// Tables unpublished since the last barrier: packets may still read them.
+    lingering: BTreeSet<u16>,
+    /// Members that flow entries may name.
+    in_flows: BTreeSet<u16>,
+    killed_since_barrier: BTreeSet<u16>,
+    before: Services,
+    after: Services,
+    /// Whether no plan failed and none was too large for the node's limits: only then is a VIP never without backend.
+    strict: bool,
+    running: bool,
+}
+
+#[derive(Debug)]
+struct Filled {
+    slots: Arc<[SlotWord]>,
+    owners: BTreeSet<u16>,
+}
+
+impl Maps {
+    pub(super) fn begin(&mut self, target: &Services, roomy: bool) {
+        // A plan that began and did not end has failed.
+        self.strict = roomy && !self.running && (self.strict || self.tables.is_empty());
+        self.running = true;
+        self.after = target.clone();
+    }
+
+    pub(super) fn end(&mut self) {
+        self.running = false;
+        self.before = self.after.clone();
+        assert!(self.lingering.is_empty(), "a plan ends with a barrier after the last unpublication");
+    }
+
+    pub(super) fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::WriteMember { id, record } => self.write_member(id.get(), record),
+            Step::SetNextHop { id, next_hop } => {
+                let record = self.members.get(&id.get()).unwrap();
+                assert!(record.state().is_alive());
+                record.next_hop.set(next_hop.0);
+            }
+            Step::FillTable { table, slots } => self.fill(table.0, slots),
+            Step::SwitchPool { pool, word } => {
+                let new = word.current().0;
+                assert!(new == 0 || self.tables.contains_key(&new), "a pool switches to a table that was filled");
+                let old = self.pools.insert(pool.0, new).unwrap_or(0);
+                if old != 0 && old != new {
+                    self.lingering.insert(old);
+                }
+                let owners = self.owners(new);
+                self.in_flows.extend(owners);
+            }
+            Step::ResetVip { id } => {
+                let used = |word: &VipWord| *word != VipWord::ADDRESS_IN_USE && word.id() == *id;
+                assert!(self.running && (!self.strict || !self.directory.iter().any(|(_, word)| used(word))));
+            }
+            Step::SwitchDirectory4 { entries } => self.directory.clone_from(entries),
+            Step::SwitchDirectory6 { .. } => panic!("these tests have no IPv6 VIP"),
+            Step::KillMember { id } => {
+                let id = id.get();
+                let named = self.pools.values().chain(&self.lingering).any(|&table| self.owners(table).contains(&id));
+                assert!(!named, "member {id} dies while a packet may still find it in a table");
+                let record = self.members.get(&id).unwrap();
+                record.state.set(record.state().dead().0);
+                self.killed_since_barrier.insert(id);
+            }
+            Step::Barrier => {
+                self.lingering.clear();
+                self.killed_since_barrier.clear();
+            }
+            Step::PurgeFlows { ids } => {
+                for id in ids.iter().map(|id| id.get()) {
+                    assert!(!self.members[&id].state().is_alive(), "only dead members are purged");
+                    assert!(!self.killed_since_barrier.contains(&id), "a packet may still write an entry for {id}");
+                    self.in_flows.remove(&id);
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn write_member(&mut self, id: u16, record: &MemberRecord) {
+        let named = self.pools.values().chain(&self.lingering).any(|&table| self.owners(table).contains(&id));
+        if named || self.in_flows.contains(&id) {
+            let old = &self.members[&id];
+            assert_eq!((&old.destination, &old.state), (&record.destination, &record.state), "member {id} is in use");
+        }
+        self.members.insert(id, record.clone());
+    }
+
+    fn fill(&mut self, table: u16, slots: &Arc<[SlotWord]>) {
+        assert_ne!(table, TableIndex::EMPTY.0);
+        assert_eq!(slots.len(), SLOTS);
+        let in_use = self.pools.values().chain(&self.lingering).any(|&used| used == table);
+        assert!(!in_use || self.tables[&table].slots == *slots, "table {table} is in use");
+        let owners = slots.iter().map(|slot| slot.owner().get()).collect();
+        self.tables.insert(table, Filled { slots: slots.clone(), owners });
+    }
+
+    fn owners(&self, table: u16) -> BTreeSet<u16> {
+        self.tables.get(&table).filter(|_| table != 0).map(|filled| filled.owners.clone()).unwrap_or_default()
+    }
+
+    /// What a packet that comes in now finds.
+    fn check(&self) {
+        for (_, word) in self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE) {
+            for id in self.owners(self.pools.get(&word.pool().0).copied().unwrap_or(0)) {
+                assert!(self.members[&id].state().serves(word.pool()), "slot owner {id} does not serve its pool");
+            }
+        }
+        if !self.strict {
+            return;
+        }
+        for (service, before) in backends_by_service(&self.before) {
+            let after = backends_by_service(&self.after).remove(&service).unwrap_or_default();
+            if before.is_empty() || after.is_empty() {
+                continue;
+            }
+            let now = self.backends_of(service).unwrap_or_default();
+            assert!(!now.is_empty(), "{service} has no backend, but had some before and will have some");
+            assert!(now.iter().all(|address| before.contains(address) || after.contains(address)));
+        }
+    }
+
+    /// In the end, each VIP finds exactly the backends that it should.
+    pub(super) fn check_serves(&self, services: &Services) {
+        let wanted = backends_by_service(services);
+        let vips = self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE).count();
+        assert_eq!(vips, wanted.len());
+        for (service, addresses) in wanted {
+            assert_eq!(self.backends_of(service), Some(addresses), "{service}");
+        }
+    }
+
+    fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
+        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
+        let owners = self.owners(self.pools.get(&word.pool().0).copied().unwrap_or(0));
+        Some(owners.iter().map(|id| destination(&self.members[id])).collect())
+    }
+}
+
+fn destination(record: &MemberRecord) -> IpAddr {
+    let [a, b, c, d, ..] = record.destination[0].get().to_le_bytes();
+    IpAddr::from(Ipv4Addr::new(a, b, c, d))
+}
+
+/// Per service the addresses of the backends with a weight.
+fn backends_by_service(services: &Services) -> BTreeMap<Service, BTreeSet<IpAddr>> {
+    let addresses = |pool| {
+        let backends = services.pools.get(pool).into_iter().flat_map(|pool| pool.backends.values());
+        backends.filter(|backend| backend.weight.0 > 0).map(|backend| backend.address).collect()
+    };
+    services.vips.values().map(|vip| (vip.service, addresses(&vip.pool))).collect()
+}

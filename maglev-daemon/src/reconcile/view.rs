@@ -1,0 +1,172 @@
+//! What the daemon shows of its state: plain owned data, names beside ids. It must not know how it is rendered.
+
+use std::net::IpAddr;
+
+use maglev_common::backend::MemberId;
+use maglev_common::table::{PoolIndex, SLOTS};
+use maglev_common::vip::VipId;
+
+use super::{Interfaces, Phase, Reconciler, Resolution};
+use crate::digest::Digest;
+use crate::model::{Backend, Name, Pool, Service, Vip, Weight};
+use crate::plan::PublishedPool;
+
+/// The state at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The digest of the services that are or are being published.
+    pub services: Digest,
+    /// The VIPs, in the order of their names.
+    pub vips: Vec<VipView>,
+    /// The pools, in the order of their names.
+    pub pools: Vec<PoolView>,
+    /// Changes or next hops are being saved or published.
+    pub busy: bool,
+    /// Why the last plan was not carried out, until one is: the packet path then still serves what was before, wholly
+    /// or in part.
+    pub not_published: Option<String>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug)]
+pub struct VipView {
+    /// Its name.
+    pub name: Name,
+    /// The packets it takes.
+    pub service: Service,
+    /// The pool that serves it.
+    pub pool: Name,
+    /// Its number: the index of its counters. `None` before it is planned.
+    pub id: Option<VipId>,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    /// Its name.
+    pub name: Name,
+    /// Its number. `None` before it is planned.
+    pub index: Option<PoolIndex>,
+    /// The digest of its table. `None` before it is planned.
+    pub digest: Option<Digest>,
+    /// The VIPs it serves.
+    pub vips: Vec<Name>,
+    /// Its backends, in the order of their names.
+    pub backends: Vec<BackendView>,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct BackendView {
+    /// Its name.
+    pub name: Name,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: Weight,
+    /// Its member id: the index of its counters. `None` before it is planned.
+    pub id: Option<MemberId>,
+    /// The slots it owns.
+    pub slots: u32,
+    /// These slots as a part of all, 0 to 1.
+    pub share: f64,
+    /// The way to it.
+    pub next_hop: NextHopView,
+}
+
+/// The way to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHopView {
+    /// Packets can leave.
+    Resolved {
+        /// The outgoing interface's index.
+        interface: u32,
+        /// The interface's name, if it is known.
+        name: Option<String>,
+        /// The neighbour's MAC address.
+        mac: [u8; 6],
+        /// The gateway, if the backend is not on-link.
+        gateway: Option<IpAddr>,
+    },
+    /// Packets are dropped; the text says what is awaited or wrong.
+    Unresolved(String),
+}
+
+impl View {
+    /// The VIP with this number.
+    pub fn vip(&self, id: VipId) -> Option<&VipView> {
+        self.vips.iter().find(|vip| vip.id == Some(id))
+    }
+
+    /// The pool with this number.
+    pub fn pool(&self, index: PoolIndex) -> Option<&PoolView> {
+        self.pools.iter().find(|pool| pool.index == Some(index))
+    }
+
+    /// The backend with this member id, and its pool.
+    pub fn member(&self, id: MemberId) -> Option<(&PoolView, &BackendView)> {
+        self.pools.iter().find_map(|pool| {
+            let backend = pool.backends.iter().find(|backend| backend.id == Some(id))?;
+            Some((pool, backend))
+        })
+    }
+}
+
+impl Reconciler {
+    /// The state as it is now.
+    pub fn view(&self) -> View {
+        let vip = |Vip { name, service, pool }: &Vip| VipView {
+            name: name.clone(),
+            service: *service,
+            pool: pool.clone(),
+            id: self.planner.vip(name),
+        };
+        View {
+            services: self.target_digest,
+            vips: self.target.vips.values().map(vip).collect(),
+            pools: self.target.pools.values().map(|pool| self.pool_view(pool)).collect(),
+            busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty(),
+            not_published: self.unfinished.as_ref().map(|(_, reason)| reason.clone()),
+        }
+    }
+
+    fn pool_view(&self, pool: &Pool) -> PoolView {
+        let published = self.planner.pool(&pool.name);
+        PoolView {
+            name: pool.name.clone(),
+            index: published.map(PublishedPool::index),
+            digest: published.map(PublishedPool::digest),
+            vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
+            backends: pool.backends.values().map(|backend| self.backend_view(published, backend)).collect(),
+        }
+    }
+
+    fn backend_view(&self, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
+        let Backend { name, address, weight } = backend;
+        let slots = pool.map_or(0, |pool| pool.slots_of(name));
+        BackendView {
+            name: name.clone(),
+            address: *address,
+            weight: *weight,
+            id: pool.and_then(|pool| pool.member(name, *address)),
+            slots,
+            share: f64::from(slots) / SLOTS as f64,
+            next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
+        }
+    }
+}
+
+fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHopView {
+    match resolution {
+        None => NextHopView::Unresolved("its route is being looked up".to_owned()),
+        Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),
+        Some(Resolution::Resolved { interface, mac, gateway }) => {
+            let name = interfaces.names.get(interface).cloned();
+            if interfaces.slots.contains_key(interface) {
+                return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };
+            }
+            let name = name.unwrap_or_else(|| format!("interface {interface}"));
+            NextHopView::Unresolved(format!("leaves by {name}, which is not in `interfaces`"))
+        }
+    }
+}

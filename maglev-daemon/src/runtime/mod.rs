@@ -1,0 +1,182 @@
+//! Runs the daemon: starts the tasks and threads, in an order in which none finds another missing, and ends them.
+//!
+//! ```text
+//!  maglev ──▶ API connections ─┐                                        ┌─▶ disk (thread): services.yaml
+//!  scraper ─▶ /metrics ────────┤ Request      ┌───────────────────────┐ │
+//!                              ├─────────────▶│ owner: the one holder │─┤ Effect
+//!  SIGHUP, SIGTERM ────────────┤              │ of the Reconciler     │ │
+//!  resolver (netlink) ─────────┤ Event        └──────────┬────────────┘ ├─▶ dataplane (thread): plans, counters
+//!  interface watch (netlink) ──┘ Refreshed      ▲        │ Status        └─▶ resolver: addresses to follow
+//!                                               │        ▼ (watch)
+//!      Persisted, Published: disk, dataplane ───┘     reads of the API and /metrics
+//! ```
+//!
+//! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
+//! next plan.
+
+mod files;
+mod owner;
+mod plane;
+pub mod signals;
+mod status;
+pub mod systemd;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::server::{self, BindError, Socket};
+use crate::api::{Handle, view};
+use crate::config::{self, NodeConfig, Problems};
+use crate::dataplane::{self, Dataplane, DataplaneError, InterfaceSettings};
+use crate::metrics;
+use crate::model::Services;
+use crate::net::NetError;
+use crate::net::links;
+use crate::net::next_hop::Resolver;
+use files::{Disk, Files};
+use owner::{Inputs, Owner};
+use plane::{Plane, Refreshed};
+
+/// Requests that wait for the owner before their senders wait.
+const REQUESTS: usize = 256;
+
+/// Next hops that wait for the owner before the resolver waits.
+const NEXT_HOPS: usize = 1_024;
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// The files are wrong (exit code 2).
+    Config(Problems),
+    /// Anything else (exit code 1).
+    Other(anyhow::Error),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<DataplaneError> for Failure {
+    fn from(error: DataplaneError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<NetError> for Failure {
+    fn from(error: NetError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting; nothing stays attached.
+pub fn run(path: &Path) -> Result<(), Failure> {
+    let (node, services) = config::load(path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start the event loop")?.block_on(serve(path, node, services))
+}
+
+/// Signals and the socket first, so that nothing is attached that has to be detached again; the data plane's contents
+/// before the API, so that the first answer is true.
+async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), Failure> {
+    let stop = signals::Stop::listen()?;
+    let hangup = signals::reload()?;
+    let socket = Socket::bind(&node.socket)?;
+    let listener = socket.listener().context("cannot listen on the API's socket")?;
+    let scraped = match node.metrics {
+        Some(at) => Some(TcpListener::bind(at).await.with_context(|| format!("cannot listen on api.metrics {at}"))?),
+        None => None,
+    };
+
+    let existing = links::list().await?;
+    let dataplane = Dataplane::start(&settings(&node), &existing)?;
+    let facts = status::Facts::new(&node, &dataplane);
+    let interfaces = Refreshed::new(dataplane.interfaces(), Vec::new(), existing);
+    let (done, finished) = mpsc::unbounded_channel();
+    let (found, next_hops) = mpsc::channel(NEXT_HOPS);
+    let (published, status) = watch::channel(Arc::new(view::Status::default()));
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    let disk = Disk::start(node.services.clone(), done.clone())?;
+    let plane = Plane::start(dataplane, done)?;
+    let resolver = Resolver::start(found)?;
+    let changed = watch_interfaces(plane.orders().clone())?;
+
+    let mut owner = Owner::new(Files::new(path, node), facts, interfaces, plane, disk, resolver, published);
+    let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished };
+    if let Err(error) = owner.start(services, &mut inputs).await {
+        owner.stop();
+        return Err(error.into());
+    }
+
+    let handle = Handle { requests: sender, status, started: Instant::now() };
+    let api = tokio::spawn(server::serve(listener, handle.clone()));
+    let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
+    systemd::notify("READY=1");
+    tracing::info!(socket = %socket.path().display(), "ready");
+
+    owner.run(inputs).await;
+
+    systemd::notify("STOPPING=1");
+    tracing::info!("stopping");
+    drop(socket);
+    api.abort();
+    if let Some(scrapes) = scrapes {
+        scrapes.abort();
+    }
+    owner.stop();
+    Ok(())
+}
+
+fn settings(node: &NodeConfig) -> dataplane::Settings {
+    let interface = |interface: &config::Interface| InterfaceSettings {
+        name: interface.name.clone(),
+        mode: match interface.mode {
+            config::Mode::Native => dataplane::Mode::Native,
+            config::Mode::Generic => dataplane::Mode::Generic,
+        },
+    };
+    dataplane::Settings {
+        limits: node.limits,
+        flow_sets: node.flow_sets,
+        hash_key: node.hash_key,
+        tracking: node.tracking,
+        trace: node.trace,
+        interfaces: node.interfaces.iter().map(interface).collect(),
+    }
+}
+
+/// Follows the interfaces in a task of its own: the data plane takes over what changed, the owner hears of it.
+fn watch_interfaces(plane: plane::Orders) -> Result<mpsc::Receiver<Refreshed>, NetError> {
+    let mut watch = links::Watch::start()?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(links) = watch.changed().await {
+            let Ok(refreshed) = plane.refresh(links).await else { return };
+            if sender.send(refreshed).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,329 @@
+//! The owner: the one task that holds the reconciler. It turns requests, signals and reports into events, carries out
+//! effects in their order, and publishes the status from which reads are answered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::anyhow;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::files::{Disk, Files, Reread};
+use super::plane::{Plane, Refreshed};
+use super::signals::Stop;
+use super::status::{self, Facts};
+use crate::api::{Answer, Flow, Request, view};
+use crate::dataplane;
+use crate::model::{Refusal, Services};
+use crate::net::next_hop::Resolver;
+use crate::reconcile::{Effect, Event, Reconciler, RequestId, Settings, View};
+
+/// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
+const BATCH: usize = 4_096;
+
+/// All that the owner hears.
+pub(super) struct Inputs {
+    pub(super) stop: Stop,
+    pub(super) hangup: Signal,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) next_hops: mpsc::Receiver<Event>,
+    pub(super) interfaces: mpsc::Receiver<Refreshed>,
+    /// Persisted and published.
+    pub(super) finished: mpsc::UnboundedReceiver<Event>,
+}
+
+/// Something the owner heard.
+enum Input {
+    Stop,
+    Hangup,
+    Request(Request),
+    Event(Event),
+    Interfaces(Refreshed),
+}
+
+/// Who awaits the outcome of a request to the reconciler.
+#[derive(Debug)]
+enum Waiting {
+    Start(oneshot::Sender<Result<(), Refusal>>),
+    Change(oneshot::Sender<Answer<()>>),
+    Reload(Reload, view::Reloaded),
+}
+
+/// Who asked for a reload: a client, or nobody who awaits an answer.
+type Reload = Option<oneshot::Sender<Answer<view::Reloaded>>>;
+
+/// The owner and its tools.
+pub(super) struct Owner {
+    reconciler: Reconciler,
+    files: Files,
+    facts: Facts,
+    interfaces: Refreshed,
+    plane: Plane,
+    disk: Disk,
+    resolver: Resolver,
+    status: watch::Sender<Arc<view::Status>>,
+    /// What the status was last made from.
+    view: Arc<View>,
+    started: Instant,
+    waiting: BTreeMap<RequestId, Waiting>,
+    last_request: u64,
+    /// Reloads that wait until no change is in flight: the file they read must hold every change acknowledged.
+    reloads: VecDeque<Reload>,
+    last_reload: Option<view::LastReload>,
+    /// Outcomes to tell once the status shows them.
+    outcomes: Vec<(RequestId, Result<(), Refusal>)>,
+}
+
+impl Owner {
+    pub(super) fn new(
+        files: Files,
+        facts: Facts,
+        interfaces: Refreshed,
+        plane: Plane,
+        disk: Disk,
+        resolver: Resolver,
+        status: watch::Sender<Arc<view::Status>>,
+    ) -> Self {
+        let settings = Settings { rules: files.running().rules(), interfaces: status::known_interfaces(&interfaces) };
+        let reconciler = Reconciler::new(settings);
+        let view = Arc::new(reconciler.view());
+        Self {
+            reconciler,
+            files,
+            facts,
+            interfaces,
+            plane,
+            disk,
+            resolver,
+            status,
+            view,
+            started: Instant::now(),
+            waiting: BTreeMap::new(),
+            last_request: 0,
+            reloads: VecDeque::new(),
+            last_reload: None,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Publishes the services the daemon starts with.
+    pub(super) async fn start(&mut self, services: Services, inputs: &mut Inputs) -> anyhow::Result<()> {
+        let (reply, mut outcome) = oneshot::channel();
+        let request = self.expect(Waiting::Start(reply));
+        self.handle(Event::Reload { request, services });
+        self.settle();
+        loop {
+            match outcome.try_recv() {
+                Ok(outcome) => return outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}")),
+                Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
+                Err(oneshot::error::TryRecvError::Empty) => {}
+            }
+            tokio::select! {
+                Some(event) = inputs.finished.recv() => self.handle(event),
+                () = inputs.stop.wait() => return Err(anyhow!("stopped by a signal before it was ready")),
+            }
+            self.settle();
+        }
+    }
+
+    /// Handles what comes in until a signal ends it.
+    pub(super) async fn run(&mut self, mut inputs: Inputs) {
+        loop {
+            let first = inputs.next(self.reloads.is_empty()).await;
+            if !self.take(first) {
+                return;
+            }
+            // A burst becomes one plan: what has arrived by now belongs to it.
+            for _ in 1..BATCH {
+                let Some(more) = inputs.ready(self.reloads.is_empty()) else { break };
+                if !self.take(more) {
+                    return;
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// Ends disk and data plane after what they were ordered to do. The program is detached.
+    pub(super) fn stop(self) {
+        self.disk.stop();
+        self.plane.stop();
+    }
+
+    /// Takes one input in; tells whether to go on.
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Stop => return false,
+            Input::Hangup => self.reloads.push_back(None),
+            Input::Request(request) => self.request(request),
+            Input::Event(event) => self.handle(event),
+            Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
+        }
+        true
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Change { change, reply } => {
+                let request = self.expect(Waiting::Change(reply));
+                self.handle(Event::Change { request, change });
+            }
+            Request::Reload { reply } => self.reloads.push_back(Some(reply)),
+            Request::Counters { reply } => {
+                let (snapshot, view) = (self.plane.orders().snapshot(), Arc::clone(&self.view));
+                tokio::spawn(async move {
+                    if let Ok(snapshot) = snapshot.await {
+                        let _ = reply.send(Ok(status::counters(&view, &snapshot)));
+                    }
+                });
+            }
+            Request::Explain { flow, reply } => self.explain(flow, reply),
+        }
+    }
+
+    fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
+        let Flow { client, service, protocol } = flow;
+        let asked = self.plane.orders().explain(dataplane::Flow { source: client, destination: service, protocol });
+        let view = Arc::clone(&self.view);
+        tokio::spawn(async move {
+            let Ok(explained) = asked.await else { return };
+            let answer = explained
+                .map(|explanation| status::explanation(&view, flow, &explanation))
+                .map_err(view::Error::failed);
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn interfaces_changed(&mut self, refreshed: Refreshed) {
+        for name in refreshed.gone.iter().filter(|name| !self.interfaces.gone.contains(name)) {
+            tracing::error!(
+                interface = name,
+                "the interface is gone and the program with it: restart maglevd once it is back"
+            );
+        }
+        self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
+        self.interfaces = refreshed;
+    }
+
+    /// Gives a request a number under which its outcome is told.
+    fn expect(&mut self, waiting: Waiting) -> RequestId {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.waiting.insert(request, waiting);
+        request
+    }
+
+    fn handle(&mut self, event: Event) {
+        for effect in self.reconciler.handle(event, self.started.elapsed()) {
+            match effect {
+                Effect::Persist(services) => self.disk.persist(services),
+                Effect::Publish(steps) => self.plane.orders().publish(steps),
+                Effect::Follow(addresses) => self.resolver.follow(addresses),
+                Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),
+            }
+        }
+    }
+
+    /// Ends a burst: acts on what was collected, shows it, and only then answers those who asked for it, so that who
+    /// got an answer reads what it says.
+    fn settle(&mut self) {
+        self.handle(Event::Flush);
+        self.show();
+        self.answer();
+        while self.waiting.is_empty()
+            && let Some(reload) = self.reloads.pop_front()
+        {
+            self.reload(reload);
+            self.handle(Event::Flush);
+            self.show();
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        for (request, outcome) in std::mem::take(&mut self.outcomes) {
+            // Whoever asked may have gone.
+            match self.waiting.remove(&request) {
+                Some(Waiting::Start(reply)) => {
+                    let _ = reply.send(outcome);
+                }
+                Some(Waiting::Change(reply)) => {
+                    let _ = reply.send(outcome.map_err(view::Error::from));
+                }
+                Some(Waiting::Reload(reload, reloaded)) => {
+                    self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+                }
+                None => tracing::error!(?request, "an answer that nobody awaits"),
+            }
+        }
+    }
+
+    /// Reads the files, in the task itself: nothing may change between this and the event.
+    fn reload(&mut self, reload: Reload) {
+        match self.files.reread() {
+            Ok(Reread { services, restart_needed }) => {
+                let request = self.expect(Waiting::Reload(reload, view::Reloaded { restart_needed }));
+                self.handle(Event::Reload { request, services });
+            }
+            Err(problems) => {
+                let count = problems.len();
+                let mut error = view::Error::invalid(format!("nothing was changed: {count} errors in the files"));
+                error.details = problems;
+                self.reloaded(reload, Err(error));
+            }
+        }
+    }
+
+    fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
+        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
+        match &outcome {
+            Ok(view::Reloaded { restart_needed }) if restart_needed.is_empty() => tracing::info!("reloaded"),
+            Ok(view::Reloaded { restart_needed }) => {
+                tracing::warn!(fields = ?restart_needed, "reloaded; the node file changed where it needs a restart");
+            }
+            Err(error) => {
+                tracing::error!(%error, "reload refused");
+                error.details.iter().for_each(|problem| tracing::error!("{problem}"));
+            }
+        }
+        self.show();
+        if let Some(reply) = reload {
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Publishes the status as it is now.
+    fn show(&mut self) {
+        self.view = Arc::new(self.reconciler.view());
+        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref());
+        self.status.send_replace(Arc::new(status));
+    }
+}
+
+impl Inputs {
+    /// Waits for the next input. While a reload waits, requests do.
+    async fn next(&mut self, requests_too: bool) -> Input {
+        tokio::select! {
+            biased;
+            () = self.stop.wait() => Input::Stop,
+            Some(event) = self.finished.recv() => Input::Event(event),
+            Some(()) = self.hangup.recv() => Input::Hangup,
+            Some(event) = self.next_hops.recv() => Input::Event(event),
+            Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
+            Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
+        }
+    }
+
+    /// An input that has already arrived, if there is one.
+    fn ready(&mut self, requests_too: bool) -> Option<Input> {
+        if let Ok(event) = self.finished.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if let Ok(event) = self.next_hops.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
+    }
+}

@@ -1,0 +1,145 @@
+//! The thread that owns the data plane: plans wait for packets in flight, so they are carried out off the event loop,
+//! in their order. It must not know why.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use crate::dataplane::{Dataplane, Explanation, Flow, Interface, Snapshot};
+use crate::net::links::Link;
+use crate::plan::Step;
+use crate::reconcile::Event;
+
+/// Something the data plane is asked to do.
+#[derive(Debug)]
+enum Order {
+    Publish(Vec<Step>),
+    Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
+    Snapshot(oneshot::Sender<Snapshot>),
+    Explain(Flow, oneshot::Sender<Result<Explanation, String>>),
+    Stop,
+}
+
+/// The attached interfaces after a look at those that exist.
+#[derive(Debug)]
+pub(super) struct Refreshed {
+    pub(super) interfaces: Vec<Interface>,
+    /// Names of those that are gone.
+    pub(super) gone: Vec<String>,
+    /// The names of all interfaces that exist, by index.
+    pub(super) names: BTreeMap<u32, String>,
+}
+
+impl Refreshed {
+    pub(super) fn new(attached: &[Interface], gone: Vec<String>, existing: Vec<Link>) -> Self {
+        let names = existing.into_iter().map(|link| (link.index, link.name)).collect();
+        Self { interfaces: attached.to_vec(), gone, names }
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Plane {
+    orders: Orders,
+    thread: JoinHandle<()>,
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(super) struct Orders(mpsc::Sender<Order>);
+
+impl Plane {
+    /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
+    pub(super) fn start(dataplane: Dataplane, done: UnboundedSender<Event>) -> anyhow::Result<Self> {
+        let (orders, received) = mpsc::channel();
+        let work = move || {
+            let mut dataplane = dataplane;
+            while let Ok(order) = received.recv()
+                && carry_out(&mut dataplane, order, &done)
+            {}
+            dataplane.stop();
+        };
+        let thread = std::thread::Builder::new().name("dataplane".into()).spawn(work);
+        Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
+    }
+
+    /// A way to the thread for another task.
+    pub(super) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Detaches the program, after all that was ordered before.
+    pub(super) fn stop(self) {
+        let Self { orders, thread } = self;
+        orders.order(Order::Stop);
+        let _ = thread.join();
+    }
+}
+
+/// Answers come after the plans ordered before; none comes once the daemon is stopping.
+impl Orders {
+    pub(super) fn publish(&self, steps: Vec<Step>) {
+        self.order(Order::Publish(steps));
+    }
+
+    pub(super) fn refresh(&self, links: Vec<Link>) -> oneshot::Receiver<Refreshed> {
+        self.ask(|reply| Order::Refresh(links, reply))
+    }
+
+    pub(super) fn snapshot(&self) -> oneshot::Receiver<Snapshot> {
+        self.ask(Order::Snapshot)
+    }
+
+    pub(super) fn explain(&self, flow: Flow) -> oneshot::Receiver<Result<Explanation, String>> {
+        self.ask(|reply| Order::Explain(flow, reply))
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> oneshot::Receiver<T> {
+        let (reply, answer) = oneshot::channel();
+        self.order(order(reply));
+        answer
+    }
+
+    fn order(&self, order: Order) {
+        // After the end there is nobody to order anything from; an answer then never comes.
+        let _ = self.0.send(order);
+    }
+}
+
+/// Carries out one order; tells whether to go on. Whoever asked may have gone; then nobody takes the answer.
+fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Event>) -> bool {
+    match order {
+        Order::Publish(steps) => publish(dataplane, &steps, done),
+        Order::Refresh(links, reply) => {
+            let gone = dataplane.refresh(&links).unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot take over changed interfaces");
+                Vec::new()
+            });
+            let _ = reply.send(Refreshed::new(dataplane.interfaces(), gone, links));
+        }
+        Order::Snapshot(reply) => {
+            let _ = reply.send(dataplane.snapshot());
+        }
+        Order::Explain(flow, reply) => {
+            let _ = reply.send(dataplane.explain(flow).map_err(|error| error.to_string()));
+        }
+        Order::Stop => return false,
+    }
+    true
+}
+
+/// Carries out a plan. Its closing barriers only set memory free for plans to come, which queue behind this one: the
+/// report need not wait for them.
+fn publish(dataplane: &mut Dataplane, steps: &[Step], done: &UnboundedSender<Event>) {
+    let closing = steps.iter().rev().take_while(|step| matches!(step, Step::Barrier)).count();
+    let (visible, closing) = steps.split_at(steps.len() - closing);
+    let outcome = dataplane.publish(visible).map_err(|error| error.to_string());
+    let _ = done.send(Event::Published(outcome));
+    if let Err(error) = dataplane.publish(closing) {
+        tracing::error!(%error, "cannot wait for packets in flight");
+    }
+}

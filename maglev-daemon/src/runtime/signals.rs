@@ -1,0 +1,45 @@
+//! The signals that end the daemon or have it read its files again. It must not know what either takes.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM and SIGINT, from the moment it is made.
+#[derive(Debug)]
+pub struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// Starts listening: neither signal kills the process from now on.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for either signal. Nothing is lost if the wait is given up.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for either signal for so long; tells whether one came.
+    pub async fn within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.wait()).await.is_ok()
+    }
+}
+
+/// SIGHUP, from the moment it is made.
+pub(super) fn reload() -> anyhow::Result<Signal> {
+    listen(SignalKind::hangup())
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}

@@ -1,0 +1,206 @@
+//! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
+//! asks.
+
+use maglev_common::backend::InterfaceSlot;
+use maglev_common::counters::{Counter, Outcome};
+use maglev_ebpf::affinity::Choice;
+use maglev_ebpf::forward::Decision;
+
+use super::plane::Refreshed;
+use crate::api::{Flow, RELEASE, view};
+use crate::config::NodeConfig;
+use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
+use crate::digest::Digest;
+use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, View, VipView};
+
+/// What stays the same while the daemon runs.
+#[derive(Debug)]
+pub(super) struct Facts {
+    services_file: String,
+    hash_key_digest: String,
+    memory: view::Memory,
+}
+
+impl Facts {
+    pub(super) fn new(node: &NodeConfig, dataplane: &Dataplane) -> Self {
+        let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
+        let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
+        Self {
+            services_file: node.services.display().to_string(),
+            hash_key_digest: Digest::of_key(node.hash_key).to_string(),
+            memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
+        }
+    }
+
+    /// The node's status, but for the time it is up.
+    pub(super) fn status(
+        &self,
+        view: &View,
+        interfaces: &Refreshed,
+        last_reload: Option<&view::LastReload>,
+    ) -> view::Status {
+        let Self { services_file, hash_key_digest, memory } = self;
+        let View { services, vips, pools, busy: _, not_published } = view;
+        view::Status {
+            version: RELEASE.to_owned(),
+            object: dataplane::sha256().to_owned(),
+            uptime_seconds: 0,
+            services_file: services_file.clone(),
+            services_digest: services.to_string(),
+            hash_key_digest: hash_key_digest.clone(),
+            not_published: not_published.clone(),
+            last_reload: last_reload.cloned(),
+            memory: memory.clone(),
+            interfaces: interfaces.interfaces.iter().map(|found| interface(found, &interfaces.gone)).collect(),
+            vips: vips.iter().map(vip).collect(),
+            pools: pools.iter().map(pool).collect(),
+            backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
+        }
+    }
+}
+
+/// What the reconciler knows of the node's interfaces.
+pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
+    let Refreshed { interfaces, gone, names } = refreshed;
+    let present = interfaces.iter().filter(|interface| !gone.contains(&interface.name));
+    Interfaces {
+        slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
+        names: names.clone(),
+    }
+}
+
+fn interface(interface: &Interface, gone: &[String]) -> view::Interface {
+    let Interface { name, index, slot: _, mode, mac: _, mtu } = interface;
+    view::Interface {
+        name: name.clone(),
+        mode: mode.to_string(),
+        attached: !gone.contains(name),
+        index: *index,
+        mtu: *mtu,
+    }
+}
+
+fn vip(vip: &VipView) -> view::Vip {
+    let VipView { name, service, pool, id: _ } = vip;
+    view::Vip {
+        name: name.to_string(),
+        address: service.address,
+        port: view::Port(service.port),
+        protocol: service.protocol.into(),
+        pool: pool.to_string(),
+    }
+}
+
+fn pool(pool: &PoolView) -> view::PoolSummary {
+    let PoolView { name, index: _, digest, vips: _, backends } = pool;
+    view::PoolSummary {
+        name: name.to_string(),
+        table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        backends: backends.len(),
+    }
+}
+
+fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
+    let BackendView { name, address, weight, id: _, slots, share, next_hop } = backend;
+    view::Backend {
+        pool: pool.name.to_string(),
+        name: name.to_string(),
+        address: *address,
+        weight: weight.0,
+        state: if weight.0 == 0 { view::BackendState::Out } else { view::BackendState::Active },
+        slots: *slots,
+        share: *share,
+        next_hop: way(next_hop),
+    }
+}
+
+fn way(next_hop: &NextHopView) -> view::NextHop {
+    match next_hop {
+        NextHopView::Unresolved(reason) => view::NextHop::Unresolved { reason: reason.clone() },
+        NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway } => view::NextHop::Resolved {
+            interface: name.clone().unwrap_or_else(|| interface.to_string()),
+            mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            gateway: *gateway,
+        },
+    }
+}
+
+/// All counters by name.
+pub(super) fn counters(view: &View, snapshot: &Snapshot) -> view::Counters {
+    let counter = |counter: &Counter| view::Counter {
+        name: counter.name().to_owned(),
+        outcome: outcome(counter.outcome()).to_owned(),
+        packets: snapshot.counter(*counter),
+        help: counter.help().to_owned(),
+    };
+    let vip = |vip: &VipView| {
+        let Totals { packets, bytes } = vip.id.map(|id| snapshot.vip(id)).unwrap_or_default();
+        view::VipTraffic { name: vip.name.to_string(), packets, bytes }
+    };
+    let backend = |pool: &PoolView, backend: &BackendView| {
+        let Totals { packets, bytes } = backend.id.map(|id| snapshot.member(id)).unwrap_or_default();
+        view::BackendTraffic { pool: pool.name.to_string(), backend: backend.name.to_string(), packets, bytes }
+    };
+    let backends = view.pools.iter().flat_map(|pool| pool.backends.iter().map(move |found| backend(pool, found)));
+    view::Counters {
+        counters: Counter::ALL.iter().map(counter).collect(),
+        vips: view.vips.iter().map(vip).collect(),
+        backends: backends.collect(),
+    }
+}
+
+/// Where a flow goes, in words.
+pub(super) fn explanation(view: &View, flow: Flow, explanation: &Explanation) -> view::Explanation {
+    let Flow { client, service, protocol } = flow;
+    let vip = explanation.vip.and_then(|id| view.vip(id));
+    let (outcome, reason) = outcome_and_reason(view, explanation);
+    let decision = explanation.outcome.as_ref().ok();
+    let member = decision.and_then(|decision| view.member(decision.member));
+    view::Explanation {
+        client,
+        service,
+        protocol: protocol.into(),
+        outcome: outcome.to_owned(),
+        vip: vip.map(|vip| vip.name.to_string()),
+        pool: vip.map(|vip| vip.pool.to_string()),
+        slot: decision.and_then(|decision| u32::try_from(decision.slot.index()).ok()),
+        backend: member.map(|(_, backend)| backend.name.to_string()),
+        reason,
+    }
+}
+
+fn outcome_and_reason(view: &View, explanation: &Explanation) -> (&'static str, String) {
+    let decision = match &explanation.outcome {
+        Ok(decision) => decision,
+        Err(counter) => return (outcome(counter.outcome()), format!("{}: {}", counter.name(), counter.help())),
+    };
+    let reason = choice(view, decision, explanation);
+    match view.member(decision.member).map(|(_, backend)| &backend.next_hop) {
+        Some(NextHopView::Unresolved(awaited)) => {
+            let counter = Counter::NextHopUnresolved;
+            (outcome(counter.outcome()), format!("{}: {awaited}; {reason}", counter.name()))
+        }
+        Some(NextHopView::Resolved { .. }) | None => (outcome(Outcome::Forwarded), reason),
+    }
+}
+
+fn choice(view: &View, decision: &Decision, explanation: &Explanation) -> String {
+    match (decision.choice, explanation.remembered.first()) {
+        (Choice::Table, _) => "the backend owns the flow's slot; no flow table knows the flow".to_owned(),
+        (Choice::FlowTable, None) => "the flow table knows the flow".to_owned(),
+        (Choice::FlowTable, Some(entry)) => {
+            let owner = view.member(decision.owner).map_or("nobody", |(_, owner)| owner.name.as_str());
+            let (cpu, idle) = (entry.cpu, entry.idle);
+            format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; its slot belongs to {owner}")
+        }
+    }
+}
+
+const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Forwarded => "forwarded",
+        Outcome::Passed => "passed",
+        Outcome::Dropped => "dropped",
+        Outcome::Noted => "noted",
+    }
+}

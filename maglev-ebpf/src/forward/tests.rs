@@ -1,0 +1,262 @@
+//! The path over whole packets: what comes out, byte for byte, and what is counted. Packets are built and dissected by
+//! another implementation.
+
+use std::vec;
+
+use etherparse::{Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice};
+use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState, NextHop};
+use maglev_common::pod::Word;
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::*;
+use crate::testing::{FakeTables, POOL};
+
+const BACKEND4: [u8; 4] = [10, 0, 1, 11];
+const SOURCE4: [u8; 4] = [10, 64, 11, 0];
+const BACKEND6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+const SOURCE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn words(bytes: [u8; 16]) -> [Word; 2] {
+    let [low, high] = [0, 8].map(|n| u64::from_le_bytes(bytes[n..n + 8].try_into().unwrap()));
+    [Word::new(low), Word::new(high)]
+}
+
+fn words4(bytes: [u8; 4]) -> [Word; 2] {
+    [Word::new(u32::from_le_bytes(bytes).into()), Word::new(0)]
+}
+
+/// The sum over the constant words of the outer header, by the book.
+fn partial_checksum(source: [u8; 4], destination: [u8; 4]) -> u16 {
+    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 0, 0, 0];
+    header.extend(source);
+    header.extend(destination);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+fn backend4() -> MemberRecord {
+    let checksum = partial_checksum(SOURCE4, BACKEND4);
+    MemberRecord {
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
+        state: Word::new(MemberState::alive(POOL, Family::V4, checksum).0),
+        destination: words4(BACKEND4),
+        source: words4(SOURCE4),
+        source_hash_mask: words4([0, 0, 0, 255]),
+    }
+}
+
+fn backend6() -> MemberRecord {
+    let mut mask = [0; 16];
+    mask[8..].fill(255);
+    MemberRecord {
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
+        state: Word::new(MemberState::alive(POOL, Family::V6, 0).0),
+        destination: words(BACKEND6),
+        source: words(SOURCE6),
+        source_hash_mask: words(mask),
+    }
+}
+
+/// Tables that serve port 80 over TCP and UDP port 53 nowhere else, on both addresses.
+fn tables(record: MemberRecord) -> FakeTables {
+    let mut tables = FakeTables::with_members(1);
+    tables.members[1] = record;
+    tables.serve4(VIP4, 80, 6);
+    tables.serve6(VIP6, 80, 6);
+    tables
+}
+
+fn run(tables: &FakeTables, bytes: &[u8]) -> (Verdict, VecPacket) {
+    let mut packet = VecPacket::new(bytes);
+    let verdict = forward(&mut packet, tables);
+    (verdict, packet)
+}
+
+/// What a packet that must come out unchanged is counted by.
+fn refused(tables: &FakeTables, bytes: &[u8]) -> (Verdict, Counter) {
+    let (verdict, packet) = run(tables, bytes);
+    assert_eq!(packet.bytes, bytes, "a refused packet is left as it was");
+    let counted = |counter: &&Counter| tables.counted(**counter) == 1;
+    (verdict, *Counter::ALL.iter().find(counted).expect("something is counted"))
+}
+
+#[test]
+fn an_outer_ipv4_header_is_correct_in_every_field() {
+    for (inner, protocol) in [(tcp4(b"hello"), 4), (tcp6(b"hello"), 41)] {
+        let tables = tables(backend4());
+        let (verdict, packet) = run(&tables, &inner);
+        assert_eq!(verdict, Verdict::Transmit);
+        assert_eq!(packet.bytes[..14], [&HOP_MAC[..], &NODE_MAC, &[8, 0]].concat());
+        assert_eq!(packet.bytes[34..], inner[14..], "the inner packet is untouched");
+
+        let outer = Ipv4HeaderSlice::from_slice(&packet.bytes[14..]).unwrap();
+        let header = outer.to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        assert_eq!(header.protocol.0, protocol);
+        assert_eq!(usize::from(header.total_len), packet.bytes.len() - 14);
+        assert_eq!((header.time_to_live, header.dont_fragment, header.identification), (64, true, 0));
+        assert_eq!(header.destination, BACKEND4);
+        assert_eq!(header.source[..3], SOURCE4[..3]);
+        let expected = if protocol == 4 { (10, 2) } else { (0, 0) };
+        assert_eq!((header.dscp.value(), header.ecn.value()), expected, "DSCP and ECN are the inner packet's");
+    }
+}
+
+#[test]
+fn an_outer_ipv6_header_is_correct_in_every_field() {
+    for (inner, protocol) in [(tcp4(b"hello"), 4), (tcp6(b"hello"), 41)] {
+        let tables = tables(backend6());
+        let (verdict, packet) = run(&tables, &inner);
+        assert_eq!(verdict, Verdict::Transmit);
+        assert_eq!(packet.bytes[..14], [&HOP_MAC[..], &NODE_MAC, &[0x86, 0xdd]].concat());
+        assert_eq!(packet.bytes[54..], inner[14..], "the inner packet is untouched");
+
+        let header = Ipv6HeaderSlice::from_slice(&packet.bytes[14..]).unwrap().to_header();
+        assert_eq!(header.next_header.0, protocol);
+        assert_eq!(usize::from(header.payload_length), packet.bytes.len() - 54);
+        assert_eq!(header.hop_limit, 64);
+        assert_eq!(header.destination, BACKEND6);
+        assert_eq!(header.source[..8], SOURCE6[..8]);
+        assert_ne!(header.source[8..], SOURCE6[8..], "host bits come from the flow hash");
+        assert_ne!(header.flow_label, Ipv6FlowLabel::ZERO);
+        assert_eq!(header.traffic_class, if protocol == 4 { 10 << 2 | 2 } else { 0 });
+    }
+}
+
+#[test]
+fn traffic_is_counted_by_packet_and_frame_bytes() {
+    let tables = tables(backend4());
+    let packet = tcp4(b"hello");
+    run(&tables, &packet);
+    assert_eq!(tables.vip_bytes.get(), packet.len() as u64);
+    assert_eq!(tables.member_bytes.get(), packet.len() as u64);
+    assert_eq!(tables.counted(Counter::Transmitted), 1);
+}
+
+#[test]
+fn another_interface_is_reached_by_redirect() {
+    let mut tables = tables(backend4());
+    tables.interfaces.push(InterfaceRecord::new([2, 0, 0, 0, 0, 2], 8, 1_600));
+    tables.members[1].next_hop.set(NextHop::new(HOP_MAC, InterfaceSlot(1)).0);
+    let (verdict, packet) = run(&tables, &tcp4(b""));
+    assert_eq!(verdict, Verdict::Redirect(InterfaceSlot(1)));
+    assert_eq!(packet.bytes[6..12], [2, 0, 0, 0, 0, 2], "the source is the outgoing interface's MAC address");
+}
+
+#[test]
+fn the_mtu_bounds_the_outer_packet_exactly() {
+    let mut tables = tables(backend4());
+    let packet = tcp4(&[7; 100]);
+    let outer = packet.len() as u32 - 14 + 20;
+    tables.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer);
+    assert_eq!(run(&tables, &packet).0, Verdict::Transmit);
+    tables.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer - 1);
+    assert_eq!(run(&tables, &packet).0, Verdict::Drop);
+    assert_eq!(tables.counted(Counter::TooBig), 1);
+}
+
+#[test]
+fn ethernet_padding_is_not_mistaken_for_the_packet() {
+    let tables = tables(backend4());
+    let mut packet = tcp4(b"");
+    let length = packet.len();
+    packet.resize(60, 0xee);
+    let (verdict, sent) = run(&tables, &packet);
+    assert_eq!(verdict, Verdict::Transmit);
+    let outer = Ipv4HeaderSlice::from_slice(&sent.bytes[14..]).unwrap();
+    assert_eq!(usize::from(outer.total_len()), length - 14 + 20);
+}
+
+#[test]
+fn what_is_not_balanced_is_dropped_by_reason_for_a_vip_and_passed_otherwise() {
+    for Unbalanced { what, frame, reason } in unbalanced4().into_iter().chain(unbalanced6()) {
+        assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Drop, reason), "{what}");
+        let mut elsewhere = FakeTables::with_members(1);
+        elsewhere.serve4([203, 0, 113, 99], PORT, 6);
+        assert_eq!(refused(&elsewhere, &frame), (Verdict::Pass, Counter::NotVip), "{what}, for another address");
+    }
+    let mut udp = udp4(VIP4, PORT);
+    assert_eq!(refused(&tables(backend4()), &udp), (Verdict::Drop, Counter::NoSuchVip));
+    udp.truncate(20);
+    assert_eq!(refused(&tables(backend4()), &udp), (Verdict::Pass, Counter::Truncated));
+}
+
+#[test]
+fn what_is_not_for_a_vip_is_the_hosts() {
+    for Unbalanced { what, frame, reason } in passed() {
+        assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Pass, reason), "{what}");
+    }
+    assert_eq!(refused(&tables(backend4()), &[0; 13]), (Verdict::Pass, Counter::Truncated));
+}
+
+#[test]
+fn a_vip_for_any_port_takes_them_all_and_yields_to_an_exact_one() {
+    let mut tables = tables(backend4());
+    tables.serve4(VIP4, 0, 17);
+    assert_eq!(run(&tables, &udp4(VIP4, 53)).0, Verdict::Transmit);
+    assert_eq!(run(&tables, &udp4(VIP4, 5_353)).0, Verdict::Transmit);
+    assert_eq!(run(&tables, &tcp4(b"")).0, Verdict::Drop, "the protocol still counts");
+}
+
+#[test]
+fn without_a_way_to_send_packets_are_dropped_and_counted() {
+    type Change = fn(&mut FakeTables);
+    let rows: &[(&str, Change, Counter)] = &[
+        ("an empty pool", |t| t.owner = 0, Counter::NoBackend),
+        ("a member without a record", |t| t.owner = 9, Counter::NoBackend),
+        ("a dead member", |t| t.kill(1), Counter::NoBackend),
+        ("no neighbour", |t| t.members[1].next_hop.set(0), Counter::NextHopUnresolved),
+        ("no such interface", |t| t.interfaces.clear(), Counter::NextHopUnresolved),
+    ];
+    for (what, change, reason) in rows {
+        let mut tables = tables(backend4());
+        tables.tracking = maglev_common::settings::Tracking::None;
+        change(&mut tables);
+        assert_eq!(refused(&tables, &tcp4(b"")), (Verdict::Drop, *reason), "{what}");
+    }
+}
+
+#[test]
+fn a_frame_without_headroom_is_dropped_and_counted() {
+    let tables = tables(backend4());
+    let mut packet = VecPacket { headroom: 19, ..VecPacket::new(&tcp4(b"")) };
+    assert_eq!(forward(&mut packet, &tables), Verdict::Drop);
+    assert_eq!(tables.counted(Counter::NoHeadroom), 1);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_counted_once_and_never_more_than_encapsulated(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        v6 in any::<bool>(),
+        keep in 0_usize..70,
+    ) {
+        // Half a real packet, half noise: pure noise never gets past the EtherType.
+        let mut packet = if v6 { tcp6(b"") } else { tcp4(b"") };
+        packet.truncate(keep);
+        packet.extend(&bytes);
+        let tables = tables(backend4());
+        let (verdict, after) = run(&tables, &packet);
+        let counted: u64 =
+            Counter::ALL.iter().filter(|c| c.outcome() != Outcome::Noted).map(|c| tables.counted(*c)).sum();
+        prop_assert_eq!(counted, 1);
+        match verdict {
+            Verdict::Transmit => prop_assert_eq!(&after.bytes[34..], &packet[14..]),
+            _ => prop_assert_eq!(&after.bytes, &packet),
+        }
+    }
+
+    #[test]
+    fn the_outer_checksum_always_holds(client in any::<[u8; 4]>(), port in any::<u16>(), class in any::<u8>(), n in 0_usize..1_400) {
+        let tables = tables(backend4());
+        let mut packet = tcp4(&vec![0; n]);
+        packet[15] = class;
+        packet[26..30].copy_from_slice(&client);
+        packet[34..36].copy_from_slice(&port.to_be_bytes());
+        let (_, sent) = run(&tables, &packet);
+        let header = Ipv4HeaderSlice::from_slice(&sent.bytes[14..]).unwrap().to_header();
+        prop_assert_eq!(header.header_checksum, header.calc_header_checksum());
+        prop_assert_eq!(header.dscp.value() << 2 | header.ecn.value(), class);
+    }
+}
