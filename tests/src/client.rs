@@ -149,6 +149,19 @@ impl Client {
         })
     }
 
+    /// What `GET path` answers, as text.
+    ///
+    /// # Errors
+    /// If the request fails or the answer is not text.
+    pub fn text(&self, target: SocketAddr, path: &str) -> Result<String> {
+        self.block_on(async move {
+            let mut sender = handshake(TcpStream::connect(target).await?).await?;
+            let request = request(Method::GET, target, path).body(Empty::<Bytes>::new())?;
+            let body = accepted(sender.send_request(request).await?)?.into_body().collect().await?;
+            String::from_utf8(body.to_bytes().to_vec()).context("not text")
+        })
+    }
+
     /// Sends `count` datagrams, each from a socket and port of its own, and awaits the answer to each.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use maglev_e2e::lab::{
-    Backend, Site,
+    Backend, Balancer, Lab, NEAR, Settings, Site, Topology, UPLINK,
     addresses::{VIPS, WWW4, WWW6},
-    site::counter,
+    site::{counter, every_family},
     skip,
 };
 
@@ -48,5 +48,28 @@ fn a_thousand_connections_stand_at_once() -> Result<()> {
         assert_eq!(outcomes.by_backend().len(), 3, "{:?}", outcomes.by_backend());
     }
     site.await_balance()?;
+    Ok(())
+}
+
+#[test]
+fn generic_mode_forwards_as_well() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut lab = Lab::new(Topology::standard(1))?;
+    let backends = lab.start_backends()?;
+    let interfaces = [UPLINK, NEAR].map(|name| (name.to_owned(), "generic")).to_vec();
+    let settings = Settings { interfaces, ..Settings::of(1) };
+    let mut balancer = Balancer::start(&lab, 1, &settings, &every_family(&lab))?;
+    balancer.await_next_hops()?;
+    let site = Site { balancers: vec![balancer], backends, lab };
+    let targets = VIPS.map(|vip| SocketAddr::new(vip, Backend::PORT));
+    let outcomes = site.lab.client().requests(&targets, 400, 16)?;
+    outcomes.all_answered()?;
+    assert_eq!(outcomes.by_backend().len(), 3, "{:?}", outcomes.by_backend());
+    site.await_balance()?;
+    let link = site.balancers[0].netns().ip_json(&["-details", "link", "show", "dev", UPLINK])?;
+    // XDP_ATTACHED_SKB
+    assert_eq!(link[0]["xdp"]["mode"], 2, "{link}");
     Ok(())
 }

@@ -77,11 +77,10 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let mut screen: Box<dyn Write> = if args.json { Box::new(io::sink()) } else { Box::new(io::stdout()) };
     writeln!(screen, "building the lab: client - router - 2 load balancers - 4 backends")?;
     let mut stage = Stage::build()?;
+    let played = play(args, &mut stage, &mut screen);
+    // Not earlier: Ctrl-C removes a lab that is still being played in.
     if args.keep {
         stage.site.keep()?;
-    }
-    let played = play(args, &mut stage, &mut screen);
-    if args.keep {
         eprint!("{}", text::commands_to_try(&stage)?);
     }
     let report = played.inspect_err(|_| eprint!("{}", stage.last_words()))?;

@@ -20,7 +20,8 @@ pub(super) fn step(report: &StepReport) -> String {
     let judged: u64 = shares.iter().map(|share| share.requests).sum();
     let mut text = format!("\n{title}\n");
     for command in commands {
-        line(&mut text, format_args!("  $ {command}"));
+        let prompt = if command.starts_with('#') { "" } else { "$ " };
+        line(&mut text, format_args!("  {prompt}{command}"));
     }
     for share in shares {
         let Share { backend, weight, requests, fraction, expected, tolerance, within } = share;
