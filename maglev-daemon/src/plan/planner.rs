@@ -20,7 +20,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use super::ids::{MemberIds, Numbers};
 use super::published::{Member, PublishedPool};
 use super::{Step, directories, member_record};
-use crate::model::{Backend, Limits, Name, OuterSources, Pool, Services};
+use crate::model::{Backend, Limits, Name, OuterSources, Pool, Services, Weight};
 
 /// What is published, and the numbers that are free.
 #[derive(Debug)]
@@ -166,11 +166,7 @@ impl Planner {
     fn switch_pools(&mut self, target: &Services, retired: &mut Vec<TableIndex>, steps: &mut Vec<Step>) {
         for (name, Pool { backends, .. }) in &target.pools {
             let Some(pool) = self.pools.get_mut(name) else { continue };
-            let owner = |backend: &Backend| {
-                let member = pool.members.get(&(backend.name.clone(), backend.address))?;
-                (backend.weight.0 > 0).then(|| (backend.name.clone(), backend.weight, member.id))
-            };
-            let owners: Vec<_> = backends.values().filter_map(owner).collect();
+            let owners = owners(pool, backends.values());
             if owners == pool.owners {
                 continue;
             }
@@ -273,4 +269,17 @@ impl Planner {
             stays
         });
     }
+}
+
+/// Who owns a pool's slots: backends that have a weight and a next hop. Where none has a next hop, all that have a weight:
+/// their packets are then dropped as unresolved, which says more than "no backend".
+fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Vec<(Name, Weight, MemberId)> {
+    let weighted = backends.filter(|backend| backend.weight.0 > 0);
+    let members = weighted.filter_map(|backend| {
+        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
+        Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
+    });
+    let members: Vec<_> = members.collect();
+    let all_wait = members.iter().all(|(resolved, _)| !resolved);
+    members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
 }

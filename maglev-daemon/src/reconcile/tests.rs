@@ -101,6 +101,12 @@ impl Node {
         self.replies.last().unwrap().1.clone()
     }
 
+    /// The neighbour of a backend answers, or does not.
+    fn reach(&mut self, host: u8, reachable: bool) {
+        let resolution = if reachable { resolved(2) } else { Resolution::Unresolved("no answer".to_owned()) };
+        self.run(Event::NextHop { address: IpAddr::from([10, 0, 1, host]), resolution });
+    }
+
     /// Per pool the table's digest, and per backend its slots.
     fn tables(&self) -> Vec<(Name, Option<Digest>, Vec<u32>)> {
         let pools = self.reconciler.view().pools.into_iter();
@@ -209,11 +215,33 @@ fn a_reload_is_a_full_diff_and_is_not_written_back() {
     assert!(node.reconciler.view().pools.is_empty());
 }
 
+fn resolved(interface: u32) -> Resolution {
+    Resolution::Resolved { interface, mac: [2; 6], gateway: None }
+}
+
+#[test]
+fn a_backend_owns_slots_once_it_can_be_reached_and_as_long_as_it_can() {
+    let mut node = web();
+    let (a, b) = (IpAddr::from([10, 0, 1, 1]), IpAddr::from([10, 0, 1, 2]));
+    let slots = |node: &Node| node.tables()[0].2.clone();
+    let both = slots(&node);
+    assert!(both.iter().all(|&slots| slots > 0), "where none can be reached, all stay: {both:?}");
+
+    node.run(Event::NextHop { address: a, resolution: resolved(2) });
+    node.run(Event::Flush);
+    assert_eq!(slots(&node), [65_537, 0], "only what can be reached");
+    node.run(Event::NextHop { address: b, resolution: resolved(2) });
+    node.run(Event::Flush);
+    assert_eq!(slots(&node), both);
+    node.run(Event::NextHop { address: a, resolution: Resolution::Unresolved("no route".to_owned()) });
+    node.run(Event::Flush);
+    assert_eq!(slots(&node), [0, 65_537]);
+}
+
 #[test]
 fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
     let mut node = web();
     let (a, b) = (IpAddr::from([10, 0, 1, 1]), IpAddr::from([10, 0, 1, 2]));
-    let resolved = |interface| Resolution::Resolved { interface, mac: [2; 6], gateway: None };
     let hops =
         |node: &Node| node.reconciler.view().pools[0].backends.iter().map(|b| b.next_hop.clone()).collect::<Vec<_>>();
     assert!(hops(&node).iter().all(|hop| matches!(hop, NextHopView::Unresolved(_))));
@@ -221,9 +249,8 @@ fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
     node.run(Event::NextHop { address: b, resolution: resolved(5) });
     let effects = node.reconciler.handle(Event::Flush, NOW);
     let [Effect::Publish(steps)] = &effects[..] else { panic!("{effects:?}") };
-    assert!(
-        matches!(&steps[..], [Step::SetNextHop { next_hop, .. }] if *next_hop == NextHop::new([2; 6], InterfaceSlot(0)))
-    );
+    let expected = NextHop::new([2; 6], InterfaceSlot(0));
+    assert!(matches!(&steps[..], [Step::SetNextHop { next_hop, .. }, ..] if *next_hop == expected), "{steps:?}");
     assert!(matches!(&hops(&node)[0], NextHopView::Resolved { interface: 2, .. }));
     assert_eq!(hops(&node)[1], NextHopView::Unresolved("leaves by eth5, which is not in `interfaces`".to_owned()));
 }
@@ -296,14 +323,20 @@ proptest! {
 
     #[test]
     fn no_packet_sees_a_half_state_in_any_history(
-        batches in prop::collection::vec((prop::collection::vec(any_change(), 1..6), prop::option::weighted(0.2, 0_usize..8)), 1..14),
+        batches in prop::collection::vec(
+            (prop::collection::vec(any_change(), 1..6), prop::option::weighted(0.2, 0_usize..8), (1_u8..7, any::<bool>())),
+            1..14,
+        ),
         small in any::<bool>(),
     ) {
         let limits = if small { Limits { vips: 3, pools: 3, backends: 5 } } else { Limits::default() };
         let mut node = Node::start(limits, Services::default());
         let mut requests = 1;
-        for (batch, fail_after) in batches {
+        let mut reached = BTreeSet::new();
+        for (batch, fail_after, (host, reachable)) in batches {
             node.fail_after = fail_after;
+            node.reach(host, reachable);
+            if reachable { reached.insert(host) } else { reached.remove(&host) };
             for change in batch {
                 node.run(Event::Change { request: RequestId(requests), change });
                 requests += 1;
@@ -314,7 +347,14 @@ proptest! {
         node.run(Event::Flush);
         prop_assert_eq!(node.replies.len() as u64, requests, "each request is answered once");
         prop_assert!(node.reconciler.is_idle());
+        (1..7).for_each(|host| node.reach(host, true));
+        node.run(Event::Flush);
         node.maps.check_serves(&node.disk);
-        prop_assert_eq!(node.tables(), Node::start(limits, node.disk.clone()).tables());
+        let mut fresh = Node::start(limits, node.disk.clone());
+        for node in [&mut node, &mut fresh] {
+            (1..7).for_each(|host| node.reach(host, reached.contains(&host)));
+            node.run(Event::Flush);
+        }
+        prop_assert_eq!(node.tables(), fresh.tables());
     }
 }
