@@ -1,9 +1,11 @@
 //! The keyed flow hash: the one function that places a flow in a table and in a flow table, on every node alike.
 
+use core::fmt;
+
 use crate::table::{SLOTS, Slot};
 
 /// The fleet-wide key of the flow hash. Whoever does not know it cannot aim flows at one slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashKey {
     /// The first eight bytes of the key, little-endian.
     pub k0: u64,
@@ -16,6 +18,13 @@ impl HashKey {
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         let key = u128::from_le_bytes(bytes);
         Self { k0: key as u64, k1: (key >> 64) as u64 }
+    }
+}
+
+impl fmt::Debug for HashKey {
+    /// The key is a secret of the fleet: it never reaches a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(…)")
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let Command::Explain { client: source, service, protocol } = command;
+pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let &Command::Explain { client: source, service, protocol } = command;
     let path = format!("/v1/flow?client={}&service={}&protocol={protocol}", encoded(source), encoded(service));
     printer.answer(&client.get::<Explanation>(&path)?)
 }

@@ -111,7 +111,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Backend(command) => backend::run(command, &client()?, &printer),
         Command::Reload => reload::run(&client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
-        Command::Flow(command) => flow::run(command, &client()?, &printer),
+        Command::Flow(command) => flow::run(&command, &client()?, &printer),
         Command::Completions(args) => completions::run(&args),
     }
 }

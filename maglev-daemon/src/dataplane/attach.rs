@@ -3,15 +3,16 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{Map, xdp::DevMap};
-use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, XdpMode, loaded_programs};
+use aya::programs::loaded_programs;
 use maglev_common::backend::InterfaceRecord;
-use maglev_common::maps::{DEVICES, MAX_INTERFACES};
+use maglev_common::maps::{DEVICES, MAX_INTERFACES, PROGRAM};
 use nix::errno::Errno;
 
-use super::error::{DataplaneError, chain, os_error};
+use super::bpf;
+use super::error::DataplaneError;
 use super::maps::Maps;
 use super::object::Loaded;
 use crate::net::links::{AttachedXdp, Link, XdpAt};
@@ -101,11 +102,11 @@ pub(super) fn describe(
     devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
 }
 
-/// The interfaces a program is attached to. Dropping it detaches: each link lasts as long as its file descriptor.
+/// The interfaces a program is attached to. Dropping it detaches.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     interfaces: Vec<Interface>,
-    links: Vec<FdLink>,
+    links: Vec<Held>,
 }
 
 impl Attached {
@@ -120,41 +121,63 @@ impl Attached {
         program: &'static str,
         interface: Interface,
     ) -> Result<(), DataplaneError> {
-        let mode = match interface.mode {
-            Mode::Native => XdpMode::Driver,
-            Mode::Generic => XdpMode::Skb,
-        };
-        let program = ebpf.xdp(program)?;
-        let id = program.attach_to_if_index(interface.index, mode).map_err(|error| refused(&interface, &error))?;
-        let link = program.take_link(id).map_err(|error| refused(&interface, &error))?;
-        let link = FdLink::try_from(link).map_err(|_| DataplaneError::kernel("it has no BPF links for XDP"))?;
-        tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
-        self.links.push(link);
+        self.links.push(link(ebpf, program, &interface)?);
         self.interfaces.push(interface);
         Ok(())
     }
 
-    /// Takes over what changed; tells who is gone.
+    /// Takes over what changed; an interface that was made anew under its name is attached to anew. Tells who is gone.
     pub(super) fn refresh(
         &mut self,
         ebpf: &mut Loaded,
         maps: &Maps,
-        links: &[Link],
+        found: &[Link],
     ) -> Result<Vec<String>, DataplaneError> {
         let mut gone = Vec::new();
-        for (slot, interface) in self.interfaces.iter_mut().enumerate() {
-            let Some(link) = links.iter().find(|link| link.index == interface.index) else {
+        for (slot, (interface, held)) in self.interfaces.iter_mut().zip(&mut self.links).enumerate() {
+            let same = found.iter().find(|link| link.index == interface.index);
+            let Some(now) = same.or_else(|| found.iter().find(|link| link.name == interface.name)) else {
                 gone.push(interface.name.clone());
                 continue;
             };
-            let (mac, mtu) = (link.mac.unwrap_or(interface.mac), link.mtu);
-            if (mac, mtu) != (interface.mac, interface.mtu) {
-                (interface.mac, interface.mtu) = (mac, mtu);
-                describe(ebpf, maps, slot, interface)?;
+            let mac = now.mac.unwrap_or(interface.mac);
+            let current = Interface { index: now.index, mac, mtu: now.mtu, ..interface.clone() };
+            if current == *interface {
+                continue;
             }
+            describe(ebpf, maps, slot, &current)?;
+            if current.index != interface.index {
+                *held = link(ebpf, PROGRAM, &current)?;
+            }
+            *interface = current;
         }
         Ok(gone)
     }
+}
+
+/// A program on one interface: it is detached when this is dropped.
+#[derive(Debug)]
+struct Held(OwnedFd);
+
+impl Drop for Held {
+    /// Closing would do, were it certain that nobody else holds the descriptor: a child that is just being started does.
+    fn drop(&mut self) {
+        if let Err(errno) = bpf::detach(self.0.as_fd()) {
+            tracing::warn!(%errno, "XDP program could not be detached");
+        }
+    }
+}
+
+/// Attaches a program to one interface.
+fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Result<Held, DataplaneError> {
+    let flags = match interface.mode {
+        Mode::Native => bpf::DRIVER_MODE,
+        Mode::Generic => bpf::SKB_MODE,
+    };
+    let fd = ebpf.xdp(program)?.fd().map_err(|error| DataplaneError::program(program, &error))?;
+    let link = bpf::link_xdp(fd.as_fd(), interface.index, flags).map_err(|errno| refused(interface, errno))?;
+    tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
+    Ok(Held(link))
 }
 
 fn absent(name: &str, links: &[Link]) -> DataplaneError {
@@ -175,18 +198,20 @@ fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
     DataplaneError::ForeignProgram { interface: interface.to_owned(), program, id, keyword }
 }
 
-fn refused(interface: &Interface, error: &ProgramError) -> DataplaneError {
+fn refused(interface: &Interface, errno: Errno) -> DataplaneError {
     let name = interface.name.clone();
-    match os_error(error) {
-        Some(Errno::EPERM) => DataplaneError::NotPermitted("attach XDP programs"),
-        Some(Errno::EBUSY | Errno::EEXIST) => DataplaneError::Attach {
-            interface: name,
-            mode: interface.mode,
-            reason: "another XDP program was attached meanwhile; it is not replaced".to_owned(),
-        },
-        Some(errno) if interface.mode == Mode::Native => {
+    let attach = |reason: &str| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: interface.mode,
+        reason: reason.to_owned(),
+    };
+    match errno {
+        Errno::EPERM => DataplaneError::NotPermitted("attach XDP programs"),
+        Errno::EBUSY | Errno::EEXIST => attach("another XDP program was attached meanwhile; it is not replaced"),
+        Errno::ENODEV => attach("it is gone"),
+        errno if interface.mode == Mode::Native => {
             DataplaneError::NativeRefused { interface: name, source: io::Error::from(errno) }
         }
-        _ => DataplaneError::Attach { interface: name, mode: interface.mode, reason: chain(error) },
+        errno => attach(errno.desc()),
     }
 }

@@ -19,6 +19,15 @@ pub(crate) mod action {
     pub(crate) const REDIRECT: u32 = 4;
 }
 
+/// What happens to a frame before the program under test sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before {
+    /// Its headroom is filled with ones.
+    Poison,
+    /// Its headroom is used up.
+    Crowd,
+}
+
 /// Runs one loaded program on packets of a test.
 pub(crate) struct Harness(Ebpf);
 
@@ -32,14 +41,20 @@ impl Harness {
     pub(super) fn of(ebpf: &mut Loaded, program: &str) -> Self {
         let under_test: &ProgramFd = ebpf.xdp(program).unwrap().fd().unwrap();
         let mut harness = Self(EbpfLoader::new().load(OBJECT).unwrap());
-        harness.program().load().unwrap();
+        for before in [Before::Poison, Before::Crowd] {
+            harness.program(before).load().unwrap();
+        }
         let mut programs = ProgramArray::try_from(harness.0.map_mut("UNDER_TEST").unwrap()).unwrap();
         programs.set(0, under_test, 0).unwrap();
         harness
     }
 
-    fn program(&mut self) -> &mut Xdp {
-        match self.0.program_mut("poison") {
+    fn program(&mut self, before: Before) -> &mut Xdp {
+        let name = match before {
+            Before::Poison => "poison",
+            Before::Crowd => "crowd",
+        };
+        match self.0.program_mut(name) {
             Some(Program::Xdp(program)) => program,
             other => panic!("{other:?}"),
         }
@@ -47,6 +62,11 @@ impl Harness {
 
     /// Gives the program one packet that came in by an interface; what it answers and what became of the packet.
     pub(crate) fn run(&mut self, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        self.run_after(Before::Poison, ingress, frame)
+    }
+
+    /// The same, with something else done to the frame before.
+    pub(super) fn run_after(&mut self, before: Before, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, frame.len() as u32, 0, ingress, 0, 0].map(u32::to_ne_bytes).concat();
         let mut out = vec![0; frame.len() + 256];
@@ -54,7 +74,7 @@ impl Harness {
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
         options.ctx_in = Some(&context);
-        let result = self.program().test_run(options).unwrap();
+        let result = self.program(before).test_run(options).unwrap();
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
     }

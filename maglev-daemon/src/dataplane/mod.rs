@@ -15,6 +15,7 @@ use crate::plan::Step;
 
 mod attach;
 mod barrier;
+mod bpf;
 mod counters;
 mod decap;
 mod error;
@@ -112,11 +113,11 @@ impl Dataplane {
         self.attached.interfaces()
     }
 
-    /// Takes over changed MAC addresses and MTUs of the attached interfaces. Tells the names of those that are gone or
-    /// were replaced by another interface of the same name, to which the program is not attached.
+    /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches to an interface that was made
+    /// anew under its name. Tells the names of those that are gone.
     ///
     /// # Errors
-    /// The device map refused a write.
+    /// The device map refused a write, or the new interface the program.
     pub fn refresh(&mut self, links: &[Link]) -> Result<Vec<String>, DataplaneError> {
         self.attached.refresh(&mut self.ebpf, &self.maps, links)
     }

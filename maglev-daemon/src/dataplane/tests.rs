@@ -18,7 +18,7 @@ use super::harness::{Harness, action};
 use super::*;
 use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
-use crate::net::testing::{Peer, in_namespace, ip};
+use crate::net::testing::{Peer, in_namespace, ip, sysctl};
 
 mod packets;
 
@@ -54,6 +54,9 @@ fn attached(name: &str) -> Option<AttachedXdp> {
 
 fn two_veths() -> Peer {
     let peer = Peer::new();
+    // Nobody speaks of his own accord, so that tests can count frames: IPv6 would solicit routers and neighbours.
+    sysctl("ipv6/conf/default/disable_ipv6", "1");
+    peer.sysctl("ipv6/conf/default/disable_ipv6", "1");
     peer.connect("eth1", "eth1");
     peer.connect("eth2", "eth2");
     peer
@@ -314,7 +317,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
 #[test]
 fn changed_interfaces_are_taken_over() {
     in_namespace(|| {
-        let _peer = two_veths();
+        let peer = two_veths();
         let mut plane =
             Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]), &links()).unwrap();
         ip("link set eth1 mtu 1400");
@@ -326,6 +329,12 @@ fn changed_interfaces_are_taken_over() {
         let record = plane.maps.interfaces.get(0).unwrap();
         assert_eq!(record.index_mtu.get() >> 32, 1_400);
         assert_eq!(record.mac.get(), maglev_common::backend::mac_word(first.mac));
+
+        peer.connect("eth2", "eth3");
+        assert!(plane.refresh(&links()).unwrap().is_empty());
+        assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
+        plane.stop();
+        assert_eq!((attached("eth1"), attached("eth2")), (None, None));
     });
 }
 
@@ -335,7 +344,7 @@ fn a_map_of_another_shape_is_refused() {
         let _peer = two_veths();
         let plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
         let error = maps::open::<Word>(&plane.ebpf, maglev_common::maps::POOLS, 5).unwrap_err().to_string();
-        assert!(error.contains("POOLS") && error.contains("is 4, expected 5"), "{error}");
+        assert!(error.contains(maglev_common::maps::POOLS) && error.contains("is 4, expected 5"), "{error}");
         let error = maps::open::<Word>(&plane.ebpf, maglev_common::maps::MEMBERS, 101).unwrap_err().to_string();
         assert!(error.contains("is 64, expected 8"), "{error}");
     });

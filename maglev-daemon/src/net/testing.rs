@@ -82,13 +82,23 @@ impl Peer {
 
     /// Runs `ip` in the peer's namespace.
     pub(crate) fn ip(&self, arguments: &str) {
-        let (arguments, (done, finished)) = (arguments.to_owned(), mpsc::channel());
+        let arguments = arguments.to_owned();
+        self.run(move || ip(&arguments));
+    }
+
+    /// Writes a sysctl of the peer's namespace.
+    pub(crate) fn sysctl(&self, path: &'static str, value: &'static str) {
+        self.run(move || sysctl(path, value));
+    }
+
+    fn run(&self, task: impl FnOnce() + Send + 'static) {
+        let (done, finished) = mpsc::channel();
         let task: Task = Box::new(move || {
-            ip(&arguments);
+            task();
             done.send(()).unwrap();
         });
         self.tasks.as_ref().unwrap().send(task).unwrap();
-        finished.recv().expect("the peer's command failed");
+        finished.recv().expect("the peer's task failed");
     }
 }
 

@@ -49,11 +49,12 @@ fn partial_checksum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
     sum as u16
 }
 
+/// The contents of the IPv4 and the IPv6 directory.
+pub type Directories = (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>);
+
 /// What the directories of both families say: each VIP's key, and each of their addresses marked as in use. Sorted by
 /// service, so the same VIPs give the same directories.
-pub fn directories(
-    vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>,
-) -> (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>) {
+pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
     vips.sort_unstable_by_key(|(service, ..)| *service);
     let (mut keys4, mut keys6) = (Vec::new(), Vec::new());

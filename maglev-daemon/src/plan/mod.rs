@@ -10,9 +10,11 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 mod encode;
 mod ids;
 mod planner;
+mod published;
 
-pub use encode::{directories, member_record};
-pub use planner::{Planned, Planner, PublishedPool};
+pub use encode::{Directories, directories, member_record};
+pub use planner::{Planned, Planner};
+pub use published::PublishedPool;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
 ///

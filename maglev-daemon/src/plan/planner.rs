@@ -11,18 +11,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::maps::SPARE_TABLES;
-use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use super::ids::{MemberIds, Numbers};
+use super::published::{Member, PublishedPool};
 use super::{Step, directories, member_record};
-use crate::digest::Digest;
-use crate::maglev::Table;
-use crate::model::{Limits, Name, OuterSources, Pool, Services, Weight};
+use crate::model::{Backend, Limits, Name, OuterSources, Pool, Services};
 
 /// What is published, and the numbers that are free.
 #[derive(Debug)]
@@ -38,25 +36,6 @@ pub struct Planner {
     table_numbers: Numbers,
 }
 
-/// A pool as it is published.
-#[derive(Debug)]
-pub struct PublishedPool {
-    index: PoolIndex,
-    members: BTreeMap<(Name, IpAddr), Member>,
-    table_index: TableIndex,
-    /// What the table was built from, in the order of names.
-    owners: Vec<(Name, Weight, MemberId)>,
-    table: Arc<Table>,
-    digest: Digest,
-    shares: Vec<u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    id: MemberId,
-    next_hop: NextHop,
-}
-
 /// A plan.
 #[derive(Debug)]
 pub struct Planned {
@@ -64,50 +43,6 @@ pub struct Planned {
     pub steps: Vec<Step>,
     /// Whether it leads all the way. If numbers are short, the first plan sets some free and a second one goes on.
     pub complete: bool,
-}
-
-impl PublishedPool {
-    fn new(index: PoolIndex) -> Self {
-        let table = Arc::new(Table::build([]));
-        let digest = Digest::of_table(&table);
-        let (members, owners, shares) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { index, members, table_index: TableIndex::EMPTY, owners, table, digest, shares }
-    }
-
-    /// Its place in the map of pool words.
-    pub const fn index(&self) -> PoolIndex {
-        self.index
-    }
-
-    /// The digest of its table.
-    pub const fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// Its table, by names.
-    pub fn table(&self) -> &Table {
-        &self.table
-    }
-
-    /// The member that a backend is.
-    pub fn member(&self, backend: &Name, address: IpAddr) -> Option<MemberId> {
-        self.members.get(&(backend.clone(), address)).map(|member| member.id)
-    }
-
-    /// The slots that a backend owns.
-    pub fn slots_of(&self, backend: &Name) -> u32 {
-        let at = self.table.names().binary_search(backend).ok();
-        at.and_then(|at| self.shares.get(at)).copied().unwrap_or(0)
-    }
-
-    /// The slots of the table as they are published: who owns each, by member id.
-    fn slot_words(&self) -> Arc<[SlotWord]> {
-        let word = |&owner: &u16| {
-            let id = self.owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
-            SlotWord::settled(id)
-        };
-        self.table.slots().iter().map(word).collect()
-    }
 }
 
 impl Planner {
@@ -231,7 +166,7 @@ impl Planner {
     fn switch_pools(&mut self, target: &Services, retired: &mut Vec<TableIndex>, steps: &mut Vec<Step>) {
         for (name, Pool { backends, .. }) in &target.pools {
             let Some(pool) = self.pools.get_mut(name) else { continue };
-            let owner = |backend: &crate::model::Backend| {
+            let owner = |backend: &Backend| {
                 let member = pool.members.get(&(backend.name.clone(), backend.address))?;
                 (backend.weight.0 > 0).then(|| (backend.name.clone(), backend.weight, member.id))
             };
@@ -337,21 +272,5 @@ impl Planner {
             }
             stays
         });
-    }
-}
-
-impl PublishedPool {
-    /// Takes over new owners. The table depends on names and weights alone: where only ids differ, it is kept.
-    fn rebuild(&mut self, owners: Vec<(Name, Weight, MemberId)>) {
-        let by_weight = |owners: &[(Name, Weight, MemberId)]| -> Vec<_> {
-            owners.iter().map(|(name, weight, _)| (name.clone(), *weight)).collect()
-        };
-        if by_weight(&owners) != by_weight(&self.owners) {
-            let table = Table::build(owners.iter().map(|(name, weight, _)| (name, *weight)));
-            self.digest = Digest::of_table(&table);
-            self.shares = table.shares();
-            self.table = Arc::new(table);
-        }
-        self.owners = owners;
     }
 }

@@ -11,107 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use maglev_common::backend::{InterfaceSlot, NextHop};
+use maglev_common::backend::NextHop;
 
 use crate::digest::Digest;
 pub use crate::model::Refusal;
 use crate::model::{Change, Rules, Services};
 use crate::plan::{Planned, Planner, Step};
 
+mod event;
 mod view;
 
+pub use event::{Effect, Event, Interfaces, RequestId, Resolution, Settings};
 pub use view::{BackendView, NextHopView, PoolView, View, VipView};
-
-/// Names the caller that awaits an answer; chosen by the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// What is known of the way to a backend's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// Packets leave by this interface to the neighbour with this MAC address.
-    Resolved {
-        /// The outgoing interface's index.
-        interface: u32,
-        /// The neighbour's MAC address.
-        mac: [u8; 6],
-        /// The gateway, if the backend is not on-link.
-        gateway: Option<IpAddr>,
-    },
-    /// Nothing can be sent yet; the text says what is awaited ("no route to 10.0.1.11", "neighbour 10.0.0.1 on eth1
-    /// does not answer").
-    Unresolved(String),
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event {
-    /// An operator asks for a change.
-    Change {
-        /// Who awaits the answer.
-        request: RequestId,
-        /// The change.
-        change: Change,
-    },
-    /// The services file was read again: the whole desired state.
-    Reload {
-        /// Who awaits the answer.
-        request: RequestId,
-        /// All services; already valid in themselves.
-        services: Services,
-    },
-    /// The burst is over: act on what was collected.
-    Flush,
-    /// The services were written to disk, or the reason they could not be.
-    Persisted(Result<(), String>),
-    /// The last plan was carried out, or the reason it could not be.
-    Published(Result<(), String>),
-    /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
-    NextHop {
-        /// A backend's address.
-        address: IpAddr,
-        /// What is known now.
-        resolution: Resolution,
-    },
-    /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
-    Interfaces(Interfaces),
-}
-
-/// Something to do.
-#[derive(Debug)]
-pub enum Effect {
-    /// Write the services to disk, atomically and durably, then report [`Event::Persisted`].
-    Persist(Services),
-    /// Carry out a plan, then report [`Event::Published`].
-    Publish(Vec<Step>),
-    /// Follow the ways to exactly these addresses.
-    Follow(BTreeSet<IpAddr>),
-    /// Answer a request; an error is one line for the operator.
-    Reply {
-        /// Who asked.
-        request: RequestId,
-        /// What became of it.
-        outcome: Result<(), Refusal>,
-    },
-}
-
-/// The interfaces of the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interfaces {
-    /// The configured ones, through which packets can leave: their slots by interface index.
-    pub slots: BTreeMap<u32, InterfaceSlot>,
-    /// The names of all known ones by interface index, for messages.
-    pub names: BTreeMap<u32, String>,
-}
-
-/// What a reconciler is told at start.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// What services are checked against.
-    pub rules: Rules,
-    /// The interfaces; [`Event::Interfaces`] replaces them.
-    pub interfaces: Interfaces,
-}
 
 /// One thing that waits for the next flush.
 #[derive(Debug)]

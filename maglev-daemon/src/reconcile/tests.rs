@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{Backend, Limits, Name, OuterSources, Pool, Service, Vip, Weight};
 use crate::plan::Step;
+use maglev_common::backend::InterfaceSlot;
 use maps::Maps;
 use proptest::prelude::*;
 

@@ -197,10 +197,7 @@ impl Owner {
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         for name in refreshed.gone.iter().filter(|name| !self.interfaces.gone.contains(name)) {
-            tracing::error!(
-                interface = name,
-                "the interface is gone and the program with it: restart maglevd once it is back"
-            );
+            tracing::error!(interface = name, "the interface is gone; the program is attached again when it is back");
         }
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;
@@ -268,7 +265,8 @@ impl Owner {
             }
             Err(problems) => {
                 let count = problems.len();
-                let mut error = view::Error::invalid(format!("nothing was changed: {count} errors in the files"));
+                let mut error =
+                    view::Error::invalid(format!("nothing was changed; {count} of the files' fields are wrong:"));
                 error.details = problems;
                 self.reloaded(reload, Err(error));
             }

@@ -117,7 +117,9 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Eve
         Order::Refresh(links, reply) => {
             let gone = dataplane.refresh(&links).unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot take over changed interfaces");
-                Vec::new()
+                let exists = |interface: &&Interface| links.iter().any(|link| link.index == interface.index);
+                let absent = dataplane.interfaces().iter().filter(|interface| !exists(interface));
+                absent.map(|interface| interface.name.clone()).collect()
             });
             let _ = reply.send(Refreshed::new(dataplane.interfaces(), gone, links));
         }

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How much is logged, and how.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct LogArgs {
     /// How much to log: error, warn, info, debug or trace, or a list of TARGET=LEVEL
     #[arg(long, global = true, value_name = "LEVEL", env = "MAGLEV_LOG", default_value = "info", value_parser = filter)]
     log: EnvFilterText,
@@ -35,8 +35,8 @@ fn filter(text: &str) -> Result<EnvFilterText, String> {
 }
 
 /// Starts logging. Lines go to standard error; systemd adds the time for those who read its journal.
-pub(super) fn start(args: &Args) {
-    let Args { log: EnvFilterText(filter), log_format } = args;
+pub(super) fn start(args: &LogArgs) {
+    let LogArgs { log: EnvFilterText(filter), log_format } = args;
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(stderr);
     match log_format {
         Format::Text => subscriber.with_target(false).with_ansi(false).init(),

@@ -23,7 +23,7 @@ const DEFAULT_CONFIG: &str = "/etc/maglev/maglev.yaml";
 #[command(after_help = "Exit codes: 0 done; 1 could not; 2 wrong usage or invalid configuration")]
 struct Args {
     #[command(flatten)]
-    log: log::Args,
+    log: log::LogArgs,
 
     #[command(subcommand)]
     command: Command,

@@ -4,9 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use aya::maps::ProgramArray;
-use aya::programs::{TestRun, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use maglev_common::backend::Family;
 use maglev_common::counters::Outcome;
 use maglev_common::flow::Seconds;
@@ -20,10 +17,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::dataplane::explain::View;
+use crate::dataplane::harness::{Before, Harness, action};
 
-static HARNESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
-
-const XDP_DROP: u32 = 1;
 const MTU: u32 = 1_500;
 
 /// Pools by what sending to them means.
@@ -47,7 +42,7 @@ mod port {
 /// The load balancer with tables published, and the harness in front of it.
 struct Rig {
     plane: Dataplane,
-    harness: Ebpf,
+    harness: Harness,
     _peer: Peer,
 }
 
@@ -59,13 +54,7 @@ impl Rig {
         settings.limits.pools = 8;
         let mut plane = Dataplane::start(&settings, &links()).unwrap();
         plane.publish(&plan()).unwrap();
-        let mut harness = EbpfLoader::new().load(HARNESS).unwrap();
-        for name in ["poison", "crowd"] {
-            program(&mut harness, name).load().unwrap();
-        }
-        let under_test = plane.ebpf.xdp(PROGRAM).unwrap().fd().unwrap().try_clone().unwrap();
-        let mut slots = ProgramArray::try_from(harness.map_mut("UNDER_TEST").unwrap()).unwrap();
-        slots.set(0, &under_test, 0).unwrap();
+        let harness = Harness::of_balancer(&mut plane);
         Self { plane, harness, _peer: peer }
     }
 
@@ -74,39 +63,28 @@ impl Rig {
         self.plane.interfaces()[0].index
     }
 
-    /// A frame through the kernel: the action and what became of it.
-    fn kernel(&mut self, harness: &str, frame: &[u8]) -> (u32, Vec<u8>) {
-        let mut context = [0_u8; 24];
-        context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
-        context[12..16].copy_from_slice(&self.ingress().to_ne_bytes());
-        let mut out = vec![0; 4_096];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.ctx_in = Some(&context);
-        let result = program(&mut self.harness, harness).test_run(options).unwrap();
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
-    }
-
     /// The same frame through the host's build of the packet path, over the same maps.
     fn host(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         let view = View::new(&self.plane.maps, self.plane.hash_key, self.plane.tracking, 0, Seconds(0));
         let mut packet = VecPacket::new(frame);
         let action = match forward(&mut packet, &view) {
-            Verdict::Pass => XDP_PASS,
-            Verdict::Drop => XDP_DROP,
-            Verdict::Transmit => XDP_TX,
-            Verdict::Redirect(InterfaceSlot(0)) => XDP_TX,
-            Verdict::Redirect(_) => XDP_REDIRECT,
+            Verdict::Pass => action::PASS,
+            Verdict::Drop => action::DROP,
+            Verdict::Transmit => action::TX,
+            Verdict::Redirect(InterfaceSlot(0)) => action::TX,
+            Verdict::Redirect(_) => action::REDIRECT,
         };
         (action, packet.bytes)
     }
 
     /// A frame through the kernel: its action, what became of it, and the one counter that tells its fate.
-    fn counted(&mut self, harness: &str, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
+    fn counted(&mut self, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
+        self.counted_after(Before::Poison, frame)
+    }
+
+    fn counted_after(&mut self, doing: Before, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
         let before = self.plane.snapshot();
-        let (action, out) = self.kernel(harness, frame);
+        let (action, out) = self.harness.run_after(doing, self.ingress(), frame);
         let after = self.plane.snapshot();
         let counted = |counter: &&Counter| {
             counter.outcome() != Outcome::Noted && after.counter(**counter) != before.counter(**counter)
@@ -125,10 +103,6 @@ fn stay_on_one_cpu() {
     let mut one = CpuSet::new();
     one.set(cpu).unwrap();
     sched_setaffinity(this_thread, &one).unwrap();
-}
-
-fn program<'a>(harness: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
-    harness.program_mut(name).unwrap().try_into().unwrap()
 }
 
 fn words(octets: [u8; 16]) -> [u64; 2] {
@@ -224,8 +198,8 @@ fn every_combination_of_families_and_protocols_is_encapsulated() {
         ];
         for (what, frame, overhead) in rows {
             let expected = rig.host(&frame);
-            let (action, out, fate) = rig.counted("poison", &frame);
-            assert_eq!((action, fate), (XDP_TX, Counter::Transmitted), "{what}");
+            let (action, out, fate) = rig.counted(&frame);
+            assert_eq!((action, fate), (action::TX, Counter::Transmitted), "{what}");
             assert_eq!(out.len(), frame.len() + overhead, "{what}");
             assert_eq!(out[14 + overhead..], frame[14..], "{what}: the inner packet is untouched");
             assert_eq!((action, out), expected, "{what}: byte for byte what the host's build makes of it");
@@ -243,17 +217,18 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
             row("no neighbour", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
             row("too big", fixtures::tcp4(&vec![0; MTU as usize - 20 - 40 + 1]), Counter::TooBig),
         ]);
-        let rows = dropped.map(|row| (XDP_DROP, row)).chain(fixtures::passed().into_iter().map(|row| (XDP_PASS, row)));
+        let rows =
+            dropped.map(|row| (action::DROP, row)).chain(fixtures::passed().into_iter().map(|row| (action::PASS, row)));
         let mut covered = BTreeSet::new();
         for (expected, Unbalanced { what, frame, reason }) in rows {
-            assert_eq!(rig.counted("poison", &frame), (expected, frame, reason), "{what}");
+            assert_eq!(rig.counted(&frame), (expected, frame, reason), "{what}");
             covered.insert(reason.name());
         }
-        let (action, _, fate) = rig.counted("crowd", &fixtures::tcp4(b"hello"));
-        assert_eq!((action, fate), (XDP_DROP, Counter::NoHeadroom));
+        let (action, _, fate) = rig.counted_after(Before::Crowd, &fixtures::tcp4(b"hello"));
+        assert_eq!((action, fate), (action::DROP, Counter::NoHeadroom));
         covered.insert(fate.name());
-        let (action, _, fate) = rig.counted("poison", &to_port(fixtures::tcp4(b""), port::ELSEWHERE));
-        assert_eq!((action, fate), (XDP_REDIRECT, Counter::Redirected));
+        let (action, _, fate) = rig.counted(&to_port(fixtures::tcp4(b""), port::ELSEWHERE));
+        assert_eq!((action, fate), (action::REDIRECT, Counter::Redirected));
         covered.extend([fate.name(), Counter::Transmitted.name()]);
 
         let fates = Counter::ALL.iter().filter(|counter| counter.outcome() != Outcome::Noted);
@@ -270,8 +245,8 @@ fn row(what: &'static str, frame: Vec<u8>, reason: Counter) -> Unbalanced {
 fn the_largest_packet_that_fits_is_sent() {
     in_namespace(|| {
         let mut rig = Rig::new();
-        let (action, out, _) = rig.counted("poison", &fixtures::tcp4(&vec![0; MTU as usize - 20 - 40]));
-        assert_eq!((action, out.len()), (XDP_TX, MTU as usize + 14));
+        let (done, out, _) = rig.counted(&fixtures::tcp4(&vec![0; MTU as usize - 20 - 40]));
+        assert_eq!((done, out.len()), (action::TX, MTU as usize + 14));
     });
 }
 
@@ -295,8 +270,8 @@ fn the_kernel_and_the_host_make_the_same_of_any_frame() {
             }
             let mut rig = rig.borrow_mut();
             let host = rig.host(&frame);
-            let (action, out, _) = rig.counted("poison", &frame);
-            prop_assert_eq!((action, out), host);
+            let (done, out, _) = rig.counted(&frame);
+            prop_assert_eq!((done, out), host);
             Ok(())
         });
         outcome.unwrap();
@@ -308,7 +283,7 @@ fn a_flow_keeps_its_backend_until_the_backend_dies() {
     in_namespace(|| {
         let mut rig = Rig::new();
         let frame = fixtures::tcp4(b"");
-        let (_, before, _) = rig.counted("poison", &frame);
+        let (_, before, _) = rig.counted(&frame);
         let second = MemberRecord {
             destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 12]))), Word::new(0)],
             ..backend4(pool::OUTER4, 0)
@@ -319,16 +294,16 @@ fn a_flow_keeps_its_backend_until_the_backend_dies() {
             Step::SwitchPool { pool: pool::OUTER4, word: PoolWord::settled(TableIndex(9)) },
         ];
         rig.plane.publish(&switch).unwrap();
-        let (_, kept, _) = rig.counted("poison", &frame);
+        let (_, kept, _) = rig.counted(&frame);
         assert_eq!(kept, before, "an established flow stays");
 
         let mut newcomer = frame.clone();
         newcomer[34] ^= 1;
-        let (_, new, _) = rig.counted("poison", &newcomer);
+        let (_, new, _) = rig.counted(&newcomer);
         assert_eq!(destination(&new), Ipv4Addr::new(10, 0, 1, 12), "a new flow follows the table");
 
         rig.plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
-        let (_, moved, _) = rig.counted("poison", &frame);
+        let (_, moved, _) = rig.counted(&frame);
         assert_eq!(destination(&moved), Ipv4Addr::new(10, 0, 1, 12), "a dead backend is forgotten");
         assert_eq!(moved[46..50], CLIENT4, "and the client's packet is the same");
     });
