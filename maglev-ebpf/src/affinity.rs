@@ -4,7 +4,7 @@
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
 //! displace each other.
 
-use maglev_common::backend::MemberId;
+use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS, WayTags};
 use maglev_common::hash::FlowHash;
@@ -30,6 +30,19 @@ pub enum Choice {
     FlowTable,
 }
 
+/// What a choice depends on beside the flow table.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// The VIP's pool.
+    pub pool: PoolIndex,
+    /// The flow's hash.
+    pub hash: FlowHash,
+    /// What the packet means to the flow.
+    pub segment: Segment,
+    /// The owner of the flow's slot, or nobody.
+    pub owner: MemberId,
+}
+
 /// What the flow table says of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Memory {
@@ -41,85 +54,75 @@ enum Memory {
     Unknown,
 }
 
-/// Chooses a flow's member and keeps the flow table.
+/// Chooses a flow's member, perhaps nobody, and keeps the flow table.
 ///
-/// `owner` is the slot's owner. A RST never makes an entry: whoever sends one has no flow to keep.
+/// A flow that is remembered stays with its member even if its slot has no owner any more. A RST never makes an entry:
+/// whoever sends one has no flow to keep.
 #[inline(always)]
-pub fn choose<T: Tables>(
-    tables: &T,
-    pool: PoolIndex,
-    hash: FlowHash,
-    segment: Segment,
-    owner: MemberId,
-) -> (MemberId, Choice) {
+pub fn choose<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
     match tables.tracking() {
-        Tracking::None => (owner, Choice::Table),
-        Tracking::Always => remember(tables, pool, hash, segment, owner),
+        Tracking::None => (flow.owner, Choice::Table),
+        Tracking::Always => remember(tables, flow),
     }
 }
 
 #[inline(always)]
-fn remember<T: Tables>(
-    tables: &T,
-    pool: PoolIndex,
-    hash: FlowHash,
-    segment: Segment,
-    owner: MemberId,
-) -> (MemberId, Choice) {
-    let Some(bucket) = tables.bucket(hash) else {
+fn remember<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
+    let Some(bucket) = tables.bucket(flow.hash) else {
         tables.count(Counter::FlowTableMissing);
-        return (owner, Choice::Table);
+        return (flow.owner, Choice::Table);
     };
     let now = tables.now();
-    match recall(tables, bucket, pool, hash, segment, now) {
+    match recall(tables, bucket, flow, now) {
         Memory::Known(way, entry) => {
             tables.count(Counter::FlowHit);
             if entry.last_seen() != now {
-                bucket.put(way, entry.seen_again(now), hash.way_tag());
+                bucket.put(way, entry.seen_again(now), flow.hash.way_tag());
             }
             return (entry.member(), Choice::FlowTable);
         }
-        Memory::Stale(way) => write(tables, bucket, Some(way), hash, owner, segment, now),
+        Memory::Stale(way) => write(tables, bucket, Some(way), flow, now),
         Memory::Unknown => {
             tables.count(Counter::FlowMiss);
-            write(tables, bucket, free_way(bucket, now), hash, owner, segment, now);
+            write(tables, bucket, free_way(bucket, now), flow, now);
         }
     }
-    (owner, Choice::Table)
+    (flow.owner, Choice::Table)
 }
 
 /// What the flow table says of a flow, for `maglev flow explain`: reads only.
 pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
-    let way = find(bucket, hash)?;
-    let entry = bucket.entry(way);
-    serves(tables, entry.member(), pool).then_some(entry)
+    let entry = bucket.entry(find(bucket, hash)?);
+    tables.member(entry.member()).is_some_and(|record| record.state().serves(pool)).then_some(entry)
 }
 
 #[inline(always)]
-fn recall<T: Tables>(
-    tables: &T,
-    bucket: &Bucket,
-    pool: PoolIndex,
-    hash: FlowHash,
-    segment: Segment,
-    now: Seconds,
-) -> Memory {
-    let Some(way) = find(bucket, hash) else { return Memory::Unknown };
+fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, now: Seconds) -> Memory {
+    let Some(way) = find(bucket, flow.hash) else { return Memory::Unknown };
     let entry = bucket.entry(way);
-    if !serves(tables, entry.member(), pool) {
+    // A collision can never cross services: the member's pool must be the VIP's.
+    let record = tables.member(entry.member()).filter(|record| record.state().serves(flow.pool));
+    let Some(record) = record else {
         tables.count(Counter::FlowMemberDead);
         return Memory::Stale(way);
-    }
-    if segment == Segment::Syn && now.since(entry.last_seen()) >= SYN_GUARD {
+    };
+    if begins_anew(flow.segment, entry, record, now) && !flow.owner.is_nobody() {
         return Memory::Stale(way);
     }
     Memory::Known(way, entry)
 }
 
-/// Whether flows of a pool may go to a member: a collision can never cross services.
+/// Whether a packet of a known flow is to be treated as the first of a new one.
+///
+/// While its member cannot be reached, a flow that can begin anew elsewhere does so. An established TCP connection
+/// cannot: another backend would reset it, while what is dropped is sent again.
 #[inline(always)]
-fn serves<T: Tables>(tables: &T, member: MemberId, pool: PoolIndex) -> bool {
-    tables.member(member).is_some_and(|record| record.state().serves(pool))
+fn begins_anew(segment: Segment, entry: FlowEntry, record: &MemberRecord, now: Seconds) -> bool {
+    match segment {
+        Segment::Syn => now.since(entry.last_seen()) >= SYN_GUARD || !record.next_hop().is_resolved(),
+        Segment::Datagram => !record.next_hop().is_resolved(),
+        Segment::Rst | Segment::Other => false,
+    }
 }
 
 /// The way that holds a flow.
@@ -164,15 +167,8 @@ fn free_way(bucket: &Bucket, now: Seconds) -> Option<usize> {
 }
 
 #[inline(always)]
-fn write<T: Tables>(
-    tables: &T,
-    bucket: &Bucket,
-    way: Option<usize>,
-    hash: FlowHash,
-    owner: MemberId,
-    segment: Segment,
-    now: Seconds,
-) {
+fn write<T: Tables>(tables: &T, bucket: &Bucket, way: Option<usize>, flow: Flow, now: Seconds) {
+    let Flow { pool: _, hash, segment, owner } = flow;
     if segment == Segment::Rst || owner.is_nobody() {
         return;
     }
@@ -192,7 +188,7 @@ mod tests {
     use std::vec::Vec;
 
     /// A flow whose hash has this tag, all in set 0 with way tag `tag & 127`.
-    fn flow(tag: u32) -> FlowHash {
+    fn hash(tag: u32) -> FlowHash {
         FlowHash(u64::from(tag) << 32 | u64::from(tag & 0x7f) << 25)
     }
 
@@ -201,7 +197,8 @@ mod tests {
     }
 
     fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
-        let (member, choice) = choose(tables, POOL, flow(tag), segment, member(owner));
+        let owner = MemberId::from_low_bits(owner);
+        let (member, choice) = choose(tables, Flow { pool: POOL, hash: hash(tag), segment, owner });
         (member.get(), choice)
     }
 
@@ -230,6 +227,42 @@ mod tests {
         assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
         assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
         assert_eq!(tables.counted(Counter::FlowMemberDead), 1);
+    }
+
+    #[test]
+    fn a_known_flow_outlives_its_slots_owner() {
+        let tables = FakeTables::with_members(1);
+        choose_other(&tables, 5, 1);
+        assert_eq!(choose_other(&tables, 5, 0), (1, Choice::FlowTable));
+        assert_eq!(choose_other(&tables, 6, 0), (0, Choice::Table), "a new one has nowhere to go");
+        tables.advance(60);
+        assert_eq!(choose_segment(&tables, 5, 0, Segment::Syn), (1, Choice::FlowTable));
+    }
+
+    #[test]
+    fn while_a_member_cannot_be_reached_only_what_can_begin_anew_does() {
+        let tables = FakeTables::with_members(2);
+        for (tag, segment) in [(5, Segment::Other), (6, Segment::Syn), (7, Segment::Datagram)] {
+            choose_segment(&tables, tag, 1, segment);
+        }
+        tables.members[1].next_hop.set(0);
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::Other), (1, Choice::FlowTable), "held, not reset");
+        assert_eq!(choose_segment(&tables, 6, 2, Segment::Syn), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 7, 2, Segment::Datagram), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 7, 1, Segment::Datagram), (2, Choice::FlowTable), "for good");
+    }
+
+    #[test]
+    fn sets_do_not_share_flows() {
+        let mut tables = FakeTables::with_members(2);
+        tables.buckets.push(Bucket::default());
+        let in_set = |set: u64| FlowHash(5 << 32 | 5 << 25 | set);
+        let go = |set, owner| {
+            choose(&tables, Flow { pool: POOL, hash: in_set(set), segment: Segment::Other, owner: member(owner) })
+        };
+        go(0, 1);
+        assert_eq!(go(1, 2), (member(2), Choice::Table));
+        assert_eq!(go(0, 2), (member(1), Choice::FlowTable));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use maglev_common::hash::FlowHash;
 use maglev_common::table::{PoolIndex, Slot, TableIndex};
 use maglev_common::vip::VipId;
 
-use crate::affinity::{self, Choice};
+use crate::affinity::{self, Choice, Flow};
 use crate::encap::{Outer, ipip};
 use crate::env::{Packet, Tables};
 use crate::packet::eth::{self, Payload};
@@ -86,10 +86,10 @@ fn choose<F: Tuple, T: Tables>(
     let hash = tuple.hash(tables.hash_key());
     let (table, slot) = (tables.pool(pool).current(), hash.slot());
     let owner = tables.slot(table, slot).owner();
-    if owner.is_nobody() {
+    let (member, choice) = affinity::choose(tables, Flow { pool, hash, segment, owner });
+    if member.is_nobody() {
         return Err(Counter::NoBackend);
     }
-    let (member, choice) = affinity::choose(tables, pool, hash, segment, owner);
     Ok(Decision { vip, pool, table, hash, slot, owner, member, choice })
 }
 

@@ -100,7 +100,7 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
 
 fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -> Explanation {
     // A packet in the midst of the flow: a SYN would ask whether the flow begins anew.
-    let segment = Segment::Other;
+    let segment = if tuple.protocol() == l4::UDP { Segment::Datagram } else { Segment::Other };
     let table = view(0);
     let mut remembered = Vec::new();
     if let Ok(Decision { hash, pool, .. }) = decide(tuple, segment, &table)
@@ -119,7 +119,7 @@ fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -
 
 /// The time by which flows age, as the program computes it. Jiffies began five minutes before they wrap 32 bits
 /// (`INITIAL_JIFFIES`), when the monotonic clock began at zero.
-fn now() -> Result<Seconds, DataplaneError> {
+pub(super) fn now() -> Result<Seconds, DataplaneError> {
     let since_boot = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_err(|errno| DataplaneError::Flow(format!("cannot read the clock: {errno}")))?;
     let jiffy = object::jiffy_nanoseconds()?;

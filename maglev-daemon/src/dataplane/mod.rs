@@ -20,6 +20,7 @@ mod counters;
 mod decap;
 mod error;
 mod explain;
+mod flows;
 mod maps;
 mod object;
 mod publish;
@@ -128,6 +129,15 @@ impl Dataplane {
     /// The flow's addresses are of different families.
     pub fn explain(&self, flow: Flow) -> Result<Explanation, DataplaneError> {
         explain::explain(&self.maps, self.hash_key, self.tracking, flow)
+    }
+
+    /// Clears flow entries so old that their age can no longer be told. To be called each hour or so.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn sweep(&self) -> Result<(), DataplaneError> {
+        flows::sweep(&self.maps, explain::now()?);
+        Ok(())
     }
 
     /// Bytes of kernel memory by map.

@@ -4,13 +4,13 @@ use std::sync::atomic::{Ordering, fence};
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::counters::Traffic;
-use maglev_common::flow::FlowEntry;
 use maglev_common::pod::Word;
 use maglev_common::table::{SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{BuildError, Directory, Key, Switch, VipWord};
 
 use super::barrier::Barrier;
 use super::error::DataplaneError;
+use super::flows;
 use super::maps::{self, Maps};
 use super::shared::{Mapped, Shared};
 use crate::plan::Step;
@@ -40,7 +40,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
         }
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
-            purge_flows(maps, ids);
+            flows::purge(maps, ids);
             Ok(())
         }
     }
@@ -55,8 +55,12 @@ fn publish(word: &Word, value: u64) {
 
 /// The state comes last, though no packet can meet the id yet: a record is alive only when it is whole.
 fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), DataplaneError> {
-    reset(&maps.member_traffic, maps.sizes.member_region, "member", id.get().into())?;
     let member = entry(&maps.members, "member", id.get().into())?;
+    if member.state().is_alive() && member == record {
+        // A plan that failed later is carried out again: the member may be in use by now.
+        return Ok(());
+    }
+    reset(&maps.member_traffic, maps.sizes.member_region, "member", id.get().into())?;
     let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
     member.state.set(0);
     member.next_hop.set(next_hop.get());
@@ -98,22 +102,6 @@ where
     directory.build(entries).map_err(refused)?;
     publish(word, unused);
     Ok(())
-}
-
-/// Clears every entry that names one of the members, unless the kernel rewrites it in that moment: then it is looked
-/// at again. Since the members are dead, the kernel never writes their ids anew.
-fn purge_flows(maps: &Maps, ids: &[MemberId]) {
-    let mut dead = vec![false; usize::from(MemberId::MAX) + 1];
-    for id in ids {
-        dead[usize::from(id.get())] = true;
-    }
-    let names_dead = |word: u64| word != 0 && dead[usize::from(FlowEntry(word).member().get())];
-    for word in maps.flows.values().iter().flat_map(|bucket| &bucket.entries) {
-        let mut found = word.get();
-        while names_dead(found) && !word.replace(found, FlowEntry::EMPTY.0) {
-            found = word.get();
-        }
-    }
 }
 
 fn reset(traffic: &Mapped<Traffic>, region: u32, what: &'static str, index: usize) -> Result<(), DataplaneError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::{Family, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
-use maglev_common::flow::FlowEntry;
+use maglev_common::flow::{FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::DECAP_PROGRAM;
 use maglev_common::pod::Word;
@@ -110,6 +110,23 @@ fn datagram(port: u16) -> Vec<u8> {
 
 fn flow(port: u16) -> Flow {
     Flow { source: (CLIENT, port).into(), destination: (VIP_ADDRESS, 53).into(), protocol: Protocol::Udp }
+}
+
+#[test]
+fn flows_whose_age_cannot_be_told_are_swept() {
+    in_namespace(|| {
+        let _peer = two_veths();
+        let plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
+        let now = explain::now().unwrap();
+        let seen = |ago: u16| FlowEntry::new(7, member(1), Seconds(now.0.wrapping_sub(ago)));
+        let bucket = plane.maps.flows.get(3).unwrap();
+        // The clock may tick on while the test runs.
+        for (way, ago) in [(0, 0), (1, 32_000), (2, 33_000), (3, 65_000)] {
+            bucket.put(way, seen(ago), 7);
+        }
+        plane.sweep().unwrap();
+        assert_eq!([0, 1, 2, 3].map(|way| bucket.entry(way).is_empty()), [false, false, true, true]);
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,6 +14,9 @@ use crate::dataplane::{Dataplane, Explanation, Flow, Interface, Snapshot};
 use crate::net::links::Link;
 use crate::plan::Step;
 use crate::reconcile::Event;
+
+/// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
+const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// Something the data plane is asked to do.
 #[derive(Debug)]
@@ -56,14 +60,12 @@ impl Plane {
     /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
     pub(super) fn start(dataplane: Dataplane, done: UnboundedSender<Event>) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
-        let work = move || {
+        let thread = move || {
             let mut dataplane = dataplane;
-            while let Ok(order) = received.recv()
-                && carry_out(&mut dataplane, order, &done)
-            {}
+            work(&mut dataplane, &received, &done);
             dataplane.stop();
         };
-        let thread = std::thread::Builder::new().name("dataplane".into()).spawn(work);
+        let thread = std::thread::Builder::new().name("dataplane".into()).spawn(thread);
         Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
     }
 
@@ -110,6 +112,27 @@ impl Orders {
     }
 }
 
+/// Carries out orders until told to stop, and sweeps the flow tables in between.
+fn work(dataplane: &mut Dataplane, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) {
+    let mut swept = Instant::now();
+    loop {
+        match orders.recv_timeout(SWEEP.saturating_sub(swept.elapsed())) {
+            Ok(order) => {
+                if !carry_out(dataplane, order, done) {
+                    return;
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                swept = Instant::now();
+                if let Err(error) = dataplane.sweep() {
+                    tracing::error!(%error, "cannot clear old flows");
+                }
+            }
+        }
+    }
+}
+
 /// Carries out one order; tells whether to go on. Whoever asked may have gone; then nobody takes the answer.
 fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Event>) -> bool {
     match order {
@@ -134,14 +157,15 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Eve
     true
 }
 
-/// Carries out a plan. Its closing barriers only set memory free for plans to come, which queue behind this one: the
-/// report need not wait for them.
+/// Carries out a plan. Its closing steps bury what no new packet can find any more and set memory free for plans to come,
+/// which queue behind this one: the report need not wait for them.
 fn publish(dataplane: &mut Dataplane, steps: &[Step], done: &UnboundedSender<Event>) {
-    let closing = steps.iter().rev().take_while(|step| matches!(step, Step::Barrier)).count();
+    let buries = |step: &&Step| matches!(step, Step::Barrier | Step::KillMember { .. } | Step::PurgeFlows { .. });
+    let closing = steps.iter().rev().take_while(buries).count();
     let (visible, closing) = steps.split_at(steps.len() - closing);
     let outcome = dataplane.publish(visible).map_err(|error| error.to_string());
     let _ = done.send(Event::Published(outcome));
     if let Err(error) = dataplane.publish(closing) {
-        tracing::error!(%error, "cannot wait for packets in flight");
+        tracing::error!(%error, "cannot bury what was removed");
     }
 }

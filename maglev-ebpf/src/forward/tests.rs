@@ -218,6 +218,18 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_flow_goes_on_when_its_pool_takes_no_new_ones() {
+    let mut tables = tables(backend4());
+    let frame = tcp4(b"");
+    assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
+    tables.owner = 0;
+    assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
+    let mut newcomer = frame;
+    newcomer[34] ^= 1;
+    assert_eq!(refused(&tables, &newcomer), (Verdict::Drop, Counter::NoBackend));
+}
+
+#[test]
 fn a_frame_without_headroom_is_dropped_and_counted() {
     let tables = tables(backend4());
     let mut packet = VecPacket { headroom: 19, ..VecPacket::new(&tcp4(b"")) };

@@ -49,8 +49,10 @@ pub enum Segment {
     Syn,
     /// Any TCP segment with RST set: it ends a connection and never begins one.
     Rst,
-    /// Any other packet.
+    /// Any other TCP segment.
     Other,
+    /// A UDP datagram.
+    Datagram,
 }
 
 /// What was read of a transport header.
@@ -84,7 +86,7 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u16) -> Option<Transport
         return None;
     }
     let ports = packet.view::<U32<LE>>(offset)?.get();
-    Some(Transport { ports, segment: Segment::Other })
+    Some(Transport { ports, segment: Segment::Datagram })
 }
 
 /// The destination port of a pair of ports: its two network-order bytes read little-endian.

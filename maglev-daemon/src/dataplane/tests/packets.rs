@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use maglev_common::backend::Family;
 use maglev_common::counters::Outcome;
-use maglev_common::flow::Seconds;
 use maglev_ebpf::fixtures::{self, CLIENT4, HOP_MAC, PORT, Unbalanced, VIP4, VIP6, VecPacket};
 use maglev_ebpf::forward::forward;
 use maglev_ebpf::verdict::Verdict;
