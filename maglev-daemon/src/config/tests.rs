@@ -215,7 +215,7 @@ fn each_fault_is_one_printable_line() {
     assert_eq!(service_problems("\"a\\nb\": 5\n"), ["services.yaml:1: \"a\\nb\": unknown key; allowed: pools, vips"]);
     assert_eq!(
         service_problems("pools: []\n---\nvips: []\n"),
-        ["services.yaml:2: not valid YAML: multiple YAML documents detected"]
+        ["services.yaml:3: not valid YAML: multiple YAML documents detected"]
     );
 }
 
