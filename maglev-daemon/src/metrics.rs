@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::api::view::{self, BackendState, Counters, NextHop, Status};
-use crate::api::{Handle, Request, server};
+use crate::api::{Caller, Handle, Request, server};
 
 /// What scrapers are told the text is.
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,7 +22,7 @@ const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 /// Serves `/metrics`. Ends only by being dropped.
 pub async fn serve(listener: TcpListener, handle: Handle) {
     let router = Router::new().route("/metrics", get(scrape)).with_state(handle);
-    server::serve_router(listener, router).await;
+    server::serve_router(listener, router, |_| Caller::default()).await;
 }
 
 async fn scrape(State(handle): State<Handle>) -> Response {

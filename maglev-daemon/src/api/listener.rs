@@ -52,6 +52,8 @@ impl Socket {
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let directory = directory_of(path);
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        // Looked at before a lock is left beside what is not ours, and again once nobody else can bind.
+        refuse_foreign(path)?;
         let lock = lock(path)?;
         refuse_foreign(path)?;
 
@@ -165,5 +167,6 @@ mod tests {
         fs::write(&path, "x").unwrap();
         assert!(matches!(Socket::bind(&path), Err(BindError::NotASocket(_))));
         assert_eq!(fs::read(&path).unwrap(), b"x");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

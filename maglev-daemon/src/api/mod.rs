@@ -41,6 +41,8 @@ pub enum Request {
     Change {
         /// The change.
         change: Change,
+        /// Who asks for it.
+        caller: Caller,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
@@ -61,6 +63,15 @@ pub enum Request {
         /// Takes the explanation.
         reply: oneshot::Sender<Answer<view::Explanation>>,
     },
+}
+
+/// The process at the other end of a connection, as the kernel names it; nothing of a peer that is not local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Its user.
+    pub uid: Option<u32>,
+    /// Its number, which may be another's once it has ended.
+    pub pid: Option<i32>,
 }
 
 /// A flow by its five parts.

@@ -7,12 +7,12 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, patch, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Flow, Handle, Request, view};
-use crate::model::{self, Change, Name, Service, Weight};
+use super::{Answer, Caller, Flow, Handle, Request, view};
+use crate::model::{self, Change, Name, Refusal, Service, Weight};
 
 type Reply<T> = Result<Json<T>, view::Error>;
 
@@ -51,20 +51,29 @@ async fn vips(State(handle): State<Handle>) -> Json<Vec<view::Vip>> {
 }
 
 async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
-    let status = handle.latest();
-    let found = status.vips.iter().find(|vip| vip.name == name);
-    found.cloned().map(Json).ok_or_else(|| view::Error::conflict(format!("no VIP is named {name}")))
+    let (status, name) = (handle.latest(), parse_name("name", &name)?);
+    let found = status.vips.iter().find(|vip| vip.name == name.as_str());
+    let unknown = || Refusal::unknown("VIP", &name, status.vips.iter().map(|vip| vip.name.as_str()));
+    Ok(Json(found.cloned().ok_or_else(unknown)?))
 }
 
-async fn add_vip(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
+async fn add_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
     let view::Vip { name, address, port, protocol, pool } = parse(body)?;
     let service = Service { address, port: port.0, protocol: protocol.into() };
     let vip = model::Vip { name: parse_name("name", &name)?, service, pool: parse_name("pool", &pool)? };
-    change(&handle, Change::AddVip(vip)).await
+    change(&handle, caller, Change::AddVip(vip)).await
 }
 
-async fn remove_vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Done> {
-    change(&handle, Change::RemoveVip(parse_name("name", &name)?)).await
+async fn remove_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Reply<view::Done> {
+    change(&handle, caller, Change::RemoveVip(parse_name("name", &name)?)).await
 }
 
 async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
@@ -73,21 +82,29 @@ async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let pool = status.pools.iter().find(|pool| pool.name == name);
-    let view::PoolSummary { name, table_digest, backends: _ } = pool.ok_or_else(|| no_pool(&name))?.clone();
+    let view::PoolSummary { name, table_digest, backends: _ } =
+        find_pool(&status, &parse_name("name", &name)?)?.clone();
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
     Ok(Json(view::Pool { name, table_digest, vips, backends }))
 }
 
-async fn add_pool(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
+async fn add_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
     let view::NewPool { name } = parse(body)?;
     let pool = model::Pool { name: parse_name("name", &name)?, backends: std::collections::BTreeMap::new() };
-    change(&handle, Change::AddPool(pool)).await
+    change(&handle, caller, Change::AddPool(pool)).await
 }
 
-async fn remove_pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Done> {
-    change(&handle, Change::RemovePool(parse_name("name", &name)?)).await
+async fn remove_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Reply<view::Done> {
+    change(&handle, caller, Change::RemovePool(parse_name("name", &name)?)).await
 }
 
 async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
@@ -96,37 +113,43 @@ async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
 
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
     let status = handle.latest();
-    if !status.pools.iter().any(|known| known.name == pool) {
-        return Err(no_pool(&pool));
-    }
-    let found = status.backends.iter().find(|backend| backend.pool == pool && backend.name == name);
-    let unknown = || view::Error::conflict(format!("pool {pool} has no backend named {name}"));
-    found.cloned().map(Json).ok_or_else(unknown)
+    let (pool, name) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    find_pool(&status, &pool)?;
+    let of_pool: Vec<_> = status.backends.iter().filter(|backend| backend.pool == pool.as_str()).collect();
+    let found = of_pool.iter().find(|backend| backend.name == name.as_str());
+    let unknown = || Refusal::unknown_backend(&pool, &name, of_pool.iter().map(|backend| backend.name.as_str()));
+    Ok(Json((*found.ok_or_else(unknown)?).clone()))
 }
 
 async fn add_backend(
     State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
     Path(pool): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewBackend { name, address, weight } = parse(body)?;
     let backend = model::Backend { name: parse_name("name", &name)?, address, weight: Weight(weight) };
-    change(&handle, Change::AddBackend { pool: parse_name("pool", &pool)?, backend }).await
+    change(&handle, caller, Change::AddBackend { pool: parse_name("pool", &pool)?, backend }).await
 }
 
-async fn remove_backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Done> {
+async fn remove_backend(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path((pool, name)): Path<(String, String)>,
+) -> Reply<view::Done> {
     let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
-    change(&handle, Change::RemoveBackend { pool, backend }).await
+    change(&handle, caller, Change::RemoveBackend { pool, backend }).await
 }
 
 async fn set_weight(
     State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewWeight { weight } = parse(body)?;
     let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
-    change(&handle, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
+    change(&handle, caller, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
 }
 
 async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {
@@ -159,13 +182,14 @@ async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
     handle.ask(|reply| Request::Reload { reply }).await.map(Json)
 }
 
-async fn change(handle: &Handle, change: Change) -> Reply<view::Done> {
-    handle.ask(|reply| Request::Change { change, reply }).await?;
+async fn change(handle: &Handle, caller: Caller, change: Change) -> Reply<view::Done> {
+    handle.ask(|reply| Request::Change { change, caller, reply }).await?;
     Ok(Json(view::Done {}))
 }
 
-fn no_pool(name: &str) -> view::Error {
-    view::Error::conflict(format!("no pool is named {name}"))
+fn find_pool<'a>(status: &'a view::Status, name: &Name) -> Result<&'a view::PoolSummary, Refusal> {
+    let found = status.pools.iter().find(|pool| pool.name == name.as_str());
+    found.ok_or_else(|| Refusal::unknown("pool", name, status.pools.iter().map(|pool| pool.name.as_str())))
 }
 
 fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {

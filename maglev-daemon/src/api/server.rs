@@ -4,21 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 pub use super::listener::{BindError, Socket};
-use super::{Handle, RELEASE, RELEASE_HEADER, VERSION, VERSION_HEADER, routes, view};
+use super::{Caller, Handle, RELEASE, RELEASE_HEADER, VERSION, VERSION_HEADER, routes, view};
 
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -35,17 +35,24 @@ const MAX_BODY: usize = 16 * 1024;
 /// Serves the API on its socket. Ends only by being dropped.
 pub async fn serve(listener: UnixListener, handle: Handle) {
     let router = routes::routes(handle).layer(DefaultBodyLimit::max(MAX_BODY));
-    serve_router(listener, router.layer(middleware::from_fn(agree_on_version))).await;
+    serve_router(listener, router.layer(middleware::from_fn(agree_on_version)), caller).await;
 }
 
-/// Serves any router within the limits of time and connections. Accepting goes on whatever a connection does.
-pub(crate) async fn serve_router(mut listener: impl Listener, router: Router) {
+/// Who is at the other end of a connection to the socket.
+fn caller(stream: &UnixStream) -> Caller {
+    let credentials = stream.peer_cred().ok();
+    Caller { uid: credentials.map(|peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
+}
+
+/// Serves any router within the limits of time and connections; requests carry what `caller` tells of their
+/// connection. Accepting goes on whatever a connection does.
+pub(crate) async fn serve_router<L: Listener>(mut listener: L, router: Router, caller: impl Fn(&L::Io) -> Caller) {
     let router = router.layer(middleware::from_fn(limit_time));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
         let (stream, _) = listener.accept().await;
-        let router = router.clone();
+        let router = router.clone().layer(Extension(caller(&stream)));
         tokio::spawn(async move {
             serve_connection(stream, router).await;
             drop(permit);

@@ -58,9 +58,14 @@ async fn a_change_reaches_the_owner_and_its_answer_the_client() {
     let mut server = Server::start(view::Status::default());
     let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
     let owner = tokio::spawn(async move {
-        let Some(Request::Change { change: Change::AddVip(vip), reply }) = requests.recv().await else { panic!() };
+        let Some(Request::Change { change: Change::AddVip(vip), caller, reply }) = requests.recv().await else {
+            panic!()
+        };
+        assert_eq!(caller.uid, Some(nix::unistd::getuid().as_raw()), "the kernel tells who asks");
         reply.send(Ok(())).unwrap();
-        let Some(Request::Change { change: Change::RemoveVip(_), reply }) = requests.recv().await else { panic!() };
+        let Some(Request::Change { change: Change::RemoveVip(_), caller: _, reply }) = requests.recv().await else {
+            panic!()
+        };
         reply.send(Err(view::Error::conflict("there is no VIP www"))).unwrap();
         vip
     });

@@ -8,15 +8,17 @@ use clap::Subcommand;
 use super::output::{Printer, Text};
 use super::{Client, Failure};
 use crate::api::view::Explanation;
-use crate::model::Protocol;
+use crate::model::{Protocol, parse_endpoint};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Which VIP, slot and backend a flow's packets meet, and why
     Explain {
         /// The client's address and port, such as 198.51.100.7:40000 or [2001:db8::7]:40000
+        #[arg(value_parser = parse_endpoint)]
         client: SocketAddr,
         /// The destination address and port
+        #[arg(value_parser = parse_endpoint)]
         service: SocketAddr,
         /// tcp or udp
         #[arg(default_value_t = Protocol::Tcp)]

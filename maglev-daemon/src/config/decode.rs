@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{Entry, Node, Value};
 use super::{Problem, Problems};
+use crate::model::shown;
 
 /// What was found wrong so far with one file.
 pub(super) struct Collector {
@@ -71,7 +72,12 @@ impl<'a> Field<'a> {
     /// Text that YAML did not take for something else.
     pub(super) fn text(&self) -> Option<&'a str> {
         let Value::Text(text) = self.value else {
-            self.report(format_args!("{} where text belongs; put it in quotes", self.kind()));
+            let quotes = if matches!(self.value, Value::List(_) | Value::Map(_) | Value::Null) {
+                ""
+            } else {
+                "; put it in quotes"
+            };
+            self.report(format_args!("{} where text belongs{quotes}", self.kind()));
             return None;
         };
         Some(text)
@@ -86,13 +92,15 @@ impl<'a> Field<'a> {
         Some(*value)
     }
 
-    /// The items of a list; none if it is empty or not a list.
-    pub(super) fn items(&self) -> Vec<Self> {
-        let Value::List(items) = self.value else {
-            if !matches!(self.value, Value::Null) {
+    /// The items of a list, nothing being an empty one, or a report.
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
+        let items = match self.value {
+            Value::List(items) => items.as_slice(),
+            Value::Null => &[],
+            _ => {
                 self.report(format_args!("{} where a list belongs", self.kind()));
+                return None;
             }
-            return Vec::new();
         };
         let item = |(n, node): (usize, &'a Node)| Self {
             path: format!("{}[{n}]", self.path),
@@ -100,7 +108,7 @@ impl<'a> Field<'a> {
             value: &node.value,
             out: self.out,
         };
-        items.iter().enumerate().map(item).collect()
+        Some(items.iter().enumerate().map(item).collect())
     }
 
     /// The value as a map with these keys; others are reported, those of later releases as such.
@@ -173,5 +181,6 @@ impl<'a> Section<'a> {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = shown(key);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -15,7 +15,7 @@ mod tree;
 pub use node::{Interface, Mode, NodeConfig};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
-pub use store::persist;
+pub use store::{Stamp, persist};
 
 /// Reads both files of a node.
 ///
@@ -61,6 +61,20 @@ pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
     match store::read_if_present(path)? {
         Some(text) => services::decode(path, &text, rules),
         None => Ok(Services::default()),
+    }
+}
+
+/// Reads `services.yaml` while services run: a file that is gone is no order to remove them all.
+///
+/// # Errors
+/// As [`load_services`], and that there is no file.
+pub fn reload_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
+    match store::read_if_present(path)? {
+        Some(text) => services::decode(path, &text, rules),
+        None => {
+            let message = "there is no such file; one without services says `pools: []` and `vips: []`";
+            Err(Problem::of_file(path, message).into())
+        }
     }
 }
 

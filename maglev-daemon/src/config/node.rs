@@ -13,7 +13,7 @@ use maglev_common::settings::Tracking;
 
 use super::decode::{Collector, Field};
 use super::{Problems, tree};
-use crate::model::{Limits, OuterSources, Rules};
+use crate::model::{Limits, OuterSources, Rules, not_unicast, shown};
 
 /// Where the services are kept unless the file says otherwise.
 const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
@@ -134,7 +134,7 @@ fn any_outer() -> OuterSources {
 }
 
 fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
-    let items = field.items();
+    let items = field.items()?;
     if items.is_empty() {
         field.report("no interface; name at least one, such as [{ name: eth0 }]");
         return None;
@@ -164,14 +164,14 @@ fn parse_interface_name(text: &str) -> Result<String, String> {
     if fits && text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':') {
         return Ok(text.to_owned());
     }
-    Err(format!("{text:?} is not an interface's name; allowed: 1 to 15 characters without space, / and :"))
+    Err(format!("{} is not an interface's name; allowed: 1 to 15 characters without space, / and :", shown(text)))
 }
 
 fn parse_mode(text: &str) -> Result<Mode, String> {
     match text {
         "native" => Ok(Mode::Native),
         "generic" => Ok(Mode::Generic),
-        _ => Err(format!("{text:?} is not a mode; allowed: native, generic")),
+        _ => Err(format!("{} is not a mode; allowed: native, generic", shown(text))),
     }
 }
 
@@ -179,7 +179,7 @@ fn parse_tracking(text: &str) -> Result<Tracking, String> {
     match text {
         "always" => Ok(Tracking::Always),
         "none" => Ok(Tracking::None),
-        _ => Err(format!("{text:?} is not a way of tracking; allowed: always, none")),
+        _ => Err(format!("{} is not a way of tracking; allowed: always, none", shown(text))),
     }
 }
 
@@ -189,7 +189,7 @@ fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
         kind.parse(|text| match text {
             "ipip" => Ok(()),
             "gue" => Err("gue is not supported by this release; allowed: ipip".to_owned()),
-            _ => Err(format!("{text:?} is not an encapsulation; allowed: ipip")),
+            _ => Err(format!("{} is not an encapsulation; allowed: ipip", shown(text))),
         })
     });
     let (source, source6) = (section.get("source"), section.get("source6"));
@@ -216,13 +216,17 @@ fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
 /// An address, or a prefix without host bits.
 fn parse_source(text: &str) -> Result<IpNet, String> {
     let net = IpAddr::from_str(text).map(IpNet::from).or_else(|_| IpNet::from_str(text));
-    let net = net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.11.0/24"))?;
+    let net =
+        net.map_err(|_| format!("{} is not an address or prefix; expected one such as 10.64.11.0/24", shown(text)))?;
     let address = net.addr();
     if net.trunc() != net {
         return Err(format!("{net} has host bits set; write {} or the address alone", net.trunc()));
     }
-    if address.is_unspecified() || address.is_loopback() || address.is_multicast() || net.prefix_len() < 8 {
-        return Err(format!("{net} cannot be the source of packets; expected a unicast address or prefix"));
+    if let Some(kind) = not_unicast(address) {
+        return Err(format!("{net} cannot be the source of packets: {address} is {kind}"));
+    }
+    if net.prefix_len() < 8 {
+        return Err(format!("{net} is too wide a prefix; allowed: 8 bits or more"));
     }
     Ok(net)
 }
@@ -249,8 +253,8 @@ fn decode_key(field: &Field<'_>) -> Option<HashKey> {
 /// A path; a relative one is relative to the file that names it.
 fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
     let text = field.text()?;
-    if text.is_empty() {
-        field.report("empty; expected the path of a file");
+    if text.is_empty() || text.contains(char::is_control) {
+        field.report(format_args!("{} is not the path of a file", shown(text)));
         return None;
     }
     Some(file.parent().unwrap_or(Path::new("")).join(text))
@@ -270,9 +274,21 @@ impl Default for Api {
 fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
     let section = field.section(&["socket", "metrics"], &[])?;
     let default = Api::default();
-    let socket = section.get("socket").map_or(Some(default.socket), |field| decode_path(&field, file));
+    let socket = section.get("socket").map_or(Some(default.socket), |field| decode_socket(&field, file));
     let metrics = section.get("metrics").map_or(Some(default.metrics), |field| field.parse(parse_metrics));
     Some(Api { socket: socket?, metrics: metrics? })
+}
+
+/// The path of a Unix socket: what clients connect to is short (`sun_path` in unix(7)).
+fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+    const LONGEST: usize = 107;
+    let path = decode_path(field, file)?;
+    let length = path.as_os_str().len();
+    if length > LONGEST {
+        field.report(format_args!("{} is too long for a socket: {length} bytes, at most {LONGEST}", path.display()));
+        return None;
+    }
+    Some(path)
 }
 
 fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
@@ -280,9 +296,12 @@ fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     match SocketAddr::from_str(text) {
+        Ok(at) if at.port() == 0 => Err(format!("{at} has no port; allowed: such as 127.0.0.1:9642, or off")),
         Ok(at) if at.ip().is_loopback() => Ok(Some(at)),
         Ok(at) => Err(format!("{at} is not a loopback address; allowed: such as 127.0.0.1:9642, or off")),
-        Err(_) => Err(format!("{text:?} is not an address with a port; allowed: such as 127.0.0.1:9642, or off")),
+        Err(_) => {
+            Err(format!("{} is not an address with a port; allowed: such as 127.0.0.1:9642, or off", shown(text)))
+        }
     }
 }
 
@@ -308,6 +327,6 @@ fn decode_flows(field: &Field<'_>) -> Option<u32> {
 fn parse_number(text: &str, most: u64) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(number) if number >= 1 && u64::from(number) <= most => Ok(number),
-        _ => Err(format!("{text:?} is out of range; allowed: 1 to {most}")),
+        _ => Err(format!("{} is out of range; allowed: 1 to {most}", shown(text))),
     }
 }

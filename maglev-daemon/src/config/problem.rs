@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::model::shown;
+
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -27,7 +29,7 @@ impl fmt::Display for Problem {
     /// `services.yaml:7: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, field, message } = self;
-        write!(f, "{}:", file.display())?;
+        write!(f, "{}:", shown(&file.to_string_lossy()))?;
         if let Some(line) = line {
             write!(f, "{line}:")?;
         }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::decode::{Collector, Field};
-use super::{Problems, tree};
+use super::{Problem, Problems, tree};
 use crate::model::{Backend, Change, Name, Pool, Protocol, Rules, Service, Services, Vip, Weight};
-use crate::model::{parse_address, parse_port};
+use crate::model::{parse_address, parse_port, shown};
 
 /// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
 /// follow the same rules.
@@ -16,13 +16,17 @@ use crate::model::{parse_address, parse_port};
 /// Everything that is wrong, each with line and field.
 pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Problems> {
     let root = tree::parse(file, text)?;
+    if matches!(root.value, tree::Value::Null) {
+        // More likely cut off by a full disk or an editor than meant as an order to remove everything.
+        return Err(Problem::of_file(file, "empty; a file without services says `pools: []` and `vips: []`").into());
+    }
     let out = Collector::new(file);
     let mut services = Services::default();
     if let Some(section) = Field::root(&root, &out).section(&["pools", "vips"], &[]) {
-        for pool in section.get("pools").iter().flat_map(Field::items) {
+        for pool in section.get("pools").iter().filter_map(Field::items).flatten() {
             decode_pool(&pool, &mut services, rules);
         }
-        for vip in section.get("vips").iter().flat_map(Field::items) {
+        for vip in section.get("vips").iter().filter_map(Field::items).flatten() {
             decode_vip(&vip, &mut services, rules);
         }
     }
@@ -36,14 +40,14 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
     if let Some(tracking) = section.get("tracking") {
         tracking.parse(|text| match text {
             "always" => Ok(()),
-            _ => Err(format!("{text:?} is not supported by this release; allowed: always")),
+            _ => Err(format!("{} is not supported by this release; allowed: always", shown(text))),
         });
     }
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
     if let Some(name) = &name {
         field.accept(services.admit(Change::AddPool(Pool::new(name.clone())), rules));
     }
-    for item in section.get("backends").iter().flat_map(Field::items) {
+    for item in section.get("backends").iter().filter_map(Field::items).flatten() {
         let backend = decode_backend(&item);
         if let (Some(pool), Some(backend)) = (name.clone(), backend) {
             item.accept(services.admit(Change::AddBackend { pool, backend }, rules));

@@ -14,6 +14,22 @@ const LARGEST: u64 = 16 << 20;
 /// The mode of a services file that did not exist before.
 const NEW_FILE_MODE: u32 = 0o640;
 
+/// Which version of a file lies on the disk, as far as that can be told without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// That of the file which lies there now, if there is one.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        Some(Self { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
+    }
+}
+
 /// Writes the services to disk, atomically and durably: once this returns, they survive a power cut. Mode and owner of
 /// an existing file are kept; a symbolic link is followed.
 ///
@@ -72,7 +88,10 @@ pub(super) fn read_if_present(path: &Path) -> Result<Option<String>, Problem> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(Problem::of_file(path, "not a file")),
         Ok(found) if found.len() > LARGEST => Err(Problem::of_file(path, "larger than 16 MiB")),
-        Ok(_) => fs::read_to_string(path).map(Some).map_err(|error| Problem::of_file(path, error)),
+        Ok(_) => fs::read_to_string(path).map(Some).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Problem::of_file(path, "not text: expected YAML in UTF-8"),
+            _ => Problem::of_file(path, error),
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Problem::of_file(path, error)),
     }

@@ -83,18 +83,18 @@ trace: true
 ";
     let expected = [
         "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
-        "maglev.yaml:1: interfaces[2].name: \"a/b\" is not an interface's name; allowed: 1 to 15 characters without space, / and :",
-        "maglev.yaml:1: interfaces[2].mode: \"fast\" is not a mode; allowed: native, generic",
+        "maglev.yaml:1: interfaces[2].name: a/b is not an interface's name; allowed: 1 to 15 characters without space, / and :",
+        "maglev.yaml:1: interfaces[2].mode: fast is not a mode; allowed: native, generic",
         "maglev.yaml:2: encap.kind: gue is not supported by this release; allowed: ipip",
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
         "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, limits, flow_table, tracking, trace",
-        "maglev.yaml:5: limits.vips: \"513\" is out of range; allowed: 1 to 512",
-        "maglev.yaml:5: limits.pools: \"0\" is out of range; allowed: 1 to 512",
-        "maglev.yaml:5: limits.backends: \"many\" is out of range; allowed: 1 to 32767",
+        "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
         "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
-        "maglev.yaml:7: flow_table.flows: \"0\" is out of range; allowed: 1 to 234881024",
+        "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
         "maglev.yaml:8: trace: text where true or false belongs",
         "maglev.yaml:9: bgp: not supported by this release; remove it",
         "maglev.yaml:10: trace: given twice, first in line 8",
@@ -151,15 +151,15 @@ vips:
 ";
     let expected = [
         "services.yaml:3: pools[0].check: not supported by this release; remove it",
-        "services.yaml:4: pools[0].tracking: \"affinity\" is not supported by this release; allowed: always",
+        "services.yaml:4: pools[0].tracking: affinity is not supported by this release; allowed: always",
         "services.yaml:7: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
-        "services.yaml:8: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web",
+        "services.yaml:8: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
         "services.yaml:9: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight",
         "services.yaml:9: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
         "services.yaml:10: pools[0].backends[4].name: missing; expected the backend's name",
         "services.yaml:10: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
         "services.yaml:11: pools[1]: there is already a pool web; choose another name",
-        "services.yaml:14: vips[1]: 203.0.113.10:443/tcp is already VIP www",
+        "services.yaml:14: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
         "services.yaml:15: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
         "services.yaml:15: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
         "services.yaml:16: vips[3]: there is no pool api; there is: web",
@@ -173,6 +173,50 @@ fn a_missing_services_file_is_a_first_start_and_a_missing_node_file_an_error() {
     assert_eq!(load_services(&directory.0.join("services.yaml"), &rules()), Ok(Services::default()));
     assert!(load_node(&directory.0.join("maglev.yaml")).unwrap_err().to_string().ends_with("there is no such file"));
     assert!(load_services(&directory.0, &rules()).unwrap_err().to_string().ends_with("not a file"));
+}
+
+#[test]
+fn services_that_were_cut_off_or_deleted_are_no_order_to_remove_everything() {
+    for text in ["", "# only a comment\n", "---\n"] {
+        assert!(service_problems(text)[0].contains("empty"), "{text:?}");
+    }
+    assert_eq!(decode_services(Path::new("services.yaml"), "pools: []\nvips: []\n", &rules()), Ok(Services::default()));
+    let directory = Directory::new("deleted");
+    let told = reload_services(&directory.0.join("services.yaml"), &rules()).unwrap_err().to_string();
+    assert!(told.contains("there is no such file") && told.contains("vips: []"), "{told}");
+}
+
+#[test]
+fn what_cannot_work_is_told_before_it_is_tried() {
+    let node = |encap: &str, api: &str| {
+        let key = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+        node_problems(&format!("interfaces: [{{ name: a }}]\nencap: {encap}\nhash_key: \"{key}\"\napi: {api}\n"))
+    };
+    let rows = [
+        ("source: 255.255.255.255", "{}", "a broadcast or reserved address"),
+        ("source6: \"fe80::1\"", "{}", "a link-local address"),
+        ("source6: \"::ffff:10.0.0.1\"", "{}", "an IPv4-mapped address"),
+        ("source: 10.0.0.0/7", "{}", "too wide a prefix"),
+        ("source: 10.0.0.1", "{ metrics: \"127.0.0.1:0\" }", "has no port"),
+        ("source: 10.0.0.1", "{ socket: \"a\\0b\" }", "is not the path of a file"),
+    ];
+    for (encap, api, part) in rows {
+        let told = node(&format!("{{ kind: ipip, {encap} }}"), api);
+        assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
+    }
+    let told = node("{ kind: ipip, source: 10.0.0.1 }", &format!("{{ socket: /run/{} }}", "x".repeat(103)));
+    assert!(told[0].ends_with("is too long for a socket: 108 bytes, at most 107"), "{told:?}");
+}
+
+#[test]
+fn each_fault_is_one_printable_line() {
+    assert_eq!(node_problems("interfaces: 5\nencap: [\n").len(), 1);
+    assert_eq!(service_problems("pools: 5\n"), ["services.yaml:1: pools: a number where a list belongs"]);
+    assert_eq!(service_problems("\"a\\nb\": 5\n"), ["services.yaml:1: \"a\\nb\": unknown key; allowed: pools, vips"]);
+    assert_eq!(
+        service_problems("pools: []\n---\nvips: []\n"),
+        ["services.yaml:3: not valid YAML: multiple YAML documents detected"]
+    );
 }
 
 #[test]

@@ -53,9 +53,20 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Node, Problem> {
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line());
         let error = error.without_snippet().to_string();
-        let message = error.lines().next().unwrap_or("not YAML").to_owned();
-        Problem { file: file.to_owned(), line, field: String::new(), message: format!("not valid YAML: {message}") }
+        Problem {
+            file: file.to_owned(),
+            line,
+            field: String::new(),
+            message: format!("not valid YAML: {}", gist(&error)),
+        }
     })
+}
+
+/// What the parser says, on one line, without the position that stands before it and advice to programmers.
+fn gist(message: &str) -> &str {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.split_once(" at line ").map_or(line, |(gist, _)| gist);
+    line.split_once("; use ").map_or(line, |(gist, _)| gist)
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -1,9 +1,9 @@
 //! Changes to the services: what is refused, and why. It must not know what is published or written down.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::refusal::listed;
 use super::{Backend, Change, Name, OuterSources, Pool, Refusal, Rules, Services, Vip};
 
 impl Services {
@@ -26,7 +26,7 @@ impl Services {
             Change::AddVip(vip) => self.add_vip(vip, rules),
             Change::RemoveVip(name) => match self.vips.remove(&name) {
                 Some(_) => Ok(()),
-                None => Err(unknown("VIP", &name, self.vips.keys(), "maglev vip list")),
+                None => Err(self.no_vip(&name)),
             },
             Change::AddPool(pool) => self.add_pool(pool, rules),
             Change::RemovePool(name) => self.remove_pool(&name),
@@ -39,14 +39,14 @@ impl Services {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.remove(&backend) {
                     Some(_) => Ok(()),
-                    None => Err(unknown_backend(pool, &backend)),
+                    None => Err(no_backend(pool, &backend)),
                 }
             }
             Change::SetWeight { pool, backend, weight } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.get_mut(&backend) {
                     Some(found) => found.weight = weight,
-                    None => return Err(unknown_backend(pool, &backend)),
+                    None => return Err(no_backend(pool, &backend)),
                 }
                 Ok(())
             }
@@ -84,10 +84,13 @@ impl Services {
         let Vip { name, service, pool } = &vip;
         check_unicast("VIP", name, service.address)?;
         if self.vips.contains_key(name) {
-            return Err(taken("VIP", name));
+            return Err(taken("VIP", name.as_str()));
         }
         if let Some(other) = self.vips.values().find(|other| other.service == *service) {
-            return Err(Refusal::Conflict(format!("{service} is already VIP {}", other.name)));
+            return Err(Refusal::Conflict(format!(
+                "{service} is already VIP {}; remove it first, or choose another address, port or protocol",
+                other.name
+            )));
         }
         self.pool(pool)?;
         if let Some((pool, backend)) = self.backend_at(service.address) {
@@ -104,7 +107,7 @@ impl Services {
     fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
         let Pool { name, backends } = pool;
         if self.pools.contains_key(&name) {
-            return Err(taken("pool", &name));
+            return Err(taken("pool", name.as_str()));
         }
         check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools)?;
         self.pools.insert(name.clone(), Pool::new(name.clone()));
@@ -120,9 +123,9 @@ impl Services {
 
     fn remove_pool(&mut self, name: &Name) -> Result<(), Refusal> {
         self.pool(name)?;
-        let users: Vec<_> = self.vips_of(name).map(|vip| vip.name.clone()).collect();
+        let users: Vec<_> = self.vips_of(name).map(|vip| vip.name.as_str()).collect();
         if !users.is_empty() {
-            let users = listed(users.iter(), "maglev vip list");
+            let users = listed(users.into_iter(), "maglev vip list");
             return Err(Refusal::Conflict(format!("pool {name} serves VIPs ({users}); remove them first")));
         }
         self.pools.remove(name);
@@ -135,14 +138,11 @@ impl Services {
         check_unicast("backend", name, *address)?;
         check_reachable(name, *address, &rules.outer)?;
         if pool.backends.contains_key(name) {
-            return Err(Refusal::Conflict(format!(
-                "pool {} already has a backend {name}; choose another name",
-                pool.name
-            )));
+            return Err(taken("backend", &format!("{name} in pool {}", pool.name)));
         }
         if let Some(other) = pool.backends.values().find(|other| other.address == *address) {
             return Err(Refusal::Conflict(format!(
-                "{address} is already backend {} of pool {}",
+                "{address} is already backend {} of pool {}; remove it first, or choose another address",
                 other.name, pool.name
             )));
         }
@@ -163,12 +163,20 @@ impl Services {
     }
 
     fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
-        self.pools.get(name).ok_or_else(|| unknown("pool", name, self.pools.keys(), "maglev pool list"))
+        self.pools.get(name).ok_or_else(|| self.no_pool(name))
     }
 
     fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
-        self.pool(name)?;
-        self.pools.get_mut(name).ok_or_else(|| Refusal::Conflict(format!("there is no pool {name}")))
+        let unknown = self.no_pool(name);
+        self.pools.get_mut(name).ok_or(unknown)
+    }
+
+    fn no_pool(&self, name: &Name) -> Refusal {
+        Refusal::unknown("pool", name, self.pools.keys().map(Name::as_str))
+    }
+
+    fn no_vip(&self, name: &Name) -> Refusal {
+        Refusal::unknown("VIP", name, self.vips.keys().map(Name::as_str))
     }
 }
 
@@ -179,34 +187,12 @@ impl Pool {
     }
 }
 
-fn unknown<'a>(what: &str, name: &Name, known: impl ExactSizeIterator<Item = &'a Name>, command: &str) -> Refusal {
-    if known.len() == 0 {
-        return Refusal::Conflict(format!("there is no {what} {name}, nor any other {what}"));
-    }
-    Refusal::Conflict(format!("there is no {what} {name}; there is: {}", listed(known, command)))
+fn no_backend(pool: &Pool, name: &Name) -> Refusal {
+    Refusal::unknown_backend(&pool.name, name, pool.backends.keys().map(Name::as_str))
 }
 
-fn unknown_backend(pool: &Pool, name: &Name) -> Refusal {
-    match unknown("backend", name, pool.backends.keys(), "maglev backend list") {
-        Refusal::Conflict(text) => Refusal::Conflict(format!("pool {}: {text}", pool.name)),
-        other => other,
-    }
-}
-
-fn taken(what: &str, name: &Name) -> Refusal {
+fn taken(what: &str, name: &str) -> Refusal {
     Refusal::Conflict(format!("there is already a {what} {name}; choose another name"))
-}
-
-/// A few names, and the command that shows all if there are more.
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>, command: &str) -> String {
-    const FEW: usize = 8;
-    let count = names.len();
-    let mut text = names.take(FEW).map(Name::as_str).collect::<Vec<_>>().join(", ");
-    if count > FEW {
-        // Writing to a string cannot fail.
-        let _ = write!(text, " and {} more (`{command}` shows all)", count - FEW);
-    }
-    text
 }
 
 fn check_limit(what: &str, key: &str, count: usize, limit: u32) -> Result<(), Refusal> {
@@ -218,7 +204,15 @@ fn check_limit(what: &str, key: &str, count: usize, limit: u32) -> Result<(), Re
 
 /// Packets are sent to one host by its address: nothing else can be balanced or encapsulated to.
 fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal> {
-    let kind = match address {
+    match not_unicast(address) {
+        Some(kind) => Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}"))),
+        None => Ok(()),
+    }
+}
+
+/// What an address is that cannot be a single host's on a network.
+pub(crate) fn not_unicast(address: IpAddr) -> Option<&'static str> {
+    Some(match address {
         _ if address.is_unspecified() => "the unspecified address",
         _ if address.is_loopback() => "a loopback address",
         _ if address.is_multicast() => "a multicast address",
@@ -226,9 +220,8 @@ fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal
         IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a broadcast or reserved address",
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4-mapped address; write it as IPv4",
-        _ => return Ok(()),
-    };
-    Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}")))
+        _ => return None,
+    })
 }
 
 fn check_reachable(name: &Name, address: IpAddr, outer: &OuterSources) -> Result<(), Refusal> {

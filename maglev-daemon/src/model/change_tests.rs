@@ -42,15 +42,21 @@ fn what_is_in_the_way_is_named_with_its_remedy() {
     let rows: [(Change, &str); 10] = [
         (add_vip("w", "203.0.113.11", "443", "wbe"), "there is no pool wbe; there is: web"),
         (add_vip("www", "203.0.113.11", "443", "web"), "there is already a VIP www; choose another name"),
-        (add_vip("w", "203.0.113.10", "443", "web"), "203.0.113.10:443/tcp is already VIP www"),
+        (
+            add_vip("w", "203.0.113.10", "443", "web"),
+            "203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
+        ),
         (RemoveVip(name("w")), "there is no VIP w; there is: www"),
         (AddPool(Pool::new(name("web"))), "there is already a pool web; choose another name"),
         (RemovePool(name("web")), "pool web serves VIPs (www); remove them first"),
-        (add_backend("web", "web1", "10.0.1.12"), "pool web already has a backend web1; choose another name"),
-        (add_backend("web", "web2", "10.0.1.11"), "10.0.1.11 is already backend web1 of pool web"),
+        (add_backend("web", "web1", "10.0.1.12"), "there is already a backend web1 in pool web; choose another name"),
+        (
+            add_backend("web", "web2", "10.0.1.11"),
+            "10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
+        ),
         (
             RemoveBackend { pool: name("web"), backend: name("web9") },
-            "pool web: there is no backend web9; there is: web1",
+            "there is no backend web9 in pool web; there is: web1",
         ),
         (
             SetWeight { pool: name("api"), backend: name("web1"), weight: Weight(1) },

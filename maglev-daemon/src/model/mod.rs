@@ -9,9 +9,13 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
 mod change;
+mod refusal;
 mod text;
 
-pub use text::{BadValue, parse_address, parse_port};
+pub(crate) use change::not_unicast;
+pub use refusal::Refusal;
+pub(crate) use text::shown;
+pub use text::{BadValue, parse_address, parse_endpoint, parse_port};
 
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,26 +121,6 @@ pub struct Rules {
     pub limits: Limits,
     /// Which families of backends it can reach.
     pub outer: OuterSources,
-}
-
-/// Why a request was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The input can never be right (exit code 2).
-    #[error("{0}")]
-    Invalid(String),
-    /// Not possible as things stand: unknown, taken, in use, full (exit code 1).
-    #[error("{0}")]
-    Conflict(String),
-    /// The daemon failed to do it (exit code 1).
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<BadValue> for Refusal {
-    fn from(bad: BadValue) -> Self {
-        Self::Invalid(bad.to_string())
-    }
 }
 
 /// One change to the services.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::{Backend, Name, Protocol, Service, Vip, Weight};
+use super::{Backend, Change, Name, Protocol, Service, Vip, Weight};
 
 /// A value that is not what it should be: one line that names the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +134,17 @@ pub fn parse_address(text: &str) -> Result<IpAddr, BadValue> {
     })
 }
 
+/// Reads an address with its port, one end of a flow.
+///
+/// # Errors
+/// The text is not such an address.
+pub fn parse_endpoint(text: &str) -> Result<SocketAddr, BadValue> {
+    text.parse().map_err(|_| {
+        let expected = "expected one such as 198.51.100.7:40000 or [2001:db8::7]:40000";
+        BadValue(format!("{} is not an address with a port; {expected}", shown(text)))
+    })
+}
+
 /// Reads a VIP's port: 1 to 65535, or `any`.
 ///
 /// # Errors
@@ -181,13 +192,30 @@ impl fmt::Display for Backend {
     }
 }
 
+impl fmt::Display for Change {
+    /// What is to be done: `add backend web4 (10.0.1.14) weight 100 to pool web`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddVip(vip) => write!(f, "add VIP {vip}"),
+            Self::RemoveVip(name) => write!(f, "remove VIP {name}"),
+            Self::AddPool(pool) => write!(f, "add pool {}", pool.name),
+            Self::RemovePool(name) => write!(f, "remove pool {name}"),
+            Self::AddBackend { pool, backend } => write!(f, "add backend {backend} to pool {pool}"),
+            Self::RemoveBackend { pool, backend } => write!(f, "remove backend {backend} from pool {pool}"),
+            Self::SetWeight { pool, backend, weight } => {
+                write!(f, "set weight of backend {backend} of pool {pool} to {weight}")
+            }
+        }
+    }
+}
+
 /// Whether the text is digits alone: `u16::from_str` would take a sign too.
 fn is_decimal(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Input as an error line shows it: on one line, in quotes unless it is plain, and never endlessly long.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
     let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     if !text.is_empty() && text.len() <= LONGEST && text.chars().all(plain) {
@@ -232,6 +260,16 @@ mod tests {
         for (address, port, protocol) in [("203.0.113", "1", "tcp"), ("::1", "0", "tcp"), ("::1", "1", "sctp")] {
             assert!(Service::parse(address, port, protocol).is_err());
         }
+    }
+
+    #[test]
+    fn a_change_is_told_in_one_sentence() {
+        let name = |text| Name::parse(text).unwrap();
+        let backend = Backend { name: name("web4"), address: [10, 0, 1, 14].into(), weight: Weight(100) };
+        let change = Change::AddBackend { pool: name("web"), backend };
+        assert_eq!(change.to_string(), "add backend web4 (10.0.1.14) weight 100 to pool web");
+        let change = Change::SetWeight { pool: name("web"), backend: name("web4"), weight: Weight(5) };
+        assert_eq!(change.to_string(), "set weight of backend web4 of pool web to 5");
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 
-use crate::config::{self, NodeConfig, Problems};
+use crate::config::{self, NodeConfig, Problems, Stamp};
 use crate::model::Services;
 use crate::reconcile::Event;
 
@@ -21,6 +21,8 @@ pub(super) struct Files {
 #[derive(Debug)]
 pub(super) struct Reread {
     pub(super) services: Services,
+    /// The services file that says so.
+    pub(super) stamp: Option<Stamp>,
     /// Fields of the node file that differ from what runs.
     pub(super) restart_needed: Vec<String>,
 }
@@ -39,9 +41,10 @@ impl Files {
     /// # Errors
     /// All that is wrong with either, one line each.
     pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
-        let services = config::load_services(&self.running.services, &self.running.rules());
+        let stamp = Stamp::of(&self.running.services);
+        let services = config::reload_services(&self.running.services, &self.running.rules());
         match (config::load_node(&self.path), services) {
-            (Ok(node), Ok(services)) => Ok(Reread { services, restart_needed: changed(&self.running, &node) }),
+            (Ok(node), Ok(services)) => Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) }),
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
             }
@@ -76,27 +79,50 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
 /// The thread that writes the services file, in the order of its orders.
 #[derive(Debug)]
 pub(super) struct Disk {
-    orders: mpsc::Sender<Services>,
+    orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
 }
 
+#[derive(Debug)]
+enum Order {
+    /// This version of the file was read: it may be replaced.
+    Read(Option<Stamp>),
+    /// Replace the file.
+    Write(Services),
+}
+
 impl Disk {
-    /// Starts the thread; it reports each write as [`Event::Persisted`].
+    /// Starts the thread for the file that was just read; it reports each write as [`Event::Persisted`].
     pub(super) fn start(path: PathBuf, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
-        let (orders, received) = mpsc::channel::<Services>();
+        let (orders, received) = mpsc::channel::<Order>();
+        let mut known = Stamp::of(&path);
         let write = move || {
-            for services in received {
-                // Nobody listens any more once the daemon is stopping; the write counts all the same.
-                let _ = done.send(Event::Persisted(config::persist(&path, &services)));
+            for order in received {
+                match order {
+                    Order::Read(stamp) => known = stamp,
+                    Order::Write(services) => {
+                        // Nobody listens any more once the daemon is stopping; the write counts all the same.
+                        let _ = done.send(Event::Persisted(replace(&path, &services, &mut known)));
+                    }
+                }
             }
         };
         let thread = std::thread::Builder::new().name("disk".into()).spawn(write).context("cannot start a thread")?;
         Ok(Self { orders, thread })
     }
 
+    /// Tells that the file was read again.
+    pub(super) fn read(&self, stamp: Option<Stamp>) {
+        self.order(Order::Read(stamp));
+    }
+
     pub(super) fn persist(&self, services: Services) {
+        self.order(Order::Write(services));
+    }
+
+    fn order(&self, order: Order) {
         // The thread ends only with the sender.
-        let _ = self.orders.send(services);
+        let _ = self.orders.send(order);
     }
 
     /// Waits until all that was ordered is written.
@@ -104,5 +130,42 @@ impl Disk {
         let Self { orders, thread } = self;
         drop(orders);
         let _ = thread.join();
+    }
+}
+
+/// Replaces the file, unless somebody else wrote it since it was known: their edit would be lost without a word.
+fn replace(path: &Path, services: &Services, known: &mut Option<Stamp>) -> Result<(), String> {
+    let found = Stamp::of(path);
+    if found.is_some() && found != *known {
+        return Err(format!("{} was edited since it was read: `maglev reload` first", path.display()));
+    }
+    config::persist(path, services)?;
+    *known = Stamp::of(path);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::TempDir;
+
+    #[test]
+    fn an_edit_that_was_not_read_is_not_overwritten() {
+        let directory = TempDir::new();
+        let path = directory.path().join("services.yaml");
+        let services = Services::default();
+        let mut known = Stamp::of(&path);
+        replace(&path, &services, &mut known).unwrap();
+        replace(&path, &services, &mut known).unwrap();
+
+        std::fs::write(&path, "pools: []\nvips: [] # edited\n").unwrap();
+        let refused = replace(&path, &services, &mut known).unwrap_err();
+        assert!(refused.contains("services.yaml was edited") && refused.contains("maglev reload"), "{refused}");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("edited"));
+
+        known = Stamp::of(&path);
+        replace(&path, &services, &mut known).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        replace(&path, &services, &mut known).unwrap();
     }
 }

@@ -93,6 +93,9 @@ impl From<NetError> for Failure {
 /// What kept it from starting; nothing stays attached.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let (node, services) = config::load(path)?;
+    if !node.services.exists() {
+        tracing::warn!(file = %node.services.display(), "there is no services file yet: starting without services");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the event loop")?.block_on(serve(path, node, services))
 }

@@ -13,9 +13,9 @@ use super::files::{Disk, Files, Reread};
 use super::plane::{Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
-use crate::api::{Answer, Flow, Request, view};
+use crate::api::{Answer, Caller, Flow, Request, view};
 use crate::dataplane;
-use crate::model::{Refusal, Services};
+use crate::model::{Change, Refusal, Services};
 use crate::net::next_hop::Resolver;
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Settings, View};
 
@@ -46,7 +46,7 @@ enum Input {
 #[derive(Debug)]
 enum Waiting {
     Start(oneshot::Sender<Result<(), Refusal>>),
-    Change(oneshot::Sender<Answer<()>>),
+    Change(Change, Caller, oneshot::Sender<Answer<()>>),
     Reload(Reload, view::Reloaded),
 }
 
@@ -165,8 +165,8 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Change { change, reply } => {
-                let request = self.expect(Waiting::Change(reply));
+            Request::Change { change, caller, reply } => {
+                let request = self.expect(Waiting::Change(change.clone(), caller, reply));
                 self.handle(Event::Change { request, change });
             }
             Request::Reload { reply } => self.reloads.push_back(Some(reply)),
@@ -245,7 +245,8 @@ impl Owner {
                 Some(Waiting::Start(reply)) => {
                     let _ = reply.send(outcome);
                 }
-                Some(Waiting::Change(reply)) => {
+                Some(Waiting::Change(change, caller, reply)) => {
+                    log_change(&change, caller, &outcome);
                     let _ = reply.send(outcome.map_err(view::Error::from));
                 }
                 Some(Waiting::Reload(reload, reloaded)) => {
@@ -259,17 +260,12 @@ impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     fn reload(&mut self, reload: Reload) {
         match self.files.reread() {
-            Ok(Reread { services, restart_needed }) => {
+            Ok(Reread { services, stamp, restart_needed }) => {
+                self.disk.read(stamp);
                 let request = self.expect(Waiting::Reload(reload, view::Reloaded { restart_needed }));
                 self.handle(Event::Reload { request, services });
             }
-            Err(problems) => {
-                let count = problems.len();
-                let mut error =
-                    view::Error::invalid(format!("nothing was changed; {count} of the files' fields are wrong:"));
-                error.details = problems;
-                self.reloaded(reload, Err(error));
-            }
+            Err(problems) => self.reloaded(reload, Err(refusal(problems))),
         }
     }
 
@@ -282,7 +278,7 @@ impl Owner {
                 tracing::warn!(fields = ?restart_needed, "reloaded; the node file changed where it needs a restart");
             }
             Err(error) => {
-                tracing::error!(%error, "reload refused");
+                tracing::error!("reload refused: {error}");
                 error.details.iter().for_each(|problem| tracing::error!("{problem}"));
             }
         }
@@ -323,5 +319,26 @@ impl Inputs {
             return Some(Input::Event(event));
         }
         if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
+    }
+}
+
+/// Why files are not taken over: one line, and one more for each fault if there are several.
+fn refusal(problems: Vec<String>) -> view::Error {
+    match problems.as_slice() {
+        [problem] => view::Error::invalid(format!("nothing changed: {problem}")),
+        several => {
+            let error = view::Error::invalid(format!("nothing changed: {} errors in the files:", several.len()));
+            view::Error { details: problems, ..error }
+        }
+    }
+}
+
+/// A change made is told with who asked for it; one that failed, as an error; a refusal is the client's business alone.
+fn log_change(change: &Change, caller: Caller, outcome: &Result<(), Refusal>) {
+    let Caller { uid, pid } = caller;
+    match outcome {
+        Ok(()) => tracing::info!(uid, pid, "changed: {change}"),
+        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {change}: {reason}"),
+        Err(refusal) => tracing::debug!(uid, pid, "refused to {change}: {refusal}"),
     }
 }

@@ -1,6 +1,8 @@
 //! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
 //! asks.
 
+use std::path::{Path, PathBuf};
+
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_ebpf::affinity::Choice;
@@ -26,7 +28,7 @@ impl Facts {
         let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
         let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
         Self {
-            services_file: node.services.display().to_string(),
+            services_file: absolute(&node.services).display().to_string(),
             hash_key_digest: Digest::of_key(node.hash_key).to_string(),
             memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
         }
@@ -57,6 +59,11 @@ impl Facts {
             backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
         }
     }
+}
+
+/// A path as whoever asks can use it, wherever the daemon was started.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What the reconciler knows of the node's interfaces.

@@ -1,18 +1,20 @@
 //! `maglevd decap` and `maglevd pass`: programs that run on their own, attached until a signal ends them.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;
+use maglev_common::maps::MAX_DECAP_SOURCES;
 use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, InterfaceSettings, Pass};
 use maglev_daemon::net::links;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
 use serde_json::{Map, Value};
+
+use crate::say;
 
 /// How often the counters' file is replaced.
 const COUNTERS_EVERY: Duration = Duration::from_millis(100);
@@ -66,20 +68,43 @@ impl From<Mode> for dataplane::Mode {
 
 fn prefix(text: &str) -> Result<IpNet, String> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.0.0/16"))
+    let net = net.map_err(|_| format!("{text:?} is not an address or prefix; expected one such as 10.64.0.0/16"))?;
+    if net.trunc() != net {
+        return Err(format!("{net} has host bits set; write {} or the address alone", net.trunc()));
+    }
+    Ok(net)
 }
 
 /// Decapsulates until a signal comes; prints `ready` once attached and the counters as JSON when detached.
 pub(super) fn decap(args: &DecapArgs) -> Result<(), Failure> {
     let DecapArgs { interfaces, sources, mode, counters } = args;
+    for (family, count) in [
+        ("IPv4", sources.iter().filter(|source| source.addr().is_ipv4()).count()),
+        ("IPv6", sources.iter().filter(|source| source.addr().is_ipv6()).count()),
+    ] {
+        if count > MAX_DECAP_SOURCES as usize {
+            return Err(anyhow!("--from: {count} {family} prefixes; at most {MAX_DECAP_SOURCES} are supported").into());
+        }
+    }
     let settings = DecapSettings { interfaces: settings(interfaces, *mode), sources: sources.clone() };
     block_on(async {
         let mut stop = Stop::listen()?;
         let program = Decap::start(&settings, &links::list().await.context("cannot list the interfaces")?)?;
+        if let Some(path) = counters {
+            replace(path, &json(&program.snapshot()))?;
+        }
         ready()?;
+        // A disk that fills up later must not end decapsulation: it is told once, and tried again.
+        let mut told = false;
         while !stop.within(COUNTERS_EVERY).await {
-            if let Some(path) = counters {
-                replace(path, &json(&program.snapshot()))?;
+            let Some(path) = counters else { continue };
+            match replace(path, &json(&program.snapshot())) {
+                Ok(()) => told = false,
+                Err(error) if !told => {
+                    tracing::error!("{error:#}");
+                    told = true;
+                }
+                Err(_) => {}
             }
         }
         let last = json(&program.snapshot());
@@ -119,22 +144,15 @@ fn ready() -> Result<(), Failure> {
     say("ready")
 }
 
-/// One line on standard output, at once: whoever started this may be waiting for it.
-fn say(line: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{line}").and_then(|()| out.flush());
-    Ok(written.context("cannot write to standard output")?)
-}
-
 fn json(counters: &DecapSnapshot) -> String {
     let of = |counter: &DecapCounter| (counter.name().to_owned(), Value::from(counters.counter(*counter)));
     Value::Object(DecapCounter::ALL.iter().map(of).collect::<Map<_, _>>()).to_string()
 }
 
 /// Replaces a file so that a reader meets the old or the new one, whole.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".new");
     let replaced = std::fs::write(&aside, format!("{text}\n")).and_then(|()| std::fs::rename(&aside, path));
-    Ok(replaced.with_context(|| format!("cannot write {}", path.display()))?)
+    replaced.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,6 +6,7 @@ mod check;
 mod keygen;
 mod log;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,9 +86,30 @@ fn report(failure: &Failure) -> Exit {
             Exit::Invalid
         }
         Failure::Other(error) => {
-            eprintln!("maglevd: {error:#}");
+            eprintln!("maglevd: {}", causes(error));
             Exit::Refused
         }
+    }
+}
+
+/// An error and its causes on one line, each said once: some errors name their cause themselves.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
+        line if line.is_empty() => cause,
+        line if line.contains(&cause) => line,
+        line => format!("{line}: {cause}"),
+    })
+}
+
+/// One line on standard output, at once: whoever started this may be waiting for it. A reader that went away has seen
+/// enough.
+fn say(line: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to standard output").into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -99,6 +121,15 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = || io::Error::other("the disk is full");
+        let told = anyhow::Error::new(cause()).context("cannot write x");
+        assert_eq!(causes(&told), "cannot write x: the disk is full");
+        let told = anyhow::Error::new(cause()).context("cannot write x: the disk is full");
+        assert_eq!(causes(&told), "cannot write x: the disk is full");
     }
 
     #[test]
@@ -123,6 +154,7 @@ mod tests {
             "maglevd decap --interface eth0",
             "maglevd decap --from 10.0.0.0/8",
             "maglevd decap --interface eth0 --from x",
+            "maglevd decap --interface eth0 --from 10.0.0.1/8",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err_and(|error| error.exit_code() == 2), "{line}");
         }

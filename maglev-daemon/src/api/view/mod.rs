@@ -1,0 +1,14 @@
+//! The answers of the API, one type each: the daemon serialises them, the command line reads them back and renders
+//! them as text or prints them as they are. It must not know how either side does so.
+
+mod error;
+mod services;
+mod status;
+mod traffic;
+mod value;
+
+pub use error::{Error, ErrorKind};
+pub use services::{Backend, BackendState, Done, NewBackend, NewPool, NewWeight, NextHop, Pool, PoolSummary, Vip};
+pub use status::{Interface, LastReload, MapMemory, Memory, Reloaded, Status};
+pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
+pub use value::{Port, Protocol};

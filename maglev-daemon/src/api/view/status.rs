@@ -1,0 +1,85 @@
+//! The node: what `maglev status` shows, and what a reload answers. It must not know how a daemon finds it out.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, PoolSummary, Vip};
+
+/// `GET /v1/status`: everything about the node but its counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's release.
+    pub version: String,
+    /// SHA-256 of the eBPF object, hexadecimal.
+    pub object: String,
+    /// Seconds since the daemon started.
+    pub uptime_seconds: u64,
+    /// The services file.
+    pub services_file: String,
+    /// Digest of the services: equal on nodes that serve the same.
+    pub services_digest: String,
+    /// Digest of the flow hash's key: equal on nodes that choose the same slots.
+    pub hash_key_digest: String,
+    /// Why what is saved is not what the packet path serves, if so; the next change or reload tries again.
+    pub not_published: Option<String>,
+    /// The last reload, if there was one.
+    pub last_reload: Option<LastReload>,
+    /// Memory of the data plane's maps.
+    pub memory: Memory,
+    /// Interfaces the program is attached to, or packets leave through.
+    pub interfaces: Vec<Interface>,
+    /// VIPs by name.
+    pub vips: Vec<Vip>,
+    /// Pools by name.
+    pub pools: Vec<PoolSummary>,
+    /// Backends by pool and name.
+    pub backends: Vec<Backend>,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// When, in seconds since 1970.
+    pub unix_seconds: u64,
+    /// Whether the files were taken over.
+    pub successful: bool,
+}
+
+/// Memory of the data plane's maps, locked in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All maps together.
+    pub total_bytes: u64,
+    /// Each map.
+    pub maps: Vec<MapMemory>,
+}
+
+/// Memory of one map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapMemory {
+    /// The map's name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`: how the program is attached.
+    pub mode: String,
+    /// Whether the program is attached.
+    pub attached: bool,
+    /// Its index.
+    pub index: u32,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+}
+
+/// `POST /v1/reload`: the files were taken over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Fields of the node file that differ from what runs and take effect at the next start.
+    pub restart_needed: Vec<String>,
+}
