@@ -1,9 +1,10 @@
 //! The owner: the one task that holds the reconciler. It turns requests, signals and reports into events, carries out
 //! effects in their order, and publishes the status from which reads are answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use tokio::signal::unix::Signal;
@@ -17,10 +18,13 @@ use crate::api::{Answer, Caller, Flow, Request, view};
 use crate::dataplane;
 use crate::model::{Change, Refusal, Services};
 use crate::net::next_hop::Resolver;
-use crate::reconcile::{Effect, Event, Reconciler, RequestId, Settings, View};
+use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
+
+/// How long the start waits for backends' next hops.
+const WAYS: Duration = Duration::from_millis(500);
 
 /// All that the owner hears.
 pub(super) struct Inputs {
@@ -107,8 +111,9 @@ impl Owner {
         }
     }
 
-    /// Publishes the services the daemon starts with.
+    /// Publishes the services the daemon starts with, once the ways to their backends are known.
     pub(super) async fn start(&mut self, services: Services, inputs: &mut Inputs) -> anyhow::Result<()> {
+        self.find_ways(&services, inputs).await;
         let (reply, mut outcome) = oneshot::channel();
         let request = self.expect(Waiting::Start(reply));
         self.handle(Event::Reload { request, services });
@@ -124,6 +129,27 @@ impl Owner {
                 () = inputs.stop.wait() => return Err(anyhow!("stopped by a signal before it was ready")),
             }
             self.settle();
+        }
+    }
+
+    /// Waits until every backend can be reached, but not for long: were tables published at once, whichever backend is
+    /// found first would own all slots for a moment.
+    async fn find_ways(&mut self, services: &Services, inputs: &mut Inputs) {
+        let backends = services.pools.values().flat_map(|pool| pool.backends.values());
+        let mut awaited: BTreeSet<IpAddr> = backends.map(|backend| backend.address).collect();
+        self.resolver.follow(awaited.clone());
+        let deadline = tokio::time::sleep(WAYS);
+        tokio::pin!(deadline);
+        while !awaited.is_empty() {
+            tokio::select! {
+                Some(event) = inputs.next_hops.recv() => {
+                    if let Event::NextHop { address, resolution: Resolution::Resolved { .. } } = &event {
+                        awaited.remove(address);
+                    }
+                    self.handle(event);
+                }
+                () = &mut deadline => return,
+            }
         }
     }
 
