@@ -47,7 +47,7 @@ fn metrics_count_what_the_cli_counts() -> Result<()> {
     site.lab.client().requests(&[SocketAddr::new(WWW4, Backend::PORT)], 100, 8)?.all_answered()?;
     let packets = site.await_balance()?;
     let balancer = &site.balancers[0];
-    let metrics = Client::new(balancer.netns().clone()).text(([127, 0, 0, 1], 9642).into(), "/metrics")?;
+    let metrics = Client::new(balancer.netns().clone(), Vec::new()).text(([127, 0, 0, 1], 9642).into(), "/metrics")?;
     let counted = metrics
         .lines()
         .find(|line| line.contains("packets") && line.contains("\"www-tcp\""))

@@ -77,6 +77,9 @@ impl Node {
                 }
             }
         }
+        if self.reconciler.is_idle() {
+            self.maps.settle(&self.reconciler.target);
+        }
     }
 
     fn publish(&mut self, steps: &[Step]) -> Result<(), String> {
@@ -319,7 +322,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn no_packet_sees_a_half_state_in_any_history(

@@ -56,7 +56,10 @@ impl Pair {
     }
 }
 
-/// The client; `host` 1 is the router's end.
+/// The client's hosts on its link.
+pub const CLIENTS: std::ops::Range<u8> = 2..10;
+
+/// The client's link; `host` 1 is the router's end.
 pub fn client(host: u8) -> Pair {
     Pair { v4: Ipv4Addr::new(198, 51, 100, host), v6: Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, host.into()) }
 }

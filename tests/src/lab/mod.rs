@@ -34,6 +34,7 @@ pub use topology::{NEAR, Place, Topology, UPLINK};
 #[derive(Debug)]
 pub struct Lab {
     topology: Topology,
+    client: Client,
     /// The pass programs; ended before the namespaces go.
     passing: Vec<Process>,
     // The last field: dropped after everything that lives in the namespaces.
@@ -51,7 +52,8 @@ impl Lab {
         resource::setrlimit(resource::Resource::RLIMIT_NOFILE, most.min(65_536), most)?;
         let claim = registry::Claim::new()?;
         topology::build(&topology, &claim)?;
-        Ok(Self { topology, passing: Vec::new(), claim })
+        let client = Client::new(claim.netns("client"), addresses::CLIENTS.map(addresses::client).collect());
+        Ok(Self { topology, client, passing: Vec::new(), claim })
     }
 
     /// What was built.
@@ -69,9 +71,9 @@ impl Lab {
         self.claim.directory()
     }
 
-    /// A client in the client's namespace.
-    pub fn client(&self) -> Client {
-        Client::new(self.netns("client"))
+    /// The client in the client's namespace; there is one, so that no port is used twice in a while.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The address of backend `web<n>` of the family that `like` has.

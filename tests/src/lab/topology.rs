@@ -141,9 +141,6 @@ fn settings(node: &str, netns: &Netns) -> Result<()> {
     let role = node.trim_end_matches(|c: char| c.is_ascii_digit());
     netns.sysctl(match role {
         "client" => &[
-            // A demo makes more connections a minute than there are ephemeral ports by default.
-            ("net.ipv4.ip_local_port_range", "1024 65535"),
-            ("net.ipv4.tcp_tw_reuse", "1"),
             // The router hashes by the hash the sender's socket put on the packet, where there is one (veth keeps it).
             // Left on, a retransmission draws a new one and the flow moves to the other load balancer.
             ("net.core.txrehash", "0"),
@@ -194,7 +191,7 @@ fn addressing(topology: &Topology, node: &str, devices: &[&str]) -> Result<Vec<S
     let number: u8 = node[role.len()..].parse().unwrap_or(0);
     match role {
         "client" => {
-            lines.extend(addresses::client(2).assign("eth0"));
+            lines.extend(addresses::CLIENTS.flat_map(|host| addresses::client(host).assign("eth0")));
             lines.extend(addresses::client(1).default_route());
         }
         "lb" => {

@@ -51,10 +51,9 @@ const PURE: [&str; 13] = [
 ];
 
 /// A runtime, a socket, or the present time. A point in time as a parameter is welcome.
-const IMPURE_WORDS: [&str; 12] = [
+const IMPURE_WORDS: [&str; 11] = [
     "tokio",
     "nix",
-    "socket",
     "TcpListener",
     "TcpStream",
     "UdpSocket",

@@ -29,6 +29,8 @@ pub(super) struct Maps {
     /// Whether no plan failed and none was too large for the node's limits: only then is a VIP never without backend.
     strict: bool,
     running: bool,
+    /// Whether a plan failed since all was published.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -40,15 +42,21 @@ struct Filled {
 impl Maps {
     pub(super) fn begin(&mut self, target: &Services, roomy: bool) {
         // A plan that began and did not end has failed.
-        self.strict = roomy && !self.running && (self.strict || self.tables.is_empty());
+        self.failed |= self.running;
+        self.strict = roomy && !self.failed;
         self.running = true;
         self.after = target.clone();
     }
 
     pub(super) fn end(&mut self) {
         self.running = false;
-        self.before = self.after.clone();
         assert!(self.lingering.is_empty(), "a plan ends with a barrier after the last unpublication");
+    }
+
+    /// Nothing is under way: these services are published.
+    pub(super) fn settle(&mut self, services: &Services) {
+        self.failed = false;
+        self.before = services.clone();
     }
 
     pub(super) fn carry_out(&mut self, step: &Step) {
@@ -56,7 +64,8 @@ impl Maps {
             Step::WriteMember { id, record } => self.write_member(id.get(), record),
             Step::SetNextHop { id, next_hop } => {
                 let record = self.members.get(&id.get()).unwrap();
-                assert!(record.state().is_alive());
+                // A plan that failed late and is carried out again meets members that it killed itself.
+                assert!(record.state().is_alive() || !self.strict);
                 record.next_hop.set(next_hop.0);
             }
             Step::FillTable { table, slots } => self.fill(table.0, slots),

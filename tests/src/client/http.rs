@@ -1,0 +1,81 @@
+//! HTTP on one connection, by a maintained library.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Method, Request, Response,
+    body::{Body, Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{Outcome, sources::Sources};
+
+/// An open connection with HTTP on it.
+pub(super) struct Connection {
+    target: SocketAddr,
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+impl Connection {
+    /// Asks `/`: who answers?
+    pub(super) async fn name(&mut self, last: bool) -> Result<String> {
+        let mut request = request(Method::GET, self.target, "/");
+        if last {
+            request = request.header(header::CONNECTION, "close");
+        }
+        let response = accepted(self.sender.send_request(request.body(Empty::new())?).await?)?;
+        Ok(String::from_utf8(response.into_body().collect().await?.to_bytes().to_vec())?)
+    }
+}
+
+/// Connects, lets `ask` use the connection, and notes what happened.
+pub(super) async fn attempt<A>(sources: &Sources, target: SocketAddr, ask: A) -> Outcome
+where
+    A: AsyncFnOnce(&mut Connection) -> Result<String>,
+{
+    Outcome::of(target, async |local: &mut Option<SocketAddr>| {
+        let stream = connect(sources, target).await.context("connect")?;
+        *local = Some(stream.local_addr()?);
+        let mut connection = Connection { target, sender: handshake(stream).await? };
+        ask(&mut connection).await
+    })
+    .await
+}
+
+/// Connects from the next source.
+pub(super) async fn connect(sources: &Sources, target: SocketAddr) -> Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The port may still rest from a connection of a minute ago.
+    socket.set_reuseaddr(true)?;
+    let source = sources.next(target);
+    socket.bind(source).with_context(|| format!("bind {source}"))?;
+    Ok(socket.connect(target).await?)
+}
+
+/// Sets HTTP up on a stream and drives it in the background.
+pub(super) async fn handshake<B>(stream: TcpStream) -> Result<SendRequest<B>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // What ends the connection early reaches the sender as well.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// A request for the target's `path`.
+pub(super) fn request(method: Method, target: SocketAddr, path: &str) -> hyper::http::request::Builder {
+    Request::builder().method(method).uri(path).header(header::HOST, target.to_string())
+}
+
+/// The response, if it is a success.
+pub(super) fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>> {
+    ensure!(response.status().is_success(), "{}", response.status());
+    Ok(response)
+}

@@ -1,0 +1,110 @@
+//! Requests in numbers: so many at a time, until there are enough or somebody says stop.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+
+use super::{
+    Client, Outcome, Outcomes,
+    http::{Connection, attempt},
+    sources::Sources,
+};
+
+/// Requests that go on until they are told to stop.
+#[derive(Debug)]
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    outcomes: mpsc::Receiver<Outcome>,
+    thread: thread::JoinHandle<Result<()>>,
+}
+
+impl Traffic {
+    /// Begins requests that end after `count`, or when told to stop.
+    pub(super) fn start(client: &Client, targets: &[SocketAddr], count: u64, concurrency: usize) -> Self {
+        let (sender, outcomes) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let plan = Arc::new(Plan { targets: targets.to_vec(), count, next: AtomicU64::new(0), stop: stop.clone() });
+        let client = client.clone();
+        let sources = client.sources.clone();
+        let thread = thread::spawn(move || client.block_on(work(plan, sources, concurrency, sender)));
+        Self { stop, outcomes, thread }
+    }
+
+    /// The next outcome, as soon as there is one; none if the requests have ended.
+    pub fn next_outcome(&self) -> Option<Outcome> {
+        self.outcomes.recv().ok()
+    }
+
+    /// Begins no further request, waits for those in flight, and returns what has not been fetched yet.
+    ///
+    /// # Errors
+    /// If the client could not run.
+    pub fn stop(self) -> Result<Outcomes> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.finish()
+    }
+
+    /// Waits for the last request and returns what has not been fetched yet.
+    pub(super) fn finish(self) -> Result<Outcomes> {
+        let outcomes = self.outcomes.iter().collect();
+        match self.thread.join() {
+            Ok(ended) => ended.map(|()| Outcomes(outcomes)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// What a run of requests shares among its workers.
+struct Plan {
+    targets: Vec<SocketAddr>,
+    count: u64,
+    next: AtomicU64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Plan {
+    /// The next request's target, until there are enough or the run was stopped.
+    fn next_target(&self) -> Option<SocketAddr> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        (n < self.count).then(|| self.targets[n as usize % self.targets.len()])
+    }
+}
+
+/// ```text
+///  plan ──► worker 1 … worker N ──► outcomes
+/// ```
+async fn work(
+    plan: Arc<Plan>,
+    sources: Arc<Sources>,
+    concurrency: usize,
+    outcomes: mpsc::Sender<Outcome>,
+) -> Result<()> {
+    let mut workers = JoinSet::new();
+    for _ in 0..concurrency {
+        let (plan, sources, outcomes) = (plan.clone(), sources.clone(), outcomes.clone());
+        workers.spawn(async move {
+            while let Some(target) = plan.next_target() {
+                let done =
+                    attempt(&sources, target, async |connection: &mut Connection| connection.name(true).await).await;
+                // Nobody listens any more: the run is over.
+                if outcomes.send(done).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    workers.join_all().await;
+    Ok(())
+}
