@@ -34,12 +34,14 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers on the socket (exit code 3).
-    #[error("cannot reach maglevd at {}: {reason}; is maglevd running? systemctl status maglevd", socket.display())]
+    #[error("cannot reach maglevd at {}: {reason}; {remedy}", socket.display())]
     Unreachable {
         /// The socket.
         socket: PathBuf,
         /// What the system says.
         reason: String,
+        /// What may help.
+        remedy: &'static str,
     },
     /// The daemon answered with an error.
     #[error(transparent)]
@@ -102,7 +104,10 @@ impl Client {
 
     async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
         let unreachable = |error: &dyn std::error::Error| self.unreachable(error.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => self.not_permitted(&error),
+            _ => unreachable(&error),
+        })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
         let connection = tokio::spawn(connection);
@@ -126,7 +131,13 @@ impl Client {
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::Unreachable { socket: self.socket.clone(), reason }
+        let remedy = "is maglevd running? systemctl status maglevd";
+        ClientError::Unreachable { socket: self.socket.clone(), reason, remedy }
+    }
+
+    fn not_permitted(&self, error: &io::Error) -> ClientError {
+        let remedy = "ask as root, or as a member of the socket's group";
+        ClientError::Unreachable { socket: self.socket.clone(), reason: error.to_string(), remedy }
     }
 }
 

@@ -31,6 +31,14 @@ pub enum BindError {
     /// Something that is not a socket lies there.
     #[error("{} exists and is not a socket: move it away, or set another api.socket", .0.display())]
     NotASocket(PathBuf),
+    /// Not as this user.
+    #[error("not permitted to {action} {}: run as root, or set an api.socket that this user may create", path.display())]
+    NotPermitted {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -93,7 +101,10 @@ fn directory_of(path: &Path) -> &Path {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
     let path = path.to_owned();
-    move |source| BindError::Io { action, path, source }
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => BindError::NotPermitted { action, path },
+        _ => BindError::Io { action, path, source },
+    }
 }
 
 /// Two daemons that start at once meet here, not at the socket.

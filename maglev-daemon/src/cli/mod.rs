@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(refused(view::Error::invalid("x")), Exit::Invalid);
         assert_eq!(refused(view::Error::conflict("x")), Exit::Refused);
         assert_eq!(refused(view::Error::failed("x")), Exit::Refused);
-        let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into() };
+        let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into(), remedy: "y" };
         assert_eq!(Failure::Client(unreachable).exit(), Exit::Unreachable);
         assert_eq!(Failure::Client(ClientError::Foreign("x".into())).exit(), Exit::Refused);
         assert_eq!(Exit::Unreachable as u8, 3);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
+
 use super::refusal::listed;
 use super::{Backend, Change, Name, OuterSources, Pool, Refusal, Rules, Services, Vip};
 
@@ -99,7 +101,7 @@ impl Services {
                 service.address
             )));
         }
-        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips)?;
+        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)?;
         self.vips.insert(name.clone(), vip);
         Ok(())
     }
@@ -109,7 +111,7 @@ impl Services {
         if self.pools.contains_key(&name) {
             return Err(taken("pool", name.as_str()));
         }
-        check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools)?;
+        check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
         self.pools.insert(name.clone(), Pool::new(name.clone()));
         for backend in backends.into_values() {
             let change = Change::AddBackend { pool: name.clone(), backend };
@@ -152,7 +154,7 @@ impl Services {
                 vip.name
             )));
         }
-        check_limit("backends", "limits.backends", self.backend_count(), rules.limits.backends)
+        check_limit("backends", "limits.backends", self.backend_count(), rules.limits.backends, MAX_MEMBERS)
     }
 
     fn backend_at(&self, address: IpAddr) -> Option<(&Name, &Name)> {
@@ -195,11 +197,13 @@ fn taken(what: &str, name: &str) -> Refusal {
     Refusal::Conflict(format!("there is already a {what} {name}; choose another name"))
 }
 
-fn check_limit(what: &str, key: &str, count: usize, limit: u32) -> Result<(), Refusal> {
+/// `most` is what the limit can be raised to.
+fn check_limit(what: &str, key: &str, count: usize, limit: u32, most: u32) -> Result<(), Refusal> {
     if count < limit as usize {
         return Ok(());
     }
-    Err(Refusal::Conflict(format!("limit of {limit} {what} reached; raise {key} in maglev.yaml or remove one")))
+    let raise = if limit < most { format!("raise {key} in maglev.yaml or ") } else { String::new() };
+    Err(Refusal::Conflict(format!("limit of {limit} {what} reached; {raise}remove one")))
 }
 
 /// Packets are sent to one host by its address: nothing else can be balanced or encapsulated to.

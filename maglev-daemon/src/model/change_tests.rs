@@ -116,6 +116,17 @@ fn an_address_may_carry_many_ports_and_any() {
 }
 
 #[test]
+fn a_limit_that_cannot_be_raised_is_not_advised_to_be() {
+    let most = Rules { limits: Limits::default(), ..rules() };
+    let mut services = Services::default();
+    for n in 0..most.limits.pools {
+        services.admit(Change::AddPool(Pool::new(name(&format!("p{n}")))), &most).unwrap();
+    }
+    let refused = services.admit(Change::AddPool(Pool::new(name("more"))), &most);
+    assert_eq!(refused, Err(Refusal::Conflict("limit of 512 pools reached; remove one".to_owned())));
+}
+
+#[test]
 fn the_last_backend_may_go_and_two_pools_may_share_an_address() {
     let mut services = web();
     services.admit(Change::AddPool(Pool::new(name("api"))), &rules()).unwrap();
