@@ -53,7 +53,7 @@ counters! {
     /// What the load balancer's program counts, per CPU.
     Counter {
         Transmitted = "transmitted", Forwarded, "Encapsulated and sent out of the interface it came in by.";
-        Redirected = "redirected", Forwarded, "Encapsulated and sent out of another interface.";
+        Redirected = "redirected", Forwarded, "Encapsulated and handed to another interface.";
         NotIp = "not_ip", Passed, "Neither IPv4 nor IPv6, such as ARP.";
         NotVip = "not_vip", Passed, "For an address that no VIP has.";
         NoSuchVip = "no_such_vip", Dropped, "For a VIP's address, but no VIP has this protocol and port.";
@@ -74,7 +74,7 @@ counters! {
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
         FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
-        FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone; the table chose again.";
+        FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
     }
 }
 

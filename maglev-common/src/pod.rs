@@ -8,8 +8,9 @@ use zerocopy::{FromBytes, IntoBytes};
 /// One aligned 64-bit word of a map, shared between the kernel's CPUs and user space.
 ///
 /// A word is never torn: it is loaded and stored by one instruction on every supported machine. Ordering between
-/// words is not promised. Where it matters, user space publishes through a single word after a
-/// `membarrier(MEMBARRIER_CMD_GLOBAL)`, and the XDP program reads that word first.
+/// words is not promised by a word itself. Where it matters, user space publishes through a single word after a release
+/// fence, and the XDP program finds everything else through that word; what was published before is used again only after
+/// every packet that could still read it has ended (`membarrier(MEMBARRIER_CMD_GLOBAL)`).
 // A cell rather than an `AtomicU64`: the bpf target has no compare-and-swap, and zerocopy knows atomics only where one
 // exists.
 #[derive(Default, FromBytes, IntoBytes)]

@@ -59,7 +59,7 @@ fn register_traffic(registry: &mut Registry, counters: &Counters) {
     count(registry, "packets", "Packets by what became of them; maglev counters explains each reason", packets);
 
     let vip = |vip: &view::VipTraffic| [("vip", vip.name.clone())];
-    let help = "Packets for a VIP that were sent to a backend";
+    let help = "Packets for a VIP, those included that were dropped for want of a backend or of a way to it";
     count(registry, "vip_packets", help, vips.iter().map(|traffic| (vip(traffic), traffic.packets)));
     let help = "Bytes of these packets as they came in, Ethernet header included";
     count(registry, "vip_bytes", help, vips.iter().map(|traffic| (vip(traffic), traffic.bytes)));
