@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::maps::{Map, xdp::DevMap};
 use aya::programs::loaded_programs;
 use maglev_common::backend::InterfaceRecord;
-use maglev_common::maps::{DEVICES, MAX_INTERFACES, PROGRAM};
+use maglev_common::maps::{DEVICES, MAX_INTERFACES};
 use nix::errno::Errno;
 
 use super::bpf;
@@ -102,6 +102,15 @@ pub(super) fn describe(
     devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
 }
 
+/// What came of a look at the interfaces that exist.
+#[derive(Debug, Default)]
+pub struct Refresh {
+    /// The names of the interfaces the program is not attached to: they are gone, or there is a problem.
+    pub detached: Vec<String>,
+    /// What could not be done; worth another try later.
+    pub problems: Vec<DataplaneError>,
+}
+
 /// The interfaces a program is attached to. Dropping it detaches.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
@@ -126,32 +135,45 @@ impl Attached {
         Ok(())
     }
 
-    /// Takes over what changed; an interface that was made anew under its name is attached to anew. Tells who is gone.
+    /// Takes over what changed; an interface that was made anew under its name is attached to anew. Only the balancer's
+    /// packet path has to be told of it, in its maps. What fails on one interface leaves the others as they should be.
     pub(super) fn refresh(
         &mut self,
         ebpf: &mut Loaded,
-        maps: &Maps,
+        program: &'static str,
+        maps: Option<&Maps>,
         found: &[Link],
-    ) -> Result<Vec<String>, DataplaneError> {
-        let mut gone = Vec::new();
+    ) -> Refresh {
+        let mut refresh = Refresh::default();
         for (slot, (interface, held)) in self.interfaces.iter_mut().zip(&mut self.links).enumerate() {
             let same = found.iter().find(|link| link.index == interface.index);
             let Some(now) = same.or_else(|| found.iter().find(|link| link.name == interface.name)) else {
-                gone.push(interface.name.clone());
+                refresh.detached.push(interface.name.clone());
                 continue;
             };
             let mac = now.mac.unwrap_or(interface.mac);
             let current = Interface { index: now.index, mac, mtu: now.mtu, ..interface.clone() };
-            if current == *interface {
+            let attached = current.index == interface.index && now.xdp.is_some();
+            if attached && current == *interface {
                 continue;
             }
-            describe(ebpf, maps, slot, &current)?;
-            if current.index != interface.index {
-                *held = link(ebpf, PROGRAM, &current)?;
+            let mut renew = || {
+                maps.map_or(Ok(()), |maps| describe(ebpf, maps, slot, &current))?;
+                if !attached {
+                    *held = link(ebpf, program, &current)?;
+                }
+                Ok(())
+            };
+            if let Err(problem) = renew() {
+                if !attached {
+                    refresh.detached.push(current.name);
+                }
+                refresh.problems.push(problem);
+                continue;
             }
             *interface = current;
         }
-        Ok(gone)
+        refresh
     }
 }
 
@@ -187,8 +209,10 @@ fn absent(name: &str, links: &[Link]) -> DataplaneError {
 
 fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
     let AttachedXdp { at, program: id } = attached;
+    // Only root and CAP_SYS_ADMIN may look at others' programs.
     let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-    let program = found.as_ref().and_then(|program| program.name_as_str()).unwrap_or("unknown").to_owned();
+    let name = found.as_ref().and_then(|program| program.name_as_str()).filter(|name| !name.is_empty());
+    let program = name.map(str::to_owned);
     let keyword = match at {
         XdpAt::Native => "xdpdrv",
         XdpAt::Generic => "xdpgeneric",

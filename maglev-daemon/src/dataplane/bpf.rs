@@ -25,7 +25,7 @@ const XDP: u32 = 37;
 /// The start of `union bpf_attr` for one command.
 ///
 /// # Safety
-/// Laid out as the kernel's, without padding; its pointers are valid while the command runs.
+/// Laid out as the kernel's, without padding; its pointers are references to what the command reads.
 unsafe trait Attributes {}
 
 /// For `BPF_MAP_CREATE`.
@@ -44,16 +44,19 @@ unsafe impl Attributes for MapCreate {}
 
 /// For `BPF_MAP_UPDATE_ELEM`.
 #[repr(C)]
-struct MapUpdate {
+struct MapUpdate<'a> {
     map_fd: u32,
     padding: u32,
-    key: u64,
-    value: u64,
+    key: &'a u32,
+    value: &'a u32,
     flags: u64,
 }
 
-// SAFETY: the gap before `key` is spelt out; whoever fills it in keeps `key` and `value` alive during the call.
-unsafe impl Attributes for MapUpdate {}
+// The kernel's pointers take 64 bits.
+const _: () = assert!(size_of::<MapUpdate<'_>>() == 32);
+
+// SAFETY: the gap before `key` is spelt out; `put_map`, which alone makes one, gives a map of four-byte keys and values.
+unsafe impl Attributes for MapUpdate<'_> {}
 
 /// For `BPF_LINK_CREATE`.
 #[repr(C)]
@@ -84,9 +87,7 @@ pub(super) fn create_map(map_type: u32, inner: Option<BorrowedFd<'_>>) -> Result
 
 /// Puts a map into the only entry of an array of maps.
 pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> Result<(), Errno> {
-    let (index, map) = (0_u32, number(inner));
-    // `index` and `map` live until the end of this function.
-    let (key, value) = ((&raw const index) as u64, (&raw const map) as u64);
+    let (key, value) = (&0, &number(inner));
     call(&MapUpdate { map_fd: number(outer), padding: 0, key, value, flags: 0 }, MAP_UPDATE_ELEM).map(drop)
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use maglev_common::maps as names;
 use maglev_common::pod::Word;
 
-use super::attach::{self, Attached, Interface, InterfaceSettings};
+use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
 use super::counters::DecapSnapshot;
 use super::error::DataplaneError;
 use super::maps;
@@ -30,7 +30,6 @@ pub struct Decap {
     attached: Attached,
     counters: Mapped<Word>,
     /// Holds the program and the tries.
-    #[cfg_attr(not(test), expect(dead_code, reason = "kept for as long as the program is attached"))]
     pub(super) ebpf: Loaded,
 }
 
@@ -59,6 +58,11 @@ impl Decap {
         DecapSnapshot::of(&self.counters)
     }
 
+    /// Attaches to interfaces that were made anew under their names.
+    pub fn refresh(&mut self, links: &[Link]) -> Refresh {
+        self.attached.refresh(&mut self.ebpf, names::DECAP_PROGRAM, None, links)
+    }
+
     /// The attached interfaces.
     pub fn interfaces(&self) -> &[Interface] {
         self.attached.interfaces()
@@ -69,7 +73,7 @@ impl Decap {
 #[derive(Debug)]
 pub struct Pass {
     attached: Attached,
-    _ebpf: Loaded,
+    ebpf: Loaded,
 }
 
 impl Pass {
@@ -84,7 +88,12 @@ impl Pass {
         for interface in chosen {
             attached.attach(&mut ebpf, names::PASS_PROGRAM, interface)?;
         }
-        Ok(Self { attached, _ebpf: ebpf })
+        Ok(Self { attached, ebpf })
+    }
+
+    /// Attaches to interfaces that were made anew under their names.
+    pub fn refresh(&mut self, links: &[Link]) -> Refresh {
+        self.attached.refresh(&mut self.ebpf, names::PASS_PROGRAM, None, links)
     }
 
     /// The attached interfaces.

@@ -75,14 +75,15 @@ pub enum DataplaneError {
     },
     /// Another program is attached.
     #[error(
-        "{interface} already runs XDP program '{program}' (id {id}); it is not replaced: stop what loaded it, or \
-         detach it with `ip link set dev {interface} {keyword} off`"
+        "{interface} already runs {}; it is not replaced: stop what loaded it, or detach it with `ip link set dev \
+         {interface} {keyword} off`",
+        named(program.as_deref(), *id)
     )]
     ForeignProgram {
         /// The interface.
         interface: String,
-        /// The foreign program's name.
-        program: String,
+        /// The foreign program's name, if it has one that may be read.
+        program: Option<String>,
         /// Its id.
         id: u32,
         /// What `ip link` calls the mode it is attached in.
@@ -177,6 +178,14 @@ impl DataplaneError {
     pub(super) fn kernel(reason: &str) -> Self {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".to_owned());
         Self::Kernel { release: release.trim().to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// A foreign program: by its name, or how to learn it.
+fn named(program: Option<&str>, id: u32) -> String {
+    match program {
+        Some(name) => format!("XDP program '{name}' (id {id})"),
+        None => format!("XDP program {id} (`bpftool prog show id {id}`, as root, tells its name)"),
     }
 }
 

@@ -34,7 +34,7 @@ mod tests;
 
 use barrier::Barrier;
 
-pub use attach::{Interface, InterfaceSettings, Mode};
+pub use attach::{Interface, InterfaceSettings, Mode, Refresh};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapSettings, Pass};
 pub use error::DataplaneError;
@@ -115,12 +115,9 @@ impl Dataplane {
     }
 
     /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches to an interface that was made
-    /// anew under its name. Tells the names of those that are gone.
-    ///
-    /// # Errors
-    /// The device map refused a write, or the new interface the program.
-    pub fn refresh(&mut self, links: &[Link]) -> Result<Vec<String>, DataplaneError> {
-        self.attached.refresh(&mut self.ebpf, &self.maps, links)
+    /// anew under its name.
+    pub fn refresh(&mut self, links: &[Link]) -> Refresh {
+        self.attached.refresh(&mut self.ebpf, maglev_common::maps::PROGRAM, Some(&self.maps), links)
     }
 
     /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.

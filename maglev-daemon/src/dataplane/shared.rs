@@ -102,9 +102,12 @@ impl<T: Shared> Mapped<T> {
 
     /// The value with this index, to be changed as a whole: only while no program can read it.
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        // SAFETY: as in `values`; `&mut self` makes it the only reference here, and a program never writes to what is
-        // not made of words.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.entries) }.get_mut(index)
+        if index >= self.entries {
+            return None;
+        }
+        // SAFETY: within the mapping, as in `values`; `&mut self` makes it the only reference here, and a program never
+        // writes to what is not made of words.
+        Some(unsafe { self.start.add(index).as_mut() })
     }
 
     /// The map's name and the bytes its values take.

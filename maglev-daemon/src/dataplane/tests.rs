@@ -340,7 +340,7 @@ fn changed_interfaces_are_taken_over() {
         ip("link set eth1 mtu 1400");
         ip("link set eth1 address 02:00:00:00:00:77");
         ip("link del eth2");
-        assert_eq!(plane.refresh(&links()).unwrap(), ["eth2"]);
+        assert_eq!(plane.refresh(&links()).detached, ["eth2"]);
         let first = &plane.interfaces()[0];
         assert_eq!((first.mtu, first.mac), (1_400, [2, 0, 0, 0, 0, 0x77]));
         let record = plane.maps.interfaces.get(0).unwrap();
@@ -348,11 +348,78 @@ fn changed_interfaces_are_taken_over() {
         assert_eq!(record.mac.get(), maglev_common::backend::mac_word(first.mac));
 
         peer.connect("eth2", "eth3");
-        assert!(plane.refresh(&links()).unwrap().is_empty());
+        let Refresh { detached, problems } = plane.refresh(&links());
+        assert!(detached.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
         plane.stop();
         assert_eq!((attached("eth1"), attached("eth2")), (None, None));
     });
+}
+
+#[test]
+fn an_interface_that_refuses_leaves_the_others_attached_and_is_tried_again() {
+    in_namespace(|| {
+        let peer = two_veths();
+        let mut plane =
+            Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]), &links()).unwrap();
+        ip("link del eth1");
+        ip("link del eth2");
+        peer.connect("eth1", "eth1");
+        peer.connect("eth2", "eth2");
+        let foreign = Pass::start(&interfaces(&[("eth1", Mode::Native)]), &links()).unwrap();
+        let Refresh { detached, problems } = plane.refresh(&links());
+        assert_eq!(detached, ["eth1"]);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(problem.to_string().contains("eth1") && problem.to_string().contains("not replaced"), "{problem}");
+        let second = attached("eth2").unwrap();
+
+        drop(foreign);
+        let Refresh { detached, problems } = plane.refresh(&links());
+        assert!(detached.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
+        assert_eq!((attached("eth1").unwrap().program, attached("eth2")), (second.program, Some(second)));
+    });
+}
+
+#[test]
+fn an_interface_made_anew_with_its_old_index_is_attached_to_anew() {
+    in_namespace(|| {
+        ip("link add eth1 index 77 type veth peer name far1");
+        let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
+        ip("link del eth1");
+        ip("link add eth1 index 77 type veth peer name far1");
+        assert_eq!(attached("eth1"), None);
+        assert!(plane.refresh(&links()).detached.is_empty());
+        assert_eq!(attached("eth1").unwrap().at, XdpAt::Native);
+    });
+}
+
+#[test]
+fn the_backends_programs_follow_their_interfaces() {
+    in_namespace(|| {
+        let peer = two_veths();
+        let sources = vec!["10.64.0.0/16".parse().unwrap()];
+        let settings = DecapSettings { interfaces: interfaces(&[("eth1", Mode::Native)]), sources };
+        let mut decap = Decap::start(&settings, &links()).unwrap();
+        let mut pass = Pass::start(&interfaces(&[("eth2", Mode::Generic)]), &links()).unwrap();
+        ip("link del eth1");
+        ip("link del eth2");
+        assert_eq!(
+            (decap.refresh(&links()).detached, pass.refresh(&links()).detached),
+            (vec!["eth1".into()], vec!["eth2".into()])
+        );
+        peer.connect("eth1", "eth1");
+        peer.connect("eth2", "eth2");
+        assert!(decap.refresh(&links()).detached.is_empty() && pass.refresh(&links()).detached.is_empty());
+        assert_eq!((attached("eth1").unwrap().at, attached("eth2").unwrap().at), (XdpAt::Native, XdpAt::Generic));
+        drop((decap, pass));
+        assert_eq!((attached("eth1"), attached("eth2")), (None, None));
+    });
+}
+
+#[test]
+fn a_foreign_program_whose_name_may_not_be_read_can_be_looked_up() {
+    let error = DataplaneError::ForeignProgram { interface: "eth1".into(), program: None, id: 7, keyword: "xdpdrv" };
+    assert!(error.to_string().contains("`bpftool prog show id 7`"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,16 @@
-//! Netlink sockets and the tasks that serve them. It must not know what is asked or heard.
+//! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know what is asked or
+//! heard.
 
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 /// Why the host's network could not be read.
@@ -22,6 +27,42 @@ pub enum NetError {
         /// Why it failed.
         source: rtnetlink::Error,
     },
+    /// No answer came.
+    #[error("netlink: cannot {what}: no answer")]
+    Silent {
+        /// What was asked.
+        what: &'static str,
+    },
+    /// A socket was closed.
+    #[error("the netlink socket for notices was closed")]
+    Closed,
+}
+
+/// How long the kernel may take for the next part of an answer, which it gives at once: then its answer was lost.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The next part of an answer; `None` at its end.
+pub(super) async fn part<T>(
+    what: &'static str,
+    answer: &mut (impl Stream<Item = Result<T, rtnetlink::Error>> + Unpin),
+) -> Result<Option<T>, NetError> {
+    match tokio::time::timeout(ANSWER, answer.try_next()).await {
+        Ok(part) => part.map_err(|source| NetError::Request { what, source }),
+        Err(_) => Err(NetError::Silent { what }),
+    }
+}
+
+/// All parts of an answer.
+pub(super) async fn all<T>(
+    what: &'static str,
+    answer: impl Stream<Item = Result<T, rtnetlink::Error>>,
+) -> Result<Vec<T>, NetError> {
+    let mut answer = pin!(answer);
+    let mut parts = Vec::new();
+    while let Some(next) = part(what, &mut answer).await? {
+        parts.push(next);
+    }
+    Ok(parts)
 }
 
 /// A socket for requests. Its task ends with it.
@@ -50,38 +91,126 @@ impl Drop for Requests {
 pub(super) enum Notice {
     /// Something changed.
     Changed(Box<RouteNetlinkMessage>),
-    /// The socket overflowed: notifications are lost, everything has to be read again.
+    /// Notifications were lost: everything has to be read again.
     Lost,
 }
 
+/// Notifications that wait to be taken in. More are lost, as they are when the socket overflows: what is not read must
+/// not fill this process' memory.
+const WAITING: usize = 1_024;
+
 /// A socket for notifications, apart from the one for requests: where it overflows, no answer is lost.
 pub(super) struct Notices {
-    stream: Box<dyn Stream<Item = Notice> + Send + Sync + Unpin>,
-    task: JoinHandle<()>,
+    waiting: mpsc::Receiver<Box<RouteNetlinkMessage>>,
+    lost: Arc<Notify>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Notices {
     /// Opens the socket in the calling thread's network namespace; needs a tokio runtime.
     pub(super) fn open(groups: &[MulticastGroup]) -> Result<Self, NetError> {
-        let (connection, _, messages) = rtnetlink::new_multicast_connection(groups)?;
-        let stream = messages.filter_map(|(message, _)| {
-            std::future::ready(match message.payload {
-                NetlinkPayload::InnerMessage(message) => Some(Notice::Changed(Box::new(message))),
-                NetlinkPayload::Overrun(_) => Some(Notice::Lost),
-                _ => None,
-            })
-        });
-        Ok(Self { stream: Box::new(stream), task: tokio::spawn(connection) })
+        let (connection, _, mut messages) = rtnetlink::new_multicast_connection(groups)?;
+        let (sender, waiting) = mpsc::channel(WAITING);
+        let lost = Arc::new(Notify::new());
+        let overflow = Arc::clone(&lost);
+        let sort = async move {
+            while let Some((message, _)) = messages.next().await {
+                let fits = match message.payload {
+                    NetlinkPayload::InnerMessage(message) => sender.try_send(Box::new(message)).is_ok(),
+                    NetlinkPayload::Overrun(_) => false,
+                    _ => true,
+                };
+                if !fits {
+                    overflow.notify_one();
+                }
+            }
+        };
+        Ok(Self { waiting, lost, tasks: [tokio::spawn(connection), tokio::spawn(sort)] })
     }
 
-    /// The next notification; `None` once the socket is closed.
-    pub(super) async fn next(&mut self) -> Option<Notice> {
-        self.stream.next().await
+    /// The next notification. Nothing is lost if the wait is given up.
+    pub(super) async fn next(&mut self) -> Result<Notice, NetError> {
+        tokio::select! {
+            biased;
+            () = self.lost.notified() => {}
+            message = self.waiting.recv() => return message.map(Notice::Changed).ok_or(NetError::Closed),
+        }
+        Ok(self.all_lost())
+    }
+
+    /// A notification that is there already.
+    pub(super) fn ready(&mut self) -> Option<Notice> {
+        if self.lost.notified().now_or_never().is_some() {
+            return Some(self.all_lost());
+        }
+        self.waiting.try_recv().ok().map(Notice::Changed)
+    }
+
+    /// What waits is worth nothing once something before it is lost: all is read anew.
+    fn all_lost(&mut self) -> Notice {
+        while self.waiting.try_recv().is_ok() {}
+        Notice::Lost
     }
 }
 
 impl Drop for Notices {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// How long to wait before new sockets are opened: this at first, twice as long each time …
+const PAUSE: Duration = Duration::from_millis(250);
+/// … up to this time.
+const PAUSE_AT_MOST: Duration = Duration::from_secs(16);
+
+/// Both sockets, opened anew as often as it takes.
+pub(super) struct Sockets {
+    pub(super) notices: Notices,
+    pub(super) requests: Requests,
+    what: &'static str,
+    groups: &'static [MulticastGroup],
+    /// The wait before the next attempt, while netlink fails.
+    outage: Option<Duration>,
+}
+
+impl Sockets {
+    /// Opens them in the calling thread's network namespace; needs a tokio runtime. `what` names what they are for.
+    pub(super) fn open(what: &'static str, groups: &'static [MulticastGroup]) -> Result<Self, NetError> {
+        Ok(Self { notices: Notices::open(groups)?, requests: Requests::open()?, what, groups, outage: None })
+    }
+
+    /// Takes a failure in: waits, and opens new sockets. All has to be read anew after that.
+    pub(super) async fn renew(&mut self, failure: NetError) {
+        let mut failure = failure;
+        loop {
+            let pause = self.outage.unwrap_or_else(|| {
+                tracing::warn!(error = %failure, "{} cannot be followed; trying again until they can", self.what);
+                PAUSE
+            });
+            self.outage = Some((pause * 2).min(PAUSE_AT_MOST));
+            tokio::time::sleep(pause).await;
+            match (Notices::open(self.groups), Requests::open()) {
+                (Ok(notices), Ok(requests)) => {
+                    (self.notices, self.requests) = (notices, requests);
+                    return;
+                }
+                (Err(error), _) | (_, Err(error)) => failure = error,
+            }
+        }
+    }
+
+    /// All was read: an outage, if there was one, is over.
+    pub(super) fn works(&mut self) {
+        if self.outage.take().is_some() {
+            tracing::info!("{} are followed again", self.what);
+        }
+    }
+
+    /// Ends the tasks behind both sockets, as an error of the sockets does.
+    #[cfg(test)]
+    pub(super) fn breaker(&self) -> impl Fn() + use<> {
+        let tasks = [&self.notices.tasks[0], &self.requests.task].map(JoinHandle::abort_handle);
+        move || tasks.iter().for_each(tokio::task::AbortHandle::abort)
     }
 }

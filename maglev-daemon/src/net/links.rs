@@ -1,10 +1,12 @@
 //! Interfaces: what exists, and when it changes. It must not know which of them are configured.
 
-use futures_util::TryStreamExt;
+use std::time::Duration;
+
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::MulticastGroup;
+use tokio::time::Instant;
 
-use super::connection::{NetError, Notices, Requests};
+use super::connection::{self, NetError, Requests, Sockets};
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +58,7 @@ pub async fn list() -> Result<Vec<Link>, NetError> {
 impl Requests {
     /// All interfaces.
     pub(super) async fn links(&self) -> Result<Vec<Link>, NetError> {
-        let messages: Vec<LinkMessage> = (self.handle.link().get().execute().try_collect().await)
-            .map_err(|source| NetError::Request { what: "list interfaces", source })?;
+        let messages = connection::all("list interfaces", self.handle.link().get().execute()).await?;
         Ok(messages.iter().map(Link::from_message).collect())
     }
 }
@@ -98,10 +99,14 @@ fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     Some(AttachedXdp { at, program: program.unwrap_or(0) })
 }
 
+/// How soon all interfaces are told again at the wish of who follows them.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Follows the interfaces of one network namespace.
 pub struct Watch {
-    notices: Notices,
-    requests: Requests,
+    sockets: Sockets,
+    /// When all interfaces are to be told, changed or not.
+    due: Option<Instant>,
 }
 
 impl Watch {
@@ -110,18 +115,64 @@ impl Watch {
     /// # Errors
     /// No netlink socket.
     pub fn start() -> Result<Self, NetError> {
-        Ok(Self { notices: Notices::open(&[MulticastGroup::Link])?, requests: Requests::open()? })
+        Ok(Self { sockets: Sockets::open("interfaces", &[MulticastGroup::Link])?, due: None })
     }
 
-    /// All interfaces, once one of them changed. `None` once netlink can no longer be asked.
-    pub async fn changed(&mut self) -> Option<Vec<Link>> {
-        self.notices.next().await?;
-        match self.requests.links().await {
-            Ok(links) => Some(links),
-            Err(error) => {
-                tracing::error!(%error, "interfaces are no longer followed");
-                None
+    /// All interfaces as they are now. What changes from now on, [`Watch::changed`] tells.
+    ///
+    /// # Errors
+    /// Netlink cannot be asked.
+    pub async fn list(&self) -> Result<Vec<Link>, NetError> {
+        self.sockets.requests.links().await
+    }
+
+    /// All interfaces, once one of them changed. Where netlink fails, it is asked until it answers. Nothing is lost if
+    /// the wait is given up.
+    pub async fn changed(&mut self) -> Vec<Link> {
+        loop {
+            match self.told().await {
+                Ok(links) => {
+                    self.sockets.works();
+                    self.due = None;
+                    return links;
+                }
+                Err(failure) => {
+                    // Whatever changed during the outage is told after it.
+                    self.due = Some(Instant::now());
+                    self.sockets.renew(failure).await;
+                }
             }
         }
+    }
+
+    /// Has [`Watch::changed`] tell all interfaces in a few seconds, changed or not: something could not be done with
+    /// one of them.
+    pub fn again(&mut self) {
+        self.due = Some(Instant::now() + AGAIN);
+    }
+
+    async fn told(&mut self) -> Result<Vec<Link>, NetError> {
+        let Self { sockets, due } = self;
+        tokio::select! {
+            notice = sockets.notices.next() => drop(notice?),
+            () = sleep_until(*due) => {}
+        }
+        *due = Some(Instant::now());
+        // A flood of notices is answered once.
+        while sockets.notices.ready().is_some() {}
+        sockets.requests.links().await
+    }
+
+    #[cfg(test)]
+    pub(super) fn breaker(&self) -> impl Fn() + use<> {
+        self.sockets.breaker()
+    }
+}
+
+/// Waits for a time; forever if there is none.
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

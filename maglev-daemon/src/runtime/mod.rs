@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::server::{self, BindError, Socket};
 use crate::api::{Handle, view};
 use crate::config::{self, NodeConfig, Problems};
-use crate::dataplane::{self, Dataplane, DataplaneError, InterfaceSettings};
+use crate::dataplane::{self, Dataplane, DataplaneError, InterfaceSettings, Refresh};
 use crate::metrics;
 use crate::model::Services;
 use crate::net::NetError;
@@ -112,10 +112,12 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         None => None,
     };
 
-    let existing = links::list().await?;
+    // Followed before they are read, so that no change falls in between.
+    let watch = links::Watch::start()?;
+    let existing = watch.list().await?;
     let dataplane = Dataplane::start(&settings(&node), &existing)?;
     let facts = status::Facts::new(&node, &dataplane);
-    let interfaces = Refreshed::new(dataplane.interfaces(), Vec::new(), existing);
+    let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
     let (published, status) = watch::channel(Arc::new(view::Status::default()));
@@ -123,7 +125,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let disk = Disk::start(node.services.clone(), done.clone())?;
     let plane = Plane::start(dataplane, done)?;
     let resolver = Resolver::start(found)?;
-    let changed = watch_interfaces(plane.orders().clone())?;
+    let changed = watch_interfaces(watch, plane.orders().clone());
 
     let mut owner = Owner::new(Files::new(path, node), facts, interfaces, plane, disk, resolver, published);
     let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished };
@@ -170,16 +172,17 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
 }
 
 /// Follows the interfaces in a task of its own: the data plane takes over what changed, the owner hears of it.
-fn watch_interfaces(plane: plane::Orders) -> Result<mpsc::Receiver<Refreshed>, NetError> {
-    let mut watch = links::Watch::start()?;
+fn watch_interfaces(mut watch: links::Watch, plane: plane::Orders) -> mpsc::Receiver<Refreshed> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        while let Some(links) = watch.changed().await {
-            let Ok(refreshed) = plane.refresh(links).await else { return };
+        while let Ok(refreshed) = plane.refresh(watch.changed().await).await {
+            if !refreshed.problems.is_empty() {
+                watch.again();
+            }
             if sender.send(refreshed).await.is_err() {
                 return;
             }
         }
     });
-    Ok(receiver)
+    receiver
 }

@@ -222,8 +222,11 @@ impl Owner {
     }
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
-        for name in refreshed.gone.iter().filter(|name| !self.interfaces.gone.contains(name)) {
-            tracing::error!(interface = name, "the interface is gone; the program is attached again when it is back");
+        for name in refreshed.detached.iter().filter(|name| !self.interfaces.detached.contains(name)) {
+            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
+        }
+        for problem in refreshed.problems.iter().filter(|problem| !self.interfaces.problems.contains(problem)) {
+            tracing::error!("{problem}; trying again every few seconds");
         }
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;

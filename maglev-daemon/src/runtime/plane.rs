@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::dataplane::{Dataplane, Explanation, Flow, Interface, Snapshot};
+use crate::dataplane::{Dataplane, Explanation, Flow, Interface, Refresh, Snapshot};
 use crate::net::links::Link;
 use crate::plan::Step;
 use crate::reconcile::Event;
@@ -32,16 +32,20 @@ enum Order {
 #[derive(Debug)]
 pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
-    /// Names of those that are gone.
-    pub(super) gone: Vec<String>,
+    /// Names of those the program is not attached to.
+    pub(super) detached: Vec<String>,
+    /// What could not be done, to be tried again.
+    pub(super) problems: Vec<String>,
     /// The names of all interfaces that exist, by index.
     pub(super) names: BTreeMap<u32, String>,
 }
 
 impl Refreshed {
-    pub(super) fn new(attached: &[Interface], gone: Vec<String>, existing: Vec<Link>) -> Self {
+    pub(super) fn new(interfaces: &[Interface], refresh: Refresh, existing: Vec<Link>) -> Self {
+        let Refresh { detached, problems } = refresh;
+        let problems = problems.iter().map(ToString::to_string).collect();
         let names = existing.into_iter().map(|link| (link.index, link.name)).collect();
-        Self { interfaces: attached.to_vec(), gone, names }
+        Self { interfaces: interfaces.to_vec(), detached, problems, names }
     }
 }
 
@@ -138,13 +142,8 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Eve
     match order {
         Order::Publish(steps) => publish(dataplane, &steps, done),
         Order::Refresh(links, reply) => {
-            let gone = dataplane.refresh(&links).unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot take over changed interfaces");
-                let exists = |interface: &&Interface| links.iter().any(|link| link.index == interface.index);
-                let absent = dataplane.interfaces().iter().filter(|interface| !exists(interface));
-                absent.map(|interface| interface.name.clone()).collect()
-            });
-            let _ = reply.send(Refreshed::new(dataplane.interfaces(), gone, links));
+            let refresh = dataplane.refresh(&links);
+            let _ = reply.send(Refreshed::new(dataplane.interfaces(), refresh, links));
         }
         Order::Snapshot(reply) => {
             let _ = reply.send(dataplane.snapshot());

@@ -1,7 +1,5 @@
 //! The signals that end the daemon or have it read its files again. It must not know what either takes.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -27,11 +25,6 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-
-    /// Waits for either signal for so long; tells whether one came.
-    pub async fn within(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.wait()).await.is_ok()
     }
 }
 

@@ -53,7 +53,7 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
-            interfaces: interfaces.interfaces.iter().map(|found| interface(found, &interfaces.gone)).collect(),
+            interfaces: interfaces.interfaces.iter().map(|found| interface(found, &interfaces.detached)).collect(),
             vips: vips.iter().map(vip).collect(),
             pools: pools.iter().map(pool).collect(),
             backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
@@ -68,20 +68,20 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// What the reconciler knows of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
-    let Refreshed { interfaces, gone, names } = refreshed;
-    let present = interfaces.iter().filter(|interface| !gone.contains(&interface.name));
+    let Refreshed { interfaces, detached, problems: _, names } = refreshed;
+    let present = interfaces.iter().filter(|interface| !detached.contains(&interface.name));
     Interfaces {
         slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
         names: names.clone(),
     }
 }
 
-fn interface(interface: &Interface, gone: &[String]) -> view::Interface {
+fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
     let Interface { name, index, slot: _, mode, mac: _, mtu } = interface;
     view::Interface {
         name: name.clone(),
         mode: mode.to_string(),
-        attached: !gone.contains(name),
+        attached: !detached.contains(name),
         index: *index,
         mtu: *mtu,
     }

@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;
 use maglev_common::maps::MAX_DECAP_SOURCES;
-use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, InterfaceSettings, Pass};
-use maglev_daemon::net::links;
+use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, InterfaceSettings, Pass, Refresh};
+use maglev_daemon::net::links::Watch;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
 use serde_json::{Map, Value};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::say;
 
@@ -86,32 +87,31 @@ pub(super) fn decap(args: &DecapArgs) -> Result<(), Failure> {
             return Err(anyhow!("--from: {count} {family} prefixes; at most {MAX_DECAP_SOURCES} are supported").into());
         }
     }
+    for source in sources.iter().filter(|source| source.prefix_len() == 0) {
+        tracing::warn!("--from {source}: whoever can reach this host can have packets from anyone delivered to it");
+    }
     let settings = DecapSettings { interfaces: settings(interfaces, *mode), sources: sources.clone() };
     block_on(async {
         let mut stop = Stop::listen()?;
-        let program = Decap::start(&settings, &links::list().await.context("cannot list the interfaces")?)?;
-        if let Some(path) = counters {
-            replace(path, &json(&program.snapshot()))?;
-        }
+        // Followed before they are read, so that no change falls in between.
+        let mut watch = Watch::start()?;
+        let mut program = Decap::start(&settings, &watch.list().await?)?;
+        let mut file = CountersFile { path: counters.as_deref(), told: false };
+        file.replace(&json(&program.snapshot()));
         ready()?;
-        // A disk that fills up later must not end decapsulation: it is told once, and tried again.
-        let mut told = false;
-        while !stop.within(COUNTERS_EVERY).await {
-            let Some(path) = counters else { continue };
-            match replace(path, &json(&program.snapshot())) {
-                Ok(()) => told = false,
-                Err(error) if !told => {
-                    tracing::error!("{error:#}");
-                    told = true;
-                }
-                Err(_) => {}
+        let mut problems = Problems::default();
+        let mut tick = interval(COUNTERS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.wait() => break,
+                links = watch.changed() => problems.tell(program.refresh(&links), &mut watch),
+                _ = tick.tick(), if counters.is_some() => file.replace(&json(&program.snapshot())),
             }
         }
         let last = json(&program.snapshot());
         drop(program);
-        if let Some(path) = counters {
-            replace(path, &last)?;
-        }
+        file.replace(&last);
         say(&last)
     })
 }
@@ -122,12 +122,62 @@ pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
     let interfaces = settings(interfaces, *mode);
     block_on(async {
         let mut stop = Stop::listen()?;
-        let program = Pass::start(&interfaces, &links::list().await.context("cannot list the interfaces")?)?;
+        let mut watch = Watch::start()?;
+        let mut program = Pass::start(&interfaces, &watch.list().await?)?;
         ready()?;
-        stop.wait().await;
-        drop(program);
-        Ok(())
+        let mut problems = Problems::default();
+        loop {
+            tokio::select! {
+                () = stop.wait() => return Ok(()),
+                links = watch.changed() => problems.tell(program.refresh(&links), &mut watch),
+            }
+        }
     })
+}
+
+/// What was last wrong with the interfaces: it is told when it changes, and tried again.
+#[derive(Debug, Default, PartialEq)]
+struct Problems {
+    detached: Vec<String>,
+    lines: Vec<String>,
+}
+
+impl Problems {
+    fn tell(&mut self, refresh: Refresh, watch: &mut Watch) {
+        let Refresh { detached, problems } = refresh;
+        if !problems.is_empty() {
+            watch.again();
+        }
+        let now = Self { detached, lines: problems.iter().map(ToString::to_string).collect() };
+        for name in now.detached.iter().filter(|name| !self.detached.contains(name)) {
+            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
+        }
+        for line in now.lines.iter().filter(|line| !self.lines.contains(line)) {
+            tracing::error!("{line}; trying again every few seconds");
+        }
+        *self = now;
+    }
+}
+
+/// Where the counters are kept, if anywhere. A full disk must not end decapsulation: it is told once, and tried again.
+#[derive(Debug)]
+struct CountersFile<'a> {
+    path: Option<&'a Path>,
+    told: bool,
+}
+
+impl CountersFile<'_> {
+    fn replace(&mut self, text: &str) {
+        let Some(path) = self.path else { return };
+        match replace(path, text) {
+            Ok(()) => self.told = false,
+            Err(error) if !self.told => {
+                tracing::warn!("{error:#}; decapsulation goes on");
+                self.told = true;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 fn settings(names: &[String], mode: Mode) -> Vec<InterfaceSettings> {

@@ -8,6 +8,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use nix::errno::Errno;
+use rtnetlink::packet_core::ErrorMessage;
 
 use super::decide::{Neighbour, Place, Route};
 
@@ -47,9 +48,8 @@ pub(super) fn route(message: &RouteMessage) -> Route {
 
 /// What an error to a route request means. A blackhole answers EINVAL, a prohibit route EACCES, an unreachable route
 /// EHOSTUNREACH.
-pub(super) fn route_error(error: &rtnetlink::Error) -> Route {
-    let rtnetlink::Error::NetlinkError(message) = error else { return Route::Unknown(error.to_string()) };
-    match Errno::from_raw(-message.raw_code()) {
+pub(super) fn route_error(error: &ErrorMessage) -> Route {
+    match Errno::from_raw(-error.raw_code()) {
         Errno::ENETUNREACH | Errno::ESRCH => Route::Missing,
         Errno::EHOSTUNREACH | Errno::EINVAL | Errno::EACCES => Route::Refused,
         errno => Route::Unknown(errno.to_string()),

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::Resolver;
+use super::driver::Driver;
 use crate::net::links;
 use crate::net::testing::{Peer, in_namespace_async, ip, ip_batch, sysctl};
 use crate::reconcile::{Event, Resolution};
@@ -18,14 +21,17 @@ struct Followed {
     resolver: Resolver,
     events: mpsc::Receiver<Event>,
     known: BTreeMap<IpAddr, Resolution>,
+    /// Breaks the first sockets.
+    cut: Box<dyn Fn()>,
 }
 
 impl Followed {
     fn new(addresses: &[&str]) -> Self {
         // Neighbours are asked again each second instead of each half minute.
         let (sender, events) = mpsc::channel(64);
-        let resolver = Resolver::with_interval(sender, Duration::from_secs(1)).unwrap();
-        let mut followed = Self { resolver, events, known: BTreeMap::new() };
+        let driver = Driver::open(sender, Duration::from_secs(1)).unwrap();
+        let cut = Box::new(driver.breaker());
+        let mut followed = Self { resolver: Resolver::run(driver), events, known: BTreeMap::new(), cut };
         followed.follow(addresses);
         followed
     }
@@ -197,6 +203,20 @@ fn an_address_that_is_no_longer_followed_is_no_longer_told() {
 }
 
 #[test]
+fn an_address_that_is_followed_anew_is_told_anew() {
+    in_namespace_async(|| async {
+        let _peer = neighbour();
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        // Whoever follows forgets what it was told; the resolver has no turn in between.
+        followed.known.clear();
+        followed.follow(&[]);
+        followed.follow(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+    });
+}
+
+#[test]
 fn a_link_that_goes_down_and_a_route_that_is_withdrawn_come_back() {
     in_namespace_async(|| async {
         let peer = neighbour();
@@ -243,6 +263,79 @@ fn a_better_route_through_another_gateway_is_taken() {
 }
 
 #[test]
+fn next_hops_are_followed_on_where_netlink_failed() {
+    in_namespace_async(|| async {
+        let peer = neighbour();
+        let mut followed = Followed::new(&["10.9.0.2"]);
+        followed.until_mac("10.9.0.2", MAC).await;
+        (followed.cut)();
+        // What changes while nobody listens is found afterwards, and what changes then is heard.
+        ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud permanent");
+        followed.until_mac("10.9.0.2", OTHER_MAC).await;
+        followed.follow(&["10.9.0.2", "fd09::2"]);
+        followed.until_mac("fd09::2", MAC).await;
+        ip("link del eth1");
+        followed.until_text("10.9.0.2", "no route to 10.9.0.2").await;
+        drop(peer);
+    });
+}
+
+#[test]
+fn a_neighbour_is_heard_of_while_routes_change_without_end() {
+    in_namespace_async(|| async {
+        let _peer = neighbour();
+        let many: Vec<_> = (0..600).map(|n| format!("10.100.{}.{}", n / 200, n % 200)).collect();
+        ip("route add 10.100.0.0/16 via 10.9.0.2");
+        let addresses: Vec<_> = many.iter().map(String::as_str).chain(["10.9.0.2"]).collect();
+        let mut followed = Followed::new(&addresses);
+        for address in &addresses {
+            followed.until_mac(address, MAC).await;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let churn = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                ip_batch(&"route add 10.77.0.0/16 dev eth1\nroute del 10.77.0.0/16 dev eth1\n".repeat(200));
+            }
+        };
+        // A thread starts in the network namespace of the one that starts it.
+        let churn = std::thread::spawn(churn);
+        for mac in [OTHER_MAC, MAC, OTHER_MAC] {
+            let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+            ip(&format!("neigh replace 10.9.0.2 lladdr {text} dev eth1 nud permanent"));
+            followed.until_mac("10.9.0.2", mac).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        churn.join().unwrap();
+    });
+}
+
+#[test]
+fn interfaces_are_watched_on_where_netlink_failed() {
+    in_namespace_async(|| async {
+        let mut watch = links::Watch::start().unwrap();
+        watch.breaker()();
+        ip("link add eth5 type veth peer name eth6");
+        loop {
+            let links = tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+            if links.iter().any(|link| link.name == "eth5") {
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn interfaces_are_told_again_if_wished() {
+    in_namespace_async(|| async {
+        let mut watch = links::Watch::start().unwrap();
+        watch.again();
+        let links = tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+        assert!(links.iter().any(|link| link.name == "lo"));
+    });
+}
+
+#[test]
 fn interfaces_are_watched() {
     in_namespace_async(|| async {
         let mut watch = links::Watch::start().unwrap();
@@ -250,7 +343,7 @@ fn interfaces_are_watched() {
         ip("link set eth1 mtu 1400");
         let changed = tokio::time::timeout(PATIENCE, async {
             loop {
-                let links = watch.changed().await.unwrap();
+                let links = watch.changed().await;
                 if links.iter().any(|link| link.name == "eth1" && link.mtu == 1_400) {
                     return;
                 }
