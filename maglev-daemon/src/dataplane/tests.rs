@@ -462,14 +462,3 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
         assert_eq!(decap.snapshot().counter(DecapCounter::ForeignSource), 1);
     });
 }
-
-#[test]
-fn tracing_starts_and_ends_with_the_data_plane() {
-    crate::net::testing::in_namespace_async(|| async {
-        let _peer = two_veths();
-        let links = crate::net::links::list().await.unwrap();
-        let traced = Settings { trace: true, ..settings(&[("eth1", Mode::Native)]) };
-        let plane = Dataplane::start(&traced, &links).unwrap();
-        assert!(plane.trace.is_some());
-    });
-}

@@ -132,6 +132,14 @@ impl Balancer {
         })
     }
 
+    /// Waits until the daemon's log holds a text.
+    ///
+    /// # Errors
+    /// If the daemon ends, or half a minute passes.
+    pub fn await_log(&mut self, text: &str) -> Result<()> {
+        self.daemon.await_event(text, |daemon| Ok(daemon.log().contains(text)))
+    }
+
     /// Sends the daemon SIGHUP: read the files again.
     ///
     /// # Errors
