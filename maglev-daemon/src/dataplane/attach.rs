@@ -103,12 +103,24 @@ pub(super) fn describe(
 }
 
 /// What came of a look at the interfaces that exist.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refresh {
     /// The names of the interfaces the program is not attached to: they are gone, or there is a problem.
     pub detached: Vec<String>,
     /// What could not be done; worth another try later.
-    pub problems: Vec<DataplaneError>,
+    pub problems: Vec<String>,
+}
+
+impl Refresh {
+    /// Logs what was not so before.
+    pub fn log_news(&self, before: &Self) {
+        for name in self.detached.iter().filter(|name| !before.detached.contains(name)) {
+            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
+        }
+        for problem in self.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+            tracing::error!("{problem}; trying again every few seconds");
+        }
+    }
 }
 
 /// The interfaces a program is attached to. Dropping it detaches.
@@ -162,13 +174,13 @@ impl Attached {
                 if !attached {
                     *held = link(ebpf, program, &current)?;
                 }
-                Ok(())
+                Ok::<_, DataplaneError>(())
             };
             if let Err(problem) = renew() {
                 if !attached {
                     refresh.detached.push(current.name);
                 }
-                refresh.problems.push(problem);
+                refresh.problems.push(problem.to_string());
                 continue;
             }
             *interface = current;

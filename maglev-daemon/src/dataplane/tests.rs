@@ -370,7 +370,7 @@ fn an_interface_that_refuses_leaves_the_others_attached_and_is_tried_again() {
         let Refresh { detached, problems } = plane.refresh(&links());
         assert_eq!(detached, ["eth1"]);
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
-        assert!(problem.to_string().contains("eth1") && problem.to_string().contains("not replaced"), "{problem}");
+        assert!(problem.contains("eth1") && problem.contains("not replaced"), "{problem}");
         let second = attached("eth2").unwrap();
 
         drop(foreign);

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_core::{ErrorMessage, NetlinkPayload};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Why the host's network could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,19 @@ pub(super) async fn part<T>(
 ) -> Result<Option<T>, NetError> {
     match tokio::time::timeout(ANSWER, answer.try_next()).await {
         Ok(part) => part.map_err(|source| NetError::Request { what, source }),
+        Err(_) => Err(NetError::Silent { what }),
+    }
+}
+
+/// That something was done, or the kernel's refusal.
+pub(super) async fn done(
+    what: &'static str,
+    answer: impl Future<Output = Result<(), rtnetlink::Error>>,
+) -> Result<Result<(), ErrorMessage>, NetError> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(Ok(())) => Ok(Ok(())),
+        Ok(Err(rtnetlink::Error::NetlinkError(refusal))) => Ok(Err(refusal)),
+        Ok(Err(source)) => Err(NetError::Request { what, source }),
         Err(_) => Err(NetError::Silent { what }),
     }
 }
@@ -170,8 +184,15 @@ pub(super) struct Sockets {
     pub(super) requests: Requests,
     what: &'static str,
     groups: &'static [MulticastGroup],
-    /// The wait before the next attempt, while netlink fails.
-    outage: Option<Duration>,
+    /// While netlink fails.
+    outage: Option<Outage>,
+}
+
+struct Outage {
+    /// When new sockets are opened.
+    at: Instant,
+    /// How long to wait after that.
+    pause: Duration,
 }
 
 impl Sockets {
@@ -180,22 +201,21 @@ impl Sockets {
         Ok(Self { notices: Notices::open(groups)?, requests: Requests::open()?, what, groups, outage: None })
     }
 
-    /// Takes a failure in: waits, and opens new sockets. All has to be read anew after that.
+    /// Takes a failure in: waits, and opens new sockets. All has to be read anew after that. A wait that is given up goes
+    /// on with the next call.
     pub(super) async fn renew(&mut self, failure: NetError) {
-        let mut failure = failure;
         loop {
-            let pause = self.outage.unwrap_or_else(|| {
-                tracing::warn!(error = %failure, "{} cannot be followed; trying again until they can", self.what);
-                PAUSE
+            let Self { outage, what, .. } = self;
+            let Outage { at, pause } = outage.get_or_insert_with(|| {
+                tracing::warn!(error = %failure, "{what} cannot be followed; trying again until they can");
+                Outage { at: Instant::now() + PAUSE, pause: PAUSE }
             });
-            self.outage = Some((pause * 2).min(PAUSE_AT_MOST));
-            tokio::time::sleep(pause).await;
-            match (Notices::open(self.groups), Requests::open()) {
-                (Ok(notices), Ok(requests)) => {
-                    (self.notices, self.requests) = (notices, requests);
-                    return;
-                }
-                (Err(error), _) | (_, Err(error)) => failure = error,
+            tokio::time::sleep_until(*at).await;
+            *pause = (*pause * 2).min(PAUSE_AT_MOST);
+            *at = Instant::now() + *pause;
+            if let (Ok(notices), Ok(requests)) = (Notices::open(self.groups), Requests::open()) {
+                (self.notices, self.requests) = (notices, requests);
+                return;
             }
         }
     }

@@ -176,7 +176,7 @@ fn watch_interfaces(mut watch: links::Watch, plane: plane::Orders) -> mpsc::Rece
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while let Ok(refreshed) = plane.refresh(watch.changed().await).await {
-            if !refreshed.problems.is_empty() {
+            if !refreshed.refresh.problems.is_empty() {
                 watch.again();
             }
             if sender.send(refreshed).await.is_err() {

@@ -222,12 +222,7 @@ impl Owner {
     }
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
-        for name in refreshed.detached.iter().filter(|name| !self.interfaces.detached.contains(name)) {
-            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
-        }
-        for problem in refreshed.problems.iter().filter(|problem| !self.interfaces.problems.contains(problem)) {
-            tracing::error!("{problem}; trying again every few seconds");
-        }
+        refreshed.refresh.log_news(&self.interfaces.refresh);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;
     }

@@ -32,20 +32,16 @@ enum Order {
 #[derive(Debug)]
 pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
-    /// Names of those the program is not attached to.
-    pub(super) detached: Vec<String>,
-    /// What could not be done, to be tried again.
-    pub(super) problems: Vec<String>,
+    /// Which of them are detached, and why.
+    pub(super) refresh: Refresh,
     /// The names of all interfaces that exist, by index.
     pub(super) names: BTreeMap<u32, String>,
 }
 
 impl Refreshed {
     pub(super) fn new(interfaces: &[Interface], refresh: Refresh, existing: Vec<Link>) -> Self {
-        let Refresh { detached, problems } = refresh;
-        let problems = problems.iter().map(ToString::to_string).collect();
         let names = existing.into_iter().map(|link| (link.index, link.name)).collect();
-        Self { interfaces: interfaces.to_vec(), detached, problems, names }
+        Self { interfaces: interfaces.to_vec(), refresh, names }
     }
 }
 

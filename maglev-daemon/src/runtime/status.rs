@@ -53,7 +53,11 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
-            interfaces: interfaces.interfaces.iter().map(|found| interface(found, &interfaces.detached)).collect(),
+            interfaces: interfaces
+                .interfaces
+                .iter()
+                .map(|found| interface(found, &interfaces.refresh.detached))
+                .collect(),
             vips: vips.iter().map(vip).collect(),
             pools: pools.iter().map(pool).collect(),
             backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
@@ -68,8 +72,8 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// What the reconciler knows of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
-    let Refreshed { interfaces, detached, problems: _, names } = refreshed;
-    let present = interfaces.iter().filter(|interface| !detached.contains(&interface.name));
+    let Refreshed { interfaces, refresh, names } = refreshed;
+    let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
     Interfaces {
         slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
         names: names.clone(),

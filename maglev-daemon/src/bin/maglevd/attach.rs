@@ -99,20 +99,20 @@ pub(super) fn decap(args: &DecapArgs) -> Result<(), Failure> {
         let mut file = CountersFile { path: counters.as_deref(), told: false };
         file.replace(&json(&program.snapshot()));
         ready()?;
-        let mut problems = Problems::default();
+        let mut last = Refresh::default();
         let mut tick = interval(COUNTERS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.wait() => break,
-                links = watch.changed() => problems.tell(program.refresh(&links), &mut watch),
+                links = watch.changed() => take(program.refresh(&links), &mut last, &mut watch),
                 _ = tick.tick(), if counters.is_some() => file.replace(&json(&program.snapshot())),
             }
         }
-        let last = json(&program.snapshot());
+        let counted = json(&program.snapshot());
         drop(program);
-        file.replace(&last);
-        say(&last)
+        file.replace(&counted);
+        say(&counted)
     })
 }
 
@@ -125,38 +125,23 @@ pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
         let mut watch = Watch::start()?;
         let mut program = Pass::start(&interfaces, &watch.list().await?)?;
         ready()?;
-        let mut problems = Problems::default();
+        let mut last = Refresh::default();
         loop {
             tokio::select! {
                 () = stop.wait() => return Ok(()),
-                links = watch.changed() => problems.tell(program.refresh(&links), &mut watch),
+                links = watch.changed() => take(program.refresh(&links), &mut last, &mut watch),
             }
         }
     })
 }
 
-/// What was last wrong with the interfaces: it is told when it changes, and tried again.
-#[derive(Debug, Default, PartialEq)]
-struct Problems {
-    detached: Vec<String>,
-    lines: Vec<String>,
-}
-
-impl Problems {
-    fn tell(&mut self, refresh: Refresh, watch: &mut Watch) {
-        let Refresh { detached, problems } = refresh;
-        if !problems.is_empty() {
-            watch.again();
-        }
-        let now = Self { detached, lines: problems.iter().map(ToString::to_string).collect() };
-        for name in now.detached.iter().filter(|name| !self.detached.contains(name)) {
-            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
-        }
-        for line in now.lines.iter().filter(|line| !self.lines.contains(line)) {
-            tracing::error!("{line}; trying again every few seconds");
-        }
-        *self = now;
+/// Takes in how the interfaces are now: tells what is new, and has it tried again if there is a problem.
+fn take(now: Refresh, last: &mut Refresh, watch: &mut Watch) {
+    now.log_news(last);
+    if !now.problems.is_empty() {
+        watch.again();
     }
+    *last = now;
 }
 
 /// Where the counters are kept, if anywhere. A full disk must not end decapsulation: it is told once, and tried again.

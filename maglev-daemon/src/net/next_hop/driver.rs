@@ -166,7 +166,7 @@ impl Driver {
 
     /// Begins to ask for all routes, if they are stale, the sweep before is done, and there was a pause.
     async fn sweep(&mut self) -> Result<(), NetError> {
-        if self.stale == Stale::Nothing || Instant::now() < self.rested {
+        if self.stale == Stale::Nothing || !self.queue.is_empty() || Instant::now() < self.rested {
             return Ok(());
         }
         if self.stale == Stale::Everything {
@@ -286,12 +286,8 @@ impl Driver {
         for (interface, address) in probes.take_due(std::time::Instant::now(), |place| knowledge.neighbour(place)) {
             let request = sockets.requests.handle.neighbours().add(interface, address);
             let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
-            match request.execute().await {
-                Ok(()) => {}
-                Err(error @ rtnetlink::Error::NetlinkError(_)) => {
-                    tracing::debug!(%address, interface, %error, "neighbour could not be asked for");
-                }
-                Err(source) => return Err(NetError::Request { what: "ask for a neighbour", source }),
+            if let Err(error) = connection::done("ask for a neighbour", request.execute()).await? {
+                tracing::debug!(%address, interface, %error, "neighbour could not be asked for");
             }
         }
         Ok(())
