@@ -1,6 +1,7 @@
 //! The host's network as netlink tells it: interfaces, and the ways to backends. The only room that names rtnetlink.
 //! It must not know the data plane, weights or tables.
 
+pub mod addresses;
 mod connection;
 pub mod links;
 pub mod next_hop;

@@ -15,6 +15,7 @@
 //! next plan.
 
 mod files;
+mod local;
 mod owner;
 mod plane;
 pub mod signals;
@@ -103,6 +104,7 @@ pub fn run(path: &Path) -> Result<(), Failure> {
 /// Signals and the socket first, so that nothing is attached that has to be detached again; the data plane's contents
 /// before the API, so that the first answer is true.
 async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), Failure> {
+    local::check_services(&services).map_err(anyhow::Error::msg)?;
     let stop = signals::Stop::listen()?;
     let hangup = signals::reload()?;
     let socket = Socket::bind(&node.socket)?;

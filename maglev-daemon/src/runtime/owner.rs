@@ -11,6 +11,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::files::{Disk, Files, Reread};
+use super::local;
 use super::plane::{Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
@@ -192,6 +193,10 @@ impl Owner {
     fn request(&mut self, request: Request) {
         match request {
             Request::Change { change, caller, reply } => {
+                if let Err(refusal) = local::check_change(&change) {
+                    let _ = reply.send(Err(refusal.into()));
+                    return;
+                }
                 let request = self.expect(Waiting::Change(change.clone(), caller, reply));
                 self.handle(Event::Change { request, change });
             }
