@@ -1,7 +1,7 @@
 //! The addresses of this node. It must not know why one matters.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 
@@ -10,8 +10,8 @@ pub fn local() -> BTreeMap<IpAddr, String> {
     let Ok(interfaces) = getifaddrs() else { return BTreeMap::new() };
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let storage = interface.address?;
-        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(Ipv4Addr::from(address.ip())));
-        let v6 = || storage.as_sockaddr_in6().map(|address| IpAddr::from(Ipv6Addr::from(address.ip())));
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        let v6 = || storage.as_sockaddr_in6().map(|address| IpAddr::from(address.ip()));
         Some((v4.or_else(v6)?, interface.interface_name))
     };
     interfaces.filter_map(address).collect()
