@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod demo;
+mod kernels;
 mod linker;
 mod lint;
 mod object;

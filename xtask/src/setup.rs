@@ -7,10 +7,10 @@ use anyhow::{Result, anyhow};
 use crate::{linker, program};
 
 /// A Debian package, the program of it that we need, and why.
-struct Package {
-    name: &'static str,
-    program: &'static str,
-    reason: &'static str,
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// What the lab runs beside our own binaries.
@@ -27,7 +27,7 @@ const PACKAGES: [Package; 2] = [
 pub(crate) fn run() -> Result<()> {
     rust_src()?;
     bpf_linker()?;
-    packages();
+    packages(&PACKAGES, "the lab");
     Ok(())
 }
 
@@ -56,24 +56,26 @@ fn bpf_linker() -> Result<()> {
     Ok(())
 }
 
-/// Packages whose program is missing: installed where we may, named where we may not.
-fn packages() {
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| program::find(package.program).is_none()).collect();
+/// Packages whose program is missing: installed where we may, named where we may not. `user` is what needs them.
+pub(crate) fn packages(packages: &[Package], user: &str) {
+    let (present, missing): (Vec<_>, Vec<_>) =
+        packages.iter().partition(|package| program::find(package.program).is_some());
     if missing.is_empty() {
-        println!("setup: {} are present", PACKAGES.map(|package| package.program).join(", "));
+        let programs: Vec<&str> = present.iter().map(|package| package.program).collect();
+        println!("setup: {} are present", programs.join(", "));
         return;
     }
-    for Package { name, program, reason } in &missing {
+    for &Package { name, program, reason } in &missing {
         println!("setup: `{program}` is missing (package {name}): {reason}");
     }
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
     let names = names.join(" ");
     if !program::is_root() {
-        println!("setup: going on without; to run the lab, as root: apt-get install {names}");
+        println!("setup: going on without; to run {user}, as root: apt-get install {names}");
     } else if program::find("apt-get").is_none() {
-        println!("setup: going on without; to run the lab, install what this system calls: {names}");
+        println!("setup: going on without; to run {user}, install what this system calls: {names}");
     } else if let Err(error) = install(&names) {
-        println!("setup: going on without, and the lab will not run: {error:#}");
+        println!("setup: going on without, and {user} will not run: {error:#}");
     }
 }
 

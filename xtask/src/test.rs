@@ -10,21 +10,31 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{program, setup};
+use crate::{kernels, program, setup};
 
-/// What the user may narrow.
+/// What the user may narrow, or another kernel to run on.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     /// Run only tests whose name contains this.
     filter: Option<String>,
+
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Tests that do not run in this machine's own kernel.
+#[derive(clap::Subcommand)]
+enum Elsewhere {
+    Kernels(kernels::Arguments),
 }
 
 /// What the test binaries reported, summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Totals {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Totals {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 /// Sets up, builds the release binaries that the end-to-end tests drive, and runs the tests.
@@ -32,6 +42,9 @@ struct Totals {
 /// # Errors
 /// If a test fails or does not build; and as root, where nothing excuses it, if a test is skipped.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Elsewhere::Kernels(arguments)) = &arguments.elsewhere {
+        return kernels::run(arguments);
+    }
     setup::run()?;
     println!("test: building the release binaries that the end-to-end tests drive");
     let mut release = program::command(program::cargo());
@@ -79,7 +92,7 @@ fn threads() -> usize {
 
 /// What one line adds to the totals: a test binary ends with
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
-fn result_line(line: &str) -> Totals {
+pub(crate) fn result_line(line: &str) -> Totals {
     let mut totals = Totals::default();
     let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
         return totals;
@@ -139,6 +152,28 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
             totals += result_line(line);
         }
         assert_eq!(totals, Totals { passed: 13, failed: 2, skipped: 1 });
+    }
+
+    #[test]
+    fn kernels_is_a_choice_and_every_other_word_a_filter() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            test: Arguments,
+        }
+        let parse = |words: &[&str]| {
+            let words = ["test"].iter().chain(words);
+            <Line as clap::Parser>::try_parse_from(words).ok().map(|line| line.test)
+        };
+        let filter = |words: &[&str]| {
+            parse(words).filter(|arguments| arguments.elsewhere.is_none()).and_then(|arguments| arguments.filter)
+        };
+        assert!(parse(&["kernels"]).is_some_and(|arguments| arguments.elsewhere.is_some()));
+        assert!(parse(&[]).is_some_and(|arguments| arguments.elsewhere.is_none() && arguments.filter.is_none()));
+        for word in ["kernel", "help", "packets::"] {
+            assert_eq!(filter(&[word]).as_deref(), Some(word));
+        }
+        assert_eq!(filter(&["--", "kernels"]).as_deref(), Some("kernels"));
     }
 
     #[test]

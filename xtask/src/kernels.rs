@@ -1,0 +1,187 @@
+//! `cargo xtask test kernels`: the object that ships, in Debian's kernels, each booted in an emulated machine. Knows
+//! which kernels and which tests; where kernels come from (`debian`), what the machine starts with (`initramfs`) and how
+//! it runs (`machine`) stand below.
+//!
+//! ```text
+//!  debian (package ──▶ vmlinuz, veth) ──┐
+//!  cargo test --no-run ──▶ test binary ─┴─▶ initramfs ──▶ machine (QEMU) ──▶ report ──▶ one line per kernel
+//! ```
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{
+    program,
+    setup::{self, Package},
+    test::{Totals, result_line},
+};
+
+mod debian;
+mod initramfs;
+mod machine;
+
+/// Run the tests of the data plane in Debian's stock 6.1 and 6.12 kernels, emulated in software.
+///
+/// Fetches the kernels' packages into target/kernels once (60 MB) and boots each with QEMU. Needs no KVM, and root only
+/// to install QEMU and busybox where they are missing. Not part of `cargo xtask test`: it fetches much, and takes about
+/// half a minute a kernel beyond the build.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Fetch Debian's newest kernels even if some are here from an earlier run.
+    #[arg(long)]
+    update: bool,
+}
+
+/// Where kernels, images and consoles are kept, under the workspace.
+const FOLDER: &str = "target/kernels";
+
+/// What the emulation needs beyond the usual setup.
+const PACKAGES: [Package; 2] = [
+    Package { name: "qemu-system-x86", program: "qemu-system-x86_64", reason: "emulates a machine for each kernel" },
+    Package { name: "busybox-static", program: "busybox", reason: "starts the tests in the emulated machine" },
+];
+
+/// The unit tests that ask something of the kernel; the others would only repeat what the host has shown.
+const TESTS: [&str; 2] = ["dataplane::", "net::"];
+
+/// A kernel may take this long, many times what it usually does: an emulated machine that hangs must not stay.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Boots every kernel and runs the tests in it.
+///
+/// # Errors
+/// If a kernel, a program or the test binary cannot be had; or, after all kernels ran, naming those that failed.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if env::consts::ARCH != "x86_64" {
+        bail!("the kernels are x86-64's, and so must the test binary be; this machine is {}", env::consts::ARCH);
+    }
+    setup::run()?;
+    setup::packages(&PACKAGES, "the kernels");
+    let folder = program::workspace().join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kernels = debian::kernels(&folder, arguments.update)?;
+    println!("kernels: building the tests");
+    let tests = test_binary()?;
+
+    let mut failed = Vec::new();
+    for kernel in &kernels {
+        println!("kernels: booting {} in software, about half a minute", kernel.release);
+        let start = Instant::now();
+        match in_kernel(&folder, kernel, &tests) {
+            Ok(Totals { passed, failed, .. }) => {
+                println!(
+                    "kernel {}: {passed} passed, {failed} failed ({} s)",
+                    kernel.release,
+                    start.elapsed().as_secs()
+                );
+            }
+            Err(error) => {
+                println!("kernel {}: {error:#}", kernel.release);
+                failed.push(kernel.release.as_str());
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("the tests did not pass in {}; see {FOLDER}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The tests in one kernel. What they and the kernel said stays beside the kernel, and is shown if they fail.
+fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &Path) -> Result<Totals> {
+    let image = folder.join(format!("{}.initramfs", kernel.release));
+    let console = folder.join(format!("{}.console", kernel.release));
+    let bytes = initramfs::image(kernel, tests, &TESTS)?;
+    fs::write(&image, bytes).with_context(|| format!("cannot write {}", image.display()))?;
+    let run = machine::run(&machine::Machine { kernel: &kernel.image, initramfs: &image, console: &console }, LIMIT)?;
+    let verdict = if run.timed_out {
+        Err(anyhow!("it was still running after {} s, and was stopped", LIMIT.as_secs()))
+    } else {
+        report(&kernel.release, &run.said)
+    };
+    verdict.inspect_err(|_| println!("{}", run.said))
+}
+
+/// What the tests reported, if it is what they must: some passed, none failed, none was skipped, in the kernel meant.
+fn report(release: &str, said: &str) -> Result<Totals> {
+    let Some(running) = said.lines().find_map(|line| line.strip_prefix(initramfs::RELEASE)) else {
+        bail!("the tests did not start; its console tells why");
+    };
+    if running != release {
+        bail!("another kernel was running: {running}");
+    }
+    let mut totals = Totals::default();
+    said.lines().for_each(|line| totals += result_line(line));
+    let Totals { passed, failed, skipped } = totals;
+    if passed == 0 || failed > 0 || skipped > 0 {
+        bail!("{passed} passed, {failed} failed, {skipped} skipped");
+    }
+    Ok(totals)
+}
+
+/// Builds the daemon's unit tests, which embed the object that ships.
+fn test_binary() -> Result<PathBuf> {
+    let mut command = program::command(program::cargo());
+    command.args([
+        "test",
+        "--package",
+        "maglev-daemon",
+        "--lib",
+        "--no-run",
+        "--locked",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    let messages = program::output(&mut command)?;
+    executable(&messages).context("cargo named no test binary")
+}
+
+fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut tests = messages.filter(|message| message["profile"]["test"] == true);
+    tests.find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSED: &str = "\
+release 6.1.0-56-cloud-amd64
+running 2 tests
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.10s
+";
+
+    #[test]
+    fn tests_that_passed_in_the_kernel_meant_are_a_success() {
+        let totals = report("6.1.0-56-cloud-amd64", PASSED).unwrap();
+        assert_eq!(totals, Totals { passed: 2, ..Totals::default() });
+    }
+
+    #[test]
+    fn another_kernel_no_tests_failed_ones_and_a_crash_are_failures() {
+        let why = |release: &str, said: &str| report(release, said).unwrap_err().to_string();
+        let here = "6.1.0-56-cloud-amd64";
+        assert_eq!(why("6.12.1-cloud-amd64", PASSED), "another kernel was running: 6.1.0-56-cloud-amd64");
+        assert_eq!(why(here, ""), "the tests did not start; its console tells why");
+        assert_eq!(why(here, &PASSED.replace("2 passed", "0 passed")), "0 passed, 0 failed, 0 skipped");
+        assert_eq!(why(here, &PASSED.replace("0 failed", "3 failed")), "2 passed, 3 failed, 0 skipped");
+        assert_eq!(why(here, &PASSED.replace("0 ignored", "1 ignored")), "2 passed, 0 failed, 1 skipped");
+        assert_eq!(why(here, &PASSED.replace("test result", "Segmentation fault")), "0 passed, 0 failed, 0 skipped");
+    }
+
+    #[test]
+    fn the_test_binary_is_read_from_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/build-script"}
+{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/deps/maglev_daemon-1"}
+"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/deps/maglev_daemon-1")));
+        assert_eq!(executable(""), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Debian's kernels: found, fetched and unpacked, never installed. Uses apt with the machine's sources, which must be those
+//! of Debian 12 and its security updates, but with lists and a cache of its own. Knows nothing of what a kernel is for.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::program;
+
+/// A kernel, unpacked.
+pub(super) struct Kernel {
+    /// What `uname -r` says in it.
+    pub(super) release: String,
+    /// What boots.
+    pub(super) image: PathBuf,
+    /// The driver of veth links; it needs no other module.
+    pub(super) veth: PathBuf,
+}
+
+/// A line of kernels, and the package that always depends on its newest.
+struct Series {
+    name: &'static str,
+    newest: &'static str,
+}
+
+/// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with
+/// fewer drivers.
+const SERIES: [Series; 2] = [
+    Series { name: "6.1", newest: "linux-image-cloud-amd64" },
+    Series { name: "6.12", newest: "linux-image-6.12-cloud-amd64" },
+];
+
+/// Every kernel, unpacked under `folder`; fetched if it is not there yet, or anyway if `update`.
+///
+/// # Errors
+/// If a package cannot be found, fetched or unpacked, or does not hold what we need.
+pub(super) fn kernels(folder: &Path, update: bool) -> Result<Vec<Kernel>> {
+    let missing: Vec<&Series> = SERIES.iter().filter(|series| update || !folder.join(series.name).is_dir()).collect();
+    if !missing.is_empty() {
+        let apt = Apt::new(folder)?;
+        for series in missing {
+            fetch(&apt, folder, series).with_context(|| format!("cannot get Debian's kernel {}", series.name))?;
+        }
+    }
+    SERIES.iter().map(|series| Kernel::in_folder(&folder.join(series.name))).collect()
+}
+
+/// Leaves the newest kernel of a series in the folder of its name, or whatever was there before.
+fn fetch(apt: &Apt, folder: &Path, series: &Series) -> Result<()> {
+    let newest = program::output(apt.command("apt-cache").args(["depends", series.newest]))?;
+    let package = dependency(&newest).with_context(|| format!("{} depends on no kernel", series.newest))?;
+    println!("kernels: fetching {package}");
+    let (download, unpacked) = (folder.join("download"), folder.join("unpacked"));
+    for rest in [&download, &unpacked] {
+        remove(rest)?;
+        fs::create_dir(rest)?;
+    }
+    program::run(apt.command("apt-get").args(["--quiet=2", "download", package]).current_dir(&download))?;
+    let archive = only_entry(&download)?;
+    program::run(program::command("dpkg-deb").arg("--extract").args([&archive, &unpacked]))?;
+    remove(&download)?;
+    let done = folder.join(series.name);
+    remove(&done)?;
+    fs::rename(&unpacked, &done).with_context(|| format!("cannot rename {}", unpacked.display()))
+}
+
+/// The kernel that a package names as its dependency in what `apt-cache depends` prints.
+fn dependency(listing: &str) -> Option<&str> {
+    listing
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: ").filter(|name| name.starts_with("linux-image-")))
+}
+
+impl Kernel {
+    fn in_folder(folder: &Path) -> Result<Self> {
+        let found = || {
+            let boot = fs::read_dir(folder.join("boot")).ok()?;
+            let image = boot.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))?;
+            let release = image.file_name().to_string_lossy().trim_start_matches("vmlinuz-").to_owned();
+            let drivers = ["lib", "usr/lib"]
+                .map(|lib| folder.join(lib).join("modules").join(&release).join("kernel/drivers/net"));
+            let veth = drivers
+                .iter()
+                .flat_map(|drivers| ["veth.ko", "veth.ko.xz"].map(|name| drivers.join(name)))
+                .find(|file| file.is_file())?;
+            Some(Self { release, image: image.path(), veth })
+        };
+        found().with_context(|| format!("{} holds no kernel with veth; remove it and try again", folder.display()))
+    }
+}
+
+/// apt, with its state in a folder of its own.
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// Reads the package lists.
+    fn new(folder: &Path) -> Result<Self> {
+        for needed in ["apt-get", "apt-cache", "dpkg-deb"] {
+            if program::find(needed).is_none() {
+                bail!("`{needed}` is missing: Debian's kernels are fetched with apt");
+            }
+        }
+        let apt = Self { folder: folder.join("apt") };
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(apt.folder.join(part))
+                .with_context(|| format!("cannot make {}", apt.folder.display()))?;
+        }
+        println!("kernels: reading Debian's package lists");
+        program::run(apt.command("apt-get").args(["--quiet=2", "update"]))?;
+        Ok(apt)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = program::command(name);
+        let in_folder = |key: &str, part: &str| {
+            let mut option = OsString::from(format!("{key}="));
+            option.push(self.folder.join(part));
+            option
+        };
+        for option in [
+            in_folder("Dir::State::Lists", "lists"),
+            in_folder("Dir::Cache", "cache"),
+            "Acquire::Languages=none".into(),
+            // The user that apt would change to may not see this folder.
+            "APT::Sandbox::User=root".into(),
+        ] {
+            command.arg("--option").arg(option);
+        }
+        command
+    }
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn only_entry(folder: &Path) -> Result<PathBuf> {
+    let mut entries = fs::read_dir(folder)?;
+    let entry = entries.next().with_context(|| format!("nothing came into {}", folder.display()))??;
+    Ok(entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_is_what_the_package_depends_on() {
+        let listing = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: linux-doc\n";
+        assert_eq!(dependency(listing), Some("linux-image-6.1.0-56-cloud-amd64"));
+        assert_eq!(dependency("linux-image-cloud-amd64\n"), None);
+    }
+}
