@@ -10,10 +10,12 @@ use nix::unistd::Pid;
 use super::scenario::Scenario;
 use super::stats;
 
-/// Runs in a batch: about ten milliseconds, so that few batches are interrupted.
-const RUNS: u32 = 100_000;
+/// Runs in a batch: less than the scheduler's slice, so that on a busy machine most batches are not interrupted.
+const RUNS: u32 = 10_000;
 /// Batches a program's figure in a round is the median of.
-const BATCHES: usize = 5;
+const BATCHES: usize = 51;
+/// Runs before them, in which the caches fill with what this program uses.
+const WARMING: u32 = 100_000;
 /// The interface's MAC address.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -112,8 +114,7 @@ pub(super) fn scenario(
         for turn in 0..count {
             let entry = &mut entries[(round + turn) % count];
             entry.choose(rig)?;
-            // The caches hold what the program before used.
-            entry.run(rig, &Batch { runs: RUNS.max(scenario.settling() / 8), ..batch.clone() })?;
+            entry.run(rig, &Batch { runs: WARMING.max(scenario.settling() / 8), ..batch.clone() })?;
             let batches = (0..BATCHES).map(|_| entry.run(rig, &batch)).collect::<Result<Vec<_>>>()?;
             entry.rounds.extend(stats::median(batches));
             entry.packets += u64::from(RUNS) * BATCHES as u64;

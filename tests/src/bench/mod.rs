@@ -13,6 +13,7 @@ use nix::unistd::geteuid;
 
 mod chart;
 mod compare;
+mod control;
 mod machine;
 mod measure;
 mod report;
@@ -44,6 +45,8 @@ pub struct Arguments {
 enum What {
     /// Tell what changed between two runs, beyond noise
     Compare(compare::Arguments),
+    /// Measure the control plane: table build, start, changes, memory
+    Control(control::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -86,6 +89,7 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Some(What::Compare(arguments)) => compare::run(arguments),
+        Some(What::Control(arguments)) => control::run(arguments),
         None => packets(&arguments.packets),
     }
 }

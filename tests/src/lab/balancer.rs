@@ -132,6 +132,11 @@ impl Balancer {
         })
     }
 
+    /// The daemon's process id.
+    pub fn process_id(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Sends the daemon SIGHUP: read the files again.
     ///
     /// # Errors
