@@ -32,6 +32,9 @@ pub const LINE_WORDS: usize = 8;
 /// Bytes of [`LINES`]: 8 MB.
 pub const LINES_BYTES: usize = LINE_COUNT as usize * LINE_WORDS * 8;
 
+/// Readings of the clock in a batch: a power of two.
+pub const READINGS: usize = 64;
+
 /// Instructions the verifier walks for [`HEADERS`]. A floor that grows would flatter what is measured against it.
 pub const HEADERS_INSTRUCTIONS: u32 = 27;
 
@@ -40,11 +43,9 @@ pub const HEADERS_INSTRUCTIONS: u32 = 27;
 /// Flow number *f* has the source address `source | f & 0xff | (f >> 24) << 8` in its last two bytes, the source port
 /// `f >> 8`, and goes to VIP number `f & vip_mask`: no two numbers share a flow, and the number of flows does not
 /// depend on the number of VIPs.
-#[derive(Debug, Default, FromBytes, IntoBytes)]
+#[derive(Debug, FromBytes, IntoBytes)]
 #[repr(C)]
 pub struct Rig {
-    /// Runs in this batch, at least two.
-    pub runs: Word,
     /// Bytes in the packet before encapsulation.
     pub length: Word,
     /// Bytes the program under test adds.
@@ -70,10 +71,14 @@ pub struct Rig {
     pub flow: Word,
     /// Runs so far.
     pub run: Word,
-    /// `bpf_ktime_get_ns` as the program under test was entered for the first time.
-    pub first: Word,
-    /// The same for the last time.
-    pub last: Word,
+    /// The run before which the clock is read next.
+    pub due: Word,
+    /// Runs between two readings.
+    pub stride: Word,
+    /// How often the clock was read.
+    pub readings: Word,
+    /// The readings of `bpf_ktime_get_ns`.
+    pub clock: [Word; READINGS],
     /// Packets that had grown by exactly `overhead` when the next run began.
     pub grown: Word,
 }

@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 use super::scenario::Scenario;
 use super::stats;
 
-/// Runs in a batch: less than the scheduler's slice, so that on a busy machine most batches are not interrupted.
-const RUNS: u32 = 10_000;
-/// Batches a program's figure in a round is the median of.
-const BATCHES: usize = 51;
+/// Runs in a stretch: less than the scheduler's slice, so that on a busy machine most stretches are not interrupted.
+const STRETCH: u32 = 10_000;
+/// Stretches a program's figure in a round is the median of.
+const STRETCHES: u32 = 51;
 /// Runs before them, in which the caches fill with what this program uses.
 const WARMING: u32 = 100_000;
 /// The interface's MAC address.
@@ -101,23 +101,24 @@ pub(super) fn scenario(
         flow_step,
         vip_mask: u64::from(scenario.vips) - 1,
         overhead: 0,
-        runs: RUNS,
+        warming: WARMING.max(scenario.settling() / 8),
+        stretches: STRETCHES,
+        stretch: STRETCH,
     };
     let mut entries = entries(scenario, programs)?;
     let count = entries.len();
     for entry in &mut entries {
         entry.choose(rig)?;
-        entry.run(rig, &Batch { runs: scenario.settling(), ..batch.clone() })?;
+        entry.run(rig, &Batch { warming: scenario.settling(), ..batch.clone() })?;
     }
     for round in 0..rounds {
         progress(round);
         for turn in 0..count {
             let entry = &mut entries[(round + turn) % count];
             entry.choose(rig)?;
-            entry.run(rig, &Batch { runs: WARMING.max(scenario.settling() / 8), ..batch.clone() })?;
-            let batches = (0..BATCHES).map(|_| entry.run(rig, &batch)).collect::<Result<Vec<_>>>()?;
-            entry.rounds.extend(stats::median(batches));
-            entry.packets += u64::from(RUNS) * BATCHES as u64;
+            let stretches = entry.run(rig, &batch)?;
+            entry.rounds.extend(stats::median(stretches));
+            entry.packets += u64::from(batch.runs());
         }
     }
     Ok(entries.into_iter().map(Entry::series).collect())
@@ -165,10 +166,10 @@ impl Entry {
     }
 
     /// Runs a batch and checks that every packet of it grew and was sent. Nanoseconds per packet.
-    fn run(&mut self, rig: &mut Rig, batch: &Batch<'_>) -> Result<f64> {
+    fn run(&mut self, rig: &mut Rig, batch: &Batch<'_>) -> Result<Vec<f64>> {
         let before = self.transmitted();
         let measured = rig.run(&Batch { overhead: self.overhead, ..batch.clone() })?;
-        let (name, runs) = (&self.name, u64::from(batch.runs));
+        let (name, runs) = (&self.name, u64::from(batch.runs()));
         ensure!(measured.grown == runs, "{name}: {} of {runs} packets were encapsulated", measured.grown);
         let sends = !matches!(self.kind, Kind::Floor(Floor::Empty));
         if sends && measured.action != TX {

@@ -68,16 +68,29 @@ pub struct Batch<'a> {
     pub vip_mask: u64,
     /// Bytes the program adds to each packet.
     pub overhead: u64,
-    /// Runs: at least two.
-    pub runs: u32,
+    /// Runs before the clock is read for the first time: caches fill.
+    pub warming: u32,
+    /// Stretches that are timed, each for itself: at most [`MOST_STRETCHES`].
+    pub stretches: u32,
+    /// Runs in a stretch.
+    pub stretch: u32,
+}
+
+/// The most stretches in a batch: one less than readings of the clock.
+pub const MOST_STRETCHES: u32 = names::READINGS as u32 - 1;
+
+impl Batch<'_> {
+    /// Runs in all: the clock is read as the program under test is entered, so the last stretch ends with one more.
+    pub const fn runs(&self) -> u32 {
+        self.warming + self.stretches * self.stretch + 1
+    }
 }
 
 /// What came of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Measured {
-    /// Nanoseconds from entering the program under test for the first time to entering it for the last time, divided
-    /// by the runs between.
-    pub nanoseconds: f64,
+    /// Nanoseconds per run in each stretch, from entering the program under test to entering it.
+    pub nanoseconds: Vec<f64>,
     /// Packets that had grown by exactly the bytes asked for. The clock of the harness cannot see the last packet; the
     /// kernel hands it back.
     pub grown: u64,
@@ -167,18 +180,20 @@ impl Rig {
         let mut options = TestRunOptions::new();
         options.data_in = Some(batch.frame);
         options.data_out = Some(&mut out);
-        options.repeat = batch.runs;
+        options.repeat = batch.runs();
         let name = if ipv6 { names::VARY6 } else { names::VARY4 };
         let vary = program(&mut self.harness, name)?;
         let result = vary.test_run(options).map_err(|error| DataplaneError::program(name, &error))?;
         let rig = self.words.get(0).ok_or_else(|| DataplaneError::no_map(names::RIG))?;
-        if rig.run.get() != u64::from(batch.runs) {
-            let (ran, wanted) = (rig.run.get(), batch.runs);
+        if rig.run.get() != u64::from(batch.runs()) {
+            let (ran, wanted) = (rig.run.get(), batch.runs());
             return Err(DataplaneError::Load(format!("the harness ran {ran} of {wanted} times")));
         }
+        let clock: Vec<u64> = rig.clock.iter().take(batch.stretches as usize + 1).map(Word::get).collect();
+        let stretches = clock.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / f64::from(batch.stretch));
         let last_grew = u64::from(result.data_size_out) == length + batch.overhead;
         Ok(Measured {
-            nanoseconds: (rig.last.get() - rig.first.get()) as f64 / f64::from(batch.runs - 1),
+            nanoseconds: stretches.collect(),
             // The first run meets the packet as it was handed in.
             grown: rig.grown.get() - u64::from(batch.overhead == 0) + u64::from(last_grew),
             action: result.return_value,
@@ -187,7 +202,10 @@ impl Rig {
 
     /// Writes the batch's words; tells whether the packet is IPv6.
     fn describe(&self, batch: &Batch<'_>) -> Result<bool, DataplaneError> {
-        let refused = || DataplaneError::Load("a batch needs a whole TCP or UDP packet and two runs".to_owned());
+        let refused = || DataplaneError::Load("a batch needs a TCP or UDP packet, and stretches to time".to_owned());
+        if !(1..=MOST_STRETCHES).contains(&batch.stretches) || batch.stretch == 0 {
+            return Err(refused());
+        }
         let word = |offset: usize| {
             let bytes = batch.frame.get(offset..)?.first_chunk::<8>()?;
             Some(u64::from_le_bytes(*bytes))
@@ -207,7 +225,6 @@ impl Rig {
             (&rig.source, source),
             (&rig.destination, destination),
             (&rig.ports, ports),
-            (&rig.runs, Some(u64::from(batch.runs)).filter(|&runs| runs > 1)),
         ] {
             to.set(from.ok_or_else(refused)?);
         }
@@ -218,8 +235,9 @@ impl Rig {
             (&rig.flow_step, batch.flow_step),
             (&rig.vip_mask, batch.vip_mask),
             (&rig.run, 0),
-            (&rig.first, 0),
-            (&rig.last, 0),
+            (&rig.due, batch.warming.into()),
+            (&rig.stride, batch.stretch.into()),
+            (&rig.readings, 0),
             (&rig.grown, 0),
         ] {
             to.set(value);
