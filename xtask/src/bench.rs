@@ -26,6 +26,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let features = ["maglev-e2e", "--bins", "--features", "bench"];
     program::run(program::command(program::cargo()).args(build).args(features))?;
     let bench = program::workspace().join("target/release/maglev-bench");
-    Err(Command::new(&bench).args(&arguments.rest).exec())
-        .with_context(|| format!("cannot start {}", bench.display()))
+    Err(Command::new(&bench).args(&arguments.rest).exec()).with_context(|| format!("cannot start {}", bench.display()))
 }

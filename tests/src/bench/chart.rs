@@ -142,8 +142,6 @@ fn draw_bar(svg: &mut String, scale: Scale, y: f64, Bar { program, ratio, nanose
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, size: u8, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ = writeln!(
-        svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\">{words}</text>"
-    );
+    let _ =
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\">{words}</text>");
 }

@@ -97,8 +97,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         changes.push(change);
     }
     let spread = |values: Vec<f64>| Spread::of(values).context("nothing was measured");
-    let report =
-        Report { machine, table_build, start: spread(starts)?, change: spread(changes)?, command: spread(commands)?, memory };
+    let report = Report {
+        machine,
+        table_build,
+        start: spread(starts)?,
+        change: spread(changes)?,
+        command: spread(commands)?,
+        memory,
+    };
     print!("{}", report.text());
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report)?;

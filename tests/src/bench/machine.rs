@@ -65,9 +65,7 @@ impl Machine {
 
 fn caches() -> Vec<String> {
     let index = |n: usize| {
-        let file = |name: &str| {
-            fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{n}/{name}")).ok()
-        };
+        let file = |name: &str| fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{n}/{name}")).ok();
         let (level, kind, size) = (file("level")?, file("type")?, file("size")?);
         let suffix = match kind.trim() {
             "Data" => "d",

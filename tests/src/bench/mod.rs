@@ -112,9 +112,11 @@ fn packets(wanted: &Packets) -> Result<()> {
         .filter(|scenario| wanted.scenarios.is_empty() || wanted.scenarios.iter().any(|name| name == scenario.name))
         .collect();
     for (n, scenario) in (1..).zip(&chosen) {
-        let screen = Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds: wanted.rounds };
-        let series = measure::scenario(&mut rig, scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
-            .with_context(|| scenario.name)?;
+        let screen =
+            Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds: wanted.rounds };
+        let series =
+            measure::scenario(&mut rig, scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
+                .with_context(|| scenario.name)?;
         screen.end();
         rows.extend(report::rows(scenario.name, scenario.title, &series));
     }

@@ -89,7 +89,11 @@ impl Report {
                 let _ = writeln!(text, "            {}: the verifier walks {count} instructions", row.program);
             }
         }
-        let _ = writeln!(text, "\nnanoseconds a packet beyond the empty program; ratios within a round, {} rounds: median (p10-p90)\n", self.rounds);
+        let _ = writeln!(
+            text,
+            "\nnanoseconds a packet beyond the empty program; ratios within a round, {} rounds: median (p10-p90)\n",
+            self.rounds
+        );
         let mut last = "";
         for row in &self.rows {
             if row.scenario != last {

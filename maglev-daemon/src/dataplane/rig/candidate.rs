@@ -91,4 +91,3 @@ impl Candidate {
         self.ebpf.xdp(PROGRAM)?.fd().map_err(|error| DataplaneError::program(PROGRAM, &error))
     }
 }
-
