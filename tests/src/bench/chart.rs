@@ -29,7 +29,8 @@ pub(super) fn draw(report: &Report) -> String {
     let bars: usize = groups.iter().map(|group| group.bars.len()).sum();
     let plot = bars as f64 * BAR + groups.len() as f64 * GAP;
     let height = TOP + plot + BOTTOM;
-    let longest = groups.iter().flat_map(|group| &group.bars).map(|bar| bar.ratio.p90).fold(1.0, f64::max);
+    // By the medians: one noisy row's whisker, cut off at the edge, must not shrink all bars.
+    let longest = 1.15 * groups.iter().flat_map(|group| &group.bars).map(|bar| bar.ratio.median).fold(1.0, f64::max);
     let scale = Scale { longest, pixels: WIDTH - LEFT - RIGHT };
     let mut svg = String::new();
     // Writing to a string cannot fail.
