@@ -16,6 +16,7 @@ pub mod flow;
 pub mod hash;
 pub mod maps;
 pub mod pod;
+pub mod rig;
 pub mod settings;
 pub mod table;
 pub mod vip;

@@ -1,6 +1,8 @@
 //! The lab: client, router, load balancers and backends in network namespaces, joined by veth pairs; the servers and
 //! clients that use it; and the demo. It drives the shipped binaries from outside and knows nothing of their insides.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod bytes;
 pub mod client;
 pub mod demo;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod demo;
 mod kernels;
@@ -33,6 +34,9 @@ enum Command {
     /// Send requests through load balancers whose backends change, in network namespaces. Needs root.
     #[command(disable_help_flag = true)]
     Demo(demo::Arguments),
+    /// Measure the packet path against its floors, and the control plane. Needs root.
+    #[command(disable_help_flag = true)]
+    Bench(bench::Arguments),
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
     /// Check format, lints, the invariants of the architecture, the eBPF object and licences.
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build => build::run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
     };

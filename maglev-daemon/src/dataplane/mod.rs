@@ -24,6 +24,8 @@ mod flows;
 mod maps;
 mod object;
 mod publish;
+#[cfg(feature = "bench")]
+pub mod rig;
 mod shared;
 mod trace;
 

@@ -90,8 +90,13 @@ impl Sizes {
 pub(super) struct Loaded(pub(super) Ebpf);
 
 impl Loaded {
-    /// The load balancer, its maps sized and its globals set.
+    /// The load balancer that ships, its maps sized and its globals set.
     pub(super) fn balancer(wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
+        Self::balancer_of(OBJECT, wanted, sizes)
+    }
+
+    /// The same of any object that takes our maps and globals.
+    pub(super) fn balancer_of(object: &[u8], wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
         let (tracking, trace) = (wanted.tracking as u32, u32::from(wanted.trace));
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let mut loader = EbpfLoader::new();
@@ -116,21 +121,21 @@ impl Loaded {
             .map_max_entries(names::COUNTERS, sizes.counters)
             .map_max_entries(names::VIP_TRAFFIC, sizes.vip_traffic)
             .map_max_entries(names::MEMBER_TRAFFIC, sizes.member_traffic);
-        Self::load(&mut loader, names::PROGRAM)
+        Self::load(&mut loader, object, names::PROGRAM)
     }
 
     /// One of the backend's programs; the balancer's maps stay at their smallest.
     pub(super) fn backend(program: &'static str, cpus: u32) -> Result<Self, DataplaneError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
-        Self::load(&mut loader, program)
+        Self::load(&mut loader, OBJECT, program)
     }
 
-    fn load(loader: &mut EbpfLoader<'_>, program: &'static str) -> Result<Self, DataplaneError> {
+    fn load(loader: &mut EbpfLoader<'_>, object: &[u8], program: &'static str) -> Result<Self, DataplaneError> {
         if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 1, 0)) {
             return Err(DataplaneError::kernel("it is too old"));
         }
-        let ebpf = loader.load(OBJECT).map_err(|error| DataplaneError::loading(program, &error))?;
+        let ebpf = loader.load(object).map_err(|error| DataplaneError::loading(program, &error))?;
         let mut loaded = Self(ebpf);
         loaded.xdp(program)?.load().map_err(|error| DataplaneError::program(program, &error))?;
         Ok(loaded)

@@ -1,12 +1,17 @@
 //! The test harness's programs: they make the frame of a test run look like one from a real driver, then hand over to
-//! the program under test. Not part of what ships. On the host this binary is empty.
+//! the program under test; and the floors by which its speed is judged. Not part of what ships. On the host this binary
+//! is empty.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+#[cfg(target_arch = "bpf")]
+mod floors;
 #[cfg(target_arch = "bpf")]
 #[path = "../frame.rs"]
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod vary;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

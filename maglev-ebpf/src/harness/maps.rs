@@ -1,16 +1,38 @@
-//! The harness's one map, and the jump through it.
+//! The harness's maps, and the jump through one of them.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
+use maglev_common::maps::MMAPABLE;
+use maglev_common::pod::Word;
+use maglev_common::rig::{LINE_COUNT, LINE_WORDS, Rig};
 
 /// Slot 0 holds the program under test.
 #[map]
 static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+#[map]
+static RIG: Array<Rig> = Array::with_max_entries(1, MMAPABLE);
+
+/// What the floor with one random line reads of. The loader gives it its size.
+#[map]
+static LINES: Array<[Word; LINE_WORDS]> = Array::with_max_entries(1, MMAPABLE);
 
 /// Continues in the program under test; returns only if there is none.
 #[inline(always)]
 pub(crate) fn run_program_under_test(ctx: &XdpContext) {
     // SAFETY: `ctx` is the context this program was called with, and nothing here needs to be dropped.
     unsafe { UNDER_TEST.tail_call(ctx, 0) }
+}
+
+/// The batch.
+#[inline(always)]
+pub(crate) fn rig() -> Option<&'static Rig> {
+    RIG.get(0)
+}
+
+/// The first word of a line.
+#[inline(always)]
+pub(crate) fn line(number: u64) -> Option<u64> {
+    Some(LINES.get(number as u32 & (LINE_COUNT - 1))?[0].get())
 }

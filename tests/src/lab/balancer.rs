@@ -140,6 +140,11 @@ impl Balancer {
         self.daemon.await_event(text, |daemon| Ok(daemon.log().contains(text)))
     }
 
+    /// The daemon's process id.
+    pub fn process_id(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Sends the daemon SIGHUP: read the files again.
     ///
     /// # Errors

@@ -85,6 +85,11 @@ impl Process {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

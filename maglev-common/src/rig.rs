@@ -1,0 +1,84 @@
+//! The contract between the measuring harness and whoever starts it: its programs, its maps, and the words through
+//! which a batch is described and reported. Not part of what ships.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::pod::Word;
+
+/// The harness's entry for IPv4 packets: varies the flow, then continues in the program under test.
+pub const VARY4: &str = "vary4";
+/// The same for IPv6 packets.
+pub const VARY6: &str = "vary6";
+/// The floor *empty*: returns at once.
+pub const EMPTY: &str = "empty";
+/// The floor *transmit*: swaps the MAC addresses.
+pub const TRANSMIT: &str = "transmit";
+/// The floor *headers*: grows the packet and writes a constant outer IPv4 header.
+pub const HEADERS: &str = "headers";
+/// The floor *headers and one random line*: the same, and reads one random cache line of [`LINES_BYTES`].
+pub const HEADERS_LINE: &str = "headers_line";
+
+/// The map whose slot 0 holds the program under test.
+pub const UNDER_TEST: &str = "UNDER_TEST";
+/// The map with the one [`Rig`].
+pub const RIG: &str = "RIG";
+/// The map of which [`HEADERS_LINE`] reads.
+pub const LINES: &str = "LINES";
+
+/// Cache lines in [`LINES`]: a power of two.
+pub const LINE_COUNT: u32 = 1 << 17;
+/// Words in a line.
+pub const LINE_WORDS: usize = 8;
+/// Bytes of [`LINES`]: 8 MB.
+pub const LINES_BYTES: usize = LINE_COUNT as usize * LINE_WORDS * 8;
+
+/// Readings of the clock in a batch: a power of two.
+pub const READINGS: usize = 64;
+
+/// Instructions the verifier walks for [`HEADERS`]. A floor that grows would flatter what is measured against it.
+pub const HEADERS_INSTRUCTIONS: u32 = 27;
+
+/// One batch: what it is to do, and what came of it. User space writes it before and reads it after.
+///
+/// Flow number *f* has the source address `source | f & 0xff | (f >> 24) << 8` in its last two bytes, the source port
+/// `f >> 8`, and goes to VIP number `f & vip_mask`: no two numbers share a flow, and the number of flows does not
+/// depend on the number of VIPs.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Rig {
+    /// Bytes in the packet before encapsulation.
+    pub length: Word,
+    /// Bytes the program under test adds.
+    pub overhead: Word,
+    /// The first sixteen bytes of the frame: encapsulation overwrites fourteen.
+    pub head: [Word; 2],
+    /// The source address, or an IPv6 address's last eight bytes: its network-order bytes read little-endian.
+    pub source: Word,
+    /// The destination of VIP number 0, likewise.
+    pub destination: Word,
+    /// The ports of flow number 0: source, then destination, as four bytes read little-endian.
+    pub ports: Word,
+    /// Flow numbers are random numbers under this mask…
+    pub flow_mask: Word,
+    /// …plus a number that grows by this much with each run.
+    pub flow_step: Word,
+    /// VIP numbers under this mask: at most 16 bits.
+    pub vip_mask: Word,
+
+    /// The generator's state; never 0. Carries on from batch to batch.
+    pub random: Word,
+    /// The number that grows. Carries on likewise.
+    pub flow: Word,
+    /// Runs so far.
+    pub run: Word,
+    /// The run before which the clock is read next.
+    pub due: Word,
+    /// Runs between two readings.
+    pub stride: Word,
+    /// How often the clock was read.
+    pub readings: Word,
+    /// The readings of `bpf_ktime_get_ns`.
+    pub clock: [Word; READINGS],
+    /// Packets that had grown by exactly `overhead` when the next run began.
+    pub grown: Word,
+}

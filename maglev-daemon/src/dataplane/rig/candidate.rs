@@ -1,0 +1,93 @@
+//! A load balancer as the rig runs it: loaded and given its tables, attached to nothing.
+
+use aya::programs::ProgramFd;
+use maglev_common::backend::InterfaceRecord;
+use maglev_common::counters::Counter;
+use maglev_common::maps::{COUNTER_REGION, PROGRAM};
+
+use super::LOOPBACK;
+use crate::dataplane::barrier::Barrier;
+use crate::dataplane::error::DataplaneError;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::object::{Loaded, Sizes};
+use crate::dataplane::{Settings, publish};
+use crate::model::Limits;
+use crate::plan::Step;
+use maglev_common::hash::HashKey;
+use maglev_common::settings::Tracking;
+
+/// The MTU of the interface packets leave by: more than any of them needs.
+const MTU: u32 = 9_000;
+
+/// What a candidate is loaded with.
+#[derive(Clone, Debug)]
+pub struct CandidateSettings<'a> {
+    /// An object that takes our maps and globals; `None` for the one that ships.
+    pub object: Option<&'a [u8]>,
+    /// When the flow table is consulted.
+    pub tracking: Tracking,
+    /// Sets of seven flows in each CPU's flow table.
+    pub flow_sets: u32,
+    /// What the maps are sized for.
+    pub limits: Limits,
+    /// The MAC address of the one interface; members' next hops name slot 0.
+    pub mac: [u8; 6],
+}
+
+/// A load balancer, loaded.
+#[derive(Debug)]
+pub struct Candidate {
+    ebpf: Loaded,
+    maps: Maps,
+}
+
+impl Candidate {
+    /// Loads it and publishes its tables.
+    ///
+    /// # Errors
+    /// One line: the kernel refuses the object, or the object's maps are not ours, or a step cannot be carried out.
+    pub fn load(wanted: &CandidateSettings<'_>, steps: &[Step]) -> Result<Self, DataplaneError> {
+        let settings = Settings {
+            limits: wanted.limits,
+            flow_sets: wanted.flow_sets,
+            hash_key: HashKey::from_bytes(*b"maglev benchmark"),
+            tracking: wanted.tracking,
+            trace: false,
+            interfaces: Vec::new(),
+        };
+        let sizes = Sizes::of(&settings)?;
+        let ebpf = match wanted.object {
+            Some(object) => Loaded::balancer_of(object, &settings, &sizes)?,
+            None => Loaded::balancer(&settings, &sizes)?,
+        };
+        let mut maps = Maps::open(&ebpf, &sizes)?;
+        if let Some(interface) = maps.interfaces.get(0) {
+            let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(wanted.mac, LOOPBACK, MTU);
+            interface.mac.set(mac.get());
+            interface.index_mtu.set(index_mtu.get());
+        }
+        let barrier = Barrier::choose()?;
+        steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
+        Ok(Self { ebpf, maps })
+    }
+
+    /// Packets the program says it has encapsulated and sent back.
+    pub fn transmitted(&self) -> u64 {
+        let counters = self.maps.counters.values().chunks_exact(COUNTER_REGION as usize);
+        counters.filter_map(|region| region.get(Counter::Transmitted as usize)).map(maglev_common::pod::Word::get).sum()
+    }
+
+    /// Instructions the verifier walked to accept the program; `None` if this kernel does not say.
+    pub fn verified_instructions(&mut self) -> Option<u32> {
+        self.ebpf.xdp(PROGRAM).ok()?.info().ok()?.verified_instruction_count()
+    }
+
+    /// Bytes by map.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        self.maps.memory()
+    }
+
+    pub(super) fn fd(&mut self) -> Result<&ProgramFd, DataplaneError> {
+        self.ebpf.xdp(PROGRAM)?.fd().map_err(|error| DataplaneError::program(PROGRAM, &error))
+    }
+}

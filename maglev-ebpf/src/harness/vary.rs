@@ -1,0 +1,145 @@
+//! The measuring harness: each run undoes the last encapsulation, makes the packet one of another flow, and hands over
+//! to the program under test. The clock is read every few thousand runs, and every packet that grew is counted.
+
+use core::hint::black_box;
+
+use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use maglev_common::rig::{READINGS, Rig};
+use maglev_ebpf::env::{Header, Packet};
+use zerocopy::byteorder::{LE, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::frame::Frame;
+use crate::maps;
+
+/// The headers a run writes. Stores have the widths of the packet path's loads, so that none of these waits for two.
+trait Headers: Header {
+    fn write(&mut self, rig: &Rig, flow: u64);
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Headers4 {
+    head: [U64<LE>; 2],
+    untouched: [u8; 10],
+    addresses: U64<LE>,
+    ports: U32<LE>,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Headers6 {
+    head: [U64<LE>; 2],
+    untouched: [u8; 14],
+    source: U64<LE>,
+    untouched_too: [u8; 8],
+    destination: U64<LE>,
+    ports: U32<LE>,
+}
+
+impl Headers for Headers4 {
+    #[inline(always)]
+    fn write(&mut self, rig: &Rig, flow: u64) {
+        self.head[0].set(rig.head[0].get());
+        self.head[1].set(rig.head[1].get());
+        let source = rig.source.get() | host(flow) << 16;
+        let destination = rig.destination.get() | vip(rig, flow) << 16;
+        self.addresses.set(source | destination << 32);
+        self.ports.set(ports(rig, flow));
+    }
+}
+
+impl Headers for Headers6 {
+    #[inline(always)]
+    fn write(&mut self, rig: &Rig, flow: u64) {
+        self.head[0].set(rig.head[0].get());
+        self.head[1].set(rig.head[1].get());
+        self.source.set(rig.source.get() | host(flow) << 48);
+        self.destination.set(rig.destination.get() | vip(rig, flow) << 48);
+        self.ports.set(ports(rig, flow));
+    }
+}
+
+/// A flow's host number: two bytes of its source address, the last one first.
+#[inline(always)]
+fn host(flow: u64) -> u64 {
+    (flow & 0xff) << 8 | (flow >> 24) & 0xff
+}
+
+/// Its source port.
+#[inline(always)]
+fn ports(rig: &Rig, flow: u64) -> u32 {
+    rig.ports.get() as u32 | (flow >> 8) as u32 & 0xffff
+}
+
+/// Its VIP's number, as the last two bytes of an address.
+#[inline(always)]
+fn vip(rig: &Rig, flow: u64) -> u64 {
+    let vip = flow & rig.vip_mask.get();
+    (vip & 0xff) << 8 | (vip >> 8) & 0xff
+}
+
+/// Varies IPv4 packets.
+#[xdp]
+fn vary4(ctx: XdpContext) -> u32 {
+    vary::<Headers4>(ctx)
+}
+
+/// Varies IPv6 packets.
+#[xdp]
+fn vary6(ctx: XdpContext) -> u32 {
+    vary::<Headers6>(ctx)
+}
+
+#[inline(always)]
+fn vary<H: Headers>(ctx: XdpContext) -> u32 {
+    let next = XdpContext::new(ctx.ctx);
+    let mut frame = Frame::new(ctx);
+    let Some(rig) = maps::rig() else { return XDP_ABORTED };
+
+    // Opaque, or the compiler subtracts from a packet pointer, which the verifier refuses.
+    let length = black_box(frame.len() as u64);
+    let grown = length.wrapping_sub(rig.length.get());
+    rig.grown.add_unshared(u64::from(grown == rig.overhead.get()));
+    // Asked of the kernel even if there is nothing to undo: the same work before every program under test.
+    if !frame.shrink(grown as usize) {
+        return XDP_ABORTED;
+    }
+    let Some(headers) = frame.view_mut::<H>(0) else { return XDP_ABORTED };
+    headers.write(rig, flow(rig));
+
+    let run = rig.run.get();
+    rig.run.set(run + 1);
+    if run == rig.due.get() {
+        rig.due.set(run + rig.stride.get());
+        let reading = rig.readings.get();
+        rig.readings.set(reading + 1);
+        if let Some(word) = rig.clock.get(reading as usize & (READINGS - 1)) {
+            word.set(now());
+        }
+    }
+    maps::run_program_under_test(&next);
+    XDP_ABORTED
+}
+
+/// The next flow's number. (The generator is xorshift64, Marsaglia 2003.)
+#[inline(always)]
+fn flow(rig: &Rig) -> u64 {
+    let mut random = rig.random.get();
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    rig.random.set(random);
+    let counted = rig.flow.get() + rig.flow_step.get();
+    rig.flow.set(counted);
+    (random >> 16 & rig.flow_mask.get()) + counted
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_ktime_get_ns() }
+}

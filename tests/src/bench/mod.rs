@@ -1,0 +1,191 @@
+//! The benchmark: the program that ships, against floors that ship with it, in interleaved rounds.
+
+use std::fs;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use maglev_common::settings::Tracking;
+use maglev_daemon::dataplane::{rig::Rig, sha256};
+use nix::unistd::geteuid;
+
+mod chart;
+mod compare;
+mod control;
+mod machine;
+mod measure;
+mod report;
+mod scenario;
+mod stats;
+mod targets;
+
+use machine::Machine;
+use measure::Program;
+use report::Report;
+use scenario::Scenario;
+
+/// The candidate without a flow table.
+const TABLE: &str = "table only";
+/// The candidate that consults the flow table for every packet.
+const ALWAYS: &str = "always";
+
+/// Measure the packet path and the control plane. Figures depend on the machine; ratios within one run less so.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<What>,
+    #[command(flatten)]
+    packets: Packets,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Tell what changed between two runs, beyond noise
+    Compare(compare::Arguments),
+    /// Measure the control plane: table build, start, changes, memory
+    Control(control::Arguments),
+}
+
+#[derive(clap::Args, Debug)]
+struct Packets {
+    /// Measure only these scenarios
+    #[arg(long = "scenario", value_name = "NAME", value_parser = scenario_names())]
+    scenarios: Vec<String>,
+    /// Rounds: in each, every program takes its turn
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(3..=999))]
+    rounds: u16,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the main comparison
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure another object too, if it takes our maps
+    #[arg(long = "object", value_name = "NAME=FILE", value_parser = named_file)]
+    objects: Vec<(String, PathBuf)>,
+    /// Exit with 1 if a target is missed, naming each
+    #[arg(long)]
+    assert: bool,
+}
+
+fn scenario_names() -> clap::builder::PossibleValuesParser {
+    scenario::ALL.map(|scenario| scenario.name).into()
+}
+
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("expected NAME=FILE".to_owned()),
+    }
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// One line: no root, an object that does not load, a packet that was not encapsulated, a missed target.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Some(What::Compare(arguments)) => compare::run(arguments),
+        Some(What::Control(arguments)) => control::run(arguments),
+        None => packets(&arguments.packets),
+    }
+}
+
+fn packets(wanted: &Packets) -> Result<()> {
+    ensure!(geteuid().is_root(), "the benchmark needs root: it loads programs into the kernel; try with sudo");
+    // Before the minutes of measuring, not after.
+    for file in wanted.json.iter().chain(&wanted.svg) {
+        fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let programs = programs(&wanted.objects)?;
+    check_digest()?;
+    let machine = Machine::this();
+    let cpu = measure::stay_on_one_cpu()?;
+    eprintln!("bench: on CPU {cpu}, {} rounds", wanted.rounds);
+    let mut rig = Rig::load()?;
+    let mut rows = Vec::new();
+    let chosen: Vec<&Scenario> = scenario::ALL
+        .iter()
+        .filter(|scenario| wanted.scenarios.is_empty() || wanted.scenarios.iter().any(|name| name == scenario.name))
+        .collect();
+    for (n, scenario) in (1..).zip(&chosen) {
+        let screen =
+            Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds: wanted.rounds };
+        let series =
+            measure::scenario(&mut rig, scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
+                .with_context(|| scenario.name)?;
+        screen.end();
+        rows.extend(report::rows(scenario.name, scenario.title, &series));
+    }
+    let report = Report { machine, object_sha256: sha256().to_owned(), rounds: wanted.rounds.into(), rows };
+    print!("{}", report.text());
+    write(wanted.json.as_deref(), || Ok(serde_json::to_string_pretty(&report)?))?;
+    write(wanted.svg.as_deref(), || Ok(chart::draw(&report)))?;
+    let judged = targets::judge(&report);
+    print!("\n{}", targets::text(&judged));
+    let missed = judged.iter().filter(|judged| !judged.met).count();
+    if wanted.assert && missed > 0 {
+        bail!("{missed} of {} targets missed", judged.len());
+    }
+    Ok(())
+}
+
+fn programs(objects: &[(String, PathBuf)]) -> Result<Vec<Program>> {
+    let mut programs = vec![
+        Program { name: TABLE.to_owned(), object: None, tracking: Tracking::None },
+        Program { name: ALWAYS.to_owned(), object: None, tracking: Tracking::Always },
+    ];
+    for (name, file) in objects {
+        let object = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        for own in [(TABLE, Tracking::None), (ALWAYS, Tracking::Always)] {
+            let name = format!("{name}: {}", own.0);
+            programs.push(Program { name, object: Some(object.clone()), tracking: own.1 });
+        }
+    }
+    Ok(programs)
+}
+
+/// What is measured is what `maglevd` beside this program carries.
+fn check_digest() -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let daemon = own.with_file_name("maglevd");
+    let output = Command::new(&daemon).arg("--version").output();
+    let output = output.with_context(|| format!("cannot run {} --version", daemon.display()))?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let line = version.trim().replace('\n', " | ");
+    ensure!(version.contains(sha256()), "maglevd carries another object than the one measured ({}): {line}", sha256());
+    Ok(())
+}
+
+fn write(file: Option<&Path>, text: impl FnOnce() -> Result<String>) -> Result<()> {
+    match file {
+        Some(file) => fs::write(file, text()?).with_context(|| format!("cannot write {}", file.display())),
+        None => Ok(()),
+    }
+}
+
+/// One line on the screen that changes; one line a scenario where standard error is no terminal.
+struct Progress {
+    label: String,
+    rounds: u16,
+}
+
+impl Progress {
+    fn round(&self, round: usize) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{}: round {} of {} ", self.label, round + 1, self.rounds);
+            let _ = std::io::stderr().flush();
+        } else if round == 0 {
+            eprintln!("{}", self.label);
+        }
+    }
+
+    fn end(&self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What is measured: the packets, the services they meet, and how many flows there are.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use maglev_common::backend::{InterfaceSlot, MemberId, NextHop};
+use maglev_common::maps::DEFAULT_FLOW_SETS;
+use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
+use maglev_common::vip::VipId;
+use maglev_daemon::maglev::Table;
+use maglev_daemon::model::{Name, OuterSources, Protocol, Service, Weight};
+use maglev_daemon::plan::{self, Step};
+
+/// The port of every VIP.
+const PORT: u16 = 443;
+/// The router that every backend is reached by.
+const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// Flows that fit a set while few sets run over: of seven ways, four on average.
+const FLOWS_PER_SET: u64 = 4;
+
+/// Which flows the packets belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flows {
+    /// A random one of this many, a power of two.
+    Of(u64),
+    /// A new one with each packet, without end.
+    New,
+}
+
+/// IP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scenario {
+    /// Its name on the command line.
+    pub(super) name: &'static str,
+    /// What it is, for people.
+    pub(super) title: &'static str,
+    /// Which flows.
+    pub(super) flows: Flows,
+    /// VIPs, a power of two.
+    pub(super) vips: u16,
+    /// Pools; VIPs take them in turn.
+    pub(super) pools: u16,
+    /// Backends in each pool.
+    pub(super) backends: u16,
+    /// The packet inside.
+    pub(super) inner: Ip,
+    /// The outer header.
+    pub(super) outer: Ip,
+    /// TCP or UDP.
+    pub(super) protocol: Protocol,
+    /// Bytes of the frame as XDP sees it, which is without its checksum of four bytes.
+    pub(super) bytes: usize,
+}
+
+/// IPv4, TCP in the smallest frame, one VIP, 100 backends, 1,024 flows: what the other scenarios differ from.
+const BASE: Scenario = Scenario {
+    name: "flows-1k",
+    title: "1k flows",
+    flows: Flows::Of(1 << 10),
+    vips: 1,
+    pools: 1,
+    backends: 100,
+    inner: Ip::V4,
+    outer: Ip::V4,
+    protocol: Protocol::Tcp,
+    bytes: 60,
+};
+
+const MANY: Scenario = Scenario { flows: Flows::Of(1 << 16), ..BASE };
+
+/// All of them, in the order of the table.
+pub(super) const ALL: [Scenario; 13] = [
+    Scenario { name: "flows-1", title: "1 flow", flows: Flows::Of(1), ..BASE },
+    BASE,
+    Scenario { name: "flows-64k", title: "64k flows", ..MANY },
+    Scenario { name: "flows-1m", title: "1M flows", flows: Flows::Of(1 << 20), ..BASE },
+    Scenario { name: "syn-flood", title: "SYN flood, every packet a new flow", flows: Flows::New, ..BASE },
+    Scenario { name: "vips-64-pools-64", title: "64 VIPs, a pool each, 64k flows", vips: 64, pools: 64, ..MANY },
+    Scenario { name: "vips-64-pool-1", title: "64 VIPs on one pool, 64k flows", vips: 64, ..MANY },
+    Scenario { name: "vips-512", title: "512 VIPs on 64 pools x 100, 64k flows", vips: 512, pools: 64, ..MANY },
+    Scenario { name: "udp", title: "UDP, 1k flows", protocol: Protocol::Udp, ..BASE },
+    Scenario { name: "ipv6", title: "IPv6 in IPv4, 1k flows", inner: Ip::V6, bytes: 74, ..BASE },
+    Scenario { name: "ipv6-outer", title: "IPv4 in IPv6, 1k flows", outer: Ip::V6, ..BASE },
+    Scenario { name: "ipv6-ipv6", title: "IPv6 in IPv6, 1k flows", inner: Ip::V6, outer: Ip::V6, bytes: 74, ..BASE },
+    Scenario { name: "bytes-1400", title: "1400 bytes, 1k flows", bytes: 1_400, ..BASE },
+];
+
+impl Scenario {
+    /// Bytes of the outer header.
+    pub(super) const fn overhead(&self) -> u64 {
+        match self.outer {
+            Ip::V4 => 20,
+            Ip::V6 => 40,
+        }
+    }
+
+    /// The mask and the step of the harness's flow numbers.
+    pub(super) const fn flow_numbers(&self) -> (u64, u64) {
+        match self.flows {
+            Flows::Of(count) => (count - 1, 0),
+            Flows::New => (0, 1),
+        }
+    }
+
+    /// Sets in a CPU's flow table: the default, and more if the flows would not fit.
+    pub(super) fn flow_sets(&self) -> u32 {
+        match self.flows {
+            Flows::Of(count) => DEFAULT_FLOW_SETS.max((count / FLOWS_PER_SET) as u32),
+            Flows::New => DEFAULT_FLOW_SETS,
+        }
+    }
+
+    /// Packets after which tables and caches are as they stay: nearly every flow was seen, or the flow table is full.
+    pub(super) const fn settling(&self) -> u32 {
+        match self.flows {
+            Flows::Of(count) if count > 1 << 14 => 4 * count as u32,
+            Flows::Of(_) => 1 << 16,
+            Flows::New => 16 * DEFAULT_FLOW_SETS,
+        }
+    }
+
+    /// The frame of flow number 0 to VIP number 0. Checksums are not filled in: nobody reads them.
+    pub(super) fn frame(&self) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 5];
+        let protocol = self.protocol.number();
+        match self.inner {
+            Ip::V4 => {
+                frame.extend([0x08, 0x00, 0x45, 0]);
+                frame.extend((self.bytes as u16 - 14).to_be_bytes());
+                frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0, 198, 19, 0, 0]);
+            }
+            Ip::V6 => {
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend((self.bytes as u16 - 54).to_be_bytes());
+                frame.extend([protocol, 64]);
+                frame.extend(Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, 0, 0).octets());
+            }
+        }
+        match self.vip(0) {
+            IpAddr::V4(vip) => frame.extend(vip.octets()),
+            IpAddr::V6(vip) => frame.extend(vip.octets()),
+        }
+        frame.extend([0, 0]);
+        frame.extend(PORT.to_be_bytes());
+        match self.protocol {
+            Protocol::Tcp => {
+                let flags = if self.flows == Flows::New { 0x02 } else { 0x10 };
+                frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            }
+            Protocol::Udp => {
+                let headers = if self.inner == Ip::V4 { 34 } else { 54 };
+                frame.extend((self.bytes as u16 - headers).to_be_bytes());
+                frame.extend([0, 0]);
+            }
+        }
+        frame.resize(self.bytes, 0);
+        frame
+    }
+
+    /// The address of a VIP, within the networks for benchmarks (RFC 2544, RFC 5180).
+    fn vip(&self, number: u16) -> IpAddr {
+        let [high, low] = number.to_be_bytes();
+        match self.inner {
+            Ip::V4 => Ipv4Addr::new(198, 18, high, low).into(),
+            Ip::V6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, number).into(),
+        }
+    }
+
+    fn backend(&self, pool: u16, number: u16) -> IpAddr {
+        match self.outer {
+            Ip::V4 => Ipv4Addr::new(10, 1, pool as u8, number as u8).into(),
+            Ip::V6 => Ipv6Addr::new(0x2001, 2, 0, 2, 0, 0, pool, number).into(),
+        }
+    }
+
+    /// What publishes the services.
+    ///
+    /// # Errors
+    /// If there are more backends than member ids.
+    pub(super) fn steps(&self) -> Result<Vec<Step>> {
+        let outer = OuterSources { v4: "10.64.11.0/24".parse().ok(), v6: "2001:2:0:3::/64".parse().ok() };
+        let next_hop = NextHop::new(NEXT_HOP, InterfaceSlot(0));
+        let mut steps = Vec::new();
+        for pool in 0..self.pools {
+            let id = |n: u16| MemberId::new(pool * self.backends + n + 1).context("too many backends");
+            let names = (0..self.backends).map(|n| Name::parse(&format!("web{pool}-{n:05}")));
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            for n in 0..self.backends {
+                let record = plan::member_record(PoolIndex(pool), self.backend(pool, n), &outer, next_hop);
+                steps.push(Step::WriteMember { id: id(n)?, record });
+            }
+            let table = Table::build(names.iter().map(|name| (name, Weight(100))));
+            let slots = table.slots().iter().map(|&owner| id(owner).map(SlotWord::settled));
+            let slots: Arc<[SlotWord]> = slots.collect::<Result<Vec<_>>>()?.into();
+            steps.push(Step::FillTable { table: TableIndex(pool + 1), slots });
+            steps.push(Step::SwitchPool { pool: PoolIndex(pool), word: PoolWord::settled(TableIndex(pool + 1)) });
+        }
+        let vips = (0..self.vips).map(|n| {
+            let port = std::num::NonZeroU16::new(PORT);
+            (Service { address: self.vip(n), port, protocol: self.protocol }, VipId(n), PoolIndex(n % self.pools))
+        });
+        let (keys4, keys6) = plan::directories(vips);
+        steps.extend([Step::SwitchDirectory4 { entries: keys4 }, Step::SwitchDirectory6 { entries: keys6 }]);
+        Ok(steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_masks_are_masks() {
+        for (n, scenario) in ALL.iter().enumerate() {
+            assert!(ALL[..n].iter().all(|other| other.name != scenario.name), "{}", scenario.name);
+            assert!(scenario.vips.is_power_of_two() && scenario.flow_sets().is_power_of_two());
+            let (mask, step) = scenario.flow_numbers();
+            assert!((mask + 1).is_power_of_two() && (mask == 0 || step == 0));
+        }
+    }
+
+    #[test]
+    fn frames_are_as_long_as_they_say() {
+        for scenario in &ALL {
+            let frame = scenario.frame();
+            assert_eq!(frame.len(), scenario.bytes, "{}", scenario.name);
+            let (field, headers) = if scenario.inner == Ip::V4 { (16, 14) } else { (18, 54) };
+            assert_eq!(usize::from(u16::from_be_bytes([frame[field], frame[field + 1]])), frame.len() - headers);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask bench`: builds what the benchmark needs and hands over to it.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::program;
+
+/// Everything after `bench` is for the benchmark itself; `cargo xtask bench --help` shows what it takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// Sets up, builds the release binaries and the benchmark, and becomes the benchmark: what it prints, and its exit code,
+/// are ours.
+///
+/// The binaries that ship are built by themselves: the benchmark's features are none of theirs.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    // What is said on the way goes to standard error: standard output is the benchmark's.
+    program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
+    let build = ["build", "--release", "--locked", "--package"];
+    program::run(program::command(program::cargo()).args(build).args(["maglev-daemon", "--bins"]))?;
+    let features = ["maglev-e2e", "--bins", "--features", "bench"];
+    program::run(program::command(program::cargo()).args(build).args(features))?;
+    let bench = program::workspace().join("target/release/maglev-bench");
+    Err(Command::new(&bench).args(&arguments.rest).exec()).with_context(|| format!("cannot start {}", bench.display()))
+}
