@@ -1,5 +1,6 @@
-//! The harness's maps, and the jump through one of them.
+//! The harness's maps, the jump through one of them, and its clock.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -35,4 +36,11 @@ pub(crate) fn rig() -> Option<&'static Rig> {
 #[inline(always)]
 pub(crate) fn line(number: u64) -> Option<u64> {
     Some(LINES.get(number as u32 & (LINE_COUNT - 1))?[0].get())
+}
+
+/// Nanoseconds since boot.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_ktime_get_ns() }
 }

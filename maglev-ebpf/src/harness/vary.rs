@@ -4,7 +4,6 @@
 use core::hint::black_box;
 
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use maglev_common::rig::{READINGS, Rig};
@@ -118,7 +117,7 @@ fn vary<H: Headers>(ctx: XdpContext) -> u32 {
         let reading = rig.readings.get();
         rig.readings.set(reading + 1);
         if let Some(word) = rig.clock.get(reading as usize & (READINGS - 1)) {
-            word.set(now());
+            word.set(maps::now());
         }
     }
     maps::run_program_under_test(&next);
@@ -136,10 +135,4 @@ fn flow(rig: &Rig) -> u64 {
     let counted = rig.flow.get() + rig.flow_step.get();
     rig.flow.set(counted);
     (random >> 16 & rig.flow_mask.get()) + counted
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper takes nothing and cannot fail.
-    unsafe { bpf_ktime_get_ns() }
 }
