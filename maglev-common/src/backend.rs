@@ -1,6 +1,6 @@
 //! Members and their records: all the packet path needs to know to send a packet to one backend of one pool.
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::pod::Word;
 use crate::table::PoolIndex;
@@ -91,7 +91,7 @@ pub const fn mac_word(mac: [u8; 6]) -> u64 {
 pub struct InterfaceSlot(pub u16);
 
 /// What the packet path knows of an interface it sends through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
     /// The interface's own MAC address in the low 48 bits.
@@ -187,7 +187,7 @@ impl MemberState {
 ///
 /// `next_hop` and `state` are rewritten in place, each whole. The addresses never change under an id: a backend whose
 /// address or outer source changes becomes a new member, so that no packet sees half of each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub struct MemberRecord {
     /// [`NextHop`].

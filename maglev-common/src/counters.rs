@@ -1,8 +1,12 @@
 //! Every counter and drop reason, once: its name, its help text, and what becomes of the packet.
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::backend::MemberId;
+use crate::forwarding::MEMBER_IDS;
+use crate::maps::{COUNTER_REGION, MAX_VIPS};
 use crate::pod::Word;
+use crate::vip::VipId;
 
 /// What became of a packet that a counter counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +97,7 @@ counters! {
 
 /// Packets and bytes of a VIP or a member on one CPU. Bytes are those of the frame as it came in, Ethernet header
 /// included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Traffic {
     /// Packets.
@@ -108,6 +112,41 @@ impl Traffic {
     pub fn add(&self, bytes: u64) {
         self.packets.add_unshared(1);
         self.bytes.add_unshared(bytes);
+    }
+}
+
+const VIPS: usize = MAX_VIPS as usize;
+const _: () = assert!(VIPS.is_power_of_two());
+
+/// All that one CPU counts: one value of a map, so that one look-up finds every counter of a packet.
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Counts {
+    /// A word per [`Counter`], and room to grow.
+    pub counters: [Word; COUNTER_REGION as usize],
+    /// What came for each VIP.
+    pub vips: [Traffic; VIPS],
+    /// What was sent to each member.
+    pub members: [Traffic; MEMBER_IDS],
+}
+
+impl Counts {
+    /// Counts an event. For the CPU that owns the counters, as are the others.
+    #[inline(always)]
+    pub fn count(&self, counter: Counter) {
+        self.counters[counter as usize & (COUNTER_REGION as usize - 1)].add_unshared(1);
+    }
+
+    /// Counts a packet that came for a VIP.
+    #[inline(always)]
+    pub fn count_vip(&self, VipId(vip): VipId, bytes: u64) {
+        self.vips[vip as usize & (VIPS - 1)].add(bytes);
+    }
+
+    /// Counts a packet sent to a member.
+    #[inline(always)]
+    pub fn count_member(&self, member: MemberId, bytes: u64) {
+        self.members[member.get() as usize & (MEMBER_IDS - 1)].add(bytes);
     }
 }
 

@@ -13,6 +13,7 @@ extern crate std;
 pub mod backend;
 pub mod counters;
 pub mod flow;
+pub mod forwarding;
 pub mod hash;
 pub mod maps;
 pub mod pod;

@@ -20,30 +20,16 @@ pub const MAX_INTERFACES: u32 = 64;
 /// Sets of each CPU's flow table by default: 2^16 of seven flows, 4 MiB per CPU.
 pub const DEFAULT_FLOW_SETS: u32 = 1 << 16;
 
-/// Two [`crate::vip::Directory4`].
-pub const DIRECTORIES4: &str = "DIRECTORIES4";
-/// Two [`crate::vip::Directory6`].
-pub const DIRECTORIES6: &str = "DIRECTORIES6";
-/// One [`crate::vip::Switch`].
-pub const SWITCH: &str = "SWITCH";
-/// A [`crate::table::PoolWord`] per pool.
-pub const POOLS: &str = "POOLS";
+/// One [`crate::forwarding::Forwarding`].
+pub const FORWARDING: &str = "FORWARDING";
 /// Tables: [`crate::table::PADDED_SLOTS`] × [`crate::table::SlotWord`] each.
 pub const TABLES: &str = "TABLES";
-/// A [`crate::backend::MemberRecord`] per member id; number 0 stays zero.
-pub const MEMBERS: &str = "MEMBERS";
-/// A [`crate::backend::InterfaceRecord`] per interface slot.
-pub const INTERFACES: &str = "INTERFACES";
 /// The device map: an interface index per interface slot.
 pub const DEVICES: &str = "DEVICES";
 /// [`crate::flow::Bucket`]s: a region of as many sets for each possible CPU.
 pub const FLOWS: &str = "FLOWS";
-/// A word per [`crate::counters::Counter`]: a region of [`COUNTER_REGION`] for each possible CPU.
-pub const COUNTERS: &str = "COUNTERS";
-/// A [`crate::counters::Traffic`] per VIP: a region of as many as VIPs fit for each possible CPU.
-pub const VIP_TRAFFIC: &str = "VIP_TRAFFIC";
-/// A [`crate::counters::Traffic`] per member id: a region of as many as ids fit for each possible CPU.
-pub const MEMBER_TRAFFIC: &str = "MEMBER_TRAFFIC";
+/// [`crate::counters::Counts`] for each possible CPU.
+pub const COUNTS: &str = "COUNTS";
 
 /// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses.
 pub const DECAP_SOURCES4: &str = "DECAP_SOURCES4";

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 /// One aligned 64-bit word of a map, shared between the kernel's CPUs and user space.
 ///
@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// every packet that could still read it has ended (`membarrier(MEMBARRIER_CMD_GLOBAL)`).
 // A cell rather than an `AtomicU64`: the bpf target has no compare-and-swap, and zerocopy knows atomics only where one
 // exists.
-#[derive(Default, FromBytes, IntoBytes)]
+#[derive(Default, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C, align(8))]
 pub struct Word(UnsafeCell<u64>);
 

@@ -8,10 +8,6 @@ pub const HASH_KEY_1: &str = "HASH_KEY_1";
 pub const TRACKING: &str = "TRACKING";
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
-/// Entries in a CPU's region of the VIP traffic counters (`u32`).
-pub const VIP_REGION: &str = "VIP_REGION";
-/// Entries in a CPU's region of the member traffic counters (`u32`).
-pub const MEMBER_REGION: &str = "MEMBER_REGION";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
 /// Whether decisions are logged through `aya-log` (`u32`, 0 or 1).

@@ -235,7 +235,7 @@ const fn slot(hash: u64, displacement: u16) -> usize {
 }
 
 /// Which of the two directories of each family the packet path reads: one word each.
-#[derive(Debug, Default, FromBytes, IntoBytes)]
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Switch {
     /// 0 or 1: the IPv4 directory in use.

@@ -93,7 +93,7 @@ fn remember<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
 /// What the flow table says of a flow, for `maglev flow explain`: reads only.
 pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
     let entry = bucket.entry(find(bucket, hash)?);
-    tables.member(entry.member()).is_some_and(|record| record.state().serves(pool)).then_some(entry)
+    tables.forwarding().member(entry.member()).state().serves(pool).then_some(entry)
 }
 
 #[inline(always)]
@@ -101,11 +101,11 @@ fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, now: Seconds) -> M
     let Some(way) = find(bucket, flow.hash) else { return Memory::Unknown };
     let entry = bucket.entry(way);
     // A collision can never cross services: the member's pool must be the VIP's.
-    let record = tables.member(entry.member()).filter(|record| record.state().serves(flow.pool));
-    let Some(record) = record else {
+    let record = tables.forwarding().member(entry.member());
+    if !record.state().serves(flow.pool) {
         tables.count(Counter::FlowMemberDead);
         return Memory::Stale(way);
-    };
+    }
     if begins_anew(flow.segment, entry, record, now) && !flow.owner.is_nobody() {
         return Memory::Stale(way);
     }
@@ -245,7 +245,7 @@ mod tests {
         for (tag, segment) in [(5, Segment::Other), (6, Segment::Syn), (7, Segment::Datagram)] {
             choose_segment(&tables, tag, 1, segment);
         }
-        tables.members[1].next_hop.set(0);
+        tables.forwarding.members[1].next_hop.set(0);
         assert_eq!(choose_segment(&tables, 5, 2, Segment::Other), (1, Choice::FlowTable), "held, not reset");
         assert_eq!(choose_segment(&tables, 6, 2, Segment::Syn), (2, Choice::Table));
         assert_eq!(choose_segment(&tables, 7, 2, Segment::Datagram), (2, Choice::Table));

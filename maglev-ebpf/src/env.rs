@@ -1,12 +1,13 @@
 //! What the packet path needs of its surroundings: the bytes of a packet and the tables. Traits only.
 
-use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
-use maglev_common::vip::{Directory4, Directory6, VipId};
+use maglev_common::table::{Slot, SlotWord, TableIndex};
+use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::forward::Decision;
@@ -52,20 +53,12 @@ pub trait Tables {
     /// The time by which flows age.
     fn now(&self) -> Seconds;
 
-    /// The IPv4 VIP directory in use.
-    fn directory4(&self) -> Option<&Directory4>;
-    /// The IPv6 VIP directory in use.
-    fn directory6(&self) -> Option<&Directory6>;
-    /// A pool's word: read it once per packet.
-    fn pool(&self, pool: PoolIndex) -> PoolWord;
+    /// VIPs, pools, members and interfaces.
+    fn forwarding(&self) -> &Forwarding;
     /// A slot of a table; a settled slot of nobody if there is no such table.
     fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord;
-    /// A member's record.
-    fn member(&self, id: MemberId) -> Option<&MemberRecord>;
     /// The bucket of the flow table in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
-    /// An outgoing interface.
-    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord>;
 
     /// Is told of each decision, for tracing.
     #[inline(always)]

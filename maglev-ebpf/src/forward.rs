@@ -84,7 +84,7 @@ fn choose<F: Tuple, T: Tables>(
     pool: PoolIndex,
 ) -> Result<Decision, Counter> {
     let hash = tuple.hash(tables.hash_key());
-    let (table, slot) = (tables.pool(pool).current(), hash.slot());
+    let (table, slot) = (tables.forwarding().pool(pool).current(), hash.slot());
     let owner = tables.slot(table, slot).owner();
     let (member, choice) = affinity::choose(tables, Flow { pool, hash, segment, owner });
     if member.is_nobody() {
@@ -127,7 +127,7 @@ where
     P: Packet,
     T: Tables,
 {
-    let record = tables.member(decision.member).ok_or(Counter::NoBackend)?;
+    let record = tables.forwarding().member(decision.member);
     let state = record.state();
     if !state.is_alive() {
         return Err(Counter::NoBackend);
@@ -136,7 +136,7 @@ where
     if !next_hop.is_resolved() {
         return Err(Counter::NextHopUnresolved);
     }
-    let interface = tables.interface(next_hop.interface()).ok_or(Counter::NextHopUnresolved)?;
+    let interface = tables.forwarding().interface(next_hop.interface());
     let index_mtu = interface.index_mtu.get();
     let overhead = match state.outer() {
         Family::V4 => ipip::OVERHEAD4,

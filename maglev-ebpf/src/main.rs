@@ -13,7 +13,7 @@ fn main() {}
 mod programs {
     //! One function per program: wrap the context, walk the path, translate the verdict.
 
-    use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
     use maglev_ebpf::forward::forward;
@@ -25,7 +25,7 @@ mod programs {
     /// The load balancer.
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
-        let maps = Maps::new(&ctx);
+        let Some(maps) = Maps::new(&ctx) else { return XDP_ABORTED };
         let mut frame = Frame::new(ctx);
         action(forward(&mut frame, &maps))
     }

@@ -9,15 +9,16 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, DevMap, LpmTrie};
 use aya_ebpf::programs::XdpContext;
-use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
-use maglev_common::counters::{Counter, DecapCounter, Traffic};
+use maglev_common::backend::{InterfaceSlot, MemberId};
+use maglev_common::counters::{Counter, Counts, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::maps::{COUNTER_REGION, MAX_DECAP_SOURCES, MAX_INTERFACES, MMAPABLE};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
-use maglev_common::vip::{Directory4, Directory6, Switch, VipId};
+use maglev_common::table::{PADDED_SLOTS, Slot, SlotWord, TableIndex};
+use maglev_common::vip::VipId;
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::{DecapTables, Tables};
 use maglev_ebpf::forward::Decision;
@@ -31,38 +32,20 @@ static TRACKING: Global<u32> = Global::new(Tracking::Always as u32);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
-static VIP_REGION: Global<u32> = Global::new(1);
-#[unsafe(no_mangle)]
-static MEMBER_REGION: Global<u32> = Global::new(1);
-#[unsafe(no_mangle)]
 static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TRACE: Global<u32> = Global::new(0);
 
 #[map]
-static DIRECTORIES4: Array<Directory4> = Array::with_max_entries(2, MMAPABLE);
-#[map]
-static DIRECTORIES6: Array<Directory6> = Array::with_max_entries(2, MMAPABLE);
-#[map]
-static SWITCH: Array<Switch> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-static POOLS: Array<Word> = Array::with_max_entries(1, MMAPABLE);
+static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static TABLES: Array<[SlotWord; PADDED_SLOTS]> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-static MEMBERS: Array<MemberRecord> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-static INTERFACES: Array<InterfaceRecord> = Array::with_max_entries(MAX_INTERFACES, MMAPABLE);
 #[map]
 static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
-static COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
-#[map]
-static VIP_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-static MEMBER_TRAFFIC: Array<Traffic> = Array::with_max_entries(1, MMAPABLE);
+static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
 
 #[map]
 static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
@@ -87,13 +70,17 @@ fn cpu() -> u32 {
 pub(crate) struct Maps {
     ctx: XdpContext,
     cpu: u32,
-    ingress: u32,
+    forwarding: &'static Forwarding,
+    counts: &'static Counts,
 }
 
 impl Maps {
+    /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
-    pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { ctx: XdpContext::new(ctx.ctx), cpu: cpu(), ingress: ctx.ingress_ifindex() as u32 }
+    pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
+        let cpu = cpu();
+        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu)?);
+        Some(Self { ctx: XdpContext::new(ctx.ctx), cpu, forwarding, counts })
     }
 }
 
@@ -110,7 +97,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn ingress(&self) -> u32 {
-        self.ingress
+        self.ctx.ingress_ifindex() as u32
     }
 
     #[inline(always)]
@@ -121,18 +108,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn directory4(&self) -> Option<&Directory4> {
-        DIRECTORIES4.get(SWITCH.get(0)?.directory4.get() as u32)
-    }
-
-    #[inline(always)]
-    fn directory6(&self) -> Option<&Directory6> {
-        DIRECTORIES6.get(SWITCH.get(0)?.directory6.get() as u32)
-    }
-
-    #[inline(always)]
-    fn pool(&self, pool: PoolIndex) -> PoolWord {
-        PoolWord(POOLS.get(u32::from(pool.0)).map_or(0, Word::get))
+    fn forwarding(&self) -> &Forwarding {
+        self.forwarding
     }
 
     #[inline(always)]
@@ -144,19 +121,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn member(&self, id: MemberId) -> Option<&MemberRecord> {
-        MEMBERS.get(u32::from(id.get()))
-    }
-
-    #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
         FLOWS.get(self.cpu * sets + hash.set(sets - 1))
-    }
-
-    #[inline(always)]
-    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord> {
-        INTERFACES.get(u32::from(slot.0))
     }
 
     #[inline(always)]
@@ -168,23 +135,17 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count(&self, counter: Counter) {
-        if let Some(word) = COUNTERS.get(self.cpu * COUNTER_REGION + counter as u32) {
-            word.add_unshared(1);
-        }
+        self.counts.count(counter);
     }
 
     #[inline(always)]
     fn count_vip(&self, vip: VipId, bytes: u64) {
-        if let Some(traffic) = VIP_TRAFFIC.get(self.cpu * VIP_REGION.load() + u32::from(vip.0)) {
-            traffic.add(bytes);
-        }
+        self.counts.count_vip(vip, bytes);
     }
 
     #[inline(always)]
     fn count_member(&self, member: MemberId, bytes: u64) {
-        if let Some(traffic) = MEMBER_TRAFFIC.get(self.cpu * MEMBER_REGION.load() + u32::from(member.get())) {
-            traffic.add(bytes);
-        }
+        self.counts.count_member(member, bytes);
     }
 }
 

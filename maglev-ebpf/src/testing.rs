@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
-use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
-use maglev_common::vip::{Directory4, Directory6, Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::FromZeros;
 
 use crate::env::{DecapTables, Tables};
@@ -30,11 +30,8 @@ pub(crate) fn member(id: u16) -> MemberId {
 /// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.
 pub(crate) struct FakeTables {
     pub(crate) tracking: Tracking,
-    pub(crate) members: Vec<MemberRecord>,
+    pub(crate) forwarding: Box<Forwarding>,
     pub(crate) buckets: Vec<Bucket>,
-    pub(crate) directory4: Box<Directory4>,
-    pub(crate) directory6: Box<Directory6>,
-    pub(crate) interfaces: Vec<InterfaceRecord>,
     pub(crate) owner: u16,
     pub(crate) vip_bytes: Cell<u64>,
     pub(crate) member_bytes: Cell<u64>,
@@ -44,19 +41,17 @@ pub(crate) struct FakeTables {
 
 impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
-        let mut members = vec![MemberRecord::default()];
-        members.extend((1..=n).map(|_| MemberRecord {
-            state: Word::new(MemberState::alive(POOL, Family::V4, 0).0),
-            next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0),
-            ..MemberRecord::default()
-        }));
+        let mut forwarding = Forwarding::new_box_zeroed().unwrap();
+        forwarding.pools[usize::from(POOL.0)].set(PoolWord::settled(TableIndex(1)).0);
+        forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
+        for record in &forwarding.members[1..=usize::from(n)] {
+            record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
+            record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);
+        }
         Self {
             tracking: Tracking::Always,
-            members,
+            forwarding,
             buckets: vec![Bucket::default()],
-            directory4: Directory4::new_box_zeroed().unwrap(),
-            directory6: Directory6::new_box_zeroed().unwrap(),
-            interfaces: vec![InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600)],
             owner: 1,
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
@@ -70,7 +65,7 @@ impl FakeTables {
         let address = u32::from_le_bytes(address);
         let vip = Key4::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        self.directory4.build(&entries).unwrap();
+        self.forwarding.directories4[0].build(&entries).unwrap();
     }
 
     /// The same for IPv6.
@@ -79,16 +74,16 @@ impl FakeTables {
         let address = [address as u64, (address >> 64) as u64];
         let vip = Key6::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        self.directory6.build(&entries).unwrap();
+        self.forwarding.directories6[0].build(&entries).unwrap();
     }
 
     pub(crate) fn kill(&self, id: u16) {
-        let state = &self.members[usize::from(id)].state;
+        let state = &self.forwarding.members[usize::from(id)].state;
         state.set(MemberState(state.get()).dead().0);
     }
 
     pub(crate) fn move_to_pool(&self, id: u16, pool: PoolIndex) {
-        self.members[usize::from(id)].state.set(MemberState::alive(pool, Family::V4, 0).0);
+        self.forwarding.members[usize::from(id)].state.set(MemberState::alive(pool, Family::V4, 0).0);
     }
 
     pub(crate) fn advance(&self, seconds: u16) {
@@ -117,32 +112,16 @@ impl Tables for FakeTables {
         Seconds(self.now.get())
     }
 
-    fn directory4(&self) -> Option<&Directory4> {
-        Some(&self.directory4)
-    }
-
-    fn directory6(&self) -> Option<&Directory6> {
-        Some(&self.directory6)
-    }
-
-    fn pool(&self, _pool: PoolIndex) -> PoolWord {
-        PoolWord::settled(TableIndex(1))
+    fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
     }
 
     fn slot(&self, _table: TableIndex, _slot: Slot) -> SlotWord {
         SlotWord(self.owner)
     }
 
-    fn member(&self, id: MemberId) -> Option<&MemberRecord> {
-        self.members.get(usize::from(id.get()))
-    }
-
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.buckets.get(hash.set((self.buckets.len() as u32).wrapping_sub(1)) as usize)
-    }
-
-    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord> {
-        self.interfaces.get(usize::from(slot.0))
     }
 
     fn count(&self, counter: Counter) {

@@ -30,7 +30,7 @@ pub trait Address: Copy {
     type Key: Key;
 
     /// The directory in use.
-    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Self::Key>>;
+    fn directory<T: Tables>(tables: &T) -> &Directory<Self::Key>;
     /// A key of the directory.
     fn key(self, port: u16, protocol: u8) -> Self::Key;
 }
@@ -89,8 +89,8 @@ impl Address for u32 {
     type Key = Key4;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Key4>> {
-        tables.directory4()
+    fn directory<T: Tables>(tables: &T) -> &Directory<Key4> {
+        tables.forwarding().directory4()
     }
 
     #[inline(always)]
@@ -103,8 +103,8 @@ impl Address for [u64; 2] {
     type Key = Key6;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> Option<&Directory<Key6>> {
-        tables.directory6()
+    fn directory<T: Tables>(tables: &T) -> &Directory<Key6> {
+        tables.forwarding().directory6()
     }
 
     #[inline(always)]
@@ -127,7 +127,7 @@ pub enum Lookup {
 /// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
 #[inline(always)]
 pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
-    let Some(directory) = F::Address::directory(tables) else { return Lookup::Unknown };
+    let directory = F::Address::directory(tables);
     let address = tuple.destination();
     let exact = directory.find(address.key(tuple.destination_port(), tuple.protocol()));
     if exact.is_present() {
@@ -143,5 +143,5 @@ pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
 /// Whether some VIP has this address.
 #[inline(always)]
 pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
-    A::directory(tables).is_some_and(|directory| directory.find(address.key(0, 0)).is_present())
+    A::directory(tables).find(address.key(0, 0)).is_present()
 }

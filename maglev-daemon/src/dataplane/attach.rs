@@ -93,7 +93,7 @@ pub(super) fn describe(
     interface: &Interface,
 ) -> Result<(), DataplaneError> {
     let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(interface.mac, interface.index, interface.mtu);
-    if let Some(record) = maps.interfaces.get(slot) {
+    if let Some(record) = maps.forwarding().interfaces.get(slot) {
         record.mac.set(mac.get());
         record.index_mtu.set(index_mtu.get());
     }

@@ -1,7 +1,7 @@
 //! Counters as totals: what the per-CPU regions of the maps sum up to. It must not know names of VIPs or backends.
 
 use maglev_common::backend::MemberId;
-use maglev_common::counters::{Counter, DecapCounter, Traffic};
+use maglev_common::counters::{Counter, Counts, DecapCounter, Traffic};
 use maglev_common::maps::COUNTER_REGION;
 use maglev_common::pod::Word;
 use maglev_common::vip::VipId;
@@ -30,9 +30,9 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn of(maps: &Maps) -> Self {
         Self {
-            counters: sums(&maps.counters),
-            vips: totals(&maps.vip_traffic, maps.sizes.vip_region),
-            members: totals(&maps.member_traffic, maps.sizes.member_region),
+            counters: sums(maps.counts.values().iter().map(|counts| &counts.counters[..])),
+            vips: totals(maps, |counts| &counts.vips),
+            members: totals(maps, |counts| &counts.members),
         }
     }
 
@@ -58,7 +58,7 @@ pub struct DecapSnapshot(Vec<u64>);
 
 impl DecapSnapshot {
     pub(super) fn of(counters: &Mapped<Word>) -> Self {
-        Self(sums(counters))
+        Self(sums(counters.values().chunks_exact(COUNTER_REGION as usize)))
     }
 
     /// How often an event was counted.
@@ -67,18 +67,18 @@ impl DecapSnapshot {
     }
 }
 
-fn sums(counters: &Mapped<Word>) -> Vec<u64> {
+fn sums<'a>(regions: impl Iterator<Item = &'a [Word]>) -> Vec<u64> {
     let mut sums = vec![0_u64; COUNTER_REGION as usize];
-    for region in counters.values().chunks_exact(COUNTER_REGION as usize) {
+    for region in regions {
         sums.iter_mut().zip(region).for_each(|(sum, word)| *sum = sum.wrapping_add(word.get()));
     }
     sums
 }
 
-fn totals(traffic: &Mapped<Traffic>, region: u32) -> Vec<Totals> {
-    let mut totals = vec![Totals::default(); region as usize];
-    for region in traffic.values().chunks_exact(region.max(1) as usize) {
-        for (total, traffic) in totals.iter_mut().zip(region) {
+fn totals(maps: &Maps, region: impl Fn(&Counts) -> &[Traffic]) -> Vec<Totals> {
+    let mut totals = vec![Totals::default(); region(maps.counts.first()).len()];
+    for counts in maps.counts.values() {
+        for (total, traffic) in totals.iter_mut().zip(region(counts)) {
             total.packets = total.packets.wrapping_add(traffic.packets.get());
             total.bytes = total.bytes.wrapping_add(traffic.bytes.get());
         }

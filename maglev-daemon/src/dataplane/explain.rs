@@ -5,14 +5,15 @@ use std::array;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
-use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, Tuple4, Tuple6};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
-use maglev_common::vip::{Directory4, Directory6, VipId};
+use maglev_common::table::{PoolIndex, Slot, SlotWord, TableIndex};
+use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::{Decision, decide};
@@ -177,24 +178,12 @@ impl Tables for View<'_> {
         self.now
     }
 
-    fn directory4(&self) -> Option<&Directory4> {
-        self.maps.directories4.get(self.maps.switch.get(0)?.directory4.get() as usize)
-    }
-
-    fn directory6(&self) -> Option<&Directory6> {
-        self.maps.directories6.get(self.maps.switch.get(0)?.directory6.get() as usize)
-    }
-
-    fn pool(&self, pool: PoolIndex) -> PoolWord {
-        PoolWord(self.maps.pools.get(pool.0.into()).map_or(0, Word::get))
+    fn forwarding(&self) -> &Forwarding {
+        self.maps.forwarding()
     }
 
     fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord {
         self.maps.tables.get(table.0.into()).map_or(SlotWord::default(), |table| maps::slot(table, slot.index()))
-    }
-
-    fn member(&self, id: MemberId) -> Option<&MemberRecord> {
-        self.maps.members.get(id.get().into())
     }
 
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
@@ -203,10 +192,6 @@ impl Tables for View<'_> {
             entries: array::from_fn(|way| Word::new(shared.entry(way).0)),
             tags: Word::new(shared.tags().0),
         }))
-    }
-
-    fn interface(&self, slot: InterfaceSlot) -> Option<&InterfaceRecord> {
-        self.maps.interfaces.get(slot.0.into())
     }
 
     fn count(&self, _: Counter) {}

@@ -3,13 +3,12 @@
 use std::array;
 
 use aya::maps::{Map, MapData};
-use maglev_common::backend::{InterfaceRecord, MemberRecord};
-use maglev_common::counters::Traffic;
+use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
+use maglev_common::forwarding::Forwarding;
 use maglev_common::maps as names;
 use maglev_common::pod::Word;
 use maglev_common::table::{PADDED_SLOTS, SlotWord};
-use maglev_common::vip::{Directory4, Directory6, Switch};
 
 use super::error::DataplaneError;
 use super::object::{Loaded, Sizes};
@@ -24,17 +23,11 @@ pub(super) type TableWords = [Word; PADDED_SLOTS / SLOTS_PER_WORD];
 /// The maps.
 #[derive(Debug)]
 pub(super) struct Maps {
-    pub(super) directories4: Mapped<Directory4>,
-    pub(super) directories6: Mapped<Directory6>,
-    pub(super) switch: Mapped<Switch>,
-    pub(super) pools: Mapped<Word>,
+    pub(super) forwarding: Mapped<Forwarding>,
     pub(super) tables: Mapped<TableWords>,
-    pub(super) members: Mapped<MemberRecord>,
-    pub(super) interfaces: Mapped<InterfaceRecord>,
     pub(super) flows: Mapped<Bucket>,
-    pub(super) counters: Mapped<Word>,
-    pub(super) vip_traffic: Mapped<Traffic>,
-    pub(super) member_traffic: Mapped<Traffic>,
+    /// Of each CPU.
+    pub(super) counts: Mapped<Counts>,
     pub(super) sizes: Sizes,
 }
 
@@ -42,55 +35,23 @@ impl Maps {
     /// Maps them all into memory.
     pub(super) fn open(ebpf: &Loaded, sizes: &Sizes) -> Result<Self, DataplaneError> {
         Ok(Self {
-            directories4: open(ebpf, names::DIRECTORIES4, 2)?,
-            directories6: open(ebpf, names::DIRECTORIES6, 2)?,
-            switch: open(ebpf, names::SWITCH, 1)?,
-            pools: open(ebpf, names::POOLS, sizes.pools)?,
+            forwarding: open(ebpf, names::FORWARDING, 1)?,
             tables: open(ebpf, names::TABLES, sizes.tables)?,
-            members: open(ebpf, names::MEMBERS, sizes.member_region)?,
-            interfaces: open(ebpf, names::INTERFACES, names::MAX_INTERFACES)?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
-            counters: open(ebpf, names::COUNTERS, sizes.counters)?,
-            vip_traffic: open(ebpf, names::VIP_TRAFFIC, sizes.vip_traffic)?,
-            member_traffic: open(ebpf, names::MEMBER_TRAFFIC, sizes.member_traffic)?,
+            counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             sizes: *sizes,
         })
     }
 
-    /// Bytes by map.
-    pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self {
-            directories4,
-            directories6,
-            switch,
-            pools,
-            tables,
-            members,
-            interfaces,
-            flows,
-            counters,
-            vip_traffic,
-            member_traffic,
-            sizes: _,
-        } = self;
-        vec![
-            directories4.memory(),
-            directories6.memory(),
-            switch.memory(),
-            pools.memory(),
-            tables.memory(),
-            members.memory(),
-            interfaces.memory(),
-            flows.memory(),
-            counters.memory(),
-            vip_traffic.memory(),
-            member_traffic.memory(),
-        ]
+    /// VIPs, pools, members and interfaces.
+    pub(super) fn forwarding(&self) -> &Forwarding {
+        self.forwarding.first()
     }
 
-    /// The traffic of one index on every CPU.
-    pub(super) fn regions(traffic: &Mapped<Traffic>, region: u32, index: usize) -> impl Iterator<Item = &Traffic> {
-        traffic.values().chunks_exact(region.max(1) as usize).filter_map(move |region| region.get(index))
+    /// Bytes by map.
+    pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
+        let Self { forwarding, tables, flows, counts, sizes: _ } = self;
+        vec![forwarding.memory(), tables.memory(), flows.memory(), counts.memory()]
     }
 }
 

@@ -38,13 +38,9 @@ pub(super) struct Sizes {
     /// Sets in a CPU's region of the flow table.
     pub(super) flow_sets: u32,
     pub(super) flows: u32,
-    pub(super) counters: u32,
-    /// Entries in a CPU's region of the VIP traffic.
-    pub(super) vip_region: u32,
-    pub(super) vip_traffic: u32,
-    /// Entries in a CPU's region of the member traffic, and in the map of members: 0 is nobody.
-    pub(super) member_region: u32,
-    pub(super) member_traffic: u32,
+    pub(super) vips: u32,
+    /// Members, nobody included.
+    pub(super) member_ids: u32,
 }
 
 impl Sizes {
@@ -65,22 +61,16 @@ impl Sizes {
         if !settings.flow_sets.is_power_of_two() {
             return Err(DataplaneError::Setting(format!("flow sets: {} is not a power of two", settings.flow_sets)));
         }
-        let per_cpu = |what: &str, region: u32| {
-            let too_many = || format!("{what}: {region} for each of {cpus} CPUs exceed a map's 2^32 entries");
-            cpus.checked_mul(region).ok_or_else(|| DataplaneError::Setting(too_many()))
-        };
-        let member_region = limits.backends + 1;
+        let sets = settings.flow_sets;
+        let too_many = || format!("flow sets: {sets} for each of {cpus} CPUs exceed a map's 2^32 entries");
         Ok(Self {
             cpus,
             pools: limits.pools,
             tables: limits.pools + names::SPARE_TABLES,
-            flow_sets: settings.flow_sets,
-            flows: per_cpu("flow sets", settings.flow_sets)?,
-            counters: per_cpu("counters", names::COUNTER_REGION)?,
-            vip_region: limits.vips,
-            vip_traffic: per_cpu("VIPs", limits.vips)?,
-            member_region,
-            member_traffic: per_cpu("backends", member_region)?,
+            flow_sets: sets,
+            flows: cpus.checked_mul(sets).ok_or_else(|| DataplaneError::Setting(too_many()))?,
+            vips: limits.vips,
+            member_ids: limits.backends + 1,
         })
     }
 }
@@ -105,22 +95,12 @@ impl Loaded {
             .override_global(settings::HASH_KEY_1, &wanted.hash_key.k1, true)
             .override_global(settings::TRACKING, &tracking, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
-            .override_global(settings::VIP_REGION, &sizes.vip_region, true)
-            .override_global(settings::MEMBER_REGION, &sizes.member_region, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .override_global(settings::TRACE, &trace, true)
-            .map_max_entries(names::DIRECTORIES4, 2)
-            .map_max_entries(names::DIRECTORIES6, 2)
-            .map_max_entries(names::SWITCH, 1)
-            .map_max_entries(names::POOLS, sizes.pools)
             .map_max_entries(names::TABLES, sizes.tables)
-            .map_max_entries(names::MEMBERS, sizes.member_region)
-            .map_max_entries(names::INTERFACES, names::MAX_INTERFACES)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
-            .map_max_entries(names::COUNTERS, sizes.counters)
-            .map_max_entries(names::VIP_TRAFFIC, sizes.vip_traffic)
-            .map_max_entries(names::MEMBER_TRAFFIC, sizes.member_traffic);
+            .map_max_entries(names::COUNTS, sizes.cpus);
         Self::load(&mut loader, object, names::PROGRAM)
     }
 

@@ -3,16 +3,16 @@
 use std::sync::atomic::{Ordering, fence};
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
-use maglev_common::counters::Traffic;
+use maglev_common::counters::{Counts, Traffic};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
 use maglev_common::table::{SLOTS, SlotWord, TableIndex};
-use maglev_common::vip::{BuildError, Directory, Key, Switch, VipWord};
+use maglev_common::vip::{BuildError, Directory, Key, VipWord};
 
 use super::barrier::Barrier;
 use super::error::DataplaneError;
 use super::flows;
 use super::maps::{self, Maps};
-use super::shared::{Mapped, Shared};
 use crate::plan::Step;
 
 /// Carries out one step.
@@ -20,23 +20,34 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop: NextHop(word) } => {
-            entry(&maps.members, "member", id.get().into()).map(|member| member.next_hop.set(*word))
+            member(maps, *id).map(|member| member.next_hop.set(*word))
         }
         Step::FillTable { table, slots } => fill_table(maps, *table, slots),
         Step::SwitchPool { pool, word } => {
-            entry(&maps.pools, "pool", pool.0.into()).map(|current| publish(current, word.0))
+            let (index, limit) = (usize::from(pool.0), maps.sizes.pools as usize);
+            let pools = &maps.forwarding().pools[..limit];
+            pools.get(index).ok_or(out_of_range("pool", index, limit)).map(|current| publish(current, word.0))
         }
-        Step::ResetVip { id } => reset(&maps.vip_traffic, maps.sizes.vip_region, "VIP", id.0.into()),
+        Step::ResetVip { id } => {
+            let (index, limit) = (usize::from(id.0), maps.sizes.vips as usize);
+            if index >= limit {
+                return Err(out_of_range("VIP", index, limit));
+            }
+            reset(maps, |counts| &counts.vips[index]);
+            Ok(())
+        }
         Step::SwitchDirectory4 { entries } => {
-            switch_directory(&mut maps.directories4, &maps.switch, "IPv4", |switch| &switch.directory4, entries)?;
+            let Forwarding { switch, directories4, .. } = maps.forwarding.first_mut();
+            switch_directory(directories4, &switch.directory4, "IPv4", entries)?;
             barrier.wait()
         }
         Step::SwitchDirectory6 { entries } => {
-            switch_directory(&mut maps.directories6, &maps.switch, "IPv6", |switch| &switch.directory6, entries)?;
+            let Forwarding { switch, directories6, .. } = maps.forwarding.first_mut();
+            switch_directory(directories6, &switch.directory6, "IPv6", entries)?;
             barrier.wait()
         }
         Step::KillMember { id } => {
-            entry(&maps.members, "member", id.get().into()).map(|member| member.state.set(member.state().dead().0))
+            member(maps, *id).map(|member| member.state.set(member.state().dead().0))
         }
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
@@ -55,12 +66,12 @@ fn publish(word: &Word, value: u64) {
 
 /// The state comes last, though no packet can meet the id yet: a record is alive only when it is whole.
 fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), DataplaneError> {
-    let member = entry(&maps.members, "member", id.get().into())?;
+    let member = member(maps, id)?;
     if member.state().is_alive() && member == record {
         // A plan that failed later is carried out again: the member may be in use by now.
         return Ok(());
     }
-    reset(&maps.member_traffic, maps.sizes.member_region, "member", id.get().into())?;
+    reset(maps, |counts| &counts.members[usize::from(id.get())]);
     let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
     member.state.set(0);
     member.next_hop.set(next_hop.get());
@@ -78,7 +89,8 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
         let (what, index) = if table == TableIndex::EMPTY { ("table", 0) } else { ("table length", slots.len()) };
         return Err(DataplaneError::OutOfRange { what, index, limit: SLOTS });
     }
-    let words = entry(&maps.tables, "table", table.0.into())?;
+    let (index, limit) = (usize::from(table.0), maps.sizes.tables as usize);
+    let words = maps.tables.get(index).ok_or(out_of_range("table", index, limit))?;
     words.iter().zip(maps::words(slots)).for_each(|(to, from)| to.set(from));
     Ok(())
 }
@@ -86,37 +98,29 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
 /// Builds the directory that is not in use and switches to it. The other one is built next time, so its readers must
 /// have ended by then: a barrier follows.
 fn switch_directory<K: Key>(
-    directories: &mut Mapped<Directory<K>>,
-    switch: &Mapped<Switch>,
+    directories: &mut [Directory<K>; 2],
+    in_use: &Word,
     family: &'static str,
-    word: impl Fn(&Switch) -> &Word,
     entries: &[(K, VipWord)],
-) -> Result<(), DataplaneError>
-where
-    Directory<K>: Shared,
-{
-    let word = word(entry(switch, "switch", 0)?);
-    let unused = (word.get() & 1) ^ 1;
-    let directory = directories.get_mut(unused as usize).ok_or_else(|| out_of_range("directory", 2, 2))?;
+) -> Result<(), DataplaneError> {
+    let unused = (in_use.get() & 1) ^ 1;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
-    directory.build(entries).map_err(refused)?;
-    publish(word, unused);
+    directories[unused as usize].build(entries).map_err(refused)?;
+    publish(in_use, unused);
     Ok(())
 }
 
-fn reset(traffic: &Mapped<Traffic>, region: u32, what: &'static str, index: usize) -> Result<(), DataplaneError> {
-    if index >= region as usize {
-        return Err(out_of_range(what, index, region as usize));
-    }
-    for traffic in Maps::regions(traffic, region, index) {
+/// Begins to count anew, on every CPU.
+fn reset(maps: &Maps, traffic: impl Fn(&Counts) -> &Traffic) {
+    for traffic in maps.counts.values().iter().map(traffic) {
         traffic.packets.set(0);
         traffic.bytes.set(0);
     }
-    Ok(())
 }
 
-fn entry<'a, T: Shared>(map: &'a Mapped<T>, what: &'static str, index: usize) -> Result<&'a T, DataplaneError> {
-    map.get(index).ok_or_else(|| out_of_range(what, index, map.values().len()))
+fn member(maps: &Maps, id: MemberId) -> Result<&MemberRecord, DataplaneError> {
+    let (index, limit) = (usize::from(id.get()), maps.sizes.member_ids as usize);
+    if index < limit { Ok(maps.forwarding().member(id)) } else { Err(out_of_range("member", index, limit)) }
 }
 
 fn out_of_range(what: &'static str, index: usize, limit: usize) -> DataplaneError {

@@ -8,12 +8,11 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use aya::maps::{MapData, MapType};
-use maglev_common::backend::{InterfaceRecord, MemberRecord};
-use maglev_common::counters::Traffic;
+use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
+use maglev_common::forwarding::Forwarding;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
-use maglev_common::vip::{Directory4, Directory6, Switch};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::error::DataplaneError;
@@ -30,19 +29,12 @@ unsafe impl Shared for Word {}
 // SAFETY: made of words alone.
 unsafe impl<const N: usize> Shared for [Word; N] {}
 // SAFETY: made of words alone.
-unsafe impl Shared for MemberRecord {}
-// SAFETY: made of words alone.
-unsafe impl Shared for InterfaceRecord {}
-// SAFETY: made of words alone.
 unsafe impl Shared for Bucket {}
 // SAFETY: made of words alone.
-unsafe impl Shared for Traffic {}
-// SAFETY: made of words alone.
-unsafe impl Shared for Switch {}
-// SAFETY: any bytes are a directory (`FromBytes`), and the programs only read it.
-unsafe impl Shared for Directory4 {}
-// SAFETY: any bytes are a directory (`FromBytes`), and the programs only read it.
-unsafe impl Shared for Directory6 {}
+unsafe impl Shared for Counts {}
+// SAFETY: any bytes are one (`FromBytes`), and the programs only read it: its directories, which are not words, change
+// under `&mut` alone.
+unsafe impl Shared for Forwarding {}
 
 /// All values of one BPF array.
 pub(super) struct Mapped<T> {
@@ -100,14 +92,17 @@ impl<T: Shared> Mapped<T> {
         self.values().get(index)
     }
 
-    /// The value with this index, to be changed as a whole: only while no program can read it.
-    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        if index >= self.entries {
-            return None;
-        }
-        // SAFETY: within the mapping, as in `values`; `&mut self` makes it the only reference here, and a program never
-        // writes to what is not made of words.
-        Some(unsafe { self.start.add(index).as_mut() })
+    /// The first value: a map has one.
+    pub(super) fn first(&self) -> &T {
+        // SAFETY: as in `values`; no mapping is empty (`open`).
+        unsafe { self.start.as_ref() }
+    }
+
+    /// The first value, to change what is not made of words in it: only while no program reads that.
+    pub(super) fn first_mut(&mut self) -> &mut T {
+        // SAFETY: as in `values`, and `&mut self` makes it the only reference here; a program never writes to what is
+        // not made of words.
+        unsafe { self.start.as_mut() }
     }
 
     /// The map's name and the bytes its values take.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use maglev_common::backend::{Family, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
-use maglev_common::flow::{FlowEntry, Seconds};
+use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
-use maglev_common::maps::DECAP_PROGRAM;
+use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
@@ -138,7 +138,7 @@ fn attaches_in_the_mode_asked_for_and_leaves_nothing_behind() {
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Generic);
         let [first, second] = plane.interfaces() else { panic!("{:?}", plane.interfaces()) };
         assert_eq!((first.name.as_str(), first.slot, second.name.as_str(), second.slot), ("eth1", 0, "eth2", 1));
-        let flows = plane.memory().into_iter().find(|(name, _)| *name == maglev_common::maps::FLOWS).unwrap().1;
+        let flows = plane.memory().into_iter().find(|(name, _)| *name == FLOWS).unwrap().1;
         assert_eq!(flows, u64::from(object::possible_cpus().unwrap()) * 64 * 64);
         plane.stop();
         assert_eq!((attached("eth1"), attached("eth2")), (None, None));
@@ -243,7 +243,7 @@ fn steps_leave_the_maps_as_they_say() {
         plane.publish(&[Step::FillTable { table: TableIndex(3), slots: slots.clone() }]).unwrap();
         let written = plane.maps.tables.get(3).unwrap();
         assert!((0..SLOTS).all(|n| maps::slot(written, n) == slots[n]));
-        assert_eq!(plane.maps.members.get(1), Some(&record(0)));
+        assert_eq!(plane.maps.forwarding().members[1], record(0));
 
         // The directories take turns, and each family has its own.
         let address = u32::from_le_bytes(VIP_ADDRESS.octets());
@@ -251,16 +251,16 @@ fn steps_leave_the_maps_as_they_say() {
         for turn in [0, 1, 0] {
             let entries = vec![(key, VipWord::vip(VipId(turn), POOL))];
             plane.publish(&[Step::SwitchDirectory4 { entries }]).unwrap();
-            assert_eq!(plane.maps.switch.get(0).unwrap().directory4.get(), u64::from(turn));
-            let directory = plane.maps.directories4.get(usize::from(turn)).unwrap();
+            assert_eq!(plane.maps.forwarding().switch.directory4.get(), u64::from(turn));
+            let directory = &plane.maps.forwarding().directories4[usize::from(turn)];
             assert_eq!(directory.find(key).id(), VipId(turn));
         }
         let key = Key6::new([1, 2], 0, 17);
         plane.publish(&[Step::SwitchDirectory6 { entries: vec![(key, VipWord::vip(VIP, POOL))] }]).unwrap();
-        assert_eq!(plane.maps.directories6.get(1).unwrap().find(key).id(), VIP);
+        assert_eq!(plane.maps.forwarding().directories6[1].find(key).id(), VIP);
 
         plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
-        assert!(!plane.maps.members.get(1).unwrap().state().is_alive());
+        assert!(!plane.maps.forwarding().members[1].state().is_alive());
     });
 }
 
@@ -283,7 +283,7 @@ fn a_step_beyond_a_limit_is_refused() {
             let error = plane.publish(&[step]).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
-        assert_eq!(plane.maps.switch.get(0).unwrap().directory4.get(), 0);
+        assert_eq!(plane.maps.forwarding().switch.directory4.get(), 0);
     });
 }
 
@@ -343,7 +343,7 @@ fn changed_interfaces_are_taken_over() {
         assert_eq!(plane.refresh(&links()).detached, ["eth2"]);
         let first = &plane.interfaces()[0];
         assert_eq!((first.mtu, first.mac), (1_400, [2, 0, 0, 0, 0, 0x77]));
-        let record = plane.maps.interfaces.get(0).unwrap();
+        let record = &plane.maps.forwarding().interfaces[0];
         assert_eq!(record.index_mtu.get() >> 32, 1_400);
         assert_eq!(record.mac.get(), maglev_common::backend::mac_word(first.mac));
 
@@ -427,9 +427,9 @@ fn a_map_of_another_shape_is_refused() {
     in_namespace(|| {
         let _peer = two_veths();
         let plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
-        let error = maps::open::<Word>(&plane.ebpf, maglev_common::maps::POOLS, 5).unwrap_err().to_string();
-        assert!(error.contains(maglev_common::maps::POOLS) && error.contains("is 4, expected 5"), "{error}");
-        let error = maps::open::<Word>(&plane.ebpf, maglev_common::maps::MEMBERS, 101).unwrap_err().to_string();
+        let error = maps::open::<Bucket>(&plane.ebpf, FLOWS, 1).unwrap_err().to_string();
+        assert!(error.contains(FLOWS) && error.contains(", expected 1"), "{error}");
+        let error = maps::open::<Word>(&plane.ebpf, FLOWS, plane.maps.sizes.flows).unwrap_err().to_string();
         assert!(error.contains("is 64, expected 8"), "{error}");
     });
 }

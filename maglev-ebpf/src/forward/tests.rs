@@ -61,7 +61,7 @@ fn backend6() -> MemberRecord {
 /// Tables that serve port 80 over TCP and UDP port 53 nowhere else, on both addresses.
 fn tables(record: MemberRecord) -> FakeTables {
     let mut tables = FakeTables::with_members(1);
-    tables.members[1] = record;
+    tables.forwarding.members[1] = record;
     tables.serve4(VIP4, 80, 6);
     tables.serve6(VIP6, 80, 6);
     tables
@@ -137,8 +137,8 @@ fn traffic_is_counted_by_packet_and_frame_bytes() {
 #[test]
 fn another_interface_is_reached_by_redirect() {
     let mut tables = tables(backend4());
-    tables.interfaces.push(InterfaceRecord::new([2, 0, 0, 0, 0, 2], 8, 1_600));
-    tables.members[1].next_hop.set(NextHop::new(HOP_MAC, InterfaceSlot(1)).0);
+    tables.forwarding.interfaces[1] = InterfaceRecord::new([2, 0, 0, 0, 0, 2], 8, 1_600);
+    tables.forwarding.members[1].next_hop.set(NextHop::new(HOP_MAC, InterfaceSlot(1)).0);
     let (verdict, packet) = run(&tables, &tcp4(b""));
     assert_eq!(verdict, Verdict::Redirect(InterfaceSlot(1)));
     assert_eq!(packet.bytes[6..12], [2, 0, 0, 0, 0, 2], "the source is the outgoing interface's MAC address");
@@ -149,9 +149,9 @@ fn the_mtu_bounds_the_outer_packet_exactly() {
     let mut tables = tables(backend4());
     let packet = tcp4(&[7; 100]);
     let outer = packet.len() as u32 - 14 + 20;
-    tables.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer);
+    tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer);
     assert_eq!(run(&tables, &packet).0, Verdict::Transmit);
-    tables.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer - 1);
+    tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer - 1);
     assert_eq!(run(&tables, &packet).0, Verdict::Drop);
     assert_eq!(tables.counted(Counter::TooBig), 1);
 }
@@ -206,8 +206,8 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
         ("an empty pool", |t| t.owner = 0, Counter::NoBackend),
         ("a member without a record", |t| t.owner = 9, Counter::NoBackend),
         ("a dead member", |t| t.kill(1), Counter::NoBackend),
-        ("no neighbour", |t| t.members[1].next_hop.set(0), Counter::NextHopUnresolved),
-        ("no such interface", |t| t.interfaces.clear(), Counter::NextHopUnresolved),
+        ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0), Counter::NextHopUnresolved),
+        ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default(), Counter::TooBig),
     ];
     for (what, change, reason) in rows {
         let mut tables = tables(backend4());

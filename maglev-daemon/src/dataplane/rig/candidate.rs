@@ -3,7 +3,7 @@
 use aya::programs::ProgramFd;
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counter;
-use maglev_common::maps::{COUNTER_REGION, PROGRAM};
+use maglev_common::maps::PROGRAM;
 
 use super::LOOPBACK;
 use crate::dataplane::barrier::Barrier;
@@ -61,11 +61,9 @@ impl Candidate {
             None => Loaded::balancer(&settings, &sizes)?,
         };
         let mut maps = Maps::open(&ebpf, &sizes)?;
-        if let Some(interface) = maps.interfaces.get(0) {
-            let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(wanted.mac, LOOPBACK, MTU);
-            interface.mac.set(mac.get());
-            interface.index_mtu.set(index_mtu.get());
-        }
+        let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(wanted.mac, LOOPBACK, MTU);
+        maps.forwarding().interfaces[0].mac.set(mac.get());
+        maps.forwarding().interfaces[0].index_mtu.set(index_mtu.get());
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
         Ok(Self { ebpf, maps })
@@ -73,8 +71,7 @@ impl Candidate {
 
     /// Packets the program says it has encapsulated and sent back.
     pub fn transmitted(&self) -> u64 {
-        let counters = self.maps.counters.values().chunks_exact(COUNTER_REGION as usize);
-        counters.filter_map(|region| region.get(Counter::Transmitted as usize)).map(maglev_common::pod::Word::get).sum()
+        self.maps.counts.values().iter().map(|counts| counts.counters[Counter::Transmitted as usize].get()).sum()
     }
 
     /// Instructions the verifier walked to accept the program; `None` if this kernel does not say.

@@ -1,0 +1,71 @@
+//! Everything the packet path decides by, except tables and flows: one value of one map, so that one look-up finds all
+//! of it and the rest is arithmetic.
+
+use zerocopy::{FromBytes, KnownLayout};
+
+use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS};
+use crate::pod::Word;
+use crate::table::{PoolIndex, PoolWord};
+use crate::vip::{Directory4, Directory6, Switch};
+
+/// Ids a member can have, nobody's included: all that fifteen bits can name.
+pub const MEMBER_IDS: usize = MAX_MEMBERS as usize + 1;
+
+const POOLS: usize = MAX_POOLS as usize;
+const INTERFACES: usize = MAX_INTERFACES as usize;
+
+// Indices are masked rather than compared: what cannot be out of range costs no branch.
+const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() && INTERFACES.is_power_of_two());
+
+/// What user space publishes and the packet path reads; no program writes to it.
+///
+/// All of it is zero at first: no VIPs, nobody alive.
+#[derive(Debug, FromBytes, KnownLayout)]
+#[repr(C)]
+pub struct Forwarding {
+    /// Which directories are in use.
+    pub switch: Switch,
+    /// A [`PoolWord`] per pool.
+    pub pools: [Word; POOLS],
+    /// A record per interface slot.
+    pub interfaces: [InterfaceRecord; INTERFACES],
+    /// A record per member id; nobody's stays zero.
+    pub members: [MemberRecord; MEMBER_IDS],
+    /// Two directories of IPv4 VIPs: one is in use while the other is built.
+    pub directories4: [Directory4; 2],
+    /// The same for IPv6.
+    pub directories6: [Directory6; 2],
+}
+
+impl Forwarding {
+    /// A pool's word: to be read once per packet.
+    #[inline(always)]
+    pub fn pool(&self, PoolIndex(pool): PoolIndex) -> PoolWord {
+        PoolWord(self.pools[pool as usize & (POOLS - 1)].get())
+    }
+
+    /// A member's record.
+    #[inline(always)]
+    pub fn member(&self, id: MemberId) -> &MemberRecord {
+        &self.members[id.get() as usize & (MEMBER_IDS - 1)]
+    }
+
+    /// An interface's record.
+    #[inline(always)]
+    pub fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
+        &self.interfaces[slot as usize & (INTERFACES - 1)]
+    }
+
+    /// The IPv4 directory in use.
+    #[inline(always)]
+    pub fn directory4(&self) -> &Directory4 {
+        &self.directories4[self.switch.directory4.get() as usize & 1]
+    }
+
+    /// The IPv6 directory in use.
+    #[inline(always)]
+    pub fn directory6(&self) -> &Directory6 {
+        &self.directories6[self.switch.directory6.get() as usize & 1]
+    }
+}
