@@ -42,10 +42,10 @@ impl MemberId {
 /// Where the encapsulated packet leaves, in one word.
 ///
 /// ```text
-///  63              48 47                                    0
-/// +------------------+---------------------------------------+
-/// | interface slot   | next hop's MAC address, little-endian |
-/// +------------------+---------------------------------------+
+///  63                                    16 15              0
+/// +----------------------------------------+----------------+
+/// | next hop's MAC address, little-endian  | interface slot |
+/// +----------------------------------------+----------------+
 /// ```
 ///
 /// A word of zeroes is a next hop that is not resolved.
@@ -58,19 +58,19 @@ impl NextHop {
 
     /// The neighbour with this MAC address behind the interface in this slot.
     pub const fn new(mac: [u8; 6], interface: InterfaceSlot) -> Self {
-        Self(mac_word(mac) | (interface.0 as u64) << 48)
+        Self(mac_word(mac) << 16 | interface.0 as u64)
     }
 
     /// The MAC address in the low 48 bits.
     #[inline(always)]
     pub const fn mac(self) -> u64 {
-        self.0 & 0xffff_ffff_ffff
+        self.0 >> 16
     }
 
     /// The outgoing interface.
     #[inline(always)]
     pub const fn interface(self) -> InterfaceSlot {
-        InterfaceSlot((self.0 >> 48) as u16)
+        InterfaceSlot(self.0 as u16)
     }
 
     /// Whether there is a neighbour to send to.
@@ -91,19 +91,40 @@ pub const fn mac_word(mac: [u8; 6]) -> u64 {
 pub struct InterfaceSlot(pub u16);
 
 /// What the packet path knows of an interface it sends through.
+///
+/// Its MAC address stands in two words as an Ethernet header's words want it. A frame sent in the moment in which the
+/// address changes may carry half of each, as it may carry the old one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub struct InterfaceRecord {
-    /// The interface's own MAC address in the low 48 bits.
-    pub mac: Word,
     /// The interface index in the low half, its MTU in bytes (IP header included) in the high half.
     pub index_mtu: Word,
+    /// The MAC address' first two bytes, in the highest sixteen bits.
+    pub mac_start: Word,
+    /// Its last four, in the low half.
+    pub mac_end: Word,
+    /// Keeps records apart by a power of two.
+    pub reserved: Word,
 }
 
 impl InterfaceRecord {
     /// A record for an interface.
     pub const fn new(mac: [u8; 6], ifindex: u32, mtu: u32) -> Self {
-        Self { mac: Word::new(mac_word(mac)), index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32) }
+        let mac = mac_word(mac);
+        Self {
+            index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32),
+            mac_start: Word::new(mac << 48),
+            mac_end: Word::new(mac >> 16),
+            reserved: Word::new(0),
+        }
+    }
+
+    /// Takes over another record, word by word.
+    pub fn set(&self, new: &Self) {
+        let Self { index_mtu, mac_start, mac_end, reserved: _ } = new;
+        self.mac_start.set(mac_start.get());
+        self.mac_end.set(mac_end.get());
+        self.index_mtu.set(index_mtu.get());
     }
 }
 

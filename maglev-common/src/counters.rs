@@ -46,6 +46,7 @@ macro_rules! counters {
             }
 
             /// What became of the packet.
+            #[inline(always)]
             pub const fn outcome(self) -> Outcome {
                 match self { $(Self::$variant => Outcome::$outcome),* }
             }

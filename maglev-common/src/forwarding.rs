@@ -1,16 +1,22 @@
-//! Everything the packet path decides by, except tables and flows: one value of one map, so that one look-up finds all
-//! of it and the rest is arithmetic.
+//! Everything the packet path decides by, except flows: one value of one map, so that one look-up finds all of it and
+//! the rest is arithmetic.
 
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
-use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS};
-use crate::pod::Word;
-use crate::table::{PoolIndex, PoolWord};
+use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
+use crate::pod::{Short, Word};
+use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
 use crate::vip::{Directory4, Directory6, Switch};
 
 /// Ids a member can have, nobody's included: all that fifteen bits can name.
 pub const MEMBER_IDS: usize = MAX_MEMBERS as usize + 1;
+
+/// Tables there is room for.
+pub const TABLES: usize = (MAX_POOLS + SPARE_TABLES) as usize;
+
+/// A table as it lies in memory: a [`SlotWord`] per slot, and padding.
+pub type Table = [Short; PADDED_SLOTS];
 
 const POOLS: usize = MAX_POOLS as usize;
 const INTERFACES: usize = MAX_INTERFACES as usize;
@@ -36,6 +42,8 @@ pub struct Forwarding {
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
     pub directories6: [Directory6; 2],
+    /// Tables by index. The first is never written.
+    pub tables: [Table; TABLES],
 }
 
 impl Forwarding {
@@ -55,6 +63,13 @@ impl Forwarding {
     #[inline(always)]
     pub fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
         &self.interfaces[slot as usize & (INTERFACES - 1)]
+    }
+
+    /// A slot of a table; a settled slot of nobody if there is no such table.
+    #[inline(always)]
+    pub fn slot(&self, TableIndex(table): TableIndex, slot: Slot) -> SlotWord {
+        let Some(table) = self.tables.get(table as usize) else { return SlotWord::default() };
+        table.get(slot.index()).map_or(SlotWord::default(), |slot| SlotWord(slot.get()))
     }
 
     /// The IPv4 directory in use.

@@ -22,8 +22,6 @@ pub const DEFAULT_FLOW_SETS: u32 = 1 << 16;
 
 /// One [`crate::forwarding::Forwarding`].
 pub const FORWARDING: &str = "FORWARDING";
-/// Tables: [`crate::table::PADDED_SLOTS`] × [`crate::table::SlotWord`] each.
-pub const TABLES: &str = "TABLES";
 /// The device map: an interface index per interface slot.
 pub const DEVICES: &str = "DEVICES";
 /// [`crate::flow::Bucket`]s: a region of as many sets for each possible CPU.

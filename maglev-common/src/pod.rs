@@ -1,4 +1,4 @@
-//! The unit in which both sides share memory: one aligned 64-bit word, read and written whole.
+//! The units in which both sides share memory: aligned 64-bit words, and 16-bit ones, read and written whole.
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -52,17 +52,50 @@ impl Word {
     }
 }
 
+/// The same in 16 bits: what tables are made of.
+#[derive(Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Short(UnsafeCell<u16>);
+
+// SAFETY: as for `Word`.
+unsafe impl Sync for Short {}
+
+impl Short {
+    /// Reads it.
+    #[inline(always)]
+    pub fn get(&self) -> u16 {
+        access::load_short(&self.0)
+    }
+
+    /// Replaces it.
+    #[inline(always)]
+    pub fn set(&self, value: u16) {
+        access::store_short(&self.0, value);
+    }
+}
+
+impl fmt::Debug for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#06x}", self.get())
+    }
+}
+
 #[cfg(not(target_arch = "bpf"))]
 mod access {
-    //! A word as an atomic.
+    //! Both as atomics.
 
     use core::cell::UnsafeCell;
-    use core::sync::atomic::{AtomicU64, Ordering};
+    use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
     fn atomic(cell: &UnsafeCell<u64>) -> &AtomicU64 {
         // SAFETY: the pointer is aligned to eight bytes (`Word` is) and valid for as long as the cell is borrowed, and
         // nothing but this module reads or writes the cell.
         unsafe { AtomicU64::from_ptr(cell.get()) }
+    }
+
+    fn atomic_short(cell: &UnsafeCell<u16>) -> &AtomicU16 {
+        // SAFETY: as for `atomic`, aligned to two bytes (`Short` is).
+        unsafe { AtomicU16::from_ptr(cell.get()) }
     }
 
     #[inline(always)]
@@ -75,6 +108,16 @@ mod access {
         atomic(cell).store(value, Ordering::Relaxed);
     }
 
+    #[inline(always)]
+    pub(super) fn load_short(cell: &UnsafeCell<u16>) -> u16 {
+        atomic_short(cell).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn store_short(cell: &UnsafeCell<u16>, value: u16) {
+        atomic_short(cell).store(value, Ordering::Relaxed);
+    }
+
     pub(super) fn compare_exchange(cell: &UnsafeCell<u64>, old: u64, new: u64) -> bool {
         atomic(cell).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
@@ -82,7 +125,7 @@ mod access {
 
 #[cfg(target_arch = "bpf")]
 mod access {
-    //! A word as the kernel's READ_ONCE and WRITE_ONCE treat it: LLVM selects no relaxed atomics for bpf.
+    //! Both as the kernel's READ_ONCE and WRITE_ONCE treat them: LLVM selects no relaxed atomics for bpf.
 
     use core::cell::UnsafeCell;
 
@@ -95,6 +138,18 @@ mod access {
 
     #[inline(always)]
     pub(super) fn store(cell: &UnsafeCell<u64>, value: u64) {
+        // SAFETY: as for `load`.
+        unsafe { cell.get().write_volatile(value) }
+    }
+
+    #[inline(always)]
+    pub(super) fn load_short(cell: &UnsafeCell<u16>) -> u16 {
+        // SAFETY: as for `load`.
+        unsafe { cell.get().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(super) fn store_short(cell: &UnsafeCell<u16>, value: u16) {
         // SAFETY: as for `load`.
         unsafe { cell.get().write_volatile(value) }
     }

@@ -14,6 +14,9 @@ pub const DIRECTORY_SLOTS: usize = 4_096;
 /// Groups of keys that share a displacement.
 pub const DIRECTORY_GROUPS: usize = 1_024;
 
+const SLOT_BITS: u32 = DIRECTORY_SLOTS.ilog2();
+const GROUP_BITS: u32 = DIRECTORY_GROUPS.ilog2();
+
 /// A VIP by number, below [`crate::maps::MAX_VIPS`]: the index of its counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VipId(pub u16);
@@ -27,7 +30,7 @@ pub struct VipId(pub u16);
 /// +--------------+---------+---------+-------------+------------+
 /// ```
 ///
-/// *address*: some VIP has this address, but the entry is not a VIP: it tells packets to be dropped from those to be
+/// All zero, it says nothing. *address*: some VIP has this address, but the entry is not a VIP: it tells packets to be dropped from those to be
 /// passed to the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
@@ -47,7 +50,7 @@ impl VipWord {
     /// Whether the key exists at all.
     #[inline(always)]
     pub const fn is_present(self) -> bool {
-        self.0 & Self::PRESENT != 0
+        self.0 != 0
     }
 
     /// The VIP's number.
@@ -65,7 +68,8 @@ impl VipWord {
 
 /// A key of a directory: what it hashes to and how it is compared.
 pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static {
-    /// The key's hash under a directory's seed: the high half chooses the entry, the low half the group.
+    /// The key's hash under a directory's seed, which is odd: the highest ten bits choose the group, the next twelve
+    /// the entry.
     fn hash(self, seed: u64) -> u64;
 }
 
@@ -85,7 +89,8 @@ impl Key4 {
 impl Key for Key4 {
     #[inline(always)]
     fn hash(self, seed: u64) -> u64 {
-        mix(self.0 ^ seed)
+        // Multiplicative hashing (Knuth, TAOCP vol. 3, section 6.4): the highest bits depend on all of the key's.
+        self.0.wrapping_mul(seed)
     }
 }
 
@@ -108,9 +113,9 @@ impl Key6 {
 impl Key for Key6 {
     #[inline(always)]
     fn hash(self, seed: u64) -> u64 {
-        let h = mix(self.address[0] ^ seed);
-        let h = mix(self.address[1] ^ h);
-        mix(self.port_protocol ^ h)
+        let h = self.address[0].wrapping_mul(seed);
+        let h = (h ^ (h >> 32) ^ self.address[1]).wrapping_mul(seed);
+        (h ^ (h >> 32) ^ self.port_protocol).wrapping_mul(seed)
     }
 }
 
@@ -195,7 +200,7 @@ impl<K: Key> Directory<K> {
 
     /// Hash and displace: groups in order of falling size, each by the first displacement that fits.
     fn try_seed(&mut self, attempt: u64, keys: &[(K, VipWord)]) -> bool {
-        self.seed = mix(attempt);
+        self.seed = mix(attempt) | 1;
         let mut sizes = [0_u16; DIRECTORY_GROUPS];
         for (key, _) in keys {
             sizes[group(key.hash(self.seed))] += 1;
@@ -226,12 +231,12 @@ impl<K: Key> Directory<K> {
 
 #[inline(always)]
 const fn group(hash: u64) -> usize {
-    hash as usize & (DIRECTORY_GROUPS - 1)
+    (hash >> (64 - GROUP_BITS)) as usize
 }
 
 #[inline(always)]
 const fn slot(hash: u64, displacement: u16) -> usize {
-    ((hash >> 32) as usize ^ displacement as usize) & (DIRECTORY_SLOTS - 1)
+    ((hash >> (64 - GROUP_BITS - SLOT_BITS)) as usize ^ displacement as usize) & (DIRECTORY_SLOTS - 1)
 }
 
 /// Which of the two directories of each family the packet path reads: one word each.

@@ -37,8 +37,6 @@ pub struct Flow {
     pub pool: PoolIndex,
     /// The flow's hash.
     pub hash: FlowHash,
-    /// What the packet means to the flow.
-    pub segment: Segment,
     /// The owner of the flow's slot, or nobody.
     pub owner: MemberId,
 }
@@ -59,21 +57,21 @@ enum Memory {
 /// A flow that is remembered stays with its member even if its slot has no owner any more. A RST never makes an entry:
 /// whoever sends one has no flow to keep.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
+pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
     match tables.tracking() {
         Tracking::None => (flow.owner, Choice::Table),
-        Tracking::Always => remember(tables, flow),
+        Tracking::Always => remember(tables, flow, segment()),
     }
 }
 
 #[inline(always)]
-fn remember<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
+fn remember<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
     let Some(bucket) = tables.bucket(flow.hash) else {
         tables.count(Counter::FlowTableMissing);
         return (flow.owner, Choice::Table);
     };
     let now = tables.now();
-    match recall(tables, bucket, flow, now) {
+    match recall(tables, bucket, flow, segment, now) {
         Memory::Known(way, entry) => {
             tables.count(Counter::FlowHit);
             if entry.last_seen() != now {
@@ -81,10 +79,10 @@ fn remember<T: Tables>(tables: &T, flow: Flow) -> (MemberId, Choice) {
             }
             return (entry.member(), Choice::FlowTable);
         }
-        Memory::Stale(way) => write(tables, bucket, Some(way), flow, now),
+        Memory::Stale(way) => write(tables, bucket, Some(way), flow, segment, now),
         Memory::Unknown => {
             tables.count(Counter::FlowMiss);
-            write(tables, bucket, free_way(bucket, now), flow, now);
+            write(tables, bucket, free_way(bucket, now), flow, segment, now);
         }
     }
     (flow.owner, Choice::Table)
@@ -97,7 +95,7 @@ pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowH
 }
 
 #[inline(always)]
-fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, now: Seconds) -> Memory {
+fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment, now: Seconds) -> Memory {
     let Some(way) = find(bucket, flow.hash) else { return Memory::Unknown };
     let entry = bucket.entry(way);
     // A collision can never cross services: the member's pool must be the VIP's.
@@ -106,7 +104,7 @@ fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, now: Seconds) -> M
         tables.count(Counter::FlowMemberDead);
         return Memory::Stale(way);
     }
-    if begins_anew(flow.segment, entry, record, now) && !flow.owner.is_nobody() {
+    if begins_anew(segment, entry, record, now) && !flow.owner.is_nobody() {
         return Memory::Stale(way);
     }
     Memory::Known(way, entry)
@@ -118,11 +116,9 @@ fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, now: Seconds) -> M
 /// cannot: another backend would reset it, while what is dropped is sent again.
 #[inline(always)]
 fn begins_anew(segment: Segment, entry: FlowEntry, record: &MemberRecord, now: Seconds) -> bool {
-    match segment {
-        Segment::Syn => now.since(entry.last_seen()) >= SYN_GUARD || !record.next_hop().is_resolved(),
-        Segment::Datagram => !record.next_hop().is_resolved(),
-        Segment::Rst | Segment::Other => false,
-    }
+    let unreachable = || !record.next_hop().is_resolved();
+    (segment.is_syn() && (now.since(entry.last_seen()) >= SYN_GUARD || unreachable()))
+        || (segment.is_datagram() && unreachable())
 }
 
 /// The way that holds a flow.
@@ -167,9 +163,9 @@ fn free_way(bucket: &Bucket, now: Seconds) -> Option<usize> {
 }
 
 #[inline(always)]
-fn write<T: Tables>(tables: &T, bucket: &Bucket, way: Option<usize>, flow: Flow, now: Seconds) {
-    let Flow { pool: _, hash, segment, owner } = flow;
-    if segment == Segment::Rst || owner.is_nobody() {
+fn write<T: Tables>(tables: &T, bucket: &Bucket, way: Option<usize>, flow: Flow, segment: Segment, now: Seconds) {
+    let Flow { pool: _, hash, owner } = flow;
+    if segment.is_rst() || owner.is_nobody() {
         return;
     }
     match way {
@@ -193,19 +189,19 @@ mod tests {
     }
 
     fn choose_other(tables: &FakeTables, tag: u32, owner: u16) -> (u16, Choice) {
-        choose_segment(tables, tag, owner, Segment::Other)
+        choose_segment(tables, tag, owner, Segment::OTHER)
     }
 
     fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
         let owner = MemberId::from_low_bits(owner);
-        let (member, choice) = choose(tables, Flow { pool: POOL, hash: hash(tag), segment, owner });
+        let (member, choice) = choose(tables, Flow { pool: POOL, hash: hash(tag), owner }, || segment);
         (member.get(), choice)
     }
 
     #[test]
     fn a_known_flow_keeps_its_member_when_the_table_changes() {
         let tables = FakeTables::with_members(2);
-        assert_eq!(choose_segment(&tables, 5, 1, Segment::Syn), (1, Choice::Table));
+        assert_eq!(choose_segment(&tables, 5, 1, Segment::SYN), (1, Choice::Table));
         assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
         assert_eq!(choose_other(&tables, 6, 2), (2, Choice::Table));
     }
@@ -236,20 +232,20 @@ mod tests {
         assert_eq!(choose_other(&tables, 5, 0), (1, Choice::FlowTable));
         assert_eq!(choose_other(&tables, 6, 0), (0, Choice::Table), "a new one has nowhere to go");
         tables.advance(60);
-        assert_eq!(choose_segment(&tables, 5, 0, Segment::Syn), (1, Choice::FlowTable));
+        assert_eq!(choose_segment(&tables, 5, 0, Segment::SYN), (1, Choice::FlowTable));
     }
 
     #[test]
     fn while_a_member_cannot_be_reached_only_what_can_begin_anew_does() {
         let tables = FakeTables::with_members(2);
-        for (tag, segment) in [(5, Segment::Other), (6, Segment::Syn), (7, Segment::Datagram)] {
+        for (tag, segment) in [(5, Segment::OTHER), (6, Segment::SYN), (7, Segment::DATAGRAM)] {
             choose_segment(&tables, tag, 1, segment);
         }
         tables.forwarding.members[1].next_hop.set(0);
-        assert_eq!(choose_segment(&tables, 5, 2, Segment::Other), (1, Choice::FlowTable), "held, not reset");
-        assert_eq!(choose_segment(&tables, 6, 2, Segment::Syn), (2, Choice::Table));
-        assert_eq!(choose_segment(&tables, 7, 2, Segment::Datagram), (2, Choice::Table));
-        assert_eq!(choose_segment(&tables, 7, 1, Segment::Datagram), (2, Choice::FlowTable), "for good");
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::OTHER), (1, Choice::FlowTable), "held, not reset");
+        assert_eq!(choose_segment(&tables, 6, 2, Segment::SYN), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 7, 2, Segment::DATAGRAM), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 7, 1, Segment::DATAGRAM), (2, Choice::FlowTable), "for good");
     }
 
     #[test]
@@ -258,7 +254,7 @@ mod tests {
         tables.buckets.push(Bucket::default());
         let in_set = |set: u64| FlowHash(5 << 32 | 5 << 25 | set);
         let go = |set, owner| {
-            choose(&tables, Flow { pool: POOL, hash: in_set(set), segment: Segment::Other, owner: member(owner) })
+            choose(&tables, Flow { pool: POOL, hash: in_set(set), owner: member(owner) }, || Segment::OTHER)
         };
         go(0, 1);
         assert_eq!(go(1, 2), (member(2), Choice::Table));
@@ -276,9 +272,9 @@ mod tests {
     #[test]
     fn a_rst_makes_no_entry_but_follows_one() {
         let tables = FakeTables::with_members(2);
-        choose_segment(&tables, 5, 1, Segment::Rst);
+        choose_segment(&tables, 5, 1, Segment::RST);
         assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
-        assert_eq!(choose_segment(&tables, 5, 1, Segment::Rst), (2, Choice::FlowTable));
+        assert_eq!(choose_segment(&tables, 5, 1, Segment::RST), (2, Choice::FlowTable));
     }
 
     #[test]
@@ -286,9 +282,9 @@ mod tests {
         let tables = FakeTables::with_members(2);
         choose_other(&tables, 5, 1);
         tables.advance(2);
-        assert_eq!(choose_segment(&tables, 5, 2, Segment::Syn), (1, Choice::FlowTable));
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::SYN), (1, Choice::FlowTable));
         tables.advance(3);
-        assert_eq!(choose_segment(&tables, 5, 2, Segment::Syn), (2, Choice::Table));
+        assert_eq!(choose_segment(&tables, 5, 2, Segment::SYN), (2, Choice::Table));
         assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
     }
 
@@ -304,7 +300,7 @@ mod tests {
             choose_other(&tables, tag, 1);
         }
         for tag in 100..1_000 {
-            choose_segment(&tables, tag, 2, Segment::Syn);
+            choose_segment(&tables, tag, 2, Segment::SYN);
         }
         for &tag in &kept {
             assert_eq!(choose_other(&tables, tag, 2), (1, Choice::FlowTable), "flow {tag}");

@@ -6,7 +6,6 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::settings::Tracking;
-use maglev_common::table::{Slot, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -53,10 +52,8 @@ pub trait Tables {
     /// The time by which flows age.
     fn now(&self) -> Seconds;
 
-    /// VIPs, pools, members and interfaces.
+    /// VIPs, pools, tables, members and interfaces.
     fn forwarding(&self) -> &Forwarding;
-    /// A slot of a table; a settled slot of nobody if there is no such table.
-    fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord;
     /// The bucket of the flow table in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
 

@@ -1,17 +1,17 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::{Family, MemberId, MemberRecord};
+use maglev_common::backend::{Family, InterfaceRecord, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::FlowHash;
 use maglev_common::table::{PoolIndex, Slot, TableIndex};
-use maglev_common::vip::VipId;
+use maglev_common::vip::{VipId, VipWord};
 
 use crate::affinity::{self, Choice, Flow};
 use crate::encap::{Outer, ipip};
 use crate::env::{Packet, Tables};
 use crate::packet::eth::{self, Payload};
-use crate::packet::l4::Segment;
-use crate::packet::{Inner, Parsed, Unhandled, ipv4, ipv6};
+use crate::packet::l4::{self, Segment};
+use crate::packet::{Inner, ipv4, ipv6, plain};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
@@ -39,21 +39,46 @@ pub struct Decision {
 /// Balances one packet: it is encapsulated if the verdict is to send it.
 #[inline(always)]
 pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    let result = match eth::payload(packet) {
-        Some(Payload::Ipv4) => balance(packet, tables, ipv4::parse(packet, eth::HEADER)),
-        Some(Payload::Ipv6) => balance(packet, tables, ipv6::parse(packet, eth::HEADER)),
-        Some(Payload::TaggedIpv4(offset)) => tagged(tables, ipv4::destination(packet, offset)),
-        Some(Payload::TaggedIpv6(offset)) => tagged(tables, ipv6::destination(packet, offset)),
-        Some(Payload::Other) => Err(Counter::NotIp),
-        None => Err(Counter::Truncated),
-    };
-    let (verdict, counter) = match result {
-        Ok(Verdict::Transmit) => (Verdict::Transmit, Counter::Transmitted),
-        Ok(verdict) => (verdict, Counter::Redirected),
-        Err(reason) => (refusal(reason), reason),
-    };
-    tables.count(counter);
-    verdict
+    match eth::payload(packet) {
+        Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
+            Ok(inner) => balance(packet, tables, &inner),
+            Err(reason) => unhandled(tables, ipv4::destination(packet, eth::HEADER), reason),
+        },
+        Some(Payload::Ipv6) => match ipv6::parse(packet, eth::HEADER) {
+            Ok(inner) => balance(packet, tables, &inner),
+            Err(reason) => unhandled(tables, ipv6::destination(packet, eth::HEADER), reason),
+        },
+        Some(Payload::TaggedIpv4(offset)) => unhandled(tables, ipv4::destination(packet, offset), Counter::Vlan),
+        Some(Payload::TaggedIpv6(offset)) => unhandled(tables, ipv6::destination(packet, offset), Counter::Vlan),
+        Some(Payload::Other) => refuse(tables, Counter::NotIp),
+        None => refuse(tables, Counter::Truncated),
+    }
+}
+
+/// The same for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
+///
+/// Whatever it answers, [`forward`] would have answered, and done, the same. It exists for speed: no reason is carried
+/// about for which a packet might have been refused.
+#[inline(always)]
+pub fn forward_plain<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Option<Verdict> {
+    if let Some(inner) = plain::ipv4(packet) {
+        return balance_plain(packet, tables, &inner);
+    }
+    let inner = plain::ipv6(packet)?;
+    balance_plain(packet, tables, &inner)
+}
+
+#[inline(always)]
+fn balance_plain<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Option<Verdict>
+where
+    F: Tuple,
+    P: Packet,
+    T: Tables,
+{
+    match vip::lookup(inner.tuple, tables) {
+        Lookup::Vip(word) => Some(serve(packet, tables, inner, word)),
+        Lookup::AddressOnly | Lookup::Unknown => None,
+    }
 }
 
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.
@@ -62,128 +87,147 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 /// The reason for which packets of the flow are passed or dropped.
 #[inline(always)]
 pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
-    let (vip, pool) = find_vip(tuple, tables)?;
-    choose(tuple, segment, tables, vip, pool)
+    let word = match vip::lookup(tuple, tables) {
+        Lookup::Vip(word) => word,
+        Lookup::AddressOnly => return Err(Counter::NoSuchVip),
+        Lookup::Unknown => return Err(Counter::NotVip),
+    };
+    let decision = choose(tuple, || segment, tables, word);
+    if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
 }
 
+/// The decision for a flow of a VIP; its member may be nobody.
 #[inline(always)]
-fn find_vip<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Result<(VipId, PoolIndex), Counter> {
-    match vip::lookup(tuple, tables) {
-        Lookup::Vip(word) => Ok((word.id(), word.pool())),
-        Lookup::AddressOnly => Err(Counter::NoSuchVip),
-        Lookup::Unknown => Err(Counter::NotVip),
-    }
-}
-
-#[inline(always)]
-fn choose<F: Tuple, T: Tables>(
-    tuple: F,
-    segment: Segment,
-    tables: &T,
-    vip: VipId,
-    pool: PoolIndex,
-) -> Result<Decision, Counter> {
+fn choose<F: Tuple, T: Tables>(tuple: F, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
+    let (vip, pool) = (word.id(), word.pool());
     let hash = tuple.hash(tables.hash_key());
     let (table, slot) = (tables.forwarding().pool(pool).current(), hash.slot());
-    let owner = tables.slot(table, slot).owner();
-    let (member, choice) = affinity::choose(tables, Flow { pool, hash, segment, owner });
-    if member.is_nobody() {
-        return Err(Counter::NoBackend);
-    }
-    Ok(Decision { vip, pool, table, hash, slot, owner, member, choice })
+    let owner = tables.forwarding().slot(table, slot).owner();
+    let (member, choice) = affinity::choose(tables, Flow { pool, hash, owner }, segment);
+    Decision { vip, pool, table, hash, slot, owner, member, choice }
 }
 
 #[inline(always)]
-fn balance<F, P, T>(packet: &mut P, tables: &T, parsed: Parsed<F, F::Address>) -> Result<Verdict, Counter>
+fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Verdict
 where
     F: Tuple,
     P: Packet,
     T: Tables,
 {
-    let inner = match parsed {
-        Some(Ok(inner)) => inner,
-        Some(Err(Unhandled { destination, reason })) => return Err(unhandled(tables, destination, reason)),
-        None => return Err(Counter::Truncated),
-    };
+    match vip::lookup(inner.tuple, tables) {
+        Lookup::Vip(word) => serve(packet, tables, inner, word),
+        Lookup::AddressOnly => refuse(tables, Counter::NoSuchVip),
+        Lookup::Unknown => refuse(tables, Counter::NotVip),
+    }
+}
+
+/// Sends a packet of a VIP to its member, encapsulated.
+#[inline(always)]
+fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord) -> Verdict
+where
+    F: Tuple,
+    P: Packet,
+    T: Tables,
+{
     let bytes = packet.len() as u64;
-    let (vip, pool) = find_vip(inner.tuple, tables)?;
-    tables.count_vip(vip, bytes);
-    let decision = choose(inner.tuple, inner.segment, tables, vip, pool)?;
+    tables.count_vip(word.id(), bytes);
+    let segment = || l4::segment(packet, inner.tuple.protocol(), inner.transport);
+    let decision = choose(inner.tuple, segment, tables, word);
     tables.decided(&decision);
-    send(packet, tables, &inner, &decision, bytes)
-}
-
-/// Encapsulates a packet to its member and tells where it leaves.
-#[inline(always)]
-fn send<F, P, T>(
-    packet: &mut P,
-    tables: &T,
-    inner: &Inner<F>,
-    decision: &Decision,
-    bytes: u64,
-) -> Result<Verdict, Counter>
-where
-    F: Tuple,
-    P: Packet,
-    T: Tables,
-{
+    // Nobody's record is not alive.
     let record = tables.forwarding().member(decision.member);
-    let state = record.state();
-    if !state.is_alive() {
-        return Err(Counter::NoBackend);
-    }
-    let next_hop = record.next_hop();
-    if !next_hop.is_resolved() {
-        return Err(Counter::NextHopUnresolved);
-    }
+    let (state, next_hop) = (record.state(), record.next_hop());
     let interface = tables.forwarding().interface(next_hop.interface());
     let index_mtu = interface.index_mtu.get();
-    let overhead = match state.outer() {
-        Family::V4 => ipip::OVERHEAD4,
-        Family::V6 => ipip::OVERHEAD6,
-    };
-    if u64::from(inner.length) + overhead as u64 > index_mtu >> 32 {
-        return Err(Counter::TooBig);
-    }
+    let way = Way { state, next_hop, mtu: (index_mtu >> 32) as u32, length: inner.length.into() };
     let outer = Outer {
         protocol: F::IN_IP,
         traffic_class: inner.traffic_class,
         length: inner.length,
         hash: decision.hash.0,
-        destination_mac: next_hop.mac(),
-        source_mac: interface.mac.get(),
+        next_hop,
     };
-    encapsulate(packet, outer, state.outer(), record)?;
+    if !(way.is_open() && encapsulate(packet, outer, state.outer(), record, interface)) {
+        return refuse(tables, hindrance(way));
+    }
     tables.count_member(decision.member, bytes);
     if index_mtu as u32 == tables.ingress() {
-        Ok(Verdict::Transmit)
+        tables.count(Counter::Transmitted);
+        Verdict::Transmit
     } else {
-        Ok(Verdict::Redirect(next_hop.interface()))
+        tables.count(Counter::Redirected);
+        Verdict::Redirect(next_hop.interface())
     }
 }
 
 #[inline(always)]
-fn encapsulate<P: Packet>(packet: &mut P, outer: Outer, family: Family, record: &MemberRecord) -> Result<(), Counter> {
-    let done = match family {
-        Family::V4 => ipip::encapsulate4(packet, outer, record),
-        Family::V6 => ipip::encapsulate6(packet, outer, record),
-    };
-    if done { Ok(()) } else { Err(Counter::NoHeadroom) }
+fn encapsulate<P: Packet>(
+    packet: &mut P,
+    outer: Outer,
+    family: Family,
+    record: &MemberRecord,
+    interface: &InterfaceRecord,
+) -> bool {
+    match family {
+        Family::V4 => ipip::encapsulate4(packet, outer, record, interface),
+        Family::V6 => ipip::encapsulate6(packet, outer, record, interface),
+    }
 }
 
-/// The counter of a packet that is not balanced: its reason if it is for a VIP's address, else it is the host's.
-#[inline(always)]
-fn unhandled<A: Address, T: Tables>(tables: &T, destination: A, reason: Counter) -> Counter {
-    if vip::is_vip_address(destination, tables) { reason } else { Counter::NotVip }
+/// What decides whether a packet can be sent to its member.
+#[derive(Clone, Copy)]
+struct Way {
+    state: MemberState,
+    next_hop: NextHop,
+    mtu: u32,
+    length: u32,
 }
 
-#[inline(always)]
-fn tagged<A: Address, T: Tables>(tables: &T, destination: Option<A>) -> Result<Verdict, Counter> {
-    Err(destination.map_or(Counter::Truncated, |destination| unhandled(tables, destination, Counter::Vlan)))
+impl Way {
+    #[inline(always)]
+    fn fits(self) -> bool {
+        let overhead = match self.state.outer() {
+            Family::V4 => ipip::OVERHEAD4,
+            Family::V6 => ipip::OVERHEAD6,
+        };
+        self.length + overhead as u32 <= self.mtu
+    }
+
+    #[inline(always)]
+    fn is_open(self) -> bool {
+        self.state.is_alive() && self.next_hop.is_resolved() && self.fits()
+    }
 }
 
+/// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
+/// that is a section of its own, which the loader does not link.)
+#[inline(never)]
+fn hindrance(way: Way) -> Counter {
+    if !way.state.is_alive() {
+        Counter::NoBackend
+    } else if !way.next_hop.is_resolved() {
+        Counter::NextHopUnresolved
+    } else if !way.fits() {
+        Counter::TooBig
+    } else {
+        Counter::NoHeadroom
+    }
+}
+
+/// Refuses a packet that cannot be balanced: by its reason if it is for a VIP's address, else it is the host's.
 #[inline(always)]
-fn refusal(reason: Counter) -> Verdict {
+fn unhandled<A: Address, T: Tables>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
+    match destination {
+        Some(address) if vip::is_vip_address(address, tables) => refuse(tables, reason),
+        Some(_) => refuse(tables, Counter::NotVip),
+        None => refuse(tables, Counter::Truncated),
+    }
+}
+
+/// Counts a packet that is not sent and tells what becomes of it.
+#[inline(always)]
+fn refuse<T: Tables>(tables: &T, reason: Counter) -> Verdict {
+    tables.count(reason);
     match reason.outcome() {
         Outcome::Passed => Verdict::Pass,
         Outcome::Dropped | Outcome::Forwarded | Outcome::Noted => Verdict::Drop,

@@ -14,9 +14,10 @@ mod programs {
     //! One function per program: wrap the context, walk the path, translate the verdict.
 
     use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+    use aya_ebpf::bindings::xdp_md;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use maglev_ebpf::forward::forward;
+    use maglev_ebpf::forward::{forward, forward_plain};
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
@@ -25,9 +26,23 @@ mod programs {
     /// The load balancer.
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
-        let Some(maps) = Maps::new(&ctx) else { return XDP_ABORTED };
-        let mut frame = Frame::new(ctx);
-        action(forward(&mut frame, &maps))
+        if maps::tracing() {
+            return maglev_otherwise(ctx.ctx);
+        }
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        match forward_plain(&mut Frame::new(XdpContext::new(ctx.ctx)), &maps) {
+            Some(verdict) => action(verdict),
+            None => maglev_otherwise(ctx.ctx),
+        }
+    }
+
+    /// The load balancer for whatever is not a plain packet to a VIP, and for tracing: a function of its own, so that its
+    /// branches take no registers from those that are.
+    #[inline(never)]
+    fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
+        action(forward(&mut Frame::new(ctx), &maps))
     }
 
     /// Decapsulation on a backend.

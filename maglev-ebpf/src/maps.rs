@@ -17,7 +17,6 @@ use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::maps::{COUNTER_REGION, MAX_DECAP_SOURCES, MAX_INTERFACES, MMAPABLE};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PADDED_SLOTS, Slot, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::{DecapTables, Tables};
@@ -38,8 +37,6 @@ static TRACE: Global<u32> = Global::new(0);
 
 #[map]
 static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-static TABLES: Array<[SlotWord; PADDED_SLOTS]> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 #[map]
@@ -66,15 +63,22 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
-/// The load balancer's tables, as the CPU that handles the packet sees them.
-pub(crate) struct Maps {
+/// Whether decisions are logged.
+#[inline(always)]
+pub(crate) fn tracing() -> bool {
+    TRACE.load() != 0
+}
+
+/// The load balancer's tables, as the CPU that handles the packet sees them. Only where they are `TRACED` can decisions
+/// be logged: what might be logged has to be kept.
+pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
     cpu: u32,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
 }
 
-impl Maps {
+impl<const TRACED: bool> Maps<TRACED> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
@@ -84,7 +88,7 @@ impl Maps {
     }
 }
 
-impl Tables for Maps {
+impl<const TRACED: bool> Tables for Maps<TRACED> {
     #[inline(always)]
     fn hash_key(&self) -> HashKey {
         HashKey { k0: HASH_KEY_0.load(), k1: HASH_KEY_1.load() }
@@ -113,14 +117,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord {
-        let Some(table) = TABLES.get_ptr(u32::from(table.0)) else { return SlotWord::default() };
-        // SAFETY: the lookup gave a whole table, and a `Slot` is below its length. The read is volatile because user
-        // space may be storing to the slot; a slot is two aligned bytes, so it is read whole.
-        unsafe { table.cast::<SlotWord>().add(slot.index()).read_volatile() }
-    }
-
-    #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
         FLOWS.get(self.cpu * sets + hash.set(sets - 1))
@@ -128,7 +124,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
-        if TRACE.load() != 0 {
+        if TRACED && tracing() {
             log_decision(&self.ctx, decision);
         }
     }

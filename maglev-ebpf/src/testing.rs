@@ -12,7 +12,7 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::FromZeros;
 
@@ -32,7 +32,6 @@ pub(crate) struct FakeTables {
     pub(crate) tracking: Tracking,
     pub(crate) forwarding: Box<Forwarding>,
     pub(crate) buckets: Vec<Bucket>,
-    pub(crate) owner: u16,
     pub(crate) vip_bytes: Cell<u64>,
     pub(crate) member_bytes: Cell<u64>,
     now: Cell<u16>,
@@ -48,16 +47,27 @@ impl FakeTables {
             record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
             record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);
         }
-        Self {
+        let tables = Self {
             tracking: Tracking::Always,
             forwarding,
             buckets: vec![Bucket::default()],
-            owner: 1,
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
             now: Cell::new(65_530),
             counts: RefCell::default(),
-        }
+        };
+        tables.set_owner(1);
+        tables
+    }
+
+    /// Gives every slot to a member.
+    pub(crate) fn set_owner(&self, id: u16) {
+        self.forwarding.tables[1].iter().for_each(|slot| slot.set(id));
+    }
+
+    /// All that was counted.
+    pub(crate) fn all_counted(&self) -> (BTreeMap<&'static str, u64>, u64, u64) {
+        (self.counts.borrow().clone(), self.vip_bytes.get(), self.member_bytes.get())
     }
 
     /// Adds a VIP, address entry included, as the daemon does.
@@ -114,10 +124,6 @@ impl Tables for FakeTables {
 
     fn forwarding(&self) -> &Forwarding {
         &self.forwarding
-    }
-
-    fn slot(&self, _table: TableIndex, _slot: Slot) -> SlotWord {
-        SlotWord(self.owner)
     }
 
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {

@@ -92,10 +92,8 @@ pub(super) fn describe(
     slot: usize,
     interface: &Interface,
 ) -> Result<(), DataplaneError> {
-    let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(interface.mac, interface.index, interface.mtu);
     if let Some(record) = maps.forwarding().interfaces.get(slot) {
-        record.mac.set(mac.get());
-        record.index_mtu.set(index_mtu.get());
+        record.set(&InterfaceRecord::new(interface.mac, interface.index, interface.mtu));
     }
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;

@@ -12,7 +12,7 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, Tuple4, Tuple6};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, Slot, SlotWord, TableIndex};
+use maglev_common::table::PoolIndex;
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::Tables;
@@ -22,7 +22,7 @@ use maglev_ebpf::vip::{self, Lookup, Tuple};
 use nix::time::{ClockId, clock_gettime};
 
 use super::error::DataplaneError;
-use super::maps::{self, Maps};
+use super::maps::Maps;
 use super::object;
 use crate::model::Protocol;
 
@@ -101,7 +101,7 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
 
 fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -> Explanation {
     // A packet in the midst of the flow: a SYN would ask whether the flow begins anew.
-    let segment = if tuple.protocol() == l4::UDP { Segment::Datagram } else { Segment::Other };
+    let segment = if tuple.protocol() == l4::UDP { Segment::DATAGRAM } else { Segment::OTHER };
     let table = view(0);
     let mut remembered = Vec::new();
     if let Ok(Decision { hash, pool, .. }) = decide(tuple, segment, &table)
@@ -180,10 +180,6 @@ impl Tables for View<'_> {
 
     fn forwarding(&self) -> &Forwarding {
         self.maps.forwarding()
-    }
-
-    fn slot(&self, table: TableIndex, slot: Slot) -> SlotWord {
-        self.maps.tables.get(table.0.into()).map_or(SlotWord::default(), |table| maps::slot(table, slot.index()))
     }
 
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {

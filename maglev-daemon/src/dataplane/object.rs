@@ -97,7 +97,6 @@ impl Loaded {
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .override_global(settings::TRACE, &trace, true)
-            .map_max_entries(names::TABLES, sizes.tables)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
             .map_max_entries(names::COUNTS, sizes.cpus);

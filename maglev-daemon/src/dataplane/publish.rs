@@ -12,16 +12,14 @@ use maglev_common::vip::{BuildError, Directory, Key, VipWord};
 use super::barrier::Barrier;
 use super::error::DataplaneError;
 use super::flows;
-use super::maps::{self, Maps};
+use super::maps::Maps;
 use crate::plan::Step;
 
 /// Carries out one step.
 pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Result<(), DataplaneError> {
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
-        Step::SetNextHop { id, next_hop: NextHop(word) } => {
-            member(maps, *id).map(|member| member.next_hop.set(*word))
-        }
+        Step::SetNextHop { id, next_hop: NextHop(word) } => member(maps, *id).map(|member| member.next_hop.set(*word)),
         Step::FillTable { table, slots } => fill_table(maps, *table, slots),
         Step::SwitchPool { pool, word } => {
             let (index, limit) = (usize::from(pool.0), maps.sizes.pools as usize);
@@ -46,9 +44,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
             switch_directory(directories6, &switch.directory6, "IPv6", entries)?;
             barrier.wait()
         }
-        Step::KillMember { id } => {
-            member(maps, *id).map(|member| member.state.set(member.state().dead().0))
-        }
+        Step::KillMember { id } => member(maps, *id).map(|member| member.state.set(member.state().dead().0)),
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
             flows::purge(maps, ids);
@@ -90,8 +86,9 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
         return Err(DataplaneError::OutOfRange { what, index, limit: SLOTS });
     }
     let (index, limit) = (usize::from(table.0), maps.sizes.tables as usize);
-    let words = maps.tables.get(index).ok_or(out_of_range("table", index, limit))?;
-    words.iter().zip(maps::words(slots)).for_each(|(to, from)| to.set(from));
+    let tables = &maps.forwarding().tables[..limit];
+    let table = tables.get(index).ok_or(out_of_range("table", index, limit))?;
+    table.iter().zip(slots).for_each(|(to, from)| to.set(from.0));
     Ok(())
 }
 

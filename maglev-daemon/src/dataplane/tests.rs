@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use maglev_common::backend::{Family, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
@@ -241,8 +241,8 @@ fn steps_leave_the_maps_as_they_say() {
         plane.publish(&first_plan()).unwrap();
         let slots: Arc<[SlotWord]> = (0..SLOTS).map(|n| SlotWord((n % 32_767) as u16 + 1)).collect();
         plane.publish(&[Step::FillTable { table: TableIndex(3), slots: slots.clone() }]).unwrap();
-        let written = plane.maps.tables.get(3).unwrap();
-        assert!((0..SLOTS).all(|n| maps::slot(written, n) == slots[n]));
+        let written = &plane.maps.forwarding().tables[3];
+        assert!((0..SLOTS).all(|n| written[n].get() == slots[n].0));
         assert_eq!(plane.maps.forwarding().members[1], record(0));
 
         // The directories take turns, and each family has its own.
@@ -344,8 +344,7 @@ fn changed_interfaces_are_taken_over() {
         let first = &plane.interfaces()[0];
         assert_eq!((first.mtu, first.mac), (1_400, [2, 0, 0, 0, 0, 0x77]));
         let record = &plane.maps.forwarding().interfaces[0];
-        assert_eq!(record.index_mtu.get() >> 32, 1_400);
-        assert_eq!(record.mac.get(), maglev_common::backend::mac_word(first.mac));
+        assert_eq!(*record, InterfaceRecord::new(first.mac, first.index, 1_400));
 
         peer.connect("eth2", "eth3");
         let Refresh { detached, problems } = plane.refresh(&links());

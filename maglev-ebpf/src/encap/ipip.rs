@@ -4,7 +4,7 @@
 //! Headers are assembled in registers and stored as whole words: a header written byte by byte costs more than the
 //! table lookup.
 
-use maglev_common::backend::MemberRecord;
+use maglev_common::backend::{InterfaceRecord, MemberRecord};
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -42,16 +42,23 @@ struct Frame6 {
 
 /// Puts an outer IPv4 header in front of a packet. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate4(packet: &mut impl Packet, outer: Outer, record: &MemberRecord) -> bool {
+pub fn encapsulate4(
+    packet: &mut impl Packet,
+    outer: Outer,
+    record: &MemberRecord,
+    interface: &InterfaceRecord,
+) -> bool {
     if !packet.grow(OVERHEAD4) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
-    let source = source4(record, outer.hash);
-    let destination = record.destination[0].get() & 0xffff_ffff;
+    // Of each word the high half is zero (`MemberRecord`).
+    let host_bits = outer.hash & record.source_hash_mask[0].get();
+    let source = record.source[0].get() | host_bits;
+    let destination = record.destination[0].get();
     let length = u64::from((outer.length + OVERHEAD4 as u16).swap_bytes());
-    let checksum = u64::from(checksum4(record, &outer, source as u32, length as u32));
-    let [first, second] = ethernet(&outer, eth::IPV4);
+    let checksum = u64::from(checksum4(record, &outer, host_bits as u32, length as u32));
+    let [first, second] = ethernet(&outer, interface, eth::IPV4);
     frame.words[0].set(first);
     frame.words[1].set(second | VERSION_IHL << 48 | u64::from(outer.traffic_class) << 56);
     frame.words[2].set(length | DONT_FRAGMENT << 32 | TTL << 48 | u64::from(outer.protocol) << 56);
@@ -62,12 +69,17 @@ pub fn encapsulate4(packet: &mut impl Packet, outer: Outer, record: &MemberRecor
 
 /// Puts an outer IPv6 header in front of a packet. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate6(packet: &mut impl Packet, outer: Outer, record: &MemberRecord) -> bool {
+pub fn encapsulate6(
+    packet: &mut impl Packet,
+    outer: Outer,
+    record: &MemberRecord,
+    interface: &InterfaceRecord,
+) -> bool {
     if !packet.grow(OVERHEAD6) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame6>(0) else { return false };
-    let [first, second] = ethernet(&outer, eth::IPV6);
+    let [first, second] = ethernet(&outer, interface, eth::IPV6);
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
     let class_label = (6 << 28 | u32::from(outer.traffic_class) << 20 | label).swap_bytes();
@@ -88,15 +100,10 @@ pub fn encapsulate6(packet: &mut impl Packet, outer: Outer, record: &MemberRecor
 
 /// The Ethernet header's fourteen bytes in a word and three quarters.
 #[inline(always)]
-fn ethernet(outer: &Outer, ether_type: u16) -> [u64; 2] {
-    let first = outer.destination_mac | outer.source_mac << 48;
-    let second = (outer.source_mac >> 16) & 0xffff_ffff | u64::from(ether_type.swap_bytes()) << 32;
+fn ethernet(outer: &Outer, interface: &InterfaceRecord, ether_type: u16) -> [u64; 2] {
+    let first = outer.next_hop.mac() | interface.mac_start.get();
+    let second = interface.mac_end.get() | u64::from(ether_type.swap_bytes()) << 32;
     [first, second]
-}
-
-#[inline(always)]
-fn source4(record: &MemberRecord, hash: u64) -> u64 {
-    (record.source[0].get() | hash & record.source_hash_mask[0].get()) & 0xffff_ffff
 }
 
 #[inline(always)]
@@ -107,8 +114,7 @@ fn source6(record: &MemberRecord, hash: u64) -> [u64; 2] {
 
 /// The checksum from the member's partial sum and what differs from packet to packet.
 #[inline(always)]
-fn checksum4(record: &MemberRecord, outer: &Outer, source: u32, length: u32) -> u16 {
-    let host_bits = source & record.source_hash_mask[0].get() as u32;
+fn checksum4(record: &MemberRecord, outer: &Outer, host_bits: u32, length: u32) -> u16 {
     let sum = record.state().partial_checksum()
         + (u32::from(outer.traffic_class) << 8)
         + (u32::from(outer.protocol) << 8)

@@ -3,6 +3,8 @@
 pub mod checksum;
 pub mod ipip;
 
+use maglev_common::backend::NextHop;
+
 /// What an outer header takes from the packet and its flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Outer {
@@ -14,8 +16,6 @@ pub struct Outer {
     pub length: u16,
     /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
     pub hash: u64,
-    /// The next hop's MAC address in the low 48 bits.
-    pub destination_mac: u64,
-    /// The outgoing interface's MAC address in the low 48 bits.
-    pub source_mac: u64,
+    /// Where it leaves.
+    pub next_hop: NextHop,
 }

@@ -67,9 +67,14 @@ fn tables(record: MemberRecord) -> FakeTables {
     tables
 }
 
+/// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
+fn balance_as_shipped(packet: &mut VecPacket, tables: &FakeTables) -> Verdict {
+    forward_plain(packet, tables).unwrap_or_else(|| forward(packet, tables))
+}
+
 fn run(tables: &FakeTables, bytes: &[u8]) -> (Verdict, VecPacket) {
     let mut packet = VecPacket::new(bytes);
-    let verdict = forward(&mut packet, tables);
+    let verdict = balance_as_shipped(&mut packet, tables);
     (verdict, packet)
 }
 
@@ -203,8 +208,8 @@ fn a_vip_for_any_port_takes_them_all_and_yields_to_an_exact_one() {
 fn without_a_way_to_send_packets_are_dropped_and_counted() {
     type Change = fn(&mut FakeTables);
     let rows: &[(&str, Change, Counter)] = &[
-        ("an empty pool", |t| t.owner = 0, Counter::NoBackend),
-        ("a member without a record", |t| t.owner = 9, Counter::NoBackend),
+        ("an empty pool", |t| t.set_owner(0), Counter::NoBackend),
+        ("a member without a record", |t| t.set_owner(9), Counter::NoBackend),
         ("a dead member", |t| t.kill(1), Counter::NoBackend),
         ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0), Counter::NextHopUnresolved),
         ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default(), Counter::TooBig),
@@ -219,10 +224,10 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
 
 #[test]
 fn a_flow_goes_on_when_its_pool_takes_no_new_ones() {
-    let mut tables = tables(backend4());
+    let tables = tables(backend4());
     let frame = tcp4(b"");
     assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
-    tables.owner = 0;
+    tables.set_owner(0);
     assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
     let mut newcomer = frame;
     newcomer[34] ^= 1;
@@ -233,11 +238,42 @@ fn a_flow_goes_on_when_its_pool_takes_no_new_ones() {
 fn a_frame_without_headroom_is_dropped_and_counted() {
     let tables = tables(backend4());
     let mut packet = VecPacket { headroom: 19, ..VecPacket::new(&tcp4(b"")) };
-    assert_eq!(forward(&mut packet, &tables), Verdict::Drop);
+    assert_eq!(balance_as_shipped(&mut packet, &tables), Verdict::Drop);
     assert_eq!(tables.counted(Counter::NoHeadroom), 1);
 }
 
 proptest! {
+    #[test]
+    fn a_plain_packet_is_treated_as_the_whole_path_would(
+        changes in prop::collection::vec((0_usize..90, any::<u8>()), 0..3),
+        (kind, length) in (0_usize..4, 0_usize..90),
+        room in 0_usize..64,
+        mtu in 60_u32..160,
+        outer6 in any::<bool>(),
+    ) {
+        let mut bytes = [tcp4(b"0123456789"), tcp6(b"0123"), udp4(VIP4, PORT), udp6(PORT)][kind].clone();
+        for (at, byte) in changes {
+            if let Some(changed) = bytes.get_mut(at) {
+                *changed = byte;
+            }
+        }
+        bytes.resize(length, 0xee);
+        let both = [true, false].map(|plain| {
+            let mut tables = tables(if outer6 { backend6() } else { backend4() });
+            tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, mtu);
+            let mut packet = VecPacket { headroom: room, ..VecPacket::new(&bytes) };
+            // Twice: the second meets the flow table.
+            let verdicts = [(), ()].map(|()| {
+                packet.bytes.clone_from(&bytes);
+                packet.headroom = room;
+                if plain { balance_as_shipped(&mut packet, &tables) } else { forward(&mut packet, &tables) }
+            });
+            (verdicts, packet, tables.all_counted())
+        });
+        let [plain, whole] = both;
+        prop_assert_eq!(plain, whole);
+    }
+
     #[test]
     fn any_bytes_are_counted_once_and_never_more_than_encapsulated(
         bytes in prop::collection::vec(any::<u8>(), 0..200),

@@ -5,7 +5,7 @@ use maglev_common::hash::Tuple4;
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, Parsed, Unhandled, l4};
+use super::{Inner, l4};
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -14,7 +14,7 @@ pub const HEADER: usize = 20;
 pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
-const FRAGMENT: u16 = 0x3fff;
+pub(super) const FRAGMENT: u16 = 0x3fff;
 const VERSION_4_NO_OPTIONS: u8 = 0x45;
 
 /// A header without options.
@@ -80,14 +80,12 @@ impl Ipv4 {
 }
 
 /// Parses the IPv4 packet at an offset.
+///
+/// # Errors
+/// Why it is not balanced.
 #[inline(always)]
-pub fn parse(packet: &impl Packet, offset: usize) -> Parsed<Tuple4, u32> {
-    let header = packet.view::<Ipv4>(offset)?;
-    Some(inner(packet, offset, header).map_err(|reason| Unhandled { destination: header.destination(), reason }))
-}
-
-#[inline(always)]
-fn inner(packet: &impl Packet, offset: usize, header: &Ipv4) -> Result<Inner<Tuple4>, Counter> {
+pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Counter> {
+    let header = packet.view::<Ipv4>(offset).ok_or(Counter::Truncated)?;
     if !header.is_plain() {
         return Err(header.peculiarity());
     }
@@ -99,15 +97,15 @@ fn inner(packet: &impl Packet, offset: usize, header: &Ipv4) -> Result<Inner<Tup
         return Err(Counter::Malformed);
     }
     let payload = length.saturating_sub(HEADER as u16);
-    let transport = match header.protocol {
+    let ports = match header.protocol {
         l4::TCP => l4::tcp(packet, offset + HEADER, payload),
         l4::UDP => l4::udp(packet, offset + HEADER, payload),
         l4::ICMP => return Err(Counter::Icmp),
         _ => return Err(Counter::OtherProtocol),
     };
-    let l4::Transport { ports, segment } = transport.ok_or(Counter::Malformed)?;
+    let ports = ports.ok_or(Counter::Malformed)?;
     let tuple = Tuple4 { addresses: header.addresses.get(), ports, protocol: header.protocol };
-    Ok(Inner { tuple, traffic_class: header.traffic_class, length, segment })
+    Ok(Inner { tuple, traffic_class: header.traffic_class, length, transport: offset + HEADER })
 }
 
 /// The destination of the IPv4 packet at an offset, whatever else is wrong with it.

@@ -5,7 +5,7 @@ use maglev_common::hash::Tuple6;
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, Parsed, Unhandled, l4};
+use super::{Inner, l4};
 use crate::env::Packet;
 
 /// Bytes of the fixed header.
@@ -70,29 +70,27 @@ impl Ipv6 {
 }
 
 /// Parses the IPv6 packet at an offset.
+///
+/// # Errors
+/// Why it is not balanced.
 #[inline(always)]
-pub fn parse(packet: &impl Packet, offset: usize) -> Parsed<Tuple6, [u64; 2]> {
-    let header = packet.view::<Ipv6>(offset)?;
-    Some(inner(packet, offset, header).map_err(|reason| Unhandled { destination: header.destination(), reason }))
-}
-
-#[inline(always)]
-fn inner(packet: &impl Packet, offset: usize, header: &Ipv6) -> Result<Inner<Tuple6>, Counter> {
+pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Counter> {
+    let header = packet.view::<Ipv6>(offset).ok_or(Counter::Truncated)?;
     let payload = header.payload_length.get();
     let end = offset + HEADER + usize::from(payload);
     if header.version() != 6 || end > packet.len() {
         return Err(Counter::Malformed);
     }
-    let transport = match header.next_header {
+    let ports = match header.next_header {
         l4::TCP => l4::tcp(packet, offset + HEADER, payload),
         l4::UDP => l4::udp(packet, offset + HEADER, payload),
         _ => return Err(header.peculiarity()),
     };
-    let l4::Transport { ports, segment } = transport.ok_or(Counter::Malformed)?;
+    let ports = ports.ok_or(Counter::Malformed)?;
     let length = payload.checked_add(HEADER as u16).ok_or(Counter::TooBig)?;
     let addresses = header.addresses.map(U64::get);
     let tuple = Tuple6 { addresses, ports, protocol: header.next_header };
-    Ok(Inner { tuple, traffic_class: header.traffic_class(), length, segment })
+    Ok(Inner { tuple, traffic_class: header.traffic_class(), length, transport: offset + HEADER })
 }
 
 /// The destination of the IPv6 packet at an offset, whatever else is wrong with it.

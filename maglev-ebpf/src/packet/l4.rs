@@ -15,9 +15,9 @@ pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
 
 /// Bytes of a TCP header without options.
-const TCP_HEADER: u16 = 20;
+pub(super) const TCP_HEADER: u16 = 20;
 /// Bytes of a UDP header.
-const UDP_HEADER: u16 = 8;
+pub(super) const UDP_HEADER: u16 = 8;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -42,51 +42,72 @@ struct TcpStart {
     flags: u8,
 }
 
-/// What a packet means to its flow.
+/// What a packet means to its flow: the TCP flags that matter, or that it is a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// Opens a TCP connection: SYN set, ACK, RST and FIN clear.
-    Syn,
-    /// Any TCP segment with RST set: it ends a connection and never begins one.
-    Rst,
+pub struct Segment(u8);
+
+impl Segment {
+    /// Opens a TCP connection.
+    pub const SYN: Self = Self(SYN);
+    /// Ends a TCP connection, and never begins one.
+    pub const RST: Self = Self(RST);
     /// Any other TCP segment.
-    Other,
+    pub const OTHER: Self = Self(ACK);
     /// A UDP datagram.
-    Datagram,
+    pub const DATAGRAM: Self = Self(0x80);
+
+    /// A TCP segment by the fourteenth byte of its header.
+    #[inline(always)]
+    pub const fn of_flags(flags: u8) -> Self {
+        Self(flags & (SYN | ACK | RST | FIN))
+    }
+
+    /// Whether it opens a TCP connection: SYN set, ACK, RST and FIN clear.
+    #[inline(always)]
+    pub const fn is_syn(self) -> bool {
+        self.0 == SYN
+    }
+
+    /// Whether it is a TCP segment with RST set.
+    #[inline(always)]
+    pub const fn is_rst(self) -> bool {
+        self.0 & RST != 0
+    }
+
+    /// Whether it is a UDP datagram.
+    #[inline(always)]
+    pub const fn is_datagram(self) -> bool {
+        self.0 == Self::DATAGRAM.0
+    }
 }
 
-/// What was read of a transport header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transport {
-    /// Source port, then destination port, as four bytes read little-endian.
-    pub ports: u32,
-    /// What the packet means to its flow.
-    pub segment: Segment,
-}
-
-/// Reads a TCP header that has `length` bytes of IP payload; `None` if that cannot hold it.
+/// What a packet means to its flow. Read only where it matters: most packets are sent without anyone asking.
+///
+/// The transport header stands at `offset` and is known to lie within the packet.
 #[inline(always)]
-pub fn tcp(packet: &impl Packet, offset: usize, length: u16) -> Option<Transport> {
+pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
+    if protocol == UDP {
+        return Segment::DATAGRAM;
+    }
+    packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::of_flags(header.flags))
+}
+
+/// The ports of a TCP header, source then destination, as four bytes read little-endian. The header has `length` bytes of IP payload; `None` if that cannot hold it.
+#[inline(always)]
+pub fn tcp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
     if length < TCP_HEADER {
         return None;
     }
-    let header = packet.view::<TcpStart>(offset)?;
-    let segment = match header.flags & (SYN | ACK | RST | FIN) {
-        SYN => Segment::Syn,
-        flags if flags & RST != 0 => Segment::Rst,
-        _ => Segment::Other,
-    };
-    Some(Transport { ports: header.ports.get(), segment })
+    Some(packet.view::<TcpStart>(offset)?.ports.get())
 }
 
-/// Reads a UDP header that has `length` bytes of IP payload; `None` if that cannot hold it.
+/// The same of a UDP header that has `length` bytes of IP payload; `None` if that cannot hold it.
 #[inline(always)]
-pub fn udp(packet: &impl Packet, offset: usize, length: u16) -> Option<Transport> {
+pub fn udp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
     if length < UDP_HEADER {
         return None;
     }
-    let ports = packet.view::<U32<LE>>(offset)?.get();
-    Some(Transport { ports, segment: Segment::Datagram })
+    Some(packet.view::<U32<LE>>(offset)?.get())
 }
 
 /// The destination port of a pair of ports: its two network-order bytes read little-endian.

@@ -61,9 +61,7 @@ impl Candidate {
             None => Loaded::balancer(&settings, &sizes)?,
         };
         let mut maps = Maps::open(&ebpf, &sizes)?;
-        let InterfaceRecord { mac, index_mtu } = InterfaceRecord::new(wanted.mac, LOOPBACK, MTU);
-        maps.forwarding().interfaces[0].mac.set(mac.get());
-        maps.forwarding().interfaces[0].index_mtu.set(index_mtu.get());
+        maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU));
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
         Ok(Self { ebpf, maps })
