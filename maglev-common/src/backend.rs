@@ -95,7 +95,7 @@ pub struct InterfaceSlot(pub u16);
 /// Its MAC address stands in two words as an Ethernet header's words want it. A frame sent in the moment in which the
 /// address changes may carry half of each, as it may carry the old one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
-#[repr(C, align(32))]
+#[repr(C)]
 pub struct InterfaceRecord {
     /// The interface index in the low half, its MTU in bytes (IP header included) in the high half.
     pub index_mtu: Word,
@@ -204,12 +204,12 @@ impl MemberState {
     }
 }
 
-/// A member's record: one cache line.
+/// A member's record: one cache line, as it lies in [`crate::forwarding::Forwarding`].
 ///
 /// `next_hop` and `state` are rewritten in place, each whole. The addresses never change under an id: a backend whose
 /// address or outer source changes becomes a new member, so that no packet sees half of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct MemberRecord {
     /// [`NextHop`].
     pub next_hop: Word,
@@ -220,7 +220,8 @@ pub struct MemberRecord {
     pub destination: [Word; 2],
     /// The outer source with its host bits zero, laid out alike.
     pub source: [Word; 2],
-    /// The bits of the outer source that come from the flow hash, laid out alike; zero for a fixed source.
+    /// The bits of the outer source that come from the flow hash, laid out alike; zero for a fixed source. Of an IPv4
+    /// address only bits of the last two bytes: so the checksum has one word to add.
     pub source_hash_mask: [Word; 2],
 }
 
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_record_is_a_cache_line() {
-        assert_eq!((size_of::<MemberRecord>(), align_of::<MemberRecord>()), (64, 64));
+        assert_eq!(size_of::<MemberRecord>(), 64);
     }
 
     #[test]

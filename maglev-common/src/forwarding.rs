@@ -1,6 +1,8 @@
 //! Everything the packet path decides by, except flows: one value of one map, so that one look-up finds all of it and
 //! the rest is arithmetic.
 
+use core::mem::offset_of;
+
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
@@ -26,7 +28,8 @@ const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() &&
 
 /// What user space publishes and the packet path reads; no program writes to it.
 ///
-/// All of it is zero at first: no VIPs, nobody alive.
+/// All of it is zero at first: no VIPs, nobody alive. What each packet reads first stands first: an instruction's offset
+/// reaches 32 KiB.
 #[derive(Debug, FromBytes, KnownLayout)]
 #[repr(C)]
 pub struct Forwarding {
@@ -36,15 +39,18 @@ pub struct Forwarding {
     pub pools: [Word; POOLS],
     /// A record per interface slot.
     pub interfaces: [InterfaceRecord; INTERFACES],
-    /// A record per member id; nobody's stays zero.
-    pub members: [MemberRecord; MEMBER_IDS],
     /// Two directories of IPv4 VIPs: one is in use while the other is built.
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
     pub directories6: [Directory6; 2],
+    /// A record per member id; nobody's stays zero.
+    pub members: [MemberRecord; MEMBER_IDS],
     /// Tables by index. The first is never written.
     pub tables: [Table; TABLES],
 }
+
+// A record is one cache line: the map's memory begins at a page.
+const _: () = assert!(offset_of!(Forwarding, members).is_multiple_of(64));
 
 impl Forwarding {
     /// A pool's word: to be read once per packet.

@@ -71,6 +71,12 @@ pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static 
     /// The key's hash under a directory's seed, which is odd: the highest ten bits choose the group, the next twelve
     /// the entry.
     fn hash(self, seed: u64) -> u64;
+    /// The key of the same address and protocol, with any port.
+    #[must_use]
+    fn any_port(self) -> Self;
+    /// The key of the bare address.
+    #[must_use]
+    fn bare_address(self) -> Self;
 }
 
 /// An IPv4 key. Port 0 stands for any port; protocol 0 with port 0 for the bare address.
@@ -91,6 +97,16 @@ impl Key for Key4 {
     fn hash(self, seed: u64) -> u64 {
         // Multiplicative hashing (Knuth, TAOCP vol. 3, section 6.4): the highest bits depend on all of the key's.
         self.0.wrapping_mul(seed)
+    }
+
+    #[inline(always)]
+    fn any_port(self) -> Self {
+        Self(self.0 & !(0xffff << 32))
+    }
+
+    #[inline(always)]
+    fn bare_address(self) -> Self {
+        Self(self.0 & 0xffff_ffff)
     }
 }
 
@@ -116,6 +132,16 @@ impl Key for Key6 {
         let h = self.address[0].wrapping_mul(seed);
         let h = (h ^ (h >> 32) ^ self.address[1]).wrapping_mul(seed);
         (h ^ (h >> 32) ^ self.port_protocol).wrapping_mul(seed)
+    }
+
+    #[inline(always)]
+    fn any_port(self) -> Self {
+        Self { port_protocol: self.port_protocol & !0xffff, ..self }
+    }
+
+    #[inline(always)]
+    fn bare_address(self) -> Self {
+        Self { port_protocol: 0, ..self }
     }
 }
 
@@ -247,6 +273,8 @@ pub struct Switch {
     pub directory4: Word,
     /// 0 or 1: the IPv6 directory in use.
     pub directory6: Word,
+    /// Puts the members' records on cache lines.
+    pub reserved: [Word; 2],
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::{Family, InterfaceRecord, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{Family, MemberId, MemberState, NextHop};
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::FlowHash;
 use maglev_common::table::{PoolIndex, Slot, TableIndex};
@@ -139,16 +139,20 @@ where
     let (state, next_hop) = (record.state(), record.next_hop());
     let interface = tables.forwarding().interface(next_hop.interface());
     let index_mtu = interface.index_mtu.get();
-    let way = Way { state, next_hop, mtu: (index_mtu >> 32) as u32, length: inner.length.into() };
-    let outer = Outer {
-        protocol: F::IN_IP,
-        traffic_class: inner.traffic_class,
-        length: inner.length,
-        hash: decision.hash.0,
-        next_hop,
+    let mtu = (index_mtu >> 32) as u32;
+    let sent = state.is_alive() && next_hop.is_resolved() && {
+        let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.hash.0, next_hop };
+        match state.outer() {
+            Family::V4 => {
+                fits(inner.length, mtu, Family::V4) && ipip::encapsulate4::<F>(packet, outer, record, interface)
+            }
+            Family::V6 => {
+                fits(inner.length, mtu, Family::V6) && ipip::encapsulate6::<F>(packet, outer, record, interface)
+            }
+        }
     };
-    if !(way.is_open() && encapsulate(packet, outer, state.outer(), record, interface)) {
-        return refuse(tables, hindrance(way));
+    if !sent {
+        return refuse(tables, hindrance(state, next_hop, inner.length, mtu));
     }
     tables.count_member(decision.member, bytes);
     if index_mtu as u32 == tables.ingress() {
@@ -160,54 +164,25 @@ where
     }
 }
 
+/// Whether an interface of this MTU takes a packet of this length with its outer header.
 #[inline(always)]
-fn encapsulate<P: Packet>(
-    packet: &mut P,
-    outer: Outer,
-    family: Family,
-    record: &MemberRecord,
-    interface: &InterfaceRecord,
-) -> bool {
-    match family {
-        Family::V4 => ipip::encapsulate4(packet, outer, record, interface),
-        Family::V6 => ipip::encapsulate6(packet, outer, record, interface),
-    }
-}
-
-/// What decides whether a packet can be sent to its member.
-#[derive(Clone, Copy)]
-struct Way {
-    state: MemberState,
-    next_hop: NextHop,
-    mtu: u32,
-    length: u32,
-}
-
-impl Way {
-    #[inline(always)]
-    fn fits(self) -> bool {
-        let overhead = match self.state.outer() {
-            Family::V4 => ipip::OVERHEAD4,
-            Family::V6 => ipip::OVERHEAD6,
-        };
-        self.length + overhead as u32 <= self.mtu
-    }
-
-    #[inline(always)]
-    fn is_open(self) -> bool {
-        self.state.is_alive() && self.next_hop.is_resolved() && self.fits()
-    }
+fn fits(length: u16, mtu: u32, outer: Family) -> bool {
+    let overhead = match outer {
+        Family::V4 => ipip::OVERHEAD4,
+        Family::V6 => ipip::OVERHEAD6,
+    };
+    u32::from(length) + overhead as u32 <= mtu
 }
 
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
 /// that is a section of its own, which the loader does not link.)
 #[inline(never)]
-fn hindrance(way: Way) -> Counter {
-    if !way.state.is_alive() {
+fn hindrance(state: MemberState, next_hop: NextHop, length: u16, mtu: u32) -> Counter {
+    if !state.is_alive() {
         Counter::NoBackend
-    } else if !way.next_hop.is_resolved() {
+    } else if !next_hop.is_resolved() {
         Counter::NextHopUnresolved
-    } else if !way.fits() {
+    } else if !fits(length, mtu, state.outer()) {
         Counter::TooBig
     } else {
         Counter::NoHeadroom

@@ -1,5 +1,7 @@
 //! The bytes of an XDP frame: the only code that turns packet pointers into references.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use maglev_ebpf::env::{Header, Packet};
@@ -17,9 +19,13 @@ impl Frame {
 
     /// The address of a header that lies whole within the frame.
     #[inline(always)]
-    fn address<T>(&self, offset: usize) -> Option<usize> {
+    fn address<T>(&self, offset: usize) -> Option<NonNull<T>> {
         let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() { None } else { Some(start) }
+        if start + size_of::<T>() > self.ctx.data_end() {
+            return None;
+        }
+        // SAFETY: no frame lies at address 0.
+        Some(unsafe { NonNull::new_unchecked(start as *mut T) })
     }
 
     #[inline(always)]
@@ -38,18 +44,18 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn view<T: Header>(&self, offset: usize) -> Option<&T> {
-        let address = self.address::<T>(offset)?;
+        let address = self.address(offset)?;
         // SAFETY: the header lies within the frame (`address`), any bytes are a valid one and it needs no alignment
         // (`Header`), and the kernel leaves the frame to this program until it ends or moves its start, which takes
         // `&mut self`.
-        Some(unsafe { &*(address as *const T) })
+        Some(unsafe { address.as_ref() })
     }
 
     #[inline(always)]
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        let address = self.address::<T>(offset)?;
+        let mut address = self.address(offset)?;
         // SAFETY: as for `view`; `&mut self` makes the reference the only one.
-        Some(unsafe { &mut *(address as *mut T) })
+        Some(unsafe { address.as_mut() })
     }
 
     #[inline(always)]

@@ -22,6 +22,9 @@ pub trait Tuple: Copy {
     fn protocol(self) -> u8;
     /// The flow hash.
     fn hash(self, key: HashKey) -> FlowHash;
+    /// The traffic class, DSCP in the high six bits and ECN in the low two, of an IP header that begins with these two
+    /// bytes, read little-endian.
+    fn traffic_class(start: u16) -> u8;
 }
 
 /// A destination address, of either family: the directory that knows it and the key it makes.
@@ -58,6 +61,11 @@ impl Tuple for Tuple4 {
     fn hash(self, key: HashKey) -> FlowHash {
         FlowHash::of4(key, self)
     }
+
+    #[inline(always)]
+    fn traffic_class(start: u16) -> u8 {
+        (start >> 8) as u8
+    }
 }
 
 impl Tuple for Tuple6 {
@@ -82,6 +90,11 @@ impl Tuple for Tuple6 {
     #[inline(always)]
     fn hash(self, key: HashKey) -> FlowHash {
         FlowHash::of6(key, self)
+    }
+
+    #[inline(always)]
+    fn traffic_class(start: u16) -> u8 {
+        (start.swap_bytes() >> 4) as u8
     }
 }
 
@@ -128,16 +141,16 @@ pub enum Lookup {
 #[inline(always)]
 pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
     let directory = F::Address::directory(tables);
-    let address = tuple.destination();
-    let exact = directory.find(address.key(tuple.destination_port(), tuple.protocol()));
+    let key = tuple.destination().key(tuple.destination_port(), tuple.protocol());
+    let exact = directory.find(key);
     if exact.is_present() {
         return Lookup::Vip(exact);
     }
-    let any_port = directory.find(address.key(0, tuple.protocol()));
+    let any_port = directory.find(key.any_port());
     if any_port.is_present() {
         return Lookup::Vip(any_port);
     }
-    if directory.find(address.key(0, 0)).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
+    if directory.find(key.bare_address()).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
 }
 
 /// Whether some VIP has this address.

@@ -11,6 +11,9 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use crate::model::{OuterSources, Service};
 
+/// The bits of an IPv4 outer source that flows choose among, if its prefix leaves them free. A shorter prefix lends no more of its host bits to flows: 65,536 sources are enough to tell them apart by.
+const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
+
 /// The record of a living member.
 ///
 /// A family without an outer source gets the unspecified address; services with such backends are refused before.
@@ -19,7 +22,8 @@ pub fn member_record(pool: PoolIndex, backend: IpAddr, outer: &OuterSources, nex
         IpAddr::V4(to) => {
             let net = outer.v4.unwrap_or_default();
             let checksum = partial_checksum(net.network(), to);
-            (words4(to), words4(net.network()), words4(net.hostmask()), Family::V4, checksum)
+            let mask = words4(net.hostmask() & MOST_HOST_BITS);
+            (words4(to), words4(net.network()), mask, Family::V4, checksum)
         }
         IpAddr::V6(to) => {
             let net = outer.v6.unwrap_or_default();

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Outer, checksum};
 use crate::env::Packet;
 use crate::packet::{eth, ipv4, ipv6};
+use crate::vip::Tuple;
 
 /// Bytes an outer IPv4 header adds.
 pub const OVERHEAD4: usize = ipv4::HEADER;
@@ -23,26 +24,28 @@ const VERSION_IHL: u64 = 0x45;
 /// *Don't fragment*, as its two network-order bytes read little-endian.
 const DONT_FRAGMENT: u64 = 0x0040;
 
-/// Ethernet and IPv4: 34 bytes as four words and a half.
+/// Ethernet and IPv4: 34 bytes as four words and a half; then the inner header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Frame4 {
     words: [U64<LE>; 4],
     last: U16<LE>,
+    inner: U16<LE>,
 }
 
-/// Ethernet and IPv6: 54 bytes.
+/// Ethernet and IPv6: 54 bytes; then the inner header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Frame6 {
     words: [U64<LE>; 6],
     last: U32<LE>,
     end: U16<LE>,
+    inner: U16<LE>,
 }
 
 /// Puts an outer IPv4 header in front of a packet. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate4(
+pub fn encapsulate4<F: Tuple>(
     packet: &mut impl Packet,
     outer: Outer,
     record: &MemberRecord,
@@ -52,15 +55,17 @@ pub fn encapsulate4(
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
+    // Copied whole: DSCP as it is, ECN in *normal mode* (RFC 6040 section 4.1).
+    let class = u64::from(F::traffic_class(frame.inner.get()));
     // Of each word the high half is zero (`MemberRecord`).
     let host_bits = outer.hash & record.source_hash_mask[0].get();
     let source = record.source[0].get() | host_bits;
     let destination = record.destination[0].get();
     let length = u64::from((outer.length + OVERHEAD4 as u16).swap_bytes());
-    let checksum = u64::from(checksum4(record, &outer, host_bits as u32, length as u32));
+    let checksum = u64::from(checksum4(record, &outer, class as u32, host_bits as u32, length as u32));
     let [first, second] = ethernet(&outer, interface, eth::IPV4);
     frame.words[0].set(first);
-    frame.words[1].set(second | VERSION_IHL << 48 | u64::from(outer.traffic_class) << 56);
+    frame.words[1].set(second | VERSION_IHL << 48 | class << 56);
     frame.words[2].set(length | DONT_FRAGMENT << 32 | TTL << 48 | u64::from(outer.protocol) << 56);
     frame.words[3].set(checksum | source << 16 | destination << 48);
     frame.last.set((destination >> 16) as u16);
@@ -69,7 +74,7 @@ pub fn encapsulate4(
 
 /// Puts an outer IPv6 header in front of a packet. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate6(
+pub fn encapsulate6<F: Tuple>(
     packet: &mut impl Packet,
     outer: Outer,
     record: &MemberRecord,
@@ -80,9 +85,10 @@ pub fn encapsulate6(
     }
     let Some(frame) = packet.view_mut::<Frame6>(0) else { return false };
     let [first, second] = ethernet(&outer, interface, eth::IPV6);
+    let class = u32::from(F::traffic_class(frame.inner.get()));
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
-    let class_label = (6 << 28 | u32::from(outer.traffic_class) << 20 | label).swap_bytes();
+    let class_label = (6 << 28 | class << 20 | label).swap_bytes();
     let [source0, source1] = source6(record, outer.hash);
     let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
     let length = u64::from(outer.length.swap_bytes());
@@ -112,13 +118,14 @@ fn source6(record: &MemberRecord, hash: u64) -> [u64; 2] {
     [word(0), word(1)]
 }
 
-/// The checksum from the member's partial sum and what differs from packet to packet.
+/// The checksum from the member's partial sum and what differs from packet to packet. Host bits are in the source's last
+/// two bytes (`MemberRecord`).
 #[inline(always)]
-fn checksum4(record: &MemberRecord, outer: &Outer, host_bits: u32, length: u32) -> u16 {
+fn checksum4(record: &MemberRecord, outer: &Outer, class: u32, host_bits: u32, length: u32) -> u16 {
     let sum = record.state().partial_checksum()
-        + (u32::from(outer.traffic_class) << 8)
+        + (class << 8)
         + (u32::from(outer.protocol) << 8)
         + length
-        + checksum::words(host_bits);
+        + (host_bits >> 16);
     checksum::finish(sum)
 }

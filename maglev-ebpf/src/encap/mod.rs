@@ -10,8 +10,6 @@ use maglev_common::backend::NextHop;
 pub struct Outer {
     /// Protocol number of the packet inside: 4 for IPv4, 41 for IPv6.
     pub protocol: u8,
-    /// The inner traffic class, copied whole: DSCP as it is, ECN in *normal mode* (RFC 6040 §4.1).
-    pub traffic_class: u8,
     /// The inner packet's length in bytes.
     pub length: u16,
     /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.

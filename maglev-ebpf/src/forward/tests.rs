@@ -224,7 +224,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
 
 #[test]
 fn a_flow_goes_on_when_its_pool_takes_no_new_ones() {
-    let tables = tables(backend4());
+    let mut tables = tables(backend4());
     let frame = tcp4(b"");
     assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
     tables.set_owner(0);

@@ -14,7 +14,7 @@ pub const HEADER: usize = 20;
 pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
-pub(super) const FRAGMENT: u16 = 0x3fff;
+const FRAGMENT: u16 = 0x3fff;
 const VERSION_4_NO_OPTIONS: u8 = 0x45;
 
 /// A header without options.
@@ -105,7 +105,7 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Count
     };
     let ports = ports.ok_or(Counter::Malformed)?;
     let tuple = Tuple4 { addresses: header.addresses.get(), ports, protocol: header.protocol };
-    Ok(Inner { tuple, traffic_class: header.traffic_class, length, transport: offset + HEADER })
+    Ok(Inner { tuple, length, transport: offset + HEADER })
 }
 
 /// The destination of the IPv4 packet at an offset, whatever else is wrong with it.

@@ -90,7 +90,7 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Count
     let length = payload.checked_add(HEADER as u16).ok_or(Counter::TooBig)?;
     let addresses = header.addresses.map(U64::get);
     let tuple = Tuple6 { addresses, ports, protocol: header.next_header };
-    Ok(Inner { tuple, traffic_class: header.traffic_class(), length, transport: offset + HEADER })
+    Ok(Inner { tuple, length, transport: offset + HEADER })
 }
 
 /// The destination of the IPv6 packet at an offset, whatever else is wrong with it.

@@ -11,8 +11,6 @@ pub mod plain;
 pub struct Inner<T> {
     /// Addresses, ports and protocol.
     pub tuple: T,
-    /// The traffic class: DSCP in the high six bits, ECN in the low two.
-    pub traffic_class: u8,
     /// The IP packet's length in bytes, IP header included.
     pub length: u16,
     /// Where in the packet the transport header begins.
