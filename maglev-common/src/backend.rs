@@ -90,40 +90,26 @@ pub const fn mac_word(mac: [u8; 6]) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceSlot(pub u16);
 
-/// What the packet path knows of an interface it sends through.
-///
-/// Its MAC address stands in two words as an Ethernet header's words want it. A frame sent in the moment in which the
-/// address changes may carry half of each, as it may carry the old one.
+/// An interface that packets leave by: what templates are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
+    /// The interface's own MAC address in the low 48 bits.
+    pub mac: Word,
     /// The interface index in the low half, its MTU in bytes (IP header included) in the high half.
     pub index_mtu: Word,
-    /// The MAC address' first two bytes, in the highest sixteen bits.
-    pub mac_start: Word,
-    /// Its last four, in the low half.
-    pub mac_end: Word,
-    /// Keeps records apart by a power of two.
-    pub reserved: Word,
 }
 
 impl InterfaceRecord {
     /// A record for an interface.
     pub const fn new(mac: [u8; 6], ifindex: u32, mtu: u32) -> Self {
-        let mac = mac_word(mac);
-        Self {
-            index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32),
-            mac_start: Word::new(mac << 48),
-            mac_end: Word::new(mac >> 16),
-            reserved: Word::new(0),
-        }
+        Self { mac: Word::new(mac_word(mac)), index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32) }
     }
 
-    /// Takes over another record, word by word.
+    /// Takes over another record.
     pub fn set(&self, new: &Self) {
-        let Self { index_mtu, mac_start, mac_end, reserved: _ } = new;
-        self.mac_start.set(mac_start.get());
-        self.mac_end.set(mac_end.get());
+        let Self { mac, index_mtu } = new;
+        self.mac.set(mac.get());
         self.index_mtu.set(index_mtu.get());
     }
 }
@@ -206,7 +192,8 @@ impl MemberState {
 
 /// A member's record: one cache line, as it lies in [`crate::forwarding::Forwarding`].
 ///
-/// `next_hop` and `state` are rewritten in place, each whole. The addresses never change under an id: a backend whose
+/// It is what user space knows of a member; packets are sent by the [`Template`] made of it. `next_hop` and `state` are
+/// rewritten in place, each whole. The addresses never change under an id: a backend whose
 /// address or outer source changes becomes a new member, so that no packet sees half of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]

@@ -9,6 +9,7 @@ use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
 use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use crate::template::Template;
 use crate::vip::{Directory4, Directory6, Switch};
 
 /// Ids a member can have, nobody's included: all that fifteen bits can name.
@@ -43,14 +44,16 @@ pub struct Forwarding {
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
     pub directories6: [Directory6; 2],
-    /// A record per member id; nobody's stays zero.
+    /// A template per member id; nobody's stays zero.
+    pub templates: [Template; MEMBER_IDS],
+    /// A record per member id, likewise.
     pub members: [MemberRecord; MEMBER_IDS],
     /// Tables by index. The first is never written.
     pub tables: [Table; TABLES],
 }
 
-// A record is one cache line: the map's memory begins at a page.
-const _: () = assert!(offset_of!(Forwarding, members).is_multiple_of(64));
+// A template is one cache line: the map's memory begins at a page.
+const _: () = assert!(offset_of!(Forwarding, templates).is_multiple_of(64));
 
 impl Forwarding {
     /// A pool's word: to be read once per packet.
@@ -65,10 +68,18 @@ impl Forwarding {
         &self.members[id.get() as usize & (MEMBER_IDS - 1)]
     }
 
-    /// An interface's record.
+    /// How packets are sent to a member.
     #[inline(always)]
-    pub fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
-        &self.interfaces[slot as usize & (INTERFACES - 1)]
+    pub fn template(&self, id: MemberId) -> &Template {
+        &self.templates[id.get() as usize & (MEMBER_IDS - 1)]
+    }
+
+    /// Makes a member's template anew: to be done when its record changed, or that of its interface.
+    pub fn renew(&self, id: MemberId) {
+        let member = self.member(id);
+        let InterfaceSlot(slot) = member.next_hop().interface();
+        let interface = &self.interfaces[usize::from(slot) & (INTERFACES - 1)];
+        self.template(id).set(&Template::of(member, interface));
     }
 
     /// A slot of a table; a settled slot of nobody if there is no such table.

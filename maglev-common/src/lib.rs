@@ -20,4 +20,5 @@ pub mod pod;
 pub mod rig;
 pub mod settings;
 pub mod table;
+pub mod template;
 pub mod vip;

@@ -273,7 +273,7 @@ pub struct Switch {
     pub directory4: Word,
     /// 0 or 1: the IPv6 directory in use.
     pub directory6: Word,
-    /// Puts the members' records on cache lines.
+    /// Puts the templates on cache lines.
     pub reserved: [Word; 2],
 }
 

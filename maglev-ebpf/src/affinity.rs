@@ -4,12 +4,13 @@
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
 //! displace each other.
 
-use maglev_common::backend::{MemberId, MemberRecord};
+use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS, WayTags};
 use maglev_common::hash::FlowHash;
 use maglev_common::settings::Tracking;
 use maglev_common::table::PoolIndex;
+use maglev_common::template::Template;
 
 use crate::env::Tables;
 use crate::packet::l4::Segment;
@@ -91,7 +92,7 @@ fn remember<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, C
 /// What the flow table says of a flow, for `maglev flow explain`: reads only.
 pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
     let entry = bucket.entry(find(bucket, hash)?);
-    tables.forwarding().member(entry.member()).state().serves(pool).then_some(entry)
+    tables.forwarding().template(entry.member()).state().serves(pool).then_some(entry)
 }
 
 #[inline(always)]
@@ -99,12 +100,12 @@ fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment, 
     let Some(way) = find(bucket, flow.hash) else { return Memory::Unknown };
     let entry = bucket.entry(way);
     // A collision can never cross services: the member's pool must be the VIP's.
-    let record = tables.forwarding().member(entry.member());
-    if !record.state().serves(flow.pool) {
+    let template = tables.forwarding().template(entry.member());
+    if !template.state().serves(flow.pool) {
         tables.count(Counter::FlowMemberDead);
         return Memory::Stale(way);
     }
-    if begins_anew(segment, entry, record, now) && !flow.owner.is_nobody() {
+    if begins_anew(segment, entry, template, now) && !flow.owner.is_nobody() {
         return Memory::Stale(way);
     }
     Memory::Known(way, entry)
@@ -115,8 +116,8 @@ fn recall<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment, 
 /// While its member cannot be reached, a flow that can begin anew elsewhere does so. An established TCP connection
 /// cannot: another backend would reset it, while what is dropped is sent again.
 #[inline(always)]
-fn begins_anew(segment: Segment, entry: FlowEntry, record: &MemberRecord, now: Seconds) -> bool {
-    let unreachable = || !record.next_hop().is_resolved();
+fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Seconds) -> bool {
+    let unreachable = || !template.exit().exists();
     (segment.is_syn() && (now.since(entry.last_seen()) >= SYN_GUARD || unreachable()))
         || (segment.is_datagram() && unreachable())
 }
@@ -242,6 +243,7 @@ mod tests {
             choose_segment(&tables, tag, 1, segment);
         }
         tables.forwarding.members[1].next_hop.set(0);
+        tables.renew(2);
         assert_eq!(choose_segment(&tables, 5, 2, Segment::OTHER), (1, Choice::FlowTable), "held, not reset");
         assert_eq!(choose_segment(&tables, 6, 2, Segment::SYN), (2, Choice::Table));
         assert_eq!(choose_segment(&tables, 7, 2, Segment::DATAGRAM), (2, Choice::Table));

@@ -1,9 +1,10 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::{Family, MemberId, MemberState, NextHop};
+use maglev_common::backend::{Family, MemberId};
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::FlowHash;
 use maglev_common::table::{PoolIndex, Slot, TableIndex};
+use maglev_common::template::Template;
 use maglev_common::vip::{VipId, VipWord};
 
 use crate::affinity::{self, Choice, Flow};
@@ -134,55 +135,38 @@ where
     let segment = || l4::segment(packet, inner.tuple.protocol(), inner.transport);
     let decision = choose(inner.tuple, segment, tables, word);
     tables.decided(&decision);
-    // Nobody's record is not alive.
-    let record = tables.forwarding().member(decision.member);
-    let (state, next_hop) = (record.state(), record.next_hop());
-    let interface = tables.forwarding().interface(next_hop.interface());
-    let index_mtu = interface.index_mtu.get();
-    let mtu = (index_mtu >> 32) as u32;
-    let sent = state.is_alive() && next_hop.is_resolved() && {
-        let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.hash.0, next_hop };
-        match state.outer() {
-            Family::V4 => {
-                fits(inner.length, mtu, Family::V4) && ipip::encapsulate4::<F>(packet, outer, record, interface)
-            }
-            Family::V6 => {
-                fits(inner.length, mtu, Family::V6) && ipip::encapsulate6::<F>(packet, outer, record, interface)
-            }
-        }
-    };
+    // Nobody's template has no exit.
+    let template = tables.forwarding().template(decision.member);
+    let exit = template.exit();
+    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.hash.0 };
+    let sent = exit.takes(inner.length)
+        && match exit.outer() {
+            Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
+            Family::V6 => ipip::encapsulate6::<F>(packet, outer, template, tables.forwarding().member(decision.member)),
+        };
     if !sent {
-        return refuse(tables, hindrance(state, next_hop, inner.length, mtu));
+        return refuse(tables, hindrance(template, inner.length));
     }
     tables.count_member(decision.member, bytes);
-    if index_mtu as u32 == tables.ingress() {
+    if exit.index() == tables.ingress() {
         tables.count(Counter::Transmitted);
         Verdict::Transmit
     } else {
         tables.count(Counter::Redirected);
-        Verdict::Redirect(next_hop.interface())
+        Verdict::Redirect(exit.slot())
     }
-}
-
-/// Whether an interface of this MTU takes a packet of this length with its outer header.
-#[inline(always)]
-fn fits(length: u16, mtu: u32, outer: Family) -> bool {
-    let overhead = match outer {
-        Family::V4 => ipip::OVERHEAD4,
-        Family::V6 => ipip::OVERHEAD6,
-    };
-    u32::from(length) + overhead as u32 <= mtu
 }
 
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
 /// that is a section of its own, which the loader does not link.)
 #[inline(never)]
-fn hindrance(state: MemberState, next_hop: NextHop, length: u16, mtu: u32) -> Counter {
-    if !state.is_alive() {
+fn hindrance(template: &Template, length: u16) -> Counter {
+    let exit = template.exit();
+    if !template.state().is_alive() {
         Counter::NoBackend
-    } else if !next_hop.is_resolved() {
+    } else if !exit.exists() {
         Counter::NextHopUnresolved
-    } else if !fits(length, mtu, state.outer()) {
+    } else if !exit.takes(length) {
         Counter::TooBig
     } else {
         Counter::NoHeadroom

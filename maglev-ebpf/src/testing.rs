@@ -57,7 +57,13 @@ impl FakeTables {
             counts: RefCell::default(),
         };
         tables.set_owner(1);
+        tables.renew(n);
         tables
+    }
+
+    /// Makes the templates of the members up to `n` anew.
+    pub(crate) fn renew(&self, n: u16) {
+        (1..=n).for_each(|id| self.forwarding.renew(member(id)));
     }
 
     /// Gives every slot to a member.
@@ -91,10 +97,12 @@ impl FakeTables {
     pub(crate) fn kill(&self, id: u16) {
         let state = &self.forwarding.members[usize::from(id)].state;
         state.set(MemberState(state.get()).dead().0);
+        self.forwarding.renew(member(id));
     }
 
     pub(crate) fn move_to_pool(&self, id: u16, pool: PoolIndex) {
         self.forwarding.members[usize::from(id)].state.set(MemberState::alive(pool, Family::V4, 0).0);
+        self.forwarding.renew(member(id));
     }
 
     pub(crate) fn advance(&self, seconds: u16) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{Map, xdp::DevMap};
 use aya::programs::loaded_programs;
-use maglev_common::backend::InterfaceRecord;
+use maglev_common::backend::{InterfaceRecord, MemberId};
 use maglev_common::maps::{DEVICES, MAX_INTERFACES};
 use nix::errno::Errno;
 
@@ -94,10 +94,22 @@ pub(super) fn describe(
 ) -> Result<(), DataplaneError> {
     if let Some(record) = maps.forwarding().interfaces.get(slot) {
         record.set(&InterfaceRecord::new(interface.mac, interface.index, interface.mtu));
+        renew_all(maps, slot);
     }
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
     devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
+}
+
+/// Makes anew the templates of all members that are reached by an interface.
+fn renew_all(maps: &Maps, slot: usize) {
+    let forwarding = maps.forwarding();
+    for id in (1..=MemberId::MAX).filter_map(MemberId::new) {
+        let next_hop = forwarding.member(id).next_hop();
+        if next_hop.is_resolved() && usize::from(next_hop.interface().0) == slot {
+            forwarding.renew(id);
+        }
+    }
 }
 
 /// What came of a look at the interfaces that exist.

@@ -60,7 +60,7 @@ fn publish(word: &Word, value: u64) {
     word.set(value);
 }
 
-/// The state comes last, though no packet can meet the id yet: a record is alive only when it is whole.
+/// The template comes last, though no packet can meet the id yet: a member is sent to only when its record is whole.
 fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), DataplaneError> {
     let member = member(maps, id)?;
     if member.state().is_alive() && member == record {
@@ -76,7 +76,9 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
     {
         to.iter().zip(from).for_each(|(to, from)| to.set(from.get()));
     }
-    publish(&member.state, state.get());
+    member.state.set(state.get());
+    fence(Ordering::Release);
+    maps.forwarding().renew(id);
     Ok(())
 }
 

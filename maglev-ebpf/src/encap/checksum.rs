@@ -9,12 +9,6 @@ pub const fn finish(sum: u32) -> u16 {
     !(sum as u16)
 }
 
-/// The sum of the two 16-bit words of a 32-bit one.
-#[inline(always)]
-pub const fn words(value: u32) -> u32 {
-    (value & 0xffff) + (value >> 16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,13 +4,14 @@
 //! Headers are assembled in registers and stored as whole words: a header written byte by byte costs more than the
 //! table lookup.
 
-use maglev_common::backend::{InterfaceRecord, MemberRecord};
+use maglev_common::backend::MemberRecord;
+use maglev_common::template::Template;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Outer, checksum};
 use crate::env::Packet;
-use crate::packet::{eth, ipv4, ipv6};
+use crate::packet::{ipv4, ipv6};
 use crate::vip::Tuple;
 
 /// Bytes an outer IPv4 header adds.
@@ -20,7 +21,6 @@ pub const OVERHEAD6: usize = ipv6::HEADER;
 
 /// The outer header's TTL and hop limit.
 const TTL: u64 = 64;
-const VERSION_IHL: u64 = 0x45;
 /// *Don't fragment*, as its two network-order bytes read little-endian.
 const DONT_FRAGMENT: u64 = 0x0040;
 
@@ -45,30 +45,24 @@ struct Frame6 {
 
 /// Puts an outer IPv4 header in front of a packet. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate4<F: Tuple>(
-    packet: &mut impl Packet,
-    outer: Outer,
-    record: &MemberRecord,
-    interface: &InterfaceRecord,
-) -> bool {
+pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
     if !packet.grow(OVERHEAD4) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
     // Copied whole: DSCP as it is, ECN in *normal mode* (RFC 6040 section 4.1).
     let class = u64::from(F::traffic_class(frame.inner.get()));
-    // Of each word the high half is zero (`MemberRecord`).
-    let host_bits = outer.hash & record.source_hash_mask[0].get();
-    let source = record.source[0].get() | host_bits;
-    let destination = record.destination[0].get();
     let length = u64::from((outer.length + OVERHEAD4 as u16).swap_bytes());
-    let checksum = u64::from(checksum4(record, &outer, class as u32, host_bits as u32, length as u32));
-    let [first, second] = ethernet(&outer, interface, eth::IPV4);
-    frame.words[0].set(first);
-    frame.words[1].set(second | VERSION_IHL << 48 | class << 56);
+    let host_bits = outer.hash & template.host_mask.get();
+    let end = template.end.get();
+    // The partial sum, and what differs from packet to packet; host bits are all in one word of the header.
+    let sum = (end >> 32) + (class << 8) + (u64::from(outer.protocol) << 8) + length + (host_bits >> 32);
+    let checksum = u64::from(checksum::finish(sum as u32));
+    frame.words[0].set(template.ethernet[0].get());
+    frame.words[1].set(template.ethernet[1].get() | class << 56);
     frame.words[2].set(length | DONT_FRAGMENT << 32 | TTL << 48 | u64::from(outer.protocol) << 56);
-    frame.words[3].set(checksum | source << 16 | destination << 48);
-    frame.last.set((destination >> 16) as u16);
+    frame.words[3].set(template.addresses.get() | host_bits | checksum);
+    frame.last.set(end as u16);
     true
 }
 
@@ -77,14 +71,13 @@ pub fn encapsulate4<F: Tuple>(
 pub fn encapsulate6<F: Tuple>(
     packet: &mut impl Packet,
     outer: Outer,
+    template: &Template,
     record: &MemberRecord,
-    interface: &InterfaceRecord,
 ) -> bool {
     if !packet.grow(OVERHEAD6) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame6>(0) else { return false };
-    let [first, second] = ethernet(&outer, interface, eth::IPV6);
     let class = u32::from(F::traffic_class(frame.inner.get()));
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
@@ -93,8 +86,8 @@ pub fn encapsulate6<F: Tuple>(
     let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
     let length = u64::from(outer.length.swap_bytes());
     let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
-    frame.words[0].set(first);
-    frame.words[1].set(second | u64::from(class_label & 0xffff) << 48);
+    frame.words[0].set(template.ethernet[0].get());
+    frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
     frame.words[2].set(start | source0 << 48);
     frame.words[3].set(source0 >> 16 | source1 << 48);
     frame.words[4].set(source1 >> 16 | destination0 << 48);
@@ -104,28 +97,8 @@ pub fn encapsulate6<F: Tuple>(
     true
 }
 
-/// The Ethernet header's fourteen bytes in a word and three quarters.
-#[inline(always)]
-fn ethernet(outer: &Outer, interface: &InterfaceRecord, ether_type: u16) -> [u64; 2] {
-    let first = outer.next_hop.mac() | interface.mac_start.get();
-    let second = interface.mac_end.get() | u64::from(ether_type.swap_bytes()) << 32;
-    [first, second]
-}
-
 #[inline(always)]
 fn source6(record: &MemberRecord, hash: u64) -> [u64; 2] {
     let word = |n: usize| record.source[n].get() | hash & record.source_hash_mask[n].get();
     [word(0), word(1)]
-}
-
-/// The checksum from the member's partial sum and what differs from packet to packet. Host bits are in the source's last
-/// two bytes (`MemberRecord`).
-#[inline(always)]
-fn checksum4(record: &MemberRecord, outer: &Outer, class: u32, host_bits: u32, length: u32) -> u16 {
-    let sum = record.state().partial_checksum()
-        + (class << 8)
-        + (u32::from(outer.protocol) << 8)
-        + length
-        + (host_bits >> 16);
-    checksum::finish(sum)
 }

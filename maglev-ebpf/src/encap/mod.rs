@@ -3,8 +3,6 @@
 pub mod checksum;
 pub mod ipip;
 
-use maglev_common::backend::NextHop;
-
 /// What an outer header takes from the packet and its flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Outer {
@@ -14,6 +12,4 @@ pub struct Outer {
     pub length: u16,
     /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
     pub hash: u64,
-    /// Where it leaves.
-    pub next_hop: NextHop,
 }

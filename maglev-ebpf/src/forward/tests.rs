@@ -69,6 +69,7 @@ fn tables(record: MemberRecord) -> FakeTables {
 
 /// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
 fn balance_as_shipped(packet: &mut VecPacket, tables: &FakeTables) -> Verdict {
+    tables.renew(1);
     forward_plain(packet, tables).unwrap_or_else(|| forward(packet, tables))
 }
 
@@ -212,7 +213,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
         ("a member without a record", |t| t.set_owner(9), Counter::NoBackend),
         ("a dead member", |t| t.kill(1), Counter::NoBackend),
         ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0), Counter::NextHopUnresolved),
-        ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default(), Counter::TooBig),
+        ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default(), Counter::NextHopUnresolved),
     ];
     for (what, change, reason) in rows {
         let mut tables = tables(backend4());
@@ -266,6 +267,7 @@ proptest! {
             let verdicts = [(), ()].map(|()| {
                 packet.bytes.clone_from(&bytes);
                 packet.headroom = room;
+                tables.renew(1);
                 if plain { balance_as_shipped(&mut packet, &tables) } else { forward(&mut packet, &tables) }
             });
             (verdicts, packet, tables.all_counted())

@@ -1,0 +1,205 @@
+//! How a packet is sent to a member, worked out beforehand: the words of the outer headers as they are stored.
+
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+use crate::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
+use crate::pod::Word;
+
+/// Bytes of an outer IPv4 header.
+const OVERHEAD4: u64 = 20;
+/// Bytes of an outer IPv6 header.
+const OVERHEAD6: u64 = 40;
+/// EtherTypes as their two network-order bytes read little-endian.
+const IPV4: u64 = 0x0008;
+const IPV6: u64 = 0xdd86;
+/// Version 4, five words of header.
+const VERSION_IHL: u64 = 0x45;
+
+/// By what way packets leave for a member.
+///
+/// ```text
+///  63              48  47   46            32 31              0
+/// +------------------+----+----------------+-----------------+
+/// | longest          | v6 | interface slot | interface index |
+/// +------------------+----+----------------+-----------------+
+/// ```
+///
+/// *longest*: bytes of the longest IP packet that still fits the interface's MTU with its outer header, which is IPv6 if
+/// *v6* is set. A word of zeroes is no way at all: no packet is that short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit(pub u64);
+
+impl Exit {
+    /// The member is dead, or its next hop is not resolved.
+    pub const NONE: Self = Self(0);
+
+    const OUTER_V6: u64 = 1 << 47;
+
+    fn new(interface: &InterfaceRecord, slot: InterfaceSlot, outer: Family) -> Self {
+        let (overhead, family) = match outer {
+            Family::V4 => (OVERHEAD4, 0),
+            Family::V6 => (OVERHEAD6, Self::OUTER_V6),
+        };
+        let index_mtu = interface.index_mtu.get();
+        // An IP packet's length is sixteen bits, the outer one's too.
+        let longest = (index_mtu >> 32).min(u64::from(u16::MAX)).saturating_sub(overhead);
+        Self(index_mtu & 0xffff_ffff | (u64::from(slot.0) & 0x7fff) << 32 | family | longest << 48)
+    }
+
+    /// Whether there is a way.
+    #[inline(always)]
+    pub const fn exists(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether an IP packet of this length can leave by it.
+    #[inline(always)]
+    pub const fn takes(self, length: u16) -> bool {
+        length as u64 <= self.0 >> 48
+    }
+
+    /// The family of the outer header.
+    #[inline(always)]
+    pub const fn outer(self) -> Family {
+        if self.0 & Self::OUTER_V6 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    /// The interface's slot.
+    #[inline(always)]
+    pub const fn slot(self) -> InterfaceSlot {
+        InterfaceSlot((self.0 >> 32) as u16 & 0x7fff)
+    }
+
+    /// The interface's index.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// All that sending to a member over IPv4 takes: one cache line. Over IPv6, the addresses are taken from its record.
+///
+/// Made of a member's record and the record of the interface its next hop is on. Both may change while packets are sent:
+/// each word is rewritten whole, the exit last, so that what leaves by a way that is no more is at worst lost with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Template {
+    /// [`Exit`].
+    pub exit: Word,
+    /// The member's [`MemberState`].
+    pub state: Word,
+    /// The Ethernet header in a word and three quarters; over IPv4 the outer header's first byte follows.
+    pub ethernet: [Word; 2],
+    /// Over IPv4: source, host bits zero, in bits 16 to 47; the destination's first two bytes above.
+    pub addresses: Word,
+    /// Over IPv4: the destination's last two bytes in the low sixteen bits, the partial checksum in the high half.
+    pub end: Word,
+    /// Over IPv4: which bits of `addresses` come from the flow hash; of the source's last two bytes alone, so that the
+    /// checksum has one word to add.
+    pub host_mask: Word,
+    /// Fills the line.
+    pub reserved: Word,
+}
+
+impl Template {
+    /// The template of a member, whose next hop is on this interface.
+    pub fn of(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
+        let (state, next_hop) = (member.state(), member.next_hop());
+        let (mac, outer) = (interface.mac.get(), state.outer());
+        let sends = state.is_alive() && next_hop.is_resolved() && interface.index_mtu.get() != 0;
+        let exit = if sends { Exit::new(interface, next_hop.interface(), outer) } else { Exit::NONE };
+        let start = match outer {
+            Family::V4 => IPV4 << 32 | VERSION_IHL << 48,
+            Family::V6 => IPV6 << 32,
+        };
+        let [source, destination] = [&member.source, &member.destination].map(|address| address[0].get());
+        Self {
+            exit: Word::new(exit.0),
+            state: Word::new(state.0),
+            ethernet: [Word::new(next_hop.mac() | mac << 48), Word::new(mac >> 16 | start)],
+            addresses: Word::new((source & 0xffff_ffff) << 16 | destination << 48),
+            end: Word::new(destination >> 16 & 0xffff | u64::from(state.partial_checksum()) << 32),
+            host_mask: Word::new((member.source_hash_mask[0].get() & 0xffff_0000) << 16),
+            reserved: Word::new(0),
+        }
+    }
+
+    /// Takes over another template.
+    pub fn set(&self, new: &Self) {
+        let Self { exit, state, ethernet, addresses, end, host_mask, reserved: _ } = new;
+        self.ethernet.iter().zip(ethernet).for_each(|(to, from)| to.set(from.get()));
+        self.addresses.set(addresses.get());
+        self.end.set(end.get());
+        self.host_mask.set(host_mask.get());
+        self.state.set(state.get());
+        self.exit.set(exit.get());
+    }
+
+    /// By what way packets leave now.
+    #[inline(always)]
+    pub fn exit(&self) -> Exit {
+        Exit(self.exit.get())
+    }
+
+    /// The member's state now.
+    #[inline(always)]
+    pub fn state(&self) -> MemberState {
+        MemberState(self.state.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::NextHop;
+    use crate::table::PoolIndex;
+
+    fn member(outer: Family) -> MemberRecord {
+        MemberRecord {
+            state: Word::new(MemberState::alive(PoolIndex(3), outer, 0x1234).0),
+            next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(5)).0),
+            destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 11]))), Word::new(0)],
+            source: [Word::new(u64::from(u32::from_le_bytes([10, 64, 0, 0]))), Word::new(0)],
+            source_hash_mask: [Word::new(u64::from(u32::from_le_bytes([0, 0, 255, 255]))), Word::new(0)],
+        }
+    }
+
+    fn interface(mtu: u32) -> InterfaceRecord {
+        InterfaceRecord::new([2, 0, 0, 0, 0, 1], 7, mtu)
+    }
+
+    #[test]
+    fn a_template_is_a_cache_line_of_words_as_they_are_stored() {
+        assert_eq!(size_of::<Template>(), 64);
+        let template = Template::of(&member(Family::V4), &interface(1_500));
+        let bytes: [u8; 16] =
+            template.ethernet.clone().map(|word| word.get().to_le_bytes()).concat().try_into().unwrap();
+        assert_eq!(bytes, [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]);
+        assert_eq!(template.addresses.get().to_le_bytes(), [0, 0, 10, 64, 0, 0, 10, 0]);
+        assert_eq!(template.end.get().to_le_bytes(), [1, 11, 0, 0, 0x34, 0x12, 0, 0]);
+        assert_eq!(template.host_mask.get().to_le_bytes(), [0, 0, 0, 0, 255, 255, 0, 0]);
+    }
+
+    #[test]
+    fn an_exit_takes_what_fits_with_its_outer_header() {
+        for (outer, mtu, longest) in
+            [(Family::V4, 1_500, 1_480), (Family::V6, 1_500, 1_460), (Family::V4, 65_536, 65_515)]
+        {
+            let exit = Template::of(&member(outer), &interface(mtu)).exit();
+            assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");
+            assert_eq!((exit.outer(), exit.slot(), exit.index()), (outer, InterfaceSlot(5), 7));
+        }
+    }
+
+    #[test]
+    fn the_dead_and_the_unreachable_have_no_exit() {
+        let unreachable = member(Family::V4);
+        unreachable.next_hop.set(0);
+        let dead = member(Family::V4);
+        dead.state.set(dead.state().dead().0);
+        for member in [unreachable, dead] {
+            let exit = Template::of(&member, &interface(1_500)).exit();
+            assert!(!exit.exists() && !exit.takes(1));
+        }
+    }
+}
