@@ -1,5 +1,5 @@
-//! Builds the eBPF objects, the binaries of package `maglev-ebpf`: `OUT_DIR/maglev-xdp`, which `maglevd` embeds, and
-//! `OUT_DIR/maglev-harness`, by which tests run it.
+//! Builds the eBPF objects, the binaries of package `maglev-ebpf`: `OUT_DIR/maglev-xdp` and `OUT_DIR/maglev-backend`,
+//! which `maglevd` embeds, and `OUT_DIR/maglev-harness`, by which tests run them.
 //!
 //! A cargo of its own does it, with `core` built from source for the bpf target. Nothing here knows what is in the
 //! programs. (The aya project's build crate cannot choose a CPU level, which is why this stands here.)
@@ -13,8 +13,8 @@ use std::{
 #[path = "../xtask/src/linker.rs"]
 mod linker;
 
-/// The object that ships and the harness of its tests.
-const OBJECTS: [&str; 2] = ["maglev-xdp", "maglev-harness"];
+/// The objects that ship, a node's and a backend's, and the harness of their tests.
+const OBJECTS: [&str; 3] = ["maglev-xdp", "maglev-backend", "maglev-harness"];
 
 /// Compiler flags of the eBPF object, beside `--cfg bpf_target_arch`.
 const FLAGS: [&str; 4] = [

@@ -43,6 +43,8 @@ pub const COUNTER_REGION: u32 = 64;
 
 /// The program that balances.
 pub const PROGRAM: &str = "maglev";
+/// The same, and it logs each decision.
+pub const TRACED_PROGRAM: &str = "maglev_traced";
 /// The program that decapsulates on a backend.
 pub const DECAP_PROGRAM: &str = "decap";
 /// A program that passes every packet: for the peer of a transmitting veth.

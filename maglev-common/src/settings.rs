@@ -10,8 +10,6 @@ pub const TRACKING: &str = "TRACKING";
 pub const FLOW_SETS: &str = "FLOW_SETS";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
-/// Whether decisions are logged through `aya-log` (`u32`, 0 or 1).
-pub const TRACE: &str = "TRACE";
 
 /// When the flow table is consulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

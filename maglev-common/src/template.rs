@@ -18,10 +18,10 @@ const VERSION_IHL: u64 = 0x45;
 /// By what way packets leave for a member.
 ///
 /// ```text
-///  63              48  47   46            32 31              0
-/// +------------------+----+----------------+-----------------+
-/// | longest          | v6 | interface slot | interface index |
-/// +------------------+----+----------------+-----------------+
+///  63   62          48 47             32 31              0
+/// +----+--------------+----------------+-----------------+
+/// | v6 | longest      | interface slot | interface index |
+/// +----+--------------+----------------+-----------------+
 /// ```
 ///
 /// *longest*: bytes of the longest IP packet that still fits the interface's MTU with its outer header, which is IPv6 if
@@ -33,7 +33,10 @@ impl Exit {
     /// The member is dead, or its next hop is not resolved.
     pub const NONE: Self = Self(0);
 
-    const OUTER_V6: u64 = 1 << 47;
+    /// The sign: one comparison tells it.
+    const OUTER_V6: u64 = 1 << 63;
+    /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
+    const MOST: u64 = 0x7fff;
 
     fn new(interface: &InterfaceRecord, slot: InterfaceSlot, outer: Family) -> Self {
         let (overhead, family) = match outer {
@@ -41,9 +44,8 @@ impl Exit {
             Family::V6 => (OVERHEAD6, Self::OUTER_V6),
         };
         let index_mtu = interface.index_mtu.get();
-        // An IP packet's length is sixteen bits, the outer one's too.
-        let longest = (index_mtu >> 32).min(u64::from(u16::MAX)).saturating_sub(overhead);
-        Self(index_mtu & 0xffff_ffff | (u64::from(slot.0) & 0x7fff) << 32 | family | longest << 48)
+        let longest = (index_mtu >> 32).saturating_sub(overhead).min(Self::MOST);
+        Self(index_mtu & 0xffff_ffff | u64::from(slot.0) << 32 | family | longest << 48)
     }
 
     /// Whether there is a way.
@@ -55,19 +57,19 @@ impl Exit {
     /// Whether an IP packet of this length can leave by it.
     #[inline(always)]
     pub const fn takes(self, length: u16) -> bool {
-        length as u64 <= self.0 >> 48
+        length as u64 <= self.0 >> 48 & Self::MOST
     }
 
     /// The family of the outer header.
     #[inline(always)]
     pub const fn outer(self) -> Family {
-        if self.0 & Self::OUTER_V6 == 0 { Family::V4 } else { Family::V6 }
+        if (self.0 as i64) < 0 { Family::V6 } else { Family::V4 }
     }
 
     /// The interface's slot.
     #[inline(always)]
     pub const fn slot(self) -> InterfaceSlot {
-        InterfaceSlot((self.0 >> 32) as u16 & 0x7fff)
+        InterfaceSlot((self.0 >> 32) as u16)
     }
 
     /// The interface's index.
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn an_exit_takes_what_fits_with_its_outer_header() {
         for (outer, mtu, longest) in
-            [(Family::V4, 1_500, 1_480), (Family::V6, 1_500, 1_460), (Family::V4, 65_536, 65_515)]
+            [(Family::V4, 1_500, 1_480), (Family::V6, 1_500, 1_460), (Family::V4, 65_536, 32_767)]
         {
             let exit = Template::of(&member(outer), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");

@@ -139,11 +139,13 @@ where
     let template = tables.forwarding().template(decision.member);
     let exit = template.exit();
     let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.hash.0 };
-    let sent = exit.takes(inner.length)
-        && match exit.outer() {
-            Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
-            Family::V6 => ipip::encapsulate6::<F>(packet, outer, template, tables.forwarding().member(decision.member)),
-        };
+    let sent = match exit.outer() {
+        Family::V4 => exit.takes(inner.length) && ipip::encapsulate4::<F>(packet, outer, template),
+        Family::V6 => {
+            let record = tables.forwarding().member(decision.member);
+            exit.takes(inner.length) && ipip::encapsulate6::<F>(packet, outer, template, record)
+        }
+    };
     if !sent {
         return refuse(tables, hindrance(template, inner.length));
     }

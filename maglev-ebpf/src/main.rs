@@ -1,4 +1,4 @@
-//! The XDP programs' entry points. On the host this binary is empty, so that one workspace builds and lints whole.
+//! The load balancer's entry points. On the host this binary is empty, so that one workspace builds and lints whole.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -21,14 +21,11 @@ mod programs {
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
-    use crate::maps::{self, DecapMaps, Maps};
+    use crate::maps::{self, Maps};
 
     /// The load balancer.
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
-        if maps::tracing() {
-            return maglev_otherwise(ctx.ctx);
-        }
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         match forward_plain(&mut Frame::new(XdpContext::new(ctx.ctx)), &maps) {
             Some(verdict) => action(verdict),
@@ -36,26 +33,20 @@ mod programs {
         }
     }
 
-    /// The load balancer for whatever is not a plain packet to a VIP, and for tracing: a function of its own, so that its
-    /// branches take no registers from those that are.
+    /// The load balancer for whatever is not a plain packet to a VIP: a function of its own, so that its branches take
+    /// no registers from those that are.
     #[inline(never)]
     fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
-        let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         action(forward(&mut Frame::new(ctx), &maps))
     }
 
-    /// Decapsulation on a backend.
+    /// The load balancer, and it logs each decision.
     #[xdp]
-    fn decap(ctx: XdpContext) -> u32 {
-        let mut frame = Frame::new(ctx);
-        action(maglev_ebpf::decap::decapsulate(&mut frame, &DecapMaps))
-    }
-
-    /// Passes every packet: a veth drops what is transmitted to it unless it runs some XDP program.
-    #[xdp]
-    fn pass(_ctx: XdpContext) -> u32 {
-        XDP_PASS
+    fn maglev_traced(ctx: XdpContext) -> u32 {
+        let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
+        action(forward(&mut Frame::new(ctx), &maps))
     }
 
     #[inline(always)]

@@ -6,20 +6,18 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, DevMap, LpmTrie};
+use aya_ebpf::maps::{Array, DevMap};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::{InterfaceSlot, MemberId};
-use maglev_common::counters::{Counter, Counts, DecapCounter};
+use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
-use maglev_common::maps::{COUNTER_REGION, MAX_DECAP_SOURCES, MAX_INTERFACES, MMAPABLE};
-use maglev_common::pod::Word;
+use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::settings::Tracking;
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity::Choice;
-use maglev_ebpf::env::{DecapTables, Tables};
+use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::Decision;
 
 #[unsafe(no_mangle)]
@@ -32,8 +30,6 @@ static TRACKING: Global<u32> = Global::new(Tracking::Always as u32);
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static TRACE: Global<u32> = Global::new(0);
 
 #[map]
 static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
@@ -43,13 +39,6 @@ static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
-
-#[map]
-static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
-#[map]
-static DECAP_SOURCES6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_DECAP_SOURCES, 0);
-#[map]
-static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
 
 /// Sends the frame out of an interface; a slot without a device drops it.
 #[inline(always)]
@@ -63,14 +52,8 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
-/// Whether decisions are logged.
-#[inline(always)]
-pub(crate) fn tracing() -> bool {
-    TRACE.load() != 0
-}
-
-/// The load balancer's tables, as the CPU that handles the packet sees them. Only where they are `TRACED` can decisions
-/// be logged: what might be logged has to be kept.
+/// The load balancer's tables, as the CPU that handles the packet sees them. Where they are `TRACED`,
+/// decisions are logged; where they are not, nothing is kept for it.
 pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
     cpu: u32,
@@ -124,7 +107,7 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
 
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
-        if TRACED && tracing() {
+        if TRACED {
             log_decision(&self.ctx, decision);
         }
     }
@@ -145,7 +128,7 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
     }
 }
 
-/// Logs where a flow goes and why. Behind a load-time global: where tracing is off the verifier removes the call.
+/// Logs where a flow goes and why.
 #[inline(never)]
 fn log_decision(ctx: &XdpContext, decision: &Decision) {
     aya_log_ebpf::info!(
@@ -159,41 +142,4 @@ fn log_decision(ctx: &XdpContext, decision: &Decision) {
         decision.member.get(),
         u8::from(decision.choice == Choice::FlowTable)
     );
-}
-
-/// The decapsulation program's maps.
-pub(crate) struct DecapMaps;
-
-/// A trie's key on the stack, where the verifier wants every store aligned and the packed key alone is not.
-#[repr(C, align(8))]
-struct Key4 {
-    key: Key<u32>,
-}
-
-/// The same for IPv6: the padding puts the address on a word.
-#[repr(C, align(8))]
-struct Key6 {
-    _padding: u32,
-    key: Key<[u64; 2]>,
-}
-
-impl DecapTables for DecapMaps {
-    #[inline(always)]
-    fn accepts4(&self, source: u32) -> bool {
-        let key = Key4 { key: Key::new(32, source) };
-        DECAP_SOURCES4.get(&key.key).is_some()
-    }
-
-    #[inline(always)]
-    fn accepts6(&self, source: [u64; 2]) -> bool {
-        let key = Key6 { _padding: 0, key: Key::new(128, source) };
-        DECAP_SOURCES6.get(&key.key).is_some()
-    }
-
-    #[inline(always)]
-    fn count(&self, counter: DecapCounter) {
-        if let Some(word) = DECAP_COUNTERS.get(cpu() * COUNTER_REGION + counter as u32) {
-            word.add_unshared(1);
-        }
-    }
 }

@@ -15,7 +15,7 @@ const CHECKS: [Check; 6] = [
     ("clippy", clippy),
     ("clippy of the eBPF programs", clippy_of_programs),
     ("invariants", tidy::run),
-    ("eBPF object", ebpf_object),
+    ("eBPF object", ebpf_objects),
     ("dependencies", dependencies),
 ];
 
@@ -54,15 +54,18 @@ fn clippy_of_programs() -> Result<()> {
     let rustc = program::rustc();
     let mut command = linker::without_cargo_environment(cargo(), &rustc);
     command.env_remove("RUSTC").env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
-    command.args(["clippy", "--package", "maglev-ebpf", "--bin", "maglev-xdp", "--profile", "bpf", "--locked"]);
+    command.args(["clippy", "--package", "maglev-ebpf", "--bins", "--profile", "bpf", "--locked"]);
     command.args(["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--target-dir", "target/lint"]);
     program::run(command.args(["--", "--deny", "warnings"]))
 }
 
-/// The object that `maglevd` embeds, where its build script left it.
-fn ebpf_object() -> Result<()> {
+/// The objects that `maglevd` embeds, where its build script left them.
+fn ebpf_objects() -> Result<()> {
     let folder = build_script_folder()?;
-    object::check(&folder.join("maglev-xdp"))
+    for name in ["maglev-xdp", "maglev-backend"] {
+        object::check(&folder.join(name))?;
+    }
+    Ok(())
 }
 
 /// The `OUT_DIR` of maglev-daemon's build script: cargo names it only in its JSON messages.

@@ -70,6 +70,8 @@ pub struct Dataplane {
     barrier: Barrier,
     /// Holds the programs and the device map.
     ebpf: object::Loaded,
+    /// The name of the one that is attached.
+    program: &'static str,
     trace: Option<trace::Reader>,
     tracking: Tracking,
     hash_key: HashKey,
@@ -87,15 +89,17 @@ impl Dataplane {
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
         let maps = maps::Maps::open(&ebpf, &sizes)?;
+        let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
         let mut attached = attach::Attached::default();
         for (slot, interface) in chosen.into_iter().enumerate() {
             attach::describe(&mut ebpf, &maps, slot, &interface)?;
-            attached.attach(&mut ebpf, maglev_common::maps::PROGRAM, interface)?;
+            attached.attach(&mut ebpf, program, interface)?;
         }
         let bytes: u64 = maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
-        Ok(Self { attached, maps, barrier, ebpf, trace, tracking: settings.tracking, hash_key: settings.hash_key })
+        let Settings { tracking, hash_key, .. } = *settings;
+        Ok(Self { attached, maps, barrier, ebpf, program, trace, tracking, hash_key })
     }
 
     /// Carries out the steps of a plan in their order.
@@ -119,7 +123,7 @@ impl Dataplane {
     /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches to an interface that was made
     /// anew under its name.
     pub fn refresh(&mut self, links: &[Link]) -> Refresh {
-        self.attached.refresh(&mut self.ebpf, maglev_common::maps::PROGRAM, Some(&self.maps), links)
+        self.attached.refresh(&mut self.ebpf, self.program, Some(&self.maps), links)
     }
 
     /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.
@@ -146,7 +150,7 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps. Dropping does the same.
     pub fn stop(self) {
-        let Self { attached, maps, barrier: _, ebpf, trace, tracking: _, hash_key: _ } = self;
+        let Self { attached, maps, barrier: _, ebpf, program: _, trace, tracking: _, hash_key: _ } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         drop(attached);
         drop((maps, ebpf, trace));

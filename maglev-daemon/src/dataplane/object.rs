@@ -1,4 +1,4 @@
-//! The embedded eBPF object: its digest, its size in the kernel, and how it is loaded. It must not know interfaces or
+//! The embedded eBPF objects: their digest, its size in the kernel, and how it is loaded. It must not know interfaces or
 //! plans.
 
 use std::fs;
@@ -20,10 +20,13 @@ use super::error::DataplaneError;
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
 
+/// The same with the backend's programs: a backend has no use for the load balancer's maps.
+static BACKEND_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-backend"));
+
 static SHA256: LazyLock<String> =
     LazyLock::new(|| Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect());
 
-/// The SHA-256 of the embedded eBPF object, in hexadecimal.
+/// The SHA-256 of the embedded eBPF object of the load balancer, in hexadecimal.
 pub fn sha256() -> &'static str {
     &SHA256
 }
@@ -75,6 +78,11 @@ impl Sizes {
     }
 }
 
+/// The name of the program that does what is wanted.
+pub(super) const fn program(wanted: &Settings) -> &'static str {
+    if wanted.trace { names::TRACED_PROGRAM } else { names::PROGRAM }
+}
+
 /// The object, loaded: its maps and programs, none of them attached.
 #[derive(Debug)]
 pub(super) struct Loaded(pub(super) Ebpf);
@@ -87,7 +95,7 @@ impl Loaded {
 
     /// The same of any object that takes our maps and globals.
     pub(super) fn balancer_of(object: &[u8], wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        let (tracking, trace) = (wanted.tracking as u32, u32::from(wanted.trace));
+        let tracking = wanted.tracking as u32;
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let mut loader = EbpfLoader::new();
         loader
@@ -96,18 +104,17 @@ impl Loaded {
             .override_global(settings::TRACKING, &tracking, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
-            .override_global(settings::TRACE, &trace, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
             .map_max_entries(names::COUNTS, sizes.cpus);
-        Self::load(&mut loader, object, names::PROGRAM)
+        Self::load(&mut loader, object, program(wanted))
     }
 
-    /// One of the backend's programs; the balancer's maps stay at their smallest.
+    /// One of the backend's programs.
     pub(super) fn backend(program: &'static str, cpus: u32) -> Result<Self, DataplaneError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
-        Self::load(&mut loader, OBJECT, program)
+        Self::load(&mut loader, BACKEND_OBJECT, program)
     }
 
     fn load(loader: &mut EbpfLoader<'_>, object: &[u8], program: &'static str) -> Result<Self, DataplaneError> {

@@ -27,6 +27,7 @@ const TERRITORIES: [Territory; 3] = [
             "maglev-ebpf/src/main.rs",
             "maglev-ebpf/src/maps.rs",
             "maglev-ebpf/src/frame.rs",
+            "maglev-ebpf/src/backend/",
             "maglev-ebpf/src/harness/",
         ],
         remedy: "the packet path is generic over `Packet` and `Tables`, and runs on the host too",
@@ -66,16 +67,18 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 6] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/frame.rs",
     "maglev-ebpf/src/maps.rs",
+    "maglev-ebpf/src/backend/maps.rs",
     "maglev-ebpf/src/harness/maps.rs",
     "maglev-daemon/src/dataplane",
 ];
 
 /// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.
-const UNSAFE_ATTRIBUTES: [&str; 2] = ["maglev-ebpf/src/main.rs", "maglev-ebpf/src/harness/main.rs"];
+const UNSAFE_ATTRIBUTES: [&str; 3] =
+    ["maglev-ebpf/src/main.rs", "maglev-ebpf/src/backend/main.rs", "maglev-ebpf/src/harness/main.rs"];
 
 /// The files that name maps, counters and drop reasons.
 const NAMES: [&str; 2] = ["maglev-common/src/maps.rs", "maglev-common/src/counters.rs"];
