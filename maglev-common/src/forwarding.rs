@@ -6,6 +6,7 @@ use core::mem::offset_of;
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use crate::hash::HashKey;
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
 use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
@@ -34,6 +35,8 @@ const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() &&
 #[derive(Debug, FromBytes, KnownLayout)]
 #[repr(C)]
 pub struct Forwarding {
+    /// The key of the flow hash, set before any packet comes.
+    pub hash_key: [Word; 2],
     /// Which directories are in use.
     pub switch: Switch,
     /// A [`PoolWord`] per pool.
@@ -56,6 +59,12 @@ pub struct Forwarding {
 const _: () = assert!(offset_of!(Forwarding, templates).is_multiple_of(64));
 
 impl Forwarding {
+    /// The key of the flow hash.
+    #[inline(always)]
+    pub fn hash_key(&self) -> HashKey {
+        HashKey { k0: self.hash_key[0].get(), k1: self.hash_key[1].get() }
+    }
+
     /// A pool's word: to be read once per packet.
     #[inline(always)]
     pub fn pool(&self, PoolIndex(pool): PoolIndex) -> PoolWord {

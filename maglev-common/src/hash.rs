@@ -33,10 +33,8 @@ impl fmt::Debug for HashKey {
 pub struct Tuple4 {
     /// Source address, then destination address: eight bytes of the IPv4 header, little-endian.
     pub addresses: u64,
-    /// Source port, then destination port: four bytes of the L4 header, little-endian.
-    pub ports: u32,
-    /// The IP protocol number.
-    pub protocol: u8,
+    /// What identifies it beside the addresses.
+    pub transport: Transport,
 }
 
 /// What identifies an IPv6 flow, as the packet carries it.
@@ -44,10 +42,39 @@ pub struct Tuple4 {
 pub struct Tuple6 {
     /// Source address, then destination address: 32 bytes of the IPv6 header as four little-endian words.
     pub addresses: [u64; 4],
-    /// Source port, then destination port: four bytes of the L4 header, little-endian.
-    pub ports: u32,
-    /// The protocol number of the transport header.
-    pub protocol: u8,
+    /// What identifies it beside the addresses.
+    pub transport: Transport,
+}
+
+/// Ports and protocol of a flow in one word, which is hashed as it is.
+///
+/// ```text
+///  63        40 39        32 31               16 15          0
+/// +------------+------------+-------------------+-------------+
+/// | 0          | protocol   | destination port  | source port |
+/// +------------+------------+-------------------+-------------+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport(u64);
+
+impl Transport {
+    /// Ports are the first four bytes of the L4 header, little-endian: source, then destination.
+    #[inline(always)]
+    pub const fn new(ports: u32, protocol: u8) -> Self {
+        Self(ports as u64 | (protocol as u64) << 32)
+    }
+
+    /// The protocol number.
+    #[inline(always)]
+    pub const fn protocol(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    /// Destination port and protocol: two network-order bytes read little-endian, and a third.
+    #[inline(always)]
+    pub const fn service(self) -> u64 {
+        self.0 >> 16
+    }
 }
 
 /// Odd multipliers of the rounds: the golden ratio's and those of MurmurHash3's and SplitMix64's finalisers.
@@ -71,7 +98,7 @@ impl FlowHash {
     #[inline(always)]
     pub const fn of4(key: HashKey, tuple: Tuple4) -> Self {
         let h = fold(key.k0 ^ tuple.addresses, M[0]);
-        Self(finish(h ^ key.k1 ^ last_word(tuple.ports, tuple.protocol)))
+        Self(finish(h ^ key.k1 ^ tuple.transport.0))
     }
 
     /// Hashes an IPv6 flow: seven multiplications.
@@ -82,7 +109,7 @@ impl FlowHash {
         let h = fold(h ^ b, M[1]);
         let h = fold(h ^ c, M[2]);
         let h = fold(h ^ d, M[3]);
-        Self(finish(h ^ key.k1 ^ last_word(tuple.ports, tuple.protocol)))
+        Self(finish(h ^ key.k1 ^ tuple.transport.0))
     }
 
     /// The table slot of the flow: an unbiased scaling, no division.
@@ -119,11 +146,6 @@ impl Slot {
 }
 
 #[inline(always)]
-const fn last_word(ports: u32, protocol: u8) -> u64 {
-    ports as u64 | (protocol as u64) << 32
-}
-
-#[inline(always)]
 const fn fold(word: u64, multiplier: u64) -> u64 {
     let h = (word ^ (word >> 32)).wrapping_mul(multiplier);
     h ^ (h >> 29)
@@ -146,11 +168,11 @@ mod tests {
     fn tuple4(n: u64) -> Tuple4 {
         // 198.51.100.x → 203.0.113.10, ports from n: the shape of real traffic, where few bits differ.
         let addresses = u64::from_le_bytes([198, 51, 100, n as u8, 203, 0, 113, 10]);
-        Tuple4 { addresses, ports: 0x5000_0000 | (n >> 8) as u32 & 0xffff, protocol: 6 }
+        Tuple4 { addresses, transport: Transport::new(0x5000_0000 | (n >> 8) as u32 & 0xffff, 6) }
     }
 
     fn tuple6(n: u64) -> Tuple6 {
-        Tuple6 { addresses: [0xb80d_0120, n & 0xff, 0xb80d_0120, 1], ports: (n >> 8) as u32, protocol: 17 }
+        Tuple6 { addresses: [0xb80d_0120, n & 0xff, 0xb80d_0120, 1], transport: Transport::new((n >> 8) as u32, 17) }
     }
 
     /// The largest departure from one half with which an output bit flips when one input bit flips.
@@ -179,7 +201,7 @@ mod tests {
                 let mut tuple = tuple4(n);
                 match flip {
                     0..64 => tuple.addresses ^= 1 << flip,
-                    64..96 => tuple.ports ^= 1 << (flip - 64),
+                    64..96 => tuple.transport.0 ^= 1 << (flip - 64),
                     _ => {}
                 }
                 FlowHash::of4(KEY, tuple).0
@@ -196,7 +218,7 @@ mod tests {
                 let mut tuple = tuple6(n);
                 match flip {
                     0..256 => tuple.addresses[flip as usize / 64] ^= 1 << (flip % 64),
-                    256..288 => tuple.ports ^= 1 << (flip - 256),
+                    256..288 => tuple.transport.0 ^= 1 << (flip - 256),
                     _ => {}
                 }
                 FlowHash::of6(KEY, tuple).0

@@ -1,9 +1,5 @@
 //! Load-time globals: constants to the verifier, which prunes what they switch off.
 
-/// First half of the flow hash's key (`u64`).
-pub const HASH_KEY_0: &str = "HASH_KEY_0";
-/// Second half of the flow hash's key (`u64`).
-pub const HASH_KEY_1: &str = "HASH_KEY_1";
 /// [`Tracking`] (`u32`).
 pub const TRACKING: &str = "TRACKING";
 /// Sets of a CPU's flow table, a power of two (`u32`).

@@ -88,7 +88,13 @@ impl Key4 {
     /// The key of a destination: address and port are network-order bytes read as little-endian integers.
     #[inline(always)]
     pub const fn new(address: u32, port: u16, protocol: u8) -> Self {
-        Self(address as u64 | (port as u64) << 32 | (protocol as u64) << 48)
+        Self::of_service(address, port as u64 | (protocol as u64) << 16)
+    }
+
+    /// The same, of port and protocol as [`crate::hash::Transport::service`] has them.
+    #[inline(always)]
+    pub const fn of_service(address: u32, service: u64) -> Self {
+        Self(address as u64 | service << 32)
     }
 }
 
@@ -115,14 +121,20 @@ impl Key for Key4 {
 #[repr(C)]
 pub struct Key6 {
     address: [u64; 2],
-    port_protocol: u64,
+    service: u64,
 }
 
 impl Key6 {
     /// The key of a destination: address and port are network-order bytes read as little-endian integers.
     #[inline(always)]
     pub const fn new(address: [u64; 2], port: u16, protocol: u8) -> Self {
-        Self { address, port_protocol: port as u64 | (protocol as u64) << 16 }
+        Self::of_service(address, port as u64 | (protocol as u64) << 16)
+    }
+
+    /// The same, of port and protocol as [`crate::hash::Transport::service`] has them.
+    #[inline(always)]
+    pub const fn of_service(address: [u64; 2], service: u64) -> Self {
+        Self { address, service }
     }
 }
 
@@ -131,17 +143,17 @@ impl Key for Key6 {
     fn hash(self, seed: u64) -> u64 {
         let h = self.address[0].wrapping_mul(seed);
         let h = (h ^ (h >> 32) ^ self.address[1]).wrapping_mul(seed);
-        (h ^ (h >> 32) ^ self.port_protocol).wrapping_mul(seed)
+        (h ^ (h >> 32) ^ self.service).wrapping_mul(seed)
     }
 
     #[inline(always)]
     fn any_port(self) -> Self {
-        Self { port_protocol: self.port_protocol & !0xffff, ..self }
+        Self { service: self.service & !0xffff, ..self }
     }
 
     #[inline(always)]
     fn bare_address(self) -> Self {
-        Self { port_protocol: 0, ..self }
+        Self { service: 0, ..self }
     }
 }
 
@@ -273,8 +285,6 @@ pub struct Switch {
     pub directory4: Word,
     /// 0 or 1: the IPv6 directory in use.
     pub directory6: Word,
-    /// Puts the templates on cache lines.
-    pub reserved: [Word; 2],
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
 #[inline(always)]
 fn choose<F: Tuple, T: Tables>(tuple: F, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
-    let hash = tuple.hash(tables.hash_key());
+    let hash = tuple.hash(tables.forwarding().hash_key());
     let (table, slot) = (tables.forwarding().pool(pool).current(), hash.slot());
     let owner = tables.forwarding().slot(table, slot).owner();
     let (member, choice) = affinity::choose(tables, Flow { pool, hash, owner }, segment);
@@ -132,7 +132,7 @@ where
 {
     let bytes = packet.len() as u64;
     tables.count_vip(word.id(), bytes);
-    let segment = || l4::segment(packet, inner.tuple.protocol(), inner.transport);
+    let segment = || l4::segment(packet, inner.tuple.transport().protocol(), inner.transport);
     let decision = choose(inner.tuple, segment, tables, word);
     tables.decided(&decision);
     // Nobody's template has no exit.

@@ -12,7 +12,7 @@ use maglev_common::backend::{InterfaceSlot, MemberId};
 use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::FlowHash;
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::settings::Tracking;
 use maglev_common::vip::VipId;
@@ -20,10 +20,6 @@ use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::Decision;
 
-#[unsafe(no_mangle)]
-static HASH_KEY_0: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static HASH_KEY_1: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TRACKING: Global<u32> = Global::new(Tracking::Always as u32);
 #[unsafe(no_mangle)]
@@ -72,11 +68,6 @@ impl<const TRACED: bool> Maps<TRACED> {
 }
 
 impl<const TRACED: bool> Tables for Maps<TRACED> {
-    #[inline(always)]
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: HASH_KEY_0.load(), k1: HASH_KEY_1.load() }
-    }
-
     #[inline(always)]
     fn tracking(&self) -> Tracking {
         if TRACKING.load() == Tracking::None as u32 { Tracking::None } else { Tracking::Always }

@@ -10,7 +10,7 @@ use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, M
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::FlowHash;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
@@ -41,6 +41,7 @@ pub(crate) struct FakeTables {
 impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let mut forwarding = Forwarding::new_box_zeroed().unwrap();
+        forwarding.hash_key.iter().zip(1..).for_each(|(word, n)| word.set(n));
         forwarding.pools[usize::from(POOL.0)].set(PoolWord::settled(TableIndex(1)).0);
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
         for record in &forwarding.members[1..=usize::from(n)] {
@@ -115,10 +116,6 @@ impl FakeTables {
 }
 
 impl Tables for FakeTables {
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: 1, k1: 2 }
-    }
-
     fn tracking(&self) -> Tracking {
         self.tracking
     }

@@ -1,11 +1,10 @@
 //! Which VIP a packet is for: one probe of the directory for a VIP with the packet's port, two more for everything
 //! else.
 
-use maglev_common::hash::{FlowHash, HashKey, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4, Tuple6};
 use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
 
 use crate::env::Tables;
-use crate::packet::l4;
 
 /// A flow's tuple, of either family: how it finds its VIP and what it hashes to.
 pub trait Tuple: Copy {
@@ -16,10 +15,8 @@ pub trait Tuple: Copy {
 
     /// The destination address.
     fn destination(self) -> Self::Address;
-    /// The destination port, as its network-order bytes read little-endian.
-    fn destination_port(self) -> u16;
-    /// The transport protocol.
-    fn protocol(self) -> u8;
+    /// Ports and protocol.
+    fn transport(self) -> Transport;
     /// The flow hash.
     fn hash(self, key: HashKey) -> FlowHash;
     /// The traffic class, DSCP in the high six bits and ECN in the low two, of an IP header that begins with these two
@@ -34,8 +31,8 @@ pub trait Address: Copy {
 
     /// The directory in use.
     fn directory<T: Tables>(tables: &T) -> &Directory<Self::Key>;
-    /// A key of the directory.
-    fn key(self, port: u16, protocol: u8) -> Self::Key;
+    /// A key of the directory; the service is [`Transport::service`], or 0 for the bare address.
+    fn key(self, service: u64) -> Self::Key;
 }
 
 impl Tuple for Tuple4 {
@@ -48,13 +45,8 @@ impl Tuple for Tuple4 {
     }
 
     #[inline(always)]
-    fn destination_port(self) -> u16 {
-        l4::destination_port(self.ports)
-    }
-
-    #[inline(always)]
-    fn protocol(self) -> u8 {
-        self.protocol
+    fn transport(self) -> Transport {
+        self.transport
     }
 
     #[inline(always)]
@@ -78,13 +70,8 @@ impl Tuple for Tuple6 {
     }
 
     #[inline(always)]
-    fn destination_port(self) -> u16 {
-        l4::destination_port(self.ports)
-    }
-
-    #[inline(always)]
-    fn protocol(self) -> u8 {
-        self.protocol
+    fn transport(self) -> Transport {
+        self.transport
     }
 
     #[inline(always)]
@@ -107,8 +94,8 @@ impl Address for u32 {
     }
 
     #[inline(always)]
-    fn key(self, port: u16, protocol: u8) -> Key4 {
-        Key4::new(self, port, protocol)
+    fn key(self, service: u64) -> Key4 {
+        Key4::of_service(self, service)
     }
 }
 
@@ -121,8 +108,8 @@ impl Address for [u64; 2] {
     }
 
     #[inline(always)]
-    fn key(self, port: u16, protocol: u8) -> Key6 {
-        Key6::new(self, port, protocol)
+    fn key(self, service: u64) -> Key6 {
+        Key6::of_service(self, service)
     }
 }
 
@@ -141,7 +128,7 @@ pub enum Lookup {
 #[inline(always)]
 pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
     let directory = F::Address::directory(tables);
-    let key = tuple.destination().key(tuple.destination_port(), tuple.protocol());
+    let key = tuple.destination().key(tuple.transport().service());
     let exact = directory.find(key);
     if exact.is_present() {
         return Lookup::Vip(exact);
@@ -156,5 +143,5 @@ pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
 /// Whether some VIP has this address.
 #[inline(always)]
 pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
-    A::directory(tables).find(address.key(0, 0)).is_present()
+    A::directory(tables).find(address.key(0)).is_present()
 }

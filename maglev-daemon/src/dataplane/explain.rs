@@ -9,7 +9,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, Transport, Tuple4, Tuple6};
 use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::PoolIndex;
@@ -63,29 +63,25 @@ pub struct Explanation {
 }
 
 /// Looks the flow up in the tables, and in every CPU's flow table.
-pub(super) fn explain(
-    maps: &Maps,
-    hash_key: HashKey,
-    tracking: Tracking,
-    flow: Flow,
-) -> Result<Explanation, DataplaneError> {
+pub(super) fn explain(maps: &Maps, tracking: Tracking, flow: Flow) -> Result<Explanation, DataplaneError> {
     let now = now()?;
-    let view = |cpu| View::new(maps, hash_key, tracking, cpu, now);
+    let view = |cpu| View::new(maps, tracking, cpu, now);
     let ports = u32::from(flow.source.port().swap_bytes()) | u32::from(flow.destination.port().swap_bytes()) << 16;
     let protocol = match flow.protocol {
         Protocol::Tcp => l4::TCP,
         Protocol::Udp => l4::UDP,
     };
+    let transport = Transport::new(ports, protocol);
     match (flow.source.ip(), flow.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let word = |address: [u8; 4]| u64::from(u32::from_le_bytes(address));
             let addresses = word(source.octets()) | word(destination.octets()) << 32;
-            Ok(of_tuple(maps.sizes.cpus, view, Tuple4 { addresses, ports, protocol }))
+            Ok(of_tuple(maps.sizes.cpus, view, Tuple4 { addresses, transport }))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let [a, b] = words(source.octets());
             let [c, d] = words(destination.octets());
-            Ok(of_tuple(maps.sizes.cpus, view, Tuple6 { addresses: [a, b, c, d], ports, protocol }))
+            Ok(of_tuple(maps.sizes.cpus, view, Tuple6 { addresses: [a, b, c, d], transport }))
         }
         (source, destination) => {
             Err(DataplaneError::Flow(format!("{source} and {destination} are addresses of different families")))
@@ -101,7 +97,7 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
 
 fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -> Explanation {
     // A packet in the midst of the flow: a SYN would ask whether the flow begins anew.
-    let segment = if tuple.protocol() == l4::UDP { Segment::DATAGRAM } else { Segment::OTHER };
+    let segment = if tuple.transport().protocol() == l4::UDP { Segment::DATAGRAM } else { Segment::OTHER };
     let table = view(0);
     let mut remembered = Vec::new();
     if let Ok(Decision { hash, pool, .. }) = decide(tuple, segment, &table)
@@ -133,7 +129,6 @@ pub(super) fn now() -> Result<Seconds, DataplaneError> {
 /// The maps as one CPU sees them.
 pub(super) struct View<'a> {
     maps: &'a Maps,
-    hash_key: HashKey,
     tracking: Tracking,
     cpu: u32,
     now: Seconds,
@@ -143,8 +138,8 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The maps as this CPU sees them at this time.
-    pub(super) fn new(maps: &'a Maps, hash_key: HashKey, tracking: Tracking, cpu: u32, now: Seconds) -> Self {
-        Self { maps, hash_key, tracking, cpu, now, copy: OnceCell::new() }
+    pub(super) fn new(maps: &'a Maps, tracking: Tracking, cpu: u32, now: Seconds) -> Self {
+        Self { maps, tracking, cpu, now, copy: OnceCell::new() }
     }
 
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
@@ -162,10 +157,6 @@ impl<'a> View<'a> {
 }
 
 impl Tables for View<'_> {
-    fn hash_key(&self) -> HashKey {
-        self.hash_key
-    }
-
     fn tracking(&self) -> Tracking {
         self.tracking
     }

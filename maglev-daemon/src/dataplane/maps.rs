@@ -4,6 +4,7 @@ use aya::maps::{Map, MapData};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
 use maglev_common::forwarding::Forwarding;
+use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
 
 use super::error::DataplaneError;
@@ -21,14 +22,16 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Maps them all into memory.
-    pub(super) fn open(ebpf: &Loaded, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        Ok(Self {
+    /// Maps them all into memory, before any packet comes.
+    pub(super) fn open(ebpf: &Loaded, sizes: &Sizes, HashKey { k0, k1 }: HashKey) -> Result<Self, DataplaneError> {
+        let maps = Self {
             forwarding: open(ebpf, names::FORWARDING, 1)?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             sizes: *sizes,
-        })
+        };
+        maps.forwarding().hash_key.iter().zip([k0, k1]).for_each(|(word, half)| word.set(half));
+        Ok(maps)
     }
 
     /// VIPs, pools, tables, members and interfaces.

@@ -99,8 +99,6 @@ impl Loaded {
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(settings::HASH_KEY_0, &wanted.hash_key.k0, true)
-            .override_global(settings::HASH_KEY_1, &wanted.hash_key.k1, true)
             .override_global(settings::TRACKING, &tracking, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)

@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use maglev_common::counters::Counter;
-use maglev_common::hash::Tuple4;
+use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -104,7 +104,7 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Count
         _ => return Err(Counter::OtherProtocol),
     };
     let ports = ports.ok_or(Counter::Malformed)?;
-    let tuple = Tuple4 { addresses: header.addresses.get(), ports, protocol: header.protocol };
+    let tuple = Tuple4 { addresses: header.addresses.get(), transport: Transport::new(ports, header.protocol) };
     Ok(Inner { tuple, length, transport: offset + HEADER })
 }
 

@@ -1,7 +1,7 @@
 //! IPv6 (RFC 8200).
 
 use maglev_common::counters::Counter;
-use maglev_common::hash::Tuple6;
+use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -89,7 +89,7 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Count
     let ports = ports.ok_or(Counter::Malformed)?;
     let length = payload.checked_add(HEADER as u16).ok_or(Counter::TooBig)?;
     let addresses = header.addresses.map(U64::get);
-    let tuple = Tuple6 { addresses, ports, protocol: header.next_header };
+    let tuple = Tuple6 { addresses, transport: Transport::new(ports, header.next_header) };
     Ok(Inner { tuple, length, transport: offset + HEADER })
 }
 

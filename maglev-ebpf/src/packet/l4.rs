@@ -109,9 +109,3 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
     }
     Some(packet.view::<U32<LE>>(offset)?.get())
 }
-
-/// The destination port of a pair of ports: its two network-order bytes read little-endian.
-#[inline(always)]
-pub const fn destination_port(ports: u32) -> u16 {
-    (ports >> 16) as u16
-}

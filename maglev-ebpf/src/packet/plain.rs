@@ -2,7 +2,7 @@
 //! they are read with one comparison with the packet's end. It must not say what is wrong with any
 //! other: the parsers of the neighbouring modules do.
 
-use maglev_common::hash::{Tuple4, Tuple6};
+use maglev_common::hash::{Transport, Tuple4, Tuple6};
 use zerocopy::byteorder::{LE, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -18,7 +18,7 @@ use crate::env::Packet;
 struct Start4 {
     ethernet: Ethernet,
     ip: Ipv4,
-    transport: Transport,
+    transport: TransportStart,
 }
 
 /// Ethernet, IPv6, and TCP as far as its flags.
@@ -27,13 +27,13 @@ struct Start4 {
 struct Start6 {
     ethernet: Ethernet,
     ip: Ipv6,
-    transport: Transport,
+    transport: TransportStart,
 }
 
 /// The first fourteen bytes of a TCP header, or a datagram's header and the first of its bytes.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Transport {
+struct TransportStart {
     ports: U32<LE>,
     sequence_to_flags: [u8; 10],
 }
@@ -49,7 +49,7 @@ pub fn ipv4(packet: &impl Packet) -> Option<Inner<Tuple4>> {
     if !holds_transport(protocol, length, ipv4::HEADER) || eth::HEADER + usize::from(length) > packet.len() {
         return None;
     }
-    let tuple = Tuple4 { addresses: ip.addresses.get(), ports: transport.ports.get(), protocol };
+    let tuple = Tuple4 { addresses: ip.addresses.get(), transport: Transport::new(transport.ports.get(), protocol) };
     Some(Inner { tuple, length, transport: eth::HEADER + ipv4::HEADER })
 }
 
@@ -65,7 +65,8 @@ pub fn ipv6(packet: &impl Packet) -> Option<Inner<Tuple6>> {
     if !holds_transport(protocol, payload, 0) || eth::HEADER + usize::from(length) > packet.len() {
         return None;
     }
-    let tuple = Tuple6 { addresses: ip.addresses.map(U64::get), ports: transport.ports.get(), protocol };
+    let tuple =
+        Tuple6 { addresses: ip.addresses.map(U64::get), transport: Transport::new(transport.ports.get(), protocol) };
     Some(Inner { tuple, length, transport: eth::HEADER + ipv6::HEADER })
 }
 
