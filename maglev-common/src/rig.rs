@@ -18,8 +18,10 @@ pub const HEADERS: &str = "headers";
 /// The floor *headers and one random line*: the same, and reads one random cache line of [`LINES_BYTES`].
 pub const HEADERS_LINE: &str = "headers_line";
 
-/// The map whose slot 0 holds the program under test.
+/// The map that holds the programs under test.
 pub const UNDER_TEST: &str = "UNDER_TEST";
+/// Programs that can take turns: a power of two.
+pub const MOST_PROGRAMS: usize = 16;
 /// The map with the one [`Rig`].
 pub const RIG: &str = "RIG";
 /// The map of which [`HEADERS_LINE`] reads.
@@ -33,12 +35,15 @@ pub const LINE_WORDS: usize = 8;
 pub const LINES_BYTES: usize = LINE_COUNT as usize * LINE_WORDS * 8;
 
 /// Readings of the clock in a batch: a power of two.
-pub const READINGS: usize = 64;
+pub const READINGS: usize = 4_096;
 
 /// Instructions the verifier walks for [`HEADERS`]. A floor that grows would flatter what is measured against it.
 pub const HEADERS_INSTRUCTIONS: u32 = 25;
 
 /// One batch: what it is to do, and what came of it. User space writes it before and reads it after.
+///
+/// The programs take turns, thousands of runs each, so that whatever slows the machine for longer slows them all. In each
+/// turn the clock is read twice: after the program warmed its caches, and as the next one takes over.
 ///
 /// Flow number *f* has the source address `source | f & 0xff | (f >> 24) << 8` in its last two bytes, the source port
 /// `f >> 8`, and goes to VIP number `f & vip_mask`: no two numbers share a flow, and the number of flows does not
@@ -48,8 +53,10 @@ pub const HEADERS_INSTRUCTIONS: u32 = 25;
 pub struct Rig {
     /// Bytes in the packet before encapsulation.
     pub length: Word,
-    /// Bytes the program under test adds.
-    pub overhead: Word,
+    /// Programs that take turns.
+    pub programs: Word,
+    /// Bytes each of them adds.
+    pub overheads: [Word; MOST_PROGRAMS],
     /// The first sixteen bytes of the frame: encapsulation overwrites fourteen.
     pub head: [Word; 2],
     /// The source address, or an IPv6 address's last eight bytes: its network-order bytes read little-endian.
@@ -71,14 +78,18 @@ pub struct Rig {
     pub flow: Word,
     /// Runs so far.
     pub run: Word,
+    /// Whose turn it is.
+    pub turn: Word,
     /// The run before which the clock is read next.
     pub due: Word,
-    /// Runs between two readings.
-    pub stride: Word,
+    /// Runs in a turn before its time begins.
+    pub warming: Word,
+    /// Runs that are timed.
+    pub timed: Word,
     /// How often the clock was read.
     pub readings: Word,
     /// The readings of `bpf_ktime_get_ns`.
     pub clock: [Word; READINGS],
-    /// Packets that had grown by exactly `overhead` when the next run began.
+    /// Packets that had grown by exactly what their program adds when the next run began.
     pub grown: Word,
 }

@@ -49,7 +49,7 @@ mod programs {
         }
         let Some(words) = frame.view_mut::<[U64<LE>; KEPT]>(0) else { return XDP_ABORTED };
         *words = headers;
-        maps::run_program_under_test(&next);
+        maps::run_program_under_test(&next, 0);
         XDP_ABORTED
     }
 
@@ -68,7 +68,7 @@ mod programs {
         if !frame.shrink(WORDS * 8) {
             return XDP_ABORTED;
         }
-        maps::run_program_under_test(&next);
+        maps::run_program_under_test(&next, 0);
         XDP_ABORTED
     }
 }

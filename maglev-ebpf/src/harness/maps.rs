@@ -6,11 +6,11 @@ use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
-use maglev_common::rig::{LINE_COUNT, LINE_WORDS, Rig};
+use maglev_common::rig::{LINE_COUNT, LINE_WORDS, MOST_PROGRAMS, Rig};
 
-/// Slot 0 holds the program under test.
+/// The programs under test; tests use slot 0 alone.
 #[map]
-static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(MOST_PROGRAMS as u32, 0);
 
 #[map]
 static RIG: Array<Rig> = Array::with_max_entries(1, MMAPABLE);
@@ -19,11 +19,11 @@ static RIG: Array<Rig> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static LINES: Array<[Word; LINE_WORDS]> = Array::with_max_entries(1, MMAPABLE);
 
-/// Continues in the program under test; returns only if there is none.
+/// Continues in a program under test; returns only if there is none in the slot.
 #[inline(always)]
-pub(crate) fn run_program_under_test(ctx: &XdpContext) {
+pub(crate) fn run_program_under_test(ctx: &XdpContext, slot: u32) {
     // SAFETY: `ctx` is the context this program was called with, and nothing here needs to be dropped.
-    unsafe { UNDER_TEST.tail_call(ctx, 0) }
+    unsafe { UNDER_TEST.tail_call(ctx, slot) }
 }
 
 /// The batch.

@@ -1,12 +1,12 @@
 //! The measuring harness: each run undoes the last encapsulation, makes the packet one of another flow, and hands over
-//! to the program under test. The clock is read every few thousand runs, and every packet that grew is counted.
+//! to the program whose turn it is. The clock is read every few thousand runs, and every packet that grew is counted.
 
 use core::hint::black_box;
 
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use maglev_common::rig::{READINGS, Rig};
+use maglev_common::rig::{MOST_PROGRAMS, READINGS, Rig};
 use maglev_ebpf::env::{Header, Packet};
 use zerocopy::byteorder::{LE, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -102,7 +102,8 @@ fn vary<H: Headers>(ctx: XdpContext) -> u32 {
     // Opaque, or the compiler subtracts from a packet pointer, which the verifier refuses.
     let length = black_box(frame.len() as u64);
     let grown = length.wrapping_sub(rig.length.get());
-    rig.grown.add_unshared(u64::from(grown == rig.overhead.get()));
+    let turn = rig.turn.get();
+    rig.grown.add_unshared(u64::from(grown == overhead(rig, turn)));
     // Asked of the kernel even if there is nothing to undo: the same work before every program under test.
     if !frame.shrink(grown as usize) {
         return XDP_ABORTED;
@@ -112,16 +113,33 @@ fn vary<H: Headers>(ctx: XdpContext) -> u32 {
 
     let run = rig.run.get();
     rig.run.set(run + 1);
-    if run == rig.due.get() {
-        rig.due.set(run + rig.stride.get());
-        let reading = rig.readings.get();
-        rig.readings.set(reading + 1);
-        if let Some(word) = rig.clock.get(reading as usize & (READINGS - 1)) {
-            word.set(maps::now());
-        }
-    }
-    maps::run_program_under_test(&next);
+    let turn = if run == rig.due.get() { read_clock(rig, run, turn) } else { turn };
+    maps::run_program_under_test(&next, turn as u32);
     XDP_ABORTED
+}
+
+/// Reads the clock: every second time, a turn ends. Tells whose turn it is now.
+#[inline(always)]
+fn read_clock(rig: &Rig, run: u64, turn: u64) -> u64 {
+    let reading = rig.readings.get();
+    rig.readings.set(reading + 1);
+    if let Some(word) = rig.clock.get(reading as usize & (READINGS - 1)) {
+        word.set(maps::now());
+    }
+    if reading & 1 == 0 {
+        rig.due.set(run + rig.timed.get());
+        return turn;
+    }
+    rig.due.set(run + rig.warming.get());
+    let next = if turn + 1 == rig.programs.get() { 0 } else { turn + 1 };
+    rig.turn.set(next);
+    next
+}
+
+/// Bytes that a program adds.
+#[inline(always)]
+fn overhead(rig: &Rig, turn: u64) -> u64 {
+    rig.overheads[turn as usize & (MOST_PROGRAMS - 1)].get()
 }
 
 /// The next flow's number. (The generator is xorshift64, Marsaglia 2003.)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use maglev_common::settings::Tracking;
-use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Rig, TX};
+use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
 use maglev_daemon::model::Limits;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -10,12 +10,12 @@ use nix::unistd::Pid;
 use super::scenario::Scenario;
 use super::stats;
 
-/// Runs in a stretch: less than the scheduler's slice, so that on a busy machine most stretches are not interrupted.
-const STRETCH: u32 = 10_000;
-/// Stretches a program's figure in a round is the median of.
-const STRETCHES: u32 = 51;
+/// Runs of a turn that are timed: about two milliseconds, less than the scheduler's slice.
+const TIMED: u32 = 30_000;
 /// Runs before them, in which the caches fill with what this program uses.
-const WARMING: u32 = 100_000;
+const WARMING: u32 = 20_000;
+/// Turns that a program's figure in a round is the median of.
+const TURNS: u32 = 15;
 /// The interface's MAC address.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -47,14 +47,14 @@ pub(super) struct Series {
 struct Entry {
     name: String,
     kind: Kind,
-    overhead: u64,
     rounds: Vec<f64>,
     packets: u64,
 }
 
 enum Kind {
     Floor(Floor),
-    Candidate(Box<Candidate>),
+    /// And the bytes it adds to each packet.
+    Candidate(Box<Candidate>, u64),
 }
 
 /// The name of a floor in tables and files.
@@ -100,28 +100,45 @@ pub(super) fn scenario(
         flow_mask,
         flow_step,
         vip_mask: u64::from(scenario.vips) - 1,
-        overhead: 0,
-        warming: WARMING.max(scenario.settling() / 8),
-        stretches: STRETCHES,
-        stretch: STRETCH,
+        warming: WARMING,
+        timed: TIMED,
+        rounds: TURNS,
     };
     let mut entries = entries(scenario, programs)?;
-    let count = entries.len();
+    let settling = Batch { warming: scenario.settling(), timed: 1, rounds: 1, ..batch.clone() };
     for entry in &mut entries {
-        entry.choose(rig)?;
-        entry.run(rig, &Batch { warming: scenario.settling(), ..batch.clone() })?;
+        let sends = !matches!(entry.kind, Kind::Floor(Floor::Empty));
+        let measured = run(rig, &settling, std::slice::from_mut(entry))?;
+        if sends && measured.action != TX {
+            bail!("{}: answered {} to the last packet, expected {TX} (XDP_TX)", entry.name, measured.action);
+        }
     }
     for round in 0..rounds {
         progress(round);
-        for turn in 0..count {
-            let entry = &mut entries[(round + turn) % count];
-            entry.choose(rig)?;
-            let stretches = entry.run(rig, &batch)?;
-            entry.rounds.extend(stats::median(stretches));
-            entry.packets += u64::from(batch.runs());
+        let measured = run(rig, &batch, &mut entries)?;
+        for (entry, turns) in entries.iter_mut().zip(measured.nanoseconds) {
+            entry.rounds.extend(stats::median(turns));
+            entry.packets += measured.runs_each;
         }
     }
     Ok(entries.into_iter().map(Entry::series).collect())
+}
+
+/// Runs a batch and checks that every packet of it grew, and that every candidate says it sent all of its packets.
+fn run(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<Measured> {
+    let before: Vec<_> = entries.iter().map(Entry::transmitted).collect();
+    let mut turns: Vec<_> = entries.iter_mut().map(Entry::turn).collect();
+    let measured = rig.run(batch, &mut turns)?;
+    let (grown, runs) = (measured.grown, measured.runs);
+    ensure!(grown == runs, "{grown} of {runs} packets were encapsulated");
+    for (n, (entry, before)) in entries.iter().zip(before).enumerate() {
+        let (Some(before), Some(after)) = (before, entry.transmitted()) else { continue };
+        // The batch's last run is one more than its turns.
+        let expected = measured.runs_each + u64::from(n == 0);
+        let (name, sent) = (&entry.name, after - before);
+        ensure!(sent == expected, "{name}: {sent} of {expected} packets were transmitted");
+    }
+    Ok(measured)
 }
 
 fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
@@ -138,8 +155,7 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
         let candidate = Candidate::load(&settings, &steps).with_context(|| program.name.clone())?;
         entries.push(Entry {
             name: program.name.clone(),
-            kind: Kind::Candidate(Box::new(candidate)),
-            overhead: scenario.overhead(),
+            kind: Kind::Candidate(Box::new(candidate), scenario.overhead()),
             rounds: Vec::new(),
             packets: 0,
         });
@@ -149,51 +165,29 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
 
 impl Entry {
     fn floor(floor: Floor) -> Self {
-        let overhead = match floor {
-            Floor::Empty | Floor::Transmit => 0,
-            Floor::Headers | Floor::HeadersLine => 20,
-        };
-        let name = floor_name(floor).to_owned();
-        Self { name, kind: Kind::Floor(floor), overhead, rounds: Vec::new(), packets: 0 }
+        Self { name: floor_name(floor).to_owned(), kind: Kind::Floor(floor), rounds: Vec::new(), packets: 0 }
     }
 
-    fn choose(&mut self, rig: &mut Rig) -> Result<()> {
+    fn turn(&mut self) -> Turn<'_> {
         match &mut self.kind {
-            Kind::Floor(floor) => rig.choose_floor(*floor)?,
-            Kind::Candidate(candidate) => rig.choose(candidate)?,
+            Kind::Floor(floor) => Turn::Floor(*floor),
+            Kind::Candidate(candidate, overhead) => Turn::Candidate(candidate, *overhead),
         }
-        Ok(())
-    }
-
-    /// Runs a batch and checks that every packet of it grew and was sent. Nanoseconds per packet.
-    fn run(&mut self, rig: &mut Rig, batch: &Batch<'_>) -> Result<Vec<f64>> {
-        let before = self.transmitted();
-        let measured = rig.run(&Batch { overhead: self.overhead, ..batch.clone() })?;
-        let (name, runs) = (&self.name, u64::from(batch.runs()));
-        ensure!(measured.grown == runs, "{name}: {} of {runs} packets were encapsulated", measured.grown);
-        let sends = !matches!(self.kind, Kind::Floor(Floor::Empty));
-        if sends && measured.action != TX {
-            bail!("{name}: answered {} to the last packet, expected {TX} (XDP_TX)", measured.action);
-        }
-        if let (Some(before), Some(after)) = (before, self.transmitted()) {
-            ensure!(after - before == runs, "{name}: {} of {runs} packets were transmitted", after - before);
-        }
-        Ok(measured.nanoseconds)
     }
 
     /// What the program itself counted.
     fn transmitted(&self) -> Option<u64> {
         match &self.kind {
             Kind::Floor(_) => None,
-            Kind::Candidate(candidate) => Some(candidate.transmitted()),
+            Kind::Candidate(candidate, _) => Some(candidate.transmitted()),
         }
     }
 
     fn series(self) -> Series {
-        let Self { name, kind, overhead: _, rounds, packets } = self;
+        let Self { name, kind, rounds, packets } = self;
         let instructions = match kind {
             Kind::Floor(_) => None,
-            Kind::Candidate(mut candidate) => candidate.verified_instructions(),
+            Kind::Candidate(mut candidate, _) => candidate.verified_instructions(),
         };
         Series { name, rounds, packets, instructions }
     }

@@ -45,6 +45,14 @@ impl Floor {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Empty, Self::Transmit, Self::Headers, Self::HeadersLine];
 
+    /// Bytes it adds to each packet.
+    const fn overhead(self) -> u64 {
+        match self {
+            Self::Empty | Self::Transmit => 0,
+            Self::Headers | Self::HeadersLine => 20,
+        }
+    }
+
     const fn program(self) -> &'static str {
         match self {
             Self::Empty => names::EMPTY,
@@ -55,7 +63,7 @@ impl Floor {
     }
 }
 
-/// What a batch does.
+/// What a batch does: `rounds` times, every program takes its turn.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
     /// The frame that flow number 0 sends to VIP number 0.
@@ -66,35 +74,40 @@ pub struct Batch<'a> {
     pub flow_step: u64,
     /// VIP numbers under this mask.
     pub vip_mask: u64,
-    /// Bytes the program adds to each packet.
-    pub overhead: u64,
-    /// Runs before the clock is read for the first time: caches fill.
+    /// Runs in a turn before its time begins: caches fill.
     pub warming: u32,
-    /// Stretches that are timed, each for itself: at most [`MOST_STRETCHES`].
-    pub stretches: u32,
-    /// Runs in a stretch.
-    pub stretch: u32,
+    /// Runs in a turn that are timed.
+    pub timed: u32,
+    /// Turns of each program: at most [`most_rounds`].
+    pub rounds: u32,
 }
 
-/// The most stretches in a batch: one less than readings of the clock.
-pub const MOST_STRETCHES: u32 = names::READINGS as u32 - 1;
+/// A program in its turn.
+#[derive(Debug)]
+pub enum Turn<'a> {
+    /// One that ships with the rig.
+    Floor(Floor),
+    /// One that is judged, and the bytes it adds to each packet.
+    Candidate(&'a mut Candidate, u64),
+}
 
-impl Batch<'_> {
-    /// Runs in all: the clock is read as the program under test is entered, so the last stretch ends with one more.
-    pub const fn runs(&self) -> u32 {
-        self.warming + self.stretches * self.stretch + 1
-    }
+/// The most rounds of a batch with this many programs: the harness keeps two readings of the clock for each turn.
+pub const fn most_rounds(programs: usize) -> u32 {
+    (names::READINGS / 2 / programs) as u32
 }
 
 /// What came of a batch.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Nanoseconds per run in each stretch, from entering the program under test to entering it.
-    pub nanoseconds: Vec<f64>,
-    /// Packets that had grown by exactly the bytes asked for. The clock of the harness cannot see the last packet; the
-    /// kernel hands it back.
+    /// Nanoseconds per run in each turn of each program, in their order.
+    pub nanoseconds: Vec<Vec<f64>>,
+    /// Runs in all.
+    pub runs: u64,
+    /// Runs of each program.
+    pub runs_each: u64,
+    /// Packets that had grown by exactly the bytes their program adds: `runs`, or something is wrong.
     pub grown: u64,
-    /// What the program answered to the last packet.
+    /// What the first program answered to the last packet, which was its.
     pub action: u32,
 }
 
@@ -124,8 +137,7 @@ impl Rig {
             Mapped::open(names::LINES, array(&harness, names::LINES)?, names::LINE_COUNT)?;
         // The kernel maps memory to a map when it makes the map; this touches every line as real use would.
         lines.values().iter().for_each(|line| line[0].set(0));
-        let rig = words.get(0).ok_or_else(|| DataplaneError::no_map(names::RIG))?;
-        rig.random.set(0x9e37_79b9_7f4a_7c15);
+        words.first().random.set(0x9e37_79b9_7f4a_7c15);
         let mut loaded = Self { words, _lines: lines, harness };
         loaded.check_headers()?;
         Ok(loaded)
@@ -143,74 +155,74 @@ impl Rig {
         Ok(())
     }
 
-    /// Puts a floor under test.
+    /// Runs programs in turns.
     ///
     /// # Errors
-    /// The kernel refuses it.
-    pub fn choose_floor(&mut self, floor: Floor) -> Result<(), DataplaneError> {
-        let name = floor.program();
-        let fd = program(&mut self.harness, name)?.fd().map_err(|error| DataplaneError::program(name, &error))?;
-        let fd = fd.try_clone().map_err(|error| DataplaneError::program(name, &error.into()))?;
-        self.put(&fd)
-    }
-
-    /// Puts a candidate under test.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn choose(&mut self, candidate: &mut Candidate) -> Result<(), DataplaneError> {
-        self.put(candidate.fd()?)
-    }
-
-    fn put(&mut self, fd: &ProgramFd) -> Result<(), DataplaneError> {
-        let map = self.harness.map_mut(names::UNDER_TEST).ok_or_else(|| DataplaneError::no_map(names::UNDER_TEST))?;
-        let failed = |error: MapError| DataplaneError::map(names::UNDER_TEST, "update", &error);
-        let mut programs = ProgramArray::try_from(map).map_err(failed)?;
-        programs.set(0, fd, 0).map_err(failed)
-    }
-
-    /// Runs the program under test.
-    ///
-    /// # Errors
-    /// The kernel refuses the run, or a signal ended it.
-    pub fn run(&mut self, batch: &Batch<'_>) -> Result<Measured, DataplaneError> {
-        let length = batch.frame.len() as u64;
-        let ipv6 = self.describe(batch)?;
+    /// The kernel refuses a program or the run, or a signal ended it.
+    pub fn run(&mut self, batch: &Batch<'_>, turns: &mut [Turn<'_>]) -> Result<Measured, DataplaneError> {
+        let ipv6 = self.describe(batch, turns)?;
+        for (slot, turn) in (0..).zip(&mut *turns) {
+            self.put(slot, turn)?;
+        }
+        let per_turn = u64::from(batch.warming) + u64::from(batch.timed);
+        let runs_each = per_turn * u64::from(batch.rounds);
+        let runs = runs_each * turns.len() as u64;
+        let too_long = || DataplaneError::Load("a batch of so many runs is too long".to_owned());
         let mut out = vec![0; batch.frame.len() + 256];
         let mut options = TestRunOptions::new();
         options.data_in = Some(batch.frame);
         options.data_out = Some(&mut out);
-        options.repeat = batch.runs();
+        // One more: the last turn's time ends as the first program begins again.
+        options.repeat = u32::try_from(runs + 1).map_err(|_| too_long())?;
         let name = if ipv6 { names::VARY6 } else { names::VARY4 };
         let vary = program(&mut self.harness, name)?;
         let result = vary.test_run(options).map_err(|error| DataplaneError::program(name, &error))?;
-        let rig = self.words.get(0).ok_or_else(|| DataplaneError::no_map(names::RIG))?;
-        if rig.run.get() != u64::from(batch.runs()) {
-            let (ran, wanted) = (rig.run.get(), batch.runs());
+        let rig = self.words.first();
+        if rig.run.get() != runs + 1 {
+            let (ran, wanted) = (rig.run.get(), runs + 1);
             return Err(DataplaneError::Load(format!("the harness ran {ran} of {wanted} times")));
         }
-        let clock: Vec<u64> = rig.clock.iter().take(batch.stretches as usize + 1).map(Word::get).collect();
-        let stretches = clock.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / f64::from(batch.stretch));
-        let last_grew = u64::from(result.data_size_out) == length + batch.overhead;
-        Ok(Measured {
-            nanoseconds: stretches.collect(),
-            // The first run meets the packet as it was handed in.
-            grown: rig.grown.get() - u64::from(batch.overhead == 0) + u64::from(last_grew),
-            action: result.return_value,
-        })
+        let clock: Vec<u64> = rig.clock.iter().take(2 * turns.len() * batch.rounds as usize).map(Word::get).collect();
+        let mut nanoseconds = vec![Vec::new(); turns.len()];
+        for (n, pair) in clock.chunks_exact(2).enumerate() {
+            nanoseconds[n % turns.len()].push((pair[1] - pair[0]) as f64 / f64::from(batch.timed));
+        }
+        // The first run meets the packet as it was handed in; the kernel hands back the last one.
+        let overhead = rig.overheads[0].get();
+        let first_as_grown = overhead == 0;
+        let last_grew = u64::from(result.data_size_out) == batch.frame.len() as u64 + overhead;
+        let grown = rig.grown.get() - u64::from(first_as_grown) + u64::from(last_grew) - 1;
+        Ok(Measured { nanoseconds, runs, runs_each, grown, action: result.return_value })
+    }
+
+    /// Gives a program its slot.
+    fn put(&mut self, slot: u32, turn: &mut Turn<'_>) -> Result<(), DataplaneError> {
+        let fd = match turn {
+            Turn::Candidate(candidate, _) => clone(candidate.fd()?)?,
+            Turn::Floor(floor) => {
+                let name = floor.program();
+                let failed = |error| DataplaneError::program(name, &error);
+                clone(program(&mut self.harness, name)?.fd().map_err(failed)?)?
+            }
+        };
+        let map = self.harness.map_mut(names::UNDER_TEST).ok_or_else(|| DataplaneError::no_map(names::UNDER_TEST))?;
+        let failed = |error: MapError| DataplaneError::map(names::UNDER_TEST, "update", &error);
+        let mut programs = ProgramArray::try_from(map).map_err(failed)?;
+        programs.set(slot, &fd, 0).map_err(failed)
     }
 
     /// Writes the batch's words; tells whether the packet is IPv6.
-    fn describe(&self, batch: &Batch<'_>) -> Result<bool, DataplaneError> {
-        let refused = || DataplaneError::Load("a batch needs a TCP or UDP packet, and stretches to time".to_owned());
-        if !(1..=MOST_STRETCHES).contains(&batch.stretches) || batch.stretch == 0 {
+    fn describe(&self, batch: &Batch<'_>, turns: &[Turn<'_>]) -> Result<bool, DataplaneError> {
+        let refused = || DataplaneError::Load("a batch needs a TCP or UDP packet, and turns to time".to_owned());
+        let fits = (1..=names::MOST_PROGRAMS).contains(&turns.len());
+        if !fits || !(1..=most_rounds(turns.len())).contains(&batch.rounds) || batch.timed == 0 || batch.warming == 0 {
             return Err(refused());
         }
         let word = |offset: usize| {
             let bytes = batch.frame.get(offset..)?.first_chunk::<8>()?;
             Some(u64::from_le_bytes(*bytes))
         };
-        let rig = self.words.get(0).ok_or_else(|| DataplaneError::no_map(names::RIG))?;
+        let rig = self.words.first();
         let ipv6 = batch.frame.get(12..14) == Some(&[0x86, 0xdd]);
         let (source, destination, ports) = if ipv6 {
             (word(30), word(46), word(50).map(|word| word >> 32))
@@ -230,17 +242,25 @@ impl Rig {
         }
         for (to, value) in [
             (&rig.length, batch.frame.len() as u64),
-            (&rig.overhead, batch.overhead),
+            (&rig.programs, turns.len() as u64),
             (&rig.flow_mask, batch.flow_mask),
             (&rig.flow_step, batch.flow_step),
             (&rig.vip_mask, batch.vip_mask),
             (&rig.run, 0),
+            (&rig.turn, 0),
             (&rig.due, batch.warming.into()),
-            (&rig.stride, batch.stretch.into()),
+            (&rig.warming, batch.warming.into()),
+            (&rig.timed, batch.timed.into()),
             (&rig.readings, 0),
             (&rig.grown, 0),
         ] {
             to.set(value);
+        }
+        for (to, turn) in rig.overheads.iter().zip(turns) {
+            to.set(match turn {
+                Turn::Floor(floor) => floor.overhead(),
+                Turn::Candidate(_, overhead) => *overhead,
+            });
         }
         Ok(ipv6)
     }
@@ -251,6 +271,10 @@ fn program<'a>(harness: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp,
         Some(Program::Xdp(program)) => Ok(program),
         _ => Err(DataplaneError::Load(format!("the harness has no XDP program '{name}'"))),
     }
+}
+
+fn clone(fd: &ProgramFd) -> Result<ProgramFd, DataplaneError> {
+    fd.try_clone().map_err(|error| DataplaneError::Load(format!("cannot duplicate a file descriptor: {error}")))
 }
 
 fn array<'a>(harness: &'a Ebpf, name: &'static str) -> Result<&'a aya::maps::MapData, DataplaneError> {
