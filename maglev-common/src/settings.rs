@@ -1,7 +1,5 @@
-//! Load-time globals: constants to the verifier, which prunes what they switch off.
+//! Settings: load-time globals, which are constants to the verifier, and what a pool's word carries.
 
-/// [`Tracking`] (`u32`).
-pub const TRACKING: &str = "TRACKING";
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
@@ -9,10 +7,9 @@ pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
 
 /// When the flow table is consulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Tracking {
     /// Never: the table alone decides. For measurement.
-    None = 0,
+    None,
     /// For every packet; every flow is recorded.
-    Always = 1,
+    Always,
 }

@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::backend::MemberId;
+use crate::settings::Tracking;
 
 /// Slots of a table: a prime, as the permutations of the Maglev paper (§3.4) need it.
 pub const SLOTS: usize = 65_537;
@@ -72,11 +73,13 @@ pub struct PoolIndex(pub u16);
 /// One aligned word per pool, read once per packet and stored once per change.
 ///
 /// ```text
-///  63            32 31             16 15              0
-/// +----------------+-----------------+-----------------+
-/// | flags          | previous table  | current table   |
-/// +----------------+-----------------+-----------------+
+///  63       62   32 31             16 15              0
+/// +----------+------+-----------------+-----------------+
+/// | tracking | 0    | previous table  | current table   |
+/// +----------+------+-----------------+-----------------+
 /// ```
+///
+/// *tracking*: [`Tracking::Always`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolWord(pub u64);
 
@@ -84,6 +87,24 @@ impl PoolWord {
     /// A pool that uses `current` and has no slot in transition.
     pub const fn settled(current: TableIndex) -> Self {
         Self(current.0 as u64)
+    }
+
+    /// The sign: one comparison tells it.
+    const ALWAYS: u64 = 1 << 63;
+
+    /// The same word, of a pool whose flows are tracked like this.
+    #[must_use]
+    pub const fn tracked(self, tracking: Tracking) -> Self {
+        match tracking {
+            Tracking::None => Self(self.0 & !Self::ALWAYS),
+            Tracking::Always => Self(self.0 | Self::ALWAYS),
+        }
+    }
+
+    /// When the flow table is consulted.
+    #[inline(always)]
+    pub const fn tracking(self) -> Tracking {
+        if (self.0 as i64) < 0 { Tracking::Always } else { Tracking::None }
     }
 
     /// The table that owns the pool's slots.

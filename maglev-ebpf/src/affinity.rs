@@ -36,6 +36,8 @@ pub enum Choice {
 pub struct Flow {
     /// The VIP's pool.
     pub pool: PoolIndex,
+    /// When the pool's flows are looked up.
+    pub tracking: Tracking,
     /// The flow's hash.
     pub hash: FlowHash,
     /// The owner of the flow's slot, or nobody.
@@ -59,7 +61,7 @@ enum Memory {
 /// whoever sends one has no flow to keep.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
-    match tables.tracking() {
+    match flow.tracking {
         Tracking::None => (flow.owner, Choice::Table),
         Tracking::Always => remember(tables, flow, segment()),
     }
@@ -165,7 +167,7 @@ fn free_way(bucket: &Bucket, now: Seconds) -> Option<usize> {
 
 #[inline(always)]
 fn write<T: Tables>(tables: &T, bucket: &Bucket, way: Option<usize>, flow: Flow, segment: Segment, now: Seconds) {
-    let Flow { pool: _, hash, owner } = flow;
+    let Flow { pool: _, tracking: _, hash, owner } = flow;
     if segment.is_rst() || owner.is_nobody() {
         return;
     }
@@ -195,7 +197,8 @@ mod tests {
 
     fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
         let owner = MemberId::from_low_bits(owner);
-        let (member, choice) = choose(tables, Flow { pool: POOL, hash: hash(tag), owner }, || segment);
+        let flow = Flow { pool: POOL, tracking: tables.tracking, hash: hash(tag), owner };
+        let (member, choice) = choose(tables, flow, || segment);
         (member.get(), choice)
     }
 
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn without_tracking_the_table_alone_decides() {
         let mut tables = FakeTables::with_members(2);
-        tables.tracking = Tracking::None;
+        tables.track_nothing();
         assert_eq!(choose_other(&tables, 5, 1), (1, Choice::Table));
         assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
         assert_eq!(tables.counted(Counter::FlowWritten), 0);
@@ -256,7 +259,8 @@ mod tests {
         tables.buckets.push(Bucket::default());
         let in_set = |set: u64| FlowHash(5 << 32 | 5 << 25 | set);
         let go = |set, owner| {
-            choose(&tables, Flow { pool: POOL, hash: in_set(set), owner: member(owner) }, || Segment::OTHER)
+            let flow = Flow { pool: POOL, tracking: Tracking::Always, hash: in_set(set), owner: member(owner) };
+            choose(&tables, flow, || Segment::OTHER)
         };
         go(0, 1);
         assert_eq!(go(1, 2), (member(2), Choice::Table));

@@ -5,7 +5,6 @@ use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
-use maglev_common::settings::Tracking;
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -43,8 +42,6 @@ pub trait Packet {
 
 /// The tables the load balancer decides by, as seen by the CPU that handles the packet.
 pub trait Tables {
-    /// When the flow table is consulted.
-    fn tracking(&self) -> Tracking;
     /// The interface the packet came in by.
     fn ingress(&self) -> u32;
     /// The time by which flows age.

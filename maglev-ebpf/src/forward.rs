@@ -76,8 +76,9 @@ where
     P: Packet,
     T: Tables,
 {
+    let hash = inner.tuple.hash(tables.forwarding().hash_key());
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => Some(serve(packet, tables, inner, word)),
+        Lookup::Vip(word) => Some(serve(packet, tables, inner, word, hash)),
         Lookup::AddressOnly | Lookup::Unknown => None,
     }
 }
@@ -93,18 +94,19 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
         Lookup::AddressOnly => return Err(Counter::NoSuchVip),
         Lookup::Unknown => return Err(Counter::NotVip),
     };
-    let decision = choose(tuple, || segment, tables, word);
+    let decision = choose(tuple.hash(tables.forwarding().hash_key()), || segment, tables, word);
     if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
 }
 
 /// The decision for a flow of a VIP; its member may be nobody.
 #[inline(always)]
-fn choose<F: Tuple, T: Tables>(tuple: F, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
+fn choose<T: Tables>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
-    let hash = tuple.hash(tables.forwarding().hash_key());
-    let (table, slot) = (tables.forwarding().pool(pool).current(), hash.slot());
+    let pool_word = tables.forwarding().pool(pool);
+    let (table, slot) = (pool_word.current(), hash.slot());
     let owner = tables.forwarding().slot(table, slot).owner();
-    let (member, choice) = affinity::choose(tables, Flow { pool, hash, owner }, segment);
+    let flow = Flow { pool, tracking: pool_word.tracking(), hash, owner };
+    let (member, choice) = affinity::choose(tables, flow, segment);
     Decision { vip, pool, table, hash, slot, owner, member, choice }
 }
 
@@ -116,7 +118,7 @@ where
     T: Tables,
 {
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve(packet, tables, inner, word),
+        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.forwarding().hash_key())),
         Lookup::AddressOnly => refuse(tables, Counter::NoSuchVip),
         Lookup::Unknown => refuse(tables, Counter::NotVip),
     }
@@ -124,7 +126,7 @@ where
 
 /// Sends a packet of a VIP to its member, encapsulated.
 #[inline(always)]
-fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord) -> Verdict
+fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, hash: FlowHash) -> Verdict
 where
     F: Tuple,
     P: Packet,
@@ -133,7 +135,7 @@ where
     let bytes = packet.len() as u64;
     tables.count_vip(word.id(), bytes);
     let segment = || l4::segment(packet, inner.tuple.transport().protocol(), inner.transport);
-    let decision = choose(inner.tuple, segment, tables, word);
+    let decision = choose(hash, segment, tables, word);
     tables.decided(&decision);
     // Nobody's template has no exit.
     let template = tables.forwarding().template(decision.member);

@@ -14,14 +14,11 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
-use maglev_common::settings::Tracking;
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::Decision;
 
-#[unsafe(no_mangle)]
-static TRACKING: Global<u32> = Global::new(Tracking::Always as u32);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -68,11 +65,6 @@ impl<const TRACED: bool> Maps<TRACED> {
 }
 
 impl<const TRACED: bool> Tables for Maps<TRACED> {
-    #[inline(always)]
-    fn tracking(&self) -> Tracking {
-        if TRACKING.load() == Tracking::None as u32 { Tracking::None } else { Tracking::Always }
-    }
-
     #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32

@@ -42,7 +42,7 @@ impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let mut forwarding = Forwarding::new_box_zeroed().unwrap();
         forwarding.hash_key.iter().zip(1..).for_each(|(word, n)| word.set(n));
-        forwarding.pools[usize::from(POOL.0)].set(PoolWord::settled(TableIndex(1)).0);
+        forwarding.pools[usize::from(POOL.0)].set(PoolWord::settled(TableIndex(1)).tracked(Tracking::Always).0);
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
         for record in &forwarding.members[1..=usize::from(n)] {
             record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
@@ -65,6 +65,13 @@ impl FakeTables {
     /// Makes the templates of the members up to `n` anew.
     pub(crate) fn renew(&self, n: u16) {
         (1..=n).for_each(|id| self.forwarding.renew(member(id)));
+    }
+
+    /// Decides by the table alone.
+    pub(crate) fn track_nothing(&mut self) {
+        self.tracking = Tracking::None;
+        let word = &self.forwarding.pools[usize::from(POOL.0)];
+        word.set(PoolWord(word.get()).tracked(Tracking::None).0);
     }
 
     /// Gives every slot to a member.
@@ -116,10 +123,6 @@ impl FakeTables {
 }
 
 impl Tables for FakeTables {
-    fn tracking(&self) -> Tracking {
-        self.tracking
-    }
-
     fn ingress(&self) -> u32 {
         INGRESS
     }

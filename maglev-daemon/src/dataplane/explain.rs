@@ -63,9 +63,9 @@ pub struct Explanation {
 }
 
 /// Looks the flow up in the tables, and in every CPU's flow table.
-pub(super) fn explain(maps: &Maps, tracking: Tracking, flow: Flow) -> Result<Explanation, DataplaneError> {
+pub(super) fn explain(maps: &Maps, flow: Flow) -> Result<Explanation, DataplaneError> {
     let now = now()?;
-    let view = |cpu| View::new(maps, tracking, cpu, now);
+    let view = |cpu| View::new(maps, cpu, now);
     let ports = u32::from(flow.source.port().swap_bytes()) | u32::from(flow.destination.port().swap_bytes()) << 16;
     let protocol = match flow.protocol {
         Protocol::Tcp => l4::TCP,
@@ -101,7 +101,7 @@ fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -
     let table = view(0);
     let mut remembered = Vec::new();
     if let Ok(Decision { hash, pool, .. }) = decide(tuple, segment, &table)
-        && table.tracking == Tracking::Always
+        && table.forwarding().pool(pool).tracking() == Tracking::Always
     {
         remembered.extend((0..cpus).filter_map(|cpu| view(cpu).remembered(hash, pool)));
     }
@@ -129,7 +129,6 @@ pub(super) fn now() -> Result<Seconds, DataplaneError> {
 /// The maps as one CPU sees them.
 pub(super) struct View<'a> {
     maps: &'a Maps,
-    tracking: Tracking,
     cpu: u32,
     now: Seconds,
     /// The flow's bucket, to be written to without consequence.
@@ -138,8 +137,8 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The maps as this CPU sees them at this time.
-    pub(super) fn new(maps: &'a Maps, tracking: Tracking, cpu: u32, now: Seconds) -> Self {
-        Self { maps, tracking, cpu, now, copy: OnceCell::new() }
+    pub(super) fn new(maps: &'a Maps, cpu: u32, now: Seconds) -> Self {
+        Self { maps, cpu, now, copy: OnceCell::new() }
     }
 
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
@@ -157,10 +156,6 @@ impl<'a> View<'a> {
 }
 
 impl Tables for View<'_> {
-    fn tracking(&self) -> Tracking {
-        self.tracking
-    }
-
     fn ingress(&self) -> u32 {
         0
     }

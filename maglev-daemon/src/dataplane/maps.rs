@@ -6,7 +6,9 @@ use maglev_common::flow::Bucket;
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
+use maglev_common::settings::Tracking;
 
+use super::Settings;
 use super::error::DataplaneError;
 use super::object::{Loaded, Sizes};
 use super::shared::{Mapped, Shared};
@@ -19,16 +21,20 @@ pub(super) struct Maps {
     /// Of each CPU.
     pub(super) counts: Mapped<Counts>,
     pub(super) sizes: Sizes,
+    /// When the flow table is consulted, in every pool.
+    pub(super) tracking: Tracking,
 }
 
 impl Maps {
     /// Maps them all into memory, before any packet comes.
-    pub(super) fn open(ebpf: &Loaded, sizes: &Sizes, HashKey { k0, k1 }: HashKey) -> Result<Self, DataplaneError> {
+    pub(super) fn open(ebpf: &Loaded, sizes: &Sizes, settings: &Settings) -> Result<Self, DataplaneError> {
+        let HashKey { k0, k1 } = settings.hash_key;
         let maps = Self {
             forwarding: open(ebpf, names::FORWARDING, 1)?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             sizes: *sizes,
+            tracking: settings.tracking,
         };
         maps.forwarding().hash_key.iter().zip([k0, k1]).for_each(|(word, half)| word.set(half));
         Ok(maps)
@@ -41,7 +47,7 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, flows, counts, sizes: _ } = self;
+        let Self { forwarding, flows, counts, sizes: _, tracking: _ } = self;
         vec![forwarding.memory(), flows.memory(), counts.memory()]
     }
 }

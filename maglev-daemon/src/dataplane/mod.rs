@@ -73,7 +73,6 @@ pub struct Dataplane {
     /// The name of the one that is attached.
     program: &'static str,
     trace: Option<trace::Reader>,
-    tracking: Tracking,
 }
 
 impl Dataplane {
@@ -87,7 +86,7 @@ impl Dataplane {
         let chosen = attach::choose(&settings.interfaces, links)?;
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
-        let maps = maps::Maps::open(&ebpf, &sizes, settings.hash_key)?;
+        let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
         let mut attached = attach::Attached::default();
@@ -97,7 +96,7 @@ impl Dataplane {
         }
         let bytes: u64 = maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
-        Ok(Self { attached, maps, barrier, ebpf, program, trace, tracking: settings.tracking })
+        Ok(Self { attached, maps, barrier, ebpf, program, trace })
     }
 
     /// Carries out the steps of a plan in their order.
@@ -129,7 +128,7 @@ impl Dataplane {
     /// # Errors
     /// The flow's addresses are of different families.
     pub fn explain(&self, flow: Flow) -> Result<Explanation, DataplaneError> {
-        explain::explain(&self.maps, self.tracking, flow)
+        explain::explain(&self.maps, flow)
     }
 
     /// Clears flow entries so old that their age can no longer be told. To be called each hour or so.
@@ -148,7 +147,7 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps. Dropping does the same.
     pub fn stop(self) {
-        let Self { attached, maps, barrier: _, ebpf, program: _, trace, tracking: _ } = self;
+        let Self { attached, maps, barrier: _, ebpf, program: _, trace } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         drop(attached);
         drop((maps, ebpf, trace));

@@ -95,11 +95,9 @@ impl Loaded {
 
     /// The same of any object that takes our maps and globals.
     pub(super) fn balancer_of(object: &[u8], wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        let tracking = wanted.tracking as u32;
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(settings::TRACKING, &tracking, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)

@@ -24,7 +24,10 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
         Step::SwitchPool { pool, word } => {
             let (index, limit) = (usize::from(pool.0), maps.sizes.pools as usize);
             let pools = &maps.forwarding().pools[..limit];
-            pools.get(index).ok_or(out_of_range("pool", index, limit)).map(|current| publish(current, word.0))
+            pools
+                .get(index)
+                .ok_or(out_of_range("pool", index, limit))
+                .map(|current| publish(current, word.tracked(maps.tracking).0))
         }
         Step::ResetVip { id } => {
             let (index, limit) = (usize::from(id.0), maps.sizes.vips as usize);

@@ -217,7 +217,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
     ];
     for (what, change, reason) in rows {
         let mut tables = tables(backend4());
-        tables.tracking = maglev_common::settings::Tracking::None;
+        tables.track_nothing();
         change(&mut tables);
         assert_eq!(refused(&tables, &tcp4(b"")), (Verdict::Drop, *reason), "{what}");
     }

@@ -60,7 +60,7 @@ impl Candidate {
             Some(object) => Loaded::balancer_of(object, &settings, &sizes)?,
             None => Loaded::balancer(&settings, &sizes)?,
         };
-        let mut maps = Maps::open(&ebpf, &sizes, settings.hash_key)?;
+        let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
         maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU));
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;

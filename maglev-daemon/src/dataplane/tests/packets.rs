@@ -64,7 +64,7 @@ impl Rig {
 
     /// The same frame through the host's build of the packet path, over the same maps.
     fn host(&self, frame: &[u8]) -> (u32, Vec<u8>) {
-        let view = View::new(&self.plane.maps, self.plane.tracking, 0, Seconds(0));
+        let view = View::new(&self.plane.maps, 0, Seconds(0));
         let mut packet = VecPacket::new(frame);
         let action = match forward(&mut packet, &view) {
             Verdict::Pass => action::PASS,
