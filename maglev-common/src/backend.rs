@@ -96,14 +96,39 @@ pub struct InterfaceSlot(pub u16);
 pub struct InterfaceRecord {
     /// The interface's own MAC address in the low 48 bits.
     pub mac: Word,
-    /// The interface index in the low half, its MTU in bytes (IP header included) in the high half.
+    /// The interface index in the low half; its MTU in bytes (IP header included) above; the sign is set if the program
+    /// is attached to no other interface.
     pub index_mtu: Word,
 }
 
 impl InterfaceRecord {
+    const ALONE: u64 = 1 << 63;
+
     /// A record for an interface.
     pub const fn new(mac: [u8; 6], ifindex: u32, mtu: u32) -> Self {
         Self { mac: Word::new(mac_word(mac)), index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32) }
+    }
+
+    /// The same, of the only interface the program is attached to: every packet comes in by it.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        self.index_mtu.set(self.index_mtu.get() | Self::ALONE);
+        self
+    }
+
+    /// Whether the program is attached to no other interface.
+    pub fn is_alone(&self) -> bool {
+        self.index_mtu.get() & Self::ALONE != 0
+    }
+
+    /// The interface index.
+    pub fn index(&self) -> u32 {
+        self.index_mtu.get() as u32
+    }
+
+    /// The MTU in bytes, IP header included.
+    pub fn mtu(&self) -> u32 {
+        ((self.index_mtu.get() & !Self::ALONE) >> 32) as u32
     }
 
     /// Takes over another record.

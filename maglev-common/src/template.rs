@@ -18,14 +18,14 @@ const VERSION_IHL: u64 = 0x45;
 /// By what way packets leave for a member.
 ///
 /// ```text
-///  63   62          48 47             32 31              0
-/// +----+--------------+----------------+-----------------+
-/// | v6 | longest      | interface slot | interface index |
-/// +----+--------------+----------------+-----------------+
+///  63   62       48 47             32  31     30              0
+/// +----+-----------+----------------+-------+-----------------+
+/// | v6 | longest   | interface slot | alone | interface index |
+/// +----+-----------+----------------+-------+-----------------+
 /// ```
 ///
 /// *longest*: bytes of the longest IP packet that still fits the interface's MTU with its outer header, which is IPv6 if
-/// *v6* is set. A word of zeroes is no way at all: no packet is that short.
+/// *v6* is set. *alone*: every packet comes in by this interface, so that it need not be asked. A word of zeroes is no way at all: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -35,6 +35,8 @@ impl Exit {
 
     /// The sign: one comparison tells it.
     const OUTER_V6: u64 = 1 << 63;
+    /// The low half's sign. Interface indices are positive numbers of 32 bits with sign.
+    const ALONE: u32 = 1 << 31;
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
 
@@ -43,9 +45,9 @@ impl Exit {
             Family::V4 => (OVERHEAD4, 0),
             Family::V6 => (OVERHEAD6, Self::OUTER_V6),
         };
-        let index_mtu = interface.index_mtu.get();
-        let longest = (index_mtu >> 32).saturating_sub(overhead).min(Self::MOST);
-        Self(index_mtu & 0xffff_ffff | u64::from(slot.0) << 32 | family | longest << 48)
+        let longest = u64::from(interface.mtu()).saturating_sub(overhead).min(Self::MOST);
+        let alone = if interface.is_alone() { Self::ALONE } else { 0 };
+        Self(u64::from(interface.index()) | u64::from(alone) | u64::from(slot.0) << 32 | family | longest << 48)
     }
 
     /// Whether there is a way.
@@ -72,10 +74,10 @@ impl Exit {
         InterfaceSlot((self.0 >> 32) as u16)
     }
 
-    /// The interface's index.
+    /// Whether a packet that came in by an interface leaves by the same one.
     #[inline(always)]
-    pub const fn index(self) -> u32 {
-        self.0 as u32
+    pub fn is_ingress(self, ingress: impl FnOnce() -> u32) -> bool {
+        (self.0 as u32 as i32) < 0 || self.0 as u32 == ingress()
     }
 }
 
@@ -108,7 +110,7 @@ impl Template {
     pub fn of(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
         let (state, next_hop) = (member.state(), member.next_hop());
         let (mac, outer) = (interface.mac.get(), state.outer());
-        let sends = state.is_alive() && next_hop.is_resolved() && interface.index_mtu.get() != 0;
+        let sends = state.is_alive() && next_hop.is_resolved() && interface.index() != 0;
         let exit = if sends { Exit::new(interface, next_hop.interface(), outer) } else { Exit::NONE };
         let start = match outer {
             Family::V4 => IPV4 << 32 | VERSION_IHL << 48,
@@ -189,8 +191,15 @@ mod tests {
         {
             let exit = Template::of(&member(outer), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");
-            assert_eq!((exit.outer(), exit.slot(), exit.index()), (outer, InterfaceSlot(5), 7));
+            assert_eq!((exit.outer(), exit.slot()), (outer, InterfaceSlot(5)));
+            assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
         }
+    }
+
+    #[test]
+    fn whoever_is_alone_is_not_asked_where_packets_come_in() {
+        let exit = Template::of(&member(Family::V6), &interface(1_500).alone()).exit();
+        assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_460) && !exit.takes(1_461));
     }
 
     #[test]

@@ -152,7 +152,7 @@ where
         return refuse(tables, hindrance(template, inner.length));
     }
     tables.count_member(decision.member, bytes);
-    if exit.index() == tables.ingress() {
+    if exit.is_ingress(|| tables.ingress()) {
         tables.count(Counter::Transmitted);
         Verdict::Transmit
     } else {

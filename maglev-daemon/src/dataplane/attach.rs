@@ -93,7 +93,8 @@ pub(super) fn describe(
     interface: &Interface,
 ) -> Result<(), DataplaneError> {
     if let Some(record) = maps.forwarding().interfaces.get(slot) {
-        record.set(&InterfaceRecord::new(interface.mac, interface.index, interface.mtu));
+        let new = InterfaceRecord::new(interface.mac, interface.index, interface.mtu);
+        record.set(&if maps.sizes.interfaces == 1 { new.alone() } else { new });
         renew_all(maps, slot);
     }
     let map: &mut Map = ebpf.map_mut(DEVICES)?;

@@ -41,6 +41,8 @@ pub(super) struct Sizes {
     /// Sets in a CPU's region of the flow table.
     pub(super) flow_sets: u32,
     pub(super) flows: u32,
+    /// Interfaces the program is attached to.
+    pub(super) interfaces: usize,
     pub(super) vips: u32,
     /// Members, nobody included.
     pub(super) member_ids: u32,
@@ -72,6 +74,7 @@ impl Sizes {
             tables: limits.pools + names::SPARE_TABLES,
             flow_sets: sets,
             flows: cpus.checked_mul(sets).ok_or_else(|| DataplaneError::Setting(too_many()))?,
+            interfaces: settings.interfaces.len(),
             vips: limits.vips,
             member_ids: limits.backends + 1,
         })

@@ -61,7 +61,7 @@ impl Candidate {
             None => Loaded::balancer(&settings, &sizes)?,
         };
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
-        maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU));
+        maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
         Ok(Self { ebpf, maps })
