@@ -1,21 +1,24 @@
-//! The VIP directories: perfect hash tables that answer "which VIP is this packet for" with two loads and no probing.
+//! The VIP directories: perfect hash tables that answer "which VIP is this packet for" with one multiplication and one
+//! cache line.
 //!
-//! User space builds a directory aside, so that no two keys share a slot, and switches to it through one word. The
-//! packet path hashes the key, looks up its group's displacement and compares one entry.
+//! User space builds a directory aside, with a seed under which no two keys share an entry, and switches to it through one
+//! word. The packet path hashes the key and compares one entry.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::maps::MAX_VIPS;
 use crate::pod::Word;
 use crate::table::PoolIndex;
 
-/// Entries of a directory: at most a quarter is used (512 VIPs and as many addresses), so a seed is found at once.
-pub const DIRECTORY_SLOTS: usize = 4_096;
+/// Entries of a directory: so many that a seed keeps [`MOST_KEYS`] apart once in 3,000 attempts, which takes a few
+/// milliseconds.
+pub const DIRECTORY_ENTRIES: usize = 1 << 16;
 
-/// Groups of keys that share a displacement.
-pub const DIRECTORY_GROUPS: usize = 1_024;
+/// Keys that a directory takes: as many VIPs as there can be, and as many addresses.
+pub const MOST_KEYS: usize = 2 * MAX_VIPS as usize;
 
-const SLOT_BITS: u32 = DIRECTORY_SLOTS.ilog2();
-const GROUP_BITS: u32 = DIRECTORY_GROUPS.ilog2();
+/// Seeds that are tried before a build gives up.
+const ATTEMPTS: u64 = 1 << 20;
 
 /// A VIP by number, below [`crate::maps::MAX_VIPS`]: the index of its counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,8 +71,7 @@ impl VipWord {
 
 /// A key of a directory: what it hashes to and how it is compared.
 pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static {
-    /// The key's hash under a directory's seed, which is odd: the highest ten bits choose the group, the next twelve
-    /// the entry.
+    /// The key's hash under a directory's seed, which is odd: the highest bits choose the entry.
     fn hash(self, seed: u64) -> u64;
     /// The key of the same address and protocol, with any port.
     #[must_use]
@@ -177,9 +179,8 @@ pub struct Entry<K> {
 #[derive(Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Directory<K> {
+    entries: [Entry<K>; DIRECTORY_ENTRIES],
     seed: u64,
-    displacements: [u16; DIRECTORY_GROUPS],
-    entries: [Entry<K>; DIRECTORY_SLOTS],
 }
 
 /// The directory of IPv4 VIPs.
@@ -190,7 +191,7 @@ pub type Directory6 = Directory<Key6>;
 /// Why a directory was not built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildError {
-    /// More keys than a quarter of [`DIRECTORY_SLOTS`].
+    /// More than [`MOST_KEYS`].
     TooManyKeys,
     /// The same key twice.
     DuplicateKey,
@@ -202,9 +203,7 @@ impl<K: Key> Directory<K> {
     /// What the directory says of a key; a word that is not present if it says nothing.
     #[inline(always)]
     pub fn find(&self, key: K) -> VipWord {
-        let hash = key.hash(self.seed);
-        let displacement = self.displacements[group(hash)];
-        let entry = &self.entries[slot(hash, displacement)];
+        let entry = &self.entries[position(key, self.seed)];
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
@@ -213,68 +212,42 @@ impl<K: Key> Directory<K> {
     /// # Errors
     /// The directory is left empty and the reason is told.
     pub fn build(&mut self, keys: &[(K, VipWord)]) -> Result<(), BuildError> {
-        self.clear();
-        if keys.len() > DIRECTORY_SLOTS / 4 {
+        self.entries.fill(Entry { key: K::new_zeroed(), word: 0 });
+        self.seed = 0;
+        if keys.len() > MOST_KEYS {
             return Err(BuildError::TooManyKeys);
         }
         if keys.iter().enumerate().any(|(n, (key, _))| keys[..n].iter().any(|(other, _)| other == key)) {
             return Err(BuildError::DuplicateKey);
         }
-        for attempt in 1..=64 {
-            if self.try_seed(attempt, keys) {
-                return Ok(());
-            }
-            self.clear();
+        if (1..=ATTEMPTS).any(|attempt| self.try_seed(mix(attempt) | 1, keys)) {
+            return Ok(());
         }
+        self.seed = 0;
         Err(BuildError::NoSeed)
     }
 
-    fn clear(&mut self) {
-        self.seed = 0;
-        self.displacements.fill(0);
-        let empty = Entry { key: K::new_zeroed(), word: 0 };
-        self.entries.fill(empty);
-    }
-
-    /// Hash and displace: groups in order of falling size, each by the first displacement that fits.
-    fn try_seed(&mut self, attempt: u64, keys: &[(K, VipWord)]) -> bool {
-        self.seed = mix(attempt) | 1;
-        let mut sizes = [0_u16; DIRECTORY_GROUPS];
-        for (key, _) in keys {
-            sizes[group(key.hash(self.seed))] += 1;
-        }
-        let largest = sizes.iter().copied().max().unwrap_or(0);
-        (1..=largest)
-            .rev()
-            .all(|size| (0..DIRECTORY_GROUPS).filter(|&g| sizes[g] == size).all(|group| self.place_group(group, keys)))
-    }
-
-    fn place_group(&mut self, wanted: usize, keys: &[(K, VipWord)]) -> bool {
-        let members = || keys.iter().filter(|(key, _)| group(key.hash(self.seed)) == wanted);
-        let fits = |&displacement: &u16| {
-            members().enumerate().all(|(n, (key, _))| {
-                let at = slot(key.hash(self.seed), displacement);
-                let taken = self.entries[at].word != 0;
-                !taken && members().take(n).all(|(other, _)| slot(other.hash(self.seed), displacement) != at)
-            })
-        };
-        let Some(displacement) = (0..DIRECTORY_SLOTS as u16).find(fits) else { return false };
-        self.displacements[wanted] = displacement;
-        for &(key, word) in keys.iter().filter(|(key, _)| group(key.hash(self.seed)) == wanted) {
-            self.entries[slot(key.hash(self.seed), displacement)] = Entry { key, word: word.0 };
+    /// Places every key, or none.
+    fn try_seed(&mut self, seed: u64, keys: &[(K, VipWord)]) -> bool {
+        self.seed = seed;
+        for (n, &(key, word)) in keys.iter().enumerate() {
+            let entry = &mut self.entries[position(key, seed)];
+            if entry.word != 0 {
+                for &(key, _) in &keys[..n] {
+                    self.entries[position(key, seed)] = Entry { key: K::new_zeroed(), word: 0 };
+                }
+                return false;
+            }
+            *entry = Entry { key, word: word.0 };
         }
         true
     }
 }
 
+/// The entry in which a key stands.
 #[inline(always)]
-const fn group(hash: u64) -> usize {
-    (hash >> (64 - GROUP_BITS)) as usize
-}
-
-#[inline(always)]
-const fn slot(hash: u64, displacement: u16) -> usize {
-    ((hash >> (64 - GROUP_BITS - SLOT_BITS)) as usize ^ displacement as usize) & (DIRECTORY_SLOTS - 1)
+fn position<K: Key>(key: K, seed: u64) -> usize {
+    (key.hash(seed) >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize
 }
 
 /// Which of the two directories of each family the packet path reads: one word each.
