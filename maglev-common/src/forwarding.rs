@@ -9,7 +9,7 @@ use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
 use crate::hash::HashKey;
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
-use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableIndex};
+use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableStart};
 use crate::template::Template;
 use crate::vip::{Directory4, Directory6, Switch};
 
@@ -93,9 +93,9 @@ impl Forwarding {
 
     /// A slot of a table; a settled slot of nobody if there is no such table.
     #[inline(always)]
-    pub fn slot(&self, TableIndex(table): TableIndex, slot: Slot) -> SlotWord {
-        let Some(table) = self.tables.get(table as usize) else { return SlotWord::default() };
-        table.get(slot.index()).map_or(SlotWord::default(), |slot| SlotWord(slot.get()))
+    pub fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+        let word = self.tables.as_flattened().get(start as usize + slot.index());
+        word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
     }
 
     /// The IPv4 directory in use.

@@ -3,7 +3,7 @@
 use maglev_common::backend::{Family, MemberId};
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::FlowHash;
-use maglev_common::table::{PoolIndex, Slot, TableIndex};
+use maglev_common::table::{PoolIndex, Slot, TableStart};
 use maglev_common::template::Template;
 use maglev_common::vip::{VipId, VipWord};
 
@@ -24,7 +24,7 @@ pub struct Decision {
     /// The VIP's pool.
     pub pool: PoolIndex,
     /// The pool's table.
-    pub table: TableIndex,
+    pub table: TableStart,
     /// The flow's hash.
     pub hash: FlowHash,
     /// The flow's slot.

@@ -119,7 +119,7 @@ fn log_decision(ctx: &XdpContext, decision: &Decision) {
         "vip={} pool={} table={} slot={} owner={} member={} remembered={}",
         decision.vip.0,
         decision.pool.0,
-        decision.table.0,
+        decision.table.table().0,
         decision.slot.index() as u32,
         decision.owner.get(),
         decision.member.get(),

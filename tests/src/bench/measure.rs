@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use maglev_common::settings::Tracking;
 use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
 use maglev_daemon::model::Limits;
+use maglev_daemon::plan::Step;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -47,8 +48,6 @@ pub(super) struct Series {
 struct Entry {
     name: String,
     kind: Kind,
-    rounds: Vec<f64>,
-    packets: u64,
 }
 
 enum Kind {
@@ -84,10 +83,12 @@ pub(super) fn stay_on_one_cpu() -> Result<usize> {
 
 /// Measures one scenario. `progress` is told of each round as it begins.
 ///
+/// Everything is loaded anew for each round: where the kernel happens to put a program's code is worth a nanosecond, and
+/// the median is to be of many such places.
+///
 /// # Errors
 /// A program cannot be loaded or run, or a packet was not treated as it should.
 pub(super) fn scenario(
-    rig: &mut Rig,
     scenario: &Scenario,
     programs: &[Program],
     rounds: usize,
@@ -104,24 +105,34 @@ pub(super) fn scenario(
         timed: TIMED,
         rounds: TURNS,
     };
-    let mut entries = entries(scenario, programs)?;
-    let settling = Batch { warming: scenario.settling(), timed: 1, rounds: 1, ..batch.clone() };
-    for entry in &mut entries {
-        let sends = !matches!(entry.kind, Kind::Floor(Floor::Empty));
-        let measured = run(rig, &settling, std::slice::from_mut(entry))?;
-        if sends && measured.action != TX {
+    let steps = scenario.steps()?;
+    let mut all: Vec<Series> = Vec::new();
+    for round in 0..rounds {
+        progress(round);
+        let mut rig = Rig::load()?;
+        let mut entries = entries(scenario, &steps, programs)?;
+        settle(&mut rig, &Batch { warming: scenario.settling(), timed: 1, rounds: 1, ..batch.clone() }, &mut entries)?;
+        let measured = run(&mut rig, &batch, &mut entries)?;
+        if all.is_empty() {
+            all.extend(entries.iter_mut().map(Entry::series));
+        }
+        for (series, turns) in all.iter_mut().zip(measured.nanoseconds) {
+            series.rounds.extend(stats::median(turns));
+            series.packets += measured.runs_each;
+        }
+    }
+    Ok(all)
+}
+
+/// Lets each program see the flows, and checks what it answers.
+fn settle(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<()> {
+    for entry in entries {
+        let measured = run(rig, batch, std::slice::from_mut(entry))?;
+        if !matches!(entry.kind, Kind::Floor(Floor::Empty)) && measured.action != TX {
             bail!("{}: answered {} to the last packet, expected {TX} (XDP_TX)", entry.name, measured.action);
         }
     }
-    for round in 0..rounds {
-        progress(round);
-        let measured = run(rig, &batch, &mut entries)?;
-        for (entry, turns) in entries.iter_mut().zip(measured.nanoseconds) {
-            entry.rounds.extend(stats::median(turns));
-            entry.packets += measured.runs_each;
-        }
-    }
-    Ok(entries.into_iter().map(Entry::series).collect())
+    Ok(())
 }
 
 /// Runs a batch and checks that every packet of it grew, and that every candidate says it sent all of its packets.
@@ -141,9 +152,8 @@ fn run(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<Measur
     Ok(measured)
 }
 
-fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
+fn entries(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries: Vec<_> = Floor::ALL.into_iter().map(Entry::floor).collect();
-    let steps = scenario.steps()?;
     for program in programs {
         let settings = CandidateSettings {
             object: program.object.as_deref(),
@@ -152,12 +162,10 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
             limits: Limits::default(),
             mac: MAC,
         };
-        let candidate = Candidate::load(&settings, &steps).with_context(|| program.name.clone())?;
+        let candidate = Candidate::load(&settings, steps).with_context(|| program.name.clone())?;
         entries.push(Entry {
             name: program.name.clone(),
             kind: Kind::Candidate(Box::new(candidate), scenario.overhead()),
-            rounds: Vec::new(),
-            packets: 0,
         });
     }
     Ok(entries)
@@ -165,7 +173,7 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
 
 impl Entry {
     fn floor(floor: Floor) -> Self {
-        Self { name: floor_name(floor).to_owned(), kind: Kind::Floor(floor), rounds: Vec::new(), packets: 0 }
+        Self { name: floor_name(floor).to_owned(), kind: Kind::Floor(floor) }
     }
 
     fn turn(&mut self) -> Turn<'_> {
@@ -183,12 +191,12 @@ impl Entry {
         }
     }
 
-    fn series(self) -> Series {
-        let Self { name, kind, rounds, packets } = self;
-        let instructions = match kind {
+    /// A series of it without any round yet.
+    fn series(&mut self) -> Series {
+        let instructions = match &mut self.kind {
             Kind::Floor(_) => None,
-            Kind::Candidate(mut candidate, _) => candidate.verified_instructions(),
+            Kind::Candidate(candidate, _) => candidate.verified_instructions(),
         };
-        Series { name, rounds, packets, instructions }
+        Series { name: self.name.clone(), rounds: Vec::new(), packets: 0, instructions }
     }
 }

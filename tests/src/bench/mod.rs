@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use maglev_common::settings::Tracking;
-use maglev_daemon::dataplane::{rig::Rig, sha256};
+use maglev_daemon::dataplane::sha256;
 use nix::unistd::geteuid;
 
 mod chart;
@@ -105,7 +105,6 @@ fn packets(wanted: &Packets) -> Result<()> {
     let machine = Machine::this();
     let cpu = measure::stay_on_one_cpu()?;
     eprintln!("bench: on CPU {cpu}, {} rounds", wanted.rounds);
-    let mut rig = Rig::load()?;
     let mut rows = Vec::new();
     let chosen: Vec<&Scenario> = scenario::ALL
         .iter()
@@ -114,9 +113,8 @@ fn packets(wanted: &Packets) -> Result<()> {
     for (n, scenario) in (1..).zip(&chosen) {
         let screen =
             Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds: wanted.rounds };
-        let series =
-            measure::scenario(&mut rig, scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
-                .with_context(|| scenario.name)?;
+        let series = measure::scenario(scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
+            .with_context(|| scenario.name)?;
         screen.end();
         rows.extend(report::rows(scenario.name, scenario.title, &series));
     }

@@ -70,7 +70,7 @@ impl Maps {
             }
             Step::FillTable { table, slots } => self.fill(table.0, slots),
             Step::SwitchPool { pool, word } => {
-                let new = word.current().0;
+                let new = word.current().table().0;
                 assert!(new == 0 || self.tables.contains_key(&new), "a pool switches to a table that was filled");
                 let old = self.pools.insert(pool.0, new).unwrap_or(0);
                 if old != 0 && old != new {
