@@ -9,6 +9,12 @@ use crate::pod::Word;
 pub const VARY4: &str = "vary4";
 /// The same for IPv6 packets.
 pub const VARY6: &str = "vary6";
+/// Sends IPv4 packets as live frames.
+pub const GENERATE4: &str = "generate4";
+/// The same for IPv6 packets.
+pub const GENERATE6: &str = "generate6";
+/// Counts what comes back, and drops it.
+pub const SINK: &str = "sink";
 /// The floor *empty*: returns at once.
 pub const EMPTY: &str = "empty";
 /// The floor *transmit*: swaps the MAC addresses.
@@ -90,6 +96,11 @@ pub struct Rig {
     pub readings: Word,
     /// The readings of `bpf_ktime_get_ns`.
     pub clock: [Word; READINGS],
-    /// Packets that had grown by exactly what their program adds when the next run began.
+    /// Packets that had grown by exactly what their program adds when the next run began, or when they came back.
     pub grown: Word,
+
+    /// The interface that live frames are sent into.
+    pub interface: Word,
+    /// Live frames that came back.
+    pub returned: Word,
 }

@@ -6,8 +6,8 @@ use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
-use maglev_common::table::{SLOTS, SlotWord, TableIndex};
-use maglev_common::vip::{BuildError, Directory, Key, VipWord};
+use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
+use maglev_common::vip::{BuildError, Directory, Key, VipId, VipWord};
 
 use super::barrier::Barrier;
 use super::error::DataplaneError;
@@ -19,24 +19,10 @@ use crate::plan::Step;
 pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Result<(), DataplaneError> {
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
-        Step::SetNextHop { id, next_hop: NextHop(word) } => member(maps, *id).map(|member| member.next_hop.set(*word)),
+        Step::SetNextHop { id, next_hop: NextHop(word) } => change(maps, *id, |member| member.next_hop.set(*word)),
         Step::FillTable { table, slots } => fill_table(maps, *table, slots),
-        Step::SwitchPool { pool, word } => {
-            let (index, limit) = (usize::from(pool.0), maps.sizes.pools as usize);
-            let pools = &maps.forwarding().pools[..limit];
-            pools
-                .get(index)
-                .ok_or(out_of_range("pool", index, limit))
-                .map(|current| publish(current, word.tracked(maps.tracking).0))
-        }
-        Step::ResetVip { id } => {
-            let (index, limit) = (usize::from(id.0), maps.sizes.vips as usize);
-            if index >= limit {
-                return Err(out_of_range("VIP", index, limit));
-            }
-            reset(maps, |counts| &counts.vips[index]);
-            Ok(())
-        }
+        Step::SwitchPool { pool, word } => switch_pool(maps, *pool, *word),
+        Step::ResetVip { id } => reset_vip(maps, *id),
         Step::SwitchDirectory4 { entries } => {
             let Forwarding { switch, directories4, .. } = maps.forwarding.first_mut();
             switch_directory(directories4, &switch.directory4, "IPv4", entries)?;
@@ -47,7 +33,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
             switch_directory(directories6, &switch.directory6, "IPv6", entries)?;
             barrier.wait()
         }
-        Step::KillMember { id } => member(maps, *id).map(|member| member.state.set(member.state().dead().0)),
+        Step::KillMember { id } => change(maps, *id, |member| member.state.set(member.state().dead().0)),
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
             flows::purge(maps, ids);
@@ -61,6 +47,29 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
 fn publish(word: &Word, value: u64) {
     fence(Ordering::Release);
     word.set(value);
+}
+
+/// Changes a member in place, and how packets are sent to it.
+fn change(maps: &Maps, id: MemberId, change: impl FnOnce(&MemberRecord)) -> Result<(), DataplaneError> {
+    change(member(maps, id)?);
+    maps.forwarding().renew(id);
+    Ok(())
+}
+
+fn switch_pool(maps: &Maps, PoolIndex(pool): PoolIndex, word: PoolWord) -> Result<(), DataplaneError> {
+    let (index, limit) = (usize::from(pool), maps.sizes.pools as usize);
+    let current = maps.forwarding().pools[..limit].get(index).ok_or(out_of_range("pool", index, limit))?;
+    publish(current, word.tracked(maps.tracking).0);
+    Ok(())
+}
+
+fn reset_vip(maps: &Maps, VipId(id): VipId) -> Result<(), DataplaneError> {
+    let (index, limit) = (usize::from(id), maps.sizes.vips as usize);
+    if index >= limit {
+        return Err(out_of_range("VIP", index, limit));
+    }
+    reset(maps, |counts| &counts.vips[index]);
+    Ok(())
 }
 
 /// The template comes last, though no packet can meet the id yet: a member is sent to only when its record is whole.

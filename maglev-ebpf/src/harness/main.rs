@@ -12,6 +12,8 @@ mod frame;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod vary;
+#[cfg(target_arch = "bpf")]
+mod veth;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,6 +1,6 @@
 //! The harness's maps, the jump through one of them, and its clock.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_redirect};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -36,6 +36,13 @@ pub(crate) fn rig() -> Option<&'static Rig> {
 #[inline(always)]
 pub(crate) fn line(number: u64) -> Option<u64> {
     Some(LINES.get(number as u32 & (LINE_COUNT - 1))?[0].get())
+}
+
+/// Sends the frame into an interface.
+#[inline(always)]
+pub(crate) fn redirect(interface: u32) -> u32 {
+    // SAFETY: the helper takes two numbers.
+    unsafe { bpf_redirect(interface, 0) as u32 }
 }
 
 /// Nanoseconds since boot.

@@ -15,13 +15,13 @@ use crate::frame::Frame;
 use crate::maps;
 
 /// The headers a run writes. Stores have the widths of the packet path's loads, so that none of these waits for two.
-trait Headers: Header {
+pub(crate) trait Headers: Header {
     fn write(&mut self, rig: &Rig, flow: u64);
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Headers4 {
+pub(crate) struct Headers4 {
     head: [U64<LE>; 2],
     untouched: [u8; 10],
     addresses: U64<LE>,
@@ -30,7 +30,7 @@ struct Headers4 {
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Headers6 {
+pub(crate) struct Headers6 {
     head: [U64<LE>; 2],
     untouched: [u8; 14],
     source: U64<LE>,
@@ -144,7 +144,7 @@ fn overhead(rig: &Rig, turn: u64) -> u64 {
 
 /// The next flow's number. (The generator is xorshift64, Marsaglia 2003.)
 #[inline(always)]
-fn flow(rig: &Rig) -> u64 {
+pub(crate) fn flow(rig: &Rig) -> u64 {
     let mut random = rig.random.get();
     random ^= random << 13;
     random ^= random >> 7;

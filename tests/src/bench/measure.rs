@@ -45,7 +45,7 @@ pub(super) struct Series {
 }
 
 /// One program and what is expected of it.
-struct Entry {
+pub(super) struct Entry {
     name: String,
     kind: Kind,
 }
@@ -95,16 +95,7 @@ pub(super) fn scenario(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Series>> {
     let frame = scenario.frame();
-    let (flow_mask, flow_step) = scenario.flow_numbers();
-    let batch = Batch {
-        frame: &frame,
-        flow_mask,
-        flow_step,
-        vip_mask: u64::from(scenario.vips) - 1,
-        warming: WARMING,
-        timed: TIMED,
-        rounds: TURNS,
-    };
+    let batch = batch(scenario, &frame);
     let steps = scenario.steps()?;
     let mut all: Vec<Series> = Vec::new();
     for round in 0..rounds {
@@ -124,11 +115,18 @@ pub(super) fn scenario(
     Ok(all)
 }
 
+/// What a batch of a scenario does.
+pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
+    let (flow_mask, flow_step) = scenario.flow_numbers();
+    let vip_mask = u64::from(scenario.vips) - 1;
+    Batch { frame, flow_mask, flow_step, vip_mask, warming: WARMING, timed: TIMED, rounds: TURNS }
+}
+
 /// Lets each program see the flows, and checks what it answers.
 fn settle(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<()> {
     for entry in entries {
         let measured = run(rig, batch, std::slice::from_mut(entry))?;
-        if !matches!(entry.kind, Kind::Floor(Floor::Empty)) && measured.action != TX {
+        if entry.sends() && measured.action != TX {
             bail!("{}: answered {} to the last packet, expected {TX} (XDP_TX)", entry.name, measured.action);
         }
     }
@@ -154,6 +152,13 @@ fn run(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<Measur
 
 fn entries(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries: Vec<_> = Floor::ALL.into_iter().map(Entry::floor).collect();
+    entries.extend(candidates(scenario, steps, programs)?);
+    Ok(entries)
+}
+
+/// The programs that are judged, loaded and given their tables.
+pub(super) fn candidates(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
     for program in programs {
         let settings = CandidateSettings {
             object: program.object.as_deref(),
@@ -172,11 +177,20 @@ fn entries(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<
 }
 
 impl Entry {
-    fn floor(floor: Floor) -> Self {
+    pub(super) fn floor(floor: Floor) -> Self {
         Self { name: floor_name(floor).to_owned(), kind: Kind::Floor(floor) }
     }
 
-    fn turn(&mut self) -> Turn<'_> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is to send every packet back.
+    pub(super) fn sends(&self) -> bool {
+        !matches!(self.kind, Kind::Floor(Floor::Empty))
+    }
+
+    pub(super) fn turn(&mut self) -> Turn<'_> {
         match &mut self.kind {
             Kind::Floor(floor) => Turn::Floor(*floor),
             Kind::Candidate(candidate, overhead) => Turn::Candidate(candidate, *overhead),

@@ -14,6 +14,7 @@ use nix::unistd::geteuid;
 mod chart;
 mod compare;
 mod control;
+mod live;
 mod machine;
 mod measure;
 mod report;
@@ -118,7 +119,10 @@ fn packets(wanted: &Packets) -> Result<()> {
         screen.end();
         rows.extend(report::rows(scenario.name, scenario.title, &series));
     }
-    let report = Report { machine, object_sha256: sha256().to_owned(), rounds: wanted.rounds.into(), rows };
+    let live = live::rows(&chosen, &programs, wanted.rounds, |name, round| {
+        Progress { label: format!("bench: live frames, {name}"), rounds: wanted.rounds }.round(round.into());
+    })?;
+    let report = Report { machine, object_sha256: sha256().to_owned(), rounds: wanted.rounds.into(), rows, live };
     print!("{}", report.text());
     write(wanted.json.as_deref(), || Ok(serde_json::to_string_pretty(&report)?))?;
     write(wanted.svg.as_deref(), || Ok(chart::draw(&report)))?;

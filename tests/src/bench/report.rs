@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::live;
 use super::machine::Machine;
 use super::measure::Series;
 use super::stats::{self, Spread};
@@ -19,6 +20,9 @@ pub(super) struct Report {
     pub(super) rounds: usize,
     /// The rows.
     pub(super) rows: Vec<Row>,
+    /// The rows of live frames.
+    #[serde(default)]
+    pub(super) live: Vec<live::Row>,
 }
 
 /// One program in one scenario.
@@ -107,12 +111,13 @@ impl Report {
             let (headers, line) = (ratio(row.to_headers), ratio(row.to_line));
             let _ = writeln!(text, "  {:16} {nanoseconds:>24} {headers:>22} {line:>22}", row.program);
         }
+        text.push_str(&live::text(&self.live));
         let packets: u64 = self.rows.iter().map(|row| row.packets).sum();
         let _ = writeln!(text, "\n{packets} packets; every one that was to be was encapsulated and transmitted");
         text
     }
 }
 
-fn figure(Spread { p10, median, p90 }: Spread, decimals: usize) -> String {
+pub(super) fn figure(Spread { p10, median, p90 }: Spread, decimals: usize) -> String {
     format!("{median:.decimals$} ({p10:.decimals$}-{p90:.decimals$})")
 }

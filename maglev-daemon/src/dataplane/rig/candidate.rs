@@ -1,6 +1,6 @@
 //! A load balancer as the rig runs it: loaded and given its tables, attached to nothing.
 
-use aya::programs::ProgramFd;
+use aya::programs::{ProgramFd, Xdp};
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counter;
 use maglev_common::maps::PROGRAM;
@@ -80,6 +80,10 @@ impl Candidate {
     /// Bytes by map.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         self.maps.memory()
+    }
+
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, DataplaneError> {
+        self.ebpf.xdp(PROGRAM)
     }
 
     pub(super) fn fd(&mut self) -> Result<&ProgramFd, DataplaneError> {

@@ -14,8 +14,10 @@ use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
 
 mod candidate;
+mod veth;
 
 pub use candidate::{Candidate, CandidateSettings};
+pub use veth::{Live, VethRig};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
 
@@ -195,16 +197,19 @@ impl Rig {
         Ok(Measured { nanoseconds, runs, runs_each, grown, action: result.return_value })
     }
 
-    /// Gives a program its slot.
-    fn put(&mut self, slot: u32, turn: &mut Turn<'_>) -> Result<(), DataplaneError> {
-        let fd = match turn {
-            Turn::Candidate(candidate, _) => clone(candidate.fd()?)?,
+    fn fd<'a>(&'a mut self, turn: &'a mut Turn<'_>) -> Result<&'a ProgramFd, DataplaneError> {
+        match turn {
+            Turn::Candidate(candidate, _) => candidate.fd(),
             Turn::Floor(floor) => {
                 let name = floor.program();
-                let failed = |error| DataplaneError::program(name, &error);
-                clone(program(&mut self.harness, name)?.fd().map_err(failed)?)?
+                program(&mut self.harness, name)?.fd().map_err(|error| DataplaneError::program(name, &error))
             }
-        };
+        }
+    }
+
+    /// Gives a program its slot.
+    fn put(&mut self, slot: u32, turn: &mut Turn<'_>) -> Result<(), DataplaneError> {
+        let fd = clone(self.fd(turn)?)?;
         let map = self.harness.map_mut(names::UNDER_TEST).ok_or_else(|| DataplaneError::no_map(names::UNDER_TEST))?;
         let failed = |error: MapError| DataplaneError::map(names::UNDER_TEST, "update", &error);
         let mut programs = ProgramArray::try_from(map).map_err(failed)?;

@@ -1,0 +1,43 @@
+//! The live frames' two ends: one program sends packets of many flows into a veth, another counts what comes back and
+//! ends them.
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use maglev_ebpf::env::Packet;
+
+use crate::frame::Frame;
+use crate::maps;
+use crate::vary::{Headers, Headers4, Headers6, flow};
+
+/// Sends IPv4 packets.
+#[xdp]
+fn generate4(ctx: XdpContext) -> u32 {
+    generate::<Headers4>(ctx)
+}
+
+/// Sends IPv6 packets.
+#[xdp]
+fn generate6(ctx: XdpContext) -> u32 {
+    generate::<Headers6>(ctx)
+}
+
+#[inline(always)]
+fn generate<H: Headers>(ctx: XdpContext) -> u32 {
+    let mut frame = Frame::new(ctx);
+    let Some(rig) = maps::rig() else { return XDP_ABORTED };
+    let Some(headers) = frame.view_mut::<H>(0) else { return XDP_ABORTED };
+    headers.write(rig, flow(rig));
+    maps::redirect(rig.interface.get() as u32)
+}
+
+/// Counts what came back: all of it, and what had grown by as much as it should.
+#[xdp]
+fn sink(ctx: XdpContext) -> u32 {
+    let frame = Frame::new(ctx);
+    let Some(rig) = maps::rig() else { return XDP_ABORTED };
+    rig.returned.add_unshared(1);
+    let expected = rig.length.get() + rig.overheads[0].get();
+    rig.grown.add_unshared(u64::from(frame.len() as u64 == expected));
+    XDP_DROP
+}
