@@ -108,7 +108,13 @@ impl WayTags {
         different.wrapping_sub(Self::LOW_BITS) & !different & Self::HIGH_BITS & Self::ALL_WAYS
     }
 
-    /// Whether this way is among [`Self::candidates`].
+    /// The ways that never held a flow: bit 7 of each one's byte.
+    #[inline(always)]
+    pub const fn empty(self) -> u64 {
+        !self.0 & Self::HIGH_BITS & Self::ALL_WAYS
+    }
+
+    /// Whether this way is among [`Self::candidates`] or [`Self::empty`].
     #[inline(always)]
     pub const fn has(candidates: u64, way: usize) -> bool {
         candidates >> (way * 8) & 0x80 != 0
@@ -186,6 +192,14 @@ mod tests {
         fn no_matching_way_is_hidden(tags in any::<u64>(), way in 0..WAYS, way_tag in 0_u8..128) {
             let tags = WayTags(tags).with(way, way_tag);
             prop_assert!(WayTags::has(tags.candidates(way_tag), way));
+        }
+
+        #[test]
+        fn a_way_is_empty_until_it_takes_a_flow(ways in prop::collection::btree_set(0..WAYS, 0..WAYS), way_tag in 0_u8..128) {
+            let tags = ways.iter().fold(WayTags::default(), |tags, &way| tags.with(way, way_tag));
+            for way in 0..WAYS {
+                prop_assert_eq!(WayTags::has(tags.empty(), way), !ways.contains(&way));
+            }
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::flow::WAYS;
 use crate::table::{SLOTS, Slot};
 
 /// The fleet-wide key of the flow hash. Whoever does not know it cannot aim flows at one slot.
@@ -128,6 +129,12 @@ impl FlowHash {
     #[inline(always)]
     pub const fn set(self, mask: u32) -> u32 {
         self.0 as u32 & mask & 0x01ff_ffff
+    }
+
+    /// The way at which the search for a free one begins: below seven, and independent of set, way tag and slot.
+    #[inline(always)]
+    pub const fn first_way(self) -> usize {
+        ((self.tag() & 0xffff) as usize * WAYS) >> 16
     }
 
     /// The seven bits by which ways are told apart before their entries are read.

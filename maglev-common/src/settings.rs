@@ -2,6 +2,8 @@
 
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
+/// Whether each packet costs one call of a helper more than it has to (`u32`, 0 or 1): for the tests of the benchmark.
+pub const SLOWED: &str = "SLOWED";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
 

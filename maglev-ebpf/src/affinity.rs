@@ -85,7 +85,7 @@ fn remember<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, C
         Memory::Stale(way) => write(tables, bucket, Some(way), flow, segment, now),
         Memory::Unknown => {
             tables.count(Counter::FlowMiss);
-            write(tables, bucket, free_way(bucket, now), flow, segment, now);
+            write(tables, bucket, free_way(bucket, flow.hash, now), flow, segment, now);
         }
     }
     (flow.owner, Choice::Table)
@@ -137,32 +137,19 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
     })
 }
 
-/// The way a new flow may take: an empty one, else the longest idle one, else the oldest unconfirmed one.
+/// The way a new flow may take: an empty one, else one that is idle or unconfirmed, whichever comes first from where the
+/// flow's hash says. Floods meet full buckets, so that the search must be short; where it begins is as good as random.
 #[inline(always)]
-fn free_way(bucket: &Bucket, now: Seconds) -> Option<usize> {
-    const TAKEN: u32 = 0;
-    const UNCONFIRMED: u32 = 1 << 16;
-    const IDLE_ENTRY: u32 = 2 << 16;
-    const EMPTY: u32 = 3 << 16;
-
-    let mut best = (TAKEN, 0);
-    for way in 0..WAYS {
-        let entry = bucket.entry(way);
-        let age = now.since(entry.last_seen());
-        let freedom = if entry.is_empty() {
-            EMPTY
-        } else if age > IDLE {
-            IDLE_ENTRY | u32::from(age)
-        } else if !entry.is_confirmed() {
-            UNCONFIRMED | u32::from(age)
-        } else {
-            TAKEN
-        };
-        if freedom > best.0 {
-            best = (freedom, way);
-        }
+fn free_way(bucket: &Bucket, hash: FlowHash, now: Seconds) -> Option<usize> {
+    let empty = bucket.tags().empty();
+    if empty != 0 {
+        return (0..WAYS).find(|&way| WayTags::has(empty, way));
     }
-    (best.0 != TAKEN).then_some(best.1)
+    let first = hash.first_way();
+    (first..first + WAYS).map(|way| if way < WAYS { way } else { way - WAYS }).find(|&way| {
+        let entry = bucket.entry(way);
+        entry.is_empty() || !entry.is_confirmed() || now.since(entry.last_seen()) > IDLE
+    })
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap};
 use aya_ebpf::programs::XdpContext;
@@ -19,6 +19,8 @@ use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::Decision;
 
+#[unsafe(no_mangle)]
+static SLOWED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -59,6 +61,10 @@ impl<const TRACED: bool> Maps<TRACED> {
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
         let cpu = cpu();
+        if SLOWED.load() != 0 {
+            // SAFETY: the helper takes nothing and cannot fail.
+            unsafe { bpf_ktime_get_ns() };
+        }
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu)?);
         Some(Self { ctx: XdpContext::new(ctx.ctx), cpu, forwarding, counts })
     }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub hash_key: HashKey,
     /// When the flow table is consulted.
     pub tracking: Tracking,
+    /// Whether each packet costs one call of a helper more than it has to.
+    pub slowed: bool,
     /// Whether the program logs each decision. Needs a tokio runtime.
     pub trace: bool,
     /// The interfaces to attach to, in the order of their slots: at most

@@ -33,6 +33,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         flow_sets: 64,
         hash_key: HashKey::from_bytes([7; 16]),
         tracking: Tracking::Always,
+        slowed: false,
         trace: false,
         interfaces: interfaces(wanted),
     }

@@ -168,6 +168,7 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,
         tracking: node.tracking,
+        slowed: false,
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }

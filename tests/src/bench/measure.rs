@@ -29,6 +29,8 @@ pub(super) struct Program {
     pub(super) object: Option<Vec<u8>>,
     /// When it consults the flow table.
     pub(super) tracking: Tracking,
+    /// Whether each packet costs one call of a helper more than it has to.
+    pub(super) slowed: bool,
 }
 
 /// What one program took in each round.
@@ -163,6 +165,7 @@ pub(super) fn candidates(scenario: &Scenario, steps: &[Step], programs: &[Progra
         let settings = CandidateSettings {
             object: program.object.as_deref(),
             tracking: program.tracking,
+            slowed: program.slowed,
             flow_sets: scenario.flow_sets(),
             limits: Limits::default(),
             mac: MAC,

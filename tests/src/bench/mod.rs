@@ -67,6 +67,9 @@ struct Packets {
     /// Measure another object too, if it takes our maps
     #[arg(long = "object", value_name = "NAME=FILE", value_parser = named_file)]
     objects: Vec<(String, PathBuf)>,
+    /// Slow every candidate by one call of a helper: `compare` is to see it
+    #[arg(long)]
+    slowed: bool,
     /// Exit with 1 if a target is missed, naming each
     #[arg(long)]
     assert: bool,
@@ -101,7 +104,7 @@ fn packets(wanted: &Packets) -> Result<()> {
     for file in wanted.json.iter().chain(&wanted.svg) {
         fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let programs = programs(&wanted.objects)?;
+    let programs = programs(&wanted.objects, wanted.slowed)?;
     check_digest()?;
     let machine = Machine::this();
     let cpu = measure::stay_on_one_cpu()?;
@@ -135,16 +138,16 @@ fn packets(wanted: &Packets) -> Result<()> {
     Ok(())
 }
 
-fn programs(objects: &[(String, PathBuf)]) -> Result<Vec<Program>> {
+fn programs(objects: &[(String, PathBuf)], slowed: bool) -> Result<Vec<Program>> {
     let mut programs = vec![
-        Program { name: TABLE.to_owned(), object: None, tracking: Tracking::None },
-        Program { name: ALWAYS.to_owned(), object: None, tracking: Tracking::Always },
+        Program { name: TABLE.to_owned(), object: None, tracking: Tracking::None, slowed },
+        Program { name: ALWAYS.to_owned(), object: None, tracking: Tracking::Always, slowed },
     ];
     for (name, file) in objects {
         let object = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         for own in [(TABLE, Tracking::None), (ALWAYS, Tracking::Always)] {
             let name = format!("{name}: {}", own.0);
-            programs.push(Program { name, object: Some(object.clone()), tracking: own.1 });
+            programs.push(Program { name, object: Some(object.clone()), tracking: own.1, slowed });
         }
     }
     Ok(programs)

@@ -26,6 +26,8 @@ pub struct CandidateSettings<'a> {
     pub object: Option<&'a [u8]>,
     /// When the flow table is consulted.
     pub tracking: Tracking,
+    /// Whether each packet costs one call of a helper more than it has to.
+    pub slowed: bool,
     /// Sets of seven flows in each CPU's flow table.
     pub flow_sets: u32,
     /// What the maps are sized for.
@@ -52,6 +54,7 @@ impl Candidate {
             flow_sets: wanted.flow_sets,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             tracking: wanted.tracking,
+            slowed: wanted.slowed,
             trace: false,
             interfaces: Vec::new(),
         };
