@@ -146,10 +146,13 @@ fn free_way(bucket: &Bucket, hash: FlowHash, now: Seconds) -> Option<usize> {
         return (0..WAYS).find(|&way| WayTags::has(empty, way));
     }
     let first = hash.first_way();
-    (first..first + WAYS).map(|way| if way < WAYS { way } else { way - WAYS }).find(|&way| {
+    let is_free = |way: usize| {
         let entry = bucket.entry(way);
         entry.is_empty() || !entry.is_confirmed() || now.since(entry.last_seen()) > IDLE
-    })
+    };
+    // From the first on, then the ones before: old verifiers do not follow an index that wraps.
+    let from_first = (0..WAYS).find(|&way| way >= first && is_free(way));
+    from_first.or_else(|| (0..WAYS).find(|&way| way < first && is_free(way)))
 }
 
 #[inline(always)]

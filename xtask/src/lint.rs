@@ -10,12 +10,16 @@ use crate::{linker, object, program, setup, tidy};
 /// A check's name on the screen, and the check.
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 6] = [
+/// What only the benchmark is built with.
+const BENCH: &str = "maglev-e2e/bench";
+
+const CHECKS: [Check; 7] = [
     ("format", format),
     ("clippy", clippy),
     ("clippy of the eBPF programs", clippy_of_programs),
     ("invariants", tidy::run),
-    ("eBPF object", ebpf_objects),
+    ("eBPF objects", ebpf_objects),
+    ("verifier", verifier),
     ("dependencies", dependencies),
 ];
 
@@ -45,7 +49,17 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    program::run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))
+    program::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        BENCH,
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
 }
 
 /// The half of `maglev-ebpf` that only the bpf target compiles, where the unsafe code of the packet path stands.
@@ -66,6 +80,16 @@ fn ebpf_objects() -> Result<()> {
         object::check(&folder.join(name))?;
     }
     Ok(())
+}
+
+/// What the running kernel's verifier says of the load balancer's program.
+fn verifier() -> Result<()> {
+    if !program::is_root() {
+        println!("lint: not root: the program is not loaded, and the verifier not asked");
+        return Ok(());
+    }
+    let run = ["run", "--quiet", "--locked", "--package", "maglev-e2e", "--features", BENCH, "--bin", "maglev-bench"];
+    program::run(cargo().args(run).args(["--", "verify"]))
 }
 
 /// The `OUT_DIR` of maglev-daemon's build script: cargo names it only in its JSON messages.

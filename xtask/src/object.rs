@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind, read::File};
+use object::{
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind, SymbolKind, read::File,
+};
 
 /// Size of an eBPF instruction, in bytes; its immediate is the last four.
 const INSTRUCTION: u64 = 8;
@@ -23,6 +25,10 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     if !panics.is_empty() {
         bail!("{} can panic: {}", path.display(), panics.join("; "));
     }
+    let code: u64 =
+        object.sections().filter(|section| section.kind() == SectionKind::Text).map(|code| code.size()).sum();
+    let name = path.file_name().unwrap_or(path.as_os_str()).display();
+    println!("lint: {name}: {} instructions, no panic path", code / INSTRUCTION);
     Ok(())
 }
 

@@ -208,12 +208,16 @@ impl Entry {
         }
     }
 
-    /// A series of it without any round yet.
-    fn series(&mut self) -> Series {
-        let instructions = match &mut self.kind {
+    /// Instructions the verifier walked to accept a candidate.
+    pub(super) fn instructions(&mut self) -> Option<u32> {
+        match &mut self.kind {
             Kind::Floor(_) => None,
             Kind::Candidate(candidate, _) => candidate.verified_instructions(),
-        };
-        Series { name: self.name.clone(), rounds: Vec::new(), packets: 0, instructions }
+        }
+    }
+
+    /// A series of it without any round yet.
+    fn series(&mut self) -> Series {
+        Series { name: self.name.clone(), rounds: Vec::new(), packets: 0, instructions: self.instructions() }
     }
 }

@@ -46,6 +46,8 @@ pub struct Arguments {
 enum What {
     /// Tell what changed between two runs, beyond noise
     Compare(compare::Arguments),
+    /// Load the program that ships and print how many instructions the verifier walks
+    Verify,
     /// Measure the control plane: table build, start, changes, memory
     Control(control::Arguments),
 }
@@ -94,6 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Some(What::Compare(arguments)) => compare::run(arguments),
         Some(What::Control(arguments)) => control::run(arguments),
+        Some(What::Verify) => verify(),
         None => packets(&arguments.packets),
     }
 }
@@ -134,6 +137,18 @@ fn packets(wanted: &Packets) -> Result<()> {
     let missed = judged.iter().filter(|judged| !judged.met).count();
     if wanted.assert && missed > 0 {
         bail!("{missed} of {} targets missed", judged.len());
+    }
+    Ok(())
+}
+
+fn verify() -> Result<()> {
+    let scenario = scenario::ALL[0];
+    let program = Program { name: TABLE.to_owned(), object: None, tracking: Tracking::Always, slowed: false };
+    for mut loaded in measure::candidates(&scenario, &scenario.steps()?, &[program])? {
+        match loaded.instructions() {
+            Some(count) => println!("the verifier walks {count} instructions to accept the load balancer"),
+            None => println!("this kernel does not say how many instructions its verifier walks"),
+        }
     }
     Ok(())
 }
