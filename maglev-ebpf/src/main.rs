@@ -27,9 +27,10 @@ mod programs {
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
-        match forward_plain(&mut Frame::new(XdpContext::new(ctx.ctx)), &maps) {
+        let again = ctx.ctx;
+        match forward_plain(&mut Frame::new(ctx), &maps) {
             Some(verdict) => action(verdict),
-            None => maglev_otherwise(ctx.ctx),
+            None => maglev_otherwise(again),
         }
     }
 
