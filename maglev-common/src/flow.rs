@@ -8,6 +8,9 @@ use crate::pod::Word;
 /// Ways of a bucket: seven entries and a word of way tags fill one cache line.
 pub const WAYS: usize = 7;
 
+// Ways are masked by it.
+const _: () = assert!((WAYS + 1).is_power_of_two());
+
 /// The largest number of sets a CPU's flow table can have: the hash keeps 25 bits for them.
 pub const MAX_SETS: u32 = 1 << 25;
 
@@ -114,6 +117,16 @@ impl WayTags {
         !self.0 & Self::HIGH_BITS & Self::ALL_WAYS
     }
 
+    /// The lowest of the ways that [`Self::candidates`] or [`Self::empty`] tells, of which there is one. Without a branch:
+    /// which way it is, no processor can foresee.
+    #[inline(always)]
+    pub const fn lowest(ways: u64) -> usize {
+        // Byte 7 − n holds n, and multiplying by 256^n brings it to the top.
+        const NUMBERS: u64 = 0x0001_0203_0405_0607;
+        let lowest = (ways & ways.wrapping_neg()) >> 7;
+        (lowest.wrapping_mul(NUMBERS) >> 56) as usize
+    }
+
     /// Whether this way is among [`Self::candidates`] or [`Self::empty`].
     #[inline(always)]
     pub const fn has(candidates: u64, way: usize) -> bool {
@@ -128,36 +141,47 @@ impl WayTags {
     }
 }
 
-/// A set of the flow table: one cache line that one CPU writes.
+/// A set of the flow table: one cache line that one CPU writes. Seven entries, [`FlowEntry`] in each, and their
+/// [`WayTags`].
 #[derive(Debug, Default, FromBytes, IntoBytes)]
 #[repr(C, align(64))]
-pub struct Bucket {
-    /// The entries, [`FlowEntry`] in each.
-    pub entries: [Word; WAYS],
-    /// Their [`WayTags`].
-    pub tags: Word,
-}
+pub struct Bucket([Word; WAYS + 1]);
 
 impl Bucket {
-    /// The entry in a way.
+    /// The entries.
+    pub fn entries(&self) -> &[Word] {
+        &self.0[..WAYS]
+    }
+
+    /// The entry in a way. The way is masked, not compared: the verifier is to see that no way lies beyond the line.
     #[inline(always)]
     pub fn entry(&self, way: usize) -> FlowEntry {
-        FlowEntry(self.entries.get(way).map_or(0, Word::get))
+        FlowEntry(self.0[way & WAYS].get())
     }
 
     /// The way tags.
     #[inline(always)]
     pub fn tags(&self) -> WayTags {
-        WayTags(self.tags.get())
+        WayTags(self.0[WAYS].get())
     }
 
     /// Puts a flow into a way.
     #[inline(always)]
     pub fn put(&self, way: usize, entry: FlowEntry, way_tag: u8) {
-        if let Some(word) = self.entries.get(way) {
-            word.set(entry.0);
-            self.tags.set(self.tags().with(way, way_tag).0);
-        }
+        self.0[WAYS].set(self.tags().with(way, way_tag).0);
+        self.renew(way, entry);
+    }
+
+    /// Replaces the entry in a way by one of the same flow.
+    #[inline(always)]
+    pub fn renew(&self, way: usize, entry: FlowEntry) {
+        self.0[way & WAYS].set(entry.0);
+    }
+
+    /// A copy of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(core::array::from_fn(|n| Word::new(self.0[n].get())))
     }
 }
 
@@ -208,6 +232,7 @@ mod tests {
             if candidates != 0 {
                 let way = candidates.trailing_zeros() / 8;
                 prop_assert_eq!((tags >> (way * 8)) as u8, way_tag | 0x80);
+                prop_assert_eq!(WayTags::lowest(candidates), way as usize);
             }
         }
     }

@@ -78,7 +78,7 @@ fn remember<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, C
         Memory::Known(way, entry) => {
             tables.count(Counter::FlowHit);
             if entry.last_seen() != now {
-                bucket.put(way, entry.seen_again(now), flow.hash.way_tag());
+                bucket.renew(way, entry.seen_again(now));
             }
             return (entry.member(), Choice::FlowTable);
         }
@@ -124,17 +124,22 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
         || (segment.is_datagram() && unreachable())
 }
 
-/// The way that holds a flow.
+/// The way that holds a flow. Nearly always the first candidate is the one, or there is none.
 #[inline(always)]
 fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
-    let candidates = bucket.tags().candidates(hash.way_tag());
-    if candidates == 0 {
-        return None;
-    }
-    (0..WAYS).find(|&way| {
+    let mut candidates = bucket.tags().candidates(hash.way_tag());
+    for _ in 0..WAYS {
+        if candidates == 0 {
+            return None;
+        }
+        let way = WayTags::lowest(candidates);
         let entry = bucket.entry(way);
-        WayTags::has(candidates, way) && !entry.is_empty() && entry.tag() == hash.tag()
-    })
+        if entry.tag() == hash.tag() && !entry.is_empty() {
+            return Some(way);
+        }
+        candidates &= candidates - 1;
+    }
+    None
 }
 
 /// The way a new flow may take: an empty one, else one that is idle or unconfirmed, whichever comes first from where the
@@ -143,7 +148,7 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
 fn free_way(bucket: &Bucket, hash: FlowHash, now: Seconds) -> Option<usize> {
     let empty = bucket.tags().empty();
     if empty != 0 {
-        return (0..WAYS).find(|&way| WayTags::has(empty, way));
+        return Some(WayTags::lowest(empty));
     }
     let first = hash.first_way();
     let is_free = |way: usize| {

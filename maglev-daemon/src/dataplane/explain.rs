@@ -1,7 +1,6 @@
 //! Where a flow goes, and why: the packet path of the kernel, run here over the same maps. Reads only: what the path
 //! would write to the flow table goes to a copy of the bucket.
 
-use std::array;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +9,6 @@ use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, Transport, Tuple4, Tuple6};
-use maglev_common::pod::Word;
 use maglev_common::settings::Tracking;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::VipId;
@@ -170,10 +168,7 @@ impl Tables for View<'_> {
 
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let shared = self.shared_bucket(hash)?;
-        Some(self.copy.get_or_init(|| Bucket {
-            entries: array::from_fn(|way| Word::new(shared.entry(way).0)),
-            tags: Word::new(shared.tags().0),
-        }))
+        Some(self.copy.get_or_init(|| shared.copy()))
     }
 
     fn count(&self, _: Counter) {}

@@ -1,7 +1,7 @@
 //! Clearing the flow tables under the program that writes them. It must not know why a member died.
 
 use maglev_common::backend::MemberId;
-use maglev_common::flow::{FlowEntry, Seconds};
+use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 
 use super::maps::Maps;
 
@@ -25,7 +25,7 @@ pub(super) fn sweep(maps: &Maps, now: Seconds) {
 
 /// Clears the entries that match, unless the kernel rewrites one in that moment: then it is looked at again.
 fn clear(maps: &Maps, matches: impl Fn(FlowEntry) -> bool) {
-    for word in maps.flows.values().iter().flat_map(|bucket| &bucket.entries) {
+    for word in maps.flows.values().iter().flat_map(Bucket::entries) {
         let mut found = FlowEntry(word.get());
         while !found.is_empty() && matches(found) && !word.replace(found.0, FlowEntry::EMPTY.0) {
             found = FlowEntry(word.get());

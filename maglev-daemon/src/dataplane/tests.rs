@@ -324,7 +324,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         assert_eq!((dead.outcome.unwrap().member, dead.remembered.len()), (member(2), 0));
         harness.run(index, &datagram(10));
         plane.publish(&[Step::PurgeFlows { ids: vec![member(1)] }]).unwrap();
-        let entries = || plane.maps.flows.values().iter().flat_map(|bucket| &bucket.entries);
+        let entries = || plane.maps.flows.values().iter().flat_map(Bucket::entries);
         let members: Vec<_> = entries().map(|word| FlowEntry(word.get()).member()).filter(|m| !m.is_nobody()).collect();
         assert_eq!(members, [member(2)]);
         let mixed = Flow { source: "[::1]:1".parse().unwrap(), ..flow(1) };
