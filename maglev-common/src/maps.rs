@@ -1,7 +1,8 @@
 //! The maps: names, capacities and flags, once for both sides.
 //!
 //! All but the device map are memory-mapped arrays, so user space reads and writes them without a system call, and the
-//! kernel looks them up without a function call. What is per CPU is one array with a region for each possible CPU.
+//! kernel looks them up without a function call. What is per CPU is one array with a value, or a region, for each possible
+//! CPU.
 
 /// `BPF_F_MMAPABLE`: user space maps the array into its memory.
 pub const MMAPABLE: u32 = 1 << 10;

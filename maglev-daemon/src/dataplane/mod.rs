@@ -46,7 +46,7 @@ pub use object::sha256;
 /// What the data plane is started with; none of it changes while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the maps are sized for.
+    /// How many of each are taken; more is refused. The maps have room for the most.
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two, at most [`maglev_common::flow::MAX_SETS`].
     pub flow_sets: u32,

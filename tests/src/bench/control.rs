@@ -240,7 +240,7 @@ impl Report {
 
     fn missed(&self) -> Vec<String> {
         let thousand = self.table_build.iter().find(|(size, _)| *size == 1_000).map_or(0.0, |(_, build)| build.median);
-        let resident = self.memory.resident as f64 / 1_048_576.0;
+        let resident = self.memory.resident as f64 / 1e6;
         [
             ("table build, 1,000 backends", thousand, 1.5, "ms"),
             ("start of a full node to the first answer", self.start.median, 1_000.0, "ms"),
@@ -263,7 +263,7 @@ fn shown(Spread { p10, median, p90 }: Spread) -> String {
 }
 
 fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1_048_576.0)
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub struct CandidateSettings<'a> {
     pub slowed: bool,
     /// Sets of seven flows in each CPU's flow table.
     pub flow_sets: u32,
-    /// What the maps are sized for.
+    /// How many of each are taken.
     pub limits: Limits,
     /// The MAC address of the one interface; members' next hops name slot 0.
     pub mac: [u8; 6],
