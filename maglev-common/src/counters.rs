@@ -75,9 +75,11 @@ counters! {
         Vlan = "vlan", Dropped, "For a VIP's address, inside a VLAN tag.";
         Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
         FlowHit = "flow_hit", Noted, "The flow table knew the flow.";
-        FlowMiss = "flow_miss", Noted, "The flow table did not know the flow; the table chose.";
+        FlowMiss = "flow_miss", Noted, "The flow table was asked for a flow and did not know it.";
+        FlowPrevious = "flow_previous", Noted, "A flow that the flow table did not know went to the previous owner of its learning slot.";
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
         FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
+        FlowEvicted = "flow_evicted", Noted, "A recent entry that named another backend than its slot's owner gave way to a new flow.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
         FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
     }

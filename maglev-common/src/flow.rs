@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::backend::MemberId;
 use crate::pod::Word;
+use crate::table::Slot;
 
 /// Ways of a bucket: seven entries and a word of way tags fill one cache line.
 pub const WAYS: usize = 7;
@@ -80,6 +81,18 @@ impl FlowEntry {
     #[inline(always)]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The slot of the flow: exactly, since the tag names it.
+    #[inline(always)]
+    pub const fn slot(self) -> Slot {
+        Slot::of_tag(self.tag())
+    }
+
+    /// Whether it is the entry of a flow with this tag. An empty way's tag may match: its member is nobody.
+    #[inline(always)]
+    pub const fn is_of(self, tag: u32) -> bool {
+        self.tag() == tag
     }
 
     /// The entry after a packet in another second than the last one.

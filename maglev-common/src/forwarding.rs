@@ -39,6 +39,10 @@ pub struct Forwarding {
     pub hash_key: [Word; 2],
     /// Which directories are in use.
     pub switch: Switch,
+    /// Seconds for which a confirmed flow entry that nothing renews is kept: the longest that any pool asks for.
+    pub idle: Word,
+    /// Fills the line.
+    pub reserved: [Word; 7],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
     /// A record per interface slot.
@@ -96,6 +100,12 @@ impl Forwarding {
     pub fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
         let word = self.tables.as_flattened().get(start as usize + slot.index());
         word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
+    }
+
+    /// Seconds after which a confirmed flow entry may give way to another flow.
+    #[inline(always)]
+    pub fn idle(&self) -> u16 {
+        self.idle.get() as u16
     }
 
     /// The IPv4 directory in use.

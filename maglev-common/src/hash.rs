@@ -131,9 +131,10 @@ impl FlowHash {
         self.0 as u32 & mask & 0x01ff_ffff
     }
 
-    /// The way at which the search for a free one begins: below seven, and independent of set, way tag and slot.
+    /// The way that the flow takes if it is free, and that is looked at first: below seven, and independent of set, way tag
+    /// and slot.
     #[inline(always)]
-    pub const fn first_way(self) -> usize {
+    pub const fn home_way(self) -> usize {
         ((self.tag() & 0xffff) as usize * WAYS) >> 16
     }
 

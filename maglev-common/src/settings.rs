@@ -2,16 +2,32 @@
 
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
-/// Whether each packet costs one call of a helper more than it has to (`u32`, 0 or 1): for the tests of the benchmark.
-pub const SLOWED: &str = "SLOWED";
+/// How the program departs from what it does in production (`u32`): [`SLOWED`] and [`TABLE_ONLY`], or 0.
+pub const MODE: &str = "MODE";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
 
+/// Of [`MODE`]: each packet costs one call of a helper more than it has to. For the tests of the benchmark.
+pub const SLOWED: u32 = 1;
+/// Of [`MODE`]: the table alone decides, whatever pools and slots say. For measurement.
+pub const TABLE_ONLY: u32 = 2;
+
 /// When the flow table is consulted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tracking {
-    /// Never: the table alone decides. For measurement.
-    None,
-    /// For every packet; every flow is recorded.
+    /// For packets of slots in transition alone: *affinity by exception*.
+    #[default]
+    Exception,
+    /// For every packet; every flow is recorded. The Maglev paper's design (section 3.1).
     Always,
+}
+
+/// What a datagram without an entry does while its slot is learning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UdpPolicy {
+    /// It goes to the slot's owner: each request stands for itself, as DNS's do.
+    #[default]
+    New,
+    /// It goes to the previous owner, as a TCP segment does: datagrams make up connections, as QUIC's do.
+    Keep,
 }

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::backend::MemberId;
-use crate::settings::Tracking;
+use crate::settings::{Tracking, UdpPolicy};
 
 /// Slots of a table: a prime, as the permutations of the Maglev paper (§3.4) need it.
 pub const SLOTS: usize = 65_537;
@@ -40,6 +40,11 @@ impl SlotWord {
     /// A settled slot of this owner.
     pub const fn settled(owner: MemberId) -> Self {
         Self(owner.get())
+    }
+
+    /// A slot of this owner, in transition.
+    pub const fn moving(owner: MemberId) -> Self {
+        Self(owner.get() | Self::IN_TRANSITION)
     }
 
     /// The slot's owner; [`MemberId::NOBODY`] in a table without backends.
@@ -90,38 +95,56 @@ pub struct PoolIndex(pub u16);
 /// One aligned word per pool, read once per packet and stored once per change.
 ///
 /// ```text
-///  63       62                       32 31              0
-/// +----------+--------------------------+-----------------+
-/// | tracking | previous table           | current table   |
-/// +----------+--------------------------+-----------------+
+///  63       62       61                    32 31              0
+/// +--------+--------+------------------------+-----------------+
+/// | always | keep   | previous table         | current table   |
+/// +--------+--------+------------------------+-----------------+
 /// ```
 ///
-/// *tracking*: [`Tracking::Always`]. Tables are given as [`TableStart`].
+/// *always*: [`Tracking::Always`]. *keep*: [`UdpPolicy::Keep`]. Tables are given as [`TableStart`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolWord(pub u64);
 
 impl PoolWord {
-    /// A pool that uses `current` and has no slot in transition.
+    /// The sign: one comparison tells it.
+    const ALWAYS: u64 = 1 << 63;
+    const KEEP: u64 = 1 << 62;
+
+    /// A pool that uses `current`, and in which no slot is learning.
     pub const fn settled(current: TableIndex) -> Self {
         Self(current.start().0 as u64)
     }
 
-    /// The sign: one comparison tells it.
-    const ALWAYS: u64 = 1 << 63;
+    /// The same word, of a pool in which slots are learning: their previous owners stand in `previous`.
+    #[must_use]
+    pub const fn learning(self, previous: TableIndex) -> Self {
+        Self(self.0 & (Self::ALWAYS | Self::KEEP | 0xffff_ffff) | (previous.start().0 as u64) << 32)
+    }
 
     /// The same word, of a pool whose flows are tracked like this.
     #[must_use]
-    pub const fn tracked(self, tracking: Tracking) -> Self {
-        match tracking {
-            Tracking::None => Self(self.0 & !Self::ALWAYS),
-            Tracking::Always => Self(self.0 | Self::ALWAYS),
-        }
+    pub const fn tracked(self, tracking: Tracking, udp: UdpPolicy) -> Self {
+        let always = match tracking {
+            Tracking::Exception => 0,
+            Tracking::Always => Self::ALWAYS,
+        };
+        let keep = match udp {
+            UdpPolicy::New => 0,
+            UdpPolicy::Keep => Self::KEEP,
+        };
+        Self(self.0 & !(Self::ALWAYS | Self::KEEP) | always | keep)
     }
 
     /// When the flow table is consulted.
     #[inline(always)]
     pub const fn tracking(self) -> Tracking {
-        if (self.0 as i64) < 0 { Tracking::Always } else { Tracking::None }
+        if (self.0 as i64) < 0 { Tracking::Always } else { Tracking::Exception }
+    }
+
+    /// What datagrams without an entry do in a slot that is learning.
+    #[inline(always)]
+    pub const fn udp(self) -> UdpPolicy {
+        if self.0 & Self::KEEP == 0 { UdpPolicy::New } else { UdpPolicy::Keep }
     }
 
     /// The table that owns the pool's slots.
@@ -133,7 +156,7 @@ impl PoolWord {
     /// The table of previous owners; the empty one if no slot is learning.
     #[inline(always)]
     pub const fn previous(self) -> TableStart {
-        TableStart(((self.0 & !Self::ALWAYS) >> 32) as u32)
+        TableStart(((self.0 & !(Self::ALWAYS | Self::KEEP)) >> 32) as u32)
     }
 }
 
@@ -157,11 +180,12 @@ mod tests {
     #[test]
     fn a_pool_word_keeps_its_parts_apart() {
         let last = TableIndex(crate::forwarding::TABLES as u16 - 1);
-        let word = PoolWord(PoolWord::settled(last).0 | u64::from(last.start().0) << 32);
-        for tracking in [Tracking::Always, Tracking::None] {
-            let word = word.tracked(tracking);
+        let word = PoolWord::settled(last);
+        assert_eq!(word.previous().table(), TableIndex::EMPTY);
+        for (tracking, udp) in [(Tracking::Always, UdpPolicy::New), (Tracking::Exception, UdpPolicy::Keep)] {
+            let word = word.tracked(tracking, udp).learning(last);
             assert_eq!((word.current().table(), word.previous().table()), (last, last));
-            assert_eq!(word.tracking(), tracking);
+            assert_eq!((word.tracking(), word.udp()), (tracking, udp));
         }
     }
 

@@ -8,7 +8,9 @@ use maglev_common::hash::FlowHash;
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::affinity::{self, Choice, Flow};
 use crate::forward::Decision;
+use crate::packet::l4::Segment;
 
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
@@ -51,6 +53,21 @@ pub trait Tables {
     fn forwarding(&self) -> &Forwarding;
     /// The bucket of the flow table in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
+
+    /// Whether the table alone decides: for measurement.
+    #[inline(always)]
+    fn table_only(&self) -> bool {
+        false
+    }
+
+    /// [`affinity::resolve`]; in the kernel, a function of its own, so that the straight way stays short.
+    #[inline(always)]
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice)
+    where
+        Self: Sized,
+    {
+        affinity::resolve(self, flow, segment)
+    }
 
     /// Is told of each decision, for tracing.
     #[inline(always)]

@@ -2,8 +2,9 @@
 
 use maglev_common::backend::{Family, MemberId};
 use maglev_common::counters::{Counter, Outcome};
+use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
-use maglev_common::table::{PoolIndex, Slot, TableStart};
+use maglev_common::table::{Slot, SlotWord};
 use maglev_common::template::Template;
 use maglev_common::vip::{VipId, VipWord};
 
@@ -21,20 +22,26 @@ use crate::vip::{self, Address, Lookup, Tuple};
 pub struct Decision {
     /// The VIP.
     pub vip: VipId,
-    /// The VIP's pool.
-    pub pool: PoolIndex,
-    /// The pool's table.
-    pub table: TableStart,
-    /// The flow's hash.
-    pub hash: FlowHash,
-    /// The flow's slot.
-    pub slot: Slot,
-    /// The slot's owner.
-    pub owner: MemberId,
+    /// The flow, its pool and the pool's word.
+    pub flow: Flow,
     /// The member the flow goes to.
     pub member: MemberId,
     /// Why it goes there.
     pub choice: Choice,
+}
+
+impl Decision {
+    /// The flow's slot.
+    #[inline(always)]
+    pub fn slot(&self) -> Slot {
+        self.flow.hash.slot()
+    }
+
+    /// What the slot holds.
+    #[inline(always)]
+    pub fn slot_word(&self, forwarding: &Forwarding) -> SlotWord {
+        forwarding.slot(self.flow.word.current(), self.slot())
+    }
 }
 
 /// Balances one packet: it is encapsulated if the verdict is to send it.
@@ -102,12 +109,9 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
 #[inline(always)]
 fn choose<T: Tables>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
-    let pool_word = tables.forwarding().pool(pool);
-    let (table, slot) = (pool_word.current(), hash.slot());
-    let owner = tables.forwarding().slot(table, slot).owner();
-    let flow = Flow { pool, tracking: pool_word.tracking(), hash, owner };
+    let flow = Flow { pool, word: tables.forwarding().pool(pool), hash };
     let (member, choice) = affinity::choose(tables, flow, segment);
-    Decision { vip, pool, table, hash, slot, owner, member, choice }
+    Decision { vip, flow, member, choice }
 }
 
 #[inline(always)]
@@ -140,7 +144,7 @@ where
     // Nobody's template has no exit.
     let template = tables.forwarding().template(decision.member);
     let exit = template.exit();
-    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.hash.0 };
+    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.flow.hash.0 };
     let sent = match exit.outer() {
         Family::V4 => exit.takes(inner.length) && ipip::encapsulate4::<F>(packet, outer, template),
         Family::V6 => {

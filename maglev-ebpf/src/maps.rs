@@ -4,6 +4,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap};
@@ -14,13 +15,16 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
+use maglev_common::settings::{SLOWED, TABLE_ONLY};
+use maglev_common::table::{PoolIndex, PoolWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::Choice;
+use maglev_ebpf::affinity::{self, Choice, Flow};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::Decision;
+use maglev_ebpf::packet::l4::Segment;
 
 #[unsafe(no_mangle)]
-static SLOWED: Global<u32> = Global::new(0);
+static MODE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -52,6 +56,7 @@ fn cpu() -> u32 {
 pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
     cpu: u32,
+    mode: u32,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
 }
@@ -60,13 +65,13 @@ impl<const TRACED: bool> Maps<TRACED> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
-        let cpu = cpu();
-        if SLOWED.load() != 0 {
+        let (cpu, mode) = (cpu(), MODE.load());
+        if mode & SLOWED != 0 {
             // SAFETY: the helper takes nothing and cannot fail.
             unsafe { bpf_ktime_get_ns() };
         }
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu)?);
-        Some(Self { ctx: XdpContext::new(ctx.ctx), cpu, forwarding, counts })
+        Some(Self { ctx: XdpContext::new(ctx.ctx), cpu, mode, forwarding, counts })
     }
 }
 
@@ -95,9 +100,20 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
     }
 
     #[inline(always)]
+    fn table_only(&self) -> bool {
+        self.mode & TABLE_ONLY != 0
+    }
+
+    #[inline(always)]
+    fn resolve(&self, Flow { pool, word, hash }: Flow, segment: Segment) -> (MemberId, Choice) {
+        let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
+        (MemberId::from_low_bits(answer as u16), Choice::of_number(answer >> 16))
+    }
+
+    #[inline(always)]
     fn decided(&self, decision: &Decision) {
         if TRACED {
-            log_decision(&self.ctx, decision);
+            log_decision(&self.ctx, decision, decision.slot_word(self.forwarding).owner());
         }
     }
 
@@ -117,18 +133,27 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
     }
 }
 
+/// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
+#[inline(never)]
+fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
+    let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
+    let (member, choice) = affinity::resolve(&maps, flow, Segment::of_bits(segment as u8));
+    u32::from(member.get()) | choice.number() << 16
+}
+
 /// Logs where a flow goes and why.
 #[inline(never)]
-fn log_decision(ctx: &XdpContext, decision: &Decision) {
+fn log_decision(ctx: &XdpContext, decision: &Decision, owner: MemberId) {
     aya_log_ebpf::info!(
         ctx,
-        "vip={} pool={} table={} slot={} owner={} member={} remembered={}",
+        "vip={} pool={} table={} slot={} owner={} member={} choice={}",
         decision.vip.0,
-        decision.pool.0,
-        decision.table.table().0,
-        decision.slot.index() as u32,
-        decision.owner.get(),
+        decision.flow.pool.0,
+        decision.flow.word.current().table().0,
+        decision.slot().index() as u32,
+        owner.get(),
         decision.member.get(),
-        u8::from(decision.choice == Choice::FlowTable)
+        decision.choice.name()
     );
 }

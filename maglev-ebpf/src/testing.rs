@@ -11,8 +11,8 @@ use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
-use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
+use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -20,6 +20,8 @@ use crate::env::{DecapTables, Tables};
 
 /// The pool of all fake members.
 pub(crate) const POOL: PoolIndex = PoolIndex(3);
+/// Seconds for which confirmed entries are kept.
+pub(crate) const IDLE: u16 = 15 * 60;
 /// The interface packets come in by.
 pub(crate) const INGRESS: u32 = 7;
 
@@ -29,7 +31,6 @@ pub(crate) fn member(id: u16) -> MemberId {
 
 /// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.
 pub(crate) struct FakeTables {
-    pub(crate) tracking: Tracking,
     pub(crate) forwarding: Box<Forwarding>,
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) vip_bytes: Cell<u64>,
@@ -42,14 +43,13 @@ impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let mut forwarding = Forwarding::new_box_zeroed().unwrap();
         forwarding.hash_key.iter().zip(1..).for_each(|(word, n)| word.set(n));
-        forwarding.pools[usize::from(POOL.0)].set(PoolWord::settled(TableIndex(1)).tracked(Tracking::Always).0);
+        forwarding.idle.set(u64::from(IDLE));
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
         for record in &forwarding.members[1..=usize::from(n)] {
             record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
             record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);
         }
         let mut tables = Self {
-            tracking: Tracking::Always,
             forwarding,
             buckets: vec![Bucket::default()],
             vip_bytes: Cell::new(0),
@@ -57,6 +57,7 @@ impl FakeTables {
             now: Cell::new(65_530),
             counts: RefCell::default(),
         };
+        tables.set_word(PoolWord::settled(TableIndex(1)).tracked(Tracking::Always, UdpPolicy::New));
         tables.set_owner(1);
         tables.renew(n);
         tables
@@ -67,17 +68,32 @@ impl FakeTables {
         (1..=n).for_each(|id| self.forwarding.renew(member(id)));
     }
 
-    /// Decides by the table alone.
-    pub(crate) fn track_nothing(&mut self) {
-        self.tracking = Tracking::None;
-        let word = &self.forwarding.pools[usize::from(POOL.0)];
-        word.set(PoolWord(word.get()).tracked(Tracking::None).0);
+    /// The pool's word.
+    pub(crate) fn word(&self) -> PoolWord {
+        self.forwarding.pool(POOL)
+    }
+
+    /// Replaces the pool's word.
+    pub(crate) fn set_word(&self, word: PoolWord) {
+        self.forwarding.pools[usize::from(POOL.0)].set(word.0);
+    }
+
+    /// By exception: every slot is member `owner`'s, and in transition; learning if member `previous` owned it before.
+    pub(crate) fn move_slots(&mut self, owner: u16, previous: u16, udp: UdpPolicy) {
+        self.fill(1, SlotWord::moving(MemberId::from_low_bits(owner)).0);
+        self.fill(2, previous);
+        let word = PoolWord::settled(TableIndex(1)).tracked(Tracking::Exception, udp);
+        self.set_word(if previous == 0 { word } else { word.learning(TableIndex(2)) });
     }
 
     /// Gives every slot to a member.
     pub(crate) fn set_owner(&mut self, id: u16) {
+        self.fill(1, id);
+    }
+
+    fn fill(&mut self, table: usize, word: u16) {
         // As bytes: a store for each slot would take most of the tests' time.
-        self.forwarding.tables[1].as_mut_bytes().as_chunks_mut().0.fill(id.to_ne_bytes());
+        self.forwarding.tables[table].as_mut_bytes().as_chunks_mut().0.fill(word.to_ne_bytes());
     }
 
     /// All that was counted.

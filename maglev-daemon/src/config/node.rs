@@ -178,7 +178,7 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
 fn parse_tracking(text: &str) -> Result<Tracking, String> {
     match text {
         "always" => Ok(Tracking::Always),
-        "none" => Ok(Tracking::None),
+        "exception" => Ok(Tracking::Exception),
         _ => Err(format!("{} is not a way of tracking; allowed: always, none", shown(text))),
     }
 }

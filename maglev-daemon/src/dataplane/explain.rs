@@ -10,9 +10,9 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
-use maglev_common::table::PoolIndex;
+use maglev_common::table::{PoolIndex, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity;
+use maglev_ebpf::affinity::{self, Flow};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::{Decision, decide};
 use maglev_ebpf::packet::l4::{self, Segment};
@@ -26,7 +26,7 @@ use crate::model::Protocol;
 
 /// The flow asked about: a packet from the client to the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
+pub struct Asked {
     /// The client's address and port.
     pub source: SocketAddr,
     /// The VIP's address and port.
@@ -56,12 +56,14 @@ pub struct Explanation {
     /// The decision for the flow's next packet, on the CPU that saw it last; or the reason for which it is passed or
     /// dropped.
     pub outcome: Result<Decision, Counter>,
+    /// The owner of the flow's slot, or nobody.
+    pub owner: MemberId,
     /// The CPUs that know the flow, the one that saw it last first.
     pub remembered: Vec<Remembered>,
 }
 
 /// Looks the flow up in the tables, and in every CPU's flow table.
-pub(super) fn explain(maps: &Maps, flow: Flow) -> Result<Explanation, DataplaneError> {
+pub(super) fn explain(maps: &Maps, flow: Asked) -> Result<Explanation, DataplaneError> {
     let now = now()?;
     let view = |cpu| View::new(maps, cpu, now);
     let ports = u32::from(flow.source.port().swap_bytes()) | u32::from(flow.destination.port().swap_bytes()) << 16;
@@ -98,9 +100,10 @@ fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -
     let segment = if tuple.transport().protocol() == l4::UDP { Segment::DATAGRAM } else { Segment::OTHER };
     let table = view(0);
     let mut remembered = Vec::new();
-    if let Ok(Decision { hash, pool, .. }) = decide(tuple, segment, &table)
-        && table.forwarding().pool(pool).tracking() == Tracking::Always
+    if let Ok(decision) = decide(tuple, segment, &table)
+        && is_remembered(&decision, table.forwarding())
     {
+        let Flow { pool, word: _, hash } = decision.flow;
         remembered.extend((0..cpus).filter_map(|cpu| view(cpu).remembered(hash, pool)));
     }
     remembered.sort_by_key(|entry| entry.idle);
@@ -109,7 +112,14 @@ fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -
         Lookup::Vip(word) => Some(word.id()),
         Lookup::AddressOnly | Lookup::Unknown => None,
     };
-    Explanation { vip, outcome: decide(tuple, segment, &view(cpu)), remembered }
+    let outcome = decide(tuple, segment, &view(cpu));
+    let slot = outcome.map_or(SlotWord::default(), |decision| decision.slot_word(table.forwarding()));
+    Explanation { vip, outcome, owner: slot.owner(), remembered }
+}
+
+/// Whether the flow table is asked for a flow at all.
+fn is_remembered(decision: &Decision, forwarding: &Forwarding) -> bool {
+    decision.flow.word.tracking() == Tracking::Always || decision.slot_word(forwarding).in_transition()
 }
 
 /// The time by which flows age, as the program computes it. Jiffies began five minutes before they wrap 32 bits

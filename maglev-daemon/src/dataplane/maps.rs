@@ -13,6 +13,9 @@ use super::error::DataplaneError;
 use super::object::{Loaded, Sizes};
 use super::shared::{Mapped, Shared};
 
+/// Seconds for which confirmed flow entries are kept, until a plan says otherwise.
+const DEFAULT_IDLE: u16 = 15 * 60;
+
 /// The maps.
 #[derive(Debug)]
 pub(super) struct Maps {
@@ -36,6 +39,7 @@ impl Maps {
             sizes: *sizes,
             tracking: settings.tracking,
         };
+        maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
         maps.forwarding().hash_key.iter().zip([k0, k1]).for_each(|(word, half)| word.set(half));
         Ok(maps)
     }

@@ -40,7 +40,7 @@ pub use attach::{Interface, InterfaceSettings, Mode, Refresh};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapSettings, Pass};
 pub use error::DataplaneError;
-pub use explain::{Explanation, Flow, Remembered};
+pub use explain::{Asked, Explanation, Remembered};
 pub use object::sha256;
 
 /// What the data plane is started with; none of it changes while it runs.
@@ -56,6 +56,8 @@ pub struct Settings {
     pub tracking: Tracking,
     /// Whether each packet costs one call of a helper more than it has to.
     pub slowed: bool,
+    /// Whether the table alone decides, whatever pools and slots say.
+    pub table_only: bool,
     /// Whether the program logs each decision. Needs a tokio runtime.
     pub trace: bool,
     /// The interfaces to attach to, in the order of their slots: at most
@@ -129,7 +131,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// The flow's addresses are of different families.
-    pub fn explain(&self, flow: Flow) -> Result<Explanation, DataplaneError> {
+    pub fn explain(&self, flow: Asked) -> Result<Explanation, DataplaneError> {
         explain::explain(&self.maps, flow)
     }
 

@@ -98,10 +98,12 @@ impl Loaded {
 
     /// The same of any object that takes our maps and globals.
     pub(super) fn balancer_of(object: &[u8], wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        let (slowed, seconds_per_jiffy) = (u32::from(wanted.slowed), seconds_per_jiffy()?);
+        let seconds_per_jiffy = seconds_per_jiffy()?;
+        let flag = |wanted, flag| if wanted { flag } else { 0 };
+        let mode = flag(wanted.slowed, settings::SLOWED) | flag(wanted.table_only, settings::TABLE_ONLY);
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(settings::SLOWED, &slowed, true)
+            .override_global(settings::MODE, &mode, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)

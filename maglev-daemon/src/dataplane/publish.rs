@@ -6,6 +6,7 @@ use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
+use maglev_common::settings::UdpPolicy;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{BuildError, Directory, Key, VipId, VipWord};
 
@@ -59,7 +60,7 @@ fn change(maps: &Maps, id: MemberId, change: impl FnOnce(&MemberRecord)) -> Resu
 fn switch_pool(maps: &Maps, PoolIndex(pool): PoolIndex, word: PoolWord) -> Result<(), DataplaneError> {
     let (index, limit) = (usize::from(pool), maps.sizes.pools as usize);
     let current = maps.forwarding().pools[..limit].get(index).ok_or(out_of_range("pool", index, limit))?;
-    publish(current, word.tracked(maps.tracking).0);
+    publish(current, word.tracked(maps.tracking, UdpPolicy::New).0);
     Ok(())
 }
 

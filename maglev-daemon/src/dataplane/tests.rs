@@ -33,6 +33,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         flow_sets: 64,
         hash_key: HashKey::from_bytes([7; 16]),
         tracking: Tracking::Always,
+        table_only: false,
         slowed: false,
         trace: false,
         interfaces: interfaces(wanted),
@@ -109,8 +110,8 @@ fn datagram(port: u16) -> Vec<u8> {
     frame
 }
 
-fn flow(port: u16) -> Flow {
-    Flow { source: (CLIENT, port).into(), destination: (VIP_ADDRESS, 53).into(), protocol: Protocol::Udp }
+fn flow(port: u16) -> Asked {
+    Asked { source: (CLIENT, port).into(), destination: (VIP_ADDRESS, 53).into(), protocol: Protocol::Udp }
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
             .unwrap();
         let seen = plane.explain(flow(9)).unwrap();
         let decision = seen.outcome.unwrap();
-        assert_eq!((decision.owner, decision.member, decision.choice), (member(2), member(1), Choice::FlowTable));
+        assert_eq!((seen.owner, decision.member, decision.choice), (member(2), member(1), Choice::FlowTable));
         let [remembered] = seen.remembered.as_slice() else { panic!("{seen:?}") };
         assert_eq!((remembered.member, remembered.confirmed), (member(1), false));
         assert!(remembered.idle <= 2, "the two clocks differ by {} s", remembered.idle);
@@ -327,7 +328,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         let entries = || plane.maps.flows.values().iter().flat_map(Bucket::entries);
         let members: Vec<_> = entries().map(|word| FlowEntry(word.get()).member()).filter(|m| !m.is_nobody()).collect();
         assert_eq!(members, [member(2)]);
-        let mixed = Flow { source: "[::1]:1".parse().unwrap(), ..flow(1) };
+        let mixed = Asked { source: "[::1]:1".parse().unwrap(), ..flow(1) };
         assert!(plane.explain(mixed).unwrap_err().to_string().contains("families"));
     });
 }

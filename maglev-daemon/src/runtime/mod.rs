@@ -169,6 +169,7 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         hash_key: node.hash_key,
         tracking: node.tracking,
         slowed: false,
+        table_only: false,
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }

@@ -215,7 +215,7 @@ impl Owner {
 
     fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
         let Flow { client, service, protocol } = flow;
-        let asked = self.plane.orders().explain(dataplane::Flow { source: client, destination: service, protocol });
+        let asked = self.plane.orders().explain(dataplane::Asked { source: client, destination: service, protocol });
         let view = Arc::clone(&self.view);
         tokio::spawn(async move {
             let Ok(explained) = asked.await else { return };

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::dataplane::{Dataplane, Explanation, Flow, Interface, Refresh, Snapshot};
+use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot};
 use crate::net::links::Link;
 use crate::plan::Step;
 use crate::reconcile::Event;
@@ -24,7 +24,7 @@ enum Order {
     Publish(Vec<Step>),
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
     Snapshot(oneshot::Sender<Snapshot>),
-    Explain(Flow, oneshot::Sender<Result<Explanation, String>>),
+    Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
     Stop,
 }
 
@@ -96,7 +96,7 @@ impl Orders {
         self.ask(Order::Snapshot)
     }
 
-    pub(super) fn explain(&self, flow: Flow) -> oneshot::Receiver<Result<Explanation, String>> {
+    pub(super) fn explain(&self, flow: Asked) -> oneshot::Receiver<Result<Explanation, String>> {
         self.ask(|reply| Order::Explain(flow, reply))
     }
 

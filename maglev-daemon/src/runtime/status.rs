@@ -174,7 +174,7 @@ pub(super) fn explanation(view: &View, flow: Flow, explanation: &Explanation) ->
         outcome: outcome.to_owned(),
         vip: vip.map(|vip| vip.name.to_string()),
         pool: vip.map(|vip| vip.pool.to_string()),
-        slot: decision.and_then(|decision| u32::try_from(decision.slot.index()).ok()),
+        slot: decision.and_then(|decision| u32::try_from(decision.slot().index()).ok()),
         backend: member.map(|(_, backend)| backend.name.to_string()),
         reason,
     }
@@ -198,13 +198,23 @@ fn outcome_and_reason(view: &View, explanation: &Explanation) -> (&'static str, 
 fn choice(view: &View, decision: &Decision, explanation: &Explanation) -> String {
     match (decision.choice, explanation.remembered.first()) {
         (Choice::Table, _) => "the backend owns the flow's slot; no flow table knows the flow".to_owned(),
+        (Choice::Previous, _) => format!(
+            "no flow table knows the flow; the backend owned its slot until lately, and the slot is learning; \
+             it belongs to {}",
+            owner(view, explanation)
+        ),
         (Choice::FlowTable, None) => "the flow table knows the flow".to_owned(),
         (Choice::FlowTable, Some(entry)) => {
-            let owner = view.member(decision.owner).map_or("nobody", |(_, owner)| owner.name.as_str());
+            let owner = owner(view, explanation);
             let (cpu, idle) = (entry.cpu, entry.idle);
             format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; its slot belongs to {owner}")
         }
     }
+}
+
+/// Who owns the flow's slot.
+fn owner<'a>(view: &'a View, explanation: &Explanation) -> &'a str {
+    view.member(explanation.owner).map_or("nobody", |(_, owner)| owner.name.as_str())
 }
 
 const fn outcome(outcome: Outcome) -> &'static str {

@@ -6,6 +6,7 @@ use std::vec;
 use etherparse::{Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice};
 use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState, NextHop};
 use maglev_common::pod::Word;
+use maglev_common::table::{PoolWord, TableIndex};
 use proptest::prelude::*;
 
 use super::*;
@@ -217,7 +218,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
     ];
     for (what, change, reason) in rows {
         let mut tables = tables(backend4());
-        tables.track_nothing();
+        tables.set_word(PoolWord::settled(TableIndex(1)));
         change(&mut tables);
         assert_eq!(refused(&tables, &tcp4(b"")), (Verdict::Drop, *reason), "{what}");
     }

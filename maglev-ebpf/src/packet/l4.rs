@@ -62,6 +62,18 @@ impl Segment {
         Self(flags & (SYN | ACK | RST | FIN))
     }
 
+    /// As a number, to be handed to another function of the kernel.
+    #[inline(always)]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The reverse of [`Self::bits`].
+    #[inline(always)]
+    pub const fn of_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether it opens a TCP connection: SYN set, ACK, RST and FIN clear.
     #[inline(always)]
     pub const fn is_syn(self) -> bool {

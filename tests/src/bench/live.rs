@@ -80,7 +80,7 @@ fn round(scenario: &Scenario, programs: &[Program]) -> Result<Vec<(String, Live)
     let batch = measure::batch(scenario, &frame);
     let mut rig = VethRig::new()?;
     let mut entries: Vec<Entry> = FLOORS.into_iter().map(Entry::floor).collect();
-    entries.extend(measure::candidates(scenario, &scenario.steps()?, programs)?);
+    entries.extend(measure::candidates(scenario, programs)?);
     entries.iter_mut().map(|entry| one(&mut rig, &batch, scenario, entry)).collect()
 }
 

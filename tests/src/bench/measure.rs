@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail, ensure};
 use maglev_common::settings::Tracking;
 use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
 use maglev_daemon::model::Limits;
-use maglev_daemon::plan::Step;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -27,10 +26,21 @@ pub(super) struct Program {
     pub(super) name: String,
     /// An object that takes our maps; `None` for the one that ships.
     pub(super) object: Option<Vec<u8>>,
-    /// When it consults the flow table.
-    pub(super) tracking: Tracking,
+    /// What it decides by.
+    pub(super) mode: Mode,
     /// Whether each packet costs one call of a helper more than it has to.
     pub(super) slowed: bool,
+}
+
+/// What a program decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The table alone: a load-time mode for measurement.
+    TableOnly,
+    /// The table, and the flow table by exception: of a hundred slots so many are in transition, and learning.
+    Exception(u32),
+    /// The flow table for every packet.
+    Always,
 }
 
 /// What one program took in each round.
@@ -98,12 +108,11 @@ pub(super) fn scenario(
 ) -> Result<Vec<Series>> {
     let frame = scenario.frame();
     let batch = batch(scenario, &frame);
-    let steps = scenario.steps()?;
     let mut all: Vec<Series> = Vec::new();
     for round in 0..rounds {
         progress(round);
         let mut rig = Rig::load()?;
-        let mut entries = entries(scenario, &steps, programs)?;
+        let mut entries = entries(scenario, programs)?;
         settle(&mut rig, &Batch { warming: scenario.settling(), timed: 1, rounds: 1, ..batch.clone() }, &mut entries)?;
         let measured = run(&mut rig, &batch, &mut entries)?;
         if all.is_empty() {
@@ -152,25 +161,31 @@ fn run(rig: &mut Rig, batch: &Batch<'_>, entries: &mut [Entry]) -> Result<Measur
     Ok(measured)
 }
 
-fn entries(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<Vec<Entry>> {
+fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries: Vec<_> = Floor::ALL.into_iter().map(Entry::floor).collect();
-    entries.extend(candidates(scenario, steps, programs)?);
+    entries.extend(candidates(scenario, programs)?);
     Ok(entries)
 }
 
 /// The programs that are judged, loaded and given their tables.
-pub(super) fn candidates(scenario: &Scenario, steps: &[Step], programs: &[Program]) -> Result<Vec<Entry>> {
+pub(super) fn candidates(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for program in programs {
+        let (tracking, moving) = match program.mode {
+            Mode::TableOnly => (Tracking::Exception, 0),
+            Mode::Exception(moving) => (Tracking::Exception, moving),
+            Mode::Always => (Tracking::Always, 0),
+        };
         let settings = CandidateSettings {
             object: program.object.as_deref(),
-            tracking: program.tracking,
+            tracking,
+            table_only: program.mode == Mode::TableOnly,
             slowed: program.slowed,
             flow_sets: scenario.flow_sets(),
             limits: Limits::default(),
             mac: MAC,
         };
-        let candidate = Candidate::load(&settings, steps).with_context(|| program.name.clone())?;
+        let candidate = Candidate::load(&settings, &scenario.steps(moving)?).with_context(|| program.name.clone())?;
         entries.push(Entry {
             name: program.name.clone(),
             kind: Kind::Candidate(Box::new(candidate), scenario.overhead()),

@@ -7,7 +7,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use maglev_common::settings::Tracking;
 use maglev_daemon::dataplane::sha256;
 use nix::unistd::geteuid;
 
@@ -23,7 +22,7 @@ mod stats;
 mod targets;
 
 use machine::Machine;
-use measure::Program;
+use measure::{Mode, Program};
 use report::Report;
 use scenario::Scenario;
 
@@ -31,6 +30,12 @@ use scenario::Scenario;
 const TABLE: &str = "table only";
 /// The candidate that consults the flow table for every packet.
 const ALWAYS: &str = "always";
+/// The candidate that consults it for slots in transition, of which there are none.
+const EXCEPTION: &str = "by exception";
+/// The same, of a hundred slots five in transition.
+const MOVING_5: &str = "5 % moving";
+/// The same, and all are.
+const MOVING_ALL: &str = "all moving";
 
 /// Measure the packet path and the control plane. Figures depend on the machine; ratios within one run less so.
 #[derive(Parser, Debug)]
@@ -143,8 +148,8 @@ fn packets(wanted: &Packets) -> Result<()> {
 
 fn verify() -> Result<()> {
     let scenario = scenario::ALL[0];
-    let program = Program { name: TABLE.to_owned(), object: None, tracking: Tracking::Always, slowed: false };
-    for mut loaded in measure::candidates(&scenario, &scenario.steps()?, &[program])? {
+    let program = Program { name: TABLE.to_owned(), object: None, mode: Mode::Exception(0), slowed: false };
+    for mut loaded in measure::candidates(&scenario, &[program])? {
         match loaded.instructions() {
             Some(count) => println!("the verifier walks {count} instructions to accept the load balancer"),
             None => println!("this kernel does not say how many instructions its verifier walks"),
@@ -154,15 +159,20 @@ fn verify() -> Result<()> {
 }
 
 fn programs(objects: &[(String, PathBuf)], slowed: bool) -> Result<Vec<Program>> {
-    let mut programs = vec![
-        Program { name: TABLE.to_owned(), object: None, tracking: Tracking::None, slowed },
-        Program { name: ALWAYS.to_owned(), object: None, tracking: Tracking::Always, slowed },
+    const OWN: [(&str, Mode); 5] = [
+        (TABLE, Mode::TableOnly),
+        (EXCEPTION, Mode::Exception(0)),
+        (MOVING_5, Mode::Exception(5)),
+        (MOVING_ALL, Mode::Exception(100)),
+        (ALWAYS, Mode::Always),
     ];
+    let mut programs =
+        Vec::from(OWN.map(|(name, mode)| Program { name: name.to_owned(), object: None, mode, slowed }));
     for (name, file) in objects {
         let object = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        for own in [(TABLE, Tracking::None), (ALWAYS, Tracking::Always)] {
-            let name = format!("{name}: {}", own.0);
-            programs.push(Program { name, object: Some(object.clone()), tracking: own.1, slowed });
+        for (own, mode) in [(TABLE, Mode::TableOnly), (ALWAYS, Mode::Always)] {
+            let name = format!("{name}: {own}");
+            programs.push(Program { name, object: Some(object.clone()), mode, slowed });
         }
     }
     Ok(programs)

@@ -183,11 +183,11 @@ impl Scenario {
         }
     }
 
-    /// What publishes the services.
+    /// What publishes the services; of a hundred slots, so many are in transition: their flows belong to the next backend.
     ///
     /// # Errors
     /// If there are more backends than member ids.
-    pub(super) fn steps(&self) -> Result<Vec<Step>> {
+    pub(super) fn steps(&self, moving: u32) -> Result<Vec<Step>> {
         let outer = OuterSources { v4: "10.64.11.0/24".parse().ok(), v6: "2001:2:0:3::/64".parse().ok() };
         let next_hop = NextHop::new(NEXT_HOP, InterfaceSlot(0));
         let mut steps = Vec::new();
@@ -200,10 +200,25 @@ impl Scenario {
                 steps.push(Step::WriteMember { id: id(n)?, record });
             }
             let table = Table::build(names.iter().map(|name| (name, Weight(100))));
-            let slots = table.slots().iter().map(|&owner| id(owner).map(SlotWord::settled));
-            let slots: Arc<[SlotWord]> = slots.collect::<Result<Vec<_>>>()?.into();
-            steps.push(Step::FillTable { table: TableIndex(pool + 1), slots });
-            steps.push(Step::SwitchPool { pool: PoolIndex(pool), word: PoolWord::settled(TableIndex(pool + 1)) });
+            let moves = |slot: usize| slot as u32 % 100 < moving;
+            let word = |(slot, &owner): (usize, &u16)| {
+                let word = if moves(slot) { SlotWord::moving } else { SlotWord::settled };
+                id(owner).map(word)
+            };
+            let slots: Arc<[SlotWord]> = table.slots().iter().enumerate().map(word).collect::<Result<_>>()?;
+            let (current, previous) = (TableIndex(pool + 1), TableIndex(self.pools + pool + 1));
+            steps.push(Step::FillTable { table: current, slots });
+            let mut word = PoolWord::settled(current);
+            if moving > 0 {
+                let owner = |(slot, &owner): (usize, &u16)| match moves(slot) {
+                    true => id((owner + 1) % self.backends).map(SlotWord::settled),
+                    false => Ok(SlotWord::default()),
+                };
+                let slots = table.slots().iter().enumerate().map(owner).collect::<Result<_>>()?;
+                steps.push(Step::FillTable { table: previous, slots });
+                word = word.learning(previous);
+            }
+            steps.push(Step::SwitchPool { pool: PoolIndex(pool), word });
         }
         let vips = (0..self.vips).map(|n| {
             let port = std::num::NonZeroU16::new(PORT);

@@ -26,6 +26,8 @@ pub struct CandidateSettings<'a> {
     pub object: Option<&'a [u8]>,
     /// When the flow table is consulted.
     pub tracking: Tracking,
+    /// Whether the table alone decides.
+    pub table_only: bool,
     /// Whether each packet costs one call of a helper more than it has to.
     pub slowed: bool,
     /// Sets of seven flows in each CPU's flow table.
@@ -55,6 +57,7 @@ impl Candidate {
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             tracking: wanted.tracking,
             slowed: wanted.slowed,
+            table_only: wanted.table_only,
             trace: false,
             interfaces: Vec::new(),
         };

@@ -1,0 +1,294 @@
+//! The rules, case by case: pools that are always tracked, slots in transition, and buckets that are full.
+
+use std::vec::Vec;
+
+use super::*;
+use crate::testing::{FakeTables, IDLE, POOL, member};
+
+/// A flow whose hash has this tag, all in set 0 with way tag `tag & 127`.
+fn hash(tag: u32) -> FlowHash {
+    FlowHash(u64::from(tag) << 32 | u64::from(tag & 0x7f) << 25)
+}
+
+fn choose_other(tables: &FakeTables, tag: u32, owner: u16) -> (u16, Choice) {
+    choose_segment(tables, tag, owner, Segment::OTHER)
+}
+
+/// The choice for a packet whose slot `owner` owns, in a pool that is always tracked.
+fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
+    let slot = hash(tag).slot().index();
+    tables.forwarding.tables[1][slot].set(owner);
+    choose_in(tables, tag, segment)
+}
+
+/// The choice for a packet, as the tables are.
+fn choose_in(tables: &FakeTables, tag: u32, segment: Segment) -> (u16, Choice) {
+    let (member, choice) = choose(tables, Flow { pool: POOL, word: tables.word(), hash: hash(tag) }, || segment);
+    (member.get(), choice)
+}
+
+#[test]
+fn a_known_flow_keeps_its_member_when_the_table_changes() {
+    let tables = FakeTables::with_members(2);
+    assert_eq!(choose_segment(&tables, 5, 1, Segment::SYN), (1, Choice::Table));
+    assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+    assert_eq!(choose_other(&tables, 6, 2), (2, Choice::Table));
+}
+
+#[test]
+fn a_dead_member_is_forgotten_at_once() {
+    let tables = FakeTables::with_members(2);
+    choose_other(&tables, 5, 1);
+    tables.kill(1);
+    assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+    assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
+    assert_eq!(tables.counted(Counter::FlowMemberDead), 1);
+}
+
+#[test]
+fn a_known_flow_outlives_its_slots_owner() {
+    let tables = FakeTables::with_members(1);
+    choose_other(&tables, 5, 1);
+    assert_eq!(choose_other(&tables, 5, 0), (1, Choice::FlowTable));
+    assert_eq!(choose_other(&tables, 6, 0), (0, Choice::Table), "a new one has nowhere to go");
+    tables.advance(60);
+    assert_eq!(choose_segment(&tables, 5, 0, Segment::SYN), (1, Choice::FlowTable));
+}
+
+#[test]
+fn while_a_member_cannot_be_reached_only_what_can_begin_anew_does() {
+    let tables = FakeTables::with_members(2);
+    for (tag, segment) in [(5, Segment::OTHER), (6, Segment::SYN), (7, Segment::DATAGRAM)] {
+        choose_segment(&tables, tag, 1, segment);
+    }
+    tables.forwarding.members[1].next_hop.set(0);
+    tables.renew(2);
+    assert_eq!(choose_segment(&tables, 5, 2, Segment::OTHER), (1, Choice::FlowTable), "held, not reset");
+    assert_eq!(choose_segment(&tables, 6, 2, Segment::SYN), (2, Choice::Table));
+    assert_eq!(choose_segment(&tables, 7, 2, Segment::DATAGRAM), (2, Choice::Table));
+    assert_eq!(choose_segment(&tables, 7, 1, Segment::DATAGRAM), (2, Choice::FlowTable), "for good");
+}
+
+#[test]
+fn sets_do_not_share_flows() {
+    let mut tables = FakeTables::with_members(2);
+    tables.buckets.push(Bucket::default());
+    let go = |set: u64, owner| {
+        let hash = FlowHash(5 << 32 | 5 << 25 | set);
+        tables.forwarding.tables[1][hash.slot().index()].set(owner);
+        choose(&tables, Flow { pool: POOL, word: tables.word(), hash }, || Segment::OTHER)
+    };
+    go(0, 1);
+    assert_eq!(go(1, 2), (member(2), Choice::Table));
+    assert_eq!(go(0, 2), (member(1), Choice::FlowTable));
+}
+
+#[test]
+fn an_entry_never_crosses_pools() {
+    let tables = FakeTables::with_members(2);
+    choose_other(&tables, 5, 1);
+    tables.move_to_pool(1, PoolIndex(7));
+    assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+}
+
+#[test]
+fn a_rst_makes_no_entry_but_follows_one() {
+    let tables = FakeTables::with_members(2);
+    choose_segment(&tables, 5, 1, Segment::RST);
+    assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+    assert_eq!(choose_segment(&tables, 5, 1, Segment::RST), (2, Choice::FlowTable));
+}
+
+#[test]
+fn a_syn_moves_a_flow_only_after_three_silent_seconds() {
+    let tables = FakeTables::with_members(2);
+    choose_other(&tables, 5, 1);
+    tables.advance(2);
+    assert_eq!(choose_segment(&tables, 5, 2, Segment::SYN), (1, Choice::FlowTable));
+    tables.advance(3);
+    assert_eq!(choose_segment(&tables, 5, 2, Segment::SYN), (2, Choice::Table));
+    assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable));
+}
+
+#[test]
+fn a_flood_of_first_packets_displaces_no_confirmed_flow() {
+    let tables = FakeTables::with_members(2);
+    let kept: Vec<u32> = (0..6).collect();
+    for &tag in &kept {
+        choose_other(&tables, tag, 1);
+    }
+    tables.advance(1);
+    for &tag in &kept {
+        choose_other(&tables, tag, 1);
+    }
+    for tag in 100..1_000 {
+        choose_segment(&tables, tag, 2, Segment::SYN);
+    }
+    for &tag in &kept {
+        assert_eq!(choose_other(&tables, tag, 2), (1, Choice::FlowTable), "flow {tag}");
+    }
+}
+
+#[test]
+fn a_bucket_of_confirmed_flows_is_counted_as_full_until_one_is_idle() {
+    let tables = FakeTables::with_members(2);
+    for _ in 0..2 {
+        for tag in 0..WAYS as u32 {
+            choose_other(&tables, tag, 1);
+        }
+        tables.advance(1);
+    }
+    assert_eq!(choose_other(&tables, 50, 2), (2, Choice::Table));
+    assert_eq!(choose_other(&tables, 50, 1), (1, Choice::Table), "not recorded");
+    assert_eq!(tables.counted(Counter::FlowTableFull), 2);
+    tables.advance(IDLE);
+    choose_other(&tables, 3, 2);
+    choose_other(&tables, 50, 2);
+    assert_eq!(choose_other(&tables, 50, 1), (2, Choice::FlowTable));
+    assert_eq!(choose_other(&tables, 3, 2), (1, Choice::FlowTable), "the active one stayed");
+}
+
+#[test]
+fn entries_differ_by_the_whole_tag_not_only_by_the_way_tag() {
+    let tables = FakeTables::with_members(2);
+    choose_other(&tables, 5, 1);
+    assert_eq!(choose_other(&tables, 5 + 128, 2), (2, Choice::Table));
+    assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+}
+
+#[test]
+fn an_unconfigured_cpu_falls_back_to_the_table_and_is_counted() {
+    let mut tables = FakeTables::with_members(1);
+    tables.buckets.clear();
+    assert_eq!(choose_other(&tables, 5, 1), (1, Choice::Table));
+    assert_eq!(tables.counted(Counter::FlowTableMissing), 1);
+}
+
+/// As many flows as the bucket has ways.
+fn fill_bucket(tables: &FakeTables, segment: Segment) {
+    for tag in 0..WAYS as u32 {
+        choose_in(tables, tag, segment);
+    }
+}
+
+/// Members 1 and 2; every slot went from 1 to 2 and is learning.
+fn learning(udp: UdpPolicy) -> FakeTables {
+    let mut tables = FakeTables::with_members(2);
+    tables.move_slots(2, 1, udp);
+    tables
+}
+
+/// The same when learning is over.
+fn tracked() -> FakeTables {
+    let mut tables = FakeTables::with_members(2);
+    tables.move_slots(2, 0, UdpPolicy::New);
+    tables
+}
+
+#[test]
+fn a_stable_slot_keeps_no_state() {
+    let mut tables = FakeTables::with_members(2);
+    tables.move_slots(2, 1, UdpPolicy::Keep);
+    tables.set_owner(1);
+    for segment in [Segment::SYN, Segment::OTHER, Segment::RST, Segment::DATAGRAM] {
+        assert_eq!(choose_in(&tables, 5, segment), (1, Choice::Table));
+    }
+    assert!(tables.buckets[0].entries().iter().all(|entry| entry.get() == 0));
+    assert!(tables.all_counted().0.is_empty());
+}
+
+#[test]
+fn while_a_slot_learns_what_is_old_stays_and_what_begins_is_the_owners() {
+    let tables = learning(UdpPolicy::New);
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (1, Choice::Previous));
+    assert_eq!(choose_in(&tables, 6, Segment::SYN), (2, Choice::Table));
+    assert_eq!(choose_in(&tables, 7, Segment::DATAGRAM), (2, Choice::Table));
+    for (tag, member) in [(5, 1), (6, 2), (7, 2)] {
+        assert_eq!(choose_in(&tables, tag, Segment::OTHER), (member, Choice::FlowTable), "written down");
+    }
+    assert_eq!(tables.counted(Counter::FlowPrevious), 1);
+}
+
+#[test]
+fn datagrams_that_are_kept_stay_with_the_previous_owner() {
+    let tables = learning(UdpPolicy::Keep);
+    assert_eq!(choose_in(&tables, 5, Segment::DATAGRAM), (1, Choice::Previous));
+    assert_eq!(choose_in(&tables, 5, Segment::DATAGRAM), (1, Choice::FlowTable));
+}
+
+#[test]
+fn when_learning_is_over_only_what_is_written_down_stays() {
+    let mut tables = learning(UdpPolicy::New);
+    choose_in(&tables, 5, Segment::OTHER);
+    tables.move_slots(2, 0, UdpPolicy::New);
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (1, Choice::FlowTable));
+    for segment in [Segment::OTHER, Segment::DATAGRAM, Segment::RST] {
+        assert_eq!(choose_in(&tables, 6, segment), (2, Choice::Table));
+    }
+    assert_eq!(tables.counted(Counter::FlowWritten), 1, "and nothing else is, but for what begins");
+    assert_eq!(choose_in(&tables, 6, Segment::SYN), (2, Choice::Table));
+    assert_eq!(choose_in(&tables, 6, Segment::OTHER), (2, Choice::FlowTable));
+}
+
+#[test]
+fn a_rst_follows_a_learning_flow_and_writes_nothing() {
+    let tables = learning(UdpPolicy::New);
+    assert_eq!(choose_in(&tables, 5, Segment::RST), (1, Choice::Previous));
+    assert_eq!(tables.counted(Counter::FlowWritten), 0);
+}
+
+#[test]
+fn a_syn_takes_a_silent_flow_to_the_owner_and_leaves_a_live_one() {
+    let tables = learning(UdpPolicy::New);
+    choose_in(&tables, 5, Segment::OTHER);
+    assert_eq!(choose_in(&tables, 5, Segment::SYN), (1, Choice::FlowTable));
+    tables.advance(SYN_GUARD);
+    assert_eq!(choose_in(&tables, 5, Segment::SYN), (2, Choice::Table));
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (2, Choice::FlowTable), "the entry was rewritten");
+}
+
+#[test]
+fn a_dead_previous_owner_takes_no_flow() {
+    let tables = learning(UdpPolicy::Keep);
+    choose_in(&tables, 5, Segment::OTHER);
+    tables.kill(1);
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (2, Choice::Table), "its entry is ignored");
+    assert_eq!(choose_in(&tables, 6, Segment::OTHER), (2, Choice::Table));
+}
+
+#[test]
+fn a_previous_owner_outlives_the_last_owner() {
+    let mut tables = FakeTables::with_members(1);
+    tables.move_slots(0, 1, UdpPolicy::New);
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (1, Choice::Previous));
+    assert_eq!(choose_in(&tables, 6, Segment::SYN), (0, Choice::Table));
+    tables.advance(60);
+    assert_eq!(choose_in(&tables, 5, Segment::SYN), (1, Choice::FlowTable), "nobody else is there to begin anew with");
+}
+
+#[test]
+fn what_cannot_be_written_goes_where_its_next_packets_will() {
+    let mut tables = learning(UdpPolicy::New);
+    for second in 0..2 {
+        tables.advance(second);
+        fill_bucket(&tables, Segment::OTHER);
+    }
+    assert_eq!(choose_in(&tables, 50, Segment::SYN), (1, Choice::Previous));
+    assert_eq!(choose_in(&tables, 50, Segment::OTHER), (1, Choice::Previous));
+    assert_eq!(tables.counted(Counter::FlowTableFull), 2);
+    tables.buckets.clear();
+    assert_eq!(choose_in(&tables, 51, Segment::SYN), (1, Choice::Previous));
+    assert_eq!(tables.counted(Counter::FlowTableMissing), 1);
+}
+
+#[test]
+fn a_recent_entry_that_gives_way_is_counted_if_its_flow_moves_by_it() {
+    let tables = learning(UdpPolicy::New);
+    fill_bucket(&tables, Segment::OTHER);
+    choose_in(&tables, 50, Segment::SYN);
+    assert_eq!(tables.counted(Counter::FlowEvicted), 1);
+    let tables = tracked();
+    fill_bucket(&tables, Segment::SYN);
+    choose_in(&tables, 50, Segment::SYN);
+    assert_eq!(tables.counted(Counter::FlowEvicted), 0, "these name the owner");
+}
