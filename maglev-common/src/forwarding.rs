@@ -6,12 +6,11 @@ use core::mem::offset_of;
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
-use crate::hash::HashKey;
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
 use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableStart};
 use crate::template::Template;
-use crate::vip::{Directory4, Directory6, Switch};
+use crate::vip::{Directory4, Directory6, DirectoryWord, Switch};
 
 /// Ids a member can have, nobody's included: all that fifteen bits can name.
 pub const MEMBER_IDS: usize = MAX_MEMBERS as usize + 1;
@@ -35,14 +34,12 @@ const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() &&
 #[derive(Debug, FromBytes, KnownLayout)]
 #[repr(C)]
 pub struct Forwarding {
-    /// The key of the flow hash, set before any packet comes.
-    pub hash_key: [Word; 2],
     /// Which directories are in use.
     pub switch: Switch,
     /// Seconds for which a confirmed flow entry that nothing renews is kept: the longest that any pool asks for.
     pub idle: Word,
     /// Fills the line.
-    pub reserved: [Word; 7],
+    pub reserved: [Word; 5],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
     /// A record per interface slot.
@@ -63,12 +60,6 @@ pub struct Forwarding {
 const _: () = assert!(offset_of!(Forwarding, templates).is_multiple_of(64));
 
 impl Forwarding {
-    /// The key of the flow hash.
-    #[inline(always)]
-    pub fn hash_key(&self) -> HashKey {
-        HashKey { k0: self.hash_key[0].get(), k1: self.hash_key[1].get() }
-    }
-
     /// A pool's word: to be read once per packet.
     #[inline(always)]
     pub fn pool(&self, PoolIndex(pool): PoolIndex) -> PoolWord {
@@ -108,15 +99,17 @@ impl Forwarding {
         self.idle.get() as u16
     }
 
-    /// The IPv4 directory in use.
+    /// The IPv4 directory in use, and its seed.
     #[inline(always)]
-    pub fn directory4(&self) -> &Directory4 {
-        &self.directories4[self.switch.directory4.get() as usize & 1]
+    pub fn directory4(&self) -> (&Directory4, u64) {
+        let word = DirectoryWord(self.switch.directory4.get());
+        (&self.directories4[word.directory()], word.seed())
     }
 
-    /// The IPv6 directory in use.
+    /// The IPv6 directory in use, and its seed.
     #[inline(always)]
-    pub fn directory6(&self) -> &Directory6 {
-        &self.directories6[self.switch.directory6.get() as usize & 1]
+    pub fn directory6(&self) -> (&Directory6, u64) {
+        let word = DirectoryWord(self.switch.directory6.get());
+        (&self.directories6[word.directory()], word.seed())
     }
 }

@@ -46,6 +46,8 @@ pub const COUNTER_REGION: u32 = 64;
 pub const PROGRAM: &str = "maglev";
 /// The same, and it logs each decision.
 pub const TRACED_PROGRAM: &str = "maglev_traced";
+/// The same, and it minds [`crate::settings::MODE`]: for measurement.
+pub const MEASURED_PROGRAM: &str = "maglev_measured";
 /// The program that decapsulates on a backend.
 pub const DECAP_PROGRAM: &str = "decap";
 /// A program that passes every packet: for the peer of a transmitting veth.

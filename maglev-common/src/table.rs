@@ -56,7 +56,7 @@ impl SlotWord {
     /// Whether flows of this slot may belong to a previous owner.
     #[inline(always)]
     pub const fn in_transition(self) -> bool {
-        self.0 & Self::IN_TRANSITION != 0
+        self.0 as u32 & Self::IN_TRANSITION as u32 != 0
     }
 }
 
@@ -82,6 +82,9 @@ impl TableIndex {
 pub struct TableStart(pub u32);
 
 impl TableStart {
+    /// Of [`TableIndex::EMPTY`].
+    pub const EMPTY: Self = Self(0);
+
     /// The table that begins here.
     pub const fn table(self) -> TableIndex {
         TableIndex((self.0 / PADDED_SLOTS as u32) as u16)

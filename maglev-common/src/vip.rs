@@ -173,14 +173,13 @@ pub struct Entry<K> {
     word: u64,
 }
 
-/// A perfect hash table from keys to VIP words.
+/// A perfect hash table from keys to VIP words, under a seed that is kept in its [`DirectoryWord`].
 ///
-/// A directory of zeroes is empty and valid.
+/// A directory of zeroes is empty and valid under any seed.
 #[derive(Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Directory<K> {
     entries: [Entry<K>; DIRECTORY_ENTRIES],
-    seed: u64,
 }
 
 /// The directory of IPv4 VIPs.
@@ -199,37 +198,62 @@ pub enum BuildError {
     NoSeed,
 }
 
-impl<K: Key> Directory<K> {
-    /// What the directory says of a key; a word that is not present if it says nothing.
+/// Which of two directories the packet path reads, and the seed of that one: one word, so that one load finds both.
+///
+/// ```text
+///  63                                 1 0
+/// +-----------------------------------+-----------+
+/// | the seed, which is odd            | directory |
+/// +-----------------------------------+-----------+
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryWord(pub u64);
+
+impl DirectoryWord {
+    /// Directory 0 or 1, built under this seed.
+    pub const fn new(directory: usize, seed: u64) -> Self {
+        Self(seed & !1 | directory as u64 & 1)
+    }
+
+    /// Which one is in use.
     #[inline(always)]
-    pub fn find(&self, key: K) -> VipWord {
-        let entry = &self.entries[position(key, self.seed)];
+    pub const fn directory(self) -> usize {
+        self.0 as usize & 1
+    }
+
+    /// Its seed.
+    #[inline(always)]
+    pub const fn seed(self) -> u64 {
+        self.0 | 1
+    }
+}
+
+impl<K: Key> Directory<K> {
+    /// What the directory, built under this seed, says of a key; a word that is not present if it says nothing.
+    #[inline(always)]
+    pub fn find(&self, seed: u64, key: K) -> VipWord {
+        let entry = &self.entries[position(key, seed)];
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
-    /// Rebuilds the directory from scratch. The same keys in the same order give the same bytes.
+    /// Rebuilds the directory from scratch and tells its seed. The same keys in the same order give the same bytes.
     ///
     /// # Errors
     /// The directory is left empty and the reason is told.
-    pub fn build(&mut self, keys: &[(K, VipWord)]) -> Result<(), BuildError> {
+    pub fn build(&mut self, keys: &[(K, VipWord)]) -> Result<u64, BuildError> {
         self.entries.fill(Entry { key: K::new_zeroed(), word: 0 });
-        self.seed = 0;
         if keys.len() > MOST_KEYS {
             return Err(BuildError::TooManyKeys);
         }
         if keys.iter().enumerate().any(|(n, (key, _))| keys[..n].iter().any(|(other, _)| other == key)) {
             return Err(BuildError::DuplicateKey);
         }
-        if (1..=ATTEMPTS).any(|attempt| self.try_seed(mix(attempt) | 1, keys)) {
-            return Ok(());
-        }
-        self.seed = 0;
-        Err(BuildError::NoSeed)
+        let seed = (1..=ATTEMPTS).map(|attempt| mix(attempt) | 1).find(|&seed| self.try_seed(seed, keys));
+        seed.ok_or(BuildError::NoSeed)
     }
 
     /// Places every key, or none.
     fn try_seed(&mut self, seed: u64, keys: &[(K, VipWord)]) -> bool {
-        self.seed = seed;
         for (n, &(key, word)) in keys.iter().enumerate() {
             let entry = &mut self.entries[position(key, seed)];
             if entry.word != 0 {
@@ -250,13 +274,13 @@ fn position<K: Key>(key: K, seed: u64) -> usize {
     (key.hash(seed) >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize
 }
 
-/// Which of the two directories of each family the packet path reads: one word each.
+/// Which of the two directories of each family the packet path reads: a [`DirectoryWord`] each.
 #[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Switch {
-    /// 0 or 1: the IPv4 directory in use.
+    /// The IPv4 directory in use.
     pub directory4: Word,
-    /// 0 or 1: the IPv6 directory in use.
+    /// The IPv6 directory in use.
     pub directory6: Word,
 }
 
@@ -269,7 +293,7 @@ mod tests {
     use std::vec::Vec;
     use zerocopy::FromZeros;
 
-    fn build(keys: &BTreeMap<(u32, u16, u8), u16>) -> Box<Directory4> {
+    fn build(keys: &BTreeMap<(u32, u16, u8), u16>) -> (Box<Directory4>, u64) {
         let keys: Vec<_> = keys
             .iter()
             .map(|(&(address, port, protocol), &id)| {
@@ -277,16 +301,16 @@ mod tests {
             })
             .collect();
         let mut directory = Directory4::new_box_zeroed().unwrap();
-        directory.build(&keys).unwrap();
-        directory
+        let seed = directory.build(&keys).unwrap();
+        (directory, seed)
     }
 
     #[test]
     fn a_full_directory_of_neighbouring_addresses_builds() {
         let keys = (0..1_024).map(|n| ((0x0a71_00cb | n << 24, 0x5000, 6), n as u16)).collect();
-        let directory = build(&keys);
+        let (directory, seed) = build(&keys);
         for (&(address, port, protocol), &id) in &keys {
-            assert_eq!(directory.find(Key4::new(address, port, protocol)).id(), VipId(id));
+            assert_eq!(directory.find(seed, Key4::new(address, port, protocol)).id(), VipId(id));
         }
     }
 
@@ -304,12 +328,12 @@ mod tests {
     fn an_ipv6_key_is_found_by_all_its_parts() {
         let key = Key6::new([1, 2], 3, 6);
         let mut directory = Directory6::new_box_zeroed().unwrap();
-        directory.build(&[(key, VipWord::vip(VipId(9), PoolIndex(8)))]).unwrap();
-        assert_eq!(directory.find(key).pool(), PoolIndex(8));
+        let seed = directory.build(&[(key, VipWord::vip(VipId(9), PoolIndex(8)))]).unwrap();
+        assert_eq!(directory.find(seed, key).pool(), PoolIndex(8));
         for other in
             [Key6::new([1, 1], 3, 6), Key6::new([0, 2], 3, 6), Key6::new([1, 2], 4, 6), Key6::new([1, 2], 3, 17)]
         {
-            assert!(!directory.find(other).is_present());
+            assert!(!directory.find(seed, other).is_present());
         }
     }
 
@@ -319,12 +343,12 @@ mod tests {
             keys in prop::collection::btree_map((any::<u32>(), any::<u16>(), 0_u8..3), any::<u16>(), 0..200),
             probes in prop::collection::vec((any::<u32>(), any::<u16>(), 0_u8..3), 50),
         ) {
-            let directory = build(&keys);
+            let (directory, seed) = build(&keys);
             for (&(address, port, protocol), &id) in &keys {
-                prop_assert_eq!(directory.find(Key4::new(address, port, protocol)).id(), VipId(id));
+                prop_assert_eq!(directory.find(seed, Key4::new(address, port, protocol)).id(), VipId(id));
             }
             for probe in probes {
-                let found = directory.find(Key4::new(probe.0, probe.1, probe.2)).is_present();
+                let found = directory.find(seed, Key4::new(probe.0, probe.1, probe.2)).is_present();
                 prop_assert_eq!(found, keys.contains_key(&probe));
             }
         }

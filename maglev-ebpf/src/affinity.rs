@@ -23,7 +23,7 @@ use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS, WayTags};
 use maglev_common::hash::FlowHash;
 use maglev_common::settings::{Tracking, UdpPolicy};
-use maglev_common::table::{PoolIndex, PoolWord};
+use maglev_common::table::{PoolIndex, PoolWord, TableStart};
 use maglev_common::template::Template;
 
 use crate::env::Tables;
@@ -135,16 +135,16 @@ fn at_home<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> 
 /// rules above. A RST never makes an entry: whoever sends one has no flow to keep.
 #[inline(always)]
 pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-    let owners = Owners::of(tables, flow);
     let Some(bucket) = tables.bucket(flow.hash) else {
         tables.count(Counter::FlowTableMissing);
+        let owners = Owners::of(tables, flow);
         return owners.unwritten(rule(flow.word, owners, segment), segment);
     };
     let now = tables.now();
     let found = find(bucket, flow.hash);
     if let Some(way) = found {
         let entry = bucket.entry(way);
-        if binds(tables, entry, flow.pool, segment, now, owners) {
+        if binds(tables, entry, flow, segment, now) {
             tables.count(Counter::FlowHit);
             renew(bucket, way, entry, now);
             return (entry.member(), Choice::FlowTable);
@@ -152,6 +152,7 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
     } else {
         tables.count(Counter::FlowMiss);
     }
+    let owners = Owners::of(tables, flow);
     let ruling = rule(flow.word, owners, segment);
     let (member, choice) = owners.ruled(ruling);
     if !ruling.written || member.is_nobody() {
@@ -172,8 +173,11 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
 impl Owners {
     #[inline(always)]
     fn of<T: Tables>(tables: &T, Flow { pool, word, hash }: Flow) -> Self {
+        let owner = owner(tables, Flow { pool, word, hash });
+        if word.previous() == TableStart::EMPTY {
+            return Self { owner, previous: MemberId::NOBODY };
+        }
         let forwarding = tables.forwarding();
-        let owner = forwarding.slot(word.current(), hash.slot()).owner();
         let previous = forwarding.slot(word.previous(), hash.slot()).owner();
         let lives = forwarding.template(previous).state().serves(pool);
         Self { owner, previous: if lives { previous } else { MemberId::NOBODY } }
@@ -192,32 +196,30 @@ impl Owners {
     }
 }
 
+/// The owner of a flow's slot, or nobody.
+#[inline(always)]
+fn owner<T: Tables>(tables: &T, flow: Flow) -> MemberId {
+    tables.forwarding().slot(flow.word.current(), flow.hash.slot()).owner()
+}
+
 /// The rules for a flow that no entry binds.
 #[inline(always)]
 fn rule(word: PoolWord, owners: Owners, segment: Segment) -> Ruling {
     let (learning, always) = (!owners.previous.is_nobody(), word.tracking() == Tracking::Always);
-    let to_previous = learning
-        && if segment.is_datagram() { word.udp() == UdpPolicy::Keep } else { !segment.is_syn() };
+    let to_previous = learning && if segment.is_datagram() { word.udp() == UdpPolicy::Keep } else { !segment.is_syn() };
     Ruling { to_previous, written: (learning || always || segment.is_syn()) && !segment.is_rst() }
 }
 
 /// Whether an entry decides where its flow goes: its member lives and serves the pool, so that a collision can never cross
 /// services, and the packet does not begin the flow anew.
 #[inline(always)]
-fn binds<T: Tables>(
-    tables: &T,
-    entry: FlowEntry,
-    pool: PoolIndex,
-    segment: Segment,
-    now: Seconds,
-    owners: Owners,
-) -> bool {
+fn binds<T: Tables>(tables: &T, entry: FlowEntry, flow: Flow, segment: Segment, now: Seconds) -> bool {
     let template = tables.forwarding().template(entry.member());
-    if !template.state().serves(pool) {
+    if !template.state().serves(flow.pool) {
         tables.count(Counter::FlowMemberDead);
         return false;
     }
-    owners.owner.is_nobody() || !begins_anew(segment, entry, template, now)
+    !begins_anew(segment, entry, template, now) || owner(tables, flow).is_nobody()
 }
 
 /// Whether a packet of a known flow is to be treated as the first of a new one.
@@ -263,8 +265,8 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
     None
 }
 
-/// The way a new flow may take: its home if that is free, else one that never held a flow, else whichever is free from its
-/// home on. Floods meet full buckets, so that the search must be short; where it begins is as good as random.
+/// The way a new flow may take: its home or another that never held a flow, else its home or another that is free. Floods
+/// meet full buckets, so that the search must be short: they find their homes free.
 #[inline(always)]
 fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, now: Seconds) -> Option<usize> {
     let (home, idle) = (hash.home_way(), tables.forwarding().idle());
@@ -279,20 +281,22 @@ fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, now: Seconds
     if empty != 0 {
         return Some(WayTags::lowest(empty));
     }
-    // From the first on, then the ones before: old verifiers do not follow an index that wraps.
-    let from_home = (0..WAYS).find(|&way| way >= home && is_free(way));
-    let way = from_home.or_else(|| (0..WAYS).find(|&way| way < home && is_free(way)))?;
+    let way = if is_free(home) { home } else { (0..WAYS).find(|&way| is_free(way))? };
     note_eviction(tables, bucket.entry(way), now, idle);
     Some(way)
 }
 
-/// Counts an entry that gives way though its flow may live, if the flow goes elsewhere without it.
+/// Counts an entry that gives way though its flow may live, if the flow goes elsewhere without it. Where every flow is
+/// tracked, floods displace each other all the time: not asked.
 #[inline(always)]
 fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, now: Seconds, idle: u16) {
     let (forwarding, member) = (tables.forwarding(), entry.member());
     let state = forwarding.template(member).state();
-    let slot = forwarding.slot(forwarding.pool(state.pool()).current(), entry.slot());
-    if state.is_alive() && slot.owner() != member && now.since(entry.last_seen()) <= idle {
+    let word = forwarding.pool(state.pool());
+    if word.tracking() == Tracking::Always || !state.is_alive() || now.since(entry.last_seen()) > idle {
+        return;
+    }
+    if forwarding.slot(word.current(), entry.slot()).owner() != member {
         tables.count(Counter::FlowEvicted);
     }
 }

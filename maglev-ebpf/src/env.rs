@@ -4,7 +4,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::FlowHash;
+use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -49,6 +49,8 @@ pub trait Tables {
     /// The time by which flows age.
     fn now(&self) -> Seconds;
 
+    /// The key of the flow hash.
+    fn hash_key(&self) -> HashKey;
     /// VIPs, pools, tables, members and interfaces.
     fn forwarding(&self) -> &Forwarding;
     /// The bucket of the flow table in which a flow is kept.

@@ -83,7 +83,7 @@ where
     P: Packet,
     T: Tables,
 {
-    let hash = inner.tuple.hash(tables.forwarding().hash_key());
+    let hash = inner.tuple.hash(tables.hash_key());
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => Some(serve(packet, tables, inner, word, hash)),
         Lookup::AddressOnly | Lookup::Unknown => None,
@@ -101,7 +101,7 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
         Lookup::AddressOnly => return Err(Counter::NoSuchVip),
         Lookup::Unknown => return Err(Counter::NotVip),
     };
-    let decision = choose(tuple.hash(tables.forwarding().hash_key()), || segment, tables, word);
+    let decision = choose(tuple.hash(tables.hash_key()), || segment, tables, word);
     if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
 }
 
@@ -122,7 +122,7 @@ where
     T: Tables,
 {
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.forwarding().hash_key())),
+        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
         Lookup::AddressOnly => refuse(tables, Counter::NoSuchVip),
         Lookup::Unknown => refuse(tables, Counter::NotVip),
     }

@@ -21,12 +21,23 @@ mod programs {
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
-    use crate::maps::{self, Maps};
+    use crate::maps::{self, Maps, Measured, Shipped, Traced, Variant};
 
     /// The load balancer.
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
-        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        balance::<Shipped>(ctx)
+    }
+
+    /// The load balancer, and it minds the load-time global `MODE`: for measurement.
+    #[xdp]
+    fn maglev_measured(ctx: XdpContext) -> u32 {
+        balance::<Measured>(ctx)
+    }
+
+    #[inline(always)]
+    fn balance<V: Variant>(ctx: XdpContext) -> u32 {
+        let Some(maps) = Maps::<V>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
         match forward_plain(&mut Frame::new(ctx), &maps) {
             Some(verdict) => action(verdict),
@@ -39,14 +50,14 @@ mod programs {
     #[inline(never)]
     fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
-        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        let Some(maps) = Maps::<Shipped>::new(&ctx) else { return XDP_ABORTED };
         action(forward(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer, and it logs each decision.
     #[xdp]
     fn maglev_traced(ctx: XdpContext) -> u32 {
-        let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
+        let Some(maps) = Maps::<Traced>::new(&ctx) else { return XDP_ABORTED };
         action(forward(&mut Frame::new(ctx), &maps))
     }
 

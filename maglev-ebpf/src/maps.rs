@@ -2,6 +2,8 @@
 //!
 //! Capacities are set by the loader; the ones written here only have to be valid.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::bindings::xdp_md;
@@ -13,7 +15,7 @@ use maglev_common::backend::{InterfaceSlot, MemberId};
 use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::FlowHash;
+use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::settings::{SLOWED, TABLE_ONLY};
 use maglev_common::table::{PoolIndex, PoolWord};
@@ -25,6 +27,10 @@ use maglev_ebpf::packet::l4::Segment;
 
 #[unsafe(no_mangle)]
 static MODE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static HASH_KEY0: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static HASH_KEY1: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -51,31 +57,55 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
-/// The load balancer's tables, as the CPU that handles the packet sees them. Where they are `TRACED`,
-/// decisions are logged; where they are not, nothing is kept for it.
-pub(crate) struct Maps<const TRACED: bool> {
+/// How a program departs from the one that balances in production: what it does not do costs nothing there.
+pub(crate) trait Variant {
+    /// Decisions are logged.
+    const TRACED: bool = false;
+    /// The load-time global `MODE` is minded.
+    const MEASURED: bool = false;
+}
+
+/// The program that balances in production.
+pub(crate) struct Shipped;
+/// The one that logs each decision.
+pub(crate) struct Traced;
+/// The one that can be told to leave out, or to do more than, what it would: for measurement.
+pub(crate) struct Measured;
+
+impl Variant for Shipped {}
+
+impl Variant for Traced {
+    const TRACED: bool = true;
+}
+
+impl Variant for Measured {
+    const MEASURED: bool = true;
+}
+
+/// The load balancer's tables, as the CPU that handles the packet sees them.
+pub(crate) struct Maps<V> {
     ctx: XdpContext,
+    variant: PhantomData<V>,
     cpu: u32,
-    mode: u32,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
 }
 
-impl<const TRACED: bool> Maps<TRACED> {
+impl<V: Variant> Maps<V> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
-        let (cpu, mode) = (cpu(), MODE.load());
-        if mode & SLOWED != 0 {
+        let cpu = cpu();
+        if V::MEASURED && MODE.load() & SLOWED != 0 {
             // SAFETY: the helper takes nothing and cannot fail.
             unsafe { bpf_ktime_get_ns() };
         }
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu)?);
-        Some(Self { ctx: XdpContext::new(ctx.ctx), cpu, mode, forwarding, counts })
+        Some(Self { ctx: XdpContext::new(ctx.ctx), variant: PhantomData, cpu, forwarding, counts })
     }
 }
 
-impl<const TRACED: bool> Tables for Maps<TRACED> {
+impl<V: Variant> Tables for Maps<V> {
     #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
@@ -86,6 +116,11 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
         // SAFETY: the helper takes nothing and cannot fail.
         let jiffies = unsafe { bpf_jiffies64() };
         Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    }
+
+    #[inline(always)]
+    fn hash_key(&self) -> HashKey {
+        HashKey { k0: HASH_KEY0.load(), k1: HASH_KEY1.load() }
     }
 
     #[inline(always)]
@@ -101,7 +136,7 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
 
     #[inline(always)]
     fn table_only(&self) -> bool {
-        self.mode & TABLE_ONLY != 0
+        V::MEASURED && MODE.load() & TABLE_ONLY != 0
     }
 
     #[inline(always)]
@@ -112,7 +147,7 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
 
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
-        if TRACED {
+        if V::TRACED {
             log_decision(&self.ctx, decision, decision.slot_word(self.forwarding).owner());
         }
     }
@@ -136,7 +171,7 @@ impl<const TRACED: bool> Tables for Maps<TRACED> {
 /// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
 #[inline(never)]
 fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
-    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
+    let Some(maps) = Maps::<Shipped>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::of_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16

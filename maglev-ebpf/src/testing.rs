@@ -10,10 +10,10 @@ use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, M
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::FlowHash;
+use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::env::{DecapTables, Tables};
@@ -42,7 +42,6 @@ pub(crate) struct FakeTables {
 impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let mut forwarding = Forwarding::new_box_zeroed().unwrap();
-        forwarding.hash_key.iter().zip(1..).for_each(|(word, n)| word.set(n));
         forwarding.idle.set(u64::from(IDLE));
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
         for record in &forwarding.members[1..=usize::from(n)] {
@@ -106,7 +105,8 @@ impl FakeTables {
         let address = u32::from_le_bytes(address);
         let vip = Key4::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        self.forwarding.directories4[0].build(&entries).unwrap();
+        let seed = self.forwarding.directories4[0].build(&entries).unwrap();
+        self.forwarding.switch.directory4.set(DirectoryWord::new(0, seed).0);
     }
 
     /// The same for IPv6.
@@ -115,7 +115,8 @@ impl FakeTables {
         let address = [address as u64, (address >> 64) as u64];
         let vip = Key6::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        self.forwarding.directories6[0].build(&entries).unwrap();
+        let seed = self.forwarding.directories6[0].build(&entries).unwrap();
+        self.forwarding.switch.directory6.set(DirectoryWord::new(0, seed).0);
     }
 
     pub(crate) fn kill(&self, id: u16) {
@@ -145,6 +146,10 @@ impl Tables for FakeTables {
 
     fn now(&self) -> Seconds {
         Seconds(self.now.get())
+    }
+
+    fn hash_key(&self) -> HashKey {
+        HashKey { k0: 1, k1: 2 }
     }
 
     fn forwarding(&self) -> &Forwarding {

@@ -29,8 +29,8 @@ pub trait Address: Copy {
     /// The directory's key.
     type Key: Key;
 
-    /// The directory in use.
-    fn directory<T: Tables>(tables: &T) -> &Directory<Self::Key>;
+    /// The directory in use, and its seed.
+    fn directory<T: Tables>(tables: &T) -> (&Directory<Self::Key>, u64);
     /// A key of the directory; the service is [`Transport::service`], or 0 for the bare address.
     fn key(self, service: u64) -> Self::Key;
 }
@@ -89,7 +89,7 @@ impl Address for u32 {
     type Key = Key4;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> &Directory<Key4> {
+    fn directory<T: Tables>(tables: &T) -> (&Directory<Key4>, u64) {
         tables.forwarding().directory4()
     }
 
@@ -103,7 +103,7 @@ impl Address for [u64; 2] {
     type Key = Key6;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> &Directory<Key6> {
+    fn directory<T: Tables>(tables: &T) -> (&Directory<Key6>, u64) {
         tables.forwarding().directory6()
     }
 
@@ -127,21 +127,22 @@ pub enum Lookup {
 /// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
 #[inline(always)]
 pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
-    let directory = F::Address::directory(tables);
+    let (directory, seed) = F::Address::directory(tables);
     let key = tuple.destination().key(tuple.transport().service());
-    let exact = directory.find(key);
+    let exact = directory.find(seed, key);
     if exact.is_present() {
         return Lookup::Vip(exact);
     }
-    let any_port = directory.find(key.any_port());
+    let any_port = directory.find(seed, key.any_port());
     if any_port.is_present() {
         return Lookup::Vip(any_port);
     }
-    if directory.find(key.bare_address()).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
+    if directory.find(seed, key.bare_address()).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
 }
 
 /// Whether some VIP has this address.
 #[inline(always)]
 pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
-    A::directory(tables).find(address.key(0)).is_present()
+    let (directory, seed) = A::directory(tables);
+    directory.find(seed, address.key(0)).is_present()
 }

@@ -24,6 +24,8 @@ pub(super) struct Maps {
     /// Of each CPU.
     pub(super) counts: Mapped<Counts>,
     pub(super) sizes: Sizes,
+    /// The key the program was loaded with.
+    pub(super) hash_key: HashKey,
     /// When the flow table is consulted, in every pool.
     pub(super) tracking: Tracking,
 }
@@ -31,16 +33,15 @@ pub(super) struct Maps {
 impl Maps {
     /// Maps them all into memory, before any packet comes.
     pub(super) fn open(ebpf: &Loaded, sizes: &Sizes, settings: &Settings) -> Result<Self, DataplaneError> {
-        let HashKey { k0, k1 } = settings.hash_key;
         let maps = Self {
             forwarding: open(ebpf, names::FORWARDING, 1)?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             sizes: *sizes,
+            hash_key: settings.hash_key,
             tracking: settings.tracking,
         };
         maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
-        maps.forwarding().hash_key.iter().zip([k0, k1]).for_each(|(word, half)| word.set(half));
         Ok(maps)
     }
 
@@ -51,7 +52,7 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, flows, counts, sizes: _, tracking: _ } = self;
+        let Self { forwarding, flows, counts, sizes: _, hash_key: _, tracking: _ } = self;
         vec![forwarding.memory(), flows.memory(), counts.memory()]
     }
 }

@@ -83,7 +83,13 @@ impl Sizes {
 
 /// The name of the program that does what is wanted.
 pub(super) const fn program(wanted: &Settings) -> &'static str {
-    if wanted.trace { names::TRACED_PROGRAM } else { names::PROGRAM }
+    if wanted.trace {
+        names::TRACED_PROGRAM
+    } else if wanted.slowed || wanted.table_only {
+        names::MEASURED_PROGRAM
+    } else {
+        names::PROGRAM
+    }
 }
 
 /// The object, loaded: its maps and programs, none of them attached.
@@ -103,6 +109,8 @@ impl Loaded {
         let mode = flag(wanted.slowed, settings::SLOWED) | flag(wanted.table_only, settings::TABLE_ONLY);
         let mut loader = EbpfLoader::new();
         loader
+            .override_global(settings::HASH_KEYS[0], &wanted.hash_key.k0, true)
+            .override_global(settings::HASH_KEYS[1], &wanted.hash_key.k1, true)
             .override_global(settings::MODE, &mode, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)

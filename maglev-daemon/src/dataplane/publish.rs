@@ -8,7 +8,7 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
 use maglev_common::settings::UdpPolicy;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
-use maglev_common::vip::{BuildError, Directory, Key, VipId, VipWord};
+use maglev_common::vip::{BuildError, Directory, DirectoryWord, Key, VipId, VipWord};
 
 use super::barrier::Barrier;
 use super::error::DataplaneError;
@@ -115,10 +115,10 @@ fn switch_directory<K: Key>(
     family: &'static str,
     entries: &[(K, VipWord)],
 ) -> Result<(), DataplaneError> {
-    let unused = (in_use.get() & 1) ^ 1;
+    let unused = DirectoryWord(in_use.get()).directory() ^ 1;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
-    directories[unused as usize].build(entries).map_err(refused)?;
-    publish(in_use, unused);
+    let seed = directories[unused].build(entries).map_err(refused)?;
+    publish(in_use, DirectoryWord::new(unused, seed).0);
     Ok(())
 }
 

@@ -166,8 +166,7 @@ fn programs(objects: &[(String, PathBuf)], slowed: bool) -> Result<Vec<Program>>
         (MOVING_ALL, Mode::Exception(100)),
         (ALWAYS, Mode::Always),
     ];
-    let mut programs =
-        Vec::from(OWN.map(|(name, mode)| Program { name: name.to_owned(), object: None, mode, slowed }));
+    let mut programs = Vec::from(OWN.map(|(name, mode)| Program { name: name.to_owned(), object: None, mode, slowed }));
     for (name, file) in objects {
         let object = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         for (own, mode) in [(TABLE, Mode::TableOnly), (ALWAYS, Mode::Always)] {

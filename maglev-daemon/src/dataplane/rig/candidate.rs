@@ -3,13 +3,12 @@
 use aya::programs::{ProgramFd, Xdp};
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counter;
-use maglev_common::maps::PROGRAM;
 
 use super::LOOPBACK;
 use crate::dataplane::barrier::Barrier;
 use crate::dataplane::error::DataplaneError;
 use crate::dataplane::maps::Maps;
-use crate::dataplane::object::{Loaded, Sizes};
+use crate::dataplane::object::{self, Loaded, Sizes};
 use crate::dataplane::{Settings, publish};
 use crate::model::Limits;
 use crate::plan::Step;
@@ -43,6 +42,8 @@ pub struct CandidateSettings<'a> {
 pub struct Candidate {
     ebpf: Loaded,
     maps: Maps,
+    /// The name of the program that is measured.
+    program: &'static str,
 }
 
 impl Candidate {
@@ -70,7 +71,7 @@ impl Candidate {
         maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
-        Ok(Self { ebpf, maps })
+        Ok(Self { ebpf, maps, program: object::program(&settings) })
     }
 
     /// Packets the program says it has encapsulated and sent back.
@@ -80,7 +81,7 @@ impl Candidate {
 
     /// Instructions the verifier walked to accept the program; `None` if this kernel does not say.
     pub fn verified_instructions(&mut self) -> Option<u32> {
-        self.ebpf.xdp(PROGRAM).ok()?.info().ok()?.verified_instruction_count()
+        self.ebpf.xdp(self.program).ok()?.info().ok()?.verified_instruction_count()
     }
 
     /// Bytes by map.
@@ -89,10 +90,10 @@ impl Candidate {
     }
 
     pub(super) fn program(&mut self) -> Result<&mut Xdp, DataplaneError> {
-        self.ebpf.xdp(PROGRAM)
+        self.ebpf.xdp(self.program)
     }
 
     pub(super) fn fd(&mut self) -> Result<&ProgramFd, DataplaneError> {
-        self.ebpf.xdp(PROGRAM)?.fd().map_err(|error| DataplaneError::program(PROGRAM, &error))
+        self.ebpf.xdp(self.program)?.fd().map_err(|error| DataplaneError::program(self.program, &error))
     }
 }
