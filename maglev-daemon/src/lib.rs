@@ -15,3 +15,4 @@ pub mod net;
 pub mod plan;
 pub mod reconcile;
 pub mod runtime;
+pub mod transition;

@@ -259,12 +259,13 @@ fn steps_leave_the_maps_as_they_say() {
             let entries = vec![(key, VipWord::vip(VipId(turn), POOL))];
             plane.publish(&[Step::SwitchDirectory4 { entries }]).unwrap();
             assert_eq!(in_use(&plane), usize::from(turn));
-            let directory = &plane.maps.forwarding().directories4[usize::from(turn)];
-            assert_eq!(directory.find(key).id(), VipId(turn));
+            let (directory, seed) = plane.maps.forwarding().directory4();
+            assert_eq!(directory.find(seed, key).id(), VipId(turn));
         }
         let key = Key6::new([1, 2], 0, 17);
         plane.publish(&[Step::SwitchDirectory6 { entries: vec![(key, VipWord::vip(VIP, POOL))] }]).unwrap();
-        assert_eq!(plane.maps.forwarding().directories6[1].find(key).id(), VIP);
+        let (directory, seed) = plane.maps.forwarding().directory6();
+        assert_eq!(directory.find(seed, key).id(), VIP);
 
         plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
         assert!(!plane.maps.forwarding().members[1].state().is_alive());

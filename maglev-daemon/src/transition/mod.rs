@@ -1,0 +1,274 @@
+//! Transitions: which slots of a pool changed hands while their old owner lives, who that was, and until when their flows
+//! are learned. Pure; it knows slots and member ids, not tables in memory, names or clocks.
+//!
+//! ```text
+//!                  change                  deadline                 settle
+//!   settled ─────────────────▶ learning ─────────────▶ tracked ─────────────────▶ settled
+//!      ▲                       │      ▲                   │  change: learning again
+//!      └── previous owner dies ┘      └───────────────────┘
+//! ```
+//!
+//! While a slot is *learning*, its previous owner is known and whatever is alive and old shows itself. When the deadline
+//! has passed the slot is *tracked*: who is not written down in a flow table is new. It is *settled* once no recent entry
+//! disagrees with the owner.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use maglev_common::backend::MemberId;
+use maglev_common::table::{SLOTS, SlotWord};
+
+mod pinned;
+#[cfg(test)]
+mod tests;
+
+pub use pinned::{Pinned, Survey};
+
+/// Deadlines that a pool's learning slots have: slots that changed together share one.
+type Deadlines = BTreeMap<u16, Duration>;
+
+/// What is known of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its owner has been its owner for long.
+    Settled,
+    /// Flows that no flow table knows belong to the previous owner, until the deadline.
+    Learning {
+        /// The previous owner.
+        previous: MemberId,
+        /// When learning ends.
+        deadline: Duration,
+    },
+    /// Flows that no flow table knows are new.
+    Tracked,
+}
+
+/// The slots of one pool: owners, and what is in transition. Most of the time nothing is, and nothing is kept for it.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    owners: Vec<MemberId>,
+    moving: Option<Moving>,
+}
+
+/// Slots in transition, of which there is at least one.
+#[derive(Clone, Debug)]
+struct Moving {
+    /// Per slot [`SETTLED`], [`TRACKED`], or the number of its deadline.
+    phases: Vec<u16>,
+    /// Per slot the previous owner while it is learning, else nobody.
+    previous: Vec<MemberId>,
+    deadlines: Deadlines,
+}
+
+const SETTLED: u16 = 0;
+const TRACKED: u16 = 1;
+const FIRST_DEADLINE: u16 = 2;
+
+/// How many slots are in which phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Learning slots.
+    pub learning: u32,
+    /// Tracked slots.
+    pub tracked: u32,
+    /// When the last learning slot's learning ends.
+    pub until: Option<Duration>,
+}
+
+/// How a pool's slots change hands.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// The new owner of each slot; nobody if there is none.
+    pub owners: &'a [MemberId],
+    /// Whether a member lives as a previous owner: neither disabled nor dead nor unreachable.
+    pub lives: &'a dyn Fn(MemberId) -> bool,
+    /// The time of the change.
+    pub now: Duration,
+    /// How long the flows of a slot that changes hands are learned.
+    pub learning: Duration,
+}
+
+impl Default for Transition {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Transition {
+    /// Slots that nobody owns, all settled.
+    pub fn new() -> Self {
+        Self { owners: vec![MemberId::NOBODY; SLOTS], moving: None }
+    }
+
+    /// The owner of each slot.
+    pub fn owners(&self) -> &[MemberId] {
+        &self.owners
+    }
+
+    /// Takes over new owners. A slot that changes hands while its old owner lives begins to learn; one that is learning
+    /// already keeps its oldest living previous owner and its deadline: flows born since are in the flow tables, by their
+    /// SYN. A previous owner that died is forgotten for good.
+    pub fn change(&mut self, change: Change<'_>) {
+        let Change { owners, lives, now, learning } = change;
+        let mut moving = self.moving.take().unwrap_or_else(Moving::new);
+        let fresh = moving.deadline(now + learning);
+        for (slot, &new) in owners.iter().enumerate().take(SLOTS) {
+            moving.forget_dead(slot, lives);
+            let old = std::mem::replace(&mut self.owners[slot], new);
+            if old != new && !old.is_nobody() && lives(old) && moving.previous[slot].is_nobody() {
+                moving.phases[slot] = fresh;
+                moving.previous[slot] = old;
+            }
+        }
+        self.moving = moving.unless_settled();
+    }
+
+    /// For a node that knows no history: slots that `before` gives to a member that lives but owns nothing any more are
+    /// learning, as if they had just changed hands.
+    pub fn derive(&mut self, before: &[MemberId], draining: &dyn Fn(MemberId) -> bool, deadline: Duration) {
+        let mut moving = self.moving.take().unwrap_or_else(Moving::new);
+        let fresh = moving.deadline(deadline);
+        for (slot, &old) in before.iter().enumerate().take(SLOTS) {
+            if old != self.owners[slot] && draining(old) && moving.previous[slot].is_nobody() {
+                moving.phases[slot] = fresh;
+                moving.previous[slot] = old;
+            }
+        }
+        self.moving = moving.unless_settled();
+    }
+
+    /// Marks every slot as tracked that is not in transition: entries that disagree with owners may be about.
+    pub fn track_all(&mut self) {
+        let moving = self.moving.get_or_insert_with(Moving::new);
+        moving.phases.iter_mut().filter(|phase| **phase == SETTLED).for_each(|phase| *phase = TRACKED);
+    }
+
+    /// Ends learning where its deadline has passed. Tells whether it did anywhere.
+    pub fn expire(&mut self, now: Duration) -> bool {
+        let Some(moving) = &mut self.moving else { return false };
+        let over: Vec<u16> = moving.deadlines.iter().filter(|(_, at)| **at <= now).map(|(&number, _)| number).collect();
+        if over.is_empty() {
+            return false;
+        }
+        moving.deadlines.retain(|number, _| !over.contains(number));
+        for (phase, previous) in moving.phases.iter_mut().zip(&mut moving.previous) {
+            if *phase >= FIRST_DEADLINE && over.contains(phase) {
+                *phase = TRACKED;
+                *previous = MemberId::NOBODY;
+            }
+        }
+        true
+    }
+
+    /// The next time at which [`Self::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.moving.as_ref()?.deadlines.values().min().copied()
+    }
+
+    /// Settles the tracked slots for which a survey of all flow tables found no flow that belongs elsewhere. Tells whether
+    /// any settled.
+    ///
+    /// The survey must have been begun after the slots became tracked: see [`Survey`].
+    pub fn settle(&mut self, pinned: &Pinned) -> bool {
+        let Some(mut moving) = self.moving.take() else { return false };
+        let mut settled = false;
+        for (slot, phase) in moving.phases.iter_mut().enumerate() {
+            if *phase == TRACKED && !pinned.holds(slot) {
+                *phase = SETTLED;
+                settled = true;
+            }
+        }
+        self.moving = moving.unless_settled();
+        settled
+    }
+
+    /// Whether every slot is settled.
+    pub fn is_settled(&self) -> bool {
+        self.moving.is_none()
+    }
+
+    /// Whether a slot is in transition.
+    pub fn is_moving(&self, slot: usize) -> bool {
+        self.moving.as_ref().is_some_and(|moving| moving.phases.get(slot).is_some_and(|&phase| phase != SETTLED))
+    }
+
+    /// What is known of a slot.
+    pub fn phase(&self, slot: usize) -> Phase {
+        let Some(moving) = &self.moving else { return Phase::Settled };
+        match moving.phases.get(slot) {
+            None | Some(&SETTLED) => Phase::Settled,
+            Some(&TRACKED) => Phase::Tracked,
+            Some(number) => Phase::Learning {
+                previous: moving.previous[slot],
+                deadline: moving.deadlines.get(number).copied().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Whether a slot is learning for a member: new flows may still be found to be its.
+    pub fn is_learning_for(&self, member: MemberId) -> bool {
+        self.moving.as_ref().is_some_and(|moving| moving.previous.contains(&member))
+    }
+
+    /// How many slots are in which phase.
+    pub fn progress(&self) -> Progress {
+        let Some(moving) = &self.moving else { return Progress::default() };
+        let count = |wanted: fn(u16) -> bool| moving.phases.iter().filter(|&&phase| wanted(phase)).count() as u32;
+        Progress {
+            learning: count(|phase| phase >= FIRST_DEADLINE),
+            tracked: count(|phase| phase == TRACKED),
+            until: moving.deadlines.values().max().copied(),
+        }
+    }
+
+    /// The table as it is published: owners, and which slots are in transition.
+    pub fn words(&self) -> impl Iterator<Item = SlotWord> + '_ {
+        let word = |(slot, &owner): (usize, &MemberId)| match self.is_moving(slot) {
+            true => SlotWord::moving(owner),
+            false => SlotWord::settled(owner),
+        };
+        self.owners.iter().enumerate().map(word)
+    }
+
+    /// The table of previous owners as it is published; `None` while no slot is learning.
+    pub fn previous_words(&self) -> Option<impl Iterator<Item = SlotWord> + '_> {
+        let moving = self.moving.as_ref().filter(|moving| !moving.deadlines.is_empty())?;
+        Some(moving.previous.iter().map(|&previous| SlotWord::settled(previous)))
+    }
+}
+
+impl Moving {
+    fn new() -> Self {
+        Self { phases: vec![SETTLED; SLOTS], previous: vec![MemberId::NOBODY; SLOTS], deadlines: Deadlines::new() }
+    }
+
+    /// The number of a deadline, which may be new.
+    fn deadline(&mut self, at: Duration) -> u16 {
+        if let Some((&number, _)) = self.deadlines.iter().find(|(_, known)| **known == at) {
+            return number;
+        }
+        // Never without one: there are more numbers than slots that could hold them.
+        let number = (FIRST_DEADLINE..=u16::MAX).find(|number| !self.deadlines.contains_key(number));
+        let number = number.unwrap_or(u16::MAX);
+        self.deadlines.insert(number, at);
+        number
+    }
+
+    /// A slot whose previous owner died learns no more: what is written down for others is still minded.
+    fn forget_dead(&mut self, slot: usize, lives: &dyn Fn(MemberId) -> bool) {
+        let previous = self.previous[slot];
+        if !previous.is_nobody() && !lives(previous) {
+            self.previous[slot] = MemberId::NOBODY;
+            self.phases[slot] = TRACKED;
+        }
+    }
+
+    /// Without deadlines that no slot has; nothing if all slots are settled.
+    fn unless_settled(mut self) -> Option<Self> {
+        let mut used = vec![false; usize::from(u16::MAX) + 1];
+        self.phases.iter().for_each(|&phase| used[usize::from(phase)] = true);
+        self.deadlines.retain(|&number, _| used[usize::from(number)]);
+        let settled = self.deadlines.is_empty() && !used[usize::from(TRACKED)];
+        (!settled).then_some(self)
+    }
+}
