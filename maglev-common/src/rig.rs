@@ -21,7 +21,7 @@ pub const EMPTY: &str = "empty";
 pub const TRANSMIT: &str = "transmit";
 /// The floor *headers*: grows the packet and writes a constant outer IPv4 header.
 pub const HEADERS: &str = "headers";
-/// The floor *headers and one random line*: the same, and reads one random cache line of [`LINES_BYTES`].
+/// The floor *headers and one random line*: the same, and reads one random cache line of 8 MB.
 pub const HEADERS_LINE: &str = "headers_line";
 
 /// The map that holds the programs under test.
@@ -30,16 +30,17 @@ pub const UNDER_TEST: &str = "UNDER_TEST";
 pub const MOST_PROGRAMS: usize = 16;
 /// The map with the one [`Rig`].
 pub const RIG: &str = "RIG";
-/// The map of which [`HEADERS_LINE`] reads.
+/// The floor *headers and one random line of as many bytes as the flow table has*.
+pub const HEADERS_FLOW_LINE: &str = "headers_flow_line";
+/// The map of which [`HEADERS_LINE`] and [`HEADERS_FLOW_LINE`] read.
 pub const LINES: &str = "LINES";
 
-/// Cache lines in [`LINES`]: a power of two.
+/// Cache lines in [`LINES`]: a power of two; 32 MB.
+pub const MOST_LINES: u32 = 1 << 19;
+/// Cache lines of which [`HEADERS_LINE`] reads: 8 MB.
 pub const LINE_COUNT: u32 = 1 << 17;
 /// Words in a line.
 pub const LINE_WORDS: usize = 8;
-/// Bytes of [`LINES`]: 8 MB.
-pub const LINES_BYTES: usize = LINE_COUNT as usize * LINE_WORDS * 8;
-
 /// Readings of the clock in a batch: a power of two.
 pub const READINGS: usize = 4_096;
 
@@ -77,6 +78,8 @@ pub struct Rig {
     pub flow_step: Word,
     /// VIP numbers under this mask: at most 16 bits.
     pub vip_mask: Word,
+    /// Lines of which [`HEADERS_FLOW_LINE`] reads, less one: at most [`MOST_LINES`] − 1.
+    pub flow_line_mask: Word,
 
     /// The generator's state; never 0. Carries on from batch to batch.
     pub random: Word,

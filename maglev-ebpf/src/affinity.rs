@@ -103,9 +103,11 @@ struct Ruling {
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
     if flow.word.tracking() == Tracking::Always && !tables.table_only() {
-        return match at_home(tables, flow, &segment) {
+        // Read before the flow table is: what is known of the packet's bounds is forgotten by then.
+        let segment = segment();
+        return match first_look(tables, flow, segment) {
             Some(member) => (member, Choice::FlowTable),
-            None => tables.resolve(flow, segment()),
+            None => tables.resolve(flow, segment),
         };
     }
     let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
@@ -115,20 +117,35 @@ pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) 
     (slot.owner(), Choice::Table)
 }
 
-/// The member of a flow whose entry stands in the way where it is looked for first, unless there is something to it.
+/// The member of a flow whose entry is found at a first look, unless there is something to it.
 #[inline(always)]
-fn at_home<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> Option<MemberId> {
-    let (way, bucket) = (flow.hash.home_way(), tables.bucket(flow.hash)?);
-    let entry = bucket.entry(way);
-    if !entry.is_of(flow.hash.tag()) {
+fn first_look<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> Option<MemberId> {
+    if segment.is_syn() {
         return None;
     }
+    let bucket = tables.bucket(flow.hash)?;
+    let (way, entry) = at_home(bucket, flow.hash).or_else(|| first_candidate(bucket, flow.hash))?;
     let template = tables.forwarding().template(entry.member());
-    if !template.state().serves(flow.pool) || !template.exit().exists() || segment().is_syn() {
+    if !template.state().serves(flow.pool) || segment.is_datagram() && !template.exit().exists() {
         return None;
     }
     renew(bucket, way, entry, tables.now());
     Some(entry.member())
+}
+
+/// The entry of a flow that is at home.
+#[inline(always)]
+fn at_home(bucket: &Bucket, hash: FlowHash) -> Option<(usize, FlowEntry)> {
+    let (way, entry) = (hash.home_way(), bucket.entry(hash.home_way()));
+    entry.is_of(hash.tag()).then_some((way, entry))
+}
+
+/// The entry of a flow that is where the way tags say first.
+#[inline(always)]
+fn first_candidate(bucket: &Bucket, hash: FlowHash) -> Option<(usize, FlowEntry)> {
+    let candidates = bucket.tags().candidates(hash.way_tag());
+    let (way, entry) = (WayTags::lowest(candidates), bucket.entry(WayTags::lowest(candidates)));
+    (candidates != 0 && entry.is_of(hash.tag())).then_some((way, entry))
 }
 
 /// Chooses the member of a flow whose slot is in transition, or whose pool is always tracked: by its entry, or by the

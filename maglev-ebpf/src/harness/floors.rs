@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use maglev_common::rig::LINE_COUNT;
 use maglev_ebpf::env::Packet;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -56,7 +57,15 @@ fn headers(ctx: XdpContext) -> u32 {
 #[xdp]
 fn headers_line(ctx: XdpContext) -> u32 {
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
-    let Some(word) = maps::line(rig.random.get() >> 40) else { return XDP_ABORTED };
+    let Some(word) = maps::line(rig.random.get() >> 40 & u64::from(LINE_COUNT - 1)) else { return XDP_ABORTED };
+    encapsulate(Frame::new(ctx), word)
+}
+
+/// The same, of as many lines as the flow table has.
+#[xdp]
+fn headers_flow_line(ctx: XdpContext) -> u32 {
+    let Some(rig) = maps::rig() else { return XDP_ABORTED };
+    let Some(word) = maps::line(rig.random.get() >> 40 & rig.flow_line_mask.get()) else { return XDP_ABORTED };
     encapsulate(Frame::new(ctx), word)
 }
 

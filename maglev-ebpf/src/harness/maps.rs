@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
-use maglev_common::rig::{LINE_COUNT, LINE_WORDS, MOST_PROGRAMS, Rig};
+use maglev_common::rig::{LINE_WORDS, MOST_LINES, MOST_PROGRAMS, Rig};
 
 /// The programs under test; tests use slot 0 alone.
 #[map]
@@ -35,7 +35,7 @@ pub(crate) fn rig() -> Option<&'static Rig> {
 /// The first word of a line.
 #[inline(always)]
 pub(crate) fn line(number: u64) -> Option<u64> {
-    Some(LINES.get(number as u32 & (LINE_COUNT - 1))?[0].get())
+    Some(LINES.get(number as u32 & (MOST_LINES - 1))?[0].get())
 }
 
 /// Sends the frame into an interface.

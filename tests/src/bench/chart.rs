@@ -17,8 +17,14 @@ const GAP: f64 = 14.0;
 const BOTTOM: f64 = 64.0;
 
 /// The programs drawn and their colours; further objects take the last.
-const COLOURS: [(&str, &str); 4] =
-    [("headers", "#9aa5b1"), ("headers+line", "#616e7c"), ("table only", "#0b6e4f"), ("always", "#d17a22")];
+const COLOURS: [(&str, &str); 6] = [
+    ("headers", "#9aa5b1"),
+    ("headers+line", "#616e7c"),
+    ("table only", "#9fd8c3"),
+    ("by exception", "#0b6e4f"),
+    ("5 % moving", "#3f8fc0"),
+    ("always", "#d17a22"),
+];
 const FURTHER: &str = "#5b4b8a";
 const INK: &str = "#1f2933";
 const FAINT: &str = "#d9dee3";
@@ -88,11 +94,15 @@ impl Scale {
     }
 }
 
-/// What is drawn: neither *empty* nor *transmit*, which no load balancer can come near.
+/// What is not drawn: floors that no load balancer can come near or that differ little from others, and a pool that is
+/// nowhere settled, which is no way to run one.
+const LEFT_OUT: [&str; 3] = ["transmit", "headers+flow line", "all moving"];
+
+/// What is drawn.
 fn groups(report: &Report) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for Row { title, program, to_headers, nanoseconds, .. } in &report.rows {
-        let Some(ratio) = to_headers.filter(|_| program != "transmit") else { continue };
+        let Some(ratio) = to_headers.filter(|_| !LEFT_OUT.contains(&program.as_str())) else { continue };
         let bar = Bar { program: program.clone(), ratio, nanoseconds: nanoseconds.median };
         match groups.last_mut().filter(|group| group.title == *title) {
             Some(group) => group.bars.push(bar),
@@ -108,7 +118,7 @@ fn colour(program: &str) -> &'static str {
 
 fn legend(svg: &mut String, groups: &[Group]) {
     let mut x = LEFT;
-    for bar in groups.first().map_or(&[][..], |group| &group.bars) {
+    for bar in groups.iter().max_by_key(|group| group.bars.len()).map_or(&[][..], |group| &group.bars) {
         let fill = colour(&bar.program);
         let _ = writeln!(svg, "<rect x=\"{x}\" y=\"74\" width=\"12\" height=\"12\" fill=\"{fill}\"/>");
         text(svg, x + 18.0, 85.0, "start", 13, &bar.program);

@@ -68,13 +68,19 @@ enum Kind {
     Candidate(Box<Candidate>, u64),
 }
 
+/// The floor with one random line of 8 MB.
+pub(super) const LINE: &str = "headers+line";
+/// The floor with one random line of as many bytes as the scenario's flow table has.
+pub(super) const FLOW_LINE: &str = "headers+flow line";
+
 /// The name of a floor in tables and files.
 pub(super) const fn floor_name(floor: Floor) -> &'static str {
     match floor {
         Floor::Empty => "empty",
         Floor::Transmit => "transmit",
         Floor::Headers => "headers",
-        Floor::HeadersLine => "headers+line",
+        Floor::HeadersLine => LINE,
+        Floor::HeadersFlowLine => FLOW_LINE,
     }
 }
 
@@ -130,7 +136,16 @@ pub(super) fn scenario(
 pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
     let (flow_mask, flow_step) = scenario.flow_numbers();
     let vip_mask = u64::from(scenario.vips) - 1;
-    Batch { frame, flow_mask, flow_step, vip_mask, warming: WARMING, timed: TIMED, rounds: TURNS }
+    Batch {
+        frame,
+        flow_mask,
+        flow_step,
+        vip_mask,
+        flow_lines: scenario.flow_sets(),
+        warming: WARMING,
+        timed: TIMED,
+        rounds: TURNS,
+    }
 }
 
 /// Lets each program see the flows, and checks what it answers.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live;
 use super::machine::Machine;
-use super::measure::Series;
+use super::measure::{FLOW_LINE, LINE, Series};
 use super::stats::{self, Spread};
 
 /// A whole run.
@@ -47,6 +47,9 @@ pub(super) struct Row {
     /// The same as a multiple of what *headers and one random line* takes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) to_line: Option<Spread>,
+    /// The same as a multiple of what *headers and one random line of the flow table's size* takes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) to_flow_line: Option<Spread>,
     /// Nanoseconds per packet in each round, the harness's own included.
     pub(super) raw: Vec<f64>,
 }
@@ -54,7 +57,7 @@ pub(super) struct Row {
 /// The rows of one scenario.
 pub(super) fn rows(scenario: &str, title: &str, all: &[Series]) -> Vec<Row> {
     let rounds = |name: &str| all.iter().find(|series| series.name == name).map_or(&[][..], |series| &series.rounds);
-    let (empty, headers, line) = (rounds("empty"), rounds("headers"), rounds("headers+line"));
+    let [empty, headers, line, flow_line] = ["empty", "headers", LINE, FLOW_LINE].map(rounds);
     let row = |series: &Series| {
         let own = &series.rounds;
         let is_empty = series.name == "empty";
@@ -70,6 +73,7 @@ pub(super) fn rows(scenario: &str, title: &str, all: &[Series]) -> Vec<Row> {
             nanoseconds,
             to_headers: ratio(headers),
             to_line: ratio(line),
+            to_flow_line: ratio(flow_line),
             raw: own.clone(),
         })
     };
@@ -103,13 +107,17 @@ impl Report {
             if row.scenario != last {
                 last = &row.scenario;
                 let _ = writeln!(text, "{} [{}]", row.title, row.scenario);
-                let columns = ("ns", "x headers", "x headers+line");
-                let _ = writeln!(text, "  {:16} {:>24} {:>22} {:>22}", "", columns.0, columns.1, columns.2);
+                let columns = ("ns", "x headers", "x headers+line", "x headers+flow line");
+                let _ = writeln!(
+                    text,
+                    "  {:18} {:>22} {:>20} {:>20} {:>20}",
+                    "", columns.0, columns.1, columns.2, columns.3
+                );
             }
             let ratio = |spread: Option<Spread>| spread.map_or_else(String::new, |spread| figure(spread, 2));
             let nanoseconds = figure(row.nanoseconds, 1);
-            let (headers, line) = (ratio(row.to_headers), ratio(row.to_line));
-            let _ = writeln!(text, "  {:16} {nanoseconds:>24} {headers:>22} {line:>22}", row.program);
+            let (headers, line, flow_line) = (ratio(row.to_headers), ratio(row.to_line), ratio(row.to_flow_line));
+            let _ = writeln!(text, "  {:18} {nanoseconds:>22} {headers:>20} {line:>20} {flow_line:>20}", row.program);
         }
         text.push_str(&live::text(&self.live));
         let packets: u64 = self.rows.iter().map(|row| row.packets).sum();

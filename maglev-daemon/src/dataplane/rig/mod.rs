@@ -41,17 +41,19 @@ pub enum Floor {
     Headers,
     /// The same, and reads one random cache line of 8 MB.
     HeadersLine,
+    /// The same, of as many lines as the batch says.
+    HeadersFlowLine,
 }
 
 impl Floor {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Empty, Self::Transmit, Self::Headers, Self::HeadersLine];
+    pub const ALL: [Self; 5] = [Self::Empty, Self::Transmit, Self::Headers, Self::HeadersLine, Self::HeadersFlowLine];
 
     /// Bytes it adds to each packet.
     const fn overhead(self) -> u64 {
         match self {
             Self::Empty | Self::Transmit => 0,
-            Self::Headers | Self::HeadersLine => 20,
+            Self::Headers | Self::HeadersLine | Self::HeadersFlowLine => 20,
         }
     }
 
@@ -61,6 +63,7 @@ impl Floor {
             Self::Transmit => names::TRANSMIT,
             Self::Headers => names::HEADERS,
             Self::HeadersLine => names::HEADERS_LINE,
+            Self::HeadersFlowLine => names::HEADERS_FLOW_LINE,
         }
     }
 }
@@ -76,6 +79,8 @@ pub struct Batch<'a> {
     pub flow_step: u64,
     /// VIP numbers under this mask.
     pub vip_mask: u64,
+    /// Lines of which [`Floor::HeadersFlowLine`] reads: a power of two.
+    pub flow_lines: u32,
     /// Runs in a turn before its time begins: caches fill.
     pub warming: u32,
     /// Runs in a turn that are timed.
@@ -129,14 +134,14 @@ impl Rig {
     /// One line: not root, or the kernel refuses the object; or the floor *headers* is not what it was.
     pub fn load() -> Result<Self, DataplaneError> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(names::LINES, names::LINE_COUNT);
+        loader.map_max_entries(names::LINES, names::MOST_LINES);
         let mut harness = loader.load(OBJECT).map_err(|error| DataplaneError::loading("the harness", &error))?;
         for name in [names::VARY4, names::VARY6].into_iter().chain(Floor::ALL.map(Floor::program)) {
             program(&mut harness, name)?.load().map_err(|error| DataplaneError::program(name, &error))?;
         }
         let words: Mapped<names::Rig> = Mapped::open(names::RIG, array(&harness, names::RIG)?, 1)?;
         let lines: Mapped<[Word; names::LINE_WORDS]> =
-            Mapped::open(names::LINES, array(&harness, names::LINES)?, names::LINE_COUNT)?;
+            Mapped::open(names::LINES, array(&harness, names::LINES)?, names::MOST_LINES)?;
         // The kernel maps memory to a map when it makes the map; this touches every line as real use would.
         lines.values().iter().for_each(|line| line[0].set(0));
         words.first().random.set(0x9e37_79b9_7f4a_7c15);
@@ -251,6 +256,7 @@ impl Rig {
             (&rig.flow_mask, batch.flow_mask),
             (&rig.flow_step, batch.flow_step),
             (&rig.vip_mask, batch.vip_mask),
+            (&rig.flow_line_mask, u64::from(batch.flow_lines) - 1),
             (&rig.run, 0),
             (&rig.turn, 0),
             (&rig.due, batch.warming.into()),
