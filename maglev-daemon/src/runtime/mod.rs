@@ -168,6 +168,7 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,
+        // Every flow is recorded until the pools' own setting reaches their words.
         tracking: Tracking::Always,
         slowed: false,
         table_only: false,
