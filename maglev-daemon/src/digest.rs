@@ -7,7 +7,7 @@ use maglev_common::hash::HashKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::maglev::Table;
-use crate::model::{Backend, Pool, PoolSettings, Services, TransitionSettings, Vip};
+use crate::model::{Backend, Pool, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word};
 
 /// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +21,7 @@ impl Digest {
         for Pool { name, settings, backends } in services.pools.values() {
             fields.add(format_args!("pool {name}"));
             let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp } } = settings;
+            let (tracking, udp) = (tracking_word(*tracking), udp_word(*udp));
             let (learning, idle) = (learning.as_secs(), idle.as_secs());
             fields.add(format_args!("settings {tracking} {learning} {idle} {udp}"));
             for Backend { name, address, weight, state } in backends.values() {

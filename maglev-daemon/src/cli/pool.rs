@@ -7,7 +7,8 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view;
-use crate::model::{Name, SettingsChange, ShownDuration, Tracking, UdpPolicy, parse_idle, parse_learning};
+use crate::model::{Name, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
+use crate::model::{parse_idle, parse_learning, parse_tracking, parse_udp};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -45,7 +46,7 @@ pub(super) enum Command {
 pub(super) struct Settings {
     /// Which packets the flow table is consulted for: exception (where a slot's owner changed while the old one is
     /// alive; the default) or always (every packet, and every flow is recorded)
-    #[arg(long)]
+    #[arg(long, value_parser = parse_tracking)]
     tracking: Option<Tracking>,
     /// How long connections have to show themselves once their slot's owner changed, 1s to 1h, not beyond the idle
     /// time; 120s by default
@@ -56,7 +57,7 @@ pub(super) struct Settings {
     idle: Option<Duration>,
     /// Whom an unknown flow that is not TCP belongs to while a slot learns: new (its new owner; the default) or keep
     /// (its previous owner: QUIC)
-    #[arg(long)]
+    #[arg(long, value_parser = parse_udp)]
     udp: Option<UdpPolicy>,
 }
 
@@ -104,8 +105,8 @@ pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
 fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String; 4] {
     let view::Transition { learning_seconds, idle_seconds, udp } = transition;
     let duration = |seconds: &u64| ShownDuration(Duration::from_secs(*seconds)).to_string();
-    let (tracking, udp) = (Tracking::from(tracking), UdpPolicy::from(*udp));
-    [tracking.to_string(), duration(learning_seconds), duration(idle_seconds), udp.to_string()]
+    let (tracking, udp) = (tracking_word(tracking.into()), udp_word((*udp).into()));
+    [tracking.to_owned(), duration(learning_seconds), duration(idle_seconds), udp.to_owned()]
 }
 
 impl Text for Vec<view::PoolSummary> {

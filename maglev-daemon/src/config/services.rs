@@ -7,8 +7,8 @@ use std::path::Path;
 use super::decode::{Collector, Field, Section};
 use super::{Problem, Problems, tree};
 use crate::model::{AdminState, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services};
-use crate::model::{SettingsChange, ShownDuration, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight};
-use crate::model::{parse_address, parse_idle, parse_learning, parse_port};
+use crate::model::{SettingsChange, ShownDuration, TransitionSettings, UnixTime, Vip, Weight, tracking_word, udp_word};
+use crate::model::{parse_address, parse_idle, parse_learning, parse_port, parse_tracking, parse_udp};
 
 /// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
 /// follow the same rules.
@@ -55,7 +55,7 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
 
 fn decode_settings(pool: &Section<'_>) -> Option<PoolSettings> {
     let PoolSettings { tracking, transition } = PoolSettings::default();
-    let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(str::parse::<Tracking>));
+    let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(parse_tracking));
     let transition = pool.get("transition").map_or(Some(transition), |field| decode_transition(&field));
     Some(PoolSettings { tracking: tracking?, transition: transition? })
 }
@@ -65,7 +65,7 @@ fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
     let TransitionSettings { learning, idle, udp } = TransitionSettings::default();
     let learning = section.get("learning").map_or(Some(learning), |field| field.parse(parse_learning));
     let idle = section.get("idle").map_or(Some(idle), |field| field.parse(parse_idle));
-    let udp = section.get("udp").map_or(Some(udp), |field| field.parse(str::parse::<UdpPolicy>));
+    let udp = section.get("udp").map_or(Some(udp), |field| field.parse(parse_udp));
     let settings = TransitionSettings { learning: learning?, idle: idle?, udp: udp? };
     field.accept(settings.check())?;
     Some(settings)
@@ -151,12 +151,12 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
 fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Result {
     let SettingsChange { tracking, learning, idle, udp } = settings;
     if let Some(tracking) = tracking {
-        writeln!(text, "    tracking: {tracking}")?;
+        writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
     }
     let transition = [
         learning.map(|learning| format!("learning: {}", ShownDuration(learning))),
         idle.map(|idle| format!("idle: {}", ShownDuration(idle))),
-        udp.map(|udp| format!("udp: {udp}")),
+        udp.map(|udp| format!("udp: {}", udp_word(udp))),
     ];
     let transition: Vec<_> = transition.into_iter().flatten().collect();
     if transition.is_empty() { Ok(()) } else { writeln!(text, "    transition: {{ {} }}", transition.join(", ")) }

@@ -17,8 +17,10 @@ mod text;
 
 pub(crate) use change::not_unicast;
 pub(crate) use duration::Shown as ShownDuration;
+pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
-pub use settings::{PoolSettings, SettingsChange, Tracking, TransitionSettings, UdpPolicy, parse_idle, parse_learning};
+pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
+pub use settings::{parse_idle, parse_learning, parse_tracking, parse_udp};
 pub use state::{AdminState, StateChange, UnixTime};
 pub(crate) use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_port};

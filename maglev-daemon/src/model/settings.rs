@@ -1,8 +1,9 @@
 //! How a pool keeps connections while its backends change, and changes to that. It must not know how it is done.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
+
+use maglev_common::settings::{Tracking, UdpPolicy};
 
 use super::duration::{Shown, parse_duration};
 use super::{BadValue, Name, Refusal, Services, shown};
@@ -16,16 +17,6 @@ pub struct PoolSettings {
     pub transition: TransitionSettings,
 }
 
-/// For which packets the flow table is consulted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tracking {
-    /// For those on slots whose owner changed while the old one is alive.
-    #[default]
-    Exception,
-    /// For all, and every flow is recorded.
-    Always,
-}
-
 /// How the flows of a slot go over to a new owner while the old one is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransitionSettings {
@@ -33,19 +24,9 @@ pub struct TransitionSettings {
     pub learning: Duration,
     /// How long a flow is remembered that says nothing: 10 s to 4 h, in whole seconds.
     pub idle: Duration,
-    /// What becomes of an unknown flow that is not TCP.
+    /// Whom a flow belongs to that is not TCP, so that its first packet cannot be told from a later one, and that is not
+    /// known while its slot learns.
     pub udp: UdpPolicy,
-}
-
-/// Whom a flow belongs to that is not TCP, so that its first packet cannot be told from a later one, and that is not
-/// known while its slot learns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UdpPolicy {
-    /// The new owner: right where each packet stands alone (DNS).
-    #[default]
-    New,
-    /// The previous owner: right where flows last (QUIC).
-    Keep,
 }
 
 /// Other settings for a pool; what is not named stays.
@@ -57,7 +38,7 @@ pub struct SettingsChange {
     pub learning: Option<Duration>,
     /// How long a flow is remembered that says nothing.
     pub idle: Option<Duration>,
-    /// What becomes of an unknown flow that is not TCP.
+    /// Whom an unknown flow belongs to that is not TCP.
     pub udp: Option<UdpPolicy>,
 }
 
@@ -149,6 +130,40 @@ impl Services {
     }
 }
 
+/// Reads a way of tracking.
+///
+/// # Errors
+/// The text is no such way.
+pub fn parse_tracking(text: &str) -> Result<Tracking, BadValue> {
+    let found = [Tracking::Exception, Tracking::Always].into_iter().find(|tracking| tracking_word(*tracking) == text);
+    found.ok_or_else(|| BadValue(format!("{} is not a way of tracking; allowed: exception, always", shown(text))))
+}
+
+/// The word for a way of tracking.
+pub const fn tracking_word(tracking: Tracking) -> &'static str {
+    match tracking {
+        Tracking::Exception => "exception",
+        Tracking::Always => "always",
+    }
+}
+
+/// Reads a policy for UDP.
+///
+/// # Errors
+/// The text is no such policy.
+pub fn parse_udp(text: &str) -> Result<UdpPolicy, BadValue> {
+    let found = [UdpPolicy::New, UdpPolicy::Keep].into_iter().find(|policy| udp_word(*policy) == text);
+    found.ok_or_else(|| BadValue(format!("{} is not a policy for UDP; allowed: new, keep", shown(text))))
+}
+
+/// The word for a policy for UDP.
+pub const fn udp_word(policy: UdpPolicy) -> &'static str {
+    match policy {
+        UdpPolicy::New => "new",
+        UdpPolicy::Keep => "keep",
+    }
+}
+
 /// Reads a learning time, 1 s to 1 h.
 ///
 /// # Errors
@@ -165,57 +180,15 @@ pub fn parse_idle(text: &str) -> Result<Duration, BadValue> {
     IDLE.parse(text)
 }
 
-impl FromStr for Tracking {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        match text {
-            "exception" => Ok(Self::Exception),
-            "always" => Ok(Self::Always),
-            _ => Err(BadValue(format!("{} is not a way of tracking; allowed: exception, always", shown(text)))),
-        }
-    }
-}
-
-impl fmt::Display for Tracking {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Exception => "exception",
-            Self::Always => "always",
-        })
-    }
-}
-
-impl FromStr for UdpPolicy {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        match text {
-            "new" => Ok(Self::New),
-            "keep" => Ok(Self::Keep),
-            _ => Err(BadValue(format!("{} is not a policy for UDP; allowed: new, keep", shown(text)))),
-        }
-    }
-}
-
-impl fmt::Display for UdpPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::New => "new",
-            Self::Keep => "keep",
-        })
-    }
-}
-
 impl fmt::Display for SettingsChange {
     /// What is set: `tracking always, learning 30s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tracking, learning, idle, udp } = self;
         let named = [
-            tracking.map(|tracking| format!("tracking {tracking}")),
+            tracking.map(|tracking| format!("tracking {}", tracking_word(tracking))),
             learning.map(|learning| format!("learning {}", Shown(learning))),
             idle.map(|idle| format!("idle {}", Shown(idle))),
-            udp.map(|udp| format!("udp {udp}")),
+            udp.map(|udp| format!("udp {}", udp_word(udp))),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -340,16 +313,13 @@ mod tests {
     #[test]
     fn words_are_read_as_they_are_shown() {
         for tracking in [Tracking::Exception, Tracking::Always] {
-            assert_eq!(tracking.to_string().parse(), Ok(tracking));
+            assert_eq!(parse_tracking(tracking_word(tracking)), Ok(tracking));
         }
         for policy in [UdpPolicy::New, UdpPolicy::Keep] {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
+            assert_eq!(parse_udp(udp_word(policy)), Ok(policy));
         }
-        let refused = "affinity".parse::<Tracking>().unwrap_err().to_string();
+        let refused = parse_tracking("affinity").unwrap_err().to_string();
         assert_eq!(refused, "affinity is not a way of tracking; allowed: exception, always");
-        assert_eq!(
-            "old".parse::<UdpPolicy>().unwrap_err().to_string(),
-            "old is not a policy for UDP; allowed: new, keep"
-        );
+        assert_eq!(parse_udp("old").unwrap_err().to_string(), "old is not a policy for UDP; allowed: new, keep");
     }
 }
