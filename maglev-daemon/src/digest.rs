@@ -7,24 +7,29 @@ use maglev_common::hash::HashKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::maglev::Table;
-use crate::model::Services;
+use crate::model::{Backend, Pool, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word};
 
 /// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Of the services: all that `services.yaml` says, in the order of names.
+    /// Of the services: all that `services.yaml` says, in the order of names, but for since when a backend is in its
+    /// state. That differs by seconds between nodes which were told one after the other.
     pub fn of_services(services: &Services) -> Self {
         let mut fields = Fields::new("services");
-        for pool in services.pools.values() {
-            fields.add(format_args!("pool {}", pool.name));
-            for backend in pool.backends.values() {
-                fields.add(format_args!("backend {} {} {}", backend.name, backend.address, backend.weight));
+        for Pool { name, settings, backends } in services.pools.values() {
+            fields.add(format_args!("pool {name}"));
+            let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp } } = settings;
+            let (tracking, udp) = (tracking_word(*tracking), udp_word(*udp));
+            let (learning, idle) = (learning.as_secs(), idle.as_secs());
+            fields.add(format_args!("settings {tracking} {learning} {idle} {udp}"));
+            for Backend { name, address, weight, state } in backends.values() {
+                fields.add(format_args!("backend {name} {address} {weight} {state}"));
             }
         }
-        for vip in services.vips.values() {
-            fields.add(format_args!("vip {} {} {}", vip.name, vip.service, vip.pool));
+        for Vip { name, service, pool } in services.vips.values() {
+            fields.add(format_args!("vip {name} {service} {pool}"));
         }
         fields.finish()
     }
@@ -86,7 +91,27 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Name, Pool, Weight};
+    use crate::model::{AdminState, Name, Tracking, UnixTime, Weight};
+
+    #[test]
+    fn nodes_that_were_told_at_different_times_compare_equal() {
+        let name = Name::parse("web").unwrap();
+        let of = |state, tracking| {
+            let backend = Backend { name: name.clone(), address: [10, 0, 1, 11].into(), weight: Weight(1), state };
+            let mut pool = Pool::new(name.clone());
+            pool.settings.tracking = tracking;
+            pool.backends.insert(name.clone(), backend);
+            let mut services = Services::default();
+            services.pools.insert(name.clone(), pool);
+            Digest::of_services(&services)
+        };
+        let draining = |since| AdminState::Draining { since };
+        let one = of(draining(Some(UnixTime(1_700_000_000))), Tracking::Exception);
+        assert_eq!(one, of(draining(None), Tracking::Exception));
+        assert_ne!(one, of(draining(None), Tracking::Always));
+        assert_ne!(one, of(AdminState::Active, Tracking::Exception));
+        assert_ne!(one, of(AdminState::Disabled { since: None }, Tracking::Exception));
+    }
 
     #[test]
     fn kinds_and_contents_are_told_apart() {

@@ -164,6 +164,7 @@ fn measure<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TransitionSettings;
 
     #[test]
     fn the_text_holds_every_kind_of_series() {
@@ -174,13 +175,20 @@ mod tests {
             address: [10, 0, 1, 11].into(),
             weight: 1,
             state: BackendState::Active,
+            since: None,
             slots: 65_537,
             share: 1.0,
             next_hop,
         };
         let status = Status {
             object: "abcd".into(),
-            pools: vec![view::PoolSummary { name: "web".into(), table_digest: "1234".into(), backends: 1 }],
+            pools: vec![view::PoolSummary {
+                name: "web".into(),
+                tracking: view::Tracking::Exception,
+                transition: TransitionSettings::default().into(),
+                table_digest: "1234".into(),
+                backends: 1,
+            }],
             backends: vec![backend],
             last_reload: Some(view::LastReload { unix_seconds: 1_700_000_000, successful: false }),
             ..Status::default()
@@ -200,6 +208,8 @@ mod tests {
             r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
             r#"maglev_vip_bytes_total{vip="www"} 420"#,
             r#"maglev_backends{pool="web",state="active"} 1"#,
+            r#"maglev_backends{pool="web",state="draining"} 0"#,
+            r#"maglev_backends{pool="web",state="disabled"} 0"#,
             r#"maglev_backends{pool="web",state="out"} 0"#,
             r#"maglev_next_hop_resolved{pool="web",backend="web1"} 0"#,
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,

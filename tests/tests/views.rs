@@ -19,7 +19,7 @@ fn every_view_names_what_is_there() -> Result<()> {
         ("status", &["four", "six", UPLINK, NEAR][..]),
         ("vip list", &["www-tcp", "alt6-udp", "203.0.113.10", "2001:db8:113::11"]),
         ("vip show www-tcp", &["www-tcp", "203.0.113.10", "80", "tcp", "four"]),
-        ("pool list", &["four", "six"]),
+        ("pool list", &["four", "six", "exception", "new"]),
         ("pool show four", &["web1", "web2", "web3", "100"]),
         ("backend list", &["four", "six", "web1", "10.3.1.2", "fd00:3:1::2"]),
         ("backend list six", &["web3", "fd00:4::d"]),

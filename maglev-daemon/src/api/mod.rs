@@ -13,11 +13,11 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::model::{Change, Protocol};
+use crate::model::{Change, Protocol, UnixTime};
 
 /// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
 pub const VERSION: u32 = 1;
@@ -30,6 +30,11 @@ pub const RELEASE_HEADER: &str = "maglev-release";
 
 /// The release of this program.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The present time.
+pub fn now() -> UnixTime {
+    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
 
 /// The answer to a request, or why there is none.
 pub type Answer<T> = Result<T, view::Error>;

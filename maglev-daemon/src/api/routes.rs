@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Answer, Caller, Flow, Handle, Request, view};
-use crate::model::{self, Change, Name, Refusal, Service, Weight};
+use crate::model::{self, AdminState, Change, Name, PoolSettings, Refusal, Service, SettingsChange, Weight};
 
 type Reply<T> = Result<Json<T>, view::Error>;
 
@@ -23,9 +23,10 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/vips", get(vips).post(add_vip))
         .route("/vips/{name}", get(vip).delete(remove_vip))
         .route("/pools", get(pools).post(add_pool))
-        .route("/pools/{name}", get(pool).delete(remove_pool))
+        .route("/pools/{name}", get(pool).patch(set_pool).delete(remove_pool))
         .route("/pools/{pool}/backends", post(add_backend))
         .route("/pools/{pool}/backends/{name}", patch(set_weight).get(backend).delete(remove_backend))
+        .route("/pools/{pool}/backends/{name}/state", post(set_state))
         .route("/backends", get(backends))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
@@ -82,11 +83,11 @@ async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let view::PoolSummary { name, table_digest, backends: _ } =
+    let view::PoolSummary { name, tracking, transition, table_digest, backends: _ } =
         find_pool(&status, &parse_name("name", &name)?)?.clone();
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
-    Ok(Json(view::Pool { name, table_digest, vips, backends }))
+    Ok(Json(view::Pool { name, tracking, transition, table_digest, vips, backends }))
 }
 
 async fn add_pool(
@@ -94,9 +95,21 @@ async fn add_pool(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewPool { name } = parse(body)?;
-    let pool = model::Pool { name: parse_name("name", &name)?, backends: std::collections::BTreeMap::new() };
+    let view::NewPool { name, tracking, transition } = parse(body)?;
+    let settings = SettingsChange::from(view::NewSettings { tracking, transition }).of(&PoolSettings::default());
+    let pool = model::Pool { settings, ..model::Pool::new(parse_name("name", &name)?) };
     change(&handle, caller, Change::AddPool(pool)).await
+}
+
+async fn set_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let settings: view::NewSettings = parse(body)?;
+    let (pool, settings) = (parse_name("name", &name)?, SettingsChange::from(settings));
+    change(&handle, caller, Change::SetPool { pool, change: settings }).await
 }
 
 async fn remove_pool(
@@ -128,17 +141,28 @@ async fn add_backend(
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewBackend { name, address, weight } = parse(body)?;
-    let backend = model::Backend { name: parse_name("name", &name)?, address, weight: Weight(weight) };
+    let (name, weight) = (parse_name("name", &name)?, Weight(weight));
+    let backend = model::Backend { name, address, weight, state: AdminState::Active };
     change(&handle, caller, Change::AddBackend { pool: parse_name("pool", &pool)?, backend }).await
+}
+
+/// The query of `DELETE /v1/pools/NAME/backends/NAME`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
 }
 
 async fn remove_backend(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
+    query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Reply<view::Done> {
+    let Query(RemoveQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
     let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
-    change(&handle, caller, Change::RemoveBackend { pool, backend }).await
+    change(&handle, caller, Change::RemoveBackend { pool, backend, force }).await
 }
 
 async fn set_weight(
@@ -150,6 +174,17 @@ async fn set_weight(
     let view::NewWeight { weight } = parse(body)?;
     let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
     change(&handle, caller, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
+}
+
+async fn set_state(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path((pool, name)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewState { order } = parse(body)?;
+    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    change(&handle, caller, Change::SetState { pool, backend, change: order.at(super::now()) }).await
 }
 
 async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {

@@ -1,7 +1,9 @@
 //! The API over a real socket, with an owner task that answers as the test says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -10,7 +12,7 @@ use super::client::{Client, ClientError};
 use super::server::{self, Socket};
 use super::testing::TempDir;
 use super::{Handle, Request, VERSION, view};
-use crate::model::{Change, Name};
+use crate::model::{Change, Name, PoolSettings, SettingsChange, StateChange, Tracking, TransitionSettings, UdpPolicy};
 
 /// An API server and the receiving end of its requests.
 struct Server {
@@ -76,6 +78,71 @@ async fn a_change_reaches_the_owner_and_its_answer_the_client() {
     assert_eq!(owner.await.unwrap().name, Name::parse("www").unwrap());
 }
 
+/// Sends a request and returns the change that reaches the owner.
+async fn change_of<T: Send + 'static>(ask: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static) -> Change {
+    let mut server = Server::start(view::Status::default());
+    let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
+    let owner = tokio::spawn(async move {
+        let Some(Request::Change { change, caller: _, reply }) = requests.recv().await else { panic!() };
+        reply.send(Ok(())).unwrap();
+        change
+    });
+    server.client(ask).await.unwrap();
+    owner.await.unwrap()
+}
+
+#[tokio::test]
+async fn orders_about_a_state_carry_the_time() {
+    use view::StateOrder;
+    for (order, timed) in [
+        (StateOrder::Drain, true),
+        (StateOrder::Undrain, false),
+        (StateOrder::Disable, true),
+        (StateOrder::Enable, false),
+    ] {
+        let before = super::now();
+        let body = view::NewState { order };
+        let change =
+            change_of(move |client| client.post::<view::Done>("/v1/pools/web/backends/web1/state", &body)).await;
+        let Change::SetState { pool, backend, change } = change else { panic!("{change}") };
+        assert_eq!((pool.as_str(), backend.as_str()), ("web", "web1"));
+        match change {
+            StateChange::Drain { now } | StateChange::Disable { now } => {
+                assert!(timed && (before..=super::now()).contains(&now));
+            }
+            StateChange::Undrain | StateChange::Enable => assert!(!timed),
+        }
+        assert_eq!(serde_json::to_value(order).unwrap(), change.to_string(), "the word in JSON is that in the log");
+    }
+}
+
+#[tokio::test]
+async fn settings_of_a_pool_are_set_in_whole_or_in_part() {
+    let change = change_of(|client| client.post::<view::Done>("/v1/pools", &json!({ "name": "web" }))).await;
+    assert!(matches!(change, Change::AddPool(pool) if pool.settings == PoolSettings::default()));
+
+    let body = json!({ "name": "web", "tracking": "always", "transition": { "learning_seconds": 30, "udp": "keep" } });
+    let change = change_of(move |client| client.post::<view::Done>("/v1/pools", &body)).await;
+    let learning = Duration::from_secs(30);
+    let transition = TransitionSettings { learning, udp: UdpPolicy::Keep, ..TransitionSettings::default() };
+    let expected = PoolSettings { tracking: Tracking::Always, transition };
+    assert!(matches!(change, Change::AddPool(pool) if pool.settings == expected));
+
+    let wanted = SettingsChange { idle: Some(Duration::from_secs(60)), ..SettingsChange::default() };
+    let body = view::NewSettings::from(wanted);
+    let change = change_of(move |client| client.patch::<view::Done>("/v1/pools/web", &body)).await;
+    assert_eq!(change, Change::SetPool { pool: Name::parse("web").unwrap(), change: wanted });
+}
+
+#[tokio::test]
+async fn a_removal_says_whether_it_is_forced() {
+    for (query, expected) in [("", false), ("?force=true", true), ("?force=false", false)] {
+        let path = format!("/v1/pools/web/backends/web1{query}");
+        let change = change_of(move |client| client.delete(&path)).await;
+        assert!(matches!(change, Change::RemoveBackend { force, .. } if force == expected), "{query}");
+    }
+}
+
 #[tokio::test]
 async fn reads_are_answered_without_the_owner() {
     let server = Server::start(view::Status { vips: vec![vip()], ..view::Status::default() });
@@ -93,6 +160,11 @@ async fn invalid_input_never_reaches_the_owner() {
         ("/v1/vips", r#"{"name":"../x","address":"203.0.113.10","port":1,"protocol":"tcp","pool":"web"}"#),
         ("/v1/pools/web/backends", r#"{"name":"web1","address":"10.0.1.11","weight":70000}"#),
         ("/v1/pools/web/backends", r#"{"name":"web1","address":"10.0.1.11","weight":1,"colour":"red"}"#),
+        ("/v1/pools/web/backends/web1/state", r#"{"order":"drained"}"#),
+        ("/v1/pools/web/backends/web1/state", "{}"),
+        ("/v1/pools", r#"{"name":"web","tracking":"sometimes"}"#),
+        ("/v1/pools", r#"{"name":"web","transition":{"learning":"120s"}}"#),
+        ("/v1/pools", r#"{"name":"web","transition":{"learning_seconds":-1}}"#),
         ("/v1/pools", "\"not an object\""),
         ("/v1/elsewhere", "{}"),
     ] {
@@ -125,7 +197,7 @@ async fn a_client_without_a_version_is_served() {
 async fn a_body_beyond_the_limit_is_refused() {
     let server = Server::start(view::Status::default());
     let name = "x".repeat(1 << 20);
-    let refused = server.client(move |client| client.post::<view::Done>("/v1/pools", &view::NewPool { name })).await;
+    let refused = server.client(move |client| client.post::<view::Done>("/v1/pools", &json!({ "name": name }))).await;
     assert!(refused.is_err());
 }
 
@@ -168,5 +240,8 @@ fn views_survive_the_wire() {
         assert_eq!(serde_json::to_string(&vip).unwrap(), json);
     }
     let next_hop = view::NextHop::Unresolved { reason: "no route".into() };
+    for state in view::BackendState::ALL {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
     assert_eq!(serde_json::to_string(&next_hop).unwrap(), r#"{"state":"unresolved","reason":"no route"}"#);
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::output::{Printer, Text, table};
 use super::{Client, Failure};
-use crate::api::view;
+use crate::api::view::{self, StateOrder};
 use crate::model::{Name, Weight, parse_address};
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +42,37 @@ pub(super) enum Command {
         pool: Name,
         /// Its name
         name: Name,
+        /// Even if that cuts connections
+        #[arg(long)]
+        force: bool,
+    },
+    /// Send a backend no new connections; it keeps those it has
+    Drain {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Send a draining backend new connections again
+    Undrain {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Send a backend nothing; its connections are cut at once
+    Disable {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Send a disabled backend connections again
+    Enable {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
     },
     /// Change a backend's weight
     Weight {
@@ -66,15 +97,33 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.post(&format!("/v1/pools/{pool}/backends"), &backend)?;
             printer.done(&done, &format!("backend {name} added to pool {pool} with weight {weight}"))
         }
-        Command::Remove { pool, name } => {
-            let done = client.delete(&path(&pool, &name))?;
+        Command::Remove { pool, name, force } => {
+            let done = client.delete(&format!("{}?force={force}", path(&pool, &name)))?;
             printer.done(&done, &format!("backend {name} removed from pool {pool}"))
         }
+        Command::Drain { pool, name } => order(client, printer, (&pool, &name), StateOrder::Drain, "is draining"),
+        Command::Undrain { pool, name } => {
+            order(client, printer, (&pool, &name), StateOrder::Undrain, "is active again")
+        }
+        Command::Disable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Disable, "is disabled"),
+        Command::Enable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Enable, "is active again"),
         Command::Weight { pool, name, weight } => {
             let done: view::Done = client.patch(&path(&pool, &name), &view::NewWeight { weight: weight.0 })?;
             printer.done(&done, &format!("backend {name} of pool {pool} has weight {weight}"))
         }
     }
+}
+
+/// Orders a state, and says what the backend is now.
+fn order(
+    client: &Client,
+    printer: &Printer,
+    (pool, name): (&Name, &Name),
+    order: StateOrder,
+    outcome: &str,
+) -> Result<(), Failure> {
+    let done: view::Done = client.post(&format!("{}/state", path(pool, name)), &view::NewState { order })?;
+    printer.done(&done, &format!("backend {name} of pool {pool} {outcome}"))
 }
 
 fn path(pool: &Name, name: &Name) -> String {
@@ -84,7 +133,7 @@ fn path(pool: &Name, name: &Name) -> String {
 /// Backends as a table.
 pub(super) fn list(backends: &[view::Backend]) -> String {
     let row = |backend: &view::Backend| {
-        let view::Backend { pool, name, address, weight, state, slots: _, share, next_hop } = backend;
+        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, next_hop } = backend;
         let share = format!("{:.2} %", share * 100.0);
         let state = state.as_str().to_owned();
         [pool.clone(), name.clone(), address.to_string(), weight.to_string(), share, state, way(next_hop)]

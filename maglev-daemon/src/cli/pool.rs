@@ -1,11 +1,14 @@
 //! `maglev pool`: sets of backends that serve the same content.
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view;
-use crate::model::Name;
+use crate::model::{Name, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
+use crate::model::{parse_idle, parse_learning, parse_tracking, parse_udp};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -20,6 +23,16 @@ pub(super) enum Command {
     Add {
         /// Its name
         name: Name,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Change how a pool keeps connections while its backends change
+    #[command(group = ArgGroup::new("setting").args(["tracking", "learning", "idle", "udp"]).required(true).multiple(true))]
+    Set {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Remove a pool that serves no VIP, and its backends
     Remove {
@@ -28,13 +41,47 @@ pub(super) enum Command {
     },
 }
 
+/// How a pool keeps connections while its backends change.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// Which packets the flow table is consulted for: exception (where a slot's owner changed while the old one is
+    /// alive; the default) or always (every packet, and every flow is recorded)
+    #[arg(long, value_parser = parse_tracking)]
+    tracking: Option<Tracking>,
+    /// How long connections have to show themselves once their slot's owner changed, 1s to 1h, not beyond the idle
+    /// time; 120s by default
+    #[arg(long, value_parser = parse_learning, value_name = "DURATION")]
+    learning: Option<Duration>,
+    /// How long a silent connection is remembered, 10s to 4h; 15m by default
+    #[arg(long, value_parser = parse_idle, value_name = "DURATION")]
+    idle: Option<Duration>,
+    /// Whom an unknown flow that is not TCP belongs to while a slot learns: new (its new owner; the default) or keep
+    /// (its previous owner: QUIC)
+    #[arg(long, value_parser = parse_udp)]
+    udp: Option<UdpPolicy>,
+}
+
+impl From<Settings> for SettingsChange {
+    fn from(settings: Settings) -> Self {
+        let Settings { tracking, learning, idle, udp } = settings;
+        Self { tracking, learning, idle, udp }
+    }
+}
+
 pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
         Command::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
         Command::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
-        Command::Add { name } => {
-            let done: view::Done = client.post("/v1/pools", &view::NewPool { name: name.to_string() })?;
+        Command::Add { name, settings } => {
+            let view::NewSettings { tracking, transition } = SettingsChange::from(settings).into();
+            let pool = view::NewPool { name: name.to_string(), tracking, transition };
+            let done: view::Done = client.post("/v1/pools", &pool)?;
             printer.done(&done, &format!("pool {name} added"))
+        }
+        Command::Set { name, settings } => {
+            let change = SettingsChange::from(settings);
+            let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &view::NewSettings::from(change))?;
+            printer.done(&done, &format!("pool {name} has {change}"))
         }
         Command::Remove { name } => {
             let done = client.delete(&format!("/v1/pools/{name}"))?;
@@ -46,10 +93,20 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, table_digest, backends } = pool;
-        [name.clone(), backends.to_string(), table_digest.clone()]
+        let view::PoolSummary { name, tracking, transition, table_digest, backends } = pool;
+        let [tracking, learning, idle, udp] = settings(*tracking, transition);
+        [name.clone(), tracking, learning, idle, udp, backends.to_string(), table_digest.clone()]
     };
-    table(["name", "backends", "table digest"], &["backends"], pools.iter().map(row))
+    let header = ["name", "tracking", "learning", "idle", "udp", "backends", "table digest"];
+    table(header, &["learning", "idle", "backends"], pools.iter().map(row))
+}
+
+/// Tracking, learning time, idle time and policy for UDP.
+fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String; 4] {
+    let view::Transition { learning_seconds, idle_seconds, udp } = transition;
+    let duration = |seconds: &u64| ShownDuration(Duration::from_secs(*seconds)).to_string();
+    let (tracking, udp) = (tracking_word(tracking.into()), udp_word((*udp).into()));
+    [tracking.to_owned(), duration(learning_seconds), duration(idle_seconds), udp.to_owned()]
 }
 
 impl Text for Vec<view::PoolSummary> {
@@ -60,10 +117,12 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
+        let [tracking, learning, idle, udp] = settings(*tracking, transition);
         format!(
-            "pool          {name}\ntable digest  {table_digest}\nVIPs          {vips}\n\n{}",
+            "pool          {name}\ntracking      {tracking}\ntransition    learning {learning}, idle {idle}, udp {udp}\n\
+             table digest  {table_digest}\nVIPs          {vips}\n\n{}",
             backend::list(backends)
         )
     }

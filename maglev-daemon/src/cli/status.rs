@@ -57,12 +57,13 @@ fn published(failure: Option<&str>) -> String {
     }
 }
 
+/// Backends that packets could be sent to; a disabled one waits for nothing.
 fn waiting(backends: &[view::Backend]) -> String {
-    let unresolved =
-        backends.iter().filter(|backend| matches!(backend.next_hop, view::NextHop::Unresolved { .. })).count();
-    match unresolved {
+    let in_use = backends.iter().filter(|backend| backend.state != view::BackendState::Disabled);
+    let unresolved = |backend: &&view::Backend| matches!(backend.next_hop, view::NextHop::Unresolved { .. });
+    match in_use.clone().filter(unresolved).count() {
         0 => "no backend".into(),
-        count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", backends.len()),
+        count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", in_use.count()),
     }
 }
 
@@ -112,11 +113,13 @@ mod tests {
             address: [10, 0, 1, 11].into(),
             weight: 100,
             state: view::BackendState::Active,
+            since: None,
             slots: 65_537,
             share: 1.0,
             next_hop,
         };
-        let text = Status { backends: vec![backend], ..Status::default() }.text();
+        let disabled = view::Backend { state: view::BackendState::Disabled, ..backend.clone() };
+        let text = Status { backends: vec![backend, disabled], ..Status::default() }.text();
         assert!(text.contains("1 of 1 backends cannot be reached"), "{text}");
         assert!(text.contains("unresolved: no route to 10.0.1.11"), "{text}");
     }

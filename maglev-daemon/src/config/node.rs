@@ -9,7 +9,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use maglev_common::flow::{MAX_SETS, WAYS};
 use maglev_common::hash::HashKey;
 use maglev_common::maps;
-use maglev_common::settings::Tracking;
 
 use super::decode::{Collector, Field};
 use super::{Problems, tree};
@@ -58,8 +57,6 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
     pub flow_sets: u32,
-    /// Whether the flow table is consulted.
-    pub tracking: Tracking,
     /// Whether the packet path logs its decisions.
     pub trace: bool,
 }
@@ -96,8 +93,7 @@ pub(super) fn decode(file: &Path, text: &str) -> Draft {
 }
 
 fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 9] =
-        ["interfaces", "encap", "hash_key", "services", "api", "limits", "flow_table", "tracking", "trace"];
+    const KEYS: [&str; 8] = ["interfaces", "encap", "hash_key", "services", "api", "limits", "flow_table", "trace"];
     let Some(section) = root.section(&KEYS, &["bgp"]) else { return (None, None, Rules::default()) };
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
     let outer =
@@ -107,7 +103,6 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
-    let tracking = section.get("tracking").map_or(Some(Tracking::Always), |field| field.parse(parse_tracking));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
@@ -122,7 +117,6 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             metrics,
             limits: limits?,
             flow_sets: flow_sets?,
-            tracking: tracking?,
             trace: trace?,
         })
     };
@@ -172,14 +166,6 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
         "native" => Ok(Mode::Native),
         "generic" => Ok(Mode::Generic),
         _ => Err(format!("{} is not a mode; allowed: native, generic", shown(text))),
-    }
-}
-
-fn parse_tracking(text: &str) -> Result<Tracking, String> {
-    match text {
-        "always" => Ok(Tracking::Always),
-        "exception" => Ok(Tracking::Exception),
-        _ => Err(format!("{} is not a way of tracking; allowed: always, none", shown(text))),
     }
 }
 

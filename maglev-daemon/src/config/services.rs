@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::decode::{Collector, Field};
+use super::decode::{Collector, Field, Section};
 use super::{Problem, Problems, tree};
-use crate::model::{Backend, Change, Name, Pool, Protocol, Rules, Service, Services, Vip, Weight};
-use crate::model::{parse_address, parse_port, shown};
+use crate::model::{AdminState, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services};
+use crate::model::{SettingsChange, ShownDuration, TransitionSettings, UnixTime, Vip, Weight, tracking_word, udp_word};
+use crate::model::{parse_address, parse_idle, parse_learning, parse_port, parse_tracking, parse_udp};
 
 /// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
 /// follow the same rules.
@@ -35,17 +36,14 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let later = ["check", "transition", "panic", "slow_start", "min_healthy"];
-    let Some(section) = field.section(&["name", "tracking", "backends"], &later) else { return };
-    if let Some(tracking) = section.get("tracking") {
-        tracking.parse(|text| match text {
-            "always" => Ok(()),
-            _ => Err(format!("{} is not supported by this release; allowed: always", shown(text))),
-        });
-    }
+    let later = ["check", "panic", "slow_start", "min_healthy"];
+    let Some(section) = field.section(&["name", "tracking", "transition", "backends"], &later) else { return };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
+    // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.
+    let settings = decode_settings(&section).unwrap_or_default();
     if let Some(name) = &name {
-        field.accept(services.admit(Change::AddPool(Pool::new(name.clone())), rules));
+        let pool = Pool { settings, ..Pool::new(name.clone()) };
+        field.accept(services.admit(Change::AddPool(pool), rules));
     }
     for item in section.get("backends").iter().filter_map(Field::items).flatten() {
         let backend = decode_backend(&item);
@@ -55,15 +53,50 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
     }
 }
 
+fn decode_settings(pool: &Section<'_>) -> Option<PoolSettings> {
+    let PoolSettings { tracking, transition } = PoolSettings::default();
+    let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(parse_tracking));
+    let transition = pool.get("transition").map_or(Some(transition), |field| decode_transition(&field));
+    Some(PoolSettings { tracking: tracking?, transition: transition? })
+}
+
+fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
+    let section = field.section(&["learning", "idle", "udp"], &[])?;
+    let TransitionSettings { learning, idle, udp } = TransitionSettings::default();
+    let learning = section.get("learning").map_or(Some(learning), |field| field.parse(parse_learning));
+    let idle = section.get("idle").map_or(Some(idle), |field| field.parse(parse_idle));
+    let udp = section.get("udp").map_or(Some(udp), |field| field.parse(parse_udp));
+    let settings = TransitionSettings { learning: learning?, idle: idle?, udp: udp? };
+    field.accept(settings.check())?;
+    Some(settings)
+}
+
 fn decode_backend(field: &Field<'_>) -> Option<Backend> {
-    let section = field.section(&["name", "address", "weight"], &[])?;
+    let section = field.section(&["name", "address", "weight", "state", "since"], &[])?;
     let name = section.need("name", "the backend's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", "the backend's IP address").and_then(|address| address.parse(parse_address));
     let weight = match section.get("weight") {
         Some(weight) => weight.parse(Weight::parse),
         None => Some(Weight::DEFAULT),
     };
-    Some(Backend { name: name?, address: address?, weight: weight? })
+    let state = decode_state(&section);
+    Some(Backend { name: name?, address: address?, weight: weight?, state: state? })
+}
+
+/// The state, and since when if the file tells it.
+fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
+    let state = match backend.get("state") {
+        Some(state) => state.parse(str::parse::<AdminState>),
+        None => Some(AdminState::Active),
+    };
+    let Some(since) = backend.get("since") else { return state };
+    let time = since.parse(str::parse::<UnixTime>);
+    match state? {
+        AdminState::Active => {
+            since.accept(Err("tells since when a backend is draining or disabled; this one is active"))
+        }
+        state => Some(state.set_at(time?)),
+    }
 }
 
 fn decode_vip(field: &Field<'_>, services: &mut Services, rules: &Rules) {
@@ -96,18 +129,46 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
     }
     writeln!(text, "pools:")?;
     for pool in services.pools.values() {
-        writeln!(text, "  - name: {}", quoted(&pool.name))?;
-        if pool.backends.is_empty() {
+        let Pool { name, settings, backends } = pool;
+        writeln!(text, "  - name: {}", quoted(name))?;
+        write_settings(text, &SettingsChange::from_default(settings))?;
+        if backends.is_empty() {
             writeln!(text, "    backends: []")?;
             continue;
         }
         writeln!(text, "    backends:")?;
-        for Backend { name, address, weight } in pool.backends.values() {
+        for Backend { name, address, weight, state } in backends.values() {
             let (name, address) = (quoted(name), quoted_address(*address));
-            writeln!(text, "      - {{ name: {name}, address: {address}, weight: {weight} }}")?;
+            write!(text, "      - {{ name: {name}, address: {address}, weight: {weight}")?;
+            write_state(text, *state)?;
+            writeln!(text, " }}")?;
         }
     }
     Ok(())
+}
+
+/// Settings are written where they are not the default ones.
+fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Result {
+    let SettingsChange { tracking, learning, idle, udp } = settings;
+    if let Some(tracking) = tracking {
+        writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
+    }
+    let transition = [
+        learning.map(|learning| format!("learning: {}", ShownDuration(learning))),
+        idle.map(|idle| format!("idle: {}", ShownDuration(idle))),
+        udp.map(|udp| format!("udp: {}", udp_word(udp))),
+    ];
+    let transition: Vec<_> = transition.into_iter().flatten().collect();
+    if transition.is_empty() { Ok(()) } else { writeln!(text, "    transition: {{ {} }}", transition.join(", ")) }
+}
+
+/// The state is written unless it is active.
+fn write_state(text: &mut String, state: AdminState) -> std::fmt::Result {
+    if state == AdminState::Active {
+        return Ok(());
+    }
+    write!(text, ", state: {state}")?;
+    state.since().map_or(Ok(()), |since| write!(text, ", since: {since}"))
 }
 
 fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {

@@ -1,11 +1,13 @@
 //! Tests of the files: every mistake is told, in one pass, with its line and field.
 
 use super::*;
-use crate::model::{Backend, Change, Limits, Name, OuterSources, Pool, Protocol, Service, Vip, Weight};
+use crate::model::{AdminState, Backend, Change, Limits, Name, OuterSources, Pool, PoolSettings, Protocol, Service};
+use crate::model::{Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 fn rules() -> Rules {
     let outer =
@@ -89,7 +91,7 @@ trace: true
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
-        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, limits, flow_table, tracking, trace",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, limits, flow_table, trace",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
@@ -136,13 +138,19 @@ fn every_mistake_in_services_is_told_with_its_line_and_field() {
   - name: web
     check: { kind: http }
     tracking: affinity
+    transition: { learning: 0s, idle: 365d, udp: old, window: 1s }
     backends:
       - { name: web1, address: 10.0.1.11 }
       - { name: web2, address: 10.0.1.12, weight: 70000 }
       - { name: web3, address: 10.0.1.11 }
       - { name: web4, address: 127.0.0.1, wieght: 1 }
       - { address: 10.0.1 }
+      - { name: web5, address: 10.0.1.15, state: drained, since: yesterday }
+      - { name: web6, address: 10.0.1.16, since: 1700000000 }
   - name: web
+    transition: { learning: 30m }
+  - name: dns
+    transition: { idle: 60 }
 vips:
   - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
   - { name: www2, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
@@ -151,20 +159,72 @@ vips:
 ";
     let expected = [
         "services.yaml:3: pools[0].check: not supported by this release; remove it",
-        "services.yaml:4: pools[0].tracking: affinity is not supported by this release; allowed: always",
-        "services.yaml:7: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
-        "services.yaml:8: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
-        "services.yaml:9: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight",
-        "services.yaml:9: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
-        "services.yaml:10: pools[0].backends[4].name: missing; expected the backend's name",
-        "services.yaml:10: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
-        "services.yaml:11: pools[1]: there is already a pool web; choose another name",
-        "services.yaml:14: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
-        "services.yaml:15: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
-        "services.yaml:15: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
-        "services.yaml:16: vips[3]: there is no pool api; there is: web",
+        "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
+        "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
+        "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:5: pools[0].transition.idle: 365d is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:5: pools[0].transition.udp: old is not a policy for UDP; allowed: new, keep",
+        "services.yaml:8: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
+        "services.yaml:9: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
+        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since",
+        "services.yaml:10: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
+        "services.yaml:11: pools[0].backends[4].name: missing; expected the backend's name",
+        "services.yaml:11: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
+        "services.yaml:12: pools[0].backends[5].state: drained is not a state; allowed: active, draining, disabled",
+        "services.yaml:12: pools[0].backends[5].since: yesterday is not a time; allowed: seconds since 1970, 1 to 253402300799",
+        "services.yaml:13: pools[0].backends[6].since: tells since when a backend is draining or disabled; this one is active",
+        "services.yaml:14: pools[1]: there is already a pool web; choose another name",
+        "services.yaml:15: pools[1].transition: learning 30m is longer than idle 15m; allowed: at most the idle time",
+        "services.yaml:17: pools[2].transition.idle: 60 is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
+        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
+        "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
+        "services.yaml:22: vips[3]: there is no pool api; there is: dns, web",
     ];
     assert_eq!(service_problems(text), expected);
+}
+
+#[test]
+fn states_and_settings_are_read_and_only_what_differs_from_the_default_is_written() {
+    let text = "pools:
+  - name: dns
+    tracking: always
+    transition: { idle: 10m, udp: keep }
+    backends:
+      - { name: a, address: 10.0.1.21, state: draining, since: 1700000000 }
+      - { name: b, address: 10.0.1.22, state: disabled }
+  - name: web
+    tracking: exception
+    transition: { learning: 120s, idle: 900s, udp: new }
+    backends:
+      - { name: a, address: 10.0.1.11, state: active }
+vips: []
+";
+    let services = decode_services(Path::new("services.yaml"), text, &rules()).unwrap();
+    let pool = |name| &services.pools[&Name::parse(name).unwrap()];
+    let transition =
+        TransitionSettings { idle: Duration::from_secs(600), udp: UdpPolicy::Keep, ..TransitionSettings::default() };
+    assert_eq!(pool("dns").settings, PoolSettings { tracking: Tracking::Always, transition });
+    assert_eq!(pool("web").settings, PoolSettings::default());
+    let states: Vec<_> = pool("dns").backends.values().map(|backend| backend.state).collect();
+    let since = Some(UnixTime(1_700_000_000));
+    assert_eq!(states, [AdminState::Draining { since }, AdminState::Disabled { since: None }]);
+
+    let written = encode_services(&services);
+    let (_, written) = written.split_once("pools:").unwrap();
+    let expected = "
+  - name: dns
+    tracking: always
+    transition: { idle: 10m, udp: keep }
+    backends:
+      - { name: a, address: 10.0.1.21, weight: 100, state: draining, since: 1700000000 }
+      - { name: b, address: 10.0.1.22, weight: 100, state: disabled }
+  - name: web
+    backends:
+      - { name: a, address: 10.0.1.11, weight: 100 }
+vips: []
+";
+    assert_eq!(written, expected);
 }
 
 #[test]
@@ -266,23 +326,49 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
+fn any_state() -> impl Strategy<Value = AdminState> {
+    let since = || prop::option::of((1..=UnixTime::MAX.0).prop_map(UnixTime));
+    prop_oneof![
+        Just(AdminState::Active),
+        since().prop_map(|since| AdminState::Draining { since }),
+        since().prop_map(|since| AdminState::Disabled { since }),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = PoolSettings> {
+    let tracking = prop_oneof![Just(Tracking::Exception), Just(Tracking::Always)];
+    let udp = prop_oneof![Just(UdpPolicy::New), Just(UdpPolicy::Keep)];
+    // Among them the default ones, and some that do not go together.
+    let seconds = |most: u64| prop_oneof![Just(120), Just(900), 1..=most].prop_map(Duration::from_secs);
+    (tracking, seconds(3_600), seconds(14_400), udp).prop_map(|(tracking, learning, idle, udp)| PoolSettings {
+        tracking,
+        transition: TransitionSettings { learning, idle, udp },
+    })
+}
+
+fn any_backend() -> impl Strategy<Value = Backend> {
+    (any_name(), any_address(), any::<u16>().prop_map(Weight), any_state())
+        .prop_map(|(name, address, weight, state)| Backend { name, address, weight, state })
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
-        pools in prop::collection::vec((any_name(), prop::collection::vec((any_name(), any_address(), any::<u16>()), 0..5)), 0..4),
+        pools in prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4),
         vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4), 0..4),
     ) {
         let mut services = Services::default();
         // What the rules refuse is simply not part of the example.
-        for (pool, backends) in &pools {
-            let _ = services.admit(Change::AddPool(Pool::new(pool.clone())), &rules());
-            for (name, address, weight) in backends {
-                let backend = Backend { name: name.clone(), address: *address, weight: Weight(*weight) };
-                let _ = services.admit(Change::AddBackend { pool: pool.clone(), backend }, &rules());
+        for (pool, settings, backends) in &pools {
+            let added = Pool { settings: *settings, ..Pool::new(pool.clone()) };
+            let _ = services.admit(Change::AddPool(added), &rules());
+            for backend in backends {
+                let change = Change::AddBackend { pool: pool.clone(), backend: backend.clone() };
+                let _ = services.admit(change, &rules());
             }
         }
         for (name, address, port, tcp, pool) in vips {
-            let Some((pool, _)) = pools.get(pool) else { continue };
+            let Some((pool, ..)) = pools.get(pool) else { continue };
             let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
             let service = Service { address, port: std::num::NonZeroU16::new(port), protocol };
             let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone() }), &rules());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
 use super::refusal::listed;
-use super::{Backend, Change, Name, OuterSources, Pool, Refusal, Rules, Services, Vip};
+use super::{Backend, Change, Name, OuterSources, Pool, PoolSettings, Refusal, Rules, Services, Vip};
 
 impl Services {
     /// The services after a change.
@@ -32,26 +32,29 @@ impl Services {
             },
             Change::AddPool(pool) => self.add_pool(pool, rules),
             Change::RemovePool(name) => self.remove_pool(&name),
+            Change::SetPool { pool, change } => self.set_settings(&pool, &change),
             Change::AddBackend { pool, backend } => {
                 self.check_backend(&pool, &backend, rules)?;
                 self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
                 Ok(())
             }
-            Change::RemoveBackend { pool, backend } => {
+            // What is cut is not known here: `force` changes nothing yet.
+            Change::RemoveBackend { pool, backend, force: _ } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.remove(&backend) {
                     Some(_) => Ok(()),
-                    None => Err(no_backend(pool, &backend)),
+                    None => Err(pool.no_backend(&backend)),
                 }
             }
             Change::SetWeight { pool, backend, weight } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.get_mut(&backend) {
                     Some(found) => found.weight = weight,
-                    None => return Err(no_backend(pool, &backend)),
+                    None => return Err(pool.no_backend(&backend)),
                 }
                 Ok(())
             }
+            Change::SetState { pool, backend, change } => self.set_state(&pool, &backend, change),
         }
     }
 
@@ -60,8 +63,8 @@ impl Services {
         let mut admitted = Self::default();
         let mut refusals = Vec::new();
         let mut admit = |change| refusals.extend(admitted.admit(change, rules).err());
-        for Pool { name, backends } in self.pools.values() {
-            admit(Change::AddPool(Pool::new(name.clone())));
+        for Pool { name, settings, backends } in self.pools.values() {
+            admit(Change::AddPool(Pool { settings: *settings, ..Pool::new(name.clone()) }));
             for backend in backends.values() {
                 admit(Change::AddBackend { pool: name.clone(), backend: backend.clone() });
             }
@@ -107,12 +110,13 @@ impl Services {
     }
 
     fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
-        let Pool { name, backends } = pool;
+        let Pool { name, settings, backends } = pool;
+        settings.transition.check()?;
         if self.pools.contains_key(&name) {
             return Err(taken("pool", name.as_str()));
         }
         check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
-        self.pools.insert(name.clone(), Pool::new(name.clone()));
+        self.pools.insert(name.clone(), Pool { settings, ..Pool::new(name.clone()) });
         for backend in backends.into_values() {
             let change = Change::AddBackend { pool: name.clone(), backend };
             if let Err(refusal) = self.admit(change, rules) {
@@ -135,7 +139,7 @@ impl Services {
     }
 
     fn check_backend(&self, pool: &Name, backend: &Backend, rules: &Rules) -> Result<(), Refusal> {
-        let Backend { name, address, weight: _ } = backend;
+        let Backend { name, address, weight: _, state: _ } = backend;
         let pool = self.pool(pool)?;
         check_unicast("backend", name, *address)?;
         check_reachable(name, *address, &rules.outer)?;
@@ -168,7 +172,7 @@ impl Services {
         self.pools.get(name).ok_or_else(|| self.no_pool(name))
     }
 
-    fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
+    pub(super) fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
         let unknown = self.no_pool(name);
         self.pools.get_mut(name).ok_or(unknown)
     }
@@ -183,14 +187,14 @@ impl Services {
 }
 
 impl Pool {
-    /// A pool without backends.
-    pub const fn new(name: Name) -> Self {
-        Self { name, backends: BTreeMap::new() }
+    /// A pool without backends, with the default settings.
+    pub fn new(name: Name) -> Self {
+        Self { name, settings: PoolSettings::default(), backends: BTreeMap::new() }
     }
-}
 
-fn no_backend(pool: &Pool, name: &Name) -> Refusal {
-    Refusal::unknown_backend(&pool.name, name, pool.backends.keys().map(Name::as_str))
+    pub(super) fn no_backend(&self, name: &Name) -> Refusal {
+        Refusal::unknown_backend(&self.name, name, self.backends.keys().map(Name::as_str))
+    }
 }
 
 fn taken(what: &str, name: &str) -> Refusal {

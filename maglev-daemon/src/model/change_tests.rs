@@ -1,7 +1,7 @@
 //! Tests of [`super`]: each refusal, what it names, and that nothing changed.
 
 use super::*;
-use crate::model::{Limits, Service, Weight};
+use crate::model::{AdminState, Limits, Service, Weight};
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -13,7 +13,8 @@ fn rules() -> Rules {
 }
 
 fn backend(text: &str, address: &str) -> Backend {
-    Backend { name: name(text), address: address.parse().unwrap(), weight: Weight::DEFAULT }
+    let (address, state) = (address.parse().unwrap(), AdminState::Active);
+    Backend { name: name(text), address, weight: Weight::DEFAULT, state }
 }
 
 fn add_backend(pool: &str, text: &str, address: &str) -> Change {
@@ -55,7 +56,7 @@ fn what_is_in_the_way_is_named_with_its_remedy() {
             "10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
         ),
         (
-            RemoveBackend { pool: name("web"), backend: name("web9") },
+            RemoveBackend { pool: name("web"), backend: name("web9"), force: true },
             "there is no backend web9 in pool web; there is: web1",
         ),
         (
@@ -131,7 +132,7 @@ fn the_last_backend_may_go_and_two_pools_may_share_an_address() {
     let mut services = web();
     services.admit(Change::AddPool(Pool::new(name("api"))), &rules()).unwrap();
     services.admit(add_backend("api", "api1", "10.0.1.11"), &rules()).unwrap();
-    services.admit(Change::RemoveBackend { pool: name("web"), backend: name("web1") }, &rules()).unwrap();
+    services.admit(Change::RemoveBackend { pool: name("web"), backend: name("web1"), force: false }, &rules()).unwrap();
     assert!(services.pools[&name("web")].backends.is_empty());
 }
 
@@ -141,7 +142,7 @@ fn a_pool_with_a_wrong_backend_is_not_half_added() {
     let good = backend("a", "10.0.1.12");
     let bad = backend("b", "10.0.1.12");
     let backends = [good, bad].map(|backend| (backend.name.clone(), backend)).into();
-    let refused = services.admit(Change::AddPool(Pool { name: name("api"), backends }), &rules());
+    let refused = services.admit(Change::AddPool(Pool { backends, ..Pool::new(name("api")) }), &rules());
     assert!(refused.is_err());
     assert_eq!(services, web());
 }

@@ -9,11 +9,19 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
 mod change;
+mod duration;
 mod refusal;
+mod settings;
+mod state;
 mod text;
 
 pub(crate) use change::not_unicast;
+pub(crate) use duration::Shown as ShownDuration;
+pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
+pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
+pub use settings::{parse_idle, parse_learning, parse_tracking, parse_udp};
+pub use state::{AdminState, StateChange, UnixTime};
 pub(crate) use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_port};
 
@@ -66,6 +74,8 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its share.
     pub weight: Weight,
+    /// What an operator wants of it.
+    pub state: AdminState,
 }
 
 /// A set of backends that serve the same content.
@@ -73,6 +83,8 @@ pub struct Backend {
 pub struct Pool {
     /// Its name, unique among pools.
     pub name: Name,
+    /// How it keeps connections while its backends change.
+    pub settings: PoolSettings,
     /// Its backends by name.
     pub backends: BTreeMap<Name, Backend>,
 }
@@ -134,6 +146,13 @@ pub enum Change {
     AddPool(Pool),
     /// The end of a pool that no VIP uses.
     RemovePool(Name),
+    /// Other settings for a pool.
+    SetPool {
+        /// The pool.
+        pool: Name,
+        /// What is set.
+        change: SettingsChange,
+    },
     /// A new backend.
     AddBackend {
         /// In this pool.
@@ -147,6 +166,8 @@ pub enum Change {
         pool: Name,
         /// Its name.
         backend: Name,
+        /// Even if that cuts connections.
+        force: bool,
     },
     /// Another weight for a backend.
     SetWeight {
@@ -156,5 +177,14 @@ pub enum Change {
         backend: Name,
         /// The new weight.
         weight: Weight,
+    },
+    /// Another administrative state for a backend.
+    SetState {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// The order.
+        change: StateChange,
     },
 }

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::{Backend, Change, Name, Protocol, Service, Vip, Weight};
+use super::{AdminState, Backend, Change, Name, Pool, Protocol, Service, SettingsChange, Vip, Weight};
 
 /// A value that is not what it should be: one line that names the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadValue(String);
+pub struct BadValue(pub(super) String);
 
 impl Name {
     /// The longest name, in bytes.
@@ -188,7 +188,18 @@ impl fmt::Display for Vip {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}) weight {}", self.name, self.address, self.weight)
+        let Self { name, address, weight, state } = self;
+        write!(f, "{name} ({address}) weight {weight}")?;
+        if *state == AdminState::Active { Ok(()) } else { write!(f, " {state}") }
+    }
+}
+
+impl fmt::Display for Pool {
+    /// Its name, and its settings where they are not the default ones.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, settings, backends: _ } = self;
+        let settings = SettingsChange::from_default(settings);
+        if settings.is_empty() { name.fmt(f) } else { write!(f, "{name} with {settings}") }
     }
 }
 
@@ -198,13 +209,18 @@ impl fmt::Display for Change {
         match self {
             Self::AddVip(vip) => write!(f, "add VIP {vip}"),
             Self::RemoveVip(name) => write!(f, "remove VIP {name}"),
-            Self::AddPool(pool) => write!(f, "add pool {}", pool.name),
+            Self::AddPool(pool) => write!(f, "add pool {pool}"),
             Self::RemovePool(name) => write!(f, "remove pool {name}"),
             Self::AddBackend { pool, backend } => write!(f, "add backend {backend} to pool {pool}"),
-            Self::RemoveBackend { pool, backend } => write!(f, "remove backend {backend} from pool {pool}"),
+            Self::RemoveBackend { pool, backend, force } => {
+                let forced = if *force { ", forced" } else { "" };
+                write!(f, "remove backend {backend} from pool {pool}{forced}")
+            }
             Self::SetWeight { pool, backend, weight } => {
                 write!(f, "set weight of backend {backend} of pool {pool} to {weight}")
             }
+            Self::SetState { pool, backend, change } => write!(f, "{change} backend {backend} of pool {pool}"),
+            Self::SetPool { pool, change } => write!(f, "set {change} for pool {pool}"),
         }
     }
 }
@@ -229,7 +245,9 @@ pub(crate) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{PoolSettings, StateChange, UnixTime};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     #[test]
     fn names_are_what_a_file_and_a_shell_can_carry() {
@@ -265,11 +283,24 @@ mod tests {
     #[test]
     fn a_change_is_told_in_one_sentence() {
         let name = |text| Name::parse(text).unwrap();
-        let backend = Backend { name: name("web4"), address: [10, 0, 1, 14].into(), weight: Weight(100) };
+        let backend = Backend {
+            name: name("web4"),
+            address: [10, 0, 1, 14].into(),
+            weight: Weight(100),
+            state: AdminState::Active,
+        };
         let change = Change::AddBackend { pool: name("web"), backend };
         assert_eq!(change.to_string(), "add backend web4 (10.0.1.14) weight 100 to pool web");
         let change = Change::SetWeight { pool: name("web"), backend: name("web4"), weight: Weight(5) };
         assert_eq!(change.to_string(), "set weight of backend web4 of pool web to 5");
+        let change = StateChange::Drain { now: UnixTime(1) };
+        let change = Change::SetState { pool: name("web"), backend: name("web4"), change };
+        assert_eq!(change.to_string(), "drain backend web4 of pool web");
+        let change = SettingsChange { learning: Some(Duration::from_secs(30)), ..SettingsChange::default() };
+        let settings = change.of(&PoolSettings::default());
+        assert_eq!(Change::SetPool { pool: name("web"), change }.to_string(), "set learning 30s for pool web");
+        let pool = Pool { settings, ..Pool::new(name("web")) };
+        assert_eq!(Change::AddPool(pool).to_string(), "add pool web with learning 30s");
     }
 
     proptest! {

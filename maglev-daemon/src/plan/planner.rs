@@ -97,8 +97,8 @@ impl Planner {
             self.pools.get(pool).is_none_or(|pool| pool.member(backend, address).is_none())
         };
         let new_backends = |pool: &Pool| {
-            let Pool { name, backends } = pool;
-            backends.values().filter(|backend| is_new(name, &backend.name, backend.address)).count()
+            let members = pool.backends.values().filter(|backend| !backend.is_disabled());
+            members.filter(|backend| is_new(&pool.name, &backend.name, backend.address)).count()
         };
         let mut ids = self.member_ids.free();
         let mut pools = self.pool_numbers.free();
@@ -113,12 +113,13 @@ impl Planner {
         let mut stage = services.clone();
         stage.pools.retain(|name, _| spend(self.pools.contains_key(name), &mut pools));
         for pool in stage.pools.values_mut() {
-            let mut served = pool.backends.values().any(|b| b.weight.0 > 0 && !is_new(&pool.name, &b.name, b.address));
+            let mut takers = pool.backends.values().filter(|backend| backend.takes_new_flows());
+            let mut served = takers.any(|b| !is_new(&pool.name, &b.name, b.address));
             pool.backends.retain(|_, backend| {
                 let known = !is_new(&pool.name, &backend.name, backend.address);
                 // A pool that would be left without an owner is the first to get an id.
-                let keep = known || !served && backend.weight.0 > 0 && spend(false, &mut ids);
-                served |= keep && backend.weight.0 > 0;
+                let keep = known || !served && backend.takes_new_flows() && spend(false, &mut ids);
+                served |= keep && backend.takes_new_flows();
                 keep
             });
         }
@@ -139,7 +140,8 @@ impl Planner {
         }
     }
 
-    /// Writes the records of backends that have no member yet. An address that changed makes a new member.
+    /// Writes the records of backends that have no member yet. An address that changed makes a new member; a disabled
+    /// backend has none.
     fn write_members(&mut self, target: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop, steps: &mut Vec<Step>) {
         for (name, Pool { backends, .. }) in &target.pools {
             if !self.pools.contains_key(name) {
@@ -147,7 +149,7 @@ impl Planner {
                 self.pools.insert(name.clone(), PublishedPool::new(PoolIndex(index)));
             }
             let Some(pool) = self.pools.get_mut(name) else { continue };
-            for backend in backends.values() {
+            for backend in backends.values().filter(|backend| !backend.is_disabled()) {
                 let key = (backend.name.clone(), backend.address);
                 if pool.members.contains_key(&key) {
                     continue;
@@ -225,13 +227,14 @@ impl Planner {
         }
     }
 
-    /// Takes out the members that no backend is any more; no table names them any more.
+    /// Takes out the members that no backend is any more, or only a disabled one; no table names them any more.
     fn leaving_members(&mut self, target: &Services) -> Vec<MemberId> {
         let mut leaving = Vec::new();
         for (name, pool) in &mut self.pools {
             let backends = target.pools.get(name).map(|pool| &pool.backends);
             pool.members.retain(|(backend, address), member| {
-                let stays = backends.and_then(|b| b.get(backend)).is_some_and(|b| b.address == *address);
+                let backend = backends.and_then(|backends| backends.get(backend));
+                let stays = backend.is_some_and(|backend| backend.address == *address && !backend.is_disabled());
                 if !stays {
                     leaving.push(member.id);
                 }
@@ -271,11 +274,11 @@ impl Planner {
     }
 }
 
-/// Who owns a pool's slots: backends that have a weight and a next hop. Where none has a next hop, all that have a weight:
-/// their packets are then dropped as unresolved, which says more than "no backend".
+/// Who owns a pool's slots: backends that take new flows and have a next hop. Where none has a next hop, all that take
+/// new flows: their packets are then dropped as unresolved, which says more than "no backend".
 fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Vec<(Name, Weight, MemberId)> {
-    let weighted = backends.filter(|backend| backend.weight.0 > 0);
-    let members = weighted.filter_map(|backend| {
+    let takers = backends.filter(|backend| backend.takes_new_flows());
+    let members = takers.filter_map(|backend| {
         let member = pool.members.get(&(backend.name.clone(), backend.address))?;
         Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
     });

@@ -1,9 +1,11 @@
 //! Tests of [`super`]: single histories, and random ones whose steps are carried out on maps of the test's own.
 
 use super::*;
-use crate::model::{Backend, Limits, Name, OuterSources, Pool, Service, Vip, Weight};
+use crate::model::{
+    AdminState, Backend, Limits, Name, OuterSources, Pool, Service, StateChange, UnixTime, Vip, Weight,
+};
 use crate::plan::Step;
-use maglev_common::backend::InterfaceSlot;
+use maglev_common::backend::{InterfaceSlot, MemberId};
 use maps::Maps;
 use proptest::prelude::*;
 
@@ -26,8 +28,23 @@ fn add_pool(pool: &str) -> Change {
 }
 
 fn add_backend(pool: &str, backend: &str, host: u8) -> Change {
-    let backend = Backend { name: name(backend), address: IpAddr::from([10, 0, 1, host]), weight: Weight(100) };
-    Change::AddBackend { pool: name(pool), backend }
+    Change::AddBackend { pool: name(pool), backend: active(name(backend), host, Weight(100)) }
+}
+
+fn active(name: Name, host: u8, weight: Weight) -> Backend {
+    Backend { name, address: IpAddr::from([10, 0, 1, host]), weight, state: AdminState::Active }
+}
+
+fn remove_backend(pool: &str, backend: &str) -> Change {
+    Change::RemoveBackend { pool: name(pool), backend: name(backend), force: false }
+}
+
+const DRAIN: StateChange = StateChange::Drain { now: UnixTime(1_700_000_000) };
+const DISABLE: StateChange = StateChange::Disable { now: UnixTime(1_700_000_000) };
+
+/// An order about a backend of pool `web`.
+fn order(backend: &str, change: StateChange) -> Change {
+    Change::SetState { pool: name("web"), backend: name(backend), change }
 }
 
 fn add_vip(vip: &str, host: u8, pool: &str) -> Change {
@@ -108,6 +125,11 @@ impl Node {
     fn reach(&mut self, host: u8, reachable: bool) {
         let resolution = if reachable { resolved(2) } else { Resolution::Unresolved("no answer".to_owned()) };
         self.run(Event::NextHop { address: IpAddr::from([10, 0, 1, host]), resolution });
+    }
+
+    /// The member ids of the first pool's backends.
+    fn backends(&self) -> Vec<Option<MemberId>> {
+        self.reconciler.view().pools[0].backends.iter().map(|backend| backend.id).collect()
     }
 
     /// Per pool the table's digest, and per backend its slots.
@@ -191,7 +213,7 @@ fn a_plan_that_failed_is_carried_out_again() {
     for fail_after in 0..12 {
         let mut node = web();
         node.fail_after = Some(fail_after);
-        let outcome = node.change(Change::RemoveBackend { pool: name("web"), backend: name("a") });
+        let outcome = node.change(remove_backend("web", "a"));
         let Err(refusal) = outcome else { continue };
         assert!(refusal.to_string().starts_with("saved, but not published: the test says so"));
         assert_eq!(node.reconciler.view().not_published.as_deref(), Some("the test says so"));
@@ -259,6 +281,68 @@ fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
 }
 
 #[test]
+fn a_draining_backend_leaves_the_table_and_stays_alive() {
+    let mut node = web();
+    let before = (node.backends(), node.tables());
+    node.change(order("a", DRAIN)).unwrap();
+    assert_eq!(node.tables()[0].2, [0, 65_537]);
+    assert_eq!(node.backends(), before.0, "its member is the same");
+    let id = node.backends()[0].unwrap();
+    assert!(node.maps.is_alive(id));
+    node.change(order("a", StateChange::Undrain)).unwrap();
+    assert_eq!((node.backends(), node.tables()), before);
+}
+
+#[test]
+fn a_disabled_backend_is_nobody_and_comes_back_as_another() {
+    let mut node = web();
+    let (ids, tables) = (node.backends(), node.tables());
+    for prior in [None, Some(DRAIN)] {
+        prior.into_iter().for_each(|prior| node.change(order("a", prior)).unwrap());
+        let id = node.backends()[0].unwrap();
+        node.change(order("a", DISABLE)).unwrap();
+        assert_eq!((node.tables()[0].2.clone(), node.backends()), (vec![0, 65_537], vec![None, ids[1]]));
+        assert!(!node.maps.is_alive(id) && !node.maps.may_be_in_flows(id));
+        node.change(order("a", StateChange::Enable)).unwrap();
+        assert_eq!(node.tables(), tables);
+        let back = node.backends()[0].unwrap();
+        assert!(node.maps.is_alive(back) && back != id, "{back:?}");
+    }
+}
+
+#[test]
+fn a_node_that_starts_with_states_serves_as_one_that_was_told() {
+    let mut node = web();
+    node.change(add_backend("web", "c", 3)).unwrap();
+    node.change(order("a", DRAIN)).unwrap();
+    node.change(order("b", DISABLE)).unwrap();
+    let fresh = Node::start(Limits::default(), node.disk.clone());
+    assert_eq!(fresh.tables(), node.tables());
+    let [Some(draining), None, Some(_)] = fresh.backends()[..] else { panic!("{:?}", fresh.backends()) };
+    assert!(fresh.maps.is_alive(draining), "it takes the flows it has");
+    assert_eq!(node.followed.len(), 3, "the way to a disabled backend is known once it is enabled");
+}
+
+#[test]
+fn a_full_node_gives_a_draining_backend_its_id_after_those_that_serve() {
+    let limits = Limits { vips: 1, pools: 1, backends: 2 };
+    let build = |names: [&str; 2]| {
+        let mut services = Services::default();
+        let changes = [add_pool("web"), add_backend("web", names[0], 1), add_backend("web", names[1], 2)];
+        for change in changes.into_iter().chain([add_vip("v", 1, "web"), order(names[0], DRAIN)]) {
+            services.admit(change, &settings(limits).rules).unwrap();
+        }
+        services
+    };
+    let mut node = Node::start(limits, build(["a", "b"]));
+    node.run(Event::Reload { request: RequestId(1), services: build(["c", "d"]) });
+    node.run(Event::Flush);
+    assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
+    assert_eq!(node.tables()[0].2, [0, 65_537]);
+    assert!(node.backends().iter().all(|id| id.is_some_and(|id| node.maps.is_alive(id))));
+}
+
+#[test]
 fn a_full_node_exchanges_everything_it_has() {
     let limits = Limits { vips: 2, pools: 2, backends: 2 };
     let build = |offset: u8| {
@@ -302,7 +386,7 @@ fn more_pools_than_spare_tables_change_in_one_plan() {
 fn any_change() -> impl Strategy<Value = Change> {
     let pool = prop_oneof!["p1", "p2", "p3"];
     let backend = (prop_oneof!["a", "b", "c", "d"], 1_u8..7, prop_oneof![Just(0), Just(1), Just(100)]);
-    (0..8, pool, backend, prop_oneof!["v1", "v2", "v3"], 1_u8..4).prop_map(
+    (0..12, pool, backend, prop_oneof!["v1", "v2", "v3"], 1_u8..4).prop_map(
         |(kind, pool, (backend, host, weight), vip, at)| {
             let (pool, backend, weight) = (name(&pool), name(&backend), Weight(weight));
             match kind {
@@ -310,12 +394,13 @@ fn any_change() -> impl Strategy<Value = Change> {
                 1 => Change::RemovePool(pool),
                 2 => add_vip(&vip, at, pool.as_str()),
                 3 => Change::RemoveVip(name(&vip)),
-                4 => Change::RemoveBackend { pool, backend },
+                4 => Change::RemoveBackend { pool, backend, force: false },
                 5 => Change::SetWeight { pool, backend, weight },
-                _ => {
-                    let address = IpAddr::from([10, 0, 1, host]);
-                    Change::AddBackend { pool, backend: Backend { name: backend, address, weight } }
-                }
+                6 => Change::SetState { pool, backend, change: DRAIN },
+                7 => Change::SetState { pool, backend, change: StateChange::Undrain },
+                8 => Change::SetState { pool, backend, change: DISABLE },
+                9 => Change::SetState { pool, backend, change: StateChange::Enable },
+                _ => Change::AddBackend { pool, backend: active(backend, host, weight) },
             }
         },
     )

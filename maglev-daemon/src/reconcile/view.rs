@@ -8,7 +8,7 @@ use maglev_common::vip::VipId;
 
 use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
-use crate::model::{Backend, Name, Pool, Service, Vip, Weight};
+use crate::model::{AdminState, Backend, Name, Pool, PoolSettings, Service, Vip, Weight};
 use crate::plan::PublishedPool;
 
 /// The state at one moment.
@@ -45,6 +45,8 @@ pub struct VipView {
 pub struct PoolView {
     /// Its name.
     pub name: Name,
+    /// How it keeps connections while its backends change.
+    pub settings: PoolSettings,
     /// Its number. `None` before it is planned.
     pub index: Option<PoolIndex>,
     /// The digest of its table. `None` before it is planned.
@@ -64,7 +66,9 @@ pub struct BackendView {
     pub address: IpAddr,
     /// Its weight.
     pub weight: Weight,
-    /// Its member id: the index of its counters. `None` before it is planned.
+    /// What an operator wants of it.
+    pub state: AdminState,
+    /// Its member id: the index of its counters. `None` before it is planned, and while it is disabled.
     pub id: Option<MemberId>,
     /// The slots it owns.
     pub slots: u32,
@@ -134,6 +138,7 @@ impl Reconciler {
         let published = self.planner.pool(&pool.name);
         PoolView {
             name: pool.name.clone(),
+            settings: pool.settings,
             index: published.map(PublishedPool::index),
             digest: published.map(PublishedPool::digest),
             vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
@@ -142,12 +147,13 @@ impl Reconciler {
     }
 
     fn backend_view(&self, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
-        let Backend { name, address, weight } = backend;
+        let Backend { name, address, weight, state } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         BackendView {
             name: name.clone(),
             address: *address,
             weight: *weight,
+            state: *state,
             id: pool.and_then(|pool| pool.member(name, *address)),
             slots,
             share: f64::from(slots) / SLOTS as f64,

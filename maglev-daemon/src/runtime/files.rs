@@ -62,8 +62,7 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
 
 /// The fields of the node file in which two differ.
 fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
-    let NodeConfig { interfaces, outer, hash_key, services, socket, metrics, limits, flow_sets, tracking, trace } =
-        running;
+    let NodeConfig { interfaces, outer, hash_key, services, socket, metrics, limits, flow_sets, trace } = running;
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
         ("encap", *outer != file.outer),
@@ -73,7 +72,6 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("api.metrics", *metrics != file.metrics),
         ("limits", *limits != file.limits),
         ("flow_table", *flow_sets != file.flow_sets),
-        ("tracking", *tracking != file.tracking),
         ("trace", *trace != file.trace),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()

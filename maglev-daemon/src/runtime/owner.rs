@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use tokio::signal::unix::Signal;
@@ -15,9 +15,9 @@ use super::local;
 use super::plane::{Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
-use crate::api::{Answer, Caller, Flow, Request, view};
+use crate::api::{self, Answer, Caller, Flow, Request, view};
 use crate::dataplane;
-use crate::model::{Change, Refusal, Services};
+use crate::model::{Change, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
@@ -133,11 +133,12 @@ impl Owner {
         }
     }
 
-    /// Waits until every backend can be reached, but not for long: were tables published at once, whichever backend is
+    /// Waits until every backend in use can be reached, but not for long: were tables published at once, whichever backend is
     /// found first would own all slots for a moment.
     async fn find_ways(&mut self, services: &Services, inputs: &mut Inputs) {
         let backends = services.pools.values().flat_map(|pool| pool.backends.values());
-        let mut awaited: BTreeSet<IpAddr> = backends.map(|backend| backend.address).collect();
+        let in_use = backends.filter(|backend| !backend.is_disabled());
+        let mut awaited: BTreeSet<IpAddr> = in_use.map(|backend| backend.address).collect();
         self.resolver.follow(awaited.clone());
         let deadline = tokio::time::sleep(WAYS);
         tokio::pin!(deadline);
@@ -299,7 +300,7 @@ impl Owner {
     }
 
     fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
-        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let UnixTime(unix_seconds) = api::now();
         self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
         match &outcome {
             Ok(view::Reloaded { restart_needed }) if restart_needed.is_empty() => tracing::info!("reloaded"),

@@ -13,6 +13,7 @@ use crate::api::{Flow, RELEASE, view};
 use crate::config::NodeConfig;
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
+use crate::model::{PoolSettings, UnixTime};
 use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, View, VipView};
 
 /// What stays the same while the daemon runs.
@@ -103,22 +104,25 @@ fn vip(vip: &VipView) -> view::Vip {
 }
 
 fn pool(pool: &PoolView) -> view::PoolSummary {
-    let PoolView { name, index: _, digest, vips: _, backends } = pool;
+    let PoolView { name, settings: PoolSettings { tracking, transition }, index: _, digest, vips: _, backends } = pool;
     view::PoolSummary {
         name: name.to_string(),
+        tracking: (*tracking).into(),
+        transition: (*transition).into(),
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
     }
 }
 
 fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
-    let BackendView { name, address, weight, id: _, slots, share, next_hop } = backend;
+    let BackendView { name, address, weight, state, id: _, slots, share, next_hop } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),
         address: *address,
         weight: weight.0,
-        state: if weight.0 == 0 { view::BackendState::Out } else { view::BackendState::Active },
+        state: view::BackendState::of(*state, *weight),
+        since: state.since().map(|UnixTime(since)| since),
         slots: *slots,
         share: *share,
         next_hop: way(next_hop),

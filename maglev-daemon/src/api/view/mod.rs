@@ -3,12 +3,15 @@
 
 mod error;
 mod services;
+mod settings;
 mod status;
 mod traffic;
 mod value;
 
 pub use error::{Error, ErrorKind};
-pub use services::{Backend, BackendState, Done, NewBackend, NewPool, NewWeight, NextHop, Pool, PoolSummary, Vip};
+pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};
+pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};
+pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
 pub use status::{Interface, LastReload, MapMemory, Memory, Reloaded, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
 pub use value::{Port, Protocol};

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Port, Protocol};
+use super::{NewTransition, Port, Protocol, Tracking, Transition};
+use crate::model::{AdminState, StateChange, UnixTime, Weight};
 
 /// A VIP; also the body of `POST /v1/vips`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub struct Vip {
 pub struct PoolSummary {
     /// Its name.
     pub name: String,
+    /// For which packets the flow table is consulted.
+    pub tracking: Tracking,
+    /// How the flows of a slot go over to a new owner.
+    pub transition: Transition,
     /// Digest of its table: equal on nodes that choose the same backends.
     pub table_digest: String,
     /// How many backends it has.
@@ -38,6 +43,10 @@ pub struct PoolSummary {
 pub struct Pool {
     /// Its name.
     pub name: String,
+    /// For which packets the flow table is consulted.
+    pub tracking: Tracking,
+    /// How the flows of a slot go over to a new owner.
+    pub transition: Transition,
     /// Digest of its table.
     pub table_digest: String,
     /// The VIPs it serves.
@@ -59,6 +68,9 @@ pub struct Backend {
     pub weight: u16,
     /// Whether new flows are sent to it.
     pub state: BackendState,
+    /// When it was drained or disabled, in seconds since 1970; absent if it is not, or the time is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// The slots of the table it owns.
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
@@ -73,18 +85,34 @@ pub struct Backend {
 pub enum BackendState {
     /// It has slots of the table.
     Active,
+    /// An operator drains it: only flows it already has.
+    Draining,
+    /// An operator disabled it: no packets.
+    Disabled,
     /// Its weight is 0: only flows it already has.
     Out,
 }
 
 impl BackendState {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Active, Self::Out];
+    pub const ALL: [Self; 4] = [Self::Active, Self::Draining, Self::Disabled, Self::Out];
+
+    /// The state of a backend: what an operator ordered before what its weight says.
+    pub const fn of(state: AdminState, weight: Weight) -> Self {
+        match state {
+            AdminState::Active if weight.0 == 0 => Self::Out,
+            AdminState::Active => Self::Active,
+            AdminState::Draining { .. } => Self::Draining,
+            AdminState::Disabled { .. } => Self::Disabled,
+        }
+    }
 
     /// The word in JSON, text and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
             Self::Out => "out",
         }
     }
@@ -116,6 +144,12 @@ pub enum NextHop {
 pub struct NewPool {
     /// Its name.
     pub name: String,
+    /// For which packets the flow table is consulted; the default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// How the flows of a slot go over to a new owner; the default where absent.
+    #[serde(default)]
+    pub transition: NewTransition,
 }
 
 /// The body of `POST /v1/pools/NAME/backends`.
@@ -136,6 +170,40 @@ pub struct NewBackend {
 pub struct NewWeight {
     /// The new weight.
     pub weight: u16,
+}
+
+/// The body of `POST /v1/pools/NAME/backends/NAME/state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewState {
+    /// What is ordered.
+    pub order: StateOrder,
+}
+
+/// An order about a backend's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateOrder {
+    /// From active to draining.
+    Drain,
+    /// From draining back to active.
+    Undrain,
+    /// From active or draining to disabled.
+    Disable,
+    /// From disabled back to active.
+    Enable,
+}
+
+impl StateOrder {
+    /// The change that it is now.
+    pub const fn at(self, now: UnixTime) -> StateChange {
+        match self {
+            Self::Drain => StateChange::Drain { now },
+            Self::Undrain => StateChange::Undrain,
+            Self::Disable => StateChange::Disable { now },
+            Self::Enable => StateChange::Enable,
+        }
+    }
 }
 
 /// The answer to a change: nothing but that it was made.

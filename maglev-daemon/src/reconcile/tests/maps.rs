@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use maglev_common::backend::MemberRecord;
+use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::table::{PoolIndex, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
@@ -108,6 +108,15 @@ impl Maps {
         self.check();
     }
 
+    pub(super) fn is_alive(&self, id: MemberId) -> bool {
+        self.members[&id.get()].state().is_alive()
+    }
+
+    /// Whether a flow entry may name the member.
+    pub(super) fn may_be_in_flows(&self, id: MemberId) -> bool {
+        self.in_flows.contains(&id.get())
+    }
+
     fn write_member(&mut self, id: u16, record: &MemberRecord) {
         let named = self.pools.values().chain(&self.lingering).any(|&table| self.owners(table).contains(&id));
         if named || self.in_flows.contains(&id) {
@@ -174,11 +183,11 @@ fn destination(record: &MemberRecord) -> IpAddr {
     IpAddr::from(Ipv4Addr::new(a, b, c, d))
 }
 
-/// Per service the addresses of the backends with a weight.
+/// Per service the addresses of the backends that take new flows.
 fn backends_by_service(services: &Services) -> BTreeMap<Service, BTreeSet<IpAddr>> {
     let addresses = |pool| {
         let backends = services.pools.get(pool).into_iter().flat_map(|pool| pool.backends.values());
-        backends.filter(|backend| backend.weight.0 > 0).map(|backend| backend.address).collect()
+        backends.filter(|backend| backend.takes_new_flows()).map(|backend| backend.address).collect()
     };
     services.vips.values().map(|vip| (vip.service, addresses(&vip.pool))).collect()
 }

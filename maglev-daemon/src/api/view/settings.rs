@@ -1,0 +1,129 @@
+//! How a pool keeps connections while its backends change: as it is, and what is set.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{self, SettingsChange};
+
+/// For which packets the flow table is consulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracking {
+    /// For those on slots whose owner changed while the old one is alive.
+    Exception,
+    /// For all.
+    Always,
+}
+
+/// Whom an unknown flow that is not TCP belongs to while its slot learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpPolicy {
+    /// The slot's new owner.
+    New,
+    /// The slot's previous owner.
+    Keep,
+}
+
+/// How the flows of a slot go over to a new owner while the old one is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// How long flows of the previous owner have to show themselves.
+    pub learning_seconds: u64,
+    /// How long a flow is remembered that says nothing.
+    pub idle_seconds: u64,
+    /// Whom an unknown flow that is not TCP belongs to.
+    pub udp: UdpPolicy,
+}
+
+/// The body of `PATCH /v1/pools/NAME`: what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewSettings {
+    /// For which packets the flow table is consulted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// How the flows of a slot go over to a new owner.
+    pub transition: NewTransition,
+}
+
+/// What is set of a [`Transition`]; what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewTransition {
+    /// How long flows of the previous owner have to show themselves, 1 to 3600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_seconds: Option<u64>,
+    /// How long a flow is remembered that says nothing, 10 to 14400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+    /// Whom an unknown flow that is not TCP belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpPolicy>,
+}
+
+impl From<SettingsChange> for NewSettings {
+    fn from(change: SettingsChange) -> Self {
+        let SettingsChange { tracking, learning, idle, udp } = change;
+        let seconds = |duration: Duration| duration.as_secs();
+        let (learning_seconds, idle_seconds) = (learning.map(seconds), idle.map(seconds));
+        let transition = NewTransition { learning_seconds, idle_seconds, udp: udp.map(UdpPolicy::from) };
+        Self { tracking: tracking.map(Tracking::from), transition }
+    }
+}
+
+impl From<NewSettings> for SettingsChange {
+    fn from(settings: NewSettings) -> Self {
+        let NewSettings { tracking, transition: NewTransition { learning_seconds, idle_seconds, udp } } = settings;
+        Self {
+            tracking: tracking.map(model::Tracking::from),
+            learning: learning_seconds.map(Duration::from_secs),
+            idle: idle_seconds.map(Duration::from_secs),
+            udp: udp.map(model::UdpPolicy::from),
+        }
+    }
+}
+
+impl From<model::TransitionSettings> for Transition {
+    fn from(settings: model::TransitionSettings) -> Self {
+        let model::TransitionSettings { learning, idle, udp } = settings;
+        Self { learning_seconds: learning.as_secs(), idle_seconds: idle.as_secs(), udp: udp.into() }
+    }
+}
+
+impl From<model::Tracking> for Tracking {
+    fn from(tracking: model::Tracking) -> Self {
+        match tracking {
+            model::Tracking::Exception => Self::Exception,
+            model::Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<Tracking> for model::Tracking {
+    fn from(tracking: Tracking) -> Self {
+        match tracking {
+            Tracking::Exception => Self::Exception,
+            Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<model::UdpPolicy> for UdpPolicy {
+    fn from(policy: model::UdpPolicy) -> Self {
+        match policy {
+            model::UdpPolicy::New => Self::New,
+            model::UdpPolicy::Keep => Self::Keep,
+        }
+    }
+}
+
+impl From<UdpPolicy> for model::UdpPolicy {
+    fn from(policy: UdpPolicy) -> Self {
+        match policy {
+            UdpPolicy::New => Self::New,
+            UdpPolicy::Keep => Self::Keep,
+        }
+    }
+}
