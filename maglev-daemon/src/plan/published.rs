@@ -10,6 +10,7 @@ use maglev_common::table::{PoolIndex, SlotWord, TableIndex};
 use crate::digest::Digest;
 use crate::maglev::Table;
 use crate::model::{Name, Weight};
+use crate::transition::{Pinned, Transition};
 
 /// A pool as it is published.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct PublishedPool {
     table: Arc<Table>,
     digest: Digest,
     shares: Vec<u32>,
+    pub(super) transition: Arc<Transition>,
+    pub(super) pinned: Option<Pinned>,
 }
 
 /// A backend, by number.
@@ -37,8 +40,27 @@ impl PublishedPool {
     pub(super) fn new(index: PoolIndex) -> Self {
         let table = Arc::new(Table::build([]));
         let digest = Digest::of_table(&table);
-        let (members, owners, shares) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { index, members, table_index: TableIndex::EMPTY, owners, table, digest, shares }
+        Self {
+            index,
+            members: BTreeMap::new(),
+            table_index: TableIndex::EMPTY,
+            owners: Vec::new(),
+            table,
+            digest,
+            shares: Vec::new(),
+            transition: Arc::new(Transition::new()),
+            pinned: None,
+        }
+    }
+
+    /// Its slots and what is in transition.
+    pub fn transition(&self) -> &Transition {
+        &self.transition
+    }
+
+    /// What the last survey of the flow tables found.
+    pub const fn pinned(&self) -> Option<&Pinned> {
+        self.pinned.as_ref()
     }
 
     /// Its place in the map of pool words.

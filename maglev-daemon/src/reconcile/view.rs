@@ -10,6 +10,7 @@ use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
 use crate::model::{AdminState, Backend, Name, Pool, PoolSettings, Service, Vip, Weight};
 use crate::plan::PublishedPool;
+use crate::transition::{Pinned, Progress};
 
 /// The state at one moment.
 #[derive(Clone, Debug)]
@@ -53,6 +54,11 @@ pub struct PoolView {
     pub digest: Option<Digest>,
     /// The VIPs it serves.
     pub vips: Vec<Name>,
+    /// Its slots in transition; times count from the daemon's start.
+    pub progress: Progress,
+    /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
+    /// before the first one, and while there is nothing to survey.
+    pub pinned: Option<u32>,
     /// Its backends, in the order of their names.
     pub backends: Vec<BackendView>,
 }
@@ -70,6 +76,10 @@ pub struct BackendView {
     pub state: AdminState,
     /// Its member id: the index of its counters. `None` before it is planned, and while it is disabled.
     pub id: Option<MemberId>,
+    /// The slots that are learning for it, their previous owner.
+    pub learning: u32,
+    /// Flows that belong to it though their slots do not, as the last survey found them; `None` as for the pool.
+    pub pinned: Option<u32>,
     /// The slots it owns.
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
@@ -142,6 +152,8 @@ impl Reconciler {
             index: published.map(PublishedPool::index),
             digest: published.map(PublishedPool::digest),
             vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
+            progress: published.map(|pool| pool.transition().progress()).unwrap_or_default(),
+            pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
             backends: pool.backends.values().map(|backend| self.backend_view(published, backend)).collect(),
         }
     }
@@ -149,12 +161,17 @@ impl Reconciler {
     fn backend_view(&self, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
         let Backend { name, address, weight, state } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
+        let id = pool.and_then(|pool| pool.member(name, *address));
+        let learning = pool.zip(id).map_or(0, |(pool, id)| pool.transition().learning_for(id));
+        let pinned = pool.and_then(PublishedPool::pinned).map(|pinned| id.map_or(0, |id| pinned.to(id)));
         BackendView {
             name: name.clone(),
             address: *address,
             weight: *weight,
             state: *state,
-            id: pool.and_then(|pool| pool.member(name, *address)),
+            id,
+            learning,
+            pinned,
             slots,
             share: f64::from(slots) / SLOTS as f64,
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),

@@ -104,7 +104,16 @@ fn vip(vip: &VipView) -> view::Vip {
 }
 
 fn pool(pool: &PoolView) -> view::PoolSummary {
-    let PoolView { name, settings: PoolSettings { tracking, transition }, index: _, digest, vips: _, backends } = pool;
+    let PoolView {
+        name,
+        settings: PoolSettings { tracking, transition },
+        index: _,
+        digest,
+        vips: _,
+        progress: _,
+        pinned: _,
+        backends,
+    } = pool;
     view::PoolSummary {
         name: name.to_string(),
         tracking: (*tracking).into(),
@@ -115,7 +124,7 @@ fn pool(pool: &PoolView) -> view::PoolSummary {
 }
 
 fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
-    let BackendView { name, address, weight, state, id: _, slots, share, next_hop } = backend;
+    let BackendView { name, address, weight, state, id: _, learning: _, pinned: _, slots, share, next_hop } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),

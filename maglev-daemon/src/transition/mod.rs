@@ -205,9 +205,10 @@ impl Transition {
         }
     }
 
-    /// Whether a slot is learning for a member: new flows may still be found to be its.
-    pub fn is_learning_for(&self, member: MemberId) -> bool {
-        self.moving.as_ref().is_some_and(|moving| moving.previous.contains(&member))
+    /// How many slots are learning for a member: flows may still be found to be its.
+    pub fn learning_for(&self, member: MemberId) -> u32 {
+        let Some(moving) = &self.moving else { return 0 };
+        moving.previous.iter().filter(|&&previous| previous == member).count() as u32
     }
 
     /// How many slots are in which phase.

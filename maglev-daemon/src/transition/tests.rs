@@ -107,7 +107,7 @@ fn a_draining_pool_without_owners_keeps_its_flows() {
     change(&mut transition, &all(1), &[], 0);
     change(&mut transition, &all(0), &[], 10);
     assert_eq!(transition.words().next(), Some(SlotWord::moving(MemberId::NOBODY)));
-    assert!(transition.is_learning_for(member(1)));
+    assert_eq!(transition.learning_for(member(1)), SLOTS as u32);
 }
 
 #[test]
