@@ -13,9 +13,9 @@ pub const MAX_VIPS: u32 = 512;
 pub const MAX_POOLS: u32 = 512;
 /// Members a node can have: one less than the ids that fit fifteen bits, because 0 is nobody.
 pub const MAX_MEMBERS: u32 = 32_767;
-/// Tables beyond one for each pool: what is built aside while the old one is still in use. One of them is the empty
-/// table.
-pub const SPARE_TABLES: u32 = 8;
+/// Tables beyond one for each pool: the empty one, the previous owners of as many pools as learn at once, and what is built
+/// aside while the old one is still in use.
+pub const SPARE_TABLES: u32 = 136;
 /// Interfaces through which packets can leave.
 pub const MAX_INTERFACES: u32 = 64;
 /// Sets of each CPU's flow table by default: 2^16 of seven flows, 4 MiB per CPU.

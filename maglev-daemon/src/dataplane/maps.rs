@@ -6,7 +6,6 @@ use maglev_common::flow::Bucket;
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
-use maglev_common::settings::Tracking;
 
 use super::Settings;
 use super::error::DataplaneError;
@@ -26,8 +25,6 @@ pub(super) struct Maps {
     pub(super) sizes: Sizes,
     /// The key the program was loaded with.
     pub(super) hash_key: HashKey,
-    /// When the flow table is consulted, in every pool.
-    pub(super) tracking: Tracking,
 }
 
 impl Maps {
@@ -39,7 +36,6 @@ impl Maps {
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             sizes: *sizes,
             hash_key: settings.hash_key,
-            tracking: settings.tracking,
         };
         maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
         Ok(maps)
@@ -52,7 +48,7 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, flows, counts, sizes: _, hash_key: _, tracking: _ } = self;
+        let Self { forwarding, flows, counts, sizes: _, hash_key: _ } = self;
         vec![forwarding.memory(), flows.memory(), counts.memory()]
     }
 }

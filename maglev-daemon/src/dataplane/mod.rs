@@ -7,11 +7,10 @@
 //! ```
 
 use maglev_common::hash::HashKey;
-use maglev_common::settings::Tracking;
 
 use crate::model::Limits;
 use crate::net::links::Link;
-use crate::plan::Step;
+use crate::plan::{Step, SurveyOrder};
 
 mod attach;
 mod barrier;
@@ -27,6 +26,7 @@ mod publish;
 #[cfg(feature = "bench")]
 pub mod rig;
 mod shared;
+mod survey;
 mod trace;
 
 #[cfg(test)]
@@ -42,6 +42,7 @@ pub use decap::{Decap, DecapSettings, Pass};
 pub use error::DataplaneError;
 pub use explain::{Asked, Explanation, Remembered};
 pub use object::sha256;
+pub use survey::Survey;
 
 /// What the data plane is started with; none of it changes while it runs.
 #[derive(Clone, Debug)]
@@ -52,8 +53,6 @@ pub struct Settings {
     pub flow_sets: u32,
     /// The key of the flow hash.
     pub hash_key: HashKey,
-    /// When the flow table is consulted.
-    pub tracking: Tracking,
     /// Whether each packet costs one call of a helper more than it has to.
     pub slowed: bool,
     /// Whether the table alone decides, whatever pools and slots say.
@@ -142,6 +141,19 @@ impl Dataplane {
     pub fn sweep(&self) -> Result<(), DataplaneError> {
         flows::sweep(&self.maps, explain::now()?);
         Ok(())
+    }
+
+    /// Begins to look at every flow entry, for pools in transition.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn survey(&self, orders: Vec<SurveyOrder>) -> Result<Survey, DataplaneError> {
+        Ok(Survey::new(orders, explain::now()?))
+    }
+
+    /// Looks at some of the flow entries: a few milliseconds' worth. Tells whether there are more.
+    pub fn go_on(&self, survey: &mut Survey) -> bool {
+        survey.go_on(&self.maps)
     }
 
     /// Bytes of kernel memory by map.

@@ -6,7 +6,6 @@ use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
-use maglev_common::settings::UdpPolicy;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{BuildError, Directory, DirectoryWord, Key, VipId, VipWord};
 
@@ -21,7 +20,11 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop: NextHop(word) } => change(maps, *id, |member| member.next_hop.set(*word)),
-        Step::FillTable { table, slots } => fill_table(maps, *table, slots),
+        Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => fill_table(maps, *table, slots),
+        Step::SetIdle { seconds } => {
+            maps.forwarding().idle.set(u64::from(*seconds));
+            Ok(())
+        }
         Step::SwitchPool { pool, word } => switch_pool(maps, *pool, *word),
         Step::ResetVip { id } => reset_vip(maps, *id),
         Step::SwitchDirectory4 { entries } => {
@@ -60,7 +63,7 @@ fn change(maps: &Maps, id: MemberId, change: impl FnOnce(&MemberRecord)) -> Resu
 fn switch_pool(maps: &Maps, PoolIndex(pool): PoolIndex, word: PoolWord) -> Result<(), DataplaneError> {
     let (index, limit) = (usize::from(pool), maps.sizes.pools as usize);
     let current = maps.forwarding().pools[..limit].get(index).ok_or(out_of_range("pool", index, limit))?;
-    publish(current, word.tracked(maps.tracking, UdpPolicy::New).0);
+    publish(current, word.0);
     Ok(())
 }
 
@@ -103,7 +106,8 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
     let (index, limit) = (usize::from(table.0), maps.sizes.tables as usize);
     let tables = &maps.forwarding().tables[..limit];
     let table = tables.get(index).ok_or(out_of_range("table", index, limit))?;
-    table.iter().zip(slots).for_each(|(to, from)| to.set(from.0));
+    // Only what differs: of a table in use, few slots do, and the packet path's caches hold the rest.
+    table.iter().zip(slots).filter(|(to, from)| to.get() != from.0).for_each(|(to, from)| to.set(from.0));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
 use maglev_common::pod::Word;
-use maglev_common::settings::Tracking;
+use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
 use maglev_ebpf::affinity::Choice;
@@ -32,7 +32,6 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         limits: Limits { vips: 8, pools: 4, backends: 100 },
         flow_sets: 64,
         hash_key: HashKey::from_bytes([7; 16]),
-        tracking: Tracking::Always,
         table_only: false,
         slowed: false,
         trace: false,
@@ -88,7 +87,7 @@ fn first_plan() -> Vec<Step> {
     vec![
         Step::WriteMember { id: member(1), record: record(0) },
         Step::FillTable { table: TableIndex(1), slots: table(member(1)) },
-        Step::SwitchPool { pool: POOL, word: PoolWord::settled(TableIndex(1)) },
+        Step::SwitchPool { pool: POOL, word: always(1) },
         Step::ResetVip { id: VIP },
         Step::SwitchDirectory4 {
             entries: vec![
@@ -108,6 +107,11 @@ fn datagram(port: u16) -> Vec<u8> {
     frame.extend(port.to_be_bytes());
     frame.extend([0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
     frame
+}
+
+/// The word of a pool that uses this table and tracks every flow.
+fn always(table: u16) -> PoolWord {
+    PoolWord::settled(TableIndex(table)).tracked(Tracking::Always, UdpPolicy::New)
 }
 
 /// Which of the IPv4 directories is in use.
@@ -283,7 +287,8 @@ fn a_step_beyond_a_limit_is_refused() {
             (Step::KillMember { id: member(101) }, "member 101 is beyond"),
             (Step::SwitchPool { pool: PoolIndex(4), word: PoolWord(0) }, "pool 4 is beyond"),
             (Step::ResetVip { id: VipId(8) }, "VIP 8 is beyond"),
-            (Step::FillTable { table: TableIndex(12), slots: table(member(1)) }, "table 12 is beyond"),
+            (Step::FillTable { table: TableIndex(140), slots: table(member(1)) }, "table 140 is beyond"),
+            (Step::UpdateTable { table: TableIndex::EMPTY, slots: table(member(1)) }, "table 0"),
             (Step::FillTable { table: TableIndex::EMPTY, slots: table(member(1)) }, "table 0"),
             (Step::FillTable { table: TableIndex(1), slots: Arc::new([]) }, "table length 0"),
             (Step::SwitchDirectory4 { entries: twice }, "DuplicateKey"),
@@ -314,7 +319,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
             .publish(&[
                 Step::WriteMember { id: member(2), record: record(0) },
                 Step::FillTable { table: TableIndex(2), slots: table(member(2)) },
-                Step::SwitchPool { pool: POOL, word: PoolWord::settled(TableIndex(2)) },
+                Step::SwitchPool { pool: POOL, word: always(2) },
             ])
             .unwrap();
         let seen = plane.explain(flow(9)).unwrap();

@@ -11,9 +11,11 @@ mod encode;
 mod ids;
 mod planner;
 mod published;
+mod tables;
+mod turnover;
 
 pub use encode::{Directories, directories, member_record};
-pub use planner::{Planned, Planner};
+pub use planner::{Planned, Planner, SurveyOrder, Surveyed};
 pub use published::PublishedPool;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
@@ -42,6 +44,18 @@ pub enum Step {
         table: TableIndex,
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
         slots: Arc<[SlotWord]>,
+    },
+    /// Rewrites a table that is in use, slot by slot: what differs is right before and after.
+    UpdateTable {
+        /// The table; never [`TableIndex::EMPTY`].
+        table: TableIndex,
+        /// All its slots, [`maglev_common::table::SLOTS`] of them.
+        slots: Arc<[SlotWord]>,
+    },
+    /// Keeps confirmed flow entries that nothing renews for so many seconds.
+    SetIdle {
+        /// At most 32,767.
+        seconds: u16,
     },
     /// Switches a pool: one store.
     SwitchPool {

@@ -11,16 +11,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use maglev_common::backend::{MemberId, NextHop};
-use maglev_common::maps::SPARE_TABLES;
-use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
+use maglev_common::settings::Tracking;
+use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use super::ids::{MemberIds, Numbers};
 use super::published::{Member, PublishedPool};
+use super::tables::Tables;
 use super::{Step, directories, member_record};
-use crate::model::{Backend, Limits, Name, OuterSources, Pool, Services, Weight};
+use crate::model::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
+use crate::transition::{Pinned, Transition};
 
 /// What is published, and the numbers that are free.
 #[derive(Debug)]
@@ -33,7 +37,35 @@ pub struct Planner {
     member_ids: MemberIds,
     pool_numbers: Numbers,
     vip_numbers: Numbers,
-    table_numbers: Numbers,
+    tables: Tables,
+    /// For how many seconds flow entries are kept.
+    idle: u16,
+    /// Nothing was ever planned: whatever there was before, this node does not know.
+    fresh: bool,
+}
+
+/// What the flow tables are to be asked about a pool.
+#[derive(Clone, Debug)]
+pub struct SurveyOrder {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Its slots as they are published.
+    pub transition: Arc<Transition>,
+    /// Seconds after which a silent flow is taken to be over.
+    pub idle: u16,
+    /// Whether entries of slots that are not in transition count too.
+    pub all_slots: bool,
+}
+
+/// What they said.
+#[derive(Clone, Debug)]
+pub struct Surveyed {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Its slots as they were when the survey began.
+    pub transition: Arc<Transition>,
+    /// Its pinned flows.
+    pub pinned: Pinned,
 }
 
 /// A plan.
@@ -57,14 +89,48 @@ impl Planner {
             member_ids: MemberIds::new(limits.backends),
             pool_numbers: Numbers::new(0..limits.pools),
             vip_numbers: Numbers::new(0..limits.vips),
-            // Table 0 is the empty one.
-            table_numbers: Numbers::new(1..limits.pools + SPARE_TABLES),
+            tables: Tables::new(limits.pools),
+            idle: 0,
+            fresh: true,
         }
     }
 
     /// A pool as it is published.
     pub fn pool(&self, name: &Name) -> Option<&PublishedPool> {
         self.pools.get(name)
+    }
+
+    /// When time alone is the next to change something.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.pools.values().filter_map(|pool| pool.transition.deadline()).min()
+    }
+
+    /// The surveys of the flow tables that pools in transition, or with backends that are draining, wait for.
+    pub fn surveys(&self, services: &Services) -> Vec<SurveyOrder> {
+        let wanted = |(name, pool): (&Name, &PublishedPool)| {
+            let desired = services.pools.get(name)?;
+            let always = pool.settings.tracking == Tracking::Always;
+            let draining = desired.backends.values().any(|b| matches!(b.state, AdminState::Draining { .. }));
+            let unknown = !pool.transition.is_settled() || always && (draining || pool.pinned.is_none());
+            unknown.then(|| SurveyOrder {
+                pool: pool.index,
+                transition: Arc::clone(&pool.transition),
+                idle: idle_seconds(&pool.settings),
+                all_slots: always,
+            })
+        };
+        self.pools.iter().filter_map(wanted).collect()
+    }
+
+    /// Takes over what surveys found. Tells whether there is something to publish by that.
+    pub fn surveyed(&mut self, found: Vec<Surveyed>) -> bool {
+        let mut settled = false;
+        for Surveyed { pool: index, transition, pinned } in found {
+            if let Some(pool) = self.pools.values_mut().find(|pool| pool.index == index) {
+                settled |= pool.surveyed(&transition, pinned);
+            }
+        }
+        settled
     }
 
     /// The number of a published VIP.
@@ -74,19 +140,21 @@ impl Planner {
 
     /// Plans the way to these services and next hops, and takes it as published from here on. The caller carries the
     /// plan out, again if need be, before it asks for another.
-    pub fn plan(&mut self, services: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop) -> Planned {
+    /// `now` is the time by which transitions run: of any clock that only goes forward.
+    pub fn plan(&mut self, services: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop, now: Duration) -> Planned {
         let stage = self.stage(services);
         let complete = stage.is_none();
         let target = stage.as_ref().unwrap_or(services);
         let mut steps = Vec::new();
-        let mut retired = Vec::new();
+        self.set_idle(target, &mut steps);
         self.set_next_hops(next_hop, &mut steps);
         self.write_members(target, next_hop, &mut steps);
-        self.switch_pools(target, &mut retired, &mut steps);
+        let lingering = self.switch_pools(target, now, &mut steps);
         self.switch_directories(target, &mut steps);
-        self.remove_pools(target, &mut retired, &mut steps);
+        self.remove_pools(target, &mut steps);
         let dying = self.leaving_members(target);
-        self.bury(target, &dying, &retired, &mut steps);
+        self.bury(target, &dying, lingering, &mut steps);
+        self.fresh = false;
         Planned { steps, complete }
     }
 
@@ -134,6 +202,7 @@ impl Planner {
                 let now = next_hop(*address);
                 if member.next_hop != now {
                     member.next_hop = now;
+                    pool.arrived |= std::mem::replace(&mut member.awaited, false);
                     steps.push(Step::SetNextHop { id: member.id, next_hop: now });
                 }
             }
@@ -158,39 +227,32 @@ impl Planner {
                 let next_hop = next_hop(backend.address);
                 let record = member_record(pool.index, backend.address, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
-                pool.members.insert(key, Member { id, next_hop });
+                let awaited = self.fresh && !next_hop.is_resolved();
+                pool.members.insert(key, Member { id, next_hop, awaited });
             }
         }
     }
 
-    /// Builds the tables of pools that changed, and switches to them one by one. Spare tables are few: when they run
-    /// out, a barrier gives back those that were unpublished on the way.
-    fn switch_pools(&mut self, target: &Services, retired: &mut Vec<TableIndex>, steps: &mut Vec<Step>) {
-        for (name, Pool { backends, .. }) in &target.pools {
+    /// Brings the pools that stay up to what is desired. Tells whether a packet may still see what a table said before.
+    fn switch_pools(&mut self, target: &Services, now: Duration, steps: &mut Vec<Step>) -> bool {
+        let mut lingering = false;
+        for (name, desired) in &target.pools {
             let Some(pool) = self.pools.get_mut(name) else { continue };
-            let owners = owners(pool, backends.values());
-            if owners == pool.owners {
-                continue;
+            pool.turn_over(desired, now);
+            if self.fresh {
+                pool.derive(desired, now);
             }
-            let mut table_index = TableIndex::EMPTY;
-            if !owners.is_empty() {
-                if self.table_numbers.free() == 0 {
-                    steps.push(Step::Barrier);
-                    retired.drain(..).for_each(|table| self.table_numbers.release(table.0));
-                }
-                // Never without one: there are more tables than pools.
-                let Some(number) = self.table_numbers.take() else { continue };
-                table_index = TableIndex(number);
-            }
-            pool.rebuild(owners);
-            if table_index != TableIndex::EMPTY {
-                steps.push(Step::FillTable { table: table_index, slots: pool.slot_words() });
-            }
-            steps.push(Step::SwitchPool { pool: pool.index, word: PoolWord::settled(table_index) });
-            let old = std::mem::replace(&mut pool.table_index, table_index);
-            if old != TableIndex::EMPTY {
-                retired.push(old);
-            }
+            lingering |= pool.publish(&mut self.tables, steps);
+        }
+        lingering
+    }
+
+    /// Keeps flow entries as long as the pool that asks for the most.
+    fn set_idle(&mut self, target: &Services, steps: &mut Vec<Step>) {
+        let longest = target.pools.values().map(|pool| idle_seconds(&pool.settings)).max();
+        if let Some(seconds) = longest.filter(|&seconds| seconds != self.idle) {
+            self.idle = seconds;
+            steps.push(Step::SetIdle { seconds });
         }
     }
 
@@ -218,12 +280,9 @@ impl Planner {
     }
 
     /// Unpublishes the tables of pools that are leaving; no directory names them any more.
-    fn remove_pools(&mut self, target: &Services, retired: &mut Vec<TableIndex>, steps: &mut Vec<Step>) {
-        for (name, pool) in &mut self.pools {
-            if !target.pools.contains_key(name) && pool.table_index != TableIndex::EMPTY {
-                steps.push(Step::SwitchPool { pool: pool.index, word: PoolWord::default() });
-                retired.push(std::mem::replace(&mut pool.table_index, TableIndex::EMPTY));
-            }
+    fn remove_pools(&mut self, target: &Services, steps: &mut Vec<Step>) {
+        for (_, pool) in self.pools.iter_mut().filter(|(name, _)| !target.pools.contains_key(*name)) {
+            pool.unpublish(&mut self.tables, steps);
         }
     }
 
@@ -245,8 +304,8 @@ impl Planner {
     }
 
     /// Ends the members, and sets free all numbers that nothing names after this plan.
-    fn bury(&mut self, target: &Services, dying: &[MemberId], retired: &[TableIndex], steps: &mut Vec<Step>) {
-        if !dying.is_empty() || !retired.is_empty() {
+    fn bury(&mut self, target: &Services, dying: &[MemberId], lingering: bool, steps: &mut Vec<Step>) {
+        if !dying.is_empty() || lingering || self.tables.linger() {
             steps.push(Step::Barrier);
         }
         if !dying.is_empty() {
@@ -255,7 +314,7 @@ impl Planner {
             steps.push(Step::PurgeFlows { ids: dying.to_vec() });
         }
         dying.iter().for_each(|&id| self.member_ids.release(id));
-        retired.iter().for_each(|table| self.table_numbers.release(table.0));
+        self.tables.release();
         let Self { pools, vips, pool_numbers, vip_numbers, .. } = self;
         pools.retain(|name, pool| {
             let stays = target.pools.contains_key(name);
@@ -274,15 +333,7 @@ impl Planner {
     }
 }
 
-/// Who owns a pool's slots: backends that take new flows and have a next hop. Where none has a next hop, all that take
-/// new flows: their packets are then dropped as unresolved, which says more than "no backend".
-fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Vec<(Name, Weight, MemberId)> {
-    let takers = backends.filter(|backend| backend.takes_new_flows());
-    let members = takers.filter_map(|backend| {
-        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
-        Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
-    });
-    let members: Vec<_> = members.collect();
-    let all_wait = members.iter().all(|(resolved, _)| !resolved);
-    members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
+/// Settings keep it within 15 bits.
+fn idle_seconds(settings: &PoolSettings) -> u16 {
+    u16::try_from(settings.transition.idle.as_secs()).unwrap_or(u16::MAX / 2)
 }

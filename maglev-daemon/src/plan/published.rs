@@ -1,16 +1,18 @@
 //! A pool as it is published: its number, its members, its table by names and by ids. It must not know what is desired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_common::backend::{MemberId, NextHop};
-use maglev_common::table::{PoolIndex, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 
 use crate::digest::Digest;
 use crate::maglev::Table;
-use crate::model::{Name, Weight};
-use crate::transition::{Pinned, Transition};
+use crate::model::{Name, PoolSettings};
+use crate::transition::{Outdated, Pinned, Transition};
+
+use super::turnover::{Owners, by_slot};
 
 /// A pool as it is published.
 #[derive(Debug)]
@@ -18,13 +20,23 @@ pub struct PublishedPool {
     pub(super) index: PoolIndex,
     /// By name and address: a backend whose address changes becomes a new member.
     pub(super) members: BTreeMap<(Name, IpAddr), Member>,
-    pub(super) table_index: TableIndex,
-    /// What the table was built from, in the order of names.
-    pub(super) owners: Vec<(Name, Weight, MemberId)>,
+    /// The tables of owners and of previous owners, and the word that names them.
+    pub(super) current: TableIndex,
+    pub(super) previous: TableIndex,
+    pub(super) published: PoolWord,
+    pub(super) settings: PoolSettings,
+    /// What the table was built from.
+    pub(super) owners: Owners,
+    /// Members whose flows are kept.
+    pub(super) living: BTreeSet<MemberId>,
+    /// Whether a backend was reached for the first time since the start.
+    pub(super) arrived: bool,
     table: Arc<Table>,
     digest: Digest,
     shares: Vec<u32>,
     pub(super) transition: Arc<Transition>,
+    /// What of it is not published yet.
+    pub(super) outdated: Outdated,
     pub(super) pinned: Option<Pinned>,
 }
 
@@ -33,6 +45,8 @@ pub struct PublishedPool {
 pub(super) struct Member {
     pub(super) id: MemberId,
     pub(super) next_hop: NextHop,
+    /// Whether it was there at the start and has not been reached yet: others stand in for it.
+    pub(super) awaited: bool,
 }
 
 impl PublishedPool {
@@ -43,12 +57,18 @@ impl PublishedPool {
         Self {
             index,
             members: BTreeMap::new(),
-            table_index: TableIndex::EMPTY,
-            owners: Vec::new(),
+            current: TableIndex::EMPTY,
+            previous: TableIndex::EMPTY,
+            published: PoolWord::default(),
+            settings: PoolSettings::default(),
+            owners: Owners::new(),
+            living: BTreeSet::new(),
+            arrived: false,
             table,
             digest,
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
+            outdated: Outdated::default(),
             pinned: None,
         }
     }
@@ -89,20 +109,15 @@ impl PublishedPool {
         at.and_then(|at| self.shares.get(at)).copied().unwrap_or(0)
     }
 
-    /// The slots of the table as they are published: who owns each, by member id.
-    pub(super) fn slot_words(&self) -> Arc<[SlotWord]> {
-        let word = |&owner: &u16| {
-            let id = self.owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
-            SlotWord::settled(id)
-        };
-        self.table.slots().iter().map(word).collect()
+    /// Who owns each slot, by member id.
+    pub(super) fn slot_owners(&self) -> Vec<MemberId> {
+        by_slot(&self.table, &self.owners)
     }
 
     /// Takes over new owners. The table depends on names and weights alone: where only ids differ, it is kept.
-    pub(super) fn rebuild(&mut self, owners: Vec<(Name, Weight, MemberId)>) {
-        let by_weight = |owners: &[(Name, Weight, MemberId)]| -> Vec<_> {
-            owners.iter().map(|(name, weight, _)| (name.clone(), *weight)).collect()
-        };
+    pub(super) fn rebuild(&mut self, owners: Owners) {
+        let by_weight =
+            |owners: &Owners| -> Vec<_> { owners.iter().map(|(name, weight, _)| (name.clone(), *weight)).collect() };
         if by_weight(&owners) != by_weight(&self.owners) {
             let table = Table::build(owners.iter().map(|(name, weight, _)| (name, *weight)));
             self.digest = Digest::of_table(&table);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use maglev_common::backend::InterfaceSlot;
 
 use crate::model::{Change, Refusal, Rules, Services};
-use crate::plan::Step;
+use crate::plan::{Step, SurveyOrder, Surveyed};
 
 /// Names the caller that awaits an answer; chosen by the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,10 @@ pub enum Event {
         /// What is known now.
         resolution: Resolution,
     },
+    /// [`super::Reconciler::deadline`] has come.
+    Tick,
+    /// The surveys asked for are done.
+    Surveyed(Vec<Surveyed>),
     /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
 }
@@ -71,6 +75,8 @@ pub enum Effect {
     Persist(Services),
     /// Carry out a plan, then report [`Event::Published`].
     Publish(Vec<Step>),
+    /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
+    Survey(Vec<SurveyOrder>),
     /// Follow the ways to exactly these addresses.
     Follow(BTreeSet<IpAddr>),
     /// Answer a request; an error is one line for the operator.

@@ -5,6 +5,7 @@
 //! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
 //!        │ refused: Reply at once                 (if the disk holds                (again, if the way
 //!        ▼                                         something else)                   takes two plans)
+//! Tick ──▶ Publish, if learning ends; Survey ──Surveyed──▶ Publish, if slots settle
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use maglev_common::backend::NextHop;
 use crate::digest::Digest;
 pub use crate::model::Refusal;
 use crate::model::{Change, Rules, Services};
-use crate::plan::{Planned, Planner, Step};
+use crate::plan::{Planned, Planner, Step, Surveyed};
 
 mod event;
 mod view;
@@ -67,7 +68,21 @@ pub struct Reconciler {
     planner: Planner,
     /// A plan that failed, and why. It is carried out again before any other.
     unfinished: Option<(Planned, String)>,
+    /// The time of the last event.
+    now: Duration,
+    survey: Survey,
 }
+
+/// Surveys of the flow tables, one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Survey {
+    /// The next one may begin at this time.
+    Due(Duration),
+    Running,
+}
+
+/// The pause after a survey: each walks through all of the flow tables.
+const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 
 impl Reconciler {
     /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
@@ -87,11 +102,32 @@ impl Reconciler {
             followed: None,
             planner: Planner::new(limits, outer),
             unfinished: None,
+            now: Duration::ZERO,
+            survey: Survey::Due(Duration::ZERO),
         }
     }
 
-    /// Takes in an event and tells what to do about it, in this order. Nothing depends on the time yet.
-    pub fn handle(&mut self, event: Event, _now: Duration) -> Vec<Effect> {
+    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        let mut effects = self.take(event);
+        effects.extend(self.begin_survey());
+        effects
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
+            return None;
+        }
+        let survey = match self.survey {
+            Survey::Due(at) if !self.planner.surveys(&self.target).is_empty() => Some(at),
+            Survey::Due(_) | Survey::Running => None,
+        };
+        survey.into_iter().chain(self.planner.deadline()).min()
+    }
+
+    fn take(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Change { request, change } => self.collect(request, change),
             Event::Reload { request, services } => self.reload(request, services),
@@ -102,6 +138,8 @@ impl Reconciler {
                 self.resolutions.insert(address, resolution);
                 Vec::new()
             }
+            Event::Tick => self.tick(),
+            Event::Surveyed(found) => self.surveyed(found),
             Event::Interfaces(interfaces) => {
                 self.settings.interfaces = interfaces;
                 Vec::new()
@@ -112,6 +150,38 @@ impl Reconciler {
     /// Whether nothing is under way and nothing waits.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle) && self.collected.is_empty() && self.unfinished.is_none()
+    }
+
+    /// What the time alone changes.
+    fn tick(&mut self) -> Vec<Effect> {
+        let due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
+        if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
+    }
+
+    fn surveyed(&mut self, found: Vec<Surveyed>) -> Vec<Effect> {
+        self.survey = Survey::Due(self.now + SURVEY_PAUSE);
+        if !self.planner.surveyed(found) {
+            return Vec::new();
+        }
+        if matches!(self.phase, Phase::Idle) {
+            return self.publish(Vec::new());
+        }
+        self.flush_again = true;
+        Vec::new()
+    }
+
+    /// Begins a survey if one is due, and all that it may settle is published.
+    fn begin_survey(&mut self) -> Option<Effect> {
+        let due = matches!(self.survey, Survey::Due(at) if at <= self.now);
+        if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
+            return None;
+        }
+        let orders = self.planner.surveys(&self.target);
+        if orders.is_empty() {
+            return None;
+        }
+        self.survey = Survey::Running;
+        Some(Effect::Survey(orders))
     }
 
     fn collect(&mut self, request: RequestId, change: Change) -> Vec<Effect> {
@@ -213,8 +283,8 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
-        let Self { planner, target, resolutions, settings, .. } = self;
-        planner.plan(target, &|address| next_hop(resolutions.get(&address), &settings.interfaces))
+        let Self { planner, target, resolutions, settings, now, .. } = self;
+        planner.plan(target, &|address| next_hop(resolutions.get(&address), &settings.interfaces), *now)
     }
 
     fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {

@@ -1,13 +1,20 @@
 //! Tests of [`super`]: single histories, and random ones whose steps are carried out on maps of the test's own.
 
 use super::*;
+use crate::model::SettingsChange;
 use crate::model::{
     AdminState, Backend, Limits, Name, OuterSources, Pool, Service, StateChange, UnixTime, Vip, Weight,
 };
-use crate::plan::Step;
+use crate::plan::{Step, SurveyOrder};
+use crate::transition::{Pinned, Progress, Survey};
 use maglev_common::backend::{InterfaceSlot, MemberId};
+use maglev_common::flow::{FlowEntry, Seconds};
+use maglev_common::maps::SPARE_TABLES;
+use maglev_common::settings::Tracking;
+use maglev_common::table::SLOTS;
 use maps::Maps;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 mod maps;
 
@@ -59,6 +66,10 @@ struct Node {
     disk: Services,
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     followed: BTreeSet<IpAddr>,
+    now: Duration,
+    /// Whether surveys are answered, by finding nothing; else they are kept here.
+    answers_surveys: bool,
+    surveys: Vec<SurveyOrder>,
     /// Fail after this many steps of the next plan.
     fail_after: Option<usize>,
 }
@@ -71,6 +82,9 @@ impl Node {
             disk: services.clone(),
             replies: Vec::new(),
             followed: BTreeSet::new(),
+            now: NOW,
+            answers_surveys: true,
+            surveys: Vec::new(),
             fail_after: None,
         };
         node.run(Event::Reload { request: RequestId(0), services });
@@ -82,13 +96,17 @@ impl Node {
     fn run(&mut self, event: Event) {
         let mut events = std::collections::VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for effect in self.reconciler.handle(event, NOW) {
+            for effect in self.reconciler.handle(event, self.now) {
                 match effect {
                     Effect::Persist(services) => {
                         self.disk = services;
                         events.push_back(Event::Persisted(Ok(())));
                     }
                     Effect::Publish(steps) => events.push_back(Event::Published(self.publish(&steps))),
+                    Effect::Survey(orders) if self.answers_surveys => {
+                        events.push_back(Event::Surveyed(found(&orders, &Pinned::default())));
+                    }
+                    Effect::Survey(orders) => self.surveys = orders,
                     Effect::Follow(addresses) => self.followed = addresses,
                     Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
                 }
@@ -121,6 +139,22 @@ impl Node {
         self.replies.last().unwrap().1.clone()
     }
 
+    /// Lets time pass, and all happen that is due by then.
+    fn wait(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        while let Some(deadline) = self.reconciler.deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.run(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    /// The slots of the first pool in each phase: learning, tracked.
+    fn phases(&self) -> (u32, u32) {
+        let Progress { learning, tracked, until: _ } = self.reconciler.view().pools[0].progress;
+        (learning, tracked)
+    }
+
     /// The neighbour of a backend answers, or does not.
     fn reach(&mut self, host: u8, reachable: bool) {
         let resolution = if reachable { resolved(2) } else { Resolution::Unresolved("no answer".to_owned()) };
@@ -137,6 +171,24 @@ impl Node {
         let pools = self.reconciler.view().pools.into_iter();
         pools.map(|pool| (pool.name, pool.digest, pool.backends.iter().map(|b| b.slots).collect())).collect()
     }
+}
+
+/// What surveys answer that find this in each pool.
+fn found(orders: &[SurveyOrder], pinned: &Pinned) -> Vec<Surveyed> {
+    let found = |SurveyOrder { pool, transition, .. }: &SurveyOrder| Surveyed {
+        pool: *pool,
+        transition: Arc::clone(transition),
+        pinned: pinned.clone(),
+    };
+    orders.iter().map(found).collect()
+}
+
+/// The same as [`web`], and both backends can be reached.
+fn reached() -> Node {
+    let mut node = web();
+    (1..3).for_each(|host| node.reach(host, true));
+    node.run(Event::Flush);
+    node
 }
 
 fn web() -> Node {
@@ -365,21 +417,126 @@ fn a_full_node_exchanges_everything_it_has() {
 #[test]
 fn more_pools_than_spare_tables_change_in_one_plan() {
     let mut services = Services::default();
-    let limits = Limits { pools: 40, ..Limits::default() };
+    const POOLS: u8 = SPARE_TABLES as u8 + 4;
+    let limits = Limits { pools: u32::from(POOLS), ..Limits::default() };
     let rules = settings(limits).rules;
-    for n in 0..40 {
+    for n in 0..POOLS {
         let pool = format!("p{n}");
         for change in [add_pool(&pool), add_backend(&pool, "a", 1), add_vip(&format!("v{n}"), n + 1, &pool)] {
             services.admit(change, &rules).unwrap();
         }
     }
     let mut node = Node::start(limits, services.clone());
-    for n in 0..40 {
+    for n in 0..POOLS {
         services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
     }
     node.run(Event::Reload { request: RequestId(1), services });
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
+}
+
+#[test]
+fn a_drained_backends_flows_are_learned_then_looked_for_until_none_is_left() {
+    let mut node = reached();
+    let owned = node.tables()[0].2[0];
+    node.answers_surveys = false;
+    node.change(order("a", DRAIN)).unwrap();
+    assert_eq!(node.phases(), (owned, 0));
+    let backend = |node: &Node| {
+        let backend = node.reconciler.view().pools[0].backends[0].clone();
+        (backend.learning, backend.pinned)
+    };
+    assert_eq!(backend(&node), (owned, None), "not known before the first survey");
+    let early = std::mem::take(&mut node.surveys);
+    node.run(Event::Surveyed(found(&early, &Pinned::default())));
+    assert_eq!(backend(&node), (owned, Some(0)));
+
+    node.wait(119);
+    assert_eq!(node.phases(), (owned, 0));
+    let late = std::mem::take(&mut node.surveys);
+    node.wait(1);
+    assert_eq!((node.phases(), backend(&node)), ((0, owned), (0, None)));
+    node.run(Event::Surveyed(found(&late, &Pinned::default())));
+    assert_eq!((node.phases(), backend(&node)), ((0, owned), (0, None)), "it began while slots were learning");
+
+    node.wait(2);
+    let surveys = std::mem::take(&mut node.surveys);
+    let slot = (0..SLOTS).find(|&slot| surveys[0].transition.is_moving(slot)).unwrap();
+    let mut survey = Survey::new(Arc::clone(&surveys[0].transition), Seconds(0), 900);
+    let tag = ((slot as u64) << 32).div_ceil(SLOTS as u64) as u32;
+    survey.look(FlowEntry::new(tag, node.backends()[0].unwrap(), Seconds(0)));
+    node.run(Event::Surveyed(found(&surveys, &survey.end().1)));
+    assert_eq!((node.phases(), backend(&node)), ((0, 1), (0, Some(1))));
+
+    node.answers_surveys = true;
+    node.wait(2);
+    let surveys = std::mem::take(&mut node.surveys);
+    node.run(Event::Surveyed(found(&surveys, &Pinned::default())));
+    assert_eq!((node.phases(), backend(&node)), ((0, 0), (0, Some(0))));
+    assert_eq!(node.reconciler.deadline(), None, "nothing is left to do");
+}
+
+#[test]
+fn where_every_flow_is_tracked_nothing_is_learned_but_the_drained_are_looked_for() {
+    let mut node = reached();
+    let always = SettingsChange { tracking: Some(Tracking::Always), ..SettingsChange::default() };
+    node.change(Change::SetPool { pool: name("web"), change: always }).unwrap();
+    node.change(order("a", DRAIN)).unwrap();
+    assert_eq!(node.phases(), (0, 0));
+    assert_eq!(node.reconciler.view().pools[0].backends[0].pinned, Some(0));
+    assert!(node.reconciler.deadline().is_some(), "and again");
+    let exception = SettingsChange { tracking: Some(Tracking::Exception), ..SettingsChange::default() };
+    node.answers_surveys = false;
+    node.wait(10);
+    node.change(Change::SetPool { pool: name("web"), change: exception }).unwrap();
+    assert_eq!(node.phases(), (0, SLOTS as u32), "what was written down is minded until it is known to be over");
+}
+
+#[test]
+fn a_removed_backend_is_no_previous_owner() {
+    let mut node = reached();
+    node.change(order("a", DRAIN)).unwrap();
+    assert!(node.phases().0 > 0);
+    node.change(remove_backend("web", "a")).unwrap();
+    assert_eq!(node.phases().0, 0);
+}
+
+#[test]
+fn a_node_without_history_learns_the_flows_of_draining_backends() {
+    let mut node = reached();
+    node.change(order("a", DRAIN)).unwrap();
+    let mut fresh = Node {
+        reconciler: Reconciler::new(settings(Limits::default())),
+        maps: Maps::default(),
+        replies: Vec::new(),
+        surveys: Vec::new(),
+        ..node
+    };
+    (1..3).for_each(|host| fresh.reach(host, true));
+    fresh.run(Event::Reload { request: RequestId(0), services: fresh.disk.clone() });
+    fresh.run(Event::Flush);
+    assert_eq!(fresh.phases(), (node_slots(), 0));
+}
+
+/// The slots of backend `a` while both own some.
+fn node_slots() -> u32 {
+    reached().tables()[0].2[0]
+}
+
+#[test]
+fn a_backend_that_the_start_waited_for_takes_its_slots_at_once() {
+    let mut node = Node::start(Limits::default(), web().disk);
+    node.reach(1, true);
+    node.run(Event::Flush);
+    node.reach(2, true);
+    node.run(Event::Flush);
+    assert_eq!(node.phases(), (0, 0));
+    node.reach(2, false);
+    node.run(Event::Flush);
+    assert_eq!(node.phases(), (0, 0), "what is out of reach is no previous owner");
+    node.reach(2, true);
+    node.run(Event::Flush);
+    assert!(node.phases().0 > 0, "but whoever stood in for it meanwhile is");
 }
 
 /// Changes over a few names, so that many meet.
@@ -412,7 +569,11 @@ proptest! {
     #[test]
     fn no_packet_sees_a_half_state_in_any_history(
         batches in prop::collection::vec(
-            (prop::collection::vec(any_change(), 1..6), prop::option::weighted(0.2, 0_usize..8), (1_u8..7, any::<bool>())),
+            (
+                prop::collection::vec(any_change(), 1..6),
+                prop::option::weighted(0.2, 0_usize..8),
+                (1_u8..7, any::<bool>(), prop_oneof![Just(0), 0_u64..200]),
+            ),
             1..14,
         ),
         small in any::<bool>(),
@@ -421,7 +582,7 @@ proptest! {
         let mut node = Node::start(limits, Services::default());
         let mut requests = 1;
         let mut reached = BTreeSet::new();
-        for (batch, fail_after, (host, reachable)) in batches {
+        for (batch, fail_after, (host, reachable, seconds)) in batches {
             node.fail_after = fail_after;
             node.reach(host, reachable);
             if reachable { reached.insert(host) } else { reached.remove(&host) };
@@ -430,6 +591,8 @@ proptest! {
                 requests += 1;
             }
             node.run(Event::Flush);
+            node.fail_after = None;
+            node.wait(seconds);
         }
         node.fail_after = None;
         node.run(Event::Flush);

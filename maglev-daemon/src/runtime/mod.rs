@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use maglev_common::settings::Tracking;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -169,7 +168,6 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,
         // Every flow is recorded until the pools' own setting reaches their words.
-        tracking: Tracking::Always,
         slowed: false,
         table_only: false,
         trace: node.trace,

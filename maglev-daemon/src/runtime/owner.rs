@@ -158,7 +158,8 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let first = inputs.next(self.reloads.is_empty()).await;
+            let deadline = self.reconciler.deadline().map(|deadline| self.started + deadline);
+            let first = inputs.next(self.reloads.is_empty(), deadline).await;
             if !self.take(first) {
                 return;
             }
@@ -246,6 +247,7 @@ impl Owner {
             match effect {
                 Effect::Persist(services) => self.disk.persist(services),
                 Effect::Publish(steps) => self.plane.orders().publish(steps),
+                Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
                 Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),
             }
@@ -327,8 +329,14 @@ impl Owner {
 }
 
 impl Inputs {
-    /// Waits for the next input. While a reload waits, requests do.
-    async fn next(&mut self, requests_too: bool) -> Input {
+    /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
+    async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.stop.wait() => Input::Stop,
@@ -336,6 +344,7 @@ impl Inputs {
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(event) = self.next_hops.recv() => Input::Event(event),
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
+            () = due => Input::Event(Event::Tick),
             Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
         }
     }

@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot};
+use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
 use crate::net::links::Link;
-use crate::plan::Step;
+use crate::plan::{Step, SurveyOrder};
 use crate::reconcile::Event;
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
@@ -22,6 +22,7 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 enum Order {
     Publish(Vec<Step>),
+    Survey(Vec<SurveyOrder>),
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
     Snapshot(oneshot::Sender<Snapshot>),
     Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
@@ -88,6 +89,11 @@ impl Orders {
         self.order(Order::Publish(steps));
     }
 
+    /// Is reported as [`Event::Surveyed`].
+    pub(super) fn survey(&self, orders: Vec<SurveyOrder>) {
+        self.order(Order::Survey(orders));
+    }
+
     pub(super) fn refresh(&self, links: Vec<Link>) -> oneshot::Receiver<Refreshed> {
         self.ask(|reply| Order::Refresh(links, reply))
     }
@@ -112,31 +118,61 @@ impl Orders {
     }
 }
 
-/// Carries out orders until told to stop, and sweeps the flow tables in between.
+/// Carries out orders until told to stop. In between it sweeps the flow tables, and goes on with a survey of them: by
+/// parts, so that no order waits for the whole.
 fn work(dataplane: &mut Dataplane, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) {
     let mut swept = Instant::now();
+    let mut survey: Option<Survey> = None;
     loop {
-        match orders.recv_timeout(SWEEP.saturating_sub(swept.elapsed())) {
+        let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
+        match orders.recv_timeout(pause) {
             Ok(order) => {
-                if !carry_out(dataplane, order, done) {
+                if !carry_out(dataplane, order, &mut survey, done) {
                     return;
                 }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                swept = Instant::now();
-                if let Err(error) = dataplane.sweep() {
-                    tracing::error!(%error, "cannot clear old flows");
+                survey = survey.take().and_then(|survey| go_on(dataplane, survey, done));
+                if swept.elapsed() >= SWEEP {
+                    swept = Instant::now();
+                    dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
                 }
             }
         }
     }
 }
 
+/// Begins a survey. One that cannot begin has found nothing.
+fn begin(dataplane: &Dataplane, orders: Vec<SurveyOrder>, done: &UnboundedSender<Event>) -> Option<Survey> {
+    dataplane
+        .survey(orders)
+        .map_err(|error| {
+            tracing::error!(%error, "cannot survey the flow tables");
+            let _ = done.send(Event::Surveyed(Vec::new()));
+        })
+        .ok()
+}
+
+/// Goes on with a survey by one part, and tells what it found if that was the last.
+fn go_on(dataplane: &Dataplane, mut survey: Survey, done: &UnboundedSender<Event>) -> Option<Survey> {
+    if dataplane.go_on(&mut survey) {
+        return Some(survey);
+    }
+    let _ = done.send(Event::Surveyed(survey.end()));
+    None
+}
+
 /// Carries out one order; tells whether to go on. Whoever asked may have gone; then nobody takes the answer.
-fn carry_out(dataplane: &mut Dataplane, order: Order, done: &UnboundedSender<Event>) -> bool {
+fn carry_out(
+    dataplane: &mut Dataplane,
+    order: Order,
+    survey: &mut Option<Survey>,
+    done: &UnboundedSender<Event>,
+) -> bool {
     match order {
         Order::Publish(steps) => publish(dataplane, &steps, done),
+        Order::Survey(orders) => *survey = begin(dataplane, orders, done),
         Order::Refresh(links, reply) => {
             let refresh = dataplane.refresh(&links);
             let _ = reply.send(Refreshed::new(dataplane.interfaces(), refresh, links));

@@ -75,6 +75,34 @@ pub struct Progress {
     pub until: Option<Duration>,
 }
 
+/// Which of a pool's published tables no longer say what is so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outdated {
+    /// Both: slots have other owners, or began to learn. They are to be built aside, and switched to by one store.
+    pub both: bool,
+    /// The current one, in which slots entered or left transition: each slot can be rewritten by itself.
+    pub current: bool,
+    /// The previous one, in which owners were forgotten: likewise.
+    pub previous: bool,
+}
+
+impl Outdated {
+    /// Whether there is anything to publish.
+    pub const fn any(self) -> bool {
+        self.both || self.current || self.previous
+    }
+
+    /// What either says.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            both: self.both || other.both,
+            current: self.current || other.current,
+            previous: self.previous || other.previous,
+        }
+    }
+}
+
 /// How a pool's slots change hands.
 #[derive(Clone, Copy)]
 pub struct Change<'a> {
@@ -108,19 +136,36 @@ impl Transition {
     /// Takes over new owners. A slot that changes hands while its old owner lives begins to learn; one that is learning
     /// already keeps its oldest living previous owner and its deadline: flows born since are in the flow tables, by their
     /// SYN. A previous owner that died is forgotten for good.
-    pub fn change(&mut self, change: Change<'_>) {
+    pub fn change(&mut self, change: Change<'_>) -> Outdated {
         let Change { owners, lives, now, learning } = change;
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let fresh = moving.deadline(now + learning);
+        let mut outdated = Outdated::default();
         for (slot, &new) in owners.iter().enumerate().take(SLOTS) {
-            moving.forget_dead(slot, lives);
+            outdated.previous |= moving.forget_dead(slot, lives);
             let old = std::mem::replace(&mut self.owners[slot], new);
+            outdated.both |= old != new;
             if old != new && !old.is_nobody() && lives(old) && moving.previous[slot].is_nobody() {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
         }
         self.moving = moving.unless_settled();
+        outdated
+    }
+
+    /// Takes over new owners without learning anything of the old ones' flows. What is in transition stays so.
+    pub fn replace(&mut self, owners: &[MemberId], lives: &dyn Fn(MemberId) -> bool) -> Outdated {
+        let mut outdated = Outdated::default();
+        if let Some(mut moving) = self.moving.take() {
+            (0..SLOTS).for_each(|slot| outdated.previous |= moving.forget_dead(slot, lives));
+            self.moving = moving.unless_settled();
+        }
+        for (old, &new) in self.owners.iter_mut().zip(owners) {
+            outdated.both |= *old != new;
+            *old = new;
+        }
+        outdated
     }
 
     /// For a node that knows no history: slots that `before` gives to a member that lives but owns nothing any more are
@@ -135,6 +180,15 @@ impl Transition {
             }
         }
         self.moving = moving.unless_settled();
+    }
+
+    /// Ends all learning at once: what has not shown itself is taken to be new. Where there is no room for a table of
+    /// previous owners.
+    pub fn learn_no_more(&mut self) {
+        let Some(moving) = &mut self.moving else { return };
+        moving.deadlines.clear();
+        moving.previous.fill(MemberId::NOBODY);
+        moving.phases.iter_mut().filter(|phase| **phase != SETTLED).for_each(|phase| *phase = TRACKED);
     }
 
     /// Marks every slot as tracked that is not in transition: entries that disagree with owners may be about.
@@ -255,13 +309,16 @@ impl Moving {
         number
     }
 
-    /// A slot whose previous owner died learns no more: what is written down for others is still minded.
-    fn forget_dead(&mut self, slot: usize, lives: &dyn Fn(MemberId) -> bool) {
+    /// A slot whose previous owner died learns no more: what is written down for others is still minded. Tells whether it
+    /// did.
+    fn forget_dead(&mut self, slot: usize, lives: &dyn Fn(MemberId) -> bool) -> bool {
         let previous = self.previous[slot];
-        if !previous.is_nobody() && !lives(previous) {
+        let dead = !previous.is_nobody() && !lives(previous);
+        if dead {
             self.previous[slot] = MemberId::NOBODY;
             self.phases[slot] = TRACKED;
         }
+        dead
     }
 
     /// Without deadlines that no slot has; nothing if all slots are settled.

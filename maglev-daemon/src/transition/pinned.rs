@@ -2,6 +2,7 @@
 //! their slot's owner. It must not know where the entries lie.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{FlowEntry, Seconds};
@@ -45,32 +46,39 @@ impl Pinned {
 ///
 /// It must not begin before the slots that it may settle were published as tracked and every packet that saw them learning
 /// has ended: such a packet may still write an entry.
-pub struct Survey<'a> {
-    transition: &'a Transition,
-    /// Whether a member is alive and the pool's: its entries bind their flows.
-    binds: &'a dyn Fn(MemberId) -> bool,
+#[derive(Clone, Debug)]
+pub struct Survey {
+    transition: Arc<Transition>,
     now: Seconds,
     idle: u16,
+    stable_too: bool,
     found: Pinned,
 }
 
-impl<'a> Survey<'a> {
+impl Survey {
     /// Begins a survey at a time: entries that were seen within `idle` seconds before count.
-    pub fn new(transition: &'a Transition, binds: &'a dyn Fn(MemberId) -> bool, now: Seconds, idle: u16) -> Self {
-        Self { transition, binds, now, idle, found: Pinned::default() }
+    pub fn new(transition: Arc<Transition>, now: Seconds, idle: u16) -> Self {
+        Self { transition, now, idle, stable_too: false, found: Pinned::default() }
     }
 
-    /// Looks at one entry. Tells whether it is to be cleared: its flow was silent for so long that it is taken to be over,
-    /// and once its slot has settled nobody would look whether that is so.
+    /// Counts entries of slots that are not in transition too: where every flow is tracked, they bind.
+    #[must_use]
+    pub fn of_all_slots(self) -> Self {
+        Self { stable_too: true, ..self }
+    }
+
+    /// Looks at one entry, of a member that is alive and the pool's. Tells whether it is to be cleared: its flow was silent
+    /// for so long that it is taken to be over, and once its slot has settled nobody would look whether that is so.
     pub fn look(&mut self, entry: FlowEntry) -> bool {
         let (slot, member) = (entry.slot().index(), entry.member());
-        if member.is_nobody() || !self.transition.is_moving(slot) || !(self.binds)(member) {
+        let moving = self.transition.is_moving(slot);
+        if !moving && !self.stable_too {
             return false;
         }
         // What was seen a moment after the survey began is recent too.
         let age = self.now.since(entry.last_seen());
         if age > self.idle && age <= u16::MAX / 2 {
-            return true;
+            return moving;
         }
         if self.transition.owners()[slot] != member {
             self.found.slots[slot] = true;
@@ -79,8 +87,8 @@ impl<'a> Survey<'a> {
         false
     }
 
-    /// What was found.
-    pub fn end(self) -> Pinned {
-        self.found
+    /// The slots it is about, as they were when it began, and what was found.
+    pub fn end(self) -> (Arc<Transition>, Pinned) {
+        (self.transition, self.found)
     }
 }

@@ -1,7 +1,6 @@
 //! Measuring: programs take turns within each round, and every batch proves what became of its packets.
 
 use anyhow::{Context, Result, bail, ensure};
-use maglev_common::settings::Tracking;
 use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
 use maglev_daemon::model::Limits;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -186,21 +185,16 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
 pub(super) fn candidates(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for program in programs {
-        let (tracking, moving) = match program.mode {
-            Mode::TableOnly => (Tracking::Exception, 0),
-            Mode::Exception(moving) => (Tracking::Exception, moving),
-            Mode::Always => (Tracking::Always, 0),
-        };
         let settings = CandidateSettings {
             object: program.object.as_deref(),
-            tracking,
             table_only: program.mode == Mode::TableOnly,
             slowed: program.slowed,
             flow_sets: scenario.flow_sets(),
             limits: Limits::default(),
             mac: MAC,
         };
-        let candidate = Candidate::load(&settings, &scenario.steps(moving)?).with_context(|| program.name.clone())?;
+        let candidate =
+            Candidate::load(&settings, &scenario.steps(program.mode)?).with_context(|| program.name.clone())?;
         entries.push(Entry {
             name: program.name.clone(),
             kind: Kind::Candidate(Box::new(candidate), scenario.overhead()),

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use maglev_common::backend::{InterfaceSlot, MemberId, NextHop};
 use maglev_common::maps::DEFAULT_FLOW_SETS;
+use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_daemon::maglev::Table;
 use maglev_daemon::model::{Name, OuterSources, Protocol, Service, Weight};
 use maglev_daemon::plan::{self, Step};
+
+use super::measure::Mode;
 
 /// The port of every VIP.
 const PORT: u16 = 443;
@@ -183,14 +186,20 @@ impl Scenario {
         }
     }
 
-    /// What publishes the services; of a hundred slots, so many are in transition: their flows belong to the next backend.
+    /// What publishes the services, for a program that decides like this. Flows of slots in transition belong to the next
+    /// backend.
     ///
     /// # Errors
     /// If there are more backends than member ids.
-    pub(super) fn steps(&self, moving: u32) -> Result<Vec<Step>> {
+    pub(super) fn steps(&self, mode: Mode) -> Result<Vec<Step>> {
         let outer = OuterSources { v4: "10.64.11.0/24".parse().ok(), v6: "2001:2:0:3::/64".parse().ok() };
         let next_hop = NextHop::new(NEXT_HOP, InterfaceSlot(0));
-        let mut steps = Vec::new();
+        let mut steps = vec![Step::SetIdle { seconds: 15 * 60 }];
+        let (tracking, moving) = match mode {
+            Mode::TableOnly => (Tracking::Exception, 0),
+            Mode::Exception(moving) => (Tracking::Exception, moving),
+            Mode::Always => (Tracking::Always, 0),
+        };
         for pool in 0..self.pools {
             let id = |n: u16| MemberId::new(pool * self.backends + n + 1).context("too many backends");
             let names = (0..self.backends).map(|n| Name::parse(&format!("web{pool}-{n:05}")));
@@ -208,7 +217,7 @@ impl Scenario {
             let slots: Arc<[SlotWord]> = table.slots().iter().enumerate().map(word).collect::<Result<_>>()?;
             let (current, previous) = (TableIndex(pool + 1), TableIndex(self.pools + pool + 1));
             steps.push(Step::FillTable { table: current, slots });
-            let mut word = PoolWord::settled(current);
+            let mut word = PoolWord::settled(current).tracked(tracking, UdpPolicy::New);
             if moving > 0 {
                 let owner = |(slot, &owner): (usize, &u16)| match moves(slot) {
                     true => id((owner + 1) % self.backends).map(SlotWord::settled),

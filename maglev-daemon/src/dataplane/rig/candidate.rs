@@ -13,7 +13,6 @@ use crate::dataplane::{Settings, publish};
 use crate::model::Limits;
 use crate::plan::Step;
 use maglev_common::hash::HashKey;
-use maglev_common::settings::Tracking;
 
 /// The MTU of the interface packets leave by: more than any of them needs.
 const MTU: u32 = 9_000;
@@ -23,8 +22,6 @@ const MTU: u32 = 9_000;
 pub struct CandidateSettings<'a> {
     /// An object that takes our maps and globals; `None` for the one that ships.
     pub object: Option<&'a [u8]>,
-    /// When the flow table is consulted.
-    pub tracking: Tracking,
     /// Whether the table alone decides.
     pub table_only: bool,
     /// Whether each packet costs one call of a helper more than it has to.
@@ -56,7 +53,6 @@ impl Candidate {
             limits: wanted.limits,
             flow_sets: wanted.flow_sets,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
-            tracking: wanted.tracking,
             slowed: wanted.slowed,
             table_only: wanted.table_only,
             trace: false,

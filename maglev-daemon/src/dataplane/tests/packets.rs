@@ -57,6 +57,21 @@ impl Rig {
         Self { plane, harness, _peer: peer }
     }
 
+    /// The same, and member 9 has just taken over all slots of the pool with IPv4 outer headers from member 1, which lives.
+    fn learning() -> Self {
+        let mut rig = Self::new();
+        let moving = (0..SLOTS).map(|_| SlotWord::moving(member(9))).collect();
+        let word = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
+        let steps = [
+            Step::WriteMember { id: member(9), record: second() },
+            Step::FillTable { table: TableIndex(9), slots: moving },
+            Step::FillTable { table: TableIndex(10), slots: table(member(1)) },
+            Step::SwitchPool { pool: pool::OUTER4, word: word.learning(TableIndex(10)) },
+        ];
+        rig.plane.publish(&steps).unwrap();
+        rig
+    }
+
     /// The interface frames come in by.
     fn ingress(&self) -> u32 {
         self.plane.interfaces()[0].index
@@ -64,7 +79,7 @@ impl Rig {
 
     /// The same frame through the host's build of the packet path, over the same maps.
     fn host(&self, frame: &[u8]) -> (u32, Vec<u8>) {
-        let view = View::new(&self.plane.maps, 0, Seconds(0));
+        let view = View::new(&self.plane.maps, 0, explain::now().unwrap());
         let mut packet = VecPacket::new(frame);
         let action = match forward(&mut packet, &view) {
             Verdict::Pass => action::PASS,
@@ -149,7 +164,7 @@ fn plan() -> Vec<Step> {
     for (id, pool, record) in members {
         steps.push(Step::WriteMember { id: member(id), record });
         steps.push(Step::FillTable { table: TableIndex(id), slots: table(member(id)) });
-        steps.push(Step::SwitchPool { pool, word: PoolWord::settled(TableIndex(id)) });
+        steps.push(Step::SwitchPool { pool, word: always(id) });
     }
     let vips = [
         (PORT, 6, pool::OUTER4),
@@ -251,8 +266,17 @@ fn the_largest_packet_that_fits_is_sent() {
 
 #[test]
 fn the_kernel_and_the_host_make_the_same_of_any_frame() {
-    in_namespace(|| {
-        let rig = std::cell::RefCell::new(Rig::new());
+    same_of_any_frame(Rig::new);
+}
+
+#[test]
+fn the_kernel_and_the_host_make_the_same_of_any_frame_while_slots_learn() {
+    same_of_any_frame(Rig::learning);
+}
+
+fn same_of_any_frame(rig: fn() -> Rig) {
+    in_namespace(move || {
+        let rig = std::cell::RefCell::new(rig());
         let bases =
             [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::udp4(VIP4, PORT), fixtures::udp6(PORT)];
         let change = (any::<prop::sample::Index>(), any::<u8>());
@@ -283,14 +307,10 @@ fn a_flow_keeps_its_backend_until_the_backend_dies() {
         let mut rig = Rig::new();
         let frame = fixtures::tcp4(b"");
         let (_, before, _) = rig.counted(&frame);
-        let second = MemberRecord {
-            destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 12]))), Word::new(0)],
-            ..backend4(pool::OUTER4, 0)
-        };
         let switch = [
-            Step::WriteMember { id: member(9), record: second },
+            Step::WriteMember { id: member(9), record: second() },
             Step::FillTable { table: TableIndex(9), slots: table(member(9)) },
-            Step::SwitchPool { pool: pool::OUTER4, word: PoolWord::settled(TableIndex(9)) },
+            Step::SwitchPool { pool: pool::OUTER4, word: always(9) },
         ];
         rig.plane.publish(&switch).unwrap();
         let (_, kept, _) = rig.counted(&frame);
@@ -306,6 +326,39 @@ fn a_flow_keeps_its_backend_until_the_backend_dies() {
         assert_eq!(destination(&moved), Ipv4Addr::new(10, 0, 1, 12), "a dead backend is forgotten");
         assert_eq!(moved[46..50], CLIENT4, "and the client's packet is the same");
     });
+}
+
+#[test]
+fn while_slots_learn_old_flows_stay_and_new_ones_follow_the_table() {
+    in_namespace(|| {
+        let mut rig = Rig::learning();
+        let (old, new) = (Ipv4Addr::new(10, 0, 1, 11), Ipv4Addr::new(10, 0, 1, 12));
+        let flow = |port: u8, flags: u8| {
+            let mut frame = fixtures::tcp4(b"");
+            (frame[35], frame[47]) = (port, flags);
+            frame
+        };
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        let goes = |rig: &mut Rig, port, flags| destination(&rig.counted(&flow(port, flags)).1);
+        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 2, SYN), goes(&mut rig, 2, ACK)), (old, new, new));
+
+        let tracked = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
+        rig.plane.publish(&[Step::SwitchPool { pool: pool::OUTER4, word: tracked }, Step::Barrier]).unwrap();
+        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 3, ACK)), (old, new), "who is not written down is new");
+
+        let settled = table(member(9));
+        rig.plane.publish(&[Step::UpdateTable { table: TableIndex(9), slots: settled }]).unwrap();
+        assert_eq!(goes(&mut rig, 1, ACK), new, "a settled slot asks nobody");
+    });
+}
+
+/// A backend of the pool with IPv4 outer headers, at another address.
+fn second() -> MemberRecord {
+    MemberRecord {
+        destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 12]))), Word::new(0)],
+        ..backend4(pool::OUTER4, 0)
+    }
 }
 
 fn destination(outer: &[u8]) -> Ipv4Addr {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use maglev_common::backend::{MemberId, MemberRecord};
-use maglev_common::table::{PoolIndex, SLOTS, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
 use crate::model::{Service, Services};
@@ -16,8 +16,7 @@ use crate::plan::{Step, directories};
 pub(super) struct Maps {
     members: BTreeMap<u16, MemberRecord>,
     tables: BTreeMap<u16, Filled>,
-    /// The current table of each pool.
-    pools: BTreeMap<u16, u16>,
+    pools: BTreeMap<u16, PoolWord>,
     directory: Vec<(Key4, VipWord)>,
     /// Tables unpublished since the last barrier: packets may still read them.
     lingering: BTreeSet<u16>,
@@ -69,16 +68,9 @@ impl Maps {
                 record.next_hop.set(next_hop.0);
             }
             Step::FillTable { table, slots } => self.fill(table.0, slots),
-            Step::SwitchPool { pool, word } => {
-                let new = word.current().table().0;
-                assert!(new == 0 || self.tables.contains_key(&new), "a pool switches to a table that was filled");
-                let old = self.pools.insert(pool.0, new).unwrap_or(0);
-                if old != 0 && old != new {
-                    self.lingering.insert(old);
-                }
-                let owners = self.owners(new);
-                self.in_flows.extend(owners);
-            }
+            Step::UpdateTable { table, slots } => self.update(table.0, slots),
+            Step::SetIdle { seconds } => assert!(*seconds <= u16::MAX / 2),
+            Step::SwitchPool { pool, word } => self.switch(pool.0, *word),
             Step::ResetVip { id } => {
                 let used = |word: &VipWord| *word != VipWord::ADDRESS_IN_USE && word.id() == *id;
                 assert!(self.running && (!self.strict || !self.directory.iter().any(|(_, word)| used(word))));
@@ -87,7 +79,7 @@ impl Maps {
             Step::SwitchDirectory6 { .. } => panic!("these tests have no IPv6 VIP"),
             Step::KillMember { id } => {
                 let id = id.get();
-                let named = self.pools.values().chain(&self.lingering).any(|&table| self.owners(table).contains(&id));
+                let named = self.in_use().any(|table| self.owners(table).contains(&id));
                 assert!(!named, "member {id} dies while a packet may still find it in a table");
                 let record = self.members.get(&id).unwrap();
                 record.state.set(record.state().dead().0);
@@ -118,7 +110,7 @@ impl Maps {
     }
 
     fn write_member(&mut self, id: u16, record: &MemberRecord) {
-        let named = self.pools.values().chain(&self.lingering).any(|&table| self.owners(table).contains(&id));
+        let named = self.in_use().any(|table| self.owners(table).contains(&id));
         if named || self.in_flows.contains(&id) {
             let old = &self.members[&id];
             assert_eq!((&old.destination, &old.state), (&record.destination, &record.state), "member {id} is in use");
@@ -129,10 +121,44 @@ impl Maps {
     fn fill(&mut self, table: u16, slots: &Arc<[SlotWord]>) {
         assert_ne!(table, TableIndex::EMPTY.0);
         assert_eq!(slots.len(), SLOTS);
-        let in_use = self.pools.values().chain(&self.lingering).any(|&used| used == table);
+        let in_use = self.in_use().any(|used| used == table);
         assert!(!in_use || self.tables[&table].slots == *slots, "table {table} is in use");
         let owners = slots.iter().map(|slot| slot.owner().get()).collect();
         self.tables.insert(table, Filled { slots: slots.clone(), owners });
+    }
+
+    /// Of a table in use, slots end to learn or to be in transition: each is right before and after.
+    fn update(&mut self, table: u16, slots: &Arc<[SlotWord]>) {
+        let old = &self.tables[&table].slots;
+        let previous = self.pools.values().any(|word| word.previous().table().0 == table);
+        for (old, new) in old.iter().zip(slots.iter()) {
+            let ends = if previous { new.owner().is_nobody() } else { old.owner() == new.owner() };
+            assert!(old == new || ends, "{old:?} becomes {new:?} under packets that read it");
+        }
+        let owners = slots.iter().map(|slot| slot.owner().get()).collect();
+        self.tables.insert(table, Filled { slots: slots.clone(), owners });
+    }
+
+    fn switch(&mut self, pool: u16, word: PoolWord) {
+        let tables = |word: PoolWord| [word.current(), word.previous()].map(|start| start.table().0);
+        for new in tables(word) {
+            assert!(new == 0 || self.tables.contains_key(&new), "a pool switches to a table that was filled");
+            let owners = self.owners(new);
+            self.in_flows.extend(owners);
+        }
+        let old = self.pools.insert(pool, word).unwrap_or_default();
+        self.lingering.extend(tables(old).into_iter().filter(|old| *old != 0 && !tables(word).contains(old)));
+    }
+
+    /// The tables that a packet may read.
+    fn in_use(&self) -> impl Iterator<Item = u16> + '_ {
+        let named = self.pools.values().flat_map(|word| [word.current(), word.previous()]);
+        named.map(|start| start.table().0).filter(|table| *table != 0).chain(self.lingering.iter().copied())
+    }
+
+    /// The table that owns a pool's slots.
+    fn current(&self, pool: PoolIndex) -> u16 {
+        self.pools.get(&pool.0).copied().unwrap_or_default().current().table().0
     }
 
     fn owners(&self, table: u16) -> BTreeSet<u16> {
@@ -142,7 +168,7 @@ impl Maps {
     /// What a packet that comes in now finds.
     fn check(&self) {
         for (_, word) in self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE) {
-            for id in self.owners(self.pools.get(&word.pool().0).copied().unwrap_or(0)) {
+            for id in self.owners(self.current(word.pool())) {
                 assert!(self.members[&id].state().serves(word.pool()), "slot owner {id} does not serve its pool");
             }
         }
@@ -173,7 +199,7 @@ impl Maps {
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
         let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
-        let owners = self.owners(self.pools.get(&word.pool().0).copied().unwrap_or(0));
+        let owners = self.owners(self.current(word.pool()));
         Some(owners.iter().map(|id| destination(&self.members[id])).collect())
     }
 }

@@ -1,0 +1,190 @@
+//! How a pool's slots change hands: from its backends to owners and transitions, and from these to tables. It must not
+//! know the other pools.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_common::backend::MemberId;
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolWord, SlotWord, TableIndex};
+
+use super::Step;
+use super::published::{Member, PublishedPool};
+use super::tables::Tables;
+use crate::maglev::Table;
+use crate::model::{AdminState, Backend, Name, Pool, PoolSettings, Weight};
+use crate::transition::{Change, Outdated, Pinned, Transition};
+
+/// What owns slots: names, weights and ids, in the order of names.
+pub(super) type Owners = Vec<(Name, Weight, MemberId)>;
+
+impl PublishedPool {
+    /// Takes over what is desired of a pool: owners, states, settings; and what the time brings.
+    pub(super) fn turn_over(&mut self, desired: &Pool, now: Duration) {
+        if self.transition.deadline().is_some_and(|deadline| deadline <= now) {
+            Arc::make_mut(&mut self.transition).expire(now);
+            self.outdated.previous = true;
+            self.pinned = None;
+        }
+        let (owners, living) = (owners(self, desired.backends.values()), living(self, desired));
+        let arrived = std::mem::take(&mut self.arrived);
+        if owners != self.owners || living != self.living {
+            self.rebuild(owners);
+            self.hand_over(&living, desired.settings, arrived, now);
+            self.living = living;
+        }
+        if self.settings.tracking == Tracking::Always && desired.settings.tracking == Tracking::Exception {
+            Arc::make_mut(&mut self.transition).track_all();
+            self.outdated.current = true;
+            self.pinned = None;
+        }
+        self.settings = desired.settings;
+    }
+
+    /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned; nor of those who
+    /// stood in, at the start, for a backend that had not been reached yet.
+    fn hand_over(&mut self, living: &BTreeSet<MemberId>, settings: PoolSettings, arrived: bool, now: Duration) {
+        let owners = self.slot_owners();
+        let lives = |id: MemberId| living.contains(&id);
+        let transition = Arc::make_mut(&mut self.transition);
+        let outdated = if settings.tracking == Tracking::Always || arrived {
+            transition.replace(&owners, &lives)
+        } else {
+            let learning = settings.transition.learning;
+            transition.change(Change { owners: &owners, lives: &lives, now, learning })
+        };
+        self.outdated = self.outdated.or(outdated);
+        if outdated.any() {
+            self.pinned = None;
+        }
+    }
+
+    /// Of a node that knows no history: slots that draining backends would own were they active are learning.
+    pub(super) fn derive(&mut self, desired: &Pool, now: Duration) {
+        let draining = |backend: &&Backend| matches!(backend.state, AdminState::Draining { .. });
+        if desired.settings.tracking == Tracking::Always || !desired.backends.values().any(|backend| draining(&backend))
+        {
+            return;
+        }
+        let member =
+            |backend: &Backend| self.member(&backend.name, backend.address).filter(|id| self.living.contains(id));
+        let weighted = desired.backends.values().filter(|backend| backend.weight.0 > 0);
+        let before: Owners =
+            weighted.filter_map(|backend| Some((backend.name.clone(), backend.weight, member(backend)?))).collect();
+        let drained: BTreeSet<MemberId> = desired.backends.values().filter(draining).filter_map(member).collect();
+        let table = Table::build(before.iter().map(|(name, weight, _)| (name, *weight)));
+        let deadline = now + desired.settings.transition.learning;
+        let transition = Arc::make_mut(&mut self.transition);
+        transition.derive(&by_slot(&table, &before), &|id| drained.contains(&id), deadline);
+        self.outdated.both = true;
+    }
+
+    /// Publishes what is out of date: owners by tables filled aside and one switch, transitions that end in place. Tells
+    /// whether a packet may still see what was before in a table that stays.
+    pub(super) fn publish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) -> bool {
+        let outdated = std::mem::take(&mut self.outdated);
+        if outdated.both {
+            self.refill(tables, steps);
+        }
+        let in_place = !outdated.both && (outdated.current || outdated.previous);
+        if in_place && outdated.current && self.current != TableIndex::EMPTY {
+            steps.push(Step::UpdateTable { table: self.current, slots: self.transition.words().collect() });
+        }
+        if in_place && outdated.previous && self.previous != TableIndex::EMPTY {
+            match self.transition.previous_words() {
+                Some(words) => steps.push(Step::UpdateTable { table: self.previous, slots: words.collect() }),
+                None => tables.retire(std::mem::replace(&mut self.previous, TableIndex::EMPTY)),
+            }
+        }
+        let word = self.word();
+        if word != self.published {
+            steps.push(Step::SwitchPool { pool: self.index, word });
+            self.published = word;
+        }
+        if self.pinned.is_none() && self.transition.is_settled() && self.settings.tracking == Tracking::Exception {
+            self.pinned = Some(Pinned::default());
+        }
+        in_place
+    }
+
+    /// Fills tables aside and names them in the pool's word to come.
+    fn refill(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
+        // One for the owners, and one that some other pool may need for its owners, before one for previous owners.
+        const RESERVE: usize = 2;
+        if self.transition.previous_words().is_some() && tables.room() <= RESERVE {
+            Arc::make_mut(&mut self.transition).learn_no_more();
+        }
+        let empty = self.owners.is_empty() && self.transition.is_settled();
+        let mut fill = |words: Arc<[SlotWord]>, steps: &mut Vec<Step>| {
+            // Never without one: there are more tables than pools.
+            let table = tables.take(steps)?;
+            steps.push(Step::FillTable { table, slots: words });
+            Some(table)
+        };
+        let current = if empty { None } else { fill(self.transition.words().collect(), steps) };
+        let previous = match self.transition.previous_words() {
+            Some(words) => fill(words.collect(), steps),
+            None => None,
+        };
+        tables.retire(std::mem::replace(&mut self.current, current.unwrap_or_default()));
+        tables.retire(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
+    }
+
+    /// Unpublishes its tables: the pool is leaving.
+    pub(super) fn unpublish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
+        if self.published != PoolWord::default() {
+            steps.push(Step::SwitchPool { pool: self.index, word: PoolWord::default() });
+            self.published = PoolWord::default();
+        }
+        tables.retire(std::mem::take(&mut self.current));
+        tables.retire(std::mem::take(&mut self.previous));
+    }
+
+    fn word(&self) -> PoolWord {
+        let PoolSettings { tracking, transition } = self.settings;
+        PoolWord::settled(self.current).tracked(tracking, transition.udp).learning(self.previous)
+    }
+
+    /// Takes over what a survey found. Slots settle if they are still what they were when it began; tells whether any did.
+    pub fn surveyed(&mut self, surveyed: &Arc<Transition>, pinned: Pinned) -> bool {
+        if !Arc::ptr_eq(surveyed, &self.transition) || self.outdated.any() {
+            return false;
+        }
+        // A copy: the one that was surveyed is held by whoever tells of it.
+        let settled = Arc::make_mut(&mut self.transition).settle(&pinned);
+        self.outdated = self.outdated.or(Outdated { current: settled, ..Outdated::default() });
+        self.pinned = Some(pinned);
+        settled
+    }
+}
+
+/// The owner of each slot, by id.
+pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<MemberId> {
+    let id = |&owner: &u16| owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
+    table.slots().iter().map(id).collect()
+}
+
+/// Who owns a pool's slots: backends that take new flows and have a next hop. Where none has a next hop, all that take
+/// new flows: their packets are then dropped as unresolved, which says more than "no backend".
+fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Owners {
+    let takers = backends.filter(|backend| backend.takes_new_flows());
+    let members = takers.filter_map(|backend| {
+        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
+        Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
+    });
+    let members: Vec<_> = members.collect();
+    let all_wait = members.iter().all(|(resolved, _)| !resolved);
+    members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
+}
+
+/// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled nor out of reach.
+fn living(pool: &PublishedPool, desired: &Pool) -> BTreeSet<MemberId> {
+    let stays = |(name, address): &(Name, std::net::IpAddr)| {
+        desired.backends.get(name).is_some_and(|backend| backend.address == *address && !backend.is_disabled())
+    };
+    let lives = |(key, member): (&(Name, std::net::IpAddr), &Member)| {
+        (stays(key) && member.next_hop.is_resolved()).then_some(member.id)
+    };
+    pool.members.iter().filter_map(lives).collect()
+}
