@@ -19,11 +19,13 @@ use crate::{
     server::Receipt,
 };
 
+pub mod held;
 mod http;
 mod outcome;
 mod sources;
 mod traffic;
 
+use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
 pub use outcome::{Outcome, Outcomes};
 use sources::Sources;
@@ -81,6 +83,11 @@ impl Client {
             }
             Ok(Outcomes(tasks.join_all().await))
         })
+    }
+
+    /// Begins to hold connections.
+    pub fn hold(&self, plan: Plan) -> Held {
+        Held::start(self, plan)
     }
 
     /// Uploads `length` bytes; returns what the backend says it received.

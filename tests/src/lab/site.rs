@@ -41,7 +41,15 @@ impl Site {
     /// # Errors
     /// If anything does not come up.
     pub fn new(balancers: u8, services: impl FnOnce(&Lab) -> Services) -> Result<Self> {
-        let mut lab = Lab::new(Topology::standard(balancers))?;
+        Self::of(Topology::standard(balancers), services)
+    }
+
+    /// Builds this topology with these services.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub fn of(topology: Topology, services: impl FnOnce(&Lab) -> Services) -> Result<Self> {
+        let mut lab = Lab::new(topology)?;
         let backends = lab.start_backends()?;
         let balancers = lab.start_balancers(&services(&lab))?;
         Ok(Self { balancers, backends, lab })

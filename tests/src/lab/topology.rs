@@ -37,10 +37,15 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// One or two load balancers, two backends behind the router, one on-link, and a fourth behind the router.
+    /// Two backends behind the router, one on-link, and a fourth behind the router.
     pub fn standard(balancers: u8) -> Self {
-        use Place::{BehindRouter, OnLink};
-        Self { balancers, backends: vec![BehindRouter, BehindRouter, OnLink, BehindRouter] }
+        Self::new(balancers, 4)
+    }
+
+    /// So many of each: every third backend on-link, the others behind the router.
+    pub fn new(balancers: u8, backends: u8) -> Self {
+        let place = |n: u8| if n.is_multiple_of(3) { Place::OnLink } else { Place::BehindRouter };
+        Self { balancers, backends: (1..=backends).map(place).collect() }
     }
 
     /// The address of the `n`th backend, counted from 1, if it stands at `place`.
@@ -236,10 +241,16 @@ fn router(topology: &Topology) -> Vec<String> {
             lines.extend(addresses::behind_router(n, 1).assign(&format!("web{n}")));
         }
     }
-    lines.extend(addresses::VIP_PREFIXES.map(|prefix| {
-        let vip = if prefix.contains(':') { addresses::WWW6 } else { addresses::WWW4 };
-        let hops = (1..=topology.balancers).map(|n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
-        format!("route add {prefix}{}", hops.collect::<String>())
-    }));
+    lines.push(format!("route add blackhole {}", addresses::NOWHERE));
+    lines.extend(vip_routes("add", 1..=topology.balancers));
     lines
+}
+
+/// Lines of `ip` that lead the VIPs to these load balancers, an equal part of the flows to each.
+pub(super) fn vip_routes(action: &str, through: impl Iterator<Item = u8> + Clone) -> [String; 2] {
+    addresses::VIP_PREFIXES.map(|prefix| {
+        let vip = if prefix.contains(':') { addresses::WWW6 } else { addresses::WWW4 };
+        let hops = through.clone().map(|n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
+        format!("route {action} {prefix}{}", hops.collect::<String>())
+    })
 }
