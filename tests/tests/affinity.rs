@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use maglev_e2e::{
-    client::held::Plan,
+    client::{
+        flood::{Flags, Flood},
+        held::Plan,
+    },
     lab::{
         Backend, Lab, Services, Site, Topology, Vip,
         addresses::{WWW4, WWW6},
@@ -12,6 +15,7 @@ use maglev_e2e::{
     },
 };
 
+const TARGET: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(203, 0, 113, 10), 7_000);
 const POOL: &str = "web";
 
 #[test]
@@ -33,7 +37,26 @@ fn wip() -> Result<()> {
     println!("{:?}", held.homes());
     println!("spoken in {:?}", held.await_spoken(Instant::now())?);
     site.balancers[0].maglev_ok(&["backend", "weight", POOL, "web1", "0"])?;
-    println!("spoken in {:?}", held.await_spoken(Instant::now())?);
+    for (flags, first, tuples, passes) in
+        [(Flags::Ack, 0, 500_000, 1), (Flags::Ack, 500_000, 250_000, 2), (Flags::Syn, 1_000_000, 500_000, 1)]
+    {
+        let before = site.await_balance();
+        println!("before: {before:?}");
+        held.hush(Duration::from_secs(9));
+        let t = Instant::now();
+        let flooding = site.lab.client().flood(TARGET, Flood { flags, first, tuples, passes });
+        println!("{:?}", flooding.finish()?);
+        println!("spoken in {:?}", held.await_spoken(t)?);
+        println!(
+            "{}",
+            site.balancers[0]
+                .maglev_ok(&["counters"])?
+                .lines()
+                .filter(|l| !l.contains(" 0  "))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+    }
     held.leave("web1");
     println!("spoken in {:?}", held.await_spoken(Instant::now())?);
     println!("{:?}", held.homes());

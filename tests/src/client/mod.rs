@@ -1,6 +1,9 @@
 //! The lab's client: real sockets and a maintained HTTP library, inside the client's namespace, one attempt a request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
@@ -19,12 +22,14 @@ use crate::{
     server::Receipt,
 };
 
+pub mod flood;
 pub mod held;
 mod http;
 mod outcome;
 mod sources;
 mod traffic;
 
+use flood::{Flood, Flooding};
 use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
 pub use outcome::{Outcome, Outcomes};
@@ -88,6 +93,11 @@ impl Client {
     /// Begins to hold connections.
     pub fn hold(&self, plan: Plan) -> Held {
         Held::start(self, plan)
+    }
+
+    /// Begins a flood.
+    pub fn flood(&self, target: SocketAddrV4, flood: Flood) -> Flooding {
+        Flooding::start(self, target, flood)
     }
 
     /// Uploads `length` bytes; returns what the backend says it received.

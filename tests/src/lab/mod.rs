@@ -28,7 +28,7 @@ pub use netns::Netns;
 pub use process::Process;
 pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};
 pub use site::{Packets, Site};
-pub use topology::{NEAR, Place, Topology, UPLINK};
+pub use topology::{FLOWS_CPU, NEAR, Place, Topology, UPLINK};
 
 /// A built lab. Dropping it ends its processes and removes its namespaces and files.
 #[derive(Debug)]

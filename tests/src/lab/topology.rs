@@ -18,6 +18,9 @@ pub const UPLINK: &str = "eth0";
 /// The load balancers' interface on the shared segment.
 pub const NEAR: &str = "near";
 
+/// The CPU that carries all flows from the client on.
+pub const FLOWS_CPU: usize = 0;
+
 /// Where a backend stands, seen from a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -181,9 +184,10 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 /// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client.
 fn one_cpu_a_flow(router: &Netns) -> Result<()> {
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
-    let write = "echo 1 > /sys/class/net/client/queues/rx-0/rps_cpus";
+    let write = format!("echo {:x} > /sys/class/net/client/queues/rx-0/rps_cpus", 1 << FLOWS_CPU);
     let mut command = std::process::Command::new("ip");
-    let output = command.args(["netns", "exec", router.name(), "sh", "-c", write]).output().context("ip netns exec")?;
+    let output =
+        command.args(["netns", "exec", router.name(), "sh", "-c", &write]).output().context("ip netns exec")?;
     anyhow::ensure!(output.status.success(), "receive packet steering: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
