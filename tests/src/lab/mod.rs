@@ -118,10 +118,10 @@ impl Lab {
     ///
     /// # Errors
     /// If one does not come up.
-    pub fn start_balancers(&self, services: &Services) -> Result<Vec<Balancer>> {
+    pub fn start_balancers(&self, services: &Services, settings: impl Fn(u8) -> Settings) -> Result<Vec<Balancer>> {
         (1..=self.topology.balancers)
             .map(|n| {
-                let mut balancer = Balancer::start(self, n, &Settings::of(n), services)?;
+                let mut balancer = Balancer::start(self, n, &settings(n), services)?;
                 balancer.await_next_hops()?;
                 Ok(balancer)
             })

@@ -61,11 +61,15 @@ impl Held {
         let ledger = Ledger { places: vec![ledger::Place::default(); plan.held], ..Ledger::default() };
         let ledger = Arc::new(Mutex::new(ledger));
         let (orders, told) = watch::channel(Orders::default());
-        let shared = keep::Shared::new(plan.clone(), client.sources.clone(), ledger.clone(), told);
+        let shared = keep::Shared::new(plan.clone(), client.sources.clone(), ledger.clone(), told.clone());
         let client = client.clone();
         let thread = thread::spawn(move || {
             client.block_on(async {
-                keep::all(Arc::new(shared)).await;
+                tokio::select! {
+                    () = keep::all(Arc::new(shared)) => {}
+                    // A test that fails drops all of it: nobody waits for an end then.
+                    () = dropped(told) => {}
+                }
                 Ok(())
             })
         });
@@ -107,15 +111,10 @@ impl Held {
         });
     }
 
-    /// Does what ends a backend's server, and starts it again or not: who lives on it then is expected to break.
-    ///
-    /// # Errors
-    /// What `work` returns.
-    pub fn cut<T>(&mut self, home: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let from = Instant::now();
-        let done = work();
-        self.cuts.push(Cut { home: home.to_owned(), time: [from, Instant::now()] });
-        done
+    /// Notes that a backend's server was ended, between these two moments, and started again or not: who lived on it then
+    /// was expected to break.
+    pub fn was_cut(&mut self, home: &str, time: [Instant; 2]) {
+        self.cuts.push(Cut { home: home.to_owned(), time });
     }
 
     /// Lets every connection say a last word and end; returns what became of all.
@@ -123,13 +122,13 @@ impl Held {
     /// # Errors
     /// If the client could not run.
     pub fn finish(self) -> Result<Report> {
-        self.orders.send_modify(|orders| orders.over = true);
-        match self.thread.join() {
+        let Self { plan: _, ledger, orders, cuts, thread } = self;
+        orders.send_modify(|orders| orders.over = true);
+        match thread.join() {
             Ok(ended) => ended?,
             Err(panic) => std::panic::resume_unwind(panic),
         }
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(ledger.report(&self.cuts))
+        Ok(ledger.lock().unwrap_or_else(PoisonError::into_inner).report(&cuts))
     }
 
     fn until(&self, what: &str, longest: Duration, holds: impl Fn(&ledger::Place) -> bool) -> Result<Duration> {
@@ -150,4 +149,9 @@ impl Held {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until nobody can give orders any more.
+async fn dropped(mut orders: watch::Receiver<Orders>) {
+    while orders.changed().await.is_ok() {}
 }
