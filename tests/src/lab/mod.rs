@@ -111,7 +111,7 @@ impl Lab {
     /// # Errors
     /// If the router refuses the routes.
     pub fn route_vips(&self, through: &[u8]) -> Result<()> {
-        self.netns("router").ip(&topology::vip_routes("replace", through.iter().copied()))
+        self.netns("router").ip(&topology::vip_routes("replace", through))
     }
 
     /// Starts every load balancer with the same services, and waits until they can forward.

@@ -246,15 +246,15 @@ fn router(topology: &Topology) -> Vec<String> {
         }
     }
     lines.push(format!("route add blackhole {}", addresses::NOWHERE));
-    lines.extend(vip_routes("add", 1..=topology.balancers));
+    lines.extend(vip_routes("add", &(1..=topology.balancers).collect::<Vec<_>>()));
     lines
 }
 
 /// Lines of `ip` that lead the VIPs to these load balancers, an equal part of the flows to each.
-pub(super) fn vip_routes(action: &str, through: impl Iterator<Item = u8> + Clone) -> [String; 2] {
+pub(super) fn vip_routes(action: &str, through: &[u8]) -> [String; 2] {
     addresses::VIP_PREFIXES.map(|prefix| {
         let vip = if prefix.contains(':') { addresses::WWW6 } else { addresses::WWW4 };
-        let hops = through.clone().map(|n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
+        let hops = through.iter().map(|&n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
         format!("route {action} {prefix}{}", hops.collect::<String>())
     })
 }

@@ -174,8 +174,7 @@ mod tests {
             ended: at(ended),
             reason: "reset".to_owned(),
         };
-        let mut ledger = Ledger::default();
-        ledger.breaks = vec![
+        let breaks = vec![
             lost("web1", 0, 10),
             lost("web1", 0, 30),
             lost("web2", 0, 10),
@@ -183,7 +182,8 @@ mod tests {
             lost("web1", 12, 30),
             Break { home: None, ..lost("web1", 0, 10) },
         ];
-        let report = ledger.report(&[Cut { home: "web1".to_owned(), time: [at(9), at(11)] }]);
+        let report =
+            Ledger { breaks, ..Ledger::default() }.report(&[Cut { home: "web1".to_owned(), time: [at(9), at(11)] }]);
         assert_eq!(report.cut.len(), 2, "{:?}", report.cut);
         assert_eq!(report.held_broken(), 4);
         assert!(report.none_broken().is_err_and(|error| error.to_string().contains("home web2")));
