@@ -22,6 +22,7 @@ use crate::{
     server::Receipt,
 };
 
+pub mod download;
 pub mod flood;
 pub mod held;
 mod http;
@@ -29,6 +30,7 @@ mod outcome;
 mod sources;
 mod traffic;
 
+use download::Download;
 use flood::{Flood, Flooding};
 use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
@@ -133,6 +135,14 @@ impl Client {
             ensure!(received == length, "{received} of {length} bytes");
             Ok(bytes::hex(&hash.finalize()))
         })
+    }
+
+    /// Begins to download `length` bytes slowly, on a connection that lives on the backend called `home`.
+    ///
+    /// # Errors
+    /// If there is none, or the request fails.
+    pub fn download_slowly(&self, target: SocketAddr, home: &str, length: u64) -> Result<Download> {
+        Download::start(self, target, home, length)
     }
 
     /// What `GET path` answers, as text.
