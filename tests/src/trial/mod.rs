@@ -45,6 +45,8 @@ pub struct Setting {
     pub idle: u64,
     /// Connections held by each pool.
     pub held: usize,
+    /// How often the others speak, give or take a half.
+    pub pace: Duration,
     /// How long a fifth of them is silent at a time.
     pub silence: Duration,
     /// Connections of each pool that come and go, in a second.
@@ -64,11 +66,6 @@ pub struct Trial {
 }
 
 impl Setting {
-    /// Nine tenths of the learning time: who is silent for longer may be lost.
-    pub fn longest_silence(learning: u64) -> Duration {
-        Duration::from_secs(learning) * 9 / 10
-    }
-
     fn services(&self, lab: &Lab) -> Services {
         let weights: Vec<(u8, u32)> = (1..=self.backends).map(|n| (n, WEIGHT)).collect();
         let Self { learning, idle, .. } = *self;
@@ -96,7 +93,7 @@ impl Setting {
             targets: vips.map(|vip| SocketAddr::from((vip, Backend::TALK_PORT))).to_vec(),
             held: self.held,
             arrivals: self.arrivals,
-            pace: Duration::from_secs(self.learning) * 3 / 10,
+            pace: self.pace,
             silence: self.silence,
             seed: 1,
         }
@@ -130,6 +127,21 @@ impl Trial {
             }
         }
         Ok(Instant::now())
+    }
+
+    /// Gives every pool other times.
+    ///
+    /// # Errors
+    /// If a load balancer refuses them.
+    pub fn learn_for(&mut self, learning: Duration, idle: Duration) -> Result<()> {
+        let [learning_text, idle_text] = [learning, idle].map(|time| format!("{}s", time.as_secs()));
+        for balancer in &self.site.balancers {
+            for (pool, _) in &self.pools {
+                balancer.maglev_ok(&["pool", "set", pool, "--learning", &learning_text, "--idle", &idle_text])?;
+            }
+        }
+        self.learning = learning;
+        Ok(())
     }
 
     /// Waits until what was changed at `since` is no longer learned, and every connection has spoken once since then.
