@@ -8,3 +8,4 @@ pub mod client;
 pub mod demo;
 pub mod lab;
 pub mod server;
+pub mod trial;

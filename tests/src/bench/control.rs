@@ -142,7 +142,7 @@ fn full_node(lab: &Lab) -> Services {
     all[0].backends.extend(absent(0, 0));
     for pool in 1..pools {
         let first = (0..2).map(|n| (format!("b{n:03}"), IpAddr::from(Ipv4Addr::new(10, 9, pool, 200 + n)), 100));
-        all.push(Pool { name: format!("p{pool}"), backends: first.chain(absent(pool, 100)).collect() });
+        all.push(Pool { name: format!("p{pool}"), affinity: None, backends: first.chain(absent(pool, 100)).collect() });
     }
     let mut services = Services { pools: all, vips: vec![Vip::new("www", (WWW4, Backend::PORT), "udp", "web")] };
     for n in 1..vips {

@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Answer HTTP requests and UDP datagrams with a backend's name.
+    /// Answer HTTP requests, UDP datagrams and held connections with a backend's name.
     Serve {
         /// The name to answer with.
         #[arg(long)]
@@ -27,6 +27,9 @@ enum Command {
         /// TCP and UDP port.
         #[arg(long, default_value_t = 80)]
         port: u16,
+        /// TCP port of the talk service, for connections that are held.
+        #[arg(long, default_value_t = 7_000)]
+        talk_port: u16,
         /// Address to listen on; `::` takes IPv4 as well.
         #[arg(long, default_value_t = Ipv6Addr::UNSPECIFIED)]
         address: Ipv6Addr,
@@ -37,7 +40,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve { name, port, address } => serve(&name, SocketAddrV6::new(address, port, 0, 0)),
+        Command::Serve { name, port, talk_port, address } => serve(&name, address, [port, talk_port]),
         Command::Demo(args) => demo::run(&args),
     };
     match done {
@@ -49,7 +52,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(name: &str, address: SocketAddrV6) -> Result<()> {
+fn serve(name: &str, address: Ipv6Addr, ports: [u16; 2]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio runtime")?;
-    runtime.block_on(server::serve(name, address, || println!("listening")))
+    let [address, talks] = ports.map(|port| SocketAddrV6::new(address, port, 0, 0));
+    runtime.block_on(server::serve(name, address, talks, || println!("listening")))
 }

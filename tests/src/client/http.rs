@@ -22,6 +22,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Connects from the next source.
+    pub(super) async fn open(sources: &Sources, target: SocketAddr) -> Result<Self> {
+        Self::on(connect(sources, target).await.context("connect")?, target).await
+    }
+
+    async fn on(stream: TcpStream, target: SocketAddr) -> Result<Self> {
+        Ok(Self { target, sender: handshake(stream).await? })
+    }
+
+    /// Asks for `path`; the body is still to come.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Incoming> {
+        let request = request(Method::GET, self.target, path).body(Empty::new())?;
+        Ok(accepted(self.sender.send_request(request).await?)?.into_body())
+    }
+
     /// Asks `/`: who answers?
     pub(super) async fn name(&mut self, last: bool) -> Result<String> {
         let mut request = request(Method::GET, self.target, "/");
@@ -41,7 +56,7 @@ where
     Outcome::of(target, async |local: &mut Option<SocketAddr>| {
         let stream = connect(sources, target).await.context("connect")?;
         *local = Some(stream.local_addr()?);
-        let mut connection = Connection { target, sender: handshake(stream).await? };
+        let mut connection = Connection::on(stream, target).await?;
         ask(&mut connection).await
     })
     .await

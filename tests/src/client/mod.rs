@@ -1,6 +1,9 @@
 //! The lab's client: real sockets and a maintained HTTP library, inside the client's namespace, one attempt a request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
@@ -19,11 +22,17 @@ use crate::{
     server::Receipt,
 };
 
+pub mod download;
+pub mod flood;
+pub mod held;
 mod http;
 mod outcome;
 mod sources;
 mod traffic;
 
+use download::Download;
+use flood::{Flood, Flooding};
+use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
 pub use outcome::{Outcome, Outcomes};
 use sources::Sources;
@@ -83,6 +92,16 @@ impl Client {
         })
     }
 
+    /// Begins to hold connections.
+    pub fn hold(&self, plan: Plan) -> Held {
+        Held::start(self, plan)
+    }
+
+    /// Begins a flood.
+    pub fn flood(&self, target: SocketAddrV4, flood: Flood) -> Flooding {
+        Flooding::start(self, target, flood)
+    }
+
     /// Uploads `length` bytes; returns what the backend says it received.
     ///
     /// # Errors
@@ -116,6 +135,14 @@ impl Client {
             ensure!(received == length, "{received} of {length} bytes");
             Ok(bytes::hex(&hash.finalize()))
         })
+    }
+
+    /// Begins to download `length` bytes slowly, on a connection that lives on the backend called `home`.
+    ///
+    /// # Errors
+    /// If there is none, or the request fails.
+    pub fn download_slowly(&self, target: SocketAddr, home: &str, length: u64) -> Result<Download> {
+        Download::start(self, target, home, length)
     }
 
     /// What `GET path` answers, as text.

@@ -1,5 +1,6 @@
 //! The demo: real requests through real load balancers while their backends change. It draws where the requests went,
-//! checks every share against its weight, proves that the packets took the way it claims, and counts failures: none.
+//! checks every share against its weight, holds connections and a download through a drain, proves that the packets took
+//! the way it claims, and counts failures: none.
 
 use std::io::{self, Write};
 
@@ -9,11 +10,13 @@ use serde::Serialize;
 use crate::lab::registry;
 
 mod evidence;
+mod riders;
 mod share;
 mod stage;
 mod text;
 
 use evidence::Evidence;
+use riders::Ridden;
 use share::Share;
 use stage::Stage;
 
@@ -60,6 +63,8 @@ struct StepReport {
     failed: u64,
     /// Reasons for the first few that failed.
     failures: Vec<String>,
+    /// What became of the download and the held connections, in the step that has them.
+    riders: Option<Ridden>,
     /// Of the requests begun after the load balancers had acknowledged the change.
     shares: Vec<Share>,
 }
@@ -118,6 +123,9 @@ fn verdict(report: &Report) -> Result<()> {
         || report.steps.iter().flat_map(|step| &step.failures).take(5).cloned().collect::<Vec<_>>().join("; ");
     ensure!(report.failed == 0, "{} of {} requests failed: {}", report.failed, report.requests, reasons());
     for step in &report.steps {
+        if let Some(Ridden { broken, failures, .. }) = &step.riders {
+            ensure!(*broken == 0, "{}: {broken} connections broke: {}", step.title, failures.join("; "));
+        }
         for share in &step.shares {
             ensure!(
                 share.within,

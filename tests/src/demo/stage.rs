@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, fmt::Write, thread, time::Duration, time::Insta
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{StepReport, share};
+use super::{
+    StepReport,
+    riders::{self, Ridden, Riders},
+    share,
+};
 use crate::{
     client::{Outcome, Outcomes, Traffic},
     lab::{
-        Backend, Balancer, Lab, Services, Site, Vip,
+        Backend, Balancer, Lab, Pool, Services, Site, Vip,
         addresses::{WWW4, WWW6},
     },
 };
@@ -25,6 +29,12 @@ pub(super) enum Action {
     Maglev(&'static [&'static str]),
     /// Wait until no packet has gone to this backend for a second.
     AwaitQuiet(&'static str),
+    /// A long download begins on this backend, and connections that are held begin on all.
+    Board(&'static str),
+    /// Wait until every connection that is held has been heard of again: each is silent for a while.
+    AwaitSpoken,
+    /// They end.
+    Alight,
 }
 
 /// A step: what is done while requests flow.
@@ -54,24 +64,44 @@ pub(super) const STEPS: &[Step] = &[
             Action::Maglev(&["backend", "remove", POOL, "web2"]),
         ],
     },
+    Step {
+        title: "web3 is drained and comes back: a long download and 200 held connections ride along",
+        actions: &[
+            Action::Board("web3"),
+            Action::Maglev(&["backend", "drain", POOL, "web3"]),
+            Action::AwaitSpoken,
+            Action::AwaitSpoken,
+            Action::Maglev(&["backend", "undrain", POOL, "web3"]),
+            Action::AwaitSpoken,
+            Action::AwaitSpoken,
+            Action::Alight,
+        ],
+    },
 ];
 
 /// The demo's site.
 pub(super) struct Stage {
+    riders: Option<Riders>,
     pub(super) site: Site,
 }
 
 impl Stage {
     /// Two load balancers, three of four backends in a pool, and a VIP of each family for it.
     pub(super) fn build() -> Result<Self> {
+        let vip = |name: &str, address, port| Vip::new(name, (address, port), "tcp", POOL);
         let services = |lab: &Lab| Services {
-            pools: vec![lab.pool(POOL, WWW4, &[(1, 100), (2, 100), (3, 100)])],
+            pools: vec![Pool {
+                affinity: Some(riders::AFFINITY),
+                ..lab.pool(POOL, WWW4, &[(1, 100), (2, 100), (3, 100)])
+            }],
             vips: vec![
-                Vip::new("www", (WWW4, Backend::PORT), "tcp", POOL),
-                Vip::new("www6", (WWW6, Backend::PORT), "tcp", POOL),
+                vip("www", WWW4, Backend::PORT),
+                vip("www6", WWW6, Backend::PORT),
+                vip("talk", WWW4, Backend::TALK_PORT),
+                vip("talk6", WWW6, Backend::TALK_PORT),
             ],
         };
-        Ok(Self { site: Site::new(2, services)? })
+        Ok(Self { riders: None, site: Site::new(2, services)? })
     }
 
     /// Plays one step: requests flow throughout; `counted` of those begun after the change are judged.
@@ -79,14 +109,15 @@ impl Stage {
         let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
         let traffic = self.site.lab.client().start(&targets, u64::MAX, concurrency);
         let mut outcomes = take(&traffic, BEFOREHAND, |_| true)?;
+        let mut ridden = None;
         for action in step.actions {
-            self.act(action)?;
+            ridden = self.act(action)?.or(ridden);
         }
         let acknowledged = Instant::now();
         outcomes.extend(take(&traffic, counted as usize, |outcome| outcome.began >= acknowledged)?);
         outcomes.extend(traffic.stop()?.0);
         let weights = self.weights()?;
-        Ok(report(step, outcomes, acknowledged, &weights))
+        Ok(StepReport { riders: ridden, ..report(step, outcomes, acknowledged, &weights) })
     }
 
     /// The weights as the load balancers have them, all the same.
@@ -117,16 +148,20 @@ impl Stage {
         text
     }
 
-    fn act(&mut self, action: &Action) -> Result<()> {
+    /// Does one thing; those that end say how it went.
+    fn act(&mut self, action: &Action) -> Result<Option<Ridden>> {
         match action {
             Action::Maglev(arguments) => {
                 for balancer in &self.site.balancers {
                     balancer.maglev_ok(arguments)?;
                 }
-                Ok(())
             }
-            Action::AwaitQuiet(backend) => self.await_quiet(backend),
+            Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
+            Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
+            Action::AwaitSpoken => self.riders.as_ref().context("nobody rides")?.await_spoken()?,
+            Action::Alight => return self.riders.take().context("nobody rides")?.alight().map(Some),
         }
+        Ok(None)
     }
 
     fn await_quiet(&self, backend: &str) -> Result<()> {
@@ -158,12 +193,19 @@ impl Stage {
 impl Step {
     fn commands(&self) -> Vec<String> {
         let command = |action: &Action| match action {
-            Action::Maglev(arguments) => format!("maglev {}", arguments.join(" ")),
+            Action::Maglev(arguments) => Some(format!("maglev {}", arguments.join(" "))),
             Action::AwaitQuiet(backend) => {
-                format!("# wait until the packets of {backend} stand still in `maglev counters`")
+                Some(format!("# wait until the packets of {backend} stand still in `maglev counters`"))
             }
+            Action::Board(home) => Some(format!("# a download begins on {home}, held connections on all")),
+            Action::AwaitSpoken => {
+                Some("# wait until every held connection has spoken, the silent ones too".to_owned())
+            }
+            Action::Alight => None,
         };
-        self.actions.iter().map(command).collect()
+        let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
+        commands.dedup();
+        commands
     }
 }
 
@@ -190,6 +232,7 @@ fn report(step: &Step, outcomes: Vec<Outcome>, acknowledged: Instant, weights: &
         requests,
         failed: failures.len() as u64,
         failures: failures.into_iter().take(5).collect(),
+        riders: None,
         shares: share::compare(weights, &judged.by_backend()),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::{StepReport, evidence::Evidence, share::Share, stage::Stage};
+use super::{StepReport, evidence::Evidence, riders::Ridden, share::Share, stage::Stage};
 use crate::lab::{
     Packets,
     addresses::{WWW4, WWW6},
@@ -16,7 +16,7 @@ const WIDTH: f64 = 60.0;
 
 /// A step with a bar for each backend.
 pub(super) fn step(report: &StepReport) -> String {
-    let StepReport { title, commands, requests, failed, failures: _, shares } = report;
+    let StepReport { title, commands, requests, failed, failures: _, riders, shares } = report;
     let judged: u64 = shares.iter().map(|share| share.requests).sum();
     let mut text = format!("\n{title}\n");
     for command in commands {
@@ -32,6 +32,14 @@ pub(super) fn step(report: &StepReport) -> String {
                 bar(*fraction),
                 fraction * 100.0,
                 if *within { "ok" } else { "OFF" }
+            ),
+        );
+    }
+    if let Some(Ridden { held, broken, bytes, downloaded, seconds, failures: _ }) = riders {
+        line(
+            &mut text,
+            format_args!(
+                "  {held} held connections, {bytes} bytes; a download of {downloaded} bytes in {seconds:.0} s; {broken} broken"
             ),
         );
     }

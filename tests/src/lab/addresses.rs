@@ -22,6 +22,10 @@ pub const ALT6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0,
 
 /// The prefixes that hold the VIPs; the router has a route for each.
 pub const VIP_PREFIXES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
+/// Nobody's addresses: floods come from here, and the router drops what is sent back.
+pub const NOWHERE: &str = "198.18.0.0/15";
+/// The first of them.
+pub const NOWHERE_FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 /// The prefixes that hold every load balancer's outer source addresses.
 pub const OUTER_SOURCES: [&str; 2] = ["10.64.0.0/16", "fd64::/32"];
 

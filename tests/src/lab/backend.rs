@@ -18,13 +18,12 @@ pub struct Backend {
 impl Backend {
     /// The port that every backend, and so every VIP, serves on.
     pub const PORT: u16 = 80;
+    /// The port of the service for connections that are held.
+    pub const TALK_PORT: u16 = 7_000;
 
     /// Starts the server alone.
     pub(super) fn start(lab: &Lab, name: String) -> Result<Self> {
-        let mut command = Command::new(binary("maglev-lab")?);
-        command.args(["serve", "--name", &name, "--port", &Self::PORT.to_string()]);
-        let mut server = Process::start(&name, &lab.netns(&name), &lab.directory(), &mut command)?;
-        server.await_line("listening")?;
+        let server = serve(lab, &name)?;
         let counters = lab.directory().join(format!("{name}.counters"));
         Ok(Self { name, server, decap: None, counters })
     }
@@ -38,6 +37,16 @@ impl Backend {
         let mut decap = Process::start(&name, &lab.netns(&self.name), &lab.directory(), &mut command)?;
         decap.await_line("ready")?;
         self.decap = Some(decap);
+        Ok(())
+    }
+
+    /// Ends the server, and with it every connection that lives on it, and starts it again.
+    ///
+    /// # Errors
+    /// If it does not end or does not come up.
+    pub fn restart(&mut self, lab: &Lab) -> Result<()> {
+        self.server.stop()?;
+        self.server = serve(lab, &self.name)?;
         Ok(())
     }
 
@@ -75,4 +84,13 @@ impl Backend {
             decap.keep();
         }
     }
+}
+
+fn serve(lab: &Lab, name: &str) -> Result<Process> {
+    let mut command = Command::new(binary("maglev-lab")?);
+    let ports = [Backend::PORT, Backend::TALK_PORT].map(|port| port.to_string());
+    command.args(["serve", "--name", name, "--port", &ports[0], "--talk-port", &ports[1]]);
+    let mut server = Process::start(name, &lab.netns(name), &lab.directory(), &mut command)?;
+    server.await_line("listening")?;
+    Ok(server)
 }

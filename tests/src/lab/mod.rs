@@ -26,9 +26,9 @@ pub use backend::Backend;
 pub use balancer::{Answer, Balancer};
 pub use netns::Netns;
 pub use process::Process;
-pub use services::{HASH_KEY, Pool, Services, Settings, Vip};
+pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};
 pub use site::{Packets, Site};
-pub use topology::{NEAR, Place, Topology, UPLINK};
+pub use topology::{FLOWS_CPU, NEAR, Place, Topology, UPLINK};
 
 /// A built lab. Dropping it ends its processes and removes its namespaces and files.
 #[derive(Debug)]
@@ -106,14 +106,22 @@ impl Lab {
         Ok(backends)
     }
 
+    /// Leads the VIPs to these load balancers alone: the router hashes each flow to one of them.
+    ///
+    /// # Errors
+    /// If the router refuses the routes.
+    pub fn route_vips(&self, through: &[u8]) -> Result<()> {
+        self.netns("router").ip(&topology::vip_routes("replace", through))
+    }
+
     /// Starts every load balancer with the same services, and waits until they can forward.
     ///
     /// # Errors
     /// If one does not come up.
-    pub fn start_balancers(&self, services: &Services) -> Result<Vec<Balancer>> {
+    pub fn start_balancers(&self, services: &Services, settings: impl Fn(u8) -> Settings) -> Result<Vec<Balancer>> {
         (1..=self.topology.balancers)
             .map(|n| {
-                let mut balancer = Balancer::start(self, n, &Settings::of(n), services)?;
+                let mut balancer = Balancer::start(self, n, &settings(n), services)?;
                 balancer.await_next_hops()?;
                 Ok(balancer)
             })
@@ -123,7 +131,7 @@ impl Lab {
     /// A pool of backends with these weights, reached by addresses of the family that `like` has.
     pub fn pool(&self, name: &str, like: IpAddr, weights: &[(u8, u32)]) -> Pool {
         let backends = weights.iter().map(|&(n, weight)| (format!("web{n}"), self.backend_address(n, like), weight));
-        Pool { name: name.to_owned(), backends: backends.collect() }
+        Pool { name: name.to_owned(), affinity: None, backends: backends.collect() }
     }
 
     /// Lets the lab stand when it is dropped.

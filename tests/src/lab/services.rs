@@ -20,8 +20,21 @@ pub struct Services {
 pub struct Pool {
     /// Its name.
     pub name: String,
+    /// How its flows stay where they are; the release's defaults if nothing is said.
+    pub affinity: Option<Affinity>,
     /// Its backends: name, address, weight.
     pub backends: Vec<(String, IpAddr, u32)>,
+}
+
+/// A pool's tracking, and the times of its transitions in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// `exception` or `always`.
+    pub tracking: &'static str,
+    /// How long the previous owner takes what nobody remembers.
+    pub learning: u64,
+    /// How long a silent flow is remembered.
+    pub idle: u64,
 }
 
 /// A VIP.
@@ -40,8 +53,13 @@ pub struct Vip {
 impl Display for Services {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "pools:{}", if self.pools.is_empty() { " []" } else { "" })?;
-        for Pool { name, backends } in &self.pools {
-            writeln!(f, "  - name: {name}\n    backends:{}", if backends.is_empty() { " []" } else { "" })?;
+        for Pool { name, affinity, backends } in &self.pools {
+            writeln!(f, "  - name: {name}")?;
+            if let Some(Affinity { tracking, learning, idle }) = affinity {
+                writeln!(f, "    tracking: {tracking}")?;
+                writeln!(f, "    transition: {{ learning: {learning}s, idle: {idle}s }}")?;
+            }
+            writeln!(f, "    backends:{}", if backends.is_empty() { " []" } else { "" })?;
             for (name, address, weight) in backends {
                 writeln!(f, "      - {{ name: {name}, address: \"{address}\", weight: {weight} }}")?;
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Backend, Balancer, Lab, Services, Topology, Vip,
+    Backend, Balancer, Lab, Services, Settings, Topology, Vip,
     addresses::{ALT4, ALT6, WWW4, WWW6},
 };
 
@@ -41,9 +41,21 @@ impl Site {
     /// # Errors
     /// If anything does not come up.
     pub fn new(balancers: u8, services: impl FnOnce(&Lab) -> Services) -> Result<Self> {
-        let mut lab = Lab::new(Topology::standard(balancers))?;
+        Self::of(Topology::standard(balancers), services, Settings::of)
+    }
+
+    /// Builds this topology with these services, and with these settings of each load balancer.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub fn of(
+        topology: Topology,
+        services: impl FnOnce(&Lab) -> Services,
+        settings: impl Fn(u8) -> Settings,
+    ) -> Result<Self> {
+        let mut lab = Lab::new(topology)?;
         let backends = lab.start_backends()?;
-        let balancers = lab.start_balancers(&services(&lab))?;
+        let balancers = lab.start_balancers(&services(&lab), settings)?;
         Ok(Self { balancers, backends, lab })
     }
 

@@ -18,6 +18,9 @@ pub const UPLINK: &str = "eth0";
 /// The load balancers' interface on the shared segment.
 pub const NEAR: &str = "near";
 
+/// The CPU that carries all flows from the client on.
+pub const FLOWS_CPU: usize = 0;
+
 /// Where a backend stands, seen from a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -37,10 +40,15 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// One or two load balancers, two backends behind the router, one on-link, and a fourth behind the router.
+    /// Two backends behind the router, one on-link, and a fourth behind the router.
     pub fn standard(balancers: u8) -> Self {
-        use Place::{BehindRouter, OnLink};
-        Self { balancers, backends: vec![BehindRouter, BehindRouter, OnLink, BehindRouter] }
+        Self::new(balancers, 4)
+    }
+
+    /// So many of each: every third backend on-link, the others behind the router.
+    pub fn new(balancers: u8, backends: u8) -> Self {
+        let place = |n: u8| if n.is_multiple_of(3) { Place::OnLink } else { Place::BehindRouter };
+        Self { balancers, backends: (1..=backends).map(place).collect() }
     }
 
     /// The address of the `n`th backend, counted from 1, if it stands at `place`.
@@ -176,9 +184,10 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 /// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client.
 fn one_cpu_a_flow(router: &Netns) -> Result<()> {
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
-    let write = "echo 1 > /sys/class/net/client/queues/rx-0/rps_cpus";
+    let write = format!("echo {:x} > /sys/class/net/client/queues/rx-0/rps_cpus", 1 << FLOWS_CPU);
     let mut command = std::process::Command::new("ip");
-    let output = command.args(["netns", "exec", router.name(), "sh", "-c", write]).output().context("ip netns exec")?;
+    let output =
+        command.args(["netns", "exec", router.name(), "sh", "-c", &write]).output().context("ip netns exec")?;
     anyhow::ensure!(output.status.success(), "receive packet steering: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -236,10 +245,16 @@ fn router(topology: &Topology) -> Vec<String> {
             lines.extend(addresses::behind_router(n, 1).assign(&format!("web{n}")));
         }
     }
-    lines.extend(addresses::VIP_PREFIXES.map(|prefix| {
-        let vip = if prefix.contains(':') { addresses::WWW6 } else { addresses::WWW4 };
-        let hops = (1..=topology.balancers).map(|n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
-        format!("route add {prefix}{}", hops.collect::<String>())
-    }));
+    lines.push(format!("route add blackhole {}", addresses::NOWHERE));
+    lines.extend(vip_routes("add", &(1..=topology.balancers).collect::<Vec<_>>()));
     lines
+}
+
+/// Lines of `ip` that lead the VIPs to these load balancers, an equal part of the flows to each.
+pub(super) fn vip_routes(action: &str, through: &[u8]) -> [String; 2] {
+    addresses::VIP_PREFIXES.map(|prefix| {
+        let vip = if prefix.contains(':') { addresses::WWW6 } else { addresses::WWW4 };
+        let hops = through.iter().map(|&n| format!(" nexthop via {}", addresses::balancer(n, 2).like(vip)));
+        format!("route {action} {prefix}{}", hops.collect::<String>())
+    })
 }

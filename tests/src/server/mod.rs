@@ -1,4 +1,5 @@
-//! What a backend serves: a real HTTP/1.1 server and a UDP echo on one port, both of which say which backend answered.
+//! What a backend serves: a real HTTP/1.1 server and a UDP echo on one port, a service for held connections on another,
+//! all of which say which backend answered.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -29,6 +30,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::bytes;
 
+mod talk;
+
 /// What the server answers to an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -40,20 +43,22 @@ pub struct Receipt {
     pub length: u64,
 }
 
-/// Serves under `name` until the process ends; `ready` is called once both sockets are bound.
+/// Serves under `name` until the process ends; `ready` is called once all sockets are bound.
 ///
 /// ```text
 ///  serve ──┬── TCP: GET /          the name
 ///          │        GET /bytes/N   the first N bytes of the sequence
 ///          │        PUT /upload    the body's hash and length
-///          └── UDP: a datagram     name:datagram
+///          ├── UDP: a datagram     name:datagram
+///          └── TCP, at `talks`     the name, then every byte under the name's pad
 /// ```
 ///
 /// # Errors
 /// If a socket cannot be bound or the server fails.
-pub async fn serve(name: &str, address: SocketAddrV6, ready: impl FnOnce()) -> Result<()> {
+pub async fn serve(name: &str, address: SocketAddrV6, talks: SocketAddrV6, ready: impl FnOnce()) -> Result<()> {
     let name: Arc<str> = name.into();
-    let listener = listen(address).with_context(|| format!("cannot listen on TCP {address}"))?;
+    let listen = |address| listen(address).with_context(|| format!("cannot listen on TCP {address}"));
+    let (listener, talks) = (listen(address)?, listen(talks)?);
     let socket = UdpSocket::bind(address).with_context(|| format!("cannot listen on UDP {address}"))?;
     ready();
     let datagrams = tokio::task::spawn_blocking({
@@ -61,7 +66,8 @@ pub async fn serve(name: &str, address: SocketAddrV6, ready: impl FnOnce()) -> R
         move || echo(&name, &socket)
     });
     tokio::select! {
-        ended = axum::serve(listener, routes(name)) => ended.context("HTTP server"),
+        ended = axum::serve(listener, routes(name.clone())) => ended.context("HTTP server"),
+        ended = talk::serve(name, talks) => ended.context("talk service"),
         ended = datagrams => ended.context("UDP echo")?,
     }
 }

@@ -1,0 +1,191 @@
+//! What became of the connections: where each lives, when it last spoke, which broke, and whether that was to be expected.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+/// How many breaks a report tells one by one.
+const TOLD: usize = 5;
+
+/// A connection that did not come to its end.
+#[derive(Clone, Debug)]
+pub struct Break {
+    /// Held, or one of the arrivals.
+    pub held: bool,
+    /// The client's end, once there was one.
+    pub source: Option<SocketAddr>,
+    /// Where it was opened to.
+    pub target: SocketAddr,
+    /// The backend that took it, once one had.
+    pub home: Option<Arc<str>>,
+    /// When the client began to open it.
+    pub born: Instant,
+    /// When it was found broken.
+    pub ended: Instant,
+    /// How.
+    pub reason: String,
+}
+
+/// A backend's server was ended and started again, or ended for good.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    pub(super) home: String,
+    /// From just before its end to just after it serves again.
+    pub(super) time: [Instant; 2],
+}
+
+/// The place of one held connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// The backend it lives on, while it is open.
+    pub(super) home: Option<Arc<str>>,
+    /// When its last exchange that was answered began.
+    pub(super) spoke: Option<Instant>,
+}
+
+/// Everything that is written down while it happens.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) places: Vec<Place>,
+    pub(super) breaks: Vec<Break>,
+    pub(super) counts: Counts,
+}
+
+/// Plain sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Held connections that were opened, first ones and those that took another's place.
+    pub opened: u64,
+    /// Held connections that went when they were told to.
+    pub left: u64,
+    /// Connections that came, talked and went beside the held ones.
+    pub arrivals: u64,
+    /// Exchanges that were answered, held connections and arrivals together.
+    pub exchanges: u64,
+    /// Bytes that were answered rightly.
+    pub bytes: u64,
+}
+
+/// What came of it all. Its text is one line.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many connections were held at a time.
+    pub held: usize,
+    /// The sums.
+    pub counts: Counts,
+    /// Connections that broke although their backend lived.
+    pub broken: Vec<Break>,
+    /// Connections that ended with the server they lived on.
+    pub cut: Vec<Break>,
+}
+
+impl Ledger {
+    /// The report, once every connection has ended.
+    pub(super) fn report(&mut self, cuts: &[Cut]) -> Report {
+        let breaks = std::mem::take(&mut self.breaks);
+        let (cut, broken) = breaks.into_iter().partition(|lost| cuts.iter().any(|cut| cut.explains(lost)));
+        Report { held: self.places.len(), counts: self.counts, broken, cut }
+    }
+
+    /// How many live on each backend.
+    pub(super) fn homes(&self) -> BTreeMap<String, usize> {
+        let mut homes = BTreeMap::new();
+        for home in self.places.iter().filter_map(|place| place.home.as_deref()) {
+            *homes.entry(home.to_owned()).or_insert(0) += 1;
+        }
+        homes
+    }
+}
+
+impl Cut {
+    /// Whether the connection lived on the server that ended.
+    fn explains(&self, lost: &Break) -> bool {
+        let [from, to] = self.time;
+        lost.home.as_deref() == Some(self.home.as_str()) && lost.born <= to && lost.ended >= from
+    }
+}
+
+impl Report {
+    /// Held connections that broke although their backend lived.
+    pub fn held_broken(&self) -> usize {
+        self.broken.iter().filter(|lost| lost.held).count()
+    }
+
+    /// Fails if any connection, held or not, broke although its backend lived; says why for the first few.
+    ///
+    /// # Errors
+    /// If one did.
+    pub fn none_broken(&self) -> Result<()> {
+        let told: Vec<String> = self.broken.iter().take(TOLD).map(ToString::to_string).collect();
+        ensure!(self.broken.is_empty(), "{self}: {}", told.join("; "));
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { held, counts, broken, cut } = self;
+        let Counts { opened, left, arrivals, exchanges, bytes } = counts;
+        let of_held = |all: &[Break]| all.iter().filter(|lost| lost.held).count();
+        let (held_broken, held_cut) = (of_held(broken), of_held(cut));
+        let (others_broken, others_cut) = (broken.len() - held_broken, cut.len() - held_cut);
+        write!(
+            f,
+            "{held_broken} of {held} held connections broken ({held_cut} ended with their server, {left} left, {opened} \
+             opened in all), {others_broken} of {arrivals} arrivals ({others_cut} ended with their server); {exchanges} \
+             exchanges, {bytes} bytes right"
+        )
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { held, source, target, home, born, ended, reason } = self;
+        let what = if *held { "held" } else { "arrival" };
+        match source {
+            Some(source) => write!(f, "{what} {source} -> {target}")?,
+            None => write!(f, "{what} -> {target}")?,
+        }
+        let age: Duration = *ended - *born;
+        write!(f, ", home {}, after {:.1} s: {reason}", home.as_deref().unwrap_or("unknown"), age.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_break_is_explained_only_by_the_end_of_its_own_server() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let lost = |home: &str, born, ended| Break {
+            held: true,
+            source: None,
+            target: ([203, 0, 113, 10], 7_000).into(),
+            home: Some(home.into()),
+            born: at(born),
+            ended: at(ended),
+            reason: "reset".to_owned(),
+        };
+        let breaks = vec![
+            lost("web1", 0, 10),
+            lost("web1", 0, 30),
+            lost("web2", 0, 10),
+            lost("web1", 0, 8),
+            lost("web1", 12, 30),
+            Break { home: None, ..lost("web1", 0, 10) },
+        ];
+        let report =
+            Ledger { breaks, ..Ledger::default() }.report(&[Cut { home: "web1".to_owned(), time: [at(9), at(11)] }]);
+        assert_eq!(report.cut.len(), 2, "{:?}", report.cut);
+        assert_eq!(report.held_broken(), 4);
+        assert!(report.none_broken().is_err_and(|error| error.to_string().contains("home web2")));
+    }
+}

@@ -1,0 +1,217 @@
+//! A trial: a site whose pools serve held connections while their backends change. The affinity tests and the demo share
+//! it; which changes come in which order is theirs.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    client::held::{Held, Plan, Report},
+    lab::{
+        Affinity, Backend, Lab, Pool, Services, Settings, Site, Topology, Vip,
+        addresses::{ALT4, ALT6, WWW4, WWW6},
+    },
+};
+
+mod change;
+
+pub use change::Change;
+
+/// The VIPs of the first pool and of the second, a pair of both families each.
+const VIPS: [[IpAddr; 2]; 2] = [[WWW4, WWW6], [ALT4, ALT6]];
+/// The weight of a backend that nothing is said of.
+const WEIGHT: u32 = 100;
+/// How often something is looked at while it is awaited.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What to build and to hold.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Load balancers.
+    pub balancers: u8,
+    /// Backends, all in every pool from the start.
+    pub backends: u8,
+    /// Further ones, in no pool yet.
+    pub spare: u8,
+    /// A pool for each of these ways of tracking, with the same backends and the same trace: one or two.
+    pub tracking: &'static [&'static str],
+    /// The pools' learning time, in seconds.
+    pub learning: u64,
+    /// The pools' idle time, in seconds.
+    pub idle: u64,
+    /// Connections held by each pool.
+    pub held: usize,
+    /// How often the others speak, give or take a half.
+    pub pace: Duration,
+    /// How long a fifth of them is silent at a time.
+    pub silence: Duration,
+    /// Connections of each pool that come and go, in a second.
+    pub arrivals: u32,
+    /// Entries of each load balancer's flow table on each CPU; the release's default if nothing is said.
+    pub flows: Option<u32>,
+}
+
+/// A site under held connections.
+#[derive(Debug)]
+pub struct Trial {
+    learning: Duration,
+    /// The pools, and what each one holds. Ended before the site goes.
+    pools: Vec<(&'static str, Held)>,
+    /// Where it takes place.
+    pub site: Site,
+}
+
+impl Setting {
+    fn services(&self, lab: &Lab) -> Services {
+        let weights: Vec<(u8, u32)> = (1..=self.backends).map(|n| (n, WEIGHT)).collect();
+        let Self { learning, idle, .. } = *self;
+        let pool = |&tracking: &&'static str| Pool {
+            affinity: Some(Affinity { tracking, learning, idle }),
+            ..lab.pool(tracking, WWW4, &weights)
+        };
+        let vips = |(pool, addresses): (&&'static str, [IpAddr; 2])| {
+            addresses.map(|address| {
+                let name = format!("{pool}{}", if address.is_ipv4() { 4 } else { 6 });
+                Vip::new(&name, (address, Backend::TALK_PORT), "tcp", pool)
+            })
+        };
+        let pools = self.tracking.iter();
+        Services { pools: pools.clone().map(pool).collect(), vips: pools.zip(VIPS).flat_map(vips).collect() }
+    }
+
+    fn settings(&self, n: u8) -> Settings {
+        let flows = self.flows.map(|flows| format!("flow_table: {{ flows: {flows} }}\n"));
+        Settings { more: flows.unwrap_or_default(), ..Settings::of(n) }
+    }
+
+    fn plan(&self, vips: [IpAddr; 2]) -> Plan {
+        Plan {
+            targets: vips.map(|vip| SocketAddr::from((vip, Backend::TALK_PORT))).to_vec(),
+            held: self.held,
+            arrivals: self.arrivals,
+            pace: self.pace,
+            silence: self.silence,
+            seed: 1,
+        }
+    }
+}
+
+impl Trial {
+    /// Builds the site and opens every connection.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub fn begin(setting: &Setting) -> Result<Self> {
+        let topology = Topology::new(setting.balancers, setting.backends + setting.spare);
+        let site = Site::of(topology, |lab| setting.services(lab), |n| setting.settings(n))?;
+        let pools = setting.tracking.iter().zip(VIPS);
+        let pools: Vec<_> = pools.map(|(&name, vips)| (name, site.lab.client().hold(setting.plan(vips)))).collect();
+        for (name, held) in &pools {
+            held.await_open().with_context(|| format!("pool {name}"))?;
+        }
+        Ok(Self { learning: Duration::from_secs(setting.learning), pools, site })
+    }
+
+    /// Makes a change in every pool on every load balancer; returns the time at which the last had acknowledged it.
+    ///
+    /// # Errors
+    /// If a load balancer refuses it.
+    pub fn change(&self, change: Change) -> Result<Instant> {
+        for balancer in &self.site.balancers {
+            for (pool, _) in &self.pools {
+                balancer.maglev_ok(&change.command(pool, &self.site.lab).split(' ').collect::<Vec<_>>())?;
+            }
+        }
+        Ok(Instant::now())
+    }
+
+    /// Gives every pool other times.
+    ///
+    /// # Errors
+    /// If a load balancer refuses them.
+    pub fn learn_for(&mut self, learning: Duration, idle: Duration) -> Result<()> {
+        let [learning_text, idle_text] = [learning, idle].map(|time| format!("{}s", time.as_secs()));
+        for balancer in &self.site.balancers {
+            for (pool, _) in &self.pools {
+                balancer.maglev_ok(&["pool", "set", pool, "--learning", &learning_text, "--idle", &idle_text])?;
+            }
+        }
+        self.learning = learning;
+        Ok(())
+    }
+
+    /// Waits until what was changed at `since` is no longer learned, and every connection has spoken once since then.
+    ///
+    /// # Errors
+    /// If a connection does not speak.
+    pub fn settle(&self, since: Instant) -> Result<()> {
+        self.pass_learning(since, 1.0);
+        self.await_spoken()
+    }
+
+    /// Waits until every connection has spoken once more.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub fn await_spoken(&self) -> Result<()> {
+        let now = Instant::now();
+        self.pools.iter().try_for_each(|(name, held)| {
+            held.await_spoken(now).with_context(|| format!("pool {name}"))?;
+            Ok(())
+        })
+    }
+
+    /// Lets a part of the learning time pass since then, the trace's own clock: nothing else is waited for.
+    pub fn pass_learning(&self, since: Instant, part: f64) {
+        thread::sleep((since + self.learning.mul_f64(part)).saturating_duration_since(Instant::now()));
+    }
+
+    /// Half of the connections is silent for nine tenths of the learning time.
+    pub fn hush(&self) {
+        self.pools.iter().for_each(|(_, held)| held.hush(self.learning * 9 / 10));
+    }
+
+    /// Who lives on this backend opens a connection elsewhere: it is draining.
+    pub fn leave(&self, n: u8) {
+        self.pools.iter().for_each(|(_, held)| held.leave(&format!("web{n}")));
+    }
+
+    /// Waits until nobody lives on this backend.
+    ///
+    /// # Errors
+    /// If somebody stays for longer than the longest silence.
+    pub fn await_left(&self, n: u8) -> Result<()> {
+        let (name, began) = (format!("web{n}"), Instant::now());
+        while began.elapsed() < self.learning * 2 {
+            if !self.pools.iter().any(|(_, held)| held.homes().contains_key(&name)) {
+                return Ok(());
+            }
+            thread::sleep(LOOK);
+        }
+        bail!("connections stay on {name}")
+    }
+
+    /// Ends a backend's server and starts it again: who still lives on it is cut.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn restart(&mut self, n: u8) -> Result<()> {
+        let from = Instant::now();
+        self.site.backends[usize::from(n) - 1].restart(&self.site.lab)?;
+        let until = Instant::now();
+        self.pools.iter_mut().for_each(|(_, held)| held.was_cut(&format!("web{n}"), [from, until]));
+        Ok(())
+    }
+
+    /// Lets every connection say a last word; returns each pool's report.
+    ///
+    /// # Errors
+    /// If the client could not run.
+    pub fn finish(self) -> Result<Vec<Report>> {
+        self.pools.into_iter().map(|(_, held)| held.finish()).collect()
+    }
+}
