@@ -10,7 +10,7 @@ use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use crate::digest::Digest;
 use crate::maglev::Table;
 use crate::model::{Name, PoolSettings};
-use crate::transition::{Outdated, Pinned, Transition};
+use crate::transition::{Outdated, Pinned, Progress, Transition};
 
 use super::turnover::{Owners, by_slot};
 
@@ -37,6 +37,8 @@ pub struct PublishedPool {
     pub(super) transition: Arc<Transition>,
     /// What of it is not published yet.
     pub(super) outdated: Outdated,
+    /// How far it is, as it was published last.
+    pub(super) progress: Progress,
     pub(super) pinned: Option<Pinned>,
 }
 
@@ -69,6 +71,7 @@ impl PublishedPool {
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
             outdated: Outdated::default(),
+            progress: Progress::default(),
             pinned: None,
         }
     }
@@ -76,6 +79,11 @@ impl PublishedPool {
     /// Its slots and what is in transition.
     pub fn transition(&self) -> &Transition {
         &self.transition
+    }
+
+    /// How many of its slots are in which phase.
+    pub const fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// What the last survey of the flow tables found.

@@ -97,6 +97,9 @@ impl PublishedPool {
                 None => tables.retire(std::mem::replace(&mut self.previous, TableIndex::EMPTY)),
             }
         }
+        if outdated.any() {
+            self.progress = self.transition.progress();
+        }
         let word = self.word();
         if word != self.published {
             steps.push(Step::SwitchPool { pool: self.index, word });

@@ -151,7 +151,7 @@ impl Node {
 
     /// The slots of the first pool in each phase: learning, tracked.
     fn phases(&self) -> (u32, u32) {
-        let Progress { learning, tracked, until: _ } = self.reconciler.view().pools[0].progress;
+        let Progress { learning, tracked, .. } = self.reconciler.view().pools[0].progress;
         (learning, tracked)
     }
 

@@ -152,7 +152,7 @@ impl Reconciler {
             index: published.map(PublishedPool::index),
             digest: published.map(PublishedPool::digest),
             vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
-            progress: published.map(|pool| pool.transition().progress()).unwrap_or_default(),
+            progress: published.map(|pool| pool.progress().clone()).unwrap_or_default(),
             pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
             backends: pool.backends.values().map(|backend| self.backend_view(published, backend)).collect(),
         }
@@ -162,7 +162,7 @@ impl Reconciler {
         let Backend { name, address, weight, state } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         let id = pool.and_then(|pool| pool.member(name, *address));
-        let learning = pool.zip(id).map_or(0, |(pool, id)| pool.transition().learning_for(id));
+        let learning = pool.zip(id).and_then(|(pool, id)| pool.progress().learning_for.get(&id)).copied().unwrap_or(0);
         let pinned = pool.and_then(PublishedPool::pinned).map(|pinned| id.map_or(0, |id| pinned.to(id)));
         BackendView {
             name: name.clone(),

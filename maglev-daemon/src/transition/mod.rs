@@ -65,7 +65,7 @@ const TRACKED: u16 = 1;
 const FIRST_DEADLINE: u16 = 2;
 
 /// How many slots are in which phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Learning slots.
     pub learning: u32,
@@ -73,6 +73,8 @@ pub struct Progress {
     pub tracked: u32,
     /// When the last learning slot's learning ends.
     pub until: Option<Duration>,
+    /// Learning slots by their previous owner: flows may still be found to be its.
+    pub learning_for: BTreeMap<MemberId, u32>,
 }
 
 /// Which of a pool's published tables no longer say what is so.
@@ -259,21 +261,18 @@ impl Transition {
         }
     }
 
-    /// How many slots are learning for a member: flows may still be found to be its.
-    pub fn learning_for(&self, member: MemberId) -> u32 {
-        let Some(moving) = &self.moving else { return 0 };
-        moving.previous.iter().filter(|&&previous| previous == member).count() as u32
-    }
-
     /// How many slots are in which phase.
     pub fn progress(&self) -> Progress {
-        let Some(moving) = &self.moving else { return Progress::default() };
-        let count = |wanted: fn(u16) -> bool| moving.phases.iter().filter(|&&phase| wanted(phase)).count() as u32;
-        Progress {
-            learning: count(|phase| phase >= FIRST_DEADLINE),
-            tracked: count(|phase| phase == TRACKED),
-            until: moving.deadlines.values().max().copied(),
+        let mut progress = Progress::default();
+        let Some(moving) = &self.moving else { return progress };
+        for (&phase, &previous) in moving.phases.iter().zip(&moving.previous) {
+            progress.tracked += u32::from(phase == TRACKED);
+            if phase >= FIRST_DEADLINE {
+                progress.learning += 1;
+                *progress.learning_for.entry(previous).or_default() += 1;
+            }
         }
+        Progress { until: moving.deadlines.values().max().copied(), ..progress }
     }
 
     /// The table as it is published: owners, and which slots are in transition.

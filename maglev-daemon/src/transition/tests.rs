@@ -111,7 +111,7 @@ fn a_draining_pool_without_owners_keeps_its_flows() {
     change(&mut transition, &all(1), &[], 0);
     change(&mut transition, &all(0), &[], 10);
     assert_eq!(transition.words().next(), Some(SlotWord::moving(MemberId::NOBODY)));
-    assert_eq!(transition.learning_for(member(1)), SLOTS as u32);
+    assert_eq!(transition.progress().learning_for, [(member(1), SLOTS as u32)].into());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_survey_counts_recent_flows_that_belong_elsewhere() {
     assert_eq!((pinned.to(member(1)), pinned.to(member(3)), pinned.total()), (2, 1, 3));
     assert!(transition.settle(&pinned));
     assert_eq!((transition.phase(5), transition.phase(6)), (Phase::Tracked, Phase::Settled));
-    assert_eq!(transition.progress(), Progress { learning: 0, tracked: 2, until: None });
+    assert_eq!(transition.progress(), Progress { tracked: 2, ..Progress::default() });
 }
 
 /// One step of a history.
