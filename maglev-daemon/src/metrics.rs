@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use maglev_common::table::SLOTS;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -84,6 +85,8 @@ fn register_services(registry: &mut Registry, status: &Status) {
     });
     measure(registry, "backends", "Backends of a pool by state", by_state);
 
+    register_transitions(registry, status);
+
     let resolved = status.backends.iter().map(|backend| {
         let labels = [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
         (labels, u64::from(matches!(backend.next_hop, NextHop::Resolved { .. })))
@@ -100,6 +103,24 @@ fn register_services(registry: &mut Registry, status: &Status) {
         [("services_digest", status.services_digest.clone()), ("hash_key_digest", status.hash_key_digest.clone())];
     let help = "Digests of the services and the hash key: equal on the nodes of a fleet";
     measure(registry, "services_info", help, [(digests, 1)].into_iter());
+}
+
+fn register_transitions(registry: &mut Registry, status: &Status) {
+    let slots = status.pools.iter().flat_map(|pool| {
+        let view::InTransition { learning_slots, tracked_slots, .. } = pool.in_transition;
+        let settled = (SLOTS as u32).saturating_sub(learning_slots + tracked_slots);
+        [("learning", learning_slots), ("tracked", tracked_slots), ("settled", settled)].map(|(phase, slots)| {
+            let labels = [("pool", pool.name.clone()), ("phase", phase.to_owned())];
+            (labels, u64::from(slots))
+        })
+    });
+    measure(registry, "pool_slots", "Slots of a pool by phase: in transition are those learning and tracked", slots);
+
+    let pinned = status.pools.iter().filter_map(|pool| {
+        Some(([("pool", pool.name.clone())], u64::from(pool.in_transition.pinned_flows?)))
+    });
+    let help = "Flows that belong to another backend than their slot's owner, as the flow tables were last surveyed";
+    measure(registry, "pool_pinned_flows", help, pinned);
 }
 
 fn register_node(registry: &mut Registry, status: &Status) {
@@ -178,6 +199,8 @@ mod tests {
             since: None,
             slots: 65_537,
             share: 1.0,
+            learning_slots: 0,
+            pinned_flows: Some(0),
             next_hop,
         };
         let status = Status {
@@ -186,6 +209,12 @@ mod tests {
                 name: "web".into(),
                 tracking: view::Tracking::Exception,
                 transition: TransitionSettings::default().into(),
+                in_transition: view::InTransition {
+                    learning_slots: 6_554,
+                    tracked_slots: 37,
+                    pinned_flows: Some(120),
+                    ..view::InTransition::default()
+                },
                 table_digest: "1234".into(),
                 backends: 1,
             }],
@@ -211,6 +240,10 @@ mod tests {
             r#"maglev_backends{pool="web",state="draining"} 0"#,
             r#"maglev_backends{pool="web",state="disabled"} 0"#,
             r#"maglev_backends{pool="web",state="out"} 0"#,
+            r#"maglev_pool_slots{pool="web",phase="learning"} 6554"#,
+            r#"maglev_pool_slots{pool="web",phase="tracked"} 37"#,
+            r#"maglev_pool_slots{pool="web",phase="settled"} 58946"#,
+            r#"maglev_pool_pinned_flows{pool="web"} 120"#,
             r#"maglev_next_hop_resolved{pool="web",backend="web1"} 0"#,
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,
             r#"maglev_build_info{version="",object="abcd"} 1"#,

@@ -13,7 +13,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -107,9 +107,14 @@ impl Handle {
         self.status.borrow().clone()
     }
 
+    /// How long the daemon has been up.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The node's status now.
     pub fn status(&self) -> view::Status {
-        view::Status { uptime_seconds: self.started.elapsed().as_secs(), ..self.latest().as_ref().clone() }
+        self.latest().at(self.uptime())
     }
 
     /// Sends a request and awaits its answer.

@@ -133,13 +133,20 @@ fn path(pool: &Name, name: &Name) -> String {
 /// Backends as a table.
 pub(super) fn list(backends: &[view::Backend]) -> String {
     let row = |backend: &view::Backend| {
-        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, next_hop } = backend;
-        let share = format!("{:.2} %", share * 100.0);
-        let state = state.as_str().to_owned();
-        [pool.clone(), name.clone(), address.to_string(), weight.to_string(), share, state, way(next_hop)]
+        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, .. } = backend;
+        let view::Backend { learning_slots, pinned_flows, next_hop, .. } = backend;
+        let [weight, learning] = [weight.to_string(), learning_slots.to_string()];
+        let (share, state) = (format!("{:.2} %", share * 100.0), state.as_str().to_owned());
+        let (address, pinned) = (address.to_string(), count(*pinned_flows));
+        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, way(next_hop)]
     };
-    let header = ["pool", "name", "address", "weight", "share", "state", "next hop"];
-    table(header, &["weight", "share"], backends.iter().map(row))
+    let header = ["pool", "name", "address", "weight", "share", "state", "learning", "pinned", "next hop"];
+    table(header, &["weight", "share", "learning", "pinned"], backends.iter().map(row))
+}
+
+/// A count that may not be known yet.
+pub(super) fn count(count: Option<u32>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| count.to_string())
 }
 
 fn way(next_hop: &view::NextHop) -> String {

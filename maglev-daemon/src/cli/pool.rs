@@ -93,7 +93,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, tracking, transition, table_digest, backends } = pool;
+        let view::PoolSummary { name, tracking, transition, in_transition: _, table_digest, backends } = pool;
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         [name.clone(), tracking, learning, idle, udp, backends.to_string(), table_digest.clone()]
     };
@@ -109,6 +109,18 @@ fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String;
     [tracking.to_owned(), duration(learning_seconds), duration(idle_seconds), udp.to_owned()]
 }
 
+/// The slots in transition by phase, and the flows that are pinned.
+fn moving(in_transition: &view::InTransition) -> String {
+    let view::InTransition { learning_slots, tracked_slots, learning_seconds_left, pinned_flows, learning_until: _ } =
+        in_transition;
+    if (*learning_slots, *tracked_slots) == (0, 0) {
+        return "no slot".to_owned();
+    }
+    let left = learning_seconds_left.map(|left| format!(" for {left} s yet")).unwrap_or_default();
+    let pinned = backend::count(*pinned_flows);
+    format!("{learning_slots} slots learning{left}, {tracked_slots} slots tracked; {pinned} flows pinned")
+}
+
 impl Text for Vec<view::PoolSummary> {
     fn text(&self) -> String {
         summaries(self)
@@ -117,12 +129,13 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, in_transition, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         format!(
-            "pool          {name}\ntracking      {tracking}\ntransition    learning {learning}, idle {idle}, udp {udp}\n\
-             table digest  {table_digest}\nVIPs          {vips}\n\n{}",
+            "pool           {name}\ntracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+             in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
+            moving(in_transition),
             backend::list(backends)
         )
     }

@@ -116,6 +116,8 @@ mod tests {
             since: None,
             slots: 65_537,
             share: 1.0,
+            learning_slots: 0,
+            pinned_flows: Some(0),
             next_hop,
         };
         let disabled = view::Backend { state: view::BackendState::Disabled, ..backend.clone() };

@@ -24,7 +24,6 @@ pub mod systemd;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -136,7 +135,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         return Err(error.into());
     }
 
-    let handle = Handle { requests: sender, status, started: Instant::now() };
+    let handle = Handle { requests: sender, status, started: owner.started() };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");

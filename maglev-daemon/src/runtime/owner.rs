@@ -112,6 +112,11 @@ impl Owner {
         }
     }
 
+    /// When the time of events began.
+    pub(super) const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Publishes the services the daemon starts with, once the ways to their backends are known.
     pub(super) async fn start(&mut self, services: Services, inputs: &mut Inputs) -> anyhow::Result<()> {
         self.find_ways(&services, inputs).await;

@@ -15,6 +15,7 @@ use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals
 use crate::digest::Digest;
 use crate::model::{PoolSettings, UnixTime};
 use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, View, VipView};
+use crate::transition::Progress;
 
 /// What stays the same while the daemon runs.
 #[derive(Debug)]
@@ -110,21 +111,29 @@ fn pool(pool: &PoolView) -> view::PoolSummary {
         index: _,
         digest,
         vips: _,
-        progress: _,
-        pinned: _,
+        progress: Progress { learning, tracked, until },
+        pinned,
         backends,
     } = pool;
+    let in_transition = view::InTransition {
+        learning_slots: *learning,
+        tracked_slots: *tracked,
+        learning_seconds_left: None,
+        pinned_flows: *pinned,
+        learning_until: *until,
+    };
     view::PoolSummary {
         name: name.to_string(),
         tracking: (*tracking).into(),
         transition: (*transition).into(),
+        in_transition,
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
     }
 }
 
 fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
-    let BackendView { name, address, weight, state, id: _, learning: _, pinned: _, slots, share, next_hop } = backend;
+    let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, next_hop } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),
@@ -134,6 +143,8 @@ fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
         since: state.since().map(|UnixTime(since)| since),
         slots: *slots,
         share: *share,
+        learning_slots: *learning,
+        pinned_flows: *pinned,
         next_hop: way(next_hop),
     }
 }

@@ -6,6 +6,7 @@ mod services;
 mod settings;
 mod status;
 mod traffic;
+mod transition;
 mod value;
 
 pub use error::{Error, ErrorKind};
@@ -14,4 +15,5 @@ pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};
 pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
 pub use status::{Interface, LastReload, MapMemory, Memory, Reloaded, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
+pub use transition::InTransition;
 pub use value::{Port, Protocol};

@@ -1,5 +1,7 @@
 //! The node: what `maglev status` shows, and what a reload answers. It must not know how a daemon finds it out.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, PoolSummary, Vip};
@@ -33,6 +35,16 @@ pub struct Status {
     pub pools: Vec<PoolSummary>,
     /// Backends by pool and name.
     pub backends: Vec<Backend>,
+}
+
+impl Status {
+    /// As it is when the daemon has been up for so long.
+    #[must_use]
+    pub fn at(&self, uptime: Duration) -> Self {
+        let mut status = Self { uptime_seconds: uptime.as_secs(), ..self.clone() };
+        status.pools.iter_mut().for_each(|pool| pool.in_transition = pool.in_transition.at(uptime));
+        status
+    }
 }
 
 /// How the last reload went.
