@@ -116,9 +116,10 @@ fn register_transitions(registry: &mut Registry, status: &Status) {
     });
     measure(registry, "pool_slots", "Slots of a pool by phase: in transition are those learning and tracked", slots);
 
-    let pinned = status.pools.iter().filter_map(|pool| {
-        Some(([("pool", pool.name.clone())], u64::from(pool.in_transition.pinned_flows?)))
-    });
+    let pinned = status
+        .pools
+        .iter()
+        .filter_map(|pool| Some(([("pool", pool.name.clone())], u64::from(pool.in_transition.pinned_flows?))));
     let help = "Flows that belong to another backend than their slot's owner, as the flow tables were last surveyed";
     measure(registry, "pool_pinned_flows", help, pinned);
 }
@@ -185,24 +186,13 @@ fn measure<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::testing;
     use crate::model::TransitionSettings;
 
     #[test]
     fn the_text_holds_every_kind_of_series() {
         let next_hop = NextHop::Unresolved { reason: "no route".into() };
-        let backend = view::Backend {
-            pool: "web".into(),
-            name: "web1".into(),
-            address: [10, 0, 1, 11].into(),
-            weight: 1,
-            state: BackendState::Active,
-            since: None,
-            slots: 65_537,
-            share: 1.0,
-            learning_slots: 0,
-            pinned_flows: Some(0),
-            next_hop,
-        };
+        let backend = view::Backend { next_hop, ..testing::backend("web1") };
         let status = Status {
             object: "abcd".into(),
             pools: vec![view::PoolSummary {

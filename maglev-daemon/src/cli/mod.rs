@@ -4,6 +4,7 @@
 mod backend;
 mod completions;
 mod counters;
+mod drain;
 mod flow;
 mod output;
 mod pool;
@@ -123,6 +124,9 @@ enum Failure {
     Client(#[from] ClientError),
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// What was waited for did not come.
+    #[error("{0}")]
+    Waited(String),
 }
 
 impl Failure {
@@ -133,7 +137,7 @@ impl Failure {
                 ErrorKind::Invalid => Exit::Invalid,
                 ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
             },
-            Self::Client(ClientError::Foreign(_)) | Self::Io(..) => Exit::Refused,
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) => Exit::Refused,
         }
     }
 
@@ -185,6 +189,8 @@ mod tests {
             "maglev backend remove web web4",
             "maglev backend remove web web4 --force",
             "maglev backend drain web web4",
+            "maglev backend drain web web4 --wait",
+            "maglev backend drain web web4 --wait --timeout 20m",
             "maglev backend undrain web web4",
             "maglev backend disable web web4",
             "maglev backend enable web web4",
@@ -209,6 +215,11 @@ mod tests {
             "maglev vip add www --address 203.0.113.10",
             "maglev flow explain 198.51.100.7 203.0.113.10:443 tcp",
             "maglev backend drain web",
+            "maglev backend drain web web4 --timeout 20m",
+            "maglev backend drain web web4 --wait --timeout 0s",
+            "maglev backend drain web web4 --wait --timeout 20",
+            "maglev backend drain web web4 --wait --timeout 8760h",
+            "maglev backend drain web web4 --wait --timeout soon",
             "maglev pool set web",
             "maglev pool set web --learning 0s",
             "maglev pool set web --learning 8760h",

@@ -96,6 +96,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::testing;
 
     #[test]
     fn durations_show_two_units() {
@@ -107,19 +108,7 @@ mod tests {
     #[test]
     fn the_text_says_which_backend_waits_for_what() {
         let next_hop = view::NextHop::Unresolved { reason: "no route to 10.0.1.11".into() };
-        let backend = view::Backend {
-            pool: "web".into(),
-            name: "web1".into(),
-            address: [10, 0, 1, 11].into(),
-            weight: 100,
-            state: view::BackendState::Active,
-            since: None,
-            slots: 65_537,
-            share: 1.0,
-            learning_slots: 0,
-            pinned_flows: Some(0),
-            next_hop,
-        };
+        let backend = view::Backend { next_hop, ..testing::backend("web1") };
         let disabled = view::Backend { state: view::BackendState::Disabled, ..backend.clone() };
         let text = Status { backends: vec![backend, disabled], ..Status::default() }.text();
         assert!(text.contains("1 of 1 backends cannot be reached"), "{text}");

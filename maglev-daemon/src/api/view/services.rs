@@ -93,6 +93,19 @@ impl Backend {
     pub fn is_drained(&self) -> bool {
         self.learning_slots == 0 && self.pinned_flows == Some(0)
     }
+
+    /// What is left to it beside its own slots: `12 slots are learning for it and 1 flow is pinned to it`.
+    pub fn left(&self) -> String {
+        let are = |count: u32, what: &str| match count {
+            1 => format!("1 {what} is"),
+            _ => format!("{count} {what}s are"),
+        };
+        let learning = format!("{} learning for it", are(self.learning_slots, "slot"));
+        match self.pinned_flows {
+            Some(flows) => format!("{learning} and {} pinned to it", are(flows, "flow")),
+            None => format!("{learning} and the flows pinned to it are not counted yet"),
+        }
+    }
 }
 
 impl PoolSummary {
