@@ -56,8 +56,8 @@ pub struct PoolView {
     pub vips: Vec<Name>,
     /// Its slots in transition; times count from the daemon's start.
     pub progress: Progress,
-    /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them: none
-    /// where no slot is in transition, and not known before the first survey.
+    /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
+    /// before the first one, and while there is nothing to survey.
     pub pinned: Option<u32>,
     /// Its backends, in the order of their names.
     pub backends: Vec<BackendView>,
@@ -78,7 +78,7 @@ pub struct BackendView {
     pub id: Option<MemberId>,
     /// The slots that are learning for it, their previous owner.
     pub learning: u32,
-    /// Flows that belong to it though their slots do not, as the last survey found them; as for the pool.
+    /// Flows that belong to it though their slots do not, as the last survey found them; `None` as for the pool.
     pub pinned: Option<u32>,
     /// The slots it owns.
     pub slots: u32,
@@ -153,7 +153,7 @@ impl Reconciler {
             digest: published.map(PublishedPool::digest),
             vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
             progress: published.map(|pool| pool.transition().progress()).unwrap_or_default(),
-            pinned: published.and_then(|pool| pinned(pool, Pinned::total)),
+            pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
             backends: pool.backends.values().map(|backend| self.backend_view(published, backend)).collect(),
         }
     }
@@ -163,7 +163,7 @@ impl Reconciler {
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         let id = pool.and_then(|pool| pool.member(name, *address));
         let learning = pool.zip(id).map_or(0, |(pool, id)| pool.transition().learning_for(id));
-        let pinned = pool.and_then(|pool| pinned(pool, |pinned| id.map_or(0, |id| pinned.to(id))));
+        let pinned = pool.and_then(PublishedPool::pinned).map(|pinned| id.map_or(0, |id| pinned.to(id)));
         BackendView {
             name: name.clone(),
             address: *address,
@@ -177,11 +177,6 @@ impl Reconciler {
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
         }
     }
-}
-
-/// A number of pinned flows, if it is known.
-fn pinned(pool: &PublishedPool, count: impl FnOnce(&Pinned) -> u32) -> Option<u32> {
-    if pool.transition().is_settled() { Some(0) } else { pool.pinned().map(count) }
 }
 
 fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHopView {
