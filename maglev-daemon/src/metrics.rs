@@ -134,6 +134,9 @@ fn register_node(registry: &mut Registry, status: &Status) {
     });
     measure(registry, "interface_attached", "Whether the XDP program is attached to an interface", attached);
 
+    let entries = [([], status.flow_table.entries)].into_iter();
+    measure(registry, "flow_table_entries", "Flows there is room for in the flow tables of all CPUs", entries);
+
     let maps = status.memory.maps.iter().map(|map| ([("map", map.name.clone())], map.bytes));
     measure(registry, "map_memory_bytes", "Memory of the data plane's maps", maps);
 
@@ -187,27 +190,21 @@ fn measure<const N: usize>(
 mod tests {
     use super::*;
     use crate::api::testing;
-    use crate::model::TransitionSettings;
 
     #[test]
     fn the_text_holds_every_kind_of_series() {
         let next_hop = NextHop::Unresolved { reason: "no route".into() };
         let backend = view::Backend { next_hop, ..testing::backend("web1") };
+        let in_transition = view::InTransition {
+            learning_slots: 6_554,
+            tracked_slots: 37,
+            pinned_flows: Some(120),
+            ..view::InTransition::default()
+        };
         let status = Status {
             object: "abcd".into(),
-            pools: vec![view::PoolSummary {
-                name: "web".into(),
-                tracking: view::Tracking::Exception,
-                transition: TransitionSettings::default().into(),
-                in_transition: view::InTransition {
-                    learning_slots: 6_554,
-                    tracked_slots: 37,
-                    pinned_flows: Some(120),
-                    ..view::InTransition::default()
-                },
-                table_digest: "1234".into(),
-                backends: 1,
-            }],
+            flow_table: view::FlowTable { entries: 917_504, ..view::FlowTable::default() },
+            pools: vec![view::PoolSummary { in_transition, ..testing::summary() }],
             backends: vec![backend],
             last_reload: Some(view::LastReload { unix_seconds: 1_700_000_000, successful: false }),
             ..Status::default()
@@ -237,6 +234,7 @@ mod tests {
             r#"maglev_next_hop_resolved{pool="web",backend="web1"} 0"#,
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,
             r#"maglev_build_info{version="",object="abcd"} 1"#,
+            "maglev_flow_table_entries 917504",
             "maglev_reload_successful 0",
             "maglev_reload_timestamp_seconds 1700000000",
             "# TYPE maglev_packets counter",

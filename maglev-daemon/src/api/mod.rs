@@ -1,6 +1,7 @@
 //! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
 //! answer comes about; requests go to the runtime through [`Handle`].
 
+mod changes;
 pub mod client;
 mod listener;
 mod routes;
@@ -51,6 +52,13 @@ pub enum Request {
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
+    /// Say what a change to a backend would move.
+    Plan {
+        /// The change; it is not made.
+        change: Change,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::Plan>>,
+    },
     /// Read the files again.
     Reload {
         /// Takes the outcome.
@@ -97,6 +105,8 @@ pub struct Handle {
     pub requests: mpsc::Sender<Request>,
     /// What reads are answered from.
     pub status: watch::Receiver<Arc<view::Status>>,
+    /// Whether the flow tables have room, as last looked at.
+    pub flow_table: watch::Receiver<view::FlowTable>,
     /// When the daemon started.
     pub started: Instant,
 }
@@ -114,7 +124,7 @@ impl Handle {
 
     /// The node's status now.
     pub fn status(&self) -> view::Status {
-        self.latest().at(self.uptime())
+        view::Status { flow_table: *self.flow_table.borrow(), ..self.latest().at(self.uptime()) }
     }
 
     /// Sends a request and awaits its answer.

@@ -48,13 +48,19 @@ pub(crate) fn backend(name: &str) -> view::Backend {
     }
 }
 
+/// Pool `web` in short.
+pub(crate) fn summary() -> view::PoolSummary {
+    let view::Pool { name, tracking, transition, in_transition, table_digest, .. } = pool();
+    view::PoolSummary { name, tracking, transition, in_transition, table_digest, backends: 1 }
+}
+
 /// Pool `web` without backends.
 pub(crate) fn pool() -> view::Pool {
     view::Pool {
         name: "web".into(),
         tracking: view::Tracking::Exception,
         transition: TransitionSettings::default().into(),
-        in_transition: view::InTransition::default(),
+        in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
         table_digest: "1234".into(),
         vips: Vec::new(),
         backends: Vec::new(),

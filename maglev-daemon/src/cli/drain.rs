@@ -26,6 +26,9 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let (pool, name) = backend;
     let ordered = order(client, backend, wait.is_some());
+    if ordered.is_ok() {
+        warn_of_flow_table(client, 0);
+    }
     match wait {
         None => printer.done(&ordered?, &format!("backend {name} of pool {pool} is draining")),
         Some(timeout) => ordered.and_then(|_| await_end(client, printer, backend, timeout)),
@@ -43,6 +46,15 @@ fn order(client: &Client, (pool, name): (&Name, &Name), again: bool) -> Result<v
         return Ok(view::Done::default());
     }
     Ok(ordered?)
+}
+
+/// Warns on standard error if the flows that are pinned, or so many others that a change would pin, do not fit well into
+/// the flow tables. That nothing is known of them is no reason to fail.
+pub(super) fn warn_of_flow_table(client: &Client, others: u64) {
+    let Ok(status) = client.get::<view::Status>("/v1/status") else { return };
+    if let Some(warning) = status.flow_table.warning(status.pinned_flows().max(others)) {
+        eprintln!("maglev: warning: {warning}");
+    }
 }
 
 fn await_end(

@@ -32,6 +32,7 @@ fn facts(status: &Status) -> String {
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
+        ("flow table", flow_table(status)),
         ("published", published(status.not_published.as_deref())),
     ];
     let mut text = String::new();
@@ -64,6 +65,22 @@ fn waiting(backends: &[view::Backend]) -> String {
     match in_use.clone().filter(unresolved).count() {
         0 => "no backend".into(),
         count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", in_use.count()),
+    }
+}
+
+/// The room for flows, and what of it was too little.
+fn flow_table(status: &Status) -> String {
+    let view::FlowTable { entries, flow_table_full, flow_evicted, since } = &status.flow_table;
+    let mut text = format!("{entries} entries");
+    if let Some(since) = since {
+        text += &format!(
+            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent ones gave way, \
+             first at {since} (Unix time)"
+        );
+    }
+    match status.flow_table.warning(status.pinned_flows()) {
+        Some(warning) => format!("{text}; {warning}"),
+        None => text,
     }
 }
 
@@ -103,6 +120,24 @@ mod tests {
         assert_eq!(duration(0), "0s");
         assert_eq!(duration(61), "1m 1s");
         assert_eq!(duration(3 * 86_400 + 4 * 3_600 + 59), "3d 4h");
+    }
+
+    #[test]
+    fn a_flow_table_without_room_is_told_of() {
+        let line = |flow_table, pinned| {
+            let in_transition = view::InTransition { pinned_flows: Some(pinned), ..view::InTransition::default() };
+            let pool = view::PoolSummary { in_transition, ..testing::summary() };
+            let text = Status { flow_table, pools: vec![pool], ..Status::default() }.text();
+            text.lines().find_map(|line| line.strip_prefix("flow table       ")).unwrap().to_owned()
+        };
+        let roomy = view::FlowTable { entries: 1_000, ..view::FlowTable::default() };
+        assert_eq!(line(roomy, 500), "1000 entries");
+        let small = view::FlowTable { flow_table_full: 7, flow_evicted: 3, since: Some(1_700_000_000), ..roomy };
+        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones gave way, first at 1700000000";
+        assert_eq!(line(small, 0), format!("1000 entries; {trouble} (Unix time)"));
+        let crowded = line(roomy, 501);
+        let start = "1000 entries; 501 flows would take more than half of the flow tables' 1000 entries: ";
+        assert!(crowded.starts_with(start) && crowded.ends_with("raise flow_table.flows in maglev.yaml"), "{crowded}");
     }
 
     #[test]
