@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use maglev_common::table::SLOTS;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -84,6 +85,8 @@ fn register_services(registry: &mut Registry, status: &Status) {
     });
     measure(registry, "backends", "Backends of a pool by state", by_state);
 
+    register_transitions(registry, status);
+
     let resolved = status.backends.iter().map(|backend| {
         let labels = [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
         (labels, u64::from(matches!(backend.next_hop, NextHop::Resolved { .. })))
@@ -102,6 +105,25 @@ fn register_services(registry: &mut Registry, status: &Status) {
     measure(registry, "services_info", help, [(digests, 1)].into_iter());
 }
 
+fn register_transitions(registry: &mut Registry, status: &Status) {
+    let slots = status.pools.iter().flat_map(|pool| {
+        let view::InTransition { learning_slots, tracked_slots, .. } = pool.in_transition;
+        let settled = (SLOTS as u32).saturating_sub(learning_slots + tracked_slots);
+        [("learning", learning_slots), ("tracked", tracked_slots), ("settled", settled)].map(|(phase, slots)| {
+            let labels = [("pool", pool.name.clone()), ("phase", phase.to_owned())];
+            (labels, u64::from(slots))
+        })
+    });
+    measure(registry, "pool_slots", "Slots of a pool by phase: in transition are those learning and tracked", slots);
+
+    let pinned = status
+        .pools
+        .iter()
+        .filter_map(|pool| Some(([("pool", pool.name.clone())], u64::from(pool.in_transition.pinned_flows?))));
+    let help = "Flows that belong to another backend than their slot's owner, as the flow tables were last surveyed";
+    measure(registry, "pool_pinned_flows", help, pinned);
+}
+
 fn register_node(registry: &mut Registry, status: &Status) {
     let build = [("version", status.version.clone()), ("object", status.object.clone())];
     measure(registry, "build_info", "The release, and SHA-256 of the eBPF object", [(build, 1)].into_iter());
@@ -111,6 +133,9 @@ fn register_node(registry: &mut Registry, status: &Status) {
         (labels, u64::from(interface.attached))
     });
     measure(registry, "interface_attached", "Whether the XDP program is attached to an interface", attached);
+
+    let entries = [([], status.flow_table.entries)].into_iter();
+    measure(registry, "flow_table_entries", "Flows there is room for in the flow tables of all CPUs", entries);
 
     let maps = status.memory.maps.iter().map(|map| ([("map", map.name.clone())], map.bytes));
     measure(registry, "map_memory_bytes", "Memory of the data plane's maps", maps);
@@ -164,31 +189,22 @@ fn measure<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TransitionSettings;
+    use crate::api::testing;
 
     #[test]
     fn the_text_holds_every_kind_of_series() {
         let next_hop = NextHop::Unresolved { reason: "no route".into() };
-        let backend = view::Backend {
-            pool: "web".into(),
-            name: "web1".into(),
-            address: [10, 0, 1, 11].into(),
-            weight: 1,
-            state: BackendState::Active,
-            since: None,
-            slots: 65_537,
-            share: 1.0,
-            next_hop,
+        let backend = view::Backend { next_hop, ..testing::backend("web1") };
+        let in_transition = view::InTransition {
+            learning_slots: 6_554,
+            tracked_slots: 37,
+            pinned_flows: Some(120),
+            ..view::InTransition::default()
         };
         let status = Status {
             object: "abcd".into(),
-            pools: vec![view::PoolSummary {
-                name: "web".into(),
-                tracking: view::Tracking::Exception,
-                transition: TransitionSettings::default().into(),
-                table_digest: "1234".into(),
-                backends: 1,
-            }],
+            flow_table: view::FlowTable { entries: 917_504, ..view::FlowTable::default() },
+            pools: vec![view::PoolSummary { in_transition, ..testing::summary() }],
             backends: vec![backend],
             last_reload: Some(view::LastReload { unix_seconds: 1_700_000_000, successful: false }),
             ..Status::default()
@@ -211,9 +227,14 @@ mod tests {
             r#"maglev_backends{pool="web",state="draining"} 0"#,
             r#"maglev_backends{pool="web",state="disabled"} 0"#,
             r#"maglev_backends{pool="web",state="out"} 0"#,
+            r#"maglev_pool_slots{pool="web",phase="learning"} 6554"#,
+            r#"maglev_pool_slots{pool="web",phase="tracked"} 37"#,
+            r#"maglev_pool_slots{pool="web",phase="settled"} 58946"#,
+            r#"maglev_pool_pinned_flows{pool="web"} 120"#,
             r#"maglev_next_hop_resolved{pool="web",backend="web1"} 0"#,
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,
             r#"maglev_build_info{version="",object="abcd"} 1"#,
+            "maglev_flow_table_entries 917504",
             "maglev_reload_successful 0",
             "maglev_reload_timestamp_seconds 1700000000",
             "# TYPE maglev_packets counter",

@@ -1,6 +1,7 @@
 //! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
 //! answer comes about; requests go to the runtime through [`Handle`].
 
+mod changes;
 pub mod client;
 mod listener;
 mod routes;
@@ -13,7 +14,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -50,6 +51,13 @@ pub enum Request {
         caller: Caller,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Say what a change to a backend would move.
+    Plan {
+        /// The change; it is not made.
+        change: Change,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::Plan>>,
     },
     /// Read the files again.
     Reload {
@@ -97,6 +105,8 @@ pub struct Handle {
     pub requests: mpsc::Sender<Request>,
     /// What reads are answered from.
     pub status: watch::Receiver<Arc<view::Status>>,
+    /// Whether the flow tables have room, as last looked at.
+    pub flow_table: watch::Receiver<view::FlowTable>,
     /// When the daemon started.
     pub started: Instant,
 }
@@ -107,9 +117,14 @@ impl Handle {
         self.status.borrow().clone()
     }
 
+    /// How long the daemon has been up.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The node's status now.
     pub fn status(&self) -> view::Status {
-        view::Status { uptime_seconds: self.started.elapsed().as_secs(), ..self.latest().as_ref().clone() }
+        view::Status { flow_table: *self.flow_table.borrow(), ..self.latest().at(self.uptime()) }
     }
 
     /// Sends a request and awaits its answer.

@@ -11,8 +11,9 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::changes::{addition, parse_backend, parse_name, proposed, removal};
 use super::{Answer, Caller, Flow, Handle, Request, view};
-use crate::model::{self, AdminState, Change, Name, PoolSettings, Refusal, Service, SettingsChange, Weight};
+use crate::model::{self, Change, Name, PoolSettings, Refusal, Service, SettingsChange, Weight};
 
 type Reply<T> = Result<Json<T>, view::Error>;
 
@@ -28,6 +29,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/pools/{pool}/backends/{name}", patch(set_weight).get(backend).delete(remove_backend))
         .route("/pools/{pool}/backends/{name}/state", post(set_state))
         .route("/backends", get(backends))
+        .route("/plan", post(plan))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
         .route("/reload", post(reload))
@@ -78,16 +80,16 @@ async fn remove_vip(
 }
 
 async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
-    Json(handle.latest().pools.clone())
+    Json(handle.status().pools)
 }
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let view::PoolSummary { name, tracking, transition, table_digest, backends: _ } =
-        find_pool(&status, &parse_name("name", &name)?)?.clone();
+    let view::PoolSummary { name, tracking, transition, in_transition, table_digest, backends: _ } =
+        find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
-    Ok(Json(view::Pool { name, tracking, transition, table_digest, vips, backends }))
+    Ok(Json(view::Pool { name, tracking, transition, in_transition, table_digest, vips, backends }))
 }
 
 async fn add_pool(
@@ -126,7 +128,7 @@ async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
 
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
     let status = handle.latest();
-    let (pool, name) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    let (pool, name) = parse_backend(&pool, &name)?;
     find_pool(&status, &pool)?;
     let of_pool: Vec<_> = status.backends.iter().filter(|backend| backend.pool == pool.as_str()).collect();
     let found = of_pool.iter().find(|backend| backend.name == name.as_str());
@@ -140,10 +142,7 @@ async fn add_backend(
     Path(pool): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewBackend { name, address, weight } = parse(body)?;
-    let (name, weight) = (parse_name("name", &name)?, Weight(weight));
-    let backend = model::Backend { name, address, weight, state: AdminState::Active };
-    change(&handle, caller, Change::AddBackend { pool: parse_name("pool", &pool)?, backend }).await
+    change(&handle, caller, addition(&pool, parse(body)?)?).await
 }
 
 /// The query of `DELETE /v1/pools/NAME/backends/NAME`.
@@ -161,8 +160,8 @@ async fn remove_backend(
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Reply<view::Done> {
     let Query(RemoveQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
-    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
-    change(&handle, caller, Change::RemoveBackend { pool, backend, force }).await
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    change(&handle, caller, removal(&handle.latest(), pool, backend, force)?).await
 }
 
 async fn set_weight(
@@ -172,7 +171,7 @@ async fn set_weight(
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewWeight { weight } = parse(body)?;
-    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    let (pool, backend) = parse_backend(&pool, &name)?;
     change(&handle, caller, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
 }
 
@@ -183,8 +182,13 @@ async fn set_state(
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewState { order } = parse(body)?;
-    let (pool, backend) = (parse_name("pool", &pool)?, parse_name("backend", &name)?);
+    let (pool, backend) = parse_backend(&pool, &name)?;
     change(&handle, caller, Change::SetState { pool, backend, change: order.at(super::now()) }).await
+}
+
+async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {
+    let change = proposed(&handle.latest(), parse(body)?)?;
+    handle.ask(|reply| Request::Plan { change, reply }).await.map(Json)
 }
 
 async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {
@@ -230,8 +234,4 @@ fn find_pool<'a>(status: &'a view::Status, name: &Name) -> Result<&'a view::Pool
 fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let body = body.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| view::Error::invalid(format!("request body: {error}")))
-}
-
-fn parse_name(field: &str, name: &str) -> Answer<Name> {
-    Name::parse(name).map_err(|error| view::Error::invalid(format!("{field}: {error}")))
 }

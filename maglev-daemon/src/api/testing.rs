@@ -1,7 +1,11 @@
-//! A directory that tests of the API and the runtime put their sockets and files in.
+//! What tests of the API, the runtime and the command line share: a directory for their sockets and files, and views
+//! that they change where it matters.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::view;
+use crate::model::TransitionSettings;
 
 /// A new directory under the system's temporary one, removed when dropped.
 #[derive(Debug)]
@@ -24,5 +28,41 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An active backend of pool `web` that owns every slot and can be reached.
+pub(crate) fn backend(name: &str) -> view::Backend {
+    view::Backend {
+        pool: "web".into(),
+        name: name.into(),
+        address: [10, 0, 1, 11].into(),
+        weight: 100,
+        state: view::BackendState::Active,
+        since: None,
+        slots: 65_537,
+        share: 1.0,
+        learning_slots: 0,
+        pinned_flows: Some(0),
+        next_hop: view::NextHop::Resolved { interface: "eth0".into(), mac: "02:00:00:00:00:09".into(), gateway: None },
+    }
+}
+
+/// Pool `web` in short.
+pub(crate) fn summary() -> view::PoolSummary {
+    let view::Pool { name, tracking, transition, in_transition, table_digest, .. } = pool();
+    view::PoolSummary { name, tracking, transition, in_transition, table_digest, backends: 1 }
+}
+
+/// Pool `web` without backends.
+pub(crate) fn pool() -> view::Pool {
+    view::Pool {
+        name: "web".into(),
+        tracking: view::Tracking::Exception,
+        transition: TransitionSettings::default().into(),
+        in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
+        table_digest: "1234".into(),
+        vips: Vec::new(),
+        backends: Vec::new(),
     }
 }

@@ -26,8 +26,9 @@ impl Server {
         let directory = TempDir::new();
         let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
         let (sender, requests) = mpsc::channel(8);
+        let (_, flow_table) = watch::channel(status.flow_table);
         let (_, status) = watch::channel(Arc::new(status));
-        let handle = Handle { requests: sender, status, started: std::time::Instant::now() };
+        let handle = Handle { requests: sender, status, flow_table, started: std::time::Instant::now() };
         tokio::spawn(server::serve(socket.listener().unwrap(), handle));
         Self { directory, requests, _socket: socket }
     }

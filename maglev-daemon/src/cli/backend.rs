@@ -1,13 +1,14 @@
 //! `maglev backend`: the servers behind a pool.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::output::{Printer, Text, table};
-use super::{Client, Failure};
+use super::{Client, Failure, drain};
 use crate::api::view::{self, StateOrder};
-use crate::model::{Name, Weight, parse_address};
+use crate::model::{Name, Weight, parse_address, parse_timeout};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -23,6 +24,26 @@ pub(super) enum Command {
         /// Its name
         name: Name,
     },
+    /// Send a backend no new connections; it keeps those it has
+    Drain {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+        /// Wait until it is drained: until no flow is left to it; then it is safe to stop
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait at most, 1s to 24h; without end if not given
+        #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
+        timeout: Option<Duration>,
+    },
+    #[command(flatten)]
+    Change(Change),
+}
+
+/// The changes to a backend that take no time.
+#[derive(Debug, Subcommand)]
+pub(super) enum Change {
     /// Add a backend to a pool
     Add {
         /// The pool
@@ -45,13 +66,6 @@ pub(super) enum Command {
         /// Even if that cuts connections
         #[arg(long)]
         force: bool,
-    },
-    /// Send a backend no new connections; it keeps those it has
-    Drain {
-        /// Its pool
-        pool: Name,
-        /// Its name
-        name: Name,
     },
     /// Send a draining backend new connections again
     Undrain {
@@ -92,22 +106,30 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{pool}"))?.backends)
         }
         Command::Show { pool, name } => printer.answer(&client.get::<view::Backend>(&path(&pool, &name))?),
-        Command::Add { pool, name, address, weight } => {
+        Command::Drain { pool, name, wait, timeout } => {
+            drain::run(client, printer, (&pool, &name), wait.then_some(timeout))
+        }
+        Command::Change(command) => change(command, client, printer),
+    }
+}
+
+fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Change::Add { pool, name, address, weight } => {
             let backend = view::NewBackend { name: name.to_string(), address, weight: weight.0 };
             let done: view::Done = client.post(&format!("/v1/pools/{pool}/backends"), &backend)?;
             printer.done(&done, &format!("backend {name} added to pool {pool} with weight {weight}"))
         }
-        Command::Remove { pool, name, force } => {
+        Change::Remove { pool, name, force } => {
             let done = client.delete(&format!("{}?force={force}", path(&pool, &name)))?;
             printer.done(&done, &format!("backend {name} removed from pool {pool}"))
         }
-        Command::Drain { pool, name } => order(client, printer, (&pool, &name), StateOrder::Drain, "is draining"),
-        Command::Undrain { pool, name } => {
+        Change::Undrain { pool, name } => {
             order(client, printer, (&pool, &name), StateOrder::Undrain, "is active again")
         }
-        Command::Disable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Disable, "is disabled"),
-        Command::Enable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Enable, "is active again"),
-        Command::Weight { pool, name, weight } => {
+        Change::Disable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Disable, "is disabled"),
+        Change::Enable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Enable, "is active again"),
+        Change::Weight { pool, name, weight } => {
             let done: view::Done = client.patch(&path(&pool, &name), &view::NewWeight { weight: weight.0 })?;
             printer.done(&done, &format!("backend {name} of pool {pool} has weight {weight}"))
         }
@@ -126,20 +148,28 @@ fn order(
     printer.done(&done, &format!("backend {name} of pool {pool} {outcome}"))
 }
 
-fn path(pool: &Name, name: &Name) -> String {
+/// Where a backend lies in the API.
+pub(super) fn path(pool: &Name, name: &Name) -> String {
     format!("/v1/pools/{pool}/backends/{name}")
 }
 
 /// Backends as a table.
 pub(super) fn list(backends: &[view::Backend]) -> String {
     let row = |backend: &view::Backend| {
-        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, next_hop } = backend;
-        let share = format!("{:.2} %", share * 100.0);
-        let state = state.as_str().to_owned();
-        [pool.clone(), name.clone(), address.to_string(), weight.to_string(), share, state, way(next_hop)]
+        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, .. } = backend;
+        let view::Backend { learning_slots, pinned_flows, next_hop, .. } = backend;
+        let [weight, learning] = [weight.to_string(), learning_slots.to_string()];
+        let (share, state) = (format!("{:.2} %", share * 100.0), state.as_str().to_owned());
+        let (address, pinned) = (address.to_string(), count(*pinned_flows));
+        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, way(next_hop)]
     };
-    let header = ["pool", "name", "address", "weight", "share", "state", "next hop"];
-    table(header, &["weight", "share"], backends.iter().map(row))
+    let header = ["pool", "name", "address", "weight", "share", "state", "learning", "pinned", "next hop"];
+    table(header, &["weight", "share", "learning", "pinned"], backends.iter().map(row))
+}
+
+/// A count that may not be known yet.
+pub(super) fn count(count: Option<u32>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| count.to_string())
 }
 
 fn way(next_hop: &view::NextHop) -> String {

@@ -4,8 +4,10 @@
 mod backend;
 mod completions;
 mod counters;
+mod drain;
 mod flow;
 mod output;
+mod plan;
 mod pool;
 mod reload;
 mod status;
@@ -77,6 +79,9 @@ enum Command {
     /// Backends: the servers behind a pool
     #[command(subcommand)]
     Backend(backend::Command),
+    /// What a change would move, in slots and flows, without making it
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Have the daemon read its files again; a file with errors changes nothing
     Reload,
     /// Packets by what became of them, and traffic of each VIP and backend
@@ -109,6 +114,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Vip(command) => vip::run(command, &client()?, &printer),
         Command::Pool(command) => pool::run(command, &client()?, &printer),
         Command::Backend(command) => backend::run(command, &client()?, &printer),
+        Command::Plan(command) => plan::run(command, &client()?, &printer),
         Command::Reload => reload::run(&client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
@@ -123,6 +129,9 @@ enum Failure {
     Client(#[from] ClientError),
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// What was waited for did not come.
+    #[error("{0}")]
+    Waited(String),
 }
 
 impl Failure {
@@ -133,7 +142,7 @@ impl Failure {
                 ErrorKind::Invalid => Exit::Invalid,
                 ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
             },
-            Self::Client(ClientError::Foreign(_)) | Self::Io(..) => Exit::Refused,
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) => Exit::Refused,
         }
     }
 
@@ -185,9 +194,18 @@ mod tests {
             "maglev backend remove web web4",
             "maglev backend remove web web4 --force",
             "maglev backend drain web web4",
+            "maglev backend drain web web4 --wait",
+            "maglev backend drain web web4 --wait --timeout 20m",
             "maglev backend undrain web web4",
             "maglev backend disable web web4",
             "maglev backend enable web web4",
+            "maglev plan backend add web web4 --address 10.0.1.14 --weight 100",
+            "maglev plan backend remove web web4 --force --output json",
+            "maglev plan backend drain web web4",
+            "maglev plan backend undrain web web4",
+            "maglev plan backend disable web web4",
+            "maglev plan backend enable web web4",
+            "maglev plan backend weight web web4 50",
             "maglev reload",
             "maglev counters --output json",
             "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
@@ -209,6 +227,16 @@ mod tests {
             "maglev vip add www --address 203.0.113.10",
             "maglev flow explain 198.51.100.7 203.0.113.10:443 tcp",
             "maglev backend drain web",
+            "maglev backend drain web web4 --timeout 20m",
+            "maglev backend drain web web4 --wait --timeout 0s",
+            "maglev backend drain web web4 --wait --timeout 20",
+            "maglev backend drain web web4 --wait --timeout 8760h",
+            "maglev backend drain web web4 --wait --timeout soon",
+            "maglev plan",
+            "maglev plan vip remove www",
+            "maglev plan backend list",
+            "maglev plan backend drain web web4 --wait",
+            "maglev plan backend weight web web4 70000",
             "maglev pool set web",
             "maglev pool set web --learning 0s",
             "maglev pool set web --learning 8760h",

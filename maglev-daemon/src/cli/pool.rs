@@ -93,7 +93,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, tracking, transition, table_digest, backends } = pool;
+        let view::PoolSummary { name, tracking, transition, in_transition: _, table_digest, backends } = pool;
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         [name.clone(), tracking, learning, idle, udp, backends.to_string(), table_digest.clone()]
     };
@@ -109,6 +109,18 @@ fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String;
     [tracking.to_owned(), duration(learning_seconds), duration(idle_seconds), udp.to_owned()]
 }
 
+/// The slots in transition by phase, and the flows that are pinned.
+fn moving(in_transition: &view::InTransition) -> String {
+    let view::InTransition { learning_slots, tracked_slots, learning_seconds_left, pinned_flows, learning_until: _ } =
+        in_transition;
+    let pinned = backend::count(*pinned_flows);
+    if (*learning_slots, *tracked_slots) == (0, 0) {
+        return format!("no slot; {pinned} flows pinned");
+    }
+    let left = learning_seconds_left.map(|left| format!(" for {left} s yet")).unwrap_or_default();
+    format!("{learning_slots} slots learning{left}, {tracked_slots} slots tracked; {pinned} flows pinned")
+}
+
 impl Text for Vec<view::PoolSummary> {
     fn text(&self) -> String {
         summaries(self)
@@ -117,13 +129,45 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, in_transition, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         format!(
-            "pool          {name}\ntracking      {tracking}\ntransition    learning {learning}, idle {idle}, udp {udp}\n\
-             table digest  {table_digest}\nVIPs          {vips}\n\n{}",
+            "pool           {name}\ntracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+             in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
+            moving(in_transition),
             backend::list(backends)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing;
+
+    #[test]
+    fn what_is_in_transition_is_told_by_phase_and_backend() {
+        let in_transition = view::InTransition {
+            learning_slots: 6_554,
+            tracked_slots: 37,
+            learning_seconds_left: Some(97),
+            pinned_flows: None,
+            learning_until: None,
+        };
+        let state = view::BackendState::Draining;
+        let web2 = view::Backend { state, learning_slots: 6_554, pinned_flows: None, ..testing::backend("web2") };
+        let web3 = view::Backend { pinned_flows: Some(120), ..testing::backend("web3") };
+        let text = view::Pool { in_transition, backends: vec![web2, web3], ..testing::pool() }.text();
+        assert!(text.contains("in transition  6554 slots learning for 97 s yet, 37 slots tracked; ? flows pinned\n"));
+        let cells = |name: &str| -> Vec<_> {
+            let line = text.lines().find(|line| line.contains(name)).unwrap();
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+        };
+        assert_eq!(cells("NAME")[5..8], ["STATE", "LEARNING", "PINNED"]);
+        assert_eq!(cells("web2")[5..8], ["draining", "6554", "?"]);
+        assert_eq!(cells("web3")[5..8], ["active", "0", "120"]);
+        let settled = testing::pool().text();
+        assert!(settled.contains("in transition  no slot; 0 flows pinned\n"), "{settled}");
     }
 }

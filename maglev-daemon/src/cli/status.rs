@@ -32,6 +32,7 @@ fn facts(status: &Status) -> String {
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
+        ("flow table", flow_table(status)),
         ("published", published(status.not_published.as_deref())),
     ];
     let mut text = String::new();
@@ -67,6 +68,22 @@ fn waiting(backends: &[view::Backend]) -> String {
     }
 }
 
+/// The room for flows, and what of it was too little.
+fn flow_table(status: &Status) -> String {
+    let view::FlowTable { entries, flow_table_full, flow_evicted, since } = &status.flow_table;
+    let mut text = format!("{entries} entries");
+    if let Some(since) = since {
+        text += &format!(
+            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent ones gave way, \
+             first at {since} (Unix time)"
+        );
+    }
+    match status.flow_table.warning(status.pinned_flows()) {
+        Some(warning) => format!("{text}; {warning}"),
+        None => text,
+    }
+}
+
 fn interfaces(interfaces: &[view::Interface]) -> String {
     let row = |interface: &view::Interface| {
         let view::Interface { name, mode, attached, index, mtu } = interface;
@@ -96,6 +113,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::testing;
 
     #[test]
     fn durations_show_two_units() {
@@ -105,19 +123,27 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_table_without_room_is_told_of() {
+        let line = |flow_table, pinned| {
+            let in_transition = view::InTransition { pinned_flows: Some(pinned), ..view::InTransition::default() };
+            let pool = view::PoolSummary { in_transition, ..testing::summary() };
+            let text = Status { flow_table, pools: vec![pool], ..Status::default() }.text();
+            text.lines().find_map(|line| line.strip_prefix("flow table       ")).unwrap().to_owned()
+        };
+        let roomy = view::FlowTable { entries: 1_000, ..view::FlowTable::default() };
+        assert_eq!(line(roomy, 500), "1000 entries");
+        let small = view::FlowTable { flow_table_full: 7, flow_evicted: 3, since: Some(1_700_000_000), ..roomy };
+        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones gave way, first at 1700000000";
+        assert_eq!(line(small, 0), format!("1000 entries; {trouble} (Unix time)"));
+        let crowded = line(roomy, 501);
+        let start = "1000 entries; 501 flows would take more than half of the flow tables' 1000 entries: ";
+        assert!(crowded.starts_with(start) && crowded.ends_with("raise flow_table.flows in maglev.yaml"), "{crowded}");
+    }
+
+    #[test]
     fn the_text_says_which_backend_waits_for_what() {
         let next_hop = view::NextHop::Unresolved { reason: "no route to 10.0.1.11".into() };
-        let backend = view::Backend {
-            pool: "web".into(),
-            name: "web1".into(),
-            address: [10, 0, 1, 11].into(),
-            weight: 100,
-            state: view::BackendState::Active,
-            since: None,
-            slots: 65_537,
-            share: 1.0,
-            next_hop,
-        };
+        let backend = view::Backend { next_hop, ..testing::backend("web1") };
         let disabled = view::Backend { state: view::BackendState::Disabled, ..backend.clone() };
         let text = Status { backends: vec![backend, disabled], ..Status::default() }.text();
         assert!(text.contains("1 of 1 backends cannot be reached"), "{text}");

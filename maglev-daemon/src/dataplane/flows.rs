@@ -1,7 +1,9 @@
-//! Clearing the flow tables under the program that writes them. It must not know why a member died.
+//! Clearing the flow tables under the program that writes them, and counting what is in them. It must not know why a
+//! member died.
 
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
+use maglev_common::table::PoolIndex;
 
 use super::maps::Maps;
 
@@ -21,6 +23,30 @@ pub(super) fn purge(maps: &Maps, ids: &[MemberId]) {
 /// Clears every entry whose age can no longer be told. To be done more often than each nine hours.
 pub(super) fn sweep(maps: &Maps, now: Seconds) {
     clear(maps, |entry| now.since(entry.last_seen()) > HALF_A_WRAP);
+}
+
+/// Counts the flows seen within `idle` seconds on these slots of a pool. One that several CPUs know counts once: they keep
+/// it in the same set.
+pub(super) fn active(maps: &Maps, now: Seconds, pool: PoolIndex, slots: &[bool], idle: u16) -> u64 {
+    let is_active = |entry: &FlowEntry| {
+        // What was seen a moment after `now` is recent too.
+        let age = now.since(entry.last_seen());
+        (age <= idle || age > HALF_A_WRAP)
+            && slots.get(entry.slot().index()) == Some(&true)
+            && maps.forwarding().member(entry.member()).state().serves(pool)
+    };
+    let sets = maps.sizes.flow_sets as usize;
+    let (mut tags, mut count) = (Vec::new(), 0);
+    for set in 0..sets {
+        let buckets = maps.flows.values().iter().skip(set).step_by(sets);
+        let entries = buckets.flat_map(Bucket::entries).map(|word| FlowEntry(word.get()));
+        tags.extend(entries.filter(is_active).map(FlowEntry::tag));
+        tags.sort_unstable();
+        tags.dedup();
+        count += tags.len() as u64;
+        tags.clear();
+    }
+    count
 }
 
 /// Clears the entries that match, unless the kernel rewrites one in that moment: then it is looked at again.

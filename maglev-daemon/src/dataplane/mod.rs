@@ -6,7 +6,9 @@
 //!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
 //! ```
 
+use maglev_common::flow::WAYS;
 use maglev_common::hash::HashKey;
+use maglev_common::table::PoolIndex;
 
 use crate::model::Limits;
 use crate::net::links::Link;
@@ -154,6 +156,19 @@ impl Dataplane {
     /// Looks at some of the flow entries: a few milliseconds' worth. Tells whether there are more.
     pub fn go_on(&self, survey: &mut Survey) -> bool {
         survey.go_on(&self.maps)
+    }
+
+    /// How many flows the flow tables know that were seen within `idle` seconds on these slots of a pool.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn active_flows(&self, pool: PoolIndex, slots: &[bool], idle: u16) -> Result<u64, DataplaneError> {
+        Ok(flows::active(&self.maps, explain::now()?, pool, slots, idle))
+    }
+
+    /// Flows there is room for in the flow tables of all CPUs.
+    pub fn flow_entries(&self) -> u64 {
+        u64::from(self.maps.sizes.flows) * WAYS as u64
     }
 
     /// Bytes of kernel memory by map.

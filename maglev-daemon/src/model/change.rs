@@ -38,7 +38,7 @@ impl Services {
                 self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
                 Ok(())
             }
-            // What is cut is not known here: `force` changes nothing yet.
+            // What would be cut is not known here: who knows it refuses.
             Change::RemoveBackend { pool, backend, force: _ } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.remove(&backend) {
@@ -183,6 +183,21 @@ impl Services {
 
     fn no_vip(&self, name: &Name) -> Refusal {
         Refusal::unknown("VIP", name, self.vips.keys().map(Name::as_str))
+    }
+}
+
+impl Change {
+    /// The pool and the backend that it is about, if it is about one.
+    pub const fn backend(&self) -> Option<(&Name, &Name)> {
+        match self {
+            Self::AddBackend { pool, backend } => Some((pool, &backend.name)),
+            Self::RemoveBackend { pool, backend, .. }
+            | Self::SetWeight { pool, backend, .. }
+            | Self::SetState { pool, backend, .. } => Some((pool, backend)),
+            Self::AddVip(_) | Self::RemoveVip(_) | Self::AddPool(_) | Self::RemovePool(_) | Self::SetPool { .. } => {
+                None
+            }
+        }
     }
 }
 

@@ -3,14 +3,35 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::{BadValue, shown};
+
 /// Units from the largest, in milliseconds.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+const TIMEOUT: Range =
+    Range { what: "a time to wait", least: Duration::from_secs(1), most: Duration::from_secs(24 * 3_600) };
+
+/// Reads how long to wait for something, 1 s to 24 h.
+///
+/// # Errors
+/// The text is not a duration in that range.
+pub fn parse_timeout(text: &str) -> Result<Duration, BadValue> {
+    TIMEOUT.parse(text)
+}
+
 /// Reads a whole number with a unit: `500ms`, `120s`, `15m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*milliseconds)?))
+}
+
+/// What a duration may be.
+pub(super) struct Range {
+    /// The duration, with its article.
+    pub(super) what: &'static str,
+    pub(super) least: Duration,
+    pub(super) most: Duration,
 }
 
 /// A duration shown with the largest unit that tells it exactly, to the millisecond; [`parse_duration`] reads it back.
@@ -22,6 +43,29 @@ impl fmt::Display for Shown {
         let exact = |&&(_, unit): &&(&str, u64)| milliseconds != 0 && milliseconds.is_multiple_of(u128::from(unit));
         let (name, unit) = UNITS.iter().find(exact).unwrap_or(&("s", 1_000));
         f.pad(&format!("{}{name}", milliseconds / u128::from(*unit)))
+    }
+}
+
+impl Range {
+    pub(super) fn parse(&self, text: &str) -> Result<Duration, BadValue> {
+        let found = parse_duration(text).filter(|&duration| self.holds(duration));
+        found.ok_or_else(|| self.refuse(&shown(text)))
+    }
+
+    pub(super) fn check(&self, duration: Duration) -> Result<(), BadValue> {
+        if self.holds(duration) { Ok(()) } else { Err(self.refuse(&Shown(duration).to_string())) }
+    }
+
+    fn holds(&self, duration: Duration) -> bool {
+        (self.least..=self.most).contains(&duration) && duration.subsec_nanos() == 0
+    }
+
+    fn refuse(&self, value: &str) -> BadValue {
+        let Self { what, least, most } = self;
+        let (least, most) = (Shown(*least), Shown(*most));
+        BadValue(format!(
+            "{value} is not {what}; allowed: {least} to {most}, whole seconds with a unit such as 90s or 5m"
+        ))
     }
 }
 

@@ -17,6 +17,7 @@ mod text;
 
 pub(crate) use change::not_unicast;
 pub(crate) use duration::Shown as ShownDuration;
+pub use duration::parse_timeout;
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};

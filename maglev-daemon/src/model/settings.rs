@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maglev_common::settings::{Tracking, UdpPolicy};
 
-use super::duration::{Shown, parse_duration};
+use super::duration::{Range, Shown};
 use super::{BadValue, Name, Refusal, Services, shown};
 
 /// How a pool keeps connections while its backends change.
@@ -40,14 +40,6 @@ pub struct SettingsChange {
     pub idle: Option<Duration>,
     /// Whom an unknown flow belongs to that is not TCP.
     pub udp: Option<UdpPolicy>,
-}
-
-/// What a duration may be.
-struct Range {
-    /// The duration, with its article.
-    what: &'static str,
-    least: Duration,
-    most: Duration,
 }
 
 const LEARNING: Range =
@@ -191,29 +183,6 @@ impl fmt::Display for SettingsChange {
             udp.map(|udp| format!("udp {}", udp_word(udp))),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
-    }
-}
-
-impl Range {
-    fn parse(&self, text: &str) -> Result<Duration, BadValue> {
-        let found = parse_duration(text).filter(|&duration| self.holds(duration));
-        found.ok_or_else(|| self.refuse(&shown(text)))
-    }
-
-    fn check(&self, duration: Duration) -> Result<(), BadValue> {
-        if self.holds(duration) { Ok(()) } else { Err(self.refuse(&Shown(duration).to_string())) }
-    }
-
-    fn holds(&self, duration: Duration) -> bool {
-        (self.least..=self.most).contains(&duration) && duration.subsec_nanos() == 0
-    }
-
-    fn refuse(&self, value: &str) -> BadValue {
-        let Self { what, least, most } = self;
-        let (least, most) = (Shown(*least), Shown(*most));
-        BadValue(format!(
-            "{value} is not {what}; allowed: {least} to {most}, whole seconds with a unit such as 90s or 5m"
-        ))
     }
 }
 

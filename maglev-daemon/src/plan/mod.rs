@@ -10,12 +10,14 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 mod encode;
 mod ids;
 mod planner;
+mod preview;
 mod published;
 mod tables;
 mod turnover;
 
 pub use encode::{Directories, directories, member_record};
 pub use planner::{Planned, Planner, SurveyOrder, Surveyed};
+pub use preview::{Preview, Share, table_of};
 pub use published::PublishedPool;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.

@@ -20,9 +20,11 @@ use crate::model::{Change, Rules, Services};
 use crate::plan::{Planned, Planner, Step, Surveyed};
 
 mod event;
+mod preview;
 mod view;
 
 pub use event::{Effect, Event, Interfaces, RequestId, Resolution, Settings};
+pub use preview::Previewed;
 pub use view::{BackendView, NextHopView, PoolView, View, VipView};
 
 /// One thing that waits for the next flush.

@@ -15,6 +15,7 @@
 //! next plan.
 
 mod files;
+mod flow_table;
 mod local;
 mod owner;
 mod plane;
@@ -24,7 +25,6 @@ pub mod systemd;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -125,7 +125,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let (published, status) = watch::channel(Arc::new(view::Status::default()));
     let (sender, requests) = mpsc::channel(REQUESTS);
     let disk = Disk::start(node.services.clone(), done.clone())?;
+    let entries = dataplane.flow_entries();
     let plane = Plane::start(dataplane, done)?;
+    let flow_table = flow_table::watch(plane.orders().clone(), entries);
     let resolver = Resolver::start(found)?;
     let changed = watch_interfaces(watch, plane.orders().clone());
 
@@ -136,7 +138,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         return Err(error.into());
     }
 
-    let handle = Handle { requests: sender, status, started: Instant::now() };
+    let handle = Handle { requests: sender, status, flow_table, started: owner.started() };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");

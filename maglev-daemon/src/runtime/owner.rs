@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::files::{Disk, Files, Reread};
 use super::local;
-use super::plane::{Plane, Refreshed};
+use super::plane::{ActiveFlows, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
 use crate::api::{self, Answer, Caller, Flow, Request, view};
@@ -110,6 +110,11 @@ impl Owner {
             last_reload: None,
             outcomes: Vec::new(),
         }
+    }
+
+    /// When the time of events began.
+    pub(super) const fn started(&self) -> Instant {
+        self.started
     }
 
     /// Publishes the services the daemon starts with, once the ways to their backends are known.
@@ -212,7 +217,30 @@ impl Owner {
                 });
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
+            Request::Plan { change, reply } => self.plan(change, reply),
         }
+    }
+
+    /// Says what a change would move, and how many flows stand there.
+    fn plan(&self, change: Change, reply: oneshot::Sender<Answer<view::Plan>>) {
+        let previewed = match self.reconciler.preview(change) {
+            Ok(previewed) => previewed,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal.into()));
+                return;
+            }
+        };
+        let flows = ActiveFlows::of(&previewed).map(|flows| self.plane.orders().active_flows(flows));
+        let view = Arc::clone(&self.view);
+        tokio::spawn(async move {
+            let counted = match flows {
+                Some(flows) => flows.await,
+                None => Ok(Ok(0)),
+            };
+            let Ok(counted) = counted else { return };
+            let answer = counted.map(|flows| status::plan(&view, &previewed, flows)).map_err(view::Error::failed);
+            let _ = reply.send(answer);
+        });
     }
 
     fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {

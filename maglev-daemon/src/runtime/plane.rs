@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use maglev_common::table::PoolIndex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
 use crate::net::links::Link;
 use crate::plan::{Step, SurveyOrder};
-use crate::reconcile::Event;
+use crate::reconcile::{Event, Previewed};
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -26,7 +27,27 @@ enum Order {
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
     Snapshot(oneshot::Sender<Snapshot>),
     Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
+    ActiveFlows(ActiveFlows, oneshot::Sender<Result<u64, String>>),
     Stop,
+}
+
+/// Which flows are to be counted.
+#[derive(Debug)]
+pub(super) struct ActiveFlows {
+    pub(super) pool: PoolIndex,
+    /// Per slot, whether its flows are.
+    pub(super) slots: Vec<bool>,
+    /// In how many seconds they were seen.
+    pub(super) idle: u16,
+}
+
+impl ActiveFlows {
+    /// Those on the slots that a change would move. A pool that is not published has none.
+    pub(super) fn of(previewed: &Previewed) -> Option<Self> {
+        let idle = previewed.settings.transition.idle.as_secs();
+        let idle = u16::try_from(idle).unwrap_or(u16::MAX / 2);
+        Some(Self { pool: previewed.index?, slots: previewed.preview.moved.clone(), idle })
+    }
 }
 
 /// The attached interfaces after a look at those that exist.
@@ -106,6 +127,10 @@ impl Orders {
         self.ask(|reply| Order::Explain(flow, reply))
     }
 
+    pub(super) fn active_flows(&self, flows: ActiveFlows) -> oneshot::Receiver<Result<u64, String>> {
+        self.ask(|reply| Order::ActiveFlows(flows, reply))
+    }
+
     fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> oneshot::Receiver<T> {
         let (reply, answer) = oneshot::channel();
         self.order(order(reply));
@@ -182,6 +207,9 @@ fn carry_out(
         }
         Order::Explain(flow, reply) => {
             let _ = reply.send(dataplane.explain(flow).map_err(|error| error.to_string()));
+        }
+        Order::ActiveFlows(ActiveFlows { pool, slots, idle }, reply) => {
+            let _ = reply.send(dataplane.active_flows(pool, &slots, idle).map_err(|error| error.to_string()));
         }
         Order::Stop => return false,
     }

@@ -13,8 +13,10 @@ use crate::api::{Flow, RELEASE, view};
 use crate::config::NodeConfig;
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
-use crate::model::{PoolSettings, UnixTime};
-use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, View, VipView};
+use crate::model::{AdminState, Change, Name, PoolSettings, StateChange, UnixTime};
+use crate::plan::{Preview, Share};
+use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, Previewed, View, VipView};
+use crate::transition::Progress;
 
 /// What stays the same while the daemon runs.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Facts {
         }
     }
 
-    /// The node's status, but for the time it is up.
+    /// The node's status, but for the time it is up and the flow tables.
     pub(super) fn status(
         &self,
         view: &View,
@@ -54,6 +56,7 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
+            flow_table: view::FlowTable::default(),
             interfaces: interfaces
                 .interfaces
                 .iter()
@@ -110,21 +113,29 @@ fn pool(pool: &PoolView) -> view::PoolSummary {
         index: _,
         digest,
         vips: _,
-        progress: _,
-        pinned: _,
+        progress: Progress { learning, tracked, until },
+        pinned,
         backends,
     } = pool;
+    let in_transition = view::InTransition {
+        learning_slots: *learning,
+        tracked_slots: *tracked,
+        learning_seconds_left: None,
+        pinned_flows: *pinned,
+        learning_until: *until,
+    };
     view::PoolSummary {
         name: name.to_string(),
         tracking: (*tracking).into(),
         transition: (*transition).into(),
+        in_transition,
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
     }
 }
 
 fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
-    let BackendView { name, address, weight, state, id: _, learning: _, pinned: _, slots, share, next_hop } = backend;
+    let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, next_hop } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),
@@ -134,6 +145,8 @@ fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
         since: state.since().map(|UnixTime(since)| since),
         slots: *slots,
         share: *share,
+        learning_slots: *learning,
+        pinned_flows: *pinned,
         next_hop: way(next_hop),
     }
 }
@@ -171,6 +184,44 @@ pub(super) fn counters(view: &View, snapshot: &Snapshot) -> view::Counters {
         vips: view.vips.iter().map(vip).collect(),
         backends: backends.collect(),
     }
+}
+
+/// What a change to a backend would move.
+pub(super) fn plan(view: &View, previewed: &Previewed, active_flows: u64) -> view::Plan {
+    let Previewed { change, index: _, settings, preview: Preview { disruption, moved, shares } } = previewed;
+    let (pool, name) = change.backend().map_or(("", ""), |(pool, name)| (pool.as_str(), name.as_str()));
+    let share = |Share { name, before, after }: &Share| view::PlanShare {
+        name: name.to_string(),
+        slots_before: *before,
+        slots_after: *after,
+    };
+    view::Plan {
+        change: change.to_string(),
+        pool: pool.to_owned(),
+        backend: name.to_owned(),
+        slots: moved.len() as u32,
+        moved_slots: disruption.moved,
+        collateral_slots: disruption.collateral,
+        active_flows,
+        tracking: settings.tracking.into(),
+        cuts: cuts(view, change),
+        backends: shares.iter().map(share).collect(),
+    }
+}
+
+/// Whether a change ends a backend that may have connections.
+fn cuts(view: &View, change: &Change) -> bool {
+    let ends =
+        matches!(change, Change::RemoveBackend { .. } | Change::SetState { change: StateChange::Disable { .. }, .. });
+    let named = |(pool, name): (&Name, &Name)| {
+        let pool = view.pools.iter().find(|found| found.name == *pool)?;
+        pool.backends.iter().find(|found| found.name == *name)
+    };
+    let has_some = |found: &BackendView| {
+        let disabled = matches!(found.state, AdminState::Disabled { .. });
+        !disabled && (found.slots > 0 || found.learning > 0 || found.pinned != Some(0))
+    };
+    ends && change.backend().and_then(named).is_some_and(has_some)
 }
 
 /// Where a flow goes, in words.

@@ -2,16 +2,20 @@
 //! them as text or prints them as they are. It must not know how either side does so.
 
 mod error;
+mod plan;
 mod services;
 mod settings;
 mod status;
 mod traffic;
+mod transition;
 mod value;
 
 pub use error::{Error, ErrorKind};
+pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};
 pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};
 pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
-pub use status::{Interface, LastReload, MapMemory, Memory, Reloaded, Status};
+pub use status::{FlowTable, Interface, LastReload, MapMemory, Memory, Reloaded, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
+pub use transition::InTransition;
 pub use value::{Port, Protocol};

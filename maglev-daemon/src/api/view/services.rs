@@ -1,10 +1,11 @@
 //! VIPs, pools and backends as they are, and the bodies that add and change them.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NewTransition, Port, Protocol, Tracking, Transition};
+use super::{InTransition, NewTransition, Port, Protocol, Tracking, Transition};
 use crate::model::{AdminState, StateChange, UnixTime, Weight};
 
 /// A VIP; also the body of `POST /v1/vips`.
@@ -32,6 +33,8 @@ pub struct PoolSummary {
     pub tracking: Tracking,
     /// How the flows of a slot go over to a new owner.
     pub transition: Transition,
+    /// What is going over to a new owner now.
+    pub in_transition: InTransition,
     /// Digest of its table: equal on nodes that choose the same backends.
     pub table_digest: String,
     /// How many backends it has.
@@ -47,6 +50,8 @@ pub struct Pool {
     pub tracking: Tracking,
     /// How the flows of a slot go over to a new owner.
     pub transition: Transition,
+    /// What is going over to a new owner now.
+    pub in_transition: InTransition,
     /// Digest of its table.
     pub table_digest: String,
     /// The VIPs it serves.
@@ -75,8 +80,40 @@ pub struct Backend {
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
     pub share: f64,
+    /// The slots that are learning for it, their previous owner.
+    pub learning_slots: u32,
+    /// Flows that are pinned to it though their slots belong to others; null until the flow tables have been surveyed.
+    pub pinned_flows: Option<u32>,
     /// The way to it.
     pub next_hop: NextHop,
+}
+
+impl Backend {
+    /// Whether no flow is left to it but those of its own slots.
+    pub fn is_drained(&self) -> bool {
+        self.learning_slots == 0 && self.pinned_flows == Some(0)
+    }
+
+    /// What is left to it beside its own slots: `12 slots are learning for it and 1 flow is pinned to it`.
+    pub fn left(&self) -> String {
+        let are = |count: u32, what: &str| match count {
+            1 => format!("1 {what} is"),
+            _ => format!("{count} {what}s are"),
+        };
+        let learning = format!("{} learning for it", are(self.learning_slots, "slot"));
+        match self.pinned_flows {
+            Some(flows) => format!("{learning} and {} pinned to it", are(flows, "flow")),
+            None => format!("{learning} and the flows pinned to it are not counted yet"),
+        }
+    }
+}
+
+impl PoolSummary {
+    /// As it is when the daemon has been up for so long.
+    #[must_use]
+    pub fn at(&self, uptime: Duration) -> Self {
+        Self { in_transition: self.in_transition.at(uptime), ..self.clone() }
+    }
 }
 
 /// Whether new flows are sent to a backend.

@@ -1,5 +1,7 @@
 //! The node: what `maglev status` shows, and what a reload answers. It must not know how a daemon finds it out.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, PoolSummary, Vip};
@@ -25,6 +27,8 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
     pub memory: Memory,
+    /// The flow tables: whether they have room.
+    pub flow_table: FlowTable,
     /// Interfaces the program is attached to, or packets leave through.
     pub interfaces: Vec<Interface>,
     /// VIPs by name.
@@ -35,6 +39,21 @@ pub struct Status {
     pub backends: Vec<Backend>,
 }
 
+impl Status {
+    /// As it is when the daemon has been up for so long.
+    #[must_use]
+    pub fn at(&self, uptime: Duration) -> Self {
+        let mut status = Self { uptime_seconds: uptime.as_secs(), ..self.clone() };
+        status.pools.iter_mut().for_each(|pool| pool.in_transition = pool.in_transition.at(uptime));
+        status
+    }
+
+    /// Flows that are known to be pinned, in all pools.
+    pub fn pinned_flows(&self) -> u64 {
+        self.pools.iter().filter_map(|pool| pool.in_transition.pinned_flows).map(u64::from).sum()
+    }
+}
+
 /// How the last reload went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReload {
@@ -42,6 +61,33 @@ pub struct LastReload {
     pub unix_seconds: u64,
     /// Whether the files were taken over.
     pub successful: bool,
+}
+
+/// The flow tables of all CPUs, and what they had no room for since the daemon started. The counters are looked at every
+/// few seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowTable {
+    /// Flows there is room for.
+    pub entries: u64,
+    /// Packets whose flow was not recorded for want of room.
+    pub flow_table_full: u64,
+    /// Recent entries, of another backend than their slot's owner, that gave way to other flows.
+    pub flow_evicted: u64,
+    /// When either was first found to count, in seconds since 1970; null if neither does.
+    pub since: Option<u64>,
+}
+
+impl FlowTable {
+    /// A warning if so many flows do not fit in well: buckets fill unevenly, and a flow that finds its own full is lost.
+    pub fn warning(&self, flows: u64) -> Option<String> {
+        let Self { entries, .. } = self;
+        (*entries > 0 && flows > entries / 2).then(|| {
+            format!(
+                "{flows} flows would take more than half of the flow tables' {entries} entries: some may find no room and \
+                 be cut; raise flow_table.flows in maglev.yaml"
+            )
+        })
+    }
 }
 
 /// Memory of the data plane's maps, locked in the kernel.

@@ -1,0 +1,123 @@
+//! Whether the flow tables have room for what they are to hold: their counters are looked at now and then, so that tables
+//! that are too small are never silent. It must not know what a flow is.
+
+use std::time::Duration;
+
+use maglev_common::counters::Counter;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::plane::Orders;
+use crate::api::{self, view::FlowTable};
+use crate::dataplane::Snapshot;
+use crate::model::UnixTime;
+
+/// How often the counters are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How often the log tells that they grow.
+const TELL: Duration = Duration::from_secs(60);
+
+/// Looks at the counters in a task of its own, which ends with the data plane.
+pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
+    let (sender, receiver) = watch::channel(FlowTable { entries, ..FlowTable::default() });
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = ticks.tick().await;
+        let mut news = News::default();
+        loop {
+            let Ok(snapshot) = plane.snapshot().await else { return };
+            let found = Found::of(&snapshot);
+            sender.send_modify(|shown| found.show(shown, api::now()));
+            if let Some(Found { full, evicted }) = news.grown(found, started.elapsed()) {
+                tracing::warn!(
+                    flow_table_full = full,
+                    flow_evicted = evicted,
+                    "the flow tables have no room for all flows: connections may be cut when backends change; raise \
+                     flow_table.flows in maglev.yaml"
+                );
+            }
+            ticks.tick().await;
+        }
+    });
+    receiver
+}
+
+/// What the flow tables had no room for, since the counters began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    full: u64,
+    evicted: u64,
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, Default)]
+struct News {
+    told: Found,
+    at: Option<Duration>,
+}
+
+impl Found {
+    fn of(snapshot: &Snapshot) -> Self {
+        let [full, evicted] = [Counter::FlowTableFull, Counter::FlowEvicted].map(|counter| snapshot.counter(counter));
+        Self { full, evicted }
+    }
+
+    fn show(self, shown: &mut FlowTable, UnixTime(now): UnixTime) {
+        let Self { full, evicted } = self;
+        shown.flow_table_full = full;
+        shown.flow_evicted = evicted;
+        if self != Self::default() {
+            shown.since.get_or_insert(now);
+        }
+    }
+}
+
+impl News {
+    /// By how much the counters grew since the log told so, if it is time to tell it again.
+    fn grown(&mut self, found: Found, now: Duration) -> Option<Found> {
+        if found == self.told || self.at.is_some_and(|at| now.saturating_sub(at) < TELL) {
+            return None;
+        }
+        let told = std::mem::replace(self, Self { told: found, at: Some(now) }).told;
+        Some(Found { full: found.full.wrapping_sub(told.full), evicted: found.evicted.wrapping_sub(told.evicted) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn found(full: u64, evicted: u64) -> Found {
+        Found { full, evicted }
+    }
+
+    #[test]
+    fn the_log_tells_of_growth_at_once_and_then_once_a_minute() {
+        let mut news = News::default();
+        let rows = [
+            (0, found(0, 0), None),
+            (10, found(3, 0), Some(found(3, 0))),
+            (20, found(5, 1), None),
+            (60, found(9, 1), None),
+            (70, found(9, 2), Some(found(6, 2))),
+            (80, found(9, 2), None),
+            (600, found(9, 2), None),
+            (610, found(10, 2), Some(found(1, 0))),
+        ];
+        for (second, now, expected) in rows {
+            assert_eq!(news.grown(now, Duration::from_secs(second)), expected, "at second {second}");
+        }
+    }
+
+    #[test]
+    fn the_status_tells_since_when() {
+        let mut shown = FlowTable { entries: 14, ..FlowTable::default() };
+        found(0, 0).show(&mut shown, UnixTime(100));
+        assert_eq!(shown, FlowTable { entries: 14, ..FlowTable::default() });
+        found(0, 2).show(&mut shown, UnixTime(110));
+        found(7, 3).show(&mut shown, UnixTime(120));
+        assert_eq!(shown, FlowTable { entries: 14, flow_table_full: 7, flow_evicted: 3, since: Some(110) });
+    }
+}
