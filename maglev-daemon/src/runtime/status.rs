@@ -113,7 +113,7 @@ fn pool(pool: &PoolView) -> view::PoolSummary {
         index: _,
         digest,
         vips: _,
-        progress: Progress { learning, tracked, until },
+        progress: Progress { learning, tracked, until, learning_for: _ },
         pinned,
         backends,
     } = pool;
