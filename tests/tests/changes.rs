@@ -61,7 +61,7 @@ fn a_reload_is_a_full_diff_and_a_bad_file_changes_nothing() -> Result<()> {
     }
     let after = balancer.maglev_json(&["status"])?;
     assert_eq!(before["services_digest"], after["services_digest"]);
-    assert_eq!(before["pools"], after["pools"]);
+    assert_eq!(tables(&before), tables(&after));
 
     // SIGHUP reads the files as well: first the bad one, then a good one.
     balancer.hang_up()?;
@@ -124,6 +124,12 @@ fn decap_detaches_and_says_what_it_counted() -> Result<()> {
     }
     assert_eq!(decapsulated, packets.vips);
     Ok(())
+}
+
+/// The digest of each pool's table.
+fn tables(status: &Value) -> Vec<Value> {
+    let pools = status["pools"].as_array().into_iter().flatten();
+    pools.map(|pool| pool["table_digest"].clone()).collect()
 }
 
 /// Names and weights in pool `four`.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::client::{Client, ClientError};
 use super::server::{self, Socket};
-use super::testing::TempDir;
+use super::testing::{self, TempDir, backend};
 use super::{Handle, Request, VERSION, view};
 use crate::model::{Change, Name, PoolSettings, SettingsChange, StateChange, Tracking, TransitionSettings, UdpPolicy};
 
@@ -145,6 +145,75 @@ async fn a_removal_says_whether_it_is_forced() {
 }
 
 #[tokio::test]
+async fn a_plan_is_asked_for_in_the_words_of_the_change() {
+    let names = |name: &str| json!({ "pool": "web", "name": name });
+    let with = |name: &str, more: serde_json::Value| {
+        let mut body = names(name);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let backend = json!({ "name": "web4", "address": "10.0.1.14", "weight": 5 });
+    for (body, words) in [
+        (
+            json!({ "change": "add", "pool": "web", "backend": backend }),
+            "add backend web4 (10.0.1.14) weight 5 to pool web",
+        ),
+        (with("web1", json!({ "change": "remove" })), "remove backend web1 from pool web"),
+        (with("web1", json!({ "change": "remove", "force": true })), "remove backend web1 from pool web, forced"),
+        (with("web1", json!({ "change": "weight", "weight": 0 })), "set weight of backend web1 of pool web to 0"),
+        (with("web1", json!({ "change": "state", "order": "drain" })), "drain backend web1 of pool web"),
+    ] {
+        let mut server = Server::start(view::Status::default());
+        let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
+        let owner = tokio::spawn(async move {
+            let Some(Request::Plan { change, reply }) = requests.recv().await else { panic!() };
+            assert_eq!(change.to_string(), words);
+            reply.send(Err(view::Error::conflict("as the change itself"))).unwrap();
+        });
+        let refused = server.client(move |client| client.post::<view::Plan>("/v1/plan", &body)).await.unwrap_err();
+        assert_eq!(refused.to_string(), "as the change itself");
+        owner.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_draining_backend_with_something_left_is_neither_removed_nor_is_that_planned() {
+    let state = view::BackendState::Draining;
+    let web1 = view::Backend { state, pinned_flows: Some(3), ..backend("web1") };
+    let server = Server::start(view::Status { backends: vec![web1], ..view::Status::default() });
+    let removed = server.client(|client| client.delete("/v1/pools/web/backends/web1")).await.unwrap_err();
+    let body = json!({ "change": "remove", "pool": "web", "name": "web1" });
+    let planned = server.client(move |client| client.post::<view::Plan>("/v1/plan", &body)).await.unwrap_err();
+    for refused in [removed, planned] {
+        let line = "backend web1 of pool web is not drained: 0 slots are learning for it and 3 flows are pinned to it; wait \
+                    (maglev backend drain web web1 --wait) or --force";
+        assert_eq!(refused.to_string(), line);
+        assert!(matches!(refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict));
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
+    let in_transition = view::InTransition {
+        learning_slots: 7,
+        learning_until: Some(Duration::from_secs(1_000)),
+        ..view::InTransition::default()
+    };
+    let pool = view::PoolSummary { in_transition, ..testing::summary() };
+    let server = Server::start(view::Status { pools: vec![pool], ..view::Status::default() });
+    let shown = server.client(|client| client.get::<serde_json::Value>("/v1/pools/web")).await.unwrap();
+    let listed = server.client(|client| client.get::<serde_json::Value>("/v1/pools")).await.unwrap();
+    let status = server.client(|client| client.get::<serde_json::Value>("/v1/status")).await.unwrap();
+    for answer in [&shown, &listed[0], &status["pools"][0]] {
+        let told = answer["in_transition"].as_object().unwrap();
+        let left = told["learning_seconds_left"].as_u64().unwrap();
+        assert!((900..=1_000).contains(&left), "{answer}");
+        assert!(told["pinned_flows"].is_null() || told["pinned_flows"] == 0, "{answer}");
+        assert!(!told.contains_key("learning_until"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn reads_are_answered_without_the_owner() {
     let server = Server::start(view::Status { vips: vec![vip()], ..view::Status::default() });
     let found = server.client(|client| client.get::<view::Vip>("/v1/vips/www")).await.unwrap();
@@ -166,6 +235,11 @@ async fn invalid_input_never_reaches_the_owner() {
         ("/v1/pools", r#"{"name":"web","tracking":"sometimes"}"#),
         ("/v1/pools", r#"{"name":"web","transition":{"learning":"120s"}}"#),
         ("/v1/pools", r#"{"name":"web","transition":{"learning_seconds":-1}}"#),
+        ("/v1/plan", r#"{"change":"remove","pool":"web","name":"../x"}"#),
+        ("/v1/plan", r#"{"change":"weight","pool":"web","name":"web1","weight":70000}"#),
+        ("/v1/plan", r#"{"change":"explode","pool":"web","name":"web1"}"#),
+        ("/v1/plan", r#"{"change":"remove","pool":"web","name":"web1","colour":"red"}"#),
+        ("/v1/plan", r#"{"pool":"web","name":"web1"}"#),
         ("/v1/pools", "\"not an object\""),
         ("/v1/elsewhere", "{}"),
     ] {

@@ -141,6 +141,41 @@ fn flows_whose_age_cannot_be_told_are_swept() {
 }
 
 #[test]
+fn active_flows_are_counted_once_and_only_where_asked() {
+    in_namespace(|| {
+        let _peer = two_veths();
+        let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
+        plane.publish(&first_plan()).unwrap();
+        let now = explain::now().unwrap();
+        let put = |bucket: usize, way: usize, slot: u32, id: u16, ago: u16| {
+            let tag = (u64::from(slot) << 32).div_ceil(SLOTS as u64) as u32;
+            let entry = FlowEntry::new(tag, member(id), Seconds(now.0.wrapping_sub(ago)));
+            assert_eq!(entry.slot().index(), slot as usize);
+            plane.maps.flows.get(bucket).unwrap().put(way, entry, 7);
+        };
+        let sets = plane.maps.sizes.flow_sets as usize;
+        put(3, 0, 10, 1, 0);
+        put(3, 1, 11, 1, 50);
+        put(sets - 1, 6, 10, 1, 5);
+        let count = |slots: &[usize], idle| {
+            let slots: Vec<_> = (0..SLOTS).map(|slot| slots.contains(&slot)).collect();
+            plane.active_flows(POOL, &slots, idle).unwrap()
+        };
+        assert_eq!((count(&[10, 11], 900), count(&[10], 900), count(&[11], 900)), (3, 2, 1));
+        // Silent for too long, on another slot, of nobody who serves the pool.
+        assert_eq!((count(&[10, 11], 40), count(&[12], 900)), (2, 0));
+        put(4, 0, 10, 2, 0);
+        assert_eq!(count(&[10], 900), 2);
+        assert_eq!(plane.active_flows(PoolIndex(0), &[true; SLOTS], 900).unwrap(), 0);
+        // What several CPUs know is one flow.
+        let cpus = plane.maps.sizes.cpus as usize;
+        (1..cpus).for_each(|cpu| put(cpu * sets + 3, 2, 10, 1, 0));
+        assert_eq!(count(&[10], 900), 2);
+        assert_eq!(plane.flow_entries(), (cpus * sets * 7) as u64);
+    });
+}
+
+#[test]
 fn attaches_in_the_mode_asked_for_and_leaves_nothing_behind() {
     in_namespace(|| {
         let _peer = two_veths();

@@ -563,6 +563,70 @@ fn any_change() -> impl Strategy<Value = Change> {
     )
 }
 
+/// The slots of each backend of the first pool.
+fn shares(node: &Node) -> Vec<(Name, u32)> {
+    let backends = &node.reconciler.view().pools[0].backends;
+    backends.iter().map(|backend| (backend.name.clone(), backend.slots)).collect()
+}
+
+#[test]
+fn a_preview_tells_what_the_change_then_does_and_does_nothing() {
+    let weigh = |weight| Change::SetWeight { pool: name("web"), backend: name("a"), weight: Weight(weight) };
+    let changes = [
+        add_backend("web", "c", 3),
+        remove_backend("web", "a"),
+        weigh(7),
+        weigh(100),
+        order("a", DRAIN),
+        order("a", DISABLE),
+        order("a", StateChange::Undrain),
+        remove_backend("web", "z"),
+        add_backend("api", "c", 3),
+        add_backend("web", "a", 3),
+    ];
+    for change in changes {
+        let mut node = reached();
+        let before = shares(&node);
+        let previewed = node.reconciler.preview(change.clone());
+        assert_eq!((shares(&node), node.reconciler.is_idle()), (before.clone(), true));
+        let made = node.change(change.clone());
+        let preview = match previewed {
+            Ok(previewed) => previewed.preview,
+            Err(refusal) => {
+                assert_eq!(made, Err(refusal));
+                continue;
+            }
+        };
+        assert_eq!(made, Ok(()), "{change}");
+        node.reach(3, true);
+        node.run(Event::Flush);
+        let slots = |owned: &[(Name, u32)], name: &Name| owned.iter().find(|(n, _)| n == name).map_or(0, |(_, s)| *s);
+        let after = shares(&node);
+        for share in &preview.shares {
+            let (had, has) = (slots(&before, &share.name), slots(&after, &share.name));
+            assert_eq!((share.before, share.after), (had, has), "{} after {change}", share.name);
+        }
+        let named: BTreeSet<_> = preview.shares.iter().map(|share| &share.name).collect();
+        assert!(before.iter().chain(&after).all(|(name, _)| named.contains(name)), "all are named: {change}");
+        assert_eq!(preview.moved.iter().any(|moved| *moved), before != after, "{change}");
+    }
+}
+
+#[test]
+fn a_preview_takes_who_cannot_be_reached_for_out() {
+    let mut node = reached();
+    node.reach(1, false);
+    node.run(Event::Flush);
+    let previewed = node.reconciler.preview(add_backend("web", "c", 3)).unwrap();
+    let after = previewed.preview.shares.iter().map(|share| share.after).collect::<Vec<_>>();
+    assert_eq!(after, [0, 32_769, 32_768]);
+    let refused = node.reconciler.preview(Change::RemovePool(name("api"))).unwrap_err();
+    assert!(matches!(refused, Refusal::Conflict(_)), "{refused}");
+    node.change(add_pool("api")).unwrap();
+    let refused = node.reconciler.preview(Change::RemovePool(name("api"))).unwrap_err();
+    assert_eq!(refused, Refusal::Invalid("cannot plan to remove pool api; allowed: changes to backends".to_owned()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

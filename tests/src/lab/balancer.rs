@@ -199,7 +199,10 @@ impl Balancer {
 }
 
 /// Runs a command of the CLI against the daemon at `socket`.
-fn maglev(socket: &Path, arguments: &[&str]) -> Result<Answer> {
+///
+/// # Errors
+/// As [`Balancer::maglev`].
+pub fn maglev(socket: &Path, arguments: &[&str]) -> Result<Answer> {
     let mut command = Command::new(binary("maglev")?);
     let output = command.arg("--socket").arg(socket).args(arguments).output().context("cannot start maglev")?;
     Ok(Answer {

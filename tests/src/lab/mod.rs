@@ -23,7 +23,7 @@ pub mod site;
 mod topology;
 
 pub use backend::Backend;
-pub use balancer::{Answer, Balancer};
+pub use balancer::{Answer, Balancer, maglev};
 pub use netns::Netns;
 pub use process::Process;
 pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};

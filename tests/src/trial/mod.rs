@@ -2,6 +2,7 @@
 //! it; which changes come in which order is theirs.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
@@ -173,6 +174,15 @@ impl Trial {
     /// Half of the connections is silent for nine tenths of the learning time.
     pub fn hush(&self) {
         self.pools.iter().for_each(|(_, held)| held.hush(self.learning * 9 / 10));
+    }
+
+    /// How many connections live on each backend, over all pools.
+    pub fn homes(&self) -> BTreeMap<String, usize> {
+        let mut homes = BTreeMap::new();
+        for (name, count) in self.pools.iter().flat_map(|(_, held)| held.homes()) {
+            *homes.entry(name).or_default() += count;
+        }
+        homes
     }
 
     /// Who lives on this backend opens a connection elsewhere: it is draining.
