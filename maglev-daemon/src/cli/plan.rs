@@ -66,10 +66,12 @@ impl Text for Plan {
         let mut rows = vec![
             ("would", change.clone()),
             ("move", format!("{moved_slots} of {slots} slots, {collateral_slots} of them collateral")),
-            ("flows", format!("{active_flows} recently active ones are known on these slots{}", bound(*tracking))),
+            ("flows", format!("{active_flows} recently active ones known there{}", bound(*tracking))),
         ];
         if *cuts {
-            rows.push(("cut", format!("the connections that {backend} has; they are kept if it is drained first")));
+            let owns = backends.iter().any(|share| share.name == *backend && share.slots_before > 0);
+            let what = if owns { "has; they are kept if it is drained first" } else { "has left" };
+            rows.push(("cut", format!("the connections that {backend} {what}")));
         }
         let mut text = String::new();
         for (name, value) in rows {
@@ -84,9 +86,7 @@ impl Text for Plan {
 const fn bound(tracking: Tracking) -> &'static str {
     match tracking {
         Tracking::Always => "",
-        Tracking::Exception => {
-            "; there may be more: flows of settled slots are not recorded (the pool's tracking is exception)"
-        }
+        Tracking::Exception => "; there may be more: flows of settled slots are not recorded (tracking is exception)",
     }
 }
 
@@ -126,8 +126,8 @@ mod tests {
         let text = "\
 would  remove backend web3 from pool web
 move   22000 of 65537 slots, 155 of them collateral
-flows  312 recently active ones are known on these slots; there may be more: flows of settled slots are not recorded \
-(the pool's tracking is exception)
+flows  312 recently active ones known there; there may be more: flows of settled slots are not recorded \
+(tracking is exception)
 cut    the connections that web3 has; they are kept if it is drained first
 
 BACKEND  SLOTS  WOULD HAVE  CHANGE
@@ -141,6 +141,12 @@ web3     21845           0  -21845
     #[test]
     fn where_every_flow_is_tracked_the_number_is_all() {
         let text = Plan { tracking: Tracking::Always, cuts: false, ..plan() }.text();
-        assert!(text.contains("312 recently active ones are known on these slots\n\n"), "{text}");
+        assert!(text.contains("312 recently active ones known there\n\n"), "{text}");
+    }
+
+    #[test]
+    fn of_a_backend_that_owns_nothing_any_more_what_is_left_is_cut() {
+        let text = Plan { backend: "web10".into(), ..plan() }.text();
+        assert!(text.contains("cut    the connections that web10 has left\n"), "{text}");
     }
 }
