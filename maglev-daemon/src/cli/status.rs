@@ -33,7 +33,7 @@ fn facts(status: &Status) -> String {
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
         ("flow table", flow_table(status)),
-        ("published", published(status.not_published.as_deref())),
+        ("published", published(status.not_published.as_deref(), status.publishing)),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -51,8 +51,9 @@ fn reload(last: Option<&view::LastReload>) -> String {
     }
 }
 
-fn published(failure: Option<&str>) -> String {
+fn published(failure: Option<&str>, publishing: bool) -> String {
     match failure {
+        None if publishing => "not yet all that is saved or found: it is on its way".into(),
         None => "all that is saved".into(),
         Some(reason) => format!("NOT all that is saved: {reason}; the next change or reload tries again"),
     }

@@ -45,7 +45,7 @@ impl Facts {
         last_reload: Option<&view::LastReload>,
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory } = self;
-        let View { services, vips, pools, busy: _, not_published } = view;
+        let View { services, vips, pools, busy, not_published } = view;
         view::Status {
             version: RELEASE.to_owned(),
             object: dataplane::sha256().to_owned(),
@@ -53,6 +53,7 @@ impl Facts {
             services_file: services_file.clone(),
             services_digest: services.to_string(),
             hash_key_digest: hash_key_digest.clone(),
+            publishing: *busy,
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),

@@ -109,14 +109,15 @@ impl Balancer {
         serde_json::from_str(&text).with_context(|| format!("maglev {arguments:?} printed {text:?}"))
     }
 
-    /// Waits until every backend's next hop is resolved.
+    /// Waits until every backend's next hop is resolved, and packets are sent by it.
     ///
     /// # Errors
     /// If the daemon ends, or half a minute passes.
     pub fn await_next_hops(&mut self) -> Result<()> {
         self.await_status("resolved next hops", |status| {
             let backends = status["backends"].as_array();
-            backends.is_some_and(|all| all.iter().all(|backend| backend["next_hop"]["state"] == "resolved"))
+            let resolved = |backend: &Value| backend["next_hop"]["state"] == "resolved";
+            status["publishing"] == false && backends.is_some_and(|all| all.iter().all(resolved))
         })
     }
 

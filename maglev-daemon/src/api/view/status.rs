@@ -21,6 +21,8 @@ pub struct Status {
     pub services_digest: String,
     /// Digest of the flow hash's key: equal on nodes that choose the same slots.
     pub hash_key_digest: String,
+    /// Whether a change, or a next hop that was found or lost, is on its way to the packet path.
+    pub publishing: bool,
     /// Why what is saved is not what the packet path serves, if so; the next change or reload tries again.
     pub not_published: Option<String>,
     /// The last reload, if there was one.
