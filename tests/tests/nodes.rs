@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use maglev_e2e::lab::{
-    Backend, Balancer, Lab, Services, Site, Vip,
+    Affinity, Backend, Balancer, Lab, Pool, Services, Site, Vip,
     addresses::{WWW4, WWW6},
     skip,
 };
@@ -49,7 +49,13 @@ fn the_history_of_a_table_does_not_show() -> Result<()> {
     run(&site.balancers[0], &["backend weight web web4 8".to_owned()])?;
     assert_eq!(tables(&site.balancers[0].maglev_json(&["status"])?)?, tables(&changed)?);
 
-    // Whichever of the two a flow meets, it reaches the same backend.
+    // Whichever of the two a flow meets, it reaches the same backend, once no slot's history counts any more.
+    for balancer in &mut site.balancers {
+        balancer.await_status("settled slots", |status| {
+            let moving = &status["pools"][0]["in_transition"];
+            moving["learning_slots"] == 0 && moving["tracked_slots"] == 0
+        })?;
+    }
     let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
     let outcomes = site.lab.client().requests(&targets, 200, 8)?;
     outcomes.all_answered()?;
@@ -64,8 +70,9 @@ fn the_history_of_a_table_does_not_show() -> Result<()> {
 }
 
 fn services(lab: &Lab) -> Services {
+    let affinity = Some(Affinity { tracking: "exception", learning: 1, idle: 10 });
     Services {
-        pools: vec![lab.pool("web", WWW4, &[])],
+        pools: vec![Pool { affinity, ..lab.pool("web", WWW4, &[]) }],
         vips: vec![
             Vip::new("www", (WWW4, Backend::PORT), "tcp", "web"),
             Vip::new("www6", (WWW6, Backend::PORT), "tcp", "web"),

@@ -187,7 +187,9 @@ fn without_root_the_daemon_says_what_it_needs() -> Result<()> {
     let lab = Lab::new(Topology::standard(1))?;
     // Nobody may look into root's folders, so the program goes where everybody may.
     let copy = lab.directory().join("maglevd");
-    fs::copy(binary("maglevd")?, &copy)?;
+    // By a process of its own: were it open for writing here, a process that another test starts meanwhile would hold it
+    // open, and a program that is open for writing cannot be run.
+    ensure!(Command::new("cp").arg(binary("maglevd")?).arg(&copy).status()?.success(), "cannot copy maglevd");
     let config = lab.directory().join("maglev.yaml");
     let services = lab.directory().join("services.yaml");
     fs::write(&services, Services::default().to_string())?;
