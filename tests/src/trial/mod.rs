@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::{
     client::held::{Held, Plan, Report},
     lab::{
-        Affinity, Backend, Lab, Pool, Services, Settings, Site, Topology, Vip,
+        Affinity, Backend, Balancer, Lab, NEAR, Pool, Services, Settings, Site, Topology, UPLINK, Vip,
         addresses::{ALT4, ALT6, WWW4, WWW6},
     },
 };
@@ -27,7 +28,9 @@ const VIPS: [[IpAddr; 2]; 2] = [[WWW4, WWW6], [ALT4, ALT6]];
 /// The weight of a backend that nothing is said of.
 const WEIGHT: u32 = 100;
 /// How often something is looked at while it is awaited.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
+/// A load balancer's links share their rings with a flood: its neighbours are asked so often until they count as gone.
+const NEIGHBOUR_PROBES: &str = "20";
 
 /// What to build and to hold.
 #[derive(Clone, Debug)]
@@ -60,6 +63,7 @@ pub struct Setting {
 #[derive(Debug)]
 pub struct Trial {
     learning: Duration,
+    idle: Duration,
     /// The pools, and what each one holds. Ended before the site goes.
     pools: Vec<(&'static str, Held)>,
     /// Where it takes place.
@@ -109,12 +113,14 @@ impl Trial {
     pub fn begin(setting: &Setting) -> Result<Self> {
         let topology = Topology::new(setting.balancers, setting.backends + setting.spare);
         let site = Site::of(topology, |lab| setting.services(lab), |n| setting.settings(n))?;
+        site.balancers.iter().try_for_each(insist_on_neighbours)?;
         let pools = setting.tracking.iter().zip(VIPS);
         let pools: Vec<_> = pools.map(|(&name, vips)| (name, site.lab.client().hold(setting.plan(vips)))).collect();
         for (name, held) in &pools {
             held.await_open().with_context(|| format!("pool {name}"))?;
         }
-        Ok(Self { learning: Duration::from_secs(setting.learning), pools, site })
+        let [learning, idle] = [setting.learning, setting.idle].map(Duration::from_secs);
+        Ok(Self { learning, idle, pools, site })
     }
 
     /// Makes a change in every pool on every load balancer; returns the time at which the last had acknowledged it.
@@ -141,17 +147,49 @@ impl Trial {
                 balancer.maglev_ok(&["pool", "set", pool, "--learning", &learning_text, "--idle", &idle_text])?;
             }
         }
-        self.learning = learning;
+        (self.learning, self.idle) = (learning, idle);
         Ok(())
     }
 
-    /// Waits until what was changed at `since` is no longer learned, and every connection has spoken once since then.
+    /// Waits until no slot is learning any more, and then until every connection has spoken once.
     ///
     /// # Errors
-    /// If a connection does not speak.
-    pub fn settle(&self, since: Instant) -> Result<()> {
-        self.pass_learning(since, 1.0);
+    /// If slots go on learning, or a connection does not speak.
+    pub fn await_learned(&self) -> Result<()> {
+        self.await_pools("no slot to learn", self.learning * 2, |pool| pool["learning_slots"] == 0)?;
         self.await_spoken()
+    }
+
+    /// Waits until no slot is in transition any more, and then until every connection has spoken once.
+    ///
+    /// # Errors
+    /// If slots do not settle within the learning time, the idle time and half a minute, or a connection does not speak.
+    pub fn await_settled(&self) -> Result<()> {
+        let longest = self.learning + self.idle + Duration::from_secs(30);
+        self.await_pools("every slot to settle", longest, |pool| {
+            pool["learning_slots"] == 0 && pool["tracked_slots"] == 0
+        })?;
+        self.await_spoken()
+    }
+
+    /// Waits until what every load balancer says of every pool's transitions is what is looked for.
+    fn await_pools(&self, what: &str, longest: Duration, holds: impl Fn(&Value) -> bool) -> Result<()> {
+        let began = Instant::now();
+        for balancer in &self.site.balancers {
+            for (pool, _) in &self.pools {
+                loop {
+                    let shown = balancer.maglev_json(&["pool", "show", pool])?;
+                    let shown = &shown["in_transition"];
+                    if holds(shown) {
+                        break;
+                    }
+                    let waited = began.elapsed();
+                    ensure!(waited < longest, "{}: pool {pool}: waited for {what}: {shown}", balancer.name());
+                    thread::sleep(LOOK);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until every connection has spoken once more.
@@ -190,19 +228,19 @@ impl Trial {
         self.pools.iter().for_each(|(_, held)| held.leave(&format!("web{n}")));
     }
 
-    /// Waits until nobody lives on this backend.
+    /// Waits until every load balancer says of this draining backend that no flow is left to it.
     ///
     /// # Errors
-    /// If somebody stays for longer than the longest silence.
-    pub fn await_left(&self, n: u8) -> Result<()> {
-        let (name, began) = (format!("web{n}"), Instant::now());
-        while began.elapsed() < self.learning * 2 {
-            if !self.pools.iter().any(|(_, held)| held.homes().contains_key(&name)) {
-                return Ok(());
+    /// If flows stay for longer than half a minute beyond the learning and the idle time.
+    pub fn await_drained(&self, n: u8) -> Result<()> {
+        let timeout = format!("{}s", (self.learning + self.idle).as_secs() + 30);
+        for balancer in &self.site.balancers {
+            for (pool, _) in &self.pools {
+                let backend = format!("web{n}");
+                balancer.maglev_ok(&["backend", "drain", pool, &backend, "--wait", "--timeout", &timeout])?;
             }
-            thread::sleep(LOOK);
         }
-        bail!("connections stay on {name}")
+        Ok(())
     }
 
     /// Ends a backend's server and starts it again: who still lives on it is cut.
@@ -224,4 +262,9 @@ impl Trial {
     pub fn finish(self) -> Result<Vec<Report>> {
         self.pools.into_iter().map(|(_, held)| held.finish()).collect()
     }
+}
+
+fn insist_on_neighbours(balancer: &Balancer) -> Result<()> {
+    let keys = [UPLINK, NEAR].map(|device| ["ipv4", "ipv6"].map(|ip| format!("net.{ip}.neigh.{device}.ucast_solicit")));
+    balancer.netns().sysctl(&keys.as_flattened().iter().map(|key| (key.as_str(), NEIGHBOUR_PROBES)).collect::<Vec<_>>())
 }

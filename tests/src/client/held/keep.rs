@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Plan,
-    ledger::{Break, Ledger},
+    ledger::{Break, Kind, Ledger, Place},
     orders::{Orders, Rhythm},
     talk::Talk,
 };
@@ -64,11 +64,13 @@ pub(super) async fn all(shared: Arc<Shared>) {
 /// Keeps a place filled until all is over.
 async fn keep(shared: Arc<Shared>, place: usize) {
     let mut rhythm = Rhythm::new(&shared.plan, place);
+    let mut kind = Kind::Held;
     while !shared.is_over() {
-        let mut one = One::new(&shared, place, Some(place));
+        let mut one = One::new(&shared, kind, place);
         let ended = one.hold(&mut rhythm).await;
         let failed = ended.is_err() && one.home.is_none();
         one.note(ended);
+        kind = Kind::Successor;
         if failed {
             sleep(AGAIN).await;
         }
@@ -93,7 +95,7 @@ async fn arrivals(shared: Arc<Shared>) {
 /// Opens, talks, closes: most at once, some after a while.
 async fn arrival(shared: Arc<Shared>, n: u64) {
     let mut rhythm = Rhythm::new(&shared.plan, shared.plan.held + n as usize);
-    let mut one = One::new(&shared, n as usize, None);
+    let mut one = One::new(&shared, Kind::Arrival, n as usize);
     let ended = one.visit(&mut rhythm, n.is_multiple_of(STAYS)).await;
     one.note(ended);
 }
@@ -101,8 +103,9 @@ async fn arrival(shared: Arc<Shared>, n: u64) {
 /// One connection from its opening to its end.
 struct One<'a> {
     shared: &'a Shared,
-    /// Its place, if it is held.
-    place: Option<usize>,
+    kind: Kind,
+    /// Its place among the held, or its number among the arrivals.
+    n: usize,
     target: SocketAddr,
     born: Instant,
     source: Option<SocketAddr>,
@@ -110,10 +113,16 @@ struct One<'a> {
 }
 
 impl<'a> One<'a> {
-    fn new(shared: &'a Shared, n: usize, place: Option<usize>) -> Self {
+    fn new(shared: &'a Shared, kind: Kind, n: usize) -> Self {
         let targets = &shared.plan.targets;
         let (target, born) = (targets[n % targets.len()], Instant::now());
-        Self { shared, place, target, born, source: None, home: None }
+        let mut ledger = shared.ledger();
+        match kind {
+            Kind::Held => {}
+            Kind::Successor => ledger.counts.successors += 1,
+            Kind::Arrival => ledger.counts.arrivals += 1,
+        }
+        Self { shared, kind, n, target, born, source: None, home: None }
     }
 
     /// Talks by its rhythm until it is told to leave, or all is over.
@@ -134,7 +143,6 @@ impl<'a> One<'a> {
     }
 
     async fn visit(&mut self, rhythm: &mut Rhythm, stays: bool) -> Result<()> {
-        self.shared.ledger().counts.arrivals += 1;
         let mut talk = self.open().await?;
         self.exchange(&mut talk, rhythm.length()).await?;
         for _ in 0..if stays { STAY } else { 0 } {
@@ -153,10 +161,8 @@ impl<'a> One<'a> {
         let talk = Talk::open(&self.shared.sources, self.target, &mut self.source).await?;
         drop(turn);
         self.home = Some(talk.home.clone());
-        let mut ledger = self.shared.ledger();
-        if let Some(place) = self.place {
-            ledger.places[place].home.clone_from(&self.home);
-            ledger.counts.opened += 1;
+        if let Some(place) = self.place(&mut self.shared.ledger()) {
+            place.home.clone_from(&self.home);
         }
         Ok(talk)
     }
@@ -179,8 +185,16 @@ impl<'a> One<'a> {
         let mut ledger = self.shared.ledger();
         ledger.counts.exchanges += 1;
         ledger.counts.bytes += length as u64;
-        if let Some(place) = self.place {
-            ledger.places[place].spoke = Some(began);
+        if let Some(place) = self.place(&mut ledger) {
+            place.spoke = Some(began);
+        }
+    }
+
+    /// Its place in the ledger, if it is held.
+    fn place<'l>(&self, ledger: &'l mut Ledger) -> Option<&'l mut Place> {
+        match self.kind {
+            Kind::Held | Kind::Successor => ledger.places.get_mut(self.n),
+            Kind::Arrival => None,
         }
     }
 
@@ -211,8 +225,8 @@ impl<'a> One<'a> {
     /// Writes down how it ended.
     fn note(self, ended: Result<()>) {
         let mut ledger = self.shared.ledger();
-        if let Some(place) = self.place {
-            ledger.places[place].home = None;
+        if let Some(place) = self.place(&mut ledger) {
+            place.home = None;
         }
         if let Err(error) = ended {
             ledger.breaks.push(self.lost(&error));
@@ -220,9 +234,9 @@ impl<'a> One<'a> {
     }
 
     fn lost(self, error: &Error) -> Break {
-        let Self { shared: _, place, target, born, source, home } = self;
+        let Self { shared: _, kind, n: _, target, born, source, home } = self;
         let reason = format!("{error:#}");
-        Break { held: place.is_some(), source, target, home, born, ended: Instant::now(), reason }
+        Break { kind, source, target, home, born, ended: Instant::now(), reason }
     }
 }
 

@@ -13,11 +13,22 @@ use anyhow::{Result, ensure};
 /// How many breaks a report tells one by one.
 const TOLD: usize = 5;
 
+/// Which of the connections one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One of those that were held from the start.
+    Held,
+    /// A held one that took the place of one that broke or left.
+    Successor,
+    /// One of those that come, talk and go.
+    Arrival,
+}
+
 /// A connection that did not come to its end.
 #[derive(Clone, Debug)]
 pub struct Break {
-    /// Held, or one of the arrivals.
-    pub held: bool,
+    /// Which it is.
+    pub kind: Kind,
     /// The client's end, once there was one.
     pub source: Option<SocketAddr>,
     /// Where it was opened to.
@@ -60,8 +71,8 @@ pub(super) struct Ledger {
 /// Plain sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Held connections that were opened, first ones and those that took another's place.
-    pub opened: u64,
+    /// Held connections that took another's place.
+    pub successors: u64,
     /// Held connections that went when they were told to.
     pub left: u64,
     /// Connections that came, talked and went beside the held ones.
@@ -112,45 +123,64 @@ impl Cut {
 }
 
 impl Report {
-    /// Held connections that broke although their backend lived.
-    pub fn held_broken(&self) -> usize {
-        self.broken.iter().filter(|lost| lost.held).count()
+    /// How many of these kinds broke although their backend lived.
+    pub fn broken(&self, kinds: &[Kind]) -> usize {
+        self.broken.iter().filter(|lost| kinds.contains(&lost.kind)).count()
     }
 
-    /// Fails if any connection, held or not, broke although its backend lived; says why for the first few.
+    /// Fails if one of these kinds broke although its backend lived; says why for the first few.
     ///
     /// # Errors
     /// If one did.
-    pub fn none_broken(&self) -> Result<()> {
-        let told: Vec<String> = self.broken.iter().take(TOLD).map(ToString::to_string).collect();
-        ensure!(self.broken.is_empty(), "{self}: {}", told.join("; "));
+    pub fn none_broken(&self, kinds: &[Kind]) -> Result<()> {
+        ensure!(self.broken(kinds) == 0, "{self}: {}", self.told(kinds));
         Ok(())
     }
+
+    /// The first few of these kinds that broke.
+    pub fn told(&self, kinds: &[Kind]) -> String {
+        let broken = self.broken.iter().filter(|lost| kinds.contains(&lost.kind));
+        broken.take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Held, Self::Successor, Self::Arrival];
+    /// Those that are held.
+    pub const HELD: [Self; 2] = [Self::Held, Self::Successor];
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held, counts, broken, cut } = self;
-        let Counts { opened, left, arrivals, exchanges, bytes } = counts;
-        let of_held = |all: &[Break]| all.iter().filter(|lost| lost.held).count();
-        let (held_broken, held_cut) = (of_held(broken), of_held(cut));
-        let (others_broken, others_cut) = (broken.len() - held_broken, cut.len() - held_cut);
-        write!(
-            f,
-            "{held_broken} of {held} held connections broken ({held_cut} ended with their server, {left} left, {opened} \
-             opened in all), {others_broken} of {arrivals} arrivals ({others_cut} ended with their server); {exchanges} \
-             exchanges, {bytes} bytes right"
-        )
+        let Counts { successors, left, arrivals, exchanges, bytes } = counts;
+        write!(f, "broken and cut with their server:")?;
+        let of = [(Kind::Held, *held as u64), (Kind::Successor, *successors), (Kind::Arrival, *arrivals)];
+        for (kind, all) in of {
+            let count = |lost: &[Break]| lost.iter().filter(|lost| lost.kind == kind).count();
+            write!(f, " {} and {} of {all} {kind},", count(broken), count(cut))?;
+        }
+        write!(f, " {left} left; {exchanges} exchanges, {bytes} bytes as they should be")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "held",
+            Self::Successor => "in their places",
+            Self::Arrival => "arrivals",
+        })
     }
 }
 
 impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { held, source, target, home, born, ended, reason } = self;
-        let what = if *held { "held" } else { "arrival" };
+        let Self { kind, source, target, home, born, ended, reason } = self;
         match source {
-            Some(source) => write!(f, "{what} {source} -> {target}")?,
-            None => write!(f, "{what} -> {target}")?,
+            Some(source) => write!(f, "{source} -> {target} ({kind})")?,
+            None => write!(f, "-> {target} ({kind})")?,
         }
         let age: Duration = *ended - *born;
         write!(f, ", home {}, after {:.1} s: {reason}", home.as_deref().unwrap_or("unknown"), age.as_secs_f64())
@@ -166,7 +196,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let lost = |home: &str, born, ended| Break {
-            held: true,
+            kind: Kind::Held,
             source: None,
             target: ([203, 0, 113, 10], 7_000).into(),
             home: Some(home.into()),
@@ -185,7 +215,8 @@ mod tests {
         let report =
             Ledger { breaks, ..Ledger::default() }.report(&[Cut { home: "web1".to_owned(), time: [at(9), at(11)] }]);
         assert_eq!(report.cut.len(), 2, "{:?}", report.cut);
-        assert_eq!(report.held_broken(), 4);
-        assert!(report.none_broken().is_err_and(|error| error.to_string().contains("home web2")));
+        assert_eq!(report.broken(&Kind::HELD), 4);
+        assert!(report.none_broken(&[Kind::Arrival]).is_ok());
+        assert!(report.none_broken(&Kind::ALL).is_err_and(|error| error.to_string().contains("home web2")));
     }
 }

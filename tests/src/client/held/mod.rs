@@ -19,7 +19,7 @@ mod ledger;
 mod orders;
 mod talk;
 
-pub use ledger::{Break, Counts, Report};
+pub use ledger::{Break, Counts, Kind, Report};
 use ledger::{Cut, Ledger};
 use orders::Orders;
 
