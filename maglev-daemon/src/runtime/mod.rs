@@ -9,6 +9,8 @@
 //!  interface watch (netlink) ──┘ Refreshed      ▲        │ Status        └─▶ resolver: addresses to follow
 //!                                               │        ▼ (watch)
 //!      Persisted, Published: disk, dataplane ───┘     reads of the API and /metrics
+//!                                                        ▲ FlowTable (watch)
+//!      flow table: asks the dataplane for counters now and then
 //! ```
 //!
 //! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
