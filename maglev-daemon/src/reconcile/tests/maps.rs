@@ -9,7 +9,7 @@ use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
-use crate::model::{Service, Services};
+use crate::model::{Name, Service, Services};
 use crate::plan::{Step, directories};
 
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ impl Maps {
         assert_eq!(slots.len(), SLOTS);
         let in_use = self.in_use().any(|used| used == table);
         assert!(!in_use || self.tables[&table].slots == *slots, "table {table} is in use");
-        let owners = slots.iter().map(|slot| slot.owner().get()).collect();
+        let owners = owners_in(slots);
         self.tables.insert(table, Filled { slots: slots.clone(), owners });
     }
 
@@ -135,7 +135,7 @@ impl Maps {
             let ends = if previous { new.owner().is_nobody() } else { old.owner() == new.owner() };
             assert!(old == new || ends, "{old:?} becomes {new:?} under packets that read it");
         }
-        let owners = slots.iter().map(|slot| slot.owner().get()).collect();
+        let owners = owners_in(slots);
         self.tables.insert(table, Filled { slots: slots.clone(), owners });
     }
 
@@ -182,7 +182,10 @@ impl Maps {
             }
             let now = self.backends_of(service).unwrap_or_default();
             assert!(!now.is_empty(), "{service} has no backend, but had some before and will have some");
-            assert!(now.iter().all(|address| before.contains(address) || after.contains(address)));
+            // Who moves to another pool is there until the directory is switched, whatever the old one's backends do.
+            let mut moving = self.before.vips.values().filter(|vip| vip.service == service);
+            let left = moving.next().map(|vip| takers(&self.after, &vip.pool)).unwrap_or_default();
+            assert!(now.iter().all(|address| [&before, &after, &left].iter().any(|set| set.contains(address))));
         }
     }
 
@@ -211,9 +214,16 @@ fn destination(record: &MemberRecord) -> IpAddr {
 
 /// Per service the addresses of the backends that take new flows.
 fn backends_by_service(services: &Services) -> BTreeMap<Service, BTreeSet<IpAddr>> {
-    let addresses = |pool| {
-        let backends = services.pools.get(pool).into_iter().flat_map(|pool| pool.backends.values());
-        backends.filter(|backend| backend.takes_new_flows()).map(|backend| backend.address).collect()
-    };
-    services.vips.values().map(|vip| (vip.service, addresses(&vip.pool))).collect()
+    services.vips.values().map(|vip| (vip.service, takers(services, &vip.pool))).collect()
+}
+
+/// The addresses of a pool's backends that take new flows.
+fn takers(services: &Services, pool: &Name) -> BTreeSet<IpAddr> {
+    let backends = services.pools.get(pool).into_iter().flat_map(|pool| pool.backends.values());
+    backends.filter(|backend| backend.takes_new_flows()).map(|backend| backend.address).collect()
+}
+
+/// The members that a table names. A pool whose backends all take no new flows has a table too, as long as slots learn.
+fn owners_in(slots: &[SlotWord]) -> BTreeSet<u16> {
+    slots.iter().map(|slot| slot.owner()).filter(|owner| !owner.is_nobody()).map(MemberId::get).collect()
 }
