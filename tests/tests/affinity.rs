@@ -64,7 +64,7 @@ fn one_node_breaks_nothing_while_backends_change_and_restart() -> Result<()> {
         trial.restart(n)?;
         trial.change(Change::Undrain(n))?;
     }
-    trial.await_settled()?;
+    trial.await_learned()?;
 
     let [report] = reports(trial, "one node")?;
     report.none_broken(&Kind::ALL)?;
