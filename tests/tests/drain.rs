@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use maglev_e2e::{
+    client::held::Kind,
     lab::{self, Answer, Balancer, skip},
     trial::{Setting, Trial},
 };
@@ -73,7 +74,7 @@ fn a_drain_is_planned_awaited_and_then_nothing_is_cut() -> Result<()> {
     let removed = maglev(balancer, "backend remove exception web1")?;
     assert_eq!(removed.code, 0, "{removed:?}");
     let [report] = trial.finish()?.try_into().ok().context("one report")?;
-    report.none_broken()
+    report.none_broken(&Kind::ALL)
 }
 
 #[test]
