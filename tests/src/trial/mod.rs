@@ -28,6 +28,8 @@ const VIPS: [[IpAddr; 2]; 2] = [[WWW4, WWW6], [ALT4, ALT6]];
 const WEIGHT: u32 = 100;
 /// How often something is looked at while it is awaited.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long those that are told to leave may take: a second and an exchange.
+const LEFT_WITHIN: Duration = Duration::from_secs(30);
 /// A load balancer's links share their rings with a flood: its neighbours are asked so often until they count as gone.
 const NEIGHBOUR_PROBES: &str = "20";
 
@@ -206,6 +208,19 @@ impl Trial {
     /// Who lives on this backend opens a connection elsewhere: it is draining.
     pub fn leave(&self, n: u8) {
         self.pools.iter().for_each(|(_, held)| held.leave(&format!("web{n}")));
+    }
+
+    /// Waits until no held connection lives on this backend, be it that the load balancers do not know yet.
+    ///
+    /// # Errors
+    /// If one stays.
+    pub fn await_left(&self, n: u8) -> Result<()> {
+        let (name, began) = (format!("web{n}"), Instant::now());
+        while self.pools.iter().any(|(_, held)| held.homes().contains_key(&name)) {
+            ensure!(began.elapsed() < LEFT_WITHIN, "connections stay on {name}");
+            thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Waits until every load balancer says of this draining backend that no flow is left to it.
