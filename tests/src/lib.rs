@@ -7,4 +7,6 @@ pub mod bytes;
 pub mod client;
 pub mod demo;
 pub mod lab;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod server;
