@@ -29,7 +29,7 @@ mod tests {
         let items: Vec<u32> = (0..100).collect();
         let fails = |items: &[u32]| items.contains(&17) && items.contains(&93);
         assert_eq!(fewest(&items, fails), [17, 93]);
-        assert_eq!(fewest(&items, |_| true), []);
+        assert!(fewest(&items, |_| true).is_empty());
         assert_eq!(fewest(&[1], |items| !items.is_empty()), [1]);
     }
 
