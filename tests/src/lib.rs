@@ -7,5 +7,7 @@ pub mod bytes;
 pub mod client;
 pub mod demo;
 pub mod lab;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod server;
 pub mod trial;

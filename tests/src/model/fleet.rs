@@ -1,0 +1,266 @@
+//! What happens to backends and nodes, and when each node hears of it: never all at the same moment. It must not know
+//! flows.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::control::{News, Standing};
+use super::random::{mix, scale};
+use super::{Millis, SECOND};
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Event {
+    /// A backend is added to its pool.
+    Add(u16),
+    /// A backend is drained.
+    Drain(u16),
+    /// A drain is taken back.
+    Undrain(u16),
+    /// A backend is disabled, and its process ends.
+    Stop(u16),
+    /// A backend dies; health checks notice after some seconds.
+    Die(u16),
+    /// A backend that was stopped or died is back, and knows none of its connections.
+    Return(u16),
+    /// A backend gets another weight.
+    Weigh(u16, u16),
+    /// A node's routes are withdrawn; it hears of changes still.
+    Leave(usize),
+    /// A node's routes are announced again.
+    Join(usize),
+    /// A node's daemon starts anew over its maps; for ten seconds nobody minds changes.
+    RestartWithMaps(usize),
+    /// A node starts anew without its maps.
+    RestartWithout(usize),
+    /// A node's network card deals flows to CPUs anew.
+    DealCpus(usize),
+}
+
+/// What the simulation does at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// It happens, where it happens.
+    Happen(Event),
+    /// A node is told of changes, which it takes in at once.
+    Tell(usize, Vec<News>),
+}
+
+/// Backends, nodes and pools at the beginning.
+#[derive(Clone, Debug)]
+pub(super) struct Fleet {
+    pub(super) nodes: usize,
+    /// The backends of each pool, by number.
+    pub(super) pools: Vec<Range<u16>>,
+    /// How many of each pool's backends are there from the beginning.
+    pub(super) present: u16,
+    pub(super) seed: u64,
+}
+
+/// The weight of a backend that was given no other.
+pub(super) const WEIGHT: u16 = 100;
+/// By how much one node hears of a change later than another.
+const SKEW: Millis = 3 * SECOND;
+/// Until health checks fail often enough.
+const UNNOTICED: Millis = 2 * SECOND;
+/// How long a daemon takes to start anew.
+pub(super) const RESTART: Millis = 10 * SECOND;
+/// So many backends of a pool stay active.
+const LEAST_ACTIVE: usize = 2;
+
+/// A script in the making.
+struct Director<'a> {
+    fleet: &'a Fleet,
+    standings: Vec<(Standing, u16)>,
+    live: Vec<bool>,
+    /// By node, when it is told next at the earliest: it hears of things in their order.
+    told: Vec<Millis>,
+    acts: Vec<(Millis, Act)>,
+}
+
+impl Fleet {
+    /// The backends that are there from the beginning, as every node is told of them.
+    pub(super) fn beginning(&self) -> Vec<News> {
+        let news = |backend| News { backend, standing: Standing::Active, weight: WEIGHT, since: 0 };
+        self.pools.iter().flat_map(|pool| pool.clone().take(self.present.into())).map(news).collect()
+    }
+
+    /// What is done when, if these events happen. What is not possible as things stand is left out: so any part of a
+    /// history is one.
+    pub(super) fn acts(&self, events: &[(Millis, Event)]) -> Vec<(Millis, Act)> {
+        let backends = self.pools.iter().map(|pool| pool.end).max().unwrap_or(0);
+        let mut standings = vec![(Standing::Absent, WEIGHT); backends.into()];
+        for news in self.beginning() {
+            standings[usize::from(news.backend)].0 = news.standing;
+        }
+        let (live, told) = (vec![true; self.nodes], vec![0; self.nodes]);
+        let mut director = Director { fleet: self, standings, live, told, acts: Vec::new() };
+        events.iter().for_each(|&(at, event)| director.take(at, event));
+        director.acts()
+    }
+}
+
+impl Director<'_> {
+    fn take(&mut self, at: Millis, event: Event) {
+        if !self.is_possible(event) {
+            return;
+        }
+        self.acts.push((at, Act::Happen(event)));
+        match event {
+            Event::Add(backend) | Event::Undrain(backend) | Event::Return(backend) => {
+                self.tell(at, event, backend, Standing::Active);
+            }
+            Event::Drain(backend) => self.tell(at, event, backend, Standing::Draining),
+            Event::Stop(backend) | Event::Die(backend) => self.tell(at, event, backend, Standing::Down),
+            Event::Weigh(backend, weight) => {
+                self.standings[usize::from(backend)].1 = weight;
+                self.tell(at, event, backend, self.standing(backend));
+            }
+            Event::Leave(node) => self.live[node] = false,
+            Event::Join(node) => self.live[node] = true,
+            Event::RestartWithMaps(node) => self.told[node] = self.told[node].max(at + RESTART),
+            Event::RestartWithout(_) | Event::DealCpus(_) => {}
+        }
+    }
+
+    fn is_possible(&self, event: Event) -> bool {
+        use Standing::{Absent, Active, Down, Draining};
+        match event {
+            Event::Add(backend) => self.standing(backend) == Absent,
+            Event::Drain(backend) => self.standing(backend) == Active && self.can_spare(backend),
+            Event::Undrain(backend) => self.standing(backend) == Draining,
+            Event::Stop(backend) | Event::Die(backend) => match self.standing(backend) {
+                Active => self.can_spare(backend),
+                Draining => true,
+                Absent | Down => false,
+            },
+            Event::Return(backend) => self.standing(backend) == Down,
+            Event::Weigh(backend, weight) => {
+                let (standing, now) = self.standings[usize::from(backend)];
+                weight != now && matches!(standing, Active | Draining)
+            }
+            Event::Leave(node) => self.live[node] && self.live.iter().filter(|live| **live).count() > 1,
+            Event::Join(node) => !self.live[node],
+            Event::RestartWithMaps(_) | Event::RestartWithout(_) | Event::DealCpus(_) => true,
+        }
+    }
+
+    /// In the order of time. What happens at a moment comes before what is told, and what a node is told is one.
+    fn acts(mut self) -> Vec<(Millis, Act)> {
+        let key = |(at, act): &(Millis, Act)| (*at, if let Act::Tell(node, _) = act { Some(*node) } else { None });
+        self.acts.sort_by_key(key);
+        let mut acts: Vec<(Millis, Act)> = Vec::new();
+        for (at, act) in self.acts {
+            match (acts.last_mut(), &act) {
+                (Some((then, Act::Tell(last, all))), Act::Tell(node, news)) if *then == at && last == node => {
+                    all.extend(news);
+                }
+                _ => acts.push((at, act)),
+            }
+        }
+        acts
+    }
+
+    fn standing(&self, backend: u16) -> Standing {
+        self.standings[usize::from(backend)].0
+    }
+
+    fn can_spare(&self, backend: u16) -> bool {
+        let mut pools = self.fleet.pools.iter().filter(|pool| pool.contains(&backend)).cloned();
+        let active = |backend: &u16| self.standing(*backend) == Standing::Active;
+        pools.any(|pool| pool.filter(active).count() > LEAST_ACTIVE)
+    }
+
+    fn tell(&mut self, since: Millis, event: Event, backend: u16, standing: Standing) {
+        let standings = &mut self.standings[usize::from(backend)];
+        standings.0 = standing;
+        let news = News { backend, standing, weight: standings.1, since };
+        let unnoticed = if matches!(event, Event::Die(_)) { UNNOTICED } else { 0 };
+        for (node, told) in self.told.iter_mut().enumerate() {
+            // A function of the event alone: leaving out another one changes nothing here.
+            let draw = mix(self.fleet.seed ^ mix(u64::from(since) << 32 | u64::from(backend) << 8 | node as u64));
+            *told = (*told).max(since + unnoticed + scale(draw, SKEW));
+            self.acts.push((*told, Act::Tell(node, vec![news])));
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use super::ownership::name;
+        match *self {
+            Self::Add(backend) => write!(f, "{} is added", name(backend)),
+            Self::Drain(backend) => write!(f, "{} is drained", name(backend)),
+            Self::Undrain(backend) => write!(f, "the drain of {} is taken back", name(backend)),
+            Self::Stop(backend) => write!(f, "{} is stopped", name(backend)),
+            Self::Die(backend) => write!(f, "{} dies", name(backend)),
+            Self::Return(backend) => write!(f, "{} is back", name(backend)),
+            Self::Weigh(backend, weight) => write!(f, "{} weighs {weight}", name(backend)),
+            Self::Leave(node) => write!(f, "node {node} leaves"),
+            Self::Join(node) => write!(f, "node {node} is back"),
+            Self::RestartWithMaps(node) => write!(f, "node {node}'s daemon restarts"),
+            Self::RestartWithout(node) => write!(f, "node {node} restarts without its maps"),
+            Self::DealCpus(node) => write!(f, "node {node} deals flows to CPUs anew"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAIN: (Millis, Event) = (1_000, Event::Drain(1));
+
+    fn fleet() -> Fleet {
+        Fleet { nodes: 2, pools: vec![0..3, 3..6], present: 3, seed: 1 }
+    }
+
+    #[test]
+    fn nodes_hear_of_a_change_within_three_seconds_and_in_order() {
+        let acts = fleet().acts(&[DRAIN, (1_001, Event::Stop(1)), (1_002, Event::Return(1))]);
+        let of_node = |wanted| {
+            let news = |(at, act): &(Millis, Act)| match act {
+                Act::Tell(node, news) if *node == wanted => news.iter().map(|news| (*at, news.standing)).collect(),
+                _ => Vec::new(),
+            };
+            acts.iter().flat_map(news).collect::<Vec<_>>()
+        };
+        for node in [0, 1] {
+            let heard = of_node(node);
+            let standings: Vec<Standing> = heard.iter().map(|(_, standing)| *standing).collect();
+            assert_eq!(standings, [Standing::Draining, Standing::Down, Standing::Active]);
+            assert!(heard.iter().all(|(at, _)| (1_000..4_002).contains(at)), "{heard:?}");
+        }
+        assert_ne!(of_node(0), of_node(1));
+    }
+
+    #[test]
+    fn a_daemon_that_restarts_hears_of_it_later_and_of_everything_at_once() {
+        let acts = fleet().acts(&[(900, Event::RestartWithMaps(1)), DRAIN, (2_000, Event::Add(2))]);
+        let acts = [acts, fleet().acts(&[(900, Event::RestartWithMaps(1)), DRAIN, (2_000, Event::Undrain(1))])];
+        let heard = acts.map(|acts| match acts.last() {
+            Some((10_900, Act::Tell(1, news))) => news.len(),
+            _ => 0,
+        });
+        assert_eq!(heard, [1, 2], "what is there already is not added");
+    }
+
+    #[test]
+    fn what_is_not_possible_does_not_happen() {
+        let happens = |events: &[(Millis, Event)]| {
+            let acts = fleet().acts(events);
+            acts.iter().filter(|(_, act)| matches!(act, Act::Happen(_))).count()
+        };
+        assert_eq!(happens(&[DRAIN, (2_000, Event::Drain(1)), (2_000, Event::Drain(2))]), 1, "two stay active");
+        assert_eq!(happens(&[DRAIN, (2_000, Event::Undrain(1)), (2_500, Event::Drain(2))]), 3);
+        assert_eq!(happens(&[(1, Event::Return(1)), (1, Event::Add(1)), (1, Event::Undrain(1))]), 0);
+        assert_eq!(happens(&[(1, Event::Leave(0)), (2, Event::Leave(1)), (3, Event::Join(1))]), 1, "one stays");
+    }
+
+    #[test]
+    fn the_rest_of_a_history_does_not_depend_on_what_is_left_out() {
+        let both = fleet().acts(&[DRAIN, (60_000, Event::Drain(4))]);
+        let one = fleet().acts(&[(60_000, Event::Drain(4))]);
+        assert!(one.iter().all(|act| both.contains(act)));
+    }
+}
