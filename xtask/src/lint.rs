@@ -12,6 +12,8 @@ type Check = (&'static str, fn() -> Result<()>);
 
 /// What only the benchmark is built with.
 const BENCH: &str = "maglev-e2e/bench";
+/// What only the model is built with.
+const MODEL: &str = "maglev-e2e/model";
 
 const CHECKS: [Check; 7] = [
     ("format", format),
@@ -55,6 +57,8 @@ fn clippy() -> Result<()> {
         "--all-targets",
         "--features",
         BENCH,
+        "--features",
+        MODEL,
         "--locked",
         "--",
         "--deny",

@@ -11,6 +11,7 @@ mod demo;
 mod kernels;
 mod linker;
 mod lint;
+mod model;
 mod object;
 mod program;
 mod setup;
@@ -37,6 +38,9 @@ enum Command {
     /// Measure the packet path against its floors, and the control plane. Needs root.
     #[command(disable_help_flag = true)]
     Bench(bench::Arguments),
+    /// Compare designs in simulated fleets, and search random histories for one that breaks a connection.
+    #[command(disable_help_flag = true)]
+    Model(model::Arguments),
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
     /// Check format, lints, the invariants of the architecture, the eBPF object and licences.
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Model(arguments) => model::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
     };

@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{kernels, program, setup};
 
+/// The model test runs with the others.
+const MODEL: &str = "maglev-e2e/model";
+
 /// What the user may narrow, or another kernel to run on.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -64,7 +67,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Runs `cargo test`, lets its words through as they come, and sums the result lines.
 fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
     let mut command = program::command(program::cargo());
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
+    command.args(["test", "--workspace", "--features", MODEL, "--locked", "--no-fail-fast"]);
+    command.args(filter).stdout(Stdio::piped());
     // The end-to-end tests drive what ships.
     command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
     if env::var_os("RUST_TEST_THREADS").is_none() {

@@ -2,6 +2,7 @@
 //! daemon's own rules for transitions. It must not know what other nodes know, nor which backends really live.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::MemberId;
@@ -256,9 +257,9 @@ impl Control {
         let Pool { backends, transition, .. } = &mut pools[pool];
         let living = living(known, backends);
         let binds = |member: MemberId| living[usize::from(member.get())];
-        let mut survey = Survey::new(transition, &binds, node.seconds(now), node.idle());
-        node.clear(|entry| survey.look(entry));
-        let pinned = survey.end();
+        let mut survey = Survey::new(Arc::new(transition.clone()), node.seconds(now), node.idle());
+        node.clear(|entry| binds(entry.member()) && survey.look(entry));
+        let (_, pinned) = survey.end();
         if transition.settle(&pinned) {
             self.publish(pool, node);
         }

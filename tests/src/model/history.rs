@@ -36,8 +36,9 @@ pub(super) struct History {
 /// A history that breaks a promise, and what is left of it after shrinking.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    /// How many events and packets are left.
-    pub(super) left: (usize, usize),
+    /// How many events and packets are left, for the tests of shrinking.
+    #[cfg(test)]
+    left: (usize, usize),
     /// What happens in it, for people.
     pub(super) text: String,
 }
@@ -110,7 +111,11 @@ impl History {
         let events = fewest(&self.events, |events| fails(events, &traffic, tables));
         let packets = fewest(&packets, |packets| fails(&events, &self.traffic.only(packets.to_vec()), tables));
         let outcome = self.run(&events, &self.traffic.only(packets.clone()), tables, true);
-        Some(Failure { left: (events.len(), packets.len()), text: self.text(wanted, &outcome.log) })
+        Some(Failure {
+            #[cfg(test)]
+            left: (events.len(), packets.len()),
+            text: self.text(wanted, &outcome.log),
+        })
     }
 
     fn text(&self, fault: Fault, log: &[(Millis, String)]) -> String {

@@ -1,0 +1,26 @@
+//! `cargo xtask model`: builds the model and hands over to it.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::program;
+
+/// Everything after `model` is for the model itself; `cargo xtask model --help` shows what it takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// Sets up, builds the model, and becomes it: what it prints, and its exit code, are ours.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    // What is said on the way goes to standard error: standard output is the model's.
+    program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
+    let build = ["build", "--release", "--locked", "--package", "maglev-e2e"];
+    let model = ["--bin", "maglev-model", "--features", "model"];
+    program::run(program::command(program::cargo()).args(build).args(model))?;
+    let model = program::workspace().join("target/release/maglev-model");
+    Err(Command::new(&model).args(&arguments.rest).exec()).with_context(|| format!("cannot start {}", model.display()))
+}
