@@ -102,7 +102,7 @@ impl Planner {
 
     /// When time alone is the next to change something.
     pub fn deadline(&self) -> Option<Duration> {
-        self.pools.values().filter_map(|pool| pool.transition.deadline()).min()
+        self.pools.values().filter_map(PublishedPool::deadline).min()
     }
 
     /// The surveys of the flow tables that pools in transition, or with backends that are draining, wait for.
@@ -147,7 +147,7 @@ impl Planner {
         let target = stage.as_ref().unwrap_or(services);
         let mut steps = Vec::new();
         self.set_idle(target, &mut steps);
-        self.set_next_hops(next_hop, &mut steps);
+        self.set_next_hops(next_hop, now, &mut steps);
         self.write_members(target, next_hop, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
         self.switch_directories(target, &mut steps);
@@ -196,14 +196,15 @@ impl Planner {
         Some(stage)
     }
 
-    fn set_next_hops(&mut self, next_hop: &dyn Fn(IpAddr) -> NextHop, steps: &mut Vec<Step>) {
+    fn set_next_hops(&mut self, next_hop: &dyn Fn(IpAddr) -> NextHop, now: Duration, steps: &mut Vec<Step>) {
         for pool in self.pools.values_mut() {
             for ((_, address), member) in &mut pool.members {
-                let now = next_hop(*address);
-                if member.next_hop != now {
-                    member.next_hop = now;
+                let next_hop = next_hop(*address);
+                member.lost = member.lost.filter(|_| member.lives(now));
+                if member.next_hop != next_hop {
+                    member.reach(next_hop, now);
                     pool.arrived |= std::mem::replace(&mut member.awaited, false);
-                    steps.push(Step::SetNextHop { id: member.id, next_hop: now });
+                    steps.push(Step::SetNextHop { id: member.id, next_hop });
                 }
             }
         }
@@ -228,7 +229,7 @@ impl Planner {
                 let record = member_record(pool.index, backend.address, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
                 let awaited = self.fresh && !next_hop.is_resolved();
-                pool.members.insert(key, Member { id, next_hop, awaited });
+                pool.members.insert(key, Member { id, next_hop, lost: None, awaited });
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
@@ -47,8 +48,28 @@ pub struct PublishedPool {
 pub(super) struct Member {
     pub(super) id: MemberId,
     pub(super) next_hop: NextHop,
+    /// When its next hop was lost, if that is not long ago: a neighbour may miss a few questions.
+    pub(super) lost: Option<Duration>,
     /// Whether it was there at the start and has not been reached yet: others stand in for it.
     pub(super) awaited: bool,
+}
+
+/// How long a member whose next hop was lost counts as living. Its slots go to others at once; but its connections wait
+/// for it as long: what is dropped is sent again, while another backend would reset them.
+pub(super) const HOLD: Duration = Duration::from_secs(5);
+
+impl Member {
+    /// Takes over what is known of the next hop.
+    pub(super) fn reach(&mut self, next_hop: NextHop, now: Duration) {
+        let was_resolved = self.next_hop.is_resolved();
+        self.next_hop = next_hop;
+        self.lost = (was_resolved && !next_hop.is_resolved()).then_some(now);
+    }
+
+    /// Whether flows that are its are kept when their slots change hands.
+    pub(super) fn lives(&self, now: Duration) -> bool {
+        self.next_hop.is_resolved() || self.lost.is_some_and(|lost| now < lost + HOLD)
+    }
 }
 
 impl PublishedPool {
@@ -74,6 +95,12 @@ impl PublishedPool {
             progress: Progress::default(),
             pinned: None,
         }
+    }
+
+    /// When time alone is the next to change something.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let lost = self.members.values().filter_map(|member| Some(member.lost? + HOLD));
+        lost.chain(self.transition.deadline()).min()
     }
 
     /// Its slots and what is in transition.

@@ -27,7 +27,7 @@ impl PublishedPool {
             self.outdated.previous = true;
             self.pinned = None;
         }
-        let (owners, living) = (owners(self, desired.backends.values()), living(self, desired));
+        let (owners, living) = (owners(self, desired.backends.values()), living(self, desired, now));
         let arrived = std::mem::take(&mut self.arrived);
         if owners != self.owners || living != self.living {
             self.rebuild(owners);
@@ -181,13 +181,13 @@ fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>)
     members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
 }
 
-/// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled nor out of reach.
-fn living(pool: &PublishedPool, desired: &Pool) -> BTreeSet<MemberId> {
+/// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled, nor out of reach for
+/// long.
+fn living(pool: &PublishedPool, desired: &Pool, now: Duration) -> BTreeSet<MemberId> {
     let stays = |(name, address): &(Name, std::net::IpAddr)| {
         desired.backends.get(name).is_some_and(|backend| backend.address == *address && !backend.is_disabled())
     };
-    let lives = |(key, member): (&(Name, std::net::IpAddr), &Member)| {
-        (stays(key) && member.next_hop.is_resolved()).then_some(member.id)
-    };
+    let lives =
+        |(key, member): (&(Name, std::net::IpAddr), &Member)| (stays(key) && member.lives(now)).then_some(member.id);
     pool.members.iter().filter_map(lives).collect()
 }

@@ -531,12 +531,31 @@ fn a_backend_that_the_start_waited_for_takes_its_slots_at_once() {
     node.reach(2, true);
     node.run(Event::Flush);
     assert_eq!(node.phases(), (0, 0));
+}
+
+#[test]
+fn the_flows_of_a_backend_that_is_lost_wait_for_it_for_a_while() {
+    let mut node = reached();
+    let owned = node.tables()[0].2[1];
     node.reach(2, false);
     node.run(Event::Flush);
-    assert_eq!(node.phases(), (0, 0), "what is out of reach is no previous owner");
+    assert_eq!((node.tables()[0].2[1], node.phases()), (0, (owned, 0)), "others own its slots; its flows are held");
+    node.wait(4);
+    assert_eq!(node.phases(), (owned, 0));
     node.reach(2, true);
     node.run(Event::Flush);
-    assert!(node.phases().0 > 0, "but whoever stood in for it meanwhile is");
+    assert_eq!((node.tables()[0].2[1], node.phases()), (owned, (owned, 0)), "as if nothing had been");
+
+    node.wait(200);
+    node.reach(2, false);
+    node.run(Event::Flush);
+    node.wait(5);
+    assert_eq!(node.phases(), (0, owned), "and then no more");
+    node.wait(5);
+    assert_eq!(node.phases(), (0, 0));
+    node.reach(2, true);
+    node.run(Event::Flush);
+    assert_eq!(node.phases(), (owned, 0), "whoever stood in for it is a previous owner now");
 }
 
 /// Changes over a few names, so that many meet.

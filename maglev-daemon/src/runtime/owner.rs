@@ -271,6 +271,9 @@ impl Owner {
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::NextHop { address, resolution } = &event {
+            log_next_hop(*address, resolution);
+        }
         for effect in self.reconciler.handle(event, self.started.elapsed()) {
             match effect {
                 Effect::Persist(services) => self.disk.persist(services),
@@ -397,6 +400,14 @@ fn refusal(problems: Vec<String>) -> view::Error {
             let error = view::Error::invalid(format!("nothing changed: {} errors in the files:", several.len()));
             view::Error { details: problems, ..error }
         }
+    }
+}
+
+/// Backends that cannot be reached own no slots: whoever asks why finds it in the log.
+fn log_next_hop(address: IpAddr, resolution: &Resolution) {
+    match resolution {
+        Resolution::Resolved { .. } => tracing::info!(%address, "a backend's address can be reached"),
+        Resolution::Unresolved(reason) => tracing::warn!(%address, "a backend's address is out of reach: {reason}"),
     }
 }
 
