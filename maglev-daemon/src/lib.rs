@@ -4,6 +4,7 @@
 //! [`dataplane`]. The pure modules in the middle know no socket, no task and no clock; IO stands at both ends.
 
 pub mod api;
+pub mod bgp;
 pub mod cli;
 pub mod config;
 pub mod dataplane;

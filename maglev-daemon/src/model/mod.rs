@@ -9,6 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
 mod change;
+mod community;
 mod duration;
 mod refusal;
 mod settings;
@@ -16,6 +17,7 @@ mod state;
 mod text;
 
 pub(crate) use change::not_unicast;
+pub use community::Community;
 pub(crate) use duration::Shown as ShownDuration;
 pub use duration::parse_timeout;
 pub use maglev_common::settings::{Tracking, UdpPolicy};
