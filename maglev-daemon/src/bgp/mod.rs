@@ -10,6 +10,11 @@
 //! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock; `session` carries out what the
 //! state machine says.
 
+mod driver;
 mod fsm;
+mod link;
 pub mod settings;
+pub mod speaker;
 mod wire;
+
+pub use fsm::Route;

@@ -52,8 +52,11 @@ impl Settings {
     }
 
     fn families(&self) -> BTreeSet<Family> {
-        let wanted = [(Family::Ipv4, self.neighbor.ipv4), (Family::Ipv6, self.neighbor.ipv6)];
-        wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(family, _)| family).collect()
+        let wanted = |family: &Family| match family {
+            Family::Ipv4 => self.neighbor.ipv4,
+            Family::Ipv6 => self.neighbor.ipv6,
+        };
+        Family::ALL.into_iter().filter(wanted).collect()
     }
 
     /// IPv4 prefixes need it where the session, or the next hop that is configured, is IPv6.

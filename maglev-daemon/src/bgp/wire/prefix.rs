@@ -27,13 +27,6 @@ impl Family {
         }
     }
 
-    pub(crate) const fn of_address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::Ipv4,
-            IpAddr::V6(_) => Self::Ipv6,
-        }
-    }
-
     /// The number of the address family.
     pub(super) const fn afi(self) -> u16 {
         match self {

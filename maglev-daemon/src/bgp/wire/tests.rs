@@ -31,6 +31,10 @@ fn attributes(next_hop: &str) -> Attributes {
     }
 }
 
+fn family_of(attributes: &Attributes) -> Family {
+    if attributes.next_hop.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+}
+
 fn capabilities() -> Capabilities {
     Capabilities {
         families: Family::ALL.into(),
@@ -162,7 +166,7 @@ fn attributes_that_fill_a_message_leave_no_room() {
     let communities = (0..1_100).map(|n| Community::Standard(1, n)).collect();
     let full = Attributes { communities, ..attributes("10.0.0.11") };
     let mut out = Vec::new();
-    assert_eq!(announce(&mut out, AS4, Family::Ipv4, &full, &[prefix("10.0.0.0/8")]), Err(update::NoRoom));
+    assert_eq!(announce(&mut out, AS4, Family::Ipv4, &full, &[prefix("10.0.0.0/8")]), Err(NoRoom));
     assert_eq!(out, [0; 0]);
 }
 
@@ -305,7 +309,7 @@ proptest! {
 
     #[test]
     fn prefixes_are_read_back(attributes in any_attributes(), mut prefixes in vec(any_prefix(), 0..1_500)) {
-        let family = Family::of_address(attributes.next_hop);
+        let family = family_of(&attributes);
         let encoding = Encoding { four_octet_as: true, extended_next_hop: false };
         prefixes.retain(|prefix| Family::of(prefix) == family);
         let bytes = encoded(|out| announce(out, encoding, family, &attributes, &prefixes).unwrap());
@@ -328,7 +332,7 @@ proptest! {
         flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         notification in vec(any::<u8>(), 2..80),
     ) {
-        let family = Family::of_address(attributes.next_hop);
+        let family = family_of(&attributes);
         let mut bytes = encoded(|out| open(capabilities).encode(out));
         announce(&mut bytes, AS4, family, &attributes, &prefixes.iter().copied().filter(|p| Family::of(p) == family).collect::<Vec<_>>()).unwrap();
         bytes.extend(message(3, &notification));
