@@ -12,6 +12,8 @@
 
 mod driver;
 mod fsm;
+#[cfg(test)]
+mod interop;
 mod link;
 pub mod settings;
 pub mod speaker;
