@@ -21,6 +21,8 @@ const SEND_HOLD: Duration = Duration::from_secs(480);
 pub(super) struct Line {
     pub(super) phase: Phase,
     received: Vec<u8>,
+    /// Octets of it that were messages: dropped together, once no complete one is left.
+    done: usize,
     pub(super) hold_at: Option<Duration>,
     pub(super) keepalive_at: Option<Duration>,
     pub(super) send_hold_at: Option<Duration>,
@@ -58,6 +60,14 @@ impl Line {
         self.send_hold_at.get_or_insert(now + SEND_HOLD.max(hold_time * 2));
     }
 
+    /// All that was said is sent. If a KEEPALIVE was due meanwhile, it is now.
+    pub(super) fn flushed(&mut self, now: Duration) {
+        self.send_hold_at = None;
+        if self.phase > Phase::OpenSent && self.session().is_some_and(|session| session.hold_time.is_some()) {
+            self.keepalive_at.get_or_insert(now);
+        }
+    }
+
     /// They live.
     pub(super) fn alive(&mut self, now: Duration) {
         let hold_time = self.session().and_then(|session| session.hold_time);
@@ -74,10 +84,20 @@ impl Line {
         self.received.extend_from_slice(bytes);
     }
 
+    /// Octets of a message that is not complete.
+    #[cfg(test)]
+    pub(super) const fn kept(&self) -> usize {
+        self.received.len()
+    }
+
     /// The next complete message, or what is wrong with what was received.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Notification> {
-        let Some((message, length)) = wire::decode(&self.received)? else { return Ok(None) };
-        self.received.drain(..length);
+        let Some((message, length)) = wire::decode(&self.received[self.done..])? else {
+            self.received.drain(..self.done);
+            self.done = 0;
+            return Ok(None);
+        };
+        self.done += length;
         Ok(Some(message))
     }
 }

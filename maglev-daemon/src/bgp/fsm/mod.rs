@@ -192,7 +192,7 @@ impl Peer {
             Input::Accepted(local) => self.accepted(local, now),
             Input::Closed(side, why) => self.event(side, Event::Closed, Reason::Text(why), now),
             Input::Bytes(side, bytes) => self.bytes(side, bytes, now),
-            Input::Flushed(side) => self.line(side).send_hold_at = None,
+            Input::Flushed(side) => self.line(side).flushed(now),
             Input::Tick => {}
         }
         self.tick(now);
@@ -473,9 +473,10 @@ impl Peer {
     fn keep_alive(&mut self, side: Side, now: Duration) {
         let Some(pace) = self.line(side).session().map(|session| session.pace) else { return };
         let at = now + self.chance.jitter(pace);
-        self.line(side).keepalive_at = Some(at);
-        // What is still being sent tells the neighbour as much.
-        if self.line(side).is_flushed() {
+        // What is still being sent tells the neighbour as much; once it is out, a sign of life is owed.
+        let flushed = self.line(side).is_flushed();
+        self.line(side).keepalive_at = flushed.then_some(at);
+        if flushed {
             self.send(side, now, wire::keepalive);
         }
     }

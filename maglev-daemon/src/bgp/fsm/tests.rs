@@ -379,3 +379,15 @@ fn garbage_ends_only_the_session() {
     let outputs = peer.handle(Input::Tick, NOW + 9 * SECOND);
     assert!(outputs.iter().any(|output| matches!(output, Output::Down(text) if text.contains("hold timer expired"))));
 }
+
+#[test]
+fn what_was_heard_is_not_kept() {
+    let mut peer = established(settings(|_| {}), &their_open());
+    let update = bytes(|out| wire::end_of_rib(out, Family::Ipv4));
+    let flood: Vec<u8> = update.iter().copied().cycle().take(1 << 20).collect();
+    for chunk in flood.chunks(16 * 1024 + 1) {
+        hear(&mut peer, chunk, NOW);
+        assert!(peer.dialed.kept() < wire::MAX_MESSAGE, "{} octets", peer.dialed.kept());
+    }
+    assert_eq!(peer.state(), State::Established);
+}
