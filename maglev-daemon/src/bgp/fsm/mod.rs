@@ -190,7 +190,7 @@ impl Peer {
             Input::Complete => self.rib.complete(),
             Input::Connected(local) => self.connected(local, now),
             Input::Accepted(local) => self.accepted(local, now),
-            Input::Closed(side, why) => self.event(side, Event::Closed, Reason::Text(why), now),
+            Input::Closed(side, why) => self.event(side, Event::Closed, &Reason::Text(why), now),
             Input::Bytes(side, bytes) => self.bytes(side, bytes, now),
             Input::Flushed(side) => self.line(side).flushed(now),
             Input::Tick => {}
@@ -270,9 +270,9 @@ impl Peer {
             match end {
                 End::Cease(text) => {
                     let cease = Notification::with_text(Fault::SHUTDOWN, text);
-                    self.event(side, Event::Stop, Reason::Ours(cease), now);
+                    self.event(side, Event::Stop, &Reason::Ours(cease), now);
                 }
-                End::Silent => self.event(side, Event::Closed, Reason::Text("stopped for a restart".into()), now),
+                End::Silent => self.event(side, Event::Closed, &Reason::Text("stopped for a restart".into()), now),
             }
         }
         self.retry_at = None;
@@ -281,7 +281,7 @@ impl Peer {
     fn reset(&mut self, text: &str, now: Duration) {
         for side in [Side::Dialed, Side::Accepted] {
             let cease = Notification::with_text(Fault::RESET, text);
-            self.event(side, Event::Stop, Reason::Ours(cease), now);
+            self.event(side, Event::Stop, &Reason::Ours(cease), now);
         }
         if self.running {
             self.backoff.reset();
@@ -292,7 +292,7 @@ impl Peer {
     fn connected(&mut self, local: IpAddr, now: Duration) {
         match self.dialed.phase.step(Event::Connected) {
             Step::Greet if self.accepted.phase == Phase::Established => {
-                self.end(Side::Dialed, Reason::Text("the neighbour's own connection was faster".into()), now);
+                self.end(Side::Dialed, &Reason::Text("the neighbour's own connection was faster".into()), now);
             }
             Step::Greet => self.greet(Side::Dialed, local, now),
             _ => {}
@@ -328,7 +328,7 @@ impl Peer {
             match self.line(side).next() {
                 Ok(None) => return,
                 Ok(Some(message)) => self.message(side, message, now),
-                Err(notification) => self.event(side, Event::Malformed, Reason::Ours(notification), now),
+                Err(notification) => self.event(side, Event::Malformed, &Reason::Ours(notification), now),
             }
         }
     }
@@ -339,39 +339,39 @@ impl Peer {
             Message::Open(open) if self.line(side).phase.step(Event::Open) == Step::Confirm => {
                 self.confirm(side, open, now);
             }
-            Message::Open(_) => self.event(side, Event::Open, reason, now),
-            Message::Update(_) => self.event(side, Event::Update, reason, now),
-            Message::Keepalive => self.event(side, Event::Keepalive, reason, now),
-            Message::Notification(theirs) => self.event(side, Event::Notification, Reason::Theirs(theirs), now),
+            Message::Open(_) => self.event(side, Event::Open, &reason, now),
+            Message::Update(_) => self.event(side, Event::Update, &reason, now),
+            Message::Keepalive => self.event(side, Event::Keepalive, &reason, now),
+            Message::Notification(theirs) => self.event(side, Event::Notification, &Reason::Theirs(theirs), now),
             Message::RouteRefresh(refresh) => {
                 if self.line(side).phase.step(Event::RouteRefresh) == Step::Resend {
                     self.resend(refresh);
                 } else {
-                    self.event(side, Event::RouteRefresh, reason, now);
+                    self.event(side, Event::RouteRefresh, &reason, now);
                 }
             }
         }
     }
 
     /// Carries out what an event means to a line. `reason` counts if the line ends by it.
-    fn event(&mut self, side: Side, event: Event, reason: Reason, now: Duration) {
+    fn event(&mut self, side: Side, event: Event, reason: &Reason, now: Duration) {
         match self.line(side).phase.step(event) {
             // Greeting, confirming and answering need what came with the event: see there.
             Step::Nothing | Step::Greet | Step::Confirm | Step::Resend => {}
             Step::Establish => self.establish(side, now),
             Step::Alive => self.line(side).alive(now),
             Step::Drop | Step::Tell => self.end(side, reason, now),
-            Step::TellFault(fault) => self.end(side, Reason::Ours(Notification::new(fault)), now),
+            Step::TellFault(fault) => self.end(side, &Reason::Ours(Notification::new(fault)), now),
         }
     }
 
     fn confirm(&mut self, side: Side, open: Open, now: Duration) {
         let session = match self.settings.agree(&open) {
             Ok(session) => session,
-            Err(notification) => return self.end(side, Reason::Ours(notification), now),
+            Err(notification) => return self.end(side, &Reason::Ours(notification), now),
         };
         if let Some(loser) = self.collision(side, &open) {
-            self.end(loser, Reason::Ours(Notification::new(Fault::COLLISION)), now);
+            self.end(loser, &Reason::Ours(Notification::new(Fault::COLLISION)), now);
             if loser == side {
                 return;
             }
@@ -427,9 +427,9 @@ impl Peer {
     }
 
     /// Ends a line: tells the neighbour, if it is for us to tell, and what it means for the session.
-    fn end(&mut self, side: Side, reason: Reason, now: Duration) {
+    fn end(&mut self, side: Side, reason: &Reason, now: Duration) {
         let line = std::mem::take(self.line(side));
-        if let (Reason::Ours(notification), true) = (&reason, line.phase > Phase::Dialing) {
+        if let (Reason::Ours(notification), true) = (reason, line.phase > Phase::Dialing) {
             let mut bytes = Vec::new();
             notification.encode(&mut bytes);
             self.outputs.push(Output::Send(side, bytes));
@@ -461,9 +461,9 @@ impl Peer {
             let line = self.line(side);
             if due(line.hold_at) {
                 let reason = Reason::Text("no answer within 10 s".into());
-                self.event(side, Event::HoldExpired, reason, now);
+                self.event(side, Event::HoldExpired, &reason, now);
             } else if due(line.send_hold_at) {
-                self.event(side, Event::SendHoldExpired, Reason::Text(String::new()), now);
+                self.event(side, Event::SendHoldExpired, &Reason::Text(String::new()), now);
             } else if due(line.keepalive_at) {
                 self.keep_alive(side, now);
             }

@@ -208,6 +208,7 @@ fn a_hold_time_of_zero_asks_for_no_signs_of_life() {
 
 #[test]
 fn an_open_we_cannot_agree_with_is_told_so() {
+    type Row = (&'static str, fn(&mut Neighbor), Open, Option<Fault>);
     let internal = |open: Open| Open { asn: 65_010, router_id: [10, 0, 0, 11].into(), ..open };
     let role =
         |role| Open { capabilities: Capabilities { role: Some(role), ..their_open().capabilities }, ..their_open() };
@@ -217,7 +218,7 @@ fn an_open_we_cannot_agree_with_is_told_so() {
     let only_v4: fn(&mut Neighbor) = |neighbor| neighbor.ipv6 = false;
     let mut same = internal(their_open());
     same.capabilities.four_octet_as = Some(65_010);
-    let rows: [(&str, fn(&mut Neighbor), Open, Option<Fault>); 6] = [
+    let rows: [Row; 6] = [
         ("another AS", as_internal, their_open(), Some(Fault::BAD_PEER_AS)),
         ("our own identifier in our AS", as_internal, same, Some(Fault::BAD_IDENTIFIER)),
         ("two customers", as_customer, role(Role::Customer), Some(Fault::ROLE_MISMATCH)),

@@ -44,8 +44,11 @@ impl Fault {
     pub(crate) const SEND_HOLD_TIMER_EXPIRED: Self = Self(8, 0);
 }
 
+/// An error code, its name, and its subcodes with theirs.
+type Named = (u8, &'static str, &'static [(u8, &'static str)]);
+
 /// The names of the registry, in its words: RFC 4271, 4486, 6608, 7313, 8538, 9234, 9384 and 9687.
-const NAMES: [(u8, &str, &[(u8, &str)]); 8] = [
+const NAMES: [Named; 8] = [
     (
         1,
         "message header error",
