@@ -7,7 +7,7 @@ use maglev_common::hash::HashKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::maglev::Table;
-use crate::model::{Backend, Pool, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word};
+use crate::model::{Announce, Backend, Pool, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word};
 
 /// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,16 +20,19 @@ impl Digest {
         let mut fields = Fields::new("services");
         for Pool { name, settings, backends } in services.pools.values() {
             fields.add(format_args!("pool {name}"));
-            let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp } } = settings;
+            let PoolSettings { tracking, transition, min_healthy } = settings;
+            let TransitionSettings { learning, idle, udp } = transition;
             let (tracking, udp) = (tracking_word(*tracking), udp_word(*udp));
             let (learning, idle) = (learning.as_secs(), idle.as_secs());
-            fields.add(format_args!("settings {tracking} {learning} {idle} {udp}"));
+            fields.add(format_args!("settings {tracking} {learning} {idle} {udp} {min_healthy}"));
             for Backend { name, address, weight, state } in backends.values() {
                 fields.add(format_args!("backend {name} {address} {weight} {state}"));
             }
         }
-        for Vip { name, service, pool } in services.vips.values() {
+        for Vip { name, service, pool, announce } in services.vips.values() {
             fields.add(format_args!("vip {name} {service} {pool}"));
+            let Announce { by, communities } = announce;
+            fields.add(format_args!("announce {by:?} {communities:?}"));
         }
         fields.finish()
     }

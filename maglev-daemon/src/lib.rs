@@ -3,7 +3,9 @@
 //! Control flows one way: files and CLI → [`config`] → [`model`] → [`reconcile`] → [`maglev`] tables → [`plan`] →
 //! [`dataplane`]. The pure modules in the middle know no socket, no task and no clock; IO stands at both ends.
 
+pub mod announce;
 pub mod api;
+pub mod bgp;
 pub mod cli;
 pub mod config;
 pub mod dataplane;

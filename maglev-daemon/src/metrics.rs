@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::api::view::{self, BackendState, Counters, NextHop, Status};
+use crate::api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes, Counters, NextHop, Status};
 use crate::api::{Caller, Handle, Request, server};
 
 /// What scrapers are told the text is.
@@ -31,7 +31,7 @@ async fn scrape(State(handle): State<Handle>) -> Response {
         Ok(counters) => counters,
         Err(error) => return error.into_response(),
     };
-    match render(&handle.status(), &counters) {
+    match render(&handle.status(), &counters, (&handle.bgp.neighbors(), &handle.bgp.routes())) {
         Ok(text) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
         Err(error) => view::Error::failed(format!("cannot write the metrics: {error}")).into_response(),
     }
@@ -41,11 +41,16 @@ async fn scrape(State(handle): State<Handle>) -> Response {
 type Labels<const N: usize> = [(&'static str, String); N];
 
 /// The metrics of a node as text.
-fn render(status: &Status, counters: &Counters) -> Result<String, std::fmt::Error> {
+fn render(
+    status: &Status,
+    counters: &Counters,
+    (neighbors, routes): (&BgpNeighbors, &BgpRoutes),
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("maglev");
     register_traffic(&mut registry, counters);
     register_services(&mut registry, status);
     register_node(&mut registry, status);
+    register_bgp(&mut registry, neighbors, routes);
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
@@ -148,6 +153,18 @@ fn register_node(registry: &mut Registry, status: &Status) {
     measure(registry, "uptime_seconds", "Seconds since maglevd started", [([], status.uptime_seconds)].into_iter());
 }
 
+fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpRoutes) {
+    let labels = |neighbor: &BgpNeighbor| [("neighbor", neighbor.name.clone())];
+    let up = neighbors.0.iter().map(|neighbor| (labels(neighbor), u64::from(neighbor.state == "established")));
+    measure(registry, "bgp_session_up", "Whether the session with a neighbour is established", up);
+    let sent = neighbors.0.iter().map(|neighbor| (labels(neighbor), neighbor.prefixes_sent as u64));
+    measure(registry, "bgp_prefixes_sent", "Prefixes that a neighbour knows of this node", sent);
+    let sessions = neighbors.0.iter().map(|neighbor| (labels(neighbor), neighbor.sessions));
+    count(registry, "bgp_sessions", "How often a session with a neighbour came up", sessions);
+    let announced = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], u64::from(route.announced)));
+    measure(registry, "bgp_prefix_announced", "Whether a prefix of VIPs is announced", announced);
+}
+
 /// Registers a counter with its series; the format appends `_total` to its name.
 fn count<const N: usize>(
     registry: &mut Registry,
@@ -219,7 +236,22 @@ mod tests {
             vips: vec![view::VipTraffic { name: "www".into(), packets: 7, bytes: 420 }],
             backends: vec![],
         };
-        let text = render(&status, &counters).unwrap();
+        let neighbor = BgpNeighbor {
+            name: "tor1".into(),
+            state: "established".into(),
+            prefixes_sent: 2,
+            sessions: 3,
+            ..BgpNeighbor::default()
+        };
+        let route = view::BgpRoute {
+            prefix: "203.0.113.10/32".parse().unwrap(),
+            announced: false,
+            reason: None,
+            vips: vec![],
+            communities: vec![],
+        };
+        let bgp = (&BgpNeighbors(vec![neighbor]), &BgpRoutes(vec![route]));
+        let text = render(&status, &counters, bgp).unwrap();
         for line in [
             r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
             r#"maglev_vip_bytes_total{vip="www"} 420"#,
@@ -235,6 +267,10 @@ mod tests {
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,
             r#"maglev_build_info{version="",object="abcd"} 1"#,
             "maglev_flow_table_entries 917504",
+            r#"maglev_bgp_session_up{neighbor="tor1"} 1"#,
+            r#"maglev_bgp_prefixes_sent{neighbor="tor1"} 2"#,
+            r#"maglev_bgp_sessions_total{neighbor="tor1"} 3"#,
+            r#"maglev_bgp_prefix_announced{prefix="203.0.113.10/32"} 0"#,
             "maglev_reload_successful 0",
             "maglev_reload_timestamp_seconds 1700000000",
             "# TYPE maglev_packets counter",

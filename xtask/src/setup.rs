@@ -1,8 +1,11 @@
 //! `cargo xtask setup`: what the build and the lab need beyond cargo. Does only what is missing, and says so.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::{linker, program};
 
@@ -14,10 +17,16 @@ pub(crate) struct Package {
 }
 
 /// What the lab runs beside our own binaries.
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 5] = [
     Package { name: "iproute2", program: "ip", reason: "builds the lab's namespaces, links and routes" },
     Package { name: "ethtool", program: "ethtool", reason: "turns checksum offload off on the lab's links" },
+    Package { name: "bird2", program: "bird", reason: "a router to announce VIPs to" },
+    Package { name: "frr", program: "vtysh", reason: "another router" },
+    Package { name: "gobgpd", program: "gobgpd", reason: "a third one, for the protocol alone" },
 ];
+
+/// What asks whether a package may start its daemons; 101 says no (Debian's policy-rc.d).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Provides rust-src, bpf-linker and the packages.
 ///
@@ -87,7 +96,23 @@ fn install(names: &str) -> Result<()> {
         command
     };
     program::run(apt().arg("update"))?;
-    program::run(apt().args(["install", "--no-install-recommends"]).args(names.split(' ')))
+    let policy = forbid_daemons()?;
+    let installed = program::run(apt().args(["install", "--no-install-recommends"]).args(names.split(' ')));
+    if policy {
+        fs::remove_file(POLICY).with_context(|| format!("cannot remove {POLICY}"))?;
+    }
+    installed
+}
+
+/// Keeps routing daemons from starting by themselves, in this machine's own network, as they are installed. Tells whether
+/// that is to be taken back: a policy of the machine's own stays.
+fn forbid_daemons() -> Result<bool> {
+    if Path::new(POLICY).exists() {
+        return Ok(false);
+    }
+    fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+    fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+    Ok(true)
 }
 
 fn sysroot() -> Result<std::path::PathBuf> {

@@ -1,6 +1,7 @@
 //! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
 //! answer comes about; requests go to the runtime through [`Handle`].
 
+mod bgp;
 mod changes;
 pub mod client;
 mod listener;
@@ -11,6 +12,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod view;
+
+pub use bgp::Bgp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,6 +112,8 @@ pub struct Handle {
     pub flow_table: watch::Receiver<view::FlowTable>,
     /// When the daemon started.
     pub started: Instant,
+    /// The speaker.
+    pub bgp: Bgp,
 }
 
 impl Handle {

@@ -32,6 +32,9 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/plan", post(plan))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
+        .route("/bgp/neighbors", get(bgp_neighbors))
+        .route("/bgp/neighbors/{name}/reset", post(reset_neighbor))
+        .route("/bgp/routes", get(bgp_routes))
         .route("/reload", post(reload))
         .with_state(handle);
     Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
@@ -67,7 +70,12 @@ async fn add_vip(
 ) -> Reply<view::Done> {
     let view::Vip { name, address, port, protocol, pool } = parse(body)?;
     let service = Service { address, port: port.0, protocol: protocol.into() };
-    let vip = model::Vip { name: parse_name("name", &name)?, service, pool: parse_name("pool", &pool)? };
+    let vip = model::Vip {
+        name: parse_name("name", &name)?,
+        service,
+        pool: parse_name("pool", &pool)?,
+        announce: model::Announce::default(),
+    };
     change(&handle, caller, Change::AddVip(vip)).await
 }
 
@@ -219,6 +227,23 @@ async fn explain(
 
 async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
     handle.ask(|reply| Request::Reload { reply }).await.map(Json)
+}
+
+async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {
+    Json(handle.bgp.neighbors())
+}
+
+async fn bgp_routes(State(handle): State<Handle>) -> Json<view::BgpRoutes> {
+    Json(handle.bgp.routes())
+}
+
+async fn reset_neighbor(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Reply<view::Done> {
+    handle.bgp.reset(&name, caller).await?;
+    Ok(Json(view::Done {}))
 }
 
 async fn change(handle: &Handle, caller: Caller, change: Change) -> Reply<view::Done> {

@@ -28,7 +28,13 @@ impl Server {
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
         let (_, status) = watch::channel(Arc::new(status));
-        let handle = Handle { requests: sender, status, flow_table, started: std::time::Instant::now() };
+        let handle = Handle {
+            requests: sender,
+            status,
+            flow_table,
+            started: std::time::Instant::now(),
+            bgp: super::Bgp::default(),
+        };
         tokio::spawn(server::serve(socket.listener().unwrap(), handle));
         Self { directory, requests, _socket: socket }
     }
@@ -126,7 +132,7 @@ async fn settings_of_a_pool_are_set_in_whole_or_in_part() {
     let change = change_of(move |client| client.post::<view::Done>("/v1/pools", &body)).await;
     let learning = Duration::from_secs(30);
     let transition = TransitionSettings { learning, udp: UdpPolicy::Keep, ..TransitionSettings::default() };
-    let expected = PoolSettings { tracking: Tracking::Always, transition };
+    let expected = PoolSettings { tracking: Tracking::Always, transition, ..PoolSettings::default() };
     assert!(matches!(change, Change::AddPool(pool) if pool.settings == expected));
 
     let wanted = SettingsChange { idle: Some(Duration::from_secs(60)), ..SettingsChange::default() };

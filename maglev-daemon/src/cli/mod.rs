@@ -2,6 +2,7 @@
 //! renders it as text or JSON. It must not know how the daemon works: the API's views are all it sees.
 
 mod backend;
+mod bgp;
 mod completions;
 mod counters;
 mod drain;
@@ -86,6 +87,9 @@ enum Command {
     Reload,
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
+    /// BGP: sessions with routers, and what they are told
+    #[command(subcommand)]
+    Bgp(bgp::Command),
     /// Single flows
     #[command(subcommand)]
     Flow(flow::Command),
@@ -117,6 +121,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Plan(command) => plan::run(command, &client()?, &printer),
         Command::Reload => reload::run(&client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
+        Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
         Command::Completions(args) => completions::run(&args),
     }
@@ -210,6 +215,9 @@ mod tests {
             "maglev counters --output json",
             "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
             "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",
+            "maglev bgp neighbors",
+            "maglev bgp routes --output json",
+            "maglev bgp neighbor 10.0.0.1 reset",
             "maglev completions bash",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

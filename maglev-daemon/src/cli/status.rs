@@ -104,7 +104,7 @@ fn section(text: &mut String, title: &str, body: &str) {
 }
 
 /// `3d 4h`, `4h 5m`, `5m 6s`, `6s`: the two largest units.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
     let shown = units[first..].iter().take(2).map(|(count, unit)| format!("{count}{unit}"));

@@ -174,6 +174,11 @@ impl<'a> Section<'a> {
         self.field.report(message);
     }
 
+    /// The value if there is one, or a report of the section as a whole.
+    pub(super) fn accept<T, E: Display>(&self, result: Result<T, E>) -> Option<T> {
+        self.field.accept(result)
+    }
+
     fn child(&self, entry: &'a Entry) -> Field<'a> {
         let Field { path, out, .. } = &self.field;
         Field { path: join(path, &entry.key), line: entry.line, value: &entry.node.value, out }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::model::{Rules, Services};
 
+mod bgp;
 mod decode;
 mod node;
 mod problem;

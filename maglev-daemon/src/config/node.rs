@@ -11,7 +11,8 @@ use maglev_common::hash::HashKey;
 use maglev_common::maps;
 
 use super::decode::{Collector, Field};
-use super::{Problems, tree};
+use super::{Problems, bgp, tree};
+use crate::bgp::settings::Bgp;
 use crate::model::{Limits, OuterSources, Rules, not_unicast, shown};
 
 /// Where the services are kept unless the file says otherwise.
@@ -53,6 +54,8 @@ pub struct NodeConfig {
     pub socket: PathBuf,
     /// Where `/metrics` is served: a loopback address; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
+    /// The BGP speaker; `None` announces nothing.
+    pub bgp: Option<Bgp>,
     /// How many VIPs, pools and backends the node takes.
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
@@ -93,8 +96,9 @@ pub(super) fn decode(file: &Path, text: &str) -> Draft {
 }
 
 fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 8] = ["interfaces", "encap", "hash_key", "services", "api", "limits", "flow_table", "trace"];
-    let Some(section) = root.section(&KEYS, &["bgp"]) else { return (None, None, Rules::default()) };
+    const KEYS: [&str; 9] =
+        ["interfaces", "encap", "hash_key", "services", "api", "bgp", "limits", "flow_table", "trace"];
+    let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
     let outer =
         section.need("encap", "such as { kind: ipip, source: 10.64.11.0/24 }").and_then(|field| decode_encap(&field));
@@ -103,6 +107,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
+    let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, file).map(Some));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
@@ -115,6 +120,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             services: services.clone()?,
             socket,
             metrics,
+            bgp: bgp.clone()?,
             limits: limits?,
             flow_sets: flow_sets?,
             trace: trace?,
@@ -237,7 +243,7 @@ fn decode_key(field: &Field<'_>) -> Option<HashKey> {
 }
 
 /// A path; a relative one is relative to the file that names it.
-fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+pub(super) fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
     let text = field.text()?;
     if text.is_empty() || text.contains(char::is_control) {
         field.report(format_args!("{} is not the path of a file", shown(text)));
@@ -310,7 +316,7 @@ fn decode_flows(field: &Field<'_>) -> Option<u32> {
     Some(flows.div_ceil(WAYS as u32).next_power_of_two())
 }
 
-fn parse_number(text: &str, most: u64) -> Result<u32, String> {
+pub(super) fn parse_number(text: &str, most: u64) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(number) if number >= 1 && u64::from(number) <= most => Ok(number),
         _ => Err(format!("{} is out of range; allowed: 1 to {most}", shown(text))),

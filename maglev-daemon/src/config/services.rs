@@ -6,9 +6,13 @@ use std::path::Path;
 
 use super::decode::{Collector, Field, Section};
 use super::{Problem, Problems, tree};
-use crate::model::{AdminState, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services};
+use crate::model::{
+    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services,
+};
 use crate::model::{SettingsChange, ShownDuration, TransitionSettings, UnixTime, Vip, Weight, tracking_word, udp_word};
-use crate::model::{parse_address, parse_idle, parse_learning, parse_port, parse_tracking, parse_udp};
+use crate::model::{
+    parse_address, parse_idle, parse_learning, parse_min_healthy, parse_port, parse_tracking, parse_udp,
+};
 
 /// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
 /// follow the same rules.
@@ -36,8 +40,10 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let later = ["check", "panic", "slow_start", "min_healthy"];
-    let Some(section) = field.section(&["name", "tracking", "transition", "backends"], &later) else { return };
+    let later = ["check", "panic", "slow_start"];
+    let Some(section) = field.section(&["name", "tracking", "transition", "min_healthy", "backends"], &later) else {
+        return;
+    };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
     // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.
     let settings = decode_settings(&section).unwrap_or_default();
@@ -54,10 +60,11 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
 }
 
 fn decode_settings(pool: &Section<'_>) -> Option<PoolSettings> {
-    let PoolSettings { tracking, transition } = PoolSettings::default();
+    let PoolSettings { tracking, transition, min_healthy } = PoolSettings::default();
     let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(parse_tracking));
     let transition = pool.get("transition").map_or(Some(transition), |field| decode_transition(&field));
-    Some(PoolSettings { tracking: tracking?, transition: transition? })
+    let min_healthy = pool.get("min_healthy").map_or(Some(min_healthy), |field| field.parse(parse_min_healthy));
+    Some(PoolSettings { tracking: tracking?, transition: transition?, min_healthy: min_healthy? })
 }
 
 fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
@@ -100,14 +107,22 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
 }
 
 fn decode_vip(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let Some(section) = field.section(&["name", "address", "port", "protocol", "pool"], &[]) else { return };
+    let Some(section) = field.section(&["name", "address", "port", "protocol", "pool", "announce", "communities"], &[])
+    else {
+        return;
+    };
     let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", "the VIP's IP address").and_then(|address| address.parse(parse_address));
     let port = section.need("port", "1 to 65535, or any").and_then(|port| port.parse(parse_port));
     let protocol = section.need("protocol", "tcp or udp").and_then(|field| field.parse(str::parse::<Protocol>));
     let pool = section.need("pool", "the name of a pool").and_then(|pool| pool.parse(Name::parse));
-    if let (Some(name), Some(address), Some(port), Some(protocol), Some(pool)) = (name, address, port, protocol, pool) {
-        let vip = Vip { name, service: Service { address, port, protocol }, pool };
+    let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
+    let communities = super::bgp::decode_communities(&section);
+    let vip = || {
+        let service = Service { address: address?, port: port?, protocol: protocol? };
+        Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
+    };
+    if let Some(vip) = vip() {
         field.accept(services.admit(Change::AddVip(vip), rules));
     }
 }
@@ -132,6 +147,9 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
         let Pool { name, settings, backends } = pool;
         writeln!(text, "  - name: {}", quoted(name))?;
         write_settings(text, &SettingsChange::from_default(settings))?;
+        if settings.min_healthy != PoolSettings::default().min_healthy {
+            writeln!(text, "    min_healthy: {}", settings.min_healthy)?;
+        }
         if backends.is_empty() {
             writeln!(text, "    backends: []")?;
             continue;
@@ -176,13 +194,30 @@ fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
         return writeln!(text, "vips: []");
     }
     writeln!(text, "vips:")?;
-    for Vip { name, service: Service { address, port, protocol }, pool } in services.vips.values() {
+    for Vip { name, service: Service { address, port, protocol }, pool, announce } in services.vips.values() {
         let (name, address, pool) = (quoted(name), quoted_address(*address), quoted(pool));
         let port = port.map_or_else(|| "any".to_owned(), |port| port.to_string());
         let what = format_args!("address: {address}, port: {port}, protocol: {protocol}");
-        writeln!(text, "  - {{ name: {name}, {what}, pool: {pool} }}")?;
+        write!(text, "  - {{ name: {name}, {what}, pool: {pool}")?;
+        write_announce(text, announce)?;
+        writeln!(text, " }}")?;
     }
     Ok(())
+}
+
+/// How a VIP is announced is written unless it is by its address and nothing else.
+fn write_announce(text: &mut String, announce: &Announce) -> std::fmt::Result {
+    let Announce { by, communities } = announce;
+    match by {
+        AnnounceBy::Address => {}
+        AnnounceBy::Nothing => write!(text, ", announce: false")?,
+        AnnounceBy::Prefix(prefix) => write!(text, ", announce: \"{prefix}\"")?,
+    }
+    if communities.is_empty() {
+        return Ok(());
+    }
+    let communities: Vec<_> = communities.iter().map(|community| format!("\"{community}\"")).collect();
+    write!(text, ", communities: [{}]", communities.join(", "))
 }
 
 /// A name, in quotes where some reader of YAML could take it for a number, a truth value or nothing.

@@ -1,7 +1,7 @@
 //! The disk: reading files, and replacing `services.yaml` so that a crash leaves either the old or the new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,24 @@ impl Stamp {
         let found = fs::metadata(path).ok()?;
         Some(Self { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
     }
+}
+
+/// Reads a small file that only its owner, and perhaps a group, may read.
+///
+/// # Errors
+/// One line: it cannot be read, or everybody can.
+pub(super) fn read_secret(path: &Path) -> Result<String, String> {
+    const SMALL: u64 = 4_096;
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    // Of the open file, so that it is the one that is read.
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(format!("{}: others may read it (mode {mode:o}); allowed: 600 or 640", path.display()));
+    }
+    let mut text = String::new();
+    file.take(SMALL).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Writes the services to disk, atomically and durably: once this returns, they survive a power cut. Mode and owner of

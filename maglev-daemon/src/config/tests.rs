@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{AdminState, Backend, Change, Limits, Name, OuterSources, Pool, PoolSettings, Protocol, Service};
+use crate::model::{Announce, AnnounceBy, Community};
 use crate::model::{Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -91,14 +92,15 @@ trace: true
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
-        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, limits, flow_table, trace",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, limits, flow_table, trace",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
         "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
         "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
         "maglev.yaml:8: trace: text where true or false belongs",
-        "maglev.yaml:9: bgp: not supported by this release; remove it",
+        "maglev.yaml:9: bgp.router_id: missing; expected such as 10.0.0.11",
+        "maglev.yaml:9: bgp.neighbors: missing; expected a list such as [{ address: 10.0.0.1, remote_as: 65000 }]",
         "maglev.yaml:10: trace: given twice, first in line 8",
     ];
     assert_eq!(node_problems(text), expected);
@@ -204,7 +206,10 @@ vips: []
     let pool = |name| &services.pools[&Name::parse(name).unwrap()];
     let transition =
         TransitionSettings { idle: Duration::from_secs(600), udp: UdpPolicy::Keep, ..TransitionSettings::default() };
-    assert_eq!(pool("dns").settings, PoolSettings { tracking: Tracking::Always, transition });
+    assert_eq!(
+        pool("dns").settings,
+        PoolSettings { tracking: Tracking::Always, transition, ..PoolSettings::default() }
+    );
     assert_eq!(pool("web").settings, PoolSettings::default());
     let states: Vec<_> = pool("dns").backends.values().map(|backend| backend.state).collect();
     let since = Some(UnixTime(1_700_000_000));
@@ -340,10 +345,20 @@ fn any_settings() -> impl Strategy<Value = PoolSettings> {
     let udp = prop_oneof![Just(UdpPolicy::New), Just(UdpPolicy::Keep)];
     // Among them the default ones, and some that do not go together.
     let seconds = |most: u64| prop_oneof![Just(120), Just(900), 1..=most].prop_map(Duration::from_secs);
-    (tracking, seconds(3_600), seconds(14_400), udp).prop_map(|(tracking, learning, idle, udp)| PoolSettings {
-        tracking,
-        transition: TransitionSettings { learning, idle, udp },
+    (tracking, seconds(3_600), seconds(14_400), udp, 0_u32..3).prop_map(|(tracking, learning, idle, udp, healthy)| {
+        PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: healthy }
     })
+}
+
+fn any_announce() -> impl Strategy<Value = Announce> {
+    let by = prop_oneof![
+        Just(AnnounceBy::Address),
+        Just(AnnounceBy::Nothing),
+        any_address().prop_map(|address| AnnounceBy::Prefix(ipnet::IpNet::new(address, 20).unwrap().trunc())),
+    ];
+    let communities = ["65010:1", "65010:1:2", "rt:65010:3"].map(|text| text.parse::<Community>().unwrap());
+    let communities = prop::sample::subsequence(communities.to_vec(), 0..3);
+    (by, communities).prop_map(|(by, communities)| Announce { by, communities: communities.into_iter().collect() })
 }
 
 fn any_backend() -> impl Strategy<Value = Backend> {
@@ -355,7 +370,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back(
         pools in prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4),
-        vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4), 0..4),
+        vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce()), 0..4),
     ) {
         let mut services = Services::default();
         // What the rules refuse is simply not part of the example.
@@ -367,11 +382,11 @@ proptest! {
                 let _ = services.admit(change, &rules());
             }
         }
-        for (name, address, port, tcp, pool) in vips {
+        for (name, address, port, tcp, pool, announce) in vips {
             let Some((pool, ..)) = pools.get(pool) else { continue };
             let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
             let service = Service { address, port: std::num::NonZeroU16::new(port), protocol };
-            let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone() }), &rules());
+            let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone(), announce: announce.clone() }), &rules());
         }
         let text = encode_services(&services);
         prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services);

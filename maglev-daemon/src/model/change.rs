@@ -86,7 +86,7 @@ impl Services {
     }
 
     fn add_vip(&mut self, vip: Vip, rules: &Rules) -> Result<(), Refusal> {
-        let Vip { name, service, pool } = &vip;
+        let Vip { name, service, pool, announce: _ } = &vip;
         check_unicast("VIP", name, service.address)?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
@@ -98,6 +98,7 @@ impl Services {
             )));
         }
         self.pool(pool)?;
+        vip.check_prefix()?;
         if let Some((pool, backend)) = self.backend_at(service.address) {
             return Err(Refusal::Invalid(format!(
                 "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",

@@ -22,7 +22,8 @@ fn add_backend(pool: &str, text: &str, address: &str) -> Change {
 }
 
 fn add_vip(text: &str, address: &str, port: &str, pool: &str) -> Change {
-    Change::AddVip(Vip { name: name(text), service: Service::parse(address, port, "tcp").unwrap(), pool: name(pool) })
+    let service = Service::parse(address, port, "tcp").unwrap();
+    Change::AddVip(Vip { name: name(text), service, pool: name(pool), announce: crate::model::Announce::default() })
 }
 
 fn services(changes: impl IntoIterator<Item = Change>) -> Services {

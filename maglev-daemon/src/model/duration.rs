@@ -20,7 +20,7 @@ pub fn parse_timeout(text: &str) -> Result<Duration, BadValue> {
 }
 
 /// Reads a whole number with a unit: `500ms`, `120s`, `15m`, `1h`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*milliseconds)?))

@@ -8,20 +8,24 @@ use std::num::NonZeroU16;
 use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
+mod announce;
 mod change;
+mod community;
 mod duration;
 mod refusal;
 mod settings;
 mod state;
 mod text;
 
+pub use announce::{Announce, AnnounceBy};
 pub(crate) use change::not_unicast;
-pub(crate) use duration::Shown as ShownDuration;
+pub use community::Community;
 pub use duration::parse_timeout;
+pub(crate) use duration::{Shown as ShownDuration, parse_duration};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
-pub use settings::{parse_idle, parse_learning, parse_tracking, parse_udp};
+pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
 pub use state::{AdminState, StateChange, UnixTime};
 pub(crate) use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_port};
@@ -64,6 +68,8 @@ pub struct Vip {
     pub service: Service,
     /// The pool that serves it.
     pub pool: Name,
+    /// How routers are told of it.
+    pub announce: Announce,
 }
 
 /// A server behind a pool.

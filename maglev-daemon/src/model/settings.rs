@@ -9,12 +9,20 @@ use super::duration::{Range, Shown};
 use super::{BadValue, Name, Refusal, Services, shown};
 
 /// How a pool keeps connections while its backends change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
     /// How the flows of a slot go over to a new owner.
     pub transition: TransitionSettings,
+    /// Backends that must be able to serve for its VIPs to be announced.
+    pub min_healthy: u32,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self { tracking: Tracking::default(), transition: TransitionSettings::default(), min_healthy: 1 }
+    }
 }
 
 /// How the flows of a slot go over to a new owner while the old one is alive.
@@ -80,7 +88,8 @@ impl SettingsChange {
 
     /// What leads from the defaults to these settings.
     pub fn from_default(settings: &PoolSettings) -> Self {
-        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp } } = *settings;
+        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: _ } =
+            *settings;
         let default = TransitionSettings::default();
         Self {
             tracking: Some(tracking).filter(|&tracking| tracking != Tracking::default()),
@@ -92,13 +101,13 @@ impl SettingsChange {
 
     /// These settings with the change made.
     pub fn of(&self, settings: &PoolSettings) -> PoolSettings {
-        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp } } = settings;
+        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = settings;
         let transition = TransitionSettings {
             learning: self.learning.unwrap_or(*learning),
             idle: self.idle.unwrap_or(*idle),
             udp: self.udp.unwrap_or(*udp),
         };
-        PoolSettings { tracking: self.tracking.unwrap_or(*tracking), transition }
+        PoolSettings { tracking: self.tracking.unwrap_or(*tracking), transition, min_healthy: *min_healthy }
     }
 }
 
@@ -154,6 +163,20 @@ pub const fn udp_word(policy: UdpPolicy) -> &'static str {
         UdpPolicy::New => "new",
         UdpPolicy::Keep => "keep",
     }
+}
+
+/// Reads how many backends must be able to serve.
+///
+/// # Errors
+/// The text is no such number.
+pub fn parse_min_healthy(text: &str) -> Result<u32, BadValue> {
+    let most = maglev_common::maps::MAX_MEMBERS;
+    text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
+        BadValue(format!(
+            "{} is not a number of backends; allowed: 0 (announce whatever happens) to {most}",
+            shown(text)
+        ))
+    })
 }
 
 /// Reads a learning time, 1 s to 1 h.
@@ -256,7 +279,7 @@ mod tests {
             ..SettingsChange::default()
         };
         let expected = TransitionSettings { udp: UdpPolicy::Keep, ..transition(30, 600) };
-        let expected = PoolSettings { tracking: Tracking::Always, transition: expected };
+        let expected = PoolSettings { tracking: Tracking::Always, transition: expected, min_healthy: 1 };
         assert_eq!(set(&services, change), Ok(expected));
         let change = SettingsChange { learning: Some(SECOND), idle: Some(SECOND * 10), ..SettingsChange::default() };
         assert_eq!(set(&services, change).unwrap().transition, transition(1, 10));

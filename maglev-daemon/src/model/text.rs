@@ -11,7 +11,7 @@ use super::{AdminState, Backend, Change, Name, Pool, Protocol, Service, Settings
 /// A value that is not what it should be: one line that names the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadValue(pub(super) String);
+pub struct BadValue(pub(crate) String);
 
 impl Name {
     /// The longest name, in bytes.

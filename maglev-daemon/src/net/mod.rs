@@ -1,10 +1,11 @@
 //! The host's network as netlink tells it: interfaces, and the ways to backends. The only room that names rtnetlink.
-//! It must not know the data plane, weights or tables.
+//! Beside it, the socket options that only routing protocols need. It must not know the data plane, weights or tables.
 
 pub mod addresses;
 mod connection;
 pub mod links;
 pub mod next_hop;
+pub(crate) mod socket;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -91,14 +91,16 @@ impl Peer {
         self.run(move || sysctl(path, value));
     }
 
-    fn run(&self, task: impl FnOnce() + Send + 'static) {
+    /// Runs something in the peer's namespace and waits for it.
+    pub(crate) fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, finished) = mpsc::channel();
         let task: Task = Box::new(move || {
-            task();
-            done.send(()).unwrap();
+            let value = task();
+            // Whoever waits for it is there.
+            let _ = done.send(value);
         });
         self.tasks.as_ref().unwrap().send(task).unwrap();
-        finished.recv().expect("the peer's task failed");
+        finished.recv().expect("the peer's task failed")
     }
 }
 

@@ -56,7 +56,7 @@ fn order(backend: &str, change: StateChange) -> Change {
 
 fn add_vip(vip: &str, host: u8, pool: &str) -> Change {
     let service = Service::parse(&format!("203.0.113.{host}"), "80", "tcp").unwrap();
-    Change::AddVip(Vip { name: name(vip), service, pool: name(pool) })
+    Change::AddVip(Vip { name: name(vip), service, pool: name(pool), announce: crate::model::Announce::default() })
 }
 
 /// A reconciler whose effects are carried out at once, on maps that check every step.

@@ -1,14 +1,16 @@
 //! What the daemon shows of its state: plain owned data, names beside ids. It must not know how it is rendered.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use maglev_common::backend::MemberId;
 use maglev_common::table::{PoolIndex, SLOTS};
 use maglev_common::vip::VipId;
 
 use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
-use crate::model::{AdminState, Backend, Name, Pool, PoolSettings, Service, Vip, Weight};
+use crate::model::{AdminState, Backend, Community, Name, Pool, PoolSettings, Service, Vip, Weight};
 use crate::plan::PublishedPool;
 use crate::transition::{Pinned, Progress};
 
@@ -39,6 +41,10 @@ pub struct VipView {
     pub pool: Name,
     /// Its number: the index of its counters. `None` before it is planned.
     pub id: Option<VipId>,
+    /// The prefix by which it is announced, if it is.
+    pub prefix: Option<IpNet>,
+    /// Communities of the prefix.
+    pub communities: BTreeSet<Community>,
 }
 
 /// A pool.
@@ -129,11 +135,13 @@ impl View {
 impl Reconciler {
     /// The state as it is now.
     pub fn view(&self) -> View {
-        let vip = |Vip { name, service, pool }: &Vip| VipView {
+        let vip = |vip @ Vip { name, service, pool, announce }: &Vip| VipView {
             name: name.clone(),
             service: *service,
             pool: pool.clone(),
             id: self.planner.vip(name),
+            prefix: vip.prefix(),
+            communities: announce.communities.clone(),
         };
         View {
             services: self.target_digest,

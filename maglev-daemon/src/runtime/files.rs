@@ -62,7 +62,7 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
 
 /// The fields of the node file in which two differ.
 fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
-    let NodeConfig { interfaces, outer, hash_key, services, socket, metrics, limits, flow_sets, trace } = running;
+    let NodeConfig { interfaces, outer, hash_key, services, socket, metrics, bgp, limits, flow_sets, trace } = running;
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
         ("encap", *outer != file.outer),
@@ -70,6 +70,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("services", *services != file.services),
         ("api.socket", *socket != file.socket),
         ("api.metrics", *metrics != file.metrics),
+        ("bgp", *bgp != file.bgp),
         ("limits", *limits != file.limits),
         ("flow_table", *flow_sets != file.flow_sets),
         ("trace", *trace != file.trace),

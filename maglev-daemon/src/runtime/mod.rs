@@ -8,6 +8,7 @@
 //!  resolver (netlink) ─────────┤ Event        └──────────┬────────────┘ ├─▶ dataplane (thread): plans, counters
 //!  interface watch (netlink) ──┘ Refreshed      ▲        │ Status        └─▶ resolver: addresses to follow
 //!                                               │        ▼ (watch)
+//!                                               │        └─ Wanted (watch) ─▶ speaker: a task per BGP neighbour
 //!      Persisted, Published: disk, dataplane ───┘     reads of the API and /metrics
 //!                                                        ▲ FlowTable (watch)
 //!      flow table: asks the dataplane for counters now and then
@@ -16,6 +17,7 @@
 //! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
 //! next plan.
 
+mod announcer;
 mod files;
 mod flow_table;
 mod local;
@@ -33,7 +35,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
-use crate::api::{Handle, view};
+use crate::api::{Bgp, Handle, view};
+use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, Dataplane, DataplaneError, InterfaceSettings, Refresh};
 use crate::metrics;
@@ -133,6 +136,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let resolver = Resolver::start(found)?;
     let changed = watch_interfaces(watch, plane.orders().clone());
 
+    let bgp = node.bgp.clone();
     let mut owner = Owner::new(Files::new(path, node), facts, interfaces, plane, disk, resolver, published);
     let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished };
     if let Err(error) = owner.start(services, &mut inputs).await {
@@ -140,7 +144,20 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         return Err(error.into());
     }
 
-    let handle = Handle { requests: sender, status, flow_table, started: owner.started() };
+    // Tables are published: what is announced from now on is served.
+    let wanted = owner.announcer().wanted();
+    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, Before::default(), &wanted)).transpose() {
+        Ok(speaker) => speaker,
+        Err(error) => {
+            owner.stop();
+            return Err(error.into());
+        }
+    };
+    let bgp = Bgp {
+        speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
+        prefixes: Some(owner.announcer().prefixes()),
+    };
+    let handle = Handle { requests: sender, status, flow_table, started: owner.started(), bgp };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");
@@ -154,6 +171,10 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     api.abort();
     if let Some(scrapes) = scrapes {
         scrapes.abort();
+    }
+    // Routers turn to other nodes before this one stops to forward.
+    if let Some(speaker) = speaker {
+        speaker.stop("maglevd is stopping").await;
     }
     owner.stop();
     Ok(())

@@ -10,11 +10,13 @@ use anyhow::anyhow;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::announcer::Announcer;
 use super::files::{Disk, Files, Reread};
 use super::local;
 use super::plane::{ActiveFlows, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
+use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Request, view};
 use crate::dataplane;
 use crate::model::{Change, Refusal, Services, UnixTime};
@@ -67,6 +69,7 @@ pub(super) struct Owner {
     plane: Plane,
     disk: Disk,
     resolver: Resolver,
+    announcer: Announcer,
     status: watch::Sender<Arc<view::Status>>,
     /// What the status was last made from.
     view: Arc<View>,
@@ -101,6 +104,7 @@ impl Owner {
             plane,
             disk,
             resolver,
+            announcer: Announcer::new(),
             status,
             view,
             started: Instant::now(),
@@ -109,6 +113,19 @@ impl Owner {
             reloads: VecDeque::new(),
             last_reload: None,
             outcomes: Vec::new(),
+        }
+    }
+
+    /// What is to be announced.
+    pub(super) const fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
+    /// Whether the node as a whole may announce anything.
+    fn node(&self) -> Node {
+        match self.interfaces.refresh.detached.first() {
+            None => Node::Serving,
+            Some(name) => Node::Unable(format!("the XDP program is detached from {name}")),
         }
     }
 
@@ -356,6 +373,7 @@ impl Owner {
         self.view = Arc::new(self.reconciler.view());
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref());
         self.status.send_replace(Arc::new(status));
+        self.announcer.update(&self.view, &self.node());
     }
 }
 

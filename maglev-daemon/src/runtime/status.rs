@@ -97,7 +97,7 @@ fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
 }
 
 fn vip(vip: &VipView) -> view::Vip {
-    let VipView { name, service, pool, id: _ } = vip;
+    let VipView { name, service, pool, id: _, prefix: _, communities: _ } = vip;
     view::Vip {
         name: name.to_string(),
         address: service.address,
@@ -110,7 +110,7 @@ fn vip(vip: &VipView) -> view::Vip {
 fn pool(pool: &PoolView) -> view::PoolSummary {
     let PoolView {
         name,
-        settings: PoolSettings { tracking, transition },
+        settings: PoolSettings { tracking, transition, min_healthy: _ },
         index: _,
         digest,
         vips: _,

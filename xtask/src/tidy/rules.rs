@@ -67,13 +67,14 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/frame.rs",
     "maglev-ebpf/src/maps.rs",
     "maglev-ebpf/src/backend/maps.rs",
     "maglev-ebpf/src/harness/maps.rs",
     "maglev-daemon/src/dataplane",
+    "maglev-daemon/src/net/socket.rs",
 ];
 
 /// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.

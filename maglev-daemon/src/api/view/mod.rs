@@ -1,6 +1,7 @@
 //! The answers of the API, one type each: the daemon serialises them, the command line reads them back and renders
 //! them as text or prints them as they are. It must not know how either side does so.
 
+mod bgp;
 mod error;
 mod plan;
 mod services;
@@ -10,6 +11,7 @@ mod traffic;
 mod transition;
 mod value;
 
+pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes};
 pub use error::{Error, ErrorKind};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};

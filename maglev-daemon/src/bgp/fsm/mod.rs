@@ -1,0 +1,533 @@
+//! The protocol with one neighbour, without a socket and without a clock: inputs come with the present time, outputs say
+//! what is to be done.
+//!
+//! ```text
+//!            start              connected               their OPEN              their KEEPALIVE
+//!   Idle ───────────▶ Connect ────────────▶ OpenSent ──────────────▶ OpenConfirm ──────────────▶ Established
+//!    ▲                │   ▲                    │                         │                          │
+//!    │ stop     failed▼   │retry               │      whatever goes wrong, with a NOTIFICATION      │
+//!    └─────────────── Active ◀─────────────────┴─────────────────────────┴──────────────────────────┘
+//! ```
+//!
+//! There may be two connections for a moment, one that we dialled and one that they did: [`Line`]s. [`table`] says what an
+//! event means to a line, [`rib`] what the neighbour is to know.
+
+mod chance;
+mod line;
+#[cfg(test)]
+mod model;
+mod rib;
+mod session;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::settings::Neighbor;
+use super::wire::{self, Boundary, Fault, Message, Notification, Open, RouteRefresh};
+use crate::model::Community;
+use chance::{Backoff, Chance};
+use line::Line;
+use rib::Rib;
+pub(crate) use table::Phase;
+use table::{Event, Step};
+
+/// A session that lasted so long was good: the next attempt follows soon.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// What is said of a prefix beside what the neighbour's settings say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Its communities. With [`Community::GRACEFUL_SHUTDOWN`] among them it is about to go, and is least preferred.
+    pub communities: BTreeSet<Community>,
+}
+
+/// Who speaks to whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) local_as: u32,
+    pub(crate) router_id: Ipv4Addr,
+    pub(crate) neighbor: Arc<Neighbor>,
+    /// Seconds for which the neighbour keeps our prefixes while we are away.
+    pub(crate) graceful_restart: Option<u16>,
+    /// This process follows another one that announced the same.
+    pub(crate) restarted: bool,
+    /// Packets were forwarded in between.
+    pub(crate) forwarding_kept: bool,
+    pub(crate) dial: bool,
+    pub(crate) listen: bool,
+    pub(crate) seed: u64,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// We did.
+    Dialed,
+    /// They did.
+    Accepted,
+}
+
+/// How we end sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a NOTIFICATION: the neighbour drops what it knows of us.
+    Cease(String),
+    /// Without a word: the neighbour keeps it for the time of a graceful restart.
+    Silent,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Start,
+    Stop(End),
+    /// End the session and begin again.
+    Reset(String),
+    Announce(Vec<(IpNet, Arc<Route>)>),
+    Withdraw(Vec<IpNet>),
+    /// All that is to be announced has been: the end may be marked.
+    Complete,
+    /// The connection that was dialled is there; this is our address.
+    Connected(IpAddr),
+    /// A connection came in; this is our address.
+    Accepted(IpAddr),
+    /// A connection failed or was closed, and why.
+    Closed(Side, String),
+    Bytes(Side, &'a [u8]),
+    /// All that was to be sent is.
+    Flushed(Side),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Dial,
+    /// Send this; [`Input::Flushed`] tells when it is out.
+    Send(Side, Vec<u8>),
+    /// Close this connection, or give up dialling, once what was to be sent is.
+    Close(Side),
+    /// The session is up.
+    Up,
+    /// The session, or an attempt at one, ended, and why.
+    Down(String),
+    /// Something an operator may want to know.
+    Log(String),
+}
+
+/// What the RFC calls the state of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    Idle,
+    Active,
+    Connect,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+/// The protocol with one neighbour.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    settings: Settings,
+    chance: Chance,
+    running: bool,
+    dialed: Line,
+    accepted: Line,
+    backoff: Backoff,
+    retry_at: Option<Duration>,
+    up_since: Option<Duration>,
+    /// A session was up since the process began.
+    had_session: bool,
+    rib: Rib,
+    outputs: Vec<Output>,
+}
+
+/// Why a line ends.
+enum Reason {
+    /// We say so.
+    Ours(Notification),
+    /// They said so.
+    Theirs(Notification),
+    /// The network, the system, or nobody.
+    Text(String),
+}
+
+impl Peer {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            chance: Chance::new(settings.seed),
+            settings,
+            running: false,
+            dialed: Line::default(),
+            accepted: Line::default(),
+            backoff: Backoff::default(),
+            retry_at: None,
+            up_since: None,
+            had_session: false,
+            rib: Rib::default(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes an input in.
+    pub(crate) fn handle(&mut self, input: Input<'_>, now: Duration) -> Vec<Output> {
+        match input {
+            Input::Start => self.start(now),
+            Input::Stop(end) => self.stop(&end, now),
+            Input::Reset(text) => self.reset(&text, now),
+            Input::Announce(routes) => self.rib.announce(routes),
+            Input::Withdraw(prefixes) => self.rib.withdraw(prefixes),
+            Input::Complete => self.rib.complete(),
+            Input::Connected(local) => self.connected(local, now),
+            Input::Accepted(local) => self.accepted(local, now),
+            Input::Closed(side, why) => self.event(side, Event::Closed, &Reason::Text(why), now),
+            Input::Bytes(side, bytes) => self.bytes(side, bytes, now),
+            Input::Flushed(side) => self.line(side).flushed(now),
+            Input::Tick => {}
+        }
+        self.tick(now);
+        self.pump(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Input::Tick`] is due, if nothing comes before.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        [self.retry_at, self.dialed.deadline(), self.accepted.deadline()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.dialed.phase.max(self.accepted.phase) {
+            Phase::Absent if !self.running => State::Idle,
+            Phase::Absent => State::Active,
+            Phase::Dialing => State::Connect,
+            Phase::OpenSent => State::OpenSent,
+            Phase::OpenConfirm => State::OpenConfirm,
+            Phase::Established => State::Established,
+        }
+    }
+
+    /// Prefixes that the neighbour knows of us.
+    pub(crate) fn prefixes_sent(&self) -> usize {
+        self.rib.said()
+    }
+
+    /// What to say to a connection that came in and cannot be taken; `None`: it can.
+    pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
+        let established = self.dialed.phase == Phase::Established;
+        let fault = match (self.running && self.settings.listen, self.accepted.is_present() || established) {
+            (false, _) => Fault::REJECTED,
+            (true, true) => Fault::COLLISION,
+            (true, false) => return None,
+        };
+        let mut bytes = Vec::new();
+        Notification::new(fault).encode(&mut bytes);
+        Some(bytes)
+    }
+
+    fn line(&mut self, side: Side) -> &mut Line {
+        match side {
+            Side::Dialed => &mut self.dialed,
+            Side::Accepted => &mut self.accepted,
+        }
+    }
+
+    fn other(&self, side: Side) -> &Line {
+        match side {
+            Side::Dialed => &self.accepted,
+            Side::Accepted => &self.dialed,
+        }
+    }
+
+    fn start(&mut self, now: Duration) {
+        if !self.running {
+            self.running = true;
+            self.backoff.reset();
+            self.dial(now);
+        }
+    }
+
+    fn dial(&mut self, now: Duration) {
+        self.retry_at = None;
+        if self.settings.dial && !self.dialed.is_present() && self.accepted.phase != Phase::Established {
+            self.dialed = Line::dialing(now);
+            self.outputs.push(Output::Dial);
+        }
+    }
+
+    fn stop(&mut self, end: &End, now: Duration) {
+        self.running = false;
+        for side in [Side::Dialed, Side::Accepted] {
+            match end {
+                End::Cease(text) => {
+                    let cease = Notification::with_text(Fault::SHUTDOWN, text);
+                    self.event(side, Event::Stop, &Reason::Ours(cease), now);
+                }
+                End::Silent => self.event(side, Event::Closed, &Reason::Text("stopped for a restart".into()), now),
+            }
+        }
+        self.retry_at = None;
+    }
+
+    fn reset(&mut self, text: &str, now: Duration) {
+        for side in [Side::Dialed, Side::Accepted] {
+            let cease = Notification::with_text(Fault::RESET, text);
+            self.event(side, Event::Stop, &Reason::Ours(cease), now);
+        }
+        if self.running {
+            self.backoff.reset();
+            self.dial(now);
+        }
+    }
+
+    fn connected(&mut self, local: IpAddr, now: Duration) {
+        match self.dialed.phase.step(Event::Connected) {
+            Step::Greet if self.accepted.phase == Phase::Established => {
+                self.end(Side::Dialed, &Reason::Text("the neighbour's own connection was faster".into()), now);
+            }
+            Step::Greet => self.greet(Side::Dialed, local, now),
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, local: IpAddr, now: Duration) {
+        if self.refusal().is_none() {
+            self.greet(Side::Accepted, local, now);
+        }
+    }
+
+    fn greet(&mut self, side: Side, local: IpAddr, now: Duration) {
+        *self.line(side) = Line::connected(local, now);
+        let open = self.settings.open(self.settings.restarted && !self.had_session);
+        self.send(side, now, |out| open.encode(out));
+    }
+
+    fn send(&mut self, side: Side, now: Duration, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        self.line(side).sending(now);
+        self.outputs.push(Output::Send(side, bytes));
+    }
+
+    /// Takes octets in, message by message, until the line ends or more octets must come.
+    fn bytes(&mut self, side: Side, bytes: &[u8], now: Duration) {
+        if !self.line(side).is_present() {
+            return;
+        }
+        self.line(side).receive(bytes);
+        while self.line(side).is_present() {
+            match self.line(side).next() {
+                Ok(None) => return,
+                Ok(Some(message)) => self.message(side, message, now),
+                Err(notification) => self.event(side, Event::Malformed, &Reason::Ours(notification), now),
+            }
+        }
+    }
+
+    fn message(&mut self, side: Side, message: Message, now: Duration) {
+        let reason = Reason::Text(String::new());
+        match message {
+            Message::Open(open) if self.line(side).phase.step(Event::Open) == Step::Confirm => {
+                self.confirm(side, open, now);
+            }
+            Message::Open(_) => self.event(side, Event::Open, &reason, now),
+            Message::Update(_) => self.event(side, Event::Update, &reason, now),
+            Message::Keepalive => self.event(side, Event::Keepalive, &reason, now),
+            Message::Notification(theirs) => self.event(side, Event::Notification, &Reason::Theirs(theirs), now),
+            Message::RouteRefresh(refresh) => {
+                if self.line(side).phase.step(Event::RouteRefresh) == Step::Resend {
+                    self.resend(refresh);
+                } else {
+                    self.event(side, Event::RouteRefresh, &reason, now);
+                }
+            }
+        }
+    }
+
+    /// Carries out what an event means to a line. `reason` counts if the line ends by it.
+    fn event(&mut self, side: Side, event: Event, reason: &Reason, now: Duration) {
+        match self.line(side).phase.step(event) {
+            // Greeting, confirming and answering need what came with the event: see there.
+            Step::Nothing | Step::Greet | Step::Confirm | Step::Resend => {}
+            Step::Establish => self.establish(side, now),
+            Step::Alive => self.line(side).alive(now),
+            Step::Drop | Step::Tell => self.end(side, reason, now),
+            Step::TellFault(fault) => self.end(side, &Reason::Ours(Notification::new(fault)), now),
+        }
+    }
+
+    fn confirm(&mut self, side: Side, open: Open, now: Duration) {
+        let session = match self.settings.agree(&open) {
+            Ok(session) => session,
+            Err(notification) => return self.end(side, &Reason::Ours(notification), now),
+        };
+        if let Some(loser) = self.collision(side, &open) {
+            self.end(loser, &Reason::Ours(Notification::new(Fault::COLLISION)), now);
+            if loser == side {
+                return;
+            }
+        }
+        let pace = session.hold_time.map(|_| self.chance.jitter(session.pace));
+        let line = self.line(side);
+        line.phase = Phase::OpenConfirm;
+        line.theirs = Some((open, session));
+        line.alive(now);
+        line.keepalive_at = pace.map(|pace| now + pace);
+        self.send(side, now, wire::keepalive);
+    }
+
+    /// Which of two connections ends, now that their OPEN has come in on this one (RFC 4271, section 6.8): the one that the
+    /// speaker with the lower identifier opened; RFC 6286 goes on to the AS numbers.
+    fn collision(&self, side: Side, open: &Open) -> Option<Side> {
+        match self.other(side).phase {
+            Phase::Absent | Phase::Dialing | Phase::OpenSent => None,
+            Phase::Established => Some(side),
+            Phase::OpenConfirm => {
+                let ours = (self.settings.router_id, self.settings.local_as);
+                Some(if ours < (open.router_id, open.asn) { Side::Dialed } else { Side::Accepted })
+            }
+        }
+    }
+
+    fn establish(&mut self, side: Side, now: Duration) {
+        let line = self.line(side);
+        line.phase = Phase::Established;
+        line.alive(now);
+        let (Some(local), Some(session)) = (line.local, line.session().cloned()) else { return };
+        if side == Side::Accepted && self.dialed.phase == Phase::Dialing {
+            self.dialed = Line::default();
+            self.outputs.push(Output::Close(Side::Dialed));
+        }
+        self.retry_at = None;
+        self.up_since = Some(now);
+        self.had_session = true;
+        self.rib.begin(&session.families);
+        self.outputs.push(Output::Up);
+        for family in self.settings.without_next_hop(&session, local) {
+            let text = format!("no {family} prefixes are announced: there is no next hop for them; set it");
+            self.outputs.push(Output::Log(text));
+        }
+    }
+
+    /// Sends all of a family again, if it is one that was agreed on. What only marks the neighbour's own answers says
+    /// nothing to us, who asked for nothing.
+    fn resend(&mut self, RouteRefresh { family, boundary }: RouteRefresh) {
+        if let (Some(family), Some(Boundary::Request)) = (family, boundary) {
+            self.rib.refresh(family);
+        }
+    }
+
+    /// Ends a line: tells the neighbour, if it is for us to tell, and what it means for the session.
+    fn end(&mut self, side: Side, reason: &Reason, now: Duration) {
+        let line = std::mem::take(self.line(side));
+        if let (Reason::Ours(notification), true) = (reason, line.phase > Phase::Dialing) {
+            let mut bytes = Vec::new();
+            notification.encode(&mut bytes);
+            self.outputs.push(Output::Send(side, bytes));
+        }
+        self.outputs.push(Output::Close(side));
+        if line.phase == Phase::Established {
+            self.rib.end();
+            if self.up_since.take().is_some_and(|since| now >= since + GOOD) {
+                self.backoff.reset();
+            }
+        }
+        // As long as the other line lives, the session does.
+        if self.other(side).phase > Phase::Dialing {
+            return;
+        }
+        self.outputs.push(Output::Down(reason.to_string()));
+        if self.running && self.settings.dial && !self.dialed.is_present() {
+            let wait = self.backoff.next(&mut self.chance);
+            self.retry_at = Some(now + wait);
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if due(self.retry_at) {
+            self.dial(now);
+        }
+        for side in [Side::Dialed, Side::Accepted] {
+            let line = self.line(side);
+            if due(line.hold_at) {
+                let reason = Reason::Text("no answer within 10 s".into());
+                self.event(side, Event::HoldExpired, &reason, now);
+            } else if due(line.send_hold_at) {
+                self.event(side, Event::SendHoldExpired, &Reason::Text(String::new()), now);
+            } else if due(line.keepalive_at) {
+                self.keep_alive(side, now);
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, side: Side, now: Duration) {
+        let Some(pace) = self.line(side).session().map(|session| session.pace) else { return };
+        let at = now + self.chance.jitter(pace);
+        // What is still being sent tells the neighbour as much; once it is out, a sign of life is owed.
+        let flushed = self.line(side).is_flushed();
+        self.line(side).keepalive_at = flushed.then_some(at);
+        if flushed {
+            self.send(side, now, wire::keepalive);
+        }
+    }
+
+    /// Says what is pending, once the neighbour has taken what was said before.
+    fn pump(&mut self, now: Duration) {
+        for side in [Side::Dialed, Side::Accepted] {
+            let line = match side {
+                Side::Dialed => &self.dialed,
+                Side::Accepted => &self.accepted,
+            };
+            if line.phase != Phase::Established || !line.is_flushed() {
+                continue;
+            }
+            let (Some(local), Some(session)) = (line.local, line.session()) else { continue };
+            let settings = &self.settings;
+            let mut bytes = Vec::new();
+            let too_long = self.rib.write(&mut bytes, session.encoding, session.enhanced_refresh, |family, route| {
+                let agreed = session.families.contains(&family);
+                agreed.then(|| settings.attributes(session, local, family, route)).flatten()
+            });
+            if too_long > 0 {
+                let text = format!("{too_long} prefixes are not announced: their communities fill a message");
+                self.outputs.push(Output::Log(text));
+            }
+            if !bytes.is_empty() {
+                self.send(side, now, |out| *out = bytes);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(notification) => write!(f, "we ended it: {notification}"),
+            Self::Theirs(notification) => write!(f, "the neighbour ended it: {notification}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::Connect => "connect",
+            Self::OpenSent => "open-sent",
+            Self::OpenConfirm => "open-confirm",
+            Self::Established => "established",
+        })
+    }
+}
