@@ -36,6 +36,28 @@ impl MemberIds {
         MemberId::new(u16::try_from(id).ok()?)
     }
 
+    /// The id given out last; 0 before the first.
+    pub(super) fn last(&self) -> u16 {
+        u16::try_from(self.cursor).unwrap_or(0)
+    }
+
+    /// Goes on after this id, as if it had been given out last.
+    pub(super) fn go_on_after(&mut self, last: u16) {
+        self.cursor = usize::from(last) % self.taken.len();
+    }
+
+    /// Takes this id out of those that are given out. Tells whether it was one.
+    pub(super) fn claim(&mut self, id: MemberId) -> bool {
+        match self.taken.get_mut(usize::from(id.get())).filter(|taken| !**taken) {
+            Some(taken) => {
+                *taken = true;
+                self.free -= 1;
+                true
+            }
+            None => false,
+        }
+    }
+
     pub(super) fn release(&mut self, id: MemberId) {
         if let Some(taken) = self.taken.get_mut(usize::from(id.get())).filter(|taken| **taken) {
             *taken = false;
@@ -61,6 +83,11 @@ impl Numbers {
         self.0.pop_first()
     }
 
+    /// Takes this number out of those that are given out. Tells whether it was one.
+    pub(super) fn claim(&mut self, number: u16) -> bool {
+        self.0.remove(&number)
+    }
+
     pub(super) fn release(&mut self, number: u16) {
         self.0.insert(number);
     }
@@ -77,6 +104,15 @@ mod tests {
         ids.release(first);
         let given: Vec<_> = (0..3).map(|_| ids.take().unwrap().get()).collect();
         assert_eq!((given, ids.take(), ids.free()), (vec![2, 3, 1], None, 0));
+    }
+
+    #[test]
+    fn ids_that_are_claimed_are_not_given_out() {
+        let mut ids = MemberIds::new(4);
+        let second = MemberId::new(2).unwrap();
+        assert_eq!((ids.claim(second), ids.claim(second), ids.claim(MemberId::new(9).unwrap())), (true, false, false));
+        ids.go_on_after(1);
+        assert_eq!((ids.take().unwrap().get(), ids.last(), ids.free()), (3, 3, 2));
     }
 
     #[test]

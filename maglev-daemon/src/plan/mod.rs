@@ -12,6 +12,7 @@ mod ids;
 mod planner;
 mod preview;
 mod published;
+mod saved;
 mod tables;
 mod turnover;
 
@@ -19,6 +20,7 @@ pub use encode::{Directories, directories, member_record};
 pub use planner::{Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::PublishedPool;
+pub use saved::{Live, Saved};
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
 ///

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::settings::Tracking;
-use maglev_common::table::PoolIndex;
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use super::ids::{MemberIds, Numbers};
@@ -29,19 +29,30 @@ use crate::transition::{Pinned, Transition};
 /// What is published, and the numbers that are free.
 #[derive(Debug)]
 pub struct Planner {
-    outer: OuterSources,
-    pools: BTreeMap<Name, PublishedPool>,
-    vips: BTreeMap<Name, VipId>,
+    pub(super) outer: OuterSources,
+    pub(super) pools: BTreeMap<Name, PublishedPool>,
+    pub(super) vips: BTreeMap<Name, VipId>,
     keys4: Vec<(Key4, VipWord)>,
     keys6: Vec<(Key6, VipWord)>,
-    member_ids: MemberIds,
-    pool_numbers: Numbers,
-    vip_numbers: Numbers,
-    tables: Tables,
+    pub(super) member_ids: MemberIds,
+    pub(super) pool_numbers: Numbers,
+    pub(super) vip_numbers: Numbers,
+    pub(super) tables: Tables,
     /// For how many seconds flow entries are kept.
     idle: u16,
     /// Nothing was ever planned: whatever there was before, this node does not know.
-    fresh: bool,
+    pub(super) fresh: bool,
+    /// Until the first plan, if the maps outlived another daemon: what they hold beyond what is known.
+    pub(super) strangers: Option<Strangers>,
+}
+
+/// What is alive in maps that outlived their daemon and is no part of what it left to be known. What their VIP directories
+/// say is unknown too.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    pub(super) members: Vec<MemberId>,
+    /// With the tables they use.
+    pub(super) pools: Vec<(PoolIndex, [TableIndex; 2])>,
 }
 
 /// What the flow tables are to be asked about a pool.
@@ -92,6 +103,7 @@ impl Planner {
             tables: Tables::new(limits.pools),
             idle: 0,
             fresh: true,
+            strangers: None,
         }
     }
 
@@ -150,10 +162,15 @@ impl Planner {
         self.set_next_hops(next_hop, now, &mut steps);
         self.write_members(target, next_hop, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
-        self.switch_directories(target, &mut steps);
+        let strangers = self.strangers.take();
+        self.switch_directories(target, strangers.is_some(), &mut steps);
         self.remove_pools(target, &mut steps);
-        let dying = self.leaving_members(target);
+        let mut dying = self.leaving_members(target);
+        let Strangers { members, pools } = strangers.unwrap_or_default();
+        self.remove_strangers(&pools, &mut steps);
+        dying.extend(members);
         self.bury(target, &dying, lingering, &mut steps);
+        pools.iter().for_each(|(index, _)| self.pool_numbers.release(index.0));
         self.fresh = false;
         Planned { steps, complete }
     }
@@ -257,7 +274,7 @@ impl Planner {
         }
     }
 
-    fn switch_directories(&mut self, target: &Services, steps: &mut Vec<Step>) {
+    fn switch_directories(&mut self, target: &Services, unknown: bool, steps: &mut Vec<Step>) {
         for name in target.vips.keys() {
             if !self.vips.contains_key(name) {
                 let Some(id) = self.vip_numbers.take().map(VipId) else { continue };
@@ -270,11 +287,11 @@ impl Planner {
             Some((vip.service, *id, pool.index))
         });
         let (keys4, keys6) = directories(entries);
-        if keys4 != self.keys4 {
+        if unknown || keys4 != self.keys4 {
             steps.push(Step::SwitchDirectory4 { entries: keys4.clone() });
             self.keys4 = keys4;
         }
-        if keys6 != self.keys6 {
+        if unknown || keys6 != self.keys6 {
             steps.push(Step::SwitchDirectory6 { entries: keys6.clone() });
             self.keys6 = keys6;
         }
@@ -284,6 +301,14 @@ impl Planner {
     fn remove_pools(&mut self, target: &Services, steps: &mut Vec<Step>) {
         for (_, pool) in self.pools.iter_mut().filter(|(name, _)| !target.pools.contains_key(*name)) {
             pool.unpublish(&mut self.tables, steps);
+        }
+    }
+
+    /// Unpublishes the tables of pools that nobody knows; no directory names them any more.
+    fn remove_strangers(&mut self, pools: &[(PoolIndex, [TableIndex; 2])], steps: &mut Vec<Step>) {
+        for (pool, tables) in pools {
+            steps.push(Step::SwitchPool { pool: *pool, word: PoolWord::default() });
+            tables.iter().for_each(|&table| self.tables.retire(table));
         }
     }
 

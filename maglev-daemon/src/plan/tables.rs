@@ -19,6 +19,11 @@ impl Tables {
         Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new() }
     }
 
+    /// Takes this table out of those that are filled aside: it is in use.
+    pub(super) fn claim(&mut self, table: TableIndex) {
+        self.free.claim(table.0);
+    }
+
     /// A table that no packet can read. When they run out, a barrier gives back those that were unpublished on the way.
     pub(super) fn take(&mut self, steps: &mut Vec<Step>) -> Option<TableIndex> {
         if self.free.free() == 0 && !self.retired.is_empty() {

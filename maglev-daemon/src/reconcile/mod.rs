@@ -17,7 +17,7 @@ use maglev_common::backend::NextHop;
 use crate::digest::Digest;
 pub use crate::model::Refusal;
 use crate::model::{Change, Rules, Services};
-use crate::plan::{Planned, Planner, Step, Surveyed};
+use crate::plan::{Planned, Planner, Saved, Step, Surveyed};
 
 mod event;
 mod preview;
@@ -70,6 +70,10 @@ pub struct Reconciler {
     planner: Planner,
     /// A plan that failed, and why. It is carried out again before any other.
     unfinished: Option<(Planned, String)>,
+    /// How members were reached that were adopted, until it is known how they are reached now.
+    adopted: BTreeMap<IpAddr, NextHop>,
+    /// When that is no longer trusted.
+    adopted_until: Duration,
     /// The time of the last event.
     now: Duration,
     survey: Survey,
@@ -85,6 +89,10 @@ enum Survey {
 
 /// The pause after a survey: each walks through all of the flow tables.
 const SURVEY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long adopted members are taken to be reached as they were: neighbours that answer do so long before, and one that
+/// does not is known by then.
+const ADOPTED: Duration = Duration::from_secs(5);
 
 impl Reconciler {
     /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
@@ -104,12 +112,26 @@ impl Reconciler {
             followed: None,
             planner: Planner::new(limits, outer),
             unfinished: None,
+            adopted: BTreeMap::new(),
+            adopted_until: Duration::ZERO,
             now: Duration::ZERO,
             survey: Survey::Due(Duration::ZERO),
         }
     }
 
-    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start.
+    /// A daemon that goes on where another ended, whose maps it adopted.
+    pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
+        let adopted = planner.next_hops().into_iter().filter(|(_, next_hop)| next_hop.is_resolved()).collect();
+        Self { planner, adopted, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
+    }
+
+    /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
+    pub fn save(&self) -> Saved {
+        self.planner.save()
+    }
+
+    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same
+    /// for a daemon that goes on where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
         let mut effects = self.take(event);
@@ -126,7 +148,8 @@ impl Reconciler {
             Survey::Due(at) if !self.planner.surveys(&self.target).is_empty() => Some(at),
             Survey::Due(_) | Survey::Running => None,
         };
-        survey.into_iter().chain(self.planner.deadline()).min()
+        let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
+        survey.into_iter().chain(adopted).chain(self.planner.deadline()).min()
     }
 
     fn take(&mut self, event: Event) -> Vec<Effect> {
@@ -137,6 +160,9 @@ impl Reconciler {
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
             Event::NextHop { address, resolution } => {
+                if matches!(resolution, Resolution::Resolved { .. }) {
+                    self.adopted.remove(&address);
+                }
                 self.resolutions.insert(address, resolution);
                 Vec::new()
             }
@@ -156,7 +182,10 @@ impl Reconciler {
 
     /// What the time alone changes.
     fn tick(&mut self) -> Vec<Effect> {
-        let due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
+        let mut due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
+        if self.adopted_until <= self.now {
+            due |= !std::mem::take(&mut self.adopted).is_empty();
+        }
         if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
     }
 
@@ -285,8 +314,12 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
-        let Self { planner, target, resolutions, settings, now, .. } = self;
-        planner.plan(target, &|address| next_hop(resolutions.get(&address), &settings.interfaces), *now)
+        let Self { planner, target, resolutions, adopted, settings, now, .. } = self;
+        let next_hop = |address| {
+            let adopted = adopted.get(&address).copied();
+            adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
+        };
+        planner.plan(target, &next_hop, *now)
     }
 
     fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {

@@ -16,6 +16,7 @@ use maps::Maps;
 use proptest::prelude::*;
 use std::sync::Arc;
 
+mod adopted;
 mod maps;
 mod transitions;
 

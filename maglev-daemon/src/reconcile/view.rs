@@ -60,7 +60,7 @@ pub struct PoolView {
     pub digest: Option<Digest>,
     /// The VIPs it serves.
     pub vips: Vec<Name>,
-    /// Its slots in transition; times count from the daemon's start.
+    /// Its slots in transition, with times of the clock that the reconciler runs by.
     pub progress: Progress,
     /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
     /// before the first one, and while there is nothing to survey.

@@ -19,10 +19,12 @@ use maglev_common::backend::MemberId;
 use maglev_common::table::{SLOTS, SlotWord};
 
 mod pinned;
+mod saved;
 #[cfg(test)]
 mod tests;
 
 pub use pinned::{Pinned, Survey};
+pub use saved::SavedTransition;
 
 /// Deadlines that a pool's learning slots have: slots that changed together share one.
 type Deadlines = BTreeMap<u16, Duration>;

@@ -10,7 +10,8 @@ use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
 use crate::model::{Name, Service, Services};
-use crate::plan::{Step, directories};
+use crate::plan::{Live, Step, directories};
+use crate::transition::Transition;
 
 #[derive(Debug, Default)]
 pub(super) struct Maps {
@@ -76,7 +77,7 @@ impl Maps {
                 assert!(self.running && (!self.strict || !self.directory.iter().any(|(_, word)| used(word))));
             }
             Step::SwitchDirectory4 { entries } => self.directory.clone_from(entries),
-            Step::SwitchDirectory6 { .. } => panic!("these tests have no IPv6 VIP"),
+            Step::SwitchDirectory6 { entries } => assert!(entries.is_empty(), "these tests have no IPv6 VIP"),
             Step::KillMember { id } => {
                 let id = id.get();
                 let named = self.in_use().any(|table| self.owners(table).contains(&id));
@@ -98,6 +99,52 @@ impl Maps {
             }
         }
         self.check();
+    }
+
+    /// The daemon was killed: all packets of its time have ended when another one begins, and what flow tables say of the
+    /// dead is cleared.
+    pub(super) fn outlive(&mut self) {
+        self.lingering.clear();
+        self.killed_since_barrier.clear();
+        (self.running, self.failed) = (false, true);
+        let members = &self.members;
+        self.in_flows.retain(|id| members.get(id).is_some_and(|record| record.state().is_alive()));
+    }
+
+    /// What an adopting daemon finds.
+    pub(super) fn live(&self, pools: u32) -> Live {
+        let word = |index: u32| self.pools.get(&(index as u16)).copied().unwrap_or_default();
+        let alive = self.members.iter().filter(|(_, record)| record.state().is_alive());
+        let members = alive.filter_map(|(&id, record)| Some((MemberId::new(id)?, record.clone())));
+        Live { pools: (0..pools).map(word).collect(), members: members.collect() }
+    }
+
+    /// The tables that a pool's word names hold these slots.
+    pub(super) fn check_tables(&self, pool: PoolIndex, transition: &Transition) {
+        let word = self.pools.get(&pool.0).copied().unwrap_or_default();
+        let slots = |table: u16| match table {
+            0 => vec![SlotWord::default(); SLOTS],
+            table => self.tables[&table].slots.to_vec(),
+        };
+        let [current, previous] = [word.current(), word.previous()].map(|start| slots(start.table().0));
+        assert!(transition.words().eq(current), "pool {}: owners", pool.0);
+        let wanted = transition.previous_words().map_or_else(|| slots(0), Iterator::collect);
+        assert!(wanted == previous, "pool {}: previous owners", pool.0);
+    }
+
+    /// Per slot where a segment goes that no flow table knows; nothing for a slot that nobody alive owns.
+    pub(super) fn routes(&self, pool: PoolIndex) -> Vec<(usize, IpAddr)> {
+        let word = self.pools.get(&pool.0).copied().unwrap_or_default();
+        let [current, previous] = [word.current(), word.previous()].map(|start| self.tables.get(&start.table().0));
+        let Some(current) = current else { return Vec::new() };
+        let route = |(slot, word): (usize, &SlotWord)| {
+            let previous = previous.filter(|_| word.in_transition()).map(|table| table.slots[slot].owner());
+            let id = previous.filter(|id| !id.is_nobody()).unwrap_or(word.owner());
+            let member = self.members.get(&id.get()).filter(|member| member.state().serves(pool))?;
+            Some((slot, destination(member)))
+        };
+        // A few slots tell as much as all.
+        current.slots.iter().enumerate().step_by(61).filter_map(route).collect()
     }
 
     pub(super) fn is_alive(&self, id: MemberId) -> bool {
