@@ -1,9 +1,13 @@
 //! Interfaces: which ones the program is attached to, in which mode, and what the packet path knows of them. It must
 //! not know tables or plans.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use aya::maps::{Map, xdp::DevMap};
 use aya::programs::loaded_programs;
@@ -14,7 +18,8 @@ use nix::errno::Errno;
 use super::bpf;
 use super::error::DataplaneError;
 use super::maps::Maps;
-use super::object::Loaded;
+use super::object::{Loaded, Runnable};
+use super::pins::{PinnedLink, Pins};
 use crate::net::links::{AttachedXdp, Link, XdpAt};
 
 /// Where an XDP program runs.
@@ -24,6 +29,13 @@ pub enum Mode {
     Native,
     /// In the network stack: any interface, slower.
     Generic,
+}
+
+impl Mode {
+    /// Whether a program that is attached there runs in this mode.
+    pub(super) fn is(self, at: XdpAt) -> bool {
+        matches!((self, at), (Self::Native, XdpAt::Native) | (Self::Generic, XdpAt::Generic))
+    }
 }
 
 impl fmt::Display for Mode {
@@ -61,8 +73,13 @@ pub struct Interface {
     pub mtu: u32,
 }
 
-/// Finds the configured interfaces among those that exist, each free and able to carry Ethernet.
-pub(super) fn choose(wanted: &[InterfaceSettings], links: &[Link]) -> Result<Vec<Interface>, DataplaneError> {
+/// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, and able to carry
+/// Ethernet.
+pub(super) fn choose(
+    wanted: &[InterfaceSettings],
+    links: &[Link],
+    ours: &BTreeMap<u32, PinnedLink>,
+) -> Result<Vec<Interface>, DataplaneError> {
     if wanted.is_empty() || wanted.len() > MAX_INTERFACES as usize {
         let count = wanted.len();
         return Err(DataplaneError::Setting(format!("interfaces: {count} is not within 1…{MAX_INTERFACES}")));
@@ -77,7 +94,9 @@ pub(super) fn choose(wanted: &[InterfaceSettings], links: &[Link]) -> Result<Vec
             let reason = "it has no Ethernet address".to_owned();
             return Err(DataplaneError::Attach { interface: name.clone(), mode: *mode, reason });
         };
-        if let Some(attached) = link.xdp {
+        let is_ours =
+            |attached: &AttachedXdp| ours.get(&link.index).is_some_and(|ours| ours.program == attached.program);
+        if let Some(attached) = link.xdp.filter(|attached| !is_ours(attached)) {
             return Err(foreign(name, attached));
         }
         chosen.push(Interface { name: name.clone(), index: link.index, slot, mode: *mode, mac, mtu: link.mtu });
@@ -134,11 +153,13 @@ impl Refresh {
     }
 }
 
-/// The interfaces a program is attached to. Dropping it detaches.
+/// The interfaces a program is attached to. Dropping it detaches, but for what is pinned.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     interfaces: Vec<Interface>,
     links: Vec<Held>,
+    /// Where links are pinned, once what they hold is to outlive the daemon.
+    pins: Option<Arc<Pins>>,
 }
 
 impl Attached {
@@ -158,6 +179,33 @@ impl Attached {
         Ok(())
     }
 
+    /// Takes over a link that another daemon pinned: it goes on holding what it holds.
+    pub(super) fn take_over(&mut self, interface: Interface, link: PinnedLink) {
+        let PinnedLink { link, path, program } = link;
+        self.links.push(Held { link, program, pin: Some(path) });
+        self.interfaces.push(interface);
+    }
+
+    /// Lets every link hold this program, and pins it. From here on links outlive this.
+    pub(super) fn outlive(&mut self, pins: &Arc<Pins>, program: Runnable<'_>) -> Result<(), DataplaneError> {
+        let Runnable { fd, id } = program;
+        for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
+            if held.program != id {
+                bpf::update_link(held.link.as_fd(), fd).map_err(|errno| refused(interface, errno))?;
+                held.program = id;
+                tracing::info!(interface = interface.name, "XDP program replaced");
+            }
+            held.pin_to(pins, interface.index)?;
+        }
+        self.pins = Some(Arc::clone(pins));
+        Ok(())
+    }
+
+    /// Lets nothing outlive this: what is dropped is detached.
+    pub(super) fn unpin(&mut self) {
+        self.links.iter_mut().for_each(Held::unpin);
+    }
+
     /// Takes over what changed; an interface that was made anew under its name is attached to anew. Only the balancer's
     /// packet path has to be told of it, in its maps. What fails on one interface leaves the others as they should be.
     pub(super) fn refresh(
@@ -168,6 +216,7 @@ impl Attached {
         found: &[Link],
     ) -> Refresh {
         let mut refresh = Refresh::default();
+        let pins = self.pins.clone();
         for (slot, (interface, held)) in self.interfaces.iter_mut().zip(&mut self.links).enumerate() {
             let same = found.iter().find(|link| link.index == interface.index);
             let Some(now) = same.or_else(|| found.iter().find(|link| link.name == interface.name)) else {
@@ -183,7 +232,10 @@ impl Attached {
             let mut renew = || {
                 maps.map_or(Ok(()), |maps| describe(ebpf, maps, slot, &current))?;
                 if !attached {
+                    // What it held is gone; so is its name.
+                    held.unpin();
                     *held = link(ebpf, program, &current)?;
+                    pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, current.index))?;
                 }
                 Ok::<_, DataplaneError>(())
             };
@@ -200,14 +252,38 @@ impl Attached {
     }
 }
 
-/// A program on one interface: it is detached when this is dropped.
+/// A program on one interface: it is detached when this is dropped, unless the link is pinned.
 #[derive(Debug)]
-struct Held(OwnedFd);
+struct Held {
+    link: OwnedFd,
+    /// The program's id.
+    program: u32,
+    pin: Option<PathBuf>,
+}
+
+impl Held {
+    fn pin_to(&mut self, pins: &Pins, index: u32) -> Result<(), DataplaneError> {
+        if self.pin.is_none() {
+            self.pin = Some(pins.pin_link(index, self.link.as_fd())?);
+        }
+        Ok(())
+    }
+
+    fn unpin(&mut self) {
+        if let Some(path) = self.pin.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(link = %path.display(), %error, "cannot be removed");
+        }
+    }
+}
 
 impl Drop for Held {
     /// Closing would do, were it certain that nobody else holds the descriptor: a child that is just being started does.
     fn drop(&mut self) {
-        if let Err(errno) = bpf::detach(self.0.as_fd()) {
+        if self.pin.is_none()
+            && let Err(errno) = bpf::detach(self.link.as_fd())
+        {
             tracing::warn!(%errno, "XDP program could not be detached");
         }
     }
@@ -219,10 +295,10 @@ fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Resu
         Mode::Native => bpf::DRIVER_MODE,
         Mode::Generic => bpf::SKB_MODE,
     };
-    let fd = ebpf.xdp(program)?.fd().map_err(|error| DataplaneError::program(program, &error))?;
-    let link = bpf::link_xdp(fd.as_fd(), interface.index, flags).map_err(|errno| refused(interface, errno))?;
+    let Runnable { fd, id } = ebpf.program(program)?;
+    let link = bpf::link_xdp(fd, interface.index, flags).map_err(|errno| refused(interface, errno))?;
     tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
-    Ok(Held(link))
+    Ok(Held { link, program: id, pin: None })
 }
 
 fn absent(name: &str, links: &[Link]) -> DataplaneError {

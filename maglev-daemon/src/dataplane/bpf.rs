@@ -1,5 +1,6 @@
 //! The commands of bpf(2) that aya has no public function for. It must not know what they are used for.
 
+use std::ffi::{CStr, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -16,7 +17,11 @@ pub(super) const DRIVER_MODE: u32 = 1 << 2;
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+const OBJ_PIN: libc::c_int = 6;
+const OBJ_GET: libc::c_int = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
 /// The attach type `BPF_XDP`.
@@ -25,7 +30,7 @@ const XDP: u32 = 37;
 /// The start of `union bpf_attr` for one command.
 ///
 /// # Safety
-/// Laid out as the kernel's, without padding; its pointers are references to what the command reads.
+/// Laid out as the kernel's, without padding; its pointers lead to what the command reads, for as long as it is borrowed.
 unsafe trait Attributes {}
 
 /// For `BPF_MAP_CREATE`.
@@ -79,6 +84,70 @@ struct LinkDetach {
 // SAFETY: one word; no pointers.
 unsafe impl Attributes for LinkDetach {}
 
+/// For `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+// SAFETY: four words; no pointers.
+unsafe impl Attributes for LinkUpdate {}
+
+/// For `BPF_OBJ_PIN` and `BPF_OBJ_GET`.
+#[repr(C)]
+struct Object<'a> {
+    path: &'a c_char,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+const _: () = assert!(size_of::<Object<'_>>() == 16);
+
+// SAFETY: a pointer of 64 bits and two words. `at`, which alone makes one, takes the pointer from a `CStr`, which ends with
+// a zero and outlives the value.
+unsafe impl Attributes for Object<'_> {}
+
+impl<'a> Object<'a> {
+    fn at(path: &'a CStr, bpf_fd: u32) -> Self {
+        // SAFETY: a `CStr` has at least its zero, so the pointer leads to a character of it, and lives as long as `'a`.
+        Self { path: unsafe { &*path.as_ptr() }, bpf_fd, file_flags: 0 }
+    }
+}
+
+/// For `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct GetInfo<'a> {
+    bpf_fd: u32,
+    info_len: u32,
+    info: &'a mut RawLinkInfo,
+}
+
+const _: () = assert!(size_of::<GetInfo<'_>>() == 16);
+
+/// The start of `struct bpf_link_info`, of an XDP link.
+#[derive(Default)]
+#[repr(C)]
+struct RawLinkInfo {
+    link_type: u32,
+    id: u32,
+    prog_id: u32,
+    /// What follows is a union that holds 64-bit members.
+    padding: u32,
+    ifindex: u32,
+}
+
+/// What an XDP link holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The program's id.
+    pub(super) program: u32,
+    /// The interface's index; 0 if it is gone.
+    pub(super) interface: u32,
+}
+
 /// Creates an array of one entry: a number, or a map like `inner`.
 pub(super) fn create_map(map_type: u32, inner: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
     let inner_map_fd = inner.map_or(0, number);
@@ -99,6 +168,36 @@ pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> R
 /// Ends a link now, whoever else may hold it.
 pub(super) fn detach(link: BorrowedFd<'_>) -> Result<(), Errno> {
     call(&LinkDetach { link_fd: number(link) }, LINK_DETACH).map(drop)
+}
+
+/// Lets another program take the place of the one that a link holds: no packet meets neither.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attributes = LinkUpdate { link_fd: number(link), new_prog_fd: number(program), flags: 0, old_prog_fd: 0 };
+    call(&attributes, LINK_UPDATE).map(drop)
+}
+
+/// Gives a program, map or link a name in the BPF file system, which keeps it.
+pub(super) fn pin(path: &CStr, object: BorrowedFd<'_>) -> Result<(), Errno> {
+    call(&Object::at(path, number(object)), OBJ_PIN).map(drop)
+}
+
+/// Opens what has a name in the BPF file system.
+pub(super) fn get(path: &CStr) -> Result<OwnedFd, Errno> {
+    own(&Object::at(path, 0), OBJ_GET)
+}
+
+/// What an XDP link holds; `EINVAL` if it is a link of another type.
+pub(super) fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
+    /// `BPF_LINK_TYPE_XDP`.
+    const XDP: u32 = 6;
+    let mut info = RawLinkInfo::default();
+    let mut attributes = GetInfo { bpf_fd: number(link), info_len: size_of::<RawLinkInfo>() as u32, info: &mut info };
+    let (start, size) = (&raw mut attributes, size_of::<GetInfo<'_>>());
+    // SAFETY: the kernel reads the attributes, writes `info_len` of them, and at most that many bytes to `info`, which is
+    // mutably borrowed and as long: any bytes are valid for its words.
+    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, start, size) })?;
+    let RawLinkInfo { link_type, id: _, prog_id, padding: _, ifindex } = info;
+    if link_type == XDP { Ok(LinkInfo { program: prog_id, interface: ifindex }) } else { Err(Errno::EINVAL) }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

@@ -1,6 +1,8 @@
 //! The backend's side: the program that decapsulates, and the one that passes every packet. It must not know the load
 //! balancer's tables.
 
+use std::collections::BTreeMap;
+
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapError};
 use ipnet::IpNet;
@@ -39,7 +41,7 @@ impl Decap {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays attached.
     pub fn start(settings: &DecapSettings, links: &[Link]) -> Result<Self, DataplaneError> {
-        let chosen = attach::choose(&settings.interfaces, links)?;
+        let chosen = attach::choose(&settings.interfaces, links, &BTreeMap::new())?;
         let cpus = object::possible_cpus()?;
         let mut ebpf = Loaded::backend(names::DECAP_PROGRAM, cpus)?;
         for source in &settings.sources {
@@ -82,7 +84,7 @@ impl Pass {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays attached.
     pub fn start(interfaces: &[InterfaceSettings], links: &[Link]) -> Result<Self, DataplaneError> {
-        let chosen = attach::choose(interfaces, links)?;
+        let chosen = attach::choose(interfaces, links, &BTreeMap::new())?;
         let mut ebpf = Loaded::backend(names::PASS_PROGRAM, object::possible_cpus()?)?;
         let mut attached = Attached::default();
         for interface in chosen {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 
 use aya::programs::ProgramError;
 use aya::{EbpfError, maps::MapError};
@@ -65,6 +66,38 @@ pub enum DataplaneError {
         "the kernel offers no way to wait for packets in flight, without which tables cannot be replaced safely: {0}"
     )]
     Barrier(Errno),
+    /// Another daemon holds the pin folder.
+    #[error(
+        "another maglevd{} holds the pin folder {}: stop it first, or set another dataplane.pin",
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), folder.display()
+    )]
+    PinsInUse {
+        /// The folder.
+        folder: PathBuf,
+        /// Its process id, if the kernel tells.
+        holder: Option<u32>,
+    },
+    /// Nothing can be pinned there.
+    #[error(
+        "{} is not in a BPF file system: set a dataplane.pin below /sys/fs/bpf, or `dataplane: {{ pin: off }}`",
+        .0.display()
+    )]
+    NotBpf(PathBuf),
+    /// There is no BPF file system, and this process may not mount one.
+    #[error(
+        "the BPF file system is not mounted: `mount -t bpf bpf /sys/fs/bpf` as root, or set `dataplane: {{ pin: off }}`"
+    )]
+    BpfNotMounted,
+    /// Something in the pin folder could not be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Pins {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// An interface that is not there.
     #[error("interface {name} does not exist; there are {existing}")]
     InterfaceAbsent {

@@ -2,7 +2,7 @@
 //! holds.
 
 use aya::maps::ProgramArray;
-use aya::programs::{Program, ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::programs::{Program, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::maps::PROGRAM;
 
@@ -38,14 +38,15 @@ impl Harness {
     }
 
     /// For a program of an object.
-    pub(super) fn of(ebpf: &mut Loaded, program: &str) -> Self {
-        let under_test: &ProgramFd = ebpf.xdp(program).unwrap().fd().unwrap();
+    pub(super) fn of(ebpf: &mut Loaded, program: &'static str) -> Self {
+        let id = ebpf.program(program).unwrap().id;
+        let under_test = loaded_programs().map(Result::unwrap).find(|loaded| loaded.id() == id).unwrap().fd().unwrap();
         let mut harness = Self(EbpfLoader::new().load(OBJECT).unwrap());
         for before in [Before::Poison, Before::Crowd] {
             harness.program(before).load().unwrap();
         }
         let mut programs = ProgramArray::try_from(harness.0.map_mut("UNDER_TEST").unwrap()).unwrap();
-        programs.set(0, under_test, 0).unwrap();
+        programs.set(0, &under_test, 0).unwrap();
         harness
     }
 

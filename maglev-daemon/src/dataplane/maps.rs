@@ -37,7 +37,9 @@ impl Maps {
             sizes: *sizes,
             hash_key: settings.hash_key,
         };
-        maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
+        if maps.forwarding().idle() == 0 {
+            maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
+        }
         Ok(maps)
     }
 

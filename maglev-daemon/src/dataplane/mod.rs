@@ -3,8 +3,14 @@
 //!
 //! ```text
 //!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach (interfaces)
+//!                      ▲ adopt, pins (what outlives the daemon)         │
+//!                      └────────────────────────────────────────────────┘
 //!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
 //! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use maglev_common::flow::WAYS;
 use maglev_common::hash::HashKey;
@@ -12,8 +18,9 @@ use maglev_common::table::PoolIndex;
 
 use crate::model::Limits;
 use crate::net::links::Link;
-use crate::plan::{Step, SurveyOrder};
+use crate::plan::{Live, Step, SurveyOrder};
 
+mod adopt;
 mod attach;
 mod barrier;
 mod bpf;
@@ -24,6 +31,7 @@ mod explain;
 mod flows;
 mod maps;
 mod object;
+mod pins;
 mod publish;
 #[cfg(feature = "bench")]
 pub mod rig;
@@ -37,13 +45,16 @@ pub(crate) mod harness;
 mod tests;
 
 use barrier::Barrier;
+use pins::PinnedLink;
 
+pub use adopt::Fingerprint;
 pub use attach::{Interface, InterfaceSettings, Mode, Refresh};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapSettings, Pass};
 pub use error::DataplaneError;
 pub use explain::{Asked, Explanation, Remembered};
 pub use object::sha256;
+pub use pins::Pins;
 pub use survey::Survey;
 
 /// What the data plane is started with; none of it changes while it runs.
@@ -66,7 +77,7 @@ pub struct Settings {
     pub interfaces: Vec<InterfaceSettings>,
 }
 
-/// The loaded and attached program and its maps. Dropping it detaches the program.
+/// The loaded and attached program and its maps. Dropping it detaches the program, unless it is left to the next daemon.
 #[derive(Debug)]
 pub struct Dataplane {
     /// Declared first, so that it is dropped first: nothing is unmapped under a program that still runs.
@@ -78,6 +89,29 @@ pub struct Dataplane {
     /// The name of the one that is attached.
     program: &'static str,
     trace: Option<trace::Reader>,
+    left: Option<Left>,
+}
+
+/// What is left to the next daemon.
+#[derive(Debug)]
+struct Left {
+    pins: Arc<Pins>,
+    /// Program and maps.
+    set: String,
+    adopted: bool,
+    /// Whether all that is held is of this set.
+    whole: bool,
+    /// Links of interfaces that are not configured any more.
+    leftover: Vec<PinnedLink>,
+}
+
+impl Drop for Left {
+    /// A set that never forwarded is of no use to anybody.
+    fn drop(&mut self) {
+        if !self.whole && !self.adopted {
+            self.pins.remove_set(&self.set);
+        }
+    }
 }
 
 impl Dataplane {
@@ -87,21 +121,121 @@ impl Dataplane {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays loaded or attached.
     pub fn start(settings: &Settings, links: &[Link]) -> Result<Self, DataplaneError> {
+        Self::load(settings, links, None)
+    }
+
+    /// The same, to be left to the next daemon. What another daemon left goes on forwarding until [`Self::outlive`].
+    ///
+    /// # Errors
+    /// As for [`Self::start`]; what another daemon left goes on forwarding.
+    pub fn replace(settings: &Settings, links: &[Link], pins: &Arc<Pins>) -> Result<Self, DataplaneError> {
+        Self::load(settings, links, Some(pins))
+    }
+
+    /// Goes on with the program and the maps of a set that another daemon left, which go on forwarding.
+    ///
+    /// # Errors
+    /// What does not fit. What another daemon left goes on forwarding.
+    pub fn adopt(settings: &Settings, links: &[Link], pins: &Arc<Pins>, set: &str) -> Result<Self, DataplaneError> {
+        let program = object::program(settings);
+        if settings.trace {
+            return Err(DataplaneError::Setting("`trace` is on: only a program of one's own is traced".to_owned()));
+        }
         let barrier = Barrier::choose()?;
-        let chosen = attach::choose(&settings.interfaces, links)?;
+        let sizes = object::Sizes::of(settings)?;
+        let ebpf = object::Loaded::pinned(pins, set, program)?;
+        let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
+        // Packets of the other daemon's last steps have ended then.
+        barrier.wait()?;
+        adopt::forget_dead(&maps);
+        let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
+        let attached = attach::Attached::default();
+        let mut plane = Self { attached, maps, barrier, ebpf, program, trace: None, left: Some(left) };
+        let held = pins.links()?;
+        let chosen = attach::choose(&settings.interfaces, links, &held)?;
+        plane.attach(chosen, held, links)?;
+        tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
+        Ok(plane)
+    }
+
+    fn load(settings: &Settings, links: &[Link], pins: Option<&Arc<Pins>>) -> Result<Self, DataplaneError> {
+        let barrier = Barrier::choose()?;
+        let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links())?;
+        let chosen = attach::choose(&settings.interfaces, links, &held)?;
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
-        let mut attached = attach::Attached::default();
-        for (slot, interface) in chosen.into_iter().enumerate() {
-            attach::describe(&mut ebpf, &maps, slot, &interface)?;
-            attached.attach(&mut ebpf, program, interface)?;
-        }
-        let bytes: u64 = maps.memory().iter().map(|(_, bytes)| bytes).sum();
+        let left = match pins {
+            Some(pins) => {
+                let (pins, set) = (Arc::clone(pins), ebpf.pin(pins, program)?);
+                Some(Left { pins, set, adopted: false, whole: false, leftover: Vec::new() })
+            }
+            None => None,
+        };
+        let attached = attach::Attached::default();
+        let mut plane = Self { attached, maps, barrier, ebpf, program, trace, left };
+        plane.attach(chosen, held, links)?;
+        let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
-        Ok(Self { attached, maps, barrier, ebpf, program, trace })
+        Ok(plane)
+    }
+
+    /// Attaches the program to interfaces; one that a pinned link holds stays as it is.
+    fn attach(
+        &mut self,
+        chosen: Vec<Interface>,
+        mut held: BTreeMap<u32, PinnedLink>,
+        links: &[Link],
+    ) -> Result<(), DataplaneError> {
+        for (slot, interface) in chosen.into_iter().enumerate() {
+            attach::describe(&mut self.ebpf, &self.maps, slot, &interface)?;
+            let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
+            match held.remove(&interface.index) {
+                Some(link) if at.is_some_and(|at| interface.mode.is(at.at)) => self.attached.take_over(interface, link),
+                other => {
+                    // A link cannot change its mode.
+                    if let Some(link) = other {
+                        link.end();
+                    }
+                    self.attached.attach(&mut self.ebpf, self.program, interface)?;
+                }
+            }
+        }
+        if let Some(left) = &mut self.left {
+            left.leftover = held.into_values().collect();
+        }
+        Ok(())
+    }
+
+    /// From here on what forwards outlives the daemon. To be called once the first plan is published: every interface runs
+    /// this program then, and what another daemon left beside it ends.
+    ///
+    /// # Errors
+    /// A program cannot be replaced, or a link not be pinned.
+    pub fn outlive(&mut self) -> Result<(), DataplaneError> {
+        let Some(left) = &mut self.left else { return Ok(()) };
+        self.attached.outlive(&left.pins, self.ebpf.program(self.program)?)?;
+        left.leftover.drain(..).for_each(PinnedLink::end);
+        left.pins.remove_sets_but(&left.set);
+        left.whole = true;
+        Ok(())
+    }
+
+    /// What the maps hold, for a planner to go on with.
+    pub fn live(&self) -> Live {
+        adopt::live(&self.maps)
+    }
+
+    /// The set that is left to the next daemon: the folder it lies in, and its name.
+    pub fn set(&self) -> Option<(&Path, &str)> {
+        self.left.as_ref().map(|left| (left.pins.folder(), left.set.as_str()))
+    }
+
+    /// Whether it was another daemon's before.
+    pub fn is_adopted(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.adopted)
     }
 
     /// Carries out the steps of a plan in their order.
@@ -176,12 +310,24 @@ impl Dataplane {
         self.maps.memory()
     }
 
-    /// Detaches the program and frees its maps. Dropping does the same.
+    /// Detaches the program and frees its maps: nothing is left.
     pub fn stop(self) {
-        let Self { attached, maps, barrier: _, ebpf, program: _, trace } = self;
+        let Self { mut attached, maps, barrier: _, ebpf, program: _, trace, left } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
+        attached.unpin();
         drop(attached);
+        if let Some(left) = &left {
+            left.pins.remove_set(&left.set);
+        }
         drop((maps, ebpf, trace));
         tracing::info!(interfaces = ?names, "data plane detached");
+    }
+
+    /// Ends, and what forwards is left to the next daemon. Dropping does the same.
+    pub fn leave(self) {
+        match self.left.as_ref().filter(|left| left.whole || left.adopted) {
+            Some(left) => tracing::info!(set = left.set, "data plane left forwarding"),
+            None => tracing::info!("data plane detached"),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The embedded eBPF objects: their digest, its size in the kernel, and how it is loaded. It must not know interfaces or
 //! plans.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
-use aya::maps::Map;
-use aya::programs::{Program, Xdp};
+use aya::maps::{Map, MapData, MapType};
+use aya::programs::{Program, ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
@@ -15,7 +17,10 @@ use nix::time::{ClockId, clock_getres};
 use sha2::{Digest, Sha256};
 
 use super::Settings;
+use super::adopt::LAYOUT;
 use super::error::DataplaneError;
+use super::pins::{self, Pins};
+use super::shared::{DEVICE, Shape};
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
@@ -92,9 +97,36 @@ pub(super) const fn program(wanted: &Settings) -> &'static str {
     }
 }
 
-/// The object, loaded: its maps and programs, none of them attached.
+/// Programs and their maps in the kernel, attached or not.
 #[derive(Debug)]
-pub(super) struct Loaded(pub(super) Ebpf);
+pub(super) enum Loaded {
+    /// Loaded from an object.
+    New(Box<Ebpf>),
+    /// Left by another daemon.
+    Pinned {
+        /// The program that it had attached.
+        program: OwnedFd,
+        /// What it is called.
+        name: &'static str,
+        /// The kernel's number of it.
+        id: u32,
+        maps: BTreeMap<&'static str, Map>,
+    },
+}
+
+/// A program in the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runnable<'a> {
+    pub(super) fd: BorrowedFd<'a>,
+    /// The kernel's number of it.
+    pub(super) id: u32,
+}
+
+/// The maps that a daemon leaves to the next one.
+pub(super) const LEFT: [&str; 4] = [names::FORWARDING, names::FLOWS, names::COUNTS, names::DEVICES];
+
+/// What the program is called in a set.
+const PROGRAM_PART: &str = "program";
 
 impl Loaded {
     /// The load balancer that ships, its maps sized and its globals set.
@@ -132,28 +164,104 @@ impl Loaded {
             return Err(DataplaneError::kernel("it is too old"));
         }
         let ebpf = loader.load(object).map_err(|error| DataplaneError::loading(program, &error))?;
-        let mut loaded = Self(ebpf);
+        let mut loaded = Self::New(Box::new(ebpf));
         loaded.xdp(program)?.load().map_err(|error| DataplaneError::program(program, &error))?;
         Ok(loaded)
     }
 
-    /// A program of the object.
-    pub(super) fn xdp(&mut self, name: &str) -> Result<&mut Xdp, DataplaneError> {
-        match self.0.program_mut(name) {
-            Some(Program::Xdp(program)) => Ok(program),
-            _ => Err(DataplaneError::Load(format!("it has no XDP program '{name}'"))),
+    /// What another daemon left in a set. Maps mapped into memory are looked at as they are mapped; here the one that is
+    /// not.
+    pub(super) fn pinned(pins: &Pins, set: &str, name: &'static str) -> Result<Self, DataplaneError> {
+        let path = pins.part(set, PROGRAM_PART);
+        let info = ProgramInfo::from_pin(&path).map_err(|error| DataplaneError::program(name, &error))?;
+        if info.name_as_str() != Some(name) {
+            return Err(DataplaneError::Load(format!("what is pinned is {:?}, not '{name}'", info.name_as_str())));
+        }
+        let program = pins::open(&path)?;
+        let open = |name| {
+            let opened = MapData::from_pin(pins.part(set, name));
+            let data = opened.map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET", &error))?;
+            Ok((name, if name == names::DEVICES { Map::DevMap(data) } else { Map::Array(data) }))
+        };
+        let maps = LEFT.into_iter().map(open).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let loaded = Self::Pinned { program, name, id: info.id(), maps };
+        if let Map::DevMap(data) = loaded.map(names::DEVICES)? {
+            Shape { kind: MapType::DevMap, value: DEVICE, entries: names::MAX_INTERFACES, flags: 0 }
+                .check(names::DEVICES, data)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Pins program and maps for the next daemon; returns the name of the set.
+    pub(super) fn pin(&mut self, pins: &Pins, program: &'static str) -> Result<String, DataplaneError> {
+        let data = |map| match map {
+            &Map::Array(ref data) | &Map::DevMap(ref data) => Ok(data),
+            _ => Err(DataplaneError::Load("its maps are of other types".to_owned())),
+        };
+        let fd = self.program(program)?.fd.try_clone_to_owned();
+        let fd = fd.map_err(|error| DataplaneError::Load(error.to_string()))?;
+        let info = data(self.map(names::FORWARDING)?)?.info();
+        let id = info.map_err(|error| DataplaneError::map(names::FORWARDING, "BPF_OBJ_GET_INFO_BY_FD", &error))?.id();
+        let set = format!("v{LAYOUT}-{}-{id}", &sha256()[..12]);
+        let mut parts = vec![(PROGRAM_PART, fd.as_fd())];
+        for name in LEFT {
+            parts.push((name, data(self.map(name)?)?.fd().as_fd()));
+        }
+        pins.pin_set(&set, &parts)?;
+        Ok(set)
+    }
+
+    /// A program, to be attached.
+    pub(super) fn program(&mut self, wanted: &'static str) -> Result<Runnable<'_>, DataplaneError> {
+        match self {
+            Self::Pinned { program, name, id, .. } => {
+                let found = Runnable { fd: (*program).as_fd(), id: *id };
+                if *name == wanted { Ok(found) } else { Err(absent(wanted)) }
+            }
+            Self::New(ebpf) => {
+                let failed = |error| DataplaneError::program(wanted, &error);
+                let program = xdp_of(ebpf, wanted)?;
+                Ok(Runnable { id: program.info().map_err(failed)?.id(), fd: program.fd().map_err(failed)?.as_fd() })
+            }
+        }
+    }
+
+    /// A program of an object.
+    pub(super) fn xdp(&mut self, wanted: &str) -> Result<&mut Xdp, DataplaneError> {
+        match self {
+            Self::New(ebpf) => xdp_of(ebpf, wanted),
+            Self::Pinned { .. } => Err(absent(wanted)),
         }
     }
 
     /// A map of the object.
     pub(super) fn map(&self, name: &'static str) -> Result<&Map, DataplaneError> {
-        self.0.map(name).ok_or_else(|| DataplaneError::no_map(name))
+        match self {
+            Self::New(ebpf) => ebpf.map(name),
+            Self::Pinned { maps, .. } => maps.get(name),
+        }
+        .ok_or_else(|| DataplaneError::no_map(name))
     }
 
     /// The same, to write to through the kernel.
     pub(super) fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, DataplaneError> {
-        self.0.map_mut(name).ok_or_else(|| DataplaneError::no_map(name))
+        match self {
+            Self::New(ebpf) => ebpf.map_mut(name),
+            Self::Pinned { maps, .. } => maps.get_mut(name),
+        }
+        .ok_or_else(|| DataplaneError::no_map(name))
     }
+}
+
+fn xdp_of<'a>(ebpf: &'a mut Ebpf, wanted: &str) -> Result<&'a mut Xdp, DataplaneError> {
+    match ebpf.program_mut(wanted) {
+        Some(Program::Xdp(program)) => Ok(program),
+        _ => Err(absent(wanted)),
+    }
+}
+
+fn absent(program: &str) -> DataplaneError {
+    DataplaneError::Load(format!("it has no XDP program '{program}'"))
 }
 
 /// One more than the highest number a CPU of this machine can have.

@@ -36,6 +36,42 @@ unsafe impl Shared for Counts {}
 // under `&mut` alone.
 unsafe impl Shared for Forwarding {}
 
+/// The bytes of a device map's value: an interface index and a program.
+pub(super) const DEVICE: u32 = 8;
+
+/// What a map is, so that one of another release is not taken for ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) kind: MapType,
+    /// Bytes of a value; keys have four.
+    pub(super) value: u32,
+    pub(super) entries: u32,
+    /// Of those that decide how it is used.
+    pub(super) flags: u32,
+}
+
+impl Shape {
+    /// Whether the kernel says the same of a map.
+    pub(super) fn check(&self, name: &'static str, map: &MapData) -> Result<(), DataplaneError> {
+        let Self { kind, value, entries, flags } = *self;
+        let info = map.info().map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET_INFO_BY_FD", &error))?;
+        let found = info.map_type().map_err(|error| DataplaneError::map(name, "look-up of the type", &error))?;
+        let facts = [
+            ("its type", found as u32, kind as u32),
+            ("its key's size", info.key_size(), 4),
+            ("its value's size", info.value_size(), value),
+            ("its number of entries", info.max_entries(), entries),
+            ("the memory-mapping flag", info.map_flags() & MMAPABLE, flags),
+        ];
+        match facts.into_iter().find(|(_, found, expected)| found != expected) {
+            Some((what, found, expected)) => {
+                Err(DataplaneError::Map { map: name, what, found: found.into(), expected: expected.into() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// All values of one BPF array.
 pub(super) struct Mapped<T> {
     name: &'static str,
@@ -66,18 +102,8 @@ impl<T: Shared> Mapped<T> {
     fn check(name: &'static str, map: &MapData, entries: u32) -> Result<(), DataplaneError> {
         // Values stand in the map's memory at multiples of eight bytes; in a slice they must stand likewise.
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 4096) };
-        let info = map.info().map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET_INFO_BY_FD", &error))?;
-        let kind = info.map_type().map_err(|error| DataplaneError::map(name, "look-up of the type", &error))?;
-        let facts = [
-            ("its type", kind as u64, MapType::Array as u64),
-            ("its value's size", info.value_size().into(), size_of::<T>() as u64),
-            ("its number of entries", info.max_entries().into(), entries.into()),
-            ("the memory-mapping flag", (info.map_flags() & MMAPABLE).into(), MMAPABLE.into()),
-        ];
-        match facts.into_iter().find(|(_, found, expected)| found != expected) {
-            Some((what, found, expected)) => Err(DataplaneError::Map { map: name, what, found, expected }),
-            None => Ok(()),
-        }
+        let value = size_of::<T>() as u32;
+        Shape { kind: MapType::Array, value, entries, flags: MMAPABLE }.check(name, map)
     }
 
     /// All values.

@@ -20,6 +20,7 @@ use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
 use crate::net::testing::{Peer, in_namespace, ip, sysctl};
 
+mod outlive;
 mod packets;
 
 const POOL: PoolIndex = PoolIndex(2);

@@ -20,7 +20,8 @@ impl Reader {
     pub(super) fn start(ebpf: &mut Loaded) -> Result<Self, DataplaneError> {
         let failed = |reason: String| DataplaneError::Load(format!("cannot read the trace: {reason}"));
         let runtime = Handle::try_current().map_err(|error| failed(error.to_string()))?;
-        let logger = EbpfLogger::init(&mut ebpf.0).map_err(|error| failed(error.to_string()))?;
+        let Loaded::New(ebpf) = ebpf else { return Err(failed("it was another daemon's".to_owned())) };
+        let logger = EbpfLogger::init(ebpf).map_err(|error| failed(error.to_string()))?;
         // SAFETY: the logger owns the ring buffer's file descriptor, never changes it, and closes it when it is
         // dropped, after `AsyncFd` deregistered it.
         let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };

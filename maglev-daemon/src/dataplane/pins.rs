@@ -1,0 +1,216 @@
+//! The pin folder: what outlives the daemon lies there, in the BPF file system, under a lock that one daemon holds. It must
+//! not know what is forwarded.
+//!
+//! ```text
+//!  /sys/fs/bpf/maglev              locked by the daemon
+//!    links/7                       the program's hold on the interface with index 7
+//!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
+//!      program, FORWARDING, FLOWS, COUNTS, DEVICES
+//! ```
+//!
+//! The BPF file system takes no dots in names, so interfaces are named by their index.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{major, minor};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::bpf;
+use super::error::DataplaneError;
+
+/// Where the BPF file system is mounted by convention, and by whoever needs it first.
+const BPF_FS: &str = "/sys/fs/bpf";
+
+const LINKS: &str = "links";
+
+/// A pin folder that this process alone uses.
+#[derive(Debug)]
+pub struct Pins {
+    folder: PathBuf,
+    /// The kernel lets go of it when the process dies.
+    _lock: Flock<File>,
+}
+
+/// A pinned link that holds a program on an interface.
+#[derive(Debug)]
+pub(super) struct PinnedLink {
+    pub(super) link: OwnedFd,
+    pub(super) path: PathBuf,
+    /// The id of the program it holds.
+    pub(super) program: u32,
+}
+
+impl Pins {
+    /// Takes the folder for this process, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Another daemon holds it; or it cannot be in the BPF file system.
+    pub fn hold(folder: &Path) -> Result<Self, DataplaneError> {
+        mount_if_needed(folder)?;
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        let file = File::open(folder).map_err(failed("open", folder))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
+            Errno::EWOULDBLOCK => DataplaneError::PinsInUse { folder: folder.to_owned(), holder: holder(&file) },
+            errno => failed("lock", folder)(errno.into()),
+        })?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether nothing is pinned in it.
+    pub fn is_empty(&self) -> bool {
+        self.sets().next().is_none()
+    }
+
+    fn sets(&self) -> impl Iterator<Item = String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != LINKS)
+    }
+
+    /// Where a part of a set lies.
+    pub(super) fn part(&self, set: &str, part: &str) -> PathBuf {
+        self.folder.join(set).join(part)
+    }
+
+    /// Pins the parts of a set, each under its name.
+    pub(super) fn pin_set(&self, set: &str, parts: &[(&str, BorrowedFd<'_>)]) -> Result<(), DataplaneError> {
+        let folder = self.folder.join(set);
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        parts.iter().try_for_each(|(name, fd)| pin(&folder.join(name), *fd))
+    }
+
+    /// Lets go of a set: what nothing else holds, the kernel frees.
+    pub(super) fn remove_set(&self, set: &str) {
+        let folder = self.folder.join(set);
+        if let Err(error) = fs::remove_dir_all(&folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove what is pinned");
+        }
+    }
+
+    /// Lets go of all sets but one.
+    pub(super) fn remove_sets_but(&self, kept: &str) {
+        self.sets().filter(|set| set != kept).for_each(|set| self.remove_set(&set));
+    }
+
+    /// Pins a link that holds a program on an interface; returns where.
+    pub(super) fn pin_link(&self, index: u32, link: BorrowedFd<'_>) -> Result<PathBuf, DataplaneError> {
+        let folder = self.folder.join(LINKS);
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let path = folder.join(index.to_string());
+        // An interface that had the same index, and is gone.
+        let _ = fs::remove_file(&path);
+        pin(&path, link)?;
+        Ok(path)
+    }
+
+    /// The pinned links by the index of their interface. Those whose interface is gone are removed.
+    pub(super) fn links(&self) -> Result<BTreeMap<u32, PinnedLink>, DataplaneError> {
+        let folder = self.folder.join(LINKS);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            entries => entries.map_err(failed("read", &folder))?,
+        };
+        let mut links = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(failed("read", &folder))?.path();
+            let link = open(&path)?;
+            let info = bpf::link_info(link.as_fd()).map_err(|errno| failed("look at", &path)(errno.into()))?;
+            match info.interface {
+                0 => fs::remove_file(&path).map_err(failed("remove", &path))?,
+                index => {
+                    links.insert(index, PinnedLink { link, path, program: info.program });
+                }
+            }
+        }
+        Ok(links)
+    }
+}
+
+impl PinnedLink {
+    /// Ends the program's hold on the interface.
+    pub(super) fn end(self) {
+        let Self { link, path, program: _ } = self;
+        let removed = fs::remove_file(&path);
+        if let Err(error) = removed.and(bpf::detach(link.as_fd()).map_err(io::Error::from)) {
+            tracing::warn!(link = %path.display(), %error, "XDP program could not be detached");
+        }
+    }
+}
+
+/// Opens what is pinned.
+pub(super) fn open(path: &Path) -> Result<OwnedFd, DataplaneError> {
+    bpf::get(&c_path(path)?).map_err(|errno| failed("open", path)(errno.into()))
+}
+
+fn pin(path: &Path, fd: BorrowedFd<'_>) -> Result<(), DataplaneError> {
+    bpf::pin(&c_path(path)?, fd).map_err(|errno| failed("pin to", path)(errno.into()))
+}
+
+fn c_path(path: &Path) -> Result<CString, DataplaneError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|error| failed("name", path)(error.into()))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => DataplaneError::NotPermitted("pin maps in the BPF file system"),
+        _ => DataplaneError::Pins { action, path: path.to_owned(), source },
+    }
+}
+
+/// Sees to it that the folder is in the BPF file system, or will be once it is made.
+fn mount_if_needed(folder: &Path) -> Result<(), DataplaneError> {
+    if is_bpf(folder)? {
+        return Ok(());
+    }
+    if !folder.starts_with(BPF_FS) {
+        return Err(DataplaneError::NotBpf(folder.to_owned()));
+    }
+    // Whoever comes second must not mount another one over the first.
+    let below = File::open(BPF_FS).map_err(failed("open", Path::new(BPF_FS)))?;
+    let _lock = Flock::lock(below, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| failed("lock", Path::new(BPF_FS))(errno.into()))?;
+    if is_bpf(folder)? {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), BPF_FS, Some("bpf"), flags, Some("mode=0700")).map_err(|errno| match errno {
+        Errno::EPERM | Errno::EACCES => DataplaneError::BpfNotMounted,
+        errno => failed("mount the BPF file system at", Path::new(BPF_FS))(errno.into()),
+    })?;
+    tracing::info!(at = BPF_FS, "mounted the BPF file system");
+    Ok(())
+}
+
+/// Whether a path, or what of it exists, is in the BPF file system.
+fn is_bpf(path: &Path) -> Result<bool, DataplaneError> {
+    let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = statfs(existing).map_err(|errno| failed("look at", existing)(errno.into()))?;
+    Ok(found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Who holds the lock on an open file, as far as the kernel tells: `1: FLOCK ADVISORY WRITE 4711 00:1b:2 0 EOF`.
+fn holder(file: &File) -> Option<u32> {
+    let metadata = file.metadata().ok()?;
+    let device = metadata.dev();
+    let wanted = format!("{:02x}:{:02x}:{}", major(device), minor(device), metadata.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let mut fields = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = fields.find(|fields| fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&wanted.as_str()))?;
+    line.get(4)?.parse().ok()
+}
