@@ -26,6 +26,7 @@ fn facts(status: &Status) -> String {
         ("version", status.version.clone()),
         ("object", status.object.clone()),
         ("up", duration(status.uptime_seconds)),
+        ("forwarding", forwarding(&status.forwarding)),
         ("memory", bytes(status.memory.total_bytes)),
         ("services", status.services_file.clone()),
         ("services digest", status.services_digest.clone()),
@@ -41,6 +42,12 @@ fn facts(status: &Status) -> String {
         let _ = writeln!(text, "{name:<17}{value}");
     }
     text
+}
+
+fn forwarding(view::Forwarding { pin, adopted, since }: &view::Forwarding) -> String {
+    let whose = if *adopted { ", adopted from the daemon before" } else { "" };
+    let pin = pin.as_ref().map_or_else(|| "ends with the daemon".to_owned(), |pin| format!("pinned in {pin}"));
+    format!("since {since} (Unix time){whose}; {pin}")
 }
 
 fn reload(last: Option<&view::LastReload>) -> String {

@@ -13,7 +13,7 @@ mod services;
 mod store;
 mod tree;
 
-pub use node::{Interface, Mode, NodeConfig};
+pub use node::{Interface, Mode, NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
 pub use store::{Stamp, persist};

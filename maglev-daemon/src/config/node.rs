@@ -19,6 +19,8 @@ use crate::model::{Limits, OuterSources, Rules, not_unicast, shown};
 const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
 /// Where the API listens unless the file says otherwise.
 const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+/// Where the program and its maps are pinned unless the file says otherwise.
+const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,16 @@ pub struct Interface {
     pub name: String,
     /// How the program is attached.
     pub mode: Mode,
+}
+
+/// What becomes of the data plane when the daemon is told to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// The program is detached: packets for VIPs are left to the host. The default.
+    #[default]
+    Detach,
+    /// It goes on forwarding as it did, until a daemon is started again.
+    Keep,
 }
 
 /// What `maglev.yaml` says.
@@ -62,6 +74,11 @@ pub struct NodeConfig {
     pub flow_sets: u32,
     /// Whether the packet path logs its decisions.
     pub trace: bool,
+    /// Where the program and its maps are pinned, so that they outlive the daemon: a folder of this node's own in the BPF
+    /// file system. `None` is nowhere.
+    pub pin: Option<PathBuf>,
+    /// What becomes of them when the daemon is told to stop.
+    pub on_stop: OnStop,
 }
 
 impl NodeConfig {
@@ -96,8 +113,8 @@ pub(super) fn decode(file: &Path, text: &str) -> Draft {
 }
 
 fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 9] =
-        ["interfaces", "encap", "hash_key", "services", "api", "bgp", "limits", "flow_table", "trace"];
+    const KEYS: [&str; 10] =
+        ["interfaces", "encap", "hash_key", "services", "api", "bgp", "limits", "flow_table", "trace", "dataplane"];
     let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
     let outer =
@@ -109,10 +126,13 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
     let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, file).map(Some));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
+    let dataplane =
+        section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {
         let Api { socket, metrics } = api?;
+        let Dataplane { pin, on_stop } = dataplane?;
         Some(NodeConfig {
             interfaces: interfaces?,
             outer: outer?,
@@ -124,6 +144,8 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             limits: limits?,
             flow_sets: flow_sets?,
             trace: trace?,
+            pin,
+            on_stop,
         })
     };
     (config(), services, rules)
@@ -294,6 +316,54 @@ fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
         Err(_) => {
             Err(format!("{} is not an address with a port; allowed: such as 127.0.0.1:9642, or off", shown(text)))
         }
+    }
+}
+
+struct Dataplane {
+    pin: Option<PathBuf>,
+    on_stop: OnStop,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::default() }
+    }
+}
+
+fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
+    let section = field.section(&["pin", "on_stop"], &[])?;
+    let default = Dataplane::default();
+    let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(parse_pin));
+    let on_stop = section.get("on_stop").map_or(Some(default.on_stop), |field| {
+        let on_stop = field.parse(parse_on_stop)?;
+        if (on_stop, &pin) == (OnStop::Keep, &Some(None)) {
+            field.report("keep needs a folder to pin in; allowed with `pin: off`: detach");
+        }
+        Some(on_stop)
+    });
+    Some(Dataplane { pin: pin?, on_stop: on_stop? })
+}
+
+/// A folder in the BPF file system, which takes no dots in names.
+fn parse_pin(text: &str) -> Result<Option<PathBuf>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || text.contains(['.', '\0']) || path.components().count() < 2 {
+        return Err(format!(
+            "{} is not a pin folder; allowed: such as {DEFAULT_PIN}, without dots, or off",
+            shown(text)
+        ));
+    }
+    Ok(Some(path))
+}
+
+fn parse_on_stop(text: &str) -> Result<OnStop, String> {
+    match text {
+        "detach" => Ok(OnStop::Detach),
+        "keep" => Ok(OnStop::Keep),
+        _ => Err(format!("{} is not known; allowed: detach, keep", shown(text))),
     }
 }
 

@@ -69,6 +69,29 @@ fn a_good_node_is_read_whole() {
     let key: Vec<u8> = (0..16).collect();
     assert_eq!(config.hash_key, maglev_common::hash::HashKey::from_bytes(key.try_into().unwrap()));
     assert_eq!(config.metrics, Some("127.0.0.1:9642".parse().unwrap()));
+    assert_eq!((config.pin, config.on_stop), (Some(PathBuf::from("/sys/fs/bpf/maglev")), OnStop::Detach));
+}
+
+#[test]
+fn where_a_node_pins_is_read_and_checked() {
+    let dataplane = |text: &str| format!("{GOOD}dataplane: {text}\n");
+    let read = |text: &str| {
+        let config = node::decode(Path::new("maglev.yaml"), &dataplane(text)).config.unwrap();
+        (config.pin, config.on_stop)
+    };
+    assert_eq!(read("{ pin: /bpf/lb1, on_stop: keep }"), (Some(PathBuf::from("/bpf/lb1")), OnStop::Keep));
+    assert_eq!(read("{ pin: off }"), (None, OnStop::Detach));
+    for (text, said) in [
+        ("{ pin: maglev }", "dataplane.pin: maglev is not a pin folder; allowed: such as /sys/fs/bpf/maglev"),
+        ("{ pin: /sys/fs/bpf/lb.1 }", "without dots"),
+        ("{ pin: / }", "dataplane.pin: / is not a pin folder"),
+        ("{ on_stop: leave }", "dataplane.on_stop: leave is not known; allowed: detach, keep"),
+        ("{ pin: off, on_stop: keep }", "dataplane.on_stop: keep needs a folder to pin in"),
+        ("{ pins: x }", "dataplane.pins: unknown key; allowed: pin, on_stop"),
+    ] {
+        let told = node_problems(&dataplane(text));
+        assert!(told.len() == 1 && told[0].contains(said), "{text}: {told:?}");
+    }
 }
 
 #[test]
@@ -92,7 +115,7 @@ trace: true
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
-        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, limits, flow_table, trace",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, limits, flow_table, trace, dataplane",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",

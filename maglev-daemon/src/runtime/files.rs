@@ -62,7 +62,20 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
 
 /// The fields of the node file in which two differ.
 fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
-    let NodeConfig { interfaces, outer, hash_key, services, socket, metrics, bgp, limits, flow_sets, trace } = running;
+    let NodeConfig {
+        interfaces,
+        outer,
+        hash_key,
+        services,
+        socket,
+        metrics,
+        bgp,
+        limits,
+        flow_sets,
+        trace,
+        pin,
+        on_stop,
+    } = running;
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
         ("encap", *outer != file.outer),
@@ -74,6 +87,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("limits", *limits != file.limits),
         ("flow_table", *flow_sets != file.flow_sets),
         ("trace", *trace != file.trace),
+        ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }

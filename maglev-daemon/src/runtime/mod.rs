@@ -18,12 +18,14 @@
 //! next plan.
 
 mod announcer;
+mod clock;
 mod files;
 mod flow_table;
 mod local;
 mod owner;
 mod plane;
 pub mod signals;
+mod state;
 mod status;
 pub mod systemd;
 
@@ -38,15 +40,17 @@ use crate::api::server::{self, BindError, Socket};
 use crate::api::{Bgp, Handle, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
-use crate::dataplane::{self, Dataplane, DataplaneError, InterfaceSettings, Refresh};
+use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
 use crate::metrics;
 use crate::model::Services;
 use crate::net::NetError;
 use crate::net::links;
 use crate::net::next_hop::Resolver;
+use clock::Clock;
 use files::{Disk, Files};
-use owner::{Inputs, Owner};
-use plane::{Plane, Refreshed};
+use owner::{Inputs, Owner, Tools};
+use plane::{End, Plane, Refreshed};
+use state::Begun;
 
 /// Requests that wait for the owner before their senders wait.
 const REQUESTS: usize = 256;
@@ -122,8 +126,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     // Followed before they are read, so that no change falls in between.
     let watch = links::Watch::start()?;
     let existing = watch.list().await?;
-    let dataplane = Dataplane::start(&settings(&node), &existing)?;
-    let facts = status::Facts::new(&node, &dataplane);
+    let clock = Clock::start()?;
+    let Begun { dataplane, planner, keeper, since } = state::begin(&node, &settings(&node), &existing, &clock)?;
+    let facts = status::Facts::new(&node, &dataplane, &clock, since);
     let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
@@ -131,16 +136,24 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let (sender, requests) = mpsc::channel(REQUESTS);
     let disk = Disk::start(node.services.clone(), done.clone())?;
     let entries = dataplane.flow_entries();
-    let plane = Plane::start(dataplane, done)?;
+    let plane = Plane::start(dataplane, keeper, done)?;
     let flow_table = flow_table::watch(plane.orders().clone(), entries);
     let resolver = Resolver::start(found)?;
     let changed = watch_interfaces(watch, plane.orders().clone());
 
     let bgp = node.bgp.clone();
-    let mut owner = Owner::new(Files::new(path, node), facts, interfaces, plane, disk, resolver, published);
+    let on_stop = match node.on_stop {
+        config::OnStop::Detach => End::Detach,
+        config::OnStop::Keep => End::Leave,
+    };
+    let adopted = planner.is_some();
+    let files = Files::new(path, node);
+    let tools = Tools { plane, disk, resolver };
+    let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
     let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished };
     if let Err(error) = owner.start(services, &mut inputs).await {
-        owner.stop();
+        // What another daemon left forwards as it did; what is of this one alone is detached.
+        owner.stop(End::Leave);
         return Err(error.into());
     }
 
@@ -149,7 +162,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let speaker = match bgp.map(|bgp| Speaker::start(&bgp, Before::default(), &wanted)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
-            owner.stop();
+            owner.stop(if adopted { End::Leave } else { End::Detach });
             return Err(error.into());
         }
     };
@@ -157,7 +170,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
     };
-    let handle = Handle { requests: sender, status, flow_table, started: owner.started(), bgp };
+    let handle = Handle { requests: sender, status, flow_table, started: clock.started().0, bgp };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");
@@ -176,7 +189,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     if let Some(speaker) = speaker {
         speaker.stop("maglevd is stopping").await;
     }
-    owner.stop();
+    owner.stop(on_stop);
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::announcer::Announcer;
+use super::clock::Clock;
 use super::files::{Disk, Files, Reread};
 use super::local;
-use super::plane::{ActiveFlows, Plane, Refreshed};
+use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
 use crate::announce::Node;
@@ -21,6 +22,7 @@ use crate::api::{self, Answer, Caller, Flow, Request, view};
 use crate::dataplane;
 use crate::model::{Change, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
+use crate::plan::Planner;
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
@@ -60,6 +62,13 @@ enum Waiting {
 /// Who asked for a reload: a client, or nobody who awaits an answer.
 type Reload = Option<oneshot::Sender<Answer<view::Reloaded>>>;
 
+/// What carries out effects.
+pub(super) struct Tools {
+    pub(super) plane: Plane,
+    pub(super) disk: Disk,
+    pub(super) resolver: Resolver,
+}
+
 /// The owner and its tools.
 pub(super) struct Owner {
     reconciler: Reconciler,
@@ -73,7 +82,9 @@ pub(super) struct Owner {
     status: watch::Sender<Arc<view::Status>>,
     /// What the status was last made from.
     view: Arc<View>,
-    started: Instant,
+    clock: Clock,
+    /// Whether what plans lead to is written down.
+    keeps: bool,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
     /// Reloads that wait until no change is in flight: the file they read must hold every change acknowledged.
@@ -84,17 +95,23 @@ pub(super) struct Owner {
 }
 
 impl Owner {
+    /// Goes on with the planner of an adopted data plane, if there is one.
     pub(super) fn new(
         files: Files,
         facts: Facts,
         interfaces: Refreshed,
-        plane: Plane,
-        disk: Disk,
-        resolver: Resolver,
+        tools: Tools,
         status: watch::Sender<Arc<view::Status>>,
+        clock: Clock,
+        adopted: Option<Planner>,
     ) -> Self {
+        let Tools { plane, disk, resolver } = tools;
         let settings = Settings { rules: files.running().rules(), interfaces: status::known_interfaces(&interfaces) };
-        let reconciler = Reconciler::new(settings);
+        let reconciler = match adopted {
+            Some(planner) => Reconciler::adopt(settings, planner, clock.now()),
+            None => Reconciler::new(settings),
+        };
+        let keeps = files.running().pin.is_some();
         let view = Arc::new(reconciler.view());
         Self {
             reconciler,
@@ -107,7 +124,8 @@ impl Owner {
             announcer: Announcer::new(),
             status,
             view,
-            started: Instant::now(),
+            clock,
+            keeps,
             waiting: BTreeMap::new(),
             last_request: 0,
             reloads: VecDeque::new(),
@@ -129,11 +147,6 @@ impl Owner {
         }
     }
 
-    /// When the time of events began.
-    pub(super) const fn started(&self) -> Instant {
-        self.started
-    }
-
     /// Publishes the services the daemon starts with, once the ways to their backends are known.
     pub(super) async fn start(&mut self, services: Services, inputs: &mut Inputs) -> anyhow::Result<()> {
         self.find_ways(&services, inputs).await;
@@ -143,7 +156,10 @@ impl Owner {
         self.settle();
         loop {
             match outcome.try_recv() {
-                Ok(outcome) => return outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}")),
+                Ok(outcome) => {
+                    outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
+                    return self.plane.orders().outlive().await?.map_err(anyhow::Error::msg);
+                }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
@@ -180,7 +196,7 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadline = self.reconciler.deadline().map(|deadline| self.started + deadline);
+            let deadline = self.reconciler.deadline().map(|deadline| self.clock.instant(deadline));
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
             if !self.take(first) {
                 return;
@@ -196,10 +212,10 @@ impl Owner {
         }
     }
 
-    /// Ends disk and data plane after what they were ordered to do. The program is detached.
-    pub(super) fn stop(self) {
+    /// Ends disk and data plane after what they were ordered to do.
+    pub(super) fn stop(self, end: End) {
         self.disk.stop();
-        self.plane.stop();
+        self.plane.stop(end);
     }
 
     /// Takes one input in; tells whether to go on.
@@ -291,10 +307,13 @@ impl Owner {
         if let Event::NextHop { address, resolution } = &event {
             log_next_hop(*address, resolution);
         }
-        for effect in self.reconciler.handle(event, self.started.elapsed()) {
+        for effect in self.reconciler.handle(event, self.clock.now()) {
             match effect {
                 Effect::Persist(services) => self.disk.persist(services),
-                Effect::Publish(steps) => self.plane.orders().publish(steps),
+                Effect::Publish(steps) => {
+                    let saved = self.keeps.then(|| self.reconciler.save());
+                    self.plane.orders().publish(steps, saved);
+                }
                 Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
                 Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),

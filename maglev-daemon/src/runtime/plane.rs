@@ -11,9 +11,10 @@ use maglev_common::table::PoolIndex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::state::Keeper;
 use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
 use crate::net::links::Link;
-use crate::plan::{Step, SurveyOrder};
+use crate::plan::{Saved, Step, SurveyOrder};
 use crate::reconcile::{Event, Previewed};
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
@@ -22,13 +23,23 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 /// Something the data plane is asked to do.
 #[derive(Debug)]
 enum Order {
-    Publish(Vec<Step>),
+    Publish(Vec<Step>, Option<Box<Saved>>),
+    Outlive(oneshot::Sender<Result<(), String>>),
     Survey(Vec<SurveyOrder>),
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
     Snapshot(oneshot::Sender<Snapshot>),
     Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
     ActiveFlows(ActiveFlows, oneshot::Sender<Result<u64, String>>),
-    Stop,
+    Stop(End),
+}
+
+/// What becomes of the data plane when its thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is detached.
+    Detach,
+    /// What outlives the daemon goes on forwarding.
+    Leave,
 }
 
 /// Which flows are to be counted.
@@ -80,12 +91,17 @@ pub(super) struct Orders(mpsc::Sender<Order>);
 
 impl Plane {
     /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
-    pub(super) fn start(dataplane: Dataplane, done: UnboundedSender<Event>) -> anyhow::Result<Self> {
+    /// What a plan leads to, `keeper` writes down before.
+    pub(super) fn start(
+        dataplane: Dataplane,
+        keeper: Option<Keeper>,
+        done: UnboundedSender<Event>,
+    ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
         let thread = move || {
-            let mut dataplane = dataplane;
-            work(&mut dataplane, &received, &done);
-            dataplane.stop();
+            let mut plane = Working { dataplane, keeper };
+            let end = work(&mut plane, &received, &done);
+            plane.end(end);
         };
         let thread = std::thread::Builder::new().name("dataplane".into()).spawn(thread);
         Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
@@ -96,18 +112,24 @@ impl Plane {
         &self.orders
     }
 
-    /// Detaches the program, after all that was ordered before.
-    pub(super) fn stop(self) {
+    /// Ends, after all that was ordered before.
+    pub(super) fn stop(self, end: End) {
         let Self { orders, thread } = self;
-        orders.order(Order::Stop);
+        orders.order(Order::Stop(end));
         let _ = thread.join();
     }
 }
 
 /// Answers come after the plans ordered before; none comes once the daemon is stopping.
 impl Orders {
-    pub(super) fn publish(&self, steps: Vec<Step>) {
-        self.order(Order::Publish(steps));
+    /// Is reported as [`Event::Published`]. `saved` is what the plan leads to.
+    pub(super) fn publish(&self, steps: Vec<Step>, saved: Option<Saved>) {
+        self.order(Order::Publish(steps, saved.map(Box::new)));
+    }
+
+    /// From here on what forwards outlives the daemon.
+    pub(super) fn outlive(&self) -> oneshot::Receiver<Result<(), String>> {
+        self.ask(Order::Outlive)
     }
 
     /// Is reported as [`Event::Surveyed`].
@@ -143,25 +165,48 @@ impl Orders {
     }
 }
 
-/// Carries out orders until told to stop. In between it sweeps the flow tables, and goes on with a survey of them: by
-/// parts, so that no order waits for the whole.
-fn work(dataplane: &mut Dataplane, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) {
+/// The data plane, and who writes down what its maps are to hold.
+struct Working {
+    dataplane: Dataplane,
+    keeper: Option<Keeper>,
+}
+
+impl Working {
+    fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>, done: &UnboundedSender<Event>) {
+        if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
+            keeper.keep(&saved);
+        }
+        publish(&mut self.dataplane, steps, done);
+    }
+
+    fn end(self, end: End) {
+        match end {
+            End::Detach => {
+                self.dataplane.stop();
+                self.keeper.iter().for_each(Keeper::forget);
+            }
+            End::Leave => self.dataplane.leave(),
+        }
+    }
+}
+
+/// Carries out orders until told to stop, and how. In between it sweeps the flow tables, and goes on with a survey of them:
+/// by parts, so that no order waits for the whole.
+fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) -> End {
     let mut swept = Instant::now();
     let mut survey: Option<Survey> = None;
     loop {
         let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
         match orders.recv_timeout(pause) {
-            Ok(order) => {
-                if !carry_out(dataplane, order, &mut survey, done) {
-                    return;
-                }
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Ok(Order::Stop(end)) => return end,
+            Ok(Order::Publish(steps, saved)) => plane.publish(&steps, saved, done),
+            Ok(order) => carry_out(&mut plane.dataplane, order, &mut survey, done),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                survey = survey.take().and_then(|survey| go_on(dataplane, survey, done));
+                survey = survey.take().and_then(|survey| go_on(&plane.dataplane, survey, done));
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
-                    dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
+                    plane.dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
                 }
             }
         }
@@ -188,15 +233,13 @@ fn go_on(dataplane: &Dataplane, mut survey: Survey, done: &UnboundedSender<Event
     None
 }
 
-/// Carries out one order; tells whether to go on. Whoever asked may have gone; then nobody takes the answer.
-fn carry_out(
-    dataplane: &mut Dataplane,
-    order: Order,
-    survey: &mut Option<Survey>,
-    done: &UnboundedSender<Event>,
-) -> bool {
+/// Carries out one order but plans. Whoever asked may have gone; then nobody takes the answer.
+fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey>, done: &UnboundedSender<Event>) {
     match order {
-        Order::Publish(steps) => publish(dataplane, &steps, done),
+        Order::Publish(..) | Order::Stop(_) => {}
+        Order::Outlive(reply) => {
+            let _ = reply.send(dataplane.outlive().map_err(|error| error.to_string()));
+        }
         Order::Survey(orders) => *survey = begin(dataplane, orders, done),
         Order::Refresh(links, reply) => {
             let refresh = dataplane.refresh(&links);
@@ -211,9 +254,7 @@ fn carry_out(
         Order::ActiveFlows(ActiveFlows { pool, slots, idle }, reply) => {
             let _ = reply.send(dataplane.active_flows(pool, &slots, idle).map_err(|error| error.to_string()));
         }
-        Order::Stop => return false,
     }
-    true
 }
 
 /// Carries out a plan. Its closing steps bury what no new packet can find any more and set memory free for plans to come,

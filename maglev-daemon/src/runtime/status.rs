@@ -2,14 +2,16 @@
 //! asks.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::forward::Decision;
 
+use super::clock::Clock;
 use super::plane::Refreshed;
-use crate::api::{Flow, RELEASE, view};
+use crate::api::{self, Flow, RELEASE, view};
 use crate::config::NodeConfig;
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
@@ -24,16 +26,25 @@ pub(super) struct Facts {
     services_file: String,
     hash_key_digest: String,
     memory: view::Memory,
+    forwarding: view::Forwarding,
+    /// When the daemon started, by the clock that the reconciler runs by.
+    started: Duration,
 }
 
 impl Facts {
-    pub(super) fn new(node: &NodeConfig, dataplane: &Dataplane) -> Self {
+    pub(super) fn new(node: &NodeConfig, dataplane: &Dataplane, clock: &Clock, since: Duration) -> Self {
         let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
         let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
         Self {
             services_file: absolute(&node.services).display().to_string(),
             hash_key_digest: Digest::of_key(node.hash_key).to_string(),
             memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
+            forwarding: view::Forwarding {
+                pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),
+                adopted: dataplane.is_adopted(),
+                since: api::now().0.saturating_sub(clock.now().saturating_sub(since).as_secs()),
+            },
+            started: clock.started().1,
         }
     }
 
@@ -44,7 +55,7 @@ impl Facts {
         interfaces: &Refreshed,
         last_reload: Option<&view::LastReload>,
     ) -> view::Status {
-        let Self { services_file, hash_key_digest, memory } = self;
+        let Self { services_file, hash_key_digest, memory, forwarding, started } = self;
         let View { services, vips, pools, busy, not_published } = view;
         view::Status {
             version: RELEASE.to_owned(),
@@ -57,6 +68,7 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
+            forwarding: forwarding.clone(),
             flow_table: view::FlowTable::default(),
             interfaces: interfaces
                 .interfaces
@@ -64,7 +76,7 @@ impl Facts {
                 .map(|found| interface(found, &interfaces.refresh.detached))
                 .collect(),
             vips: vips.iter().map(vip).collect(),
-            pools: pools.iter().map(pool).collect(),
+            pools: pools.iter().map(|found| pool(found, *started)).collect(),
             backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
         }
     }
@@ -107,7 +119,7 @@ fn vip(vip: &VipView) -> view::Vip {
     }
 }
 
-fn pool(pool: &PoolView) -> view::PoolSummary {
+fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     let PoolView {
         name,
         settings: PoolSettings { tracking, transition, min_healthy: _ },
@@ -123,7 +135,7 @@ fn pool(pool: &PoolView) -> view::PoolSummary {
         tracked_slots: *tracked,
         learning_seconds_left: None,
         pinned_flows: *pinned,
-        learning_until: *until,
+        learning_until: until.map(|until| until.saturating_sub(started)),
     };
     view::PoolSummary {
         name: name.to_string(),

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Lab, Netns, Process, Services, Settings, binary};
+use super::{Lab, Netns, Process, Services, Settings, binary, services::pin_folder};
 
-/// A load balancer with its daemon running. Dropping it kills the daemon.
+/// A load balancer with its daemon running. Dropping it kills the daemon, and ends what outlives that.
 #[derive(Debug)]
 pub struct Balancer {
     name: String,
@@ -20,6 +20,7 @@ pub struct Balancer {
     directory: PathBuf,
     interfaces: usize,
     daemon: Process,
+    keep: bool,
 }
 
 /// How a command of the CLI ended.
@@ -47,7 +48,7 @@ impl Balancer {
         write(&directory.join("services.yaml"), &services.to_string())?;
         let netns = lab.netns(&name);
         let daemon = spawn(&name, &netns, &directory)?;
-        let mut balancer = Self { name, netns, directory, interfaces: settings.interfaces.len(), daemon };
+        let mut balancer = Self { name, netns, directory, interfaces: settings.interfaces.len(), daemon, keep: false };
         balancer.await_readiness()?;
         Ok(balancer)
     }
@@ -186,7 +187,21 @@ impl Balancer {
 
     /// Lets the daemon outlive this handle.
     pub fn keep(&mut self) {
+        self.keep = true;
         self.daemon.keep();
+    }
+
+    /// What is pinned of it: nothing once it was told to stop.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn pinned(&self) -> Result<Vec<String>> {
+        let folder = pin_folder(&self.socket());
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     fn await_readiness(&mut self) -> Result<()> {
@@ -196,6 +211,16 @@ impl Balancer {
             let attached = status["interfaces"].as_array().map(|all| all.iter().filter(|i| i["attached"] == true));
             attached.is_some_and(|attached| attached.count() == interfaces)
         })
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Both fail only if there is nothing to end.
+            let _ = self.kill();
+            let _ = fs::remove_dir_all(pin_folder(&self.socket()));
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which labs stand on this machine, who owns each, and how one is removed, by its owner or after its owner's death.
 //!
 //! A lab has an id, `<pid>-<number>`. Its namespaces are called `mgl-<id>-<node>`, its files lie in
-//! `/run/maglev-lab/<id>/`, and its owner holds a lock on `lock` in there: the kernel drops that lock when the owner
-//! dies, however it dies, which is how a crashed run is told from a living one.
+//! `/run/maglev-lab/<id>/`, what its daemons pin in `/sys/fs/bpf/maglev-lab/<id>/`, and its owner holds a lock on `lock` in
+//! the former: the kernel drops that lock when the owner dies, however it dies, which is how a crashed run is told from a
+//! living one.
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,7 @@ use nix::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::netns::{Netns, ip_batch};
+use super::services::BPF;
 
 const ROOT: &str = "/run/maglev-lab";
 /// While this file is in a lab's directory the lab outlives its owner.
@@ -108,6 +110,8 @@ fn remove(id: &str) -> Result<()> {
     }
     let lines: Vec<String> = namespaces.iter().map(|namespace| format!("netns del {}", namespace.name())).collect();
     ip_batch(&lines)?;
+    // What outlived its daemons.
+    let _ = fs::remove_dir_all(Path::new(BPF).join("maglev-lab").join(id));
     match fs::remove_dir_all(directory(id)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove its files"),
         _ => Ok(()),

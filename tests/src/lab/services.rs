@@ -3,7 +3,7 @@
 use std::{
     fmt::{self, Display, Formatter},
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// `services.yaml`: pools and VIPs.
@@ -85,6 +85,8 @@ pub struct Settings {
     pub sources: [Option<String>; 2],
     /// 32 hexadecimal digits.
     pub hash_key: String,
+    /// What becomes of the data plane when the daemon is told to stop: `detach` or `keep`.
+    pub on_stop: &'static str,
     /// Further lines of the file.
     pub more: String,
 }
@@ -93,9 +95,9 @@ pub struct Settings {
 pub const HASH_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 impl Settings {
-    /// The file's text; `services` and `socket` are the paths it names.
+    /// The file's text; `services` and `socket` are the paths it names. What the daemon pins lies where [`pin_folder`] says.
     pub fn to_yaml(&self, services: &Path, socket: &Path) -> String {
-        let Self { interfaces, sources, hash_key, more } = self;
+        let Self { interfaces, sources, hash_key, on_stop, more } = self;
         let interfaces: String =
             interfaces.iter().map(|(name, mode)| format!("  - {{ name: {name}, mode: {mode} }}\n")).collect();
         let given = ["source", "source6"].into_iter().zip(sources);
@@ -103,9 +105,20 @@ impl Settings {
             given.filter_map(|(key, source)| Some(format!(", {key}: \"{}\"", source.as_ref()?))).collect();
         format!(
             "interfaces:\n{interfaces}encap: {{ kind: ipip{sources} }}\nhash_key: \"{hash_key}\"\nservices: {}\n\
-             api: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n{more}",
+             api: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n\
+             dataplane: {{ pin: {}, on_stop: {on_stop} }}\n{more}",
             services.display(),
-            socket.display()
+            socket.display(),
+            pin_folder(socket).display(),
         )
     }
 }
+
+/// The pin folder of the daemon with this socket: each has one of its own, which goes with its lab.
+pub(super) fn pin_folder(socket: &Path) -> PathBuf {
+    let directory = socket.parent().unwrap_or(socket);
+    Path::new(BPF).join(directory.strip_prefix("/run").unwrap_or(directory))
+}
+
+/// The BPF file system.
+pub(super) const BPF: &str = "/sys/fs/bpf";

@@ -17,7 +17,7 @@ pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};
 pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};
 pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
-pub use status::{FlowTable, Interface, LastReload, MapMemory, Memory, Reloaded, Status};
+pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, Reloaded, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
 pub use transition::InTransition;
 pub use value::{Port, Protocol};

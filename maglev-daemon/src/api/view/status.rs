@@ -29,6 +29,8 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
     pub memory: Memory,
+    /// Since when the data plane forwards, and whether it outlives the daemon.
+    pub forwarding: Forwarding,
     /// The flow tables: whether they have room.
     pub flow_table: FlowTable,
     /// Interfaces the program is attached to, or packets leave through.
@@ -54,6 +56,17 @@ impl Status {
     pub fn pinned_flows(&self) -> u64 {
         self.pools.iter().filter_map(|pool| pool.in_transition.pinned_flows).map(u64::from).sum()
     }
+}
+
+/// Since when the data plane forwards, and whether it outlives the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarding {
+    /// The folder that program and maps are pinned in; null if they end with the daemon.
+    pub pin: Option<String>,
+    /// Whether they were another daemon's before.
+    pub adopted: bool,
+    /// When they began, in seconds since 1970.
+    pub since: u64,
 }
 
 /// How the last reload went.

@@ -1,0 +1,84 @@
+//! The data plane outlives its daemon: one that is told to keep forwarding when it stops, a second one of the same identity,
+//! and one that cannot go on with what is pinned.
+
+use std::{fs, net::SocketAddr, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use maglev_e2e::lab::{
+    Backend, Balancer, Settings, Site, Topology,
+    addresses::{WWW4, WWW6},
+    binary,
+    site::every_family,
+    skip,
+};
+use serde_json::Value;
+
+#[test]
+fn a_daemon_may_leave_its_data_plane_forwarding_when_it_stops() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::of(Topology::standard(1), every_family, |n| Settings { on_stop: "keep", ..Settings::of(n) })?;
+    answered(&site)?;
+    site.balancers[0].stop()?;
+    answered(&site)?;
+    site.balancers[0].restart()?;
+    let status = forwarding(&site.balancers[0])?;
+    ensure!(status["adopted"] == true, "{status}");
+    let text = site.balancers[0].maglev_ok(&["status"])?;
+    ensure!(text.contains("adopted from the daemon before; pinned in /sys/fs/bpf/maglev-lab/"), "{text}");
+    answered(&site)?;
+
+    // Another daemon with the same identity, though its socket is another's.
+    let balancer = &site.balancers[0];
+    let config = fs::read_to_string(balancer.config())?.replace("maglev.sock", "other.sock").replace(":9642", ":9643");
+    let other = site.lab.directory().join("other.yaml");
+    fs::write(&other, config)?;
+    let mut second = Command::new(binary("maglevd")?);
+    let output = balancer.netns().run(|| second.args(["run", "--config"]).arg(&other).output().context("maglevd"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = format!("another maglevd (process {}) holds the pin folder", balancer.process_id());
+    ensure!(output.status.code() == Some(1) && said.contains(&first), "{said}");
+    answered(&site)
+}
+
+#[test]
+fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::standard(1)?;
+    answered(&site)?;
+    site.balancers[0].kill()?;
+    answered(&site)?;
+    let balancer = &mut site.balancers[0];
+    let config = fs::read_to_string(balancer.config())?;
+    let traffic = site.lab.client().start(&targets(), u64::MAX, 4);
+    fs::write(balancer.config(), config + "flow_table: { flows: 70000 }\n")?;
+    balancer.restart()?;
+    balancer.await_log("what is pinned is replaced")?;
+    ensure!(balancer.log().contains("`flow_table` was another"), "{}", balancer.log());
+    let status = forwarding(balancer)?;
+    ensure!(status["adopted"] == false, "{status}");
+    let outcomes = traffic.stop()?;
+    outcomes.all_answered()?;
+    ensure!(balancer.pinned()?.len() == 2, "links and one set: {:?}", balancer.pinned()?);
+
+    // Told to stop, it leaves nothing.
+    balancer.stop()?;
+    ensure!(balancer.pinned()?.iter().all(|entry| entry == "links"), "{:?}", balancer.pinned()?);
+    ensure!(!balancer.socket().with_extension("state").exists(), "the state file is gone too");
+    Ok(())
+}
+
+fn targets() -> Vec<SocketAddr> {
+    [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into()).to_vec()
+}
+
+fn answered(site: &Site) -> Result<()> {
+    site.lab.client().requests(&targets(), 200, 8)?.all_answered()
+}
+
+fn forwarding(balancer: &Balancer) -> Result<Value> {
+    Ok(balancer.maglev_json(&["status"])?["forwarding"].clone())
+}
