@@ -28,7 +28,7 @@ fn a_daemon_killed_in_mid_transition_and_started_again_breaks_nothing() -> Resul
         tracking: &["exception"],
         learning: LEARNING.as_secs(),
         idle: 12,
-        held: 2_000,
+        held: 5_000,
         pace: Duration::from_millis(2_500),
         silence: LEARNING * 9 / 10,
         arrivals: 200,

@@ -53,6 +53,8 @@ pub(super) struct Strangers {
     pub(super) members: Vec<MemberId>,
     /// With the tables they use.
     pub(super) pools: Vec<(PoolIndex, [TableIndex; 2])>,
+    /// No stranger: how the backends were reached that are known.
+    pub(super) next_hops: BTreeMap<IpAddr, NextHop>,
 }
 
 /// What the flow tables are to be asked about a pool.
@@ -166,7 +168,7 @@ impl Planner {
         self.switch_directories(target, strangers.is_some(), &mut steps);
         self.remove_pools(target, &mut steps);
         let mut dying = self.leaving_members(target);
-        let Strangers { members, pools } = strangers.unwrap_or_default();
+        let Strangers { members, pools, next_hops: _ } = strangers.unwrap_or_default();
         self.remove_strangers(&pools, &mut steps);
         dying.extend(members);
         self.bury(target, &dying, lingering, &mut steps);

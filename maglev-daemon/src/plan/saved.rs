@@ -42,7 +42,8 @@ struct SavedPool {
     index: u16,
     /// Whether every flow is tracked.
     always: bool,
-    members: Vec<(String, IpAddr, u16)>,
+    /// Name, address, id and the next hop's word.
+    members: Vec<(String, IpAddr, u16, u64)>,
     /// Members whose next hop was lost lately, and when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lost: Vec<(u16, Duration)>,
@@ -68,7 +69,7 @@ impl Planner {
             name: name.to_string(),
             index: pool.index.0,
             always: pool.settings.tracking == Tracking::Always,
-            members: pool.members.iter().map(|((n, at), member)| (n.to_string(), *at, member.id.get())).collect(),
+            members: pool.members.iter().map(|((n, at), m)| (n.to_string(), *at, m.id.get(), m.next_hop.0)).collect(),
             lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
             owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
             transition: pool.transition.save(),
@@ -97,18 +98,20 @@ impl Planner {
             claimed(planner.vip_numbers.claim(*number), "VIP", *number)?;
             planner.vips.insert(name(vip)?, VipId(*number));
         }
+        let mut strangers = Strangers::default();
         for pool in pools {
-            planner.restore_pool(pool, live)?;
+            planner.restore_pool(pool, live, &mut strangers)?;
         }
-        planner.meet_strangers(live);
+        planner.meet(live, &mut strangers);
+        planner.strangers = Some(strangers);
         Ok(planner)
     }
 
-    fn restore_pool(&mut self, saved: &SavedPool, live: &Live) -> Result<(), String> {
+    fn restore_pool(&mut self, saved: &SavedPool, live: &Live, strangers: &mut Strangers) -> Result<(), String> {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
-        for (backend, address, id) in &saved.members {
-            let id = member_id(*id)?;
+        for (backend, address, id, word) in &saved.members {
+            let (id, reached_by) = (member_id(*id)?, NextHop(*word));
             // Without a record it was not met by any packet: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
             let next_hop = record.next_hop();
@@ -117,11 +120,15 @@ impl Planner {
             }
             claimed(self.member_ids.claim(id), "member", id.get())?;
             let lost = saved.lost.iter().find(|(lost, _)| *lost == id.get()).map(|(_, at)| *at);
-            let lost = lost.filter(|_| !next_hop.is_resolved());
-            pool.members.insert((name(backend)?, *address), Member { id, next_hop, lost, awaited: false });
-            if next_hop.is_resolved() || lost.is_some() {
+            if reached_by.is_resolved() || lost.is_some() {
                 pool.living.insert(id);
             }
+            if reached_by.is_resolved() {
+                strangers.next_hops.insert(*address, reached_by);
+            }
+            // What the maps hold, so that what differs from it is written.
+            let lost = lost.filter(|_| !next_hop.is_resolved());
+            pool.members.insert((name(backend)?, *address), Member { id, next_hop, lost, awaited: false });
         }
         if saved.always {
             pool.settings.tracking = Tracking::Always;
@@ -139,23 +146,20 @@ impl Planner {
         Ok(())
     }
 
-    /// Takes note of what is alive in the maps and unknown: their numbers are given out once it is gone.
-    fn meet_strangers(&mut self, live: &Live) {
-        let members: Vec<_> = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
-        let mut pools = Vec::new();
+    /// Takes note of what is alive in the maps and unknown: its numbers are given out once it is gone.
+    fn meet(&mut self, live: &Live, strangers: &mut Strangers) {
+        strangers.members = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
         for (index, word) in (0..).zip(&live.pools).filter(|(_, word)| **word != PoolWord::default()) {
             if self.pool_numbers.claim(index) {
                 tables(*word).into_iter().for_each(|table| self.tables.claim(table));
-                pools.push((PoolIndex(index), tables(*word)));
+                strangers.pools.push((PoolIndex(index), tables(*word)));
             }
         }
-        self.strangers = Some(Strangers { members, pools });
     }
 
-    /// The next hops that the members had, by their addresses.
+    /// How the backends were reached, as the daemon knew that left the maps.
     pub fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
-        let members = self.pools.values().flat_map(|pool| &pool.members);
-        members.map(|((_, address), member)| (*address, member.next_hop)).collect()
+        self.strangers.as_ref().map(|strangers| strangers.next_hops.clone()).unwrap_or_default()
     }
 }
 
@@ -169,7 +173,7 @@ fn tables(word: PoolWord) -> [TableIndex; 2] {
 
 /// Every owner is a member.
 fn owners(SavedPool { members, owners, .. }: &SavedPool) -> Result<Owners, String> {
-    let names: BTreeMap<u16, &String> = members.iter().map(|(name, _, id)| (*id, name)).collect();
+    let names: BTreeMap<u16, &String> = members.iter().map(|(name, _, id, _)| (*id, name)).collect();
     let mut found = BTreeMap::new();
     for (weight, id) in owners {
         let owner = names.get(id).ok_or_else(|| format!("owner {id} is no member"))?;

@@ -121,8 +121,8 @@ impl Reconciler {
 
     /// A daemon that goes on where another ended, whose maps it adopted.
     pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
-        let adopted = planner.next_hops().into_iter().filter(|(_, next_hop)| next_hop.is_resolved()).collect();
-        Self { planner, adopted, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
+        let adopted = planner.next_hops();
+        Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
     }
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.

@@ -5,6 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+
 use super::*;
 
 /// A pin folder of one test's own.
@@ -40,6 +43,13 @@ impl Drop for Folder {
     }
 }
 
+/// Keeps this thread on one CPU: each has a flow table of its own.
+fn stay() {
+    let mut cpus = CpuSet::new();
+    cpus.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}
+
 /// A daemon forwards, and is killed. Returns the set that it left.
 fn killed(folder: &Folder, settings: &Settings) -> String {
     let mut plane = Dataplane::replace(settings, &links(), &folder.hold()).unwrap();
@@ -54,6 +64,7 @@ fn killed(folder: &Folder, settings: &Settings) -> String {
 fn what_a_killed_daemon_left_goes_on_and_is_adopted_with_its_flows() {
     in_namespace(|| {
         let (_peer, folder) = (two_veths(), Folder::new());
+        stay();
         let settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Generic)]);
         let set = killed(&folder, &settings);
         let before = [attached("eth1").unwrap(), attached("eth2").unwrap()];
