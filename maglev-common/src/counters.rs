@@ -74,7 +74,7 @@ counters! {
         OtherProtocol = "other_protocol", Dropped, "For a VIP's address, neither TCP nor UDP nor ICMP.";
         Vlan = "vlan", Dropped, "For a VIP's address, inside a VLAN tag.";
         Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
-        FlowHit = "flow_hit", Noted, "The flow table knew the flow; where every flow is tracked, those found at the first look are not counted.";
+        FlowHit = "flow_hit", Noted, "The flow table knew the flow, but not at a first look, which is not counted.";
         FlowMiss = "flow_miss", Noted, "The flow table was asked for a flow and did not know it.";
         FlowPrevious = "flow_previous", Noted, "A flow that the flow table did not know went to the previous owner of its learning slot.";
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";

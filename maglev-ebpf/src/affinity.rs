@@ -102,19 +102,18 @@ struct Ruling {
 /// [`resolve`], which is a function of its own in the kernel.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
-    if flow.word.tracking() == Tracking::Always && !tables.table_only() {
-        // Read before the flow table is: what is known of the packet's bounds is forgotten by then.
-        let segment = segment();
-        return match first_look(tables, flow, segment) {
-            Some(member) => (member, Choice::FlowTable),
-            None => tables.resolve(flow, segment),
-        };
+    if flow.word.tracking() == Tracking::Exception || tables.table_only() {
+        let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
+        if !slot.in_transition() || tables.table_only() {
+            return (slot.owner(), Choice::Table);
+        }
     }
-    let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
-    if slot.in_transition() && !tables.table_only() {
-        return tables.resolve(flow, segment());
+    // Read before the flow table is: what is known of the packet's bounds is forgotten by then.
+    let segment = segment();
+    match first_look(tables, flow, segment) {
+        Some(member) => (member, Choice::FlowTable),
+        None => tables.resolve(flow, segment),
     }
-    (slot.owner(), Choice::Table)
 }
 
 /// The member of a flow whose entry is found at a first look, unless there is something to it.

@@ -11,10 +11,10 @@ use super::stats;
 
 /// Runs of a turn that are timed: about two milliseconds, less than the scheduler's slice.
 const TIMED: u32 = 30_000;
-/// Runs before them, in which the caches fill with what this program uses.
-const WARMING: u32 = 20_000;
-/// Turns that a program's figure in a round is the median of.
-const TURNS: u32 = 15;
+/// Turns that a program's figure in a round is the median of; fewer where they are long.
+const TURNS: [u32; 2] = [15, 5];
+/// Runs before a turn's time begins that make it long.
+const LONG: u32 = 1 << 18;
 /// The interface's MAC address.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -141,9 +141,9 @@ pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
         flow_step,
         vip_mask,
         flow_lines: scenario.flow_sets(),
-        warming: WARMING,
+        warming: scenario.warming(),
         timed: TIMED,
-        rounds: TURNS,
+        rounds: TURNS[usize::from(scenario.warming() > LONG)],
     }
 }
 
