@@ -32,8 +32,8 @@ pub struct PublishedPool {
     pub(super) living: BTreeSet<MemberId>,
     /// Whether a backend was reached for the first time since the start.
     pub(super) arrived: bool,
-    table: Arc<Table>,
     digest: Digest,
+    /// Slots that each of the owners owns.
     shares: Vec<u32>,
     pub(super) transition: Arc<Transition>,
     /// What of it is not published yet.
@@ -75,8 +75,6 @@ impl Member {
 impl PublishedPool {
     /// A pool whose word is still zero.
     pub(super) fn new(index: PoolIndex) -> Self {
-        let table = Arc::new(Table::build([]));
-        let digest = Digest::of_table(&table);
         Self {
             index,
             members: BTreeMap::new(),
@@ -87,8 +85,7 @@ impl PublishedPool {
             owners: Owners::new(),
             living: BTreeSet::new(),
             arrived: false,
-            table,
-            digest,
+            digest: Digest::of_table(&Table::build([])),
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
             outdated: Outdated::default(),
@@ -128,9 +125,9 @@ impl PublishedPool {
         self.digest
     }
 
-    /// Its table, by names.
-    pub fn table(&self) -> &Table {
-        &self.table
+    /// Its table, by names, built anew.
+    pub fn table(&self) -> Table {
+        table_of(&self.owners)
     }
 
     /// The member that a backend is.
@@ -140,25 +137,24 @@ impl PublishedPool {
 
     /// The slots that a backend owns.
     pub fn slots_of(&self, backend: &Name) -> u32 {
-        let at = self.table.names().binary_search(backend).ok();
+        let at = self.owners.binary_search_by(|(name, ..)| name.cmp(backend)).ok();
         at.and_then(|at| self.shares.get(at)).copied().unwrap_or(0)
     }
 
-    /// Who owns each slot, by member id.
-    pub(super) fn slot_owners(&self) -> Vec<MemberId> {
-        by_slot(&self.table, &self.owners)
-    }
-
-    /// Takes over new owners. The table depends on names and weights alone: where only ids differ, it is kept.
-    pub(super) fn rebuild(&mut self, owners: Owners) {
-        let by_weight =
-            |owners: &Owners| -> Vec<_> { owners.iter().map(|(name, weight, _)| (name.clone(), *weight)).collect() };
-        if by_weight(&owners) != by_weight(&self.owners) {
-            let table = Table::build(owners.iter().map(|(name, weight, _)| (name, *weight)));
-            self.digest = Digest::of_table(&table);
-            self.shares = table.shares();
-            self.table = Arc::new(table);
+    /// Takes over new owners; tells who owns each slot. The table is built anew, by names, whenever anything differs, and not
+    /// kept: it would be as large as what is known of the slots by ids.
+    pub(super) fn rebuild(&mut self, owners: Owners) -> Vec<MemberId> {
+        if owners == self.owners {
+            return self.transition.owners().to_vec();
         }
+        let table = table_of(&owners);
+        self.digest = Digest::of_table(&table);
+        self.shares = table.shares();
         self.owners = owners;
+        by_slot(&table, &self.owners)
     }
+}
+
+fn table_of(owners: &Owners) -> Table {
+    Table::build(owners.iter().map(|(name, weight, _)| (name, *weight)))
 }

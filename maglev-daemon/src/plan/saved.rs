@@ -133,9 +133,9 @@ impl Planner {
         if saved.always {
             pool.settings.tracking = Tracking::Always;
         }
-        pool.rebuild(owners(saved)?);
+        let slots = pool.rebuild(owners(saved)?);
         let lives = |id| pool.living.contains(&id);
-        let transition = Transition::restore(pool.slot_owners(), saved.transition.as_ref(), &lives);
+        let transition = Transition::restore(slots, saved.transition.as_ref(), &lives);
         pool.transition = transition.ok_or_else(|| format!("the slots of pool {} make no sense", saved.name))?.into();
         // What the tables hold may be older than this: no table is taken for what it should be.
         pool.outdated = Outdated { both: true, ..Outdated::default() };

@@ -30,8 +30,8 @@ impl PublishedPool {
         let (owners, living) = (owners(self, desired.backends.values()), living(self, desired, now));
         let arrived = std::mem::take(&mut self.arrived);
         if owners != self.owners || living != self.living {
-            self.rebuild(owners);
-            self.hand_over(&living, desired.settings, arrived, now);
+            let slots = self.rebuild(owners);
+            self.hand_over(&slots, &living, desired.settings, arrived, now);
             self.living = living;
         }
         if self.settings.tracking == Tracking::Always && desired.settings.tracking == Tracking::Exception {
@@ -44,15 +44,21 @@ impl PublishedPool {
 
     /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned; nor of those who
     /// stood in, at the start, for a backend that had not been reached yet.
-    fn hand_over(&mut self, living: &BTreeSet<MemberId>, settings: PoolSettings, arrived: bool, now: Duration) {
-        let owners = self.slot_owners();
+    fn hand_over(
+        &mut self,
+        owners: &[MemberId],
+        living: &BTreeSet<MemberId>,
+        settings: PoolSettings,
+        arrived: bool,
+        now: Duration,
+    ) {
         let lives = |id: MemberId| living.contains(&id);
         let transition = Arc::make_mut(&mut self.transition);
         let outdated = if settings.tracking == Tracking::Always || arrived {
-            transition.replace(&owners, &lives)
+            transition.replace(owners, &lives)
         } else {
             let learning = settings.transition.learning;
-            transition.change(Change { owners: &owners, lives: &lives, now, learning })
+            transition.change(Change { owners, lives: &lives, now, learning })
         };
         self.outdated = self.outdated.or(outdated);
         if outdated.any() {

@@ -32,10 +32,9 @@ impl Reconciler {
             return Err(Refusal::Invalid(format!("cannot plan to {change}; allowed: changes to backends")));
         };
         let published = self.planner.pool(&pool.name);
-        let empty = Table::build([]);
-        let before = published.map_or(&empty, PublishedPool::table);
+        let before = published.map_or_else(|| Table::build([]), PublishedPool::table);
         let named = was.backends.keys().chain(pool.backends.keys());
-        let preview = Preview::of(before, &table_of(pool, published), named);
+        let preview = Preview::of(&before, &table_of(pool, published), named);
         Ok(Previewed { index: published.map(PublishedPool::index), settings: pool.settings, preview, change })
     }
 }
