@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::bgp::settings::Role;
+use crate::bgp::settings::{OnDrain, Role};
 use crate::bgp::wire::{Capabilities, Family, Update, decode};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
@@ -22,6 +22,7 @@ fn settings(change: impl FnOnce(&mut Neighbor)) -> Settings {
         graceful_restart: None,
         restarted: false,
         forwarding_kept: false,
+        on_drain: OnDrain::default(),
         seed: 1,
     }
 }
@@ -336,6 +337,15 @@ fn attributes_follow_the_neighbours_settings() {
     let changed = of(change, Family::Ipv6, &leaving).unwrap();
     assert_eq!((changed.as_path.len(), changed.med, changed.local_pref), (3, Some(7), None));
     assert_eq!((changed.communities.len(), changed.only_to_customer), (2, Some(65_010)));
+
+    let draining = Settings { on_drain: OnDrain { med: Some(1_000), prepend: 3 }, ..settings(change) };
+    let session = draining.agree(&their_open()).unwrap();
+    let said = |route: &Route| {
+        let found = draining.attributes(&session, LOCAL, Family::Ipv4, route).unwrap();
+        (found.as_path.len(), found.med)
+    };
+    assert_eq!(said(&Route::default()), (3, Some(7)));
+    assert_eq!(said(&leaving), (6, Some(1_000)), "what is configured for a drain comes on top");
 
     let internal: fn(&mut Neighbor) = |neighbor| (neighbor.remote_as, neighbor.local_pref) = (65_010, Some(300));
     let preference = |route: &Route| of(internal, Family::Ipv4, route).map(|found| (found.as_path, found.local_pref));

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::Route;
-use super::settings::{Bgp, Neighbor, OnStop, Password};
+use super::settings::{Bgp, Neighbor, OnDrain, OnStop, Password};
 use super::speaker::{Before, NeighborStatus, Speaker, Wanted};
 use crate::net::testing;
 use router::{Kind, Router, Session};
@@ -43,6 +43,7 @@ impl Node {
             router_id: [10, 0, 0, 11].into(),
             communities: ["65010:1".parse().unwrap()].into(),
             on_stop: OnStop::Withdraw,
+            on_drain: OnDrain::default(),
             graceful_restart: None,
             neighbors: Vec::new(),
         };
@@ -55,7 +56,7 @@ impl Node {
     /// Announces these and withdraws all others.
     fn announce(&self, routes: impl IntoIterator<Item = (IpNet, Route)>) {
         let routes = routes.into_iter().map(|(prefix, route)| (prefix, Arc::new(route))).collect();
-        self.wanted.send_replace(Arc::new(Wanted { routes, complete: true }));
+        self.wanted.send_replace(Arc::new(Wanted { routes, complete: true, ..Wanted::default() }));
     }
 
     fn status(&self) -> NeighborStatus {
