@@ -127,10 +127,20 @@ impl Balancer {
     /// # Errors
     /// If the daemon ends, or half a minute passes.
     pub fn await_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
+        self.await_answer(what, &["status"], holds)
+    }
+
+    /// Waits until a reading command of the CLI answers what `holds` looks for.
+    ///
+    /// # Errors
+    /// If the daemon ends, or half a minute passes.
+    pub fn await_answer(&mut self, what: &str, arguments: &[&str], holds: impl Fn(&Value) -> bool) -> Result<()> {
         let socket = self.socket();
+        let arguments = [arguments, &["--output", "json"]].concat();
         self.daemon.await_event(what, |_| {
-            let answer = maglev(&socket, &["status", "--output", "json"])?;
-            Ok(answer.code == 0 && holds(&serde_json::from_str(&answer.stdout).context("maglev status")?))
+            let answer = maglev(&socket, &arguments)?;
+            let parsed = || serde_json::from_str(&answer.stdout).with_context(|| format!("maglev {arguments:?}"));
+            Ok(answer.code == 0 && holds(&parsed()?))
         })
     }
 
