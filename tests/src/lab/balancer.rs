@@ -96,9 +96,18 @@ impl Balancer {
     /// # Errors
     /// If the CLI exits with another code than 0.
     pub fn maglev_ok(&self, arguments: &[&str]) -> Result<String> {
-        let Answer { code, stdout, stderr } = self.maglev(arguments)?;
-        ensure!(code == 0, "{}: maglev {arguments:?}: exit code {code}: {stderr}{stdout}", self.name);
-        Ok(stdout)
+        Ok(self.maglev_done(arguments)?.stdout)
+    }
+
+    /// The same, with what it said on the way.
+    ///
+    /// # Errors
+    /// If the CLI exits with another code than 0.
+    pub fn maglev_done(&self, arguments: &[&str]) -> Result<Answer> {
+        let answer = self.maglev(arguments)?;
+        let Answer { code, stdout, stderr } = &answer;
+        ensure!(*code == 0, "{}: maglev {arguments:?}: exit code {code}: {stderr}{stdout}", self.name);
+        Ok(answer)
     }
 
     /// What a reading command answers with `--output json`.

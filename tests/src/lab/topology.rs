@@ -105,7 +105,7 @@ pub(super) fn build(topology: &Topology, claim: &Claim) -> Result<()> {
         netns.ip(&addressing(topology, node, &devices)?)?;
     }
     unhash::attach(&claim.netns("router"), "client", &claim.directory())?;
-    one_cpu_a_flow(&claim.netns("router"))
+    one_cpu_a_flow(topology, &claim.netns("router"))
 }
 
 fn nodes(topology: &Topology) -> Vec<String> {
@@ -187,10 +187,15 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 }
 
 /// Does for the veth what a network card's RSS does: all packets of a flow meet the same CPU, and so the same per-CPU
-/// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client.
-fn one_cpu_a_flow(router: &Netns) -> Result<()> {
+/// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client. It runs once for all
+/// that waits, so what the router itself says to a load balancer, answers to its BGP messages, must come from that CPU too.
+fn one_cpu_a_flow(topology: &Topology, router: &Netns) -> Result<()> {
+    let mask = 1 << FLOWS_CPU;
+    let mut devices = vec!["client".to_owned()];
+    devices.extend((1..=topology.balancers).map(|n| format!("lb{n}")));
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
-    let write = format!("echo {:x} > /sys/class/net/client/queues/rx-0/rps_cpus", 1 << FLOWS_CPU);
+    let write = devices.iter().map(|device| format!("echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus"));
+    let write = write.collect::<Vec<_>>().join(" && ");
     let mut command = std::process::Command::new("ip");
     let output =
         command.args(["netns", "exec", router.name(), "sh", "-c", &write]).output().context("ip netns exec")?;

@@ -23,7 +23,7 @@ pub(super) fn start(netns: &Netns, directory: &Path, neighbors: &[IpAddr]) -> Re
     write(&file, &config(neighbors))?;
     let mut command = Command::new("bird");
     command.arg("-f").arg("-c").arg(&file).arg("-s").arg(directory.join("bird.ctl"));
-    let mut bird = Process::start("bird", netns, directory, &mut command)?;
+    let mut bird = super::daemon("bird", netns, directory, &mut command)?;
     bird.await_event("its start", |bird| Ok(bird.log().contains("Started")))?;
     Ok(vec![bird])
 }

@@ -24,10 +24,10 @@ pub(super) fn start(netns: &Netns, directory: &Path, neighbors: &[IpAddr]) -> Re
     let owned = Command::new("chown").args(["-R", "frr:frr"]).arg(&own).output().context("chown")?;
     ensure!(owned.status.success(), "{}", String::from_utf8_lossy(&owned.stderr));
 
-    let mut zebra = Process::start("zebra", netns, directory, &mut daemon("zebra", &own))?;
+    let mut zebra = super::daemon("zebra", netns, directory, &mut command("zebra", &own))?;
     // bgpd gives up for a while if zebra does not listen yet.
     zebra.await_event("its socket", |_| Ok(own.join("zserv").exists()))?;
-    let mut bgpd = Process::start("bgpd", netns, directory, &mut daemon("bgpd", &own))?;
+    let mut bgpd = super::daemon("bgpd", netns, directory, &mut command("bgpd", &own))?;
     bgpd.await_event("its control socket", |_| Ok(own.join("bgpd.vty").exists()))?;
     Ok(vec![bgpd, zebra])
 }
@@ -42,7 +42,7 @@ fn folder(directory: &Path) -> PathBuf {
     directory.join("frr")
 }
 
-fn daemon(name: &str, own: &Path) -> Command {
+fn command(name: &str, own: &Path) -> Command {
     let mut command = Command::new(Path::new(DAEMONS).join(name));
     command.args(["-u", "frr", "-g", "frr", "-P", "0", "--log", "stdout"]);
     for (option, file) in [("-f", format!("{name}.conf")), ("-i", format!("{name}.pid")), ("-z", "zserv".into())] {

@@ -12,7 +12,7 @@ pub(super) fn start(netns: &Netns, directory: &Path, neighbors: &[IpAddr]) -> Re
     write(&file, &config(neighbors))?;
     let mut command = Command::new("gobgpd");
     command.arg("-f").arg(&file).args(["-t", "toml", "--pprof-disable", "--api-hosts", "127.0.0.1:50051"]);
-    let mut gobgp = Process::start("gobgpd", netns, directory, &mut command)?;
+    let mut gobgp = super::daemon("gobgpd", netns, directory, &mut command)?;
     let asked = netns.clone();
     gobgp.await_event("its API", |_| Ok(ask(&asked, &["global"]).is_ok()))?;
     Ok(vec![gobgp])

@@ -5,19 +5,23 @@ use std::{
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{
-    Lab, Netns, Process,
+    FLOWS_CPU, Lab, Netns, Process,
     addresses::{self, ROUTER_AS},
 };
 
 mod bird;
 mod frr;
 mod gobgp;
+mod watch;
+
+pub use watch::Watch;
 
 /// Who makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -132,7 +136,7 @@ impl Router {
     /// # Errors
     /// If `ip` fails.
     pub fn route_line(&self, address: IpAddr) -> Result<String> {
-        let mut ip = std::process::Command::new("ip");
+        let mut ip = Command::new("ip");
         let shown = self.netns.output(ip.args([family(address), "route", "show", "to", &address.to_string()]))?;
         Ok(String::from_utf8_lossy(&shown).trim_end().to_owned())
     }
@@ -179,6 +183,11 @@ fn family(address: IpAddr) -> &'static str {
 
 fn family_name(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+/// Starts a daemon on the CPU of all flows: see `topology::one_cpu_a_flow`.
+fn daemon(name: &str, netns: &Netns, directory: &Path, command: &mut Command) -> Result<Process> {
+    Process::start_on(FLOWS_CPU, name, netns, directory, command)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
