@@ -85,3 +85,24 @@ fn log_changes(before: &Wanted, after: &Wanted) {
         tracing::info!(%prefix, "withdrawn");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str, withheld: bool) -> Prefix {
+        let withheld = withheld.then(|| "drained".to_owned());
+        Prefix { prefix: text.parse().unwrap(), vips: Vec::new(), communities: [].into(), withheld }
+    }
+
+    #[test]
+    fn removed_is_what_was_announced_and_has_no_vip_any_more() {
+        let (one, two) = (prefix("203.0.113.10/32", false), prefix("203.0.113.20/32", false));
+        let withheld = prefix("203.0.113.10/32", true);
+        let both = [one.clone(), two.clone()];
+        assert!(removed(&both, std::slice::from_ref(&two)) && removed(&both, &[]));
+        assert!(!removed(&both, &both) && !removed(&[], &both));
+        assert!(!removed(&both, &[withheld.clone(), two.clone()]), "it is there, and not announced");
+        assert!(!removed(&[withheld, two.clone()], &[two]), "nobody knew of it");
+    }
+}
