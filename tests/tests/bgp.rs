@@ -1,12 +1,15 @@
 //! Nodes draw traffic by announcing their VIPs to a real router, and let go of it by withdrawing them. The router has no
 //! other route to a VIP.
 
-use anyhow::{Context, Result};
-use maglev_e2e::lab::{
-    Backend, Lab, Services, Settings, Site, Topology, Vip,
-    addresses::{WWW4, WWW6},
-    router::Kind,
-    skip,
+use anyhow::{Context, Result, ensure};
+use maglev_e2e::{
+    lab::{
+        Backend, Balancer, Lab, Services, Settings, Site, Topology, Vip,
+        addresses::{WWW4, WWW6},
+        router::{self, Kind},
+        skip,
+    },
+    matrix,
 };
 use serde_json::Value;
 
@@ -62,6 +65,50 @@ fn announced_and_withdrawn(kind: Kind) -> Result<()> {
     // A node that stops says so, and nobody turns to it any more.
     site.balancers[0].stop()?;
     site.router()?.await_route(WWW4, &[])
+}
+
+/// Of four parts, one goes to the first node and three to the second.
+#[test]
+fn link_bandwidth_is_a_weight_in_the_kernel_of_frr() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let settings = |n| {
+        let settings = Settings::announcing(n);
+        let bandwidth = if n == 1 { "10G" } else { "30G" };
+        let more = settings.more.replace("bgp:\n", &format!("bgp:\n  link_bandwidth: {bandwidth}\n"));
+        Settings { more, ..settings }
+    };
+    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Frr), services, settings)?;
+    matrix::row("FRR", "link bandwidth 10G and 30G: weights", || {
+        for vip in [WWW4, WWW6] {
+            site.router()?.await_route(vip, &[1, 2])?;
+            let hops = router::next_hops(&site.lab.netns("router"), vip)?;
+            // FRR counts in hundredths, and rounds.
+            let off = (3 * hops[0].weight).abs_diff(hops[1].weight);
+            ensure!(off <= 3 && hops[1].weight > 50, "{vip}: {hops:?}\n{}", site.router()?.told(vip)?);
+        }
+        let line = site.router()?.route_line(WWW4)?;
+        Ok(line.split_whitespace().filter(|word| *word != "nexthop").collect::<Vec<_>>().join(" "))
+    })?;
+    // The second node sees three quarters of the flows: a share of 0.75 of 800, and the deviation is 12.2.
+    let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
+    let before = packets(&site)?;
+    site.lab.client().requests(&targets, 800, 8)?.all_answered()?;
+    let after = packets(&site)?;
+    let [one, two] = [0, 1].map(|n| (after[n] - before[n]) as f64);
+    let share = two / (one + two);
+    ensure!((0.68..0.82).contains(&share), "{share} of the packets went to the second node");
+    Ok(())
+}
+
+/// Packets for VIPs, by node.
+fn packets(site: &Site) -> Result<Vec<u64>> {
+    let of = |balancer: &Balancer| {
+        let counters = balancer.maglev_json(&["counters"])?;
+        Ok(list(&counters["vips"])?.iter().filter_map(|vip| vip["packets"].as_u64()).sum())
+    };
+    site.balancers.iter().map(of).collect()
 }
 
 fn services(lab: &Lab) -> Services {

@@ -32,12 +32,21 @@ pub(super) struct Outlives {
 
 /// Reads the section; `file` is what relative paths are relative to.
 pub(super) fn decode(field: &Field<'_>, file: &Path, outlives: Outlives) -> Option<Bgp> {
-    const KEYS: [&str; 7] =
-        ["local_as", "router_id", "communities", "on_stop", "on_drain", "graceful_restart", "neighbors"];
+    const KEYS: [&str; 8] = [
+        "local_as",
+        "router_id",
+        "communities",
+        "link_bandwidth",
+        "on_stop",
+        "on_drain",
+        "graceful_restart",
+        "neighbors",
+    ];
     let section = field.section(&KEYS, &[])?;
     let local_as = section.need("local_as", "1 to 4294967295").and_then(|field| field.parse(parse_as));
     let router_id = section.need("router_id", "such as 10.0.0.11").and_then(|field| field.parse(parse_router_id));
     let communities = decode_communities(&section);
+    let link_bandwidth = optional(&section, "link_bandwidth", parse_bandwidth);
     let on_stop = section.get("on_stop").map_or(Some(OnStop::default()), |field| field.parse(parse_on_stop));
     let on_drain = section.get("on_drain").map_or(Some(OnDrain::default()), |field| decode_on_drain(&field));
     let usual = outlives.killed.then_some(RESTART_TIME);
@@ -46,10 +55,15 @@ pub(super) fn decode(field: &Field<'_>, file: &Path, outlives: Outlives) -> Opti
         .need("neighbors", "a list such as [{ address: 10.0.0.1, remote_as: 65000 }]")
         .and_then(|field| decode_neighbors(&field, local_as, file));
     section.accept(check_outlives(on_stop?, graceful_restart?, outlives))?;
+    let (local_as, mut communities) = (local_as?, communities?);
+    if let Some(bytes) = link_bandwidth? {
+        section.accept(check_one_bandwidth(&communities))?;
+        communities.insert(Community::bandwidth(local_as, bytes));
+    }
     Some(Bgp {
-        local_as: local_as?,
+        local_as,
         router_id: router_id?,
-        communities: communities?,
+        communities,
         on_stop: on_stop?,
         on_drain: on_drain?,
         graceful_restart: graceful_restart?,
@@ -74,6 +88,14 @@ fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outl
             .into());
     }
     Ok(())
+}
+
+/// A prefix has one bandwidth.
+fn check_one_bandwidth(communities: &BTreeSet<Community>) -> Result<(), String> {
+    match communities.iter().find(|community| community.is_bandwidth()) {
+        Some(other) => Err(format!("link_bandwidth and {other} in communities say the same; allowed: one of them")),
+        None => Ok(()),
+    }
 }
 
 /// What makes the node less preferred while it drains, beside the community.
@@ -309,6 +331,17 @@ fn seconds(text: &str, least: u16, most: u16) -> Option<u16> {
     u16::try_from(time.as_secs()).ok().filter(|seconds| (least..=most).contains(seconds))
 }
 
+/// Bits a second with a unit; returns bytes a second, which is what routers are told (RFC 10005).
+fn parse_bandwidth(text: &str) -> Result<f32, String> {
+    const UNITS: [(char, f32); 4] = [('K', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12)];
+    let unit = UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(*unit)?, bits / 8.0)));
+    let digits = unit.filter(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()));
+    let found = digits.and_then(|(count, bytes)| Some((count.parse::<u16>().ok().filter(|count| *count > 0)?, bytes)));
+    found.map(|(count, bytes)| f32::from(count) * bytes).ok_or_else(|| {
+        format!("{} is not a bandwidth; allowed: 1 to 65535 with K, M, G or T bits a second, such as 10G", shown(text))
+    })
+}
+
 fn parse_u32(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{} is out of range; allowed: 0 to {}", shown(text), u32::MAX))
 }
@@ -385,6 +418,7 @@ mod tests {
 local_as: 4200000010
 router_id: 10.0.0.11
 communities: ['65010:1']
+link_bandwidth: 10G
 on_stop: keep
 on_drain: { med: 1000, prepend: 2 }
 graceful_restart: 2m
@@ -394,7 +428,8 @@ neighbors:
       next_hop6: '2001:db8::12', communities: ['1:2', '1:2:3'], med: 0, prepend: 3, role: customer, passive: true }
 ";
         let bgp = decoded(&directory.path().join("maglev.yaml"), text).unwrap();
-        assert_eq!((bgp.on_stop, bgp.graceful_restart, bgp.communities.len()), (OnStop::Keep, Some(120), 1));
+        assert_eq!((bgp.on_stop, bgp.graceful_restart, bgp.communities.len()), (OnStop::Keep, Some(120), 2));
+        assert!(bgp.communities.contains(&"bandwidth:23456:1250000000".parse().unwrap()), "{bgp:?}");
         assert_eq!(bgp.on_drain, OnDrain { med: Some(1_000), prepend: 2 });
         let [found] = &bgp.neighbors[..] else { panic!("{bgp:?}") };
         let expected = Neighbor {
@@ -462,6 +497,16 @@ neighbors:
             (" }, { address: 10.0.0.1, remote_as: 1", "10.0.0.1 is the address of an earlier neighbour too"),
         ] {
             let problems = decoded(Path::new("maglev.yaml"), &neighbor(rest)).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
+        }
+        for (rest, part) in [
+            ("link_bandwidth: 10", "10 is not a bandwidth; allowed: 1 to 65535 with K, M, G or T bits a second"),
+            ("link_bandwidth: 0G", "0G is not a bandwidth"),
+            ("link_bandwidth: +1G", "+1G is not a bandwidth"),
+            ("link_bandwidth: 1G, communities: ['bandwidth:1:2']", "link_bandwidth and bandwidth:1:2 in communities"),
+        ] {
+            let text = neighbor("").replacen("{ ", &format!("{{ {rest}, "), 1);
+            let problems = decoded(Path::new("maglev.yaml"), &text).unwrap_err();
             assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
         }
         let internal =
