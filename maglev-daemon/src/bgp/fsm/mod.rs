@@ -319,7 +319,7 @@ impl Peer {
 
     fn greet(&mut self, side: Side, local: IpAddr, now: Duration) {
         *self.line(side) = Line::connected(local, now);
-        let open = self.settings.open(self.settings.restarted && !self.had_session);
+        let open = self.settings.open(self.had_session);
         self.send(side, now, |out| open.encode(out));
     }
 

@@ -25,14 +25,17 @@ pub(super) struct Session {
 }
 
 impl Settings {
-    /// Our OPEN. `restarting`: this is the first session of a process that follows another one.
-    pub(super) fn open(&self, restarting: bool) -> Open {
+    /// Our OPEN. `again`: this process had a session before, and went on forwarding when that ended.
+    pub(super) fn open(&self, again: bool) -> Open {
         let neighbor = &self.neighbor;
         let families = self.families();
         let graceful_restart = self.graceful_restart.map(|time| GracefulRestart {
-            restarting,
+            restarting: self.restarted && !again,
             time,
-            families: families.iter().map(|family| (*family, self.forwarding_kept)).collect::<BTreeMap<_, _>>(),
+            families: families
+                .iter()
+                .map(|family| (*family, self.forwarding_kept || again))
+                .collect::<BTreeMap<_, _>>(),
         });
         let capabilities = Capabilities {
             extended_next_hop: self.wants_extended_next_hop(),
