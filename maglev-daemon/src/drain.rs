@@ -156,6 +156,14 @@ pub struct Progress<'a> {
     pub quiet_for: Duration,
 }
 
+impl Progress<'_> {
+    /// What neighbours are told if the daemon stops in its midst.
+    pub fn last_words(&self) -> String {
+        let reason = self.order.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("the node is out of service{reason}")
+    }
+}
+
 /// Whether the node is drained, and what is to be done about it.
 #[derive(Debug)]
 pub struct Drain {

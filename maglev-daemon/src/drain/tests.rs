@@ -124,6 +124,7 @@ fn a_node_passes_through_every_stage() {
     assert_eq!((progress.forwarded, progress.resumed), (32_000, false));
     let stages: Vec<Stage> = progress.stages.iter().map(|(stage, _)| *stage).collect();
     assert_eq!(stages, Stage::ALL);
+    assert_eq!(progress.last_words(), "the node is out of service: disk");
 }
 
 #[test]

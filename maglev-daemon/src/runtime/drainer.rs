@@ -87,9 +87,10 @@ impl Drainer {
 
     /// What neighbours are told when the daemon stops, and whether they must be.
     pub(super) fn last_words(&self) -> (String, bool) {
-        let Some(Progress { order, .. }) = self.drain.progress() else { return ("maglevd is stopping".into(), false) };
-        let reason = order.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        (format!("the node is out of service{reason}"), self.node() == Some(Node::Drained))
+        match self.drain.progress() {
+            None => ("maglevd is stopping".into(), false),
+            Some(progress) => (progress.last_words(), self.node() == Some(Node::Drained)),
+        }
     }
 
     /// What the API tells of it.
