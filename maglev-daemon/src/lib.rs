@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod digest;
+pub mod drain;
 pub mod maglev;
 pub mod metrics;
 pub mod model;

@@ -133,6 +133,8 @@ fn register_node(registry: &mut Registry, status: &Status) {
     let build = [("version", status.version.clone()), ("object", status.object.clone())];
     measure(registry, "build_info", "The release, and SHA-256 of the eBPF object", [(build, 1)].into_iter());
 
+    register_drain(registry, &status.node);
+
     let attached = status.interfaces.iter().map(|interface| {
         let labels = [("interface", interface.name.clone()), ("mode", interface.mode.clone())];
         (labels, u64::from(interface.attached))
@@ -151,6 +153,17 @@ fn register_node(registry: &mut Registry, status: &Status) {
     let help = "When the files were last reloaded, in seconds since 1970";
     measure(registry, "reload_timestamp_seconds", help, reload.map(|last| ([], last.unix_seconds)));
     measure(registry, "uptime_seconds", "Seconds since maglevd started", [([], status.uptime_seconds)].into_iter());
+}
+
+fn register_drain(registry: &mut Registry, node: &view::Node) {
+    let drain = node.drain.as_ref();
+    let stage = drain.map_or("serving", |drain| drain.stage().as_str());
+    let stages = std::iter::once("serving").chain(view::Stage::ALL.map(view::Stage::as_str));
+    let stages = stages.map(|name| ([("stage", name.to_owned())], u64::from(name == stage)));
+    measure(registry, "node_stage", "Whether the node serves, or how far its drain has come", stages);
+    let since = drain.iter().map(|drain| ([], drain.since));
+    let help = "When the node's drain was ordered, in seconds since 1970";
+    measure(registry, "node_drain_timestamp_seconds", help, since);
 }
 
 fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpRoutes) {
@@ -223,6 +236,14 @@ mod tests {
             flow_table: view::FlowTable { entries: 917_504, ..view::FlowTable::default() },
             pools: vec![view::PoolSummary { in_transition, ..testing::summary() }],
             backends: vec![backend],
+            node: view::Node {
+                drain: Some(view::NodeDrain {
+                    since: 1_700_000_001,
+                    stages: vec![view::PassedStage { stage: view::Stage::Waiting, at: 0, seconds: 0 }],
+                    ..view::NodeDrain::default()
+                }),
+                ..view::Node::default()
+            },
             last_reload: Some(view::LastReload { unix_seconds: 1_700_000_000, successful: false }),
             ..Status::default()
         };
@@ -271,6 +292,10 @@ mod tests {
             r#"maglev_bgp_prefixes_sent{neighbor="tor1"} 2"#,
             r#"maglev_bgp_sessions_total{neighbor="tor1"} 3"#,
             r#"maglev_bgp_prefix_announced{prefix="203.0.113.10/32"} 0"#,
+            r#"maglev_node_stage{stage="serving"} 0"#,
+            r#"maglev_node_stage{stage="waiting"} 1"#,
+            r#"maglev_node_stage{stage="drained"} 0"#,
+            "maglev_node_drain_timestamp_seconds 1700000001",
             "maglev_reload_successful 0",
             "maglev_reload_timestamp_seconds 1700000000",
             "# TYPE maglev_packets counter",

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod client;
 pub mod demo;
 pub mod lab;
+pub mod matrix;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod server;

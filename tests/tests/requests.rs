@@ -62,7 +62,7 @@ fn generic_mode_forwards_as_well() -> Result<()> {
     let settings = Settings { interfaces, ..Settings::of(1) };
     let mut balancer = Balancer::start(&lab, 1, &settings, &every_family(&lab))?;
     balancer.await_next_hops()?;
-    let site = Site { balancers: vec![balancer], backends, lab };
+    let site = Site { balancers: vec![balancer], backends, router: None, lab };
     let targets = VIPS.map(|vip| SocketAddr::new(vip, Backend::PORT));
     let outcomes = site.lab.client().requests(&targets, 400, 16)?;
     outcomes.all_answered()?;

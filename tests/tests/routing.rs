@@ -1,12 +1,16 @@
 //! The lab itself, without a load balancer: the backends answer on their own addresses, through the router. What fails
 //! here is the lab's fault.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{SocketAddr, UdpSocket},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use maglev_e2e::{
     bytes,
-    lab::{Backend, Lab, Topology, addresses, skip},
+    lab::{Backend, Lab, Topology, addresses, router, skip},
 };
 
 const MB: u64 = 1_000_000;
@@ -61,20 +65,56 @@ fn vips_lead_to_the_load_balancers_and_no_further() -> Result<()> {
     for vip in addresses::VIPS {
         let routes =
             lab.netns("router").ip_json(&[family(vip.is_ipv4()), "route", "show", "match", &vip.to_string()])?;
-        let hops: Vec<String> = routes.as_array().into_iter().flatten().flat_map(gateways).collect();
+        let hops: Vec<String> =
+            routes.as_array().into_iter().flatten().flat_map(router::hops).map(|hop| hop.gateway).collect();
         let expected = [1, 2].map(|n| addresses::balancer(n, 2).like(vip).to_string());
         ensure!(hops == expected, "{vip}: {routes}");
-        let forwards = lab.netns("lb1").run(|| Ok(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?))?;
+        let forwards = lab.netns("lb1").run(|| Ok(fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?))?;
         assert_eq!(forwards.trim(), "0");
     }
     Ok(())
 }
 
-fn family(v4: bool) -> &'static str {
-    if v4 { "-4" } else { "-6" }
+/// Connected sockets put hashes of their own on what they send, another one each; the router must not go by them.
+#[test]
+fn a_5_tuple_has_one_way_whichever_socket_sends_it() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let lab = Lab::new(Topology::standard(2))?;
+    let mut ways = BTreeSet::new();
+    for n in 0..16 {
+        let before = sent_to_balancers(&lab)?;
+        for _ in 0..8 {
+            lab.netns("client").run(|| {
+                let client = SocketAddr::new(addresses::client(2).v4.into(), 20_000 + n);
+                let socket = UdpSocket::bind(client)?;
+                socket.connect((addresses::WWW4, Backend::PORT))?;
+                socket.send(b"hello").context("send")
+            })?;
+        }
+        let way: Vec<u64> = sent_to_balancers(&lab)?.iter().zip(&before).map(|(now, then)| now - then).collect();
+        ensure!(way == [8, 0] || way == [0, 8], "flow {n} of eight packets took both ways: {way:?}");
+        ways.insert(way);
+    }
+    ensure!(ways.len() == 2, "all flows took one way");
+    Ok(())
 }
 
-fn gateways(route: &serde_json::Value) -> Vec<String> {
-    let hops = route["nexthops"].as_array().cloned().unwrap_or_else(|| vec![route.clone()]);
-    hops.iter().map(|hop| hop["gateway"].as_str().unwrap_or("none").to_owned()).collect()
+/// Packets for VIPs that the router has sent to each load balancer, as the load balancers' devices count them.
+fn sent_to_balancers(lab: &Lab) -> Result<Vec<u64>> {
+    ["lb1", "lb2"]
+        .map(|node| {
+            let text = lab.netns(node).run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
+            let lines: Vec<Vec<&str>> =
+                text.lines().filter(|line| line.starts_with("Ip: ")).map(|line| line.split(' ').collect()).collect();
+            let place = lines[0].iter().position(|name| *name == "InAddrErrors").context("snmp")?;
+            lines[1][place].parse().context("snmp")
+        })
+        .into_iter()
+        .collect()
+}
+
+fn family(v4: bool) -> &'static str {
+    if v4 { "-4" } else { "-6" }
 }

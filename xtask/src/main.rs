@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod interop;
 mod kernels;
 mod linker;
 mod lint;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{kernels, program, setup};
+use crate::{interop, kernels, program, setup};
 
 /// The model test runs with the others.
 const MODEL: &str = "maglev-e2e/model";
@@ -23,13 +23,17 @@ pub(crate) struct Arguments {
     filter: Option<String>,
 
     #[command(subcommand)]
-    elsewhere: Option<Elsewhere>,
+    apart: Option<Apart>,
 }
 
-/// Tests that do not run in this machine's own kernel.
+/// Tests that are run by themselves.
 #[derive(clap::Subcommand)]
-enum Elsewhere {
+enum Apart {
     Kernels(kernels::Arguments),
+    /// Speak BGP with BIRD, FRR and GoBGP, and with one that breaks every rule: a line for each daemon and case.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
+    Bgp,
 }
 
 /// What the test binaries reported, summed.
@@ -45,23 +49,29 @@ pub(crate) struct Totals {
 /// # Errors
 /// If a test fails or does not build; and as root, where nothing excuses it, if a test is skipped.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(Elsewhere::Kernels(arguments)) = &arguments.elsewhere {
-        return kernels::run(arguments);
+    match &arguments.apart {
+        Some(Apart::Kernels(arguments)) => return kernels::run(arguments),
+        Some(Apart::Bgp) => return interop::run(),
+        None => {}
     }
     setup::run()?;
-    println!("test: building the release binaries that the end-to-end tests drive");
-    let mut release = program::command(program::cargo());
-    program::run(release.args(["build", "--release", "--locked", "--bins"]).args([
-        "-p",
-        "maglev-daemon",
-        "-p",
-        "maglev-e2e",
-    ]))?;
+    build()?;
 
     println!("test: running the tests");
     let (totals, status) = tests(arguments.filter.as_deref())?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     verdict(totals, status.success(), program::is_root())
+}
+
+/// Builds what the end-to-end tests drive.
+///
+/// # Errors
+/// If it does not build.
+pub(crate) fn build() -> Result<()> {
+    println!("test: building the release binaries that the end-to-end tests drive");
+    let mut release = program::command(program::cargo());
+    let packages = ["-p", "maglev-daemon", "-p", "maglev-e2e"];
+    program::run(release.args(["build", "--release", "--locked", "--bins"]).args(packages))
 }
 
 /// Runs `cargo test`, lets its words through as they come, and sums the result lines.
@@ -159,7 +169,7 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
     }
 
     #[test]
-    fn kernels_is_a_choice_and_every_other_word_a_filter() {
+    fn kernels_and_bgp_are_choices_and_every_other_word_a_filter() {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -170,11 +180,13 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
             <Line as clap::Parser>::try_parse_from(words).ok().map(|line| line.test)
         };
         let filter = |words: &[&str]| {
-            parse(words).filter(|arguments| arguments.elsewhere.is_none()).and_then(|arguments| arguments.filter)
+            parse(words).filter(|arguments| arguments.apart.is_none()).and_then(|arguments| arguments.filter)
         };
-        assert!(parse(&["kernels"]).is_some_and(|arguments| arguments.elsewhere.is_some()));
-        assert!(parse(&[]).is_some_and(|arguments| arguments.elsewhere.is_none() && arguments.filter.is_none()));
-        for word in ["kernel", "help", "packets::"] {
+        for word in ["kernels", "bgp"] {
+            assert!(parse(&[word]).is_some_and(|arguments| arguments.apart.is_some()), "{word}");
+        }
+        assert!(parse(&[]).is_some_and(|arguments| arguments.apart.is_none() && arguments.filter.is_none()));
+        for word in ["kernel", "help", "packets::", "bgp::"] {
             assert_eq!(filter(&[word]).as_deref(), Some(word));
         }
         assert_eq!(filter(&["--", "kernels"]).as_deref(), Some("kernels"));

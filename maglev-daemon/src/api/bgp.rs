@@ -44,7 +44,8 @@ impl Bgp {
 }
 
 fn neighbor(status: NeighborStatus) -> view::BgpNeighbor {
-    let NeighborStatus { name, remote_as, state, since, prefixes_sent, sessions, last_error, last_error_at } = status;
+    let NeighborStatus { name, remote_as, state, since, prefixes_sent, told: _, sessions, last_error, last_error_at } =
+        status;
     view::BgpNeighbor { name, remote_as, state, since, prefixes_sent, sessions, last_error, last_error_at }
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::drain::Order;
 use crate::model::{Change, Protocol, UnixTime};
 
 /// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
@@ -71,6 +72,22 @@ pub enum Request {
     Counters {
         /// Takes the counters.
         reply: oneshot::Sender<Answer<view::Counters>>,
+    },
+    /// Take the node out of service; answered once that is saved.
+    DrainNode {
+        /// What is ordered.
+        order: Order,
+        /// Who asks for it.
+        caller: Caller,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Take that back.
+    UndrainNode {
+        /// Who asks for it.
+        caller: Caller,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
     },
     /// Say where a flow goes.
     Explain {

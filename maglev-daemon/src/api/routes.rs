@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::changes::{addition, parse_backend, parse_name, proposed, removal};
 use super::{Answer, Caller, Flow, Handle, Request, view};
+use crate::drain;
 use crate::model::{self, Change, Name, PoolSettings, Refusal, Service, SettingsChange, Weight};
 
 type Reply<T> = Result<Json<T>, view::Error>;
@@ -35,6 +36,9 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/bgp/neighbors", get(bgp_neighbors))
         .route("/bgp/neighbors/{name}/reset", post(reset_neighbor))
         .route("/bgp/routes", get(bgp_routes))
+        .route("/node", get(node))
+        .route("/node/drain", post(drain_node))
+        .route("/node/undrain", post(undrain_node))
         .route("/reload", post(reload))
         .with_state(handle);
     Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
@@ -227,6 +231,32 @@ async fn explain(
 
 async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
     handle.ask(|reply| Request::Reload { reply }).await.map(Json)
+}
+
+async fn node(State(handle): State<Handle>) -> Json<view::Node> {
+    Json(handle.latest().node.clone())
+}
+
+async fn drain_node(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Node> {
+    let view::NewDrain { reason, last_node } = parse(body)?;
+    let reason = reason
+        .as_deref()
+        .map(model::parse_reason)
+        .transpose()
+        .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
+    let last_node = last_node || handle.latest().node.last_node;
+    let order = drain::Order { since: super::now(), reason, last_node };
+    handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
+    Ok(node(State(handle)).await)
+}
+
+async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Done> {
+    handle.ask(|reply| Request::UndrainNode { caller, reply }).await?;
+    Ok(Json(view::Done {}))
 }
 
 async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {

@@ -99,6 +99,34 @@ async fn change_of<T: Send + 'static>(ask: impl FnOnce(&Client) -> Result<T, Cli
 }
 
 #[tokio::test]
+async fn an_order_to_drain_the_node_carries_its_reason_and_what_the_file_says() {
+    for last_node in [false, true] {
+        let node = view::Node { last_node, ..view::Node::default() };
+        let mut server = Server::start(view::Status { node, ..view::Status::default() });
+        let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
+        let owner = tokio::spawn(async move {
+            let Some(Request::DrainNode { order, caller: _, reply }) = requests.recv().await else { panic!() };
+            reply.send(Ok(())).unwrap();
+            let Some(Request::UndrainNode { caller: _, reply }) = requests.recv().await else { panic!() };
+            reply.send(Err(view::Error::conflict("the node is not draining: it serves"))).unwrap();
+            order
+        });
+        let body = view::NewDrain { reason: Some("new disk".into()), last_node: false };
+        server.client(move |client| client.post::<view::Node>("/v1/node/drain", &body)).await.unwrap();
+        let refused = server.client(|client| client.post::<view::Done>("/v1/node/undrain", &())).await.unwrap_err();
+        assert_eq!(refused.to_string(), "the node is not draining: it serves");
+        let order = owner.await.unwrap();
+        assert_eq!((order.reason.as_deref(), order.last_node), (Some("new disk"), last_node));
+        for reason in ["", " ", "two\nlines", &"x".repeat(161)] {
+            let body = view::NewDrain { reason: Some(reason.into()), last_node: false };
+            let refused = server.client(move |client| client.post::<view::Node>("/v1/node/drain", &body)).await;
+            let error = refused.unwrap_err().to_string();
+            assert!(error.starts_with("reason: ") && error.ends_with("one line of 1 to 160 bytes"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn orders_about_a_state_carry_the_time() {
     use view::StateOrder;
     for (order, timed) in [

@@ -134,16 +134,17 @@ impl Driver {
 
     /// Tells the state machine what has changed of what is wanted.
     fn wanted(&mut self, wanted: &Arc<Wanted>) {
-        let Wanted { routes, complete } = wanted.as_ref();
+        let Wanted { routes, complete, version: _ } = wanted.as_ref();
         let gone = self.told.routes.keys().filter(|prefix| !routes.contains_key(prefix)).copied().collect();
         let changed = routes.iter().filter(|(prefix, route)| self.told.routes.get(prefix) != Some(route));
         let changed = changed.map(|(prefix, route)| (*prefix, Arc::clone(route))).collect();
-        self.told = Arc::clone(wanted);
         self.input(Input::Withdraw(gone));
         self.input(Input::Announce(changed));
         if *complete {
             self.input(Input::Complete);
         }
+        self.told = Arc::clone(wanted);
+        self.show();
     }
 
     fn incoming(&mut self, stream: TcpStream) {
@@ -261,8 +262,11 @@ impl Driver {
     /// Publishes the state, if it has changed.
     fn show(&self) {
         let (state, prefixes) = (self.peer.state().to_string(), self.peer.prefixes_sent());
+        let told = self.peer.is_all_said().then_some(self.told.version);
         self.status.send_if_modified(|status| {
-            let changed = status.state != state || status.prefixes_sent != prefixes;
+            let told = told.unwrap_or(status.told);
+            let changed = (&status.state, status.prefixes_sent, status.told) != (&state, prefixes, told);
+            status.told = told;
             if status.state != state {
                 status.since = api::now().0;
                 status.state = state;

@@ -25,6 +25,8 @@ pub struct Bgp {
     pub communities: BTreeSet<Community>,
     /// What a stop means.
     pub on_stop: OnStop,
+    /// What is said of a prefix that is about to go, beside the community.
+    pub on_drain: OnDrain,
     /// How long neighbours keep our routes while we restart; `None` is not at all. Only for a node whose packet path goes
     /// on without the daemon.
     pub graceful_restart: Option<u16>,
@@ -40,6 +42,15 @@ pub enum OnStop {
     Withdraw,
     /// The sessions end without a word, so that neighbours keep them for the time of a graceful restart.
     Keep,
+}
+
+/// What makes routers prefer others while a node drains, if the community does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnDrain {
+    /// MULTI_EXIT_DISC instead of the neighbour's.
+    pub med: Option<u32>,
+    /// How often our AS is said once more, beside the neighbour's times.
+    pub prepend: u8,
 }
 
 /// A neighbour: a router that is told our prefixes.

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub routes: Routes,
     /// This is all: only changes follow. Neighbours that kept prefixes over a restart drop what is not among them.
     pub complete: bool,
+    /// Which of the sets it is: each has a greater number than those before.
+    pub version: u64,
 }
 
 /// A neighbour's session.
@@ -52,6 +54,8 @@ pub struct NeighborStatus {
     pub since: u64,
     /// Prefixes that it knows of us.
     pub prefixes_sent: usize,
+    /// The [`Wanted::version`] that it was told, as far as we can tell it anything.
+    pub told: u64,
     /// How often a session came up.
     pub sessions: u64,
     /// Why the last session, or attempt at one, ended.
@@ -121,6 +125,16 @@ impl Speaker {
         self.handle.clone()
     }
 
+    /// Whether a neighbour knows prefixes of us.
+    pub fn is_heard(&self) -> bool {
+        self.handle.0.iter().any(|neighbor| neighbor.status.borrow().prefixes_sent > 0)
+    }
+
+    /// Whatever the settings say, neighbours will be told of the end.
+    pub const fn withdraw_on_stop(&mut self) {
+        self.on_stop = OnStop::Withdraw;
+    }
+
     /// Ends all sessions as the settings say, and tells neighbours why if they are told at all.
     pub async fn stop(self, text: &str) {
         let Self { handle, on_stop, mut drivers, listeners } = self;
@@ -144,6 +158,14 @@ impl Handle {
     /// Every neighbour's session, in the order of the configuration.
     pub fn neighbors(&self) -> Vec<NeighborStatus> {
         self.0.iter().map(|neighbor| neighbor.status.borrow().clone()).collect()
+    }
+
+    /// Waits until every neighbour that can be told was told this version: it is with the kernel, which sends it.
+    pub async fn told(self, version: u64) {
+        for neighbor in self.0.iter() {
+            // A task that has ended tells nobody any more.
+            let _ = neighbor.status.clone().wait_for(|status| status.told >= version).await;
+        }
     }
 
     /// Ends a neighbour's session and begins again; `false` if there is no such neighbour.
@@ -172,6 +194,7 @@ fn settings(bgp: &Bgp, neighbor: &Neighbor, before: Before, number: u64) -> Sett
         dial: !neighbor.passive,
         listen: neighbor.passive,
         neighbor: Arc::new(neighbor),
+        on_drain: bgp.on_drain,
         graceful_restart: bgp.graceful_restart,
         restarted: before.restarted,
         forwarding_kept: before.forwarding_kept,

@@ -119,19 +119,19 @@ fn left(pool: &view::Pool, backend: &view::Backend) -> String {
 }
 
 /// Progress as one line: written over on a terminal, else written anew from time to time if it changed.
-struct Progress<W> {
+pub(super) struct Progress<W> {
     out: W,
     terminal: bool,
     shown: Option<(String, Duration)>,
 }
 
 impl<W: Write> Progress<W> {
-    fn new(out: W, terminal: bool) -> Self {
+    pub(super) fn new(out: W, terminal: bool) -> Self {
         Self { out, terminal, shown: None }
     }
 
     /// Shows a line, `now` being the time since some start. That nobody reads it is no reason to stop waiting.
-    fn show(&mut self, line: &str, now: Duration) {
+    pub(super) fn show(&mut self, line: &str, now: Duration) {
         let due = match &self.shown {
             None => true,
             Some((shown, at)) => shown != line && (self.terminal || now.saturating_sub(*at) >= LINE),
@@ -149,7 +149,7 @@ impl<W: Write> Progress<W> {
     }
 
     /// Makes room for the last word.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if self.terminal && self.shown.is_some() {
             let _ = write!(self.out, "\r\x1b[K");
             let _ = self.out.flush();

@@ -7,6 +7,7 @@ mod completions;
 mod counters;
 mod drain;
 mod flow;
+mod node;
 mod output;
 mod plan;
 mod pool;
@@ -87,6 +88,9 @@ enum Command {
     Reload,
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
+    /// The node as a whole: in service, or on its way out of it
+    #[command(subcommand)]
+    Node(node::Command),
     /// BGP: sessions with routers, and what they are told
     #[command(subcommand)]
     Bgp(bgp::Command),
@@ -121,6 +125,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Plan(command) => plan::run(command, &client()?, &printer),
         Command::Reload => reload::run(&client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
+        Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
         Command::Completions(args) => completions::run(&args),
@@ -215,6 +220,11 @@ mod tests {
             "maglev counters --output json",
             "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
             "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",
+            "maglev node status",
+            "maglev node drain",
+            "maglev node drain --wait",
+            "maglev node drain --wait --timeout 5m --last-node",
+            "maglev node undrain",
             "maglev bgp neighbors",
             "maglev bgp routes --output json",
             "maglev bgp neighbor 10.0.0.1 reset",
@@ -240,6 +250,11 @@ mod tests {
             "maglev backend drain web web4 --wait --timeout 20",
             "maglev backend drain web web4 --wait --timeout 8760h",
             "maglev backend drain web web4 --wait --timeout soon",
+            "maglev node",
+            "maglev node drain --timeout 5m",
+            "maglev node drain --wait --timeout 0s",
+            "maglev node drain --reason",
+            "maglev node undrain --wait",
             "maglev plan",
             "maglev plan vip remove www",
             "maglev plan backend list",

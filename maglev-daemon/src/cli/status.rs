@@ -26,6 +26,7 @@ fn facts(status: &Status) -> String {
         ("version", status.version.clone()),
         ("object", status.object.clone()),
         ("up", duration(status.uptime_seconds)),
+        ("node", super::node::in_short(&status.node)),
         ("forwarding", forwarding(&status.forwarding)),
         ("memory", bytes(status.memory.total_bytes)),
         ("services", status.services_file.clone()),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::decode::{Field, Section};
 use super::{node, store};
-use crate::bgp::settings::{Bgp, HOLD_TIME, Neighbor, OnStop, PORT, Password, Role};
+use crate::bgp::settings::{Bgp, HOLD_TIME, Neighbor, OnDrain, OnStop, PORT, Password, Role};
 use crate::model::{Community, Name, not_unicast, parse_address, parse_duration, shown};
 
 /// Communities of one list: with those of the VIP and the node they must fit into a message.
@@ -18,30 +18,92 @@ const MAX_PREPEND: u64 = 10;
 /// Neighbours of a node.
 const MAX_NEIGHBORS: usize = 64;
 
+/// For how long neighbours keep our prefixes while we restart unless told otherwise: what most of them suggest.
+const RESTART_TIME: u16 = 120;
+
+/// What the packet path does without the daemon, as far as neighbours have to rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outlives {
+    /// It goes on when the daemon is killed.
+    pub(super) killed: bool,
+    /// It goes on when the daemon is told to stop.
+    pub(super) stopped: bool,
+}
+
 /// Reads the section; `file` is what relative paths are relative to.
-pub(super) fn decode(field: &Field<'_>, file: &Path) -> Option<Bgp> {
-    const KEYS: [&str; 6] = ["local_as", "router_id", "communities", "on_stop", "graceful_restart", "neighbors"];
+pub(super) fn decode(field: &Field<'_>, file: &Path, outlives: Outlives) -> Option<Bgp> {
+    const KEYS: [&str; 8] = [
+        "local_as",
+        "router_id",
+        "communities",
+        "link_bandwidth",
+        "on_stop",
+        "on_drain",
+        "graceful_restart",
+        "neighbors",
+    ];
     let section = field.section(&KEYS, &[])?;
     let local_as = section.need("local_as", "1 to 4294967295").and_then(|field| field.parse(parse_as));
     let router_id = section.need("router_id", "such as 10.0.0.11").and_then(|field| field.parse(parse_router_id));
     let communities = decode_communities(&section);
+    let link_bandwidth = optional(&section, "link_bandwidth", parse_bandwidth);
     let on_stop = section.get("on_stop").map_or(Some(OnStop::default()), |field| field.parse(parse_on_stop));
-    let graceful_restart = section.get("graceful_restart").map_or(Some(None), |field| field.parse(parse_restart));
+    let on_drain = section.get("on_drain").map_or(Some(OnDrain::default()), |field| decode_on_drain(&field));
+    let usual = outlives.killed.then_some(RESTART_TIME);
+    let graceful_restart = section.get("graceful_restart").map_or(Some(usual), |field| field.parse(parse_restart));
     let neighbors = section
         .need("neighbors", "a list such as [{ address: 10.0.0.1, remote_as: 65000 }]")
         .and_then(|field| decode_neighbors(&field, local_as, file));
-    if on_stop == Some(OnStop::Keep) && graceful_restart == Some(None) {
-        section.report("on_stop: keep needs graceful_restart, or neighbours drop every prefix at once");
-        return None;
+    section.accept(check_outlives(on_stop?, graceful_restart?, outlives))?;
+    let (local_as, mut communities) = (local_as?, communities?);
+    if let Some(bytes) = link_bandwidth? {
+        section.accept(check_one_bandwidth(&communities))?;
+        communities.insert(Community::bandwidth(local_as, bytes));
     }
     Some(Bgp {
-        local_as: local_as?,
+        local_as,
         router_id: router_id?,
-        communities: communities?,
+        communities,
         on_stop: on_stop?,
+        on_drain: on_drain?,
         graceful_restart: graceful_restart?,
         neighbors: neighbors?,
     })
+}
+
+/// Neighbours must not keep what nobody forwards.
+fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outlives) -> Result<(), String> {
+    let Outlives { killed, stopped } = outlives;
+    if graceful_restart.is_some() && !killed {
+        return Err("graceful_restart has neighbours send packets while nothing forwards them: it needs \
+                    dataplane.pin; allowed with `pin: off`: off"
+            .into());
+    }
+    if on_stop == OnStop::Keep && graceful_restart.is_none() {
+        return Err("on_stop: keep needs graceful_restart, or neighbours drop every prefix at once".into());
+    }
+    if on_stop == OnStop::Keep && !stopped {
+        return Err("on_stop: keep has neighbours send packets while nothing forwards them: it needs \
+                    `dataplane: { on_stop: keep }`; allowed with detach: withdraw"
+            .into());
+    }
+    Ok(())
+}
+
+/// A prefix has one bandwidth.
+fn check_one_bandwidth(communities: &BTreeSet<Community>) -> Result<(), String> {
+    match communities.iter().find(|community| community.is_bandwidth()) {
+        Some(other) => Err(format!("link_bandwidth and {other} in communities say the same; allowed: one of them")),
+        None => Ok(()),
+    }
+}
+
+/// What makes the node less preferred while it drains, beside the community.
+fn decode_on_drain(field: &Field<'_>) -> Option<OnDrain> {
+    let section = field.section(&["med", "prepend"], &[])?;
+    let med = optional(&section, "med", parse_u32);
+    let prepend = optional(&section, "prepend", |text| node::parse_number(text, MAX_PREPEND));
+    Some(OnDrain { med: med?, prepend: prepend?.unwrap_or(0) as u8 })
 }
 
 fn decode_neighbors(field: &Field<'_>, local_as: Option<u32>, file: &Path) -> Option<Vec<Neighbor>> {
@@ -269,6 +331,17 @@ fn seconds(text: &str, least: u16, most: u16) -> Option<u16> {
     u16::try_from(time.as_secs()).ok().filter(|seconds| (least..=most).contains(seconds))
 }
 
+/// Bits a second with a unit; returns bytes a second, which is what routers are told (RFC 10005).
+fn parse_bandwidth(text: &str) -> Result<f32, String> {
+    const UNITS: [(char, f32); 4] = [('K', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12)];
+    let unit = UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(*unit)?, bits / 8.0)));
+    let digits = unit.filter(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()));
+    let found = digits.and_then(|(count, bytes)| Some((count.parse::<u16>().ok().filter(|count| *count > 0)?, bytes)));
+    found.map(|(count, bytes)| f32::from(count) * bytes).ok_or_else(|| {
+        format!("{} is not a bandwidth; allowed: 1 to 65535 with K, M, G or T bits a second, such as 10G", shown(text))
+    })
+}
+
 fn parse_u32(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{} is out of range; allowed: 0 to {}", shown(text), u32::MAX))
 }
@@ -283,11 +356,17 @@ mod tests {
     use crate::config::decode::Collector;
     use crate::config::tree;
 
+    const BOTH: Outlives = Outlives { killed: true, stopped: true };
+
     /// The section in this text, or what is wrong with it: `field: message`.
     fn decoded(file: &Path, text: &str) -> Result<Bgp, Vec<String>> {
+        decoded_for(BOTH, file, text)
+    }
+
+    fn decoded_for(outlives: Outlives, file: &Path, text: &str) -> Result<Bgp, Vec<String>> {
         let root = tree::parse(file, text).unwrap();
         let out = Collector::new(file);
-        let found = decode(&Field::root(&root, &out), file);
+        let found = decode(&Field::root(&root, &out), file, outlives);
         let problems: Vec<String> =
             out.finish().iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
         if problems.is_empty() { Ok(found.unwrap()) } else { Err(problems) }
@@ -305,7 +384,28 @@ mod tests {
         let mut expected = Neighbor::new([10, 0, 0, 1].into(), 65_000);
         expected.ipv6 = false;
         assert_eq!(bgp.neighbors, [expected]);
-        assert_eq!((bgp.local_as, bgp.on_stop, bgp.graceful_restart), (65_010, OnStop::Withdraw, None));
+        assert_eq!((bgp.local_as, bgp.on_stop, bgp.graceful_restart), (65_010, OnStop::Withdraw, Some(120)));
+        assert_eq!(bgp.on_drain, OnDrain::default());
+    }
+
+    #[test]
+    fn neighbours_keep_nothing_that_nobody_forwards() {
+        let (nothing, killed) = (Outlives { killed: false, stopped: false }, Outlives { stopped: false, ..BOTH });
+        let found = |outlives, more: &str| {
+            let text = neighbor("").replace("local_as", &format!("{more}local_as"));
+            decoded_for(outlives, Path::new("x"), &text).map_err(|problems| problems.join("; "))
+        };
+        assert_eq!(found(nothing, "").unwrap().graceful_restart, None);
+        assert_eq!(found(nothing, "graceful_restart: off, ").unwrap().graceful_restart, None);
+        assert_eq!(found(killed, "").unwrap().graceful_restart, Some(120));
+        assert_eq!(found(killed, "graceful_restart: off, ").unwrap().graceful_restart, None);
+        assert_eq!(found(BOTH, "on_stop: keep, ").unwrap().on_stop, OnStop::Keep);
+        let said = found(nothing, "graceful_restart: 60s, ").unwrap_err();
+        assert!(said.contains("it needs dataplane.pin; allowed with `pin: off`: off"), "{said}");
+        let said = found(killed, "on_stop: keep, ").unwrap_err();
+        assert!(said.contains("allowed with detach: withdraw"), "{said}");
+        let said = found(BOTH, "on_stop: keep, graceful_restart: off, ").unwrap_err();
+        assert!(said.contains("on_stop: keep needs graceful_restart"), "{said}");
     }
 
     #[test]
@@ -318,7 +418,9 @@ mod tests {
 local_as: 4200000010
 router_id: 10.0.0.11
 communities: ['65010:1']
+link_bandwidth: 10G
 on_stop: keep
+on_drain: { med: 1000, prepend: 2 }
 graceful_restart: 2m
 neighbors:
   - { name: tor1, address: '2001:db8::1', remote_as: 65000, source: '2001:db8::11', port: 1790, password_file: secret,
@@ -326,7 +428,9 @@ neighbors:
       next_hop6: '2001:db8::12', communities: ['1:2', '1:2:3'], med: 0, prepend: 3, role: customer, passive: true }
 ";
         let bgp = decoded(&directory.path().join("maglev.yaml"), text).unwrap();
-        assert_eq!((bgp.on_stop, bgp.graceful_restart, bgp.communities.len()), (OnStop::Keep, Some(120), 1));
+        assert_eq!((bgp.on_stop, bgp.graceful_restart, bgp.communities.len()), (OnStop::Keep, Some(120), 2));
+        assert!(bgp.communities.contains(&"bandwidth:23456:1250000000".parse().unwrap()), "{bgp:?}");
+        assert_eq!(bgp.on_drain, OnDrain { med: Some(1_000), prepend: 2 });
         let [found] = &bgp.neighbors[..] else { panic!("{bgp:?}") };
         let expected = Neighbor {
             name: "tor1".into(),
@@ -395,11 +499,19 @@ neighbors:
             let problems = decoded(Path::new("maglev.yaml"), &neighbor(rest)).unwrap_err();
             assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
         }
+        for (rest, part) in [
+            ("link_bandwidth: 10", "10 is not a bandwidth; allowed: 1 to 65535 with K, M, G or T bits a second"),
+            ("link_bandwidth: 0G", "0G is not a bandwidth"),
+            ("link_bandwidth: +1G", "+1G is not a bandwidth"),
+            ("link_bandwidth: 1G, communities: ['bandwidth:1:2']", "link_bandwidth and bandwidth:1:2 in communities"),
+        ] {
+            let text = neighbor("").replacen("{ ", &format!("{{ {rest}, "), 1);
+            let problems = decoded(Path::new("maglev.yaml"), &text).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
+        }
         let internal =
             "{ local_as: 1, router_id: 1.1.1.1, neighbors: [{ address: 10.0.0.1, remote_as: 1, prepend: 1 }] }";
         assert!(decoded(Path::new("x"), internal).unwrap_err()[0].contains("are for neighbours in other ASes"));
-        let keep = neighbor("").replace("local_as", "on_stop: keep, local_as");
-        assert!(decoded(Path::new("x"), &keep).unwrap_err()[0].contains("on_stop: keep needs graceful_restart"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::model::{Rules, Services};
 
 mod bgp;
 mod decode;
+mod drain;
 mod node;
 mod problem;
 mod services;
@@ -16,7 +17,7 @@ mod tree;
 pub use node::{Interface, Mode, NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
-pub use store::{Stamp, persist};
+pub use store::{Stamp, persist, replace};
 
 /// Reads both files of a node.
 ///

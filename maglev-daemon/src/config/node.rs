@@ -10,9 +10,11 @@ use maglev_common::flow::{MAX_SETS, WAYS};
 use maglev_common::hash::HashKey;
 use maglev_common::maps;
 
+use super::bgp::{self, Outlives};
 use super::decode::{Collector, Field};
-use super::{Problems, bgp, tree};
+use super::{Problems, tree};
 use crate::bgp::settings::Bgp;
+use crate::drain;
 use crate::model::{Limits, OuterSources, Rules, not_unicast, shown};
 
 /// Where the services are kept unless the file says otherwise.
@@ -68,6 +70,8 @@ pub struct NodeConfig {
     pub metrics: Option<SocketAddr>,
     /// The BGP speaker; `None` announces nothing.
     pub bgp: Option<Bgp>,
+    /// How the node is taken out of service.
+    pub drain: drain::Settings,
     /// How many VIPs, pools and backends the node takes.
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
@@ -113,8 +117,19 @@ pub(super) fn decode(file: &Path, text: &str) -> Draft {
 }
 
 fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 10] =
-        ["interfaces", "encap", "hash_key", "services", "api", "bgp", "limits", "flow_table", "trace", "dataplane"];
+    const KEYS: [&str; 11] = [
+        "interfaces",
+        "encap",
+        "hash_key",
+        "services",
+        "api",
+        "bgp",
+        "drain",
+        "limits",
+        "flow_table",
+        "trace",
+        "dataplane",
+    ];
     let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
     let outer =
@@ -124,10 +139,12 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
-    let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, file).map(Some));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
     let dataplane =
         section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
+    let outlives = outlives(dataplane.as_ref());
+    let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, file, outlives).map(Some));
+    let drain = section.get("drain").map_or(Some(drain::Settings::default()), |field| super::drain::decode(&field));
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {
@@ -141,6 +158,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             socket,
             metrics,
             bgp: bgp.clone()?,
+            drain: drain?,
             limits: limits?,
             flow_sets: flow_sets?,
             trace: trace?,
@@ -342,6 +360,14 @@ fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
         Some(on_stop)
     });
     Some(Dataplane { pin: pin?, on_stop: on_stop? })
+}
+
+/// What of the packet path goes on without the daemon. Where that could not be read, nothing is refused for it.
+fn outlives(dataplane: Option<&Dataplane>) -> Outlives {
+    dataplane.map_or(Outlives { killed: true, stopped: true }, |Dataplane { pin, on_stop }| Outlives {
+        killed: pin.is_some(),
+        stopped: *on_stop == OnStop::Keep,
+    })
 }
 
 /// A folder in the BPF file system, which takes no dots in names.

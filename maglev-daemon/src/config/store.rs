@@ -54,6 +54,14 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
 /// # Errors
 /// One line that names the file and the step; the old file is still in place.
 pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
+    replace(path, encode_services(services).as_bytes())
+}
+
+/// Writes a file as [`persist`] does.
+///
+/// # Errors
+/// As there.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let Some(directory) =
         target.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
@@ -62,7 +70,7 @@ pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
     };
     let aside = aside(&target);
     let failed = |step: &str, at: &Path, error: io::Error| format!("cannot {step} {}: {error}", at.display());
-    write_aside(&aside, &target, encode_services(services).as_bytes()).map_err(|error| {
+    write_aside(&aside, &target, bytes).map_err(|error| {
         // What is left of it is removed as far as it can be: the disk may be full.
         let _ = fs::remove_file(&aside);
         failed("write", &aside, error)

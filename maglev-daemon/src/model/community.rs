@@ -46,6 +46,12 @@ impl Community {
         Self::Extended([high, low, a, b, c, d, e, f])
     }
 
+    /// Whether it is a link bandwidth.
+    pub const fn is_bandwidth(&self) -> bool {
+        let [high, low] = BANDWIDTH;
+        matches!(self, Self::Extended([a, b, ..]) if *a == high && *b == low)
+    }
+
     /// `rt` and `ro`: two octets of AS and four of value, or the other way round.
     fn of_as(two: [u8; 2], four: [u8; 2], asn: u32, value: u32) -> Option<Self> {
         if let Ok(asn) = u16::try_from(asn) {

@@ -28,7 +28,7 @@ pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_wo
 pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
 pub use state::{AdminState, StateChange, UnixTime};
 pub(crate) use text::shown;
-pub use text::{BadValue, parse_address, parse_endpoint, parse_port};
+pub use text::{BadValue, parse_address, parse_endpoint, parse_port, parse_reason};
 
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

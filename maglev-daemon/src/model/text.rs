@@ -242,6 +242,17 @@ pub(crate) fn shown(text: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
+/// Reads why something was ordered, in an operator's words: one line that fits into what neighbours are told.
+///
+/// # Errors
+/// It is empty, too long, or more than a line.
+pub fn parse_reason(text: &str) -> Result<String, BadValue> {
+    const LONGEST: usize = 160;
+    let fits = (1..=LONGEST).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text;
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| BadValue(format!("{} is not a reason; allowed: one line of 1 to {LONGEST} bytes", shown(text))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 mod connection;
+pub mod identity;
 pub mod links;
 pub mod next_hop;
 pub(crate) mod socket;

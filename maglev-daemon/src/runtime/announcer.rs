@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::announce::{self, Node, Prefix};
-use crate::bgp::speaker::Wanted;
+use crate::bgp::speaker::{Handle, Wanted};
 use crate::reconcile::View;
 
 /// The way to the speaker, and to those who ask what is announced.
@@ -13,11 +13,18 @@ use crate::reconcile::View;
 pub(super) struct Announcer {
     wanted: watch::Sender<Arc<Wanted>>,
     prefixes: watch::Sender<Arc<Vec<Prefix>>>,
+    /// The neighbours' tasks, once they run.
+    neighbors: Option<Handle>,
 }
 
 impl Announcer {
     pub(super) fn new() -> Self {
-        Self { wanted: watch::Sender::default(), prefixes: watch::Sender::default() }
+        Self { wanted: watch::Sender::default(), prefixes: watch::Sender::default(), neighbors: None }
+    }
+
+    /// From here on neighbours are told.
+    pub(super) fn follow(&mut self, neighbors: Handle) {
+        self.neighbors = Some(neighbors);
     }
 
     /// What neighbours are to know, as it changes.
@@ -30,19 +37,27 @@ impl Announcer {
         self.prefixes.subscribe()
     }
 
-    /// Takes the node's state in.
-    pub(super) fn update(&self, view: &View, node: &Node) {
+    /// Waits until neighbours were told what is wanted now; `None` if nobody is to be told.
+    pub(super) fn told(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let version = self.wanted.borrow().version;
+        self.neighbors.clone().map(|neighbors| neighbors.told(version))
+    }
+
+    /// Takes the node's state in. Tells whether a prefix is withdrawn because no VIP is on it any more.
+    pub(super) fn update(&self, view: &View, node: &Node) -> bool {
         let prefixes = announce::prefixes(view, node, &self.prefixes.borrow());
+        let removed = removed(&self.prefixes.borrow(), &prefixes);
         let settled = !view.busy && view.not_published.is_none();
         let routes = announce::routes(&prefixes);
         self.wanted.send_if_modified(|wanted| {
-            let new = Wanted { routes, complete: wanted.complete || settled };
-            let changed = **wanted != new;
-            if changed {
-                log_changes(wanted, &new);
-                *wanted = Arc::new(new);
+            let complete = wanted.complete || settled;
+            if wanted.complete == complete && wanted.routes == routes {
+                return false;
             }
-            changed
+            let new = Wanted { routes, complete, version: wanted.version + 1 };
+            log_changes(wanted, &new);
+            *wanted = Arc::new(new);
+            true
         });
         self.prefixes.send_if_modified(|known| {
             let changed = **known != prefixes;
@@ -51,7 +66,14 @@ impl Announcer {
             }
             changed
         });
+        removed
     }
+}
+
+/// Whether a prefix that was announced is none of a VIP's any more. Both are in order.
+fn removed(before: &[Prefix], after: &[Prefix]) -> bool {
+    let is_there = |prefix| after.binary_search_by_key(prefix, |found| found.prefix).is_ok();
+    before.iter().any(|found| found.withheld.is_none() && !is_there(&found.prefix))
 }
 
 /// Each prefix that comes or goes.
@@ -61,5 +83,26 @@ fn log_changes(before: &Wanted, after: &Wanted) {
     }
     for prefix in before.routes.keys().filter(|prefix| !after.routes.contains_key(prefix)) {
         tracing::info!(%prefix, "withdrawn");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str, withheld: bool) -> Prefix {
+        let withheld = withheld.then(|| "drained".to_owned());
+        Prefix { prefix: text.parse().unwrap(), vips: Vec::new(), communities: [].into(), withheld }
+    }
+
+    #[test]
+    fn removed_is_what_was_announced_and_has_no_vip_any_more() {
+        let (one, two) = (prefix("203.0.113.10/32", false), prefix("203.0.113.20/32", false));
+        let withheld = prefix("203.0.113.10/32", true);
+        let both = [one.clone(), two.clone()];
+        assert!(removed(&both, std::slice::from_ref(&two)) && removed(&both, &[]));
+        assert!(!removed(&both, &both) && !removed(&[], &both));
+        assert!(!removed(&both, &[withheld.clone(), two.clone()]), "it is there, and not announced");
+        assert!(!removed(&[withheld, two.clone()], &[two]), "nobody knew of it");
     }
 }

@@ -14,14 +14,19 @@
 //!      flow table: asks the dataplane for counters now and then
 //! ```
 //!
+//! The drain of the node has a file and a task of its own, which tells the owner when it is written, when neighbours were
+//! told, and what counters say.
+//!
 //! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
 //! next plan.
 
 mod announcer;
 mod clock;
+mod drainer;
 mod files;
 mod flow_table;
 mod local;
+mod node_state;
 mod owner;
 mod plane;
 pub mod signals;
@@ -31,22 +36,25 @@ pub mod systemd;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
-use crate::api::{Bgp, Handle, view};
+use crate::api::{self, Bgp, Handle, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
 use crate::metrics;
 use crate::model::Services;
 use crate::net::NetError;
+use crate::net::identity::Identity;
 use crate::net::links;
 use crate::net::next_hop::Resolver;
 use clock::Clock;
+use drainer::Drainer;
 use files::{Disk, Files};
 use owner::{Inputs, Owner, Tools};
 use plane::{End, Plane, Refreshed};
@@ -57,6 +65,9 @@ const REQUESTS: usize = 256;
 
 /// Next hops that wait for the owner before the resolver waits.
 const NEXT_HOPS: usize = 1_024;
+
+/// How long the packet path goes on once routers were told that the node stops: they need a moment to turn elsewhere.
+const TURNED: Duration = Duration::from_millis(250);
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug)]
@@ -123,11 +134,15 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         None => None,
     };
 
+    let bgp = node.bgp.as_ref();
+    let _identity =
+        bgp.map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose().map_err(anyhow::Error::new)?;
+
     // Followed before they are read, so that no change falls in between.
     let watch = links::Watch::start()?;
     let existing = watch.list().await?;
     let clock = Clock::start()?;
-    let Begun { dataplane, planner, keeper, since } = state::begin(&node, &settings(&node), &existing, &clock)?;
+    let Begun { dataplane, planner, kept, keeper, since } = state::begin(&node, &settings(&node), &existing, &clock)?;
     let facts = status::Facts::new(&node, &dataplane, &clock, since);
     let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
     let (done, finished) = mpsc::unbounded_channel();
@@ -147,25 +162,34 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         config::OnStop::Keep => End::Leave,
     };
     let adopted = planner.is_some();
+    let (drainer, drain) = Drainer::start(&node);
+    let drained = node_state::read(&node_state::path(&node.services), api::now());
     let files = Files::new(path, node);
-    let tools = Tools { plane, disk, resolver };
+    let tools = Tools { plane, disk, resolver, drainer };
     let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
-    let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished };
+    let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished, drain };
+    if let Some(record) = drained {
+        owner.resume_drain(record, kept);
+    }
     if let Err(error) = owner.start(services, &mut inputs).await {
         // What another daemon left forwards as it did; what is of this one alone is detached.
         owner.stop(End::Leave);
         return Err(error.into());
     }
 
-    // Tables are published: what is announced from now on is served.
+    // Tables are published: what is announced from now on is served, and what was announced before is announced again.
+    let before = Before { restarted: kept, forwarding_kept: kept };
     let wanted = owner.announcer().wanted();
-    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, Before::default(), &wanted)).transpose() {
+    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
             owner.stop(if adopted { End::Leave } else { End::Detach });
             return Err(error.into());
         }
     };
+    if let Some(speaker) = &speaker {
+        owner.announce_to(speaker.handle());
+    }
     let bgp = Bgp {
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
@@ -186,8 +210,16 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         scrapes.abort();
     }
     // Routers turn to other nodes before this one stops to forward.
-    if let Some(speaker) = speaker {
-        speaker.stop("maglevd is stopping").await;
+    if let Some(mut speaker) = speaker {
+        let (text, must_tell) = owner.last_words();
+        if must_tell {
+            speaker.withdraw_on_stop();
+        }
+        let served = speaker.is_heard();
+        speaker.stop(&text).await;
+        if served && on_stop == End::Detach {
+            tokio::time::sleep(TURNED).await;
+        }
     }
     owner.stop(on_stop);
     Ok(())

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::announcer::Announcer;
 use super::clock::Clock;
+use super::drainer::Drainer;
 use super::files::{Disk, Files, Reread};
 use super::local;
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
@@ -19,10 +20,12 @@ use super::signals::Stop;
 use super::status::{self, Facts};
 use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Request, view};
+use crate::bgp::speaker;
 use crate::dataplane;
+use crate::drain;
 use crate::model::{Change, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
-use crate::plan::Planner;
+use crate::plan::{Planner, Saved, Step};
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
@@ -30,6 +33,11 @@ const BATCH: usize = 4_096;
 
 /// How long the start waits for backends' next hops.
 const WAYS: Duration = Duration::from_millis(500);
+
+/// How long the packet path goes on serving what was withdrawn because it is removed: until neighbours were told, but not
+/// for ever, and then until they have turned elsewhere.
+const TOLD: Duration = Duration::from_secs(1);
+const TURNED: Duration = Duration::from_millis(100);
 
 /// All that the owner hears.
 pub(super) struct Inputs {
@@ -40,6 +48,8 @@ pub(super) struct Inputs {
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
     /// Persisted and published.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
+    /// What the drain of the node waits for.
+    pub(super) drain: mpsc::UnboundedReceiver<drain::Event>,
 }
 
 /// Something the owner heard.
@@ -49,6 +59,9 @@ enum Input {
     Request(Request),
     Event(Event),
     Interfaces(Refreshed),
+    Drain(drain::Event),
+    /// Something is due.
+    Due,
 }
 
 /// Who awaits the outcome of a request to the reconciler.
@@ -57,6 +70,8 @@ enum Waiting {
     Start(oneshot::Sender<Result<(), Refusal>>),
     Change(Change, Caller, oneshot::Sender<Answer<()>>),
     Reload(Reload, view::Reloaded),
+    /// What was ordered of the node, in words.
+    Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
 
 /// Who asked for a reload: a client, or nobody who awaits an answer.
@@ -67,7 +82,11 @@ pub(super) struct Tools {
     pub(super) plane: Plane,
     pub(super) disk: Disk,
     pub(super) resolver: Resolver,
+    pub(super) drainer: Drainer,
 }
+
+/// A plan, and what it leads to.
+type Plan = (Vec<Step>, Option<Saved>);
 
 /// The owner and its tools.
 pub(super) struct Owner {
@@ -79,6 +98,9 @@ pub(super) struct Owner {
     disk: Disk,
     resolver: Resolver,
     announcer: Announcer,
+    drainer: Drainer,
+    /// A plan that is carried out once it is known what is announced meanwhile.
+    held: Option<Plan>,
     status: watch::Sender<Arc<view::Status>>,
     /// What the status was last made from.
     view: Arc<View>,
@@ -105,7 +127,7 @@ impl Owner {
         clock: Clock,
         adopted: Option<Planner>,
     ) -> Self {
-        let Tools { plane, disk, resolver } = tools;
+        let Tools { plane, disk, resolver, drainer } = tools;
         let settings = Settings { rules: files.running().rules(), interfaces: status::known_interfaces(&interfaces) };
         let reconciler = match adopted {
             Some(planner) => Reconciler::adopt(settings, planner, clock.now()),
@@ -122,6 +144,8 @@ impl Owner {
             disk,
             resolver,
             announcer: Announcer::new(),
+            drainer,
+            held: None,
             status,
             view,
             clock,
@@ -139,11 +163,28 @@ impl Owner {
         &self.announcer
     }
 
+    /// From here on neighbours are told what is announced.
+    pub(super) fn announce_to(&mut self, neighbors: speaker::Handle) {
+        self.announcer.follow(neighbors);
+        self.drainer.await_told(&self.announcer);
+    }
+
+    /// What neighbours are told when the daemon stops, and whether they must be.
+    pub(super) fn last_words(&self) -> (String, bool) {
+        self.drainer.last_words()
+    }
+
+    /// Goes on with a drain that was ordered before the daemon was started.
+    pub(super) fn resume_drain(&mut self, record: drain::Record, kept: bool) {
+        self.drain(drain::Event::Resume { record, kept });
+    }
+
     /// Whether the node as a whole may announce anything.
     fn node(&self) -> Node {
-        match self.interfaces.refresh.detached.first() {
-            None => Node::Serving,
-            Some(name) => Node::Unable(format!("the XDP program is detached from {name}")),
+        match (self.drainer.node(), self.interfaces.refresh.detached.first()) {
+            (Some(Node::Drained), _) => Node::Drained,
+            (_, Some(name)) => Node::Unable(format!("the XDP program is detached from {name}")),
+            (drain, None) => drain.unwrap_or_default(),
         }
     }
 
@@ -196,7 +237,8 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadline = self.reconciler.deadline().map(|deadline| self.clock.instant(deadline));
+            let deadlines = [self.reconciler.deadline(), self.drainer.deadline()];
+            let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
             if !self.take(first) {
                 return;
@@ -226,6 +268,11 @@ impl Owner {
             Input::Request(request) => self.request(request),
             Input::Event(event) => self.handle(event),
             Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
+            Input::Drain(event) => self.drain(event),
+            Input::Due => {
+                self.handle(Event::Tick);
+                self.drain(drain::Event::Tick);
+            }
         }
         true
     }
@@ -251,7 +298,20 @@ impl Owner {
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
             Request::Plan { change, reply } => self.plan(change, reply),
+            Request::DrainNode { order, caller, reply } => {
+                let request = self.expect(Waiting::Node("drain", caller, reply));
+                self.drain(drain::Event::Drain { request, order });
+            }
+            Request::UndrainNode { caller, reply } => {
+                let request = self.expect(Waiting::Node("undrain", caller, reply));
+                self.drain(drain::Event::Undrain { request });
+            }
         }
+    }
+
+    fn drain(&mut self, event: drain::Event) {
+        let replies = self.drainer.handle(event, self.clock.now(), &self.view, self.plane.orders());
+        self.outcomes.extend(replies);
     }
 
     /// Says what a change would move, and how many flows stand there.
@@ -312,7 +372,7 @@ impl Owner {
                 Effect::Persist(services) => self.disk.persist(services),
                 Effect::Publish(steps) => {
                     let saved = self.keeps.then(|| self.reconciler.save());
-                    self.plane.orders().publish(steps, saved);
+                    self.held = Some((steps, saved));
                 }
                 Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
@@ -350,6 +410,10 @@ impl Owner {
                 }
                 Some(Waiting::Reload(reload, reloaded)) => {
                     self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+                }
+                Some(Waiting::Node(order, caller, reply)) => {
+                    log_order(order, caller, &outcome);
+                    let _ = reply.send(outcome.map_err(view::Error::from));
                 }
                 None => tracing::error!(?request, "an answer that nobody awaits"),
             }
@@ -390,9 +454,27 @@ impl Owner {
     /// Publishes the status as it is now.
     fn show(&mut self) {
         self.view = Arc::new(self.reconciler.view());
-        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref());
+        let node = self.drainer.view(self.clock.now());
+        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
         self.status.send_replace(Arc::new(status));
-        self.announcer.update(&self.view, &self.node());
+        let removed = self.announcer.update(&self.view, &self.node());
+        self.release(removed);
+        self.drainer.await_told(&self.announcer);
+    }
+
+    /// Has a plan carried out: at once, or, if a prefix is withdrawn because its VIPs are removed, only when nobody sends
+    /// packets for them any more.
+    fn release(&mut self, removed: bool) {
+        let Some((steps, saved)) = self.held.take() else { return };
+        let plane = self.plane.orders().clone();
+        match self.announcer.told().filter(|_| removed) {
+            None => plane.publish(steps, saved),
+            Some(told) => drop(tokio::spawn(async move {
+                let _ = tokio::time::timeout(TOLD, told).await;
+                tokio::time::sleep(TURNED).await;
+                plane.publish(steps, saved);
+            })),
+        }
     }
 }
 
@@ -412,7 +494,8 @@ impl Inputs {
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(event) = self.next_hops.recv() => Input::Event(event),
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
-            () = due => Input::Event(Event::Tick),
+            Some(event) = self.drain.recv() => Input::Drain(event),
+            () = due => Input::Due,
             Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
         }
     }
@@ -445,6 +528,15 @@ fn log_next_hop(address: IpAddr, resolution: &Resolution) {
     match resolution {
         Resolution::Resolved { .. } => tracing::info!(%address, "a backend's address can be reached"),
         Resolution::Unresolved(reason) => tracing::warn!(%address, "a backend's address is out of reach: {reason}"),
+    }
+}
+
+/// What was ordered of the node is told like a change.
+fn log_order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refusal>) {
+    match outcome {
+        Ok(()) => tracing::info!(uid, pid, "ordered: {order} the node"),
+        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
+        Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Begun {
     pub(super) dataplane: Dataplane,
     /// To go on with, if another daemon's data plane was adopted.
     pub(super) planner: Option<Planner>,
+    /// Packets were forwarded until now by what another daemon left, adopted or replaced in one step.
+    pub(super) kept: bool,
     /// Who writes the file, if anything outlives the daemon.
     pub(super) keeper: Option<Keeper>,
     /// Since when it forwards.
@@ -58,7 +60,7 @@ pub(super) fn begin(
     let now = clock.now();
     let Some(folder) = &node.pin else {
         let dataplane = Dataplane::start(settings, links)?;
-        return Ok(Begun { dataplane, planner: None, keeper: None, since: now });
+        return Ok(Begun { dataplane, planner: None, kept: false, keeper: None, since: now });
     };
     let pins = Arc::new(Pins::hold(folder)?);
     let path = node.socket.with_extension("state");
@@ -79,20 +81,22 @@ pub(super) fn begin(
         }
         let dataplane = Dataplane::adopt(settings, links, &pins, &kept.set).map_err(|error| error.to_string())?;
         let planner = Planner::restore(node.limits, node.outer, &kept.planner, &dataplane.live())?;
-        Ok(Begun { dataplane, planner: Some(planner), keeper: Some(keeper(&kept.set, kept.since)), since: kept.since })
+        let keeper = Some(keeper(&kept.set, kept.since));
+        Ok(Begun { dataplane, planner: Some(planner), kept: true, keeper, since: kept.since })
     });
     let reason = match adopted {
         Ok(begun) => return Ok(begun),
         Err(reason) => reason,
     };
-    if pins.is_empty() {
+    let kept = !pins.is_empty();
+    if !kept {
         tracing::debug!(reason, "nothing is pinned");
     } else {
         tracing::warn!(reason, folder = %folder.display(), "what is pinned is replaced, without what it knew of transitions");
     }
     let dataplane = Dataplane::replace(settings, links, &pins)?;
     let keeper = dataplane.set().map(|(_, set)| keeper(set, now));
-    Ok(Begun { dataplane, planner: None, keeper, since: now })
+    Ok(Begun { dataplane, planner: None, kept, keeper, since: now })
 }
 
 fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {

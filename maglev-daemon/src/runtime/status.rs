@@ -54,6 +54,7 @@ impl Facts {
         view: &View,
         interfaces: &Refreshed,
         last_reload: Option<&view::LastReload>,
+        node: view::Node,
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory, forwarding, started } = self;
         let View { services, vips, pools, busy, not_published } = view;
@@ -68,6 +69,7 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
+            node,
             forwarding: forwarding.clone(),
             flow_table: view::FlowTable::default(),
             interfaces: interfaces

@@ -28,6 +28,7 @@ pub mod held;
 mod http;
 mod outcome;
 mod sources;
+pub mod stream;
 mod traffic;
 
 use download::Download;
@@ -36,6 +37,7 @@ use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
 pub use outcome::{Outcome, Outcomes};
 use sources::Sources;
+use stream::Stream;
 pub use traffic::Traffic;
 
 /// A client in one namespace. Its clones share its ports.
@@ -95,6 +97,11 @@ impl Client {
     /// Begins to hold connections.
     pub fn hold(&self, plan: Plan) -> Held {
         Held::start(self, plan)
+    }
+
+    /// Begins a stream of datagrams, so many a second, to the targets in turn.
+    pub fn stream(&self, targets: &[SocketAddr], rate: u32) -> Stream {
+        Stream::start(self, targets, rate)
     }
 
     /// Begins a flood.

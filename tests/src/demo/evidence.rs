@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::stage::Stage;
 use crate::lab::{
     NEAR, Netns, Packets, UPLINK,
     addresses::{WWW4, WWW6, balancer},
+    router,
 };
 
 /// What netlink calls XDP in the driver (`XDP_ATTACHED_DRV`), as opposed to generic (2) or offloaded (3).
@@ -59,7 +59,8 @@ fn gateways(stage: &Stage) -> Result<Vec<String>> {
     for vip in [WWW4, WWW6] {
         let family = if vip.is_ipv4() { "-4" } else { "-6" };
         let routes = stage.site.lab.netns("router").ip_json(&[family, "route", "show", "match", &vip.to_string()])?;
-        let found: Vec<String> = routes.as_array().into_iter().flatten().flat_map(hops).collect();
+        let hops = routes.as_array().into_iter().flatten().flat_map(router::hops);
+        let found: Vec<String> = hops.map(|hop| hop.gateway).collect();
         let balancers: Vec<String> =
             (1..=stage.site.lab.topology().balancers).map(|n| balancer(n, 2).like(vip).to_string()).collect();
         ensure!(
@@ -69,10 +70,4 @@ fn gateways(stage: &Stage) -> Result<Vec<String>> {
         all.extend(found);
     }
     Ok(all)
-}
-
-/// The gateways of one route; a route without any is a way past the load balancers.
-fn hops(route: &Value) -> Vec<String> {
-    let hops = route["nexthops"].as_array().cloned().unwrap_or_else(|| vec![route.clone()]);
-    hops.iter().map(|hop| hop["gateway"].as_str().unwrap_or("on-link").to_owned()).collect()
 }

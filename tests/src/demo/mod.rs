@@ -1,13 +1,13 @@
 //! The demo: real requests through real load balancers while their backends change. It draws where the requests went,
-//! checks every share against its weight, holds connections and a download through a drain, proves that the packets took
-//! the way it claims, and counts failures: none.
+//! checks every share against its weight, holds connections and a download through a drain, takes a node out and kills the
+//! other's daemon, proves that the packets took the way it claims, and counts failures: none.
 
 use std::io::{self, Write};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::lab::registry;
+use crate::lab::{registry, router::Kind};
 
 mod evidence;
 mod riders;
@@ -32,6 +32,9 @@ pub struct DemoArgs {
     /// Requests in flight at a time
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// The router's routing daemon
+    #[arg(long, value_enum, value_name = "DAEMON", default_value_t = Kind::Bird)]
+    router: Kind,
     /// Print the figures as JSON instead
     #[arg(long)]
     json: bool,
@@ -56,8 +59,10 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct StepReport {
     title: &'static str,
-    /// The commands of the CLI, as run on each load balancer.
+    /// The commands of the CLI, as run on each load balancer or on the one that is named.
     commands: Vec<String>,
+    /// What was answered and seen meanwhile.
+    seen: Vec<String>,
     /// Requests begun at any time of the step.
     requests: u64,
     failed: u64,
@@ -78,10 +83,11 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         println!("demo: {} kept labs removed", registry::remove_kept()?);
         return Ok(());
     }
+    args.router.ensure_routes()?;
     // With --json standard output is for the figures alone.
     let mut screen: Box<dyn Write> = if args.json { Box::new(io::sink()) } else { Box::new(io::stdout()) };
-    writeln!(screen, "building the lab: client - router - 2 load balancers - 4 backends")?;
-    let mut stage = Stage::build()?;
+    writeln!(screen, "building the lab: client - router ({}) - 2 load balancers - 4 backends", args.router)?;
+    let mut stage = Stage::build(args.router)?;
     let played = play(args, &mut stage, &mut screen);
     // Not earlier: Ctrl-C removes a lab that is still being played in.
     if args.keep {

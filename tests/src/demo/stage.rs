@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, thread, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::{
     StepReport,
@@ -12,8 +13,9 @@ use super::{
 use crate::{
     client::{Outcome, Outcomes, Traffic},
     lab::{
-        Backend, Balancer, Lab, Pool, Services, Site, Vip,
+        Answer, Backend, Balancer, Lab, Pool, Services, Settings, Site, Topology, Vip,
         addresses::{WWW4, WWW6},
+        router::{Kind, Watch},
     },
 };
 
@@ -21,12 +23,25 @@ use crate::{
 const POOL: &str = "web";
 /// Requests answered before a step changes anything, so that the change meets traffic.
 const BEFOREHAND: usize = 500;
+/// Packets that must reach backends while a daemon is dead, and how long that may take.
+const ORPHANED: u64 = 5_000;
+const FORWARDED_WITHIN: Duration = Duration::from_secs(30);
+/// How often something is looked at while it is awaited.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One change.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     /// A command of `maglev`, run on every load balancer.
     Maglev(&'static [&'static str]),
+    /// A command of `maglev`, run on one load balancer; what it says is shown.
+    On(u8, &'static [&'static str]),
+    /// The router's kernel leads the VIPs to these load balancers: wait for it and show the route.
+    Route(&'static [u8]),
+    /// The daemon of a load balancer is killed, and its routes must stay.
+    Kill(u8),
+    /// It is started again, finds what forwards, and the routes have been there throughout.
+    Restart(u8),
     /// Wait until no packet has gone to this backend for a second.
     AwaitQuiet(&'static str),
     /// A long download begins on this backend, and connections that are held begin on all.
@@ -47,7 +62,10 @@ pub(super) struct Step {
 /// The demo. A backend is taken out as an operator would do it without breaking a connection: weight 0 keeps its flows
 /// and gives it no new ones; once it is quiet it goes.
 pub(super) const STEPS: &[Step] = &[
-    Step { title: "three backends of equal weight", actions: &[] },
+    Step {
+        title: "three backends of equal weight; the router has learnt the VIPs from both nodes",
+        actions: &[Action::Route(&[1, 2])],
+    },
     Step {
         title: "a fourth backend is added",
         actions: &[Action::Maglev(&["backend", "add", POOL, "web4", "--address", "10.3.4.2", "--weight", "100"])],
@@ -77,17 +95,30 @@ pub(super) const STEPS: &[Step] = &[
             Action::Alight,
         ],
     },
+    Step {
+        title: "node lb1 is drained: routers prefer it least, then forget it, then it waits until no packet comes",
+        actions: &[Action::On(1, &["node", "drain", "--wait", "--reason", "demo"]), Action::Route(&[2])],
+    },
+    Step {
+        title: "the daemon of lb2, the only node now, is killed and started again",
+        actions: &[Action::Kill(2), Action::Restart(2), Action::Route(&[2])],
+    },
+    Step { title: "node lb1 is back", actions: &[Action::On(1, &["node", "undrain"]), Action::Route(&[1, 2])] },
 ];
 
 /// The demo's site.
 pub(super) struct Stage {
     riders: Option<Riders>,
+    /// Routes are watched while a daemon is dead.
+    watch: Option<Watch>,
+    /// What the step at hand has to show.
+    seen: Vec<String>,
     pub(super) site: Site,
 }
 
 impl Stage {
     /// Two load balancers, three of four backends in a pool, and a VIP of each family for it.
-    pub(super) fn build() -> Result<Self> {
+    pub(super) fn build(router: Kind) -> Result<Self> {
         let vip = |name: &str, address, port| Vip::new(name, (address, port), "tcp", POOL);
         let services = |lab: &Lab| Services {
             pools: vec![Pool {
@@ -101,11 +132,19 @@ impl Stage {
                 vip("talk6", WWW6, Backend::TALK_PORT),
             ],
         };
-        Ok(Self { riders: None, site: Site::new(2, services)? })
+        let mut site = Site::of(Topology::standard(2).routed_by(router), services, Settings::announcing)?;
+        for vip in [WWW4, WWW6] {
+            site.router()?.await_route(vip, &[1, 2])?;
+        }
+        Ok(Self { riders: None, watch: None, seen: Vec::new(), site })
     }
 
     /// Plays one step: requests flow throughout; `counted` of those begun after the change are judged.
     pub(super) fn play(&mut self, step: &Step, counted: u64, concurrency: usize) -> Result<StepReport> {
+        self.play_under_load(step, counted, concurrency).with_context(|| format!("step \"{}\"", step.title))
+    }
+
+    fn play_under_load(&mut self, step: &Step, counted: u64, concurrency: usize) -> Result<StepReport> {
         let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
         let traffic = self.site.lab.client().start(&targets, u64::MAX, concurrency);
         let mut outcomes = take(&traffic, BEFOREHAND, |_| true)?;
@@ -117,15 +156,15 @@ impl Stage {
         outcomes.extend(take(&traffic, counted as usize, |outcome| outcome.began >= acknowledged)?);
         outcomes.extend(traffic.stop()?.0);
         let weights = self.weights()?;
-        Ok(StepReport { riders: ridden, ..report(step, outcomes, acknowledged, &weights) })
+        let seen = std::mem::take(&mut self.seen);
+        Ok(StepReport { riders: ridden, seen, ..report(step, outcomes, acknowledged, &weights) })
     }
 
     /// The weights as the load balancers have them, all the same.
     fn weights(&self) -> Result<BTreeMap<String, u64>> {
         let of = |balancer: &Balancer| -> Result<BTreeMap<String, u64>> {
             let backends = balancer.maglev_json(&["backend", "list", POOL])?;
-            let pair =
-                |backend: &serde_json::Value| Some((backend["name"].as_str()?.to_owned(), backend["weight"].as_u64()?));
+            let pair = |backend: &Value| Some((backend["name"].as_str()?.to_owned(), backend["weight"].as_u64()?));
             let pairs = backends.as_array().map(|all| all.iter().map(pair).collect::<Option<_>>());
             pairs.flatten().with_context(|| format!("maglev backend list answered {backends}"))
         };
@@ -134,10 +173,21 @@ impl Stage {
         all.into_iter().next().context("no load balancer")
     }
 
-    /// What the daemons logged last, for the message of a demo that fails.
+    /// What there is to look at when the demo fails: the router's routes, and of each node the sessions and what the daemon
+    /// logged last.
     pub(super) fn last_words(&self) -> String {
         let mut text = String::new();
+        for vip in [WWW4, WWW6] {
+            let shown = self.site.router.as_ref().and_then(|router| router.route_line(vip).ok());
+            let _ = writeln!(text, "router$ ip route show {vip}\n{}", shown.unwrap_or_default());
+        }
         for balancer in &self.site.balancers {
+            for command in ["node status", "bgp neighbors"] {
+                // A daemon that does not answer says so on standard error.
+                if let Ok(Answer { stdout, stderr, .. }) = balancer.maglev(&command.split(' ').collect::<Vec<_>>()) {
+                    let _ = write!(text, "{}$ maglev {command}\n{stdout}{stderr}", balancer.name());
+                }
+            }
             let log = balancer.log();
             let lines: Vec<&str> = log.lines().collect();
             for line in &lines[lines.len().saturating_sub(5)..] {
@@ -156,6 +206,13 @@ impl Stage {
                     balancer.maglev_ok(arguments)?;
                 }
             }
+            Action::On(n, arguments) => {
+                let Answer { stdout, stderr, .. } = self.balancer(*n)?.maglev_done(arguments)?;
+                self.seen.extend(stderr.lines().chain(stdout.lines()).map(str::to_owned));
+            }
+            Action::Route(through) => self.show_route(through)?,
+            Action::Kill(n) => self.kill(*n)?,
+            Action::Restart(n) => self.restart(*n)?,
             Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
             Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
             Action::AwaitSpoken => self.riders.as_ref().context("nobody rides")?.await_spoken()?,
@@ -164,8 +221,73 @@ impl Stage {
         Ok(None)
     }
 
+    fn balancer(&mut self, n: u8) -> Result<&mut Balancer> {
+        self.site.balancers.get_mut(usize::from(n) - 1).context("no such load balancer")
+    }
+
+    fn show_route(&mut self, through: &[u8]) -> Result<()> {
+        for vip in [WWW4, WWW6] {
+            self.site.router()?.await_route(vip, through)?;
+        }
+        let shown = self.site.router()?.route_line(WWW4)?;
+        self.seen.push(format!("router$ ip route show {WWW4}"));
+        self.seen.extend(shown.lines().map(str::to_owned));
+        Ok(())
+    }
+
+    fn kill(&mut self, n: u8) -> Result<()> {
+        self.watch = Some(self.site.router()?.watch()?);
+        let balancer = self.balancer(n)?;
+        let (name, id) = (balancer.name().to_owned(), balancer.process_id());
+        balancer.kill()?;
+        let packets = self.await_forwarded(ORPHANED)?;
+        self.seen
+            .push(format!("{name}: maglevd, process {id}, is killed; {packets} packets reached backends without it"));
+        Ok(())
+    }
+
+    /// Waits until so many further packets have reached backends.
+    fn await_forwarded(&self, more: u64) -> Result<u64> {
+        let (before, began) = (self.decapsulated()?, Instant::now());
+        loop {
+            let packets = self.decapsulated()? - before;
+            if packets >= more {
+                return Ok(packets);
+            }
+            ensure!(began.elapsed() < FORWARDED_WITHIN, "{packets} packets reached backends, {more} were awaited");
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn decapsulated(&self) -> Result<u64> {
+        let of = |backend: &Backend| Ok(backend.counters()?.get("decapsulated").copied().unwrap_or(0));
+        self.site.backends.iter().map(of).sum()
+    }
+
+    /// Starts the daemon again; its sessions must come up and its routes have stayed.
+    fn restart(&mut self, n: u8) -> Result<()> {
+        let balancer = self.balancer(n)?;
+        balancer.restart()?;
+        let status = balancer.maglev_json(&["status"])?;
+        ensure!(
+            status["forwarding"]["adopted"] == true,
+            "lb{n} did not adopt what forwarded: see `maglev status` there"
+        );
+        balancer.await_answer("its BGP sessions", &["bgp", "neighbors"], |neighbors| {
+            let told = |neighbor: &Value| neighbor["state"] == "established" && neighbor["prefixes_sent"] != 0;
+            neighbors.as_array().is_some_and(|all| all.iter().all(told))
+        })?;
+        self.seen.push(format!("lb{n}: maglevd is back, has adopted what forwards, and announces"));
+        let watch = self.watch.take().context("nobody watched the routes")?;
+        for vip in [WWW4, WWW6] {
+            let deleted = watch.changes(vip)?.into_iter().find(|line| line.starts_with("Deleted"));
+            ensure!(deleted.is_none(), "the router gave up its route to {vip}: {}", deleted.unwrap_or_default());
+        }
+        self.seen.push("router: the routes to the VIPs have been there throughout".to_owned());
+        Ok(())
+    }
+
     fn await_quiet(&self, backend: &str) -> Result<()> {
-        const LOOK: Duration = Duration::from_millis(100);
         let (mut last, mut same) = (self.packets_to(backend)?, 0);
         for _ in 0..300 {
             thread::sleep(LOOK);
@@ -193,15 +315,18 @@ impl Stage {
 impl Step {
     fn commands(&self) -> Vec<String> {
         let command = |action: &Action| match action {
-            Action::Maglev(arguments) => Some(format!("maglev {}", arguments.join(" "))),
+            Action::Maglev(arguments) => Some(format!("$ maglev {}", arguments.join(" "))),
             Action::AwaitQuiet(backend) => {
                 Some(format!("# wait until the packets of {backend} stand still in `maglev counters`"))
             }
+            Action::On(n, arguments) => Some(format!("lb{n}$ maglev {}", arguments.join(" "))),
+            Action::Kill(n) => Some(format!("lb{n}$ kill -9 maglevd")),
+            Action::Restart(n) => Some(format!("lb{n}$ maglevd run")),
             Action::Board(home) => Some(format!("# a download begins on {home}, held connections on all")),
             Action::AwaitSpoken => {
                 Some("# wait until every held connection has spoken, the silent ones too".to_owned())
             }
-            Action::Alight => None,
+            Action::Route(_) | Action::Alight => None,
         };
         let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
         commands.dedup();
@@ -232,6 +357,7 @@ fn report(step: &Step, outcomes: Vec<Outcome>, acknowledged: Instant, weights: &
         requests,
         failed: failures.len() as u64,
         failures: failures.into_iter().take(5).collect(),
+        seen: Vec::new(),
         riders: None,
         shares: share::compare(weights, &judged.by_backend()),
     }

@@ -16,12 +16,14 @@ const WIDTH: f64 = 60.0;
 
 /// A step with a bar for each backend.
 pub(super) fn step(report: &StepReport) -> String {
-    let StepReport { title, commands, requests, failed, failures: _, riders, shares } = report;
+    let StepReport { title, commands, seen, requests, failed, failures, riders, shares } = report;
     let judged: u64 = shares.iter().map(|share| share.requests).sum();
     let mut text = format!("\n{title}\n");
     for command in commands {
-        let prompt = if command.starts_with('#') { "" } else { "$ " };
-        line(&mut text, format_args!("  {prompt}{command}"));
+        line(&mut text, format_args!("  {command}"));
+    }
+    for seen in seen {
+        line(&mut text, format_args!("    {seen}"));
     }
     for share in shares {
         let Share { backend, weight, requests, fraction, expected, tolerance, within } = share;
@@ -44,6 +46,9 @@ pub(super) fn step(report: &StepReport) -> String {
         );
     }
     line(&mut text, format_args!("  {judged} requests after the change, {requests} in all, {failed} failed"));
+    for failure in failures {
+        line(&mut text, format_args!("  FAILED {failure}"));
+    }
     text
 }
 

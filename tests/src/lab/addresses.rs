@@ -20,8 +20,12 @@ pub const ALT4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 11));
 /// Second VIP address, IPv6.
 pub const ALT6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x11));
 
-/// The prefixes that hold the VIPs; the router has a route for each.
+/// The prefixes that hold the VIPs; a router that learns nothing has a route for each.
 pub const VIP_PREFIXES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
+/// The router's AS number.
+pub const ROUTER_AS: u32 = 65_000;
+/// The load balancers' AS number.
+pub const BALANCERS_AS: u32 = 65_010;
 /// Nobody's addresses: floods come from here, and the router drops what is sent back.
 pub const NOWHERE: &str = "198.18.0.0/15";
 /// The first of them.

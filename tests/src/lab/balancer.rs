@@ -96,9 +96,18 @@ impl Balancer {
     /// # Errors
     /// If the CLI exits with another code than 0.
     pub fn maglev_ok(&self, arguments: &[&str]) -> Result<String> {
-        let Answer { code, stdout, stderr } = self.maglev(arguments)?;
-        ensure!(code == 0, "{}: maglev {arguments:?}: exit code {code}: {stderr}{stdout}", self.name);
-        Ok(stdout)
+        Ok(self.maglev_done(arguments)?.stdout)
+    }
+
+    /// The same, with what it said on the way.
+    ///
+    /// # Errors
+    /// If the CLI exits with another code than 0.
+    pub fn maglev_done(&self, arguments: &[&str]) -> Result<Answer> {
+        let answer = self.maglev(arguments)?;
+        let Answer { code, stdout, stderr } = &answer;
+        ensure!(*code == 0, "{}: maglev {arguments:?}: exit code {code}: {stderr}{stdout}", self.name);
+        Ok(answer)
     }
 
     /// What a reading command answers with `--output json`.
@@ -127,10 +136,20 @@ impl Balancer {
     /// # Errors
     /// If the daemon ends, or half a minute passes.
     pub fn await_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
+        self.await_answer(what, &["status"], holds)
+    }
+
+    /// Waits until a reading command of the CLI answers what `holds` looks for.
+    ///
+    /// # Errors
+    /// If the daemon ends, or half a minute passes.
+    pub fn await_answer(&mut self, what: &str, arguments: &[&str], holds: impl Fn(&Value) -> bool) -> Result<()> {
         let socket = self.socket();
+        let arguments = [arguments, &["--output", "json"]].concat();
         self.daemon.await_event(what, |_| {
-            let answer = maglev(&socket, &["status", "--output", "json"])?;
-            Ok(answer.code == 0 && holds(&serde_json::from_str(&answer.stdout).context("maglev status")?))
+            let answer = maglev(&socket, &arguments)?;
+            let parsed = || serde_json::from_str(&answer.stdout).with_context(|| format!("maglev {arguments:?}"));
+            Ok(answer.code == 0 && holds(&parsed()?))
         })
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use nix::{sys::resource, unistd::geteuid};
 
 use crate::client::Client;
+use addresses::{BALANCERS_AS, ROUTER_AS};
 
 pub mod addresses;
 mod backend;
@@ -18,14 +19,17 @@ mod balancer;
 mod netns;
 mod process;
 pub mod registry;
+pub mod router;
 mod services;
 pub mod site;
 mod topology;
+mod unhash;
 
 pub use backend::Backend;
 pub use balancer::{Answer, Balancer, maglev};
 pub use netns::Netns;
 pub use process::Process;
+pub use router::Router;
 pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};
 pub use site::{Packets, Site};
 pub use topology::{FLOWS_CPU, NEAR, Place, Topology, UPLINK};
@@ -114,6 +118,14 @@ impl Lab {
         self.netns("router").ip(&topology::vip_routes("replace", through))
     }
 
+    /// Starts the router that the topology names, if it names one.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_router(&self) -> Result<Option<Router>> {
+        self.topology.router.map(|kind| Router::start(self, kind)).transpose()
+    }
+
     /// Starts every load balancer with the same services, and waits until they can forward.
     ///
     /// # Errors
@@ -168,6 +180,22 @@ impl Settings {
             on_stop: "detach",
             more: String::new(),
         }
+    }
+
+    /// The same, and it announces its VIPs to the router over both families. The router keeps them while a daemon that died
+    /// is started again.
+    pub fn announcing(n: u8) -> Self {
+        let (router, own) = (addresses::balancer(n, 1), addresses::balancer(n, 2));
+        let neighbor = |name: &str, address: IpAddr| {
+            format!("    - {{ name: {name}, address: \"{address}\", remote_as: {ROUTER_AS}, gtsm: true }}\n")
+        };
+        let more = format!(
+            "bgp:\n  local_as: {BALANCERS_AS}\n  router_id: {}\n  graceful_restart: 30s\n  neighbors:\n{}{}",
+            own.v4,
+            neighbor("router", router.v4.into()),
+            neighbor("router6", router.v6.into())
+        );
+        Self { more, ..Self::of(n) }
     }
 }
 

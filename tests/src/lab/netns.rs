@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
+    unistd::Pid,
+};
 
 /// A named network namespace. Whoever made it removes it; see [`super::registry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,20 @@ impl Netns {
     /// If the namespace cannot be entered or the program not started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         self.run(|| command.spawn().with_context(|| format!("cannot start {command:?}")))
+    }
+
+    /// The same, and the process never leaves this CPU.
+    ///
+    /// # Errors
+    /// As above, or if there is no such CPU.
+    pub fn spawn_on(&self, cpu: usize, command: &mut Command) -> Result<Child> {
+        self.run(|| {
+            // The thread is this process's own, and its children begin where it may run.
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu).context("CPUs")?;
+            sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))?;
+            command.spawn().with_context(|| format!("cannot start {command:?}"))
+        })
     }
 
     /// Runs a program inside the namespace to its end.

@@ -38,11 +38,28 @@ impl Process {
     /// # Errors
     /// If the files cannot be made or the program not started.
     pub fn start(name: &str, netns: &Netns, directory: &Path, command: &mut Command) -> Result<Self> {
+        Self::start_by(name, directory, command, |command| netns.spawn(command))
+    }
+
+    /// The same, and the process never leaves this CPU.
+    ///
+    /// # Errors
+    /// As above, or if there is no such CPU.
+    pub fn start_on(cpu: usize, name: &str, netns: &Netns, directory: &Path, command: &mut Command) -> Result<Self> {
+        Self::start_by(name, directory, command, |command| netns.spawn_on(cpu, command))
+    }
+
+    fn start_by(
+        name: &str,
+        directory: &Path,
+        command: &mut Command,
+        spawn: impl FnOnce(&mut Command) -> Result<Child>,
+    ) -> Result<Self> {
         let (stdout, stderr) = (directory.join(format!("{name}.stdout")), directory.join(format!("{name}.stderr")));
         let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
         // A process group of its own: the terminal's Ctrl-C is for the owner of the lab, which then ends this process.
         command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?).process_group(0);
-        Ok(Self { name: name.to_owned(), child: netns.spawn(command)?, stdout, stderr, keep: false })
+        Ok(Self { name: name.to_owned(), child: spawn(command)?, stdout, stderr, keep: false })
     }
 
     /// Waits until the process has printed `line` on standard output.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Backend, Balancer, Lab, Services, Settings, Topology, Vip,
+    Backend, Balancer, Lab, Router, Services, Settings, Topology, Vip,
     addresses::{ALT4, ALT6, WWW4, WWW6},
 };
 
@@ -18,6 +18,8 @@ pub struct Site {
     pub balancers: Vec<Balancer>,
     /// The backends, in the order of their numbers.
     pub backends: Vec<Backend>,
+    /// The router, if it is one that learns from the load balancers.
+    pub router: Option<Router>,
     /// The lab they run in.
     pub lab: Lab,
 }
@@ -55,8 +57,9 @@ impl Site {
     ) -> Result<Self> {
         let mut lab = Lab::new(topology)?;
         let backends = lab.start_backends()?;
+        let router = lab.start_router()?;
         let balancers = lab.start_balancers(&services(&lab), settings)?;
-        Ok(Self { balancers, backends, lab })
+        Ok(Self { balancers, backends, router, lab })
     }
 
     /// The site most tests use: every combination of inner and outer family, TCP and UDP, three backends of four.
@@ -67,6 +70,14 @@ impl Site {
         Self::new(balancers, every_family)
     }
 
+    /// The router that learns from the load balancers.
+    ///
+    /// # Errors
+    /// If the topology names none.
+    pub fn router(&mut self) -> Result<&mut Router> {
+        self.router.as_mut().context("the lab's router has fixed routes")
+    }
+
     /// Lets everything stand when this handle is dropped.
     ///
     /// # Errors
@@ -74,6 +85,7 @@ impl Site {
     pub fn keep(&mut self) -> Result<()> {
         self.balancers.iter_mut().for_each(Balancer::keep);
         self.backends.iter_mut().for_each(Backend::keep);
+        self.router.iter_mut().for_each(Router::keep);
         self.lab.keep()
     }
 

@@ -7,6 +7,8 @@ use super::{
     addresses::{self, Pair},
     netns::{Netns, ip_batch},
     registry::Claim,
+    router::Kind,
+    unhash,
 };
 
 /// MTU of the links that carry encapsulated packets: 1500 and an outer IPv6 header fit.
@@ -37,6 +39,8 @@ pub struct Topology {
     pub balancers: u8,
     /// Backends, `web1` and so on.
     pub backends: Vec<Place>,
+    /// Who leads the VIPs to the load balancers: a router that they announce them to, or fixed routes.
+    pub router: Option<Kind>,
 }
 
 impl Topology {
@@ -48,7 +52,13 @@ impl Topology {
     /// So many of each: every third backend on-link, the others behind the router.
     pub fn new(balancers: u8, backends: u8) -> Self {
         let place = |n: u8| if n.is_multiple_of(3) { Place::OnLink } else { Place::BehindRouter };
-        Self { balancers, backends: (1..=backends).map(place).collect() }
+        Self { balancers, backends: (1..=backends).map(place).collect(), router: None }
+    }
+
+    /// The same with a router that learns the VIPs' prefixes.
+    #[must_use]
+    pub fn routed_by(self, kind: Kind) -> Self {
+        Self { router: Some(kind), ..self }
     }
 
     /// The address of the `n`th backend, counted from 1, if it stands at `place`.
@@ -94,7 +104,8 @@ pub(super) fn build(topology: &Topology, claim: &Claim) -> Result<()> {
         disable_offloads(&netns, &devices)?;
         netns.ip(&addressing(topology, node, &devices)?)?;
     }
-    one_cpu_a_flow(&claim.netns("router"))
+    unhash::attach(&claim.netns("router"), "client", &claim.directory())?;
+    one_cpu_a_flow(topology, &claim.netns("router"))
 }
 
 fn nodes(topology: &Topology) -> Vec<String> {
@@ -148,11 +159,6 @@ fn settings(node: &str, netns: &Netns) -> Result<()> {
     ])?;
     let role = node.trim_end_matches(|c: char| c.is_ascii_digit());
     netns.sysctl(match role {
-        "client" => &[
-            // The router hashes by the hash the sender's socket put on the packet, where there is one (veth keeps it).
-            // Left on, a retransmission draws a new one and the flow moves to the other load balancer.
-            ("net.core.txrehash", "0"),
-        ],
         "router" => &[
             ("net.ipv4.ip_forward", "1"),
             ("net.ipv6.conf.all.forwarding", "1"),
@@ -181,10 +187,15 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 }
 
 /// Does for the veth what a network card's RSS does: all packets of a flow meet the same CPU, and so the same per-CPU
-/// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client.
-fn one_cpu_a_flow(router: &Netns) -> Result<()> {
+/// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client. It runs once for all
+/// that waits, so what the router itself says to a load balancer, answers to its BGP messages, must come from that CPU too.
+fn one_cpu_a_flow(topology: &Topology, router: &Netns) -> Result<()> {
+    let mask = 1 << FLOWS_CPU;
+    let mut devices = vec!["client".to_owned()];
+    devices.extend((1..=topology.balancers).map(|n| format!("lb{n}")));
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
-    let write = format!("echo {:x} > /sys/class/net/client/queues/rx-0/rps_cpus", 1 << FLOWS_CPU);
+    let write = devices.iter().map(|device| format!("echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus"));
+    let write = write.collect::<Vec<_>>().join(" && ");
     let mut command = std::process::Command::new("ip");
     let output =
         command.args(["netns", "exec", router.name(), "sh", "-c", &write]).output().context("ip netns exec")?;
@@ -246,7 +257,9 @@ fn router(topology: &Topology) -> Vec<String> {
         }
     }
     lines.push(format!("route add blackhole {}", addresses::NOWHERE));
-    lines.extend(vip_routes("add", &(1..=topology.balancers).collect::<Vec<_>>()));
+    if topology.router.is_none() {
+        lines.extend(vip_routes("add", &(1..=topology.balancers).collect::<Vec<_>>()));
+    }
     lines
 }
 

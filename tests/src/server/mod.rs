@@ -110,6 +110,8 @@ async fn upload(State(name): State<Arc<str>>, mut body: Body) -> Result<Json<Rec
 /// If the socket fails for good; a datagram that cannot be answered is dropped, as UDP does.
 fn echo(name: &str, socket: &UdpSocket) -> Result<()> {
     setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true).context("IPV6_RECVPKTINFO")?;
+    // Room for what comes while this thread has to wait for a CPU: nothing is to be lost here.
+    setsockopt(socket, sockopt::RcvBufForce, &(8 << 20)).context("SO_RCVBUFFORCE")?;
     let mut datagram = vec![0; 64 * 1024];
     let mut control = cmsg_space!(libc::in6_pktinfo);
     loop {

@@ -3,6 +3,7 @@
 
 mod bgp;
 mod error;
+mod node;
 mod plan;
 mod services;
 mod settings;
@@ -13,6 +14,7 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes};
 pub use error::{Error, ErrorKind};
+pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving, Stage};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};
 pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};

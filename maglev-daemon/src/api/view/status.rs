@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, PoolSummary, Vip};
+use super::{Backend, Node, PoolSummary, Vip};
 
 /// `GET /v1/status`: everything about the node but its counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
     pub memory: Memory,
+    /// Whether the node serves or is taken out of service.
+    pub node: Node,
     /// Since when the data plane forwards, and whether it outlives the daemon.
     pub forwarding: Forwarding,
     /// The flow tables: whether they have room.

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::settings::Neighbor;
+use super::settings::{Neighbor, OnDrain};
 use super::wire::{self, Boundary, Fault, Message, Notification, Open, RouteRefresh};
 use crate::model::Community;
 use chance::{Backoff, Chance};
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) local_as: u32,
     pub(crate) router_id: Ipv4Addr,
     pub(crate) neighbor: Arc<Neighbor>,
+    /// What is said of a prefix that is about to go.
+    pub(crate) on_drain: OnDrain,
     /// Seconds for which the neighbour keeps our prefixes while we are away.
     pub(crate) graceful_restart: Option<u16>,
     /// This process follows another one that announced the same.
@@ -221,6 +223,16 @@ impl Peer {
         self.rib.said()
     }
 
+    /// Whether the neighbour was told all that is wanted, as far as it can be told anything: with no session it is, unless it
+    /// may keep what an earlier process said.
+    pub(crate) fn is_all_said(&self) -> bool {
+        let established = |line: &&Line| line.phase == Phase::Established;
+        match [&self.dialed, &self.accepted].into_iter().find(established) {
+            Some(line) => line.is_flushed() && self.rib.is_all_said(),
+            None => self.had_session || !self.settings.restarted,
+        }
+    }
+
     /// What to say to a connection that came in and cannot be taken; `None`: it can.
     pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
         let established = self.dialed.phase == Phase::Established;
@@ -307,7 +319,7 @@ impl Peer {
 
     fn greet(&mut self, side: Side, local: IpAddr, now: Duration) {
         *self.line(side) = Line::connected(local, now);
-        let open = self.settings.open(self.settings.restarted && !self.had_session);
+        let open = self.settings.open(self.had_session);
         self.send(side, now, |out| open.encode(out));
     }
 

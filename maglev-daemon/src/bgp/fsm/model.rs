@@ -71,6 +71,7 @@ impl World {
                 graceful_restart: None,
                 restarted: false,
                 forwarding_kept: false,
+                on_drain: OnDrain::default(),
                 dial: dial[usize::from(me)],
                 listen: true,
                 seed: seed.wrapping_add(me.into()),

@@ -34,6 +34,11 @@ impl Rib {
         self.said.len()
     }
 
+    /// Whether nothing is left to say.
+    pub(super) fn is_all_said(&self) -> bool {
+        self.pending.is_empty() && (self.unfinished.is_empty() || !self.complete)
+    }
+
     pub(super) fn announce(&mut self, routes: impl IntoIterator<Item = (IpNet, Arc<Route>)>) {
         for (prefix, route) in routes {
             if self.wanted.get(&prefix) != Some(&route) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Route, Settings};
-use crate::bgp::settings::Role;
+use crate::bgp::settings::{OnDrain, Role};
 use crate::bgp::wire::{Attributes, Capabilities, Encoding, Family, Fault, GracefulRestart, Notification, Open};
 use crate::model::Community;
 
@@ -25,14 +25,17 @@ pub(super) struct Session {
 }
 
 impl Settings {
-    /// Our OPEN. `restarting`: this is the first session of a process that follows another one.
-    pub(super) fn open(&self, restarting: bool) -> Open {
+    /// Our OPEN. `again`: this process had a session before, and went on forwarding when that ended.
+    pub(super) fn open(&self, again: bool) -> Open {
         let neighbor = &self.neighbor;
         let families = self.families();
         let graceful_restart = self.graceful_restart.map(|time| GracefulRestart {
-            restarting,
+            restarting: self.restarted && !again,
             time,
-            families: families.iter().map(|family| (*family, self.forwarding_kept)).collect::<BTreeMap<_, _>>(),
+            families: families
+                .iter()
+                .map(|family| (*family, self.forwarding_kept || again))
+                .collect::<BTreeMap<_, _>>(),
         });
         let capabilities = Capabilities {
             extended_next_hop: self.wants_extended_next_hop(),
@@ -110,7 +113,8 @@ impl Settings {
         let Route { communities } = route;
         let leaving = communities.contains(&Community::GRACEFUL_SHUTDOWN);
         let internal = self.is_internal();
-        let times = 1 + usize::from(neighbor.prepend);
+        let OnDrain { med, prepend } = if leaving { self.on_drain } else { OnDrain::default() };
+        let times = 1 + usize::from(neighbor.prepend) + usize::from(prepend);
         // A router that does not heed the community heeds the lowest preference (RFC 8326, section 4.1).
         let local_pref = if leaving { 0 } else { neighbor.local_pref.unwrap_or(LOCAL_PREF) };
         // What goes down, or sideways, must not come up again (RFC 9234, section 5).
@@ -118,7 +122,7 @@ impl Settings {
         Some(Attributes {
             as_path: if internal { Vec::new() } else { vec![self.local_as; times] },
             next_hop: self.next_hop(session, local, family)?,
-            med: neighbor.med,
+            med: med.or(neighbor.med),
             local_pref: internal.then_some(local_pref),
             communities: communities | &neighbor.communities,
             only_to_customer: (down && !internal).then_some(self.local_as),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::bgp::settings::Role;
+use crate::bgp::settings::{OnDrain, Role};
 use crate::bgp::wire::{Capabilities, Family, Update, decode};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
@@ -22,6 +22,7 @@ fn settings(change: impl FnOnce(&mut Neighbor)) -> Settings {
         graceful_restart: None,
         restarted: false,
         forwarding_kept: false,
+        on_drain: OnDrain::default(),
         seed: 1,
     }
 }
@@ -285,13 +286,23 @@ fn a_refresh_is_answered_with_all_of_a_family_between_marks() {
 
 #[test]
 fn our_open_says_what_we_can() {
-    let open = |settings: &Settings, restarting| settings.open(restarting).capabilities;
+    let open = |settings: &Settings, again| settings.open(again).capabilities;
     let plain = open(&settings(|_| {}), false);
     assert_eq!((plain.graceful_restart, plain.role, plain.extended_next_hop), (None, None, false));
-    let restarted = Settings { graceful_restart: Some(120), forwarding_kept: true, ..settings(|_| {}) };
-    let kept = BTreeMap::from([(Family::Ipv4, true), (Family::Ipv6, true)]);
-    let restart = open(&restarted, true).graceful_restart.unwrap();
-    assert_eq!((restart.restarting, restart.time, restart.families), (true, 120, kept));
+    let kept = |kept| BTreeMap::from([(Family::Ipv4, kept), (Family::Ipv6, kept)]);
+    // A process that follows none that forwarded, and one that does; each at first, and when a session ended meanwhile.
+    for (after_another, expected) in [(false, [(false, false), (false, true)]), (true, [(true, true), (false, true)])] {
+        let restarted = Settings {
+            graceful_restart: Some(120),
+            restarted: after_another,
+            forwarding_kept: after_another,
+            ..settings(|_| {})
+        };
+        for (again, (restarting, forwarding)) in [false, true].into_iter().zip(expected) {
+            let restart = open(&restarted, again).graceful_restart.unwrap();
+            assert_eq!((restart.restarting, restart.time, restart.families), (restarting, 120, kept(forwarding)));
+        }
+    }
     let over_v6 = open(&settings(|neighbor| neighbor.address = "2001:db8::1".parse().unwrap()), false);
     assert!(over_v6.extended_next_hop);
 }
@@ -316,6 +327,38 @@ fn the_restart_bit_is_set_on_the_first_session_only() {
 }
 
 #[test]
+fn all_is_said_once_it_is_sent() {
+    let mut peer = established(settings(|_| {}), &their_open());
+    assert!(peer.is_all_said(), "there is nothing to say");
+    for input in [Input::Announce(routes(&["203.0.113.10/32"])), Input::Complete, Input::Withdraw(prefixes())] {
+        let outputs = peer.handle(input, NOW);
+        assert!(matches!(messages(&outputs)[..], [Message::Update(_), ..]), "{outputs:?}");
+        assert!(!peer.is_all_said(), "it is on its way");
+        peer.handle(Input::Flushed(Side::Dialed), NOW);
+        assert!(peer.is_all_said());
+    }
+    peer.handle(Input::Closed(Side::Dialed, "closed".into()), NOW);
+    peer.handle(Input::Announce(routes(&["203.0.113.10/32"])), NOW);
+    assert!(peer.is_all_said(), "there is nobody to say it to");
+
+    // What another process said may be kept: that is to be put right first.
+    let mut peer = greeting(Settings { graceful_restart: Some(120), restarted: true, ..settings(|_| {}) });
+    assert!(!peer.is_all_said());
+    peer.handle(Input::Complete, NOW);
+    hear(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
+    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
+    assert!(messages(&outputs).iter().any(|message| matches!(message, Message::Update(_))), "the end is marked");
+    assert!(!peer.is_all_said());
+    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    assert!(peer.is_all_said());
+}
+
+fn prefixes() -> Vec<IpNet> {
+    vec!["203.0.113.10/32".parse().unwrap()]
+}
+
+#[test]
 fn attributes_follow_the_neighbours_settings() {
     let leaving = Route { communities: [Community::GRACEFUL_SHUTDOWN].into() };
     let of = |change: fn(&mut Neighbor), family, route: &Route| {
@@ -336,6 +379,15 @@ fn attributes_follow_the_neighbours_settings() {
     let changed = of(change, Family::Ipv6, &leaving).unwrap();
     assert_eq!((changed.as_path.len(), changed.med, changed.local_pref), (3, Some(7), None));
     assert_eq!((changed.communities.len(), changed.only_to_customer), (2, Some(65_010)));
+
+    let draining = Settings { on_drain: OnDrain { med: Some(1_000), prepend: 3 }, ..settings(change) };
+    let session = draining.agree(&their_open()).unwrap();
+    let said = |route: &Route| {
+        let found = draining.attributes(&session, LOCAL, Family::Ipv4, route).unwrap();
+        (found.as_path.len(), found.med)
+    };
+    assert_eq!(said(&Route::default()), (3, Some(7)));
+    assert_eq!(said(&leaving), (6, Some(1_000)), "what is configured for a drain comes on top");
 
     let internal: fn(&mut Neighbor) = |neighbor| (neighbor.remote_as, neighbor.local_pref) = (65_010, Some(300));
     let preference = |route: &Route| of(internal, Family::Ipv4, route).map(|found| (found.as_path, found.local_pref));

@@ -1,12 +1,10 @@
 //! BIRD 2, and the kernel's routes that it keeps.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::router::{Kind, Process, Session, Told, run};
-use super::{Node, neighbor, prefix, route, with_router};
 use crate::api::testing::TempDir;
-use crate::bgp::Route;
 use crate::net::testing::Peer;
 
 /// BIRD's configuration for one neighbour.
@@ -91,35 +89,12 @@ fn reasons_are_told() {
     super::reasons(Kind::Bird);
 }
 
-/// We insist on the TTL of a neighbour on the link; BIRD, not told to, sends the 1 of ordinary eBGP.
 #[test]
 fn ttl_1() {
-    with_router(Kind::Bird, Session::default(), async move |router| {
-        let mut strict = neighbor(&Session::default());
-        strict.gtsm = true;
-        let node = Node::start(vec![strict]);
-        super::router::until_counted_here("TCPMinTTLDrop").await;
-        assert_eq!(node.status().state, "connect");
-        router.assert_alive();
-    });
+    super::ttl_1(Kind::Bird);
 }
 
-/// From the order to withdraw to the kernel's route being gone.
 #[test]
 fn a_withdrawn_prefix_leaves_the_kernel() {
-    with_router(Kind::Bird, Session::default(), async move |router| {
-        let node = Node::start(vec![neighbor(&Session::default())]);
-        node.established().await;
-        let mut worst = Duration::ZERO;
-        for _ in 0..5 {
-            node.announce([(prefix("203.0.113.10/32"), route(&["graceful-shutdown"]))]);
-            router.until_kernel("203.0.113.10", true).await;
-            let begin = Instant::now();
-            node.announce(std::iter::empty::<(ipnet::IpNet, Route)>());
-            router.until_kernel("203.0.113.10", false).await;
-            worst = worst.max(begin.elapsed());
-        }
-        println!("withdrawn from BIRD's kernel within {worst:?}");
-        assert!(worst < Duration::from_millis(100), "{worst:?}");
-    });
+    super::leaves_the_kernel(Kind::Bird, Duration::from_millis(100));
 }

@@ -1,6 +1,7 @@
 //! FRR: zebra and bgpd.
 
 use std::fs;
+use std::time::Duration;
 
 use super::router::{Kind, Process, Session, Told, run};
 use crate::api::testing::TempDir;
@@ -123,4 +124,15 @@ fn ten_thousand_prefixes() {
 #[test]
 fn reasons_are_told() {
     super::reasons(Kind::Frr);
+}
+
+#[test]
+fn ttl_1() {
+    super::ttl_1(Kind::Frr);
+}
+
+/// bgpd hands routes on to zebra, which gathers changes.
+#[test]
+fn a_withdrawn_prefix_leaves_the_kernel() {
+    super::leaves_the_kernel(Kind::Frr, Duration::from_secs(2));
 }

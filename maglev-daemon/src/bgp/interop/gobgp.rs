@@ -108,3 +108,8 @@ fn ten_thousand_prefixes() {
 fn reasons_are_told() {
     super::reasons(Kind::GoBgp);
 }
+
+#[test]
+fn ttl_1() {
+    super::ttl_1(Kind::GoBgp);
+}

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::Route;
-use super::settings::{Bgp, Neighbor, OnStop, Password};
+use super::settings::{Bgp, Neighbor, OnDrain, OnStop, Password};
 use super::speaker::{Before, NeighborStatus, Speaker, Wanted};
 use crate::net::testing;
 use router::{Kind, Router, Session};
@@ -25,6 +25,34 @@ const LOCAL_AS: u32 = 4_200_000_010;
 
 /// How long anything may take that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A row of the matrix that `cargo xtask test bgp` reads off our output: `bgp`, the daemon, the case, `ok` or `FAILED`,
+/// milliseconds, and what there is to say, between tabs. It is printed when the case is over.
+struct Row {
+    daemon: &'static str,
+    case: &'static str,
+    began: Instant,
+    said: String,
+}
+
+impl Row {
+    fn begin(daemon: &'static str, case: &'static str) -> Self {
+        Self { daemon, case, began: Instant::now(), said: String::new() }
+    }
+
+    /// What is to be said beside the time it took.
+    fn says(&mut self, said: impl Into<String>) {
+        self.said = said.into();
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        let Self { daemon, case, began, said } = self;
+        let (verdict, took) = (if std::thread::panicking() { "FAILED" } else { "ok" }, began.elapsed().as_millis());
+        println!("bgp\t{daemon}\t{case}\t{verdict}\t{took}\t{said}");
+    }
+}
 
 /// A speaker, and the set that it follows.
 struct Node {
@@ -43,6 +71,7 @@ impl Node {
             router_id: [10, 0, 0, 11].into(),
             communities: ["65010:1".parse().unwrap()].into(),
             on_stop: OnStop::Withdraw,
+            on_drain: OnDrain::default(),
             graceful_restart: None,
             neighbors: Vec::new(),
         };
@@ -55,7 +84,7 @@ impl Node {
     /// Announces these and withdraws all others.
     fn announce(&self, routes: impl IntoIterator<Item = (IpNet, Route)>) {
         let routes = routes.into_iter().map(|(prefix, route)| (prefix, Arc::new(route))).collect();
-        self.wanted.send_replace(Arc::new(Wanted { routes, complete: true }));
+        self.wanted.send_replace(Arc::new(Wanted { routes, complete: true, ..Wanted::default() }));
     }
 
     fn status(&self) -> NeighborStatus {
@@ -120,11 +149,20 @@ fn with_router<F: Future<Output = ()>>(kind: Kind, session: Session, test: impl 
 fn over_ipv4(kind: Kind) {
     let session = Session { password: Some("s3cret"), gtsm: true, ..Session::default() };
     with_router(kind, session, async move |router| {
+        let row = kind.row("v4 session established, MD5 and GTSM");
         let node = Node::start(vec![Neighbor { med: Some(50), ..neighbor(&session) }]);
         node.announce([(prefix("203.0.113.10/32"), route(&["65010:100", "4200000010:7:8", "rt:65010:9"]))]);
         node.established().await;
-        let told = router.until_told("203.0.113.10/32").await;
-        let Some(route) = told else { panic!("no route") };
+        drop(row);
+
+        let mut row = kind.row("/32: next hop, 4-byte AS, MED, communities");
+        let Some(route) = router.until_told("203.0.113.10/32").await else { panic!("no route") };
+        row.says(format!(
+            "next hop {}, path {}, {}",
+            route.next_hop,
+            route.as_path,
+            route.communities.join(" ").trim()
+        ));
         assert_eq!(route.next_hop, "10.0.0.11");
         assert_eq!(route.as_path, "4200000010");
         assert_eq!(route.med, Some(50));
@@ -132,8 +170,13 @@ fn over_ipv4(kind: Kind) {
             assert!(route.communities.iter().any(|found| found == community), "{community} of {route:?}");
         }
         assert_eq!(node.status().prefixes_sent, 1);
+        drop(row);
+
+        let row = kind.row("withdrawn prefix forgotten");
         node.announce([]);
         router.until_gone("203.0.113.10/32").await;
+        drop(row);
+        let _row = kind.row("session ended with a reason");
         node.speaker.stop("maintenance").await;
         router.until_down().await;
     });
@@ -143,15 +186,23 @@ fn over_ipv4(kind: Kind) {
 fn over_ipv6(kind: Kind) {
     let session = Session { v6: true, password: Some("s3cret"), gtsm: true };
     with_router(kind, session, async move |router| {
+        let row = kind.row("v6 session established, MD5 and GTSM");
         let node = Node::start(vec![neighbor(&session)]);
         let prefixes = ["2001:db8:1::10/128", "2001:db8:2::/48", "203.0.113.10/32"];
         node.announce(prefixes.map(|text| (prefix(text), route(&["65010:100"]))));
         node.established().await;
-        for text in prefixes {
+        drop(row);
+
+        let cases = ["/128: next hop, 4-byte AS, communities", "/48: the same", "v4 /32 with a v6 next hop: the same"];
+        for (text, case) in prefixes.into_iter().zip(cases) {
+            let mut row = kind.row(case);
             let Some(route) = router.until_told(text).await else { panic!("no route") };
+            row.says(format!("{text} via {}, path {}", route.next_hop, route.as_path));
             assert_eq!(route.next_hop, "2001:db8::11", "{text}");
             assert_eq!(route.as_path, "4200000010");
+            assert!(route.communities.iter().any(|found| found == "65010:100"), "{route:?}");
         }
+        let _row = kind.row("two prefixes withdrawn, one kept");
         node.announce([(prefix(prefixes[0]), Route::default())]);
         router.until_gone(prefixes[2]).await;
         router.until_gone(prefixes[1]).await;
@@ -162,6 +213,7 @@ fn over_ipv6(kind: Kind) {
 fn wrong_password(kind: Kind) {
     let session = Session { password: Some("theirs"), ..Session::default() };
     with_router(kind, session, async move |router| {
+        let _row = kind.row("wrong password: not a segment is taken");
         let node = Node::start(vec![Neighbor { password: Password::new("ours"), ..neighbor(&session) }]);
         router.until_counted("TCPMD5Failure").await;
         assert_eq!(node.status().state, "connect");
@@ -173,11 +225,26 @@ fn wrong_password(kind: Kind) {
 fn wrong_as(kind: Kind) {
     let session = Session::default();
     with_router(kind, session, async move |router| {
+        let mut row = kind.row("wrong AS: refused");
         let node = Node::start_with(|bgp| (bgp.local_as, bgp.neighbors) = (65_011, vec![neighbor(&session)]));
         let status =
             node.until("a refusal", |status| status.last_error.as_deref().is_some_and(|e| e.contains("AS"))).await;
         let error = status.last_error.unwrap();
+        row.says(&error);
         assert_eq!(error, "the neighbour ended it: OPEN message error, bad peer AS (2/2)");
+        router.assert_alive();
+    });
+}
+
+/// We insist on the TTL of a neighbour on the link; a router that is not told to sends the 1 of ordinary eBGP.
+fn ttl_1(kind: Kind) {
+    with_router(kind, Session::default(), async move |router| {
+        let _row = kind.row("TTL 1: not a segment is taken");
+        let mut strict = neighbor(&Session::default());
+        strict.gtsm = true;
+        let node = Node::start(vec![strict]);
+        router::until_counted_here("TCPMinTTLDrop").await;
+        assert_eq!(node.status().state, "connect");
         router.assert_alive();
     });
 }
@@ -189,15 +256,36 @@ fn ten_thousand(kind: Kind) {
         node.announce([(prefix("203.0.113.10/32"), Route::default())]);
         node.established().await;
         router.until_told("203.0.113.10/32").await;
+        let mut row = kind.row("10,000 prefixes");
         let begin = Instant::now();
         node.announce(many(10_000));
         node.until("all announced", |status| status.prefixes_sent == 10_000).await;
         let said = begin.elapsed();
         router.until_count(10_000).await;
         let known = begin.elapsed();
-        println!("{kind:?}: 10,000 prefixes said in {said:?}, known to the router after {known:?}");
+        row.says(format!("said in {} ms, known to it after {} ms", said.as_millis(), known.as_millis()));
         assert!(said < Duration::from_secs(1) && known < Duration::from_secs(5), "{said:?}, {known:?}");
         router.until_gone("203.0.113.10/32").await;
+    });
+}
+
+/// From the order to withdraw to the kernel's route being gone, five times; the longest is shown.
+fn leaves_the_kernel(kind: Kind, within: Duration) {
+    with_router(kind, Session::default(), async move |router| {
+        let node = Node::start(vec![neighbor(&Session::default())]);
+        node.established().await;
+        let mut row = kind.row("withdrawn: the kernel's route is gone");
+        let mut worst = Duration::ZERO;
+        for _ in 0..5 {
+            node.announce([(prefix("203.0.113.10/32"), route(&["graceful-shutdown"]))]);
+            router.until_kernel("203.0.113.10", true).await;
+            let begin = Instant::now();
+            node.announce(std::iter::empty::<(IpNet, Route)>());
+            router.until_kernel("203.0.113.10", false).await;
+            worst = worst.max(begin.elapsed());
+        }
+        row.says(format!("within {} ms of the order", worst.as_millis()));
+        assert!(worst < within, "{worst:?}");
     });
 }
 
@@ -206,12 +294,16 @@ fn reasons(kind: Kind) {
     with_router(kind, Session::default(), async move |router| {
         let node = Node::start(vec![neighbor(&Session::default())]);
         node.established().await;
+        let row = kind.row("reset by us: another session");
         assert!(node.speaker.handle().reset("10.0.0.1", "by hand").await);
         assert!(!node.speaker.handle().reset("10.0.0.2", "by hand").await);
         node.until("another session", |status| status.sessions == 2 && status.state == "established").await;
+        drop(row);
+        let mut row = kind.row("shut down by its operator: told why");
         router.shut_down();
         let status = node.until("an end", |status| status.state != "established").await;
         let error = status.last_error.unwrap();
+        row.says(&error);
         assert!(error.starts_with("the neighbour ended it: cease"), "{error}");
     });
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::{fs, thread};
 
-use super::{bird, eventually, frr, gobgp};
+use super::{Row, bird, eventually, frr, gobgp};
 use crate::api::testing::TempDir;
 use crate::net::testing::{Peer, ip};
 
@@ -15,6 +15,18 @@ pub(super) enum Kind {
     Bird,
     Frr,
     GoBgp,
+}
+
+impl Kind {
+    /// Begins a row of the matrix.
+    pub(super) fn row(self, case: &'static str) -> Row {
+        let daemon = match self {
+            Self::Bird => "BIRD",
+            Self::Frr => "FRR",
+            Self::GoBgp => "GoBGP",
+        };
+        Row::begin(daemon, case)
+    }
 }
 
 /// What its session with us is to be.

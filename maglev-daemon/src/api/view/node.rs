@@ -1,0 +1,143 @@
+//! Whether the node serves or is taken out of service. It must not know how a drain goes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::drain;
+
+/// `GET /v1/node`: what an operator ordered of the node, and how far that has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The drain; null while the node serves.
+    pub drain: Option<NodeDrain>,
+    /// Whether routers are told prefixes at all: `maglev.yaml` has `bgp`.
+    pub announces: bool,
+    /// Whether no other node announces the VIPs of this one, as `maglev.yaml` says.
+    pub last_node: bool,
+    /// For how long a drain announces prefixes as least preferred.
+    pub lead_seconds: u64,
+    /// For how long no packet may come in until the node is drained.
+    pub quiet_seconds: u64,
+}
+
+/// A drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDrain {
+    /// When it was ordered, in seconds since 1970.
+    pub since: u64,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Whether no other node announces the VIPs of this one, as far as the file or the operator says.
+    pub last_node: bool,
+    /// The stages so far, the present one last.
+    pub stages: Vec<PassedStage>,
+    /// Whether the daemon was started in its midst.
+    pub resumed: bool,
+    /// Packets sent on to backends since it began, or since the daemon did.
+    pub packets_forwarded: u64,
+    /// VIPs that packets came in for when last counted.
+    pub receiving: Vec<Receiving>,
+    /// For how long no packet came in, once they are waited for to stop.
+    pub quiet_seconds: u64,
+}
+
+/// A stage that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedStage {
+    /// The stage.
+    pub stage: Stage,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// How long ago that was.
+    pub seconds: u64,
+}
+
+/// A VIP that packets come in for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiving {
+    /// Its name.
+    pub vip: String,
+    /// How many.
+    pub packets_per_second: u64,
+}
+
+/// The stages of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// It is saved.
+    Marked,
+    /// Prefixes are announced as least preferred.
+    Leaving,
+    /// Routers are being told that nothing is announced.
+    Withdrawing,
+    /// Packets are waited for to stop.
+    Waiting,
+    /// They have.
+    Drained,
+}
+
+/// `POST /v1/node/drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDrain {
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Whether no other node announces the VIPs of this one.
+    #[serde(default)]
+    pub last_node: bool,
+}
+
+impl From<drain::Stage> for Stage {
+    fn from(stage: drain::Stage) -> Self {
+        match stage {
+            drain::Stage::Marked => Self::Marked,
+            drain::Stage::Leaving => Self::Leaving,
+            drain::Stage::Withdrawing => Self::Withdrawing,
+            drain::Stage::Waiting => Self::Waiting,
+            drain::Stage::Drained => Self::Drained,
+        }
+    }
+}
+
+impl Stage {
+    /// Each of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Marked, Self::Leaving, Self::Withdrawing, Self::Waiting, Self::Drained];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Marked => "marked",
+            Self::Leaving => "leaving",
+            Self::Withdrawing => "withdrawing",
+            Self::Waiting => "waiting",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl NodeDrain {
+    /// The present stage.
+    pub fn stage(&self) -> Stage {
+        self.stages.last().map_or(Stage::Marked, |passed| passed.stage)
+    }
+
+    /// What still comes in, in words.
+    pub fn received(&self) -> String {
+        let each = self.receiving.iter().map(|Receiving { vip, packets_per_second: rate }| {
+            format!("{vip} {rate} packet{}/s", if *rate == 1 { "" } else { "s" })
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Node {
+    /// What the node does, in a word.
+    pub fn state(&self) -> &'static str {
+        match self.drain.as_ref().map(NodeDrain::stage) {
+            None => "serving",
+            Some(Stage::Drained) => "drained",
+            Some(_) => "draining",
+        }
+    }
+}

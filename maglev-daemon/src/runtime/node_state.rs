@@ -1,0 +1,143 @@
+//! The node-state file, beside `services.yaml`: what an operator ordered of this node and not of the services. It outlives
+//! the daemon and the machine. It must not know what a drain is for.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::config;
+use crate::drain::{Event, Order, Record};
+use crate::model::UnixTime;
+
+const NAME: &str = "node-state.json";
+
+/// The file's contents.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeState {
+    drain: Drain,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    /// Seconds since 1970.
+    since: u64,
+    reason: Option<String>,
+    last_node: bool,
+    withdrawn: bool,
+}
+
+/// Where it lies.
+pub(super) fn path(services: &Path) -> PathBuf {
+    services.with_file_name(NAME)
+}
+
+/// Reads the file. A node whose file makes no sense was drained, as far as anybody can tell, and stays so: to serve by
+/// mistake is the greater evil, and `maglev node undrain` says otherwise.
+pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        text => text.map_err(|error| error.to_string()),
+    };
+    let parsed = text.and_then(|text| serde_json::from_slice::<NodeState>(&text).map_err(|error| error.to_string()));
+    Some(parsed.map_or_else(
+        |error| {
+            let reason = format!("{} cannot be read: {error}", path.display());
+            tracing::error!("{reason}; the node is taken to be drained: `maglev node undrain` if it is not");
+            Record { order: Order { since: now, reason: Some(reason), last_node: false }, withdrawn: true }
+        },
+        |NodeState { drain: Drain { since, reason, last_node, withdrawn } }| Record {
+            order: Order { since: UnixTime(since), reason, last_node },
+            withdrawn,
+        },
+    ))
+}
+
+/// Writes what it receives, in its order and in a task of its own, and reports each write as [`Event::Saved`].
+pub(super) async fn write(path: PathBuf, mut records: mpsc::UnboundedReceiver<Option<Record>>, done: Saved) {
+    while let Some(record) = records.recv().await {
+        let at = path.clone();
+        let written = tokio::task::spawn_blocking(move || replace(&at, record.as_ref())).await;
+        let outcome = written.unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(error) = &outcome {
+            tracing::error!("{error}");
+        }
+        if done.send(Event::Saved(outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Who hears of each write.
+pub(super) type Saved = mpsc::UnboundedSender<Event>;
+
+fn replace(path: &Path, record: Option<&Record>) -> Result<(), String> {
+    let Some(Record { order: Order { since: UnixTime(since), reason, last_node }, withdrawn }) = record else {
+        return remove(path).map_err(|error| format!("cannot remove {}: {error}", path.display()));
+    };
+    let (since, last_node, withdrawn) = (*since, *last_node, *withdrawn);
+    let state = NodeState { drain: Drain { since, reason: reason.clone(), last_node, withdrawn } };
+    let text = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
+    config::replace(path, format!("{text}\n").as_bytes())
+}
+
+/// Removes the file so that a power cut does not bring it back.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::TempDir;
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    #[test]
+    fn what_is_written_is_read_again_until_it_is_removed() {
+        let directory = TempDir::new();
+        let path = path(&directory.path().join("services.yaml"));
+        assert_eq!(read(&path, NOW), None);
+        let order = Order { since: UnixTime(1_600_000_000), reason: Some("disk \"sda\"".into()), last_node: true };
+        for withdrawn in [false, true] {
+            let record = Record { order: order.clone(), withdrawn };
+            replace(&path, Some(&record)).unwrap();
+            assert_eq!(read(&path, NOW), Some(record));
+        }
+        for _ in 0..2 {
+            replace(&path, None).unwrap();
+            assert_eq!(read(&path, NOW), None);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_keeps_the_node_drained() {
+        let directory = TempDir::new();
+        let path = path(&directory.path().join("services.yaml"));
+        for text in ["", "{", "{}", r#"{"drain":{"since":1}}"#, r#"{"drain":null}"#, "\u{0}\u{0}"] {
+            fs::write(&path, text).unwrap();
+            let Some(Record { order, withdrawn: true }) = read(&path, NOW) else { panic!("{text:?}") };
+            let reason = order.reason.unwrap();
+            assert!(order.since == NOW && reason.contains("node-state.json cannot be read: "), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_said_with_its_place() {
+        let directory = TempDir::new();
+        let path = directory.path().join("gone/node-state.json");
+        let order = Order { since: NOW, reason: None, last_node: false };
+        let error = replace(&path, Some(&Record { order, withdrawn: false })).unwrap_err();
+        assert!(error.starts_with("cannot write ") && error.contains("/gone/"), "{error}");
+    }
+}
