@@ -1,5 +1,6 @@
 //! A node's control plane: the daemon's own reconciler, which is told of changes as the daemon is, and whose plans and
-//! surveys are carried out on the model's maps. It must not know what other nodes know, nor which backends really live.
+//! surveys are carried out on the model's maps. A daemon that restarts goes on with these maps and with what the last one
+//! saved. It must not know what other nodes know, nor which backends really live.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +11,7 @@ use maglev_common::table::PoolIndex;
 use maglev_daemon::model::{
     AdminState, Backend, Limits, Pool, PoolSettings, Rules, Services, TransitionSettings, UdpPolicy, Weight,
 };
-use maglev_daemon::plan::{SurveyOrder, Surveyed};
+use maglev_daemon::plan::{Planner, SurveyOrder, Surveyed};
 use maglev_daemon::reconcile::{Effect, Event, Interfaces, Reconciler, RequestId, Resolution, Settings};
 use maglev_daemon::transition::Survey;
 
@@ -41,8 +42,8 @@ pub(super) struct Control {
     known: BTreeMap<u16, News>,
     reconciler: Reconciler,
     survey: Option<Walk>,
-    /// Until then it is not running.
-    deaf_until: Millis,
+    /// When it starts again, while it is not running, and what it left to be known.
+    down: Option<(Millis, String)>,
 }
 
 /// A look at the flow tables that is under way.
@@ -55,38 +56,50 @@ impl Control {
     /// It starts over maps of zeroes, with these backends; the pools are theirs.
     pub(super) fn new(manner: Manner, node: &Node, beginning: &[News]) -> Self {
         let known = beginning.iter().map(|news| (news.backend, *news)).collect();
-        let mut control = Self { manner, known, reconciler: reconciler(manner.ids), survey: None, deaf_until: 0 };
+        let mut control = Self { manner, known, reconciler: Reconciler::new(settings(manner.ids)), survey: None, down: None };
         control.start(node, 0);
         control
     }
 
-    /// Takes in what is told at once.
+    /// Takes in what is told at once; while the daemon is down, its files and neighbours will tell it.
     pub(super) fn told(&mut self, node: &Node, news: &[News], now: Millis) {
         self.known.extend(news.iter().map(|news| (news.backend, *news)));
-        self.find_ways(node, now);
-        self.reload(node, self.services(), now);
+        self.come_up(node, now);
+        if self.down.is_none() {
+            self.find_ways(node, now);
+            self.reload(node, self.services(), now);
+        }
     }
 
     /// The daemon's process ends; until the time given, nothing is taken in and no deadline minded.
     pub(super) fn stop_until(&mut self, time: Millis) {
-        self.deaf_until = time;
+        let save = || serde_json::to_string(&self.reconciler.save()).expect("what is saved is text");
+        let saved = self.down.take().map_or_else(save, |(_, saved)| saved);
+        (self.down, self.survey) = (Some((time, saved)), None);
     }
 
     /// Starts anew over maps of zeroes: history is lost.
     pub(super) fn start_fresh(&mut self, node: &Node, now: Millis) {
-        (self.reconciler, self.survey) = (reconciler(self.manner.ids), None);
+        (self.reconciler, self.survey, self.down) = (Reconciler::new(settings(self.manner.ids)), None, None);
         self.start(node, now);
     }
 
     /// When there is something to do next.
     pub(super) fn due(&self) -> Millis {
+        if let Some((start, _)) = self.down {
+            return start;
+        }
         let deadline = self.reconciler.deadline().map_or(NEVER, |deadline| deadline.as_millis() as Millis);
         let done = self.survey.as_ref().map_or(NEVER, |walk| walk.done_at);
-        deadline.min(done).max(self.deaf_until)
+        deadline.min(done)
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, node: &Node, now: Millis) {
+        self.come_up(node, now);
+        if self.down.is_some() {
+            return;
+        }
         if let Some(walk) = self.survey.take_if(|walk| walk.done_at <= now) {
             let found = walk.through(node);
             self.handle(node, Event::Surveyed(found), now);
@@ -105,9 +118,9 @@ impl Control {
         format!("{} slots learn, {} are tracked", sum(|progress| progress.learning), sum(|progress| progress.tracked))
     }
 
-    /// Whether it was told that a backend is to take no new connections.
+    /// Whether it has taken in that a backend is to take no new connections.
     pub(super) fn is_draining(&self, backend: u16) -> bool {
-        self.known.get(&backend).is_some_and(|news| news.standing == Standing::Draining)
+        self.down.is_none() && self.known.get(&backend).is_some_and(|news| news.standing == Standing::Draining)
     }
 
     /// What it knows, as services.yaml would tell it.
@@ -130,6 +143,18 @@ impl Control {
             pool.backends.insert(name.clone(), Backend { name, address, weight: Weight(weight), state });
         }
         services
+    }
+
+    /// If it is time to, goes on with the maps as they are.
+    fn come_up(&mut self, node: &Node, now: Millis) {
+        let Some((_, saved)) = self.down.take_if(|(start, _)| *start <= now) else { return };
+        let saved = serde_json::from_str(&saved).expect("what was saved can be read");
+        let settings = settings(self.manner.ids);
+        let Rules { limits, outer } = settings.rules;
+        let planner = Planner::restore(limits, outer, &saved, &node.live()).expect("a planner that fits the maps");
+        self.reconciler = Reconciler::adopt(settings, planner, time(now));
+        self.find_ways(node, now);
+        self.reload(node, self.services(), now);
     }
 
     /// As the daemon starts: ways first.
@@ -213,10 +238,10 @@ impl Manner {
     }
 }
 
-fn reconciler(ids: u32) -> Reconciler {
+fn settings(ids: u32) -> Settings {
     let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
     let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
-    Reconciler::new(Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() } })
+    Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() } }
 }
 
 /// The same services, in which whoever drains owns nothing and never did.

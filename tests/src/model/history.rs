@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_history_repeats_itself() {
-        let mut run = || {
+        let run = || {
             let history = History::new(5);
             let outcome = history.run(&history.events, &history.traffic, true);
             (outcome.broken, outcome.ended, outcome.log)

@@ -8,9 +8,9 @@ use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
-use maglev_common::table::{PoolIndex, Slot, SlotWord};
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_daemon::plan::Step;
+use maglev_daemon::plan::{Live, Step};
 use maglev_ebpf::affinity::{self, Choice};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::packet::l4::Segment;
@@ -106,6 +106,18 @@ impl Node {
         self.forwarding.slot(self.forwarding.pool(pool).current(), slot)
     }
 
+    /// What a daemon finds that starts over these maps.
+    pub(super) fn live(&self) -> Live {
+        let alive = |id: MemberId| {
+            let record = self.forwarding.member(id);
+            record.state().is_alive().then(|| (id, record.clone()))
+        };
+        Live {
+            pools: self.forwarding.pools.iter().map(|word| PoolWord(word.get())).collect(),
+            members: (1..=MemberId::MAX).filter_map(MemberId::new).filter_map(alive).collect(),
+        }
+    }
+
     /// Carries out a step of a plan. No packet comes meanwhile, so that barriers have nothing to wait for; and directories
     /// nobody looks at.
     pub(super) fn carry_out(&self, step: &Step) {
@@ -126,11 +138,14 @@ impl Node {
     }
 
     fn write_member(&self, id: MemberId, record: &MemberRecord) {
-        let MemberRecord { next_hop, state, destination, source: _, source_hash_mask: _ } = record;
+        let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
         self.change(id, |member| {
             member.next_hop.set(next_hop.get());
             member.state.set(state.get());
-            member.destination[0].set(destination[0].get());
+            let pairs = [(&member.destination, destination), (&member.source, source)];
+            for (word, value) in pairs.into_iter().chain([(&member.source_hash_mask, source_hash_mask)]) {
+                word.iter().zip(value).for_each(|(word, value)| word.set(value.get()));
+            }
         });
     }
 
