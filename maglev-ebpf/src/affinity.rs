@@ -172,7 +172,9 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
     let owners = Owners::of(tables, flow);
     let ruling = rule(flow.word, owners, segment);
     let (member, choice) = owners.ruled(ruling);
-    if !ruling.written || member.is_nobody() {
+    // An entry that binds no more is written over, or the flow would go back once its member can be reached.
+    let written = ruling.written || found.is_some() && !segment.is_rst();
+    if !written || member.is_nobody() {
         return (member, choice);
     }
     let Some(way) = found.or_else(|| free_way(tables, bucket, flow.hash, now)) else {

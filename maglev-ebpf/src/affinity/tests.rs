@@ -70,6 +70,20 @@ fn while_a_member_cannot_be_reached_only_what_can_begin_anew_does() {
 }
 
 #[test]
+fn a_flow_that_began_anew_while_its_member_could_not_be_reached_does_not_go_back() {
+    let mut tables = learning(UdpPolicy::Keep);
+    choose_in(&tables, 7, Segment::DATAGRAM);
+    tables.move_slots(2, 0, UdpPolicy::Keep);
+    let next_hop = tables.forwarding.members[1].next_hop.get();
+    tables.forwarding.members[1].next_hop.set(0);
+    tables.renew(2);
+    assert_eq!(choose_in(&tables, 7, Segment::DATAGRAM), (2, Choice::Table), "learning is over");
+    tables.forwarding.members[1].next_hop.set(next_hop);
+    tables.renew(2);
+    assert_eq!(choose_in(&tables, 7, Segment::DATAGRAM), (2, Choice::FlowTable));
+}
+
+#[test]
 fn sets_do_not_share_flows() {
     let mut tables = FakeTables::with_members(2);
     tables.buckets.push(Bucket::default());

@@ -56,7 +56,8 @@ impl Control {
     /// It starts over maps of zeroes, with these backends; the pools are theirs.
     pub(super) fn new(manner: Manner, node: &Node, beginning: &[News]) -> Self {
         let known = beginning.iter().map(|news| (news.backend, *news)).collect();
-        let mut control = Self { manner, known, reconciler: Reconciler::new(settings(manner.ids)), survey: None, down: None };
+        let mut control =
+            Self { manner, known, reconciler: Reconciler::new(settings(manner.ids)), survey: None, down: None };
         control.start(node, 0);
         control
     }
