@@ -79,7 +79,7 @@ counters! {
         FlowPrevious = "flow_previous", Noted, "A flow that the flow table did not know went to the previous owner of its learning slot.";
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
         FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
-        FlowEvicted = "flow_evicted", Noted, "A recent entry that named another backend than its slot's owner gave way to a new flow.";
+        FlowEvicted = "flow_evicted", Noted, "A recent entry gave way to another flow: it named another backend than its slot's owner, or flows displace each other where every one is tracked.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
         FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
     }

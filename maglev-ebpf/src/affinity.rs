@@ -171,10 +171,12 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
     let owners = Owners::of(tables, flow);
     let ruling = rule(flow.word, owners, segment);
     let (member, choice) = owners.ruled(ruling);
-    if !ruling.written || member.is_nobody() {
+    // An entry that binds no more is written over, or the flow would go back once its member can be reached.
+    let written = ruling.written || found.is_some() && !segment.is_rst();
+    if !written || member.is_nobody() {
         return (member, choice);
     }
-    let Some(way) = found.or_else(|| free_way(tables, bucket, flow.hash, now)) else {
+    let Some(way) = found.or_else(|| free_way(tables, bucket, flow.hash, segment, now)) else {
         tables.count(Counter::FlowTableFull);
         return owners.unwritten(ruling, segment);
     };
@@ -284,7 +286,7 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
 /// The way a new flow may take: its home or another that never held a flow, else its home or another that is free. Floods
 /// meet full buckets, so that the search must be short: they find their homes free.
 #[inline(always)]
-fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, now: Seconds) -> Option<usize> {
+fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, segment: Segment, now: Seconds) -> Option<usize> {
     let (home, idle) = (hash.home_way(), tables.forwarding().idle());
     let is_free = |way: usize| {
         let entry = bucket.entry(way);
@@ -298,21 +300,23 @@ fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, now: Seconds
         return Some(WayTags::lowest(empty));
     }
     let way = if is_free(home) { home } else { (0..WAYS).find(|&way| is_free(way))? };
-    note_eviction(tables, bucket.entry(way), now, idle);
+    note_eviction(tables, bucket.entry(way), segment, now, idle);
     Some(way)
 }
 
 /// Counts an entry that gives way though its flow may live, if the flow goes elsewhere without it. Where every flow is
-/// tracked, floods displace each other all the time: not asked.
+/// tracked, one in the midst of its life that nobody knows has lost its entry before: they displace each other. First
+/// packets do so in any flood.
 #[inline(always)]
-fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, now: Seconds, idle: u16) {
+fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, segment: Segment, now: Seconds, idle: u16) {
     let (forwarding, member) = (tables.forwarding(), entry.member());
     let state = forwarding.template(member).state();
     let word = forwarding.pool(state.pool());
-    if word.tracking() == Tracking::Always || !state.is_alive() || now.since(entry.last_seen()) > idle {
+    if !state.is_alive() || now.since(entry.last_seen()) > idle {
         return;
     }
-    if forwarding.slot(word.current(), entry.slot()).owner() != member {
+    let displaced = word.tracking() == Tracking::Always && !segment.is_syn() && !segment.is_datagram();
+    if displaced || forwarding.slot(word.current(), entry.slot()).owner() != member {
         tables.count(Counter::FlowEvicted);
     }
 }

@@ -20,7 +20,7 @@ use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use super::ids::{MemberIds, Numbers};
-use super::published::{Member, PublishedPool};
+use super::published::{HOLD, Member, PublishedPool};
 use super::tables::Tables;
 use super::{Step, directories, member_record};
 use crate::model::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
@@ -222,7 +222,6 @@ impl Planner {
                 member.lost = member.lost.filter(|_| member.lives(now));
                 if member.next_hop != next_hop {
                     member.reach(next_hop, now);
-                    pool.arrived |= std::mem::replace(&mut member.awaited, false);
                     steps.push(Step::SetNextHop { id: member.id, next_hop });
                 }
             }
@@ -247,8 +246,7 @@ impl Planner {
                 let next_hop = next_hop(backend.address);
                 let record = member_record(pool.index, backend.address, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
-                let awaited = self.fresh && !next_hop.is_resolved();
-                pool.members.insert(key, Member { id, next_hop, lost: None, awaited });
+                pool.members.insert(key, Member { id, next_hop, lost: None });
             }
         }
     }
@@ -258,6 +256,9 @@ impl Planner {
         let mut lingering = false;
         for (name, desired) in &target.pools {
             let Some(pool) = self.pools.get_mut(name) else { continue };
+            if self.fresh {
+                pool.awaits = Some(now + HOLD);
+            }
             pool.turn_over(desired, now);
             if self.fresh {
                 pool.derive(desired, now);

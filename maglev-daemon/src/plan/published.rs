@@ -30,8 +30,9 @@ pub struct PublishedPool {
     pub(super) owners: Owners,
     /// Members whose flows are kept.
     pub(super) living: BTreeSet<MemberId>,
-    /// Whether a backend was reached for the first time since the start.
-    pub(super) arrived: bool,
+    /// Of a node that knows no history: until when it waits for backends that it has not reached yet, while others stand
+    /// in for them.
+    pub(super) awaits: Option<Duration>,
     digest: Digest,
     /// Slots that each of the owners owns.
     shares: Vec<u32>,
@@ -50,12 +51,11 @@ pub(super) struct Member {
     pub(super) next_hop: NextHop,
     /// When its next hop was lost, if that is not long ago: a neighbour may miss a few questions.
     pub(super) lost: Option<Duration>,
-    /// Whether it was there at the start and has not been reached yet: others stand in for it.
-    pub(super) awaited: bool,
 }
 
 /// How long a member whose next hop was lost counts as living. Its slots go to others at once; but its connections wait
-/// for it as long: what is dropped is sent again, while another backend would reset them.
+/// for it as long: what is dropped is sent again, while another backend would reset them. And how long a node that knows
+/// no history waits for those it has not reached yet.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
 
 impl Member {
@@ -84,7 +84,7 @@ impl PublishedPool {
             settings: PoolSettings::default(),
             owners: Owners::new(),
             living: BTreeSet::new(),
-            arrived: false,
+            awaits: None,
             digest: Digest::of_table(&Table::build([])),
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
@@ -97,7 +97,7 @@ impl PublishedPool {
     /// When time alone is the next to change something.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let lost = self.members.values().filter_map(|member| Some(member.lost? + HOLD));
-        lost.chain(self.transition.deadline()).min()
+        lost.chain(self.transition.deadline()).chain(self.awaits).min()
     }
 
     /// Its slots and what is in transition.

@@ -128,7 +128,7 @@ impl Planner {
             }
             // What the maps hold, so that what differs from it is written.
             let lost = lost.filter(|_| !next_hop.is_resolved());
-            pool.members.insert((name(backend)?, *address), Member { id, next_hop, lost, awaited: false });
+            pool.members.insert((name(backend)?, *address), Member { id, next_hop, lost });
         }
         if saved.always {
             pool.settings.tracking = Tracking::Always;

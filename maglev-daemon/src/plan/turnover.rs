@@ -28,11 +28,14 @@ impl PublishedPool {
             self.pinned = None;
         }
         let (owners, living) = (owners(self, desired.backends.values()), living(self, desired, now));
-        let arrived = std::mem::take(&mut self.arrived);
+        self.awaits = self.awaits.filter(|until| now < *until);
         if owners != self.owners || living != self.living {
             let slots = self.rebuild(owners);
-            self.hand_over(&slots, &living, desired.settings, arrived, now);
+            self.hand_over(&slots, &living, desired.settings, now);
             self.living = living;
+        }
+        if self.awaits.is_some() && desired.settings.tracking == Tracking::Exception {
+            self.note_stand_ins(desired);
         }
         if self.settings.tracking == Tracking::Always && desired.settings.tracking == Tracking::Exception {
             Arc::make_mut(&mut self.transition).track_all();
@@ -42,26 +45,35 @@ impl PublishedPool {
         self.settings = desired.settings;
     }
 
-    /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned; nor of those who
-    /// stood in, at the start, for a backend that had not been reached yet.
-    fn hand_over(
-        &mut self,
-        owners: &[MemberId],
-        living: &BTreeSet<MemberId>,
-        settings: PoolSettings,
-        arrived: bool,
-        now: Duration,
-    ) {
+    /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned.
+    fn hand_over(&mut self, owners: &[MemberId], living: &BTreeSet<MemberId>, settings: PoolSettings, now: Duration) {
         let lives = |id: MemberId| living.contains(&id);
         let transition = Arc::make_mut(&mut self.transition);
-        let outdated = if settings.tracking == Tracking::Always || arrived {
+        let outdated = if settings.tracking == Tracking::Always {
             transition.replace(owners, &lives)
         } else {
-            let learning = settings.transition.learning;
-            transition.change(Change { owners, lives: &lives, now, learning })
+            let (learning, stand_ins) = (settings.transition.learning, self.awaits.is_some());
+            transition.change(Change { owners, lives: &lives, now, learning, stand_ins })
         };
         self.outdated = self.outdated.or(outdated);
         if outdated.any() {
+            self.pinned = None;
+        }
+    }
+
+    /// Of a node that knows no history and has not reached some backends yet: slots in which others stand in for these are
+    /// tracked. What begins there stays where it began; whoever is not known belongs to the one that is awaited, once it
+    /// has arrived.
+    fn note_stand_ins(&mut self, desired: &Pool) {
+        let takers: Vec<_> = takers(self, desired.backends.values()).collect();
+        if takers.iter().all(|(is_reached, _)| *is_reached) {
+            self.awaits = None;
+            return;
+        }
+        let rightful: Owners = takers.into_iter().map(|(_, owner)| owner).collect();
+        let table = Table::build(rightful.iter().map(|(name, weight, _)| (name, *weight)));
+        if Arc::make_mut(&mut self.transition).track_stand_ins(&by_slot(&table, &rightful)) {
+            self.outdated.current = true;
             self.pinned = None;
         }
     }
@@ -160,8 +172,8 @@ impl PublishedPool {
         if !Arc::ptr_eq(surveyed, &self.transition) || self.outdated.any() {
             return false;
         }
-        // A copy: the one that was surveyed is held by whoever tells of it.
-        let settled = Arc::make_mut(&mut self.transition).settle(&pinned);
+        // A copy: the one that was surveyed is held by whoever tells of it. Whoever stands in may have yet to give way.
+        let settled = self.awaits.is_none() && Arc::make_mut(&mut self.transition).settle(&pinned);
         self.outdated = self.outdated.or(Outdated { current: settled, ..Outdated::default() });
         self.pinned = Some(pinned);
         settled
@@ -177,14 +189,20 @@ pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<MemberId> {
 /// Who owns a pool's slots: backends that take new flows and have a next hop. Where none has a next hop, all that take
 /// new flows: their packets are then dropped as unresolved, which says more than "no backend".
 fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Owners {
-    let takers = backends.filter(|backend| backend.takes_new_flows());
-    let members = takers.filter_map(|backend| {
-        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
-        Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
-    });
-    let members: Vec<_> = members.collect();
+    let members: Vec<_> = takers(pool, backends).collect();
     let all_wait = members.iter().all(|(resolved, _)| !resolved);
     members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
+}
+
+/// Backends that take new flows, as owners; and whether each has a next hop.
+fn takers<'a>(
+    pool: &PublishedPool,
+    backends: impl Iterator<Item = &'a Backend>,
+) -> impl Iterator<Item = (bool, (Name, Weight, MemberId))> {
+    backends.filter(|backend| backend.takes_new_flows()).filter_map(|backend| {
+        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
+        Some((member.next_hop.is_resolved(), (backend.name.clone(), backend.weight, member.id)))
+    })
 }
 
 /// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled, nor out of reach for

@@ -118,6 +118,9 @@ pub struct Change<'a> {
     pub now: Duration,
     /// How long the flows of a slot that changes hands are learned.
     pub learning: Duration,
+    /// Whether owners of tracked slots only stood in for others: what began with them is written down, and whoever is not
+    /// known is none of theirs. Nothing is learned of such a slot.
+    pub stand_ins: bool,
 }
 
 impl Default for Transition {
@@ -141,7 +144,7 @@ impl Transition {
     /// already keeps its oldest living previous owner and its deadline: flows born since are in the flow tables, by their
     /// SYN. A previous owner that died is forgotten for good.
     pub fn change(&mut self, change: Change<'_>) -> Outdated {
-        let Change { owners, lives, now, learning } = change;
+        let Change { owners, lives, now, learning, stand_ins } = change;
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let fresh = moving.deadline(now + learning);
         let mut outdated = Outdated::default();
@@ -149,7 +152,8 @@ impl Transition {
             outdated.previous |= moving.forget_dead(slot, lives);
             let old = std::mem::replace(&mut self.owners[slot], new);
             outdated.both |= old != new;
-            if old != new && !old.is_nobody() && lives(old) && moving.previous[slot].is_nobody() {
+            let stood_in = stand_ins && moving.phases[slot] == TRACKED;
+            if old != new && !old.is_nobody() && lives(old) && !stood_in && moving.previous[slot].is_nobody() {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
@@ -199,6 +203,21 @@ impl Transition {
     pub fn track_all(&mut self) {
         let moving = self.moving.get_or_insert_with(Moving::new);
         moving.phases.iter_mut().filter(|phase| **phase == SETTLED).for_each(|phase| *phase = TRACKED);
+    }
+
+    /// Marks the slots as tracked that are not in transition and have another owner than these: who owns them stands in.
+    /// Tells whether there are any.
+    pub fn track_stand_ins(&mut self, rightful: &[MemberId]) -> bool {
+        let mut moving = self.moving.take().unwrap_or_else(Moving::new);
+        let mut marked = false;
+        for ((phase, owner), rightful) in moving.phases.iter_mut().zip(&self.owners).zip(rightful) {
+            if *phase == SETTLED && owner != rightful {
+                *phase = TRACKED;
+                marked = true;
+            }
+        }
+        self.moving = moving.unless_settled();
+        marked
     }
 
     /// Ends learning where its deadline has passed. Tells whether it did anywhere.

@@ -32,7 +32,8 @@ fn at(seconds: u64) -> Duration {
 fn change(transition: &mut Transition, owners: &[MemberId], dead: &[u16], now: u64) {
     let lives = |id: MemberId| !dead.contains(&id.get());
     let before = transition.owners().to_vec();
-    let outdated = transition.change(Change { owners, lives: &lives, now: at(now), learning: LEARNING });
+    let outdated =
+        transition.change(Change { owners, lives: &lives, now: at(now), learning: LEARNING, stand_ins: false });
     assert_eq!(outdated.both, before != owners);
 }
 

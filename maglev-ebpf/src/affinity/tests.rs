@@ -70,6 +70,20 @@ fn while_a_member_cannot_be_reached_only_what_can_begin_anew_does() {
 }
 
 #[test]
+fn a_flow_that_began_anew_while_its_member_could_not_be_reached_does_not_go_back() {
+    let mut tables = learning(UdpPolicy::Keep);
+    choose_in(&tables, 7, Segment::DATAGRAM);
+    tables.move_slots(2, 0, UdpPolicy::Keep);
+    let next_hop = tables.forwarding.members[1].next_hop.get();
+    tables.forwarding.members[1].next_hop.set(0);
+    tables.renew(2);
+    assert_eq!(choose_in(&tables, 7, Segment::DATAGRAM), (2, Choice::Table), "learning is over");
+    tables.forwarding.members[1].next_hop.set(next_hop);
+    tables.renew(2);
+    assert_eq!(choose_in(&tables, 7, Segment::DATAGRAM), (2, Choice::FlowTable));
+}
+
+#[test]
 fn sets_do_not_share_flows() {
     let mut tables = FakeTables::with_members(2);
     tables.buckets.push(Bucket::default());
@@ -291,4 +305,31 @@ fn a_recent_entry_that_gives_way_is_counted_if_its_flow_moves_by_it() {
     fill_bucket(&tables, Segment::SYN);
     choose_in(&tables, 50, Segment::SYN);
     assert_eq!(tables.counted(Counter::FlowEvicted), 0, "these name the owner");
+}
+
+#[test]
+fn where_every_flow_is_tracked_flows_that_displace_each_other_are_counted_and_floods_are_not() {
+    let tables = FakeTables::with_members(2);
+    for tag in 0..1_000 {
+        choose_segment(&tables, tag, 1, Segment::SYN);
+    }
+    assert_eq!(tables.counted(Counter::FlowEvicted), 0, "a flood of first packets");
+    // Twice as many flows as there is room for: many are forgotten before they speak again.
+    for tag in (0..2 * WAYS as u32).cycle().take(100) {
+        choose_other(&tables, tag, 1);
+    }
+    assert!(tables.counted(Counter::FlowEvicted) > 40, "{:?}", tables.all_counted());
+    assert_eq!(tables.counted(Counter::FlowTableFull), 0, "nothing was ever confirmed");
+}
+
+#[test]
+fn where_every_flow_is_tracked_an_entry_that_kept_its_flow_is_counted_whatever_displaces_it() {
+    let tables = FakeTables::with_members(2);
+    for tag in 0..2 * WAYS as u32 {
+        choose_segment(&tables, tag, 1, Segment::SYN);
+    }
+    assert_eq!(tables.counted(Counter::FlowEvicted), 0, "these name the owner");
+    // All are of one slot, which another member takes.
+    choose_segment(&tables, 50, 2, Segment::SYN);
+    assert_eq!(tables.counted(Counter::FlowEvicted), 1);
 }

@@ -7,7 +7,6 @@ use std::thread;
 use serde::Serialize;
 
 use super::design::Design;
-use super::ownership::Ownership;
 use super::router::Ecmp;
 use super::scenario::{self, Scenario};
 use super::simulation::{Outcome, simulate};
@@ -67,26 +66,17 @@ impl Comparison {
             let traffic = Traffic::new(&scenario::shape(self.flows, tail), self.seed);
             let jobs: Vec<_> =
                 self.scenarios.iter().flat_map(|scenario| self.columns.iter().map(move |c| (scenario, c))).collect();
-            figures.extend(at_once(&jobs, |&(scenario, column), tables| {
-                self.figure(scenario, *column, &traffic, tail, tables)
-            }));
+            figures.extend(at_once(&jobs, |&(scenario, column)| self.figure(scenario, *column, &traffic, tail)));
         }
         figures
     }
 
-    fn figure(
-        &self,
-        scenario: &Scenario,
-        column: Column,
-        traffic: &Traffic,
-        silent_tail: bool,
-        tables: &mut Ownership,
-    ) -> Figure {
+    fn figure(&self, scenario: &Scenario, column: Column, traffic: &Traffic, silent_tail: bool) -> Figure {
         let mut setting = scenario::setting(self.seed, self.ecmp, column.unlimited);
         setting.covered_silence = column.design.learning();
         let acts = setting.fleet.acts(&scenario.events);
         let Outcome { broken, ended, full, evicted, faults, .. } =
-            simulate(&setting, traffic, &acts, column.design, tables, false);
+            simulate(&setting, traffic, &acts, column.design, false);
         Figure {
             scenario: scenario.title,
             design: column.name(),
@@ -101,15 +91,14 @@ impl Comparison {
 }
 
 /// Does jobs, as many at once as there are cores. Results are in the order of the jobs.
-pub(super) fn at_once<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J, &mut Ownership) -> R + Sync) -> Vec<R> {
+pub(super) fn at_once<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(jobs.len()));
     let worker = || {
-        let mut tables = Ownership::default();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { return };
-            let result = work(job, &mut tables);
+            let result = work(job);
             done.lock().expect("no worker panics").push((number, result));
         }
     };

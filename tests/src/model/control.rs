@@ -1,309 +1,270 @@
-//! A node's control plane: it takes in what it is told of backends and publishes it as the daemon's planner does, with the
-//! daemon's own rules for transitions. It must not know what other nodes know, nor which backends really live.
+//! A node's control plane: the daemon's own reconciler, which is told of changes as the daemon is, and whose plans and
+//! surveys are carried out on the model's maps. A daemon that restarts goes on with these maps and with what the last one
+//! saved. It must not know what other nodes know, nor which backends really live.
 
-use std::ops::Range;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use maglev_common::backend::MemberId;
-use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
-use maglev_daemon::transition::{Change, Survey, Transition};
+use maglev_common::backend::InterfaceSlot;
+use maglev_common::table::PoolIndex;
+use maglev_daemon::model::{
+    AdminState, Backend, Limits, Pool, PoolSettings, Rules, Services, TransitionSettings, UdpPolicy, Weight,
+};
+use maglev_daemon::plan::{Planner, SurveyOrder, Surveyed};
+use maglev_daemon::reconcile::{Effect, Event, Interfaces, Reconciler, RequestId, Resolution, Settings};
+use maglev_daemon::transition::Survey;
 
 use super::design::{Design, Fresh};
+use super::fleet::{News, Standing, name};
 use super::node::Node;
-use super::ownership::{NOBODY, Ownership, Weights};
-use super::{Millis, NEVER, SECOND};
+use super::{Millis, NEVER};
 
-/// How long a node waits between two looks at its flow tables while a slot is tracked.
-const SURVEY_INTERVAL: Millis = 10 * SECOND;
+/// The interface by which all packets leave.
+const INTERFACE: u32 = 1;
 
-/// What a node knows of a backend's standing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Not configured.
-    Absent,
-    /// It takes new connections.
-    Active,
-    /// It keeps those that it has.
-    Draining,
-    /// Disabled or dead.
-    Down,
-}
-
-/// What a node is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct News {
-    pub(super) backend: u16,
-    pub(super) standing: Standing,
-    pub(super) weight: u16,
-    /// When the backend came by its standing.
-    pub(super) since: Millis,
-}
-
-/// What a node knows.
+/// What a control plane is to be.
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    standing: Standing,
-    weight: u16,
-    since: Millis,
-    /// Its member id while it lives, else nobody.
-    member: MemberId,
-}
-
-/// A pool: its backends, by number, and its slots.
-struct Pool {
-    index: PoolIndex,
-    backends: Range<u16>,
-    transition: Transition,
+pub(super) struct Manner {
+    pub(super) design: Design,
+    /// Seconds for which a flow entry counts that nothing renews.
+    pub(super) idle: u16,
+    /// How long a look at all flow tables takes.
+    pub(super) survey: Millis,
+    /// Member ids that there are.
+    pub(super) ids: u32,
 }
 
 /// The control plane of one node.
 pub(super) struct Control {
-    design: Design,
-    known: Vec<Known>,
-    pools: Vec<Pool>,
-    ids: Ids,
-    survey_at: Millis,
-    /// Until then it is not running.
-    deaf_until: Millis,
+    manner: Manner,
+    /// What it was told last of each backend.
+    known: BTreeMap<u16, News>,
+    reconciler: Reconciler,
+    survey: Option<Walk>,
+    /// When it starts again, while it is not running, and what it left to be known.
+    down: Option<(Millis, String)>,
+}
+
+/// A look at the flow tables that is under way.
+struct Walk {
+    pools: Vec<(PoolIndex, Survey)>,
+    done_at: Millis,
 }
 
 impl Control {
-    /// It knows of no backend yet.
-    pub(super) fn new(design: Design, pools: &[Range<u16>], ids: u16) -> Self {
-        let absent = Known { standing: Standing::Absent, weight: 0, since: 0, member: MemberId::NOBODY };
-        let backends = pools.iter().map(|pool| pool.end).max().unwrap_or(0);
-        let pool = |(index, backends): (u16, &Range<u16>)| Pool {
-            index: PoolIndex(index),
-            backends: backends.clone(),
-            transition: Transition::new(),
-        };
-        Self {
-            design,
-            known: vec![absent; backends.into()],
-            pools: (0..).zip(pools).map(pool).collect(),
-            ids: Ids::new(ids),
-            survey_at: NEVER,
-            deaf_until: 0,
+    /// It starts over maps of zeroes, with these backends; the pools are theirs.
+    pub(super) fn new(manner: Manner, node: &Node, beginning: &[News]) -> Self {
+        let known = beginning.iter().map(|news| (news.backend, *news)).collect();
+        let mut control =
+            Self { manner, known, reconciler: Reconciler::new(settings(manner.ids)), survey: None, down: None };
+        control.start(node, 0);
+        control
+    }
+
+    /// Takes in what is told at once; while the daemon is down, its files and neighbours will tell it.
+    pub(super) fn told(&mut self, node: &Node, news: &[News], now: Millis) {
+        self.known.extend(news.iter().map(|news| (news.backend, *news)));
+        self.come_up(node, now);
+        if self.down.is_none() {
+            self.find_ways(node, now);
+            self.reload(node, self.services(), now);
         }
-    }
-
-    /// Which backend a member is.
-    #[inline]
-    pub(super) fn backend(&self, member: MemberId) -> Option<u16> {
-        self.ids.0.get(usize::from(member.get())).copied().flatten()
-    }
-
-    /// Whether a slot of a pool is in transition.
-    pub(super) fn is_moving(&self, pool: u8, slot: usize) -> bool {
-        self.pools[usize::from(pool)].transition.is_moving(slot)
-    }
-
-    /// The backend that owns a slot.
-    pub(super) fn owner(&self, pool: u8, slot: usize) -> Option<u16> {
-        self.backend(self.pools[usize::from(pool)].transition.owners()[slot])
-    }
-
-    /// How many slots are in which phase, in words.
-    pub(super) fn progress(&self) -> String {
-        let progress = self.pools.iter().map(|pool| pool.transition.progress());
-        let (learning, tracked) =
-            progress.fold((0, 0), |(a, b), progress| (a + progress.learning, b + progress.tracked));
-        format!("{learning} slots learn, {tracked} are tracked")
-    }
-
-    /// Takes in what changed at once, and publishes it: new members' records, tables, the pool's word; then the dead.
-    pub(super) fn told(&mut self, node: &Node, tables: &mut Ownership, news: &[News], now: Millis) {
-        let mut dead = Vec::new();
-        for &News { backend, standing, weight, since } in news {
-            let known = &mut self.known[usize::from(backend)];
-            let lives = matches!(standing, Standing::Active | Standing::Draining);
-            if !lives && !known.member.is_nobody() {
-                dead.push(std::mem::take(&mut known.member));
-            }
-            if lives && known.member.is_nobody() {
-                known.member = self.ids.take(backend);
-                let pool = self.pools.iter().find(|pool| pool.backends.contains(&backend));
-                pool.into_iter().for_each(|pool| node.write_member(known.member, pool.index));
-            }
-            *known = Known { standing, weight, since, ..*known };
-        }
-        for pool in 0..self.pools.len() {
-            if news.iter().any(|news| self.pools[pool].backends.contains(&news.backend)) {
-                self.change(pool, tables, now);
-                self.publish(pool, node);
-            }
-        }
-        for member in dead {
-            node.bury_member(member);
-            self.ids.release(member);
-        }
-        self.mind_surveys(now);
     }
 
     /// The daemon's process ends; until the time given, nothing is taken in and no deadline minded.
     pub(super) fn stop_until(&mut self, time: Millis) {
-        self.deaf_until = time;
+        let save = || serde_json::to_string(&self.reconciler.save()).expect("what is saved is text");
+        let saved = self.down.take().map_or_else(save, |(_, saved)| saved);
+        (self.down, self.survey) = (Some((time, saved)), None);
     }
 
     /// Starts anew over maps of zeroes: history is lost.
-    pub(super) fn start_fresh(&mut self, node: &Node, tables: &mut Ownership, now: Millis) {
-        self.ids = Ids::new(self.ids.0.len() as u16 - 1);
-        self.survey_at = NEVER;
-        for pool in 0..self.pools.len() {
-            let Pool { index, ref backends, .. } = self.pools[pool];
-            for backend in backends.clone() {
-                let known = &mut self.known[usize::from(backend)];
-                if !known.member.is_nobody() {
-                    known.member = self.ids.take(backend);
-                    node.write_member(known.member, index);
-                }
-            }
-            self.pools[pool].transition = Transition::new();
-            self.change(pool, tables, now);
-            self.derive(pool, tables, now);
-            self.publish(pool, node);
-        }
-        self.mind_surveys(now);
+    pub(super) fn start_fresh(&mut self, node: &Node, now: Millis) {
+        (self.reconciler, self.survey, self.down) = (Reconciler::new(settings(self.manner.ids)), None, None);
+        self.start(node, now);
     }
 
     /// When there is something to do next.
     pub(super) fn due(&self) -> Millis {
-        let deadline =
-            |pool: &Pool| pool.transition.deadline().map_or(NEVER, |deadline| deadline.as_millis() as Millis);
-        let due = self.pools.iter().map(deadline).min().unwrap_or(NEVER).min(self.survey_at);
-        due.max(self.deaf_until)
+        if let Some((start, _)) = self.down {
+            return start;
+        }
+        let deadline = self.reconciler.deadline().map_or(NEVER, |deadline| deadline.as_millis() as Millis);
+        let done = self.survey.as_ref().map_or(NEVER, |walk| walk.done_at);
+        deadline.min(done)
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, node: &Node, now: Millis) {
-        for pool in 0..self.pools.len() {
-            if self.pools[pool].transition.expire(time(now)) {
-                self.publish(pool, node);
-            }
+        self.come_up(node, now);
+        if self.down.is_some() {
+            return;
         }
-        if self.survey_at <= now {
-            for pool in 0..self.pools.len() {
-                self.survey(pool, node, now);
-            }
-            self.survey_at = NEVER;
+        if let Some(walk) = self.survey.take_if(|walk| walk.done_at <= now) {
+            let found = walk.through(node);
+            self.handle(node, Event::Surveyed(found), now);
         }
-        self.mind_surveys(now);
+        if self.reconciler.deadline().is_some_and(|deadline| deadline <= time(now)) {
+            self.handle(node, Event::Tick, now);
+        }
     }
 
-    /// Gives slots to whom the table gives them.
-    fn change(&mut self, pool: usize, tables: &mut Ownership, now: Millis) {
-        let owners = self.owners(pool, tables, |standing| standing == Standing::Active);
-        let Self { design, known, pools, .. } = self;
-        let Pool { backends, transition, .. } = &mut pools[pool];
-        let living = living(known, backends);
-        let lives = |member: MemberId| design.has_transitions() && living[usize::from(member.get())];
-        transition.change(Change {
-            owners: &owners,
-            lives: &lives,
-            now: time(now),
-            learning: Duration::from_secs(design.learning().into()),
-        });
+    /// How many slots are in which phase, in words.
+    pub(super) fn progress(&self) -> String {
+        let pools = self.reconciler.view().pools;
+        let sum = |count: fn(&maglev_daemon::transition::Progress) -> u32| -> u32 {
+            pools.iter().map(|pool| count(&pool.progress)).sum()
+        };
+        format!("{} slots learn, {} are tracked", sum(|progress| progress.learning), sum(|progress| progress.tracked))
     }
 
-    /// Draining members owned slots once: those that the table would give them.
-    fn derive(&mut self, pool: usize, tables: &mut Ownership, now: Millis) {
-        let Design::Exception { learning, fresh } = self.design else { return };
-        let lives = |standing| matches!(standing, Standing::Active | Standing::Draining);
-        let before = self.owners(pool, tables, lives);
-        let Self { known, pools, .. } = self;
-        let Pool { backends, transition, .. } = &mut pools[pool];
-        let all = &known[usize::from(backends.start)..usize::from(backends.end)];
-        for draining in all.iter().filter(|known| known.standing == Standing::Draining) {
-            let from = match fresh {
-                Fresh::FromStart => now,
-                Fresh::WithTheOthers => draining.since,
+    /// Whether it has taken in that a backend is to take no new connections.
+    pub(super) fn is_draining(&self, backend: u16) -> bool {
+        self.down.is_none() && self.known.get(&backend).is_some_and(|news| news.standing == Standing::Draining)
+    }
+
+    /// What it knows, as services.yaml would tell it.
+    fn services(&self) -> Services {
+        let mut services = Services::default();
+        for &News { pool, backend, standing, weight, reachable: _ } in self.known.values() {
+            let new_pool = || Pool {
+                name: name("pool", pool.into()),
+                settings: self.manner.settings(),
+                backends: BTreeMap::new(),
             };
-            let deadline = from + learning * SECOND;
-            if deadline > now {
-                transition.derive(&before, &|member| member == draining.member, time(deadline));
+            let pool = services.pools.entry(name("pool", pool.into())).or_insert_with(new_pool);
+            let state = match standing {
+                Standing::Absent => continue,
+                Standing::Active => AdminState::Active,
+                Standing::Draining => AdminState::Draining { since: None },
+                Standing::Disabled => AdminState::Disabled { since: None },
+            };
+            let (name, address) = (name("web", backend), address(backend));
+            pool.backends.insert(name.clone(), Backend { name, address, weight: Weight(weight), state });
+        }
+        services
+    }
+
+    /// If it is time to, goes on with the maps as they are.
+    fn come_up(&mut self, node: &Node, now: Millis) {
+        let Some((_, saved)) = self.down.take_if(|(start, _)| *start <= now) else { return };
+        let saved = serde_json::from_str(&saved).expect("what was saved can be read");
+        let settings = settings(self.manner.ids);
+        let Rules { limits, outer } = settings.rules;
+        let planner = Planner::restore(limits, outer, &saved, &node.live()).expect("a planner that fits the maps");
+        self.reconciler = Reconciler::adopt(settings, planner, time(now));
+        self.find_ways(node, now);
+        self.reload(node, self.services(), now);
+    }
+
+    /// As the daemon starts: ways first.
+    fn start(&mut self, node: &Node, now: Millis) {
+        self.find_ways(node, now);
+        if self.manner.design.fresh() == Fresh::NotAtAll {
+            // Whoever drains without having been active owned nothing.
+            self.reload(node, without_drains(self.services()), now);
+        }
+        self.reload(node, self.services(), now);
+    }
+
+    fn find_ways(&mut self, node: &Node, now: Millis) {
+        for News { backend, reachable, .. } in self.known.clone().into_values() {
+            let address = address(backend);
+            let resolution = match reachable {
+                true => Resolution::Resolved { interface: INTERFACE, mac: [2, 0, 0, 0, 0, 9], gateway: None },
+                false => Resolution::Unresolved("it does not answer".to_owned()),
+            };
+            self.handle(node, Event::NextHop { address, resolution }, now);
+        }
+    }
+
+    fn reload(&mut self, node: &Node, services: Services, now: Millis) {
+        self.handle(node, Event::Reload { request: RequestId(0), services }, now);
+        self.handle(node, Event::Flush, now);
+    }
+
+    /// Hands an event to the reconciler, and carries out all that comes of it.
+    fn handle(&mut self, node: &Node, event: Event, now: Millis) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.reconciler.handle(event, time(now)) {
+                match effect {
+                    Effect::Persist(_) => events.push_back(Event::Persisted(Ok(()))),
+                    Effect::Publish(steps) => {
+                        steps.iter().for_each(|step| node.carry_out(step));
+                        events.push_back(Event::Published(Ok(())));
+                    }
+                    Effect::Survey(orders) => self.survey = Some(Walk::new(orders, node, now, self.manner.survey)),
+                    Effect::Reply { outcome, .. } => outcome.expect("services that are possible"),
+                    Effect::Follow(_) => {}
+                }
             }
         }
-    }
-
-    /// Per slot the member that owns it if these backends take part.
-    fn owners(&self, pool: usize, tables: &mut Ownership, takes_part: impl Fn(Standing) -> bool) -> Vec<MemberId> {
-        let of = |backend: u16| &self.known[usize::from(backend)];
-        let backends = self.pools[pool].backends.clone();
-        let weights: Weights = backends
-            .filter(|&backend| takes_part(of(backend).standing))
-            .map(|backend| (backend, of(backend).weight))
-            .collect();
-        let member = |&backend: &u16| if backend == NOBODY { MemberId::NOBODY } else { of(backend).member };
-        tables.of(weights).iter().map(member).collect()
-    }
-
-    fn publish(&self, pool: usize, node: &Node) {
-        let Pool { index, transition, .. } = &self.pools[pool];
-        // No packet comes meanwhile: the tables in use are filled anew.
-        let [current, previous] = [1, 2].map(|table| TableIndex(2 * index.0 + table));
-        node.fill_table(current, transition.words());
-        let mut word = PoolWord::settled(current);
-        if let Some(words) = transition.previous_words() {
-            node.fill_table(previous, words);
-            word = word.learning(previous);
-        }
-        node.switch_pool(*index, self.design.tracked(word));
-    }
-
-    /// Looks for flows that belong elsewhere than to their slot's owner, and settles the slots that have none.
-    fn survey(&mut self, pool: usize, node: &Node, now: Millis) {
-        let Self { known, pools, .. } = self;
-        let Pool { backends, transition, .. } = &mut pools[pool];
-        let living = living(known, backends);
-        let binds = |member: MemberId| living[usize::from(member.get())];
-        let mut survey = Survey::new(Arc::new(transition.clone()), node.seconds(now), node.idle());
-        node.clear(|entry| binds(entry.member()) && survey.look(entry));
-        let (_, pinned) = survey.end();
-        if transition.settle(&pinned) {
-            self.publish(pool, node);
-        }
-    }
-
-    /// Plans the next look at the flow tables, if a slot waits for one.
-    fn mind_surveys(&mut self, now: Millis) {
-        let is_tracked = self.pools.iter().any(|pool| pool.transition.progress().tracked > 0);
-        self.survey_at = if is_tracked { self.survey_at.min(now + SURVEY_INTERVAL) } else { NEVER };
     }
 }
 
-/// By id, whether it is a living member of these backends.
-fn living(known: &[Known], backends: &Range<u16>) -> Vec<bool> {
-    let mut living = vec![false; usize::from(MemberId::MAX) + 1];
-    for known in &known[usize::from(backends.start)..usize::from(backends.end)] {
-        living[usize::from(known.member.get())] = !known.member.is_nobody();
+impl Walk {
+    fn new(orders: Vec<SurveyOrder>, node: &Node, now: Millis, takes: Millis) -> Self {
+        let survey = |SurveyOrder { pool, transition, idle, all_slots }| {
+            let survey = Survey::new(transition, node.seconds(now), idle);
+            (pool, if all_slots { survey.of_all_slots() } else { survey })
+        };
+        Self { pools: orders.into_iter().map(survey).collect(), done_at: now + takes }
     }
-    living
+
+    fn through(mut self, node: &Node) -> Vec<Surveyed> {
+        node.clear(|entry| {
+            let state = node.state(entry.member());
+            let pool = self.pools.iter_mut().find(|(pool, _)| *pool == state.pool());
+            pool.is_some_and(|(_, survey)| state.is_alive() && survey.look(entry))
+        });
+        let found = |(pool, survey): (PoolIndex, Survey)| {
+            let (transition, pinned) = survey.end();
+            Surveyed { pool, transition, pinned }
+        };
+        self.pools.into_iter().map(found).collect()
+    }
+}
+
+impl Manner {
+    fn settings(&self) -> PoolSettings {
+        let Self { design, idle, .. } = *self;
+        let transition = TransitionSettings {
+            learning: Duration::from_secs(design.learning().into()),
+            idle: Duration::from_secs(idle.into()),
+            udp: UdpPolicy::Keep,
+        };
+        PoolSettings { tracking: design.tracking(), transition, ..PoolSettings::default() }
+    }
+}
+
+fn settings(ids: u32) -> Settings {
+    let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
+    let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
+    Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() } }
+}
+
+/// The same services, in which whoever drains owns nothing and never did.
+fn without_drains(mut services: Services) -> Services {
+    let backends = services.pools.values_mut().flat_map(|pool| pool.backends.values_mut());
+    for backend in backends.filter(|backend| matches!(backend.state, AdminState::Draining { .. })) {
+        (backend.state, backend.weight) = (AdminState::Active, Weight(0));
+    }
+    services
+}
+
+/// The address of a backend; the outer destination tells it apart.
+fn address(backend: u16) -> IpAddr {
+    let [high, low] = backend.to_be_bytes();
+    Ipv4Addr::new(10, 1, high, low).into()
+}
+
+/// The reverse, of the first four bytes of a packet's outer destination.
+pub(super) const fn backend([_, _, high, low]: [u8; 4]) -> u16 {
+    u16::from_be_bytes([high, low])
 }
 
 fn time(now: Millis) -> Duration {
     Duration::from_millis(now.into())
-}
-
-/// Member ids: which backend has each, if any. They are given out in a cycle.
-struct Ids(Vec<Option<u16>>, usize);
-
-impl Ids {
-    fn new(limit: u16) -> Self {
-        Self(vec![None; usize::from(limit) + 1], 0)
-    }
-
-    fn take(&mut self, backend: u16) -> MemberId {
-        let Self(backends, cursor) = self;
-        let count = backends.len();
-        let free = |&id: &usize| id != 0 && backends[id].is_none();
-        let id = (1..=count).map(|step| (*cursor + step) % count).find(free).expect("a free member id");
-        *cursor = id;
-        backends[id] = Some(backend);
-        MemberId::from_low_bits(id as u16)
-    }
-
-    fn release(&mut self, member: MemberId) {
-        self.0[usize::from(member.get())] = None;
-    }
 }

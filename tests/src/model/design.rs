@@ -1,9 +1,9 @@
-//! The designs that are compared. All run through the same packet path; they differ in what is published to it.
+//! The designs that are compared. All run through the same packet path and the same control plane; they differ in
+//! settings.
 
 use std::fmt;
 
-use maglev_common::settings::{Tracking, UdpPolicy};
-use maglev_common::table::PoolWord;
+use maglev_common::settings::Tracking;
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +21,17 @@ pub(super) enum Design {
     },
 }
 
-/// How long a node that knows no history learns the flows of members that it finds draining.
+/// Whether a node that knows no history learns the flows of members that it finds draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fresh {
-    /// As long as any slot, from its start.
+    /// As long as any slot, from its start: what ships.
     FromStart,
-    /// As long as the other nodes do, who learned since the drain began; not at all once that is over.
-    WithTheOthers,
+    /// Whoever is not known is taken to be new.
+    NotAtAll,
 }
 
 impl Design {
-    /// By exception, as the daemon does it.
+    /// By exception, as it ships.
     pub(super) const fn exception(learning: u32) -> Self {
         Self::Exception { learning, fresh: Fresh::FromStart }
     }
@@ -44,18 +44,25 @@ impl Design {
         }
     }
 
+    /// What a node does that knows no history.
+    pub(super) const fn fresh(self) -> Fresh {
+        match self {
+            Self::Table | Self::Always => Fresh::FromStart,
+            Self::Exception { fresh, .. } => fresh,
+        }
+    }
+
     /// Whether slots are in transition after their owner changed.
     pub(super) const fn has_transitions(self) -> bool {
         matches!(self, Self::Exception { .. })
     }
 
-    /// The word of a pool whose flows are kept like this.
-    pub(super) const fn tracked(self, word: PoolWord) -> PoolWord {
-        let tracking = match self {
-            Self::Always => Tracking::Always,
-            Self::Table | Self::Exception { .. } => Tracking::Exception,
-        };
-        word.tracked(tracking, UdpPolicy::Keep)
+    /// The pools' setting. Where the table alone decides, none is heeded; this one spares the control plane transitions.
+    pub(super) const fn tracking(self) -> Tracking {
+        match self {
+            Self::Table | Self::Always => Tracking::Always,
+            Self::Exception { .. } => Tracking::Exception,
+        }
     }
 }
 

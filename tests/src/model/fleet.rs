@@ -4,9 +4,34 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::control::{News, Standing};
+use maglev_daemon::model::Name;
+
 use super::random::{mix, scale};
 use super::{Millis, SECOND};
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not configured.
+    Absent,
+    /// It takes new connections.
+    Active,
+    /// It keeps those that it has.
+    Draining,
+    /// It takes no packets.
+    Disabled,
+}
+
+/// What a node is told of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) pool: u8,
+    pub(super) backend: u16,
+    pub(super) standing: Standing,
+    /// Whether its neighbour answers.
+    pub(super) reachable: bool,
+    pub(super) weight: u16,
+}
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +44,7 @@ pub(super) enum Event {
     Undrain(u16),
     /// A backend is disabled, and its process ends.
     Stop(u16),
-    /// A backend dies; health checks notice after some seconds.
+    /// A backend dies; after some seconds nodes find that it cannot be reached.
     Die(u16),
     /// A backend that was stopped or died is back, and knows none of its connections.
     Return(u16),
@@ -61,7 +86,7 @@ pub(super) struct Fleet {
 pub(super) const WEIGHT: u16 = 100;
 /// By how much one node hears of a change later than another.
 const SKEW: Millis = 3 * SECOND;
-/// Until health checks fail often enough.
+/// Until a neighbour that does not answer is given up.
 const UNNOTICED: Millis = 2 * SECOND;
 /// How long a daemon takes to start anew.
 pub(super) const RESTART: Millis = 10 * SECOND;
@@ -71,7 +96,8 @@ const LEAST_ACTIVE: usize = 2;
 /// A script in the making.
 struct Director<'a> {
     fleet: &'a Fleet,
-    standings: Vec<(Standing, u16)>,
+    /// By number, what nodes are told of each backend.
+    backends: Vec<News>,
     live: Vec<bool>,
     /// By node, when it is told next at the earliest: it hears of things in their order.
     told: Vec<Millis>,
@@ -81,22 +107,28 @@ struct Director<'a> {
 impl Fleet {
     /// The backends that are there from the beginning, as every node is told of them.
     pub(super) fn beginning(&self) -> Vec<News> {
-        let news = |backend| News { backend, standing: Standing::Active, weight: WEIGHT, since: 0 };
-        self.pools.iter().flat_map(|pool| pool.clone().take(self.present.into())).map(news).collect()
+        self.backends().into_iter().filter(|news| news.standing == Standing::Active).collect()
+    }
+
+    /// All backends that there can be, as they are at the beginning.
+    fn backends(&self) -> Vec<News> {
+        let of_pool = |(pool, backends): (u8, &Range<u16>)| {
+            let first_absent = backends.start + self.present;
+            let standing = move |backend| if backend < first_absent { Standing::Active } else { Standing::Absent };
+            let news =
+                move |backend| News { pool, backend, standing: standing(backend), reachable: true, weight: WEIGHT };
+            backends.clone().map(news)
+        };
+        (0..).zip(&self.pools).flat_map(of_pool).collect()
     }
 
     /// What is done when, if these events happen. What is not possible as things stand is left out: so any part of a
     /// history is one.
     pub(super) fn acts(&self, events: &[(Millis, Event)]) -> Vec<(Millis, Act)> {
-        let backends = self.pools.iter().map(|pool| pool.end).max().unwrap_or(0);
-        let mut standings = vec![(Standing::Absent, WEIGHT); backends.into()];
-        for news in self.beginning() {
-            standings[usize::from(news.backend)].0 = news.standing;
-        }
         let (live, told) = (vec![true; self.nodes], vec![0; self.nodes]);
-        let mut director = Director { fleet: self, standings, live, told, acts: Vec::new() };
+        let mut director = Director { fleet: self, backends: self.backends(), live, told, acts: Vec::new() };
         events.iter().for_each(|&(at, event)| director.take(at, event));
-        director.acts()
+        director.in_order()
     }
 }
 
@@ -107,15 +139,20 @@ impl Director<'_> {
         }
         self.acts.push((at, Act::Happen(event)));
         match event {
-            Event::Add(backend) | Event::Undrain(backend) | Event::Return(backend) => {
-                self.tell(at, event, backend, Standing::Active);
+            Event::Add(backend) | Event::Undrain(backend) => {
+                self.tell(at, event, backend, |news| news.standing = Standing::Active);
             }
-            Event::Drain(backend) => self.tell(at, event, backend, Standing::Draining),
-            Event::Stop(backend) | Event::Die(backend) => self.tell(at, event, backend, Standing::Down),
-            Event::Weigh(backend, weight) => {
-                self.standings[usize::from(backend)].1 = weight;
-                self.tell(at, event, backend, self.standing(backend));
-            }
+            Event::Drain(backend) => self.tell(at, event, backend, |news| news.standing = Standing::Draining),
+            Event::Stop(backend) => self.tell(at, event, backend, |news| news.standing = Standing::Disabled),
+            Event::Die(backend) => self.tell(at, event, backend, |news| news.reachable = false),
+            Event::Return(backend) => self.tell(at, event, backend, |news| {
+                news.reachable = true;
+                // Who drains and was out of reach goes on draining.
+                if news.standing == Standing::Disabled {
+                    news.standing = Standing::Active;
+                }
+            }),
+            Event::Weigh(backend, weight) => self.tell(at, event, backend, |news| news.weight = weight),
             Event::Leave(node) => self.live[node] = false,
             Event::Join(node) => self.live[node] = true,
             Event::RestartWithMaps(node) => self.told[node] = self.told[node].max(at + RESTART),
@@ -124,29 +161,34 @@ impl Director<'_> {
     }
 
     fn is_possible(&self, event: Event) -> bool {
-        use Standing::{Absent, Active, Down, Draining};
+        use Standing::{Absent, Active, Disabled, Draining};
+        let of = |backend: u16| &self.backends[usize::from(backend)];
         match event {
-            Event::Add(backend) => self.standing(backend) == Absent,
-            Event::Drain(backend) => self.standing(backend) == Active && self.can_spare(backend),
-            Event::Undrain(backend) => self.standing(backend) == Draining,
-            Event::Stop(backend) | Event::Die(backend) => match self.standing(backend) {
-                Active => self.can_spare(backend),
-                Draining => true,
-                Absent | Down => false,
-            },
-            Event::Return(backend) => self.standing(backend) == Down,
-            Event::Weigh(backend, weight) => {
-                let (standing, now) = self.standings[usize::from(backend)];
-                weight != now && matches!(standing, Active | Draining)
+            Event::Add(backend) => of(backend).standing == Absent,
+            Event::Drain(backend) => of(backend).standing == Active && self.can_spare(backend),
+            Event::Undrain(backend) => of(backend).standing == Draining,
+            Event::Stop(backend) => matches!(of(backend).standing, Active | Draining) && self.can_spare(backend),
+            Event::Die(backend) => {
+                matches!(of(backend).standing, Active | Draining) && of(backend).reachable && self.can_spare(backend)
             }
+            Event::Return(backend) => of(backend).standing == Disabled || !of(backend).reachable,
+            Event::Weigh(backend, weight) => weight != of(backend).weight && of(backend).standing != Absent,
             Event::Leave(node) => self.live[node] && self.live.iter().filter(|live| **live).count() > 1,
             Event::Join(node) => !self.live[node],
             Event::RestartWithMaps(_) | Event::RestartWithout(_) | Event::DealCpus(_) => true,
         }
     }
 
+    /// Whether enough others of its pool take new connections.
+    fn can_spare(&self, backend: u16) -> bool {
+        let pool = self.backends[usize::from(backend)].pool;
+        let takes = |news: &&News| news.standing == Standing::Active && news.reachable;
+        let others = self.backends.iter().filter(|news| news.pool == pool && news.backend != backend);
+        others.filter(takes).count() >= LEAST_ACTIVE
+    }
+
     /// In the order of time. What happens at a moment comes before what is told, and what a node is told is one.
-    fn acts(mut self) -> Vec<(Millis, Act)> {
+    fn in_order(mut self) -> Vec<(Millis, Act)> {
         let key = |(at, act): &(Millis, Act)| (*at, if let Act::Tell(node, _) = act { Some(*node) } else { None });
         self.acts.sort_by_key(key);
         let mut acts: Vec<(Millis, Act)> = Vec::new();
@@ -161,33 +203,27 @@ impl Director<'_> {
         acts
     }
 
-    fn standing(&self, backend: u16) -> Standing {
-        self.standings[usize::from(backend)].0
-    }
-
-    fn can_spare(&self, backend: u16) -> bool {
-        let mut pools = self.fleet.pools.iter().filter(|pool| pool.contains(&backend)).cloned();
-        let active = |backend: &u16| self.standing(*backend) == Standing::Active;
-        pools.any(|pool| pool.filter(active).count() > LEAST_ACTIVE)
-    }
-
-    fn tell(&mut self, since: Millis, event: Event, backend: u16, standing: Standing) {
-        let standings = &mut self.standings[usize::from(backend)];
-        standings.0 = standing;
-        let news = News { backend, standing, weight: standings.1, since };
+    fn tell(&mut self, at: Millis, event: Event, backend: u16, change: impl FnOnce(&mut News)) {
+        let news = &mut self.backends[usize::from(backend)];
+        change(news);
         let unnoticed = if matches!(event, Event::Die(_)) { UNNOTICED } else { 0 };
         for (node, told) in self.told.iter_mut().enumerate() {
             // A function of the event alone: leaving out another one changes nothing here.
-            let draw = mix(self.fleet.seed ^ mix(u64::from(since) << 32 | u64::from(backend) << 8 | node as u64));
-            *told = (*told).max(since + unnoticed + scale(draw, SKEW));
-            self.acts.push((*told, Act::Tell(node, vec![news])));
+            let draw = mix(self.fleet.seed ^ mix(u64::from(at) << 32 | u64::from(backend) << 8 | node as u64));
+            *told = (*told).max(at + unnoticed + scale(draw, SKEW));
+            self.acts.push((*told, Act::Tell(node, vec![*news])));
         }
     }
 }
 
+/// A pool's or a backend's name; in the order of numbers.
+pub(super) fn name(kind: &str, number: u16) -> Name {
+    Name::parse(&format!("{kind}{number:03}")).expect("letters and digits are a name")
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use super::ownership::name;
+        let name = |backend| name("web", backend);
         match *self {
             Self::Add(backend) => write!(f, "{} is added", name(backend)),
             Self::Drain(backend) => write!(f, "{} is drained", name(backend)),
@@ -228,7 +264,7 @@ mod tests {
         for node in [0, 1] {
             let heard = of_node(node);
             let standings: Vec<Standing> = heard.iter().map(|(_, standing)| *standing).collect();
-            assert_eq!(standings, [Standing::Draining, Standing::Down, Standing::Active]);
+            assert_eq!(standings, [Standing::Draining, Standing::Disabled, Standing::Active]);
             assert!(heard.iter().all(|(at, _)| (1_000..4_002).contains(at)), "{heard:?}");
         }
         assert_ne!(of_node(0), of_node(1));

@@ -11,7 +11,7 @@ use super::traffic::Traffic;
 
 /// Seconds from the drain to the node's start.
 const AFTER: [u32; 8] = [30, 60, 90, 120, 300, 600, 900, 1_500];
-const WAYS: [(Fresh, &str); 2] = [(Fresh::FromStart, "from its start"), (Fresh::WithTheOthers, "with the others")];
+const WAYS: [(Fresh, &str); 2] = [(Fresh::FromStart, "from its start"), (Fresh::NotAtAll, "not at all")];
 
 /// What breaks either way, by how old the drain is.
 pub(super) fn text(seed: u64, flows: u32) -> String {
@@ -22,10 +22,10 @@ pub(super) fn text(seed: u64, flows: u32) -> String {
         .flat_map(|after| learnings.map(|learning| (after, learning)))
         .flat_map(|(after, learning)| WAYS.map(|(fresh, _)| (after, Design::Exception { learning, fresh })))
         .collect();
-    let broken = at_once(&jobs, |&(after, design), tables| {
+    let broken = at_once(&jobs, |&(after, design)| {
         let setting = scenario::setting(seed, Ecmp::Reshuffle, false);
         let acts = setting.fleet.acts(&scenario::fresh_node(after));
-        simulate(&setting, &traffic, &acts, design, tables, false).broken
+        simulate(&setting, &traffic, &acts, design, false).broken
     });
     let mut text = format!(
         "a backend is drained, later a node starts without its maps and learns: connections broken of {flows}, seed {seed}\n\n\

@@ -7,7 +7,6 @@ use super::compare::at_once;
 use super::design::Design;
 use super::fleet::{Event, Fleet};
 use super::node::Geometry;
-use super::ownership::Ownership;
 use super::random::Random;
 use super::router::Ecmp;
 use super::shrink::fewest;
@@ -36,9 +35,8 @@ pub(super) struct History {
 /// A history that breaks a promise, and what is left of it after shrinking.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    /// How many events and packets are left, for the tests of shrinking.
-    #[cfg(test)]
-    left: (usize, usize),
+    /// How many events and packets are left.
+    pub(super) left: (usize, usize),
     /// What happens in it, for people.
     pub(super) text: String,
 }
@@ -46,10 +44,9 @@ pub(super) struct Failure {
 /// The first history that breaks a promise, of as many as are asked for.
 pub(super) fn search(seed: u64, count: u32) -> Option<Failure> {
     let seeds: Vec<u64> = (0..u64::from(count)).map(|number| seed.wrapping_add(number)).collect();
-    let broken = at_once(&seeds, |&seed, tables| History::new(seed).fault(tables).is_some());
+    let broken = at_once(&seeds, |&seed| History::new(seed).fault().is_some());
     let (&seed, _) = seeds.iter().zip(broken).find(|(_, broken)| *broken)?;
-    let mut tables = Ownership::default();
-    History::new(seed).shrink(&mut tables)
+    History::new(seed).shrink()
 }
 
 impl History {
@@ -71,10 +68,12 @@ impl History {
         let pools = vec![0..BACKENDS, BACKENDS..2 * BACKENDS];
         let setting = Setting {
             fleet: Fleet { nodes: NODES, pools, present: BACKENDS - 2, seed },
-            geometry: Geometry { cpus: 2, sets: 256, idle },
+            geometry: Geometry { cpus: 2, sets: 256 },
             ecmp: if random.once_in(2) { Ecmp::Reshuffle } else { Ecmp::Resilient },
+            idle,
+            survey: random.below(6 * SECOND),
             // So few that ids are soon used again.
-            ids: 2 * BACKENDS + 2,
+            ids: 2 * u32::from(BACKENDS) + 2,
             covered_silence: learning,
         };
         let events = events(&mut random, horizon);
@@ -82,40 +81,36 @@ impl History {
         Self { seed, setting, design: Design::exception(learning), events, traffic }
     }
 
-    fn run(&self, events: &[(Millis, Event)], traffic: &Traffic, tables: &mut Ownership, log: bool) -> Outcome {
+    fn run(&self, events: &[(Millis, Event)], traffic: &Traffic, log: bool) -> Outcome {
         let acts = self.setting.fleet.acts(events);
-        simulate(&self.setting, traffic, &acts, self.design, tables, log)
+        simulate(&self.setting, traffic, &acts, self.design, log)
     }
 
     /// The promise that it breaks, if it does.
-    pub(super) fn fault(&self, tables: &mut Ownership) -> Option<Fault> {
-        let outcome = self.run(&self.events, &self.traffic, tables, false);
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let outcome = self.run(&self.events, &self.traffic, false);
         outcome.fault.map(|(fault, ..)| fault)
     }
 
     /// The same promise broken by few events and few packets of few flows.
-    fn shrink(&self, tables: &mut Ownership) -> Option<Failure> {
-        let wanted = self.fault(tables)?;
-        let fails = |events: &[(Millis, Event)], traffic: &Traffic, tables: &mut Ownership| {
-            self.run(events, traffic, tables, false).fault.is_some_and(|(fault, ..)| fault == wanted)
+    fn shrink(&self) -> Option<Failure> {
+        let wanted = self.fault()?;
+        let fails = |events: &[(Millis, Event)], traffic: &Traffic| {
+            self.run(events, traffic, false).fault.is_some_and(|(fault, ..)| fault == wanted)
         };
-        let (_, at, flow) = self.run(&self.events, &self.traffic, tables, false).fault?;
+        let (_, at, flow) = self.run(&self.events, &self.traffic, false).fault?;
         // Nothing later matters, and seldom another flow.
         let mut packets: Vec<Packet> =
             self.traffic.packets.iter().copied().filter(|packet| packet.at() <= at).collect();
         let alone: Vec<Packet> = packets.iter().copied().filter(|packet| packet.flow() == flow).collect();
-        if fails(&self.events, &self.traffic.only(alone.clone()), tables) {
+        if fails(&self.events, &self.traffic.only(alone.clone())) {
             packets = alone;
         }
         let traffic = self.traffic.only(packets.clone());
-        let events = fewest(&self.events, |events| fails(events, &traffic, tables));
-        let packets = fewest(&packets, |packets| fails(&events, &self.traffic.only(packets.to_vec()), tables));
-        let outcome = self.run(&events, &self.traffic.only(packets.clone()), tables, true);
-        Some(Failure {
-            #[cfg(test)]
-            left: (events.len(), packets.len()),
-            text: self.text(wanted, &outcome.log),
-        })
+        let events = fewest(&self.events, |events| fails(events, &traffic));
+        let packets = fewest(&packets, |packets| fails(&events, &self.traffic.only(packets.to_vec())));
+        let outcome = self.run(&events, &self.traffic.only(packets.clone()), true);
+        Some(Failure { left: (events.len(), packets.len()), text: self.text(wanted, &outcome.log) })
     }
 
     fn text(&self, fault: Fault, log: &[(Millis, String)]) -> String {
@@ -123,15 +118,16 @@ impl History {
             Fault::Connection => "a connection breaks that the guarantee covers",
             Fault::DeadMember => "a packet is sent to a member that was published as dead",
             Fault::OtherPool => "a packet is sent to another pool's member",
+            Fault::Draining => "a new connection is sent to a backend that drains",
         };
-        let Setting { geometry, covered_silence, ecmp, .. } = &self.setting;
+        let Setting { geometry, covered_silence, ecmp, idle, .. } = &self.setting;
         let mut text = format!(
             "history {}: {promise}\n{NODES} nodes of {} CPUs, ECMP {ecmp:?}; silences up to {covered_silence} s are covered, \
              slots learn for {} s, entries idle after {} s\n",
             self.seed,
             geometry.cpus,
             self.design.learning(),
-            geometry.idle
+            idle
         );
         for (at, line) in log {
             let (seconds, millis) = (at / SECOND, at % SECOND);
@@ -194,11 +190,10 @@ mod tests {
 
     /// The first of some histories that breaks its promise once the nodes are changed like this.
     fn failure(change: impl Fn(&mut History)) -> Failure {
-        let mut tables = Ownership::default();
         let mut histories = (0..60).map(|seed| {
             let mut history = History::new(seed);
             change(&mut history);
-            history.shrink(&mut tables)
+            history.shrink()
         });
         histories.find_map(|failure| failure).expect("a history that breaks its promise")
     }
@@ -217,16 +212,15 @@ mod tests {
 
     #[test]
     fn nodes_that_settle_before_flows_have_ended_are_found_out() {
-        let Failure { left, text } = failure(|history| history.setting.geometry.idle = 1);
+        let Failure { left, text } = failure(|history| history.setting.idle = 1);
         assert!(left.0 <= 3 && left.1 <= 6, "{text}");
     }
 
     #[test]
     fn a_history_repeats_itself() {
-        let mut tables = Ownership::default();
-        let mut run = || {
+        let run = || {
             let history = History::new(5);
-            let outcome = history.run(&history.events, &history.traffic, &mut tables, true);
+            let outcome = history.run(&history.events, &history.traffic, true);
             (outcome.broken, outcome.ended, outcome.log)
         };
         assert_eq!(run(), run());

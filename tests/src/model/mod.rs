@@ -17,7 +17,6 @@ mod fresh;
 mod history;
 mod node;
 mod oracle;
-mod ownership;
 mod random;
 mod report;
 mod router;
@@ -35,6 +34,7 @@ use clap::{Parser, Subcommand};
 
 use compare::{Column, Comparison};
 use design::Design;
+use history::Failure;
 use report::{PROMISED, Report};
 use router::Ecmp;
 use scenario::Bound;
@@ -155,7 +155,11 @@ fn comparison(wanted: &Run) -> Comparison {
 fn histories(seed: u64, count: u32) -> Result<()> {
     let start = Instant::now();
     if let Some(failure) = history::search(seed, count) {
-        bail!("of {count} random histories from seed {seed}, one breaks a promise\n\n{}", failure.text);
+        let Failure { left: (events, packets), text } = failure;
+        bail!(
+            "of {count} random histories from seed {seed}, one breaks a promise; shrunk to {events} events and {packets} \
+             packets:\n\n{text}"
+        );
     }
     println!("{count} random histories from seed {seed} keep their promises: {:.0} s", start.elapsed().as_secs_f32());
     Ok(())

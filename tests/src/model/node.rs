@@ -3,18 +3,20 @@
 
 use std::cell::Cell;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberState, NextHop};
+use maglev_common::backend::{InterfaceRecord, MemberId, MemberRecord, MemberState};
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
-use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
+use maglev_daemon::plan::{Live, Step};
 use maglev_ebpf::affinity::{self, Choice};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::packet::l4::Segment;
 use zerocopy::FromZeros as _;
 
+use super::control::backend;
 use super::{Millis, SECOND};
 
 /// What a node's flow tables are like.
@@ -24,8 +26,6 @@ pub(super) struct Geometry {
     pub(super) cpus: u32,
     /// Sets of each CPU's flow table: a power of two.
     pub(super) sets: u32,
-    /// Seconds for which an entry counts that nothing renews.
-    pub(super) idle: u16,
 }
 
 /// How often a flow could not be written down, or its entry gave way.
@@ -45,34 +45,29 @@ pub(super) struct Node {
     geometry: Geometry,
     /// What its clock shows when the others show zero.
     clock: Millis,
+    table_only: bool,
     pub(super) shortages: Shortages,
 }
 
 impl Node {
     /// Maps of zeroes.
-    pub(super) fn new(geometry: Geometry, clock: Millis) -> Self {
+    pub(super) fn new(geometry: Geometry, clock: Millis, table_only: bool) -> Self {
         let mut forwarding = Forwarding::new_box_zeroed().expect("memory for a node's tables");
-        forwarding.idle.set(geometry.idle.into());
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], 1, 1_600);
         let length = (geometry.cpus * geometry.sets) as usize;
         let buckets = <[Bucket]>::new_box_zeroed_with_elems(length).expect("memory for flow tables");
-        Self { forwarding, buckets, geometry, clock, shortages: Shortages::default() }
+        Self { forwarding, buckets, geometry, clock, table_only, shortages: Shortages::default() }
     }
 
     /// Forgets everything, as a machine that starts anew.
     pub(super) fn wipe(&mut self) {
         let shortages = std::mem::take(&mut self.shortages);
-        *self = Self { shortages, ..Self::new(self.geometry, self.clock) };
+        *self = Self { shortages, ..Self::new(self.geometry, self.clock, self.table_only) };
     }
 
     /// The time by which flows age.
     pub(super) fn seconds(&self, now: Millis) -> Seconds {
         Seconds(((self.clock + now) / SECOND) as u16)
-    }
-
-    /// Seconds for which an entry counts.
-    pub(super) fn idle(&self) -> u16 {
-        self.geometry.idle
     }
 
     /// Sends a packet along the real path, as far as it chooses a member.
@@ -97,30 +92,66 @@ impl Node {
         self.forwarding.template(member).state()
     }
 
-    /// Publishes a living member of a pool.
-    pub(super) fn write_member(&self, member: MemberId, pool: PoolIndex) {
-        let record = self.forwarding.member(member);
-        record.state.set(MemberState::alive(pool, Family::V4, 0).0);
-        record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);
-        self.forwarding.renew(member);
+    /// Which backend a member is; `None` if packets for it are dropped.
+    #[inline]
+    pub(super) fn backend(&self, member: MemberId) -> Option<u16> {
+        let exists = self.forwarding.template(member).exit().exists();
+        let [a, b, c, d, ..] = self.forwarding.member(member).destination[0].get().to_le_bytes();
+        (exists && !member.is_nobody()).then_some(backend([a, b, c, d]))
     }
 
-    /// Publishes that a member is dead, and clears the entries that name it.
-    pub(super) fn bury_member(&self, member: MemberId) {
-        let record = self.forwarding.member(member);
-        record.state.set(record.state().dead().0);
-        self.forwarding.renew(member);
-        self.clear(|entry| entry.member() == member);
+    /// What is published of a slot.
+    #[inline]
+    pub(super) fn slot(&self, pool: PoolIndex, slot: Slot) -> SlotWord {
+        self.forwarding.slot(self.forwarding.pool(pool).current(), slot)
     }
 
-    /// Fills a table that no pool's word names, or whose readers have ended.
-    pub(super) fn fill_table(&self, TableIndex(table): TableIndex, words: impl Iterator<Item = SlotWord>) {
-        self.forwarding.tables[usize::from(table)].iter().zip(words).for_each(|(slot, word)| slot.set(word.0));
+    /// What a daemon finds that starts over these maps.
+    pub(super) fn live(&self) -> Live {
+        let alive = |id: MemberId| {
+            let record = self.forwarding.member(id);
+            record.state().is_alive().then(|| (id, record.clone()))
+        };
+        Live {
+            pools: self.forwarding.pools.iter().map(|word| PoolWord(word.get())).collect(),
+            members: (1..=MemberId::MAX).filter_map(MemberId::new).filter_map(alive).collect(),
+        }
     }
 
-    /// Switches a pool.
-    pub(super) fn switch_pool(&self, PoolIndex(pool): PoolIndex, word: PoolWord) {
-        self.forwarding.pools[usize::from(pool)].set(word.0);
+    /// Carries out a step of a plan. No packet comes meanwhile, so that barriers have nothing to wait for; and directories
+    /// nobody looks at.
+    pub(super) fn carry_out(&self, step: &Step) {
+        let Forwarding { idle, pools, tables, .. } = &*self.forwarding;
+        match step {
+            Step::WriteMember { id, record } => self.write_member(*id, record),
+            Step::SetNextHop { id, next_hop } => self.change(*id, |member| member.next_hop.set(next_hop.0)),
+            Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
+                let table = &tables[usize::from(table.0)];
+                table.iter().zip(slots.iter()).for_each(|(slot, word)| slot.set(word.0));
+            }
+            Step::SetIdle { seconds } => idle.set(u64::from(*seconds)),
+            Step::SwitchPool { pool, word } => pools[usize::from(pool.0)].set(word.0),
+            Step::KillMember { id } => self.change(*id, |member| member.state.set(member.state().dead().0)),
+            Step::PurgeFlows { ids } => self.clear(|entry| ids.contains(&entry.member())),
+            Step::Barrier | Step::ResetVip { .. } | Step::SwitchDirectory4 { .. } | Step::SwitchDirectory6 { .. } => {}
+        }
+    }
+
+    fn write_member(&self, id: MemberId, record: &MemberRecord) {
+        let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
+        self.change(id, |member| {
+            member.next_hop.set(next_hop.get());
+            member.state.set(state.get());
+            let pairs = [(&member.destination, destination), (&member.source, source)];
+            for (word, value) in pairs.into_iter().chain([(&member.source_hash_mask, source_hash_mask)]) {
+                word.iter().zip(value).for_each(|(word, value)| word.set(value.get()));
+            }
+        });
+    }
+
+    fn change(&self, id: MemberId, change: impl FnOnce(&MemberRecord)) {
+        change(self.forwarding.member(id));
+        self.forwarding.renew(id);
     }
 
     /// Looks at all entries of all CPUs and clears those that match.
@@ -165,6 +196,11 @@ impl Tables for View<'_> {
     #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.region.get(hash.set(self.region.len() as u32 - 1) as usize)
+    }
+
+    #[inline(always)]
+    fn table_only(&self) -> bool {
+        self.node.table_only
     }
 
     #[inline(always)]

@@ -1,8 +1,11 @@
 //! The oracle: it knows where each connection really lives, and ends it when its backend stops. It must not know tables,
 //! nodes or designs.
 
-use super::Millis;
 use super::traffic::Flow;
+use super::{Millis, SECOND};
+
+/// So soon after a flow was seen, a SYN never moves it: less than three seconds in whole seconds.
+const STRAY_SYN: Millis = 2 * SECOND;
 
 /// A backend's life, told from its earlier and later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,18 @@ struct Fate {
     over: bool,
     /// Whether something happened to it that the guarantee leaves out.
     excused: bool,
+    /// Whether its slot was in transition when it was seen last.
+    was_moving: bool,
+}
+
+/// A packet that reached a backend, or nobody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Millis,
+    pub(super) syn: bool,
+    /// Whether its slot was in transition, where it came by.
+    pub(super) is_moving: bool,
+    pub(super) to: Option<u16>,
 }
 
 /// What became of a packet.
@@ -48,9 +63,8 @@ pub(super) struct Oracle {
 impl Oracle {
     /// No flow has begun yet.
     pub(super) fn new(flows: &[Flow], backends: u16, silence: Millis) -> Self {
-        // Flows of equal hash take each other's place in flow tables; and when the answer is late, two backends hold the
-        // connection for a moment.
-        let fate = |flow: &Flow| Fate { excused: flow.twin || flow.late_answer, ..Fate::default() };
+        // Flows of equal hash take each other's place in flow tables.
+        let fate = |flow: &Flow| Fate { excused: flow.twin, ..Fate::default() };
         Self { fates: flows.iter().map(fate).collect(), backends: vec![(false, 0); backends.into()], silence }
     }
 
@@ -71,6 +85,11 @@ impl Oracle {
         self.fates[flow].over
     }
 
+    /// Whether a packet of a flow has reached a backend.
+    pub(super) fn has_begun(&self, flow: usize) -> bool {
+        self.fates[flow].home.is_some()
+    }
+
     /// Whether a flow has begun and goes on.
     pub(super) fn is_alive(&self, flow: usize) -> bool {
         let fate = &self.fates[flow];
@@ -88,12 +107,17 @@ impl Oracle {
         self.fates.iter_mut().filter(here).for_each(|fate| fate.excused = true);
     }
 
-    /// A packet of a flow reached a backend, or nobody.
-    pub(super) fn deliver(&mut self, at: Millis, number: usize, flow: &Flow, syn: bool, to: Option<u16>) -> Verdict {
+    /// A packet of a flow has arrived.
+    pub(super) fn deliver(&mut self, number: usize, flow: &Flow, arrival: Arrival) -> Verdict {
+        let Arrival { at, syn, is_moving, to } = arrival;
         let fate = self.fates[number];
         let silent = fate.home.is_some() && at - fate.last_at > self.silence;
-        let excused = fate.excused || silent;
-        let mut next = Fate { last_at: at, excused, ..fate };
+        // A SYN that begins nothing, spoofed or sent again before its answer came, moves no flow that was written down
+        // shortly before. Of others nobody can know that they live.
+        let stray = fate.home.is_some() && syn && (fate.established || flow.late_answer);
+        let known = fate.was_moving && at - fate.last_at <= STRAY_SYN;
+        let excused = fate.excused || silent || stray && is_moving && !known;
+        let mut next = Fate { last_at: at, excused, was_moving: is_moving, ..fate };
         let verdict = self.judge(&mut next, flow, syn, to);
         next.over = matches!(verdict, Verdict::Ended | Verdict::Broken { .. });
         self.fates[number] = next;
@@ -136,7 +160,8 @@ mod tests {
 
     use super::*;
 
-    const FLOW: Flow = Flow { hash: FlowHash(0), route: 0, pool: 0, datagram: false, late_answer: false, twin: false };
+    const FLOW: Flow =
+        Flow { hash: FlowHash(0), route: 0, pool: 0, datagram: false, late_answer: false, twin: false, again: false };
 
     const BROKEN: Verdict = Verdict::Broken { within_guarantee: true };
 
@@ -148,7 +173,10 @@ mod tests {
 
     /// What becomes of packets: when, whether a SYN, and to whom they come.
     fn verdicts(oracle: &mut Oracle, flow: &Flow, packets: &[(Millis, bool, Option<u16>)]) -> Vec<Verdict> {
-        packets.iter().map(|&(at, syn, to)| oracle.deliver(at, 0, flow, syn, to)).collect()
+        packets
+            .iter()
+            .map(|&(at, syn, to)| oracle.deliver(0, flow, Arrival { at, syn, is_moving: false, to }))
+            .collect()
     }
 
     #[test]

@@ -125,8 +125,11 @@ pub(super) fn setting(seed: u64, ecmp: Ecmp, unlimited: bool) -> Setting {
     let sets = if unlimited { UNLIMITED_SETS } else { DEFAULT_FLOW_SETS };
     Setting {
         fleet: Fleet { nodes: NODES, pools: std::iter::once(0..BACKENDS + 1).collect(), present: BACKENDS, seed },
-        geometry: Geometry { cpus: CPUS, sets, idle: IDLE },
+        geometry: Geometry { cpus: CPUS, sets },
         ecmp,
+        idle: IDLE,
+        // Shorter looks would show the same, later.
+        survey: 10 * SECOND,
         ids: 1_000,
         covered_silence: 0,
     }

@@ -3,16 +3,15 @@
 use maglev_common::table::PoolIndex;
 use maglev_ebpf::packet::l4::Segment;
 
-use super::control::{Control, Standing};
+use super::control::{Control, Manner};
 use super::design::Design;
-use super::fleet::{Act, Event, Fleet, RESTART};
+use super::fleet::{Act, Event, Fleet, RESTART, Standing, name};
 use super::node::{Geometry, Node};
-use super::oracle::{Oracle, Verdict};
-use super::ownership::{self, Ownership};
+use super::oracle::{Arrival, Oracle, Verdict};
 use super::random::mix;
 use super::router::{Ecmp, Place, Router};
-use super::traffic::{Packet, Traffic};
-use super::{Millis, NEVER};
+use super::traffic::{Flow, Packet, Traffic};
+use super::{Millis, NEVER, SECOND};
 
 /// What a run takes place in.
 #[derive(Clone, Debug)]
@@ -20,8 +19,12 @@ pub(super) struct Setting {
     pub(super) fleet: Fleet,
     pub(super) geometry: Geometry,
     pub(super) ecmp: Ecmp,
+    /// Seconds for which a flow entry counts that nothing renews.
+    pub(super) idle: u16,
+    /// How long a look at all flow tables takes.
+    pub(super) survey: Millis,
     /// Member ids that a node has to give out.
-    pub(super) ids: u16,
+    pub(super) ids: u32,
     /// The longest silence, in seconds, that the guarantee covers.
     pub(super) covered_silence: u32,
 }
@@ -35,6 +38,8 @@ pub(super) enum Fault {
     DeadMember,
     /// A packet was sent to another pool's member.
     OtherPool,
+    /// A new connection was sent to a backend that its node was told to drain.
+    Draining,
 }
 
 /// What came of a run.
@@ -62,10 +67,9 @@ pub(super) fn simulate(
     traffic: &Traffic,
     acts: &[(Millis, Act)],
     design: Design,
-    tables: &mut Ownership,
     log: bool,
 ) -> Outcome {
-    let mut simulation = Simulation::new(setting, traffic, design, tables, log);
+    let mut simulation = Simulation::new(setting, traffic, design, log);
     let mut acts = acts.iter().peekable();
     for &packet in &traffic.packets {
         while simulation.due.min(acts.peek().map_or(NEVER, |(at, _)| *at)) <= packet.at() {
@@ -82,7 +86,6 @@ pub(super) fn simulate(
 struct Simulation<'a> {
     design: Design,
     traffic: &'a Traffic,
-    tables: &'a mut Ownership,
     nodes: Vec<(Node, Control)>,
     router: Router,
     oracle: Oracle,
@@ -92,23 +95,38 @@ struct Simulation<'a> {
     outcome: Outcome,
 }
 
+/// What a node did with a packet.
+struct Sent {
+    to: Option<u16>,
+    /// Whether its slot is in transition.
+    is_moving: bool,
+    /// Whether it found its bucket full.
+    ran_full: bool,
+    /// The rule that was broken by it.
+    fault: Option<Fault>,
+}
+
 impl<'a> Simulation<'a> {
-    fn new(setting: &Setting, traffic: &'a Traffic, design: Design, tables: &'a mut Ownership, log: bool) -> Self {
-        let Setting { fleet, geometry, ecmp, ids, covered_silence } = setting;
+    fn new(setting: &Setting, traffic: &'a Traffic, design: Design, log: bool) -> Self {
+        let Setting { fleet, geometry, ecmp, idle, survey, ids, covered_silence } = setting;
         let backends = fleet.pools.iter().map(|pool| pool.end).max().unwrap_or(0);
-        let mut oracle = Oracle::new(&traffic.flows, backends, covered_silence * super::SECOND);
+        let mut oracle = Oracle::new(&traffic.flows, backends, covered_silence * SECOND);
         let beginning = fleet.beginning();
         beginning.iter().for_each(|news| oracle.start(news.backend));
+        let manner = Manner { design, idle: *idle, survey: *survey, ids: *ids };
         let node = |number: usize| {
             // Clocks differ, and some wrap soon.
-            let node = Node::new(*geometry, (mix(fleet.seed ^ number as u64) % 0x400_0000) as Millis);
-            let mut control = Control::new(design, &fleet.pools, *ids);
-            control.told(&node, tables, &beginning, 0);
+            let clock = (mix(fleet.seed ^ number as u64) % 0x400_0000) as Millis;
+            let node = Node::new(*geometry, clock, design == Design::Table);
+            let control = Control::new(manner, &node, &beginning);
             (node, control)
         };
         let nodes: Vec<_> = (0..fleet.nodes).map(node).collect();
         let router = Router::new(*ecmp, fleet.nodes, geometry.cpus);
-        Self { design, traffic, tables, nodes, router, oracle, due: NEVER, log, outcome: Outcome::default() }
+        let mut simulation =
+            Self { design, traffic, nodes, router, oracle, due: NEVER, log, outcome: Outcome::default() };
+        simulation.mind();
+        simulation
     }
 
     fn packet(&mut self, packet: Packet) {
@@ -117,28 +135,17 @@ impl<'a> Simulation<'a> {
             return;
         }
         let flow = &self.traffic.flows[number];
-        let segment = match (flow.datagram, packet.is_syn()) {
-            (true, _) => Segment::DATAGRAM,
-            (false, true) => Segment::SYN,
-            (false, false) => Segment::OTHER,
-        };
         let place = self.router.place(flow.route);
-        let (node, control) = &self.nodes[place.node];
-        let full = node.shortages.full.get();
-        let pool = PoolIndex(flow.pool.into());
-        let member = node.choose(place.cpu, packet.at(), pool, flow.hash, segment);
-        let state = node.state(member);
-        let to = control.backend(member);
-        let ran_full = node.shortages.full.get() != full;
-        if !member.is_nobody() && !state.is_alive() {
-            self.fault(Fault::DeadMember, packet);
-        } else if !member.is_nobody() && state.pool() != pool {
-            self.fault(Fault::OtherPool, packet);
-        }
-        if ran_full {
+        let sent = self.send(place, packet, flow);
+        if sent.ran_full {
             self.oracle.excuse(number);
         }
-        let verdict = self.oracle.deliver(packet.at(), number, flow, packet.is_syn(), to);
+        if let Some(fault) = sent.fault {
+            self.fault(fault, packet);
+        }
+        let Sent { to, is_moving, .. } = sent;
+        let arrival = Arrival { at: packet.at(), syn: packet.is_syn(), is_moving, to };
+        let verdict = self.oracle.deliver(number, flow, arrival);
         match verdict {
             Verdict::Well | Verdict::Dropped => {}
             Verdict::Ended => self.outcome.ended += 1,
@@ -154,6 +161,32 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// Sends a packet along a node's path.
+    fn send(&self, place: Place, packet: Packet, flow: &Flow) -> Sent {
+        let segment = match (flow.datagram, packet.is_syn()) {
+            (true, _) => Segment::DATAGRAM,
+            (false, true) => Segment::SYN,
+            (false, false) => Segment::OTHER,
+        };
+        let (node, control) = &self.nodes[place.node];
+        let pool = PoolIndex(flow.pool.into());
+        let full = node.shortages.full.get();
+        let member = node.choose(place.cpu, packet.at(), pool, flow.hash, segment);
+        let ran_full = node.shortages.full.get() != full;
+        let (state, to) = (node.state(member), node.backend(member));
+        let begins = packet.is_syn() && !flow.again && !ran_full && !self.oracle.has_begun(packet.flow());
+        let fault = if !member.is_nobody() && !state.is_alive() {
+            Some(Fault::DeadMember)
+        } else if !member.is_nobody() && state.pool() != pool {
+            Some(Fault::OtherPool)
+        } else if begins && to.is_some_and(|backend| control.is_draining(backend)) {
+            Some(Fault::Draining)
+        } else {
+            None
+        };
+        Sent { to, is_moving: node.slot(pool, flow.hash.slot()).in_transition(), ran_full, fault }
+    }
+
     /// Only transitions promise anything.
     fn fault(&mut self, fault: Fault, packet: Packet) {
         if fault != Fault::Connection || self.design.has_transitions() {
@@ -166,10 +199,10 @@ impl<'a> Simulation<'a> {
         match act {
             Act::Tell(node, news) => {
                 // A node that hears of a death when the backend is back already: it is not the backends' change that cuts.
-                let dead = news.iter().filter(|news| news.standing == Standing::Down);
+                let dead = news.iter().filter(|news| news.standing == Standing::Disabled || !news.reachable);
                 dead.for_each(|news| self.oracle.excuse_all(news.backend));
                 let (node, control) = &mut self.nodes[*node];
-                control.told(node, self.tables, news, at);
+                control.told(node, news, at);
             }
             Act::Happen(event) => self.happen(at, *event),
         }
@@ -192,7 +225,7 @@ impl<'a> Simulation<'a> {
                 self.excuse_forgotten(number);
                 let (node, control) = &mut self.nodes[number];
                 node.wipe();
-                control.start_fresh(node, self.tables, at);
+                control.start_fresh(node, at);
                 self.excuse_forgotten(number);
             }
         }
@@ -208,10 +241,8 @@ impl<'a> Simulation<'a> {
                 continue;
             }
             let (old, new) = (before.place(flow.route), self.router.place(flow.route));
-            let slot = flow.hash.slot().index();
-            let owner = |place: Place| self.nodes[place.node].1.owner(flow.pool, slot);
-            let is_moving = |place: Place| self.nodes[place.node].1.is_moving(flow.pool, slot);
-            if old != new && (is_moving(old) || is_moving(new) || owner(old) != owner(new)) {
+            let (before, after) = (self.published(flow, old.node), self.published(flow, new.node));
+            if old != new && (before.0 || after.0 || before.1 != after.1) {
                 self.oracle.excuse(number);
             }
         }
@@ -219,13 +250,19 @@ impl<'a> Simulation<'a> {
 
     /// So are flows whose node forgets what it knows of their slot.
     fn excuse_forgotten(&mut self, node: usize) {
-        let control = &self.nodes[node].1;
         for (number, flow) in self.traffic.flows.iter().enumerate() {
             let is_here = self.router.place(flow.route).node == node;
-            if is_here && control.is_moving(flow.pool, flow.hash.slot().index()) && self.oracle.is_alive(number) {
+            if is_here && self.oracle.is_alive(number) && self.published(flow, node).0 {
                 self.oracle.excuse(number);
             }
         }
+    }
+
+    /// Whether a flow's slot is in transition on a node, and which backend owns it there.
+    fn published(&self, flow: &Flow, node: usize) -> (bool, Option<u16>) {
+        let node = &self.nodes[node].0;
+        let slot = node.slot(PoolIndex(flow.pool.into()), flow.hash.slot());
+        (slot.in_transition(), node.backend(slot.owner()))
     }
 
     fn tick(&mut self, now: Millis) {
@@ -248,7 +285,7 @@ impl<'a> Simulation<'a> {
             (false, true) => "a SYN",
             (false, false) => "a segment",
         };
-        let to = to.map_or("nobody".to_owned(), |backend| ownership::name(backend).to_string());
+        let to = to.map_or("nobody".to_owned(), |backend| name("web", backend).to_string());
         let (number, Place { node, cpu }) = (packet.flow(), place);
         let end = match verdict {
             Verdict::Well => "",
@@ -263,7 +300,7 @@ impl<'a> Simulation<'a> {
         let line = match act {
             Act::Happen(event) => event.to_string(),
             Act::Tell(node, news) => {
-                let names: Vec<String> = news.iter().map(|news| ownership::name(news.backend).to_string()).collect();
+                let names: Vec<String> = news.iter().map(|news| name("web", news.backend).to_string()).collect();
                 format!("  node {node} hears of {}; {}", names.join(", "), self.nodes[*node].1.progress())
             }
         };

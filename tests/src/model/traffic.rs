@@ -6,7 +6,7 @@
 
 use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4};
 
-use super::random::Random;
+use super::random::{Random, mix};
 use super::{Millis, SECOND};
 
 /// What flows are like.
@@ -22,7 +22,8 @@ pub(super) struct Shape {
     pub(super) long_life: (Millis, Millis),
     /// Whether one long-lived flow in ten falls silent for longer, again and again, and for how long.
     pub(super) silent_tail: Option<(Millis, Millis)>,
-    /// Whether there are odd ones among them: of a second pool, datagrams, ports used again, equal hashes.
+    /// Whether there are odd ones among them, and many on each slot: of a second pool, datagrams, ports used again, equal
+    /// hashes, late answers and stray SYNs.
     pub(super) odd: bool,
 }
 
@@ -42,6 +43,8 @@ pub(super) struct Flow {
     pub(super) late_answer: bool,
     /// Whether a flow of another service has the same hash.
     pub(super) twin: bool,
+    /// Whether a connection with the same ports was there before.
+    pub(super) again: bool,
 }
 
 /// A packet: when it comes, of which flow it is, and whether it is a SYN. They sort by time.
@@ -109,14 +112,19 @@ impl Traffic {
 
     /// Makes one flow in a few odd. Tells when it begins.
     fn make_odd(&mut self, flow: &mut Flow, birth: Millis, last_end: Millis, random: &mut Random) -> Millis {
+        /// Slots that they share.
+        const SLOTS: u32 = 48;
+        let slot = mix(random.below(SLOTS).into()) << 48;
+        flow.hash = FlowHash(slot | random.next() >> 16);
         flow.pool = u8::from(random.once_in(3));
         flow.datagram = random.once_in(6);
+        flow.late_answer = random.once_in(20);
         let Some((last, others)) = self.flows.split_last_mut() else { return birth };
         let is_again = others.last().is_some_and(|other| other.hash == last.hash);
         match random.below(24) {
             // The same client, port and VIP again, some time after the last connection ended.
             0..6 if !last.twin => {
-                *flow = Flow { late_answer: flow.late_answer, ..*last };
+                *flow = Flow { late_answer: flow.late_answer, again: true, ..*last };
                 last_end + random.between(100, 60 * SECOND)
             }
             6 if !last.twin && !is_again => {
@@ -149,6 +157,9 @@ impl Traffic {
         let end = at + life;
         while at < end {
             say(at, false);
+            if shape.odd && !datagram && random.once_in(30) {
+                say(at + random.between(100, 1_900), true);
+            }
             let tail = shape.silent_tail.filter(|_| long && tail && random.once_in(10));
             at += match tail {
                 Some((least, most)) => random.between(least, most),
@@ -182,7 +193,7 @@ impl Flow {
         let transport = Transport::new(0x5000_0000 | (1_024 + number % 64_000), 6);
         let hash = FlowHash::of4(KEY, Tuple4 { addresses, transport });
         let late_answer = random.once_in(5_000);
-        Self { hash, route: random.next(), pool: 0, datagram: false, late_answer, twin: false }
+        Self { hash, route: random.next(), pool: 0, datagram: false, late_answer, twin: false, again: false }
     }
 }
 

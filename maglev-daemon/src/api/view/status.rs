@@ -88,7 +88,7 @@ pub struct FlowTable {
     pub entries: u64,
     /// Packets whose flow was not recorded for want of room.
     pub flow_table_full: u64,
-    /// Recent entries, of another backend than their slot's owner, that gave way to other flows.
+    /// Recent entries that gave way to other flows, though their own are cut by it, or may be at the next change.
     pub flow_evicted: u64,
     /// When either was first found to count, in seconds since 1970; null if neither does.
     pub since: Option<u64>,

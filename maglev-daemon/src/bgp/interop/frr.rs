@@ -57,7 +57,7 @@ pub(super) fn start(peer: &Peer, directory: &TempDir, session: &Session) -> Vec<
     let listens = std::time::Instant::now() + super::PATIENCE;
     while !directory.path().join("zserv").exists() {
         assert!(std::time::Instant::now() < listens, "zebra does not listen");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     vec![begin("/usr/lib/frr/bgpd", "bgpd"), zebra]
 }

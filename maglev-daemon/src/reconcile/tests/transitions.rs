@@ -90,14 +90,66 @@ fn node_slots() -> u32 {
     reached().tables()[0].2[0]
 }
 
+/// A node that knows no history, with backends `a`, `b` and `c`, of which these were reached before it published.
+fn fresh(reached: &[u8]) -> Node {
+    let mut known = web();
+    known.change(add_backend("web", "c", 3)).unwrap();
+    let mut node = Node {
+        reconciler: Reconciler::new(settings(Limits::default())),
+        ..Node::start(Limits::default(), Services::default())
+    };
+    node.disk = known.disk;
+    reached.iter().for_each(|&host| node.reach(host, true));
+    node.run(Event::Reload { request: RequestId(0), services: node.disk.clone() });
+    node.run(Event::Flush);
+    node
+}
+
 #[test]
-fn a_backend_that_the_start_waited_for_takes_its_slots_at_once() {
-    let mut node = Node::start(Limits::default(), web().disk);
-    node.reach(1, true);
+fn whoever_stands_in_at_the_start_gives_way_and_keeps_what_began_with_it() {
+    for reached in [&[1, 2][..], &[1], &[]] {
+        let mut node = fresh(reached);
+        let awaited = (1..4).filter(|host| !reached.contains(host));
+        for host in awaited {
+            let somebody_stands_in = host > 1;
+            assert_eq!(node.phases().1 > 0, somebody_stands_in, "{reached:?} are reached, not yet {host}");
+            node.reach(host, true);
+            node.run(Event::Flush);
+            // But in the few slots that are its own only until all have arrived.
+            assert!(node.phases().0 < SLOTS as u32 / 100, "{:?} are learning, tracked: {host} arrived", node.phases());
+        }
+        node.wait(2);
+        assert_eq!(node.phases().1, 0, "{reached:?}");
+    }
+    let mut node = fresh(&[1, 2]);
+    let stood_in = node.phases().1;
+    node.answers_surveys = false;
+    node.reach(3, true);
     node.run(Event::Flush);
-    node.reach(2, true);
+    assert_eq!(node.phases(), (0, stood_in), "until their flows are known to be over");
+}
+
+#[test]
+fn another_backend_that_is_drained_while_one_arrives_keeps_its_flows() {
+    let mut node = fresh(&[1, 2]);
+    let (before, stood_in) = (node.tables()[0].2[0], node.phases().1);
+    node.reach(3, true);
+    node.change(order("a", DRAIN)).unwrap();
+    let (learning, tracked) = node.phases();
+    // A third of its slots were another's, who has arrived.
+    assert!(learning > before / 2, "{learning} of {before} slots learn");
+    assert_eq!(tracked, stood_in);
+}
+
+#[test]
+fn whoever_stood_in_for_long_is_a_previous_owner_like_any_other() {
+    let mut node = fresh(&[1, 2]);
+    assert!(node.phases().1 > 0);
+    node.wait(10);
+    assert_eq!(node.phases(), (0, 0), "nobody is awaited any more");
+    node.reach(3, true);
     node.run(Event::Flush);
-    assert_eq!(node.phases(), (0, 0));
+    assert!(node.phases().0 >= node.tables()[0].2[2], "{:?} are learning, tracked", node.phases());
 }
 
 #[test]
