@@ -1,3 +1,5 @@
+//! A drain, event by event: each stage, each way out of it, and what no order of events may break.
+
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
