@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use maglev_e2e::{
     lab::{
         Backend, Balancer, Lab, Services, Settings, Site, Topology, Vip,
-        addresses::{WWW4, WWW6},
+        addresses::{self, WWW4, WWW6},
         router::{self, Kind},
         skip,
     },
@@ -65,6 +65,25 @@ fn announced_and_withdrawn(kind: Kind) -> Result<()> {
     // A node that stops says so, and nobody turns to it any more.
     site.balancers[0].stop()?;
     site.router()?.await_route(WWW4, &[])
+}
+
+/// GoBGP sets no routes: its word is all there is.
+#[test]
+fn gobgp_learns_vips_from_both_nodes() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Gobgp), services, Settings::announcing)?;
+    for vip in [WWW4, WWW6] {
+        let hops = [1, 2].map(|n| addresses::balancer(n, 2).like(vip).to_string());
+        matrix::row("GoBGP", &format!("a VIP from two nodes: {vip}"), || {
+            site.router()?.await_told(vip, |told| hops.iter().all(|hop| told.contains(hop.as_str())))?;
+            Ok(hops.join(" "))
+        })?;
+    }
+    let refused = Kind::Gobgp.ensure_routes().err().context("GoBGP sets routes?")?.to_string();
+    ensure!(refused.contains("allowed here are bird and frr"), "{refused}");
+    Ok(())
 }
 
 /// Of four parts, one goes to the first node and three to the second.

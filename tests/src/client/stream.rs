@@ -27,7 +27,7 @@ use super::{Client, sources::Sources};
 const FLOWS: usize = 64;
 /// How often packets are sent, and how many at once at most, should the sender have been kept waiting.
 const TICK: Duration = Duration::from_millis(1);
-const BURST: u64 = 16;
+const BURST: u64 = 64;
 /// How long the last answers may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the last answers are looked for.

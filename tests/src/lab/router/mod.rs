@@ -97,21 +97,24 @@ impl Router {
         Ok(Self { kind, netns, directory, processes })
     }
 
-    /// Who makes it.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// What it knows of an address, in its own words.
     ///
     /// # Errors
     /// If it cannot be asked.
     pub fn told(&self, address: IpAddr) -> Result<String> {
-        match self.kind {
-            Kind::Bird => bird::ask(&self.directory, &format!("show route for {address} all")),
-            Kind::Frr => frr::ask(&self.directory, &format!("show bgp {} unicast {address}", family_name(address))),
-            Kind::Gobgp => gobgp::ask(&self.netns, &["global", "rib", "-a", family_name(address)]),
-        }
+        told(self.kind, &self.netns, &self.directory, address)
+    }
+
+    /// Waits until it says of an address what `holds` looks for.
+    ///
+    /// # Errors
+    /// If half a minute passes, or it cannot be asked.
+    pub fn await_told(&mut self, address: IpAddr, holds: impl Fn(&str) -> bool) -> Result<()> {
+        let Self { kind, netns, directory, processes } = self;
+        let speaker = processes.first_mut().context("no process")?;
+        speaker.await_event(&format!("what was awaited of {address}"), |_| {
+            Ok(holds(&told(*kind, netns, directory, address)?))
+        })
     }
 
     /// Waits until the kernel leads an address to these load balancers, and to no other.
@@ -138,12 +141,21 @@ impl Router {
     pub fn route_line(&self, address: IpAddr) -> Result<String> {
         let mut ip = Command::new("ip");
         let shown = self.netns.output(ip.args([family(address), "route", "show", "to", &address.to_string()]))?;
-        Ok(String::from_utf8_lossy(&shown).trim_end().to_owned())
+        let shown = String::from_utf8_lossy(&shown);
+        Ok(shown.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
     }
 
     /// Lets its processes outlive this handle.
     pub fn keep(&mut self) {
         self.processes.iter_mut().for_each(Process::keep);
+    }
+}
+
+fn told(kind: Kind, netns: &Netns, directory: &Path, address: IpAddr) -> Result<String> {
+    match kind {
+        Kind::Bird => bird::ask(directory, &format!("show route for {address} all")),
+        Kind::Frr => frr::ask(directory, &format!("show bgp {} unicast {address}", family_name(address))),
+        Kind::Gobgp => gobgp::ask(netns, &["global", "rib", "-a", family_name(address)]),
     }
 }
 
