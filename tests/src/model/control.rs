@@ -40,6 +40,8 @@ pub(super) struct Control {
     manner: Manner,
     /// What it was told last of each backend.
     known: BTreeMap<u16, News>,
+    /// When it was told so.
+    told_at: BTreeMap<u16, Millis>,
     reconciler: Reconciler,
     survey: Option<Walk>,
     /// When it starts again, while it is not running, and what it left to be known.
@@ -56,8 +58,14 @@ impl Control {
     /// It starts over maps of zeroes, with these backends; the pools are theirs.
     pub(super) fn new(manner: Manner, node: &Node, beginning: &[News]) -> Self {
         let known = beginning.iter().map(|news| (news.backend, *news)).collect();
-        let mut control =
-            Self { manner, known, reconciler: Reconciler::new(settings(manner.ids)), survey: None, down: None };
+        let mut control = Self {
+            manner,
+            known,
+            told_at: BTreeMap::new(),
+            reconciler: Reconciler::new(settings(manner.ids)),
+            survey: None,
+            down: None,
+        };
         control.start(node, 0);
         control
     }
@@ -65,6 +73,7 @@ impl Control {
     /// Takes in what is told at once; while the daemon is down, its files and neighbours will tell it.
     pub(super) fn told(&mut self, node: &Node, news: &[News], now: Millis) {
         self.known.extend(news.iter().map(|news| (news.backend, *news)));
+        self.told_at.extend(news.iter().map(|news| (news.backend, now)));
         self.come_up(node, now);
         if self.down.is_none() {
             self.find_ways(node, now);
@@ -161,11 +170,24 @@ impl Control {
     /// As the daemon starts: ways first.
     fn start(&mut self, node: &Node, now: Millis) {
         self.find_ways(node, now);
-        if self.manner.design.fresh() == Fresh::NotAtAll {
-            // Whoever drains without having been active owned nothing.
-            self.reload(node, without_drains(self.services()), now);
-        }
+        let learning = Duration::from_secs(self.manner.design.learning().into());
+        let left = match self.manner.design.fresh() {
+            Fresh::FromStart => learning,
+            Fresh::SinceTheDrain => learning.saturating_sub(time(now - self.last_drain())),
+            Fresh::NotAtAll => Duration::ZERO,
+        };
+        let mut services = self.services();
+        services.pools.values_mut().for_each(|pool| pool.settings.transition.learning = left);
+        // Whoever drains without having been active owned nothing.
+        let first = if left.is_zero() { without_drains(services) } else { services };
+        self.reload(node, first, now);
         self.reload(node, self.services(), now);
+    }
+
+    /// When it was told last that a backend drains.
+    fn last_drain(&self) -> Millis {
+        let drains = self.told_at.iter().filter(|(backend, _)| self.is_draining(**backend));
+        drains.map(|(_, at)| *at).max().unwrap_or(0)
     }
 
     fn find_ways(&mut self, node: &Node, now: Millis) {

@@ -26,6 +26,8 @@ pub(super) enum Design {
 pub(super) enum Fresh {
     /// As long as any slot, from its start: what ships.
     FromStart,
+    /// As long as nodes with history go on learning them.
+    SinceTheDrain,
     /// Whoever is not known is taken to be new.
     NotAtAll,
 }

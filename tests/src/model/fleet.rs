@@ -60,6 +60,8 @@ pub(super) enum Event {
     RestartWithout(usize),
     /// A node's network card deals flows to CPUs anew.
     DealCpus(usize),
+    /// A flood comes by that is so large that it takes the place of every unconfirmed entry of a node.
+    Flood(usize),
 }
 
 /// What the simulation does at some time.
@@ -156,7 +158,7 @@ impl Director<'_> {
             Event::Leave(node) => self.live[node] = false,
             Event::Join(node) => self.live[node] = true,
             Event::RestartWithMaps(node) => self.told[node] = self.told[node].max(at + RESTART),
-            Event::RestartWithout(_) | Event::DealCpus(_) => {}
+            Event::RestartWithout(_) | Event::DealCpus(_) | Event::Flood(_) => {}
         }
     }
 
@@ -175,7 +177,7 @@ impl Director<'_> {
             Event::Weigh(backend, weight) => weight != of(backend).weight && of(backend).standing != Absent,
             Event::Leave(node) => self.live[node] && self.live.iter().filter(|live| **live).count() > 1,
             Event::Join(node) => !self.live[node],
-            Event::RestartWithMaps(_) | Event::RestartWithout(_) | Event::DealCpus(_) => true,
+            Event::RestartWithMaps(_) | Event::RestartWithout(_) | Event::DealCpus(_) | Event::Flood(_) => true,
         }
     }
 
@@ -237,6 +239,7 @@ impl fmt::Display for Event {
             Self::RestartWithMaps(node) => write!(f, "node {node}'s daemon restarts"),
             Self::RestartWithout(node) => write!(f, "node {node} restarts without its maps"),
             Self::DealCpus(node) => write!(f, "node {node} deals flows to CPUs anew"),
+            Self::Flood(node) => write!(f, "a flood comes by node {node}"),
         }
     }
 }

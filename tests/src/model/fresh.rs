@@ -11,7 +11,8 @@ use super::traffic::Traffic;
 
 /// Seconds from the drain to the node's start.
 const AFTER: [u32; 8] = [30, 60, 90, 120, 300, 600, 900, 1_500];
-const WAYS: [(Fresh, &str); 2] = [(Fresh::FromStart, "from its start"), (Fresh::NotAtAll, "not at all")];
+const WAYS: [(Fresh, &str); 3] =
+    [(Fresh::FromStart, "from its start"), (Fresh::SinceTheDrain, "since the drain"), (Fresh::NotAtAll, "not at all")];
 
 /// What breaks either way, by how old the drain is.
 pub(super) fn text(seed: u64, flows: u32) -> String {

@@ -90,7 +90,20 @@ pub(super) fn all() -> Vec<Scenario> {
             Bound::Shown,
             vec![drain(), at(60, Event::RestartWithout(2))],
         ),
+        scenario(
+            "drain a backend, all cards deal flows anew 60 s later",
+            Bound::Shown,
+            std::iter::once(drain()).chain((0..NODES).map(|node| at(60, Event::DealCpus(node)))).collect(),
+        ),
+        scenario("drain a backend, floods for 60 s while it is learned", Bound::Shown, flooded(&drain(), 30..90)),
+        scenario("drain a backend, floods for 180 s from 60 s on", Bound::Shown, flooded(&drain(), 60..240)),
     ]
+}
+
+/// A drain, and within these seconds after it floods so large that nothing unconfirmed outlives a second.
+fn flooded(drain: &(Millis, Event), seconds: std::ops::Range<u32>) -> Vec<(Millis, Event)> {
+    let floods = |second| (0..NODES).map(move |node| (WARM + second * SECOND, Event::Flood(node)));
+    std::iter::once(*drain).chain(seconds.flat_map(floods)).collect()
 }
 
 /// A backend's turn in a rolling restart.

@@ -220,6 +220,10 @@ impl<'a> Simulation<'a> {
             Event::Leave(node) => self.reroute(|router| router.leave(node)),
             Event::Join(node) => self.reroute(|router| router.join(node)),
             Event::DealCpus(node) => self.reroute(|router| router.deal_anew(node)),
+            Event::Flood(node) => {
+                self.excuse_forgotten(node);
+                self.nodes[node].0.clear(|entry| !entry.is_confirmed());
+            }
             Event::RestartWithMaps(node) => self.nodes[node].1.stop_until(at + RESTART),
             Event::RestartWithout(number) => {
                 self.excuse_forgotten(number);
@@ -248,7 +252,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// So are flows whose node forgets what it knows of their slot.
+    /// So are flows whose node forgets, or may forget, what it knows of their slot.
     fn excuse_forgotten(&mut self, node: usize) {
         for (number, flow) in self.traffic.flows.iter().enumerate() {
             let is_here = self.router.place(flow.route).node == node;
