@@ -12,7 +12,7 @@ use super::output::{Printer, Text};
 use super::status::duration;
 use super::{Client, Failure};
 use crate::api::client::ClientError;
-use crate::api::view::{Done, NewDrain, Node, NodeDrain, PassedStage, Stage};
+use crate::api::view::{Done, NewDrain, Node, NodeDrain, Stage};
 use crate::model::{ShownDuration, parse_reason, parse_timeout};
 
 /// How often the daemon is asked while one waits.
@@ -113,11 +113,17 @@ fn await_end(client: &Client, printer: &Printer, timeout: Option<Duration>) -> R
     }
 }
 
-/// A line for each stage that was not shown yet. `shown` is the last one that was.
-fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<(Stage, u64)>) -> Vec<String> {
-    let is_new = |passed: &&PassedStage| shown.is_none_or(|(stage, at)| passed.stage > stage || passed.at > at);
-    let lines = drain.stages.iter().filter(is_new).map(|passed| stage_line(node, passed.stage)).collect();
-    *shown = drain.stages.last().map(|passed| (passed.stage, passed.at)).or(*shown);
+/// A line for each stage that was not shown yet. `shown` is the last one that was; one that comes again comes after it.
+fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String> {
+    let last = drain.stage();
+    let is_new = |stage: &Stage| match *shown {
+        Some(shown) if last < shown => *stage == last,
+        Some(shown) => *stage > shown,
+        None => true,
+    };
+    let lines = drain.stages.iter().map(|passed| passed.stage).filter(is_new).map(|stage| stage_line(node, stage));
+    let lines = lines.collect();
+    *shown = Some(last);
     lines
 }
 
@@ -199,6 +205,7 @@ impl Text for Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::view::PassedStage;
     use crate::api::view::Receiving;
 
     /// A node that has come to this stage, one second after the other.
@@ -236,8 +243,11 @@ mod tests {
         assert!(lines(&draining(Stage::Leaving)).is_empty());
         assert_eq!(lines(&draining(Stage::Drained)).len(), 3);
         assert!(lines(&draining(Stage::Drained)).is_empty());
-        let mut again = draining(Stage::Waiting);
-        again.drain.as_mut().unwrap().stages[3].at += 60;
+        // Clocks are rounded.
+        let mut rounded = draining(Stage::Drained);
+        rounded.drain.as_mut().unwrap().stages.iter_mut().for_each(|passed| passed.at += 1);
+        assert!(lines(&rounded).is_empty());
+        let again = draining(Stage::Waiting);
         let line = lines(&again);
         assert!(line.len() == 1 && line[0].starts_with("4 of 5  waiting     "), "{line:?}");
     }
