@@ -5,6 +5,8 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{SocketAddr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +16,9 @@ use maglev_e2e::{
 };
 
 const MB: u64 = 1_000_000;
+/// How long packets may be under way, and how often they are looked for.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(2);
 
 #[test]
 fn backends_answer_on_their_own_addresses() -> Result<()> {
@@ -93,12 +98,25 @@ fn a_5_tuple_has_one_way_whichever_socket_sends_it() -> Result<()> {
                 socket.send(b"hello").context("send")
             })?;
         }
-        let way: Vec<u64> = sent_to_balancers(&lab)?.iter().zip(&before).map(|(now, then)| now - then).collect();
+        let way = await_packets(&lab, &before, 8)?;
         ensure!(way == [8, 0] || way == [0, 8], "flow {n} of eight packets took both ways: {way:?}");
         ways.insert(way);
     }
     ensure!(ways.len() == 2, "all flows took one way");
     Ok(())
+}
+
+/// How many of so many further packets took each way, once all of them have arrived.
+fn await_packets(lab: &Lab, before: &[u64], count: u64) -> Result<Vec<u64>> {
+    let began = Instant::now();
+    loop {
+        let ways: Vec<u64> = sent_to_balancers(lab)?.iter().zip(before).map(|(now, then)| now - then).collect();
+        if ways.iter().sum::<u64>() >= count {
+            return Ok(ways);
+        }
+        ensure!(began.elapsed() < PATIENCE, "of {count} packets arrived {ways:?}");
+        thread::sleep(LOOK);
+    }
 }
 
 /// Packets for VIPs that the router has sent to each load balancer, as the load balancers' devices count them.
