@@ -323,7 +323,8 @@ impl Drain {
     }
 
     fn enter(&mut self, stage: Stage, now: Duration) -> Vec<Effect> {
-        let will_drain = self.will_drain();
+        // What comes after an order that waits for the disk must not undo it.
+        let is_ordered = self.saving.iter().any(|saving| !matches!(saving, Saving::Withdrawn));
         let Some(course) = &mut self.course else { return Vec::new() };
         // A stage that comes again takes the place of what followed it.
         course.stages.retain(|(passed, _)| *passed < stage);
@@ -332,8 +333,7 @@ impl Drain {
         match stage {
             Stage::Marked | Stage::Leaving | Stage::Drained => {}
             Stage::Withdrawing => {
-                // What comes after an order to undrain must not undo it.
-                if !std::mem::replace(&mut course.withdrawn_saved, true) && will_drain {
+                if !is_ordered && !std::mem::replace(&mut course.withdrawn_saved, true) {
                     effects.push(Effect::Save(Some(Record { order: course.order.clone(), withdrawn: true })));
                     self.saving.push_back(Saving::Withdrawn);
                 }

@@ -135,6 +135,31 @@ fn where_every_flow_is_tracked_a_plan_counts_them_and_a_table_too_small_is_told(
     Ok(())
 }
 
+#[test]
+fn flows_that_hardly_find_room_are_warned_of() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    // Eight buckets of seven on each CPU; a quarter of the connections is to be pinned.
+    let mut trial = Trial::begin(&Setting { flows: Some(56), held: 400, ..setting(&["exception"]) })?;
+    let balancer = &mut trial.site.balancers[0];
+    let quiet = maglev(balancer, "plan backend drain exception web1")?;
+    ensure!(quiet.code == 0 && quiet.stderr.is_empty(), "{quiet:?}");
+    balancer.maglev_ok(&["backend", "drain", "exception", "web1"])?;
+    balancer.await_status("flow tables that are more than half full", |status| {
+        let pinned = status["pools"][0]["in_transition"]["pinned_flows"].as_u64();
+        pinned.zip(status["flow_table"]["room"].as_u64()).is_some_and(|(pinned, room)| pinned > room / 2)
+    })?;
+    for command in ["plan backend drain exception web2", "backend drain exception web2"] {
+        let warned = maglev(balancer, command)?;
+        let warning = "flows would take more than half of the flow tables' room for ";
+        ensure!(warned.code == 0 && warned.stderr.contains(warning), "{warned:?}");
+    }
+    let text = balancer.maglev_ok(&["status"])?;
+    ensure!(text.contains("flows would take more than half of the flow tables' room for "), "{text}");
+    Ok(())
+}
+
 fn maglev(balancer: &Balancer, command: &str) -> Result<Answer> {
     balancer.maglev(&command.split(' ').collect::<Vec<_>>())
 }

@@ -79,7 +79,7 @@ fn waiting(backends: &[view::Backend]) -> String {
 
 /// The room for flows, and what of it was too little.
 fn flow_table(status: &Status) -> String {
-    let view::FlowTable { entries, flow_table_full, flow_evicted, since } = &status.flow_table;
+    let view::FlowTable { entries, room: _, flow_table_full, flow_evicted, since } = &status.flow_table;
     let mut text = format!("{entries} entries");
     if let Some(since) = since {
         text += &format!(
@@ -139,13 +139,14 @@ mod tests {
             let text = Status { flow_table, pools: vec![pool], ..Status::default() }.text();
             text.lines().find_map(|line| line.strip_prefix("flow table       ")).unwrap().to_owned()
         };
-        let roomy = view::FlowTable { entries: 1_000, ..view::FlowTable::default() };
-        assert_eq!(line(roomy, 500), "1000 entries");
+        let roomy = view::FlowTable { entries: 2_000, room: 1_000, ..view::FlowTable::default() };
+        assert_eq!(line(roomy, 500), "2000 entries");
         let small = view::FlowTable { flow_table_full: 7, flow_evicted: 3, since: Some(1_700_000_000), ..roomy };
         let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones gave way, first at 1700000000";
-        assert_eq!(line(small, 0), format!("1000 entries; {trouble} (Unix time)"));
+        assert_eq!(line(small, 0), format!("2000 entries; {trouble} (Unix time)"));
         let crowded = line(roomy, 501);
-        let start = "1000 entries; 501 flows would take more than half of the flow tables' 1000 entries: ";
+        let start =
+            "2000 entries; 501 flows would take more than half of the flow tables' room for 1000, as packets are ";
         assert!(crowded.starts_with(start) && crowded.ends_with("raise flow_table.flows in maglev.yaml"), "{crowded}");
     }
 

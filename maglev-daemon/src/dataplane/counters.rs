@@ -23,6 +23,7 @@ pub struct Totals {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     counters: Vec<u64>,
+    sent_by_cpu: Vec<u64>,
     vips: Vec<Totals>,
     members: Vec<Totals>,
 }
@@ -31,6 +32,7 @@ impl Snapshot {
     pub(super) fn of(maps: &Maps) -> Self {
         Self {
             counters: sums(maps.counts.values().iter().map(|counts| &counts.counters[..])),
+            sent_by_cpu: maps.counts.values().iter().map(sent).collect(),
             vips: totals(maps, |counts| &counts.vips),
             members: totals(maps, |counts| &counts.members),
         }
@@ -39,6 +41,11 @@ impl Snapshot {
     /// How often an event was counted.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Packets that each CPU sent to backends.
+    pub fn sent_by_cpu(&self) -> &[u64] {
+        &self.sent_by_cpu
     }
 
     /// What came for a VIP.
@@ -65,6 +72,12 @@ impl DecapSnapshot {
     pub fn counter(&self, counter: DecapCounter) -> u64 {
         self.0.get(counter as usize).copied().unwrap_or(0)
     }
+}
+
+fn sent(counts: &Counts) -> u64 {
+    let [transmitted, redirected] =
+        [Counter::Transmitted, Counter::Redirected].map(|counter| counts.counters[counter as usize].get());
+    transmitted.wrapping_add(redirected)
 }
 
 fn sums<'a>(regions: impl Iterator<Item = &'a [Word]>) -> Vec<u64> {

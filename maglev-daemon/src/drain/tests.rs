@@ -324,6 +324,22 @@ fn vips_that_come_go_and_begin_anew_are_counted_as_what_they_are() {
     assert_eq!(received(&before, &count(&[("a", 11)]), SECOND * 10), [(Name::parse("a").unwrap(), 1)], "not none");
 }
 
+#[test]
+fn what_is_saved_of_a_drain_does_not_outlive_an_order_to_end_it() {
+    let mut drain = Drain::new(settings(), true);
+    drain.handle(Event::Drain { request: RequestId(1), order: ordered() }, Duration::ZERO);
+    drain.handle(Event::Saved(Ok(())), Duration::ZERO);
+    // On their way to the disk, in this order, while the stage ends: the node serves again, and then it does not.
+    drain.handle(Event::Undrain { request: RequestId(2) }, SECOND);
+    drain.handle(Event::Drain { request: RequestId(3), order: ordered() }, SECOND);
+    let effects = drain.handle(Event::Tick, LEAD);
+    assert!(effects.contains(&Effect::Entered(Stage::Withdrawing)), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Save(_))), "{effects:?}");
+    drain.handle(Event::Saved(Ok(())), LEAD);
+    drain.handle(Event::Saved(Err("full".into())), LEAD);
+    assert_eq!(drain.stage(), None, "what could not be saved is not so");
+}
+
 /// What the world may do to a drain.
 #[derive(Clone, Copy, Debug)]
 enum Move {

@@ -20,7 +20,7 @@ const TELL: Duration = Duration::from_secs(60);
 
 /// Looks at the counters in a task of its own, which ends with the data plane.
 pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
-    let (sender, receiver) = watch::channel(FlowTable { entries, ..FlowTable::default() });
+    let (sender, receiver) = watch::channel(FlowTable { entries, room: entries, ..FlowTable::default() });
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,7 +29,10 @@ pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
         loop {
             let Ok(snapshot) = plane.snapshot().await else { return };
             let found = Found::of(&snapshot);
-            sender.send_modify(|shown| found.show(shown, api::now()));
+            sender.send_modify(|shown| {
+                found.show(shown, api::now());
+                shown.room = room(entries, snapshot.sent_by_cpu());
+            });
             if let Some(Found { full, evicted }) = news.grown(found, started.elapsed()) {
                 tracing::warn!(
                     flow_table_full = full,
@@ -49,6 +52,14 @@ pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
 struct Found {
     full: u64,
     evicted: u64,
+}
+
+/// Flows that find room if they meet the CPUs as packets did: when the busiest CPU's share of the entries is taken.
+fn room(entries: u64, sent_by_cpu: &[u64]) -> u64 {
+    let (all, busiest) = (sent_by_cpu.iter().sum::<u64>(), sent_by_cpu.iter().max().copied().unwrap_or(0));
+    let each = entries / sent_by_cpu.len().max(1) as u64;
+    let room = u128::from(each) * u128::from(all) / u128::from(busiest.max(1));
+    if busiest == 0 { entries } else { room as u64 }
 }
 
 /// What is worth a line in the log.
@@ -112,12 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn there_is_as_much_room_as_the_busiest_cpu_leaves() {
+        assert_eq!(room(1_000, &[]), 1_000);
+        assert_eq!(room(1_000, &[0, 0]), 1_000, "no packet was sent yet");
+        assert_eq!(room(1_000, &[7, 7]), 1_000);
+        assert_eq!(room(1_000, &[9, 0]), 500, "one CPU meets all packets");
+        assert_eq!(room(1_000, &[30, 10]), 666);
+        assert_eq!(room(u64::MAX, &[u64::MAX / 4; 4]), u64::MAX / 4 * 4);
+    }
+
+    #[test]
     fn the_status_tells_since_when() {
         let mut shown = FlowTable { entries: 14, ..FlowTable::default() };
         found(0, 0).show(&mut shown, UnixTime(100));
         assert_eq!(shown, FlowTable { entries: 14, ..FlowTable::default() });
         found(0, 2).show(&mut shown, UnixTime(110));
         found(7, 3).show(&mut shown, UnixTime(120));
-        assert_eq!(shown, FlowTable { entries: 14, flow_table_full: 7, flow_evicted: 3, since: Some(110) });
+        assert_eq!(shown, FlowTable { entries: 14, room: 0, flow_table_full: 7, flow_evicted: 3, since: Some(110) });
     }
 }

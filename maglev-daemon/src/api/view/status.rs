@@ -86,6 +86,9 @@ pub struct LastReload {
 pub struct FlowTable {
     /// Flows there is room for.
     pub entries: u64,
+    /// Flows there is room for if they meet the CPUs as packets do: each CPU knows its own alone, so that the busiest one's
+    /// is full first.
+    pub room: u64,
     /// Packets whose flow was not recorded for want of room.
     pub flow_table_full: u64,
     /// Recent entries that gave way to other flows, though their own are cut by it, or may be at the next change.
@@ -97,11 +100,11 @@ pub struct FlowTable {
 impl FlowTable {
     /// A warning if so many flows do not fit in well: buckets fill unevenly, and a flow that finds its own full is lost.
     pub fn warning(&self, flows: u64) -> Option<String> {
-        let Self { entries, .. } = self;
-        (*entries > 0 && flows > entries / 2).then(|| {
+        let Self { room, .. } = self;
+        (*room > 0 && flows > room / 2).then(|| {
             format!(
-                "{flows} flows would take more than half of the flow tables' {entries} entries: some may find no room and \
-                 be cut; raise flow_table.flows in maglev.yaml"
+                "{flows} flows would take more than half of the flow tables' room for {room}, as packets are spread over \
+                 CPUs: some may find none and be cut; raise flow_table.flows in maglev.yaml"
             )
         })
     }
