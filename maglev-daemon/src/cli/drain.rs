@@ -25,9 +25,11 @@ pub(super) fn run(
     wait: Option<Option<Duration>>,
 ) -> Result<(), Failure> {
     let (pool, name) = backend;
+    // What is pinned is told before: once slots change hands, it has to be counted anew.
+    let warning = flow_table_warning(client, 0);
     let ordered = order(client, backend, wait.is_some());
-    if ordered.is_ok() {
-        warn_of_flow_table(client, 0);
+    if let (Ok(_), Some(warning)) = (&ordered, warning) {
+        eprintln!("{warning}");
     }
     match wait {
         None => printer.done(&ordered?, &format!("backend {name} of pool {pool} is draining")),
@@ -48,13 +50,12 @@ fn order(client: &Client, (pool, name): (&Name, &Name), again: bool) -> Result<v
     Ok(ordered?)
 }
 
-/// Warns on standard error if the flows that are pinned, or so many others that a change would pin, do not fit well into
-/// the flow tables. That nothing is known of them is no reason to fail.
-pub(super) fn warn_of_flow_table(client: &Client, others: u64) {
-    let Ok(status) = client.get::<view::Status>("/v1/status") else { return };
-    if let Some(warning) = status.flow_table.warning(status.pinned_flows().max(others)) {
-        eprintln!("maglev: warning: {warning}");
-    }
+/// A warning if the flows that are pinned, or so many others that a change would pin, do not fit well into the flow tables.
+/// That nothing is known of them is no reason to fail.
+pub(super) fn flow_table_warning(client: &Client, others: u64) -> Option<String> {
+    let status = client.get::<view::Status>("/v1/status").ok()?;
+    let warning = status.flow_table.warning(status.pinned_flows().max(others))?;
+    Some(format!("maglev: warning: {warning}"))
 }
 
 fn await_end(

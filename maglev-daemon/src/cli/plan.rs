@@ -34,7 +34,9 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
     let Command::Backend(command) = command;
     let plan: Plan = client.post("/v1/plan", &proposal(command))?;
     printer.answer(&plan)?;
-    drain::warn_of_flow_table(client, plan.active_flows);
+    if let Some(warning) = drain::flow_table_warning(client, plan.active_flows) {
+        eprintln!("{warning}");
+    }
     Ok(())
 }
 

@@ -188,14 +188,15 @@ fn event(random: &mut Random) -> Event {
 mod tests {
     use super::*;
 
-    /// The first of some histories that breaks its promise once the nodes are changed like this.
+    /// The shortest of some histories that break their promise once the nodes are changed like this. Not the first one: a
+    /// flow that is covered only as long as it goes on needs all of its packets.
     fn failure(change: impl Fn(&mut History)) -> Failure {
-        let mut histories = (0..60).map(|seed| {
+        let histories = (0..20).filter_map(|seed| {
             let mut history = History::new(seed);
             change(&mut history);
             history.shrink()
         });
-        histories.find_map(|failure| failure).expect("a history that breaks its promise")
+        histories.min_by_key(|failure| failure.left).expect("a history that breaks its promise")
     }
 
     #[test]
