@@ -35,7 +35,7 @@ const TERRITORIES: [Territory; 3] = [
 ];
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "maglev-common/src/",
     "maglev-ebpf/src/",
     "maglev-daemon/src/announce",
@@ -49,6 +49,7 @@ const PURE: [&str; 13] = [
     "maglev-daemon/src/model",
     "maglev-daemon/src/plan",
     "maglev-daemon/src/reconcile",
+    "maglev-daemon/src/transition",
 ];
 
 /// A runtime, a socket, or the present time. A point in time as a parameter is welcome.
