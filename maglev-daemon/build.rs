@@ -54,7 +54,7 @@ fn build() -> Result<(), String> {
             .map_err(|error| format!("no bpf-linker: {error}; run `cargo xtask setup`"))?,
     };
     println!("cargo::rerun-if-changed={}", linker.display());
-    let objects = compile(&workspace, &cargo, &rustc, &linker, &out.join("ebpf"))?;
+    let objects = compile(&workspace, &cargo, &rustc, &linker, &shared(&out))?;
     for name in OBJECTS {
         let object = objects.join(name);
         fs::copy(&object, out.join(name)).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
@@ -65,6 +65,12 @@ fn build() -> Result<(), String> {
 /// Whatever the user provides.
 fn linker_in_path() -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("bpf-linker")).find(|file| file.is_file())
+}
+
+/// The inner cargo's target folder, which all profiles of the outer one share: the objects are the same in each, and `core`
+/// is built once. `OUT_DIR` is `TARGET/PROFILE/build/PACKAGE/out`.
+fn shared(out: &Path) -> PathBuf {
+    out.ancestors().nth(4).unwrap_or(out).join("ebpf")
 }
 
 /// Runs the inner cargo; its target folder is its own, because the outer one holds the lock of the usual one.
