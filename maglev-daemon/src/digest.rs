@@ -7,7 +7,9 @@ use maglev_common::hash::HashKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::maglev::Table;
-use crate::model::{Announce, Backend, Pool, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word};
+use crate::model::{
+    Announce, Backend, Pool, PoolHealth, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word,
+};
 
 /// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,13 +20,16 @@ impl Digest {
     /// state. That differs by seconds between nodes which were told one after the other.
     pub fn of_services(services: &Services) -> Self {
         let mut fields = Fields::new("services");
-        for Pool { name, settings, backends } in services.pools.values() {
+        for Pool { name, settings, health, backends } in services.pools.values() {
             fields.add(format_args!("pool {name}"));
             let PoolSettings { tracking, transition, min_healthy } = settings;
             let TransitionSettings { learning, idle, udp } = transition;
             let (tracking, udp) = (tracking_word(*tracking), udp_word(*udp));
             let (learning, idle) = (learning.as_secs(), idle.as_secs());
             fields.add(format_args!("settings {tracking} {learning} {idle} {udp} {min_healthy}"));
+            if *health != PoolHealth::default() {
+                fields.add(format_args!("health {health:?}"));
+            }
             for Backend { name, address, weight, state } in backends.values() {
                 fields.add(format_args!("backend {name} {address} {weight} {state}"));
             }

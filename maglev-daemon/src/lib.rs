@@ -11,6 +11,7 @@ pub mod config;
 pub mod dataplane;
 pub mod digest;
 pub mod drain;
+pub mod health;
 pub mod maglev;
 pub mod metrics;
 pub mod model;

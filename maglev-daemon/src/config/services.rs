@@ -144,7 +144,7 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
     }
     writeln!(text, "pools:")?;
     for pool in services.pools.values() {
-        let Pool { name, settings, backends } = pool;
+        let Pool { name, settings, health: _, backends } = pool;
         writeln!(text, "  - name: {}", quoted(name))?;
         write_settings(text, &SettingsChange::from_default(settings))?;
         if settings.min_healthy != PoolSettings::default().min_healthy {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
 use super::refusal::listed;
-use super::{Backend, Change, Name, OuterSources, Pool, PoolSettings, Refusal, Rules, Services, Vip};
+use super::{Backend, Change, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services, Vip};
 
 impl Services {
     /// The services after a change.
@@ -42,7 +42,10 @@ impl Services {
             Change::RemoveBackend { pool, backend, force: _ } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.remove(&backend) {
-                    Some(_) => Ok(()),
+                    Some(_) => {
+                        pool.health.overrides.remove(&backend);
+                        Ok(())
+                    }
                     None => Err(pool.no_backend(&backend)),
                 }
             }
@@ -63,8 +66,9 @@ impl Services {
         let mut admitted = Self::default();
         let mut refusals = Vec::new();
         let mut admit = |change| refusals.extend(admitted.admit(change, rules).err());
-        for Pool { name, settings, backends } in self.pools.values() {
-            admit(Change::AddPool(Pool { settings: *settings, ..Pool::new(name.clone()) }));
+        for Pool { name, settings, health, backends } in self.pools.values() {
+            let (settings, health) = (*settings, health.clone());
+            admit(Change::AddPool(Pool { settings, health, ..Pool::new(name.clone()) }));
             for backend in backends.values() {
                 admit(Change::AddBackend { pool: name.clone(), backend: backend.clone() });
             }
@@ -111,13 +115,13 @@ impl Services {
     }
 
     fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
-        let Pool { name, settings, backends } = pool;
+        let Pool { name, settings, health, backends } = pool;
         settings.transition.check()?;
         if self.pools.contains_key(&name) {
             return Err(taken("pool", name.as_str()));
         }
         check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
-        self.pools.insert(name.clone(), Pool { settings, ..Pool::new(name.clone()) });
+        self.pools.insert(name.clone(), Pool { settings, health, ..Pool::new(name.clone()) });
         for backend in backends.into_values() {
             let change = Change::AddBackend { pool: name.clone(), backend };
             if let Err(refusal) = self.admit(change, rules) {
@@ -205,7 +209,7 @@ impl Change {
 impl Pool {
     /// A pool without backends, with the default settings.
     pub fn new(name: Name) -> Self {
-        Self { name, settings: PoolSettings::default(), backends: BTreeMap::new() }
+        Self { name, settings: PoolSettings::default(), health: PoolHealth::default(), backends: BTreeMap::new() }
     }
 
     pub(super) fn no_backend(&self, name: &Name) -> Refusal {

@@ -12,6 +12,7 @@ mod announce;
 mod change;
 mod community;
 mod duration;
+mod health;
 mod refusal;
 mod settings;
 mod state;
@@ -22,6 +23,7 @@ pub(crate) use change::not_unicast;
 pub use community::Community;
 pub use duration::parse_timeout;
 pub(crate) use duration::{Shown as ShownDuration, parse_duration};
+pub use health::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
@@ -92,6 +94,8 @@ pub struct Pool {
     pub name: Name,
     /// How it keeps connections while its backends change.
     pub settings: PoolSettings,
+    /// How its backends' health is found out, and what follows from it.
+    pub health: PoolHealth,
     /// Its backends by name.
     pub backends: BTreeMap<Name, Backend>,
 }

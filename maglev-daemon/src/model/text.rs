@@ -197,7 +197,7 @@ impl fmt::Display for Backend {
 impl fmt::Display for Pool {
     /// Its name, and its settings where they are not the default ones.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, settings, backends: _ } = self;
+        let Self { name, settings, health: _, backends: _ } = self;
         let settings = SettingsChange::from_default(settings);
         if settings.is_empty() { name.fmt(f) } else { write!(f, "{name} with {settings}") }
     }

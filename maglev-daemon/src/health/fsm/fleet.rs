@@ -1,0 +1,199 @@
+//! All pools whose backends are checked. It must not know what becomes of what it decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::Health;
+use super::member::{Checked, Last, MemberHealth, Standing};
+use super::pool::{CheckedPool, Key};
+use super::tally::Tally;
+use super::target::{Target, Targets};
+use crate::model::{Name, Services};
+
+/// Something that an operator is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A backend's health changed.
+    Health {
+        /// Its pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// What it is now.
+        health: Health,
+        /// Why, if a check failed.
+        reason: Option<Arc<str>>,
+    },
+    /// A pool uses all its backends, or no longer does.
+    Panic {
+        /// The pool.
+        pool: Name,
+        /// Whether it does.
+        on: bool,
+        /// How many backends are healthy.
+        healthy: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Everything that is checked fails at once, or no longer does.
+    CommonFailure {
+        /// Whether it does.
+        on: bool,
+        /// How many things are checked and were healthy.
+        healthy: usize,
+    },
+}
+
+/// All pools whose backends are checked.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    pools: BTreeMap<Name, CheckedPool>,
+    /// How many rounds of failures of everything are put down to the checker.
+    tolerance: u32,
+    pub(super) tally: Tally,
+    common: bool,
+    /// Until their pools are followed: the backends that were in use when another daemon ended.
+    recalled: BTreeMap<Name, BTreeSet<Key>>,
+    news: Vec<News>,
+}
+
+impl Fleet {
+    /// Nothing is checked. `tolerance`: for how many rounds failures of everything at once are put down to the checker.
+    pub fn new(tolerance: u32) -> Self {
+        Self { tolerance, ..Self::default() }
+    }
+
+    /// The backends that were in use when another daemon ended: until they have been checked, these are used.
+    pub fn recall(&mut self, in_use: BTreeMap<Name, BTreeSet<(Name, IpAddr)>>) {
+        self.recalled = in_use;
+    }
+
+    /// Follows the services as they are now.
+    pub fn follow(&mut self, services: &Services, now: Duration) {
+        let wanted = |name: &Name| services.pools.get(name).filter(|pool| pool.health.check.is_some());
+        self.pools.retain(|name, _| wanted(name).is_some());
+        for (name, pool) in services.pools.iter().filter(|(name, _)| wanted(name).is_some()) {
+            let known = self.recalled.remove(name);
+            let followed = self.pools.entry(name.clone()).or_insert_with(|| CheckedPool::new(name.clone()));
+            followed.follow(services, pool, known.as_ref(), now);
+            followed.assess(now, &mut self.news);
+        }
+        self.tally = self.count();
+        self.look_at_all();
+    }
+
+    /// What is to be checked.
+    pub fn targets(&self) -> Targets {
+        let all = self.pools.values().flat_map(|pool| pool.members.values());
+        let checked = all.flat_map(|member| &member.checked);
+        checked.map(|(target, checked)| (Arc::clone(target), Arc::clone(&checked.settings))).collect()
+    }
+
+    /// A check ended. Tells whether other backends are used by that, or other parts of their weights. What is not
+    /// followed any more is ignored.
+    pub fn checked(&mut self, target: &Target, last: Last, now: Duration) -> bool {
+        let key = (target.backend.clone(), target.address);
+        let Some(pool) = self.pools.get_mut(&target.pool) else { return false };
+        let Some(member) = pool.members.get_mut(&key) else { return false };
+        let before = member.health();
+        let Some(checked) = member.checked.get_mut(target) else { return false };
+        let Checked { settings, check, last: shown } = checked;
+        self.tally.remove(check.health() == Health::Healthy, check.failures() > 0);
+        match &last.outcome {
+            Ok(()) => check.passed(settings.hysteresis, now),
+            Err(_) => check.failed(now),
+        }
+        *shown = Some(last);
+        self.tally.add(check.health() == Health::Healthy, check.failures() > 0);
+        let changed = self.settle(&target.pool, &key, before, now);
+        // Whether all fail decides whether this one falls.
+        self.look_at_all();
+        self.fall(target, &key, now) | changed
+    }
+
+    /// What the time alone changes. Tells whether other backends are used by that, or other parts of their weights.
+    pub fn tick(&mut self, now: Duration) -> bool {
+        let Self { pools, news, .. } = self;
+        pools.values_mut().fold(false, |changed, pool| pool.assess(now, news) | changed)
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+        self.pools.values().filter_map(|pool| pool.deadline(now)).min()
+    }
+
+    /// What a backend's health makes of it.
+    pub fn standing(&self, pool: &Name, backend: &Name, address: IpAddr) -> Standing {
+        let Some(pool) = self.pools.get(pool) else { return Standing::default() };
+        pool.members.get(&(backend.clone(), address)).map(|member| member.standing).unwrap_or_default()
+    }
+
+    /// A backend's health; nothing if it is not checked.
+    pub fn health(&self, pool: &Name, backend: &Name, address: IpAddr) -> Option<MemberHealth> {
+        Some(self.pools.get(pool)?.members.get(&(backend.clone(), address))?.show())
+    }
+
+    /// Whether a pool is in panic.
+    pub fn is_in_panic(&self, pool: &Name) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())
+    }
+
+    /// How many of a pool's backends have not been checked yet that were there from the beginning.
+    pub fn awaited(&self, pool: &Name) -> usize {
+        self.pools.get(pool).map_or(0, CheckedPool::awaited)
+    }
+
+    /// What is to be told since the last time.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    pub(super) fn count(&self) -> Tally {
+        let mut tally = Tally::default();
+        let all = self.pools.values().flat_map(|pool| pool.members.values());
+        for Checked { check, .. } in all.flat_map(|member| member.checked.values()) {
+            tally.add(check.health() == Health::Healthy, check.failures() > 0);
+        }
+        tally
+    }
+
+    /// Looks whether everything fails. Once that is over, whoever failed often enough falls by its next failure: it may have
+    /// been the checker's fault just as well.
+    fn look_at_all(&mut self) {
+        let common = self.tolerance > 0 && self.tally.is_common();
+        if std::mem::replace(&mut self.common, common) != common {
+            self.news.push(News::CommonFailure { on: common, healthy: self.tally.healthy });
+        }
+    }
+
+    /// What has failed often enough falls. Tells whether other backends are used by that.
+    fn fall(&mut self, target: &Target, key: &Key, now: Duration) -> bool {
+        let tolerance = if self.common { self.tolerance } else { 0 };
+        let member = self.pools.get_mut(&target.pool).and_then(|pool| pool.members.get_mut(key));
+        let Some(member) = member else { return false };
+        let before = member.health();
+        let Some(Checked { settings, check, .. }) = member.checked.get_mut(target) else { return false };
+        let healthy = check.health() == Health::Healthy;
+        if !check.fall(settings.hysteresis, tolerance, now) {
+            return false;
+        }
+        self.tally.remove(healthy, true);
+        self.settle(&target.pool, key, before, now)
+    }
+
+    /// Draws the conclusions from a backend's health for its pool, if it changed.
+    fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
+        let Some(pool) = self.pools.get_mut(name) else { return false };
+        let Some(member) = pool.members.get(key) else { return false };
+        let shown = member.show();
+        if shown.health == before {
+            return false;
+        }
+        let reason = shown.last.and_then(|last| last.outcome.err());
+        let (pool_name, backend) = (name.clone(), key.0.clone());
+        self.news.push(News::Health { pool: pool_name, backend, health: shown.health, reason });
+        pool.assess(now, &mut self.news)
+    }
+}

@@ -1,0 +1,147 @@
+//! One backend of a pool: what all that is checked of it says together. It must not know the pool's other backends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::{Check, Health};
+use super::ramp::Ramp;
+use super::target::{Target, Targets};
+use crate::model;
+
+/// The last check of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// When it ended.
+    pub at: Duration,
+    /// How long it took.
+    pub latency: Duration,
+    /// Whether it succeeded, or the reason in words.
+    pub outcome: Result<(), Arc<str>>,
+}
+
+/// What a backend's health makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it owns slots, as far as its health goes.
+    pub serves: bool,
+    /// Whether flows that are its are kept.
+    pub lives: bool,
+    /// The part of its weight that it has, in percent.
+    pub percent: u8,
+}
+
+/// A backend's health as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberHealth {
+    /// What is known by checks.
+    pub health: Health,
+    /// Since when.
+    pub since: Duration,
+    /// The last check that ended; of several things checked, the one that is worst off.
+    pub last: Option<Last>,
+    /// Why nothing is checked.
+    pub waiting: Option<Arc<str>>,
+    /// The part of its weight that it has, in percent.
+    pub percent: u8,
+}
+
+impl Default for Standing {
+    /// That of a backend that is not checked.
+    fn default() -> Self {
+        Self { serves: true, lives: true, percent: Ramp::FULL }
+    }
+}
+
+/// Something that is checked, and what is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
+    pub(super) settings: Arc<model::Check>,
+    pub(super) check: Check,
+    pub(super) last: Option<Last>,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// Whether an operator lets it take new flows.
+    pub(super) takes: bool,
+    /// Whether it is in use until its first checks have ended.
+    presumed: bool,
+    pub(super) checked: BTreeMap<Arc<Target>, Checked>,
+    pub(super) waiting: Option<Arc<str>>,
+    /// Whether it was usable when the pool was last assessed, and what followed.
+    pub(super) was_usable: bool,
+    pub(super) standing: Standing,
+    pub(super) ramp: Option<Ramp>,
+    since: Duration,
+}
+
+impl Member {
+    pub(super) fn new(takes: bool, presumed: bool, now: Duration) -> Self {
+        let standing = Standing { serves: takes && presumed, ..Standing::default() };
+        let (was_usable, checked, waiting, ramp) = (presumed, BTreeMap::new(), None, None);
+        Self { takes, presumed, checked, waiting, was_usable, standing, ramp, since: now }
+    }
+
+    /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.
+    pub(super) fn follow(&mut self, wanted: Result<Targets, String>, now: Duration) {
+        self.presumed = self.is_usable();
+        let targets = match wanted {
+            Ok(targets) => {
+                self.waiting = None;
+                targets
+            }
+            Err(why) => {
+                self.waiting = Some(why.into());
+                Targets::new()
+            }
+        };
+        self.checked.retain(|target, _| targets.contains_key(target));
+        for (target, settings) in targets {
+            let known = self.checked.entry(target);
+            let new = Checked { settings: Arc::clone(&settings), check: Check::new(now), last: None };
+            known.or_insert(new).settings = settings;
+        }
+    }
+
+    /// The worst that is known.
+    pub(super) fn health(&self) -> Health {
+        self.worst().map_or(Health::Checking, |worst| worst.check.health())
+    }
+
+    /// Whether it may be sent new flows.
+    pub(super) fn is_usable(&self) -> bool {
+        match self.health() {
+            Health::Healthy => true,
+            Health::Checking => self.presumed,
+            Health::Unhealthy => false,
+        }
+    }
+
+    /// Whether checks have not said anything yet, though something is checked.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.health() == Health::Checking && !self.checked.is_empty()
+    }
+
+    /// Whether it counts among those of which some must be healthy.
+    pub(super) fn is_known(&self) -> bool {
+        self.health() != Health::Checking || self.presumed
+    }
+
+    pub(super) fn show(&self) -> MemberHealth {
+        let worst = self.worst();
+        MemberHealth {
+            health: self.health(),
+            since: worst.map_or(self.since, |worst| worst.check.since()),
+            last: worst.and_then(|worst| worst.last.clone()),
+            waiting: self.waiting.clone(),
+            percent: self.standing.percent,
+        }
+    }
+
+    /// Of the things checked, the one that is worst off.
+    fn worst(&self) -> Option<&Checked> {
+        self.checked.values().min_by_key(|checked| (checked.check.health(), checked.check.since()))
+    }
+}

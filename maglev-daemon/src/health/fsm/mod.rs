@@ -1,0 +1,30 @@
+//! What follows from the results of checks: pure state machines that are told results and the time. They must not know
+//! how a check is made, nor what a table is.
+//!
+//! ```text
+//!              the first result                 `rise` successes, damped
+//!   checking ─────────────────────▶ healthy ◀────────────────────────────┐
+//!      │                               │                                 │
+//!      │                               └── `fall` failures ──▶ unhealthy ┘
+//!      └───────────────────────────────────────────────────▶ unhealthy
+//! ```
+
+mod check;
+mod damping;
+mod fleet;
+mod member;
+mod panic;
+mod pool;
+mod ramp;
+mod tally;
+mod target;
+
+pub use check::{Check, Health};
+pub use fleet::{Fleet, News};
+pub use member::{Last, MemberHealth, Standing};
+pub use panic::Panic;
+pub use ramp::Ramp;
+pub use target::{Target, Targets, targets};
+
+#[cfg(test)]
+mod tests;

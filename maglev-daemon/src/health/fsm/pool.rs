@@ -1,0 +1,101 @@
+//! A pool: which of its backends are used, by what is known of each. It must not know other pools.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::check::Health;
+use super::fleet::News;
+use super::member::{Member, Standing};
+use super::panic::Panic;
+use super::ramp::Ramp;
+use super::target::targets;
+use crate::model::{Name, Percent, Pool, Services};
+
+/// Backends by name and address: one whose address changes is another.
+pub(super) type Key = (Name, IpAddr);
+
+/// A pool whose backends are checked.
+#[derive(Clone, Debug)]
+pub(super) struct CheckedPool {
+    name: Name,
+    pub(super) members: BTreeMap<Key, Member>,
+    pub(super) panic: Panic,
+    threshold: Percent,
+    slow_start: Duration,
+}
+
+impl CheckedPool {
+    pub(super) fn new(name: Name) -> Self {
+        let (panic, members) = (Panic::default(), BTreeMap::new());
+        Self { name, members, panic, threshold: Percent(0), slow_start: Duration::ZERO }
+    }
+
+    /// Follows the pool as it is now. `known`: the backends that were in use when another daemon ended.
+    pub(super) fn follow(&mut self, services: &Services, pool: &Pool, known: Option<&BTreeSet<Key>>, now: Duration) {
+        self.threshold = pool.health.panic;
+        self.slow_start = pool.health.slow_start;
+        // Whoever comes while nobody has been checked is in use until then, as all are.
+        let first = !self.members.values().any(|member| member.health() != Health::Checking);
+        let checked = pool.backends.values().filter(|backend| !backend.is_disabled());
+        let wanted: BTreeMap<Key, _> =
+            checked.map(|backend| ((backend.name.clone(), backend.address), backend)).collect();
+        self.members.retain(|key, _| wanted.contains_key(key));
+        for (key, backend) in wanted {
+            let presumed = known.map_or(first, |known| known.contains(&key));
+            let takes = backend.takes_new_flows();
+            let new = || Member::new(takes, presumed, now);
+            let member = self.members.entry(key).or_insert_with(new);
+            member.takes = takes;
+            let Some(check) = pool.health.check_of(&backend.name) else { continue };
+            member.follow(targets(services, pool, backend, &check), now);
+        }
+    }
+
+    /// Decides anew which backends are used. Tells whether that is others than before, or another part of their weight.
+    pub(super) fn assess(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
+        let takers = || self.members.values().filter(|member| member.takes);
+        let known = takers().filter(|member| member.is_known()).count();
+        let healthy = takers().filter(|member| member.is_usable()).count();
+        if self.panic.update(self.threshold, healthy, known, now) {
+            news.push(News::Panic { pool: self.name.clone(), on: self.panic.is_on(), healthy, of: known });
+        }
+        // Where nothing is known of anybody, all are as good as any.
+        let (all, slow_start) = (self.panic.is_on() || known == 0, self.slow_start);
+        let mut changed = false;
+        for member in self.members.values_mut() {
+            let standing = stand(member, all, slow_start, now);
+            changed |= standing != member.standing;
+            member.standing = standing;
+        }
+        changed
+    }
+
+    /// When time alone changes something.
+    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let ramps = self.members.values().filter_map(|member| member.ramp?.next(now));
+        ramps.chain(self.panic.deadline()).min()
+    }
+
+    /// How many backends have not been checked yet that were there from the beginning.
+    pub(super) fn awaited(&self) -> usize {
+        self.members.values().filter(|member| member.is_awaited() && member.is_usable()).count()
+    }
+}
+
+fn stand(member: &mut Member, all: bool, slow_start: Duration, now: Duration) -> Standing {
+    let usable = member.is_usable();
+    let was_used = member.was_usable || member.standing.serves;
+    member.was_usable = usable;
+    if usable && !was_used {
+        member.ramp = Ramp::begin(now, slow_start);
+    }
+    if all || !usable {
+        member.ramp = None;
+    }
+    let percent = member.ramp.map_or(Ramp::FULL, |ramp| ramp.percent(now));
+    if percent == Ramp::FULL {
+        member.ramp = None;
+    }
+    Standing { serves: all || usable, lives: all || member.health() != Health::Unhealthy, percent }
+}
