@@ -1,3 +1,5 @@
-//! Health: whether backends serve. What follows from checks is pure and stands in [`fsm`].
+//! Health: whether backends serve. Checks are made in [`probe`]; what
+//! follows from their results is pure and stands in [`fsm`].
 
 pub mod fsm;
+pub mod probe;

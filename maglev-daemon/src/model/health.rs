@@ -124,6 +124,16 @@ pub struct Tls {
     pub verify: bool,
 }
 
+/// The names of DNS response codes (RFC 1035, section 4.1.1), by number.
+pub(crate) const RCODES: [&str; 6] = ["noerror", "formerr", "servfail", "nxdomain", "notimp", "refused"];
+
+/// Whether DNS can ask for this name: labels of 1 to 63 bytes, 255 in all with their lengths (RFC 1035, section 2.3.4).
+pub(crate) fn is_dns_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = |label: &str| (1..64).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic());
+    name.len() + 2 <= 255 && (text == "." || name.split('.').all(fits))
+}
+
 impl Default for PoolHealth {
     fn default() -> Self {
         Self { check: None, overrides: BTreeMap::new(), panic: Percent(50), slow_start: Duration::ZERO }

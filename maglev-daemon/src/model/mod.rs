@@ -24,6 +24,7 @@ pub use community::Community;
 pub use duration::parse_timeout;
 pub(crate) use duration::{Shown as ShownDuration, parse_duration};
 pub use health::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+pub(crate) use health::{RCODES, is_dns_name};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};

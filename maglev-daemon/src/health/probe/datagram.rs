@@ -1,0 +1,32 @@
+//! One datagram, and the answer to it. It must not know what either says.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::UdpSocket;
+
+use super::words;
+
+/// The longest answer that is looked at.
+const LONGEST: usize = 4 << 10;
+
+/// Sends, and waits for the first datagram that comes back from there and is an answer. What comes from elsewhere, the
+/// kernel keeps away.
+pub(super) async fn ask(
+    destination: SocketAddr,
+    payload: &[u8],
+    is_answer: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, String> {
+    let failed = |error| words::of_error("answer", &error);
+    let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(failed)?;
+    socket.connect(destination).await.map_err(failed)?;
+    socket.send(payload).await.map_err(failed)?;
+    let mut answer = vec![0; LONGEST];
+    loop {
+        let length = socket.recv(&mut answer).await.map_err(failed)?;
+        if is_answer(&answer[..length]) {
+            answer.truncate(length);
+            return Ok(answer);
+        }
+    }
+}

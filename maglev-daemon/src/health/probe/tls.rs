@@ -1,0 +1,112 @@
+//! TLS of checks. It must not know what is said over it.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::words;
+use crate::model::Tls;
+
+/// Which certificates are good: made once, for all checks.
+#[derive(Clone)]
+pub struct Trust {
+    verifying: TlsConnector,
+    believing: TlsConnector,
+}
+
+impl Trust {
+    /// The authorities that the system trusts. If there are none, no certificate is good.
+    pub fn of_system() -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "a certificate of the system's authorities cannot be read");
+        }
+        Self::of(found.certs)
+    }
+
+    /// These authorities alone.
+    pub fn of(authorities: Vec<CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities);
+        let provider = Arc::new(ring::default_provider());
+        let verifying = builder(&provider).with_root_certificates(roots).with_no_client_auth();
+        let anyone = Arc::new(Anyone(Arc::clone(&provider)));
+        let believing = builder(&provider).dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth();
+        Self { verifying: connector(verifying), believing: connector(believing) }
+    }
+
+    /// Speaks TLS on a connection from here on.
+    pub(super) async fn shake_hands(&self, stream: TcpStream, server: &Tls) -> Result<TlsStream<TcpStream>, String> {
+        let Tls { name, verify } = server;
+        let name = ServerName::try_from(name.clone()).map_err(|_| format!("TLS: {name} is not a server's name"))?;
+        let connector = if *verify { &self.verifying } else { &self.believing };
+        connector.connect(name, stream).await.map_err(|error| {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            tls.map_or_else(|| words::of_error("TLS handshake", &error), |error| format!("TLS: {error}"))
+        })
+    }
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
+fn builder(provider: &Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    let versions = ClientConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions();
+    // The provider has cipher suites for both versions.
+    versions.unwrap_or_else(|error| unreachable!("ring has no cipher suites: {error}"))
+}
+
+/// Every check is a whole handshake: a session that is resumed says nothing of the certificate.
+fn connector(mut config: ClientConfig) -> TlsConnector {
+    config.resumption = Resumption::disabled();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Believes that anyone is who they say they are; but that they hold the key of their certificate, they must show.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,63 @@
+//! What went wrong, as an operator reads it. It must not know what is checked.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+/// What the system says, shortly.
+pub(super) fn of_error(doing: &str, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no route".to_owned(),
+        ErrorKind::ConnectionRefused => format!("{doing}: refused"),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => format!("{doing}: reset"),
+        ErrorKind::UnexpectedEof => format!("{doing}: closed"),
+        ErrorKind::AddrNotAvailable => format!("{doing}: no local address or port is free"),
+        ErrorKind::TimedOut => format!("{doing}: no answer"),
+        _ => format!("{doing}: {}", of_system(error)),
+    }
+}
+
+/// Without the error's number.
+fn of_system(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// A time as it is spoken: `1 s`, `1.5 s`, `200 ms`.
+pub(super) fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{} s", time.as_secs_f64()) }
+}
+
+/// Another answer than the one that was expected; not more of either than fits on a line.
+pub(super) fn unexpected(expected: &[u8], found: &[u8]) -> String {
+    format!("the answer begins with {}, not {}", shown(found), shown(expected))
+}
+
+fn shown(bytes: &[u8]) -> String {
+    const LONGEST: usize = 32;
+    let (start, more) = (&bytes[..bytes.len().min(LONGEST)], if bytes.len() > LONGEST { "…" } else { "" });
+    format!("\"{}{more}\"", start.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_short_and_without_numbers() {
+        let said = |number| of_error("connect", &io::Error::from_raw_os_error(number));
+        let told =
+            [nix::libc::ECONNREFUSED, nix::libc::EHOSTUNREACH, nix::libc::ENETUNREACH, nix::libc::EMFILE].map(said);
+        assert_eq!(told, ["connect: refused", "no route", "no route", "connect: too many open files"]);
+    }
+
+    #[test]
+    fn times_are_spoken() {
+        assert_eq!([200, 1_000, 1_500].map(|time| seconds(Duration::from_millis(time))), ["200 ms", "1 s", "1.5 s"]);
+    }
+
+    #[test]
+    fn answers_are_shown_on_one_line() {
+        assert_eq!(unexpected(b"pong", b"ni\n\xff"), r#"the answer begins with "ni\n\xff", not "pong""#);
+        assert!(unexpected(b"", &[b'x'; 65_000]).len() < 100);
+    }
+}
