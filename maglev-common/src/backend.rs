@@ -184,6 +184,11 @@ impl MemberState {
         Self(self.0 & !Self::ALIVE)
     }
 
+    /// The same member, alive.
+    pub const fn living(self) -> Self {
+        Self(self.0 | Self::ALIVE)
+    }
+
     /// Whether flows may go to the member.
     #[inline(always)]
     pub const fn is_alive(self) -> bool {
@@ -273,6 +278,7 @@ mod tests {
         assert!(state.serves(PoolIndex(511)));
         assert!(!state.serves(PoolIndex(510)));
         assert!(!state.dead().serves(PoolIndex(511)));
+        assert_eq!(state.dead().living(), state);
         assert_eq!((state.dead().pool(), state.outer()), (PoolIndex(511), Family::V6));
         assert_eq!(state.partial_checksum(), 0xffff);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::bgp::Route;
+use crate::health::fsm::Health;
 use crate::model::{AdminState, Community, Name};
 use crate::reconcile::{BackendView, PoolView, View, VipView};
 
@@ -52,13 +53,11 @@ pub fn prefixes(view: &View, node: &Node, before: &[Prefix]) -> Vec<Prefix> {
     }
     let announced: BTreeSet<IpNet> =
         before.iter().filter(|known| known.withheld.is_none()).map(|known| known.prefix).collect();
-    let settled = !view.busy && view.not_published.is_none();
     by_prefix
         .into_iter()
         .map(|(prefix, vips)| {
             let withheld = withheld(view, node, &vips);
-            let early =
-                || (!settled && !announced.contains(&prefix)).then(|| "the packet path is being told".to_owned());
+            let early = || (!announced.contains(&prefix)).then(|| early(view, &vips)).flatten();
             Prefix {
                 prefix,
                 communities: communities(node, &vips),
@@ -84,8 +83,8 @@ fn withheld(view: &View, node: &Node, vips: &[&VipView]) -> Option<String> {
     }
     vips.iter().find_map(|vip| {
         let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
-        let usable = pool.backends.iter().filter(|backend| is_usable(backend)).count();
         let least = pool.settings.min_healthy;
+        let usable = pool.backends.iter().filter(|backend| is_usable(backend, least)).count();
         (usable < least as usize).then(|| short_of(pool, vip, usable))
     })
 }
@@ -95,9 +94,23 @@ fn short_of(pool: &PoolView, vip: &VipView, usable: usize) -> String {
     format!("VIP {}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}", vip.name)
 }
 
-/// Whether a backend takes new connections. Health will have a say here.
-fn is_usable(backend: &BackendView) -> bool {
-    backend.state == AdminState::Active && backend.weight.0 > 0
+/// Whether a backend takes new connections. A pool in panic uses those that its checks take for dead: one of them will do
+/// where one backend is asked for, as it is unless an operator asks for more.
+fn is_usable(backend: &BackendView, least: u32) -> bool {
+    let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
+    let serves = backend.serves && (least <= 1 || healthy());
+    backend.state == AdminState::Active && backend.weight.0 > 0 && serves
+}
+
+/// Why a prefix with these VIPs is not announced yet, that was not announced before.
+fn early(view: &View, vips: &[&VipView]) -> Option<String> {
+    if view.busy || view.not_published.is_some() {
+        return Some("the packet path is being told".to_owned());
+    }
+    vips.iter().find_map(|vip| {
+        let pool = view.pools.iter().find(|pool| pool.name == vip.pool && pool.awaited > 0)?;
+        Some(format!("VIP {}: {} backends of pool {} are being checked first", vip.name, pool.awaited, pool.name))
+    })
 }
 
 fn communities(node: &Node, vips: &[&VipView]) -> BTreeSet<Community> {
@@ -114,7 +127,7 @@ mod tests {
     use super::*;
     use crate::model::{Announce, AnnounceBy, Backend, Change, OuterSources, Pool, PoolSettings};
     use crate::model::{Rules, Service, Services, Vip, Weight};
-    use crate::reconcile::{Event, Interfaces, Reconciler, RequestId, Settings};
+    use crate::reconcile::{Event, Reconciler, RequestId, Settings};
     use std::time::Duration;
 
     fn name(text: &str) -> Name {
@@ -149,7 +162,7 @@ mod tests {
 
     /// What the reconciler shows of services that are published.
     fn view(services: Services) -> View {
-        let mut reconciler = Reconciler::new(Settings { rules: rules(), interfaces: Interfaces::default() });
+        let mut reconciler = Reconciler::new(Settings { rules: rules(), ..Settings::default() });
         reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);
         View { busy: false, not_published: None, ..reconciler.view() }
@@ -214,5 +227,38 @@ mod tests {
         let gone = View { busy: true, ..view(services(&[OUT], 1, BY_ADDRESS)) };
         let all = prefixes(&failed, &Node::Serving, &prefixes(&failed, &Node::Serving, &known));
         assert!(told(&prefixes(&gone, &Node::Serving, &all))[0].contains("min_healthy 1"));
+    }
+
+    #[test]
+    fn a_prefix_that_is_new_waits_for_the_first_round_of_checks_and_one_that_is_known_does_not() {
+        let mut checking = view(services(&[AdminState::Active; 2], 1, BY_ADDRESS));
+        let known = prefixes(&checking, &Node::Serving, &[]);
+        let web = checking.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
+        web.awaited = 2;
+        let wait = "203.0.113.10/32: VIP web: 2 backends of pool web are being checked first";
+        assert_eq!(told(&prefixes(&checking, &Node::Serving, &[])), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&prefixes(&checking, &Node::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
+        assert!(!checking.is_checked());
+    }
+
+    #[test]
+    fn in_panic_one_backend_will_do_and_more_must_be_healthy() {
+        let with = |min_healthy, panic: bool| {
+            let mut view = view(services(&[AdminState::Active; 2], min_healthy, BY_ADDRESS));
+            let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
+            for backend in &mut web.backends {
+                let (since, last, waiting, percent) = (Duration::ZERO, None, None, 100);
+                let health = Health::Unhealthy;
+                backend.health = Some(crate::health::fsm::MemberHealth { health, since, last, waiting, percent });
+                backend.serves = panic;
+            }
+            told(&prefixes(&view, &Node::Serving, &[]))[0].clone()
+        };
+        assert_eq!(with(1, true), "203.0.113.10/32");
+        assert_eq!(with(0, false), "203.0.113.10/32");
+        let short = |least| {
+            format!("203.0.113.10/32: VIP web: pool web has 0 usable backends, fewer than its min_healthy {least}")
+        };
+        assert_eq!((with(1, false), with(2, true)), (short(1), short(2)));
     }
 }

@@ -97,11 +97,11 @@ async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let view::PoolSummary { name, tracking, transition, in_transition, table_digest, backends: _ } =
+    let view::PoolSummary { name, tracking, transition, in_transition, panic, table_digest, backends: _ } =
         find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
-    Ok(Json(view::Pool { name, tracking, transition, in_transition, table_digest, vips, backends }))
+    Ok(Json(view::Pool { name, tracking, transition, in_transition, panic, table_digest, vips, backends }))
 }
 
 async fn add_pool(

@@ -44,14 +44,15 @@ pub(crate) fn backend(name: &str) -> view::Backend {
         share: 1.0,
         learning_slots: 0,
         pinned_flows: Some(0),
+        health: None,
         next_hop: view::NextHop::Resolved { interface: "eth0".into(), mac: "02:00:00:00:00:09".into(), gateway: None },
     }
 }
 
 /// Pool `web` in short.
 pub(crate) fn summary() -> view::PoolSummary {
-    let view::Pool { name, tracking, transition, in_transition, table_digest, .. } = pool();
-    view::PoolSummary { name, tracking, transition, in_transition, table_digest, backends: 1 }
+    let view::Pool { name, tracking, transition, in_transition, panic, table_digest, .. } = pool();
+    view::PoolSummary { name, tracking, transition, in_transition, panic, table_digest, backends: 1 }
 }
 
 /// Pool `web` without backends.
@@ -61,6 +62,7 @@ pub(crate) fn pool() -> view::Pool {
         tracking: view::Tracking::Exception,
         transition: TransitionSettings::default().into(),
         in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
+        panic: false,
         table_digest: "1234".into(),
         vips: Vec::new(),
         backends: Vec::new(),

@@ -7,8 +7,9 @@ use clap::Subcommand;
 
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, drain};
-use crate::api::view::{self, StateOrder};
-use crate::model::{Name, Weight, parse_address, parse_timeout};
+use crate::api::view::StateOrder;
+use crate::api::{self, view};
+use crate::model::{Name, ShownDuration, UnixTime, Weight, parse_address, parse_timeout};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -161,10 +162,40 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
         let [weight, learning] = [weight.to_string(), learning_slots.to_string()];
         let (share, state) = (format!("{:.2} %", share * 100.0), state.as_str().to_owned());
         let (address, pinned) = (address.to_string(), count(*pinned_flows));
-        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, way(next_hop)]
+        let [health, last] = health(backend.health.as_deref());
+        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, health, last, way(next_hop)]
     };
-    let header = ["pool", "name", "address", "weight", "share", "state", "learning", "pinned", "next hop"];
+    let header = [
+        "pool",
+        "name",
+        "address",
+        "weight",
+        "share",
+        "state",
+        "learning",
+        "pinned",
+        "health",
+        "last check",
+        "next hop",
+    ];
     table(header, &["weight", "share", "learning", "pinned"], backends.iter().map(row))
+}
+
+/// Since when a backend is what its checks say, and how the last one ended.
+fn health(health: Option<&view::Health>) -> [String; 2] {
+    let Some(view::Health { state, since, weight_percent, last, waiting }) = health else {
+        return ["not checked".to_owned(), String::new()];
+    };
+    let UnixTime(now) = api::now();
+    let lasts = ShownDuration(Duration::from_secs(now.saturating_sub(*since)));
+    let ramp = if *weight_percent < 100 { format!(", {weight_percent} % of its weight") } else { String::new() };
+    let last = match (last, waiting) {
+        (_, Some(why)) => why.clone(),
+        (None, None) => "none yet".to_owned(),
+        (Some(view::LastCheck { milliseconds, error: None, .. }), _) => format!("ok in {milliseconds} ms"),
+        (Some(view::LastCheck { milliseconds, error: Some(error), .. }), _) => format!("{error} ({milliseconds} ms)"),
+    };
+    [format!("{} for {lasts}{ramp}", state.as_str()), last]
 }
 
 /// A count that may not be known yet.
@@ -191,5 +222,38 @@ impl Text for Vec<view::Backend> {
 impl Text for view::Backend {
     fn text(&self) -> String {
         list(std::slice::from_ref(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing;
+
+    #[test]
+    fn health_is_told_with_since_when_and_how_the_last_check_ended() {
+        let UnixTime(now) = api::now();
+        let known = |state, error: Option<&str>| view::Health {
+            state,
+            since: now - 120,
+            weight_percent: 100,
+            last: Some(view::LastCheck { at: now, milliseconds: 12, error: error.map(str::to_owned) }),
+            waiting: None,
+        };
+        let (healthy, bad) =
+            (known(view::HealthState::Healthy, None), known(view::HealthState::Unhealthy, Some("HTTP 503")));
+        let ramping = view::Health { weight_percent: 29, ..healthy.clone() };
+        let first = view::Health { last: None, ..known(view::HealthState::Checking, None) };
+        let waiting = view::Health { waiting: Some("no VIP uses pool web".into()), ..first.clone() };
+        // A second may pass while the test runs.
+        let of = |health: Option<&view::Health>| self::health(health).map(|cell| cell.replace("121s", "2m"));
+        assert_eq!(of(None), ["not checked", ""]);
+        assert_eq!(of(Some(&healthy)), ["healthy for 2m", "ok in 12 ms"]);
+        assert_eq!(of(Some(&bad)), ["unhealthy for 2m", "HTTP 503 (12 ms)"]);
+        assert_eq!(of(Some(&ramping)), ["healthy for 2m, 29 % of its weight", "ok in 12 ms"]);
+        assert_eq!(of(Some(&first)), ["checking for 2m", "none yet"]);
+        assert_eq!(of(Some(&waiting)), ["checking for 2m", "no VIP uses pool web"]);
+        let text = view::Backend { health: Some(Box::new(bad)), ..testing::backend("web1") }.text();
+        assert!(text.contains("HEALTH") && text.contains("HTTP 503 (12 ms)"), "{text}");
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, tracking, transition, in_transition: _, table_digest, backends } = pool;
+        let view::PoolSummary { name, tracking, transition, in_transition: _, panic: _, table_digest, backends } = pool;
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         [name.clone(), tracking, learning, idle, udp, backends.to_string(), table_digest.clone()]
     };
@@ -129,11 +129,13 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, in_transition, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, in_transition, panic, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
+        let panic =
+            if *panic { "PANIC          too few backends are healthy: all that are active are used\n" } else { "" };
         format!(
-            "pool           {name}\ntracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+            "pool           {name}\n{panic}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
              in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
             moving(in_transition),
             backend::list(backends)

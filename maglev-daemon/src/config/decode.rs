@@ -135,6 +135,13 @@ impl<'a> Field<'a> {
         Some(section)
     }
 
+    /// The value of a key, if this is a map that has it; what else is there, whoever reads the whole tells.
+    pub(super) fn peek(&self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = self.value else { return None };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        Some(Self { path: join(&self.path, key), line: entry.line, value: &entry.node.value, out: self.out })
+    }
+
     fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",

@@ -8,6 +8,7 @@ use crate::model::{Rules, Services};
 mod bgp;
 mod decode;
 mod drain;
+mod health;
 mod node;
 mod problem;
 mod services;

@@ -11,7 +11,7 @@ use maglev_common::hash::HashKey;
 use maglev_common::maps;
 
 use super::bgp::{self, Outlives};
-use super::decode::{Collector, Field};
+use super::decode::{Collector, Field, Section};
 use super::{Problems, tree};
 use crate::bgp::settings::Bgp;
 use crate::drain;
@@ -83,6 +83,8 @@ pub struct NodeConfig {
     pub pin: Option<PathBuf>,
     /// What becomes of them when the daemon is told to stop.
     pub on_stop: OnStop,
+    /// For how many rounds failures of everything that is checked are put down to this node; 0: never.
+    pub common_failure: u32,
 }
 
 impl NodeConfig {
@@ -90,6 +92,21 @@ impl NodeConfig {
     pub const fn rules(&self) -> Rules {
         Rules { limits: self.limits, outer: self.outer }
     }
+}
+
+/// Of health checks, what is this node's own.
+fn decode_health(node: &Section<'_>) -> Option<u32> {
+    const DEFAULT: u32 = 3;
+    const MOST: u32 = 100;
+    let Some(section) = node.get("health") else { return Some(DEFAULT) };
+    let section = section.section(&["common_failure"], &[])?;
+    let rounds = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|rounds| *rounds <= MOST)
+            .ok_or_else(|| format!("{} is not a number of rounds; allowed: 0 (never) to {MOST}", shown(text)))
+    };
+    section.get("common_failure").map_or(Some(DEFAULT), |field| field.parse(rounds))
 }
 
 /// A node's configuration as far as it could be read.
@@ -117,7 +134,7 @@ pub(super) fn decode(file: &Path, text: &str) -> Draft {
 }
 
 fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 12] = [
         "interfaces",
         "encap",
         "hash_key",
@@ -129,6 +146,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
         "flow_table",
         "trace",
         "dataplane",
+        "health",
     ];
     let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
@@ -139,6 +157,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
+    let common_failure = decode_health(&section);
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
     let dataplane =
         section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
@@ -162,6 +181,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             limits: limits?,
             flow_sets: flow_sets?,
             trace: trace?,
+            common_failure: common_failure?,
             pin,
             on_stop,
         })

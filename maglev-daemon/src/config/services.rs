@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::decode::{Collector, Field, Section};
+use super::health::{decode_health, write_health, write_override};
 use super::{Problem, Problems, tree};
 use crate::model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services,
@@ -40,15 +41,14 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let later = ["check", "panic", "slow_start"];
-    let Some(section) = field.section(&["name", "tracking", "transition", "min_healthy", "backends"], &later) else {
-        return;
-    };
+    let known = ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "backends"];
+    let Some(section) = field.section(&known, &[]) else { return };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
     // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.
     let settings = decode_settings(&section).unwrap_or_default();
+    let health = decode_health(&section).unwrap_or_default();
     if let Some(name) = &name {
-        let pool = Pool { settings, ..Pool::new(name.clone()) };
+        let pool = Pool { settings, health, ..Pool::new(name.clone()) };
         field.accept(services.admit(Change::AddPool(pool), rules));
     }
     for item in section.get("backends").iter().filter_map(Field::items).flatten() {
@@ -79,7 +79,7 @@ fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
 }
 
 fn decode_backend(field: &Field<'_>) -> Option<Backend> {
-    let section = field.section(&["name", "address", "weight", "state", "since"], &[])?;
+    let section = field.section(&["name", "address", "weight", "state", "since", "check"], &[])?;
     let name = section.need("name", "the backend's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", "the backend's IP address").and_then(|address| address.parse(parse_address));
     let weight = match section.get("weight") {
@@ -144,21 +144,23 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
     }
     writeln!(text, "pools:")?;
     for pool in services.pools.values() {
-        let Pool { name, settings, health: _, backends } = pool;
+        let Pool { name, settings, health, backends } = pool;
         writeln!(text, "  - name: {}", quoted(name))?;
         write_settings(text, &SettingsChange::from_default(settings))?;
         if settings.min_healthy != PoolSettings::default().min_healthy {
             writeln!(text, "    min_healthy: {}", settings.min_healthy)?;
         }
+        write_health(text, health)?;
         if backends.is_empty() {
             writeln!(text, "    backends: []")?;
             continue;
         }
         writeln!(text, "    backends:")?;
         for Backend { name, address, weight, state } in backends.values() {
-            let (name, address) = (quoted(name), quoted_address(*address));
-            write!(text, "      - {{ name: {name}, address: {address}, weight: {weight}")?;
+            let (plain, address) = (quoted(name), quoted_address(*address));
+            write!(text, "      - {{ name: {plain}, address: {address}, weight: {weight}")?;
             write_state(text, *state)?;
+            write_override(text, health, name)?;
             writeln!(text, " }}")?;
         }
     }

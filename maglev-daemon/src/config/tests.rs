@@ -10,6 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod health;
+
 fn rules() -> Rules {
     let outer =
         OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8:64::/64".parse().unwrap()) };
@@ -115,7 +117,7 @@ trace: true
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
-        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane, health",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
@@ -183,7 +185,7 @@ vips:
   - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
 ";
     let expected = [
-        "services.yaml:3: pools[0].check: not supported by this release; remove it",
+        "services.yaml:3: pools[0].check.via: missing; expected direct: this release checks backends by their own addresses alone",
         "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
         "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
         "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",
@@ -191,7 +193,7 @@ vips:
         "services.yaml:5: pools[0].transition.udp: old is not a policy for UDP; allowed: new, keep",
         "services.yaml:8: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
         "services.yaml:9: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
-        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since",
+        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since, check",
         "services.yaml:10: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
         "services.yaml:11: pools[0].backends[4].name: missing; expected the backend's name",
         "services.yaml:11: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",

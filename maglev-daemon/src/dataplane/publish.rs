@@ -38,6 +38,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
             barrier.wait()
         }
         Step::KillMember { id } => change(maps, *id, |member| member.state.set(member.state().dead().0)),
+        Step::ReviveMember { id } => change(maps, *id, |member| member.state.set(member.state().living().0)),
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
             flows::purge(maps, ids);

@@ -17,7 +17,7 @@ mod tables;
 mod turnover;
 
 pub use encode::{Directories, directories, member_record};
-pub use planner::{Planned, Planner, SurveyOrder, Surveyed};
+pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::PublishedPool;
 pub use saved::{Live, Saved};
@@ -85,6 +85,11 @@ pub enum Step {
     },
     /// Marks a member dead: flow entries that name it are ignored from now on.
     KillMember {
+        /// The member.
+        id: MemberId,
+    },
+    /// Marks a dead member alive again, that no table and no flow entry names.
+    ReviveMember {
         /// The member.
         id: MemberId,
     },

@@ -23,6 +23,7 @@ use super::ids::{MemberIds, Numbers};
 use super::published::{HOLD, Member, PublishedPool};
 use super::tables::Tables;
 use super::{Step, directories, member_record};
+use crate::health::fsm::Standing;
 use crate::model::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
 use crate::transition::{Pinned, Transition};
 
@@ -56,6 +57,18 @@ pub(super) struct Strangers {
     /// No stranger: how the backends were reached that are known.
     pub(super) next_hops: BTreeMap<IpAddr, NextHop>,
 }
+
+/// What is known of backends beside what is desired.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The next hop of an address.
+    pub next_hop: &'a dyn Fn(IpAddr) -> NextHop,
+    /// What its health makes of a backend: by pool, name and address.
+    pub standing: StandingOf<'a>,
+}
+
+/// What its health makes of a backend: by pool, name and address.
+type StandingOf<'a> = &'a dyn Fn(&Name, &Name, IpAddr) -> Standing;
 
 /// What the flow tables are to be asked about a pool.
 #[derive(Clone, Debug)]
@@ -155,7 +168,8 @@ impl Planner {
     /// Plans the way to these services and next hops, and takes it as published from here on. The caller carries the
     /// plan out, again if need be, before it asks for another.
     /// `now` is the time by which transitions run: of any clock that only goes forward.
-    pub fn plan(&mut self, services: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop, now: Duration) -> Planned {
+    pub fn plan(&mut self, services: &Services, known: &Known<'_>, now: Duration) -> Planned {
+        let Known { next_hop, standing } = known;
         let stage = self.stage(services);
         let complete = stage.is_none();
         let target = stage.as_ref().unwrap_or(services);
@@ -163,6 +177,7 @@ impl Planner {
         self.set_idle(target, &mut steps);
         self.set_next_hops(next_hop, now, &mut steps);
         self.write_members(target, next_hop, &mut steps);
+        let fallen = self.set_standings(standing, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
         let strangers = self.strangers.take();
         self.switch_directories(target, strangers.is_some(), &mut steps);
@@ -171,7 +186,7 @@ impl Planner {
         let Strangers { members, pools, next_hops: _ } = strangers.unwrap_or_default();
         self.remove_strangers(&pools, &mut steps);
         dying.extend(members);
-        self.bury(target, &dying, lingering, &mut steps);
+        self.bury(target, &dying, &fallen, lingering, &mut steps);
         pools.iter().for_each(|(index, _)| self.pool_numbers.release(index.0));
         self.fresh = false;
         Planned { steps, complete }
@@ -219,13 +234,29 @@ impl Planner {
         for pool in self.pools.values_mut() {
             for ((_, address), member) in &mut pool.members {
                 let next_hop = next_hop(*address);
-                member.lost = member.lost.filter(|_| member.lives(now));
+                member.lost = member.lost.filter(|_| member.is_reached(now));
                 if member.next_hop != next_hop {
                     member.reach(next_hop, now);
                     steps.push(Step::SetNextHop { id: member.id, next_hop });
                 }
             }
         }
+    }
+
+    /// Takes over what members' health makes of them. Those that live again are met by packets from here on; those that
+    /// died, which are returned, until no table names them any more.
+    fn set_standings(&mut self, standing: StandingOf<'_>, steps: &mut Vec<Step>) -> Vec<MemberId> {
+        let mut fallen = Vec::new();
+        for (name, pool) in &mut self.pools {
+            for ((backend, address), member) in &mut pool.members {
+                member.standing = standing(name, backend, *address);
+                if member.dead == member.standing.lives {
+                    member.dead = !member.standing.lives;
+                    if member.dead { fallen.push(member.id) } else { steps.push(Step::ReviveMember { id: member.id }) }
+                }
+            }
+        }
+        fallen
     }
 
     /// Writes the records of backends that have no member yet. An address that changed makes a new member; a disabled
@@ -246,7 +277,7 @@ impl Planner {
                 let next_hop = next_hop(backend.address);
                 let record = member_record(pool.index, backend.address, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
-                pool.members.insert(key, Member { id, next_hop, lost: None });
+                pool.members.insert(key, Member::new(id, next_hop));
             }
         }
     }
@@ -332,15 +363,24 @@ impl Planner {
         leaving
     }
 
-    /// Ends the members, and sets free all numbers that nothing names after this plan.
-    fn bury(&mut self, target: &Services, dying: &[MemberId], lingering: bool, steps: &mut Vec<Step>) {
-        if !dying.is_empty() || lingering || self.tables.linger() {
+    /// Ends the members, and sets free all numbers that nothing names after this plan. The fallen may live again, by the
+    /// same ids.
+    fn bury(
+        &mut self,
+        target: &Services,
+        dying: &[MemberId],
+        fallen: &[MemberId],
+        lingering: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let dead: Vec<_> = dying.iter().chain(fallen.iter().filter(|id| !dying.contains(id))).copied().collect();
+        if !dead.is_empty() || lingering || self.tables.linger() {
             steps.push(Step::Barrier);
         }
-        if !dying.is_empty() {
-            steps.extend(dying.iter().map(|&id| Step::KillMember { id }));
+        if !dead.is_empty() {
+            steps.extend(dead.iter().map(|&id| Step::KillMember { id }));
             steps.push(Step::Barrier);
-            steps.push(Step::PurgeFlows { ids: dying.to_vec() });
+            steps.push(Step::PurgeFlows { ids: dead });
         }
         dying.iter().for_each(|&id| self.member_ids.release(id));
         self.tables.release();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::published::PublishedPool;
+use super::turnover::effective_weights;
 use crate::maglev::{Disruption, Table, disruption};
 use crate::model::{Backend, Name, Pool};
 
@@ -44,17 +45,19 @@ impl Preview {
     }
 }
 
-/// The table that a pool with these backends would have, by what is known of the ways to them: who cannot be reached owns
-/// nothing, unless nobody can be. Who is not published yet is taken to be reached.
+/// The table that a pool with these backends would have, by what is known of their health and the ways to them: who cannot be
+/// reached owns nothing, unless nobody can be. Who is not published yet is taken to serve and to be reached.
 pub fn table_of(pool: &Pool, published: Option<&PublishedPool>) -> Table {
-    let reached = |backend: &&Backend| {
-        let member = published.and_then(|pool| pool.members.get(&(backend.name.clone(), backend.address)));
-        member.is_none_or(|member| member.next_hop.is_resolved())
+    let member = |backend: &Backend| {
+        published.and_then(|pool| pool.members.get(&(backend.name.clone(), backend.address))).copied()
     };
-    let takers = || pool.backends.values().filter(|backend| backend.takes_new_flows());
+    let standing = |backend: &Backend| member(backend).map(|member| member.standing).unwrap_or_default();
+    let reached = |backend: &&Backend| member(backend).is_none_or(|member| member.next_hop.is_resolved());
+    let takers = || pool.backends.values().filter(|backend| backend.takes_new_flows() && standing(backend).serves);
     let all_wait = !takers().any(|backend| reached(&backend));
-    let owners = takers().filter(|backend| all_wait || reached(backend));
-    Table::build(owners.map(|backend| (&backend.name, backend.weight)))
+    let owners: Vec<_> = takers().filter(|backend| all_wait || reached(backend)).collect();
+    let parts: Vec<_> = owners.iter().map(|backend| (backend.weight, standing(backend).percent)).collect();
+    Table::build(owners.iter().map(|backend| &backend.name).zip(effective_weights(&parts)))
 }
 
 /// The slots of each backend of a table.

@@ -9,6 +9,7 @@ use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 
 use crate::digest::Digest;
+use crate::health::fsm::Standing;
 use crate::maglev::Table;
 use crate::model::{Name, PoolSettings};
 use crate::transition::{Outdated, Pinned, Progress, Transition};
@@ -51,6 +52,10 @@ pub(super) struct Member {
     pub(super) next_hop: NextHop,
     /// When its next hop was lost, if that is not long ago: a neighbour may miss a few questions.
     pub(super) lost: Option<Duration>,
+    /// What its health makes of it.
+    pub(super) standing: Standing,
+    /// Whether its record says that it is dead.
+    pub(super) dead: bool,
 }
 
 /// How long a member whose next hop was lost counts as living. Its slots go to others at once; but its connections wait
@@ -66,8 +71,18 @@ impl Member {
         self.lost = (was_resolved && !next_hop.is_resolved()).then_some(now);
     }
 
+    /// A member that packets can meet from now on.
+    pub(super) fn new(id: MemberId, next_hop: NextHop) -> Self {
+        Self { id, next_hop, lost: None, standing: Standing::default(), dead: false }
+    }
+
     /// Whether flows that are its are kept when their slots change hands.
     pub(super) fn lives(&self, now: Duration) -> bool {
+        self.standing.lives && self.is_reached(now)
+    }
+
+    /// Whether it can be reached, or could a moment ago.
+    pub(super) fn is_reached(&self, now: Duration) -> bool {
         self.next_hop.is_resolved() || self.lost.is_some_and(|lost| now < lost + HOLD)
     }
 }

@@ -5,7 +5,7 @@
 //! two steps. The next plan leads all the way whatever they hold: tables are filled aside and switched to, and what is
 //! alive in the maps and not known here dies behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ impl Planner {
             }
             // What the maps hold, so that what differs from it is written.
             let lost = lost.filter(|_| !next_hop.is_resolved());
-            pool.members.insert((name(backend)?, *address), Member { id, next_hop, lost });
+            pool.members.insert((name(backend)?, *address), Member { lost, ..Member::new(id, next_hop) });
         }
         if saved.always {
             pool.settings.tracking = Tracking::Always;
@@ -155,6 +155,16 @@ impl Planner {
                 strangers.pools.push((PoolIndex(index), tables(*word)));
             }
         }
+    }
+
+    /// The backends that own slots, by pool.
+    pub fn in_use(&self) -> BTreeMap<Name, BTreeSet<(Name, IpAddr)>> {
+        let in_use = |pool: &PublishedPool| {
+            let owns = |id: MemberId| pool.owners.iter().any(|(_, _, owner)| *owner == id);
+            let owners = pool.members.iter().filter(|(_, member)| owns(member.id));
+            owners.map(|(key, _)| key.clone()).collect()
+        };
+        self.pools.iter().map(|(name, pool)| (name.clone(), in_use(pool))).collect()
     }
 
     /// How the backends were reached, as the daemon knew that left the maps.

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 
+use crate::health::fsm::{Last, News, Target, Targets};
 use crate::model::{Change, Refusal, Rules, Services};
 use crate::plan::{Step, SurveyOrder, Surveyed};
 
@@ -60,6 +62,13 @@ pub enum Event {
         /// What is known now.
         resolution: Resolution,
     },
+    /// A check ended. Carried out with the next [`Event::Flush`], if [`super::Reconciler::is_restless`] by it.
+    Checked {
+        /// What was checked.
+        target: Arc<Target>,
+        /// What came of it.
+        last: Last,
+    },
     /// [`super::Reconciler::deadline`] has come.
     Tick,
     /// The surveys asked for are done.
@@ -79,6 +88,10 @@ pub enum Effect {
     Survey(Vec<SurveyOrder>),
     /// Follow the ways to exactly these addresses.
     Follow(BTreeSet<IpAddr>),
+    /// Check exactly these, from now on.
+    Check(Targets),
+    /// Tell an operator.
+    Tell(Vec<News>),
     /// Answer a request; an error is one line for the operator.
     Reply {
         /// Who asked.
@@ -104,4 +117,6 @@ pub struct Settings {
     pub rules: Rules,
     /// The interfaces; [`Event::Interfaces`] replaces them.
     pub interfaces: Interfaces,
+    /// For how many rounds failures of everything that is checked are put down to the checker.
+    pub common_failure: u32,
 }

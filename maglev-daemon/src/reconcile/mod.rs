@@ -5,7 +5,8 @@
 //! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
 //!        │ refused: Reply at once                 (if the disk holds                (again, if the way
 //!        ▼                                         something else)                   takes two plans)
-//! Tick ──▶ Publish, if learning ends; Survey ──Surveyed──▶ Publish, if slots settle
+//! Checked ──▶ collected, if a backend is used no more or again by it
+//! Tick ──▶ Publish, if learning ends or slow start goes on; Survey ──Surveyed──▶ Publish, if slots settle
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,10 @@ use std::time::Duration;
 use maglev_common::backend::NextHop;
 
 use crate::digest::Digest;
+use crate::health::fsm::{Fleet, Targets};
 pub use crate::model::Refusal;
-use crate::model::{Change, Rules, Services};
-use crate::plan::{Planned, Planner, Saved, Step, Surveyed};
+use crate::model::{Change, Name, Rules, Services};
+use crate::plan::{Known, Planned, Planner, Saved, Step, Surveyed};
 
 mod event;
 mod preview;
@@ -77,6 +79,11 @@ pub struct Reconciler {
     /// The time of the last event.
     now: Duration,
     survey: Survey,
+    fleet: Fleet,
+    /// What is checked.
+    checked: Targets,
+    /// Whether checks said something that is not planned yet.
+    restless: bool,
 }
 
 /// Surveys of the flow tables, one after the other.
@@ -100,6 +107,9 @@ impl Reconciler {
     pub fn new(settings: Settings) -> Self {
         let Rules { limits, outer } = settings.rules;
         Self {
+            fleet: Fleet::new(settings.common_failure),
+            checked: Targets::new(),
+            restless: false,
             settings,
             saved: Services::default(),
             working: Services::default(),
@@ -122,7 +132,9 @@ impl Reconciler {
     /// A daemon that goes on where another ended, whose maps it adopted.
     pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
         let adopted = planner.next_hops();
-        Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
+        let mut fleet = Fleet::new(settings.common_failure);
+        fleet.recall(planner.in_use());
+        Self { adopted, planner, adopted_until: now + ADOPTED, now, fleet, ..Self::new(settings) }
     }
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
@@ -136,6 +148,8 @@ impl Reconciler {
         self.now = self.now.max(now);
         let mut effects = self.take(event);
         effects.extend(self.begin_survey());
+        let news = self.fleet.take_news();
+        effects.extend((!news.is_empty()).then_some(Effect::Tell(news)));
         effects
     }
 
@@ -149,7 +163,8 @@ impl Reconciler {
             Survey::Due(_) | Survey::Running => None,
         };
         let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
-        survey.into_iter().chain(adopted).chain(self.planner.deadline()).min()
+        let health = self.fleet.deadline();
+        survey.into_iter().chain(adopted).chain(health).chain(self.planner.deadline()).min()
     }
 
     fn take(&mut self, event: Event) -> Vec<Effect> {
@@ -166,6 +181,10 @@ impl Reconciler {
                 self.resolutions.insert(address, resolution);
                 Vec::new()
             }
+            Event::Checked { target, last } => {
+                self.restless |= self.fleet.checked(&target, last, self.now);
+                Vec::new()
+            }
             Event::Tick => self.tick(),
             Event::Surveyed(found) => self.surveyed(found),
             Event::Interfaces(interfaces) => {
@@ -173,6 +192,11 @@ impl Reconciler {
                 Vec::new()
             }
         }
+    }
+
+    /// Whether checks said something that waits for [`Event::Flush`].
+    pub const fn is_restless(&self) -> bool {
+        self.restless
     }
 
     /// Whether nothing is under way and nothing waits.
@@ -186,6 +210,10 @@ impl Reconciler {
         if self.adopted_until <= self.now {
             due |= !std::mem::take(&mut self.adopted).is_empty();
         }
+        if self.fleet.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.restless |= self.fleet.tick(self.now);
+        }
+        due |= self.restless;
         if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
     }
 
@@ -296,8 +324,11 @@ impl Reconciler {
         if self.target != self.saved {
             self.target = self.saved.clone();
             self.target_digest = Digest::of_services(&self.target);
+            self.fleet.follow(&self.target, self.now);
         }
+        self.restless = false;
         let mut effects = self.follow();
+        effects.extend(self.check());
         let planned = match self.unfinished.take() {
             Some((planned, _)) => Planned { complete: false, ..planned },
             None => self.plan(),
@@ -314,12 +345,13 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
-        let Self { planner, target, resolutions, adopted, settings, now, .. } = self;
+        let Self { planner, target, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
             adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
         };
-        planner.plan(target, &next_hop, *now)
+        let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
+        planner.plan(target, &Known { next_hop: &next_hop, standing: &standing }, *now)
     }
 
     fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
@@ -350,6 +382,16 @@ impl Reconciler {
     /// What was collected and flushed while something was under way has its turn.
     fn go_on(&mut self) -> Vec<Effect> {
         if std::mem::take(&mut self.flush_again) { self.flush() } else { Vec::new() }
+    }
+
+    /// Names what is to be checked, if that is something else than before.
+    fn check(&mut self) -> Option<Effect> {
+        let targets = self.fleet.targets();
+        if targets == self.checked {
+            return None;
+        }
+        self.checked.clone_from(&targets);
+        Some(Effect::Check(targets))
     }
 
     /// Names the addresses whose next hops matter, if they are others than before.

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 mod adopted;
+mod health;
 mod maps;
 mod transitions;
 
@@ -29,7 +30,7 @@ fn name(text: &str) -> Name {
 fn settings(limits: Limits) -> Settings {
     let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
     let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names: [(5, "eth5".to_owned())].into() };
-    Settings { rules: Rules { limits, outer }, interfaces }
+    Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3 }
 }
 
 fn add_pool(pool: &str) -> Change {
@@ -68,6 +69,7 @@ struct Node {
     disk: Services,
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     followed: BTreeSet<IpAddr>,
+    checked: Targets,
     now: Duration,
     /// Whether surveys are answered, by finding nothing; else they are kept here.
     answers_surveys: bool,
@@ -84,6 +86,7 @@ impl Node {
             disk: services.clone(),
             replies: Vec::new(),
             followed: BTreeSet::new(),
+            checked: Targets::new(),
             now: NOW,
             answers_surveys: true,
             surveys: Vec::new(),
@@ -110,6 +113,8 @@ impl Node {
                     }
                     Effect::Survey(orders) => self.surveys = orders,
                     Effect::Follow(addresses) => self.followed = addresses,
+                    Effect::Check(targets) => self.checked = targets,
+                    Effect::Tell(_) => {}
                     Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
                 }
             }

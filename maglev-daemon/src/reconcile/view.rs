@@ -10,6 +10,7 @@ use maglev_common::vip::VipId;
 
 use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
+use crate::health::fsm::MemberHealth;
 use crate::model::{AdminState, Backend, Community, Name, Pool, PoolSettings, Service, Vip, Weight};
 use crate::plan::PublishedPool;
 use crate::transition::{Pinned, Progress};
@@ -65,6 +66,10 @@ pub struct PoolView {
     /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
     /// before the first one, and while there is nothing to survey.
     pub pinned: Option<u32>,
+    /// Whether it uses all its backends, since too few are healthy.
+    pub panic: bool,
+    /// How many of its backends have not been checked yet since the start.
+    pub awaited: usize,
     /// Its backends, in the order of their names.
     pub backends: Vec<BackendView>,
 }
@@ -90,6 +95,10 @@ pub struct BackendView {
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
     pub share: f64,
+    /// What is known by checks; nothing if it is not checked.
+    pub health: Option<MemberHealth>,
+    /// Whether it may own slots, as far as its health goes.
+    pub serves: bool,
     /// The way to it.
     pub next_hop: NextHopView,
 }
@@ -113,6 +122,11 @@ pub enum NextHopView {
 }
 
 impl View {
+    /// Whether every check that was asked for at the start has ended once.
+    pub fn is_checked(&self) -> bool {
+        self.pools.iter().all(|pool| pool.awaited == 0)
+    }
+
     /// The VIP with this number.
     pub fn vip(&self, id: VipId) -> Option<&VipView> {
         self.vips.iter().find(|vip| vip.id == Some(id))
@@ -162,11 +176,13 @@ impl Reconciler {
             vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
             progress: published.map(|pool| pool.progress().clone()).unwrap_or_default(),
             pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
-            backends: pool.backends.values().map(|backend| self.backend_view(published, backend)).collect(),
+            panic: self.fleet.is_in_panic(&pool.name),
+            awaited: self.fleet.awaited(&pool.name),
+            backends: pool.backends.values().map(|backend| self.backend_view(pool, published, backend)).collect(),
         }
     }
 
-    fn backend_view(&self, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
+    fn backend_view(&self, of: &Pool, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
         let Backend { name, address, weight, state } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         let id = pool.and_then(|pool| pool.member(name, *address));
@@ -182,6 +198,8 @@ impl Reconciler {
             pinned,
             slots,
             share: f64::from(slots) / SLOTS as f64,
+            health: self.fleet.health(&of.name, name, *address),
+            serves: self.fleet.standing(&of.name, name, *address).serves,
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
         }
     }

@@ -47,7 +47,7 @@ impl Announcer {
     pub(super) fn update(&self, view: &View, node: &Node) -> bool {
         let prefixes = announce::prefixes(view, node, &self.prefixes.borrow());
         let removed = removed(&self.prefixes.borrow(), &prefixes);
-        let settled = !view.busy && view.not_published.is_none();
+        let settled = !view.busy && view.not_published.is_none() && view.is_checked();
         let routes = announce::routes(&prefixes);
         self.wanted.send_if_modified(|wanted| {
             let complete = wanted.complete || settled;

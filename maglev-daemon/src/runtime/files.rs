@@ -76,6 +76,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         trace,
         pin,
         on_stop,
+        common_failure,
     } = running;
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
@@ -90,6 +91,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("flow_table", *flow_sets != file.flow_sets),
         ("trace", *trace != file.trace),
         ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
+        ("health", *common_failure != file.common_failure),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }

@@ -6,6 +6,7 @@
 //!                              ├─────────────▶│ owner: the one holder │─┤ Effect
 //!  SIGHUP, SIGTERM ────────────┤              │ of the Reconciler     │ │
 //!  resolver (netlink) ─────────┤ Event        └──────────┬────────────┘ ├─▶ dataplane (thread): plans, counters
+//!  checks: a task per target ──┤ Checked                 │              ├─▶ scheduler: targets to check
 //!  interface watch (netlink) ──┘ Refreshed      ▲        │ Status        └─▶ resolver: addresses to follow
 //!                                               │        ▼ (watch)
 //!                                               │        └─ Wanted (watch) ─▶ speaker: a task per BGP neighbour
@@ -47,6 +48,8 @@ use crate::api::{self, Bgp, Handle, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
+use crate::health::probe::Trust;
+use crate::health::scheduler::Scheduler;
 use crate::metrics;
 use crate::model::Services;
 use crate::net::NetError;
@@ -68,6 +71,9 @@ const NEXT_HOPS: usize = 1_024;
 
 /// How long the packet path goes on once routers were told that the node stops: they need a moment to turn elsewhere.
 const TURNED: Duration = Duration::from_millis(250);
+
+/// Ends of checks that wait for the owner before their tasks wait.
+const CHECKS: usize = 1_024;
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug)]
@@ -154,6 +160,8 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let plane = Plane::start(dataplane, keeper, done)?;
     let flow_table = flow_table::watch(plane.orders().clone(), entries);
     let resolver = Resolver::start(found)?;
+    let (ended, checks) = mpsc::channel(CHECKS);
+    let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
     let changed = watch_interfaces(watch, plane.orders().clone());
 
     let bgp = node.bgp.clone();
@@ -165,9 +173,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let (drainer, drain) = Drainer::start(&node);
     let drained = node_state::read(&node_state::path(&node.services), api::now());
     let files = Files::new(path, node);
-    let tools = Tools { plane, disk, resolver, drainer };
+    let tools = Tools { plane, disk, resolver, drainer, scheduler };
     let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
-    let mut inputs = Inputs { stop, hangup, requests, next_hops, interfaces: changed, finished, drain };
+    let mut inputs = Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain };
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }

@@ -23,6 +23,8 @@ use crate::api::{self, Answer, Caller, Flow, Request, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
+use crate::health::fsm::{Health, News};
+use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
 use crate::plan::{Planner, Saved, Step};
@@ -30,6 +32,9 @@ use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Setting
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
+
+/// How long the status may be behind checks that change nothing else.
+const SHOW_CHECKS: Duration = Duration::from_millis(500);
 
 /// How long the start waits for backends' next hops.
 const WAYS: Duration = Duration::from_millis(500);
@@ -45,6 +50,7 @@ pub(super) struct Inputs {
     pub(super) hangup: Signal,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) next_hops: mpsc::Receiver<Event>,
+    pub(super) checks: mpsc::Receiver<Event>,
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
     /// Persisted and published.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
@@ -83,6 +89,7 @@ pub(super) struct Tools {
     pub(super) disk: Disk,
     pub(super) resolver: Resolver,
     pub(super) drainer: Drainer,
+    pub(super) scheduler: Scheduler,
 }
 
 /// A plan, and what it leads to.
@@ -97,6 +104,7 @@ pub(super) struct Owner {
     plane: Plane,
     disk: Disk,
     resolver: Resolver,
+    scheduler: Scheduler,
     announcer: Announcer,
     drainer: Drainer,
     /// A plan that is carried out once it is known what is announced meanwhile.
@@ -114,6 +122,8 @@ pub(super) struct Owner {
     last_reload: Option<view::LastReload>,
     /// Outcomes to tell once the status shows them.
     outcomes: Vec<(RequestId, Result<(), Refusal>)>,
+    /// When the status is to show checks that changed nothing else, if there were any.
+    stale: Option<Instant>,
 }
 
 impl Owner {
@@ -127,8 +137,12 @@ impl Owner {
         clock: Clock,
         adopted: Option<Planner>,
     ) -> Self {
-        let Tools { plane, disk, resolver, drainer } = tools;
-        let settings = Settings { rules: files.running().rules(), interfaces: status::known_interfaces(&interfaces) };
+        let Tools { plane, disk, resolver, drainer, scheduler } = tools;
+        let settings = Settings {
+            rules: files.running().rules(),
+            interfaces: status::known_interfaces(&interfaces),
+            common_failure: files.running().common_failure,
+        };
         let reconciler = match adopted {
             Some(planner) => Reconciler::adopt(settings, planner, clock.now()),
             None => Reconciler::new(settings),
@@ -143,6 +157,7 @@ impl Owner {
             plane,
             disk,
             resolver,
+            scheduler,
             announcer: Announcer::new(),
             drainer,
             held: None,
@@ -155,6 +170,7 @@ impl Owner {
             reloads: VecDeque::new(),
             last_reload: None,
             outcomes: Vec::new(),
+            stale: None,
         }
     }
 
@@ -239,18 +255,26 @@ impl Owner {
         loop {
             let deadlines = [self.reconciler.deadline(), self.drainer.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
+            let deadline = deadline.into_iter().chain(self.stale).min();
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
+            let mut quiet = first.is_check();
             if !self.take(first) {
                 return;
             }
             // A burst becomes one plan: what has arrived by now belongs to it.
             for _ in 1..BATCH {
                 let Some(more) = inputs.ready(self.reloads.is_empty()) else { break };
+                quiet &= more.is_check();
                 if !self.take(more) {
                     return;
                 }
             }
-            self.settle();
+            // Most checks say what is known: to plan and to show for each would be the most work of all.
+            if quiet && !self.reconciler.is_restless() {
+                self.stale.get_or_insert_with(|| Instant::now() + SHOW_CHECKS);
+            } else {
+                self.settle();
+            }
         }
     }
 
@@ -376,6 +400,8 @@ impl Owner {
                 }
                 Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
+                Effect::Check(targets) => self.scheduler.follow(targets),
+                Effect::Tell(news) => news.iter().for_each(log_news),
                 Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),
             }
         }
@@ -453,6 +479,7 @@ impl Owner {
 
     /// Publishes the status as it is now.
     fn show(&mut self) {
+        self.stale = None;
         self.view = Arc::new(self.reconciler.view());
         let node = self.drainer.view(self.clock.now());
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
@@ -478,6 +505,13 @@ impl Owner {
     }
 }
 
+impl Input {
+    /// Whether it is the end of a check.
+    const fn is_check(&self) -> bool {
+        matches!(self, Self::Event(Event::Checked { .. }))
+    }
+}
+
 impl Inputs {
     /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
     async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
@@ -493,6 +527,7 @@ impl Inputs {
             Some(event) = self.finished.recv() => Input::Event(event),
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(event) = self.next_hops.recv() => Input::Event(event),
+            Some(event) = self.checks.recv() => Input::Event(event),
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
             Some(event) = self.drain.recv() => Input::Drain(event),
             () = due => Input::Due,
@@ -506,6 +541,9 @@ impl Inputs {
             return Some(Input::Event(event));
         }
         if let Ok(event) = self.next_hops.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if let Ok(event) = self.checks.try_recv() {
             return Some(Input::Event(event));
         }
         if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
@@ -537,6 +575,33 @@ fn log_order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refu
         Ok(()) => tracing::info!(uid, pid, "ordered: {order} the node"),
         Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
         Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
+    }
+}
+
+/// Health, in the log.
+fn log_news(news: &News) {
+    match news {
+        News::Health { pool, backend, health: Health::Unhealthy, reason } => {
+            let reason = reason.as_deref().unwrap_or("unknown");
+            tracing::warn!(%pool, %backend, "a backend is unhealthy: {reason}");
+        }
+        News::Health { pool, backend, health, reason: _ } => {
+            tracing::info!(%pool, %backend, "a backend is {}", view::HealthState::from(*health).as_str());
+        }
+        News::Panic { pool, on: true, healthy, of } => tracing::error!(
+            %pool,
+            healthy,
+            of,
+            "PANIC: too few backends are healthy; all that are active are used, whatever their checks say"
+        ),
+        News::Panic { pool, on: false, healthy, of } => {
+            tracing::warn!(%pool, healthy, of, "panic is over: enough backends are healthy");
+        }
+        News::CommonFailure { on: true, healthy } => tracing::error!(
+            healthy,
+            "every check fails at once: taken for this node's own fault, for as many rounds as health.common_failure says"
+        ),
+        News::CommonFailure { on: false, .. } => tracing::warn!("not every check fails any more, or it is believed"),
     }
 }
 

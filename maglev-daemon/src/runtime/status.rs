@@ -15,6 +15,7 @@ use crate::api::{self, Flow, RELEASE, view};
 use crate::config::NodeConfig;
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
+use crate::health::fsm::{Last, MemberHealth};
 use crate::model::{AdminState, Change, Name, PoolSettings, StateChange, UnixTime};
 use crate::plan::{Preview, Share};
 use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, Previewed, View, VipView};
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     forwarding: view::Forwarding,
     /// When the daemon started, by the clock that the reconciler runs by.
     started: Duration,
+    /// When that clock began, in seconds since 1970.
+    epoch: u64,
 }
 
 impl Facts {
@@ -45,6 +48,7 @@ impl Facts {
                 since: api::now().0.saturating_sub(clock.now().saturating_sub(since).as_secs()),
             },
             started: clock.started().1,
+            epoch: api::now().0.saturating_sub(clock.now().as_secs()),
         }
     }
 
@@ -56,7 +60,7 @@ impl Facts {
         last_reload: Option<&view::LastReload>,
         node: view::Node,
     ) -> view::Status {
-        let Self { services_file, hash_key_digest, memory, forwarding, started } = self;
+        let Self { services_file, hash_key_digest, memory, forwarding, started, epoch } = self;
         let View { services, vips, pools, busy, not_published } = view;
         view::Status {
             version: RELEASE.to_owned(),
@@ -79,7 +83,10 @@ impl Facts {
                 .collect(),
             vips: vips.iter().map(vip).collect(),
             pools: pools.iter().map(|found| pool(found, *started)).collect(),
-            backends: pools.iter().flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found))).collect(),
+            backends: pools
+                .iter()
+                .flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found, *epoch)))
+                .collect(),
         }
     }
 }
@@ -130,6 +137,8 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         vips: _,
         progress: Progress { learning, tracked, until, learning_for: _ },
         pinned,
+        panic,
+        awaited: _,
         backends,
     } = pool;
     let in_transition = view::InTransition {
@@ -144,13 +153,15 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         tracking: (*tracking).into(),
         transition: (*transition).into(),
         in_transition,
+        panic: *panic,
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
     }
 }
 
-fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
-    let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, next_hop } = backend;
+fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend {
+    let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, .. } = backend;
+    let BackendView { health, serves: _, next_hop, .. } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),
@@ -162,8 +173,26 @@ fn backend(pool: &PoolView, backend: &BackendView) -> view::Backend {
         share: *share,
         learning_slots: *learning,
         pinned_flows: *pinned,
+        health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, epoch))),
         next_hop: way(next_hop),
     }
+}
+
+/// Who has no next hop cannot be reached, whatever checks said of it.
+fn health(known: &MemberHealth, next_hop: &NextHopView, epoch: u64) -> view::Health {
+    let MemberHealth { health, since, last, waiting, percent } = known;
+    let unix = |time: &Duration| epoch + time.as_secs();
+    let last = last.as_ref().map(|Last { at, latency, outcome }| view::LastCheck {
+        at: unix(at),
+        milliseconds: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        error: outcome.as_ref().err().map(ToString::to_string),
+    });
+    let state = match next_hop {
+        NextHopView::Unresolved(_) => view::HealthState::Unreachable,
+        NextHopView::Resolved { .. } => (*health).into(),
+    };
+    let waiting = waiting.as_ref().map(ToString::to_string);
+    view::Health { state, since: unix(since), weight_percent: *percent, last, waiting }
 }
 
 fn way(next_hop: &NextHopView) -> view::NextHop {

@@ -50,6 +50,24 @@ impl Backend {
         Ok(())
     }
 
+    /// Ends the server.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn stop_server(&mut self) -> Result<()> {
+        self.server.stop()?;
+        Ok(())
+    }
+
+    /// Starts the server, which was stopped.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_server(&mut self, lab: &Lab) -> Result<()> {
+        self.server = serve(lab, &self.name)?;
+        Ok(())
+    }
+
     /// Its name, as the server answers.
     pub fn name(&self) -> &str {
         &self.name

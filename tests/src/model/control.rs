@@ -219,7 +219,7 @@ impl Control {
                     }
                     Effect::Survey(orders) => self.survey = Some(Walk::new(orders, node, now, self.manner.survey)),
                     Effect::Reply { outcome, .. } => outcome.expect("services that are possible"),
-                    Effect::Follow(_) => {}
+                    Effect::Follow(_) | Effect::Check(_) | Effect::Tell(_) => {}
                 }
             }
         }
@@ -264,7 +264,7 @@ impl Manner {
 fn settings(ids: u32) -> Settings {
     let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
     let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
-    Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() } }
+    Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() }, common_failure: 0 }
 }
 
 /// The same services, in which whoever drains owns nothing and never did.

@@ -3,6 +3,7 @@
 
 mod bgp;
 mod error;
+mod health;
 mod node;
 mod plan;
 mod services;
@@ -14,6 +15,7 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes};
 pub use error::{Error, ErrorKind};
+pub use health::{Health, HealthState, LastCheck};
 pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving, Stage};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};

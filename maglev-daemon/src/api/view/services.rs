@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InTransition, NewTransition, Port, Protocol, Tracking, Transition};
+use super::{Health, InTransition, NewTransition, Port, Protocol, Tracking, Transition};
 use crate::model::{AdminState, StateChange, UnixTime, Weight};
 
 /// A VIP; also the body of `POST /v1/vips`.
@@ -35,6 +35,9 @@ pub struct PoolSummary {
     pub transition: Transition,
     /// What is going over to a new owner now.
     pub in_transition: InTransition,
+    /// Whether all its active backends are used since too few are healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// Digest of its table: equal on nodes that choose the same backends.
     pub table_digest: String,
     /// How many backends it has.
@@ -52,6 +55,9 @@ pub struct Pool {
     pub transition: Transition,
     /// What is going over to a new owner now.
     pub in_transition: InTransition,
+    /// Whether all its active backends are used since too few are healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// Digest of its table.
     pub table_digest: String,
     /// The VIPs it serves.
@@ -84,6 +90,9 @@ pub struct Backend {
     pub learning_slots: u32,
     /// Flows that are pinned to it though their slots belong to others; null until the flow tables have been surveyed.
     pub pinned_flows: Option<u32>,
+    /// What its checks tell; absent if it is not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Box<Health>>,
     /// The way to it.
     pub next_hop: NextHop,
 }

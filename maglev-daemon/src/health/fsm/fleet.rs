@@ -80,6 +80,8 @@ impl Fleet {
             followed.follow(services, pool, known.as_ref(), now);
             followed.assess(now, &mut self.news);
         }
+        // Who is checked for the first time later was in use until then.
+        self.recalled.clear();
         self.tally = self.count();
         self.look_at_all();
     }
@@ -120,8 +122,8 @@ impl Fleet {
     }
 
     /// When [`Self::tick`] has something to do.
-    pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        self.pools.values().filter_map(|pool| pool.deadline(now)).min()
+    pub fn deadline(&self) -> Option<Duration> {
+        self.pools.values().filter_map(CheckedPool::deadline).min()
     }
 
     /// What a backend's health makes of it.

@@ -60,20 +60,19 @@ impl CheckedPool {
         if self.panic.update(self.threshold, healthy, known, now) {
             news.push(News::Panic { pool: self.name.clone(), on: self.panic.is_on(), healthy, of: known });
         }
-        // Where nothing is known of anybody, all are as good as any.
-        let (all, slow_start) = (self.panic.is_on() || known == 0, self.slow_start);
+        let (panic, unknown, slow_start) = (self.panic.is_on(), known == 0, self.slow_start);
         let mut changed = false;
         for member in self.members.values_mut() {
-            let standing = stand(member, all, slow_start, now);
+            let standing = stand(member, panic, unknown, slow_start, now);
             changed |= standing != member.standing;
             member.standing = standing;
         }
         changed
     }
 
-    /// When time alone changes something.
-    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
-        let ramps = self.members.values().filter_map(|member| member.ramp?.next(now));
+    /// When time alone changes something, or should have.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let ramps = self.members.values().filter_map(|member| member.ramp?.next(member.standing.percent));
         ramps.chain(self.panic.deadline()).min()
     }
 
@@ -83,19 +82,22 @@ impl CheckedPool {
     }
 }
 
-fn stand(member: &mut Member, all: bool, slow_start: Duration, now: Duration) -> Standing {
+/// In panic all are used; where nothing is known of anybody, all of whom nothing is known.
+fn stand(member: &mut Member, panic: bool, unknown: bool, slow_start: Duration, now: Duration) -> Standing {
     let usable = member.is_usable();
     let was_used = member.was_usable || member.standing.serves;
     member.was_usable = usable;
     if usable && !was_used {
         member.ramp = Ramp::begin(now, slow_start);
     }
-    if all || !usable {
+    if panic || !usable {
         member.ramp = None;
     }
     let percent = member.ramp.map_or(Ramp::FULL, |ramp| ramp.percent(now));
     if percent == Ramp::FULL {
         member.ramp = None;
     }
-    Standing { serves: all || usable, lives: all || member.health() != Health::Unhealthy, percent }
+    let health = member.health();
+    let serves = panic || usable || (unknown && health == Health::Checking);
+    Standing { serves, lives: panic || health != Health::Unhealthy, percent }
 }

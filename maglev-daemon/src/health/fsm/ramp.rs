@@ -28,9 +28,9 @@ impl Ramp {
         STEPS[step]
     }
 
-    /// When the next step is due; none after the last.
-    pub fn next(&self, now: Duration) -> Option<Duration> {
-        (1..STEPS.len()).map(|step| self.at(step)).find(|at| *at > now)
+    /// When the step after this one is due, or was; none after the last.
+    pub fn next(&self, percent: u8) -> Option<Duration> {
+        (1..STEPS.len()).find(|&step| STEPS[step] > percent).map(|step| self.at(step))
     }
 
     /// When a step is taken: half way between its value and the one before.
@@ -60,14 +60,12 @@ mod tests {
     #[test]
     fn each_step_is_named_before_it_is_due_and_there_is_an_end() {
         let ramp = Ramp::begin(Duration::ZERO, Duration::from_secs(30)).unwrap();
-        let (mut now, mut seen) = (Duration::ZERO, vec![ramp.percent(Duration::ZERO)]);
-        while let Some(next) = ramp.next(now) {
-            assert!(next > now);
+        let mut seen = vec![ramp.percent(Duration::ZERO)];
+        while let Some(next) = ramp.next(*seen.last().unwrap()) {
             assert_eq!(ramp.percent(next - Duration::from_nanos(1)), *seen.last().unwrap(), "not before it is due");
             seen.push(ramp.percent(next));
-            now = next;
         }
         assert_eq!(seen, STEPS);
-        assert_eq!(Ramp::begin(now, Duration::ZERO), None);
+        assert_eq!(Ramp::begin(Duration::ZERO, Duration::ZERO), None);
     }
 }

@@ -33,7 +33,7 @@ impl Node {
     }
 
     /// Another daemon adopts the maps. It does not know yet how backends are reached.
-    fn adopt(&mut self, kept: &str) {
+    pub(super) fn adopt(&mut self, kept: &str) {
         self.maps.outlive();
         let Settings { rules: Rules { limits, outer }, .. } = self.reconciler.settings;
         let saved: Saved = serde_json::from_str(kept).unwrap();

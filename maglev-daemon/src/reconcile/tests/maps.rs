@@ -28,6 +28,8 @@ pub(super) struct Maps {
     after: Services,
     /// Whether no plan failed and none was too large for the node's limits: only then is a VIP never without backend.
     strict: bool,
+    /// Whether all of a VIP's backends may die.
+    pub(super) mortal: bool,
     running: bool,
     /// Whether a plan failed since all was published.
     failed: bool,
@@ -64,8 +66,6 @@ impl Maps {
             Step::WriteMember { id, record } => self.write_member(id.get(), record),
             Step::SetNextHop { id, next_hop } => {
                 let record = self.members.get(&id.get()).unwrap();
-                // A plan that failed late and is carried out again meets members that it killed itself.
-                assert!(record.state().is_alive() || !self.strict);
                 record.next_hop.set(next_hop.0);
             }
             Step::FillTable { table, slots } => self.fill(table.0, slots),
@@ -85,6 +85,12 @@ impl Maps {
                 let record = self.members.get(&id).unwrap();
                 record.state.set(record.state().dead().0);
                 self.killed_since_barrier.insert(id);
+            }
+            Step::ReviveMember { id } => {
+                let record = &self.members[&id.get()];
+                assert!(!record.state().is_alive(), "only the dead live again");
+                assert!(!self.in_flows.contains(&id.get()), "flow entries of its first life are gone");
+                record.state.set(record.state().living().0);
             }
             Step::Barrier => {
                 self.lingering.clear();
@@ -219,7 +225,7 @@ impl Maps {
                 assert!(self.members[&id].state().serves(word.pool()), "slot owner {id} does not serve its pool");
             }
         }
-        if !self.strict {
+        if !self.strict || self.mortal {
             return;
         }
         for (service, before) in backends_by_service(&self.before) {

@@ -1,0 +1,182 @@
+//! When what is checked: a task for each thing that is, bounded sockets for all together. It must not know what follows
+//! from what comes of it.
+//!
+//! ```text
+//!  follow ──▶ Scheduler ──┬─▶ a task per target: pause, (wait for a free socket), probe ──┬─▶ Event::Checked
+//!                         └─▶ …                                                           ┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::fsm::{Last, Target, Targets};
+use super::probe::{Trust, probe};
+use crate::model::Check;
+use crate::reconcile::Event;
+
+/// Checks under way at once, each with one socket: fewer than the files that a process may usually open.
+const SOCKETS: usize = 512;
+
+/// The first checks are spread over no more than this: the start waits for them.
+const FIRST: Duration = Duration::from_millis(200);
+
+/// The time that results are told in.
+pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The checks, while it lives.
+pub struct Scheduler {
+    tools: Tools,
+    running: BTreeMap<Arc<Target>, Running>,
+}
+
+/// What each task has.
+#[derive(Clone)]
+struct Tools {
+    sockets: Arc<Semaphore>,
+    trust: Trust,
+    now: Now,
+    results: mpsc::Sender<Event>,
+}
+
+/// A task, which ends with this.
+#[derive(Debug)]
+struct Running {
+    check: Arc<Check>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Scheduler {
+    /// Nothing is checked yet. What comes of checks is told to `results`, as [`Event::Checked`], by the time that `now` tells.
+    pub fn new(results: mpsc::Sender<Event>, trust: Trust, now: Now) -> Self {
+        let sockets = Arc::new(Semaphore::new(SOCKETS));
+        Self { tools: Tools { sockets, trust, now, results }, running: BTreeMap::new() }
+    }
+
+    /// Checks exactly these from now on. What is checked the same way as before goes on.
+    pub fn follow(&mut self, targets: Targets) {
+        self.running.retain(|target, running| targets.get(target) == Some(&running.check));
+        for (target, check) in targets {
+            let (tools, to) = (self.tools.clone(), Arc::clone(&target));
+            self.running.entry(target).or_insert_with(|| {
+                let task = tokio::spawn(again_and_again(tools, to, Arc::clone(&check)));
+                Running { check, task }
+            });
+        }
+    }
+}
+
+async fn again_and_again(tools: Tools, target: Arc<Target>, check: Arc<Check>) {
+    let mut due = Instant::now() + part_of(FIRST.min(check.interval));
+    loop {
+        sleep_until(due).await;
+        let Ok(socket) = tools.sockets.acquire().await else { return };
+        let ended = probe(target.destination, &check, &tools.trust).await;
+        drop(socket);
+        let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(Arc::from) };
+        if tools.results.send(Event::Checked { target: Arc::clone(&target), last }).await.is_err() {
+            return;
+        }
+        // From when it was due: what comes late does not come later each time; but nothing is made up for.
+        due = (due + check.interval - part_of(check.jitter)).max(Instant::now());
+    }
+}
+
+/// Any part of a time.
+fn part_of(time: Duration) -> Duration {
+    // A hasher of its own keys each time: as good as any die.
+    let die = RandomState::new().build_hasher().finish() as u32;
+    time.mul_f64(f64::from(die) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Hysteresis, Name, Probe, Via};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use tokio::net::TcpListener;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn check(jitter: Duration) -> Arc<Check> {
+        let hysteresis = Hysteresis::default();
+        let (probe, port, via) = (Probe::Tcp, None, Via::Direct);
+        Arc::new(Check { probe, interval: INTERVAL, timeout: INTERVAL / 2, jitter, hysteresis, port, via })
+    }
+
+    fn target(backend: &str, destination: SocketAddr) -> Arc<Target> {
+        let name = |name| Name::parse(name).unwrap();
+        let (pool, backend, address) = (name("web"), name(backend), destination.ip());
+        Arc::new(Target { pool, backend, address, vip: None, destination })
+    }
+
+    fn scheduler() -> (Scheduler, mpsc::Receiver<Event>) {
+        let (results, told) = mpsc::channel(16);
+        (Scheduler::new(results, Trust::of(Vec::new()), Arc::new(|| Duration::from_secs(7))), told)
+    }
+
+    async fn next(told: &mut mpsc::Receiver<Event>) -> (Arc<Target>, Last) {
+        match told.recv().await.unwrap() {
+            Event::Checked { target, last } => (target, last),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_target_is_checked_again_and_again_until_it_is_followed_no_more() {
+        let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
+        let (mut scheduler, mut told) = scheduler();
+        scheduler.follow([&good, &bad].map(|target| (Arc::clone(target), check(INTERVAL / 2))).into());
+        let mut seen = BTreeMap::<Arc<Target>, u32>::new();
+        while seen.len() < 2 || seen.values().any(|count| *count < 3) {
+            let (target, last) = next(&mut told).await;
+            let expected = if target == good { Ok(()) } else { Err("connect: refused".into()) };
+            assert_eq!((last.outcome, last.at), (expected, Duration::from_secs(7)));
+            *seen.entry(target).or_default() += 1;
+        }
+        scheduler.follow([(Arc::clone(&bad), check(Duration::ZERO))].into());
+        // What was told before may still be under way.
+        while next(&mut told).await.0 != bad {}
+        for _ in 0..3 {
+            assert_eq!(next(&mut told).await.0, bad);
+        }
+        drop(scheduler);
+        while told.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn nothing_is_checked_more_often_than_its_interval_says() {
+        let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (mut scheduler, mut told) = scheduler();
+        scheduler.follow([(target("a", open.local_addr().unwrap()), check(Duration::ZERO))].into());
+        next(&mut told).await;
+        let began = Instant::now();
+        for _ in 0..5 {
+            next(&mut told).await;
+        }
+        assert!(began.elapsed() >= INTERVAL * 4, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn parts_are_spread_over_the_whole() {
+        let parts: Vec<_> = (0..200).map(|_| part_of(Duration::from_secs(1))).collect();
+        assert!(parts.iter().all(|part| *part <= Duration::from_secs(1)));
+        for quarter in 0..4 {
+            let range = Duration::from_millis(250 * quarter)..Duration::from_millis(250 * (quarter + 1));
+            assert!(parts.iter().any(|part| range.contains(part)), "none in {range:?}");
+        }
+    }
+}
