@@ -137,11 +137,7 @@ impl Control {
     fn services(&self) -> Services {
         let mut services = Services::default();
         for &News { pool, backend, standing, weight, reachable: _ } in self.known.values() {
-            let new_pool = || Pool {
-                name: name("pool", pool.into()),
-                settings: self.manner.settings(),
-                backends: BTreeMap::new(),
-            };
+            let new_pool = || Pool { settings: self.manner.settings(), ..Pool::new(name("pool", pool.into())) };
             let pool = services.pools.entry(name("pool", pool.into())).or_insert_with(new_pool);
             let state = match standing {
                 Standing::Absent => continue,
