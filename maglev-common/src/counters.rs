@@ -149,7 +149,7 @@ impl Counts {
     /// Counts a packet sent to a member.
     #[inline(always)]
     pub fn count_member(&self, member: MemberId, bytes: u64) {
-        self.members[member.get() as usize & (MEMBER_IDS - 1)].add(bytes);
+        self.members[member.index() & (MEMBER_IDS - 1)].add(bytes);
     }
 }
 

@@ -69,13 +69,13 @@ impl Forwarding {
     /// A member's record.
     #[inline(always)]
     pub fn member(&self, id: MemberId) -> &MemberRecord {
-        &self.members[id.get() as usize & (MEMBER_IDS - 1)]
+        &self.members[id.index() & (MEMBER_IDS - 1)]
     }
 
     /// How packets are sent to a member.
     #[inline(always)]
     pub fn template(&self, id: MemberId) -> &Template {
-        &self.templates[id.get() as usize & (MEMBER_IDS - 1)]
+        &self.templates[id.index() & (MEMBER_IDS - 1)]
     }
 
     /// Makes a member's template anew: to be done when its record changed, or that of its interface.

@@ -98,10 +98,10 @@ pub struct PoolIndex(pub u16);
 /// One aligned word per pool, read once per packet and stored once per change.
 ///
 /// ```text
-///  63       62       61                    32 31              0
-/// +--------+--------+------------------------+-----------------+
-/// | always | keep   | previous table         | current table   |
-/// +--------+--------+------------------------+-----------------+
+///  63       62                    32 31     30                     0
+/// +--------+------------------------+------+------------------------+
+/// | always | current table          | keep | previous table         |
+/// +--------+------------------------+------+------------------------+
 /// ```
 ///
 /// *always*: [`Tracking::Always`]. *keep*: [`UdpPolicy::Keep`]. Tables are given as [`TableStart`].
@@ -111,17 +111,19 @@ pub struct PoolWord(pub u64);
 impl PoolWord {
     /// The sign: one comparison tells it.
     const ALWAYS: u64 = 1 << 63;
-    const KEEP: u64 = 1 << 62;
+    const KEEP: u64 = 1 << 31;
+    /// Where a table may begin.
+    const START: u64 = 0x7fff_ffff;
 
     /// A pool that uses `current`, and in which no slot is learning.
     pub const fn settled(current: TableIndex) -> Self {
-        Self(current.start().0 as u64)
+        Self((current.start().0 as u64) << 32)
     }
 
     /// The same word, of a pool in which slots are learning: their previous owners stand in `previous`.
     #[must_use]
     pub const fn learning(self, previous: TableIndex) -> Self {
-        Self(self.0 & (Self::ALWAYS | Self::KEEP | 0xffff_ffff) | (previous.start().0 as u64) << 32)
+        Self(self.0 & !Self::START | previous.start().0 as u64)
     }
 
     /// The same word, of a pool whose flows are tracked like this.
@@ -153,13 +155,13 @@ impl PoolWord {
     /// The table that owns the pool's slots.
     #[inline(always)]
     pub const fn current(self) -> TableStart {
-        TableStart(self.0 as u32)
+        TableStart((self.0 >> 32 & Self::START) as u32)
     }
 
     /// The table of previous owners; the empty one if no slot is learning.
     #[inline(always)]
     pub const fn previous(self) -> TableStart {
-        TableStart(((self.0 & !(Self::ALWAYS | Self::KEEP)) >> 32) as u32)
+        TableStart((self.0 & Self::START) as u32)
     }
 }
 

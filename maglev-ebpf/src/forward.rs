@@ -83,9 +83,8 @@ where
     P: Packet,
     T: Tables,
 {
-    let hash = inner.tuple.hash(tables.hash_key());
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => Some(serve(packet, tables, inner, word, hash)),
+        Lookup::Vip(word) => Some(serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))),
         Lookup::AddressOnly | Lookup::Unknown => None,
     }
 }

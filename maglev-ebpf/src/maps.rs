@@ -86,7 +86,6 @@ impl Variant for Measured {
 pub(crate) struct Maps<V> {
     ctx: XdpContext,
     variant: PhantomData<V>,
-    cpu: u32,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
 }
@@ -95,13 +94,12 @@ impl<V: Variant> Maps<V> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
-        let cpu = cpu();
         if V::MEASURED && MODE.load() & SLOWED != 0 {
             // SAFETY: the helper takes nothing and cannot fail.
             unsafe { bpf_ktime_get_ns() };
         }
-        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu)?);
-        Some(Self { ctx: XdpContext::new(ctx.ctx), variant: PhantomData, cpu, forwarding, counts })
+        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
+        Some(Self { ctx: XdpContext::new(ctx.ctx), variant: PhantomData, forwarding, counts })
     }
 }
 
@@ -131,7 +129,7 @@ impl<V: Variant> Tables for Maps<V> {
     #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
-        FLOWS.get(self.cpu * sets + hash.set(sets - 1))
+        FLOWS.get(cpu() * sets + hash.set(sets - 1))
     }
 
     #[inline(always)]

@@ -4,9 +4,8 @@
 /// Folds a sum of 16-bit words and complements it: the two bytes to store, read little-endian.
 #[inline(always)]
 pub const fn finish(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
+    // The lower half of the sum carries into the upper, where the same two halves are added.
+    (!sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]
