@@ -58,7 +58,7 @@ impl Exit {
 
     /// Whether an IP packet of this length can leave by it.
     #[inline(always)]
-    pub const fn takes(self, length: u16) -> bool {
+    pub const fn takes(self, length: u32) -> bool {
         length as u64 <= self.0 >> 48 & Self::MOST
     }
 

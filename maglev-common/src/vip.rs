@@ -200,31 +200,30 @@ pub enum BuildError {
 
 /// Which of two directories the packet path reads, and the seed of that one: one word, so that one load finds both.
 ///
-/// ```text
-///  63                                 1 0
-/// +-----------------------------------+-----------+
-/// | the seed, which is odd            | directory |
-/// +-----------------------------------+-----------+
-/// ```
+/// The word is the seed. It is odd, and its bit 20 says which directory: as far as the second IPv4 directory lies behind
+/// the first, so that the bit need not even be shifted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryWord(pub u64);
 
 impl DirectoryWord {
-    /// Directory 0 or 1, built under this seed.
-    pub const fn new(directory: usize, seed: u64) -> Self {
-        Self(seed & !1 | directory as u64 & 1)
+    const SECOND: u64 = size_of::<Directory4>() as u64;
+
+    /// Directory 0 or 1, under the seed that these bits make.
+    const fn new(directory: usize, bits: u64) -> Self {
+        let second = if directory == 0 { 0 } else { Self::SECOND };
+        Self(bits & !Self::SECOND | second | 1)
     }
 
     /// Which one is in use.
     #[inline(always)]
     pub const fn directory(self) -> usize {
-        self.0 as usize & 1
+        (self.0 / Self::SECOND) as usize & 1
     }
 
     /// Its seed.
     #[inline(always)]
     pub const fn seed(self) -> u64 {
-        self.0 | 1
+        self.0
     }
 }
 
@@ -236,11 +235,12 @@ impl<K: Key> Directory<K> {
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
-    /// Rebuilds the directory from scratch and tells its seed. The same keys in the same order give the same bytes.
+    /// Rebuilds the directory, which is number 0 or 1, from scratch and tells the word that switches to it. The same keys in
+    /// the same order give the same bytes.
     ///
     /// # Errors
     /// The directory is left empty and the reason is told.
-    pub fn build(&mut self, keys: &[(K, VipWord)]) -> Result<u64, BuildError> {
+    pub fn build(&mut self, directory: usize, keys: &[(K, VipWord)]) -> Result<DirectoryWord, BuildError> {
         self.entries.fill(Entry { key: K::new_zeroed(), word: 0 });
         if keys.len() > MOST_KEYS {
             return Err(BuildError::TooManyKeys);
@@ -248,8 +248,8 @@ impl<K: Key> Directory<K> {
         if keys.iter().enumerate().any(|(n, (key, _))| keys[..n].iter().any(|(other, _)| other == key)) {
             return Err(BuildError::DuplicateKey);
         }
-        let seed = (1..=ATTEMPTS).map(|attempt| mix(attempt) | 1).find(|&seed| self.try_seed(seed, keys));
-        seed.ok_or(BuildError::NoSeed)
+        let mut words = (1..=ATTEMPTS).map(|attempt| DirectoryWord::new(directory, mix(attempt)));
+        words.find(|word| self.try_seed(word.seed(), keys)).ok_or(BuildError::NoSeed)
     }
 
     /// Places every key, or none.
@@ -301,8 +301,9 @@ mod tests {
             })
             .collect();
         let mut directory = Directory4::new_box_zeroed().unwrap();
-        let seed = directory.build(&keys).unwrap();
-        (directory, seed)
+        let word = directory.build(1, &keys).unwrap();
+        assert_eq!(word.directory(), 1);
+        (directory, word.seed())
     }
 
     #[test]
@@ -319,16 +320,16 @@ mod tests {
         let mut directory = Directory4::new_box_zeroed().unwrap();
         let word = VipWord::ADDRESS_IN_USE;
         let many: Vec<_> = (0..1_025).map(|n| (Key4::new(n, 0, 0), word)).collect();
-        assert_eq!(directory.build(&many), Err(BuildError::TooManyKeys));
+        assert_eq!(directory.build(0, &many), Err(BuildError::TooManyKeys));
         let twice = [(Key4::new(1, 0, 0), word), (Key4::new(1, 0, 0), word)];
-        assert_eq!(directory.build(&twice), Err(BuildError::DuplicateKey));
+        assert_eq!(directory.build(0, &twice), Err(BuildError::DuplicateKey));
     }
 
     #[test]
     fn an_ipv6_key_is_found_by_all_its_parts() {
         let key = Key6::new([1, 2], 3, 6);
         let mut directory = Directory6::new_box_zeroed().unwrap();
-        let seed = directory.build(&[(key, VipWord::vip(VipId(9), PoolIndex(8)))]).unwrap();
+        let seed = directory.build(0, &[(key, VipWord::vip(VipId(9), PoolIndex(8)))]).unwrap().seed();
         assert_eq!(directory.find(seed, key).pool(), PoolIndex(8));
         for other in
             [Key6::new([1, 1], 3, 6), Key6::new([0, 2], 3, 6), Key6::new([1, 2], 4, 6), Key6::new([1, 2], 3, 17)]

@@ -167,7 +167,7 @@ where
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
 /// that is a section of its own, which the loader does not link.)
 #[inline(never)]
-fn hindrance(template: &Template, length: u16) -> Counter {
+fn hindrance(template: &Template, length: u32) -> Counter {
     let exit = template.exit();
     if !template.state().is_alive() {
         Counter::NoBackend

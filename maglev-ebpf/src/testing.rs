@@ -13,7 +13,7 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
-use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::env::{DecapTables, Tables};
@@ -105,8 +105,8 @@ impl FakeTables {
         let address = u32::from_le_bytes(address);
         let vip = Key4::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        let seed = self.forwarding.directories4[0].build(&entries).unwrap();
-        self.forwarding.switch.directory4.set(DirectoryWord::new(0, seed).0);
+        let word = self.forwarding.directories4[0].build(0, &entries).unwrap();
+        self.forwarding.switch.directory4.set(word.0);
     }
 
     /// The same for IPv6.
@@ -115,8 +115,8 @@ impl FakeTables {
         let address = [address as u64, (address >> 64) as u64];
         let vip = Key6::new(address, port.swap_bytes(), protocol);
         let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        let seed = self.forwarding.directories6[0].build(&entries).unwrap();
-        self.forwarding.switch.directory6.set(DirectoryWord::new(0, seed).0);
+        let word = self.forwarding.directories6[0].build(0, &entries).unwrap();
+        self.forwarding.switch.directory6.set(word.0);
     }
 
     pub(crate) fn kill(&self, id: u16) {

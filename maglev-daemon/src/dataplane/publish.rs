@@ -122,8 +122,8 @@ fn switch_directory<K: Key>(
 ) -> Result<(), DataplaneError> {
     let unused = DirectoryWord(in_use.get()).directory() ^ 1;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
-    let seed = directories[unused].build(entries).map_err(refused)?;
-    publish(in_use, DirectoryWord::new(unused, seed).0);
+    let word = directories[unused].build(unused, entries).map_err(refused)?;
+    publish(in_use, word.0);
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: 
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
     // Copied whole: DSCP as it is, ECN in *normal mode* (RFC 6040 section 4.1).
     let class = u64::from(F::traffic_class(frame.inner.get()));
-    let length = u64::from((outer.length + OVERHEAD4 as u16).swap_bytes());
+    let length = u64::from(((outer.length + OVERHEAD4 as u32) as u16).swap_bytes());
     let host_bits = outer.hash & template.host_mask.get();
     let end = template.end.get();
     // The partial sum, and what differs from packet to packet; host bits are all in one word of the header.
@@ -84,7 +84,7 @@ pub fn encapsulate6<F: Tuple>(
     let class_label = (6 << 28 | class << 20 | label).swap_bytes();
     let [source0, source1] = source6(record, outer.hash);
     let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
-    let length = u64::from(outer.length.swap_bytes());
+    let length = u64::from((outer.length as u16).swap_bytes());
     let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
     frame.words[0].set(template.ethernet[0].get());
     frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);

@@ -9,7 +9,7 @@ pub struct Outer {
     /// Protocol number of the packet inside: 4 for IPv4, 41 for IPv6.
     pub protocol: u8,
     /// The inner packet's length in bytes.
-    pub length: u16,
+    pub length: u32,
     /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
     pub hash: u64,
 }

@@ -92,11 +92,11 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Count
     if header.is_fragment() {
         return Err(Counter::Fragment);
     }
-    let length = header.length.get();
-    if offset + usize::from(length) > packet.len() {
+    let length = u32::from(header.length.get());
+    if offset + length as usize > packet.len() {
         return Err(Counter::Malformed);
     }
-    let payload = length.saturating_sub(HEADER as u16);
+    let payload = length.saturating_sub(HEADER as u32);
     let ports = match header.protocol {
         l4::TCP => l4::tcp(packet, offset + HEADER, payload),
         l4::UDP => l4::udp(packet, offset + HEADER, payload),

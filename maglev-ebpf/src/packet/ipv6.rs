@@ -76,8 +76,8 @@ impl Ipv6 {
 #[inline(always)]
 pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Counter> {
     let header = packet.view::<Ipv6>(offset).ok_or(Counter::Truncated)?;
-    let payload = header.payload_length.get();
-    let end = offset + HEADER + usize::from(payload);
+    let payload = u32::from(header.payload_length.get());
+    let end = offset + HEADER + payload as usize;
     if header.version() != 6 || end > packet.len() {
         return Err(Counter::Malformed);
     }
@@ -87,10 +87,9 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Count
         _ => return Err(header.peculiarity()),
     };
     let ports = ports.ok_or(Counter::Malformed)?;
-    let length = payload.checked_add(HEADER as u16).ok_or(Counter::TooBig)?;
     let addresses = header.addresses.map(U64::get);
     let tuple = Tuple6 { addresses, transport: Transport::new(ports, header.next_header) };
-    Ok(Inner { tuple, length, transport: offset + HEADER })
+    Ok(Inner { tuple, length: HEADER as u32 + payload, transport: offset + HEADER })
 }
 
 /// The destination of the IPv6 packet at an offset, whatever else is wrong with it.

@@ -15,9 +15,9 @@ pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
 
 /// Bytes of a TCP header without options.
-pub(super) const TCP_HEADER: u16 = 20;
+pub(super) const TCP_HEADER: u32 = 20;
 /// Bytes of a UDP header.
-pub(super) const UDP_HEADER: u16 = 8;
+pub(super) const UDP_HEADER: u32 = 8;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -106,7 +106,7 @@ pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
 
 /// The ports of a TCP header, source then destination, as four bytes read little-endian. The header has `length` bytes of IP payload; `None` if that cannot hold it.
 #[inline(always)]
-pub fn tcp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
+pub fn tcp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     if length < TCP_HEADER {
         return None;
     }
@@ -115,7 +115,7 @@ pub fn tcp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
 
 /// The same of a UDP header that has `length` bytes of IP payload; `None` if that cannot hold it.
 #[inline(always)]
-pub fn udp(packet: &impl Packet, offset: usize, length: u16) -> Option<u32> {
+pub fn udp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     if length < UDP_HEADER {
         return None;
     }

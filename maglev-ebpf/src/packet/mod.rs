@@ -12,7 +12,7 @@ pub struct Inner<T> {
     /// Addresses, ports and protocol.
     pub tuple: T,
     /// The IP packet's length in bytes, IP header included.
-    pub length: u16,
+    pub length: u32,
     /// Where in the packet the transport header begins.
     pub transport: usize,
 }

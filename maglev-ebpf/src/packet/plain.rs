@@ -45,8 +45,8 @@ pub fn ipv4(packet: &impl Packet) -> Option<Inner<Tuple4>> {
     if ethernet.ether_type.get() != eth::IPV4 || !ip.is_plain() || ip.is_fragment() {
         return None;
     }
-    let (protocol, length) = (ip.protocol, ip.length.get());
-    if !holds_transport(protocol, length, ipv4::HEADER) || eth::HEADER + usize::from(length) > packet.len() {
+    let (protocol, length) = (ip.protocol, u32::from(ip.length.get()));
+    if !holds_transport(protocol, length, ipv4::HEADER) || eth::HEADER + length as usize > packet.len() {
         return None;
     }
     let tuple = Tuple4 { addresses: ip.addresses.get(), transport: Transport::new(transport.ports.get(), protocol) };
@@ -60,9 +60,9 @@ pub fn ipv6(packet: &impl Packet) -> Option<Inner<Tuple6>> {
     if ethernet.ether_type.get() != eth::IPV6 || ip.version() != 6 {
         return None;
     }
-    let (protocol, payload) = (ip.next_header, ip.payload_length.get());
-    let length = payload.checked_add(ipv6::HEADER as u16)?;
-    if !holds_transport(protocol, payload, 0) || eth::HEADER + usize::from(length) > packet.len() {
+    let (protocol, payload) = (ip.next_header, u32::from(ip.payload_length.get()));
+    let length = payload + ipv6::HEADER as u32;
+    if !holds_transport(protocol, payload, 0) || eth::HEADER + length as usize > packet.len() {
         return None;
     }
     let tuple =
@@ -72,10 +72,10 @@ pub fn ipv6(packet: &impl Packet) -> Option<Inner<Tuple6>> {
 
 /// Whether a packet of this length holds the transport header it says it has: TCP or UDP.
 #[inline(always)]
-fn holds_transport(protocol: u8, length: u16, header: usize) -> bool {
+fn holds_transport(protocol: u8, length: u32, header: usize) -> bool {
     match protocol {
-        l4::TCP => length >= header as u16 + l4::TCP_HEADER,
-        l4::UDP => length >= header as u16 + l4::UDP_HEADER,
+        l4::TCP => length >= header as u32 + l4::TCP_HEADER,
+        l4::UDP => length >= header as u32 + l4::UDP_HEADER,
         _ => false,
     }
 }
