@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Last, Target, Targets};
-use super::probe::{Trust, probe};
+use super::probe::{Trust, Way, probe};
 use crate::model::Check;
 use crate::reconcile::Event;
 
@@ -82,7 +82,7 @@ async fn again_and_again(tools: Tools, target: Arc<Target>, check: Arc<Check>) {
     loop {
         sleep_until(due).await;
         let Ok(socket) = tools.sockets.acquire().await else { return };
-        let ended = probe(target.destination, &check, &tools.trust).await;
+        let ended = probe(target.destination, &Way::default(), &check, &tools.trust).await;
         drop(socket);
         let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(Arc::from) };
         if tools.results.send(Event::Checked { target: Arc::clone(&target), last }).await.is_err() {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::words;
+use super::{Way, words};
 
 /// The longest answer that is looked at.
 const LONGEST: usize = 4 << 10;
@@ -13,12 +13,14 @@ const LONGEST: usize = 4 << 10;
 /// kernel keeps away.
 pub(super) async fn ask(
     destination: SocketAddr,
+    way: &Way,
     payload: &[u8],
     is_answer: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, String> {
     let failed = |error| words::of_error("answer", &error);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(failed)?;
+    way.set(&socket).map_err(failed)?;
     socket.connect(destination).await.map_err(failed)?;
     socket.send(payload).await.map_err(failed)?;
     let mut answer = vec![0; LONGEST];

@@ -8,6 +8,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod way;
 mod words;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Check, Probe};
 pub use tls::Trust;
+pub use way::Way;
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +39,11 @@ impl Doing {
     }
 }
 
-/// Asks once.
-pub async fn probe(destination: SocketAddr, check: &Check, trust: &Trust) -> Ended {
+/// Asks once, by packets that leave this way.
+pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust) -> Ended {
     let doing = Doing(std::sync::Mutex::new("connect"));
     let began = Instant::now();
-    let asked = tokio::time::timeout(check.timeout, ask(destination, &check.probe, trust, &doing)).await;
+    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, &doing)).await;
     let outcome = asked.unwrap_or_else(|_| {
         let what = doing.0.lock().map_or("check", |doing| *doing);
         Err(format!("{what}: timed out after {}", words::seconds(check.timeout)))
@@ -49,27 +51,27 @@ pub async fn probe(destination: SocketAddr, check: &Check, trust: &Trust) -> End
     Ended { outcome, latency: began.elapsed() }
 }
 
-async fn ask(destination: SocketAddr, probe: &Probe, trust: &Trust, doing: &Doing) -> Result<(), String> {
+async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, doing: &Doing) -> Result<(), String> {
     match probe {
-        Probe::Tcp => stream::connect(destination).await.map(drop),
+        Probe::Tcp => stream::connect(destination, way).await.map(drop),
         Probe::Http(request) => {
-            let stream = stream::connect(destination).await?;
+            let stream = stream::connect(destination, way).await?;
             http::ask(stream, destination, request, doing).await
         }
         Probe::Https(request, server) => {
-            let stream = stream::connect(destination).await?;
+            let stream = stream::connect(destination, way).await?;
             doing.now("TLS handshake");
             let stream = trust.shake_hands(stream, server).await?;
             http::ask(stream, destination, request, doing).await
         }
         Probe::Udp { payload, expect } => {
             doing.now("answer");
-            let answer = datagram::ask(destination, payload, |_| true).await?;
+            let answer = datagram::ask(destination, way, payload, |_| true).await?;
             if answer.starts_with(expect) { Ok(()) } else { Err(words::unexpected(expect, &answer)) }
         }
         Probe::Dns { query, rcode } => {
             doing.now("answer");
-            dns::ask(destination, query, *rcode).await
+            dns::ask(destination, way, query, *rcode).await
         }
     }
 }

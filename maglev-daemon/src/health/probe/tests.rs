@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Ended, Trust, probe};
+use super::{Ended, Trust, Way, probe};
 use crate::model::{Check, Hysteresis, Probe, Request, Tls, Via};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -34,7 +34,7 @@ fn nobody() -> Trust {
 
 /// How a check of this ends: well, or by this reason.
 async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &check(what, timeout), &nobody()).await.outcome
+    probe(at, &Way::default(), &check(what, timeout), &nobody()).await.outcome
 }
 
 fn request(body: Option<&str>) -> Request {
@@ -111,7 +111,7 @@ async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<String>) {
 async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
-    let Ended { outcome, latency } = probe(at, &check(Probe::Tcp, LONG), &nobody()).await;
+    let Ended { outcome, latency } = probe(at, &Way::default(), &check(Probe::Tcp, LONG), &nobody()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -251,7 +251,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     for (trust, name, verify, expected) in rows {
         let (at, asked) = identity.server(GOOD).await;
         let what = Probe::Https(request(Some("ok")), Tls { name: name.to_owned(), verify });
-        let ended = probe(at, &check(what, LONG), trust).await.outcome;
+        let ended = probe(at, &Way::default(), &check(what, LONG), trust).await.outcome;
         assert_eq!(ended, expected, "{name} {verify}");
         if expected.is_ok() {
             assert_eq!(asked.await.unwrap().as_deref(), Some(name));
@@ -259,7 +259,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     }
     let (at, _) = identity.server(GOOD).await;
     let what = Probe::Https(request(None), Tls { name: "api.example.org".to_owned(), verify: true });
-    let reason = probe(at, &check(what, LONG), &ours).await.outcome.unwrap_err();
+    let reason = probe(at, &Way::default(), &check(what, LONG), &ours).await.outcome.unwrap_err();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
         "{reason}"
@@ -366,7 +366,7 @@ async fn hundreds_at_once_do_not_disturb_each_other() {
     let asked: Vec<_> = (0..300)
         .map(|_| {
             let (check, trust) = (Arc::clone(&check), trust.clone());
-            tokio::spawn(async move { probe(at, &check, &trust).await.outcome })
+            tokio::spawn(async move { probe(at, &Way::default(), &check, &trust).await.outcome })
         })
         .collect();
     for outcome in asked {
