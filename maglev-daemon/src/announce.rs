@@ -248,8 +248,10 @@ mod tests {
             let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
             for backend in &mut web.backends {
                 let (since, last, waiting, percent) = (Duration::ZERO, None, None, 100);
+                let counts = crate::health::fsm::Counts::default();
                 let health = Health::Unhealthy;
-                backend.health = Some(crate::health::fsm::MemberHealth { health, since, last, waiting, percent });
+                backend.health =
+                    Some(crate::health::fsm::MemberHealth { health, since, last, waiting, percent, counts });
                 backend.serves = panic;
             }
             told(&prefixes(&view, &Node::Serving, &[]))[0].clone()

@@ -1,6 +1,8 @@
 //! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
 //! where the numbers come from.
 
+use std::sync::atomic::AtomicU64;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -91,6 +93,7 @@ fn register_services(registry: &mut Registry, status: &Status) {
     measure(registry, "backends", "Backends of a pool by state", by_state);
 
     register_transitions(registry, status);
+    register_health(registry, status);
 
     let resolved = status.backends.iter().map(|backend| {
         let labels = [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
@@ -108,6 +111,46 @@ fn register_services(registry: &mut Registry, status: &Status) {
         [("services_digest", status.services_digest.clone()), ("hash_key_digest", status.hash_key_digest.clone())];
     let help = "Digests of the services and the hash key: equal on the nodes of a fleet";
     measure(registry, "services_info", help, [(digests, 1)].into_iter());
+}
+
+/// What checks tell; of pools that are not checked, nothing.
+fn register_health(registry: &mut Registry, status: &Status) {
+    let pools = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
+    let by_health = pools().flat_map(|(pool, known)| {
+        view::HealthState::ALL.map(|state| {
+            let labels = [("pool", pool.name.clone()), ("health", state.as_str().to_owned())];
+            (labels, known.count(state) as u64)
+        })
+    });
+    measure(registry, "pool_backends", "Backends of a pool that are checked, by what checks say of them", by_health);
+    let panic = pools().map(|(pool, _)| ([("pool", pool.name.clone())], u64::from(pool.panic)));
+    measure(registry, "pool_panic", "Whether a pool uses all its backends since too few are healthy", panic);
+    let help = "Whether everything that is checked fails at once, which is taken for this node's own fault";
+    measure(registry, "health_common_failure", help, [([], u64::from(status.common_failure))].into_iter());
+
+    let checked = || status.backends.iter().filter_map(|backend| Some((backend, backend.health.as_deref()?)));
+    let labels = |backend: &view::Backend| [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
+    let healthy = |known: &view::Health| u64::from(known.state == view::HealthState::Healthy);
+    let all = checked().map(|(backend, known)| (labels(backend), healthy(known)));
+    measure(registry, "backend_healthy", "Whether a backend that is checked is healthy and can be reached", all);
+    let percent = checked().map(|(backend, known)| (labels(backend), u64::from(known.weight_percent)));
+    let help = "The part of its weight that a backend has, in percent: less than 100 in slow start";
+    measure(registry, "backend_weight_percent", help, percent);
+    let changes = checked().map(|(backend, known)| (labels(backend), known.checks.changes));
+    count(registry, "backend_health_changes", "How often checks made a backend healthy or unhealthy", changes);
+    let by_result = checked().flat_map(|(backend, known)| {
+        [("passed", known.checks.passed), ("failed", known.checks.failed)].map(|(result, count)| {
+            let [pool, backend] = labels(backend);
+            ([pool, backend, ("result", result.to_owned())], count)
+        })
+    });
+    count(registry, "backend_checks", "Checks of a backend that ended, by result", by_result);
+    let latencies = checked().filter_map(|(backend, known)| Some((labels(backend), known.last.as_ref()?.microseconds)));
+    let family = Family::<Vec<(&'static str, String)>, Gauge<f64, AtomicU64>>::default();
+    for (labels, microseconds) in latencies {
+        family.get_or_create(&labels.to_vec()).set(microseconds as f64 / 1e6);
+    }
+    registry.register("backend_check_latency_seconds", "How long the last check of a backend took", family);
 }
 
 fn register_transitions(registry: &mut Registry, status: &Status) {
@@ -225,6 +268,16 @@ mod tests {
     fn the_text_holds_every_kind_of_series() {
         let next_hop = NextHop::Unresolved { reason: "no route".into() };
         let backend = view::Backend { next_hop, ..testing::backend("web1") };
+        let known = view::Health {
+            state: view::HealthState::Healthy,
+            since: 0,
+            weight_percent: 29,
+            last: Some(view::LastCheck { at: 0, microseconds: 1_500, error: None }),
+            waiting: None,
+            checks: view::CheckCounts { passed: 40, failed: 2, changes: 3 },
+        };
+        let checked = view::Backend { health: Some(Box::new(known)), ..testing::backend("web2") };
+        let health = Some(view::PoolHealth { healthy: 1, unreachable: 1, ..view::PoolHealth::default() });
         let in_transition = view::InTransition {
             learning_slots: 6_554,
             tracked_slots: 37,
@@ -234,8 +287,12 @@ mod tests {
         let status = Status {
             object: "abcd".into(),
             flow_table: view::FlowTable { entries: 917_504, ..view::FlowTable::default() },
-            pools: vec![view::PoolSummary { in_transition, ..testing::summary() }],
-            backends: vec![backend],
+            pools: vec![
+                view::PoolSummary { in_transition, panic: true, health, ..testing::summary() },
+                view::PoolSummary { name: "dns".into(), ..testing::summary() },
+            ],
+            common_failure: true,
+            backends: vec![backend, checked],
             node: view::Node {
                 drain: Some(view::NodeDrain {
                     since: 1_700_000_001,
@@ -276,7 +333,7 @@ mod tests {
         for line in [
             r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
             r#"maglev_vip_bytes_total{vip="www"} 420"#,
-            r#"maglev_backends{pool="web",state="active"} 1"#,
+            r#"maglev_backends{pool="web",state="active"} 2"#,
             r#"maglev_backends{pool="web",state="draining"} 0"#,
             r#"maglev_backends{pool="web",state="disabled"} 0"#,
             r#"maglev_backends{pool="web",state="out"} 0"#,
@@ -288,6 +345,17 @@ mod tests {
             r#"maglev_table_info{pool="web",digest="1234"} 1"#,
             r#"maglev_build_info{version="",object="abcd"} 1"#,
             "maglev_flow_table_entries 917504",
+            r#"maglev_pool_backends{pool="web",health="healthy"} 1"#,
+            r#"maglev_pool_backends{pool="web",health="checking"} 0"#,
+            r#"maglev_pool_backends{pool="web",health="unreachable"} 1"#,
+            r#"maglev_pool_panic{pool="web"} 1"#,
+            "maglev_health_common_failure 1",
+            r#"maglev_backend_healthy{pool="web",backend="web2"} 1"#,
+            r#"maglev_backend_weight_percent{pool="web",backend="web2"} 29"#,
+            r#"maglev_backend_health_changes_total{pool="web",backend="web2"} 3"#,
+            r#"maglev_backend_checks_total{pool="web",backend="web2",result="passed"} 40"#,
+            r#"maglev_backend_checks_total{pool="web",backend="web2",result="failed"} 2"#,
+            r#"maglev_backend_check_latency_seconds{pool="web",backend="web2"} 0.0015"#,
             r#"maglev_bgp_session_up{neighbor="tor1"} 1"#,
             r#"maglev_bgp_prefixes_sent{neighbor="tor1"} 2"#,
             r#"maglev_bgp_sessions_total{neighbor="tor1"} 3"#,
@@ -302,6 +370,9 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        for absent in [r#"maglev_pool_panic{pool="dns"}"#, r#"maglev_backend_healthy{pool="web",backend="web1"}"#] {
+            assert!(!text.contains(absent), "{absent} is in\n{text}");
         }
     }
 }

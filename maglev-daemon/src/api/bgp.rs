@@ -1,5 +1,6 @@
 //! What the API tells of the speaker, and asks it. It must not know the protocol.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -28,6 +29,21 @@ impl Bgp {
     pub(crate) fn routes(&self) -> view::BgpRoutes {
         let prefixes = self.prefixes.as_ref().map(|prefixes| prefixes.borrow().clone()).unwrap_or_default();
         view::BgpRoutes(prefixes.iter().map(route).collect())
+    }
+
+    /// VIPs with what routers are told of them.
+    pub(super) fn told_of(&self, mut vips: Vec<view::Vip>) -> Vec<view::Vip> {
+        let Some(prefixes) = &self.prefixes else { return vips };
+        let prefixes = prefixes.borrow();
+        let named = prefixes.iter().flat_map(|prefix| prefix.vips.iter().map(move |vip| (vip.as_str(), prefix)));
+        let by_vip: BTreeMap<&str, &Prefix> = named.collect();
+        for vip in &mut vips {
+            if let Some(prefix) = by_vip.get(vip.name.as_str()) {
+                vip.health.announced = Some(prefix.withheld.is_none());
+                vip.health.withheld.clone_from(&prefix.withheld);
+            }
+        }
+        vips
     }
 
     /// Ends a neighbour's session and begins again.

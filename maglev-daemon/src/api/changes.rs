@@ -1,7 +1,11 @@
 //! From the API's words to changes of backends, and what is refused by what the status shows. It must not know paths.
 
+use std::sync::Arc;
+
 use super::{Answer, view};
-use crate::model::{self, AdminState, Change, Name, Weight};
+use crate::config;
+use crate::model::parse_slow_start;
+use crate::model::{self, AdminState, BadValue, Change, HealthChange, Name, Override, Weight, parse_panic};
 
 /// The change that would be made.
 pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<Change> {
@@ -41,6 +45,49 @@ pub(super) fn removal(status: &view::Status, pool: Name, backend: Name, force: b
             found.left()
         ))),
         _ => Ok(Change::RemoveBackend { pool, backend, force }),
+    }
+}
+
+/// What is set of a pool's checks.
+pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
+    let view::NewHealth { check, panic_percent, slow_start_milliseconds } = new;
+    let check = match check {
+        None => None,
+        Some(None) => Some(None),
+        Some(Some(text)) => Some(Some(Arc::new(config::parse_check(&text).map_err(several)?))),
+    };
+    let invalid = |field: &str, bad: BadValue| view::Error::invalid(format!("{field}: {bad}"));
+    let panic = panic_percent.map(|percent| parse_panic(&percent.to_string())).transpose();
+    let slow_start = slow_start_milliseconds.map(|milliseconds| parse_slow_start(&format!("{milliseconds}ms")));
+    Ok(HealthChange {
+        check,
+        panic: panic.map_err(|bad| invalid("panic_percent", bad))?,
+        slow_start: slow_start.transpose().map_err(|bad| invalid("slow_start_milliseconds", bad))?,
+    })
+}
+
+/// A change to a backend that is there.
+pub(super) fn of_backend(pool: Name, backend: Name, new: view::NewForBackend) -> Answer<Change> {
+    Ok(match new {
+        view::NewForBackend::Weight(weight) => Change::SetWeight { pool, backend, weight: Weight(weight) },
+        view::NewForBackend::Check(own) => {
+            let own = own.map(|text| config::parse_override(&text)).transpose().map_err(several)?;
+            if own.as_ref().is_some_and(|own| *own == Override::default()) {
+                return Err(view::Error::invalid("check: nothing to set; allowed: port, path, host"));
+            }
+            Change::SetCheck { pool, backend, own }
+        }
+    })
+}
+
+/// One fault in one line, several in as many more.
+fn several(problems: Vec<String>) -> view::Error {
+    match problems.as_slice() {
+        [problem] => view::Error::invalid(problem),
+        _ => {
+            let error = view::Error::invalid(format!("check: {} errors:", problems.len()));
+            view::Error { details: problems, ..error }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A blocking client of the API, for the command line. It must not know what an answer is used for.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,11 +15,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
-use super::{RELEASE, RELEASE_HEADER, VERSION, VERSION_HEADER, view};
+use super::stream::{self, Message, TooLarge};
+use super::{RELEASE, RELEASE_HEADER, VERSION, VERSION_HEADER, events, view};
 
 /// Longer than the daemon takes to give up on a request, so that its own answer arrives.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a daemon may say nothing to who follows it: it gives signs of life much more often.
+const SILENCE: Duration = events::SIGN_OF_LIFE.saturating_mul(3);
 
 /// Bytes an answer may have: a node with all the backends it can take is far below.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -28,6 +34,15 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
+}
+
+/// What one who follows events hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An event.
+    Event(Box<view::Event>),
+    /// How many events were missed: they came faster than they were read.
+    Missed(u64),
 }
 
 /// Why there is no answer.
@@ -85,6 +100,27 @@ impl Client {
         self.send(Method::POST, path, encode(body)?)
     }
 
+    /// Sends a body to a path, for an answer that may take so long.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        self.send_within(Method::POST, path, encode(body)?, time)
+    }
+
+    /// Tells events from a path as they come, until `tell` has heard enough.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; that the daemon went away among them.
+    pub fn follow(&self, path: &str, tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
+        self.runtime.block_on(self.listen(path, tell))
+    }
+
     /// Changes what lies at a path.
     ///
     /// # Errors
@@ -94,15 +130,66 @@ impl Client {
     }
 
     fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        self.send_within(method, path, body, TIMEOUT)
+    }
+
+    fn send_within<T>(&self, method: Method, path: &str, body: Bytes, time: Duration) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+    {
         self.runtime.block_on(async {
-            match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
+            match tokio::time::timeout(time, self.exchange(method, path, body)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+                Err(_) => Err(self.unreachable(format!("no answer within {} s", time.as_secs()))),
             }
         })
     }
 
     async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let (response, connection) = self.open(method, path, body).await?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+        connection.abort();
+        decode(&body)
+    }
+
+    async fn listen(&self, path: &str, mut tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
+        let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Bytes::new())).await;
+        let (response, connection) =
+            opened.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
+        let (mut body, mut reader) = (response.into_body(), stream::Reader::default());
+        let ended = loop {
+            let piece = match tokio::time::timeout(SILENCE, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(Some(Err(_)) | None) => {
+                    break Enough::Failed(self.unreachable("it ended the stream of events".into()));
+                }
+                Err(_) => {
+                    break Enough::Failed(self.unreachable(format!("it said nothing for {} s", SILENCE.as_secs())));
+                }
+            };
+            let told = reader.read(&piece, |message| match tell(told(&message)?) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Enough::Heard),
+            });
+            if let Err(ended) = told {
+                break ended;
+            }
+        };
+        connection.abort();
+        match ended {
+            Enough::Heard => Ok(()),
+            Enough::Failed(error) => Err(error),
+        }
+    }
+
+    /// Asks, and returns the head of a successful answer, with the task that reads the rest.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
         let unreachable = |error: &dyn std::error::Error| self.unreachable(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => self.not_permitted(&error),
@@ -123,11 +210,13 @@ impl Client {
             .map_err(|error| ClientError::Foreign(format!("cannot ask for {path}: {error}")))?;
         let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         check_version(&response)?;
-        let successful = response.status().is_success();
+        if response.status().is_success() {
+            return Ok((response, connection));
+        }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
         connection.abort();
-        if successful { decode(&body) } else { Err(ClientError::Refused(decode(&body)?)) }
+        Err(ClientError::Refused(decode(&body)?))
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
@@ -139,6 +228,37 @@ impl Client {
         let remedy = "ask as root, or as a member of the socket's group";
         ClientError::Unreachable { socket: self.socket.clone(), reason: error.to_string(), remedy }
     }
+}
+
+/// Why a stream of events is read no further.
+enum Enough {
+    /// Whoever listened has heard enough.
+    Heard,
+    Failed(ClientError),
+}
+
+impl From<ClientError> for Enough {
+    fn from(error: ClientError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<TooLarge> for Enough {
+    fn from(TooLarge: TooLarge) -> Self {
+        Self::Failed(ClientError::Foreign("maglevd tells an event that is larger than any should be".into()))
+    }
+}
+
+fn told(message: &Message) -> Result<Told, ClientError> {
+    #[derive(serde::Deserialize)]
+    struct Missed {
+        missed: u64,
+    }
+    let Message { name, data } = message;
+    if name == events::MISSED {
+        return decode(data.as_bytes()).map(|Missed { missed }| Told::Missed(missed));
+    }
+    decode(data.as_bytes()).map(|event| Told::Event(Box::new(event)))
 }
 
 /// Refuses a daemon of another version. Its refusal of us, if it says one, is as good and names both versions too.

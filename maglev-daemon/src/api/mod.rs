@@ -4,9 +4,12 @@
 mod bgp;
 mod changes;
 pub mod client;
+mod events;
+mod journal;
 mod listener;
 mod routes;
 pub mod server;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -14,6 +17,7 @@ mod tests;
 pub mod view;
 
 pub use bgp::Bgp;
+pub use journal::{Follower, Heard, Journal};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::drain::Order;
-use crate::model::{Change, Protocol, UnixTime};
+use crate::model::{Change, Name, Protocol, UnixTime};
 
 /// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
 pub const VERSION: u32 = 1;
@@ -62,6 +66,15 @@ pub enum Request {
         change: Change,
         /// Takes the answer.
         reply: oneshot::Sender<Answer<view::Plan>>,
+    },
+    /// Check a backend once, beside what goes on.
+    Check {
+        /// Its pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// Takes the way on which the report comes, which may take as long as the pool's timeout.
+        reply: oneshot::Sender<Answer<oneshot::Receiver<view::CheckReport>>>,
     },
     /// Read the files again.
     Reload {
@@ -131,6 +144,8 @@ pub struct Handle {
     pub started: Instant,
     /// The speaker.
     pub bgp: Bgp,
+    /// What happened lately.
+    pub journal: Journal,
 }
 
 impl Handle {
@@ -146,7 +161,12 @@ impl Handle {
 
     /// The node's status now.
     pub fn status(&self) -> view::Status {
-        view::Status { flow_table: *self.flow_table.borrow(), ..self.latest().at(self.uptime()) }
+        view::Status { flow_table: *self.flow_table.borrow(), vips: self.vips(), ..self.latest().at(self.uptime()) }
+    }
+
+    /// The VIPs, and whether they are announced.
+    pub fn vips(&self) -> Vec<view::Vip> {
+        self.bgp.told_of(self.latest().vips.clone())
     }
 
     /// Sends a request and awaits its answer.

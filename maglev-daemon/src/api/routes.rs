@@ -3,18 +3,21 @@
 
 use std::net::SocketAddr;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, patch, post};
 use axum::{Extension, Json, Router};
+use futures_util::stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::changes::{addition, parse_backend, parse_name, proposed, removal};
-use super::{Answer, Caller, Flow, Handle, Request, view};
+use super::changes::{self, addition, parse_backend, parse_name, proposed, removal};
+use super::{Answer, Caller, Flow, Handle, Request, events, view};
 use crate::drain;
-use crate::model::{self, Change, Name, PoolSettings, Refusal, Service, SettingsChange, Weight};
+use crate::model::{self, Change, Name, PoolHealth, PoolSettings, Refusal, Service, SettingsChange};
 
 type Reply<T> = Result<Json<T>, view::Error>;
 
@@ -27,8 +30,9 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/pools", get(pools).post(add_pool))
         .route("/pools/{name}", get(pool).patch(set_pool).delete(remove_pool))
         .route("/pools/{pool}/backends", post(add_backend))
-        .route("/pools/{pool}/backends/{name}", patch(set_weight).get(backend).delete(remove_backend))
+        .route("/pools/{pool}/backends/{name}", patch(set_backend).get(backend).delete(remove_backend))
         .route("/pools/{pool}/backends/{name}/state", post(set_state))
+        .route("/pools/{pool}/backends/{name}/check", post(check_backend))
         .route("/backends", get(backends))
         .route("/plan", post(plan))
         .route("/counters", get(counters))
@@ -40,6 +44,8 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/node/drain", post(drain_node))
         .route("/node/undrain", post(undrain_node))
         .route("/reload", post(reload))
+        .route("/events", get(events::follow))
+        .route("/events/recent", get(events::recent))
         .with_state(handle);
     Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
 }
@@ -57,13 +63,13 @@ async fn status(State(handle): State<Handle>) -> Json<view::Status> {
 }
 
 async fn vips(State(handle): State<Handle>) -> Json<Vec<view::Vip>> {
-    Json(handle.latest().vips.clone())
+    Json(handle.vips())
 }
 
 async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
-    let (status, name) = (handle.latest(), parse_name("name", &name)?);
-    let found = status.vips.iter().find(|vip| vip.name == name.as_str());
-    let unknown = || Refusal::unknown("VIP", &name, status.vips.iter().map(|vip| vip.name.as_str()));
+    let (vips, name) = (handle.vips(), parse_name("name", &name)?);
+    let found = vips.iter().find(|vip| vip.name == name.as_str());
+    let unknown = || Refusal::unknown("VIP", &name, vips.iter().map(|vip| vip.name.as_str()));
     Ok(Json(found.cloned().ok_or_else(unknown)?))
 }
 
@@ -72,7 +78,7 @@ async fn add_vip(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::Vip { name, address, port, protocol, pool } = parse(body)?;
+    let view::NewVip { name, address, port, protocol, pool } = parse(body)?;
     let service = Service { address, port: port.0, protocol: protocol.into() };
     let vip = model::Vip {
         name: parse_name("name", &name)?,
@@ -97,11 +103,11 @@ async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let view::PoolSummary { name, tracking, transition, in_transition, panic, table_digest, backends: _ } =
+    let view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends: _ } =
         find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
-    Ok(Json(view::Pool { name, tracking, transition, in_transition, panic, table_digest, vips, backends }))
+    Ok(Json(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, backends }))
 }
 
 async fn add_pool(
@@ -109,9 +115,13 @@ async fn add_pool(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewPool { name, tracking, transition } = parse(body)?;
-    let settings = SettingsChange::from(view::NewSettings { tracking, transition }).of(&PoolSettings::default());
-    let pool = model::Pool { settings, ..model::Pool::new(parse_name("name", &name)?) };
+    let view::NewPool { name, tracking, transition, health } = parse(body)?;
+    let new = view::NewSettings { tracking, transition, health };
+    let settings = SettingsChange::from(&new).of(&PoolSettings::default());
+    let name = parse_name("name", &name)?;
+    let health = changes::health(new.health)?.of(&PoolHealth::default());
+    let health = health.map_err(|bad| view::Error::invalid(format!("pool {name}: {bad}")))?;
+    let pool = model::Pool { settings, health, ..model::Pool::new(name) };
     change(&handle, caller, Change::AddPool(pool)).await
 }
 
@@ -121,9 +131,10 @@ async fn set_pool(
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let settings: view::NewSettings = parse(body)?;
-    let (pool, settings) = (parse_name("name", &name)?, SettingsChange::from(settings));
-    change(&handle, caller, Change::SetPool { pool, change: settings }).await
+    let new: view::NewSettings = parse(body)?;
+    let (pool, settings) = (parse_name("name", &name)?, SettingsChange::from(&new));
+    let health = changes::health(new.health)?;
+    change(&handle, caller, Change::SetPool { pool, change: settings, health }).await
 }
 
 async fn remove_pool(
@@ -176,15 +187,15 @@ async fn remove_backend(
     change(&handle, caller, removal(&handle.latest(), pool, backend, force)?).await
 }
 
-async fn set_weight(
+async fn set_backend(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewWeight { weight } = parse(body)?;
+    let new: view::NewForBackend = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change(&handle, caller, Change::SetWeight { pool, backend, weight: Weight(weight) }).await
+    change(&handle, caller, changes::of_backend(pool, backend, new)?).await
 }
 
 async fn set_state(
@@ -196,6 +207,20 @@ async fn set_state(
     let view::NewState { order } = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
     change(&handle, caller, Change::SetState { pool, backend, change: order.at(super::now()) }).await
+}
+
+/// The report may take longer than other answers do: that it comes is answered at once, it follows when it is there.
+async fn check_backend(
+    State(handle): State<Handle>,
+    Path((pool, name)): Path<(String, String)>,
+) -> Result<Response, view::Error> {
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    let report = handle.ask(|reply| Request::Check { pool, backend, reply }).await?;
+    let body = stream::once(async {
+        let report = report.await.map_err(std::io::Error::other)?;
+        serde_json::to_vec(&report).map_err(std::io::Error::from)
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
 }
 
 async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {

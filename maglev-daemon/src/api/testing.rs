@@ -51,8 +51,8 @@ pub(crate) fn backend(name: &str) -> view::Backend {
 
 /// Pool `web` in short.
 pub(crate) fn summary() -> view::PoolSummary {
-    let view::Pool { name, tracking, transition, in_transition, panic, table_digest, .. } = pool();
-    view::PoolSummary { name, tracking, transition, in_transition, panic, table_digest, backends: 1 }
+    let view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, .. } = pool();
+    view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends: 1 }
 }
 
 /// Pool `web` without backends.
@@ -63,6 +63,7 @@ pub(crate) fn pool() -> view::Pool {
         transition: TransitionSettings::default().into(),
         in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
         panic: false,
+        health: None,
         table_digest: "1234".into(),
         vips: Vec::new(),
         backends: Vec::new(),

@@ -1,22 +1,27 @@
 //! The API over a real socket, with an owner task that answers as the test says.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, Told};
 use super::server::{self, Socket};
 use super::testing::{self, TempDir, backend};
-use super::{Handle, Request, VERSION, view};
-use crate::model::{Change, Name, PoolSettings, SettingsChange, StateChange, Tracking, TransitionSettings, UdpPolicy};
+use super::{Handle, Journal, Request, VERSION, view};
+use crate::model::{
+    Change, HealthChange, Name, Override, Percent, PoolSettings, SettingsChange, StateChange, Tracking,
+    TransitionSettings, UdpPolicy,
+};
 
 /// An API server and the receiving end of its requests.
 struct Server {
     directory: TempDir,
+    journal: Journal,
     requests: mpsc::Receiver<Request>,
     _socket: Socket,
 }
@@ -28,15 +33,17 @@ impl Server {
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
         let (_, status) = watch::channel(Arc::new(status));
+        let journal = Journal::start();
         let handle = Handle {
             requests: sender,
             status,
             flow_table,
             started: std::time::Instant::now(),
             bgp: super::Bgp::default(),
+            journal: journal.clone(),
         };
         tokio::spawn(server::serve(socket.listener().unwrap(), handle));
-        Self { directory, requests, _socket: socket }
+        Self { directory, journal, requests, _socket: socket }
     }
 
     /// Runs the blocking client on a thread of its own.
@@ -58,7 +65,7 @@ impl Server {
     }
 }
 
-fn vip() -> view::Vip {
+fn vip() -> view::NewVip {
     serde_json::from_str(r#"{"name":"www","address":"203.0.113.10","port":443,"protocol":"tcp","pool":"web"}"#).unwrap()
 }
 
@@ -166,7 +173,167 @@ async fn settings_of_a_pool_are_set_in_whole_or_in_part() {
     let wanted = SettingsChange { idle: Some(Duration::from_secs(60)), ..SettingsChange::default() };
     let body = view::NewSettings::from(wanted);
     let change = change_of(move |client| client.patch::<view::Done>("/v1/pools/web", &body)).await;
-    assert_eq!(change, Change::SetPool { pool: Name::parse("web").unwrap(), change: wanted });
+    assert_eq!(
+        change,
+        Change::SetPool { pool: Name::parse("web").unwrap(), change: wanted, health: HealthChange::default() }
+    );
+}
+
+#[tokio::test]
+async fn checks_of_a_pool_are_set_in_the_words_of_the_file() {
+    let text = "kind: http, path: /healthz, via: direct, port: 80, interval: 2s";
+    let check = || Some(Some(Arc::new(crate::config::parse_check(text).unwrap())));
+    let health = json!({ "check": text, "panic_percent": 30, "slow_start_milliseconds": 1_500 });
+    let body = json!({ "name": "web", "health": health });
+    let change = change_of(move |client| client.post::<view::Done>("/v1/pools", &body)).await;
+    let Change::AddPool(pool) = change else { panic!("{change}") };
+    assert_eq!(Some(pool.health.check), check());
+    assert_eq!((pool.health.panic, pool.health.slow_start), (Percent(30), Duration::from_millis(1_500)));
+
+    let of_pool = |health: serde_json::Value| async move {
+        let body = json!({ "health": health });
+        let change = change_of(move |client| client.patch::<view::Done>("/v1/pools/web", &body)).await;
+        let Change::SetPool { pool: _, change, health } = change else { panic!("{change}") };
+        assert!(change.is_empty());
+        health
+    };
+    let panic = Some(Percent(0));
+    assert_eq!(of_pool(json!({ "panic_percent": 0 })).await, HealthChange { panic, ..HealthChange::default() });
+    let none = HealthChange { check: Some(None), ..HealthChange::default() };
+    assert_eq!(of_pool(json!({ "check": null })).await, none);
+    let braces = of_pool(json!({ "check": format!(" {{ {text} }}") })).await;
+    assert_eq!(braces, HealthChange { check: check(), ..HealthChange::default() });
+
+    for (body, own) in [(json!({ "check": "port: 8080" }), Some(8_080)), (json!({ "check": null }), None)] {
+        let change = change_of(move |client| client.patch::<view::Done>("/v1/pools/web/backends/web1", &body)).await;
+        let port = own.map(|port| Override { port: NonZeroU16::new(port), ..Override::default() });
+        assert!(matches!(&change, Change::SetCheck { own, .. } if *own == port), "{change:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_with_mistakes_is_refused_with_each_of_them() {
+    let server = Server::start(view::Status::default());
+    for (path, body, line, details) in [
+        ("", json!({ "health": { "check": "kind: icmp, via: direct" } }), "check.kind: icmp is not a kind of check; allowed: ", 0),
+        ("", json!({ "health": { "check": "kind: tcp, via: direct, path: /, fall: 0" } }), "check: ", 2),
+        ("", json!({ "health": { "check": "kind: tcp # }" } }), "check: not valid YAML", 0),
+        ("", json!({ "health": { "check": "kind: tcp }\n- {" } }), "check: not valid YAML", 0),
+        (
+            "",
+            json!({ "health": { "panic_percent": 101 } }),
+            "panic_percent: 101 is not a share in percent; allowed: ",
+            0,
+        ),
+        ("", json!({ "health": { "slow_start_milliseconds": 3_600_001 } }), "slow_start_milliseconds: ", 0),
+        ("", json!({ "health": { "colour": "red" } }), "request body: ", 0),
+        ("/backends/web1", json!({ "check": "prt: 80" }), "check.prt: unknown key; allowed: port, path, host", 0),
+        ("/backends/web1", json!({ "check": "" }), "check: nothing to set; allowed: port, path, host", 0),
+    ] {
+        let path = format!("/v1/pools/web{path}");
+        let refused = server.client(move |client| client.patch::<view::Done>(&path, &body)).await.unwrap_err();
+        let ClientError::Refused(error) = refused else { panic!("{refused}") };
+        assert_eq!((error.kind, error.details.len() >= details), (view::ErrorKind::Invalid, true), "{error:?}");
+        assert!(error.error.starts_with(line) && error.details.is_empty() == (details == 0), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_of_a_check_may_take_longer_than_another_answer() {
+    let mut server = Server::start(view::Status::default());
+    let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
+    let report = view::CheckReport { pool: "web".into(), backend: "web1".into(), targets: Vec::new() };
+    let expected = report.clone();
+    let owner = tokio::spawn(async move {
+        let Some(Request::Check { pool, backend, reply }) = requests.recv().await else { panic!() };
+        assert_eq!((pool.as_str(), backend.as_str()), ("web", "web1"));
+        let (sender, receiver) = oneshot::channel();
+        reply.send(Ok(receiver)).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        sender.send(report).unwrap();
+        let Some(Request::Check { pool: _, backend: _, reply }) = requests.recv().await else { panic!() };
+        reply.send(Err(view::Error::conflict("pool web has no check"))).unwrap();
+    });
+    let ask = "POST /v1/pools/web/backends/web1/check HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = server.raw(ask).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(&serde_json::to_string(&expected).unwrap()), "{answer}");
+    let refused = server.raw(ask).await;
+    assert!(refused.starts_with("HTTP/1.1 409") && refused.contains("pool web has no check"), "{refused}");
+    owner.await.unwrap();
+}
+
+/// Begins to follow events with a raw request, and reads until it has heard what `until` looks for.
+async fn follow(server: &Server, header: &str, until: &str) -> String {
+    let mut stream = UnixStream::connect(server.directory.path().join("maglev.sock")).await.unwrap();
+    let request = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\n{header}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    while !heard.contains(until) {
+        let mut piece = [0; 4_096];
+        let length = stream.read(&mut piece).await.unwrap();
+        assert!(length > 0, "{heard}");
+        heard += std::str::from_utf8(&piece[..length]).unwrap();
+    }
+    heard
+}
+
+#[tokio::test]
+async fn who_follows_events_goes_on_after_the_last_one_it_got() {
+    let server = Server::start(view::Status::default());
+    let change = |what: &str| view::What::Changed { change: what.into(), uid: None, pid: None };
+    ["first", "second", "third"].iter().for_each(|what| server.journal.tell(change(what)));
+    let all = follow(&server, "", "third").await;
+    assert!(all.contains("content-type: text/event-stream") && all.contains("first"), "{all}");
+    let sequence = server.journal.recent(None).events[1].sequence;
+    assert!(all.contains(&format!("id: {sequence}\n")), "{all}");
+    let rest = follow(&server, &format!("Last-Event-ID: {sequence}\r\n"), "third").await;
+    assert!(!rest.contains("second") && rest.contains(&format!("id: {}\n", sequence + 1)), "{rest}");
+    (0..1_030).for_each(|_| server.journal.tell(change("more")));
+    let after = format!("Last-Event-ID: {}\r\n", sequence + 1);
+    let missed = follow(&server, &after, "more").await;
+    assert!(missed.contains("event: missed\ndata: {\"missed\":6}\n\n"), "{missed}");
+    let empty = follow(&server, "Last-Event-ID:\r\n", "more").await;
+    assert!(empty.contains("HTTP/1.1 200") && !empty.contains("missed"), "{empty}");
+}
+
+#[tokio::test]
+async fn what_no_event_has_as_its_id_is_refused() {
+    let server = Server::start(view::Status::default());
+    for garbage in ["x", "-1", "1.5", "99999999999999999999", "1 2", "\u{7f}"] {
+        let request =
+            format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nLast-Event-ID: {garbage}\r\nconnection: close\r\n\r\n");
+        let answer = server.raw(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{garbage}: {answer}");
+    }
+    for query in ["?after=x", "?after=-1", "?since=1"] {
+        let path = format!("/v1/events/recent{query}");
+        let refused = server.client(move |client| client.get::<view::Events>(&path)).await.unwrap_err();
+        assert!(matches!(&refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Invalid), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_refused() {
+    let server = Server::start(view::Status::default());
+    server.journal.tell(view::What::Stopping);
+    let heard = |client: &Client| {
+        let mut all = Vec::new();
+        client
+            .follow("/v1/events", |told| {
+                all.push(told);
+                std::ops::ControlFlow::Break(())
+            })
+            .map(|()| all)
+    };
+    let all = server.client(heard).await.unwrap();
+    assert!(matches!(&all[..], [Told::Event(event)] if event.what == view::What::Stopping), "{all:?}");
+    let seats: Vec<_> = (0..).map_while(|_| server.journal.follow(None).ok()).collect();
+    assert!(!seats.is_empty());
+    let refused = server.client(heard).await.unwrap_err();
+    assert!(matches!(&refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict), "{refused}");
+    let recent = server.client(|client| client.get::<view::Events>("/v1/events/recent")).await.unwrap();
+    assert_eq!((recent.missed, recent.events.len()), (0, 1), "the recent ones are told all the same");
 }
 
 #[tokio::test]
@@ -249,9 +416,12 @@ async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
 
 #[tokio::test]
 async fn reads_are_answered_without_the_owner() {
-    let server = Server::start(view::Status { vips: vec![vip()], ..view::Status::default() });
+    let view::NewVip { name, address, port, protocol, pool } = vip();
+    let health = view::VipHealth { serving: 1, backends: 2, ..view::VipHealth::default() };
+    let vip = view::Vip { name, address, port, protocol, pool, health };
+    let server = Server::start(view::Status { vips: vec![vip.clone()], ..view::Status::default() });
     let found = server.client(|client| client.get::<view::Vip>("/v1/vips/www")).await.unwrap();
-    assert_eq!(found, vip());
+    assert_eq!(found, vip);
     let unknown = server.client(|client| client.get::<view::Vip>("/v1/vips/mail")).await.unwrap_err();
     assert!(matches!(unknown, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict));
 }
@@ -345,7 +515,7 @@ fn views_survive_the_wire() {
         r#"{"name":"www","address":"203.0.113.10","port":"any","protocol":"udp","pool":"web"}"#,
         r#"{"name":"www","address":"2001:db8::10","port":443,"protocol":"tcp","pool":"web"}"#,
     ] {
-        let vip: view::Vip = serde_json::from_str(json).unwrap();
+        let vip: view::NewVip = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&vip).unwrap(), json);
     }
     let next_hop = view::NextHop::Unresolved { reason: "no route".into() };

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::check::latency;
 use super::output::{Printer, Text, table};
-use super::{Client, Failure, drain};
+use super::{Client, Failure, check, drain};
 use crate::api::view::StateOrder;
 use crate::api::{self, view};
 use crate::model::{Name, ShownDuration, UnixTime, Weight, parse_address, parse_timeout};
@@ -37,6 +38,26 @@ pub(super) enum Command {
         /// How long to wait at most, 1s to 24h; without end if not given
         #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
         timeout: Option<Duration>,
+    },
+    /// Check a backend once, now, as its pool says, and print what happened; it counts for nothing
+    Check {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Change what of its pool's check is different for a backend
+    Set {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+        /// What is different, in the words of services.yaml: 'port: 8080'; also path, host
+        #[arg(long, value_name = "CHECK", required_unless_present = "no_check")]
+        check: Option<String>,
+        /// Nothing: it is checked like the others
+        #[arg(long, conflicts_with = "check")]
+        no_check: bool,
     },
     #[command(flatten)]
     Change(Change),
@@ -110,6 +131,15 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
         Command::Drain { pool, name, wait, timeout } => {
             drain::run(client, printer, (&pool, &name), wait.then_some(timeout))
         }
+        Command::Check { pool, name } => check::run(client, printer, &pool, &name),
+        Command::Set { pool, name, check, no_check: _ } => {
+            let sentence = match &check {
+                Some(check) => format!("backend {name} of pool {pool} has a check of its own: {check}"),
+                None => format!("backend {name} of pool {pool} is checked like the others"),
+            };
+            let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Check(check))?;
+            printer.done(&done, &sentence)
+        }
         Command::Change(command) => change(command, client, printer),
     }
 }
@@ -131,7 +161,7 @@ fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Fai
         Change::Disable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Disable, "is disabled"),
         Change::Enable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Enable, "is active again"),
         Change::Weight { pool, name, weight } => {
-            let done: view::Done = client.patch(&path(&pool, &name), &view::NewWeight { weight: weight.0 })?;
+            let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Weight(weight.0))?;
             printer.done(&done, &format!("backend {name} of pool {pool} has weight {weight}"))
         }
     }
@@ -183,7 +213,7 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
 
 /// Since when a backend is what its checks say, and how the last one ended.
 fn health(health: Option<&view::Health>) -> [String; 2] {
-    let Some(view::Health { state, since, weight_percent, last, waiting }) = health else {
+    let Some(view::Health { state, since, weight_percent, last, waiting, checks: _ }) = health else {
         return ["not checked".to_owned(), String::new()];
     };
     let UnixTime(now) = api::now();
@@ -192,8 +222,10 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
     let last = match (last, waiting) {
         (_, Some(why)) => why.clone(),
         (None, None) => "none yet".to_owned(),
-        (Some(view::LastCheck { milliseconds, error: None, .. }), _) => format!("ok in {milliseconds} ms"),
-        (Some(view::LastCheck { milliseconds, error: Some(error), .. }), _) => format!("{error} ({milliseconds} ms)"),
+        (Some(view::LastCheck { microseconds, error: None, .. }), _) => format!("ok in {}", latency(*microseconds)),
+        (Some(view::LastCheck { microseconds, error: Some(error), .. }), _) => {
+            format!("{error} ({})", latency(*microseconds))
+        }
     };
     [format!("{} for {lasts}{ramp}", state.as_str()), last]
 }
@@ -237,8 +269,9 @@ mod tests {
             state,
             since: now - 120,
             weight_percent: 100,
-            last: Some(view::LastCheck { at: now, milliseconds: 12, error: error.map(str::to_owned) }),
+            last: Some(view::LastCheck { at: now, microseconds: 12_400, error: error.map(str::to_owned) }),
             waiting: None,
+            checks: view::CheckCounts::default(),
         };
         let (healthy, bad) =
             (known(view::HealthState::Healthy, None), known(view::HealthState::Unhealthy, Some("HTTP 503")));

@@ -3,9 +3,11 @@
 
 mod backend;
 mod bgp;
+mod check;
 mod completions;
 mod counters;
 mod drain;
+mod events;
 mod flow;
 mod node;
 mod output;
@@ -88,6 +90,8 @@ enum Command {
     Reload,
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
+    /// What happened lately: backends, pools, prefixes and the node, and who changed what
+    Events(events::Args),
     /// The node as a whole: in service, or on its way out of it
     #[command(subcommand)]
     Node(node::Command),
@@ -125,6 +129,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Plan(command) => plan::run(command, &client()?, &printer),
         Command::Reload => reload::run(&client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
+        Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
@@ -142,6 +147,9 @@ enum Failure {
     /// What was waited for did not come.
     #[error("{0}")]
     Waited(String),
+    /// What was asked about is not as it should be.
+    #[error("{0}")]
+    Bad(String),
 }
 
 impl Failure {
@@ -152,7 +160,7 @@ impl Failure {
                 ErrorKind::Invalid => Exit::Invalid,
                 ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
             },
-            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) => Exit::Refused,
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) => Exit::Refused,
         }
     }
 
@@ -197,6 +205,9 @@ mod tests {
             "maglev pool add web --tracking always --learning 30s --idle 5m --udp keep",
             "maglev pool set web --learning 120s",
             "maglev pool set web --tracking exception --learning 1h --idle 4h --udp new",
+            "maglev pool set web --panic 50 --slow-start 30s",
+            "maglev pool set web --no-check",
+            "maglev pool add web --slow-start 0s",
             "maglev backend list",
             "maglev backend list web",
             "maglev backend add web web4 --address 10.0.1.14 --weight 100",
@@ -209,6 +220,11 @@ mod tests {
             "maglev backend undrain web web4",
             "maglev backend disable web web4",
             "maglev backend enable web web4",
+            "maglev backend check web web4",
+            "maglev backend set web web4 --no-check",
+            "maglev events",
+            "maglev events --follow",
+            "maglev events --after 1764017006123456 --output json",
             "maglev plan backend add web web4 --address 10.0.1.14 --weight 100",
             "maglev plan backend remove web web4 --force --output json",
             "maglev plan backend drain web web4",
@@ -262,6 +278,16 @@ mod tests {
             "maglev plan backend weight web web4 70000",
             "maglev pool set web",
             "maglev pool set web --learning 0s",
+            "maglev pool set web --panic 101",
+            "maglev pool set web --slow-start 2h",
+            "maglev pool set web --no-check --check tcp",
+            "maglev pool set web --check",
+            "maglev pool add web --no-check",
+            "maglev backend set web web4",
+            "maglev backend check web",
+            "maglev plan backend check web web4",
+            "maglev plan backend set web web4 --no-check",
+            "maglev events --after x",
             "maglev pool set web --learning 8760h",
             "maglev pool set web --learning 120",
             "maglev pool add web --idle 5s",

@@ -2,6 +2,7 @@
 //! what is printed.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -32,6 +33,11 @@ impl Printer {
         Self(format)
     }
 
+    /// The form that it prints.
+    pub(super) const fn format(&self) -> Format {
+        self.0
+    }
+
     /// Prints an answer.
     pub(super) fn answer<T: Serialize + Text>(&self, answer: &T) -> Result<(), Failure> {
         match self.0 {
@@ -57,10 +63,16 @@ impl Printer {
 
 /// Writes to standard output. A reader that went away (`maglev status | head -1`) has seen enough: that is no error.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(|_| ())
+}
+
+/// The same, and tells whether there is a reader for more.
+pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Io("write to standard output", error)),
-        _ => Ok(()),
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(Failure::Io("write to standard output", error)),
     }
 }
 

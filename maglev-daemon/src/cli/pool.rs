@@ -7,8 +7,8 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view;
-use crate::model::{Name, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
-use crate::model::{parse_idle, parse_learning, parse_tracking, parse_udp};
+use crate::model::{Name, Percent, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
+use crate::model::{parse_idle, parse_learning, parse_panic, parse_slow_start, parse_tracking, parse_udp};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -25,14 +25,21 @@ pub(super) enum Command {
         name: Name,
         #[command(flatten)]
         settings: Settings,
+        #[command(flatten)]
+        checks: Checks,
     },
-    /// Change how a pool keeps connections while its backends change
-    #[command(group = ArgGroup::new("setting").args(["tracking", "learning", "idle", "udp"]).required(true).multiple(true))]
+    /// Change how a pool keeps connections while its backends change, and how they are checked
+    #[command(group = ArgGroup::new("setting").args(SETTINGS).required(true).multiple(true))]
     Set {
         /// Its name
         name: Name,
         #[command(flatten)]
         settings: Settings,
+        #[command(flatten)]
+        checks: Checks,
+        /// Check its backends no more: they count as healthy; whatever is set of their checks goes
+        #[arg(long, conflicts_with = "check")]
+        no_check: bool,
     },
     /// Remove a pool that serves no VIP, and its backends
     Remove {
@@ -61,6 +68,47 @@ pub(super) struct Settings {
     udp: Option<UdpPolicy>,
 }
 
+/// How its backends are checked.
+#[derive(Debug, Args)]
+pub(super) struct Checks {
+    /// How its backends are checked, in the words of services.yaml: 'kind: http, path: /healthz, interval: 2s'
+    #[arg(long, value_name = "CHECK")]
+    check: Option<String>,
+    /// The share of healthy backends, in percent, below which all are used; 0 is never; 50 by default
+    #[arg(long, value_parser = parse_panic, value_name = "PERCENT")]
+    panic: Option<Percent>,
+    /// How long a backend that comes back takes to reach its full weight, 0s to 1h; 0s by default
+    #[arg(long, value_parser = parse_slow_start, value_name = "DURATION")]
+    slow_start: Option<Duration>,
+}
+
+/// What `set` can set, of which there must be something.
+const SETTINGS: [&str; 8] = ["tracking", "learning", "idle", "udp", "check", "no_check", "panic", "slow_start"];
+
+impl From<Checks> for view::NewHealth {
+    fn from(Checks { check, panic, slow_start }: Checks) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            check: check.map(Some),
+            panic_percent: panic.map(|Percent(percent)| percent),
+            slow_start_milliseconds: slow_start.map(milliseconds),
+        }
+    }
+}
+
+/// What is set of checks, in words.
+fn words(health: &view::NewHealth) -> Vec<String> {
+    let view::NewHealth { check, panic_percent, slow_start_milliseconds } = health;
+    let check = check.as_ref().map(|check| match check {
+        Some(check) => format!("check {{ {} }}", check.trim_matches(['{', '}', ' '])),
+        None => "no check: its backends count as healthy".to_owned(),
+    });
+    let slow_start = slow_start_milliseconds.map(|time| ShownDuration(Duration::from_millis(time)));
+    let panic = panic_percent.map(|percent| format!("panic {percent}"));
+    let slow_start = slow_start.map(|time| format!("slow_start {time}"));
+    check.into_iter().chain(panic).chain(slow_start).collect()
+}
+
 impl From<Settings> for SettingsChange {
     fn from(settings: Settings) -> Self {
         let Settings { tracking, learning, idle, udp } = settings;
@@ -72,16 +120,25 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
     match command {
         Command::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
         Command::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
-        Command::Add { name, settings } => {
-            let view::NewSettings { tracking, transition } = SettingsChange::from(settings).into();
-            let pool = view::NewPool { name: name.to_string(), tracking, transition };
+        Command::Add { name, settings, checks } => {
+            let view::NewSettings { tracking, transition, health: _ } = SettingsChange::from(settings).into();
+            let pool = view::NewPool { name: name.to_string(), tracking, transition, health: checks.into() };
             let done: view::Done = client.post("/v1/pools", &pool)?;
             printer.done(&done, &format!("pool {name} added"))
         }
-        Command::Set { name, settings } => {
+        Command::Set { name, settings, checks, no_check } => {
             let change = SettingsChange::from(settings);
-            let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &view::NewSettings::from(change))?;
-            printer.done(&done, &format!("pool {name} has {change}"))
+            let mut health = view::NewHealth::from(checks);
+            if no_check {
+                health.check = Some(None);
+            }
+            let mut set = words(&health);
+            if !change.is_empty() {
+                set.insert(0, change.to_string());
+            }
+            let new = view::NewSettings { health, ..change.into() };
+            let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &new)?;
+            printer.done(&done, &format!("pool {name} has {}", set.join(", ")))
         }
         Command::Remove { name } => {
             let done = client.delete(&format!("/v1/pools/{name}"))?;
@@ -93,12 +150,44 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, tracking, transition, in_transition: _, panic: _, table_digest, backends } = pool;
+        let view::PoolSummary { name, tracking, transition, in_transition: _, panic, health, table_digest, backends } =
+            pool;
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
-        [name.clone(), tracking, learning, idle, udp, backends.to_string(), table_digest.clone()]
+        let health = health.as_ref().map_or_else(|| "not checked".to_owned(), |health| in_short(*panic, health));
+        [name.clone(), tracking, learning, idle, udp, backends.to_string(), health, table_digest.clone()]
     };
-    let header = ["name", "tracking", "learning", "idle", "udp", "backends", "table digest"];
+    let header = ["name", "tracking", "learning", "idle", "udp", "backends", "healthy", "table digest"];
     table(header, &["learning", "idle", "backends"], pools.iter().map(row))
+}
+
+/// How many of a pool's backends are healthy: `2 of 3`.
+pub(super) fn in_short(panic: bool, health: &view::PoolHealth) -> String {
+    let (panic, healthy, all) = (if panic { "PANIC: " } else { "" }, health.healthy, health.all());
+    let waiting = health.waiting.as_ref().map(|why| format!(", waiting: {why}")).unwrap_or_default();
+    format!("{panic}{healthy} of {all}{waiting}")
+}
+
+/// The lines of what checks tell.
+fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
+    let Some(health) = health else { return "check          none: its backends count as healthy\n".to_owned() };
+    let view::PoolHealth { check, panic_percent, slow_start_milliseconds, waiting, .. } = health;
+    let states = view::HealthState::ALL.map(|state| (health.count(state), state.as_str()));
+    let states = states.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+    let mut states = states.collect::<Vec<_>>().join(", ");
+    if states.is_empty() {
+        "nobody is checked".clone_into(&mut states);
+    }
+    let waiting = waiting.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let slow_start = ShownDuration(Duration::from_millis(*slow_start_milliseconds));
+    let panic = if panic {
+        format!("PANIC          fewer than {panic_percent} % are healthy: all that are active are used\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "{panic}health         {states}{waiting}\ncheck          {{ {check} }}\n\
+         panic          below {panic_percent} % healthy, slow start {slow_start}\n"
+    )
 }
 
 /// Tracking, learning time, idle time and policy for UDP.
@@ -129,13 +218,12 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, in_transition, panic, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, in_transition, panic, health, table_digest, vips, backends } = self;
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
-        let panic =
-            if *panic { "PANIC          too few backends are healthy: all that are active are used\n" } else { "" };
+        let checks = checks(*panic, health.as_ref());
         format!(
-            "pool           {name}\n{panic}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+            "pool           {name}\n{checks}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
              in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
             moving(in_transition),
             backend::list(backends)
@@ -147,6 +235,64 @@ impl Text for view::Pool {
 mod tests {
     use super::*;
     use crate::api::testing;
+
+    #[test]
+    fn what_checks_tell_of_a_pool_is_told() {
+        let health = view::PoolHealth {
+            check: "kind: tcp, via: direct".into(),
+            panic_percent: 50,
+            slow_start_milliseconds: 30_000,
+            healthy: 1,
+            unhealthy: 2,
+            unreachable: 1,
+            ..view::PoolHealth::default()
+        };
+        let of = |panic, health: &view::PoolHealth| {
+            let text = view::Pool { panic, health: Some(health.clone()), ..testing::pool() }.text();
+            let lines = text.lines().skip(1).take_while(|line| !line.starts_with("tracking"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let lines = [
+            "health         1 healthy, 2 unhealthy, 1 unreachable",
+            "check          { kind: tcp, via: direct }",
+            "panic          below 50 % healthy, slow start 30s",
+        ];
+        assert_eq!(of(false, &health), lines);
+        let panic = "PANIC          fewer than 50 % are healthy: all that are active are used";
+        assert_eq!(of(true, &health)[0], panic);
+        let none = view::Pool { ..testing::pool() }.text();
+        assert!(none.contains("check          none: its backends count as healthy\n"), "{none}");
+        let waiting =
+            view::PoolHealth { checking: 4, waiting: Some("no VIP uses pool web".into()), ..Default::default() };
+        assert_eq!(of(false, &waiting)[0], "health         4 checking: no VIP uses pool web");
+        let short = |panic, health: Option<&view::PoolHealth>| {
+            let pool = view::PoolSummary { panic, health: health.cloned(), ..testing::summary() };
+            let text = summaries(&[pool]);
+            let line = text.lines().nth(1).unwrap_or_default();
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).nth(6).unwrap().to_owned()
+        };
+        assert_eq!([short(false, Some(&health)), short(true, Some(&health))], ["1 of 4", "PANIC: 1 of 4"]);
+        assert_eq!(short(false, Some(&waiting)), "0 of 4, waiting: no VIP uses pool web");
+        assert_eq!(short(false, None), "not checked");
+    }
+
+    #[test]
+    fn what_is_set_of_checks_is_sent_and_said() {
+        let checks = |check: Option<&str>, panic, slow_start| {
+            let check = check.map(str::to_owned);
+            view::NewHealth::from(Checks { check, panic, slow_start })
+        };
+        assert_eq!(serde_json::to_string(&checks(None, None, None)).unwrap(), "{}");
+        let all = checks(Some("{ kind: tcp }"), Some(Percent(0)), Some(Duration::from_millis(1_500)));
+        let json = r#"{"check":"{ kind: tcp }","panic_percent":0,"slow_start_milliseconds":1500}"#;
+        assert_eq!(serde_json::to_string(&all).unwrap(), json);
+        assert_eq!(serde_json::from_str::<view::NewHealth>(json).unwrap(), all);
+        assert_eq!(words(&all), ["check { kind: tcp }", "panic 0", "slow_start 1500ms"]);
+        let none = view::NewHealth { check: Some(None), ..view::NewHealth::default() };
+        assert_eq!(serde_json::to_string(&none).unwrap(), r#"{"check":null}"#);
+        assert_eq!(serde_json::from_str::<view::NewHealth>(r#"{"check":null}"#).unwrap(), none);
+        assert_eq!(words(&none), ["no check: its backends count as healthy"]);
+    }
 
     #[test]
     fn what_is_in_transition_is_told_by_phase_and_backend() {

@@ -34,6 +34,7 @@ fn facts(status: &Status) -> String {
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
+        ("health", health(status)),
         ("flow table", flow_table(status)),
         ("published", published(status.not_published.as_deref(), status.publishing)),
     ];
@@ -75,6 +76,37 @@ fn waiting(backends: &[view::Backend]) -> String {
         0 => "no backend".into(),
         count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", in_use.count()),
     }
+}
+
+/// What checks tell: trouble first, and loud.
+fn health(status: &Status) -> String {
+    let checked = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
+    let mut told = Vec::new();
+    if status.common_failure {
+        told.push("EVERY CHECK FAILS AT ONCE: taken for this node's own fault for now".to_owned());
+    }
+    for (pool, known) in checked().filter(|(pool, _)| pool.panic) {
+        let (name, healthy, all) = (&pool.name, known.healthy, known.all());
+        told.push(format!(
+            "PANIC in pool {name}: {healthy} of {all} backends are healthy, all that are active are used"
+        ));
+    }
+    for (pool, known) in checked() {
+        told.extend(known.waiting.as_ref().map(|why| format!("pool {} is not checked: {why}", pool.name)));
+    }
+    let [checking, healthy, unhealthy, unreachable] =
+        view::HealthState::ALL.map(|state| checked().map(|(_, known)| known.count(state)).sum::<usize>());
+    let all = checking + healthy + unhealthy + unreachable;
+    told.push(match (all, healthy) {
+        (0, _) => "no backend is checked".to_owned(),
+        (all, healthy) if all == healthy => format!("all {all} backends that are checked are healthy"),
+        _ => {
+            let states = [(unhealthy, "unhealthy"), (unreachable, "unreachable"), (checking, "checking")];
+            let others = states.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+            format!("{healthy} of {all} backends are healthy, {}", others.collect::<Vec<_>>().join(", "))
+        }
+    });
+    told.join("; ")
 }
 
 /// The room for flows, and what of it was too little.
@@ -148,6 +180,34 @@ mod tests {
         let start =
             "2000 entries; 501 flows would take more than half of the flow tables' room for 1000, as packets are ";
         assert!(crowded.starts_with(start) && crowded.ends_with("raise flow_table.flows in maglev.yaml"), "{crowded}");
+    }
+
+    #[test]
+    fn trouble_with_health_is_told_first_and_loud() {
+        let pool = |name: &str, panic, healthy, unhealthy, waiting: Option<&str>| view::PoolSummary {
+            name: name.into(),
+            panic,
+            health: Some(view::PoolHealth {
+                healthy,
+                unhealthy,
+                waiting: waiting.map(str::to_owned),
+                ..view::PoolHealth::default()
+            }),
+            ..testing::summary()
+        };
+        let line = |pools: Vec<view::PoolSummary>, common_failure| {
+            let text = Status { pools, common_failure, ..Status::default() }.text();
+            text.lines().find_map(|line| line.strip_prefix("health           ")).unwrap().to_owned()
+        };
+        assert_eq!(line(vec![testing::summary()], false), "no backend is checked");
+        assert_eq!(line(vec![pool("web", false, 3, 0, None)], false), "all 3 backends that are checked are healthy");
+        let few = line(vec![pool("web", false, 3, 1, None), pool("dns", false, 2, 1, None)], false);
+        assert_eq!(few, "5 of 7 backends are healthy, 2 unhealthy");
+        let waits = line(vec![pool("web", false, 0, 0, Some("no VIP uses pool web"))], false);
+        assert_eq!(waits, "pool web is not checked: no VIP uses pool web; no backend is checked");
+        let bad = "EVERY CHECK FAILS AT ONCE: taken for this node's own fault for now; PANIC in pool web: 1 of 4 backends are \
+                   healthy, all that are active are used; 1 of 4 backends are healthy, 3 unhealthy";
+        assert_eq!(line(vec![pool("web", true, 1, 3, None)], true), bad);
     }
 
     #[test]

@@ -51,8 +51,13 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
         Command::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
         Command::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
         Command::Add { name, address, port, protocol, pool } => {
-            let vip =
-                view::Vip { name: name.to_string(), address, port, protocol: protocol.into(), pool: pool.to_string() };
+            let vip = view::NewVip {
+                name: name.to_string(),
+                address,
+                port,
+                protocol: protocol.into(),
+                pool: pool.to_string(),
+            };
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
         }
@@ -66,10 +71,20 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// VIPs as a table.
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
-        let view::Vip { name, address, port, protocol, pool } = vip;
-        [name.clone(), address.to_string(), port.to_string(), protocol.to_string(), pool.clone()]
+        let view::Vip { name, address, port, protocol, pool, health } = vip;
+        let view::VipHealth { serving, backends, panic, announced, withheld } = health;
+        let serving = format!("{}{serving} of {backends}", if *panic { "PANIC: " } else { "" });
+        let announced = match (announced, withheld) {
+            (None, _) => "-".to_owned(),
+            (Some(true), _) => "yes".to_owned(),
+            (Some(false), None) => "no".to_owned(),
+            (Some(false), Some(why)) => format!("no: {why}"),
+        };
+        let [address, port, protocol] = [address.to_string(), port.to_string(), protocol.to_string()];
+        [name.clone(), address, port, protocol, pool.clone(), serving, announced]
     };
-    table(["name", "address", "port", "protocol", "pool"], &["port"], vips.iter().map(row))
+    let header = ["name", "address", "port", "protocol", "pool", "serving", "announced"];
+    table(header, &["port"], vips.iter().map(row))
 }
 
 impl Text for Vec<view::Vip> {
@@ -81,5 +96,35 @@ impl Text for Vec<view::Vip> {
 impl Text for view::Vip {
     fn text(&self) -> String {
         list(std::slice::from_ref(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_is_told_with_who_serves_it_and_whether_it_is_announced() {
+        let vip = |health| view::Vip {
+            name: "www".into(),
+            address: [203, 0, 113, 10].into(),
+            port: view::Port(None),
+            protocol: Protocol::Tcp.into(),
+            pool: "web".into(),
+            health,
+        };
+        let well = view::VipHealth { serving: 2, backends: 3, announced: Some(true), ..view::VipHealth::default() };
+        let withheld = Some("the node is drained".to_owned());
+        let ill = view::VipHealth { panic: true, announced: Some(false), withheld, ..well.clone() };
+        let text = vec![vip(well), vip(ill), vip(view::VipHealth::default())].text();
+        let ends = [
+            "SERVING        ANNOUNCED",
+            "2 of 3         yes",
+            "PANIC: 2 of 3  no: the node is drained",
+            "0 of 0         -",
+        ];
+        for (line, end) in text.lines().zip(ends) {
+            assert!(line.ends_with(end), "{text}");
+        }
     }
 }

@@ -46,6 +46,11 @@ impl<'a> Field<'a> {
         Self { path: String::new(), line: node.line, value: &node.value, out }
     }
 
+    /// A value that stands alone, under the name it has where it usually stands.
+    pub(super) fn named(name: &str, node: &'a Node, out: &'a Collector) -> Self {
+        Self { path: name.to_owned(), ..Self::root(node, out) }
+    }
+
     /// Reports something wrong with this value.
     pub(super) fn report(&self, message: impl Display) {
         self.out.report(self.line, &self.path, message);

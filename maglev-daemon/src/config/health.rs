@@ -3,12 +3,14 @@
 use std::fmt::{Display, Write as _};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decode::{Field, Section};
-use crate::model::{BadValue, Check, Hysteresis, Name, Override, Percent, PoolHealth, Probe, RCODES, Request};
-use crate::model::{ShownDuration, Tls, Via, is_dns_name, parse_duration, shown};
+use super::decode::{Collector, Field, Section};
+use super::tree;
+use crate::model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Probe, RCODES, Request, ShownDuration};
+use crate::model::{Tls, Via, is_dns_name, parse_duration, parse_panic, parse_slow_start, shown};
 
 /// Keys of a check of any kind.
 const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
@@ -20,7 +22,6 @@ const OF_KINDS: [&str; 11] =
 const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-const LONGEST_SLOW_START: Duration = Duration::from_secs(3_600);
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_TEXT: usize = 1_024;
 
@@ -38,12 +39,44 @@ pub(super) fn decode_health(pool: &Section<'_>) -> Option<PoolHealth> {
         }
         Some(field)
     };
-    let panic = needs_check("panic").map_or(Some(default.panic), |field| field.parse(parse_percent));
-    let slow_start = needs_check("slow_start").map_or(Some(default.slow_start), |field| {
-        field.parse(|text| within(text, "a slow start", Duration::ZERO..=LONGEST_SLOW_START))
-    });
+    let panic = needs_check("panic").map_or(Some(default.panic), |field| field.parse(parse_panic));
+    let slow_start = needs_check("slow_start");
+    let slow_start = slow_start.map_or(Some(default.slow_start), |field| field.parse(parse_slow_start));
     let overrides = decode_overrides(pool, check.as_deref());
     Some(PoolHealth { check, overrides, panic: panic?, slow_start: slow_start? })
+}
+
+/// Reads a check as it stands in `services.yaml`, with or without its braces: `kind: http, path: /healthz`.
+///
+/// # Errors
+/// All that is wrong with it, a line each, with the field.
+pub fn parse_check(text: &str) -> Result<Check, Vec<String>> {
+    parse_alone(text, decode_check)
+}
+
+/// Reads what of a check is different for one backend: `port: 8080`.
+///
+/// # Errors
+/// As [`parse_check`].
+pub fn parse_override(text: &str) -> Result<Override, Vec<String>> {
+    parse_alone(text, decode_override)
+}
+
+fn parse_alone<T>(text: &str, decode: fn(&Field<'_>) -> Option<T>) -> Result<T, Vec<String>> {
+    let text = text.trim();
+    let text = if text.starts_with('{') { text.to_owned() } else { format!("{{ {text} }}") };
+    let file = Path::new("check");
+    let root = tree::parse(file, &text).map_err(|problem| vec![format!("check: {}", problem.message)])?;
+    let out = Collector::new(file);
+    let decoded = decode(&Field::named("check", &root, &out));
+    let problems: Vec<_> =
+        out.finish().iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+    decoded.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// A check as `services.yaml` says it, without braces.
+pub fn check_text(check: &Check) -> String {
+    fields(check).join(", ")
 }
 
 /// What is different for single backends.
@@ -56,23 +89,21 @@ fn decode_overrides(pool: &Section<'_>, check: Option<&Check>) -> std::collectio
             field.report("without effect where nothing is checked; give the pool a `check`, or remove it");
             continue;
         };
-        if let (Some(name), Some(different)) = (name.parse(Name::parse), decode_override(&field, check)) {
-            overrides.insert(name, different);
+        if let (Some(name), Some(different)) = (name.parse(Name::parse), decode_override(&field)) {
+            match different.misfit(check) {
+                Some(key) => field
+                    .peek(key)
+                    .unwrap_or(field)
+                    .report(format_args!("is not of a {} check; allowed: port", check.probe.kind())),
+                None => drop(overrides.insert(name, different)),
+            }
         }
     }
     overrides
 }
 
-fn decode_override(field: &Field<'_>, check: &Check) -> Option<Override> {
+fn decode_override(field: &Field<'_>) -> Option<Override> {
     let section = field.section(&["port", "path", "host"], &[])?;
-    if !matches!(check.probe, Probe::Http(_) | Probe::Https(..)) {
-        for key in ["path", "host"] {
-            if let Some(field) = section.get(key) {
-                field.report(format_args!("is not of a {} check; allowed: port", check.probe.kind()));
-                return None;
-            }
-        }
-    }
     let optional = |key, parse: fn(&str) -> Result<String, BadValue>| match section.get(key) {
         Some(field) => field.parse(parse).map(Some),
         None => Some(None),
@@ -235,14 +266,6 @@ fn parse_in_a_row(text: &str) -> Result<u32, BadValue> {
     text.parse().ok().filter(|number| (1..=MOST_IN_A_ROW).contains(number)).ok_or_else(|| {
         BadValue(format!("{} is not a number of checks in a row; allowed: 1 to {MOST_IN_A_ROW}", shown(text)))
     })
-}
-
-fn parse_percent(text: &str) -> Result<Percent, BadValue> {
-    text.parse()
-        .ok()
-        .filter(|percent| *percent <= 100)
-        .map(Percent)
-        .ok_or_else(|| BadValue(format!("{} is not a share in percent; allowed: 0 (never) to 100", shown(text))))
 }
 
 fn parse_path(text: &str) -> Result<String, BadValue> {

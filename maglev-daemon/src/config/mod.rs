@@ -15,6 +15,7 @@ mod services;
 mod store;
 mod tree;
 
+pub use health::{check_text, parse_check, parse_override};
 pub use node::{Interface, Mode, NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};

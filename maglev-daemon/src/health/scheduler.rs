@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Last, Target, Targets};
-use super::probe::{Trust, Way, probe};
+use super::probe::{Ended, Trust, Way, probe};
 use crate::model::Check;
 use crate::reconcile::Event;
 
@@ -25,6 +25,12 @@ const SOCKETS: usize = 512;
 
 /// The first checks are spread over no more than this: the start waits for them.
 const FIRST: Duration = Duration::from_millis(200);
+
+/// How long a check that an operator asks for waits for a socket.
+const SOCKET: Duration = Duration::from_secs(5);
+
+/// What was asked, how, and what came of it.
+pub type Asked = (Arc<Target>, Arc<Check>, Ended);
 
 /// The time that results are told in.
 pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -75,15 +81,47 @@ impl Scheduler {
             });
         }
     }
+
+    /// Checks these once and now, beside what goes on: nothing of it counts. Ends with it if it is dropped.
+    pub fn once(&self, targets: Targets) -> impl Future<Output = Vec<Asked>> + Send + use<> {
+        let tools = self.tools.clone();
+        async move {
+            let mut asked: JoinSet<Asked> = JoinSet::new();
+            for (target, check) in targets {
+                let tools = tools.clone();
+                asked.spawn(async move {
+                    let ended = tools.ask_soon(&target, &check).await;
+                    (target, check, ended)
+                });
+            }
+            let mut all = asked.join_all().await;
+            all.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+            all
+        }
+    }
+}
+
+impl Tools {
+    /// Asks once, with one of the sockets; `None`: there are no sockets any more.
+    async fn ask(&self, target: &Target, check: &Check) -> Option<Ended> {
+        let _socket = self.sockets.acquire().await.ok()?;
+        Some(probe(target.destination, &Way::default(), check, &self.trust).await)
+    }
+
+    /// The same, and does not wait long for a socket.
+    async fn ask_soon(&self, target: &Target, check: &Check) -> Ended {
+        let time = check.timeout + SOCKET;
+        let ended = tokio::time::timeout(time, self.ask(target, check)).await.ok().flatten();
+        let none = || Ended { outcome: Err("all sockets for checks are in use".to_owned()), latency: time };
+        ended.unwrap_or_else(none)
+    }
 }
 
 async fn again_and_again(tools: Tools, target: Arc<Target>, check: Arc<Check>) {
     let mut due = Instant::now() + part_of(FIRST.min(check.interval));
     loop {
         sleep_until(due).await;
-        let Ok(socket) = tools.sockets.acquire().await else { return };
-        let ended = probe(target.destination, &Way::default(), &check, &tools.trust).await;
-        drop(socket);
+        let Some(ended) = tools.ask(&target, &check).await else { return };
         let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(Arc::from) };
         if tools.results.send(Event::Checked { target: Arc::clone(&target), last }).await.is_err() {
             return;
@@ -168,6 +206,28 @@ mod tests {
             next(&mut told).await;
         }
         assert!(began.elapsed() >= INTERVAL * 4, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_once_is_told_to_who_asks_and_to_nobody_else() {
+        let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
+        let (scheduler, mut told) = scheduler();
+        let asked =
+            scheduler.once([&good, &bad].map(|target| (Arc::clone(target), check(Duration::ZERO))).into()).await;
+        let outcomes: Vec<_> = asked.into_iter().map(|(target, _, ended)| (target, ended.outcome)).collect();
+        assert_eq!(outcomes, [(bad, Err("connect: refused".to_owned())), (good, Ok(()))]);
+        assert!(told.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_once_does_not_wait_for_ever_for_a_socket() {
+        let (scheduler, _told) = scheduler();
+        let _all = scheduler.tools.sockets.acquire_many(SOCKETS as u32).await.unwrap();
+        let one = target("a", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1));
+        let asked = scheduler.once([(one, check(Duration::ZERO))].into()).await;
+        assert_eq!(asked[0].2.outcome, Err("all sockets for checks are in use".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
 use super::refusal::listed;
-use super::{Backend, Change, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services, Vip};
+use super::{
+    Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services,
+};
+use super::{SettingsChange, Vip};
 
 impl Services {
     /// The services after a change.
@@ -32,7 +35,8 @@ impl Services {
             },
             Change::AddPool(pool) => self.add_pool(pool, rules),
             Change::RemovePool(name) => self.remove_pool(&name),
-            Change::SetPool { pool, change } => self.set_settings(&pool, &change),
+            Change::SetPool { pool, change, health } => self.set_pool(&pool, &change, &health),
+            Change::SetCheck { pool, backend, own } => self.set_override(&pool, &backend, own),
             Change::AddBackend { pool, backend } => {
                 self.check_backend(&pool, &backend, rules)?;
                 self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
@@ -132,6 +136,26 @@ impl Services {
         Ok(())
     }
 
+    /// Sets all or nothing.
+    fn set_pool(&mut self, pool: &Name, change: &SettingsChange, health: &HealthChange) -> Result<(), Refusal> {
+        if change.is_empty() && health.is_empty() {
+            let allowed = "tracking, learning, idle, udp, check, panic, slow_start";
+            return Err(Refusal::Invalid(format!("nothing to set; allowed: {allowed}")));
+        }
+        let before = self.pool(pool)?.settings;
+        if !change.is_empty() {
+            self.set_settings(pool, change)?;
+        }
+        if health.is_empty() {
+            return Ok(());
+        }
+        let set = self.set_health(pool, health);
+        if set.is_err() {
+            self.pool_mut(pool)?.settings = before;
+        }
+        set
+    }
+
     fn remove_pool(&mut self, name: &Name) -> Result<(), Refusal> {
         self.pool(name)?;
         let users: Vec<_> = self.vips_of(name).map(|vip| vip.name.as_str()).collect();
@@ -173,7 +197,7 @@ impl Services {
         })
     }
 
-    fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
+    pub(crate) fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
         self.pools.get(name).ok_or_else(|| self.no_pool(name))
     }
 
@@ -198,6 +222,7 @@ impl Change {
             Self::AddBackend { pool, backend } => Some((pool, &backend.name)),
             Self::RemoveBackend { pool, backend, .. }
             | Self::SetWeight { pool, backend, .. }
+            | Self::SetCheck { pool, backend, .. }
             | Self::SetState { pool, backend, .. } => Some((pool, backend)),
             Self::AddVip(_) | Self::RemoveVip(_) | Self::AddPool(_) | Self::RemovePool(_) | Self::SetPool { .. } => {
                 None
@@ -212,7 +237,7 @@ impl Pool {
         Self { name, settings: PoolSettings::default(), health: PoolHealth::default(), backends: BTreeMap::new() }
     }
 
-    pub(super) fn no_backend(&self, name: &Name) -> Refusal {
+    pub(crate) fn no_backend(&self, name: &Name) -> Refusal {
         Refusal::unknown_backend(&self.name, name, self.backends.keys().map(Name::as_str))
     }
 }

@@ -2,12 +2,14 @@
 //! made.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Name;
+use super::duration::{Shown, parse_duration};
+use super::{BadValue, Name, Refusal, Services, shown};
 
 /// How many checks in a row must end alike for a backend's health to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,17 @@ pub struct PoolHealth {
     pub panic: Percent,
     /// How long a backend that comes back takes to reach its full weight; zero: it has it at once.
     pub slow_start: Duration,
+}
+
+/// Other checks for a pool; what is not named stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthChange {
+    /// How its backends are checked. `Some(None)`: they are not, and whatever else is said of their checks goes.
+    pub check: Option<Option<Arc<Check>>>,
+    /// Below which share all are used.
+    pub panic: Option<Percent>,
+    /// How long a backend that comes back takes to reach its full weight.
+    pub slow_start: Option<Duration>,
 }
 
 /// How a backend is checked.
@@ -151,7 +164,123 @@ impl PoolHealth {
     }
 }
 
+impl HealthChange {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A pool's health with the change made.
+    ///
+    /// # Errors
+    /// It does not fit what the pool has.
+    pub fn of(&self, health: &PoolHealth) -> Result<PoolHealth, String> {
+        let Self { check, panic, slow_start } = self;
+        let Some(check) = check.clone().unwrap_or_else(|| health.check.clone()) else {
+            let key = panic.map(|_| "panic").or(slow_start.map(|_| "slow_start"));
+            return match key {
+                None => Ok(PoolHealth::default()),
+                Some(key) => {
+                    Err(format!("{key} is without effect where nothing is checked; give the pool a check too"))
+                }
+            };
+        };
+        let misfit = health.overrides.iter().find_map(|(name, own)| Some((name, own.misfit(&check)?)));
+        if let Some((name, key)) = misfit {
+            let kind = check.probe.kind();
+            return Err(format!(
+                "backend {name} has a {key} of its own, which is not of a {kind} check; remove that first"
+            ));
+        }
+        Ok(PoolHealth {
+            check: Some(check),
+            overrides: health.overrides.clone(),
+            panic: panic.unwrap_or(health.panic),
+            slow_start: slow_start.unwrap_or(health.slow_start),
+        })
+    }
+}
+
+impl fmt::Display for HealthChange {
+    /// What is set: `check http every 2s, panic 50`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { check, panic, slow_start } = self;
+        let named = [
+            check.as_ref().map(|check| match check {
+                Some(check) => format!("check {} every {}", check.probe.kind(), Shown(check.interval)),
+                None => "no check".to_owned(),
+            }),
+            panic.map(|Percent(panic)| format!("panic {panic}")),
+            slow_start.map(|slow_start| format!("slow_start {}", Shown(slow_start))),
+        ];
+        f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Services {
+    /// Sets how a pool's backends are checked.
+    pub(super) fn set_health(&mut self, pool: &Name, change: &HealthChange) -> Result<(), Refusal> {
+        let pool = self.pool_mut(pool)?;
+        pool.health = change.of(&pool.health).map_err(|bad| Refusal::Conflict(format!("pool {}: {bad}", pool.name)))?;
+        Ok(())
+    }
+
+    /// Sets what of its pool's check is different for a backend.
+    pub(super) fn set_override(&mut self, pool: &Name, backend: &Name, own: Option<Override>) -> Result<(), Refusal> {
+        let pool = self.pool_mut(pool)?;
+        if !pool.backends.contains_key(backend) {
+            return Err(pool.no_backend(backend));
+        }
+        let Some(own) = own else {
+            pool.health.overrides.remove(backend);
+            return Ok(());
+        };
+        let conflict = |line: String| Refusal::Conflict(format!("backend {backend} of pool {}: {line}", pool.name));
+        let Some(check) = &pool.health.check else {
+            return Err(conflict("without effect where nothing is checked; give the pool a check first".to_owned()));
+        };
+        if let Some(key) = own.misfit(check) {
+            let kind = check.probe.kind();
+            return Err(conflict(format!("check.{key} is not of a {kind} check; allowed: port")));
+        }
+        pool.health.overrides.insert(backend.clone(), own);
+        Ok(())
+    }
+}
+
+/// Reads below which share of healthy backends all are used.
+///
+/// # Errors
+/// The text is no such share.
+pub fn parse_panic(text: &str) -> Result<Percent, BadValue> {
+    text.parse()
+        .ok()
+        .filter(|percent| *percent <= 100)
+        .map(Percent)
+        .ok_or_else(|| BadValue(format!("{} is not a share in percent; allowed: 0 (never) to 100", shown(text))))
+}
+
+/// Reads how long a backend that comes back takes to reach its full weight.
+///
+/// # Errors
+/// The text is not a duration of at most an hour.
+pub fn parse_slow_start(text: &str) -> Result<Duration, BadValue> {
+    const LONGEST: Duration = Duration::from_secs(3_600);
+    parse_duration(text).filter(|duration| *duration <= LONGEST).ok_or_else(|| {
+        let text = shown(text);
+        BadValue(format!("{text} is not a slow start; allowed: 0s to 1h, with a unit such as 500ms or 2s"))
+    })
+}
+
 impl Override {
+    /// What of it has no place in a check.
+    pub(crate) fn misfit(&self, check: &Check) -> Option<&'static str> {
+        let Self { port: _, path, host } = self;
+        let of_http = matches!(check.probe, Probe::Http(_) | Probe::Https(..));
+        let key = path.as_ref().map(|_| "path").or(host.as_ref().map(|_| "host"));
+        key.filter(|_| !of_http)
+    }
+
     /// A check with what is different.
     pub fn of(&self, check: &Check) -> Check {
         let Self { port, path, host } = self;
@@ -186,3 +315,7 @@ impl Probe {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

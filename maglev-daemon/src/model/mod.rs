@@ -23,8 +23,9 @@ pub(crate) use change::not_unicast;
 pub use community::Community;
 pub use duration::parse_timeout;
 pub(crate) use duration::{Shown as ShownDuration, parse_duration};
-pub use health::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+pub use health::{Check, HealthChange, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 pub(crate) use health::{RCODES, is_dns_name};
+pub use health::{parse_panic, parse_slow_start};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
@@ -164,6 +165,8 @@ pub enum Change {
         pool: Name,
         /// What is set.
         change: SettingsChange,
+        /// What is set of its checks.
+        health: HealthChange,
     },
     /// A new backend.
     AddBackend {
@@ -189,6 +192,15 @@ pub enum Change {
         backend: Name,
         /// The new weight.
         weight: Weight,
+    },
+    /// Another part of its pool's check for a backend.
+    SetCheck {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// What is different for it; `None`: nothing.
+        own: Option<Override>,
     },
     /// Another administrative state for a backend.
     SetState {

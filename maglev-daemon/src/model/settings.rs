@@ -114,9 +114,6 @@ impl SettingsChange {
 impl Services {
     /// Sets other settings. Whether learning and idle time agree may depend on what the pool has.
     pub(super) fn set_settings(&mut self, pool: &Name, change: &SettingsChange) -> Result<(), Refusal> {
-        if change.is_empty() {
-            return Err(Refusal::Invalid("nothing to set; allowed: tracking, learning, idle, udp".to_owned()));
-        }
         let SettingsChange { tracking: _, learning, idle, udp: _ } = change;
         learning.map_or(Ok(()), |learning| LEARNING.check(learning))?;
         idle.map_or(Ok(()), |idle| IDLE.check(idle))?;
@@ -212,7 +209,7 @@ impl fmt::Display for SettingsChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, Pool, Rules};
+    use crate::model::{Change, HealthChange, Pool, Rules};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -230,7 +227,10 @@ mod tests {
     }
 
     fn set(services: &Services, change: SettingsChange) -> Result<PoolSettings, Refusal> {
-        let next = services.apply(&Change::SetPool { pool: name("web"), change }, &Rules::default())?;
+        let next = services.apply(
+            &Change::SetPool { pool: name("web"), change, health: HealthChange::default() },
+            &Rules::default(),
+        )?;
         Ok(next.pools[&name("web")].settings)
     }
 
@@ -298,7 +298,10 @@ mod tests {
         assert_eq!(set(&services, longer), conflict(&format!("pool web: {line}")));
         let both = SettingsChange { idle: Some(SECOND * 600), ..longer };
         assert_eq!(set(&services, both), invalid(line), "whatever the pool has");
-        assert_eq!(set(&services, none), invalid("nothing to set; allowed: tracking, learning, idle, udp"));
+        assert_eq!(
+            set(&services, none),
+            invalid("nothing to set; allowed: tracking, learning, idle, udp, check, panic, slow_start")
+        );
         assert_eq!(set(&Services::default(), longer), conflict("there is no pool web, nor any other pool"));
     }
 

@@ -220,7 +220,16 @@ impl fmt::Display for Change {
                 write!(f, "set weight of backend {backend} of pool {pool} to {weight}")
             }
             Self::SetState { pool, backend, change } => write!(f, "{change} backend {backend} of pool {pool}"),
-            Self::SetPool { pool, change } => write!(f, "set {change} for pool {pool}"),
+            Self::SetPool { pool, change, health } => {
+                let between = if change.is_empty() || health.is_empty() { "" } else { ", " };
+                write!(f, "set {change}{between}{health} for pool {pool}")
+            }
+            Self::SetCheck { pool, backend, own: Some(_) } => {
+                write!(f, "set a check of its own for backend {backend} of pool {pool}")
+            }
+            Self::SetCheck { pool, backend, own: None } => {
+                write!(f, "check backend {backend} of pool {pool} like the others")
+            }
         }
     }
 }
@@ -256,7 +265,7 @@ pub fn parse_reason(text: &str) -> Result<String, BadValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PoolSettings, StateChange, UnixTime};
+    use crate::model::{HealthChange, PoolSettings, StateChange, UnixTime};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -309,7 +318,10 @@ mod tests {
         assert_eq!(change.to_string(), "drain backend web4 of pool web");
         let change = SettingsChange { learning: Some(Duration::from_secs(30)), ..SettingsChange::default() };
         let settings = change.of(&PoolSettings::default());
-        assert_eq!(Change::SetPool { pool: name("web"), change }.to_string(), "set learning 30s for pool web");
+        assert_eq!(
+            Change::SetPool { pool: name("web"), change, health: HealthChange::default() }.to_string(),
+            "set learning 30s for pool web"
+        );
         let pool = Pool { settings, ..Pool::new(name("web")) };
         assert_eq!(Change::AddPool(pool).to_string(), "add pool web with learning 30s");
     }

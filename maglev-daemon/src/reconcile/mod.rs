@@ -21,6 +21,7 @@ pub use crate::model::Refusal;
 use crate::model::{Change, Name, Rules, Services};
 use crate::plan::{Known, Planned, Planner, Saved, Step, Surveyed};
 
+mod check;
 mod event;
 mod preview;
 mod view;

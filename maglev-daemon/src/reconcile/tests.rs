@@ -1,10 +1,10 @@
 //! Tests of [`super`]: single histories, and random ones whose steps are carried out on maps of the test's own.
 
 use super::*;
-use crate::model::SettingsChange;
 use crate::model::{
     AdminState, Backend, Limits, Name, OuterSources, Pool, Service, StateChange, UnixTime, Vip, Weight,
 };
+use crate::model::{HealthChange, SettingsChange};
 use crate::plan::{Step, SurveyOrder};
 use crate::transition::{Pinned, Progress, Survey};
 use maglev_common::backend::{InterfaceSlot, MemberId};

@@ -11,7 +11,7 @@ use maglev_common::vip::VipId;
 use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
 use crate::health::fsm::MemberHealth;
-use crate::model::{AdminState, Backend, Community, Name, Pool, PoolSettings, Service, Vip, Weight};
+use crate::model::{AdminState, Backend, Community, Name, Pool, PoolHealth, PoolSettings, Service, Vip, Weight};
 use crate::plan::PublishedPool;
 use crate::transition::{Pinned, Progress};
 
@@ -26,6 +26,8 @@ pub struct View {
     pub pools: Vec<PoolView>,
     /// Changes or next hops are being saved or published.
     pub busy: bool,
+    /// Everything that is checked fails at once.
+    pub common_failure: bool,
     /// Why the last plan was not carried out, until one is: the packet path then still serves what was before, wholly
     /// or in part.
     pub not_published: Option<String>,
@@ -70,6 +72,8 @@ pub struct PoolView {
     pub panic: bool,
     /// How many of its backends have not been checked yet since the start.
     pub awaited: usize,
+    /// How its backends are checked.
+    pub health: PoolHealth,
     /// Its backends, in the order of their names.
     pub backends: Vec<BackendView>,
 }
@@ -162,6 +166,7 @@ impl Reconciler {
             vips: self.target.vips.values().map(vip).collect(),
             pools: self.target.pools.values().map(|pool| self.pool_view(pool)).collect(),
             busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty(),
+            common_failure: self.fleet.is_common_failure(),
             not_published: self.unfinished.as_ref().map(|(_, reason)| reason.clone()),
         }
     }
@@ -178,6 +183,7 @@ impl Reconciler {
             pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
             panic: self.fleet.is_in_panic(&pool.name),
             awaited: self.fleet.awaited(&pool.name),
+            health: pool.health.clone(),
             backends: pool.backends.values().map(|backend| self.backend_view(pool, published, backend)).collect(),
         }
     }

@@ -10,7 +10,8 @@ use super::announcer::Announcer;
 use super::node_state;
 use super::plane::Orders;
 use crate::announce::Node;
-use crate::api::{self, view};
+use crate::api::view::What;
+use crate::api::{self, Journal, view};
 use crate::config::NodeConfig;
 use crate::dataplane::Snapshot;
 use crate::drain::{Drain, Effect, Event, Order, Progress, Settings, Stage, Traffic};
@@ -27,6 +28,7 @@ pub(super) struct Drainer {
     events: mpsc::UnboundedSender<Event>,
     /// [`Event::Told`] is to be reported.
     awaits_told: bool,
+    journal: Journal,
 }
 
 /// What is to be told to whom.
@@ -34,13 +36,13 @@ pub(super) type Replies = Vec<(RequestId, Result<(), Refusal>)>;
 
 impl Drainer {
     /// Goes on with what was ordered before. Also returns what it hears.
-    pub(super) fn start(node: &NodeConfig) -> (Self, mpsc::UnboundedReceiver<Event>) {
+    pub(super) fn start(node: &NodeConfig, journal: Journal) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, heard) = mpsc::unbounded_channel();
         let (records, to_write) = mpsc::unbounded_channel();
         tokio::spawn(node_state::write(node_state::path(&node.services), to_write, events.clone()));
         let (settings, announces) = (node.drain, node.bgp.is_some());
         let drain = Drain::new(settings, announces);
-        (Self { drain, settings, announces, records, events, awaits_told: false }, heard)
+        (Self { drain, settings, announces, records, events, awaits_told: false, journal }, heard)
     }
 
     /// Takes in what happened, and does what that asks for.
@@ -53,7 +55,10 @@ impl Drainer {
                 Effect::Count => self.count(view, plane),
                 Effect::AwaitTold => self.awaits_told = true,
                 Effect::Entered(stage) => self.log(stage),
-                Effect::Ended => tracing::info!("the node serves again"),
+                Effect::Ended => {
+                    tracing::info!("the node serves again");
+                    self.journal.tell(What::Node { stage: "serving".to_owned(), reason: None });
+                }
                 Effect::Reply { request, outcome } => replies.push((request, outcome)),
             }
         }
@@ -139,6 +144,8 @@ impl Drainer {
 
     fn log(&self, stage: Stage) {
         let Some(Progress { order, forwarded, .. }) = self.drain.progress() else { return };
+        let stage_name = view::Stage::from(stage).as_str().to_owned();
+        self.journal.tell(What::Node { stage: stage_name, reason: order.reason.clone() });
         let reason = order.reason.as_deref().unwrap_or("none given");
         match stage {
             Stage::Marked if order.last_node => tracing::warn!(

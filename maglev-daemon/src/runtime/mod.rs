@@ -34,6 +34,7 @@ pub mod signals;
 mod state;
 mod status;
 pub mod systemd;
+mod teller;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
-use crate::api::{self, Bgp, Handle, view};
+use crate::api::{self, Bgp, Handle, Journal, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
@@ -170,10 +171,12 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         config::OnStop::Keep => End::Leave,
     };
     let adopted = planner.is_some();
-    let (drainer, drain) = Drainer::start(&node);
+    let journal = Journal::start();
+    journal.tell(view::What::Started { version: api::RELEASE.to_owned() });
+    let (drainer, drain) = Drainer::start(&node, journal.clone());
     let drained = node_state::read(&node_state::path(&node.services), api::now());
     let files = Files::new(path, node);
-    let tools = Tools { plane, disk, resolver, drainer, scheduler };
+    let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
     let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
     let mut inputs = Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain };
     if let Some(record) = drained {
@@ -202,7 +205,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
     };
-    let handle = Handle { requests: sender, status, flow_table, started: clock.started().0, bgp };
+    let handle = Handle { requests: sender, status, flow_table, started: clock.started().0, bgp, journal };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");
@@ -211,6 +214,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     owner.run(inputs).await;
 
     systemd::notify("STOPPING=1");
+    owner.tell_stop();
     tracing::info!("stopping");
     drop(socket);
     api.abort();

@@ -18,14 +18,15 @@ use super::local;
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
+use super::teller::Teller;
 use crate::announce::Node;
-use crate::api::{self, Answer, Caller, Flow, Request, view};
+use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
 use crate::health::fsm::{Health, News};
 use crate::health::scheduler::Scheduler;
-use crate::model::{Change, Refusal, Services, UnixTime};
+use crate::model::{Change, Name, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
 use crate::plan::{Planner, Saved, Step};
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
@@ -90,6 +91,7 @@ pub(super) struct Tools {
     pub(super) resolver: Resolver,
     pub(super) drainer: Drainer,
     pub(super) scheduler: Scheduler,
+    pub(super) journal: Journal,
 }
 
 /// A plan, and what it leads to.
@@ -106,6 +108,7 @@ pub(super) struct Owner {
     resolver: Resolver,
     scheduler: Scheduler,
     announcer: Announcer,
+    teller: Teller,
     drainer: Drainer,
     /// A plan that is carried out once it is known what is announced meanwhile.
     held: Option<Plan>,
@@ -137,7 +140,7 @@ impl Owner {
         clock: Clock,
         adopted: Option<Planner>,
     ) -> Self {
-        let Tools { plane, disk, resolver, drainer, scheduler } = tools;
+        let Tools { plane, disk, resolver, drainer, scheduler, journal } = tools;
         let settings = Settings {
             rules: files.running().rules(),
             interfaces: status::known_interfaces(&interfaces),
@@ -149,6 +152,8 @@ impl Owner {
         };
         let keeps = files.running().pin.is_some();
         let view = Arc::new(reconciler.view());
+        let announcer = Announcer::new();
+        let teller = Teller::new(journal, announcer.prefixes());
         Self {
             reconciler,
             files,
@@ -158,7 +163,8 @@ impl Owner {
             disk,
             resolver,
             scheduler,
-            announcer: Announcer::new(),
+            announcer,
+            teller,
             drainer,
             held: None,
             status,
@@ -278,6 +284,11 @@ impl Owner {
         }
     }
 
+    /// Tells that the daemon stops.
+    pub(super) fn tell_stop(&self) {
+        self.teller.tell(view::What::Stopping);
+    }
+
     /// Ends disk and data plane after what they were ordered to do.
     pub(super) fn stop(self, end: End) {
         self.disk.stop();
@@ -322,6 +333,9 @@ impl Owner {
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
             Request::Plan { change, reply } => self.plan(change, reply),
+            Request::Check { pool, backend, reply } => {
+                let _ = reply.send(self.check(&pool, &backend));
+            }
             Request::DrainNode { order, caller, reply } => {
                 let request = self.expect(Waiting::Node("drain", caller, reply));
                 self.drain(drain::Event::Drain { request, order });
@@ -360,6 +374,23 @@ impl Owner {
         });
     }
 
+    /// Has a backend checked once, for as long as somebody awaits what comes of it.
+    fn check(&self, pool: &Name, backend: &Name) -> Answer<oneshot::Receiver<view::CheckReport>> {
+        let asked = self.scheduler.once(self.reconciler.to_check(pool, backend)?);
+        let (mut reply, report) = oneshot::channel();
+        let (pool, backend) = (pool.to_string(), backend.to_string());
+        tokio::spawn(async move {
+            tokio::select! {
+                asked = asked => {
+                    let targets = asked.iter().map(status::checked).collect();
+                    let _ = reply.send(view::CheckReport { pool, backend, targets });
+                }
+                () = reply.closed() => {}
+            }
+        });
+        Ok(report)
+    }
+
     fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
         let Flow { client, service, protocol } = flow;
         let asked = self.plane.orders().explain(dataplane::Asked { source: client, destination: service, protocol });
@@ -375,6 +406,7 @@ impl Owner {
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         refreshed.refresh.log_news(&self.interfaces.refresh);
+        self.teller.interfaces(&self.interfaces.refresh.detached, &refreshed.refresh.detached);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         self.interfaces = refreshed;
     }
@@ -390,6 +422,7 @@ impl Owner {
     fn handle(&mut self, event: Event) {
         if let Event::NextHop { address, resolution } = &event {
             log_next_hop(*address, resolution);
+            self.teller.moved(*address, resolution);
         }
         for effect in self.reconciler.handle(event, self.clock.now()) {
             match effect {
@@ -401,9 +434,16 @@ impl Owner {
                 Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
                 Effect::Check(targets) => self.scheduler.follow(targets),
-                Effect::Tell(news) => news.iter().for_each(log_news),
+                Effect::Tell(news) => self.tell(&news),
                 Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),
             }
+        }
+    }
+
+    fn tell(&self, news: &[News]) {
+        for news in news {
+            log_news(news);
+            self.teller.health(news);
         }
     }
 
@@ -432,6 +472,9 @@ impl Owner {
                 }
                 Some(Waiting::Change(change, caller, reply)) => {
                     log_change(&change, caller, &outcome);
+                    if outcome.is_ok() {
+                        self.teller.changed(change.to_string(), caller);
+                    }
                     let _ = reply.send(outcome.map_err(view::Error::from));
                 }
                 Some(Waiting::Reload(reload, reloaded)) => {
@@ -439,6 +482,9 @@ impl Owner {
                 }
                 Some(Waiting::Node(order, caller, reply)) => {
                     log_order(order, caller, &outcome);
+                    if outcome.is_ok() {
+                        self.teller.changed(format!("{order} the node"), caller);
+                    }
                     let _ = reply.send(outcome.map_err(view::Error::from));
                 }
                 None => tracing::error!(?request, "an answer that nobody awaits"),
@@ -461,6 +507,7 @@ impl Owner {
     fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
         let UnixTime(unix_seconds) = api::now();
         self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
+        self.teller.tell(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {
             Ok(view::Reloaded { restart_needed }) if restart_needed.is_empty() => tracing::info!("reloaded"),
             Ok(view::Reloaded { restart_needed }) => {
@@ -485,6 +532,7 @@ impl Owner {
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
         self.status.send_replace(Arc::new(status));
         let removed = self.announcer.update(&self.view, &self.node());
+        self.teller.look(&self.view);
         self.release(removed);
         self.drainer.await_told(&self.announcer);
     }

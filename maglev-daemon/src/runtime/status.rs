@@ -1,6 +1,7 @@
 //! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
 //! asks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use maglev_ebpf::forward::Decision;
 use super::clock::Clock;
 use super::plane::Refreshed;
 use crate::api::{self, Flow, RELEASE, view};
-use crate::config::NodeConfig;
+use crate::config::{self, NodeConfig};
 use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
 use crate::digest::Digest;
-use crate::health::fsm::{Last, MemberHealth};
-use crate::model::{AdminState, Change, Name, PoolSettings, StateChange, UnixTime};
+use crate::health::fsm::{Counts, Last, MemberHealth, Target};
+use crate::health::probe::Ended;
+use crate::health::scheduler::Asked;
+use crate::model::{AdminState, Change, Name, Percent, PoolHealth, PoolSettings, StateChange, UnixTime};
 use crate::plan::{Preview, Share};
 use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, Previewed, View, VipView};
 use crate::transition::Progress;
@@ -61,7 +64,8 @@ impl Facts {
         node: view::Node,
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory, forwarding, started, epoch } = self;
-        let View { services, vips, pools, busy, not_published } = view;
+        let serving = view.pools.iter().map(|pool| (&pool.name, serving(pool))).collect();
+        let View { services, vips, pools, busy, common_failure, not_published } = view;
         view::Status {
             version: RELEASE.to_owned(),
             object: dataplane::sha256().to_owned(),
@@ -73,6 +77,7 @@ impl Facts {
             not_published: not_published.clone(),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
+            common_failure: *common_failure,
             node,
             forwarding: forwarding.clone(),
             flow_table: view::FlowTable::default(),
@@ -81,7 +86,7 @@ impl Facts {
                 .iter()
                 .map(|found| interface(found, &interfaces.refresh.detached))
                 .collect(),
-            vips: vips.iter().map(vip).collect(),
+            vips: vips.iter().map(|found| vip(found, &serving)).collect(),
             pools: pools.iter().map(|found| pool(found, *started)).collect(),
             backends: pools
                 .iter()
@@ -117,18 +122,27 @@ fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
     }
 }
 
-fn vip(vip: &VipView) -> view::Vip {
+/// What a pool can do for its VIPs. Whether they are announced is known to others.
+fn serving(pool: &PoolView) -> view::VipHealth {
+    let serving = pool.backends.iter().filter(|backend| backend.slots > 0).count();
+    view::VipHealth { serving, backends: pool.backends.len(), panic: pool.panic, ..view::VipHealth::default() }
+}
+
+fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
     let VipView { name, service, pool, id: _, prefix: _, communities: _ } = vip;
+    let health = serving.get(pool).cloned().unwrap_or_default();
     view::Vip {
         name: name.to_string(),
         address: service.address,
         port: view::Port(service.port),
         protocol: service.protocol.into(),
         pool: pool.to_string(),
+        health,
     }
 }
 
 fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
+    let health = pool_health(pool);
     let PoolView {
         name,
         settings: PoolSettings { tracking, transition, min_healthy: _ },
@@ -139,6 +153,7 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         pinned,
         panic,
         awaited: _,
+        health: _,
         backends,
     } = pool;
     let in_transition = view::InTransition {
@@ -154,9 +169,34 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         transition: (*transition).into(),
         in_transition,
         panic: *panic,
+        health,
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
     }
+}
+
+/// What checks tell of a pool's backends together.
+fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
+    let PoolHealth { check, overrides: _, panic: Percent(panic_percent), slow_start } = &pool.health;
+    let milliseconds = slow_start.as_millis();
+    let mut health = view::PoolHealth {
+        check: config::check_text(check.as_deref()?),
+        panic_percent: *panic_percent,
+        slow_start_milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        ..view::PoolHealth::default()
+    };
+    let checked = pool.backends.iter().filter_map(|backend| Some((backend.health.as_ref()?, &backend.next_hop)));
+    for (known, next_hop) in checked {
+        let count = match health_state(known, next_hop) {
+            view::HealthState::Checking => &mut health.checking,
+            view::HealthState::Healthy => &mut health.healthy,
+            view::HealthState::Unhealthy => &mut health.unhealthy,
+            view::HealthState::Unreachable => &mut health.unreachable,
+        };
+        *count += 1;
+        health.waiting = health.waiting.or_else(|| known.waiting.as_ref().map(ToString::to_string));
+    }
+    Some(health)
 }
 
 fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend {
@@ -179,20 +219,44 @@ fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend 
 }
 
 /// Who has no next hop cannot be reached, whatever checks said of it.
+fn health_state(known: &MemberHealth, next_hop: &NextHopView) -> view::HealthState {
+    match next_hop {
+        NextHopView::Unresolved(_) => view::HealthState::Unreachable,
+        NextHopView::Resolved { .. } => known.health.into(),
+    }
+}
+
 fn health(known: &MemberHealth, next_hop: &NextHopView, epoch: u64) -> view::Health {
-    let MemberHealth { health, since, last, waiting, percent } = known;
+    let MemberHealth { health: _, since, last, waiting, percent, counts } = known;
     let unix = |time: &Duration| epoch + time.as_secs();
     let last = last.as_ref().map(|Last { at, latency, outcome }| view::LastCheck {
         at: unix(at),
-        milliseconds: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        microseconds: microseconds(*latency),
         error: outcome.as_ref().err().map(ToString::to_string),
     });
-    let state = match next_hop {
-        NextHopView::Unresolved(_) => view::HealthState::Unreachable,
-        NextHopView::Resolved { .. } => (*health).into(),
-    };
+    let state = health_state(known, next_hop);
     let waiting = waiting.as_ref().map(ToString::to_string);
-    view::Health { state, since: unix(since), weight_percent: *percent, last, waiting }
+    let Counts { passed, failed, changes } = *counts;
+    let checks = view::CheckCounts { passed, failed, changes };
+    view::Health { state, since: unix(since), weight_percent: *percent, last, waiting, checks }
+}
+
+/// What came of a check that an operator asked for.
+pub(super) fn checked((target, check, ended): &Asked) -> view::CheckedTarget {
+    let Target { pool: _, backend: _, address: _, vip, destination } = &**target;
+    let Ended { outcome, latency } = ended;
+    view::CheckedTarget {
+        destination: *destination,
+        vip: vip.as_ref().map(ToString::to_string),
+        kind: check.probe.kind().to_owned(),
+        passed: outcome.is_ok(),
+        microseconds: microseconds(*latency),
+        error: outcome.as_ref().err().cloned(),
+    }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn way(next_hop: &NextHopView) -> view::NextHop {

@@ -3,6 +3,7 @@
 
 mod bgp;
 mod error;
+mod event;
 mod health;
 mod node;
 mod plan;
@@ -15,11 +16,12 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes};
 pub use error::{Error, ErrorKind};
-pub use health::{Health, HealthState, LastCheck};
+pub use event::{Event, Events, Level, What};
+pub use health::{CheckCounts, CheckReport, CheckedTarget, Health, HealthState, LastCheck, NewHealth, PoolHealth};
 pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving, Stage};
 pub use plan::{Plan, PlanShare, Proposal};
-pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip};
-pub use services::{NewBackend, NewPool, NewState, NewWeight, StateOrder};
+pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
+pub use services::{NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder};
 pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, Reloaded, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};

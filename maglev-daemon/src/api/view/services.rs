@@ -5,12 +5,27 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Health, InTransition, NewTransition, Port, Protocol, Tracking, Transition};
+use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition};
 use crate::model::{AdminState, StateChange, UnixTime, Weight};
 
-/// A VIP; also the body of `POST /v1/vips`.
+/// The body of `POST /v1/vips`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct NewVip {
+    /// Its name.
+    pub name: String,
+    /// The destination address.
+    pub address: IpAddr,
+    /// The destination port.
+    pub port: Port,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The pool that serves it.
+    pub pool: String,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vip {
     /// Its name.
     pub name: String,
@@ -22,6 +37,26 @@ pub struct Vip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
+    /// Whether it can be served.
+    pub health: VipHealth,
+}
+
+/// Whether a VIP can be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipHealth {
+    /// Its pool's backends that own slots: where new connections go.
+    pub serving: usize,
+    /// All backends of its pool.
+    pub backends: usize,
+    /// Whether they are all used since too few are healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
+    /// Whether its prefix is announced; absent if it is not to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<bool>,
+    /// Why it is not announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// A pool and how its table compares.
@@ -38,6 +73,9 @@ pub struct PoolSummary {
     /// Whether all its active backends are used since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
+    /// What checks tell of it; absent if its backends are not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<PoolHealth>,
     /// Digest of its table: equal on nodes that choose the same backends.
     pub table_digest: String,
     /// How many backends it has.
@@ -58,6 +96,9 @@ pub struct Pool {
     /// Whether all its active backends are used since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
+    /// What checks tell of it; absent if its backends are not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<PoolHealth>,
     /// Digest of its table.
     pub table_digest: String,
     /// The VIPs it serves.
@@ -196,6 +237,9 @@ pub struct NewPool {
     /// How the flows of a slot go over to a new owner; the default where absent.
     #[serde(default)]
     pub transition: NewTransition,
+    /// How its backends are checked; they are not if absent.
+    #[serde(default)]
+    pub health: NewHealth,
 }
 
 /// The body of `POST /v1/pools/NAME/backends`.
@@ -210,12 +254,14 @@ pub struct NewBackend {
     pub weight: u16,
 }
 
-/// The body of `PATCH /v1/pools/NAME/backends/NAME`.
+/// The body of `PATCH /v1/pools/NAME/backends/NAME`: one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewWeight {
+#[serde(rename_all = "snake_case")]
+pub enum NewForBackend {
     /// The new weight.
-    pub weight: u16,
+    Weight(u16),
+    /// What of its pool's check is different for it, as `services.yaml` says it: `port: 8080`. Null: nothing.
+    Check(Option<String>),
 }
 
 /// The body of `POST /v1/pools/NAME/backends/NAME/state`.

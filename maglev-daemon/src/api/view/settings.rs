@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::NewHealth;
 use crate::model::{self, SettingsChange};
 
 /// For which packets the flow table is consulted.
@@ -38,7 +39,7 @@ pub struct Transition {
 }
 
 /// The body of `PATCH /v1/pools/NAME`: what is absent stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewSettings {
     /// For which packets the flow table is consulted.
@@ -46,6 +47,8 @@ pub struct NewSettings {
     pub tracking: Option<Tracking>,
     /// How the flows of a slot go over to a new owner.
     pub transition: NewTransition,
+    /// How its backends are checked.
+    pub health: NewHealth,
 }
 
 /// What is set of a [`Transition`]; what is absent stays.
@@ -69,13 +72,15 @@ impl From<SettingsChange> for NewSettings {
         let seconds = |duration: Duration| duration.as_secs();
         let (learning_seconds, idle_seconds) = (learning.map(seconds), idle.map(seconds));
         let transition = NewTransition { learning_seconds, idle_seconds, udp: udp.map(UdpPolicy::from) };
-        Self { tracking: tracking.map(Tracking::from), transition }
+        Self { tracking: tracking.map(Tracking::from), transition, health: NewHealth::default() }
     }
 }
 
-impl From<NewSettings> for SettingsChange {
-    fn from(settings: NewSettings) -> Self {
-        let NewSettings { tracking, transition: NewTransition { learning_seconds, idle_seconds, udp } } = settings;
+impl From<&NewSettings> for SettingsChange {
+    /// All but what is said of checks.
+    fn from(settings: &NewSettings) -> Self {
+        let NewSettings { tracking, transition, health: _ } = settings;
+        let NewTransition { learning_seconds, idle_seconds, udp } = *transition;
         Self {
             tracking: tracking.map(model::Tracking::from),
             learning: learning_seconds.map(Duration::from_secs),

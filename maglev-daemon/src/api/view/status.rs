@@ -29,6 +29,9 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
     pub memory: Memory,
+    /// Whether everything that is checked fails at once, which is taken for this node's own fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub common_failure: bool,
     /// Whether the node serves or is taken out of service.
     pub node: Node,
     /// Since when the data plane forwards, and whether it outlives the daemon.

@@ -259,4 +259,11 @@ proptest! {
         let text = encode_services(&services);
         prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services, "{}", text);
     }
+
+    #[test]
+    fn checks_that_are_shown_are_read_back(check in any_check()) {
+        let text = check_text(&check);
+        prop_assert_eq!(parse_check(&text), Ok(check.clone()), "{}", &text);
+        prop_assert_eq!(parse_check(&format!("  {{{text}}} ")), Ok(check), "{}", &text);
+    }
 }

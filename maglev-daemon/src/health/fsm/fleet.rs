@@ -104,8 +104,14 @@ impl Fleet {
         let Checked { settings, check, last: shown } = checked;
         self.tally.remove(check.health() == Health::Healthy, check.failures() > 0);
         match &last.outcome {
-            Ok(()) => check.passed(settings.hysteresis, now),
-            Err(_) => check.failed(now),
+            Ok(()) => {
+                member.counts.passed += 1;
+                check.passed(settings.hysteresis, now);
+            }
+            Err(_) => {
+                member.counts.failed += 1;
+                check.failed(now);
+            }
         }
         *shown = Some(last);
         self.tally.add(check.health() == Health::Healthy, check.failures() > 0);
@@ -140,6 +146,11 @@ impl Fleet {
     /// Whether a pool is in panic.
     pub fn is_in_panic(&self, pool: &Name) -> bool {
         self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())
+    }
+
+    /// Whether everything that is checked fails at once.
+    pub const fn is_common_failure(&self) -> bool {
+        self.common
     }
 
     /// How many of a pool's backends have not been checked yet that were there from the beginning.
@@ -188,11 +199,12 @@ impl Fleet {
     /// Draws the conclusions from a backend's health for its pool, if it changed.
     fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
-        let Some(member) = pool.members.get(key) else { return false };
+        let Some(member) = pool.members.get_mut(key) else { return false };
         let shown = member.show();
         if shown.health == before {
             return false;
         }
+        member.counts.changes += 1;
         let reason = shown.last.and_then(|last| last.outcome.err());
         let (pool_name, backend) = (name.clone(), key.0.clone());
         self.news.push(News::Health { pool: pool_name, backend, health: shown.health, reason });

@@ -31,6 +31,17 @@ pub struct Standing {
     pub percent: u8,
 }
 
+/// Checks that ended, and what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that succeeded.
+    pub passed: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// How often the backend's health changed by them.
+    pub changes: u64,
+}
+
 /// A backend's health as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberHealth {
@@ -44,6 +55,8 @@ pub struct MemberHealth {
     pub waiting: Option<Arc<str>>,
     /// The part of its weight that it has, in percent.
     pub percent: u8,
+    /// Checks since it is followed.
+    pub counts: Counts,
 }
 
 impl Default for Standing {
@@ -74,6 +87,7 @@ pub(super) struct Member {
     pub(super) was_usable: bool,
     pub(super) standing: Standing,
     pub(super) ramp: Option<Ramp>,
+    pub(super) counts: Counts,
     since: Duration,
 }
 
@@ -81,7 +95,8 @@ impl Member {
     pub(super) fn new(takes: bool, presumed: bool, now: Duration) -> Self {
         let standing = Standing { serves: takes && presumed, ..Standing::default() };
         let (was_usable, checked, waiting, ramp) = (presumed, BTreeMap::new(), None, None);
-        Self { takes, presumed, checked, waiting, was_usable, standing, ramp, since: now }
+        let counts = Counts::default();
+        Self { takes, presumed, checked, waiting, was_usable, standing, ramp, counts, since: now }
     }
 
     /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.
@@ -137,6 +152,7 @@ impl Member {
             last: worst.and_then(|worst| worst.last.clone()),
             waiting: self.waiting.clone(),
             percent: self.standing.percent,
+            counts: self.counts,
         }
     }
 

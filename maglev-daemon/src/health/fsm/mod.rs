@@ -21,7 +21,7 @@ mod target;
 
 pub use check::{Check, Health};
 pub use fleet::{Fleet, News};
-pub use member::{Last, MemberHealth, Standing};
+pub use member::{Counts, Last, MemberHealth, Standing};
 pub use panic::Panic;
 pub use ramp::Ramp;
 pub use target::{Target, Targets, targets};

@@ -270,3 +270,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_there_is_to_check_of_a_backend_is_named_or_why_nothing_is() {
+    let mut node = healthy(50, 0);
+    let of = |node: &Node, pool: &str, backend: &str| node.reconciler.to_check(&name(pool), &name(backend));
+    let refused = |line: &str| Err(Refusal::Conflict(line.to_owned()));
+    let targets = of(&node, "web", "a").unwrap();
+    assert_eq!(targets.len(), 1);
+    assert!(targets.iter().all(|target| node.checked.get(target.0) == Some(target.1)), "as it is checked always");
+    assert_eq!(of(&node, "nosuch", "a"), refused("there is no pool nosuch; there is: web"));
+    assert_eq!(of(&node, "web", "d"), refused("there is no backend d in pool web; there is: a, b, c"));
+    node.change(order("a", DISABLE)).unwrap();
+    let line = "backend a of pool web is disabled (maglev backend enable web a); nothing was checked";
+    assert_eq!(of(&node, "web", "a"), refused(line));
+    let anywhere = Check { port: None, ..check() };
+    let set = |check| Change::SetPool {
+        pool: name("web"),
+        change: SettingsChange::default(),
+        health: HealthChange { check: Some(check), ..HealthChange::default() },
+    };
+    node.change(set(Some(Arc::new(anywhere)))).unwrap();
+    node.change(Change::RemoveVip(name("www"))).unwrap();
+    let line = "no VIP uses pool web: there is nobody to ask as clients do; nothing was checked";
+    assert_eq!(of(&node, "web", "b"), refused(line));
+    node.change(set(None)).unwrap();
+    let Err(Refusal::Conflict(line)) = of(&node, "web", "b") else { panic!() };
+    assert!(line.starts_with("pool web has no check: its backends count as healthy"), "{line}");
+    assert!(node.checked.is_empty(), "from then on nobody is");
+}

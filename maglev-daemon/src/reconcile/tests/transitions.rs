@@ -47,7 +47,7 @@ fn a_drained_backends_flows_are_learned_then_looked_for_until_none_is_left() {
 fn where_every_flow_is_tracked_nothing_is_learned_but_the_drained_are_looked_for() {
     let mut node = reached();
     let always = SettingsChange { tracking: Some(Tracking::Always), ..SettingsChange::default() };
-    node.change(Change::SetPool { pool: name("web"), change: always }).unwrap();
+    node.change(Change::SetPool { pool: name("web"), change: always, health: HealthChange::default() }).unwrap();
     node.change(order("a", DRAIN)).unwrap();
     assert_eq!(node.phases(), (0, 0));
     assert_eq!(node.reconciler.view().pools[0].backends[0].pinned, Some(0));
@@ -55,7 +55,7 @@ fn where_every_flow_is_tracked_nothing_is_learned_but_the_drained_are_looked_for
     let exception = SettingsChange { tracking: Some(Tracking::Exception), ..SettingsChange::default() };
     node.answers_surveys = false;
     node.wait(10);
-    node.change(Change::SetPool { pool: name("web"), change: exception }).unwrap();
+    node.change(Change::SetPool { pool: name("web"), change: exception, health: HealthChange::default() }).unwrap();
     assert_eq!(node.phases(), (0, SLOTS as u32), "what was written down is minded until it is known to be over");
 }
 

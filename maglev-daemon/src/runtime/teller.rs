@@ -1,0 +1,223 @@
+//! Tells operators what happened, as events. It must not know who listens; the log is written where things happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::announce::Prefix;
+use crate::api::view::{HealthState, What};
+use crate::api::{Caller, Journal};
+use crate::health::fsm::News;
+use crate::reconcile::{Resolution, View};
+
+/// What was told, as far as it decides what is news.
+#[derive(Debug)]
+pub(super) struct Teller {
+    journal: Journal,
+    prefixes: watch::Receiver<Arc<Vec<Prefix>>>,
+    known: Arc<Vec<Prefix>>,
+    /// Addresses that were told to be out of reach.
+    out_of_reach: BTreeSet<IpAddr>,
+    /// Addresses whose next hops changed, and why they are out of reach if they are.
+    moved: BTreeMap<IpAddr, Option<String>>,
+}
+
+impl Teller {
+    pub(super) fn new(journal: Journal, mut prefixes: watch::Receiver<Arc<Vec<Prefix>>>) -> Self {
+        let known = Arc::clone(&prefixes.borrow_and_update());
+        Self { journal, prefixes, known, out_of_reach: BTreeSet::new(), moved: BTreeMap::new() }
+    }
+
+    pub(super) fn tell(&self, what: What) {
+        self.journal.tell(what);
+    }
+
+    /// What checks say.
+    pub(super) fn health(&self, news: &News) {
+        self.tell(match news {
+            News::Health { pool, backend, health, reason } => What::BackendHealth {
+                pool: pool.to_string(),
+                backend: backend.to_string(),
+                health: HealthState::from(*health),
+                reason: reason.as_deref().map(str::to_owned),
+            },
+            News::Panic { pool, on, healthy, of } => {
+                What::PoolPanic { pool: pool.to_string(), on: *on, healthy: *healthy, of: *of }
+            }
+            News::CommonFailure { on, healthy } => What::CommonFailure { on: *on, healthy: *healthy },
+        });
+    }
+
+    /// The way to an address changed: told with the names of its backends, by [`Self::look`].
+    pub(super) fn moved(&mut self, address: IpAddr, resolution: &Resolution) {
+        let reason = match resolution {
+            Resolution::Resolved { .. } => None,
+            Resolution::Unresolved(reason) => Some(reason.clone()),
+        };
+        self.moved.insert(address, reason);
+    }
+
+    /// Tells what is new in the state as it is now: backends in and out of reach, and prefixes.
+    pub(super) fn look(&mut self, view: &View) {
+        self.look_at_ways(view);
+        if self.prefixes.has_changed().unwrap_or(false) {
+            let now = Arc::clone(&self.prefixes.borrow_and_update());
+            let before = std::mem::replace(&mut self.known, now);
+            for what in prefix_news(&before, &self.known) {
+                self.tell(what);
+            }
+        }
+    }
+
+    fn look_at_ways(&mut self, view: &View) {
+        let mut moved = std::mem::take(&mut self.moved);
+        // Who is reached for the first time, or by another way than before, is no news.
+        moved.retain(|address, reason| match reason {
+            Some(_) => self.out_of_reach.insert(*address),
+            None => self.out_of_reach.remove(address),
+        });
+        if moved.is_empty() {
+            return;
+        }
+        let all = view.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+        for (pool, backend) in all {
+            let Some(reason) = moved.get(&backend.address) else { continue };
+            self.tell(What::BackendReach {
+                pool: pool.name.to_string(),
+                backend: backend.name.to_string(),
+                address: backend.address,
+                reachable: reason.is_none(),
+                reason: reason.clone(),
+            });
+        }
+    }
+
+    /// A change that an operator made.
+    pub(super) fn changed(&self, change: String, Caller { uid, pid }: Caller) {
+        self.tell(What::Changed { change, uid, pid });
+    }
+
+    /// The program came off interfaces, or is on them again.
+    pub(super) fn interfaces(&self, before: &[String], now: &[String]) {
+        let changed = |one: &[String], other: &[String], attached| -> Vec<What> {
+            let gone = one.iter().filter(|name| !other.contains(name));
+            gone.map(|name| What::Interface { interface: name.clone(), attached }).collect()
+        };
+        changed(now, before, false).into_iter().chain(changed(before, now, true)).for_each(|what| self.tell(what));
+    }
+}
+
+/// What came, and what went and why. Both are in order.
+fn prefix_news(before: &[Prefix], now: &[Prefix]) -> Vec<What> {
+    let told = |found: &Prefix, announced, reason| What::Prefix {
+        prefix: found.prefix,
+        announced,
+        vips: found.vips.iter().map(ToString::to_string).collect(),
+        reason,
+    };
+    let of = |all: &[Prefix], wanted: &Prefix| {
+        all.binary_search_by_key(&wanted.prefix, |found| found.prefix).ok().and_then(|at| all.get(at).cloned())
+    };
+    let is_announced = |found: &Prefix| found.withheld.is_none();
+    let gone = before.iter().filter(|found| is_announced(found)).filter_map(|found| match of(now, found) {
+        None => Some(told(found, false, Some("no VIP asks for it any more".to_owned()))),
+        Some(now) => now.withheld.clone().map(|reason| told(&now, false, Some(reason))),
+    });
+    let come = now.iter().filter(|found| is_announced(found) && !of(before, found).as_ref().is_some_and(is_announced));
+    gone.chain(come.map(|found| told(found, true, None))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+    use crate::reconcile::{Event, Reconciler, RequestId, Settings};
+    use std::time::Duration;
+
+    fn prefix(text: &str, withheld: Option<&str>) -> Prefix {
+        let (vips, withheld) = (vec![Name::parse("www").unwrap()], withheld.map(str::to_owned));
+        Prefix { prefix: text.parse().unwrap(), vips, communities: [].into(), withheld }
+    }
+
+    fn teller() -> (Teller, Journal, watch::Sender<Arc<Vec<Prefix>>>) {
+        let (journal, (prefixes, receiver)) = (Journal::start(), watch::channel(Arc::default()));
+        (Teller::new(journal.clone(), receiver), journal, prefixes)
+    }
+
+    /// What was told, in sentences.
+    fn told(journal: &Journal) -> Vec<String> {
+        journal.recent(None).events.into_iter().map(|event| event.text).collect()
+    }
+
+    /// The state with backends `web1` and `web2` of pool `web`.
+    fn view() -> View {
+        let text = "pools:\n  - name: web\n    backends:\n      - { name: web1, address: 10.0.1.11 }\n      \
+                    - { name: web2, address: 10.0.1.12 }\nvips: []\n";
+        let rules = crate::model::Rules {
+            outer: crate::model::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None },
+            ..Default::default()
+        };
+        let services = crate::config::decode_services(std::path::Path::new("services.yaml"), text, &rules).unwrap();
+        let mut reconciler = Reconciler::new(Settings { rules, ..Settings::default() });
+        reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
+        reconciler.handle(Event::Flush, Duration::ZERO);
+        reconciler.view()
+    }
+
+    #[test]
+    fn prefixes_are_told_when_they_come_and_with_why_they_go() {
+        let (mut teller, journal, prefixes) = teller();
+        let view = view();
+        let mut look = |now: &[Prefix]| {
+            prefixes.send_replace(Arc::new(now.to_vec()));
+            teller.look(&view);
+        };
+        look(&[prefix("203.0.113.10/32", Some("being checked first")), prefix("203.0.113.20/32", None)]);
+        look(&[prefix("203.0.113.10/32", None), prefix("203.0.113.20/32", None)]);
+        look(&[prefix("203.0.113.10/32", Some("the node is drained"))]);
+        look(&[prefix("203.0.113.10/32", Some("something else"))]);
+        assert_eq!(
+            told(&journal),
+            [
+                "203.0.113.20/32 is announced, for VIP www",
+                "203.0.113.10/32 is announced, for VIP www",
+                "203.0.113.10/32 is withdrawn, for VIP www: the node is drained",
+                "203.0.113.20/32 is withdrawn, for VIP www: no VIP asks for it any more",
+            ]
+        );
+    }
+
+    #[test]
+    fn backends_are_told_when_they_are_lost_and_when_they_are_back() {
+        let (mut teller, journal, _prefixes) = teller();
+        let view = view();
+        let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
+        let resolved = |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None };
+        let lost = |why: &str| Resolution::Unresolved(why.to_owned());
+        let rounds = [
+            vec![(web1, resolved(1)), (web2, lost("no route"))],
+            vec![(web1, resolved(2)), (web2, lost("no answer"))],
+            vec![(web1, lost("no route")), (web1, resolved(2)), (web2, resolved(3))],
+        ];
+        for round in rounds {
+            round.iter().for_each(|(address, resolution)| teller.moved(*address, resolution));
+            teller.look(&view);
+        }
+        let expected =
+            ["backend web2 of pool web is out of reach: no route", "backend web2 of pool web can be reached again"];
+        assert_eq!(told(&journal), expected);
+    }
+
+    #[test]
+    fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {
+        let (teller, journal, _prefixes) = teller();
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+        teller.interfaces(&[], &names(&["eth0", "eth1"]));
+        teller.interfaces(&names(&["eth0", "eth1"]), &names(&["eth1"]));
+        let [lost, other, back] = &told(&journal)[..] else { panic!() };
+        assert_eq!([lost, other], ["the XDP program came off eth0", "the XDP program came off eth1"]);
+        assert_eq!(back, "the XDP program is attached to eth0 again");
+    }
+}
