@@ -282,13 +282,13 @@ async fn follow(server: &Server, header: &str, until: &str) -> String {
 async fn who_follows_events_goes_on_after_the_last_one_it_got() {
     let server = Server::start(view::Status::default());
     let change = |what: &str| view::What::Changed { change: what.into(), uid: None, pid: None };
-    ["first", "second", "third"].iter().for_each(|what| server.journal.tell(change(what)));
-    let all = follow(&server, "", "third").await;
-    assert!(all.contains("content-type: text/event-stream") && all.contains("first"), "{all}");
+    ["alpha", "beta", "gamma"].iter().for_each(|what| server.journal.tell(change(what)));
+    let all = follow(&server, "", "gamma").await;
+    assert!(all.contains("content-type: text/event-stream") && all.contains("alpha"), "{all}");
     let sequence = server.journal.recent(None).events[1].sequence;
     assert!(all.contains(&format!("id: {sequence}\n")), "{all}");
-    let rest = follow(&server, &format!("Last-Event-ID: {sequence}\r\n"), "third").await;
-    assert!(!rest.contains("second") && rest.contains(&format!("id: {}\n", sequence + 1)), "{rest}");
+    let rest = follow(&server, &format!("Last-Event-ID: {sequence}\r\n"), "gamma").await;
+    assert!(!rest.contains("beta") && rest.contains(&format!("id: {}\n", sequence + 1)), "{rest}");
     (0..1_030).for_each(|_| server.journal.tell(change("more")));
     let after = format!("Last-Event-ID: {}\r\n", sequence + 1);
     let missed = follow(&server, &after, "more").await;
