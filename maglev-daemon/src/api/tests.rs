@@ -215,7 +215,12 @@ async fn checks_of_a_pool_are_set_in_the_words_of_the_file() {
 async fn a_check_with_mistakes_is_refused_with_each_of_them() {
     let server = Server::start(view::Status::default());
     for (path, body, line, details) in [
-        ("", json!({ "health": { "check": "kind: icmp, via: direct" } }), "check.kind: icmp is not a kind of check; allowed: ", 0),
+        (
+            "",
+            json!({ "health": { "check": "kind: icmp, via: direct" } }),
+            "check.kind: icmp is not a kind of check; allowed: ",
+            0,
+        ),
         ("", json!({ "health": { "check": "kind: tcp, via: direct, path: /, fall: 0" } }), "check: ", 2),
         ("", json!({ "health": { "check": "kind: tcp # }" } }), "check: not valid YAML", 0),
         ("", json!({ "health": { "check": "kind: tcp }\n- {" } }), "check: not valid YAML", 0),
