@@ -43,6 +43,7 @@ fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
     ensure!(after_last.contains("backend web1 of pool four is healthy"), "{after_last}");
     ensure!(!after_last.contains("unhealthy") && !after_last.contains("started"), "{after_last}");
     let all = balancer.maglev_ok(&["events"])?;
+    println!("{all}");
     ensure!(all.contains("maglevd") && all.contains("started") && all.contains("warning"), "{all}");
 
     // The daemon goes away: that is what it says, and how it ends.

@@ -1,8 +1,8 @@
 //! Reads server-sent events (WHATWG HTML, section 9.2.6), however they are cut into pieces. It must not know where they come
 //! from, nor what they say.
 
-/// Bytes of one event at most: the daemon's are far below.
-const LARGEST: usize = 64 * 1024;
+/// Bytes of one event at most: one that names all the VIPs a node can have is far below.
+const LARGEST: usize = 256 * 1024;
 
 /// One event as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 //!                                               │        └─ Wanted (watch) ─▶ speaker: a task per BGP neighbour
 //!      Persisted, Published: disk, dataplane ───┘     reads of the API and /metrics
 //!                                                        ▲ FlowTable (watch)
+//!      Journal (watch): events, from the owner and the node's drain to followers of the API
 //!      flow table: asks the dataplane for counters now and then
 //! ```
 //!

@@ -241,15 +241,17 @@ impl fmt::Display for What {
     }
 }
 
-/// The names of VIPs.
+/// The names of VIPs, of which a sentence holds a few.
 struct Vips<'a>(&'a [String]);
 
 impl fmt::Display for Vips<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FEW: usize = 8;
         match self.0 {
             [] => f.write_str("no VIP"),
             [one] => write!(f, "VIP {one}"),
-            several => write!(f, "VIPs {}", several.join(", ")),
+            several if several.len() <= FEW => write!(f, "VIPs {}", several.join(", ")),
+            many => write!(f, "VIPs {} and {} more", many[..FEW].join(", "), many.len() - FEW),
         }
     }
 }
@@ -311,6 +313,11 @@ mod tests {
                 prefix(false, &["a", "b"], Some("the node is drained")),
                 Level::Warning,
                 "203.0.113.10/32 is withdrawn, for VIPs a, b: the node is drained",
+            ),
+            (
+                prefix(true, &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"], None),
+                Level::Info,
+                "203.0.113.10/32 is announced, for VIPs a, b, c, d, e, f, g, h and 2 more",
             ),
             (node("leaving"), Level::Info, "drain of the node: leaving: new disk"),
             (node("serving"), Level::Info, "the node serves again"),
