@@ -6,7 +6,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use maglev_e2e::lab::{Backend, Site, addresses::WWW4, skip};
+use maglev_e2e::{
+    lab::{Backend, Site, addresses::WWW4, skip},
+    matrix::Matrix,
+};
 use serde_json::Value;
 
 const CHECK: &str = "check: { kind: http, via: direct, port: 80, interval: 500ms, timeout: 250ms, jitter: 50ms }";
@@ -24,16 +27,14 @@ fn a_backend_whose_server_stops_leaves_the_table_until_it_serves_again() -> Resu
     }
     let mut site = Site::standard(1)?;
     check_four(&mut site, CHECK)?;
-    site.backends[0].stop_server()?;
-    let stopped = Instant::now();
-    await_four(&mut site, "web1 without slots", |backends| backends[0]["slots"] == 0)?;
-    let took = stopped.elapsed();
-    println!(
-        "out of the table {} ms after its process ended; promised: {} ms",
-        took.as_millis(),
-        FOUND_OUT.as_millis()
-    );
-    ensure!(took < FOUND_OUT + ROOM, "{took:?}");
+    Matrix::Health.row("lab", "a process stops: out of the table", || {
+        site.backends[0].stop_server()?;
+        let stopped = Instant::now();
+        await_four(&mut site, "web1 without slots", |backends| backends[0]["slots"] == 0)?;
+        let took = stopped.elapsed();
+        ensure!(took < FOUND_OUT + ROOM, "{took:?}");
+        Ok(format!("after {} ms; promised: {} ms", took.as_millis(), FOUND_OUT.as_millis()))
+    })?;
     let pool = site.balancers[0].maglev_json(&["pool", "show", "four"])?;
     ensure!(pool["backends"][0]["learning_slots"] == 0, "the dead have no flows to learn: {pool}");
     let health = &pool["backends"][0]["health"];

@@ -1,6 +1,7 @@
 //! Tests of checks in `services.yaml`.
 
 use super::*;
+use crate::matrix::Row;
 use crate::model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -138,8 +139,10 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
         ("kind: tcp, via: direct, every: 1s", ".every: unknown key; allowed: kind, interval, timeout, fall, rise, jitter, port, via, vip, path, status, body, host, sni, verify, payload, expect, query, rcode".into()),
     ];
     for (check, expected) in rows {
+        let mut row = Row::health("config", check);
         let told = service_problems(&with_check(check));
         assert_eq!(told, [format!("services.yaml:3: pools[0].check{expected}")], "{check}");
+        row.says(expected.trim_start_matches(['.', ':', ' ']));
     }
 }
 
