@@ -27,7 +27,7 @@ use crate::health::fsm::{Health, News};
 use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
-use crate::plan::{Planner, Saved, Step};
+use crate::plan::{InUse, Planner, Saved, Step};
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
@@ -148,6 +148,7 @@ impl Owner {
             None => Reconciler::new(settings),
         };
         let keeps = files.running().pin.is_some();
+        let hold_down = files.running().hold_down;
         let view = Arc::new(reconciler.view());
         Self {
             reconciler,
@@ -158,7 +159,7 @@ impl Owner {
             disk,
             resolver,
             scheduler,
-            announcer: Announcer::new(),
+            announcer: Announcer::new(hold_down),
             drainer,
             held: None,
             status,
@@ -172,6 +173,11 @@ impl Owner {
             outcomes: Vec::new(),
             stale: None,
         }
+    }
+
+    /// Begins with the backends that another daemon used.
+    pub(super) fn recall(&mut self, in_use: InUse) {
+        self.reconciler.recall(in_use);
     }
 
     /// What is to be announced.
@@ -253,7 +259,7 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadlines = [self.reconciler.deadline(), self.drainer.deadline()];
+            let deadlines = [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
             let deadline = deadline.into_iter().chain(self.stale).min();
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
@@ -484,7 +490,7 @@ impl Owner {
         let node = self.drainer.view(self.clock.now());
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
         self.status.send_replace(Arc::new(status));
-        let removed = self.announcer.update(&self.view, &self.node());
+        let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());
         self.release(removed);
         self.drainer.await_told(&self.announcer);
     }

@@ -196,6 +196,18 @@ fn how_many_rounds_are_the_checkers_fault_is_read_and_checked() {
 }
 
 #[test]
+fn how_long_a_prefix_is_held_down_is_read_and_checked() {
+    let held = |text: &str| node::decode(Path::new("maglev.yaml"), &format!("{GOOD}{text}")).config.unwrap().hold_down;
+    let seconds = ["", "health: { hold_down: 0s }\n", "health: { hold_down: 1m }\n"].map(|text| held(text).as_secs());
+    assert_eq!(seconds, [10, 0, 60]);
+    for wrong in ["2h", "10"] {
+        let told = node_problems(&format!("{GOOD}health: {{ hold_down: {wrong} }}\n"));
+        let expected = format!("{wrong} is not a hold-down; allowed: 0s to 1h, with a unit such as 10s");
+        assert!(told[0].ends_with(&format!("health.hold_down: {expected}")), "{told:?}");
+    }
+}
+
+#[test]
 fn a_backend_that_goes_takes_what_is_different_for_it_along() {
     let text = "pools:\n  - { name: web, check: { kind: tcp, via: direct }, backends: [{ name: a, address: 10.0.1.1, check: { port: 81 } }] }\nvips: []\n";
     let mut services = decode_services(Path::new("services.yaml"), text, &rules()).unwrap();

@@ -142,7 +142,7 @@ impl Fleet {
         self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())
     }
 
-    /// How many of a pool's backends have not been checked yet that were there from the beginning.
+    /// How many of a pool's backends are in use that have not been checked yet.
     pub fn awaited(&self, pool: &Name) -> usize {
         self.pools.get(pool).map_or(0, CheckedPool::awaited)
     }

@@ -238,6 +238,17 @@ fn what_was_in_use_when_another_daemon_ended_is_used_until_it_is_checked() {
 }
 
 #[test]
+fn where_nobody_was_in_use_all_are_and_are_awaited() {
+    let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
+    scene.fleet = Fleet::new(0);
+    scene.fleet.recall([(name("web"), BTreeSet::new())].into());
+    scene.follow();
+    assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2], 2));
+    scene.check("web", 1, true);
+    assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1], 0));
+}
+
+#[test]
 fn a_pool_that_begins_or_ends_to_be_checked_keeps_its_backends() {
     let mut scene = Scene::healthy(USUAL, 0, &[("web", 2)]);
     scene.check("web", 1, false);
