@@ -37,8 +37,11 @@ pub(crate) const BGP: Matrix = Matrix {
 /// Health: by what is checked, or where.
 pub(crate) const HEALTH: Matrix = Matrix {
     name: "health",
-    lots: &[&["--package", "maglev-daemon", "--lib", "health::"], &["--package", "maglev-e2e", "--test", "health"]],
-    subjects: &["http", "https", "udp", "config", "model", "lab"],
+    lots: &[
+        &["--package", "maglev-daemon", "--lib", "health::"],
+        &["--package", "maglev-e2e", "--test", "health", "--test", "health_announce", "--test", "health_cost"],
+    ],
+    subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost"],
 };
 
 /// One case.

@@ -34,6 +34,7 @@ pub mod signals;
 mod state;
 mod status;
 pub mod systemd;
+mod turn;
 
 use std::path::Path;
 use std::sync::Arc;

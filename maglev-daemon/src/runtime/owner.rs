@@ -18,6 +18,7 @@ use super::local;
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
+use super::turn::Turn;
 use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Request, view};
 use crate::bgp::speaker;
@@ -124,6 +125,7 @@ pub(super) struct Owner {
     outcomes: Vec<(RequestId, Result<(), Refusal>)>,
     /// When the status is to show checks that changed nothing else, if there were any.
     stale: Option<Instant>,
+    turn: Turn,
 }
 
 impl Owner {
@@ -172,6 +174,7 @@ impl Owner {
             last_reload: None,
             outcomes: Vec::new(),
             stale: None,
+            turn: Turn::default(),
         }
     }
 
@@ -397,10 +400,17 @@ impl Owner {
         if let Event::NextHop { address, resolution } = &event {
             log_next_hop(*address, resolution);
         }
-        for effect in self.reconciler.handle(event, self.clock.now()) {
+        let checked = if let Event::Checked { last, .. } = &event { Some(last.at) } else { None };
+        if matches!(event, Event::Published(Ok(()))) {
+            self.turn.published(self.clock.now()).into_iter().for_each(log_turn);
+        }
+        let effects = self.reconciler.handle(event, self.clock.now());
+        checked.filter(|_| self.reconciler.is_restless()).into_iter().for_each(|at| self.turn.checked(at));
+        for effect in effects {
             match effect {
                 Effect::Persist(services) => self.disk.persist(services),
                 Effect::Publish(steps) => {
+                    self.turn.planned();
                     let saved = self.keeps.then(|| self.reconciler.save());
                     self.held = Some((steps, saved));
                 }
@@ -582,6 +592,11 @@ fn log_order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refu
         Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
         Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
     }
+}
+
+/// How long packets still went where checks had found that they should not.
+fn log_turn(took: Duration) {
+    tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
 }
 
 /// Health, in the log.
