@@ -1,17 +1,20 @@
 //! Which prefixes routers are told of, and why not the others. Pure: it must not know sessions, nor who asks.
 //!
 //! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. What may be
-//! announced only once the packet path knows it is announced late; what may not is withdrawn at once.
+//! announced only once the packet path knows it is announced late; what may not is withdrawn at once. What was
+//! withdrawn for want of healthy backends stays so until there have been enough for a while: routers are not to follow every
+//! turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::bgp::Route;
 use crate::health::fsm::Health;
 use crate::model::{AdminState, Community, Name};
-use crate::reconcile::{BackendView, PoolView, View, VipView};
+use crate::reconcile::{BackendView, View, VipView};
 
 /// Communities of one prefix, however many VIPs it holds: with those of node and neighbour they fit into a message.
 const MAX_COMMUNITIES: usize = 96;
@@ -30,6 +33,25 @@ pub enum Node {
     Unable(String),
 }
 
+/// For how long there must be enough backends again before what was withdrawn for want of healthy ones is announced; and
+/// what time it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HoldDown {
+    /// For so long.
+    pub lasts: Duration,
+    /// By the clock of whoever asks.
+    pub now: Duration,
+}
+
+/// What remains of a withdrawal for want of healthy backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// There are too few still.
+    Lasts,
+    /// There have been enough since then.
+    Over(Duration),
+}
+
 /// A prefix, and whether routers are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -41,31 +63,46 @@ pub struct Prefix {
     pub communities: BTreeSet<Community>,
     /// Why it is not announced; `None`: it is.
     pub withheld: Option<String>,
+    /// That it was withdrawn for want of healthy backends, and is not trusted yet.
+    pub shortage: Option<Shortage>,
 }
 
 /// Every prefix that VIPs ask for, in order. `before` is what this said the last time.
-pub fn prefixes(view: &View, node: &Node, before: &[Prefix]) -> Vec<Prefix> {
+pub fn prefixes(view: &View, node: &Node, before: &[Prefix], hold: HoldDown) -> Vec<Prefix> {
     let mut by_prefix = BTreeMap::<IpNet, Vec<&VipView>>::new();
     for vip in &view.vips {
         if let Some(prefix) = vip.prefix {
             by_prefix.entry(prefix).or_default().push(vip);
         }
     }
-    let announced: BTreeSet<IpNet> =
-        before.iter().filter(|known| known.withheld.is_none()).map(|known| known.prefix).collect();
+    let before: BTreeMap<IpNet, &Prefix> = before.iter().map(|known| (known.prefix, known)).collect();
     by_prefix
         .into_iter()
         .map(|(prefix, vips)| {
-            let withheld = withheld(view, node, &vips);
-            let early = || (!announced.contains(&prefix)).then(|| early(view, &vips)).flatten();
+            let known = before.get(&prefix).copied();
+            let announced = known.is_some_and(|known| known.withheld.is_none());
+            let short = Short::of(view, &vips);
+            let shortage = shortage(known, announced && node.announces(), short.as_ref(), hold);
+            let withheld = node.withheld().or_else(|| short.map(|short| short.why));
+            let withheld = withheld.or_else(|| shortage.and_then(|shortage| shortage.time_left(hold)));
             Prefix {
                 prefix,
                 communities: communities(node, &vips),
-                withheld: withheld.or_else(early),
+                withheld: withheld.or_else(|| (!announced).then(|| early(view, &vips)).flatten()),
+                shortage,
                 vips: vips.iter().map(|vip| vip.name.clone()).collect(),
             }
         })
         .collect()
+}
+
+/// When time alone changes what is announced.
+pub fn deadline(prefixes: &[Prefix], lasts: Duration) -> Option<Duration> {
+    let over = |prefix: &Prefix| match prefix.shortage? {
+        Shortage::Lasts => None,
+        Shortage::Over(since) => Some(since + lasts),
+    };
+    prefixes.iter().filter_map(over).min()
 }
 
 /// What is announced, as the speaker takes it.
@@ -74,32 +111,82 @@ pub fn routes(prefixes: &[Prefix]) -> BTreeMap<IpNet, Arc<Route>> {
     announced.map(|found| (found.prefix, Arc::new(Route { communities: found.communities.clone() }))).collect()
 }
 
-/// Why a prefix with these VIPs must not be announced.
-fn withheld(view: &View, node: &Node, vips: &[&VipView]) -> Option<String> {
-    match node {
-        Node::Serving | Node::Leaving => {}
-        Node::Drained => return Some("the node is drained".into()),
-        Node::Unable(why) => return Some(why.clone()),
+impl Node {
+    /// Why it announces nothing.
+    fn withheld(&self) -> Option<String> {
+        match self {
+            Self::Serving | Self::Leaving => None,
+            Self::Drained => Some("the node is drained".into()),
+            Self::Unable(why) => Some(why.clone()),
+        }
     }
-    vips.iter().find_map(|vip| {
+
+    const fn announces(&self) -> bool {
+        matches!(self, Self::Serving | Self::Leaving)
+    }
+}
+
+/// That one of a prefix's VIPs has too few backends.
+struct Short {
+    why: String,
+    /// There would be enough if all were healthy: it is not what an operator ordered.
+    by_health: bool,
+}
+
+impl Short {
+    fn of(view: &View, vips: &[&VipView]) -> Option<Self> {
+        let all = || vips.iter().filter_map(|vip| Self::of_vip(view, vip));
+        let by_health = all().any(|short| short.by_health);
+        all().next().map(|short| Self { by_health, ..short })
+    }
+
+    fn of_vip(view: &View, vip: &VipView) -> Option<Self> {
         let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
         let least = pool.settings.min_healthy;
-        let usable = pool.backends.iter().filter(|backend| is_usable(backend, least)).count();
-        (usable < least as usize).then(|| short_of(pool, vip, usable))
-    })
+        let active = || pool.backends.iter().filter(|backend| is_active(backend));
+        let usable = active().filter(|backend| is_healthy(backend, least)).count();
+        (usable < least as usize).then(|| {
+            let (name, vip) = (&pool.name, &vip.name);
+            let why =
+                format!("VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}");
+            Self { why, by_health: active().count() >= least as usize }
+        })
+    }
 }
 
-fn short_of(pool: &PoolView, vip: &VipView, usable: usize) -> String {
-    let (name, least) = (&pool.name, pool.settings.min_healthy);
-    format!("VIP {}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}", vip.name)
+/// Whether an operator lets a backend take new connections.
+fn is_active(backend: &BackendView) -> bool {
+    backend.state == AdminState::Active && backend.weight.0 > 0
 }
 
-/// Whether a backend takes new connections. A pool in panic uses those that its checks take for dead: one of them will do
-/// where one backend is asked for, as it is unless an operator asks for more.
-fn is_usable(backend: &BackendView, least: u32) -> bool {
+/// Whether it does. A pool in panic uses those that its checks take for dead: one of them will do where one backend is asked
+/// for, as it is unless an operator asks for more.
+fn is_healthy(backend: &BackendView, least: u32) -> bool {
     let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
-    let serves = backend.serves && (least <= 1 || healthy());
-    backend.state == AdminState::Active && backend.weight.0 > 0 && serves
+    backend.serves && (least <= 1 || healthy())
+}
+
+/// What is to be remembered of a withdrawal. It begins where what is announced falls short by its backends' health; nothing
+/// that an operator ordered begins it, nor the start.
+fn shortage(known: Option<&Prefix>, announced: bool, short: Option<&Short>, hold: HoldDown) -> Option<Shortage> {
+    let known = known.and_then(|known| known.shortage);
+    if let Some(short) = short {
+        return (known.is_some() || announced && short.by_health).then_some(Shortage::Lasts);
+    }
+    let since = match known? {
+        Shortage::Lasts => hold.now,
+        Shortage::Over(since) => since,
+    };
+    (hold.now < since + hold.lasts).then_some(Shortage::Over(since))
+}
+
+impl Shortage {
+    /// Why nothing is announced though there are enough backends.
+    fn time_left(self, hold: HoldDown) -> Option<String> {
+        let Self::Over(since) = self else { return None };
+        let left = (since + hold.lasts).saturating_sub(hold.now).as_secs_f64().ceil();
+        Some(format!("it was withdrawn for want of healthy backends; there are enough again: announced in {left} s"))
+    }
 }
 
 /// Why a prefix with these VIPs is not announced yet, that was not announced before.
@@ -125,10 +212,10 @@ fn communities(node: &Node, vips: &[&VipView]) -> BTreeSet<Community> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::fsm::{Counts, MemberHealth};
     use crate::model::{Announce, AnnounceBy, Backend, Change, OuterSources, Pool, PoolSettings};
     use crate::model::{Rules, Service, Services, Vip, Weight};
-    use crate::reconcile::{Event, Reconciler, RequestId, Settings};
-    use std::time::Duration;
+    use crate::reconcile::{Event, PoolView, Reconciler, RequestId, Settings};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -177,6 +264,13 @@ mod tests {
         prefixes.iter().map(one).collect()
     }
 
+    const HOLD: Duration = Duration::from_secs(10);
+
+    /// What is said at the beginning of time.
+    fn at(view: &View, node: &Node, before: &[Prefix]) -> Vec<Prefix> {
+        prefixes(view, node, before, HoldDown { lasts: HOLD, now: Duration::ZERO })
+    }
+
     const OUT: AdminState = AdminState::Disabled { since: None };
     const BY_ADDRESS: [&str; 2] = ["true", "true"];
 
@@ -197,14 +291,14 @@ mod tests {
         ];
         for (web, min_healthy, by, expected) in rows {
             let view = view(services(web, min_healthy, by));
-            assert_eq!(told(&prefixes(&view, &Node::Serving, &[])), expected);
+            assert_eq!(told(&at(&view, &Node::Serving, &[])), expected);
         }
     }
 
     #[test]
     fn a_node_that_cannot_or_may_not_serve_announces_nothing() {
         let view = view(services(&[AdminState::Active], 1, ["203.0.113.0/24"; 2]));
-        let of = |node| prefixes(&view, &node, &[]);
+        let of = |node| at(&view, &node, &[]);
         assert_eq!(told(&of(Node::Drained)), ["203.0.113.0/24: the node is drained"]);
         assert_eq!(told(&of(Node::Unable("eth0 is detached".into()))), ["203.0.113.0/24: eth0 is detached"]);
         assert!(routes(&of(Node::Drained)).is_empty());
@@ -218,26 +312,26 @@ mod tests {
     #[test]
     fn what_is_new_waits_for_the_packet_path_and_what_must_go_does_not() {
         let settled = view(services(&[AdminState::Active], 1, BY_ADDRESS));
-        let known: Vec<Prefix> = prefixes(&settled, &Node::Serving, &[]).split_off(1);
+        let known: Vec<Prefix> = at(&settled, &Node::Serving, &[]).split_off(1);
         let busy = View { busy: true, ..settled };
         let wait = "203.0.113.10/32: the packet path is being told";
-        assert_eq!(told(&prefixes(&busy, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&busy, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
         let failed = View { busy: false, not_published: Some("no memory".into()), ..busy };
-        assert_eq!(told(&prefixes(&failed, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&failed, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
         let gone = View { busy: true, ..view(services(&[OUT], 1, BY_ADDRESS)) };
-        let all = prefixes(&failed, &Node::Serving, &prefixes(&failed, &Node::Serving, &known));
-        assert!(told(&prefixes(&gone, &Node::Serving, &all))[0].contains("min_healthy 1"));
+        let all = at(&failed, &Node::Serving, &at(&failed, &Node::Serving, &known));
+        assert!(told(&at(&gone, &Node::Serving, &all))[0].contains("min_healthy 1"));
     }
 
     #[test]
     fn a_prefix_that_is_new_waits_for_the_first_round_of_checks_and_one_that_is_known_does_not() {
         let mut checking = view(services(&[AdminState::Active; 2], 1, BY_ADDRESS));
-        let known = prefixes(&checking, &Node::Serving, &[]);
+        let known = at(&checking, &Node::Serving, &[]);
         let web = checking.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
         web.awaited = 2;
         let wait = "203.0.113.10/32: VIP web: 2 backends of pool web are being checked first";
-        assert_eq!(told(&prefixes(&checking, &Node::Serving, &[])), [wait, "203.0.113.20/32"]);
-        assert_eq!(told(&prefixes(&checking, &Node::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
+        assert_eq!(told(&at(&checking, &Node::Serving, &[])), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&checking, &Node::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
         assert!(!checking.is_checked());
     }
 
@@ -248,13 +342,12 @@ mod tests {
             let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
             for backend in &mut web.backends {
                 let (since, last, waiting, percent) = (Duration::ZERO, None, None, 100);
-                let counts = crate::health::fsm::Counts::default();
+                let counts = Counts::default();
                 let health = Health::Unhealthy;
-                backend.health =
-                    Some(crate::health::fsm::MemberHealth { health, since, last, waiting, percent, counts });
+                backend.health = Some(MemberHealth { health, since, last, waiting, percent, counts });
                 backend.serves = panic;
             }
-            told(&prefixes(&view, &Node::Serving, &[]))[0].clone()
+            told(&at(&view, &Node::Serving, &[]))[0].clone()
         };
         assert_eq!(with(1, true), "203.0.113.10/32");
         assert_eq!(with(0, false), "203.0.113.10/32");
@@ -262,5 +355,84 @@ mod tests {
             format!("203.0.113.10/32: VIP web: pool web has 0 usable backends, fewer than its min_healthy {least}")
         };
         assert_eq!((with(1, false), with(2, true)), (short(1), short(2)));
+    }
+
+    /// A prefix over time: after some seconds, so many of its two backends are healthy.
+    struct Story {
+        view: View,
+        known: Vec<Prefix>,
+        second: u64,
+    }
+
+    impl Story {
+        fn new(min_healthy: u32) -> Self {
+            let view = view(services(&[AdminState::Active; 2], min_healthy, ["true", "false"]));
+            let mut story = Self { view, known: Vec::new(), second: 100 };
+            assert_eq!(story.goes_on(0, 2, &Node::Serving), None, "there is nothing to hold down at the start");
+            story
+        }
+
+        fn web(&mut self) -> &mut PoolView {
+            self.view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap()
+        }
+
+        /// Why it is not announced.
+        fn goes_on(&mut self, seconds: u64, healthy: usize, node: &Node) -> Option<String> {
+            self.second += seconds;
+            for (n, backend) in self.web().backends.iter_mut().enumerate() {
+                let (since, last, waiting, percent, counts) = (Duration::ZERO, None, None, 100, Counts::default());
+                let health = if n < healthy { Health::Healthy } else { Health::Unhealthy };
+                backend.health = Some(MemberHealth { health, since, last, waiting, percent, counts });
+                backend.serves = n < healthy;
+            }
+            let now = Duration::from_secs(self.second);
+            self.known = prefixes(&self.view, node, &self.known, HoldDown { lasts: HOLD, now });
+            self.known[0].withheld.clone()
+        }
+
+        /// When it is announced by time alone, from now on.
+        fn due_in(&self) -> Option<u64> {
+            deadline(&self.known, HOLD).map(|at| at.as_secs() - self.second)
+        }
+    }
+
+    fn held(seconds: u64) -> Option<String> {
+        let why = "it was withdrawn for want of healthy backends; there are enough again: announced in";
+        Some(format!("{why} {seconds} s"))
+    }
+
+    #[test]
+    fn what_was_withdrawn_for_want_of_healthy_backends_is_held_down() {
+        let mut story = Story::new(2);
+        let few = Some("VIP web: pool web has 1 usable backends, fewer than its min_healthy 2".to_owned());
+        assert_eq!(story.goes_on(1, 1, &Node::Serving), few);
+        assert_eq!((story.goes_on(60, 1, &Node::Serving), story.due_in()), (few.clone(), None), "it lasts");
+        assert_eq!((story.goes_on(1, 2, &Node::Serving), story.due_in()), (held(10), Some(10)));
+        assert_eq!((story.goes_on(9, 2, &Node::Serving), story.due_in()), (held(1), Some(1)));
+        assert_eq!(story.goes_on(0, 1, &Node::Serving), few, "too few again: it begins anew");
+        assert_eq!(story.goes_on(1, 2, &Node::Serving), held(10));
+        assert_eq!((story.goes_on(10, 2, &Node::Serving), story.due_in()), (None, None));
+        assert_eq!(story.goes_on(0, 2, &Node::Serving), None);
+    }
+
+    #[test]
+    fn what_an_operator_orders_is_not_held_down() {
+        let mut story = Story::new(1);
+        assert!(story.goes_on(1, 2, &Node::Drained).is_some());
+        assert!(story.goes_on(1, 0, &Node::Drained).is_some(), "it was withdrawn by then");
+        assert_eq!(story.goes_on(1, 2, &Node::Serving), None);
+        story.web().backends.iter_mut().for_each(|backend| backend.state = OUT);
+        assert!(story.goes_on(1, 2, &Node::Serving).unwrap().contains("min_healthy 1"));
+        story.web().backends.iter_mut().for_each(|backend| backend.state = AdminState::Active);
+        assert_eq!(story.goes_on(1, 2, &Node::Serving), None);
+    }
+
+    #[test]
+    fn a_hold_down_goes_on_while_the_node_is_drained() {
+        let mut story = Story::new(1);
+        assert!(story.goes_on(1, 0, &Node::Serving).is_some());
+        assert_eq!(story.goes_on(1, 1, &Node::Drained), Some("the node is drained".to_owned()));
+        assert_eq!(story.goes_on(4, 1, &Node::Serving), held(6));
+        assert_eq!(story.goes_on(6, 1, &Node::Serving), None);
     }
 }

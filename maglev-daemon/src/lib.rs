@@ -13,6 +13,8 @@ pub mod digest;
 pub mod drain;
 pub mod health;
 pub mod maglev;
+#[cfg(test)]
+mod matrix;
 pub mod metrics;
 pub mod model;
 pub mod net;

@@ -4,6 +4,7 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod bytes;
+pub mod checks;
 pub mod client;
 pub mod demo;
 pub mod lab;

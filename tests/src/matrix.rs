@@ -1,22 +1,41 @@
-//! Rows of the interop matrix, as `cargo xtask test bgp` reads them off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp` and `cargo xtask test health` read off the tests' output.
 
 use std::time::Instant;
 
 use anyhow::Result;
 
-/// Runs one case with one daemon and prints its row: `bgp`, the daemon, the case, `ok` or `FAILED`, milliseconds, and what
-/// `case` has to say, between tabs.
-///
-/// # Errors
-/// What `case` returns.
-pub fn row(daemon: &str, name: &str, case: impl FnOnce() -> Result<String>) -> Result<()> {
-    let began = Instant::now();
-    let done = case();
-    let took = began.elapsed().as_millis();
-    let (verdict, said) = match &done {
-        Ok(said) => ("ok", said.as_str()),
-        Err(_) => ("FAILED", "see the test's message"),
-    };
-    println!("bgp\t{daemon}\t{name}\t{verdict}\t{took}\t{said}");
-    done.map(drop)
+/// One of the matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// The subject of a row is who is spoken with.
+    Bgp,
+    /// The subject of a row is what is checked, or where.
+    Health,
+}
+
+impl Matrix {
+    /// Runs one case and prints its row: the matrix, the subject, the case, `ok` or `FAILED`, milliseconds, and what `case`
+    /// has to say, between tabs.
+    ///
+    /// # Errors
+    /// What `case` returns.
+    pub fn row(self, subject: &str, name: &str, case: impl FnOnce() -> Result<String>) -> Result<()> {
+        let began = Instant::now();
+        let done = case();
+        let took = began.elapsed().as_millis();
+        let (verdict, said) = match &done {
+            Ok(said) => ("ok", said.as_str()),
+            Err(_) => ("FAILED", "see the test's message"),
+        };
+        let matrix = self.name();
+        println!("{matrix}\t{subject}\t{name}\t{verdict}\t{took}\t{said}");
+        done.map(drop)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bgp => "bgp",
+            Self::Health => "health",
+        }
+    }
 }

@@ -9,7 +9,7 @@ use maglev_e2e::{
         router::{self, Kind},
         skip,
     },
-    matrix,
+    matrix::Matrix,
 };
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn gobgp_learns_vips_from_both_nodes() -> Result<()> {
     let mut site = Site::of(Topology::standard(2).routed_by(Kind::Gobgp), services, Settings::announcing)?;
     for vip in [WWW4, WWW6] {
         let hops = [1, 2].map(|n| addresses::balancer(n, 2).like(vip).to_string());
-        matrix::row("GoBGP", &format!("a VIP from two nodes: {vip}"), || {
+        Matrix::Bgp.row("GoBGP", &format!("a VIP from two nodes: {vip}"), || {
             site.router()?.await_told(vip, |told| hops.iter().all(|hop| told.contains(hop.as_str())))?;
             Ok(hops.join(" "))
         })?;
@@ -99,7 +99,7 @@ fn link_bandwidth_is_a_weight_in_the_kernel_of_frr() -> Result<()> {
         Settings { more, ..settings }
     };
     let mut site = Site::of(Topology::standard(2).routed_by(Kind::Frr), services, settings)?;
-    matrix::row("FRR", "link bandwidth 10G and 30G: weights", || {
+    Matrix::Bgp.row("FRR", "link bandwidth 10G and 30G: weights", || {
         for vip in [WWW4, WWW6] {
             site.router()?.await_route(vip, &[1, 2])?;
             let hops = router::next_hops(&site.lab.netns("router"), vip)?;

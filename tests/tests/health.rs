@@ -6,13 +6,25 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use maglev_e2e::lab::{Backend, Site, addresses::WWW4, skip};
+use maglev_e2e::{
+    lab::{Backend, Site, addresses::WWW4, skip},
+    matrix::Matrix,
+};
 use serde_json::Value;
 
 const CHECK: &str = "check: { kind: http, via: direct, port: 80, interval: 500ms, timeout: 250ms, jitter: 50ms }";
 
 /// What a failure is found out within: `fall × interval + timeout`.
 const FOUND_OUT: Duration = Duration::from_millis(2 * 500 + 250);
+
+/// What the switch may take from the end of the last failed check on.
+const SWITCH: Duration = Duration::from_millis(10);
+
+/// What the daemon logs of it.
+const TURN: &str = "the tables follow what checks found";
+
+/// Packets a second that tell who is sent to.
+const RATE: u32 = 2_000;
 
 /// On a machine that does something else too.
 const ROOM: Duration = Duration::from_secs(2);
@@ -24,16 +36,31 @@ fn a_backend_whose_server_stops_leaves_the_table_until_it_serves_again() -> Resu
     }
     let mut site = Site::standard(1)?;
     check_four(&mut site, CHECK)?;
-    site.backends[0].stop_server()?;
-    let stopped = Instant::now();
-    await_four(&mut site, "web1 without slots", |backends| backends[0]["slots"] == 0)?;
-    let took = stopped.elapsed();
-    println!(
-        "out of the table {} ms after its process ended; promised: {} ms",
-        took.as_millis(),
-        FOUND_OUT.as_millis()
-    );
-    ensure!(took < FOUND_OUT + ROOM, "{took:?}");
+    Matrix::Health.row("lab", "a process stops: out of the table", || {
+        let stream = site.lab.client().stream(&[(WWW4, Backend::PORT).into()], RATE);
+        stream.pass(1_000)?;
+        site.backends[0].stop_server()?;
+        let stopped = Instant::now();
+        await_four(&mut site, "web1 without slots", |backends| backends[0]["slots"] == 0)?;
+        let took = stopped.elapsed();
+        ensure!(took < FOUND_OUT + ROOM, "{took:?}");
+        let began = stream.began();
+        stream.pass(1_000)?;
+        let lost = stream.finish()?.lost;
+        let last = lost.last().map(|last| (began + last.at).saturating_duration_since(stopped)).unwrap_or_default();
+        ensure!(!lost.is_empty() && last < took + ROOM, "{last:?}");
+        let [took, last, promised] = [took, last, FOUND_OUT].map(|time| time.as_millis());
+        Ok(format!("after {took} ms, and the last of {RATE} packets a second was lost after {last} ms; at most {promised} ms are wanted"))
+    })?;
+    Matrix::Health.row("lab", "from the end of the last failed check to the table", || {
+        let took = switched(&mut site)?;
+        ensure!(took < SWITCH + ROOM, "{took:?}");
+        Ok(format!(
+            "{:.1} ms, by the daemon's log; at most {} ms are wanted",
+            took.as_secs_f64() * 1e3,
+            SWITCH.as_millis()
+        ))
+    })?;
     let pool = site.balancers[0].maglev_json(&["pool", "show", "four"])?;
     ensure!(pool["backends"][0]["learning_slots"] == 0, "the dead have no flows to learn: {pool}");
     let health = &pool["backends"][0]["health"];
@@ -61,12 +88,17 @@ fn when_all_fail_all_are_used() -> Result<()> {
     }
     let mut site = Site::standard(1)?;
     check_four(&mut site, CHECK)?;
-    site.backends.iter_mut().try_for_each(Backend::stop_server)?;
-    site.balancers[0].await_log("every check fails at once")?;
-    site.balancers[0].await_log("PANIC")?;
-    await_four(&mut site, "slots of all", |all| all.iter().all(|backend| backend["slots"].as_u64() > Some(20_000)))?;
-    let pool = site.balancers[0].maglev_json(&["pool", "show", "four"])?;
-    ensure!(pool["panic"] == true, "{pool}");
+    let row = "all fail at once: panic, and all of them are sent to";
+    Matrix::Health.row("lab", row, || {
+        site.backends.iter_mut().try_for_each(Backend::stop_server)?;
+        site.balancers[0].await_log("every check fails at once")?;
+        site.balancers[0].await_log("PANIC")?;
+        let of_all = |all: &[&Value]| all.iter().all(|backend| backend["slots"].as_u64() > Some(20_000));
+        await_four(&mut site, "slots of all", of_all)?;
+        let pool = site.balancers[0].maglev_json(&["pool", "show", "four"])?;
+        ensure!(pool["panic"] == true, "{pool}");
+        Ok("the pool's table holds all three".to_owned())
+    })?;
     let lab = &site.lab;
     site.backends.iter_mut().try_for_each(|backend| backend.start_server(lab))?;
     site.balancers[0].await_log("panic is over")?;
@@ -87,14 +119,22 @@ fn a_pool_that_slow_starts_gives_a_backend_its_share_by_and_by() -> Result<()> {
     let lab = &site.lab;
     site.backends[0].start_server(lab)?;
     await_four(&mut site, "web1 with slots", |backends| backends[0]["slots"].as_u64() > Some(0))?;
+    Matrix::Health.row("lab", "slow start's share over time", || {
+        let furthest = ramp(&mut site)?;
+        Ok(format!("slots within {:.1} % of what each step's weight means; ten steps over 10 s", furthest * 100.0))
+    })
+}
+
+/// Follows `web1` from its first slots to its whole share. Tells how far its slots were off at most.
+fn ramp(site: &mut Site) -> Result<f64> {
     let began = Instant::now();
     let seen = RefCell::new(Vec::new());
-    await_four(&mut site, "web1 with its share", |backends| {
+    await_four(site, "web1 with its share", |backends| {
         let (slots, percent) = (backends[0]["slots"].as_f64(), backends[0]["health"]["weight_percent"].as_u64());
         seen.borrow_mut().extend(slots.zip(percent).map(|(slots, percent)| (began.elapsed(), slots, percent)));
         percent == Some(100)
     })?;
-    let mut told = 0;
+    let (mut told, mut furthest) = (0, 0.0_f64);
     for (at, slots, percent) in seen.into_inner() {
         if std::mem::replace(&mut told, percent) != percent {
             println!("{:5} ms: {percent:3} % of its weight, {slots} slots", at.as_millis());
@@ -102,12 +142,23 @@ fn a_pool_that_slow_starts_gives_a_backend_its_share_by_and_by() -> Result<()> {
         // With two others of full weight, a part p of the weight is p / (p + 2) of the slots.
         let part = percent as f64 / 100.0;
         let expected = 65_537.0 * part / (part + 2.0);
-        ensure!((slots - expected).abs() < 0.02 * expected, "{percent} %: {slots} of {expected}");
+        let off = (slots - expected).abs() / expected;
+        ensure!(off < 0.02, "{percent} %: {slots} of {expected}");
+        furthest = furthest.max(off);
         let line = (at.as_secs_f64() / 10.0).clamp(0.1, 1.0);
         let late = ROOM.as_secs_f64() / 10.0;
         ensure!(part < 1.2 * (line + 0.05) && part > 0.8 * (line - late), "{percent} % after {at:?}");
     }
-    Ok(())
+    Ok(furthest)
+}
+
+/// How long the daemon took to publish what its checks had found last.
+fn switched(site: &mut Site) -> Result<Duration> {
+    site.balancers[0].await_log(TURN)?;
+    let log = site.balancers[0].log();
+    let line = log.lines().rfind(|line| line.contains(TURN)).context("no line")?;
+    let microseconds = line.split("microseconds=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    Ok(Duration::from_micros(microseconds.context(line.to_owned())?.parse()?))
 }
 
 /// Reloads the services with this for pool `four`, and waits until all its backends are healthy.

@@ -17,7 +17,7 @@ use maglev_e2e::{
         router::Kind,
         skip,
     },
-    matrix,
+    matrix::Matrix,
 };
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ fn nothing_is_lost(kind: Kind) -> Result<()> {
     lead(&mut site, &[1, 2])?;
     let (both, changed) = (&[WWW4, WWW6][..], kind.changes_without_a_gap());
     let mut row = |case: &str, vips: &[IpAddr], through: &[u8], change: Change| {
-        matrix::row(&kind.to_string(), case, || {
+        Matrix::Bgp.row(&kind.to_string(), case, || {
             let streamed = stream_through(&mut site, vips, through, change).context(case.to_owned())?;
             let families = if vips.len() == 1 { "IPv4 alone" } else { "both families" };
             Ok(format!("0 of {} lost at {:.0} packets/s, {families}", streamed.sent, streamed.rate()))

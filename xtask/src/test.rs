@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{interop, kernels, program, setup};
+use crate::{kernels, matrix, program, setup};
 
 /// The model test runs with the others.
 const MODEL: &str = "maglev-e2e/model";
@@ -34,6 +34,10 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Bgp,
+    /// Check the health of real servers, and of such as misbehave: a line for each case, with what was measured.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
+    Health,
 }
 
 /// What the test binaries reported, summed.
@@ -51,7 +55,8 @@ pub(crate) struct Totals {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.apart {
         Some(Apart::Kernels(arguments)) => return kernels::run(arguments),
-        Some(Apart::Bgp) => return interop::run(),
+        Some(Apart::Bgp) => return matrix::BGP.run(),
+        Some(Apart::Health) => return matrix::HEALTH.run(),
         None => {}
     }
     setup::run()?;
@@ -169,7 +174,7 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
     }
 
     #[test]
-    fn kernels_and_bgp_are_choices_and_every_other_word_a_filter() {
+    fn kernels_bgp_and_health_are_choices_and_every_other_word_a_filter() {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -182,11 +187,11 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
         let filter = |words: &[&str]| {
             parse(words).filter(|arguments| arguments.apart.is_none()).and_then(|arguments| arguments.filter)
         };
-        for word in ["kernels", "bgp"] {
+        for word in ["kernels", "bgp", "health"] {
             assert!(parse(&[word]).is_some_and(|arguments| arguments.apart.is_some()), "{word}");
         }
         assert!(parse(&[]).is_some_and(|arguments| arguments.apart.is_none() && arguments.filter.is_none()));
-        for word in ["kernel", "help", "packets::", "bgp::"] {
+        for word in ["kernel", "help", "packets::", "bgp::", "health::"] {
             assert_eq!(filter(&[word]).as_deref(), Some(word));
         }
         assert_eq!(filter(&["--", "kernels"]).as_deref(), Some("kernels"));

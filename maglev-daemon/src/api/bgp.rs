@@ -66,7 +66,7 @@ fn neighbor(status: NeighborStatus) -> view::BgpNeighbor {
 }
 
 fn route(found: &Prefix) -> view::BgpRoute {
-    let Prefix { prefix, vips, communities, withheld } = found;
+    let Prefix { prefix, vips, communities, withheld, shortage: _ } = found;
     view::BgpRoute {
         prefix: *prefix,
         announced: withheld.is_none(),

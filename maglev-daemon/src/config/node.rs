@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use maglev_common::flow::{MAX_SETS, WAYS};
@@ -11,11 +12,11 @@ use maglev_common::hash::HashKey;
 use maglev_common::maps;
 
 use super::bgp::{self, Outlives};
-use super::decode::{Collector, Field, Section};
+use super::decode::{Collector, Field};
 use super::{Problems, tree};
 use crate::bgp::settings::Bgp;
 use crate::drain;
-use crate::model::{Limits, OuterSources, Rules, not_unicast, shown};
+use crate::model::{Limits, OuterSources, Rules, not_unicast, parse_duration, shown};
 
 /// Where the services are kept unless the file says otherwise.
 const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
@@ -85,6 +86,9 @@ pub struct NodeConfig {
     pub on_stop: OnStop,
     /// For how many rounds failures of everything that is checked are put down to this node; 0: never.
     pub common_failure: u32,
+    /// For how long a VIP's pool must have enough healthy backends again before its prefix is announced that was withdrawn
+    /// for want of them.
+    pub hold_down: Duration,
 }
 
 impl NodeConfig {
@@ -95,18 +99,35 @@ impl NodeConfig {
 }
 
 /// Of health checks, what is this node's own.
-fn decode_health(node: &Section<'_>) -> Option<u32> {
-    const DEFAULT: u32 = 3;
+struct Health {
+    common_failure: u32,
+    hold_down: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { common_failure: 3, hold_down: Duration::from_secs(10) }
+    }
+}
+
+fn decode_health(field: &Field<'_>) -> Option<Health> {
     const MOST: u32 = 100;
-    let Some(section) = node.get("health") else { return Some(DEFAULT) };
-    let section = section.section(&["common_failure"], &[])?;
+    const LONGEST: Duration = Duration::from_secs(3_600);
+    let default = Health::default();
+    let section = field.section(&["common_failure", "hold_down"], &[])?;
     let rounds = |text: &str| {
         text.parse()
             .ok()
             .filter(|rounds| *rounds <= MOST)
             .ok_or_else(|| format!("{} is not a number of rounds; allowed: 0 (never) to {MOST}", shown(text)))
     };
-    section.get("common_failure").map_or(Some(DEFAULT), |field| field.parse(rounds))
+    let hold_down = |text: &str| {
+        let held = parse_duration(text).filter(|held| *held <= LONGEST);
+        held.ok_or_else(|| format!("{} is not a hold-down; allowed: 0s to 1h, with a unit such as 10s", shown(text)))
+    };
+    let common_failure = section.get("common_failure").map_or(Some(default.common_failure), |f| f.parse(rounds));
+    let hold_down = section.get("hold_down").map_or(Some(default.hold_down), |field| field.parse(hold_down));
+    Some(Health { common_failure: common_failure?, hold_down: hold_down? })
 }
 
 /// A node's configuration as far as it could be read.
@@ -157,7 +178,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
-    let common_failure = decode_health(&section);
+    let health = section.get("health").map_or_else(|| Some(Health::default()), |field| decode_health(&field));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
     let dataplane =
         section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
@@ -169,6 +190,7 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
     let config = || {
         let Api { socket, metrics } = api?;
         let Dataplane { pin, on_stop } = dataplane?;
+        let Health { common_failure, hold_down } = health?;
         Some(NodeConfig {
             interfaces: interfaces?,
             outer: outer?,
@@ -181,7 +203,8 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
             limits: limits?,
             flow_sets: flow_sets?,
             trace: trace?,
-            common_failure: common_failure?,
+            common_failure,
+            hold_down,
             pin,
             on_stop,
         })

@@ -20,7 +20,7 @@ pub use encode::{Directories, directories, member_record};
 pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::PublishedPool;
-pub use saved::{Live, Saved};
+pub use saved::{InUse, Live, Saved};
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
 ///

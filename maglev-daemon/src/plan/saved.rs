@@ -62,6 +62,21 @@ pub struct Live {
     pub members: BTreeMap<MemberId, MemberRecord>,
 }
 
+/// Backends by pool.
+pub type InUse = BTreeMap<Name, BTreeSet<(Name, IpAddr)>>;
+
+impl Saved {
+    /// The backends that owned slots, by pool, as far as it makes sense.
+    pub fn in_use(&self) -> InUse {
+        let in_use = |pool: &SavedPool| {
+            let owns = |id: u16| pool.owners.iter().any(|(_, owner)| *owner == id);
+            let owners = pool.members.iter().filter(|(_, _, id, _)| owns(*id));
+            owners.filter_map(|(backend, address, _, _)| Some((name(backend).ok()?, *address))).collect()
+        };
+        self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
+    }
+}
+
 impl Planner {
     /// What the next daemon has to know.
     pub fn save(&self) -> Saved {
@@ -155,16 +170,6 @@ impl Planner {
                 strangers.pools.push((PoolIndex(index), tables(*word)));
             }
         }
-    }
-
-    /// The backends that own slots, by pool.
-    pub fn in_use(&self) -> BTreeMap<Name, BTreeSet<(Name, IpAddr)>> {
-        let in_use = |pool: &PublishedPool| {
-            let owns = |id: MemberId| pool.owners.iter().any(|(_, _, owner)| *owner == id);
-            let owners = pool.members.iter().filter(|(_, member)| owns(member.id));
-            owners.map(|(key, _)| key.clone()).collect()
-        };
-        self.pools.iter().map(|(name, pool)| (name.clone(), in_use(pool))).collect()
     }
 
     /// How the backends were reached, as the daemon knew that left the maps.

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::health::fsm::{Fleet, Targets};
 pub use crate::model::Refusal;
 use crate::model::{Change, Name, Rules, Services};
-use crate::plan::{Known, Planned, Planner, Saved, Step, Surveyed};
+use crate::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
 
 mod check;
 mod event;
@@ -133,9 +133,13 @@ impl Reconciler {
     /// A daemon that goes on where another ended, whose maps it adopted.
     pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
         let adopted = planner.next_hops();
-        let mut fleet = Fleet::new(settings.common_failure);
-        fleet.recall(planner.in_use());
-        Self { adopted, planner, adopted_until: now + ADOPTED, now, fleet, ..Self::new(settings) }
+        Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
+    }
+
+    /// The backends that another daemon used at its end, whether or not its maps are there: until they have been checked,
+    /// these are used and no others.
+    pub fn recall(&mut self, in_use: InUse) {
+        self.fleet.recall(in_use);
     }
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.

@@ -80,6 +80,11 @@ struct Node {
 
 impl Node {
     fn start(limits: Limits, services: Services) -> Self {
+        Self::start_after(limits, services, InUse::new())
+    }
+
+    /// After another one, whose maps are gone, that used these backends.
+    fn start_after(limits: Limits, services: Services, in_use: InUse) -> Self {
         let mut node = Self {
             reconciler: Reconciler::new(settings(limits)),
             maps: Maps::default(),
@@ -92,6 +97,7 @@ impl Node {
             surveys: Vec::new(),
             fail_after: None,
         };
+        node.reconciler.recall(in_use);
         node.run(Event::Reload { request: RequestId(0), services });
         node.run(Event::Flush);
         assert_eq!(node.replies, [(RequestId(0), Ok(()))]);

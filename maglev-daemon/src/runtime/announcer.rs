@@ -1,10 +1,11 @@
 //! Tells the speaker what is to be announced, whenever that changes. It must not know why it does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::announce::{self, Node, Prefix};
+use crate::announce::{self, HoldDown, Node, Prefix};
 use crate::bgp::speaker::{Handle, Wanted};
 use crate::reconcile::View;
 
@@ -15,11 +16,13 @@ pub(super) struct Announcer {
     prefixes: watch::Sender<Arc<Vec<Prefix>>>,
     /// The neighbours' tasks, once they run.
     neighbors: Option<Handle>,
+    /// For how long what was withdrawn for want of healthy backends is held down.
+    hold_down: Duration,
 }
 
 impl Announcer {
-    pub(super) fn new() -> Self {
-        Self { wanted: watch::Sender::default(), prefixes: watch::Sender::default(), neighbors: None }
+    pub(super) fn new(hold_down: Duration) -> Self {
+        Self { wanted: watch::Sender::default(), prefixes: watch::Sender::default(), neighbors: None, hold_down }
     }
 
     /// From here on neighbours are told.
@@ -43,9 +46,15 @@ impl Announcer {
         self.neighbors.clone().map(|neighbors| neighbors.told(version))
     }
 
+    /// When [`Self::update`] is due by time alone.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        announce::deadline(&self.prefixes.borrow(), self.hold_down)
+    }
+
     /// Takes the node's state in. Tells whether a prefix is withdrawn because no VIP is on it any more.
-    pub(super) fn update(&self, view: &View, node: &Node) -> bool {
-        let prefixes = announce::prefixes(view, node, &self.prefixes.borrow());
+    pub(super) fn update(&self, view: &View, node: &Node, now: Duration) -> bool {
+        let hold = HoldDown { lasts: self.hold_down, now };
+        let prefixes = announce::prefixes(view, node, &self.prefixes.borrow(), hold);
         let removed = removed(&self.prefixes.borrow(), &prefixes);
         let settled = !view.busy && view.not_published.is_none() && view.is_checked();
         let routes = announce::routes(&prefixes);
@@ -92,7 +101,7 @@ mod tests {
 
     fn prefix(text: &str, withheld: bool) -> Prefix {
         let withheld = withheld.then(|| "drained".to_owned());
-        Prefix { prefix: text.parse().unwrap(), vips: Vec::new(), communities: [].into(), withheld }
+        Prefix { prefix: text.parse().unwrap(), vips: Vec::new(), communities: [].into(), withheld, shortage: None }
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         pin,
         on_stop,
         common_failure,
+        hold_down,
     } = running;
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
@@ -91,7 +92,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("flow_table", *flow_sets != file.flow_sets),
         ("trace", *trace != file.trace),
         ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
-        ("health", *common_failure != file.common_failure),
+        ("health", (common_failure, hold_down) != (&file.common_failure, &file.hold_down)),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }

@@ -36,6 +36,7 @@ mod state;
 mod status;
 pub mod systemd;
 mod teller;
+mod turn;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -150,7 +151,8 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let watch = links::Watch::start()?;
     let existing = watch.list().await?;
     let clock = Clock::start()?;
-    let Begun { dataplane, planner, kept, keeper, since } = state::begin(&node, &settings(&node), &existing, &clock)?;
+    let Begun { dataplane, planner, in_use, kept, keeper, since } =
+        state::begin(&node, &settings(&node), &existing, &clock)?;
     let facts = status::Facts::new(&node, &dataplane, &clock, since);
     let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
     let (done, finished) = mpsc::unbounded_channel();
@@ -179,6 +181,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let files = Files::new(path, node);
     let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
     let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
+    owner.recall(in_use);
     let mut inputs = Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain };
     if let Some(record) = drained {
         owner.resume_drain(record, kept);

@@ -19,6 +19,7 @@ use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::signals::Stop;
 use super::status::{self, Facts};
 use super::teller::Teller;
+use super::turn::Turn;
 use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
@@ -28,7 +29,7 @@ use crate::health::fsm::{Health, News};
 use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Name, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
-use crate::plan::{Planner, Saved, Step};
+use crate::plan::{InUse, Planner, Saved, Step};
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
@@ -127,6 +128,7 @@ pub(super) struct Owner {
     outcomes: Vec<(RequestId, Result<(), Refusal>)>,
     /// When the status is to show checks that changed nothing else, if there were any.
     stale: Option<Instant>,
+    turn: Turn,
 }
 
 impl Owner {
@@ -151,8 +153,9 @@ impl Owner {
             None => Reconciler::new(settings),
         };
         let keeps = files.running().pin.is_some();
+        let hold_down = files.running().hold_down;
         let view = Arc::new(reconciler.view());
-        let announcer = Announcer::new();
+        let announcer = Announcer::new(hold_down);
         let teller = Teller::new(journal, announcer.prefixes());
         Self {
             reconciler,
@@ -177,7 +180,13 @@ impl Owner {
             last_reload: None,
             outcomes: Vec::new(),
             stale: None,
+            turn: Turn::default(),
         }
+    }
+
+    /// Begins with the backends that another daemon used.
+    pub(super) fn recall(&mut self, in_use: InUse) {
+        self.reconciler.recall(in_use);
     }
 
     /// What is to be announced.
@@ -259,7 +268,7 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadlines = [self.reconciler.deadline(), self.drainer.deadline()];
+            let deadlines = [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
             let deadline = deadline.into_iter().chain(self.stale).min();
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
@@ -424,10 +433,17 @@ impl Owner {
             log_next_hop(*address, resolution);
             self.teller.moved(*address, resolution);
         }
-        for effect in self.reconciler.handle(event, self.clock.now()) {
+        let checked = if let Event::Checked { last, .. } = &event { Some(last.at) } else { None };
+        if matches!(event, Event::Published(Ok(()))) {
+            self.turn.published(self.clock.now()).into_iter().for_each(log_turn);
+        }
+        let effects = self.reconciler.handle(event, self.clock.now());
+        checked.filter(|_| self.reconciler.is_restless()).into_iter().for_each(|at| self.turn.checked(at));
+        for effect in effects {
             match effect {
                 Effect::Persist(services) => self.disk.persist(services),
                 Effect::Publish(steps) => {
+                    self.turn.planned();
                     let saved = self.keeps.then(|| self.reconciler.save());
                     self.held = Some((steps, saved));
                 }
@@ -531,7 +547,7 @@ impl Owner {
         let node = self.drainer.view(self.clock.now());
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
         self.status.send_replace(Arc::new(status));
-        let removed = self.announcer.update(&self.view, &self.node());
+        let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());
         self.teller.look(&self.view);
         self.release(removed);
         self.drainer.await_told(&self.announcer);
@@ -624,6 +640,11 @@ fn log_order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refu
         Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
         Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
     }
+}
+
+/// How long packets still went where checks had found that they should not.
+fn log_turn(took: Duration) {
+    tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
 }
 
 /// Health, in the log.

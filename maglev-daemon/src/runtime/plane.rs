@@ -181,10 +181,7 @@ impl Working {
 
     fn end(self, end: End) {
         match end {
-            End::Detach => {
-                self.dataplane.stop();
-                self.keeper.iter().for_each(Keeper::forget);
-            }
+            End::Detach => self.dataplane.stop(),
             End::Leave => self.dataplane.leave(),
         }
     }

@@ -2,7 +2,7 @@
 //! outlive this one. It must not know what is in a planner's state.
 //!
 //! It is written before a plan is carried out, and replaced as a whole. It need not survive the machine: the maps do not
-//! either.
+//! either. It stays where they are detached: which backends were in use it tells still.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,7 +17,7 @@ use super::clock::Clock;
 use crate::config::NodeConfig;
 use crate::dataplane::{Dataplane, DataplaneError, Fingerprint, Pins, Settings};
 use crate::net::links::Link;
-use crate::plan::{Planner, Saved};
+use crate::plan::{InUse, Planner, Saved};
 
 /// Tells boots apart.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -42,6 +42,8 @@ pub(super) struct Begun {
     pub(super) dataplane: Dataplane,
     /// To go on with, if another daemon's data plane was adopted.
     pub(super) planner: Option<Planner>,
+    /// The backends that another daemon used at its end, adopted or not.
+    pub(super) in_use: InUse,
     /// Packets were forwarded until now by what another daemon left, adopted or replaced in one step.
     pub(super) kept: bool,
     /// Who writes the file, if anything outlives the daemon.
@@ -60,7 +62,7 @@ pub(super) fn begin(
     let now = clock.now();
     let Some(folder) = &node.pin else {
         let dataplane = Dataplane::start(settings, links)?;
-        return Ok(Begun { dataplane, planner: None, kept: false, keeper: None, since: now });
+        return Ok(Begun { dataplane, planner: None, in_use: InUse::new(), kept: false, keeper: None, since: now });
     };
     let pins = Arc::new(Pins::hold(folder)?);
     let path = node.socket.with_extension("state");
@@ -71,7 +73,10 @@ pub(super) fn begin(
         kept: Kept { boot: boot.clone(), set: set.to_owned(), since, maps: fingerprint.clone(), planner: () },
         failed: false,
     };
-    let adopted = read(&path).and_then(|kept| {
+    let found = read(&path);
+    let known = found.as_ref().ok().and_then(Option::as_ref);
+    let in_use = known.map(|kept| kept.planner.in_use()).unwrap_or_default();
+    let adopted = found.and_then(|kept| {
         let kept = kept.ok_or_else(|| "no state file tells of it".to_owned())?;
         if kept.boot != boot {
             return Err("the state file is of another boot".to_owned());
@@ -82,10 +87,12 @@ pub(super) fn begin(
         let dataplane = Dataplane::adopt(settings, links, &pins, &kept.set).map_err(|error| error.to_string())?;
         let planner = Planner::restore(node.limits, node.outer, &kept.planner, &dataplane.live())?;
         let keeper = Some(keeper(&kept.set, kept.since));
-        Ok(Begun { dataplane, planner: Some(planner), kept: true, keeper, since: kept.since })
+        Ok((dataplane, planner, keeper, kept.since))
     });
     let reason = match adopted {
-        Ok(begun) => return Ok(begun),
+        Ok((dataplane, planner, keeper, since)) => {
+            return Ok(Begun { dataplane, planner: Some(planner), in_use, kept: true, keeper, since });
+        }
         Err(reason) => reason,
     };
     let kept = !pins.is_empty();
@@ -96,7 +103,7 @@ pub(super) fn begin(
     }
     let dataplane = Dataplane::replace(settings, links, &pins)?;
     let keeper = dataplane.set().map(|(_, set)| keeper(set, now));
-    Ok(Begun { dataplane, planner: None, kept, keeper, since: now })
+    Ok(Begun { dataplane, planner: None, in_use, kept, keeper, since: now })
 }
 
 fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {
@@ -128,11 +135,6 @@ impl Keeper {
             }
         }
         self.failed = outcome.is_err();
-    }
-
-    /// Nothing is left to go on with.
-    pub(super) fn forget(&self) {
-        let _ = fs::remove_file(&self.path);
     }
 
     fn replace(&self, saved: &Saved) -> io::Result<()> {

@@ -138,7 +138,7 @@ mod tests {
 
     fn prefix(text: &str, withheld: Option<&str>) -> Prefix {
         let (vips, withheld) = (vec![Name::parse("www").unwrap()], withheld.map(str::to_owned));
-        Prefix { prefix: text.parse().unwrap(), vips, communities: [].into(), withheld }
+        Prefix { prefix: text.parse().unwrap(), vips, communities: [].into(), withheld, shortage: None }
     }
 
     fn teller() -> (Teller, Journal, watch::Sender<Arc<Vec<Prefix>>>) {

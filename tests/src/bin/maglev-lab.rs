@@ -2,12 +2,16 @@
 
 use std::{
     net::{Ipv6Addr, SocketAddrV6},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use maglev_e2e::{demo, server};
+use maglev_e2e::{
+    demo,
+    server::{self, Identity, Sockets},
+};
 
 /// The lab's own program.
 #[derive(Parser)]
@@ -30,6 +34,12 @@ enum Command {
         /// TCP port of the talk service, for connections that are held.
         #[arg(long, default_value_t = 7_000)]
         talk_port: u16,
+        /// TCP port of HTTPS, which is not served otherwise.
+        #[arg(long, requires = "authority")]
+        tls_port: Option<u16>,
+        /// Where to write whose word the certificate is.
+        #[arg(long)]
+        authority: Option<PathBuf>,
         /// Address to listen on; `::` takes IPv4 as well.
         #[arg(long, default_value_t = Ipv6Addr::UNSPECIFIED)]
         address: Ipv6Addr,
@@ -40,7 +50,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve { name, port, talk_port, address } => serve(&name, address, [port, talk_port]),
+        Command::Serve { name, port, talk_port, tls_port, authority, address } => {
+            serve(&name, address, [port, talk_port], tls_port.zip(authority))
+        }
         Command::Demo(args) => demo::run(&args),
     };
     match done {
@@ -52,8 +64,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(name: &str, address: Ipv6Addr, ports: [u16; 2]) -> Result<()> {
+fn serve(name: &str, address: Ipv6Addr, ports: [u16; 2], tls: Option<(u16, PathBuf)>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio runtime")?;
-    let [address, talks] = ports.map(|port| SocketAddrV6::new(address, port, 0, 0));
-    runtime.block_on(server::serve(name, address, talks, || println!("listening")))
+    let at = |port| SocketAddrV6::new(address, port, 0, 0);
+    let [address, talks] = ports.map(at);
+    let identity = |(port, authority): (u16, PathBuf)| {
+        let identity = Identity::new()?;
+        identity.write_authority(&authority)?;
+        Ok::<_, anyhow::Error>((at(port), identity))
+    };
+    let at = Sockets { address, talks, tls: tls.map(identity).transpose()? };
+    runtime.block_on(server::serve(name, at, || println!("listening")))
 }

@@ -1,6 +1,6 @@
 //! HTTP on one connection, by a maintained library.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Empty};
@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Outcome, sources::Sources};
+use super::{Outcome, outcome::PATIENCE, sources::Sources};
 
 /// An open connection with HTTP on it.
 pub(super) struct Connection {
@@ -60,6 +60,19 @@ where
         ask(&mut connection).await
     })
     .await
+}
+
+/// The same, and where a connection is refused another one is tried, as often as it takes: nothing was asked yet.
+pub(super) async fn insist(sources: &Sources, target: SocketAddr) -> Outcome {
+    let (began, mut refused) = (Instant::now(), 0);
+    loop {
+        let outcome = attempt(sources, target, async |connection: &mut Connection| connection.name(true).await).await;
+        let again = outcome.answer.as_ref().is_err_and(|error| error.contains("Connection refused"));
+        if !again || began.elapsed() > PATIENCE {
+            return Outcome { began, refused, ..outcome };
+        }
+        refused += 1;
+    }
 }
 
 /// Connects from the next source.

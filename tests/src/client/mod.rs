@@ -67,6 +67,12 @@ impl Client {
         Traffic::start(self, targets, count, concurrency)
     }
 
+    /// Begins requests that end when told to stop; a connection that is refused is tried again from another port, as a
+    /// client may that has not asked anything yet.
+    pub fn insist(&self, targets: &[SocketAddr], concurrency: usize) -> Traffic {
+        Traffic::insist(self, targets, concurrency)
+    }
+
     /// Opens `count` connections, holds all of them open at once, then asks `/` twice on each.
     ///
     /// # Errors

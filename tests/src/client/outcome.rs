@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 /// How long a request may take before it counts as failed. Nothing in the lab takes a hundredth of it, save a lost
 /// packet that TCP sends again.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One request and what became of it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Outcome {
     pub target: SocketAddr,
     /// The client's end of the connection, once there was one.
     pub local: Option<SocketAddr>,
+    /// How often it was refused a connection and tried again from another port.
+    pub refused: u32,
     /// The name of the backend that answered, or why there was no answer.
     pub answer: Result<String, String>,
 }
@@ -45,7 +47,7 @@ impl Outcome {
             Ok(answer) => answer.map_err(|error| format!("{error:#}")),
             Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         };
-        Self { began, ended: Instant::now(), target, local, answer }
+        Self { began, ended: Instant::now(), target, local, refused: 0, answer }
     }
 }
 

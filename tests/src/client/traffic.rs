@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Client, Outcome, Outcomes,
-    http::{Connection, attempt},
+    http::{Connection, attempt, insist},
     sources::Sources,
 };
 
@@ -30,9 +30,22 @@ pub struct Traffic {
 impl Traffic {
     /// Begins requests that end after `count`, or when told to stop.
     pub(super) fn start(client: &Client, targets: &[SocketAddr], count: u64, concurrency: usize) -> Self {
+        let plan =
+            Plan { targets: targets.to_vec(), count, insists: false, next: AtomicU64::new(0), stop: Arc::default() };
+        Self::follow(client, plan, concurrency)
+    }
+
+    /// Begins requests that end when told to stop. Where a connection is refused, another one is tried.
+    pub(super) fn insist(client: &Client, targets: &[SocketAddr], concurrency: usize) -> Self {
+        let (targets, count) = (targets.to_vec(), u64::MAX);
+        let plan = Plan { targets, count, insists: true, next: AtomicU64::new(0), stop: Arc::default() };
+        Self::follow(client, plan, concurrency)
+    }
+
+    fn follow(client: &Client, plan: Plan, concurrency: usize) -> Self {
         let (sender, outcomes) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let plan = Arc::new(Plan { targets: targets.to_vec(), count, next: AtomicU64::new(0), stop: stop.clone() });
+        let stop = plan.stop.clone();
+        let plan = Arc::new(plan);
         let client = client.clone();
         let sources = client.sources.clone();
         let thread = thread::spawn(move || client.block_on(work(plan, sources, concurrency, sender)));
@@ -67,6 +80,8 @@ impl Traffic {
 struct Plan {
     targets: Vec<SocketAddr>,
     count: u64,
+    /// Whether a connection that is refused is tried again.
+    insists: bool,
     next: AtomicU64,
     stop: Arc<AtomicBool>,
 }
@@ -96,8 +111,11 @@ async fn work(
         let (plan, sources, outcomes) = (plan.clone(), sources.clone(), outcomes.clone());
         workers.spawn(async move {
             while let Some(target) = plan.next_target() {
-                let done =
-                    attempt(&sources, target, async |connection: &mut Connection| connection.name(true).await).await;
+                let done = if plan.insists {
+                    insist(&sources, target).await
+                } else {
+                    attempt(&sources, target, async |connection: &mut Connection| connection.name(true).await).await
+                };
                 // Nobody listens any more: the run is over.
                 if outcomes.send(done).is_err() {
                     return;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     StepReport,
+    health::Stopped,
     riders::{self, Ridden, Riders},
     share,
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// The pool that both VIPs share.
-const POOL: &str = "web";
+pub(super) const POOL: &str = "web";
 /// Requests answered before a step changes anything, so that the change meets traffic.
 const BEFOREHAND: usize = 500;
 /// Packets that must reach backends while a daemon is dead, and how long that may take.
@@ -50,6 +51,12 @@ pub(super) enum Action {
     AwaitSpoken,
     /// They end.
     Alight,
+    /// From here on backends are checked.
+    Check,
+    /// A backend's server is stopped: wait until the tables are without it.
+    StopServer(&'static str),
+    /// It is started again: wait until it has its share.
+    StartServer(&'static str),
 }
 
 /// A step: what is done while requests flow.
@@ -104,6 +111,10 @@ pub(super) const STEPS: &[Step] = &[
         actions: &[Action::Kill(2), Action::Restart(2), Action::Route(&[2])],
     },
     Step { title: "node lb1 is back", actions: &[Action::On(1, &["node", "undrain"]), Action::Route(&[1, 2])] },
+    Step {
+        title: "web4's server is stopped, is found out, and comes back through slow start",
+        actions: &[Action::Check, Action::StopServer("web4"), Action::StartServer("web4")],
+    },
 ];
 
 /// The demo's site.
@@ -111,8 +122,10 @@ pub(super) struct Stage {
     riders: Option<Riders>,
     /// Routes are watched while a daemon is dead.
     watch: Option<Watch>,
+    /// The server that the step at hand has stopped.
+    pub(super) stopped: Option<Stopped>,
     /// What the step at hand has to show.
-    seen: Vec<String>,
+    pub(super) seen: Vec<String>,
     pub(super) site: Site,
 }
 
@@ -136,7 +149,7 @@ impl Stage {
         for vip in [WWW4, WWW6] {
             site.router()?.await_route(vip, &[1, 2])?;
         }
-        Ok(Self { riders: None, watch: None, seen: Vec::new(), site })
+        Ok(Self { riders: None, watch: None, stopped: None, seen: Vec::new(), site })
     }
 
     /// Plays one step: requests flow throughout; `counted` of those begun after the change are judged.
@@ -146,7 +159,10 @@ impl Stage {
 
     fn play_under_load(&mut self, step: &Step, counted: u64, concurrency: usize) -> Result<StepReport> {
         let targets = [WWW4, WWW6].map(|vip| (vip, Backend::PORT).into());
-        let traffic = self.site.lab.client().start(&targets, u64::MAX, concurrency);
+        let client = self.site.lab.client();
+        let stops = step.actions.iter().any(|action| matches!(action, Action::StopServer(_)));
+        let traffic =
+            if stops { client.insist(&targets, concurrency) } else { client.start(&targets, u64::MAX, concurrency) };
         let mut outcomes = take(&traffic, BEFOREHAND, |_| true)?;
         let mut ridden = None;
         for action in step.actions {
@@ -157,7 +173,13 @@ impl Stage {
         outcomes.extend(traffic.stop()?.0);
         let weights = self.weights()?;
         let seen = std::mem::take(&mut self.seen);
-        Ok(StepReport { riders: ridden, seen, ..report(step, outcomes, acknowledged, &weights) })
+        let lost = self.stopped.take().map(|stopped| stopped.judge(&outcomes));
+        let in_flight = lost.as_ref().map_or(0, |lost| lost.in_flight);
+        ensure!(
+            in_flight <= concurrency as u64,
+            "{in_flight} requests failed that had begun, of {concurrency} at a time"
+        );
+        Ok(StepReport { riders: ridden, lost, seen, ..report(step, outcomes, acknowledged, &weights) })
     }
 
     /// The weights as the load balancers have them, all the same.
@@ -216,12 +238,15 @@ impl Stage {
             Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
             Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
             Action::AwaitSpoken => self.riders.as_ref().context("nobody rides")?.await_spoken()?,
+            Action::Check => self.check()?,
+            Action::StopServer(backend) => self.stop_server(backend)?,
+            Action::StartServer(backend) => self.start_server(backend)?,
             Action::Alight => return self.riders.take().context("nobody rides")?.alight().map(Some),
         }
         Ok(None)
     }
 
-    fn balancer(&mut self, n: u8) -> Result<&mut Balancer> {
+    pub(super) fn balancer(&mut self, n: u8) -> Result<&mut Balancer> {
         self.site.balancers.get_mut(usize::from(n) - 1).context("no such load balancer")
     }
 
@@ -326,6 +351,9 @@ impl Step {
             Action::AwaitSpoken => {
                 Some("# wait until every held connection has spoken, the silent ones too".to_owned())
             }
+            Action::Check => Some("# check and slow_start in services.yaml; $ maglev reload".to_owned()),
+            Action::StopServer(backend) => Some(format!("{backend}$ kill the server")),
+            Action::StartServer(backend) => Some(format!("{backend}$ start the server")),
             Action::Route(_) | Action::Alight => None,
         };
         let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
@@ -359,6 +387,7 @@ fn report(step: &Step, outcomes: Vec<Outcome>, acknowledged: Instant, weights: &
         failures: failures.into_iter().take(5).collect(),
         seen: Vec::new(),
         riders: None,
+        lost: None,
         shares: share::compare(weights, &judged.by_backend()),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::{StepReport, evidence::Evidence, riders::Ridden, share::Share, stage::Stage};
+use super::{StepReport, evidence::Evidence, health::Lost, riders::Ridden, share::Share, stage::Stage};
 use crate::lab::{
     Packets,
     addresses::{WWW4, WWW6},
@@ -16,7 +16,7 @@ const WIDTH: f64 = 60.0;
 
 /// A step with a bar for each backend.
 pub(super) fn step(report: &StepReport) -> String {
-    let StepReport { title, commands, seen, requests, failed, failures, riders, shares } = report;
+    let StepReport { title, commands, seen, requests, failed, failures, lost, riders, shares } = report;
     let judged: u64 = shares.iter().map(|share| share.requests).sum();
     let mut text = format!("\n{title}\n");
     for command in commands {
@@ -42,6 +42,15 @@ pub(super) fn step(report: &StepReport) -> String {
             &mut text,
             format_args!(
                 "  {held} held connections, {bytes} bytes; a download of {downloaded} bytes in {seconds:.0} s; {broken} broken"
+            ),
+        );
+    }
+    if let Some(Lost { backend, in_flight, refused }) = lost {
+        line(
+            &mut text,
+            format_args!(
+                "  {in_flight} requests were in flight on {backend} and failed; {refused} connections were refused until it was \
+                 found out, and tried again"
             ),
         );
     }

@@ -26,7 +26,7 @@ mod topology;
 mod unhash;
 
 pub use backend::Backend;
-pub use balancer::{Answer, Balancer, maglev};
+pub use balancer::{AUTHORITY, Answer, Balancer, maglev};
 pub use netns::Netns;
 pub use process::Process;
 pub use router::Router;

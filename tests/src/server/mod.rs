@@ -31,6 +31,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use crate::bytes;
 
 mod talk;
+mod tls;
+
+pub use tls::Identity;
 
 /// What the server answers to an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,17 @@ pub struct Receipt {
     pub length: u64,
 }
 
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Sockets {
+    /// TCP and UDP.
+    pub address: SocketAddrV6,
+    /// The talk service.
+    pub talks: SocketAddrV6,
+    /// HTTPS, and by what certificate, if it is served.
+    pub tls: Option<(SocketAddrV6, Identity)>,
+}
+
 /// Serves under `name` until the process ends; `ready` is called once all sockets are bound.
 ///
 /// ```text
@@ -50,15 +64,18 @@ pub struct Receipt {
 ///          │        GET /bytes/N   the first N bytes of the sequence
 ///          │        PUT /upload    the body's hash and length
 ///          ├── UDP: a datagram     name:datagram
-///          └── TCP, at `talks`     the name, then every byte under the name's pad
+///          ├── TCP, at `talks`     the name, then every byte under the name's pad
+///          └── TLS, at `tls`       as by HTTP
 /// ```
 ///
 /// # Errors
 /// If a socket cannot be bound or the server fails.
-pub async fn serve(name: &str, address: SocketAddrV6, talks: SocketAddrV6, ready: impl FnOnce()) -> Result<()> {
+pub async fn serve(name: &str, at: Sockets, ready: impl FnOnce()) -> Result<()> {
     let name: Arc<str> = name.into();
     let listen = |address| listen(address).with_context(|| format!("cannot listen on TCP {address}"));
+    let Sockets { address, talks, tls } = at;
     let (listener, talks) = (listen(address)?, listen(talks)?);
+    let tls = tls.map(|(address, identity)| Ok::<_, anyhow::Error>((listen(address)?, identity))).transpose()?;
     let socket = UdpSocket::bind(address).with_context(|| format!("cannot listen on UDP {address}"))?;
     ready();
     let datagrams = tokio::task::spawn_blocking({
@@ -67,7 +84,8 @@ pub async fn serve(name: &str, address: SocketAddrV6, talks: SocketAddrV6, ready
     });
     tokio::select! {
         ended = axum::serve(listener, routes(name.clone())) => ended.context("HTTP server"),
-        ended = talk::serve(name, talks) => ended.context("talk service"),
+        ended = talk::serve(name.clone(), talks) => ended.context("talk service"),
+        ended = tls::serve(routes(name.clone()), tls) => ended.context("HTTPS server"),
         ended = datagrams => ended.context("UDP echo")?,
     }
 }

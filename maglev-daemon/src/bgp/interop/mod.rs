@@ -26,34 +26,6 @@ const LOCAL_AS: u32 = 4_200_000_010;
 /// How long anything may take that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A row of the matrix that `cargo xtask test bgp` reads off our output: `bgp`, the daemon, the case, `ok` or `FAILED`,
-/// milliseconds, and what there is to say, between tabs. It is printed when the case is over.
-struct Row {
-    daemon: &'static str,
-    case: &'static str,
-    began: Instant,
-    said: String,
-}
-
-impl Row {
-    fn begin(daemon: &'static str, case: &'static str) -> Self {
-        Self { daemon, case, began: Instant::now(), said: String::new() }
-    }
-
-    /// What is to be said beside the time it took.
-    fn says(&mut self, said: impl Into<String>) {
-        self.said = said.into();
-    }
-}
-
-impl Drop for Row {
-    fn drop(&mut self) {
-        let Self { daemon, case, began, said } = self;
-        let (verdict, took) = (if std::thread::panicking() { "FAILED" } else { "ok" }, began.elapsed().as_millis());
-        println!("bgp\t{daemon}\t{case}\t{verdict}\t{took}\t{said}");
-    }
-}
-
 /// A speaker, and the set that it follows.
 struct Node {
     wanted: watch::Sender<Arc<Wanted>>,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{LOCAL_AS, Node, Row, prefix, route};
+use super::{LOCAL_AS, Node, prefix, route};
 use crate::bgp::settings::Neighbor;
 use crate::bgp::wire::{self, Capabilities, Family, Fault, Message, Notification, Open};
+use crate::matrix::Row;
 use crate::net::testing::in_namespace_async;
 
 const GOOD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -129,7 +130,7 @@ fn a_wrong_greeting_is_refused_and_told_why() {
             ("version 3", message(29, 1, &[3, 0, 1, 0, 9, 1, 1, 1, 1, 0]), Fault::UNSUPPORTED_VERSION),
         ];
         for (what, said, fault) in rows {
-            let mut row = Row::begin(ROGUE, what);
+            let mut row = Row::bgp(ROGUE, what);
             let node = beside(async |listener| {
                 let mut talk = Talk::accept(&listener).await;
                 talk.say(&said).await;
@@ -145,7 +146,7 @@ fn a_wrong_greeting_is_refused_and_told_why() {
 #[test]
 fn a_session_ends_at_an_unknown_attribute_that_claims_to_be_well_known() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "unknown attribute, flagged well-known");
+        let _row = Row::bgp(ROGUE, "unknown attribute, flagged well-known");
         beside(async |listener| {
             let mut talk = Talk::accept(&listener).await;
             talk.establish(&open(9)).await;
@@ -160,7 +161,7 @@ fn a_session_ends_at_an_unknown_attribute_that_claims_to_be_well_known() {
 #[test]
 fn a_neighbour_that_stalls_in_a_message_is_given_up() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "stalls in mid-message");
+        let _row = Row::bgp(ROGUE, "stalls in mid-message");
         beside(async |listener| {
             let mut talk = Talk::accept(&listener).await;
             talk.establish(&open(3)).await;
@@ -174,7 +175,7 @@ fn a_neighbour_that_stalls_in_a_message_is_given_up() {
 #[test]
 fn a_neighbour_that_hangs_up_is_dialled_again_and_again_but_ever_later() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "hangs up at once, three times");
+        let _row = Row::bgp(ROGUE, "hangs up at once, three times");
         beside(async |listener| {
             let mut times = Vec::new();
             for _ in 0..3 {
@@ -194,7 +195,7 @@ fn a_neighbour_that_hangs_up_is_dialled_again_and_again_but_ever_later() {
 #[test]
 fn a_flood_of_prefixes_is_read_and_forgotten() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "floods 64 MB of prefixes");
+        let _row = Row::bgp(ROGUE, "floods 64 MB of prefixes");
         beside(async |listener| {
             let mut talk = Talk::accept(&listener).await;
             talk.establish(&open(9)).await;
@@ -236,7 +237,7 @@ async fn connect(from: IpAddr, port: u16) -> Talk {
 #[test]
 fn a_passive_speaker_is_connected_to_once_and_by_neighbours_alone() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "connects twice; a stranger connects");
+        let _row = Row::bgp(ROGUE, "connects twice; a stranger connects");
         let mut passive = Neighbor::new(GOOD, 65_000);
         (passive.passive, passive.port, passive.ipv6) = (true, 1_790, false);
         passive.source = Some([127, 0, 0, 11].into());
@@ -263,7 +264,7 @@ fn a_passive_speaker_is_connected_to_once_and_by_neighbours_alone() {
 #[test]
 fn our_open_carries_the_long_as() {
     in_namespace_async(async || {
-        let _row = Row::begin(ROGUE, "our OPEN: 4-byte AS, hold time 9 s");
+        let _row = Row::bgp(ROGUE, "our OPEN: 4-byte AS, hold time 9 s");
         beside(async |listener| {
             let mut talk = Talk::accept(&listener).await;
             let Some(Message::Open(open)) = talk.hear().await else { panic!("no OPEN") };

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::{fs, thread};
 
-use super::{Row, bird, eventually, frr, gobgp};
+use super::{bird, eventually, frr, gobgp};
 use crate::api::testing::TempDir;
+use crate::matrix::Row;
 use crate::net::testing::{Peer, ip};
 
 /// Who makes it.
@@ -25,7 +26,7 @@ impl Kind {
             Self::Frr => "FRR",
             Self::GoBgp => "GoBGP",
         };
-        Row::begin(daemon, case)
+        Row::bgp(daemon, case)
     }
 }
 

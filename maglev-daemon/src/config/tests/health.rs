@@ -1,6 +1,7 @@
 //! Tests of checks in `services.yaml`.
 
 use super::*;
+use crate::matrix::Row;
 use crate::model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -138,8 +139,10 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
         ("kind: tcp, via: direct, every: 1s", ".every: unknown key; allowed: kind, interval, timeout, fall, rise, jitter, port, via, vip, path, status, body, host, sni, verify, payload, expect, query, rcode".into()),
     ];
     for (check, expected) in rows {
+        let mut row = Row::health("config", check);
         let told = service_problems(&with_check(check));
         assert_eq!(told, [format!("services.yaml:3: pools[0].check{expected}")], "{check}");
+        row.says(expected.trim_start_matches(['.', ':', ' ']));
     }
 }
 
@@ -190,6 +193,18 @@ fn how_many_rounds_are_the_checkers_fault_is_read_and_checked() {
         told[0].ends_with("health.common_failure: 101 is not a number of rounds; allowed: 0 (never) to 100"),
         "{told:?}"
     );
+}
+
+#[test]
+fn how_long_a_prefix_is_held_down_is_read_and_checked() {
+    let held = |text: &str| node::decode(Path::new("maglev.yaml"), &format!("{GOOD}{text}")).config.unwrap().hold_down;
+    let seconds = ["", "health: { hold_down: 0s }\n", "health: { hold_down: 1m }\n"].map(|text| held(text).as_secs());
+    assert_eq!(seconds, [10, 0, 60]);
+    for wrong in ["2h", "10"] {
+        let told = node_problems(&format!("{GOOD}health: {{ hold_down: {wrong} }}\n"));
+        let expected = format!("{wrong} is not a hold-down; allowed: 0s to 1h, with a unit such as 10s");
+        assert!(told[0].ends_with(&format!("health.hold_down: {expected}")), "{told:?}");
+    }
 }
 
 #[test]

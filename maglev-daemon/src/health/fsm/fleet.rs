@@ -153,7 +153,7 @@ impl Fleet {
         self.common
     }
 
-    /// How many of a pool's backends have not been checked yet that were there from the beginning.
+    /// How many of a pool's backends are in use that have not been checked yet.
     pub fn awaited(&self, pool: &Name) -> usize {
         self.pools.get(pool).map_or(0, CheckedPool::awaited)
     }

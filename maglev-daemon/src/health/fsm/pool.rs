@@ -76,9 +76,9 @@ impl CheckedPool {
         ramps.chain(self.panic.deadline()).min()
     }
 
-    /// How many backends have not been checked yet that were there from the beginning.
+    /// How many backends are in use that have not been checked yet.
     pub(super) fn awaited(&self) -> usize {
-        self.members.values().filter(|member| member.is_awaited() && member.is_usable()).count()
+        self.members.values().filter(|member| member.is_awaited() && member.standing.serves).count()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Ended, Trust, Way, probe};
+use crate::matrix::Row;
 use crate::model::{Check, Hysteresis, Probe, Request, Tls, Via};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -174,27 +175,30 @@ async fn an_answer_is_good_by_status_and_body() {
 async fn a_server_that_misbehaves_fails_with_its_reason() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\n";
     const BODY: &str = "HTTP/1.1 200 OK\r\n\r\n";
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const CUT_OFF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
+    const REDIRECT: &str = "HTTP/1.1 302 Found\r\nlocation: /healthz?deep=no\r\ncontent-length: 0\r\n\r\n";
     let rows = [
-        (Says::Endlessly(HEAD, "x-more: and more\r\n"), LONG, "response: head longer than 16 KiB"),
-        (Says::Endlessly(HEAD, "x"), LONG, "response: head longer than 16 KiB"),
-        (Says::Endlessly("", "HTTP/1.1 100 Continue\r\n\r\n"), SHORT, "response: timed out after 300 ms"),
-        (Says::Endlessly(BODY, "and more "), LONG, "body: longer than 1 MiB"),
-        (Says::Slowly("", HEAD), SHORT, "response: timed out after 300 ms"),
-        (Says::Slowly(HEAD, "a: b\r\n"), SHORT, "response: timed out after 300 ms"),
-        (Says::Slowly(BODY, "drip "), SHORT, "body: timed out after 300 ms"),
-        (Says::Nothing, SHORT, "response: timed out after 300 ms"),
-        (Says::Once(""), LONG, "response: closed"),
-        (Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"), LONG, "response: closed"),
-        (Says::Once("SSH-2.0-OpenSSH_9.9\r\n"), LONG, "response: invalid HTTP version parsed"),
-        (
-            Says::Once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
-            LONG,
-            "response: invalid chunk size line: missing size digit",
-        ),
+        ("endless headers", Says::Endlessly(HEAD, "x-more: and more\r\n"), LONG, "response: head longer than 16 KiB"),
+        ("one header without end", Says::Endlessly(HEAD, "x"), LONG, "response: head longer than 16 KiB"),
+        ("100 Continue for ever", Says::Endlessly("", CONTINUE), SHORT, "response: timed out after 300 ms"),
+        ("a body without end", Says::Endlessly(BODY, "and more "), LONG, "body: longer than 1 MiB"),
+        ("a byte now and then, from the start", Says::Slowly("", HEAD), SHORT, "response: timed out after 300 ms"),
+        ("a byte now and then, in the head", Says::Slowly(HEAD, "a: b\r\n"), SHORT, "response: timed out after 300 ms"),
+        ("a byte now and then, in the body", Says::Slowly(BODY, "drip "), SHORT, "body: timed out after 300 ms"),
+        ("nothing", Says::Nothing, SHORT, "response: timed out after 300 ms"),
+        ("an end at once", Says::Once(""), LONG, "response: closed"),
+        ("an end in the body", Says::Once(CUT_OFF), LONG, "response: closed"),
+        ("another protocol", Says::Once("SSH-2.0-OpenSSH_9.9\r\n"), LONG, "response: invalid HTTP version parsed"),
+        ("broken chunks", Says::Once(CHUNKS), LONG, "response: invalid chunk size line: missing size digit"),
+        ("a redirect to itself: not followed", Says::Once(REDIRECT), LONG, "HTTP 302"),
     ];
-    for (says, timeout, expected) in rows {
+    for (what, says, timeout, expected) in rows {
+        let mut row = Row::health("http", what);
         let (at, _) = server(says).await;
         assert_eq!(ends(at, Probe::Http(request(None)), timeout).await, failed(expected), "{says:?}");
+        row.says(expected);
     }
 }
 
@@ -268,18 +272,17 @@ async fn a_certificate_is_verified_unless_that_is_off() {
 
 #[tokio::test]
 async fn what_is_not_tls_fails_with_its_reason() {
+    const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    const TIMED_OUT: &str = "TLS handshake: timed out after 300 ms";
     let rows = [
-        (
-            Says::Once("HTTP/1.1 400 Bad Request\r\n\r\n"),
-            LONG,
-            "TLS: received corrupt message of type InvalidContentType",
-        ),
-        (Says::Endlessly("\x16\x03\x03\x00\x04", "\0"), LONG, "TLS: "),
-        (Says::Slowly("\x16\x03\x03\x40\x00", "x"), SHORT, "TLS handshake: timed out after 300 ms"),
-        (Says::Nothing, SHORT, "TLS handshake: timed out after 300 ms"),
-        (Says::Once(""), LONG, "TLS handshake: closed"),
+        ("plain HTTP", Says::Once(PLAIN), LONG, "TLS: received corrupt message of type InvalidContentType"),
+        ("TLS garbage", Says::Endlessly("\x16\x03\x03\x00\x04", "\0"), LONG, "TLS: "),
+        ("a byte now and then", Says::Slowly("\x16\x03\x03\x40\x00", "x"), SHORT, TIMED_OUT),
+        ("nothing", Says::Nothing, SHORT, TIMED_OUT),
+        ("an end at once", Says::Once(""), LONG, "TLS handshake: closed"),
     ];
-    for (says, timeout, expected) in rows {
+    for (what, says, timeout, expected) in rows {
+        let mut row = Row::health("https", what);
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let at = listener.local_addr().unwrap();
         let talk = tokio::spawn(async move {
@@ -288,10 +291,11 @@ async fn what_is_not_tls_fails_with_its_reason() {
             let _ = stream.read(&mut [0; 2_048]).await;
             let _ = says.say(&mut stream).await;
         });
-        let what = Probe::Https(request(None), Tls { name: "www.example.org".to_owned(), verify: true });
-        let reason = ends(at, what, timeout).await.unwrap_err();
+        let asked = Probe::Https(request(None), Tls { name: "www.example.org".to_owned(), verify: true });
+        let reason = ends(at, asked, timeout).await.unwrap_err();
         assert!(reason.starts_with(expected), "{says:?}: {reason}");
         talk.abort();
+        row.says(reason);
     }
 }
 
@@ -324,10 +328,17 @@ async fn a_datagram_is_answered_by_whom_it_was_sent_to() {
     assert_eq!(ends(at, udp("ping", ""), LONG).await, Ok(()), "any answer");
     assert_eq!(ends(at, udp("ping", "ok"), LONG).await, failed("the answer begins with \"pong 7\", not \"ok\""));
     assert_eq!(ends(at, udp("hello", "pong"), SHORT).await, failed("answer: timed out after 300 ms"));
-    let elsewhere = datagrams(true, pong).await;
-    assert_eq!(ends(elsewhere, udp("ping", "pong"), SHORT).await, failed("answer: timed out after 300 ms"));
     let closed = UdpSocket::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
     assert_eq!(ends(closed, udp("ping", "pong"), LONG).await, failed("answer: refused"));
+}
+
+#[tokio::test]
+async fn a_datagram_from_elsewhere_is_no_answer() {
+    const REASON: &str = "answer: timed out after 300 ms";
+    let mut row = Row::health("udp", "a reply from another address or port");
+    let elsewhere = datagrams(true, |_| Some(b"pong".to_vec())).await;
+    assert_eq!(ends(elsewhere, udp("ping", "pong"), SHORT).await, failed(REASON));
+    row.says(REASON);
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ impl Node {
         let saved: Saved = serde_json::from_str(kept).unwrap();
         let planner = Planner::restore(limits, outer, &saved, &self.maps.live(limits.pools)).unwrap();
         self.reconciler = Reconciler::adopt(settings(limits), planner, self.now);
+        self.reconciler.recall(saved.in_use());
         (self.replies, self.surveys) = (Vec::new(), Vec::new());
         self.run(Event::Reload { request: RequestId(0), services: self.disk.clone() });
         self.run(Event::Flush);

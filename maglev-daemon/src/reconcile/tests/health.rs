@@ -214,6 +214,19 @@ fn an_adopted_node_uses_what_was_used_until_it_has_checked() {
     assert!(node.checked(1, true), "the first check decides");
 }
 
+#[test]
+fn a_node_whose_maps_are_gone_uses_what_was_used_until_it_has_checked() {
+    let mut before = healthy(0, 0);
+    before.checks(2, 1, false);
+    let kept = before.reconciler.save().in_use();
+    let mut node = Node::start_after(Limits::default(), before.disk.clone(), kept);
+    node.maps.mortal = true;
+    (1..4).for_each(|host| node.reach(host, true));
+    node.run(Event::Flush);
+    assert_eq!((node.slots(), node.reconciler.view().pools[0].awaited), (before.slots(), 2));
+    assert!(node.checked(1, true) && node.slots()[0] > 0, "the first check decides");
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Checked(u8, bool),

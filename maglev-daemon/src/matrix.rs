@@ -1,0 +1,42 @@
+//! Rows of the matrices that `cargo xtask test bgp` and `cargo xtask test health` read off the tests' output.
+
+use std::time::Instant;
+
+/// A row: the matrix, the subject, the case, `ok` or `FAILED`, milliseconds, and what there is to say, between tabs. It is
+/// printed when the case is over.
+pub(crate) struct Row {
+    matrix: &'static str,
+    subject: &'static str,
+    case: String,
+    began: Instant,
+    said: String,
+}
+
+impl Row {
+    /// A case with this daemon.
+    pub(crate) fn bgp(daemon: &'static str, case: &str) -> Self {
+        Self::begin("bgp", daemon, case)
+    }
+
+    /// A case of this: what is checked, or by what.
+    pub(crate) fn health(subject: &'static str, case: &str) -> Self {
+        Self::begin("health", subject, case)
+    }
+
+    fn begin(matrix: &'static str, subject: &'static str, case: &str) -> Self {
+        Self { matrix, subject, case: case.to_owned(), began: Instant::now(), said: String::new() }
+    }
+
+    /// What is to be said beside the time it took.
+    pub(crate) fn says(&mut self, said: impl Into<String>) {
+        self.said = said.into();
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        let Self { matrix, subject, case, began, said } = self;
+        let (verdict, took) = (if std::thread::panicking() { "FAILED" } else { "ok" }, began.elapsed().as_millis());
+        println!("{matrix}\t{subject}\t{case}\t{verdict}\t{took}\t{said}");
+    }
+}

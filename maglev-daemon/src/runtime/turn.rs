@@ -1,0 +1,51 @@
+//! How long it takes from the end of a check to the tables that follow from it. It must not know what they are.
+
+use std::time::Duration;
+
+/// The checks that the next plan follows from, and those that the one under way does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    checked: Option<Duration>,
+    planned: Option<Duration>,
+}
+
+impl Turn {
+    /// A check ended at this time by which other backends are used.
+    pub(super) fn checked(&mut self, at: Duration) {
+        self.checked.get_or_insert(at);
+    }
+
+    /// What is known is published from here on.
+    pub(super) fn planned(&mut self) {
+        self.planned = self.planned.or(self.checked.take());
+    }
+
+    /// It is published. Tells how long ago the first of its checks ended, if it follows from any.
+    pub(super) fn published(&mut self, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(self.planned.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn each_plan_is_measured_from_the_first_of_its_own_checks() {
+        let mut turn = Turn::default();
+        turn.planned();
+        turn.checked(at(10));
+        turn.checked(at(11));
+        assert_eq!(turn.published(at(12)), None, "the plan was made before");
+        turn.planned();
+        turn.checked(at(13));
+        assert_eq!(turn.published(at(15)), Some(at(5)));
+        assert_eq!(turn.published(at(16)), None);
+        turn.planned();
+        assert_eq!(turn.published(at(16)), Some(at(3)));
+    }
+}

@@ -1,0 +1,152 @@
+//! What health checks cost: a daemon that checks hundreds of backends, all of them one server with many addresses.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    lab::{AUTHORITY, Balancer, Lab, NEAR, Pool, Process, Services, Settings, Topology, addresses, binary},
+    server::Identity,
+};
+
+/// How backends are checked, each second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By a connection.
+    Tcp,
+    /// By a request.
+    Http,
+    /// By a request over TLS, with the certificate verified.
+    Https,
+}
+
+/// Each kind, and how many backends are checked by it at a cost of no more than [`TARGET`].
+pub const CASES: [(Kind, u16); 3] = [(Kind::Tcp, 1_000), (Kind::Http, 1_000), (Kind::Https, 200)];
+
+/// How much of one core may be spent on them.
+pub const TARGET: f64 = 0.20;
+
+/// What it cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// The part of one core, in the daemon and in the kernel for it.
+    pub core: f64,
+    /// The same without any check.
+    pub idle: f64,
+}
+
+/// The addresses of backends that are all one: 10.9.0.0/16.
+const MANY: &str = "10.9.0.0/16";
+/// Backends in a pool.
+const POOL: u16 = 250;
+/// The ports of the one server.
+const PORTS: [u16; 3] = [80, 7_000, 443];
+
+/// A daemon, and the one server. The lab comes last.
+#[derive(Debug)]
+pub struct Checks {
+    balancer: Balancer,
+    _server: Process,
+    _lab: Lab,
+}
+
+impl Kind {
+    fn check(self) -> String {
+        let rest = "via: direct, interval: 1s, timeout: 500ms";
+        match self {
+            Self::Tcp => format!("check: {{ kind: tcp, port: {}, {rest} }}", PORTS[0]),
+            Self::Http => format!("check: {{ kind: http, port: {}, {rest} }}", PORTS[0]),
+            Self::Https => format!("check: {{ kind: https, port: {}, sni: {}, {rest} }}", PORTS[2], Identity::NAME),
+        }
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+impl Checks {
+    /// A daemon that checks nothing yet.
+    ///
+    /// # Errors
+    /// If the lab does not come up.
+    pub fn new() -> Result<Self> {
+        // The third backend is on the load balancer's own segment: no router's work is mistaken for the daemon's.
+        let lab = Lab::new(Topology::new(1, 3))?;
+        let one = addresses::on_link(13).v4;
+        lab.netns("web3").ip(&[format!("route add local {MANY} dev lo")])?;
+        lab.netns("lb1").ip(&[format!("route add {MANY} via {one} dev {NEAR}")])?;
+        let authority = lab.directory().join(AUTHORITY);
+        let mut command = Command::new(binary("maglev-lab")?);
+        let [port, talks, tls] = PORTS.map(|port| port.to_string());
+        command.args(["serve", "--name", "web3", "--port", &port, "--talk-port", &talks, "--tls-port", &tls]);
+        let mut server =
+            Process::start("web3", &lab.netns("web3"), &lab.directory(), command.arg("--authority").arg(authority))?;
+        server.await_line("listening")?;
+        let balancer = Balancer::start(&lab, 1, &Settings::of(1), &Services::default())?;
+        Ok(Self { balancer, _server: server, _lab: lab })
+    }
+
+    /// The load balancer.
+    pub const fn balancer(&mut self) -> &mut Balancer {
+        &mut self.balancer
+    }
+
+    /// Checks so many backends, and measures for as long, once all are healthy.
+    ///
+    /// # Errors
+    /// If they do not become healthy, or do not stay so.
+    pub fn cost(&mut self, kind: Kind, backends: u16, lasts: Duration) -> Result<Cost> {
+        self.serve(&Services::default().to_string())?;
+        let idle = self.measure(lasts / 2)?;
+        self.serve(&many(kind, backends))?;
+        let healthy = |status: &serde_json::Value| {
+            let all = status["backends"].as_array().into_iter().flatten();
+            all.filter(|backend| backend["health"]["state"] == "healthy").count() == usize::from(backends)
+        };
+        self.balancer.await_status("healthy backends", healthy)?;
+        let core = self.measure(lasts)?;
+        self.balancer.await_status("healthy backends", healthy)?;
+        anyhow::ensure!(!self.balancer.log().contains("is unhealthy"), "{}", self.balancer.log());
+        Ok(Cost { core, idle })
+    }
+
+    /// The part of one core that the daemon has for this long.
+    fn measure(&self, lasts: Duration) -> Result<f64> {
+        let (before, began) = (self.balancer.cpu_time()?, Instant::now());
+        thread::sleep(lasts);
+        let spent = self.balancer.cpu_time()? - before;
+        Ok(spent.as_secs_f64() / began.elapsed().as_secs_f64())
+    }
+
+    fn serve(&self, services: &str) -> Result<()> {
+        fs::write(self.balancer.services(), services).context("services.yaml")?;
+        self.balancer.maglev_ok(&["reload"]).map(drop)
+    }
+}
+
+/// Services with so many backends.
+fn many(kind: Kind, backends: u16) -> String {
+    let address = |n: u16| IpAddr::from(Ipv4Addr::new(10, 9, (n / 250) as u8, (n % 250 + 1) as u8));
+    let pool = |first: u16| {
+        let its = first..backends.min(first + POOL);
+        let backends = its.map(|n| (format!("b{n}"), address(n), 100)).collect();
+        Pool { name: format!("p{}", first / POOL), affinity: None, backends }
+    };
+    let pools = (0..backends).step_by(POOL.into()).map(pool).collect();
+    let text = Services { pools, vips: Vec::new() }.to_string();
+    text.replace("    backends:", &format!("    {}\n    backends:", kind.check()))
+}

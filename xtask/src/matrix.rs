@@ -1,0 +1,134 @@
+//! Matrices of cases, one line for each: `cargo xtask test bgp` and `cargo xtask test health`. Knows which tests print
+//! rows, and how a row reads; what a case is, only the tests know.
+//!
+//! ```text
+//!  BIRD   v4 session established, MD5 and GTSM                         ok         12 ms
+//! ```
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{program, setup, test};
+
+/// Cases that are shown together.
+pub(crate) struct Matrix {
+    /// What its rows begin with on a test's output.
+    name: &'static str,
+    /// The tests that print rows: cargo's arguments for each lot. Those of maglev-e2e drive the release binaries in the lab.
+    lots: &'static [&'static [&'static str]],
+    /// What there must be a case of.
+    subjects: &'static [&'static str],
+}
+
+/// BGP: with whom it is spoken.
+pub(crate) const BGP: Matrix = Matrix {
+    name: "bgp",
+    lots: &[
+        &["--package", "maglev-daemon", "--lib", "bgp::interop"],
+        &["--package", "maglev-e2e", "--test", "bgp", "--test", "nothing_lost"],
+    ],
+    subjects: &["BIRD", "FRR", "GoBGP", "rogue"],
+};
+
+/// Health: by what is checked, or where.
+pub(crate) const HEALTH: Matrix = Matrix {
+    name: "health",
+    lots: &[
+        &["--package", "maglev-daemon", "--lib", "health::"],
+        &["--package", "maglev-e2e", "--test", "health", "--test", "health_announce", "--test", "health_cost"],
+    ],
+    subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost"],
+};
+
+/// One case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    subject: String,
+    case: String,
+    verdict: String,
+    milliseconds: String,
+    said: String,
+}
+
+impl Matrix {
+    /// Runs the tests one after the other and prints their rows as they come.
+    ///
+    /// # Errors
+    /// If a case fails, a test fails that prints none, or there is no case of something.
+    pub(crate) fn run(&self) -> Result<()> {
+        ensure!(program::is_root(), "the matrix needs root: it makes network namespaces; try with sudo");
+        setup::run()?;
+        test::build()?;
+        let (mut rows, mut broken) = (Vec::new(), false);
+        for lot in self.lots {
+            broken |= !self.play(lot, &mut rows)?;
+        }
+        let failed = rows.iter().filter(|row| row.verdict != "ok").count();
+        println!("\n{} cases, {failed} failed", rows.len());
+        if failed > 0 || broken {
+            bail!("a case failed; the tests' own words are above");
+        }
+        for subject in self.subjects {
+            ensure!(rows.iter().any(|row| row.subject == *subject), "no case of {subject} was run");
+        }
+        Ok(())
+    }
+
+    /// Runs one lot; tells whether all of its tests passed.
+    fn play(&self, lot: &[&str], rows: &mut Vec<Row>) -> Result<bool> {
+        let mut command = program::command(program::cargo());
+        command.args(["test", "--quiet", "--locked", "--no-fail-fast"]).args(lot);
+        // One at a time: a case that waits for a CPU is not the daemon's slowness.
+        command.args(["--", "--nocapture", "--test-threads=1"]).stdout(Stdio::piped());
+        command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
+        let mut child = command.spawn().context("cannot run cargo test")?;
+        let output = child.stdout.take().context("cargo test has no output")?;
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.context("cannot read what cargo test says")?;
+            if let Some(row) = self.row(&String::from_utf8_lossy(&line)) {
+                println!("{}", shown(&row));
+                rows.push(row);
+            }
+        }
+        Ok(child.wait().context("cannot wait for cargo test")?.success())
+    }
+
+    /// The row on a line, after whatever the test harness had begun to say: the matrix, then subject, case, verdict,
+    /// milliseconds, remark.
+    fn row(&self, line: &str) -> Option<Row> {
+        let (before, row) = line.split_once('\t')?;
+        before.ends_with(self.name).then_some(())?;
+        let mut fields = row.split('\t').map(str::to_owned);
+        let mut next = || fields.next();
+        Some(Row { subject: next()?, case: next()?, verdict: next()?, milliseconds: next()?, said: next()? })
+    }
+}
+
+fn shown(row: &Row) -> String {
+    let Row { subject, case, verdict, milliseconds, said } = row;
+    let line = format!("{subject:<6} {case:<60} {verdict:<6} {milliseconds:>6} ms  {said}");
+    line.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_found_behind_what_the_harness_says() {
+        let line = "test a::b ... bgp\tFRR\tdrain\tok\t4012\t0 of 18000 lost";
+        let row = BGP.row(line).unwrap();
+        let expected =
+            "FRR    drain                                                        ok       4012 ms  0 of 18000 lost";
+        assert_eq!(shown(&row), expected);
+        assert_eq!(shown(&Row { said: String::new(), ..row }), expected.split("  0 of").next().unwrap());
+        for line in ["test a::b ... ok", "bgp\tFRR\tdrain", ""] {
+            assert_eq!(BGP.row(line), None, "{line}");
+        }
+        assert_eq!(HEALTH.row(line), None, "it is another matrix's");
+    }
+}
