@@ -82,6 +82,9 @@ counters! {
         FlowEvicted = "flow_evicted", Noted, "A recent entry gave way to another flow: it named another backend than its slot's owner, or flows displace each other where every one is tracked.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
         FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
+        CheckSent = "check_sent", Forwarded, "Of a health check of this node: encapsulated and sent to the backend that is checked.";
+        CheckUnsent = "check_unsent", Dropped, "Of a health check of this node, but the backend's next hop is not resolved, or the packet does not fit its interface.";
+        Stray = "stray", Dropped, "From this node itself for a VIP's address, and of no health check: it would be balanced.";
     }
 }
 

@@ -81,9 +81,19 @@ impl Forwarding {
     /// Makes a member's template anew: to be done when its record changed, or that of its interface.
     pub fn renew(&self, id: MemberId) {
         let member = self.member(id);
-        let InterfaceSlot(slot) = member.next_hop().interface();
-        let interface = &self.interfaces[usize::from(slot) & (INTERFACES - 1)];
-        self.template(id).set(&Template::of(member, interface));
+        self.template(id).set(&Template::of(member, self.interface(member.next_hop().interface())));
+    }
+
+    /// How health checks are sent to a member, dead or alive: worked out anew for each packet, since they are few.
+    #[inline(always)]
+    pub fn template_of_check(&self, id: MemberId) -> Template {
+        let member = self.member(id);
+        Template::of_check(member, self.interface(member.next_hop().interface()))
+    }
+
+    #[inline(always)]
+    fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
+        &self.interfaces[slot as usize & (INTERFACES - 1)]
     }
 
     /// A slot of a table; a settled slot of nobody if there is no such table.

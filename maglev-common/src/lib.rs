@@ -16,6 +16,7 @@ pub mod flow;
 pub mod forwarding;
 pub mod hash;
 pub mod maps;
+pub mod mark;
 pub mod pod;
 pub mod rig;
 pub mod settings;

@@ -48,6 +48,8 @@ pub const PROGRAM: &str = "maglev";
 pub const TRACED_PROGRAM: &str = "maglev_traced";
 /// The same, and it minds [`crate::settings::MODE`]: for measurement.
 pub const MEASURED_PROGRAM: &str = "maglev_measured";
+/// The program at the interfaces' egress, which encapsulates health checks.
+pub const EGRESS_PROGRAM: &str = "maglev_egress";
 /// The program that decapsulates on a backend.
 pub const DECAP_PROGRAM: &str = "decap";
 /// A program that passes every packet: for the peer of a transmitting veth.

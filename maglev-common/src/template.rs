@@ -74,6 +74,12 @@ impl Exit {
         InterfaceSlot((self.0 >> 32) as u16)
     }
 
+    /// The interface's index.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 as u32 & !Self::ALONE
+    }
+
     /// Whether a packet that came in by an interface leaves by the same one.
     #[inline(always)]
     pub fn is_ingress(self, ingress: impl FnOnce() -> u32) -> bool {
@@ -108,9 +114,20 @@ pub struct Template {
 impl Template {
     /// The template of a member, whose next hop is on this interface.
     pub fn of(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
+        Self::sending(member, interface, member.state().is_alive())
+    }
+
+    /// The same for health checks: they are sent to the dead too, since how else would those be found alive?
+    #[inline(always)]
+    pub fn of_check(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
+        Self::sending(member, interface, true)
+    }
+
+    #[inline(always)]
+    fn sending(member: &MemberRecord, interface: &InterfaceRecord, sends: bool) -> Self {
         let (state, next_hop) = (member.state(), member.next_hop());
         let (mac, outer) = (interface.mac.get(), state.outer());
-        let sends = state.is_alive() && next_hop.is_resolved() && interface.index() != 0;
+        let sends = sends && next_hop.is_resolved() && interface.index() != 0;
         let exit = if sends { Exit::new(interface, next_hop.interface(), outer) } else { Exit::NONE };
         let start = match outer {
             Family::V4 => IPV4 << 32 | VERSION_IHL << 48,
@@ -193,6 +210,7 @@ mod tests {
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");
             assert_eq!((exit.outer(), exit.slot()), (outer, InterfaceSlot(5)));
             assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
+            assert_eq!(exit.index(), 7);
         }
     }
 
@@ -200,6 +218,7 @@ mod tests {
     fn whoever_is_alone_is_not_asked_where_packets_come_in() {
         let exit = Template::of(&member(Family::V6), &interface(1_500).alone()).exit();
         assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_460) && !exit.takes(1_461));
+        assert_eq!(exit.index(), 7);
     }
 
     #[test]
@@ -208,9 +227,13 @@ mod tests {
         unreachable.next_hop.set(0);
         let dead = member(Family::V4);
         dead.state.set(dead.state().dead().0);
-        for member in [unreachable, dead] {
-            let exit = Template::of(&member, &interface(1_500)).exit();
+        for member in [&unreachable, &dead] {
+            let exit = Template::of(member, &interface(1_500)).exit();
             assert!(!exit.exists() && !exit.takes(1));
         }
+        let check = |member, interface| Template::of_check(member, &interface).exit();
+        assert!(!check(&unreachable, interface(1_500)).exists());
+        assert!(!check(&dead, InterfaceRecord::default()).exists());
+        assert!(check(&dead, interface(1_500)).takes(1_480), "whether it still is dead is what a check asks");
     }
 }

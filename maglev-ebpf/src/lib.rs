@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod affinity;
 pub mod decap;
+pub mod egress;
 pub mod encap;
 pub mod env;
 #[cfg(any(test, feature = "fixtures"))]

@@ -5,6 +5,8 @@
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod skb;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
@@ -14,14 +16,16 @@ mod programs {
     //! One function per program: wrap the context, walk the path, translate the verdict.
 
     use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
-    use aya_ebpf::bindings::xdp_md;
-    use aya_ebpf::macros::xdp;
-    use aya_ebpf::programs::XdpContext;
+    use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_md};
+    use aya_ebpf::macros::{classifier, xdp};
+    use aya_ebpf::programs::{TcContext, XdpContext};
+    use maglev_ebpf::egress::{Departure, depart};
     use maglev_ebpf::forward::{forward, forward_plain};
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
-    use crate::maps::{self, Maps, Measured, Shipped, Traced, Variant};
+    use crate::maps::{self, EgressMaps, Maps, Measured, Shipped, Traced, Variant};
+    use crate::skb::Skb;
 
     /// The load balancer.
     #[xdp]
@@ -59,6 +63,27 @@ mod programs {
     fn maglev_traced(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<Traced>::new(&ctx) else { return XDP_ABORTED };
         action(forward(&mut Frame::new(ctx), &maps))
+    }
+
+    /// Encapsulates health checks as they leave. What it does not drop or hand to another interface, the next program or
+    /// filter there may look at.
+    #[classifier]
+    fn maglev_egress(ctx: TcContext) -> i32 {
+        let mut packet = Skb::new(ctx);
+        let Some(maps) = EgressMaps::new(packet.interface()) else { return TC_ACT_UNSPEC };
+        let origin = packet.origin();
+        match depart(&mut packet, &maps, origin) {
+            Departure::Pass => TC_ACT_UNSPEC,
+            Departure::Drop => TC_ACT_SHOT,
+            Departure::Encapsulated => {
+                packet.unmark();
+                TC_ACT_UNSPEC
+            }
+            Departure::Redirect(interface) => {
+                packet.unmark();
+                packet.redirect(interface)
+            }
+        }
     }
 
     #[inline(always)]

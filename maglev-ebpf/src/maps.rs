@@ -166,6 +166,65 @@ impl<V: Variant> Tables for Maps<V> {
     }
 }
 
+/// The load balancer's tables, as the program at an interface's egress sees them. It asks no flow table.
+pub(crate) struct EgressMaps {
+    interface: u32,
+    forwarding: &'static Forwarding,
+    counts: &'static Counts,
+}
+
+impl EgressMaps {
+    /// Looks up, once, what a packet that leaves by an interface needs; `None` on a CPU that the maps have no room for.
+    #[inline(always)]
+    pub(crate) fn new(interface: u32) -> Option<Self> {
+        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
+        Some(Self { interface, forwarding, counts })
+    }
+}
+
+impl Tables for EgressMaps {
+    /// Where packets leave, too, is an interface that they need not be handed to.
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.interface
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        Seconds(0)
+    }
+
+    #[inline(always)]
+    fn hash_key(&self) -> HashKey {
+        HashKey { k0: HASH_KEY0.load(), k1: HASH_KEY1.load() }
+    }
+
+    #[inline(always)]
+    fn forwarding(&self) -> &Forwarding {
+        self.forwarding
+    }
+
+    #[inline(always)]
+    fn bucket(&self, _hash: FlowHash) -> Option<&Bucket> {
+        None
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        self.counts.count(counter);
+    }
+
+    #[inline(always)]
+    fn count_vip(&self, vip: VipId, bytes: u64) {
+        self.counts.count_vip(vip, bytes);
+    }
+
+    #[inline(always)]
+    fn count_member(&self, member: MemberId, bytes: u64) {
+        self.counts.count_member(member, bytes);
+    }
+}
+
 /// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
 #[inline(never)]
 fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {

@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberState, NextHop};
+use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::env::{DecapTables, Tables};
+use crate::fixtures::{HOP_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
 pub(crate) const POOL: PoolIndex = PoolIndex(3);
@@ -28,6 +30,11 @@ pub(crate) const INGRESS: u32 = 7;
 pub(crate) fn member(id: u16) -> MemberId {
     MemberId::new(id).unwrap()
 }
+
+pub(crate) const BACKEND4: [u8; 4] = [10, 0, 1, 11];
+pub(crate) const SOURCE4: [u8; 4] = [10, 64, 11, 0];
+pub(crate) const BACKEND6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+pub(crate) const SOURCE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.
 pub(crate) struct FakeTables {
@@ -193,4 +200,54 @@ impl DecapTables for FakeDecap {
     fn count(&self, counter: DecapCounter) {
         self.last.set(Some(counter));
     }
+}
+
+fn words(bytes: [u8; 16]) -> [Word; 2] {
+    let [low, high] = [0, 8].map(|n| u64::from_le_bytes(bytes[n..n + 8].try_into().unwrap()));
+    [Word::new(low), Word::new(high)]
+}
+
+fn words4(bytes: [u8; 4]) -> [Word; 2] {
+    [Word::new(u32::from_le_bytes(bytes).into()), Word::new(0)]
+}
+
+/// The sum over the constant words of the outer header, by the book.
+fn partial_checksum(source: [u8; 4], destination: [u8; 4]) -> u16 {
+    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 0, 0, 0];
+    header.extend(source);
+    header.extend(destination);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+pub(crate) fn backend4() -> MemberRecord {
+    let checksum = partial_checksum(SOURCE4, BACKEND4);
+    MemberRecord {
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
+        state: Word::new(MemberState::alive(POOL, Family::V4, checksum).0),
+        destination: words4(BACKEND4),
+        source: words4(SOURCE4),
+        source_hash_mask: words4([0, 0, 0, 255]),
+    }
+}
+
+pub(crate) fn backend6() -> MemberRecord {
+    let mut mask = [0; 16];
+    mask[8..].fill(255);
+    MemberRecord {
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
+        state: Word::new(MemberState::alive(POOL, Family::V6, 0).0),
+        destination: words(BACKEND6),
+        source: words(SOURCE6),
+        source_hash_mask: words(mask),
+    }
+}
+
+/// Tables that serve port 80 over TCP and UDP port 53 nowhere else, on both addresses.
+pub(crate) fn tables(record: MemberRecord) -> FakeTables {
+    let mut tables = FakeTables::with_members(1);
+    tables.forwarding.members[1] = record;
+    tables.serve4(VIP4, 80, 6);
+    tables.serve6(VIP6, 80, 6);
+    tables
 }

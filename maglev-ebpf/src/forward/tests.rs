@@ -4,69 +4,13 @@
 use std::vec;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice};
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState, NextHop};
-use maglev_common::pod::Word;
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, NextHop};
 use maglev_common::table::{PoolWord, TableIndex};
 use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::*;
-use crate::testing::{FakeTables, POOL};
-
-const BACKEND4: [u8; 4] = [10, 0, 1, 11];
-const SOURCE4: [u8; 4] = [10, 64, 11, 0];
-const BACKEND6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
-const SOURCE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-fn words(bytes: [u8; 16]) -> [Word; 2] {
-    let [low, high] = [0, 8].map(|n| u64::from_le_bytes(bytes[n..n + 8].try_into().unwrap()));
-    [Word::new(low), Word::new(high)]
-}
-
-fn words4(bytes: [u8; 4]) -> [Word; 2] {
-    [Word::new(u32::from_le_bytes(bytes).into()), Word::new(0)]
-}
-
-/// The sum over the constant words of the outer header, by the book.
-fn partial_checksum(source: [u8; 4], destination: [u8; 4]) -> u16 {
-    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 0, 0, 0];
-    header.extend(source);
-    header.extend(destination);
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
-fn backend4() -> MemberRecord {
-    let checksum = partial_checksum(SOURCE4, BACKEND4);
-    MemberRecord {
-        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
-        state: Word::new(MemberState::alive(POOL, Family::V4, checksum).0),
-        destination: words4(BACKEND4),
-        source: words4(SOURCE4),
-        source_hash_mask: words4([0, 0, 0, 255]),
-    }
-}
-
-fn backend6() -> MemberRecord {
-    let mut mask = [0; 16];
-    mask[8..].fill(255);
-    MemberRecord {
-        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
-        state: Word::new(MemberState::alive(POOL, Family::V6, 0).0),
-        destination: words(BACKEND6),
-        source: words(SOURCE6),
-        source_hash_mask: words(mask),
-    }
-}
-
-/// Tables that serve port 80 over TCP and UDP port 53 nowhere else, on both addresses.
-fn tables(record: MemberRecord) -> FakeTables {
-    let mut tables = FakeTables::with_members(1);
-    tables.forwarding.members[1] = record;
-    tables.serve4(VIP4, 80, 6);
-    tables.serve6(VIP6, 80, 6);
-    tables
-}
+use crate::testing::{BACKEND4, BACKEND6, FakeTables, SOURCE4, SOURCE6, backend4, backend6, tables};
 
 /// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
 fn balance_as_shipped(packet: &mut VecPacket, tables: &FakeTables) -> Verdict {

@@ -18,8 +18,9 @@ pub(super) struct Kernel {
     pub(super) release: String,
     /// What boots.
     pub(super) image: PathBuf,
-    /// The driver of veth links; it needs no other module.
-    pub(super) veth: PathBuf,
+    /// What is loaded before the tests, in this order: the driver of veth links, and what holds a program on an interface's
+    /// egress. They need no other modules.
+    pub(super) modules: Vec<PathBuf>,
 }
 
 /// A line of kernels, and the package that always depends on its newest.
@@ -27,6 +28,9 @@ struct Series {
     name: &'static str,
     newest: &'static str,
 }
+
+/// The modules, by their paths in a kernel's folder.
+const MODULES: [&str; 3] = ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with
 /// fewer drivers.
@@ -82,15 +86,16 @@ impl Kernel {
             let boot = fs::read_dir(folder.join("boot")).ok()?;
             let image = boot.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))?;
             let release = image.file_name().to_string_lossy().trim_start_matches("vmlinuz-").to_owned();
-            let drivers = ["lib", "usr/lib"]
-                .map(|lib| folder.join(lib).join("modules").join(&release).join("kernel/drivers/net"));
-            let veth = drivers
-                .iter()
-                .flat_map(|drivers| ["veth.ko", "veth.ko.xz"].map(|name| drivers.join(name)))
-                .find(|file| file.is_file())?;
-            Some(Self { release, image: image.path(), veth })
+            let roots = ["lib", "usr/lib"].map(|lib| folder.join(lib).join("modules").join(&release).join("kernel"));
+            let module = |name: &str| {
+                let files = roots.iter().flat_map(|root| ["", ".xz"].map(|end| root.join(format!("{name}{end}"))));
+                files.into_iter().find(|file| file.is_file())
+            };
+            let modules = MODULES.into_iter().map(module).collect::<Option<Vec<_>>>()?;
+            Some(Self { release, image: image.path(), modules })
         };
-        found().with_context(|| format!("{} holds no kernel with veth; remove it and try again", folder.display()))
+        let modules = MODULES.join(", ");
+        found().with_context(|| format!("{} holds no kernel with {modules}; remove it and try again", folder.display()))
     }
 }
 

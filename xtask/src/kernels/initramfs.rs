@@ -1,5 +1,5 @@
 //! What an emulated machine starts with: one archive that holds the test binary, `ip`, busybox, their libraries, the
-//! veth driver and an init script that runs the tests and switches the machine off. Knows nothing of QEMU.
+//! kernel's modules and an init script that runs the tests and switches the machine off. Knows nothing of QEMU.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,8 @@ busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs devtmpfs /dev
 busybox mount -t bpf bpf /sys/fs/bpf
-busybox insmod /{VETH}
+for module in {MODULES}; do busybox insmod /$module; done
+ip link set lo up
 {
     echo "{RELEASE}$(busybox uname -r)"
     /bin/tests {TESTS}
@@ -38,12 +39,17 @@ busybox poweroff -f
 /// # Errors
 /// If a program is missing or a file cannot be read.
 pub(super) fn image(kernel: &Kernel, tests: &Path, filters: &[&str]) -> Result<Vec<u8>> {
-    let veth = kernel.veth.file_name().context("the veth driver has no name")?.to_string_lossy();
-    let init = INIT.replace("{VETH}", &veth).replace("{RELEASE}", RELEASE).replace("{TESTS}", &filters.join(" "));
+    let name = |file: &Path| Some(file.file_name()?.to_string_lossy().into_owned());
+    let modules = kernel.modules.iter().map(|file| Some((name(file)?, file))).collect::<Option<Vec<_>>>();
+    let modules = modules.context("a module has no name")?;
+    let names = modules.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
+    let init = INIT.replace("{MODULES}", &names).replace("{RELEASE}", RELEASE).replace("{TESTS}", &filters.join(" "));
     let mut archive = Archive::default();
     archive.folder(Path::new("/bin"));
     archive.file(Path::new("/init"), init.as_bytes());
-    archive.file(&Path::new("/").join(&*veth), &read(&kernel.veth)?);
+    for (name, file) in &modules {
+        archive.file(&Path::new("/").join(name), &read(file)?);
+    }
     let programs = [("tests", tests.to_owned()), ("ip", find("ip")?), ("busybox", find("busybox")?)];
     let mut libraries = BTreeSet::new();
     for (name, file) in &programs {

@@ -27,6 +27,7 @@ const TERRITORIES: [Territory; 3] = [
             "maglev-ebpf/src/main.rs",
             "maglev-ebpf/src/maps.rs",
             "maglev-ebpf/src/frame.rs",
+            "maglev-ebpf/src/skb.rs",
             "maglev-ebpf/src/backend/",
             "maglev-ebpf/src/harness/",
         ],
@@ -68,10 +69,11 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 8] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/frame.rs",
     "maglev-ebpf/src/maps.rs",
+    "maglev-ebpf/src/skb.rs",
     "maglev-ebpf/src/backend/maps.rs",
     "maglev-ebpf/src/harness/maps.rs",
     "maglev-daemon/src/dataplane",

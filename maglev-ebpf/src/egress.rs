@@ -1,0 +1,109 @@
+//! What becomes of a packet that leaves the node by one of the load balancer's interfaces: health checks of backends are
+//! encapsulated as clients' packets are; whatever else the node itself sends to a VIP goes no further.
+
+use maglev_common::backend::{Family, MemberId};
+use maglev_common::counters::Counter;
+use maglev_common::mark::Mark;
+
+use crate::encap::{Outer, ipip};
+use crate::env::{Packet, Tables};
+use crate::packet::eth::{self, Payload};
+use crate::packet::{Inner, ipv4, ipv6};
+use crate::vip::{self, Address, Tuple};
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The mark of the socket that sent it.
+    pub mark: Mark,
+    /// Whether the node only passes it on.
+    pub forwarded: bool,
+}
+
+/// What is to become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It leaves as it is.
+    Pass,
+    /// It does not leave.
+    Drop,
+    /// It was encapsulated, and leaves by this interface.
+    Encapsulated,
+    /// It was encapsulated, and leaves by the interface with this index.
+    Redirect(u32),
+}
+
+/// Encapsulates a packet of a health check for its member; keeps back what else the node itself has for a VIP.
+#[inline(always)]
+pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) -> Departure {
+    if !is_for_vip(packet, tables) || from.forwarded {
+        return Departure::Pass;
+    }
+    // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
+    let Some(member) = from.mark.member() else { return keep(tables, Counter::Stray) };
+    match eth::payload(packet) {
+        Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
+            Ok(inner) => send(packet, tables, &inner, member),
+            Err(_) => keep(tables, Counter::CheckUnsent),
+        },
+        Some(Payload::Ipv6) => match ipv6::parse(packet, eth::HEADER) {
+            Ok(inner) => send(packet, tables, &inner, member),
+            Err(_) => keep(tables, Counter::CheckUnsent),
+        },
+        _ => keep(tables, Counter::CheckUnsent),
+    }
+}
+
+/// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
+#[inline(always)]
+fn is_for_vip<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+    match eth::payload(packet) {
+        Some(Payload::Ipv4) => is_vip(tables, ipv4::destination(packet, eth::HEADER)),
+        Some(Payload::Ipv6) => is_vip(tables, ipv6::destination(packet, eth::HEADER)),
+        Some(Payload::TaggedIpv4(offset)) => is_vip(tables, ipv4::destination(packet, offset)),
+        Some(Payload::TaggedIpv6(offset)) => is_vip(tables, ipv6::destination(packet, offset)),
+        Some(Payload::Other) | None => false,
+    }
+}
+
+#[inline(always)]
+fn is_vip<A: Address, T: Tables>(tables: &T, destination: Option<A>) -> bool {
+    destination.is_some_and(|address| vip::is_vip_address(address, tables))
+}
+
+/// Sends a packet to a member, dead or alive, with the outer header that a client's packet of the same flow would get.
+#[inline(always)]
+fn send<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, member: MemberId) -> Departure
+where
+    F: Tuple,
+    P: Packet,
+    T: Tables,
+{
+    let template = &tables.forwarding().template_of_check(member);
+    let exit = template.exit();
+    let hash = inner.tuple.hash(tables.hash_key());
+    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: hash.0 };
+    let sent = exit.takes(inner.length)
+        && match exit.outer() {
+            Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
+            Family::V6 => {
+                let record = tables.forwarding().member(member);
+                ipip::encapsulate6::<F>(packet, outer, template, record)
+            }
+        };
+    if !sent {
+        return keep(tables, Counter::CheckUnsent);
+    }
+    tables.count(Counter::CheckSent);
+    if exit.is_ingress(|| tables.ingress()) { Departure::Encapsulated } else { Departure::Redirect(exit.index()) }
+}
+
+/// Counts a packet that does not leave.
+#[inline(always)]
+fn keep<T: Tables>(tables: &T, reason: Counter) -> Departure {
+    tables.count(reason);
+    Departure::Drop
+}
+
+#[cfg(test)]
+mod tests;
