@@ -39,9 +39,20 @@ pub(crate) const HEALTH: Matrix = Matrix {
     name: "health",
     lots: &[
         &["--package", "maglev-daemon", "--lib", "health::"],
-        &["--package", "maglev-e2e", "--test", "health", "--test", "health_announce", "--test", "health_cost"],
+        &[
+            "--package",
+            "maglev-e2e",
+            "--test",
+            "health",
+            "--test",
+            "health_announce",
+            "--test",
+            "health_cost",
+            "--test",
+            "probe_path",
+        ],
     ],
-    subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost"],
+    subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost", "encap", "direct"],
 };
 
 /// One case.

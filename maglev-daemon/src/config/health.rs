@@ -159,18 +159,24 @@ fn decode_port(section: &Section<'_>) -> Option<Option<NonZeroU16>> {
         .map(Some)
 }
 
-/// The encapsulated way is refused until it is there; so it cannot be the default yet.
+/// As clients' packets go, unless the file says otherwise.
 fn decode_via(section: &Section<'_>) -> Option<Via> {
-    let via = section.need("via", "direct: this release checks backends by their own addresses alone")?;
-    if let Some(vip) = section.get("vip") {
-        vip.report("belongs to `via: encap`, which is not supported by this release; remove it");
-        return None;
+    let direct = section.get("via").map_or(Some(false), |field| {
+        field.parse(|text| match text {
+            "encap" => Ok(false),
+            "direct" => Ok(true),
+            _ => Err(format!("{} is not a way; allowed: encap, direct", shown(text))),
+        })
+    })?;
+    match section.get("vip") {
+        Some(vip) if direct => {
+            vip.report("belongs to `via: encap`: a direct check asks no VIP; remove it");
+            None
+        }
+        Some(vip) => Some(Via::Encap { vip: Some(vip.parse(Name::parse)?) }),
+        None if direct => Some(Via::Direct),
+        None => Some(Via::Encap { vip: None }),
     }
-    via.parse(|text| match text {
-        "direct" => Ok(Via::Direct),
-        "encap" => Err("encap is not supported by this release; allowed: direct".to_owned()),
-        _ => Err(format!("{} is not a way; allowed: direct", shown(text))),
-    })
 }
 
 fn decode_probe(kind: &Field<'_>, section: &Section<'_>) -> Option<Probe> {

@@ -163,7 +163,7 @@ fn broken_yaml_is_told_with_its_line() {
 fn every_mistake_in_services_is_told_with_its_line_and_field() {
     let text = "pools:
   - name: web
-    check: { kind: http }
+    check: { kind: http, via: tunnel }
     tracking: affinity
     transition: { learning: 0s, idle: 365d, udp: old, window: 1s }
     backends:
@@ -185,7 +185,7 @@ vips:
   - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
 ";
     let expected = [
-        "services.yaml:3: pools[0].check.via: missing; expected direct: this release checks backends by their own addresses alone",
+        "services.yaml:3: pools[0].check.via: tunnel is not a way; allowed: encap, direct",
         "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
         "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
         "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",

@@ -137,6 +137,8 @@ fn renew_all(maps: &Maps, slot: usize) {
 pub struct Refresh {
     /// The names of the interfaces the program is not attached to: they are gone, or there is a problem.
     pub detached: Vec<String>,
+    /// The names of those at whose egress nothing encapsulates health checks, for a problem.
+    pub unguarded: Vec<String>,
     /// What could not be done; worth another try later.
     pub problems: Vec<String>,
 }

@@ -26,6 +26,10 @@ const LINK_DETACH: libc::c_int = 34;
 
 /// The attach type `BPF_XDP`.
 const XDP: u32 = 37;
+/// The attach type `BPF_TCX_EGRESS`.
+const TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`: before all others, if none is named.
+const BEFORE: u32 = 1 << 3;
 
 /// The start of `union bpf_attr` for one command.
 ///
@@ -163,6 +167,13 @@ pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> Result<()
 /// Attaches an XDP program to an interface that runs none; it stays for as long as the link.
 pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> Result<OwnedFd, Errno> {
     own(&LinkCreate { prog_fd: number(program), target_ifindex: interface, attach_type: XDP, flags }, LINK_CREATE)
+}
+
+/// Attaches a program to the egress of an interface, before those that are attached there; it stays for as long as the
+/// link. `EINVAL` before Linux 6.6.
+pub(super) fn link_egress(program: BorrowedFd<'_>, interface: u32) -> Result<OwnedFd, Errno> {
+    let (prog_fd, target_ifindex) = (number(program), interface);
+    own(&LinkCreate { prog_fd, target_ifindex, attach_type: TCX_EGRESS, flags: BEFORE }, LINK_CREATE)
 }
 
 /// Ends a link now, whoever else may hold it.

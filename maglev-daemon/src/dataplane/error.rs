@@ -25,8 +25,8 @@ pub enum DataplaneError {
         /// What is missing.
         reason: String,
     },
-    /// The kernel's verifier refused the program.
-    #[error("the kernel refused XDP program '{program}': {tail}")]
+    /// The kernel's verifier refused a program.
+    #[error("the kernel refused program '{program}': {tail}")]
     Verifier {
         /// The program.
         program: String,
@@ -143,6 +143,14 @@ pub enum DataplaneError {
         /// The kernel's reason.
         reason: String,
     },
+    /// The program at an interface's egress could not be attached.
+    #[error("{interface}: cannot attach the program that encapsulates health checks to its egress: {reason}")]
+    Egress {
+        /// The interface.
+        interface: String,
+        /// The kernel's reason.
+        reason: String,
+    },
     /// A step names something beyond a map's end.
     #[error("{what} {index} is beyond the limit of {limit}")]
     OutOfRange {
@@ -191,7 +199,7 @@ impl DataplaneError {
                 let tail = lines[lines.len().saturating_sub(VERIFIER_LINES)..].join(" | ");
                 Self::Verifier { program: program.to_owned(), tail }
             }
-            other if os_error(other) == Some(Errno::EPERM) => Self::NotPermitted("load XDP programs"),
+            other if os_error(other) == Some(Errno::EPERM) => Self::NotPermitted("load eBPF programs"),
             other => Self::Load(chain(other)),
         }
     }

@@ -2,7 +2,7 @@
 //! that names aya. It must not know files, requests or what a pool is for.
 //!
 //! ```text
-//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach (interfaces)
+//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach, egress (interfaces)
 //!                      ▲ adopt, pins (what outlives the daemon)         │
 //!                      └────────────────────────────────────────────────┘
 //!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
@@ -26,6 +26,7 @@ mod barrier;
 mod bpf;
 mod counters;
 mod decap;
+mod egress;
 mod error;
 mod explain;
 mod flows;
@@ -80,8 +81,10 @@ pub struct Settings {
 /// The loaded and attached program and its maps. Dropping it detaches the program, unless it is left to the next daemon.
 #[derive(Debug)]
 pub struct Dataplane {
-    /// Declared first, so that it is dropped first: nothing is unmapped under a program that still runs.
+    /// Declared first, so that they are dropped first: nothing is unmapped under a program that still runs.
     attached: attach::Attached,
+    /// Never outlives the daemon: without one, nobody checks health.
+    egress: egress::Egress,
     maps: maps::Maps,
     barrier: Barrier,
     /// Holds the programs and the device map.
@@ -149,8 +152,8 @@ impl Dataplane {
         barrier.wait()?;
         adopt::forget_dead(&maps);
         let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
-        let attached = attach::Attached::default();
-        let mut plane = Self { attached, maps, barrier, ebpf, program, trace: None, left: Some(left) };
+        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
+        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };
         let held = pins.links()?;
         let chosen = attach::choose(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, links)?;
@@ -164,6 +167,7 @@ impl Dataplane {
         let chosen = attach::choose(&settings.interfaces, links, &held)?;
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
+        ebpf.load_egress()?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
@@ -174,15 +178,15 @@ impl Dataplane {
             }
             None => None,
         };
-        let attached = attach::Attached::default();
-        let mut plane = Self { attached, maps, barrier, ebpf, program, trace, left };
+        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
+        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace, left };
         plane.attach(chosen, held, links)?;
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
         Ok(plane)
     }
 
-    /// Attaches the program to interfaces; one that a pinned link holds stays as it is.
+    /// Attaches the programs to interfaces; one that a pinned link holds stays as it is.
     fn attach(
         &mut self,
         chosen: Vec<Interface>,
@@ -206,7 +210,10 @@ impl Dataplane {
         if let Some(left) = &mut self.left {
             left.leftover = held.into_values().collect();
         }
-        Ok(())
+        match self.egress.follow(self.ebpf.egress()?, self.attached.interfaces()).pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// From here on what forwards outlives the daemon. To be called once the first plan is published: every interface runs
@@ -256,10 +263,22 @@ impl Dataplane {
         self.attached.interfaces()
     }
 
-    /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches to an interface that was made
-    /// anew under its name.
+    /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches both programs to an interface that
+    /// was made anew under its name.
     pub fn refresh(&mut self, links: &[Link]) -> Refresh {
-        self.attached.refresh(&mut self.ebpf, self.program, Some(&self.maps), links)
+        let Self { attached, egress, ebpf, .. } = self;
+        let mut refresh = attached.refresh(ebpf, self.program, Some(&self.maps), links);
+        let there: Vec<_> = attached.interfaces().iter().filter(|it| !refresh.detached.contains(&it.name)).collect();
+        match ebpf.egress() {
+            Ok(program) => {
+                for (interface, error) in egress.follow(program, there) {
+                    refresh.unguarded.push(interface.name.clone());
+                    refresh.problems.push(error.to_string());
+                }
+            }
+            Err(error) => refresh.problems.push(error.to_string()),
+        }
+        refresh
     }
 
     /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.
@@ -312,10 +331,10 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps: nothing is left.
     pub fn stop(self) {
-        let Self { mut attached, maps, barrier: _, ebpf, program: _, trace, left } = self;
+        let Self { mut attached, egress, maps, barrier: _, ebpf, program: _, trace, left } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         attached.unpin();
-        drop(attached);
+        drop((attached, egress));
         if let Some(left) = &left {
             left.pins.remove_set(&left.set);
         }

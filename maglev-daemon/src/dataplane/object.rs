@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
 use aya::maps::{Map, MapData, MapType};
-use aya::programs::{Program, ProgramInfo, Xdp};
+use aya::programs::{Program, ProgramInfo, SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
@@ -110,6 +110,8 @@ pub(super) enum Loaded {
         name: &'static str,
         /// The kernel's number of it.
         id: u32,
+        /// The program at the interfaces' egress.
+        egress: Box<SchedClassifier>,
         maps: BTreeMap<&'static str, Map>,
     },
 }
@@ -127,6 +129,8 @@ pub(super) const LEFT: [&str; 4] = [names::FORWARDING, names::FLOWS, names::COUN
 
 /// What the program is called in a set.
 const PROGRAM_PART: &str = "program";
+/// And the one at the interfaces' egress.
+const EGRESS_PART: &str = "egress";
 
 impl Loaded {
     /// The load balancer that ships, its maps sized and its globals set.
@@ -184,7 +188,9 @@ impl Loaded {
             Ok((name, if name == names::DEVICES { Map::DevMap(data) } else { Map::Array(data) }))
         };
         let maps = LEFT.into_iter().map(open).collect::<Result<BTreeMap<_, _>, _>>()?;
-        let loaded = Self::Pinned { program, name, id: info.id(), maps };
+        let egress = SchedClassifier::from_pin(pins.part(set, EGRESS_PART))
+            .map_err(|error| DataplaneError::program(names::EGRESS_PROGRAM, &error))?;
+        let loaded = Self::Pinned { program, name, id: info.id(), egress: Box::new(egress), maps };
         if let Map::DevMap(data) = loaded.map(names::DEVICES)? {
             Shape { kind: MapType::DevMap, value: DEVICE, entries: names::MAX_INTERFACES, flags: 0 }
                 .check(names::DEVICES, data)?;
@@ -192,18 +198,36 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Pins program and maps for the next daemon; returns the name of the set.
+    /// Gives the kernel the program at the interfaces' egress too.
+    pub(super) fn load_egress(&mut self) -> Result<(), DataplaneError> {
+        self.egress()?.load().map_err(|error| DataplaneError::program(names::EGRESS_PROGRAM, &error))
+    }
+
+    /// The program at the interfaces' egress.
+    pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier, DataplaneError> {
+        match self {
+            Self::Pinned { egress, .. } => Ok(egress),
+            Self::New(ebpf) => match ebpf.program_mut(names::EGRESS_PROGRAM) {
+                Some(Program::SchedClassifier(program)) => Ok(program),
+                _ => Err(absent(names::EGRESS_PROGRAM)),
+            },
+        }
+    }
+
+    /// Pins programs and maps for the next daemon; returns the name of the set.
     pub(super) fn pin(&mut self, pins: &Pins, program: &'static str) -> Result<String, DataplaneError> {
+        let owned = |fd: std::io::Result<OwnedFd>| fd.map_err(|error| DataplaneError::Load(error.to_string()));
+        let failed = |error| DataplaneError::program(names::EGRESS_PROGRAM, &error);
+        let egress = owned(self.egress()?.fd().map_err(failed)?.as_fd().try_clone_to_owned())?;
+        let fd = owned(self.program(program)?.fd.try_clone_to_owned())?;
         let data = |map| match map {
             &Map::Array(ref data) | &Map::DevMap(ref data) => Ok(data),
             _ => Err(DataplaneError::Load("its maps are of other types".to_owned())),
         };
-        let fd = self.program(program)?.fd.try_clone_to_owned();
-        let fd = fd.map_err(|error| DataplaneError::Load(error.to_string()))?;
         let info = data(self.map(names::FORWARDING)?)?.info();
         let id = info.map_err(|error| DataplaneError::map(names::FORWARDING, "BPF_OBJ_GET_INFO_BY_FD", &error))?.id();
         let set = format!("v{LAYOUT}-{}-{id}", &sha256()[..12]);
-        let mut parts = vec![(PROGRAM_PART, fd.as_fd())];
+        let mut parts = vec![(PROGRAM_PART, fd.as_fd()), (EGRESS_PART, egress.as_fd())];
         for name in LEFT {
             parts.push((name, data(self.map(name)?)?.fd().as_fd()));
         }
@@ -261,7 +285,7 @@ fn xdp_of<'a>(ebpf: &'a mut Ebpf, wanted: &str) -> Result<&'a mut Xdp, Dataplane
 }
 
 fn absent(program: &str) -> DataplaneError {
-    DataplaneError::Load(format!("it has no XDP program '{program}'"))
+    DataplaneError::Load(format!("it has no program '{program}'"))
 }
 
 /// One more than the highest number a CPU of this machine can have.

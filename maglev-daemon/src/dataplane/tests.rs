@@ -20,6 +20,7 @@ use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
 use crate::net::testing::{Peer, in_namespace, ip, sysctl};
 
+mod egress;
 mod outlive;
 mod packets;
 
@@ -396,8 +397,8 @@ fn changed_interfaces_are_taken_over() {
         assert_eq!(*record, InterfaceRecord::new(first.mac, first.index, 1_400));
 
         peer.connect("eth2", "eth3");
-        let Refresh { detached, problems } = plane.refresh(&links());
-        assert!(detached.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
+        let Refresh { detached, unguarded, problems } = plane.refresh(&links());
+        assert!(detached.is_empty() && unguarded.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
         plane.stop();
         assert_eq!((attached("eth1"), attached("eth2")), (None, None));
@@ -415,15 +416,15 @@ fn an_interface_that_refuses_leaves_the_others_attached_and_is_tried_again() {
         peer.connect("eth1", "eth1");
         peer.connect("eth2", "eth2");
         let foreign = Pass::start(&interfaces(&[("eth1", Mode::Native)]), &links()).unwrap();
-        let Refresh { detached, problems } = plane.refresh(&links());
+        let Refresh { detached, unguarded: _, problems } = plane.refresh(&links());
         assert_eq!(detached, ["eth1"]);
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
         assert!(problem.contains("eth1") && problem.contains("not replaced"), "{problem}");
         let second = attached("eth2").unwrap();
 
         drop(foreign);
-        let Refresh { detached, problems } = plane.refresh(&links());
-        assert!(detached.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
+        let Refresh { detached, unguarded, problems } = plane.refresh(&links());
+        assert!(detached.is_empty() && unguarded.is_empty() && problems.is_empty(), "{detached:?} {problems:?}");
         assert_eq!((attached("eth1").unwrap().program, attached("eth2")), (second.program, Some(second)));
     });
 }

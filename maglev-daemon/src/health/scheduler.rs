@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::fsm::{Last, Target, Targets};
-use super::probe::{Ended, Trust, Way, probe};
+use super::fsm::{Last, Order, Orders, Target};
+use super::probe::{Ended, Trust, probe};
 use crate::model::Check;
 use crate::reconcile::Event;
 
@@ -53,7 +53,7 @@ struct Tools {
 /// A task, which ends with this.
 #[derive(Debug)]
 struct Running {
-    check: Arc<Check>,
+    order: Order,
     task: JoinHandle<()>,
 }
 
@@ -71,27 +71,27 @@ impl Scheduler {
     }
 
     /// Checks exactly these from now on. What is checked the same way as before goes on.
-    pub fn follow(&mut self, targets: Targets) {
-        self.running.retain(|target, running| targets.get(target) == Some(&running.check));
-        for (target, check) in targets {
+    pub fn follow(&mut self, orders: Orders) {
+        self.running.retain(|target, running| orders.get(target) == Some(&running.order));
+        for (target, order) in orders {
             let (tools, to) = (self.tools.clone(), Arc::clone(&target));
             self.running.entry(target).or_insert_with(|| {
-                let task = tokio::spawn(again_and_again(tools, to, Arc::clone(&check)));
-                Running { check, task }
+                let task = tokio::spawn(again_and_again(tools, to, order.clone()));
+                Running { order, task }
             });
         }
     }
 
     /// Checks these once and now, beside what goes on: nothing of it counts. Ends with it if it is dropped.
-    pub fn once(&self, targets: Targets) -> impl Future<Output = Vec<Asked>> + Send + use<> {
+    pub fn once(&self, orders: Orders) -> impl Future<Output = Vec<Asked>> + Send + use<> {
         let tools = self.tools.clone();
         async move {
             let mut asked: JoinSet<Asked> = JoinSet::new();
-            for (target, check) in targets {
+            for (target, order) in orders {
                 let tools = tools.clone();
                 asked.spawn(async move {
-                    let ended = tools.ask_soon(&target, &check).await;
-                    (target, check, ended)
+                    let ended = tools.ask_soon(&target, &order).await;
+                    (target, order.check, ended)
                 });
             }
             let mut all = asked.join_all().await;
@@ -102,26 +102,37 @@ impl Scheduler {
 }
 
 impl Tools {
-    /// Asks once, with one of the sockets; `None`: there are no sockets any more.
-    async fn ask(&self, target: &Target, check: &Check) -> Option<Ended> {
-        let _socket = self.sockets.acquire().await.ok()?;
-        Some(probe(target.destination, &Way::default(), check, &self.trust).await)
+    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no way, nothing is asked.
+    async fn ask(&self, target: &Target, Order { check, way }: &Order) -> Option<Ended> {
+        match way {
+            Ok(way) => {
+                let _socket = self.sockets.acquire().await.ok()?;
+                Some(probe(target.destination, way, check, &self.trust).await)
+            }
+            Err(why) => Some(Ended { outcome: Err(why.to_string()), latency: Duration::ZERO }),
+        }
     }
 
     /// The same, and does not wait long for a socket.
-    async fn ask_soon(&self, target: &Target, check: &Check) -> Ended {
-        let time = check.timeout + SOCKET;
-        let ended = tokio::time::timeout(time, self.ask(target, check)).await.ok().flatten();
+    async fn ask_soon(&self, target: &Target, order: &Order) -> Ended {
+        let time = order.check.timeout + SOCKET;
+        let ended = tokio::time::timeout(time, self.ask(target, order)).await.ok().flatten();
         let none = || Ended { outcome: Err("all sockets for checks are in use".to_owned()), latency: time };
         ended.unwrap_or_else(none)
     }
 }
 
-async fn again_and_again(tools: Tools, target: Arc<Target>, check: Arc<Check>) {
+async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
+    let check = &order.check;
     let mut due = Instant::now() + part_of(FIRST.min(check.interval));
     loop {
         sleep_until(due).await;
-        let Some(ended) = tools.ask(&target, &check).await else { return };
+        if order.way.is_err() {
+            // That is a failure only once there was none for as long as a check may take: routes and neighbours need a moment
+            // to be found.
+            tokio::time::sleep(check.timeout).await;
+        }
+        let Some(ended) = tools.ask(&target, &order).await else { return };
         let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(Arc::from) };
         if tools.results.send(Event::Checked { target: Arc::clone(&target), last }).await.is_err() {
             return;
@@ -141,16 +152,18 @@ fn part_of(time: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Hysteresis, Name, Probe, Via};
+    use crate::health::fsm::Way;
+    use crate::model::{Check, Hysteresis, Name, Probe, Via};
     use std::net::{Ipv4Addr, SocketAddr};
     use tokio::net::TcpListener;
 
     const INTERVAL: Duration = Duration::from_millis(100);
 
-    fn check(jitter: Duration) -> Arc<Check> {
+    fn order(jitter: Duration) -> Order {
         let hysteresis = Hysteresis::default();
         let (probe, port, via) = (Probe::Tcp, None, Via::Direct);
-        Arc::new(Check { probe, interval: INTERVAL, timeout: INTERVAL / 2, jitter, hysteresis, port, via })
+        let check = Check { probe, interval: INTERVAL, timeout: INTERVAL / 2, jitter, hysteresis, port, via };
+        Order { check: Arc::new(check), way: Ok(Way::default()) }
     }
 
     fn target(backend: &str, destination: SocketAddr) -> Arc<Target> {
@@ -177,7 +190,7 @@ mod tests {
         let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
         let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
         let (mut scheduler, mut told) = scheduler();
-        scheduler.follow([&good, &bad].map(|target| (Arc::clone(target), check(INTERVAL / 2))).into());
+        scheduler.follow([&good, &bad].map(|target| (Arc::clone(target), order(INTERVAL / 2))).into());
         let mut seen = BTreeMap::<Arc<Target>, u32>::new();
         while seen.len() < 2 || seen.values().any(|count| *count < 3) {
             let (target, last) = next(&mut told).await;
@@ -185,7 +198,7 @@ mod tests {
             assert_eq!((last.outcome, last.at), (expected, Duration::from_secs(7)));
             *seen.entry(target).or_default() += 1;
         }
-        scheduler.follow([(Arc::clone(&bad), check(Duration::ZERO))].into());
+        scheduler.follow([(Arc::clone(&bad), order(Duration::ZERO))].into());
         // What was told before may still be under way.
         while next(&mut told).await.0 != bad {}
         for _ in 0..3 {
@@ -199,7 +212,7 @@ mod tests {
     async fn nothing_is_checked_more_often_than_its_interval_says() {
         let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (mut scheduler, mut told) = scheduler();
-        scheduler.follow([(target("a", open.local_addr().unwrap()), check(Duration::ZERO))].into());
+        scheduler.follow([(target("a", open.local_addr().unwrap()), order(Duration::ZERO))].into());
         next(&mut told).await;
         let began = Instant::now();
         for _ in 0..5 {
@@ -215,7 +228,7 @@ mod tests {
         let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
         let (scheduler, mut told) = scheduler();
         let asked =
-            scheduler.once([&good, &bad].map(|target| (Arc::clone(target), check(Duration::ZERO))).into()).await;
+            scheduler.once([&good, &bad].map(|target| (Arc::clone(target), order(Duration::ZERO))).into()).await;
         let outcomes: Vec<_> = asked.into_iter().map(|(target, _, ended)| (target, ended.outcome)).collect();
         assert_eq!(outcomes, [(bad, Err("connect: refused".to_owned())), (good, Ok(()))]);
         assert!(told.try_recv().is_err());
@@ -226,8 +239,22 @@ mod tests {
         let (scheduler, _told) = scheduler();
         let _all = scheduler.tools.sockets.acquire_many(SOCKETS as u32).await.unwrap();
         let one = target("a", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1));
-        let asked = scheduler.once([(one, check(Duration::ZERO))].into()).await;
+        let asked = scheduler.once([(one, order(Duration::ZERO))].into()).await;
         assert_eq!(asked[0].2.outcome, Err("all sockets for checks are in use".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn without_a_way_a_check_fails_by_the_reason_unless_one_is_found_in_time() {
+        let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let to = target("a", open.local_addr().unwrap());
+        let (mut scheduler, mut told) = scheduler();
+        let lost = Order { way: Err("no route to 10.0.1.11".into()), ..order(Duration::ZERO) };
+        scheduler.follow([(Arc::clone(&to), lost.clone())].into());
+        scheduler.follow([(Arc::clone(&to), order(Duration::ZERO))].into());
+        assert_eq!(next(&mut told).await.1.outcome, Ok(()));
+        scheduler.follow([(Arc::clone(&to), lost)].into());
+        let failed = async { while next(&mut told).await.1.outcome != Err("no route to 10.0.1.11".into()) {} };
+        tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Socket options of routing protocols that no safe wrapper has: TCP MD5 signatures and the least TTL. It must not know
-//! which protocol speaks.
+//! Socket options that no safe wrapper has: TCP MD5 signatures, the least TTL, and the interface by its index. It must not
+//! know which protocol speaks.
 
 use std::io;
 use std::net::IpAddr;
@@ -73,6 +73,15 @@ pub(crate) fn mark(socket: impl AsFd, v6: bool, ttl: u8) -> io::Result<()> {
         setsockopt(&socket, sockopt::Ipv4Tos, &NETWORK_CONTROL)?;
     }
     Ok(())
+}
+
+/// Has what is sent leave by one interface alone, and nothing taken in from another.
+///
+/// # Errors
+/// There is no such interface.
+pub(crate) fn bind_to_interface(socket: impl AsFd, index: u32) -> io::Result<()> {
+    let index = index.cast_signed().to_ne_bytes();
+    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &index)
 }
 
 /// Keeps a socket of IPv6 from taking IPv4 too.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 
-use crate::health::fsm::{Last, News, Target, Targets};
+use crate::health::fsm::{Last, News, Orders, Target};
 use crate::model::{Change, Refusal, Rules, Services};
 use crate::plan::{Step, SurveyOrder, Surveyed};
 
@@ -15,7 +15,7 @@ use crate::plan::{Step, SurveyOrder, Surveyed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What is known of the way to a backend's address.
+/// What is known of the way to a backend's or a VIP's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// Packets leave by this interface to the neighbour with this MAC address.
@@ -57,7 +57,7 @@ pub enum Event {
     Published(Result<(), String>),
     /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
     NextHop {
-        /// A backend's address.
+        /// A backend's address, or a VIP's.
         address: IpAddr,
         /// What is known now.
         resolution: Resolution,
@@ -88,8 +88,8 @@ pub enum Effect {
     Survey(Vec<SurveyOrder>),
     /// Follow the ways to exactly these addresses.
     Follow(BTreeSet<IpAddr>),
-    /// Check exactly these, from now on.
-    Check(Targets),
+    /// Check exactly these, and so, from now on.
+    Check(Orders),
     /// Tell an operator.
     Tell(Vec<News>),
     /// Answer a request; an error is one line for the operator.
@@ -106,6 +106,8 @@ pub enum Effect {
 pub struct Interfaces {
     /// The configured ones, through which packets can leave: their slots by interface index.
     pub slots: BTreeMap<u32, InterfaceSlot>,
+    /// The indices of configured ones at whose egress nothing encapsulates health checks.
+    pub unguarded: BTreeSet<u32>,
     /// The names of all known ones by interface index, for messages.
     pub names: BTreeMap<u32, String>,
 }

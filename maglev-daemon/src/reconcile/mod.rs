@@ -16,7 +16,7 @@ use std::time::Duration;
 use maglev_common::backend::NextHop;
 
 use crate::digest::Digest;
-use crate::health::fsm::{Fleet, Targets};
+use crate::health::fsm::{Fleet, Orders};
 pub use crate::model::Refusal;
 use crate::model::{Change, Name, Rules, Services};
 use crate::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
@@ -25,6 +25,7 @@ mod check;
 mod event;
 mod preview;
 mod view;
+mod ways;
 
 pub use event::{Effect, Event, Interfaces, RequestId, Resolution, Settings};
 pub use preview::Previewed;
@@ -81,8 +82,8 @@ pub struct Reconciler {
     now: Duration,
     survey: Survey,
     fleet: Fleet,
-    /// What is checked.
-    checked: Targets,
+    /// What is checked, and how.
+    checked: Orders,
     /// Whether checks said something that is not planned yet.
     restless: bool,
 }
@@ -109,7 +110,7 @@ impl Reconciler {
         let Rules { limits, outer } = settings.rules;
         Self {
             fleet: Fleet::new(settings.common_failure),
-            checked: Targets::new(),
+            checked: Orders::new(),
             restless: false,
             settings,
             saved: Services::default(),
@@ -370,6 +371,8 @@ impl Reconciler {
         match outcome {
             Ok(()) if complete => {
                 let mut effects: Vec<_> = accept_all(&batch).collect();
+                // Members that are new can be checked from here on.
+                effects.extend(self.check());
                 effects.extend(self.go_on());
                 effects
             }
@@ -389,20 +392,10 @@ impl Reconciler {
         if std::mem::take(&mut self.flush_again) { self.flush() } else { Vec::new() }
     }
 
-    /// Names what is to be checked, if that is something else than before.
-    fn check(&mut self) -> Option<Effect> {
-        let targets = self.fleet.targets();
-        if targets == self.checked {
-            return None;
-        }
-        self.checked.clone_from(&targets);
-        Some(Effect::Check(targets))
-    }
-
     /// Names the addresses whose next hops matter, if they are others than before.
     fn follow(&mut self) -> Vec<Effect> {
         let backends = self.target.pools.values().flat_map(|pool| pool.backends.values());
-        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).collect();
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).chain(self.asked()).collect();
         if self.followed.as_ref() == Some(&addresses) {
             return Vec::new();
         }

@@ -20,6 +20,7 @@ mod adopted;
 mod health;
 mod maps;
 mod transitions;
+mod ways;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -29,7 +30,8 @@ fn name(text: &str) -> Name {
 
 fn settings(limits: Limits) -> Settings {
     let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
-    let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names: [(5, "eth5".to_owned())].into() };
+    let names = [(2, "eth2".to_owned()), (5, "eth5".to_owned())].into();
+    let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names, ..Interfaces::default() };
     Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3 }
 }
 
@@ -69,7 +71,7 @@ struct Node {
     disk: Services,
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     followed: BTreeSet<IpAddr>,
-    checked: Targets,
+    checked: Orders,
     now: Duration,
     /// Whether surveys are answered, by finding nothing; else they are kept here.
     answers_surveys: bool,
@@ -91,7 +93,7 @@ impl Node {
             disk: services.clone(),
             replies: Vec::new(),
             followed: BTreeSet::new(),
-            checked: Targets::new(),
+            checked: Orders::new(),
             now: NOW,
             answers_surveys: true,
             surveys: Vec::new(),

@@ -211,7 +211,7 @@ impl Reconciler {
     }
 }
 
-fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHopView {
+pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHopView {
     match resolution {
         None => NextHopView::Unresolved("its route is being looked up".to_owned()),
         Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),

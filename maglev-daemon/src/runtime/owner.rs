@@ -449,7 +449,7 @@ impl Owner {
                 }
                 Effect::Survey(orders) => self.plane.orders().survey(orders),
                 Effect::Follow(addresses) => self.resolver.follow(addresses),
-                Effect::Check(targets) => self.scheduler.follow(targets),
+                Effect::Check(orders) => self.scheduler.follow(orders),
                 Effect::Tell(news) => self.tell(&news),
                 Effect::Reply { request, outcome } => self.outcomes.push((request, outcome)),
             }
@@ -625,11 +625,13 @@ fn refusal(problems: Vec<String>) -> view::Error {
     }
 }
 
-/// Backends that cannot be reached own no slots: whoever asks why finds it in the log.
+/// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: whoever asks why finds it in the log.
 fn log_next_hop(address: IpAddr, resolution: &Resolution) {
     match resolution {
-        Resolution::Resolved { .. } => tracing::info!(%address, "a backend's address can be reached"),
-        Resolution::Unresolved(reason) => tracing::warn!(%address, "a backend's address is out of reach: {reason}"),
+        Resolution::Resolved { .. } => tracing::info!(%address, "an address of a backend or VIP can be reached"),
+        Resolution::Unresolved(reason) => {
+            tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
+        }
     }
 }
 

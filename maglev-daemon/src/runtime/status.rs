@@ -105,7 +105,9 @@ fn absolute(path: &Path) -> PathBuf {
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
     let Refreshed { interfaces, refresh, names } = refreshed;
     let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
+    let open = interfaces.iter().filter(|interface| refresh.unguarded.contains(&interface.name));
     Interfaces {
+        unguarded: open.map(|interface| interface.index).collect(),
         slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
         names: names.clone(),
     }

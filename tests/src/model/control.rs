@@ -260,7 +260,7 @@ impl Manner {
 fn settings(ids: u32) -> Settings {
     let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
     let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
-    Settings { rules, interfaces: Interfaces { slots, names: BTreeMap::new() }, common_failure: 0 }
+    Settings { rules, interfaces: Interfaces { slots, ..Interfaces::default() }, common_failure: 0 }
 }
 
 /// The same services, in which whoever drains owns nothing and never did.

@@ -65,6 +65,12 @@ fn a_check_of_each_kind_is_read_with_what_it_does_not_say() {
     assert_eq!(of_sni.probe, Probe::Https(request, tls("a.example", false)));
     let of_udp = read("kind: udp, via: direct, payload: \"\\0ping\", expect: pong");
     assert_eq!(of_udp.probe, Probe::Udp { payload: b"\0ping".to_vec(), expect: b"pong".to_vec() });
+    for (text, vip) in
+        [("", None), (", via: encap", None), (", vip: www", Some("www")), (", via: encap, vip: www", Some("www"))]
+    {
+        let vip = vip.map(|vip| Name::parse(vip).unwrap());
+        assert_eq!(read(&format!("kind: tcp{text}")), Check { via: Via::Encap { vip }, ..tcp() }, "{text}");
+    }
     let of_dns = read("kind: dns, via: direct, query: example.org, rcode: nxdomain");
     assert_eq!(of_dns.probe, Probe::Dns { query: "example.org".into(), rcode: 3 });
 }
@@ -75,8 +81,11 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
     let rows = [
         ("via: direct", ".kind: missing; expected one of tcp, http, https, udp, dns".to_owned()),
         ("kind: icmp, via: direct", ".kind: icmp is not a kind of check; allowed: tcp, http, https, udp, dns".into()),
-        ("kind: tcp, via: encap", ".via: encap is not supported by this release; allowed: direct".into()),
-        ("kind: tcp, via: tunnel", ".via: tunnel is not a way; allowed: direct".into()),
+        ("kind: tcp, via: tunnel", ".via: tunnel is not a way; allowed: encap, direct".into()),
+        (
+            "kind: tcp, via: direct, vip: www",
+            ".vip: belongs to `via: encap`: a direct check asks no VIP; remove it".into(),
+        ),
         (
             "kind: tcp, via: direct, timeout: 2s",
             ".timeout: a timeout of 2s with an interval of 2s; allowed: a timeout shorter than the interval".into(),
@@ -241,11 +250,13 @@ fn any_probe() -> impl Strategy<Value = Probe> {
 }
 
 fn any_check() -> impl Strategy<Value = Check> {
-    (any_probe(), 100_u64..100_000, 1_u32..=100, 1_u32..=100, any::<u16>()).prop_map(
-        |(probe, interval, fall, rise, port)| {
+    let vip = prop::option::of("[a-z]{1,9}").prop_map(|vip| vip.map(|vip| Name::parse(&vip).unwrap()));
+    let via = prop_oneof![Just(Via::Direct), vip.prop_map(|vip| Via::Encap { vip })];
+    (any_probe(), 100_u64..100_000, 1_u32..=100, 1_u32..=100, any::<u16>(), via).prop_map(
+        |(probe, interval, fall, rise, port, via)| {
             let (timeout, jitter) = (milliseconds((interval - 1).min(60_000)), milliseconds(interval / 3));
             let (interval, port) = (milliseconds(interval), NonZeroU16::new(port));
-            Check { probe, interval, timeout, jitter, hysteresis: Hysteresis { fall, rise }, port, via: Via::Direct }
+            Check { probe, interval, timeout, jitter, hysteresis: Hysteresis { fall, rise }, port, via }
         },
     )
 }

@@ -18,6 +18,7 @@ mod pool;
 mod ramp;
 mod tally;
 mod target;
+mod way;
 
 pub use check::{Check, Health};
 pub use fleet::{Fleet, News};
@@ -25,6 +26,7 @@ pub use member::{Counts, Last, MemberHealth, Standing};
 pub use panic::Panic;
 pub use ramp::Ramp;
 pub use target::{Target, Targets, targets};
+pub use way::{Order, Orders, Way};
 
 #[cfg(test)]
 mod tests;

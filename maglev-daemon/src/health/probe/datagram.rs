@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::{Way, words};
+use super::{Way, way, words};
 
 /// The longest answer that is looked at.
 const LONGEST: usize = 4 << 10;
@@ -20,7 +20,7 @@ pub(super) async fn ask(
     let failed = |error| words::of_error("answer", &error);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(failed)?;
-    way.set(&socket).map_err(failed)?;
+    way::set(&socket, way).map_err(failed)?;
     socket.connect(destination).await.map_err(failed)?;
     socket.send(payload).await.map_err(failed)?;
     let mut answer = vec![0; LONGEST];

@@ -14,9 +14,9 @@ mod words;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use crate::health::fsm::Way;
 use crate::model::{Check, Probe};
 pub use tls::Trust;
-pub use way::Way;
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
