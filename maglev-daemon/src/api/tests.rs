@@ -344,7 +344,7 @@ async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_r
     // Who is gone leaves its place to others, at the next sign of life at the latest.
     let left = async {
         while seats().len() < most {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), left).await.unwrap();
