@@ -64,7 +64,7 @@ impl Announcer {
                 return false;
             }
             let new = Wanted { routes, complete, version: wanted.version + 1 };
-            log_changes(wanted, &new);
+            log_changes(wanted, &new, &prefixes);
             *wanted = Arc::new(new);
             true
         });
@@ -85,13 +85,15 @@ fn removed(before: &[Prefix], after: &[Prefix]) -> bool {
     before.iter().any(|found| found.withheld.is_none() && !is_there(&found.prefix))
 }
 
-/// Each prefix that comes or goes.
-fn log_changes(before: &Wanted, after: &Wanted) {
+/// Each prefix that comes, or goes and why.
+fn log_changes(before: &Wanted, after: &Wanted, prefixes: &[Prefix]) {
     for prefix in after.routes.keys().filter(|prefix| !before.routes.contains_key(prefix)) {
         tracing::info!(%prefix, "announced");
     }
     for prefix in before.routes.keys().filter(|prefix| !after.routes.contains_key(prefix)) {
-        tracing::info!(%prefix, "withdrawn");
+        let found = prefixes.iter().find(|found| found.prefix == *prefix);
+        let why = found.and_then(|found| found.withheld.as_deref()).unwrap_or("no VIP asks for it any more");
+        tracing::info!(%prefix, "withdrawn: {why}");
     }
 }
 
