@@ -55,7 +55,11 @@ fn when_all_fail_the_vip_stays_announced_unless_min_healthy_says_otherwise() -> 
     };
     Matrix::Health.row("BIRD", "all fail: traffic flows to all, the VIP stays announced", || {
         asks(&site, "/", "/nothing")?;
-        site.balancers[0].await_log("PANIC")?;
+        // Until then they fall one by one, and each takes the connections along that live on it.
+        site.balancers[0].await_status("panic of both pools", |status| {
+            let all = status["pools"].as_array();
+            status["publishing"] == false && all.is_some_and(|all| all.iter().all(|pool| pool["panic"] == true))
+        })?;
         site.router()?.await_route(ALT4, &[])?;
         let outcomes = site.lab.client().requests(&[(WWW4, Backend::PORT).into()], 300, 16)?;
         outcomes.all_answered()?;
@@ -117,7 +121,7 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
         nobody_is_unused(&site)?;
         await_backends(&mut site, "known health", |backend| backend["health"]["state"] != "checking")?;
         site.balancers[0].await_answer("its announcements", &["bgp", "neighbors"], |neighbors| {
-            neighbors.as_array().is_some_and(|all| all.iter().all(|neighbor| neighbor["prefixes_sent"] != 0))
+            neighbors.as_array().is_some_and(|all| all.iter().any(|neighbor| neighbor["prefixes_sent"] == 1))
         })?;
         let deleted = watch.changes(WWW4)?.into_iter().find(|line| line.starts_with("Deleted"));
         ensure!(deleted.is_none(), "{deleted:?}");
