@@ -7,25 +7,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::announcer::Announcer;
 use super::clock::Clock;
 use super::drainer::Drainer;
 use super::files::{Disk, Files, Reread};
-use super::local;
+use super::inputs::{Input, Inputs};
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
-use super::signals::Stop;
 use super::status::{self, Facts};
 use super::teller::Teller;
 use super::turn::Turn;
+use super::{local, log};
 use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
-use crate::health::fsm::{Health, News};
+use crate::health::fsm::News;
 use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Name, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
@@ -45,32 +44,6 @@ const WAYS: Duration = Duration::from_millis(500);
 /// for ever, and then until they have turned elsewhere.
 const TOLD: Duration = Duration::from_secs(1);
 const TURNED: Duration = Duration::from_millis(100);
-
-/// All that the owner hears.
-pub(super) struct Inputs {
-    pub(super) stop: Stop,
-    pub(super) hangup: Signal,
-    pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) next_hops: mpsc::Receiver<Event>,
-    pub(super) checks: mpsc::Receiver<Event>,
-    pub(super) interfaces: mpsc::Receiver<Refreshed>,
-    /// Persisted and published.
-    pub(super) finished: mpsc::UnboundedReceiver<Event>,
-    /// What the drain of the node waits for.
-    pub(super) drain: mpsc::UnboundedReceiver<drain::Event>,
-}
-
-/// Something the owner heard.
-enum Input {
-    Stop,
-    Hangup,
-    Request(Request),
-    Event(Event),
-    Interfaces(Refreshed),
-    Drain(drain::Event),
-    /// Something is due.
-    Due,
-}
 
 /// Who awaits the outcome of a request to the reconciler.
 #[derive(Debug)]
@@ -430,12 +403,12 @@ impl Owner {
 
     fn handle(&mut self, event: Event) {
         if let Event::NextHop { address, resolution } = &event {
-            log_next_hop(*address, resolution);
+            log::next_hop(*address, resolution);
             self.teller.moved(*address, resolution);
         }
         let checked = if let Event::Checked { last, .. } = &event { Some(last.at) } else { None };
         if matches!(event, Event::Published(Ok(()))) {
-            self.turn.published(self.clock.now()).into_iter().for_each(log_turn);
+            self.turn.published(self.clock.now()).into_iter().for_each(log::turn);
         }
         let effects = self.reconciler.handle(event, self.clock.now());
         checked.filter(|_| self.reconciler.is_restless()).into_iter().for_each(|at| self.turn.checked(at));
@@ -458,7 +431,7 @@ impl Owner {
 
     fn tell(&self, news: &[News]) {
         for news in news {
-            log_news(news);
+            log::news(news);
             self.teller.health(news);
         }
     }
@@ -487,7 +460,7 @@ impl Owner {
                     let _ = reply.send(outcome);
                 }
                 Some(Waiting::Change(change, caller, reply)) => {
-                    log_change(&change, caller, &outcome);
+                    log::change(&change, caller, &outcome);
                     if outcome.is_ok() {
                         self.teller.changed(change.to_string(), caller);
                     }
@@ -497,7 +470,7 @@ impl Owner {
                     self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
                 }
                 Some(Waiting::Node(order, caller, reply)) => {
-                    log_order(order, caller, &outcome);
+                    log::order(order, caller, &outcome);
                     if outcome.is_ok() {
                         self.teller.changed(format!("{order} the node"), caller);
                     }
@@ -569,51 +542,6 @@ impl Owner {
     }
 }
 
-impl Input {
-    /// Whether it is the end of a check.
-    const fn is_check(&self) -> bool {
-        matches!(self, Self::Event(Event::Checked { .. }))
-    }
-}
-
-impl Inputs {
-    /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
-    async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
-        let due = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.stop.wait() => Input::Stop,
-            Some(event) = self.finished.recv() => Input::Event(event),
-            Some(()) = self.hangup.recv() => Input::Hangup,
-            Some(event) = self.next_hops.recv() => Input::Event(event),
-            Some(event) = self.checks.recv() => Input::Event(event),
-            Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
-            Some(event) = self.drain.recv() => Input::Drain(event),
-            () = due => Input::Due,
-            Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
-        }
-    }
-
-    /// An input that has already arrived, if there is one.
-    fn ready(&mut self, requests_too: bool) -> Option<Input> {
-        if let Ok(event) = self.finished.try_recv() {
-            return Some(Input::Event(event));
-        }
-        if let Ok(event) = self.next_hops.try_recv() {
-            return Some(Input::Event(event));
-        }
-        if let Ok(event) = self.checks.try_recv() {
-            return Some(Input::Event(event));
-        }
-        if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
-    }
-}
-
 /// Why files are not taken over: one line, and one more for each fault if there are several.
 fn refusal(problems: Vec<String>) -> view::Error {
     match problems.as_slice() {
@@ -622,66 +550,5 @@ fn refusal(problems: Vec<String>) -> view::Error {
             let error = view::Error::invalid(format!("nothing changed: {} errors in the files:", several.len()));
             view::Error { details: problems, ..error }
         }
-    }
-}
-
-/// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: whoever asks why finds it in the log.
-fn log_next_hop(address: IpAddr, resolution: &Resolution) {
-    match resolution {
-        Resolution::Resolved { .. } => tracing::info!(%address, "an address of a backend or VIP can be reached"),
-        Resolution::Unresolved(reason) => {
-            tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
-        }
-    }
-}
-
-/// What was ordered of the node is told like a change.
-fn log_order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refusal>) {
-    match outcome {
-        Ok(()) => tracing::info!(uid, pid, "ordered: {order} the node"),
-        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
-        Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
-    }
-}
-
-/// How long packets still went where checks had found that they should not.
-fn log_turn(took: Duration) {
-    tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
-}
-
-/// Health, in the log.
-fn log_news(news: &News) {
-    match news {
-        News::Health { pool, backend, health: Health::Unhealthy, reason } => {
-            let reason = reason.as_deref().unwrap_or("unknown");
-            tracing::warn!(%pool, %backend, "a backend is unhealthy: {reason}");
-        }
-        News::Health { pool, backend, health, reason: _ } => {
-            tracing::info!(%pool, %backend, "a backend is {}", view::HealthState::from(*health).as_str());
-        }
-        News::Panic { pool, on: true, healthy, of } => tracing::error!(
-            %pool,
-            healthy,
-            of,
-            "PANIC: too few backends are healthy; all that are active are used, whatever their checks say"
-        ),
-        News::Panic { pool, on: false, healthy, of } => {
-            tracing::warn!(%pool, healthy, of, "panic is over: enough backends are healthy");
-        }
-        News::CommonFailure { on: true, healthy } => tracing::error!(
-            healthy,
-            "every check fails at once: taken for this node's own fault, for as many rounds as health.common_failure says"
-        ),
-        News::CommonFailure { on: false, .. } => tracing::warn!("not every check fails any more, or it is believed"),
-    }
-}
-
-/// A change made is told with who asked for it; one that failed, as an error; a refusal is the client's business alone.
-fn log_change(change: &Change, caller: Caller, outcome: &Result<(), Refusal>) {
-    let Caller { uid, pid } = caller;
-    match outcome {
-        Ok(()) => tracing::info!(uid, pid, "changed: {change}"),
-        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {change}: {reason}"),
-        Err(refusal) => tracing::debug!(uid, pid, "refused to {change}: {refusal}"),
     }
 }

@@ -1,0 +1,83 @@
+//! All that the owner hears, in the order of its importance. It must not know what becomes of it.
+
+use std::time::Instant;
+
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
+
+use super::plane::Refreshed;
+use super::signals::Stop;
+use crate::api::Request;
+use crate::drain;
+use crate::reconcile::Event;
+
+/// All that the owner hears.
+pub(super) struct Inputs {
+    pub(super) stop: Stop,
+    pub(super) hangup: Signal,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) next_hops: mpsc::Receiver<Event>,
+    pub(super) checks: mpsc::Receiver<Event>,
+    pub(super) interfaces: mpsc::Receiver<Refreshed>,
+    /// Persisted and published.
+    pub(super) finished: mpsc::UnboundedReceiver<Event>,
+    /// What the drain of the node waits for.
+    pub(super) drain: mpsc::UnboundedReceiver<drain::Event>,
+}
+
+/// Something the owner heard.
+pub(super) enum Input {
+    Stop,
+    Hangup,
+    Request(Request),
+    Event(Event),
+    Interfaces(Refreshed),
+    Drain(drain::Event),
+    /// Something is due.
+    Due,
+}
+
+impl Input {
+    /// Whether it is the end of a check.
+    pub(super) const fn is_check(&self) -> bool {
+        matches!(self, Self::Event(Event::Checked { .. }))
+    }
+}
+
+impl Inputs {
+    /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
+    pub(super) async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.wait() => Input::Stop,
+            Some(event) = self.finished.recv() => Input::Event(event),
+            Some(()) = self.hangup.recv() => Input::Hangup,
+            Some(event) = self.next_hops.recv() => Input::Event(event),
+            Some(event) = self.checks.recv() => Input::Event(event),
+            Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
+            Some(event) = self.drain.recv() => Input::Drain(event),
+            () = due => Input::Due,
+            Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
+        }
+    }
+
+    /// An input that has already arrived, if there is one.
+    pub(super) fn ready(&mut self, requests_too: bool) -> Option<Input> {
+        if let Ok(event) = self.finished.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if let Ok(event) = self.next_hops.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if let Ok(event) = self.checks.try_recv() {
+            return Some(Input::Event(event));
+        }
+        if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
+    }
+}

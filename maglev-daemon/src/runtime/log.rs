@@ -1,0 +1,70 @@
+//! What the owner does and hears of, in the log's words. It must not know more than it is told.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::api::{Caller, view};
+use crate::health::fsm::{Health, News};
+use crate::model::{Change, Refusal};
+use crate::reconcile::Resolution;
+
+/// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: whoever asks why finds it in the log.
+pub(super) fn next_hop(address: IpAddr, resolution: &Resolution) {
+    match resolution {
+        Resolution::Resolved { .. } => tracing::info!(%address, "an address of a backend or VIP can be reached"),
+        Resolution::Unresolved(reason) => {
+            tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
+        }
+    }
+}
+
+/// What was ordered of the node is told like a change.
+pub(super) fn order(order: &str, Caller { uid, pid }: Caller, outcome: &Result<(), Refusal>) {
+    match outcome {
+        Ok(()) => tracing::info!(uid, pid, "ordered: {order} the node"),
+        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order} the node: {reason}"),
+        Err(refusal) => tracing::debug!(uid, pid, "refused to {order} the node: {refusal}"),
+    }
+}
+
+/// How long packets still went where checks had found that they should not.
+pub(super) fn turn(took: Duration) {
+    tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
+}
+
+/// Health, in the log.
+pub(super) fn news(news: &News) {
+    match news {
+        News::Health { pool, backend, health: Health::Unhealthy, reason } => {
+            let reason = reason.as_deref().unwrap_or("unknown");
+            tracing::warn!(%pool, %backend, "a backend is unhealthy: {reason}");
+        }
+        News::Health { pool, backend, health, reason: _ } => {
+            tracing::info!(%pool, %backend, "a backend is {}", view::HealthState::from(*health).as_str());
+        }
+        News::Panic { pool, on: true, healthy, of } => tracing::error!(
+            %pool,
+            healthy,
+            of,
+            "PANIC: too few backends are healthy; all that are active are used, whatever their checks say"
+        ),
+        News::Panic { pool, on: false, healthy, of } => {
+            tracing::warn!(%pool, healthy, of, "panic is over: enough backends are healthy");
+        }
+        News::CommonFailure { on: true, healthy } => tracing::error!(
+            healthy,
+            "every check fails at once: taken for this node's own fault, for as many rounds as health.common_failure says"
+        ),
+        News::CommonFailure { on: false, .. } => tracing::warn!("not every check fails any more, or it is believed"),
+    }
+}
+
+/// A change made is told with who asked for it; one that failed, as an error; a refusal is the client's business alone.
+pub(super) fn change(change: &Change, caller: Caller, outcome: &Result<(), Refusal>) {
+    let Caller { uid, pid } = caller;
+    match outcome {
+        Ok(()) => tracing::info!(uid, pid, "changed: {change}"),
+        Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {change}: {reason}"),
+        Err(refusal) => tracing::debug!(uid, pid, "refused to {change}: {refusal}"),
+    }
+}
