@@ -125,6 +125,8 @@ impl Tools {
 async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
     let check = &order.check;
     let mut due = Instant::now() + part_of(FIRST.min(check.interval));
+    // The first are nearly at once, the others spread over the whole interval.
+    let mut pause = part_of(check.interval);
     loop {
         sleep_until(due).await;
         if order.way.is_err() {
@@ -138,7 +140,8 @@ async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
             return;
         }
         // From when it was due: what comes late does not come later each time; but nothing is made up for.
-        due = (due + check.interval - part_of(check.jitter)).max(Instant::now());
+        due = (due + pause).max(Instant::now());
+        pause = check.interval - part_of(check.jitter);
     }
 }
 
