@@ -62,12 +62,15 @@ where
     .await
 }
 
-/// The same, and where a connection is refused another one is tried, as often as it takes: nothing was asked yet.
+/// The same, and where a connection is refused another one is tried, as often as it takes: nothing was asked yet. A server
+/// that dies resets those that it had not accepted.
 pub(super) async fn insist(sources: &Sources, target: SocketAddr) -> Outcome {
     let (began, mut refused) = (Instant::now(), 0);
     loop {
         let outcome = attempt(sources, target, async |connection: &mut Connection| connection.name(true).await).await;
-        let again = outcome.answer.as_ref().is_err_and(|error| error.contains("Connection refused"));
+        let refused_by =
+            |error: &String| ["Connection refused", "Connection reset"].iter().any(|by| error.contains(by));
+        let again = outcome.local.is_none() && outcome.answer.as_ref().is_err_and(refused_by);
         if !again || began.elapsed() > PATIENCE {
             return Outcome { began, refused, ..outcome };
         }
