@@ -76,13 +76,18 @@ impl Stage {
         self.show_backend(backend)
     }
 
+    /// Waits until every load balancer has found the way to a backend, and sends it its part.
+    pub(super) fn await_slots(&mut self, backend: &'static str) -> Result<()> {
+        self.await_backends("the table with it", |found| found["name"] != backend || found["slots"] != 0)
+    }
+
     /// Starts it again, and waits until it has all of its share.
     pub(super) fn start_server(&mut self, backend: &'static str) -> Result<()> {
         let at = self.site.backends.iter().position(|found| found.name() == backend).context("no such backend")?;
         let lab = &self.site.lab;
         self.site.backends[at].start_server(lab)?;
         let began = Instant::now();
-        self.await_backends("the table with it", |found| found["name"] != backend || found["slots"] != 0)?;
+        self.await_slots(backend)?;
         self.seen.push(format!("{backend} is back after {} ms, and starts slowly", began.elapsed().as_millis()));
         self.show_backend(backend)?;
         let full = |found: &Value| found["name"] != backend || found["health"]["weight_percent"] == 100;

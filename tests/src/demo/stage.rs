@@ -43,6 +43,8 @@ pub(super) enum Action {
     Kill(u8),
     /// It is started again, finds what forwards, and the routes have been there throughout.
     Restart(u8),
+    /// Wait until the tables hold this backend: the way to it has to be found first.
+    AwaitSlots(&'static str),
     /// Wait until no packet has gone to this backend for a second.
     AwaitQuiet(&'static str),
     /// A long download begins on this backend, and connections that are held begin on all.
@@ -75,7 +77,10 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         title: "a fourth backend is added",
-        actions: &[Action::Maglev(&["backend", "add", POOL, "web4", "--address", "10.3.4.2", "--weight", "100"])],
+        actions: &[
+            Action::Maglev(&["backend", "add", POOL, "web4", "--address", "10.3.4.2", "--weight", "100"]),
+            Action::AwaitSlots("web4"),
+        ],
     },
     Step {
         title: "web1 gets three times the weight",
@@ -235,6 +240,7 @@ impl Stage {
             Action::Route(through) => self.show_route(through)?,
             Action::Kill(n) => self.kill(*n)?,
             Action::Restart(n) => self.restart(*n)?,
+            Action::AwaitSlots(backend) => self.await_slots(backend)?,
             Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
             Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
             Action::AwaitSpoken => self.riders.as_ref().context("nobody rides")?.await_spoken()?,
@@ -354,7 +360,7 @@ impl Step {
             Action::Check => Some("# check and slow_start in services.yaml; $ maglev reload".to_owned()),
             Action::StopServer(backend) => Some(format!("{backend}$ kill the server")),
             Action::StartServer(backend) => Some(format!("{backend}$ start the server")),
-            Action::Route(_) | Action::Alight => None,
+            Action::AwaitSlots(_) | Action::Route(_) | Action::Alight => None,
         };
         let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
         commands.dedup();
