@@ -105,7 +105,7 @@ pub(super) fn build(topology: &Topology, claim: &Claim) -> Result<()> {
         netns.ip(&addressing(topology, node, &devices)?)?;
     }
     unhash::attach(&claim.netns("router"), "client", &claim.directory())?;
-    one_cpu_a_flow(topology, &claim.netns("router"))
+    one_cpu_a_flow(devices(&links, "router"), &claim.netns("router"))
 }
 
 fn nodes(topology: &Topology) -> Vec<String> {
@@ -188,13 +188,12 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 
 /// Does for the veth what a network card's RSS does: all packets of a flow meet the same CPU, and so the same per-CPU
 /// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client. It runs once for all
-/// that waits, so what the router itself says to a load balancer, answers to its BGP messages, must come from that CPU too.
-fn one_cpu_a_flow(topology: &Topology, router: &Netns) -> Result<()> {
+/// that waits, so everything the router hands to a load balancer must come from that CPU: its own answers to BGP messages,
+/// and the backends' answers to health checks.
+fn one_cpu_a_flow<'a>(devices: impl Iterator<Item = &'a str>, router: &Netns) -> Result<()> {
     let mask = 1 << FLOWS_CPU;
-    let mut devices = vec!["client".to_owned()];
-    devices.extend((1..=topology.balancers).map(|n| format!("lb{n}")));
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
-    let write = devices.iter().map(|device| format!("echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus"));
+    let write = devices.map(|device| format!("echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus"));
     let write = write.collect::<Vec<_>>().join(" && ");
     let mut command = std::process::Command::new("ip");
     let output =
