@@ -24,9 +24,6 @@ pub(super) struct Lost {
     pub(super) backend: &'static str,
     /// Requests that had begun before it was gone, and failed.
     pub(super) in_flight: u64,
-    /// Requests that began later and were reset: on a connection born while slots moved back, of which a packet met another
-    /// CPU, whose flow table does not know it. The lab spreads packets over CPUs as no network card does.
-    pub(super) strayed: u64,
     /// Connections that were refused before the checks had found out: nothing was asked on them, and another was tried.
     pub(super) refused: u64,
 }
@@ -43,12 +40,10 @@ impl Stopped {
     /// What was lost, and what else failed.
     pub(super) fn judge(self, outcomes: &[Outcome]) -> Lost {
         let Self { backend, at } = self;
-        let mut lost = Lost { backend, in_flight: 0, strayed: 0, refused: 0 };
+        let mut lost = Lost { backend, in_flight: 0, refused: 0 };
         for outcome in outcomes {
             lost.refused += u64::from(outcome.refused);
-            if outcome.answer.is_err() && outcome.local.is_some() {
-                *(if outcome.began <= at { &mut lost.in_flight } else { &mut lost.strayed }) += 1;
-            }
+            lost.in_flight += u64::from(outcome.answer.is_err() && outcome.local.is_some() && outcome.began <= at);
         }
         lost
     }

@@ -26,9 +26,6 @@ use stage::Stage;
 /// The fewest requests a step is judged by.
 const FEWEST: u64 = 5_000;
 
-/// Of so many requests that begin while slots move, one at most may stray to another CPU and be reset.
-const STRAYED: u64 = 2_000;
-
 /// What the user may choose.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
@@ -134,14 +131,10 @@ fn play(args: &DemoArgs, stage: &mut Stage, screen: &mut dyn Write) -> Result<Re
 /// How many requests failed, and that these could not but.
 fn failed(report: &Report) -> String {
     let lost = report.steps.iter().find_map(|step| step.lost.as_ref());
-    lost.filter(|lost| lost.in_flight + lost.strayed > 0).map_or_else(
+    lost.filter(|lost| lost.in_flight > 0).map_or_else(
         || "0 failed".to_owned(),
-        |Lost { backend, in_flight, strayed, .. }| {
-            format!(
-                "{} failed: {in_flight} were in flight on {backend} when its server was stopped, {strayed} were born while \
-                 slots moved back, and strayed; 0 others",
-                in_flight + strayed
-            )
+        |Lost { backend, in_flight, .. }| {
+            format!("{in_flight} failed: they were in flight on {backend} when its server was stopped; 0 others")
         },
     )
 }
@@ -150,11 +143,8 @@ fn failed(report: &Report) -> String {
 fn verdict(report: &Report) -> Result<()> {
     let reasons =
         || report.steps.iter().flat_map(|step| &step.failures).take(5).cloned().collect::<Vec<_>>().join("; ");
-    let lost = || report.steps.iter().filter_map(|step| Some((step, step.lost.as_ref()?)));
-    for (step, Lost { strayed, .. }) in lost() {
-        ensure!(strayed * STRAYED <= step.requests, "{strayed} of {} requests strayed: {}", step.requests, reasons());
-    }
-    let failed = report.failed - lost().map(|(_, lost)| lost.in_flight + lost.strayed).sum::<u64>();
+    let in_flight: u64 = report.steps.iter().filter_map(|step| Some(step.lost.as_ref()?.in_flight)).sum();
+    let failed = report.failed - in_flight;
     ensure!(failed == 0, "{failed} of {} requests failed: {}", report.requests, reasons());
     for step in &report.steps {
         if let Some(Ridden { broken, failures, .. }) = &step.riders {

@@ -45,12 +45,12 @@ pub(super) fn step(report: &StepReport) -> String {
             ),
         );
     }
-    if let Some(Lost { backend, in_flight, strayed, refused }) = lost {
+    if let Some(Lost { backend, in_flight, refused }) = lost {
         line(
             &mut text,
             format_args!(
                 "  {in_flight} requests were in flight on {backend} and failed; {refused} connections were refused until it was \
-                 found out, and tried again; {strayed} were born while slots moved back, and strayed"
+                 found out, and tried again"
             ),
         );
     }
