@@ -176,7 +176,7 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
     if !written || member.is_nobody() {
         return (member, choice);
     }
-    let Some(way) = found.or_else(|| free_way(tables, bucket, flow.hash, segment, now)) else {
+    let Some(way) = found.or_else(|| free_way(tables, bucket, flow, segment, now)) else {
         tables.count(Counter::FlowTableFull);
         return owners.unwritten(ruling, segment);
     };
@@ -286,8 +286,8 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
 /// The way a new flow may take: its home or another that never held a flow, else its home or another that is free. Floods
 /// meet full buckets, so that the search must be short: they find their homes free.
 #[inline(always)]
-fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, segment: Segment, now: Seconds) -> Option<usize> {
-    let (home, idle) = (hash.home_way(), tables.forwarding().idle());
+fn free_way<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment, now: Seconds) -> Option<usize> {
+    let (home, idle) = (flow.hash.home_way(), tables.forwarding().idle());
     let is_free = |way: usize| {
         let entry = bucket.entry(way);
         !entry.is_confirmed() || now.since(entry.last_seen()) > idle
@@ -300,22 +300,26 @@ fn free_way<T: Tables>(tables: &T, bucket: &Bucket, hash: FlowHash, segment: Seg
         return Some(WayTags::lowest(empty));
     }
     let way = if is_free(home) { home } else { (0..WAYS).find(|&way| is_free(way))? };
-    note_eviction(tables, bucket.entry(way), segment, now, idle);
+    note_eviction(tables, bucket.entry(way), flow.word, segment, now);
     Some(way)
 }
 
 /// Counts an entry that gives way though its flow may live, if the flow goes elsewhere without it. Where every flow is
 /// tracked, one in the midst of its life that nobody knows has lost its entry before: they displace each other. First
-/// packets do so in any flood.
+/// packets do so in any flood, nearly always of the same pool: one look tells that its owner is whom the entry names.
 #[inline(always)]
-fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, segment: Segment, now: Seconds, idle: u16) {
+fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, word: PoolWord, segment: Segment, now: Seconds) {
     let (forwarding, member) = (tables.forwarding(), entry.member());
-    let state = forwarding.template(member).state();
-    let word = forwarding.pool(state.pool());
-    if !state.is_alive() || now.since(entry.last_seen()) > idle {
+    let first = segment.is_syn() || segment.is_datagram();
+    if first && forwarding.slot(word.current(), entry.slot()).owner() == member {
         return;
     }
-    let displaced = word.tracking() == Tracking::Always && !segment.is_syn() && !segment.is_datagram();
+    let state = forwarding.template(member).state();
+    let word = forwarding.pool(state.pool());
+    if !state.is_alive() || now.since(entry.last_seen()) > forwarding.idle() {
+        return;
+    }
+    let displaced = word.tracking() == Tracking::Always && !first;
     if displaced || forwarding.slot(word.current(), entry.slot()).owner() != member {
         tables.count(Counter::FlowEvicted);
     }

@@ -42,6 +42,17 @@ pub(super) enum Mode {
     Always,
 }
 
+impl Mode {
+    /// How many of so many flows the flow table holds.
+    pub(super) const fn holds(self, flows: u64) -> u64 {
+        match self {
+            Self::TableOnly => 0,
+            Self::Exception(moving) => flows * moving as u64 / 100,
+            Self::Always => flows,
+        }
+    }
+}
+
 /// What one program took in each round.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
@@ -140,7 +151,7 @@ pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
         flow_mask,
         flow_step,
         vip_mask,
-        flow_lines: scenario.flow_sets(),
+        flow_lines: scenario.flow_sets(Mode::Always),
         warming: scenario.warming(),
         timed: TIMED,
         rounds: TURNS[usize::from(scenario.warming() > LONG)],
@@ -189,7 +200,7 @@ pub(super) fn candidates(scenario: &Scenario, programs: &[Program]) -> Result<Ve
             object: program.object.as_deref(),
             table_only: program.mode == Mode::TableOnly,
             slowed: program.slowed,
-            flow_sets: scenario.flow_sets(),
+            flow_sets: scenario.flow_sets(program.mode),
             limits: Limits::default(),
             mac: MAC,
         };
