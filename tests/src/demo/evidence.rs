@@ -43,6 +43,7 @@ pub(super) fn collect(stage: &Stage) -> Result<Evidence> {
         }
     }
     let gateways = gateways(stage)?;
+    stage.check_no_more()?;
     Ok(Evidence { native_xdp, packets: stage.site.await_balance()?, gateways })
 }
 

@@ -13,10 +13,13 @@ use crate::{
 };
 
 /// What the pool is told at first, in `services.yaml`.
-const LINES: [&str; 2] = [
-    "check: { kind: http, via: direct, port: 80, interval: 500ms, timeout: 250ms, fall: 2, rise: 3 }",
-    "slow_start: 4s",
-];
+const LINES: [&str; 2] =
+    ["check: { kind: http, port: 80, interval: 500ms, timeout: 250ms, fall: 2, rise: 3 }", "slow_start: 4s"];
+
+/// The lines as they stand there.
+fn lines() -> String {
+    LINES.map(|line| format!("    {line}\n")).concat()
+}
 
 /// What was lost with a server.
 #[derive(Debug, Serialize)]
@@ -52,16 +55,27 @@ impl Stopped {
 impl Stage {
     /// From here on the pool's backends are checked, and one that comes back starts slowly.
     pub(super) fn check(&mut self) -> Result<()> {
-        for balancer in &self.site.balancers {
-            let (path, name) = (balancer.services(), format!("- name: {POOL}\n"));
-            let text = fs::read_to_string(&path).context("services.yaml")?;
-            ensure!(text.contains(&name), "services.yaml has no pool {POOL}: {text}");
-            let lines = LINES.map(|line| format!("    {line}\n")).concat();
-            fs::write(&path, text.replacen(&name, &format!("{name}{lines}"), 1)).context("services.yaml")?;
-            balancer.maglev_ok(&["reload"])?;
-        }
+        let name = format!("- name: {POOL}\n");
+        self.rewrite(&name, &format!("{name}{}", lines()))?;
         self.await_backends("healthy backends", |backend| backend["health"]["state"] == "healthy")?;
         self.seen.extend(LINES.map(|line| format!("services.yaml: {line}")));
+        Ok(())
+    }
+
+    /// From here on they are not: what was counted stands still.
+    pub(super) fn check_no_more(&self) -> Result<()> {
+        self.rewrite(&lines(), "")
+    }
+
+    /// Puts one text in another's place in every load balancer's `services.yaml`.
+    fn rewrite(&self, from: &str, to: &str) -> Result<()> {
+        for balancer in &self.site.balancers {
+            let path = balancer.services();
+            let text = fs::read_to_string(&path).context("services.yaml")?;
+            ensure!(text.contains(from), "services.yaml does not hold {from:?}: {text}");
+            fs::write(&path, text.replacen(from, to, 1)).context("services.yaml")?;
+            balancer.maglev_ok(&["reload"])?;
+        }
         Ok(())
     }
 

@@ -33,6 +33,8 @@ pub struct Packets {
     pub transmitted: u64,
     /// Encapsulated and sent out of another interface.
     pub redirected: u64,
+    /// Of health checks that load balancers made to a VIP, encapsulated like clients' packets.
+    pub checks: u64,
     /// Decapsulated at the backends.
     pub decapsulated: u64,
 }
@@ -116,6 +118,7 @@ impl Site {
             sum.vips += vips.iter().filter_map(|vip| vip["packets"].as_u64()).sum::<u64>();
             sum.transmitted += counter(&counters, "transmitted")?;
             sum.redirected += counter(&counters, "redirected")?;
+            sum.checks += counter(&counters, "check_sent")?;
         }
         for backend in &self.backends {
             sum.decapsulated += backend.counters()?.get("decapsulated").copied().unwrap_or(0);
@@ -127,8 +130,8 @@ impl Site {
 impl Packets {
     /// Whether every packet to a VIP was encapsulated, and decapsulated.
     pub fn balance(&self) -> bool {
-        let Self { vips, transmitted, redirected, decapsulated } = self;
-        *vips == transmitted + redirected && vips == decapsulated
+        let Self { vips, transmitted, redirected, checks, decapsulated } = self;
+        *vips == transmitted + redirected && vips + checks == *decapsulated
     }
 }
 
