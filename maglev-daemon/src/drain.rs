@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Name, Refusal, UnixTime};
 use crate::reconcile::RequestId;
 
@@ -41,8 +43,9 @@ impl Default for Settings {
     }
 }
 
-/// The stages of a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The stages of a drain. By these names everywhere, in what the API answers too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// It is saved that the node is to be drained.
     Marked,

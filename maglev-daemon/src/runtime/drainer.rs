@@ -106,7 +106,7 @@ impl Drainer {
             let UnixTime(unix_now) = api::now();
             let at = |time: Duration| unix_now.saturating_sub(now.saturating_sub(time).as_secs());
             let passed = |(stage, time): &(Stage, Duration)| view::PassedStage {
-                stage: (*stage).into(),
+                stage: *stage,
                 at: at(*time),
                 seconds: now.saturating_sub(*time).as_secs(),
             };
@@ -144,7 +144,7 @@ impl Drainer {
 
     fn log(&self, stage: Stage) {
         let Some(Progress { order, forwarded, .. }) = self.drain.progress() else { return };
-        let stage_name = view::Stage::from(stage).as_str().to_owned();
+        let stage_name = stage.as_str().to_owned();
         self.journal.tell(What::Node { stage: stage_name, reason: order.reason.clone() });
         let reason = order.reason.as_deref().unwrap_or("none given");
         match stage {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drain;
+use crate::drain::Stage;
 
 /// `GET /v1/node`: what an operator ordered of the node, and how far that has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,22 +60,6 @@ pub struct Receiving {
     pub packets_per_second: u64,
 }
 
-/// The stages of a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// It is saved.
-    Marked,
-    /// Prefixes are announced as least preferred.
-    Leaving,
-    /// Routers are being told that nothing is announced.
-    Withdrawing,
-    /// Packets are waited for to stop.
-    Waiting,
-    /// They have.
-    Drained,
-}
-
 /// `POST /v1/node/drain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,34 +70,6 @@ pub struct NewDrain {
     /// Whether no other node announces the VIPs of this one.
     #[serde(default)]
     pub last_node: bool,
-}
-
-impl From<drain::Stage> for Stage {
-    fn from(stage: drain::Stage) -> Self {
-        match stage {
-            drain::Stage::Marked => Self::Marked,
-            drain::Stage::Leaving => Self::Leaving,
-            drain::Stage::Withdrawing => Self::Withdrawing,
-            drain::Stage::Waiting => Self::Waiting,
-            drain::Stage::Drained => Self::Drained,
-        }
-    }
-}
-
-impl Stage {
-    /// Each of them, in their order.
-    pub const ALL: [Self; 5] = [Self::Marked, Self::Leaving, Self::Withdrawing, Self::Waiting, Self::Drained];
-
-    /// Its name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Marked => "marked",
-            Self::Leaving => "leaving",
-            Self::Withdrawing => "withdrawing",
-            Self::Waiting => "waiting",
-            Self::Drained => "drained",
-        }
-    }
 }
 
 impl NodeDrain {
