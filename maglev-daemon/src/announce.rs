@@ -344,7 +344,7 @@ mod tests {
                 let (since, last, waiting, percent) = (Duration::ZERO, None, None, 100);
                 let counts = Counts::default();
                 let health = Health::Unhealthy;
-                backend.health = Some(MemberHealth { health, since, last, waiting, percent, counts });
+                backend.health = Some(Box::new(MemberHealth { health, since, last, waiting, percent, counts }));
                 backend.serves = panic;
             }
             told(&at(&view, &Node::Serving, &[]))[0].clone()
@@ -382,7 +382,7 @@ mod tests {
             for (n, backend) in self.web().backends.iter_mut().enumerate() {
                 let (since, last, waiting, percent, counts) = (Duration::ZERO, None, None, 100, Counts::default());
                 let health = if n < healthy { Health::Healthy } else { Health::Unhealthy };
-                backend.health = Some(MemberHealth { health, since, last, waiting, percent, counts });
+                backend.health = Some(Box::new(MemberHealth { health, since, last, waiting, percent, counts }));
                 backend.serves = n < healthy;
             }
             let now = Duration::from_secs(self.second);

@@ -20,7 +20,9 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop: NextHop(word) } => change(maps, *id, |member| member.next_hop.set(*word)),
-        Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => fill_table(maps, *table, slots),
+        Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
+            fill_table(maps, *table, &slots.words())
+        }
         Step::SetIdle { seconds } => {
             maps.forwarding().idle.set(u64::from(*seconds));
             Ok(())

@@ -19,6 +19,7 @@ use super::*;
 use crate::model::Protocol;
 use crate::net::links::{AttachedXdp, XdpAt};
 use crate::net::testing::{Peer, in_namespace, ip, sysctl};
+use crate::plan::Slots;
 
 mod egress;
 mod outlive;
@@ -79,8 +80,13 @@ fn record(slot: u16) -> MemberRecord {
     }
 }
 
-fn table(owner: MemberId) -> Arc<[SlotWord]> {
-    vec![SlotWord::settled(owner); SLOTS].into()
+fn table(owner: MemberId) -> Slots {
+    all(SlotWord::settled(owner))
+}
+
+/// A table in which all slots hold this.
+fn all(word: SlotWord) -> Slots {
+    Arc::<[SlotWord]>::from(vec![word; SLOTS]).into()
 }
 
 /// Member 1 on interface slot 0 owns the pool behind UDP port 53 of the VIP.
@@ -288,7 +294,7 @@ fn steps_leave_the_maps_as_they_say() {
         let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
         plane.publish(&first_plan()).unwrap();
         let slots: Arc<[SlotWord]> = (0..SLOTS).map(|n| SlotWord((n % 32_767) as u16 + 1)).collect();
-        plane.publish(&[Step::FillTable { table: TableIndex(3), slots: slots.clone() }]).unwrap();
+        plane.publish(&[Step::FillTable { table: TableIndex(3), slots: slots.clone().into() }]).unwrap();
         let written = &plane.maps.forwarding().tables[3];
         assert!((0..SLOTS).all(|n| written[n].get() == slots[n].0));
         assert_eq!(plane.maps.forwarding().members[1], record(0));
@@ -327,7 +333,10 @@ fn a_step_beyond_a_limit_is_refused() {
             (Step::FillTable { table: TableIndex(140), slots: table(member(1)) }, "table 140 is beyond"),
             (Step::UpdateTable { table: TableIndex::EMPTY, slots: table(member(1)) }, "table 0"),
             (Step::FillTable { table: TableIndex::EMPTY, slots: table(member(1)) }, "table 0"),
-            (Step::FillTable { table: TableIndex(1), slots: Arc::new([]) }, "table length 0"),
+            (
+                Step::FillTable { table: TableIndex(1), slots: Slots::from(Arc::<[SlotWord]>::default()) },
+                "table length 0",
+            ),
             (Step::SwitchDirectory4 { entries: twice }, "DuplicateKey"),
         ] {
             let error = plane.publish(&[step]).unwrap_err().to_string();

@@ -1,10 +1,8 @@
 //! Plans: the ordered steps that take the data plane from what is published to what is desired, so that no packet
 //! sees a half state. Pure: it names maps' contents, never maps.
 
-use std::sync::Arc;
-
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
-use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 mod encode;
@@ -13,6 +11,7 @@ mod planner;
 mod preview;
 mod published;
 mod saved;
+mod slots;
 mod tables;
 mod turnover;
 
@@ -21,6 +20,7 @@ pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::PublishedPool;
 pub use saved::{InUse, Live, Saved};
+pub use slots::Slots;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
 ///
@@ -47,14 +47,14 @@ pub enum Step {
         /// The table; never [`TableIndex::EMPTY`].
         table: TableIndex,
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
-        slots: Arc<[SlotWord]>,
+        slots: Slots,
     },
     /// Rewrites a table that is in use, slot by slot: what differs is right before and after.
     UpdateTable {
         /// The table; never [`TableIndex::EMPTY`].
         table: TableIndex,
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
-        slots: Arc<[SlotWord]>,
+        slots: Slots,
     },
     /// Keeps confirmed flow entries that nothing renews for so many seconds.
     SetIdle {

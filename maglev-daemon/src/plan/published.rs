@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::{MemberId, NextHop};
-use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
+use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 
 use crate::digest::Digest;
 use crate::health::fsm::Standing;
@@ -158,7 +158,7 @@ impl PublishedPool {
 
     /// Takes over new owners; tells who owns each slot. The table is built anew, by names, whenever anything differs, and not
     /// kept: it would be as large as what is known of the slots by ids.
-    pub(super) fn rebuild(&mut self, owners: Owners) -> Vec<MemberId> {
+    pub(super) fn rebuild(&mut self, owners: Owners) -> Vec<SlotWord> {
         if owners == self.owners {
             return self.transition.owners().to_vec();
         }

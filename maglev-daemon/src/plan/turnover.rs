@@ -9,9 +9,9 @@ use maglev_common::backend::MemberId;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolWord, SlotWord, TableIndex};
 
-use super::Step;
 use super::published::{Member, PublishedPool};
 use super::tables::Tables;
+use super::{Slots, Step};
 use crate::health::fsm::Ramp;
 use crate::maglev::Table;
 use crate::model::{AdminState, Backend, Name, Pool, PoolSettings, Weight};
@@ -47,7 +47,7 @@ impl PublishedPool {
     }
 
     /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned.
-    fn hand_over(&mut self, owners: &[MemberId], living: &BTreeSet<MemberId>, settings: PoolSettings, now: Duration) {
+    fn hand_over(&mut self, owners: &[SlotWord], living: &BTreeSet<MemberId>, settings: PoolSettings, now: Duration) {
         let lives = |id: MemberId| living.contains(&id);
         let transition = Arc::make_mut(&mut self.transition);
         let outdated = if settings.tracking == Tracking::Always {
@@ -108,11 +108,11 @@ impl PublishedPool {
         }
         let in_place = !outdated.both && (outdated.current || outdated.previous);
         if in_place && outdated.current && self.current != TableIndex::EMPTY {
-            steps.push(Step::UpdateTable { table: self.current, slots: self.transition.words().collect() });
+            steps.push(Step::UpdateTable { table: self.current, slots: Slots::owners(&self.transition) });
         }
         if in_place && outdated.previous && self.previous != TableIndex::EMPTY {
-            match self.transition.previous_words() {
-                Some(words) => steps.push(Step::UpdateTable { table: self.previous, slots: words.collect() }),
+            match Slots::previous_owners(&self.transition) {
+                Some(slots) => steps.push(Step::UpdateTable { table: self.previous, slots }),
                 None => tables.retire(std::mem::replace(&mut self.previous, TableIndex::EMPTY)),
             }
         }
@@ -134,21 +134,18 @@ impl PublishedPool {
     fn refill(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
         // One for the owners, and one that some other pool may need for its owners, before one for previous owners.
         const RESERVE: usize = 2;
-        if self.transition.previous_words().is_some() && tables.room() <= RESERVE {
+        if self.transition.is_learning() && tables.room() <= RESERVE {
             Arc::make_mut(&mut self.transition).learn_no_more();
         }
         let empty = self.owners.is_empty() && self.transition.is_settled();
-        let mut fill = |words: Arc<[SlotWord]>, steps: &mut Vec<Step>| {
+        let mut fill = |slots: Slots| {
             // Never without one: there are more tables than pools.
             let table = tables.take(steps)?;
-            steps.push(Step::FillTable { table, slots: words });
+            steps.push(Step::FillTable { table, slots });
             Some(table)
         };
-        let current = if empty { None } else { fill(self.transition.words().collect(), steps) };
-        let previous = match self.transition.previous_words() {
-            Some(words) => fill(words.collect(), steps),
-            None => None,
-        };
+        let current = if empty { None } else { fill(Slots::owners(&self.transition)) };
+        let previous = Slots::previous_owners(&self.transition).and_then(fill);
         tables.retire(std::mem::replace(&mut self.current, current.unwrap_or_default()));
         tables.retire(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
     }
@@ -182,9 +179,9 @@ impl PublishedPool {
 }
 
 /// The owner of each slot, by id.
-pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<MemberId> {
+pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<SlotWord> {
     let id = |&owner: &u16| owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
-    table.slots().iter().map(id).collect()
+    table.slots().iter().map(|owner| SlotWord::settled(id(owner))).collect()
 }
 
 /// Who owns a pool's slots: backends that take new flows, serve as far as their health goes, and have a next hop. Where

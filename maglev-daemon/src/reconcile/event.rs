@@ -81,7 +81,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Effect {
     /// Write the services to disk, atomically and durably, then report [`Event::Persisted`].
-    Persist(Services),
+    Persist(Arc<Services>),
     /// Carry out a plan, then report [`Event::Published`].
     Publish(Vec<Step>),
     /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].

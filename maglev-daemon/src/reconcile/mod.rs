@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::NextHop;
@@ -35,7 +36,7 @@ pub use view::{BackendView, NextHopView, PoolView, View, VipView};
 #[derive(Debug)]
 enum Wish {
     Change(Change),
-    Reload(Services),
+    Reload(Arc<Services>),
 }
 
 /// Requests in the order in which they came.
@@ -46,7 +47,7 @@ type Batch = Vec<(RequestId, Wish)>;
 enum Phase {
     Idle,
     /// These services are being written.
-    Persisting(Batch, Services),
+    Persisting(Batch, Arc<Services>),
     /// These steps are being carried out.
     Publishing {
         batch: Batch,
@@ -59,15 +60,15 @@ enum Phase {
 #[derive(Debug)]
 pub struct Reconciler {
     settings: Settings,
-    /// What the disk holds.
-    saved: Services,
+    /// What the disk holds. While nothing changes, this, `working` and `target` are the same and share their memory.
+    saved: Arc<Services>,
     /// What the disk will hold once everything collected is written.
-    working: Services,
+    working: Arc<Services>,
     collected: Batch,
     phase: Phase,
     flush_again: bool,
     /// What is or is being published.
-    target: Services,
+    target: Arc<Services>,
     target_digest: Digest,
     resolutions: BTreeMap<IpAddr, Resolution>,
     followed: Option<BTreeSet<IpAddr>>,
@@ -113,12 +114,12 @@ impl Reconciler {
             checked: Orders::new(),
             restless: false,
             settings,
-            saved: Services::default(),
-            working: Services::default(),
+            saved: Arc::default(),
+            working: Arc::default(),
             collected: Vec::new(),
             phase: Phase::Idle,
             flush_again: false,
-            target: Services::default(),
+            target: Arc::default(),
             target_digest: Digest::of_services(&Services::default()),
             resolutions: BTreeMap::new(),
             followed: None,
@@ -176,7 +177,7 @@ impl Reconciler {
     fn take(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Change { request, change } => self.collect(request, change),
-            Event::Reload { request, services } => self.reload(request, services),
+            Event::Reload { request, services } => self.reload(request, Arc::new(services)),
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
@@ -250,7 +251,7 @@ impl Reconciler {
     }
 
     fn collect(&mut self, request: RequestId, change: Change) -> Vec<Effect> {
-        match self.working.admit(change.clone(), &self.settings.rules) {
+        match Arc::make_mut(&mut self.working).admit(change.clone(), &self.settings.rules) {
             Ok(()) => {
                 self.collected.push((request, Wish::Change(change)));
                 Vec::new()
@@ -260,7 +261,7 @@ impl Reconciler {
     }
 
     /// The file is the truth: changes that are not written yet would be undone by it, so they are refused.
-    fn reload(&mut self, request: RequestId, services: Services) -> Vec<Effect> {
+    fn reload(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
         if matches!(self.phase, Phase::Persisting(..)) {
             let line = "services.yaml was being saved while it was read; check your edit and reload again";
             return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
@@ -269,8 +270,8 @@ impl Reconciler {
         let (undone, kept): (Batch, Batch) =
             std::mem::take(&mut self.collected).into_iter().partition(|(_, wish)| matches!(wish, Wish::Change(_)));
         self.collected = kept;
-        self.saved = services.clone();
-        self.working = services.clone();
+        self.saved = Arc::clone(&services);
+        self.working = Arc::clone(&services);
         self.collected.push((request, Wish::Reload(services)));
         undone.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect()
     }
@@ -282,10 +283,12 @@ impl Reconciler {
         }
         let batch = std::mem::take(&mut self.collected);
         if self.working == self.saved {
+            // Changes that were refused, or undid each other, left a copy.
+            self.working = Arc::clone(&self.saved);
             return self.publish(batch);
         }
-        self.phase = Phase::Persisting(batch, self.working.clone());
-        vec![Effect::Persist(self.working.clone())]
+        self.phase = Phase::Persisting(batch, Arc::clone(&self.working));
+        vec![Effect::Persist(Arc::clone(&self.working))]
     }
 
     fn persisted(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
@@ -313,7 +316,7 @@ impl Reconciler {
 
     /// Goes back to what the disk holds, and admits anew what was collected meanwhile.
     fn restore(&mut self) -> Vec<Effect> {
-        self.working = self.saved.clone();
+        self.working = Arc::clone(&self.saved);
         let collected = std::mem::take(&mut self.collected);
         let mut effects = Vec::new();
         for (request, wish) in collected {
@@ -327,8 +330,8 @@ impl Reconciler {
 
     /// Publishes what is saved, if anything of it is not published yet.
     fn publish(&mut self, batch: Batch) -> Vec<Effect> {
-        if self.target != self.saved {
-            self.target = self.saved.clone();
+        let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
+        if before != self.target {
             self.target_digest = Digest::of_services(&self.target);
             self.fleet.follow(&self.target, self.now);
         }

@@ -112,7 +112,7 @@ impl Node {
             for effect in self.reconciler.handle(event, self.now) {
                 match effect {
                     Effect::Persist(services) => {
-                        self.disk = services;
+                        self.disk = Arc::unwrap_or_clone(services);
                         events.push_back(Event::Persisted(Ok(())));
                     }
                     Effect::Publish(steps) => events.push_back(Event::Published(self.publish(&steps))),
@@ -240,6 +240,23 @@ fn a_refusal_is_told_at_once_and_changes_nothing() {
     let effects = reconciler.handle(Event::Change { request: RequestId(7), change }, NOW);
     assert!(matches!(&effects[..], [Effect::Reply { request: RequestId(7), outcome: Err(Refusal::Conflict(_)) }]));
     assert!(reconciler.handle(Event::Flush, NOW).iter().all(|effect| matches!(effect, Effect::Follow(_))));
+}
+
+#[test]
+fn services_are_kept_once_while_nothing_changes() {
+    let kept_once = |node: &Node| {
+        let Reconciler { saved, working, target, .. } = &node.reconciler;
+        Arc::ptr_eq(saved, working) && Arc::ptr_eq(saved, target)
+    };
+    let mut node = web();
+    assert!(kept_once(&node));
+    node.change(add_backend("web", "c", 3)).unwrap();
+    assert!(kept_once(&node));
+    node.change(add_backend("web", "c", 3)).unwrap_err();
+    assert!(kept_once(&node), "what is refused leaves nothing");
+    node.run(Event::Reload { request: RequestId(90), services: node.disk.clone() });
+    node.run(Event::Flush);
+    assert!(kept_once(&node), "services that are read again are the same");
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub struct BackendView {
     /// These slots as a part of all, 0 to 1.
     pub share: f64,
     /// What is known by checks; nothing if it is not checked.
-    pub health: Option<MemberHealth>,
+    pub health: Option<Box<MemberHealth>>,
     /// Whether it may own slots, as far as its health goes.
     pub serves: bool,
     /// The way to it.
@@ -204,7 +204,7 @@ impl Reconciler {
             pinned,
             slots,
             share: f64::from(slots) / SLOTS as f64,
-            health: self.fleet.health(&of.name, name, *address),
+            health: self.fleet.health(&of.name, name, *address).map(Box::new),
             serves: self.fleet.standing(&of.name, name, *address).serves,
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
         }

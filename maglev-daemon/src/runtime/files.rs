@@ -1,7 +1,7 @@
 //! The node's files while the daemon runs: read again on request, written on the disk's thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
@@ -109,7 +109,7 @@ enum Order {
     /// This version of the file was read: it may be replaced.
     Read(Option<Stamp>),
     /// Replace the file.
-    Write(Services),
+    Write(Arc<Services>),
 }
 
 impl Disk {
@@ -137,7 +137,7 @@ impl Disk {
         self.order(Order::Read(stamp));
     }
 
-    pub(super) fn persist(&self, services: Services) {
+    pub(super) fn persist(&self, services: Arc<Services>) {
         self.order(Order::Write(services));
     }
 

@@ -46,21 +46,25 @@ pub enum Phase {
 }
 
 /// The slots of one pool: owners, and what is in transition. Most of the time nothing is, and nothing is kept for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
-    owners: Vec<MemberId>,
+    /// As words of settled slots: a full node has a million slots, and members' ids by themselves are twice as large.
+    owners: Vec<SlotWord>,
     moving: Option<Moving>,
 }
 
 /// Slots in transition, of which there is at least one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Moving {
     /// Per slot [`SETTLED`], [`TRACKED`], or the number of its deadline.
     phases: Vec<u16>,
     /// Per slot the previous owner while it is learning, else nobody.
-    previous: Vec<MemberId>,
+    previous: Vec<SlotWord>,
     deadlines: Deadlines,
 }
+
+/// A slot that nobody owns, or that has no previous owner.
+const NOBODY: SlotWord = SlotWord::settled(MemberId::NOBODY);
 
 const SETTLED: u16 = 0;
 const TRACKED: u16 = 1;
@@ -110,8 +114,8 @@ impl Outdated {
 /// How a pool's slots change hands.
 #[derive(Clone, Copy)]
 pub struct Change<'a> {
-    /// The new owner of each slot; nobody if there is none.
-    pub owners: &'a [MemberId],
+    /// The new owner of each slot; nobody if there is none. Which slots are in transition, these words do not say.
+    pub owners: &'a [SlotWord],
     /// Whether a member lives as a previous owner: neither disabled nor dead nor unreachable.
     pub lives: &'a dyn Fn(MemberId) -> bool,
     /// The time of the change.
@@ -132,11 +136,11 @@ impl Default for Transition {
 impl Transition {
     /// Slots that nobody owns, all settled.
     pub fn new() -> Self {
-        Self { owners: vec![MemberId::NOBODY; SLOTS], moving: None }
+        Self { owners: vec![NOBODY; SLOTS], moving: None }
     }
 
-    /// The owner of each slot.
-    pub fn owners(&self) -> &[MemberId] {
+    /// The owner of each slot, whether or not that is in transition.
+    pub fn owners(&self) -> &[SlotWord] {
         &self.owners
     }
 
@@ -153,7 +157,7 @@ impl Transition {
             let old = std::mem::replace(&mut self.owners[slot], new);
             outdated.both |= old != new;
             let stood_in = stand_ins && moving.phases[slot] == TRACKED;
-            if old != new && !old.is_nobody() && lives(old) && !stood_in && moving.previous[slot].is_nobody() {
+            if old != new && old != NOBODY && lives(old.owner()) && !stood_in && moving.previous[slot] == NOBODY {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
@@ -163,7 +167,7 @@ impl Transition {
     }
 
     /// Takes over new owners without learning anything of the old ones' flows. What is in transition stays so.
-    pub fn replace(&mut self, owners: &[MemberId], lives: &dyn Fn(MemberId) -> bool) -> Outdated {
+    pub fn replace(&mut self, owners: &[SlotWord], lives: &dyn Fn(MemberId) -> bool) -> Outdated {
         let mut outdated = Outdated::default();
         if let Some(mut moving) = self.moving.take() {
             (0..SLOTS).for_each(|slot| outdated.previous |= moving.forget_dead(slot, lives));
@@ -178,11 +182,11 @@ impl Transition {
 
     /// For a node that knows no history: slots that `before` gives to a member that lives but owns nothing any more are
     /// learning, as if they had just changed hands.
-    pub fn derive(&mut self, before: &[MemberId], draining: &dyn Fn(MemberId) -> bool, deadline: Duration) {
+    pub fn derive(&mut self, before: &[SlotWord], draining: &dyn Fn(MemberId) -> bool, deadline: Duration) {
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let fresh = moving.deadline(deadline);
         for (slot, &old) in before.iter().enumerate().take(SLOTS) {
-            if old != self.owners[slot] && draining(old) && moving.previous[slot].is_nobody() {
+            if old != self.owners[slot] && draining(old.owner()) && moving.previous[slot] == NOBODY {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
@@ -195,7 +199,7 @@ impl Transition {
     pub fn learn_no_more(&mut self) {
         let Some(moving) = &mut self.moving else { return };
         moving.deadlines.clear();
-        moving.previous.fill(MemberId::NOBODY);
+        moving.previous.fill(NOBODY);
         moving.phases.iter_mut().filter(|phase| **phase != SETTLED).for_each(|phase| *phase = TRACKED);
     }
 
@@ -207,7 +211,7 @@ impl Transition {
 
     /// Marks the slots as tracked that are not in transition and have another owner than these: who owns them stands in.
     /// Tells whether there are any.
-    pub fn track_stand_ins(&mut self, rightful: &[MemberId]) -> bool {
+    pub fn track_stand_ins(&mut self, rightful: &[SlotWord]) -> bool {
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let mut marked = false;
         for ((phase, owner), rightful) in moving.phases.iter_mut().zip(&self.owners).zip(rightful) {
@@ -231,7 +235,7 @@ impl Transition {
         for (phase, previous) in moving.phases.iter_mut().zip(&mut moving.previous) {
             if *phase >= FIRST_DEADLINE && over.contains(phase) {
                 *phase = TRACKED;
-                *previous = MemberId::NOBODY;
+                *previous = NOBODY;
             }
         }
         true
@@ -276,7 +280,7 @@ impl Transition {
             None | Some(&SETTLED) => Phase::Settled,
             Some(&TRACKED) => Phase::Tracked,
             Some(number) => Phase::Learning {
-                previous: moving.previous[slot],
+                previous: moving.previous[slot].owner(),
                 deadline: moving.deadlines.get(number).copied().unwrap_or_default(),
             },
         }
@@ -290,7 +294,7 @@ impl Transition {
             progress.tracked += u32::from(phase == TRACKED);
             if phase >= FIRST_DEADLINE {
                 progress.learning += 1;
-                *progress.learning_for.entry(previous).or_default() += 1;
+                *progress.learning_for.entry(previous.owner()).or_default() += 1;
             }
         }
         Progress { until: moving.deadlines.values().max().copied(), ..progress }
@@ -298,23 +302,27 @@ impl Transition {
 
     /// The table as it is published: owners, and which slots are in transition.
     pub fn words(&self) -> impl Iterator<Item = SlotWord> + '_ {
-        let word = |(slot, &owner): (usize, &MemberId)| match self.is_moving(slot) {
-            true => SlotWord::moving(owner),
-            false => SlotWord::settled(owner),
+        let word = |(slot, &settled): (usize, &SlotWord)| match self.is_moving(slot) {
+            true => SlotWord::moving(settled.owner()),
+            false => settled,
         };
         self.owners.iter().enumerate().map(word)
     }
 
-    /// The table of previous owners as it is published; `None` while no slot is learning.
-    pub fn previous_words(&self) -> Option<impl Iterator<Item = SlotWord> + '_> {
-        let moving = self.moving.as_ref().filter(|moving| !moving.deadlines.is_empty())?;
-        Some(moving.previous.iter().map(|&previous| SlotWord::settled(previous)))
+    /// Whether any slot is learning: only then is there a table of previous owners.
+    pub fn is_learning(&self) -> bool {
+        self.moving.as_ref().is_some_and(|moving| !moving.deadlines.is_empty())
+    }
+
+    /// The table of previous owners as it is published.
+    pub fn previous_words(&self) -> impl Iterator<Item = SlotWord> + '_ {
+        (0..SLOTS).map(|slot| self.moving.as_ref().map_or(NOBODY, |moving| moving.previous[slot]))
     }
 }
 
 impl Moving {
     fn new() -> Self {
-        Self { phases: vec![SETTLED; SLOTS], previous: vec![MemberId::NOBODY; SLOTS], deadlines: Deadlines::new() }
+        Self { phases: vec![SETTLED; SLOTS], previous: vec![NOBODY; SLOTS], deadlines: Deadlines::new() }
     }
 
     /// The number of a deadline, which may be new.
@@ -333,9 +341,9 @@ impl Moving {
     /// did.
     fn forget_dead(&mut self, slot: usize, lives: &dyn Fn(MemberId) -> bool) -> bool {
         let previous = self.previous[slot];
-        let dead = !previous.is_nobody() && !lives(previous);
+        let dead = previous != NOBODY && !lives(previous.owner());
         if dead {
-            self.previous[slot] = MemberId::NOBODY;
+            self.previous[slot] = NOBODY;
             self.phases[slot] = TRACKED;
         }
         dead

@@ -11,18 +11,12 @@ use maglev_common::table::SLOTS;
 use super::Transition;
 
 /// The pinned flows of one pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pinned {
-    /// Per slot, whether a flow is pinned to another member than its owner.
+    /// Per slot, whether a flow is pinned to another member than its owner; empty while none is.
     slots: Vec<bool>,
     /// How many, by the member they are pinned to.
     members: BTreeMap<MemberId, u32>,
-}
-
-impl Default for Pinned {
-    fn default() -> Self {
-        Self { slots: vec![false; SLOTS], members: BTreeMap::new() }
-    }
 }
 
 impl Pinned {
@@ -80,7 +74,8 @@ impl Survey {
         if age > self.idle && age <= u16::MAX / 2 {
             return moving;
         }
-        if self.transition.owners()[slot] != member {
+        if self.transition.owners()[slot].owner() != member {
+            self.found.slots.resize(SLOTS, false);
             self.found.slots[slot] = true;
             *self.found.members.entry(member).or_default() += 1;
         }

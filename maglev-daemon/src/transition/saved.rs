@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maglev_common::backend::MemberId;
-use maglev_common::table::SLOTS;
+use maglev_common::table::{SLOTS, SlotWord};
 use serde::{Deserialize, Serialize};
 
-use super::{Deadlines, FIRST_DEADLINE, Moving, SETTLED, TRACKED, Transition};
+use super::{Deadlines, FIRST_DEADLINE, Moving, NOBODY, SETTLED, TRACKED, Transition};
 
 /// A base-64 digit for each six bits of a slot's state: text that needs no escape.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -41,9 +41,9 @@ impl Transition {
     pub fn save(&self) -> Option<SavedTransition> {
         let Moving { phases, previous, deadlines } = self.moving.as_ref()?;
         let mut states = States::new(deadlines);
-        let mut number = |(&phase, &previous): (&u16, &MemberId)| match phase {
+        let mut number = |(&phase, previous): (&u16, &SlotWord)| match phase {
             SETTLED => 0,
-            phase => states.number(phase, previous),
+            phase => states.number(phase, previous.owner()),
         };
         let numbers: Vec<usize> = phases.iter().zip(previous).map(&mut number).collect();
         let States { states, .. } = states;
@@ -59,7 +59,7 @@ impl Transition {
     /// The transition that a daemon left, of slots with these owners. A previous owner that lives no more is forgotten, as
     /// ever. `None` if it cannot be one.
     pub fn restore(
-        owners: Vec<MemberId>,
+        owners: Vec<SlotWord>,
         saved: Option<&SavedTransition>,
         lives: &dyn Fn(MemberId) -> bool,
     ) -> Option<Self> {
@@ -68,9 +68,12 @@ impl Transition {
         let state = |state: &SavedState| match state {
             SavedState::Learning { previous, until } => {
                 let previous = MemberId::new(*previous)?;
-                Some(if lives(previous) { (moving.deadline(*until), previous) } else { (TRACKED, MemberId::NOBODY) })
+                Some(match lives(previous) {
+                    true => (moving.deadline(*until), SlotWord::settled(previous)),
+                    false => (TRACKED, NOBODY),
+                })
             }
-            SavedState::Tracked => Some((TRACKED, MemberId::NOBODY)),
+            SavedState::Tracked => Some((TRACKED, NOBODY)),
         };
         let states = states.iter().map(state).collect::<Option<Vec<_>>>()?;
         let width = width(states.len());
@@ -163,10 +166,14 @@ mod tests {
                 moving.phases[slot] = TRACKED;
             } else {
                 moving.phases[slot] = moving.deadline(Duration::from_millis(u64::from(state / 2)));
-                moving.previous[slot] = id(state);
+                moving.previous[slot] = SlotWord::settled(id(state));
             }
         }
-        Transition { owners: vec![id(9); SLOTS], moving: moving.unless_settled() }
+        Transition { owners: owners(), moving: moving.unless_settled() }
+    }
+
+    fn owners() -> Vec<SlotWord> {
+        vec![SlotWord::settled(id(9)); SLOTS]
     }
 
     fn phases(transition: &Transition) -> Vec<Phase> {
@@ -189,11 +196,11 @@ mod tests {
     #[test]
     fn a_settled_pool_costs_nothing_and_the_dead_are_forgotten() {
         assert_eq!(Transition::new().save(), None);
-        let restored = Transition::restore(vec![id(9); SLOTS], None, &|_| true).unwrap();
-        assert!(restored.is_settled() && restored.owners()[0] == id(9));
+        let restored = Transition::restore(owners(), None, &|_| true).unwrap();
+        assert!(restored.is_settled() && restored.owners() == owners());
 
         let saved = transition(5).save();
-        let restored = Transition::restore(vec![id(9); SLOTS], saved.as_ref(), &|member| member != id(2)).unwrap();
+        let restored = Transition::restore(owners(), saved.as_ref(), &|member| member != id(2)).unwrap();
         assert!(
             phases(&restored)
                 .iter()
@@ -208,7 +215,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_transition_is_refused() {
         let saved = transition(5).save().unwrap();
-        let restore = |saved: SavedTransition| Transition::restore(vec![id(9); SLOTS], Some(&saved), &|_| true);
+        let restore = |saved: SavedTransition| Transition::restore(owners(), Some(&saved), &|_| true);
         assert!(restore(saved.clone()).is_some());
         assert!(restore(SavedTransition { slots: saved.slots[1..].to_owned(), ..saved.clone() }).is_none());
         assert!(restore(SavedTransition { slots: saved.slots.replace('B', "!"), ..saved.clone() }).is_none());

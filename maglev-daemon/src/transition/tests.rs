@@ -14,14 +14,14 @@ fn member(id: u16) -> MemberId {
 }
 
 /// All slots owned by one member.
-fn all(id: u16) -> Vec<MemberId> {
-    vec![member(id); SLOTS]
+fn all(id: u16) -> Vec<SlotWord> {
+    vec![SlotWord::settled(member(id)); SLOTS]
 }
 
 /// Slots 0, 1, 2, … owned by these, the rest by nobody.
-fn slots(ids: &[u16]) -> Vec<MemberId> {
+fn slots(ids: &[u16]) -> Vec<SlotWord> {
     let mut owners = all(0);
-    owners.iter_mut().zip(ids).for_each(|(owner, &id)| *owner = member(id));
+    owners.iter_mut().zip(ids).for_each(|(owner, &id)| *owner = SlotWord::settled(member(id)));
     owners
 }
 
@@ -29,7 +29,7 @@ fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn change(transition: &mut Transition, owners: &[MemberId], dead: &[u16], now: u64) {
+fn change(transition: &mut Transition, owners: &[SlotWord], dead: &[u16], now: u64) {
     let lives = |id: MemberId| !dead.contains(&id.get());
     let before = transition.owners().to_vec();
     let outdated =
@@ -46,7 +46,14 @@ fn the_first_owners_come_without_a_transition() {
     let mut transition = Transition::new();
     change(&mut transition, &all(1), &[], 0);
     assert!(transition.is_settled());
-    assert!(transition.previous_words().is_none());
+    assert!(!transition.is_learning());
+}
+
+#[test]
+fn a_settled_slot_takes_two_bytes() {
+    let transition = Transition::new();
+    assert_eq!(size_of_val(transition.owners()), 2 * SLOTS, "a full node has 64 pools or more");
+    assert!(transition.moving.is_none());
 }
 
 #[test]
@@ -57,13 +64,15 @@ fn a_slot_learns_then_is_tracked_then_settles() {
     assert_eq!((transition.phase(0), transition.phase(1)), (Phase::Settled, learning(2, 130)));
     let words: Vec<_> = transition.words().take(2).collect();
     assert_eq!(words, [SlotWord::settled(member(1)), SlotWord::moving(member(3))]);
-    assert_eq!(transition.previous_words().unwrap().nth(1), Some(SlotWord::settled(member(2))));
+    assert!(transition.is_learning());
+    let previous: Vec<_> = transition.previous_words().take(2).collect();
+    assert_eq!(previous, [SlotWord::settled(MemberId::NOBODY), SlotWord::settled(member(2))]);
 
     assert!(!transition.expire(at(129)));
     assert_eq!(transition.deadline(), Some(at(130)));
     assert!(transition.expire(at(130)));
     assert_eq!(transition.phase(1), Phase::Tracked);
-    assert!(transition.previous_words().is_none());
+    assert!(!transition.is_learning());
 
     assert!(transition.settle(&Pinned::default()));
     assert!(transition.is_settled());
@@ -183,7 +192,7 @@ proptest! {
             match event {
                 Event::Owners(id, step) => {
                     let mut owners = transition.owners().to_vec();
-                    owners.iter_mut().step_by(step).for_each(|owner| *owner = member(id));
+                    owners.iter_mut().step_by(step).for_each(|owner| *owner = SlotWord::settled(member(id)));
                     change(&mut transition, &owners, &dead, now);
                 }
                 Event::Die(id) => {
@@ -205,7 +214,7 @@ proptest! {
                     prop_assert!(!dead.contains(&previous.get()) && !previous.is_nobody());
                     prop_assert!(deadline > at(now) && deadline <= at(now) + LEARNING);
                 }
-                let (old, new) = (before.owners()[slot], transition.owners()[slot]);
+                let [old, new] = [&before, &transition].map(|of| of.owners()[slot].owner());
                 if old != new && !old.is_nobody() && !dead.contains(&old.get()) {
                     prop_assert!(transition.is_moving(slot));
                 }

@@ -231,15 +231,15 @@ impl Scenario {
             };
             let slots: Arc<[SlotWord]> = table.slots().iter().enumerate().map(word).collect::<Result<_>>()?;
             let (current, previous) = (TableIndex(pool + 1), TableIndex(self.pools + pool + 1));
-            steps.push(Step::FillTable { table: current, slots });
+            steps.push(Step::FillTable { table: current, slots: slots.into() });
             let mut word = PoolWord::settled(current).tracked(tracking, UdpPolicy::New);
             if moving > 0 {
                 let owner = |(slot, &owner): (usize, &u16)| match moves(slot) {
                     true => id((owner + 1) % self.backends).map(SlotWord::settled),
                     false => Ok(SlotWord::default()),
                 };
-                let slots = table.slots().iter().enumerate().map(owner).collect::<Result<_>>()?;
-                steps.push(Step::FillTable { table: previous, slots });
+                let slots: Arc<[SlotWord]> = table.slots().iter().enumerate().map(owner).collect::<Result<_>>()?;
+                steps.push(Step::FillTable { table: previous, slots: slots.into() });
                 word = word.learning(previous);
             }
             steps.push(Step::SwitchPool { pool: PoolIndex(pool), word });

@@ -127,7 +127,7 @@ impl Node {
             Step::SetNextHop { id, next_hop } => self.change(*id, |member| member.next_hop.set(next_hop.0)),
             Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
                 let table = &tables[usize::from(table.0)];
-                table.iter().zip(slots.iter()).for_each(|(slot, word)| slot.set(word.0));
+                table.iter().zip(slots.words().iter()).for_each(|(slot, word)| slot.set(word.0));
             }
             Step::SetIdle { seconds } => idle.set(u64::from(*seconds)),
             Step::SwitchPool { pool, word } => pools[usize::from(pool.0)].set(word.0),

@@ -60,11 +60,10 @@ impl Rig {
     /// The same, and member 9 has just taken over all slots of the pool with IPv4 outer headers from member 1, which lives.
     fn learning() -> Self {
         let mut rig = Self::new();
-        let moving = (0..SLOTS).map(|_| SlotWord::moving(member(9))).collect();
         let word = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
         let steps = [
             Step::WriteMember { id: member(9), record: second() },
-            Step::FillTable { table: TableIndex(9), slots: moving },
+            Step::FillTable { table: TableIndex(9), slots: all(SlotWord::moving(member(9))) },
             Step::FillTable { table: TableIndex(10), slots: table(member(1)) },
             Step::SwitchPool { pool: pool::OUTER4, word: word.learning(TableIndex(10)) },
         ];

@@ -1,6 +1,6 @@
 //! TLS of checks. It must not know what is said over it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -14,40 +14,43 @@ use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertSt
 use super::words;
 use crate::model::Tls;
 
-/// Which certificates are good: made once, for all checks.
+/// Which certificates are good: found out once, for all checks, by the first that speaks TLS. A daemon without such checks
+/// holds no authorities in memory.
 #[derive(Clone)]
 pub struct Trust {
-    verifying: TlsConnector,
-    believing: TlsConnector,
+    verifying: Arc<OnceLock<TlsConnector>>,
+    believing: Arc<OnceLock<TlsConnector>>,
 }
 
 impl Trust {
     /// The authorities that the system trusts. If there are none, no certificate is good.
     pub fn of_system() -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(%error, "a certificate of the system's authorities cannot be read");
-        }
-        Self::of(found.certs)
+        Self { verifying: Arc::default(), believing: Arc::default() }
     }
 
     /// These authorities alone.
     pub fn of(authorities: Vec<CertificateDer<'static>>) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authorities);
-        let provider = Arc::new(ring::default_provider());
-        let verifying = builder(&provider).with_root_certificates(roots).with_no_client_auth();
-        let anyone = Arc::new(Anyone(Arc::clone(&provider)));
-        let believing = builder(&provider).dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth();
-        Self { verifying: connector(verifying), believing: connector(believing) }
+        let verifying = OnceLock::from(verifying(authorities));
+        Self { verifying: Arc::new(verifying), believing: Arc::default() }
+    }
+
+    /// Gets ready to speak to this server, which takes some milliseconds the first time.
+    pub(super) fn prepare(&self, server: &Tls) {
+        self.connector(server);
+    }
+
+    fn connector(&self, server: &Tls) -> &TlsConnector {
+        match server.verify {
+            true => self.verifying.get_or_init(|| verifying(authorities_of_system())),
+            false => self.believing.get_or_init(believing),
+        }
     }
 
     /// Speaks TLS on a connection from here on.
     pub(super) async fn shake_hands(&self, stream: TcpStream, server: &Tls) -> Result<TlsStream<TcpStream>, String> {
-        let Tls { name, verify } = server;
+        let name = &server.name;
         let name = ServerName::try_from(name.clone()).map_err(|_| format!("TLS: {name} is not a server's name"))?;
-        let connector = if *verify { &self.verifying } else { &self.believing };
-        connector.connect(name, stream).await.map_err(|error| {
+        self.connector(server).connect(name, stream).await.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             tls.map_or_else(|| words::of_error("TLS handshake", &error), |error| format!("TLS: {error}"))
         })
@@ -58,6 +61,26 @@ impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trust").finish_non_exhaustive()
     }
+}
+
+fn authorities_of_system() -> Vec<CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate of the system's authorities cannot be read");
+    }
+    found.certs
+}
+
+fn verifying(authorities: Vec<CertificateDer<'static>>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities);
+    connector(builder(&Arc::new(ring::default_provider())).with_root_certificates(roots).with_no_client_auth())
+}
+
+fn believing() -> TlsConnector {
+    let provider = Arc::new(ring::default_provider());
+    let anyone = Arc::new(Anyone(Arc::clone(&provider)));
+    connector(builder(&provider).dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth())
 }
 
 fn builder(provider: &Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
@@ -108,5 +131,20 @@ impl ServerCertVerifier for Anyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_read_only_when_a_certificate_is_to_be_verified() {
+        let (trust, name) = (Trust::of_system(), "www.example.org".to_owned());
+        let [believed, verified] = [false, true].map(|verify| Tls { name: name.clone(), verify });
+        trust.prepare(&believed);
+        assert!(trust.verifying.get().is_none());
+        trust.clone().prepare(&verified);
+        assert!(trust.verifying.get().is_some(), "for all checks");
     }
 }

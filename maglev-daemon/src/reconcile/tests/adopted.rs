@@ -16,7 +16,7 @@ impl Node {
             for effect in self.reconciler.handle(event, self.now) {
                 match effect {
                     Effect::Persist(services) => {
-                        self.disk = services;
+                        self.disk = Arc::unwrap_or_clone(services);
                         events.push_back(Event::Persisted(Ok(())));
                     }
                     Effect::Publish(steps) => {

@@ -68,8 +68,8 @@ impl Maps {
                 let record = self.members.get(&id.get()).unwrap();
                 record.next_hop.set(next_hop.0);
             }
-            Step::FillTable { table, slots } => self.fill(table.0, slots),
-            Step::UpdateTable { table, slots } => self.update(table.0, slots),
+            Step::FillTable { table, slots } => self.fill(table.0, slots.words().into()),
+            Step::UpdateTable { table, slots } => self.update(table.0, slots.words().into()),
             Step::SetIdle { seconds } => assert!(*seconds <= u16::MAX / 2),
             Step::SwitchPool { pool, word } => self.switch(pool.0, *word),
             Step::ResetVip { id } => {
@@ -134,8 +134,7 @@ impl Maps {
         };
         let [current, previous] = [word.current(), word.previous()].map(|start| slots(start.table().0));
         assert!(transition.words().eq(current), "pool {}: owners", pool.0);
-        let wanted = transition.previous_words().map_or_else(|| slots(0), Iterator::collect);
-        assert!(wanted == previous, "pool {}: previous owners", pool.0);
+        assert!(transition.previous_words().eq(previous), "pool {}: previous owners", pool.0);
     }
 
     /// Per slot where a segment goes that no flow table knows; nothing for a slot that nobody alive owns.
@@ -171,25 +170,25 @@ impl Maps {
         self.members.insert(id, record.clone());
     }
 
-    fn fill(&mut self, table: u16, slots: &Arc<[SlotWord]>) {
+    fn fill(&mut self, table: u16, slots: Arc<[SlotWord]>) {
         assert_ne!(table, TableIndex::EMPTY.0);
         assert_eq!(slots.len(), SLOTS);
         let in_use = self.in_use().any(|used| used == table);
-        assert!(!in_use || self.tables[&table].slots == *slots, "table {table} is in use");
-        let owners = owners_in(slots);
-        self.tables.insert(table, Filled { slots: slots.clone(), owners });
+        assert!(!in_use || self.tables[&table].slots == slots, "table {table} is in use");
+        let owners = owners_in(&slots);
+        self.tables.insert(table, Filled { slots, owners });
     }
 
     /// Of a table in use, slots end to learn or to be in transition: each is right before and after.
-    fn update(&mut self, table: u16, slots: &Arc<[SlotWord]>) {
+    fn update(&mut self, table: u16, slots: Arc<[SlotWord]>) {
         let old = &self.tables[&table].slots;
         let previous = self.pools.values().any(|word| word.previous().table().0 == table);
         for (old, new) in old.iter().zip(slots.iter()) {
             let ends = if previous { new.owner().is_nobody() } else { old.owner() == new.owner() };
             assert!(old == new || ends, "{old:?} becomes {new:?} under packets that read it");
         }
-        let owners = owners_in(slots);
-        self.tables.insert(table, Filled { slots: slots.clone(), owners });
+        let owners = owners_in(&slots);
+        self.tables.insert(table, Filled { slots, owners });
     }
 
     fn switch(&mut self, pool: u16, word: PoolWord) {
