@@ -12,7 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    lab::{AUTHORITY, Balancer, Lab, NEAR, Pool, Process, Services, Settings, Topology, addresses, binary},
+    lab::{
+        AUTHORITY, Balancer, Lab, NEAR, Pool, Process, Services, Settings, Topology, Vip,
+        addresses::{self, WWW4},
+        binary, decapsulate,
+    },
     server::Identity,
 };
 
@@ -27,8 +31,24 @@ pub enum Kind {
     Https,
 }
 
-/// Each kind, and how many backends are checked by it at a cost of no more than [`TARGET`].
-pub const CASES: [(Kind, u16); 3] = [(Kind::Tcp, 1_000), (Kind::Http, 1_000), (Kind::Https, 200)];
+/// What is checked each second.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// How.
+    pub kind: Kind,
+    /// Along which way: `encap` or `direct`.
+    pub via: &'static str,
+    /// How many backends.
+    pub backends: u16,
+}
+
+/// What is to cost no more than [`TARGET`].
+pub const CASES: [Case; 4] = [
+    Case { kind: Kind::Tcp, via: "encap", backends: 1_000 },
+    Case { kind: Kind::Http, via: "encap", backends: 1_000 },
+    Case { kind: Kind::Http, via: "direct", backends: 1_000 },
+    Case { kind: Kind::Https, via: "encap", backends: 200 },
+];
 
 /// How much of one core may be spent on them.
 pub const TARGET: f64 = 0.20;
@@ -53,18 +73,32 @@ const PORTS: [u16; 3] = [80, 7_000, 443];
 #[derive(Debug)]
 pub struct Checks {
     balancer: Balancer,
-    _server: Process,
+    _processes: [Process; 2],
     _lab: Lab,
 }
 
-impl Kind {
+impl Case {
     fn check(self) -> String {
-        let rest = "via: direct, interval: 1s, timeout: 500ms";
-        match self {
-            Self::Tcp => format!("check: {{ kind: tcp, port: {}, {rest} }}", PORTS[0]),
-            Self::Http => format!("check: {{ kind: http, port: {}, {rest} }}", PORTS[0]),
-            Self::Https => format!("check: {{ kind: https, port: {}, sni: {}, {rest} }}", PORTS[2], Identity::NAME),
-        }
+        let Self { kind, via, backends: _ } = self;
+        let port = match kind {
+            Kind::Tcp | Kind::Http => format!("port: {}", PORTS[0]),
+            Kind::Https => format!("port: {}, sni: {}", PORTS[2], Identity::NAME),
+        };
+        format!("check: {{ kind: {kind}, {port}, via: {via}, interval: 1s, timeout: 500ms }}")
+    }
+
+    /// Services with so many backends, and a VIP for each of their pools.
+    fn services(self) -> String {
+        let address = |n: u16| IpAddr::from(Ipv4Addr::new(10, 9, (n / 250) as u8, (n % 250 + 1) as u8));
+        let pool = |first: u16| {
+            let its = first..self.backends.min(first + POOL);
+            let backends = its.map(|n| (format!("b{n}"), address(n), 100)).collect();
+            Pool { name: format!("p{}", first / POOL), affinity: None, backends }
+        };
+        let pools: Vec<Pool> = (0..self.backends).step_by(POOL.into()).map(pool).collect();
+        let vips = (8_000..).zip(&pools).map(|(port, pool)| Vip::new(&pool.name, (WWW4, port), "tcp", &pool.name));
+        let text = Services { vips: vips.collect(), pools }.to_string();
+        text.replace("    backends:", &format!("    {}\n    backends:", self.check()))
     }
 }
 
@@ -88,7 +122,8 @@ impl Checks {
         let lab = Lab::new(Topology::new(1, 3))?;
         let one = addresses::on_link(13).v4;
         lab.netns("web3").ip(&[format!("route add local {MANY} dev lo")])?;
-        lab.netns("lb1").ip(&[format!("route add {MANY} via {one} dev {NEAR}")])?;
+        let ways = [MANY, &format!("{WWW4}/32")].map(|to| format!("route add {to} via {one} dev {NEAR}"));
+        lab.netns("lb1").ip(&ways)?;
         let authority = lab.directory().join(AUTHORITY);
         let mut command = Command::new(binary("maglev-lab")?);
         let [port, talks, tls] = PORTS.map(|port| port.to_string());
@@ -96,8 +131,9 @@ impl Checks {
         let mut server =
             Process::start("web3", &lab.netns("web3"), &lab.directory(), command.arg("--authority").arg(authority))?;
         server.await_line("listening")?;
+        let decap = decapsulate(&lab, "web3", &lab.directory().join("web3.counters"))?;
         let balancer = Balancer::start(&lab, 1, &Settings::of(1), &Services::default())?;
-        Ok(Self { balancer, _server: server, _lab: lab })
+        Ok(Self { balancer, _processes: [decap, server], _lab: lab })
     }
 
     /// The load balancer.
@@ -105,17 +141,17 @@ impl Checks {
         &mut self.balancer
     }
 
-    /// Checks so many backends, and measures for as long, once all are healthy.
+    /// Checks backends, and measures for as long, once all are healthy.
     ///
     /// # Errors
     /// If they do not become healthy, or do not stay so.
-    pub fn cost(&mut self, kind: Kind, backends: u16, lasts: Duration) -> Result<Cost> {
+    pub fn cost(&mut self, case: Case, lasts: Duration) -> Result<Cost> {
         self.serve(&Services::default().to_string())?;
         let idle = self.measure(lasts / 2)?;
-        self.serve(&many(kind, backends))?;
+        self.serve(&case.services())?;
         let healthy = |status: &serde_json::Value| {
             let all = status["backends"].as_array().into_iter().flatten();
-            all.filter(|backend| backend["health"]["state"] == "healthy").count() == usize::from(backends)
+            all.filter(|backend| backend["health"]["state"] == "healthy").count() == usize::from(case.backends)
         };
         self.balancer.await_status("healthy backends", healthy)?;
         let core = self.measure(lasts)?;
@@ -136,17 +172,4 @@ impl Checks {
         fs::write(self.balancer.services(), services).context("services.yaml")?;
         self.balancer.maglev_ok(&["reload"]).map(drop)
     }
-}
-
-/// Services with so many backends.
-fn many(kind: Kind, backends: u16) -> String {
-    let address = |n: u16| IpAddr::from(Ipv4Addr::new(10, 9, (n / 250) as u8, (n % 250 + 1) as u8));
-    let pool = |first: u16| {
-        let its = first..backends.min(first + POOL);
-        let backends = its.map(|n| (format!("b{n}"), address(n), 100)).collect();
-        Pool { name: format!("p{}", first / POOL), affinity: None, backends }
-    };
-    let pools = (0..backends).step_by(POOL.into()).map(pool).collect();
-    let text = Services { pools, vips: Vec::new() }.to_string();
-    text.replace("    backends:", &format!("    {}\n    backends:", kind.check()))
 }

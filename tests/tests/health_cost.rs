@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use maglev_e2e::{
-    checks::{CASES, Checks, TARGET},
+    checks::{CASES, Case, Checks, TARGET},
     lab::skip,
     matrix::Matrix,
 };
@@ -21,9 +21,10 @@ fn hundreds_of_checks_a_second_cost_a_part_of_one_core() -> Result<()> {
         return Ok(());
     }
     let mut checks = Checks::new()?;
-    for (kind, backends) in CASES {
-        Matrix::Health.row("cost", &format!("{backends} backends checked each second by {kind}"), || {
-            let cost = checks.cost(kind, backends, LASTS)?;
+    for case in CASES {
+        let Case { kind, via, backends } = case;
+        Matrix::Health.row("cost", &format!("{backends} backends checked each second by {kind}, via {via}"), || {
+            let cost = checks.cost(case, LASTS)?;
             let [core, idle, target] = [cost.core, cost.idle, TARGET].map(|part| part * 100.0);
             ensure!(cost.core < TARGET * ROOM, "{core:.1} % of one core");
             Ok(format!("{core:.1} % of one core, {idle:.1} % without checks; at most {target:.0} % are wanted"))

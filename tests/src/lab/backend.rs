@@ -1,6 +1,11 @@
 //! One backend: its server, and the `decap` program that takes the outer header off.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -30,13 +35,7 @@ impl Backend {
 
     /// Attaches `decap` to the backend's link.
     pub(super) fn decapsulate(&mut self, lab: &Lab) -> Result<()> {
-        let mut command = Command::new(binary("maglevd")?);
-        command.args(["decap", "--interface", "eth0"]).arg("--counters").arg(&self.counters);
-        command.args(OUTER_SOURCES.iter().flat_map(|prefix| ["--from", prefix]));
-        let name = format!("{}-decap", self.name);
-        let mut decap = Process::start(&name, &lab.netns(&self.name), &lab.directory(), &mut command)?;
-        decap.await_line("ready")?;
-        self.decap = Some(decap);
+        self.decap = Some(decapsulate(lab, &self.name, &self.counters)?);
         Ok(())
     }
 
@@ -102,6 +101,16 @@ impl Backend {
             decap.keep();
         }
     }
+}
+
+/// Starts `decap` on the link of a backend's namespace; it writes its counters to this file.
+pub(crate) fn decapsulate(lab: &Lab, name: &str, counters: &Path) -> Result<Process> {
+    let mut command = Command::new(binary("maglevd")?);
+    command.args(["decap", "--interface", "eth0"]).arg("--counters").arg(counters);
+    command.args(OUTER_SOURCES.iter().flat_map(|prefix| ["--from", prefix]));
+    let mut decap = Process::start(&format!("{name}-decap"), &lab.netns(name), &lab.directory(), &mut command)?;
+    decap.await_line("ready")?;
+    Ok(decap)
 }
 
 fn serve(lab: &Lab, name: &str) -> Result<Process> {

@@ -26,6 +26,7 @@ mod topology;
 mod unhash;
 
 pub use backend::Backend;
+pub(crate) use backend::decapsulate;
 pub use balancer::{AUTHORITY, Answer, Balancer, maglev};
 pub use netns::Netns;
 pub use process::Process;
