@@ -41,7 +41,7 @@ fn a_node_is_drained_and_comes_back_with_frr() -> Result<()> {
 
 fn drained_and_back(kind: Kind) -> Result<()> {
     let mut site = routed(kind, 2, announcing)?;
-    let stream = stream_to(&site, kind.changes_without_a_gap());
+    let stream = stream_to(&site, &[WWW4, WWW6]);
     stream.pass(A_WHILE)?;
 
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "2m", "--reason", "new disk"])?;

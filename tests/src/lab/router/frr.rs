@@ -24,7 +24,9 @@ pub(super) fn start(netns: &Netns, directory: &Path, neighbors: &[IpAddr]) -> Re
     let owned = Command::new("chown").args(["-R", "frr:frr"]).arg(&own).output().context("chown")?;
     ensure!(owned.status.success(), "{}", String::from_utf8_lossy(&owned.stderr));
 
-    let mut zebra = super::daemon("zebra", netns, directory, &mut command("zebra", &own))?;
+    // Else it takes an IPv6 route away before it sets the next one, and packets in between find none.
+    let replacing = "--v6-rr-semantics";
+    let mut zebra = super::daemon("zebra", netns, directory, command("zebra", &own).arg(replacing))?;
     // bgpd gives up for a while if zebra does not listen yet.
     zebra.await_event("its socket", |_| Ok(own.join("zserv").exists()))?;
     let mut bgpd = super::daemon("bgpd", netns, directory, &mut command("bgpd", &own))?;

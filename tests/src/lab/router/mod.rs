@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     FLOWS_CPU, Lab, Netns, Process,
-    addresses::{self, ROUTER_AS, WWW4, WWW6},
+    addresses::{self, ROUTER_AS},
 };
 
 mod bird;
@@ -54,16 +54,6 @@ pub struct NextHop {
 }
 
 impl Kind {
-    /// VIPs, one of each family or less, whose routes it changes without a gap: FRR takes an IPv6 route of several next hops
-    /// away before it sets the new one, and packets in between find none.
-    pub const fn changes_without_a_gap(self) -> &'static [IpAddr] {
-        match self {
-            Self::Bird => &[WWW4, WWW6],
-            Self::Frr => &[WWW4],
-            Self::Gobgp => &[],
-        }
-    }
-
     /// Whether it sets the kernel's routes.
     ///
     /// # Errors
