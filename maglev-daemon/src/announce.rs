@@ -147,8 +147,13 @@ impl Short {
         let usable = active().filter(|backend| is_healthy(backend, least)).count();
         (usable < least as usize).then(|| {
             let (name, vip) = (&pool.name, &vip.name);
-            let why =
-                format!("VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}");
+            let away = match active().filter(|backend| !backend.is_reached).count() {
+                0 => String::new(),
+                away => format!("; {away} cannot be reached"),
+            };
+            let why = format!(
+                "VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}{away}"
+            );
             Self { why, by_health: active().count() >= least as usize }
         })
     }
@@ -159,11 +164,11 @@ fn is_active(backend: &BackendView) -> bool {
     backend.state == AdminState::Active && backend.weight.0 > 0
 }
 
-/// Whether it does. A pool in panic uses those that its checks take for dead: one of them will do where one backend is asked
+/// Whether it does, and can be reached: what this node cannot forward, others may. A pool in panic uses those that its checks take for dead: one of them will do where one backend is asked
 /// for, as it is unless an operator asks for more.
 fn is_healthy(backend: &BackendView, least: u32) -> bool {
     let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
-    backend.serves && (least <= 1 || healthy())
+    backend.serves && backend.is_reached && (least <= 1 || healthy())
 }
 
 /// What is to be remembered of a withdrawal. It begins where what is announced falls short by its backends' health; nothing
@@ -252,7 +257,9 @@ mod tests {
         let mut reconciler = Reconciler::new(Settings { rules: rules(), ..Settings::default() });
         reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);
-        View { busy: false, not_published: None, ..reconciler.view() }
+        let mut view = View { busy: false, not_published: None, ..reconciler.view() };
+        view.pools.iter_mut().flat_map(|pool| &mut pool.backends).for_each(|backend| backend.is_reached = true);
+        view
     }
 
     /// `prefix` or `prefix: why not`.
@@ -355,6 +362,19 @@ mod tests {
             format!("203.0.113.10/32: VIP web: pool web has 0 usable backends, fewer than its min_healthy {least}")
         };
         assert_eq!((with(1, false), with(2, true)), (short(1), short(2)));
+    }
+
+    #[test]
+    fn a_node_that_reaches_no_backend_leaves_the_prefix_to_others() {
+        let mut view = view(services(&[AdminState::Active; 2], 1, BY_ADDRESS));
+        let away = |view: &mut View, which: &[usize]| {
+            let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
+            which.iter().for_each(|&n| web.backends[n].is_reached = false);
+            told(&at(view, &Node::Serving, &[]))[0].clone()
+        };
+        assert_eq!(away(&mut view, &[0]), "203.0.113.10/32");
+        let none = "VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; 2 cannot be reached";
+        assert_eq!(away(&mut view, &[0, 1]), format!("203.0.113.10/32: {none}"));
     }
 
     /// A prefix over time: after some seconds, so many of its two backends are healthy.

@@ -19,7 +19,7 @@ pub use health::{check_text, parse_check, parse_override};
 pub use node::{Interface, Mode, NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
-pub use store::{Stamp, persist, replace};
+pub use store::{Stamp, persist, replace, sync};
 
 /// Reads both files of a node.
 ///

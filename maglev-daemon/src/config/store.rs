@@ -48,8 +48,8 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Writes the services to disk, atomically and durably: once this returns, they survive a power cut. Mode and owner of
-/// an existing file are kept; a symbolic link is followed.
+/// Writes the services to disk, atomically and durably: once this returns, they survive a power cut, unless the disk refuses
+/// to make the new name last, which is logged. Mode and owner of an existing file are kept; a symbolic link is followed.
 ///
 /// # Errors
 /// One line that names the file and the step; the old file is still in place.
@@ -76,7 +76,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
         failed("write", &aside, error)
     })?;
     fs::rename(&aside, &target).map_err(|error| failed("replace", &target, error))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed("sync", directory, error))
+    sync(directory);
+    Ok(())
+}
+
+/// Makes the names in a directory last. By now they say what is so: to call that not written would be untrue.
+pub fn sync(directory: &Path) {
+    if let Err(error) = File::open(directory).and_then(|directory| directory.sync_all()) {
+        tracing::error!(directory = %directory.display(), %error, "cannot sync: a power cut may undo what was just written");
+    }
 }
 
 /// The file next to the target in which its successor is built.

@@ -76,9 +76,10 @@ impl Pins {
         self.sets().next().is_none()
     }
 
+    /// The sets in it. What others have put there is none of ours.
     fn sets(&self) -> impl Iterator<Item = String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != LINKS)
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_set(name))
     }
 
     /// Where a part of a set lies.
@@ -140,6 +141,14 @@ impl Pins {
         }
         Ok(links)
     }
+}
+
+/// Whether a name is one of a set: `v1-6b3f0a9c41de-37`.
+fn is_set(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.strip_prefix('v').map(|rest| rest.split('-').collect::<Vec<_>>());
+    matches!(parts.as_deref(), Some([layout, digest, map])
+        if is_number(layout) && is_number(map) && digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl PinnedLink {
@@ -213,4 +222,17 @@ fn holder(file: &File) -> Option<u32> {
     let mut fields = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let line = fields.find(|fields| fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&wanted.as_str()))?;
     line.get(4)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sets_are_taken_for_sets() {
+        assert!(is_set("v1-6b3f0a9c41de-37") && is_set("v12-000000000000-1"));
+        for other in ["links", "tc", "cilium", "v1", "v1-6b3f0a9c41de", "v1-6b3f0a9c41de-", "vx-6b3f0a9c41de-37"] {
+            assert!(!is_set(other), "{other}");
+        }
+    }
 }

@@ -150,6 +150,11 @@ impl PublishedPool {
         self.members.get(&(backend.clone(), address)).map(|member| member.id)
     }
 
+    /// Whether packets leave for a backend, or did a moment ago.
+    pub fn reaches(&self, backend: &Name, address: IpAddr, now: Duration) -> bool {
+        self.members.get(&(backend.clone(), address)).is_some_and(|member| member.is_reached(now))
+    }
+
     /// The slots that a backend owns.
     pub fn slots_of(&self, backend: &Name) -> u32 {
         let at = self.owners.binary_search_by(|(name, ..)| name.cmp(backend)).ok();

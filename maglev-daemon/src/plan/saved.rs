@@ -156,7 +156,8 @@ impl Planner {
         pool.outdated = Outdated { both: true, ..Outdated::default() };
         pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();
         [pool.current, pool.previous] = tables(pool.published);
-        [pool.current, pool.previous].into_iter().for_each(|table| self.tables.claim(table));
+        self.tables.claim(pool.current);
+        self.tables.claim_lent(pool.previous);
         self.pools.insert(name(&saved.name)?, pool);
         Ok(())
     }

@@ -6,22 +6,52 @@ use maglev_common::table::TableIndex;
 use super::Step;
 use super::ids::Numbers;
 
+/// Tables of previous owners that are lent at a time. Each pool can then have one of its owners, and beside these there is
+/// room to fill one of either kind before the old one is given back.
+const LENT: usize = SPARE_TABLES as usize - 3;
+
 /// Table numbers that are free, and those that were unpublished on the way.
 #[derive(Debug)]
 pub(super) struct Tables {
     free: Numbers,
     retired: Vec<TableIndex>,
+    /// Tables of previous owners.
+    lent: usize,
 }
 
 impl Tables {
     /// As many as there is room for beside so many pools; number 0 is the empty table.
     pub(super) fn new(pools: u32) -> Self {
-        Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new() }
+        Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new(), lent: 0 }
     }
 
     /// Takes this table out of those that are filled aside: it is in use.
     pub(super) fn claim(&mut self, table: TableIndex) {
         self.free.claim(table.0);
+    }
+
+    /// The same of one of previous owners.
+    pub(super) fn claim_lent(&mut self, table: TableIndex) {
+        self.claim(table);
+        self.lent += usize::from(table != TableIndex::EMPTY);
+    }
+
+    /// Whether a pool may have a table of previous owners: one it has already is given back for it.
+    pub(super) const fn lends(&self, has_one: bool) -> bool {
+        has_one || self.lent < LENT
+    }
+
+    /// A table for previous owners, as [`Self::take`] gives one.
+    pub(super) fn lend(&mut self, steps: &mut Vec<Step>) -> Option<TableIndex> {
+        let table = self.take(steps)?;
+        self.lent += 1;
+        Some(table)
+    }
+
+    /// A table of previous owners that is no longer published.
+    pub(super) fn give_back(&mut self, table: TableIndex) {
+        self.lent -= usize::from(table != TableIndex::EMPTY);
+        self.retire(table);
     }
 
     /// A table that no packet can read. When they run out, a barrier gives back those that were unpublished on the way.
@@ -31,11 +61,6 @@ impl Tables {
             self.release();
         }
         self.free.take().map(TableIndex)
-    }
-
-    /// How many can be taken, once packets under way have ended.
-    pub(super) fn room(&self) -> usize {
-        self.free.free() + self.retired.len()
     }
 
     /// A table that is no longer published.

@@ -113,7 +113,7 @@ impl PublishedPool {
         if in_place && outdated.previous && self.previous != TableIndex::EMPTY {
             match Slots::previous_owners(&self.transition) {
                 Some(slots) => steps.push(Step::UpdateTable { table: self.previous, slots }),
-                None => tables.retire(std::mem::replace(&mut self.previous, TableIndex::EMPTY)),
+                None => tables.give_back(std::mem::take(&mut self.previous)),
             }
         }
         if outdated.any() {
@@ -132,22 +132,28 @@ impl PublishedPool {
 
     /// Fills tables aside and names them in the pool's word to come.
     fn refill(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
-        // One for the owners, and one that some other pool may need for its owners, before one for previous owners.
-        const RESERVE: usize = 2;
-        if self.transition.is_learning() && tables.room() <= RESERVE {
+        if self.transition.is_learning() && !tables.lends(self.previous != TableIndex::EMPTY) {
             Arc::make_mut(&mut self.transition).learn_no_more();
         }
-        let empty = self.owners.is_empty() && self.transition.is_settled();
-        let mut fill = |slots: Slots| {
-            // Never without one: there are more tables than pools.
-            let table = tables.take(steps)?;
+        let slots = Slots::owners(&self.transition);
+        let current = if self.owners.is_empty() && self.transition.is_settled() {
+            TableIndex::EMPTY
+        } else if let Some(table) = tables.take(steps) {
+            steps.push(Step::FillTable { table, slots });
+            table
+        } else {
+            // Never: there is one for each pool beside those that are lent. What there was is better than nothing.
+            self.outdated.both = true;
+            return;
+        };
+        let previous = Slots::previous_owners(&self.transition).and_then(|slots| {
+            let table = tables.lend(steps)?;
             steps.push(Step::FillTable { table, slots });
             Some(table)
-        };
-        let current = if empty { None } else { fill(Slots::owners(&self.transition)) };
-        let previous = Slots::previous_owners(&self.transition).and_then(fill);
-        tables.retire(std::mem::replace(&mut self.current, current.unwrap_or_default()));
-        tables.retire(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
+        });
+        // Not before both are filled: they are published still.
+        tables.retire(std::mem::replace(&mut self.current, current));
+        tables.give_back(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
     }
 
     /// Unpublishes its tables: the pool is leaving.
@@ -157,7 +163,7 @@ impl PublishedPool {
             self.published = PoolWord::default();
         }
         tables.retire(std::mem::take(&mut self.current));
-        tables.retire(std::mem::take(&mut self.previous));
+        tables.give_back(std::mem::take(&mut self.previous));
     }
 
     fn word(&self) -> PoolWord {

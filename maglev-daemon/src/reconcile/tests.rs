@@ -467,6 +467,39 @@ fn more_pools_than_spare_tables_change_in_one_plan() {
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
 }
 
+#[test]
+fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
+    const POOLS: u32 = 2 * SPARE_TABLES;
+    const MORE: u8 = 20;
+    let limits = Limits { pools: POOLS + u32::from(MORE), ..Limits::default() };
+    let rules = settings(limits).rules;
+    let mut services = Services::default();
+    for n in 0..POOLS {
+        let pool = format!("p{n}");
+        for change in [add_pool(&pool), add_backend(&pool, "a", 1)] {
+            services.admit(change, &rules).unwrap();
+        }
+    }
+    let mut node = Node::start(limits, services.clone());
+    (1..3).for_each(|host| node.reach(host, true));
+    node.run(Event::Flush);
+    for n in 0..POOLS {
+        services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
+    }
+    for n in 0..MORE {
+        let pool = format!("q{n}");
+        for change in [add_pool(&pool), add_backend(&pool, "a", 1), add_vip(&format!("v{n}"), n + 1, &pool)] {
+            services.admit(change, &rules).unwrap();
+        }
+    }
+    node.run(Event::Reload { request: RequestId(1), services: services.clone() });
+    node.run(Event::Flush);
+    assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
+    node.maps.check_serves(&services);
+    let learning = node.reconciler.view().pools.iter().filter(|pool| pool.progress.learning > 0).count();
+    assert!(learning > SPARE_TABLES as usize - 10 && learning < SPARE_TABLES as usize, "{learning}");
+}
+
 /// Changes over a few names, so that many meet.
 fn any_change() -> impl Strategy<Value = Change> {
     let pool = prop_oneof!["p1", "p2", "p3"];

@@ -105,6 +105,8 @@ pub struct BackendView {
     pub serves: bool,
     /// The way to it.
     pub next_hop: NextHopView,
+    /// Whether packets leave for it, or did a moment ago. After an adoption they do before the way to it is known.
+    pub is_reached: bool,
 }
 
 /// The way to a backend.
@@ -207,6 +209,7 @@ impl Reconciler {
             health: self.fleet.health(&of.name, name, *address).map(Box::new),
             serves: self.fleet.standing(&of.name, name, *address).serves,
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
+            is_reached: pool.is_some_and(|pool| pool.reaches(name, *address, self.now)),
         }
     }
 }

@@ -58,10 +58,10 @@ impl Inputs {
             () = self.stop.wait() => Input::Stop,
             Some(event) = self.finished.recv() => Input::Event(event),
             Some(()) = self.hangup.recv() => Input::Hangup,
-            Some(event) = self.next_hops.recv() => Input::Event(event),
-            Some(event) = self.checks.recv() => Input::Event(event),
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
             Some(event) = self.drain.recv() => Input::Drain(event),
+            Some(event) = self.next_hops.recv() => Input::Event(event),
+            Some(event) = self.checks.recv() => Input::Event(event),
             () = due => Input::Due,
             Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
         }

@@ -176,7 +176,6 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         config::OnStop::Detach => End::Detach,
         config::OnStop::Keep => End::Leave,
     };
-    let adopted = planner.is_some();
     let journal = Journal::start();
     journal.tell(view::What::Started { version: api::RELEASE.to_owned() });
     let (drainer, drain) = Drainer::start(&node, journal.clone());
@@ -201,7 +200,8 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
-            owner.stop(if adopted { End::Leave } else { End::Detach });
+            // What forwarded before, by whichever program, goes on.
+            owner.stop(if kept { End::Leave } else { End::Detach });
             return Err(error.into());
         }
     };

@@ -1,7 +1,7 @@
 //! The node-state file, beside `services.yaml`: what an operator ordered of this node and not of the services. It outlives
 //! the daemon and the machine. It must not know what a drain is for.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -91,8 +91,8 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    config::sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -261,6 +261,8 @@ fn publish(dataplane: &mut Dataplane, steps: &[Step], done: &UnboundedSender<Eve
     let closing = steps.iter().rev().take_while(buries).count();
     let (visible, closing) = steps.split_at(steps.len() - closing);
     let outcome = dataplane.publish(visible).map_err(|error| error.to_string());
+    // What packets still find stays: the plan is carried out again, whole.
+    let closing = if outcome.is_ok() { closing } else { &[] };
     let _ = done.send(Event::Published(outcome));
     if let Err(error) = dataplane.publish(closing) {
         tracing::error!(%error, "cannot bury what was removed");

@@ -203,7 +203,7 @@ fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
 
 fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend {
     let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, .. } = backend;
-    let BackendView { health, serves: _, next_hop, .. } = backend;
+    let BackendView { health, serves: _, next_hop, is_reached: _, .. } = backend;
     view::Backend {
         pool: pool.name.to_string(),
         name: name.to_string(),

@@ -357,7 +357,7 @@ impl Peer {
             Message::Notification(theirs) => self.event(side, Event::Notification, &Reason::Theirs(theirs), now),
             Message::RouteRefresh(refresh) => {
                 if self.line(side).phase.step(Event::RouteRefresh) == Step::Resend {
-                    self.resend(refresh);
+                    self.resend(side, refresh);
                 } else {
                     self.event(side, Event::RouteRefresh, &reason, now);
                 }
@@ -432,8 +432,9 @@ impl Peer {
 
     /// Sends all of a family again, if it is one that was agreed on. What only marks the neighbour's own answers says
     /// nothing to us, who asked for nothing.
-    fn resend(&mut self, RouteRefresh { family, boundary }: RouteRefresh) {
-        if let (Some(family), Some(Boundary::Request)) = (family, boundary) {
+    fn resend(&mut self, side: Side, RouteRefresh { family, boundary }: RouteRefresh) {
+        let (Some(family), Some(Boundary::Request)) = (family, boundary) else { return };
+        if self.line(side).session().is_some_and(|session| session.families.contains(&family)) {
             self.rib.refresh(family);
         }
     }

@@ -24,7 +24,8 @@ pub(super) struct Rib {
     pending: BTreeSet<IpNet>,
     /// Families whose end is not marked yet.
     unfinished: BTreeSet<Family>,
-    /// Families that are being said again, and whether the neighbour was told that they are.
+    /// Families that are being said again, and whether that has begun: the neighbour was told that they are, if it asks for
+    /// that.
     refreshing: BTreeMap<Family, bool>,
 }
 
@@ -76,8 +77,11 @@ impl Rib {
         self.unfinished.clear();
     }
 
-    /// A family is to be said again.
+    /// A family is to be said again. However often that is asked for, it is once until it has begun.
     pub(super) fn refresh(&mut self, family: Family) {
+        if self.refreshing.get(&family) == Some(&false) {
+            return;
+        }
         self.refreshing.entry(family).or_insert(false);
         self.pending.extend(self.wanted.keys().filter(|prefix| Family::of(prefix) == family));
     }
@@ -90,11 +94,11 @@ impl Rib {
         enhanced_refresh: bool,
         attributes: impl Fn(Family, &Route) -> Option<Attributes>,
     ) -> usize {
-        if enhanced_refresh {
-            for (family, told) in self.refreshing.iter_mut().filter(|(_, told)| !**told) {
+        for (family, begun) in self.refreshing.iter_mut().filter(|(_, begun)| !**begun) {
+            if enhanced_refresh {
                 wire::route_refresh(out, *family, Boundary::Begin);
-                *told = true;
             }
+            *begun = true;
         }
         let too_long = self.write_batch(out, encoding, attributes);
         if self.pending.is_empty() {

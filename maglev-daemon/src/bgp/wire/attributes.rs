@@ -27,6 +27,31 @@ const AS4_PATH: u8 = 17;
 const LARGE_COMMUNITIES: u8 = 32;
 const ONLY_TO_CUSTOMER: u8 = 35;
 
+/// What IANA has given numbers to, of what is met between routers.
+const KNOWN: [u8; 21] = [
+    ORIGIN,
+    AS_PATH,
+    NEXT_HOP,
+    MED,
+    LOCAL_PREF,
+    ATOMIC_AGGREGATE,
+    7, // AGGREGATOR
+    COMMUNITIES,
+    9,  // ORIGINATOR_ID
+    10, // CLUSTER_LIST
+    MP_REACH,
+    MP_UNREACH,
+    EXTENDED_COMMUNITIES,
+    AS4_PATH,
+    18, // AS4_AGGREGATOR
+    22, // PMSI_TUNNEL
+    23, // tunnel encapsulation
+    25, // IPv6 address specific extended communities
+    26, // AIGP
+    LARGE_COMMUNITIES,
+    ONLY_TO_CUSTOMER,
+];
+
 /// A segment of an AS path in the order of the path.
 const SEQUENCE: u8 = 2;
 
@@ -204,8 +229,9 @@ impl<'a> Received<'a> {
         let place = match number {
             MP_REACH => &mut self.reach,
             MP_UNREACH => &mut self.unreach,
-            // Nobody may leave out what is well known, so nobody may say that of what is not (RFC 4271, section 6.3).
-            _ if flags & OPTIONAL == 0 && !(ORIGIN..=ATOMIC_AGGREGATE).contains(&number) => {
+            // Nobody may leave out what is well known, so nobody may say that of what nobody knows (RFC 4271, section 6.3).
+            // Of what is known to be optional it is a slip that costs the prefixes, which we do not take (RFC 7606, 3c).
+            _ if flags & OPTIONAL == 0 && !KNOWN.contains(&number) => {
                 return Err(Notification::with(Fault::UNRECOGNIZED_WELL_KNOWN, whole));
             }
             _ => return Ok(()),

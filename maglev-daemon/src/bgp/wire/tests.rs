@@ -219,6 +219,8 @@ fn what_could_only_spoil_an_import_is_passed_over() {
         &[0xc0, 1, 1, 0][..],
         &[0x40, 1, 9, 0],
         &[0x80, 99, 1, 7],
+        // Communities, flagged as if nobody might leave them out.
+        &[0x40, 8, 4, 0, 1, 0, 2],
         &[0x80, 15, 3, 0, 25, 70],
         &[0x80, 14, 5, 0, 1, 2, 0, 0],
     ] {
