@@ -129,6 +129,33 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
     })
 }
 
+#[test]
+fn a_node_that_reaches_no_backend_leaves_the_vip_to_others() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Bird), two_pools, settings)?;
+    site.router()?.await_route(WWW4, &[1, 2])?;
+    let backends = site.balancers[0].maglev_json(&["backend", "list", "web"])?;
+    let addresses = backends.as_array().into_iter().flatten().filter_map(|backend| backend["address"].as_str());
+    let routes = |action: &str| -> Vec<String> {
+        addresses.clone().map(|address| format!("route {action} unreachable {address}/32")).collect()
+    };
+    Matrix::Health.row("BIRD", "no backend can be reached from one of two nodes: withdrawn there", || {
+        site.lab.netns("lb1").ip(&routes("add"))?;
+        let began = Instant::now();
+        site.router()?.await_route(WWW4, &[2])?;
+        let took = began.elapsed();
+        let told = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
+        ensure!(told.contains("fewer than its min_healthy 1; 3 cannot be reached"), "{told}");
+        let outcomes = site.lab.client().requests(&[(WWW4, Backend::PORT).into()], 100, 16)?;
+        outcomes.all_answered()?;
+        site.lab.netns("lb1").ip(&routes("del"))?;
+        site.router()?.await_route(WWW4, &[1, 2])?;
+        Ok(format!("after {:.1} s, and 100 of 100 requests answered by way of the other", took.as_secs_f64()))
+    })
+}
+
 /// The backend that is nobody is being checked, and owns no slots.
 fn nobody_is_unused(site: &Site) -> Result<()> {
     let backends = site.balancers[0].maglev_json(&["backend", "list", "web"])?;
