@@ -102,6 +102,7 @@ impl Fleet {
         let before = member.health();
         let Some(checked) = member.checked.get_mut(target) else { return false };
         let Checked { settings, check, last: shown } = checked;
+        member.heard_of = true;
         self.tally.remove(check.health() == Health::Healthy, check.failures() > 0);
         match &last.outcome {
             Ok(()) => {

@@ -81,6 +81,8 @@ pub(super) struct Member {
     pub(super) takes: bool,
     /// Whether it is in use until its first checks have ended.
     presumed: bool,
+    /// Whether checks have said anything of it, to this daemon or to the one before.
+    pub(super) heard_of: bool,
     pub(super) checked: BTreeMap<Arc<Target>, Checked>,
     pub(super) waiting: Option<Arc<str>>,
     /// Whether it was usable when the pool was last assessed, and what followed.
@@ -92,11 +94,11 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(takes: bool, presumed: bool, now: Duration) -> Self {
+    pub(super) fn new(takes: bool, presumed: bool, heard_of: bool, now: Duration) -> Self {
         let standing = Standing { serves: takes && presumed, ..Standing::default() };
         let (was_usable, checked, waiting, ramp) = (presumed, BTreeMap::new(), None, None);
         let counts = Counts::default();
-        Self { takes, presumed, checked, waiting, was_usable, standing, ramp, counts, since: now }
+        Self { takes, presumed, heard_of, checked, waiting, was_usable, standing, ramp, counts, since: now }
     }
 
     /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.

@@ -35,20 +35,23 @@ impl CheckedPool {
     pub(super) fn follow(&mut self, services: &Services, pool: &Pool, known: Option<&BTreeSet<Key>>, now: Duration) {
         self.threshold = pool.health.panic;
         self.slow_start = pool.health.slow_start;
-        // Whoever comes while nobody has been checked is in use until then, as all are.
-        let first = !self.members.values().any(|member| member.health() != Health::Checking);
         let checked = pool.backends.values().filter(|backend| !backend.is_disabled());
         let wanted: BTreeMap<Key, _> =
             checked.map(|backend| ((backend.name.clone(), backend.address), backend)).collect();
         self.members.retain(|key, _| wanted.contains_key(key));
+        // Whoever comes while nobody has been checked yet is in use until then, as all are. That others have new targets, of
+        // which nothing is known, says nothing of this.
+        let first = !self.members.values().any(|member| member.heard_of);
         for (key, backend) in wanted {
-            let presumed = known.map_or(first, |known| known.contains(&key));
+            let Some(check) = pool.health.check_of(&backend.name) else { continue };
+            let targets = targets(services, pool, backend, &check);
+            // Who cannot be checked would wait for ever.
+            let presumed = known.map_or(first || targets.is_err(), |known| known.contains(&key));
             let takes = backend.takes_new_flows();
-            let new = || Member::new(takes, presumed, now);
+            let new = || Member::new(takes, presumed, known.is_some(), now);
             let member = self.members.entry(key).or_insert_with(new);
             member.takes = takes;
-            let Some(check) = pool.health.check_of(&backend.name) else { continue };
-            member.follow(targets(services, pool, backend, &check), now);
+            member.follow(targets, now);
         }
     }
 

@@ -225,6 +225,45 @@ fn a_backend_that_is_added_later_is_checked_before_it_is_used() {
 }
 
 #[test]
+fn a_backend_that_is_added_while_the_others_have_new_targets_is_checked_before_it_is_used() {
+    let mut scene = Scene::new(Plan { via: "any", slow_start: SECOND * 30, ..USUAL }, 0, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    scene.change(vip("bb", "443"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2], "a VIP was added: the others are in use as they were");
+    let pool = scene.services.pools.get_mut(&name("web")).unwrap();
+    pool.health.check =
+        Some(Arc::new(model::Check { port: NonZeroU16::new(81), ..(Plan { via: "any", ..USUAL }).check() }));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(4) });
+    assert_eq!(scene.used(), [1, 2], "the port changed: nothing that is known of the others is of what is checked now");
+    scene.check("web", 3, true);
+    assert_eq!((scene.used(), scene.standing(3).percent), (vec![1, 2, 3], 10), "and it starts slowly");
+}
+
+#[test]
+fn a_backend_that_is_added_right_after_a_restart_is_checked_before_it_is_used() {
+    let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
+    scene.fleet = Fleet::new(0);
+    let in_use: BTreeSet<_> = [1, 2].map(|n| (backend(n).name, backend(n).address)).into();
+    scene.fleet.recall([(name("web"), in_use)].into());
+    scene.follow();
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2]);
+}
+
+#[test]
+fn a_backend_that_is_added_where_nothing_can_be_checked_is_used() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    scene.change(Change::RemoveVip(name("a")));
+    scene.change(vip("bb", "any"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2, 3]);
+}
+
+#[test]
 fn what_was_in_use_when_another_daemon_ended_is_used_until_it_is_checked() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 3)]);
     scene.fleet = Fleet::new(0);
