@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Health;
-use super::member::{Checked, Last, MemberHealth, Standing};
+use super::member::{Checked, Last, Member, MemberHealth, Presumed, Standing};
 use super::pool::{CheckedPool, Key};
 use super::tally::Tally;
 use super::target::{Target, Targets};
@@ -41,7 +41,7 @@ pub enum News {
     CommonFailure {
         /// Whether it does.
         on: bool,
-        /// How many things are checked and were healthy.
+        /// How many things are checked and were healthy, or in use.
         healthy: usize,
     },
 }
@@ -56,6 +56,8 @@ pub struct Fleet {
     common: bool,
     /// Until their pools are followed: the backends that were in use when another daemon ended.
     recalled: BTreeMap<Name, BTreeSet<Key>>,
+    /// Pools whose backends are in use unchecked.
+    unchecked: BTreeSet<Name>,
     news: Vec<News>,
 }
 
@@ -76,12 +78,14 @@ impl Fleet {
         self.pools.retain(|name, _| wanted(name).is_some());
         for (name, pool) in services.pools.iter().filter(|(name, _)| wanted(name).is_some()) {
             let known = self.recalled.remove(name);
+            let untried = if self.unchecked.contains(name) { Presumed::InUse } else { Presumed::Untried };
             let followed = self.pools.entry(name.clone()).or_insert_with(|| CheckedPool::new(name.clone()));
-            followed.follow(services, pool, known.as_ref(), now);
+            followed.follow(services, pool, known.as_ref(), untried, now);
             followed.assess(now, &mut self.news);
         }
         // Who is checked for the first time later was in use until then.
         self.recalled.clear();
+        self.unchecked = services.pools.keys().filter(|name| wanted(name).is_none()).cloned().collect();
         self.tally = self.count();
         self.look_at_all();
     }
@@ -100,10 +104,13 @@ impl Fleet {
         let Some(pool) = self.pools.get_mut(&target.pool) else { return false };
         let Some(member) = pool.members.get_mut(&key) else { return false };
         let before = member.health();
+        let presumed = member.presumed;
         let Some(checked) = member.checked.get_mut(target) else { return false };
-        let Checked { settings, check, last: shown } = checked;
         member.heard_of = true;
-        self.tally.remove(check.health() == Health::Healthy, check.failures() > 0);
+        if checked.is_relied_on(presumed) {
+            self.tally.remove(checked);
+        }
+        let Checked { settings, check, last: shown } = checked;
         match &last.outcome {
             Ok(()) => {
                 member.counts.passed += 1;
@@ -115,7 +122,9 @@ impl Fleet {
             }
         }
         *shown = Some(last);
-        self.tally.add(check.health() == Health::Healthy, check.failures() > 0);
+        if checked.is_relied_on(presumed) {
+            self.tally.add(checked);
+        }
         let changed = self.settle(&target.pool, &key, before, now);
         // Whether all fail decides whether this one falls.
         self.look_at_all();
@@ -167,16 +176,14 @@ impl Fleet {
     pub(super) fn count(&self) -> Tally {
         let mut tally = Tally::default();
         let all = self.pools.values().flat_map(|pool| pool.members.values());
-        for Checked { check, .. } in all.flat_map(|member| member.checked.values()) {
-            tally.add(check.health() == Health::Healthy, check.failures() > 0);
-        }
+        all.flat_map(Member::relied_on).for_each(|checked| tally.add(checked));
         tally
     }
 
-    /// Looks whether everything fails. Once that is over, whoever failed often enough falls by its next failure: it may have
-    /// been the checker's fault just as well.
+    /// Looks whether everything fails: that begins only once all have been heard of, and ends only by one that is well. Then
+    /// whoever failed often enough falls by its next failure: it may have been the checker's fault just as well.
     fn look_at_all(&mut self) {
-        let common = self.tolerance > 0 && self.tally.is_common();
+        let common = self.tolerance > 0 && self.tally.is_common() && (self.common || !self.tally.is_open());
         if std::mem::replace(&mut self.common, common) != common {
             self.news.push(News::CommonFailure { on: common, healthy: self.tally.healthy });
         }
@@ -187,13 +194,23 @@ impl Fleet {
         let tolerance = if self.common { self.tolerance } else { 0 };
         let member = self.pools.get_mut(&target.pool).and_then(|pool| pool.members.get_mut(key));
         let Some(member) = member else { return false };
-        let before = member.health();
-        let Some(Checked { settings, check, .. }) = member.checked.get_mut(target) else { return false };
-        let healthy = check.health() == Health::Healthy;
-        if !check.fall(settings.hysteresis, tolerance, now) {
+        let (before, presumed) = (member.health(), member.presumed);
+        let Some(checked) = member.checked.get_mut(target) else { return false };
+        let relied_on = checked.is_relied_on(presumed);
+        // Until more is known, it may be the checker's fault.
+        if relied_on && self.tolerance > 0 && self.tally.is_open() {
             return false;
         }
-        self.tally.remove(healthy, true);
+        if relied_on {
+            self.tally.remove(checked);
+        }
+        let falls = checked.check.fall(checked.settings.hysteresis, relied_on, tolerance, now);
+        if checked.is_relied_on(presumed) {
+            self.tally.add(checked);
+        }
+        if !falls {
+            return false;
+        }
         self.settle(&target.pool, key, before, now)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::Health;
 use super::fleet::News;
-use super::member::{Member, Standing};
+use super::member::{Member, Presumed, Standing};
 use super::panic::Panic;
 use super::ramp::Ramp;
 use super::target::targets;
@@ -31,8 +31,16 @@ impl CheckedPool {
         Self { name, members, panic, threshold: Percent(0), slow_start: Duration::ZERO }
     }
 
-    /// Follows the pool as it is now. `known`: the backends that were in use when another daemon ended.
-    pub(super) fn follow(&mut self, services: &Services, pool: &Pool, known: Option<&BTreeSet<Key>>, now: Duration) {
+    /// Follows the pool as it is now. `known`: the backends that were in use when another daemon ended. `untried`: what is
+    /// taken for granted of backends while nobody has been checked.
+    pub(super) fn follow(
+        &mut self,
+        services: &Services,
+        pool: &Pool,
+        known: Option<&BTreeSet<Key>>,
+        untried: Presumed,
+        now: Duration,
+    ) {
         self.threshold = pool.health.panic;
         self.slow_start = pool.health.slow_start;
         let checked = pool.backends.values().filter(|backend| !backend.is_disabled());
@@ -45,8 +53,14 @@ impl CheckedPool {
         for (key, backend) in wanted {
             let Some(check) = pool.health.check_of(&backend.name) else { continue };
             let targets = targets(services, pool, backend, &check);
-            // Who cannot be checked would wait for ever.
-            let presumed = known.map_or(first || targets.is_err(), |known| known.contains(&key));
+            let presumed = match known {
+                Some(known) if known.contains(&key) => Presumed::InUse,
+                Some(_) => Presumed::Nothing,
+                None if first => untried,
+                // Who cannot be checked would wait for ever.
+                None if targets.is_err() => Presumed::InUse,
+                None => Presumed::Nothing,
+            };
             let takes = backend.takes_new_flows();
             let new = || Member::new(takes, presumed, known.is_some(), now);
             let member = self.members.entry(key).or_insert_with(new);
