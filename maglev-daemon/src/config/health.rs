@@ -223,11 +223,13 @@ fn decode_request(section: &Section<'_>) -> Option<Request> {
 /// The server's name: what is asked for, or else the host that the request names.
 fn decode_tls(section: &Section<'_>) -> Option<Tls> {
     let verify = section.get("verify").map_or(Some(true), |field| field.boolean());
-    let Some(field) = section.get("sni").or_else(|| section.get("host")) else {
+    let (sni, host) = (section.get("sni"), section.get("host"));
+    let of_host = sni.is_none();
+    let Some(field) = sni.or(host) else {
         section.report("an https check needs a server's name; set `sni`, or `host`");
         return None;
     };
-    Some(Tls { name: field.parse(parse_server_name)?, verify: verify? })
+    Some(Tls { name: field.parse(parse_server_name)?, of_host, verify: verify? })
 }
 
 fn decode_udp(section: &Section<'_>) -> Option<Probe> {
@@ -349,9 +351,10 @@ fn fields(check: &Check) -> Vec<String> {
     match probe {
         Probe::Tcp => {}
         Probe::Http(request) => fields.extend(of_request(request)),
-        Probe::Https(request, Tls { name, verify }) => {
+        Probe::Https(request, Tls { name, of_host, verify }) => {
             fields.extend(of_request(request));
-            fields.extend([field("sni", quoted(name)), field("verify", verify)]);
+            fields.extend((!of_host).then(|| field("sni", quoted(name))));
+            fields.push(field("verify", verify));
         }
         Probe::Udp { payload, expect } => {
             let of_bytes = |bytes: &[u8]| quoted(&String::from_utf8_lossy(bytes));

@@ -59,10 +59,13 @@ fn a_check_of_each_kind_is_read_with_what_it_does_not_say() {
     };
     let text = "via: direct, path: /healthz?x=1, host: \"www.example.org:8080\", status: 200, body: ok";
     assert_eq!(read(&format!("kind: http, {text}")).probe, Probe::Http(asked.clone()));
-    let tls = |name: &str, verify| Tls { name: name.into(), verify };
-    assert_eq!(read(&format!("kind: https, {text}")).probe, Probe::Https(asked, tls("www.example.org", true)));
+    let tls = |name: &str, of_host, verify| Tls { name: name.into(), of_host, verify };
+    assert_eq!(read(&format!("kind: https, {text}")).probe, Probe::Https(asked, tls("www.example.org", true, true)));
     let of_sni = read("kind: https, via: direct, sni: a.example, verify: false");
-    assert_eq!(of_sni.probe, Probe::Https(request, tls("a.example", false)));
+    assert_eq!(of_sni.probe, Probe::Https(request, tls("a.example", false, false)));
+    let both = read("kind: https, via: direct, sni: a.example, host: b.example");
+    let Probe::Https(Request { host: Some(host), .. }, named) = both.probe else { panic!() };
+    assert_eq!((host.as_str(), named), ("b.example", tls("a.example", false, true)));
     let of_udp = read("kind: udp, via: direct, payload: \"\\0ping\", expect: pong");
     assert_eq!(of_udp.probe, Probe::Udp { payload: b"\0ping".to_vec(), expect: b"pong".to_vec() });
     for (text, vip) in
@@ -238,11 +241,16 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_probe() -> impl Strategy<Value = Probe> {
-    let tls = ("[a-z]{1,9}", any::<bool>()).prop_map(|(name, verify)| Tls { name, verify });
+    let tls = ("[a-z]{1,9}", any::<bool>()).prop_map(|(name, verify)| Tls { name, of_host: false, verify });
+    let of_host = (any_request(), "[a-z]{1,9}", any::<bool>()).prop_map(|(request, name, verify)| {
+        let host = Some(format!("{name}:8443"));
+        Probe::Https(Request { host, ..request }, Tls { name, of_host: true, verify })
+    });
     prop_oneof![
         Just(Probe::Tcp),
         any_request().prop_map(Probe::Http),
         (any_request(), tls).prop_map(|(request, tls)| Probe::Https(request, tls)),
+        of_host,
         (any_text(), any_text())
             .prop_map(|(payload, expect)| Probe::Udp { payload: payload.into(), expect: expect.into() }),
         ("[a-z]{1,9}(\\.[a-z]{1,9}){0,2}", 0_u8..6).prop_map(|(query, rcode)| Probe::Dns { query, rcode }),
