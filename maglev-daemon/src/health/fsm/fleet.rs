@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Health;
-use super::member::{Checked, Last, Member, MemberHealth, Presumed, Standing};
-use super::pool::{CheckedPool, Key};
+use super::member::{Checked, Last, Member, MemberHealth, Standing};
+use super::pool::{CheckedPool, Key, Past};
 use super::tally::Tally;
 use super::target::{Target, Targets};
-use crate::model::{Name, Services};
+use crate::model::{Name, Pool, Services};
 
 /// Something that an operator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +75,21 @@ impl Fleet {
     /// Follows the services as they are now.
     pub fn follow(&mut self, services: &Services, now: Duration) {
         let wanted = |name: &Name| services.pools.get(name).filter(|pool| pool.health.check.is_some());
-        self.pools.retain(|name, _| wanted(name).is_some());
+        let Self { pools, news, .. } = self;
+        pools.retain(|name, pool| {
+            let stays = wanted(name).is_some();
+            if !stays && pool.panic.is_on() {
+                // Where nothing is checked, all count as healthy.
+                let takers = |pool: &Pool| pool.backends.values().filter(|backend| backend.takes_new_flows()).count();
+                let all = services.pools.get(name).map_or(0, takers);
+                news.push(News::Panic { pool: name.clone(), on: false, healthy: all, of: all });
+            }
+            stays
+        });
         for (name, pool) in services.pools.iter().filter(|(name, _)| wanted(name).is_some()) {
-            let known = self.recalled.remove(name);
-            let untried = if self.unchecked.contains(name) { Presumed::InUse } else { Presumed::Untried };
+            let past = Past { recalled: self.recalled.remove(name), unchecked: self.unchecked.contains(name) };
             let followed = self.pools.entry(name.clone()).or_insert_with(|| CheckedPool::new(name.clone()));
-            followed.follow(services, pool, known.as_ref(), untried, now);
+            followed.follow(services, pool, &past, now, &mut self.news);
             followed.assess(now, &mut self.news);
         }
         // Who is checked for the first time later was in use until then.
@@ -218,14 +227,8 @@ impl Fleet {
     fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
         let Some(member) = pool.members.get_mut(key) else { return false };
-        let shown = member.show();
-        if shown.health == before {
-            return false;
-        }
-        member.counts.changes += 1;
-        let reason = shown.last.and_then(|last| last.outcome.err());
-        let (pool_name, backend) = (name.clone(), key.0.clone());
-        self.news.push(News::Health { pool: pool_name, backend, health: shown.health, reason });
+        let Some(news) = member.news(name, &key.0, before) else { return false };
+        self.news.push(news);
         pool.assess(now, &mut self.news)
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{Check, Health};
+use super::fleet::News;
 use super::ramp::Ramp;
 use super::target::{Target, Targets};
-use crate::model;
+use crate::model::{self, Name};
 
 /// The last check of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Counts {
     pub passed: u64,
     /// Those that failed.
     pub failed: u64,
-    /// How often the backend's health changed by them.
+    /// How often the backend became healthy or unhealthy by them.
     pub changes: u64,
 }
 
@@ -175,6 +176,17 @@ impl Member {
     /// Whether it counts among those of which some must be healthy.
     pub(super) fn is_known(&self) -> bool {
         self.health() != Health::Checking || self.presumed != Presumed::Nothing
+    }
+
+    /// What there is to tell if its health is another than `before`. It is counted.
+    pub(super) fn news(&mut self, pool: &Name, backend: &Name, before: Health) -> Option<News> {
+        let MemberHealth { health, last, .. } = self.show();
+        if health == before {
+            return None;
+        }
+        self.counts.changes += u64::from(health != Health::Checking);
+        let reason = last.filter(|_| health == Health::Unhealthy).and_then(|last| last.outcome.err());
+        Some(News::Health { pool: pool.clone(), backend: backend.clone(), health, reason })
     }
 
     pub(super) fn show(&self) -> MemberHealth {

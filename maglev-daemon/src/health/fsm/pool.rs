@@ -15,6 +15,30 @@ use crate::model::{Name, Percent, Pool, Services};
 /// Backends by name and address: one whose address changes is another.
 pub(super) type Key = (Name, IpAddr);
 
+/// What was before a pool is followed for the first time.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The backends that were in use when another daemon ended, if one knew the pool.
+    pub(super) recalled: Option<BTreeSet<Key>>,
+    /// Whether its backends are in use unchecked.
+    pub(super) unchecked: bool,
+}
+
+impl Past {
+    /// What is taken for granted of a backend that is new here. `first`: none of its pool has been checked yet.
+    fn presumed(&self, key: &Key, first: bool, can_be_checked: bool) -> Presumed {
+        match &self.recalled {
+            Some(recalled) if recalled.contains(key) => Presumed::InUse,
+            Some(_) => Presumed::Nothing,
+            None if first && self.unchecked => Presumed::InUse,
+            None if first => Presumed::Untried,
+            // It would wait for ever.
+            None if !can_be_checked => Presumed::InUse,
+            None => Presumed::Nothing,
+        }
+    }
+}
+
 /// A pool whose backends are checked.
 #[derive(Clone, Debug)]
 pub(super) struct CheckedPool {
@@ -31,15 +55,14 @@ impl CheckedPool {
         Self { name, members, panic, threshold: Percent(0), slow_start: Duration::ZERO }
     }
 
-    /// Follows the pool as it is now. `known`: the backends that were in use when another daemon ended. `untried`: what is
-    /// taken for granted of backends while nobody has been checked.
+    /// Follows the pool as it is now.
     pub(super) fn follow(
         &mut self,
         services: &Services,
         pool: &Pool,
-        known: Option<&BTreeSet<Key>>,
-        untried: Presumed,
+        past: &Past,
         now: Duration,
+        news: &mut Vec<News>,
     ) {
         self.threshold = pool.health.panic;
         self.slow_start = pool.health.slow_start;
@@ -53,19 +76,14 @@ impl CheckedPool {
         for (key, backend) in wanted {
             let Some(check) = pool.health.check_of(&backend.name) else { continue };
             let targets = targets(services, pool, backend, &check);
-            let presumed = match known {
-                Some(known) if known.contains(&key) => Presumed::InUse,
-                Some(_) => Presumed::Nothing,
-                None if first => untried,
-                // Who cannot be checked would wait for ever.
-                None if targets.is_err() => Presumed::InUse,
-                None => Presumed::Nothing,
-            };
+            let presumed = past.presumed(&key, first, targets.is_ok());
             let takes = backend.takes_new_flows();
-            let new = || Member::new(takes, presumed, known.is_some(), now);
+            let before = self.members.get(&key).map(Member::health);
+            let new = || Member::new(takes, presumed, past.recalled.is_some(), now);
             let member = self.members.entry(key).or_insert_with(new);
             member.takes = takes;
             member.follow(targets, now);
+            news.extend(before.and_then(|before| member.news(&self.name, &backend.name, before)));
         }
     }
 

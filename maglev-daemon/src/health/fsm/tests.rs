@@ -369,6 +369,44 @@ fn a_pool_that_begins_or_ends_to_be_checked_keeps_its_backends() {
 }
 
 #[test]
+fn health_that_changes_with_what_is_checked_is_told_and_counted() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
+    let changes =
+        |scene: &Scene| scene.fleet.health(&name("web"), &name("b1"), [10, 0, 0, 1].into()).unwrap().counts.changes;
+    scene.change(vip("a", "80"));
+    scene.change(vip("bb", "443"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    for target in scene.fleet.targets().into_keys().filter(|target| target.backend == name("b1")).skip(1) {
+        let last = Last { at: scene.now, latency: SECOND, outcome: Err("HTTP 503".into()) };
+        for _ in 0..2 {
+            scene.fleet.checked(&target, last.clone(), scene.now);
+        }
+    }
+    scene.tell();
+    assert_eq!((scene.news.last().unwrap().as_str(), changes(&scene)), ("b1 Unhealthy: HTTP 503", 2));
+    scene.news.clear();
+    scene.change(Change::RemoveVip(name("bb")));
+    scene.tell();
+    assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Healthy".to_owned()][..], 3), "what failed is gone");
+    scene.news.clear();
+    scene.change(vip("cc", "443"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    scene.tell();
+    assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Checking", "b2 Checking"].map(str::to_owned)[..], 3));
+}
+
+#[test]
+fn panic_of_a_pool_that_is_checked_no_more_is_over() {
+    let mut scene = Scene::healthy(Plan { panic: 50, ..USUAL }, 0, &[("web", 2)]);
+    (1..=2).for_each(|n| (0..2).for_each(|_| scene.check("web", n, false)));
+    assert_eq!(scene.news.last().unwrap(), "web panic true: 0 of 2");
+    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.follow();
+    scene.tell();
+    assert_eq!(scene.news.last().unwrap(), "web panic false: 2 of 2");
+}
+
+#[test]
 fn a_new_way_of_checking_keeps_what_is_known_until_it_says_something() {
     let mut scene = Scene::healthy(USUAL, 0, &[("web", 3)]);
     (0..2).for_each(|_| scene.check("web", 1, false));
