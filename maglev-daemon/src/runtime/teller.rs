@@ -124,7 +124,6 @@ impl Teller {
         now != before.unwrap_or(Reach::Reached)
     }
 
-
     /// A change that an operator made.
     pub(super) fn changed(&self, change: String, Caller { uid, pid }: Caller) {
         self.tell(What::Changed { change, uid, pid });
