@@ -105,6 +105,8 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
         ensure!(took >= TIMEOUT, "announced after {took:?}: {told}");
         Ok(format!("after {} ms, of which a check that nobody answers took {} s", took.as_millis(), TIMEOUT.as_secs()))
     })?;
+    // Who was in use before, unchecked, is not given up by its first failure.
+    await_backends(&mut site, "known health", |backend| backend["health"]["state"] != "checking")?;
     Matrix::Health.row("BIRD", "stop and start: whom it knew to be dead is not used", || {
         site.balancers[0].stop()?;
         site.router()?.await_route(WWW4, &[])?;

@@ -1,16 +1,19 @@
 //! Checks in `services.yaml`: what they say, and how they are written. It must not know how a check is made.
 
 use std::fmt::{Display, Write as _};
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::http::uri::PathAndQuery;
+
 use super::decode::{Collector, Field, Section};
 use super::tree;
 use crate::model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Probe, RCODES, Request, ShownDuration};
-use crate::model::{Tls, Via, is_dns_name, parse_duration, parse_panic, parse_slow_start, shown};
+use crate::model::{Tls, Via, is_dns_name, parse_duration, parse_panic, parse_slow_start, server_name, shown};
 
 /// Keys of a check of any kind.
 const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
@@ -202,7 +205,8 @@ fn decode_probe(kind: &Field<'_>, section: &Section<'_>) -> Option<Probe> {
     let probe = match kind {
         "http" => decode_request(section).map(Probe::Http),
         "https" => {
-            let (request, tls) = (decode_request(section), decode_tls(section));
+            let request = decode_request(section);
+            let tls = decode_tls(section, request.as_ref().and_then(|request| request.host.as_deref()));
             request.zip(tls).map(|(request, tls)| Probe::Https(request, tls))
         }
         "udp" => decode_udp(section),
@@ -221,13 +225,18 @@ fn decode_request(section: &Section<'_>) -> Option<Request> {
 }
 
 /// The server's name: what is asked for, or else the host that the request names.
-fn decode_tls(section: &Section<'_>) -> Option<Tls> {
+fn decode_tls(section: &Section<'_>, host: Option<&str>) -> Option<Tls> {
     let verify = section.get("verify").map_or(Some(true), |field| field.boolean());
-    let Some(field) = section.get("sni").or_else(|| section.get("host")) else {
-        section.report("an https check needs a server's name; set `sni`, or `host`");
-        return None;
+    let (name, of_host) = match (section.get("sni"), section.get("host")) {
+        (Some(sni), _) => (sni.parse(parse_server_name), false),
+        // What is wrong with it was told where the request is read.
+        (None, Some(_)) => (host.and_then(server_name).map(str::to_owned), true),
+        (None, None) => {
+            section.report("an https check needs a server's name; set `sni`, or `host`");
+            return None;
+        }
     };
-    Some(Tls { name: field.parse(parse_server_name)?, verify: verify? })
+    Some(Tls { name: name?, of_host, verify: verify? })
 }
 
 fn decode_udp(section: &Section<'_>) -> Option<Probe> {
@@ -274,29 +283,35 @@ fn parse_in_a_row(text: &str) -> Result<u32, BadValue> {
     })
 }
 
+/// What a request can be made of. A fragment is never sent.
 fn parse_path(text: &str) -> Result<String, BadValue> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.starts_with('/') && plain && text.len() <= LONGEST_TEXT {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let asked = || PathAndQuery::try_from(text).is_ok();
+    if text.starts_with('/') && plain && text.len() <= LONGEST_TEXT && asked() {
         return Ok(text.to_owned());
     }
-    Err(BadValue(format!("{} is not a path; allowed: such as /healthz, without spaces", shown(text))))
+    let text = shown(text);
+    Err(BadValue(format!(
+        "{text} is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode"
+    )))
 }
 
+/// Any server's name, with a port or not.
 fn parse_host(text: &str) -> Result<String, BadValue> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    if !text.is_empty() && plain && text.len() <= 255 {
+    if server_name(text).is_some() {
         return Ok(text.to_owned());
     }
-    Err(BadValue(format!("{} is not a host; allowed: such as www.example.org or www.example.org:8080", shown(text))))
+    let allowed = "such as www.example.org, www.example.org:8080 or [2001:db8::1]:8080";
+    Err(BadValue(format!("{} is not a host; allowed: {allowed}", shown(text))))
 }
 
 /// A host may have a port; a server's name has none.
 fn parse_server_name(text: &str) -> Result<String, BadValue> {
-    let name = text.split(':').next().unwrap_or_default();
-    if is_dns_name(name) && !name.is_empty() && name != "." {
-        return Ok(name.to_owned());
-    }
-    Err(BadValue(format!("{} is not a server's name; allowed: such as www.example.org", shown(text))))
+    let bare = text.parse::<Ipv6Addr>().is_ok().then_some(text);
+    let allowed = "such as www.example.org, 192.0.2.1 or 2001:db8::1";
+    let name = bare.or_else(|| server_name(text));
+    name.map(str::to_owned)
+        .ok_or_else(|| BadValue(format!("{} is not a server's name; allowed: {allowed}", shown(text))))
 }
 
 fn parse_text(text: &str) -> Result<String, BadValue> {
@@ -349,9 +364,10 @@ fn fields(check: &Check) -> Vec<String> {
     match probe {
         Probe::Tcp => {}
         Probe::Http(request) => fields.extend(of_request(request)),
-        Probe::Https(request, Tls { name, verify }) => {
+        Probe::Https(request, Tls { name, of_host, verify }) => {
             fields.extend(of_request(request));
-            fields.extend([field("sni", quoted(name)), field("verify", verify)]);
+            fields.extend((!of_host).then(|| field("sni", quoted(name))));
+            fields.push(field("verify", verify));
         }
         Probe::Udp { payload, expect } => {
             let of_bytes = |bytes: &[u8]| quoted(&String::from_utf8_lossy(bytes));

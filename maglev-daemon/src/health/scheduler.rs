@@ -29,6 +29,9 @@ const FIRST: Duration = Duration::from_millis(200);
 /// How long a check that an operator asks for waits for a socket.
 const SOCKET: Duration = Duration::from_secs(5);
 
+/// How much is kept of why a check failed, in characters: TLS names every name of a certificate that holds another.
+const LONGEST_REASON: usize = 200;
+
 /// What was asked, how, and what came of it.
 pub type Asked = (Arc<Target>, Arc<Check>, Ended);
 
@@ -137,13 +140,24 @@ async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
             tokio::time::sleep(check.timeout).await;
         }
         let Some(ended) = tools.ask(&target, &order).await else { return };
-        let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(Arc::from) };
+        let last = Last { at: (tools.now)(), latency: ended.latency, outcome: ended.outcome.map_err(short) };
         if tools.results.send(Event::Checked { target: Arc::clone(&target), last }).await.is_err() {
             return;
         }
         // From when it was due: what comes late does not come later each time; but nothing is made up for.
         due = together(tools.began, due + pause, check.interval).max(Instant::now());
         pause = check.interval - part_of(check.jitter);
+    }
+}
+
+/// A reason that fits where it is kept and shown for every backend; whoever checks once reads all of it.
+fn short(reason: String) -> Arc<str> {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        None => reason.into(),
+        Some(_) => {
+            let end = reason.char_indices().nth(LONGEST_REASON - 1).map_or(0, |(end, _)| end);
+            format!("{}…", &reason[..end]).into()
+        }
     }
 }
 
@@ -267,6 +281,20 @@ mod tests {
         scheduler.follow([(Arc::clone(&to), lost)].into());
         let failed = async { while next(&mut told).await.1.outcome != Err("no route to 10.0.1.11".into()) {} };
         tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reason_without_end_is_cut_where_it_is_kept() {
+        let to = target("a", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1));
+        let [fits, long] = [200, 201].map(|length| "é".repeat(length));
+        for (reason, kept) in [(fits.clone(), fits), (long, format!("{}…", "é".repeat(199)))] {
+            let (mut scheduler, mut told) = scheduler();
+            let lost = Order { way: Err(reason.as_str().into()), ..order(Duration::ZERO) };
+            let asked = scheduler.once([(Arc::clone(&to), lost.clone())].into()).await;
+            assert_eq!(asked[0].2.outcome, Err(reason), "whoever asks reads all");
+            scheduler.follow([(Arc::clone(&to), lost)].into());
+            assert_eq!(next(&mut told).await.1.outcome, Err(kept.as_str().into()));
+        }
     }
 
     #[test]

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::duration::{Shown, parse_duration};
 use super::{BadValue, Name, Refusal, Services, shown};
@@ -133,6 +136,8 @@ pub struct Request {
 pub struct Tls {
     /// The server's name, which is asked for and which its certificate must hold.
     pub name: String,
+    /// Whether that is the name of the host that the request names, because no other was given.
+    pub of_host: bool,
     /// Whether the certificate is verified, by the authorities that the system trusts.
     pub verify: bool,
 }
@@ -145,6 +150,17 @@ pub(crate) fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let fits = |label: &str| (1..64).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic());
     name.len() + 2 <= 255 && (text == "." || name.split('.').all(fits))
+}
+
+/// The name of the server that a host names, which may have a port; an address of IPv6 stands in brackets.
+pub(crate) fn server_name(host: &str) -> Option<&str> {
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']').filter(|(address, _)| address.parse::<Ipv6Addr>().is_ok())?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let digits = |port: &&str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = rest.strip_prefix(':').filter(digits).and_then(|port| port.parse::<NonZeroU16>().ok());
+    ((rest.is_empty() || port.is_some()) && ServerName::try_from(name).is_ok()).then_some(name)
 }
 
 impl Default for PoolHealth {
@@ -281,7 +297,7 @@ impl Override {
         key.filter(|_| !of_http)
     }
 
-    /// A check with what is different.
+    /// A check with what is different. Another host is another server, unless the server has a name of its own.
     pub fn of(&self, check: &Check) -> Check {
         let Self { port, path, host } = self;
         let mut check = check.clone();
@@ -289,6 +305,11 @@ impl Override {
         if let Probe::Http(request) | Probe::Https(request, _) = &mut check.probe {
             request.path = path.clone().unwrap_or_else(|| request.path.clone());
             request.host = host.clone().or_else(|| request.host.clone());
+        }
+        if let (Probe::Https(_, tls), Some(name)) = (&mut check.probe, host.as_deref().and_then(server_name))
+            && tls.of_host
+        {
+            tls.name = name.to_owned();
         }
         check
     }

@@ -102,6 +102,51 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn another_host_of_a_backend_is_another_server_unless_the_server_is_named() {
+    let of = |pool: Option<&str>, sni: Option<&str>, own: &str| {
+        let request = Request { path: "/".into(), host: pool.map(str::to_owned), status: 200..=299, body: None };
+        let name = sni.or(pool).unwrap().to_owned();
+        let tls = Tls { name, of_host: sni.is_none(), verify: true };
+        let own = Override { host: Some(own.to_owned()), ..Override::default() };
+        let Probe::Https(request, tls) = own.of(&check(Probe::Https(request, tls))).probe else { panic!() };
+        (request.host.unwrap(), tls.name)
+    };
+    let named = |host: &str, name: &str| (host.to_owned(), name.to_owned());
+    assert_eq!(of(Some("a.example"), None, "b.example:8443"), named("b.example:8443", "b.example"));
+    assert_eq!(of(Some("a.example"), None, "[2001:db8::1]:8443"), named("[2001:db8::1]:8443", "2001:db8::1"));
+    assert_eq!(of(Some("a.example"), Some("c.example"), "b.example"), named("b.example", "c.example"));
+    assert_eq!(of(None, Some("c.example"), "b.example"), named("b.example", "c.example"));
+}
+
+#[test]
+fn hosts_name_servers() {
+    let rows = [
+        ("www.example.org", Some("www.example.org")),
+        ("www.example.org.", Some("www.example.org.")),
+        ("www.example.org:8443", Some("www.example.org")),
+        ("192.0.2.1:443", Some("192.0.2.1")),
+        ("[2001:db8::1]:8443", Some("2001:db8::1")),
+        ("[2001:db8::1]", Some("2001:db8::1")),
+        ("", None),
+        (".", None),
+        (":80", None),
+        ("2001:db8::1", None),
+        ("[192.0.2.1]", None),
+        ("[2001:db8::1", None),
+        ("[2001:db8::1]8443", None),
+        ("a.example:", None),
+        ("a.example:0", None),
+        ("a.example:+80", None),
+        ("-a.example", None),
+        ("a!b", None),
+        ("a..b", None),
+    ];
+    for (host, name) in rows {
+        assert_eq!(server_name(host), name, "{host}");
+    }
+}
+
+#[test]
 fn a_change_is_told_in_short() {
     let (panic, slow_start) = (Some(Percent(30)), Some(SECOND * 30));
     let health = HealthChange { check: Some(Some(http())), panic, slow_start };

@@ -24,7 +24,7 @@ pub use community::Community;
 pub use duration::parse_timeout;
 pub(crate) use duration::{Shown as ShownDuration, parse_duration};
 pub use health::{Check, HealthChange, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
-pub(crate) use health::{RCODES, is_dns_name};
+pub(crate) use health::{RCODES, is_dns_name, server_name};
 pub use health::{parse_panic, parse_slow_start};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use refusal::Refusal;

@@ -2,6 +2,7 @@
 //! carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,6 +31,20 @@ pub enum Resolution {
     /// Nothing can be sent yet; the text says what is awaited ("no route to 10.0.1.11", "neighbour 10.0.0.1 on eth1
     /// does not answer").
     Unresolved(String),
+}
+
+impl Resolution {
+    const WAITING: &str = "waiting for ";
+
+    /// Nothing can be sent until this is known, which may take a moment.
+    pub fn waiting(what: impl fmt::Display) -> Self {
+        Self::Unresolved(format!("{}{what}", Self::WAITING))
+    }
+
+    /// Whether it is not known yet if something can be sent.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Unresolved(why) if why.starts_with(Self::WAITING))
+    }
 }
 
 /// Something that happened.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::announce::Prefix;
 use crate::api::view::{HealthState, What};
 use crate::api::{Caller, Journal};
+use crate::digest::Digest;
 use crate::health::fsm::News;
 use crate::reconcile::{Resolution, View};
 
@@ -18,16 +19,27 @@ pub(super) struct Teller {
     journal: Journal,
     prefixes: watch::Receiver<Arc<Vec<Prefix>>>,
     known: Arc<Vec<Prefix>>,
-    /// Addresses that were told to be out of reach.
-    out_of_reach: BTreeSet<IpAddr>,
-    /// Addresses whose next hops changed, and why they are out of reach if they are.
-    moved: BTreeMap<IpAddr, Option<String>>,
+    /// Addresses of backends and VIPs, as far as the way to them is known.
+    reach: BTreeMap<IpAddr, Reach>,
+    /// Addresses whose next hops changed.
+    moved: BTreeMap<IpAddr, Resolution>,
+    /// The services whose addresses these are.
+    services: Option<Digest>,
+}
+
+/// Whether an address could be reached when it was last known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// It could.
+    Reached,
+    /// It could not, which was told.
+    Lost,
 }
 
 impl Teller {
     pub(super) fn new(journal: Journal, mut prefixes: watch::Receiver<Arc<Vec<Prefix>>>) -> Self {
         let known = Arc::clone(&prefixes.borrow_and_update());
-        Self { journal, prefixes, known, out_of_reach: BTreeSet::new(), moved: BTreeMap::new() }
+        Self { journal, prefixes, known, reach: BTreeMap::new(), moved: BTreeMap::new(), services: None }
     }
 
     pub(super) fn tell(&self, what: What) {
@@ -52,11 +64,7 @@ impl Teller {
 
     /// The way to an address changed: told with the names of its backends, by [`Self::look`].
     pub(super) fn moved(&mut self, address: IpAddr, resolution: &Resolution) {
-        let reason = match resolution {
-            Resolution::Resolved { .. } => None,
-            Resolution::Unresolved(reason) => Some(reason.clone()),
-        };
-        self.moved.insert(address, reason);
+        self.moved.insert(address, resolution.clone());
     }
 
     /// Tells what is new in the state as it is now: backends in and out of reach, and prefixes.
@@ -72,26 +80,48 @@ impl Teller {
     }
 
     fn look_at_ways(&mut self, view: &View) {
-        let mut moved = std::mem::take(&mut self.moved);
-        // Who is reached for the first time, or by another way than before, is no news.
-        moved.retain(|address, reason| match reason {
-            Some(_) => self.out_of_reach.insert(*address),
-            None => self.out_of_reach.remove(address),
-        });
-        if moved.is_empty() {
+        let others = self.services.replace(view.services) != Some(view.services);
+        if self.moved.is_empty() && !others {
             return;
         }
+        let backends = view.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.address);
+        let followed: BTreeSet<IpAddr> = backends.chain(view.vips.iter().map(|vip| vip.service.address)).collect();
+        // Whoever goes and comes again is new.
+        self.reach.retain(|address, _| followed.contains(address));
+        if followed.is_empty() {
+            // Ways are looked for before the first services are published.
+            return;
+        }
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.retain(|address, resolution| followed.contains(address) && self.is_news(*address, resolution));
         let all = view.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         for (pool, backend) in all {
-            let Some(reason) = moved.get(&backend.address) else { continue };
+            let reason = match moved.get(&backend.address) {
+                None => continue,
+                Some(Resolution::Resolved { .. }) => None,
+                Some(Resolution::Unresolved(reason)) => Some(reason.clone()),
+            };
             self.tell(What::BackendReach {
                 pool: pool.name.to_string(),
                 backend: backend.name.to_string(),
                 address: backend.address,
                 reachable: reason.is_none(),
-                reason: reason.clone(),
+                reason,
             });
         }
+    }
+
+    /// Takes in the way to an address. Who is reached for the first time, or by another way than before, is no news; nor is
+    /// that a way has to be found first.
+    fn is_news(&mut self, address: IpAddr, resolution: &Resolution) -> bool {
+        let before = self.reach.get(&address).copied();
+        let now = match resolution {
+            Resolution::Resolved { .. } => Reach::Reached,
+            Resolution::Unresolved(_) if before.is_none() && resolution.is_waiting() => return false,
+            Resolution::Unresolved(_) => Reach::Lost,
+        };
+        self.reach.insert(address, now);
+        now != before.unwrap_or(Reach::Reached)
     }
 
     /// A change that an operator made.
@@ -153,13 +183,17 @@ mod tests {
 
     /// The state with backends `web1` and `web2` of pool `web`.
     fn view() -> View {
-        let text = "pools:\n  - name: web\n    backends:\n      - { name: web1, address: 10.0.1.11 }\n      \
-                    - { name: web2, address: 10.0.1.12 }\nvips: []\n";
+        view_of(&["{ name: web1, address: 10.0.1.11 }", "{ name: web2, address: 10.0.1.12 }"])
+    }
+
+    /// The state with these backends of pool `web`.
+    fn view_of(backends: &[&str]) -> View {
+        let text = format!("pools: [{{ name: web, backends: [{}] }}]\nvips: []\n", backends.join(", "));
         let rules = crate::model::Rules {
             outer: crate::model::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None },
             ..Default::default()
         };
-        let services = crate::config::decode_services(std::path::Path::new("services.yaml"), text, &rules).unwrap();
+        let services = crate::config::decode_services(std::path::Path::new("services.yaml"), &text, &rules).unwrap();
         let mut reconciler = Reconciler::new(Settings { rules, ..Settings::default() });
         reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);
@@ -207,6 +241,51 @@ mod tests {
         }
         let expected =
             ["backend web2 of pool web is out of reach: no route", "backend web2 of pool web can be reached again"];
+        assert_eq!(told(&journal), expected);
+    }
+
+    #[test]
+    fn a_backend_that_is_removed_and_added_again_is_another() {
+        let (mut teller, journal, _prefixes) = teller();
+        let address: IpAddr = [10, 0, 1, 11].into();
+        let lost = Resolution::Unresolved("no route".to_owned());
+        for _ in 0..2 {
+            teller.moved(address, &lost);
+            teller.look(&view());
+            teller.look(&view_of(&["{ name: web2, address: 10.0.1.12 }"]));
+        }
+        assert_eq!(told(&journal), ["backend web1 of pool web is out of reach: no route"; 2]);
+    }
+
+    #[test]
+    fn what_is_found_before_the_services_are_published_is_told_then() {
+        let (mut teller, journal, _prefixes) = teller();
+        teller.moved([10, 0, 1, 11].into(), &Resolution::Unresolved("no route".to_owned()));
+        teller.look(&Reconciler::new(Settings::default()).view());
+        teller.look(&view());
+        assert_eq!(told(&journal), ["backend web1 of pool web is out of reach: no route"]);
+    }
+
+    #[test]
+    fn that_a_way_has_to_be_found_first_is_no_alarm() {
+        let (mut teller, journal, _prefixes) = teller();
+        let view = view();
+        let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
+        let waiting = Resolution::waiting("neighbour");
+        let resolved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, 1], gateway: None };
+        let rounds = [
+            [(web1, waiting.clone()), (web2, waiting.clone())],
+            [(web1, resolved), (web2, Resolution::Unresolved("neighbour does not answer".to_owned()))],
+            [(web1, waiting.clone()), (web2, waiting)],
+        ];
+        for round in rounds {
+            round.iter().for_each(|(address, resolution)| teller.moved(*address, resolution));
+            teller.look(&view);
+        }
+        let expected = [
+            "backend web2 of pool web is out of reach: neighbour does not answer",
+            "backend web1 of pool web is out of reach: waiting for neighbour",
+        ];
         assert_eq!(told(&journal), expected);
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::matrix::Row;
-use crate::model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+use crate::model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via, shown};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -59,10 +59,13 @@ fn a_check_of_each_kind_is_read_with_what_it_does_not_say() {
     };
     let text = "via: direct, path: /healthz?x=1, host: \"www.example.org:8080\", status: 200, body: ok";
     assert_eq!(read(&format!("kind: http, {text}")).probe, Probe::Http(asked.clone()));
-    let tls = |name: &str, verify| Tls { name: name.into(), verify };
-    assert_eq!(read(&format!("kind: https, {text}")).probe, Probe::Https(asked, tls("www.example.org", true)));
+    let tls = |name: &str, of_host, verify| Tls { name: name.into(), of_host, verify };
+    assert_eq!(read(&format!("kind: https, {text}")).probe, Probe::Https(asked, tls("www.example.org", true, true)));
     let of_sni = read("kind: https, via: direct, sni: a.example, verify: false");
-    assert_eq!(of_sni.probe, Probe::Https(request, tls("a.example", false)));
+    assert_eq!(of_sni.probe, Probe::Https(request, tls("a.example", false, false)));
+    let both = read("kind: https, via: direct, sni: a.example, host: b.example");
+    let Probe::Https(Request { host: Some(host), .. }, named) = both.probe else { panic!() };
+    assert_eq!((host.as_str(), named), ("b.example", tls("a.example", false, true)));
     let of_udp = read("kind: udp, via: direct, payload: \"\\0ping\", expect: pong");
     assert_eq!(of_udp.probe, Probe::Udp { payload: b"\0ping".to_vec(), expect: b"pong".to_vec() });
     for (text, vip) in
@@ -117,10 +120,10 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
             "kind: http, via: direct, sni: a",
             ".sni: is not of a http check; allowed: path, status, body, host".into(),
         ),
-        ("kind: http, via: direct, path: healthz", ".path: healthz is not a path; allowed: such as /healthz, without spaces".into()),
+        ("kind: http, via: direct, path: healthz", ".path: healthz is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode".into()),
         (
             "kind: http, via: direct, path: \"/a\\r\\nhost: b\"",
-            ".path: \"/a\\r\\nhost: b\" is not a path; allowed: such as /healthz, without spaces".into(),
+            ".path: \"/a\\r\\nhost: b\" is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode".into(),
         ),
         (
             "kind: http, via: direct, status: 99",
@@ -133,7 +136,7 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
         ("kind: https, via: direct", ": an https check needs a server's name; set `sni`, or `host`".into()),
         (
             "kind: https, via: direct, sni: \"a b\"",
-            ".sni: \"a b\" is not a server's name; allowed: such as www.example.org".into(),
+            ".sni: \"a b\" is not a server's name; allowed: such as www.example.org, 192.0.2.1 or 2001:db8::1".into(),
         ),
         ("kind: https, via: direct, sni: a, verify: maybe", ".verify: text where true or false belongs".into()),
         ("kind: udp, via: direct, payload: a", ".expect: missing; expected what the answer begins with".into()),
@@ -152,6 +155,41 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
         let told = service_problems(&with_check(check));
         assert_eq!(told, [format!("services.yaml:3: pools[0].check{expected}")], "{check}");
         row.says(expected.trim_start_matches(['.', ':', ' ']));
+    }
+}
+
+#[test]
+fn what_no_request_can_be_made_of_is_refused() {
+    let problems = |check: &str| service_problems(&with_check(&format!("via: direct, {check}")));
+    let told = |key: &str, rest: String| [format!("services.yaml:3: pools[0].check.{key}: {rest}")];
+    let path = "is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode";
+    for wrong in ["/a<b", "/a>b", "/a`b", "/a#b", "/?a#b", "/a b", "a", "/\u{e9}"] {
+        assert_eq!(problems(&format!("kind: http, path: {wrong:?}")), told("path", format!("{} {path}", shown(wrong))));
+    }
+    let name = "is not a server's name; allowed: such as www.example.org, 192.0.2.1 or 2001:db8::1";
+    let host = "is not a host; allowed: such as www.example.org, www.example.org:8080 or [2001:db8::1]:8080";
+    for wrong in ["-a.example", "a!b", "a..b", "[2001:db8::1", "a/b", "a:b", "*.example.org", "192.0.2.256"] {
+        let said = problems(&format!("kind: https, sni: {wrong:?}"));
+        assert_eq!(said, told("sni", format!("{} {name}", shown(wrong))));
+        let said = problems(&format!("kind: http, host: {wrong:?}"));
+        assert_eq!(said, told("host", format!("{} {host}", shown(wrong))));
+        assert_eq!(problems(&format!("kind: https, host: {wrong:?}")), said, "told once");
+    }
+    let bare = problems("kind: http, host: \"2001:db8::1\"");
+    assert_eq!(bare, told("host", format!("{} {host}", shown("2001:db8::1"))), "a port could not be told");
+}
+
+#[test]
+fn an_address_is_the_name_of_a_server() {
+    for (said, name) in [
+        ("host: \"[2001:db8::1]:8443\"", "2001:db8::1"),
+        ("sni: \"[2001:db8::1]:8443\"", "2001:db8::1"),
+        ("sni: \"2001:db8::1\"", "2001:db8::1"),
+        ("sni: 192.0.2.1", "192.0.2.1"),
+        ("host: \"192.0.2.1:8443\"", "192.0.2.1"),
+    ] {
+        let Probe::Https(_, tls) = read(&format!("kind: https, via: direct, {said}")).probe else { panic!() };
+        assert_eq!(tls.name, name, "{said}");
     }
 }
 
@@ -232,17 +270,22 @@ fn any_text() -> impl Strategy<Value = String> {
 
 fn any_request() -> impl Strategy<Value = Request> {
     let status: [RangeInclusive<u16>; 3] = [200..=299, 204..=204, 100..=599];
-    let host = prop::option::of("[a-z:{}\"]{1,9}");
-    ("/[a-z?&#{}\"]{0,9}", host, prop::sample::select(status.to_vec()), prop::option::of(any_text()))
+    let host = prop::option::of("[a-z]{1,9}(:[1-9]{1,4})?");
+    ("/[a-z&{}\"]{0,9}([?][a-z?&{}]{0,9})?", host, prop::sample::select(status.to_vec()), prop::option::of(any_text()))
         .prop_map(|(path, host, status, body)| Request { path, host, status, body })
 }
 
 fn any_probe() -> impl Strategy<Value = Probe> {
-    let tls = ("[a-z]{1,9}", any::<bool>()).prop_map(|(name, verify)| Tls { name, verify });
+    let tls = ("[a-z]{1,9}", any::<bool>()).prop_map(|(name, verify)| Tls { name, of_host: false, verify });
+    let of_host = (any_request(), "[a-z]{1,9}", any::<bool>()).prop_map(|(request, name, verify)| {
+        let host = Some(format!("{name}:8443"));
+        Probe::Https(Request { host, ..request }, Tls { name, of_host: true, verify })
+    });
     prop_oneof![
         Just(Probe::Tcp),
         any_request().prop_map(Probe::Http),
         (any_request(), tls).prop_map(|(request, tls)| Probe::Https(request, tls)),
+        of_host,
         (any_text(), any_text())
             .prop_map(|(payload, expect)| Probe::Udp { payload: payload.into(), expect: expect.into() }),
         ("[a-z]{1,9}(\\.[a-z]{1,9}){0,2}", 0_u8..6).prop_map(|(query, rcode)| Probe::Dns { query, rcode }),

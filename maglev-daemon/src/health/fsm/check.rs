@@ -52,6 +52,11 @@ impl Check {
         if self.failing { self.run } else { 0 }
     }
 
+    /// Whether any check has ended.
+    pub const fn is_heard(&self) -> bool {
+        self.run > 0
+    }
+
     /// A check succeeded.
     pub fn passed(&mut self, Hysteresis { rise, fall: _ }: Hysteresis, now: Duration) {
         self.count(false, now);
@@ -71,16 +76,18 @@ impl Check {
         self.damping.failed(now);
     }
 
-    /// Falls if it has failed often enough, and `tolerance` times more. Tells whether it did.
-    pub fn fall(&mut self, Hysteresis { fall, rise: _ }: Hysteresis, tolerance: u32, now: Duration) -> bool {
+    /// Falls if it has failed often enough, and `tolerance` times more. Who is `relied_on` though nothing is known yet has as
+    /// many tries as who is healthy: connections are at stake. Tells whether it did.
+    pub fn fall(&mut self, hysteresis: Hysteresis, relied_on: bool, tolerance: u32, now: Duration) -> bool {
+        let Hysteresis { fall, rise: _ } = hysteresis;
         let enough = match self.health {
-            Health::Checking => 1,
-            Health::Healthy => fall,
+            Health::Checking if !relied_on => 1,
+            Health::Checking | Health::Healthy => fall,
             Health::Unhealthy => return false,
         };
         let falls = self.failures() >= enough.saturating_add(tolerance);
         if falls {
-            if self.health == Health::Healthy {
+            if relied_on || self.health == Health::Healthy {
                 self.damping.fell();
             }
             self.become_(Health::Unhealthy, now);

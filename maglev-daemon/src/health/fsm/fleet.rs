@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Health;
-use super::member::{Checked, Last, MemberHealth, Standing};
-use super::pool::{CheckedPool, Key};
+use super::member::{Checked, Last, Member, MemberHealth, Standing};
+use super::pool::{CheckedPool, Key, Past};
 use super::tally::Tally;
 use super::target::{Target, Targets};
-use crate::model::{Name, Services};
+use crate::model::{Name, Pool, Services};
 
 /// Something that an operator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum News {
     CommonFailure {
         /// Whether it does.
         on: bool,
-        /// How many things are checked and were healthy.
+        /// How many things are checked and were healthy, or in use.
         healthy: usize,
     },
 }
@@ -56,6 +56,8 @@ pub struct Fleet {
     common: bool,
     /// Until their pools are followed: the backends that were in use when another daemon ended.
     recalled: BTreeMap<Name, BTreeSet<Key>>,
+    /// Pools whose backends are in use unchecked.
+    unchecked: BTreeSet<Name>,
     news: Vec<News>,
 }
 
@@ -73,15 +75,26 @@ impl Fleet {
     /// Follows the services as they are now.
     pub fn follow(&mut self, services: &Services, now: Duration) {
         let wanted = |name: &Name| services.pools.get(name).filter(|pool| pool.health.check.is_some());
-        self.pools.retain(|name, _| wanted(name).is_some());
+        let Self { pools, news, .. } = self;
+        pools.retain(|name, pool| {
+            let stays = wanted(name).is_some();
+            if !stays && pool.panic.is_on() {
+                // Where nothing is checked, all count as healthy.
+                let takers = |pool: &Pool| pool.backends.values().filter(|backend| backend.takes_new_flows()).count();
+                let all = services.pools.get(name).map_or(0, takers);
+                news.push(News::Panic { pool: name.clone(), on: false, healthy: all, of: all });
+            }
+            stays
+        });
         for (name, pool) in services.pools.iter().filter(|(name, _)| wanted(name).is_some()) {
-            let known = self.recalled.remove(name);
+            let past = Past { recalled: self.recalled.remove(name), unchecked: self.unchecked.contains(name) };
             let followed = self.pools.entry(name.clone()).or_insert_with(|| CheckedPool::new(name.clone()));
-            followed.follow(services, pool, known.as_ref(), now);
+            followed.follow(services, pool, &past, now, &mut self.news);
             followed.assess(now, &mut self.news);
         }
         // Who is checked for the first time later was in use until then.
         self.recalled.clear();
+        self.unchecked = services.pools.keys().filter(|name| wanted(name).is_none()).cloned().collect();
         self.tally = self.count();
         self.look_at_all();
     }
@@ -100,9 +113,13 @@ impl Fleet {
         let Some(pool) = self.pools.get_mut(&target.pool) else { return false };
         let Some(member) = pool.members.get_mut(&key) else { return false };
         let before = member.health();
+        let presumed = member.presumed;
         let Some(checked) = member.checked.get_mut(target) else { return false };
+        member.heard_of = true;
+        if checked.is_relied_on(presumed) {
+            self.tally.remove(checked);
+        }
         let Checked { settings, check, last: shown } = checked;
-        self.tally.remove(check.health() == Health::Healthy, check.failures() > 0);
         match &last.outcome {
             Ok(()) => {
                 member.counts.passed += 1;
@@ -114,7 +131,9 @@ impl Fleet {
             }
         }
         *shown = Some(last);
-        self.tally.add(check.health() == Health::Healthy, check.failures() > 0);
+        if checked.is_relied_on(presumed) {
+            self.tally.add(checked);
+        }
         let changed = self.settle(&target.pool, &key, before, now);
         // Whether all fail decides whether this one falls.
         self.look_at_all();
@@ -166,16 +185,14 @@ impl Fleet {
     pub(super) fn count(&self) -> Tally {
         let mut tally = Tally::default();
         let all = self.pools.values().flat_map(|pool| pool.members.values());
-        for Checked { check, .. } in all.flat_map(|member| member.checked.values()) {
-            tally.add(check.health() == Health::Healthy, check.failures() > 0);
-        }
+        all.flat_map(Member::relied_on).for_each(|checked| tally.add(checked));
         tally
     }
 
-    /// Looks whether everything fails. Once that is over, whoever failed often enough falls by its next failure: it may have
-    /// been the checker's fault just as well.
+    /// Looks whether everything fails: that begins only once all have been heard of, and ends only by one that is well. Then
+    /// whoever failed often enough falls by its next failure: it may have been the checker's fault just as well.
     fn look_at_all(&mut self) {
-        let common = self.tolerance > 0 && self.tally.is_common();
+        let common = self.tolerance > 0 && self.tally.is_common() && (self.common || !self.tally.is_open());
         if std::mem::replace(&mut self.common, common) != common {
             self.news.push(News::CommonFailure { on: common, healthy: self.tally.healthy });
         }
@@ -186,13 +203,23 @@ impl Fleet {
         let tolerance = if self.common { self.tolerance } else { 0 };
         let member = self.pools.get_mut(&target.pool).and_then(|pool| pool.members.get_mut(key));
         let Some(member) = member else { return false };
-        let before = member.health();
-        let Some(Checked { settings, check, .. }) = member.checked.get_mut(target) else { return false };
-        let healthy = check.health() == Health::Healthy;
-        if !check.fall(settings.hysteresis, tolerance, now) {
+        let (before, presumed) = (member.health(), member.presumed);
+        let Some(checked) = member.checked.get_mut(target) else { return false };
+        let relied_on = checked.is_relied_on(presumed);
+        // Until more is known, it may be the checker's fault.
+        if relied_on && self.tolerance > 0 && self.tally.is_open() {
             return false;
         }
-        self.tally.remove(healthy, true);
+        if relied_on {
+            self.tally.remove(checked);
+        }
+        let falls = checked.check.fall(checked.settings.hysteresis, relied_on, tolerance, now);
+        if checked.is_relied_on(presumed) {
+            self.tally.add(checked);
+        }
+        if !falls {
+            return false;
+        }
         self.settle(&target.pool, key, before, now)
     }
 
@@ -200,14 +227,8 @@ impl Fleet {
     fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
         let Some(member) = pool.members.get_mut(key) else { return false };
-        let shown = member.show();
-        if shown.health == before {
-            return false;
-        }
-        member.counts.changes += 1;
-        let reason = shown.last.and_then(|last| last.outcome.err());
-        let (pool_name, backend) = (name.clone(), key.0.clone());
-        self.news.push(News::Health { pool: pool_name, backend, health: shown.health, reason });
+        let Some(news) = member.news(name, &key.0, before) else { return false };
+        self.news.push(news);
         pool.assess(now, &mut self.news)
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{Check, Health};
+use super::fleet::News;
 use super::ramp::Ramp;
 use super::target::{Target, Targets};
-use crate::model;
+use crate::model::{self, Name};
 
 /// The last check of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Counts {
     pub passed: u64,
     /// Those that failed.
     pub failed: u64,
-    /// How often the backend's health changed by them.
+    /// How often the backend became healthy or unhealthy by them.
     pub changes: u64,
 }
 
@@ -66,6 +67,17 @@ impl Default for Standing {
     }
 }
 
+/// What is taken for granted of a backend until its first checks have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presumed {
+    /// Nothing: it is not used before it is known to be well.
+    Nothing,
+    /// It is used because nobody of its pool has been checked yet. Nobody relies on it: its first check decides.
+    Untried,
+    /// It was in use before: it falls by as many failures as one that is healthy.
+    InUse,
+}
+
 /// Something that is checked, and what is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Checked {
@@ -74,13 +86,25 @@ pub(super) struct Checked {
     pub(super) last: Option<Last>,
 }
 
+impl Checked {
+    /// Whether it is in use, or would be if it were for this alone.
+    pub(super) fn is_relied_on(&self, presumed: Presumed) -> bool {
+        match self.check.health() {
+            Health::Healthy => true,
+            Health::Checking => presumed == Presumed::InUse,
+            Health::Unhealthy => false,
+        }
+    }
+}
+
 /// A backend.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     /// Whether an operator lets it take new flows.
     pub(super) takes: bool,
-    /// Whether it is in use until its first checks have ended.
-    presumed: bool,
+    pub(super) presumed: Presumed,
+    /// Whether checks have said anything of it, to this daemon or to the one before.
+    pub(super) heard_of: bool,
     pub(super) checked: BTreeMap<Arc<Target>, Checked>,
     pub(super) waiting: Option<Arc<str>>,
     /// Whether it was usable when the pool was last assessed, and what followed.
@@ -92,16 +116,21 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(takes: bool, presumed: bool, now: Duration) -> Self {
-        let standing = Standing { serves: takes && presumed, ..Standing::default() };
-        let (was_usable, checked, waiting, ramp) = (presumed, BTreeMap::new(), None, None);
+    pub(super) fn new(takes: bool, presumed: Presumed, heard_of: bool, now: Duration) -> Self {
+        let was_usable = presumed != Presumed::Nothing;
+        let standing = Standing { serves: takes && was_usable, ..Standing::default() };
+        let (checked, waiting, ramp) = (BTreeMap::new(), None, None);
         let counts = Counts::default();
-        Self { takes, presumed, checked, waiting, was_usable, standing, ramp, counts, since: now }
+        Self { takes, presumed, heard_of, checked, waiting, was_usable, standing, ramp, counts, since: now }
     }
 
     /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.
     pub(super) fn follow(&mut self, wanted: Result<Targets, String>, now: Duration) {
-        self.presumed = self.is_usable();
+        self.presumed = match self.health() {
+            Health::Healthy => Presumed::InUse,
+            Health::Checking => self.presumed,
+            Health::Unhealthy => Presumed::Nothing,
+        };
         let targets = match wanted {
             Ok(targets) => {
                 self.waiting = None;
@@ -120,6 +149,11 @@ impl Member {
         }
     }
 
+    /// All that is checked of it and relied on.
+    pub(super) fn relied_on(&self) -> impl Iterator<Item = &Checked> {
+        self.checked.values().filter(|checked| checked.is_relied_on(self.presumed))
+    }
+
     /// The worst that is known.
     pub(super) fn health(&self) -> Health {
         self.worst().map_or(Health::Checking, |worst| worst.check.health())
@@ -129,19 +163,30 @@ impl Member {
     pub(super) fn is_usable(&self) -> bool {
         match self.health() {
             Health::Healthy => true,
-            Health::Checking => self.presumed,
+            Health::Checking => self.presumed != Presumed::Nothing,
             Health::Unhealthy => false,
         }
     }
 
-    /// Whether checks have not said anything yet, though something is checked.
+    /// Whether it is not known yet because checks have not ended that will.
     pub(super) fn is_awaited(&self) -> bool {
-        self.health() == Health::Checking && !self.checked.is_empty()
+        self.health() == Health::Checking && self.checked.values().any(|checked| !checked.check.is_heard())
     }
 
     /// Whether it counts among those of which some must be healthy.
     pub(super) fn is_known(&self) -> bool {
-        self.health() != Health::Checking || self.presumed
+        self.health() != Health::Checking || self.presumed != Presumed::Nothing
+    }
+
+    /// What there is to tell if its health is another than `before`. It is counted.
+    pub(super) fn news(&mut self, pool: &Name, backend: &Name, before: Health) -> Option<News> {
+        let MemberHealth { health, last, .. } = self.show();
+        if health == before {
+            return None;
+        }
+        self.counts.changes += u64::from(health != Health::Checking);
+        let reason = last.filter(|_| health == Health::Unhealthy).and_then(|last| last.outcome.err());
+        Some(News::Health { pool: pool.clone(), backend: backend.clone(), health, reason })
     }
 
     pub(super) fn show(&self) -> MemberHealth {

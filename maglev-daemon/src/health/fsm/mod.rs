@@ -8,6 +8,8 @@
 //!      │                               └── `fall` failures ──▶ unhealthy ┘
 //!      └───────────────────────────────────────────────────▶ unhealthy
 //! ```
+//!
+//! One that is in use while it is being checked, after a restart or with a new target, falls by `fall` failures too.
 
 mod check;
 mod damping;

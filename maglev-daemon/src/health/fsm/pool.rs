@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::Health;
 use super::fleet::News;
-use super::member::{Member, Standing};
+use super::member::{Member, Presumed, Standing};
 use super::panic::Panic;
 use super::ramp::Ramp;
 use super::target::targets;
@@ -14,6 +14,30 @@ use crate::model::{Name, Percent, Pool, Services};
 
 /// Backends by name and address: one whose address changes is another.
 pub(super) type Key = (Name, IpAddr);
+
+/// What was before a pool is followed for the first time.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The backends that were in use when another daemon ended, if one knew the pool.
+    pub(super) recalled: Option<BTreeSet<Key>>,
+    /// Whether its backends are in use unchecked.
+    pub(super) unchecked: bool,
+}
+
+impl Past {
+    /// What is taken for granted of a backend that is new here. `first`: none of its pool has been checked yet.
+    fn presumed(&self, key: &Key, first: bool, can_be_checked: bool) -> Presumed {
+        match &self.recalled {
+            Some(recalled) if recalled.contains(key) => Presumed::InUse,
+            Some(_) => Presumed::Nothing,
+            None if first && self.unchecked => Presumed::InUse,
+            None if first => Presumed::Untried,
+            // It would wait for ever.
+            None if !can_be_checked => Presumed::InUse,
+            None => Presumed::Nothing,
+        }
+    }
+}
 
 /// A pool whose backends are checked.
 #[derive(Clone, Debug)]
@@ -31,24 +55,35 @@ impl CheckedPool {
         Self { name, members, panic, threshold: Percent(0), slow_start: Duration::ZERO }
     }
 
-    /// Follows the pool as it is now. `known`: the backends that were in use when another daemon ended.
-    pub(super) fn follow(&mut self, services: &Services, pool: &Pool, known: Option<&BTreeSet<Key>>, now: Duration) {
+    /// Follows the pool as it is now.
+    pub(super) fn follow(
+        &mut self,
+        services: &Services,
+        pool: &Pool,
+        past: &Past,
+        now: Duration,
+        news: &mut Vec<News>,
+    ) {
         self.threshold = pool.health.panic;
         self.slow_start = pool.health.slow_start;
-        // Whoever comes while nobody has been checked is in use until then, as all are.
-        let first = !self.members.values().any(|member| member.health() != Health::Checking);
         let checked = pool.backends.values().filter(|backend| !backend.is_disabled());
         let wanted: BTreeMap<Key, _> =
             checked.map(|backend| ((backend.name.clone(), backend.address), backend)).collect();
         self.members.retain(|key, _| wanted.contains_key(key));
+        // Whoever comes while nobody has been checked yet is in use until then, as all are. That others have new targets, of
+        // which nothing is known, says nothing of this.
+        let first = !self.members.values().any(|member| member.heard_of);
         for (key, backend) in wanted {
-            let presumed = known.map_or(first, |known| known.contains(&key));
+            let Some(check) = pool.health.check_of(&backend.name) else { continue };
+            let targets = targets(services, pool, backend, &check);
+            let presumed = past.presumed(&key, first, targets.is_ok());
             let takes = backend.takes_new_flows();
-            let new = || Member::new(takes, presumed, now);
+            let before = self.members.get(&key).map(Member::health);
+            let new = || Member::new(takes, presumed, past.recalled.is_some(), now);
             let member = self.members.entry(key).or_insert_with(new);
             member.takes = takes;
-            let Some(check) = pool.health.check_of(&backend.name) else { continue };
-            member.follow(targets(services, pool, backend, &check), now);
+            member.follow(targets, now);
+            news.extend(before.and_then(|before| member.news(&self.name, &backend.name, before)));
         }
     }
 

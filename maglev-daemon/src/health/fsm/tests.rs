@@ -104,6 +104,14 @@ impl Scene {
         scene
     }
 
+    /// Another daemon goes on where one ended that used these of pool web.
+    fn recall(&mut self, tolerance: u32, in_use: &[u8]) {
+        self.fleet = Fleet::new(tolerance);
+        let in_use: BTreeSet<_> = in_use.iter().map(|n| (backend(*n).name, backend(*n).address)).collect();
+        self.fleet.recall([(name("web"), in_use)].into());
+        self.follow();
+    }
+
     fn follow(&mut self) {
         self.fleet.follow(&self.services, self.now);
     }
@@ -225,24 +233,121 @@ fn a_backend_that_is_added_later_is_checked_before_it_is_used() {
 }
 
 #[test]
+fn a_backend_that_is_added_while_the_others_have_new_targets_is_checked_before_it_is_used() {
+    let mut scene = Scene::new(Plan { via: "any", slow_start: SECOND * 30, ..USUAL }, 0, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    scene.change(vip("bb", "443"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2], "a VIP was added: the others are in use as they were");
+    let pool = scene.services.pools.get_mut(&name("web")).unwrap();
+    pool.health.check =
+        Some(Arc::new(model::Check { port: NonZeroU16::new(81), ..(Plan { via: "any", ..USUAL }).check() }));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(4) });
+    assert_eq!(scene.used(), [1, 2], "the port changed: nothing that is known of the others is of what is checked now");
+    scene.check("web", 3, true);
+    assert_eq!((scene.used(), scene.standing(3).percent), (vec![1, 2, 3], 10), "and it starts slowly");
+}
+
+#[test]
+fn a_backend_that_is_added_right_after_a_restart_is_checked_before_it_is_used() {
+    let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
+    scene.recall(0, &[1, 2]);
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2]);
+}
+
+#[test]
+fn a_backend_that_is_added_where_nothing_can_be_checked_is_used() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    scene.change(Change::RemoveVip(name("a")));
+    scene.change(vip("bb", "any"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(scene.used(), [1, 2, 3]);
+}
+
+#[test]
 fn what_was_in_use_when_another_daemon_ended_is_used_until_it_is_checked() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 3)]);
-    scene.fleet = Fleet::new(0);
-    let in_use: BTreeSet<_> = [1, 3].map(|n| (backend(n).name, backend(n).address)).into();
-    scene.fleet.recall([(name("web"), in_use)].into());
-    scene.follow();
+    scene.recall(0, &[1, 3]);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 3], 2));
     scene.check("web", 2, true);
+    scene.check("web", 1, false);
+    assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2, 3], 1), "one lost packet says little");
+    scene.check("web", 3, true);
     scene.check("web", 1, false);
     assert_eq!(scene.used(), [2, 3]);
 }
 
 #[test]
+fn what_was_not_in_use_when_another_daemon_ended_falls_by_its_first_failure() {
+    let mut scene = Scene::new(USUAL, 3, &[("web", 2)]);
+    scene.recall(3, &[1]);
+    scene.check("web", 2, false);
+    assert_eq!((scene.used(), scene.news.as_slice()), (vec![1], &["b2 Unhealthy: connect: refused".to_owned()][..]));
+}
+
+#[test]
+fn a_first_round_after_a_restart_that_fails_everywhere_is_put_down_to_the_checker() {
+    for fall in [1, 2] {
+        let mut scene = Scene::new(Plan { fall, ..USUAL }, 3, &[("web", 4)]);
+        scene.recall(3, &[1, 2, 3, 4]);
+        // Some are checked for the second time before others are for the first.
+        (0..2).for_each(|_| scene.check("web", 1, false));
+        assert_eq!((scene.used(), scene.news.len()), (vec![1, 2, 3, 4], 0), "nobody knows yet");
+        (2..=4).for_each(|n| scene.check("web", n, false));
+        assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2, 3, 4], 0));
+        assert_eq!(scene.news, ["common failure true: 4"]);
+        scene.check("web", 4, true);
+        (0..2).for_each(|_| scene.check("web", 1, false));
+        assert_eq!(scene.used(), [2, 3, 4], "once one is well, the others are believed");
+    }
+}
+
+#[test]
+fn a_common_failure_goes_on_while_a_new_vip_is_checked_for_the_first_time() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 9, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    (0..3).for_each(|_| (1..=2).for_each(|n| scene.check("web", n, false)));
+    scene.change(vip("bb", "443"));
+    assert!(scene.fleet.is_common_failure());
+    scene.check("web", 1, false);
+    assert_eq!((scene.used(), scene.fleet.is_common_failure()), (vec![1, 2], true));
+}
+
+#[test]
+fn who_is_in_use_has_as_many_tries_with_a_new_target_as_ever() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
+    scene.change(vip("a", "80"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    scene.change(vip("bb", "443"));
+    scene.check("web", 1, false);
+    assert_eq!(scene.used(), [1, 2]);
+    scene.check("web", 1, false);
+    assert_eq!(scene.used(), [2]);
+}
+
+#[test]
+fn who_was_in_use_without_checks_has_as_many_tries_as_ever() {
+    let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
+    let health = scene.services.pools[&name("web")].health.clone();
+    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.follow();
+    scene.services.pools.get_mut(&name("web")).unwrap().health = health;
+    scene.follow();
+    scene.check("web", 1, false);
+    assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2], 1));
+    scene.check("web", 1, false);
+    assert_eq!(scene.used(), [2]);
+}
+
+#[test]
 fn where_nobody_was_in_use_all_are_and_are_awaited() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
-    scene.fleet = Fleet::new(0);
-    scene.fleet.recall([(name("web"), BTreeSet::new())].into());
-    scene.follow();
+    scene.recall(0, &[]);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2], 2));
     scene.check("web", 1, true);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1], 0));
@@ -261,6 +366,44 @@ fn a_pool_that_begins_or_ends_to_be_checked_keeps_its_backends() {
     scene.services.pools.get_mut(&name("web")).unwrap().health = health;
     scene.follow();
     assert_eq!((scene.used(), scene.fleet.targets().len()), (vec![1, 2], 2));
+}
+
+#[test]
+fn health_that_changes_with_what_is_checked_is_told_and_counted() {
+    let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
+    let changes =
+        |scene: &Scene| scene.fleet.health(&name("web"), &name("b1"), [10, 0, 0, 1].into()).unwrap().counts.changes;
+    scene.change(vip("a", "80"));
+    scene.change(vip("bb", "443"));
+    (1..=2).for_each(|n| scene.check("web", n, true));
+    for target in scene.fleet.targets().into_keys().filter(|target| target.backend == name("b1")).skip(1) {
+        let last = Last { at: scene.now, latency: SECOND, outcome: Err("HTTP 503".into()) };
+        for _ in 0..2 {
+            scene.fleet.checked(&target, last.clone(), scene.now);
+        }
+    }
+    scene.tell();
+    assert_eq!((scene.news.last().unwrap().as_str(), changes(&scene)), ("b1 Unhealthy: HTTP 503", 2));
+    scene.news.clear();
+    scene.change(Change::RemoveVip(name("bb")));
+    scene.tell();
+    assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Healthy".to_owned()][..], 3), "what failed is gone");
+    scene.news.clear();
+    scene.change(vip("cc", "443"));
+    scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
+    scene.tell();
+    assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Checking", "b2 Checking"].map(str::to_owned)[..], 3));
+}
+
+#[test]
+fn panic_of_a_pool_that_is_checked_no_more_is_over() {
+    let mut scene = Scene::healthy(Plan { panic: 50, ..USUAL }, 0, &[("web", 2)]);
+    (1..=2).for_each(|n| (0..2).for_each(|_| scene.check("web", n, false)));
+    assert_eq!(scene.news.last().unwrap(), "web panic true: 0 of 2");
+    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.follow();
+    scene.tell();
+    assert_eq!(scene.news.last().unwrap(), "web panic false: 2 of 2");
 }
 
 #[test]

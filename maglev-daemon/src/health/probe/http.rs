@@ -1,8 +1,6 @@
 //! One HTTP request, and whether its answer is good. Redirects are answers, and not followed. It must not know what lies
 //! beneath.
 
-use std::net::SocketAddr;
-
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -19,13 +17,13 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// The longest body that is read; it is not kept.
 const LONGEST_BODY: usize = 1 << 20;
 
-/// Asks over a connection that is there for this alone.
-pub(super) async fn ask<S>(stream: S, destination: SocketAddr, asked: &Request, doing: &Doing) -> Result<(), String>
+/// Asks over a connection that is there for this alone. `authority`: whom the request names if it does not say.
+pub(super) async fn ask<S>(stream: S, authority: &str, asked: &Request, doing: &Doing) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     doing.now("response");
-    let request = request(destination, asked).map_err(|error| format!("request: {error}"))?;
+    let request = request(authority, asked).map_err(|error| format!("request: {error}"))?;
     let shaken = http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = shaken.map_err(|error| of_hyper(&error))?;
     let answered = async {
@@ -45,10 +43,9 @@ where
     }
 }
 
-fn request(destination: SocketAddr, asked: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
-    let host = asked.host.clone().unwrap_or_else(|| destination.to_string());
+fn request(authority: &str, asked: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
     hyper::Request::get(asked.path.as_str())
-        .header(HOST, host)
+        .header(HOST, asked.host.as_deref().unwrap_or(authority))
         .header(USER_AGENT, concat!("maglevd/", env!("CARGO_PKG_VERSION"), " (health check)"))
         .header(CONNECTION, "close")
         .body(Empty::new())

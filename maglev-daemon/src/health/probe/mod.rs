@@ -60,13 +60,13 @@ async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, d
         Probe::Tcp => stream::connect(destination, way).await.map(drop),
         Probe::Http(request) => {
             let stream = stream::connect(destination, way).await?;
-            http::ask(stream, destination, request, doing).await
+            http::ask(stream, &destination.to_string(), request, doing).await
         }
         Probe::Https(request, server) => {
             let stream = stream::connect(destination, way).await?;
             doing.now("TLS handshake");
             let stream = trust.shake_hands(stream, server).await?;
-            http::ask(stream, destination, request, doing).await
+            http::ask(stream, &tls::authority(server, destination.port()), request, doing).await
         }
         Probe::Udp { payload, expect } => {
             doing.now("answer");

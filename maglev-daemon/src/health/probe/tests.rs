@@ -202,6 +202,10 @@ async fn a_server_that_misbehaves_fails_with_its_reason() {
     }
 }
 
+fn tls(name: &str, verify: bool) -> Tls {
+    Tls { name: name.to_owned(), of_host: false, verify }
+}
+
 /// A server's certificate for `www.example.org`, its key, and whose word it is.
 struct Identity {
     authority: CertificateDer<'static>,
@@ -226,16 +230,15 @@ impl Identity {
         Self { authority: authority.der().clone(), acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    /// A server for one connection; which name it was asked for.
-    async fn server(&self, says: Says) -> (SocketAddr, tokio::task::JoinHandle<Option<String>>) {
+    /// A server for one connection; which name it was asked for, and the request.
+    async fn server(&self, says: Says) -> (SocketAddr, tokio::task::JoinHandle<Option<(String, String)>>) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let at = listener.local_addr().unwrap();
         let acceptor = self.acceptor.clone();
         let task = tokio::spawn(async move {
             let stream = acceptor.accept(listener.accept().await.unwrap().0).await.ok()?;
-            let name = stream.get_ref().1.server_name().map(str::to_owned);
-            answer(stream, says).await;
-            name
+            let name = stream.get_ref().1.server_name().map(str::to_owned)?;
+            Some((name, answer(stream, says).await))
         });
         (at, task)
     }
@@ -254,15 +257,18 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     ];
     for (trust, name, verify, expected) in rows {
         let (at, asked) = identity.server(GOOD).await;
-        let what = Probe::Https(request(Some("ok")), Tls { name: name.to_owned(), verify });
+        let what = Probe::Https(request(Some("ok")), tls(name, verify));
         let ended = probe(at, &Way::default(), &check(what, LONG), trust).await.outcome;
         assert_eq!(ended, expected, "{name} {verify}");
         if expected.is_ok() {
-            assert_eq!(asked.await.unwrap().as_deref(), Some(name));
+            let (asked_for, request) = asked.await.unwrap().unwrap();
+            assert_eq!(asked_for, name);
+            let host = format!("\r\nhost: {name}:{}\r\n", at.port());
+            assert!(request.to_lowercase().contains(&host), "the host is the server: {request}");
         }
     }
     let (at, _) = identity.server(GOOD).await;
-    let what = Probe::Https(request(None), Tls { name: "api.example.org".to_owned(), verify: true });
+    let what = Probe::Https(request(None), tls("api.example.org", true));
     let reason = probe(at, &Way::default(), &check(what, LONG), &ours).await.outcome.unwrap_err();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
@@ -291,7 +297,7 @@ async fn what_is_not_tls_fails_with_its_reason() {
             let _ = stream.read(&mut [0; 2_048]).await;
             let _ = says.say(&mut stream).await;
         });
-        let asked = Probe::Https(request(None), Tls { name: "www.example.org".to_owned(), verify: true });
+        let asked = Probe::Https(request(None), tls("www.example.org", true));
         let reason = ends(at, asked, timeout).await.unwrap_err();
         assert!(reason.starts_with(expected), "{says:?}: {reason}");
         talk.abort();

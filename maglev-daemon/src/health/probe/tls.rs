@@ -1,5 +1,6 @@
 //! TLS of checks. It must not know what is said over it.
 
+use std::net::Ipv6Addr;
 use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpStream;
@@ -13,6 +14,15 @@ use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertSt
 
 use super::words;
 use crate::model::Tls;
+
+/// The port that need not be named (RFC 9110, section 4.2.2).
+const USUAL_PORT: u16 = 443;
+
+/// The server as a request names it that names no other host.
+pub(super) fn authority(Tls { name, .. }: &Tls, port: u16) -> String {
+    let host = if name.parse::<Ipv6Addr>().is_ok() { format!("[{name}]") } else { name.clone() };
+    if port == USUAL_PORT { host } else { format!("{host}:{port}") }
+}
 
 /// Which certificates are good: found out once, for all checks, by the first that speaks TLS. A daemon without such checks
 /// holds no authorities in memory.
@@ -139,9 +149,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_is_named_with_its_port_unless_that_is_the_usual_one() {
+        let named = |name: &str, port| authority(&Tls { name: name.to_owned(), of_host: false, verify: true }, port);
+        assert_eq!(named("www.example.org", 443), "www.example.org");
+        assert_eq!(named("www.example.org", 8_443), "www.example.org:8443");
+        assert_eq!([443, 8_443].map(|port| named("2001:db8::1", port)), ["[2001:db8::1]", "[2001:db8::1]:8443"]);
+        assert_eq!(named("192.0.2.1", 443), "192.0.2.1");
+    }
+
+    #[test]
     fn authorities_are_read_only_when_a_certificate_is_to_be_verified() {
         let (trust, name) = (Trust::of_system(), "www.example.org".to_owned());
-        let [believed, verified] = [false, true].map(|verify| Tls { name: name.clone(), verify });
+        let [believed, verified] = [false, true].map(|verify| Tls { name: name.clone(), of_host: false, verify });
         trust.prepare(&believed);
         assert!(trust.verifying.get().is_none());
         trust.clone().prepare(&verified);

@@ -99,7 +99,8 @@ impl Knowledge {
 
     /// What is known of the way to an address.
     pub(super) fn decide(&self, address: IpAddr, route: &Route) -> Decision {
-        let unresolved = |text| Decision { resolution: Resolution::Unresolved(text), probe: None };
+        let without_probe = |resolution| Decision { resolution, probe: None };
+        let unresolved = |text| without_probe(Resolution::Unresolved(text));
         let (interface, gateway) = match route {
             Route::Unicast { interface, gateway } => (*interface, *gateway),
             Route::Local => return unresolved(format!("{address} is an address of this host")),
@@ -110,7 +111,8 @@ impl Knowledge {
             Route::Unknown(reason) => return unresolved(format!("cannot look up the route to {address}: {reason}")),
         };
         let Some(link) = self.links.get(&interface) else {
-            return unresolved(format!("waiting for interface {interface} on the route to {address}"));
+            let what = format_args!("interface {interface} on the route to {address}");
+            return without_probe(Resolution::waiting(what));
         };
         let name = &link.name;
         if !link.up {
@@ -126,9 +128,7 @@ impl Knowledge {
             Some(Neighbour::Failed) => {
                 Resolution::Unresolved(format!("neighbour {neighbour} on {name} does not answer"))
             }
-            Some(Neighbour::Incomplete) | None => {
-                Resolution::Unresolved(format!("waiting for neighbour {neighbour} on {name}"))
-            }
+            Some(Neighbour::Incomplete) | None => Resolution::waiting(format_args!("neighbour {neighbour} on {name}")),
         };
         Decision { resolution, probe: Some(place) }
     }

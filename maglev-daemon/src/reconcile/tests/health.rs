@@ -212,6 +212,8 @@ fn an_adopted_node_uses_what_was_used_until_it_has_checked() {
     node.adopt(&kept);
     assert_eq!((node.slots(), node.reconciler.view().pools[0].awaited), (slots, 2));
     assert!(node.checked(1, true), "the first check decides");
+    assert!(node.checked(2, false), "one failure of one that is in use does not");
+    assert!(node.checked(3, true) && !node.checked(2, false));
 }
 
 #[test]
