@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
@@ -93,7 +94,7 @@ fn a_5_tuple_has_one_way_whichever_socket_sends_it() -> Result<()> {
         for _ in 0..8 {
             lab.netns("client").run(|| {
                 let client = SocketAddr::new(addresses::client(2).v4.into(), 20_000 + n);
-                let socket = UdpSocket::bind(client)?;
+                let socket = bind(client)?;
                 socket.connect((addresses::WWW4, Backend::PORT))?;
                 socket.send(b"hello").context("send")
             })?;
@@ -104,6 +105,18 @@ fn a_5_tuple_has_one_way_whichever_socket_sends_it() -> Result<()> {
     }
     ensure!(ways.len() == 2, "all flows took one way");
     Ok(())
+}
+
+/// A socket at an address that another one had a moment ago: a process that some other test is about to start may hold that
+/// one yet.
+fn bind(address: SocketAddr) -> Result<UdpSocket> {
+    let began = Instant::now();
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < PATIENCE => thread::yield_now(),
+            bound => return Ok(bound?),
+        }
+    }
 }
 
 /// How many of so many further packets took each way, once all of them have arrived.
