@@ -164,8 +164,8 @@ fn is_active(backend: &BackendView) -> bool {
     backend.state == AdminState::Active && backend.weight.0 > 0
 }
 
-/// Whether it does, and can be reached: what this node cannot forward, others may. A pool in panic uses those that its checks take for dead: one of them will do where one backend is asked
-/// for, as it is unless an operator asks for more.
+/// Whether it does, and can be reached: what this node cannot forward, others may. A pool in panic uses those that its
+/// checks take for dead: one of them will do where one backend is asked for, as it is unless an operator asks for more.
 fn is_healthy(backend: &BackendView, least: u32) -> bool {
     let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
     backend.serves && backend.is_reached && (least <= 1 || healthy())
