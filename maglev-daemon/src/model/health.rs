@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::rustls::pki_types::ServerName;
+use rustls_pki_types::ServerName;
 
 use super::duration::{Shown, parse_duration};
 use super::{BadValue, Name, Refusal, Services, shown};
