@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp` and `cargo xtask test health` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health` and `faults` read off the tests' output.
 
 use std::time::Instant;
 
@@ -21,6 +21,11 @@ impl Row {
     /// A case of this: what is checked, or by what.
     pub(crate) fn health(subject: &'static str, case: &str) -> Self {
         Self::begin("health", subject, case)
+    }
+
+    /// A case of the fault with this number.
+    pub(crate) fn fault(number: &'static str, case: &str) -> Self {
+        Self::begin("fault", number, case)
     }
 
     fn begin(matrix: &'static str, subject: &'static str, case: &str) -> Self {

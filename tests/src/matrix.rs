@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp` and `cargo xtask test health` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health` and `faults` read off the tests' output.
 
 use std::time::Instant;
 
@@ -11,6 +11,13 @@ pub enum Matrix {
     Bgp,
     /// The subject of a row is what is checked, or where.
     Health,
+    /// The subject of a row is the fault's number.
+    Fault,
+}
+
+/// Whether the case is to be run at its full size, which may take minutes: in `cargo xtask test faults`, not in the suite.
+pub fn is_full() -> bool {
+    std::env::var_os("MAGLEV_FULL").is_some()
 }
 
 impl Matrix {
@@ -36,6 +43,7 @@ impl Matrix {
         match self {
             Self::Bgp => "bgp",
             Self::Health => "health",
+            Self::Fault => "fault",
         }
     }
 }

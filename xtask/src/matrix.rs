@@ -1,5 +1,5 @@
-//! Matrices of cases, one line for each: `cargo xtask test bgp` and `cargo xtask test health`. Knows which tests print
-//! rows, and how a row reads; what a case is, only the tests know.
+//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health` and `faults`. Knows which tests print rows, and
+//! how a row reads; what a case is, only the tests know.
 //!
 //! ```text
 //!  BIRD   v4 session established, MD5 and GTSM                         ok         12 ms
@@ -55,6 +55,14 @@ pub(crate) const HEALTH: Matrix = Matrix {
     subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost", "encap", "direct"],
 };
 
+/// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more
+/// cases: the fault as it was found, and others of its kind.
+pub(crate) const FAULTS: Matrix = Matrix {
+    name: "fault",
+    lots: &[&["--package", "maglev-daemon", "--lib", "faults::"], &["--package", "maglev-e2e", "--test", "faults"]],
+    subjects: &[],
+};
+
 /// One case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
@@ -96,6 +104,8 @@ impl Matrix {
         // One at a time: a case that waits for a CPU is not the daemon's slowness.
         command.args(["--", "--nocapture", "--test-threads=1"]).stdout(Stdio::piped());
         command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
+        // Cases whose full size takes minutes have a short form in the suite.
+        command.env("MAGLEV_FULL", "1");
         let mut child = command.spawn().context("cannot run cargo test")?;
         let output = child.stdout.take().context("cargo test has no output")?;
         for line in BufReader::new(output).split(b'\n') {

@@ -38,6 +38,10 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Health,
+    /// Repeat every fault that was found by running the product: a line for each case, with what was measured.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
+    Faults,
 }
 
 /// What the test binaries reported, summed.
@@ -57,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Kernels(arguments)) => return kernels::run(arguments),
         Some(Apart::Bgp) => return matrix::BGP.run(),
         Some(Apart::Health) => return matrix::HEALTH.run(),
+        Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }
     setup::run()?;
@@ -174,7 +179,7 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
     }
 
     #[test]
-    fn kernels_bgp_and_health_are_choices_and_every_other_word_a_filter() {
+    fn kernels_bgp_health_and_faults_are_choices_and_every_other_word_a_filter() {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -187,11 +192,11 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
         let filter = |words: &[&str]| {
             parse(words).filter(|arguments| arguments.apart.is_none()).and_then(|arguments| arguments.filter)
         };
-        for word in ["kernels", "bgp", "health"] {
+        for word in ["kernels", "bgp", "health", "faults"] {
             assert!(parse(&[word]).is_some_and(|arguments| arguments.apart.is_some()), "{word}");
         }
         assert!(parse(&[]).is_some_and(|arguments| arguments.apart.is_none() && arguments.filter.is_none()));
-        for word in ["kernel", "help", "packets::", "bgp::", "health::"] {
+        for word in ["kernel", "help", "packets::", "bgp::", "health::", "faults::"] {
             assert_eq!(filter(&[word]).as_deref(), Some(word));
         }
         assert_eq!(filter(&["--", "kernels"]).as_deref(), Some("kernels"));

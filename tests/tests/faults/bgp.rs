@@ -1,0 +1,1 @@
+//! BGP sessions, and what is shown of announcements.

@@ -1,0 +1,1 @@
+//! Changes of the services: what is admitted, saved, and read again.

@@ -1,0 +1,1 @@
+//! The flow hash: what a client can and cannot steer without its key.

@@ -1,0 +1,1 @@
+//! Health checks: what decides them, and what must not.

@@ -1,0 +1,1 @@
+//! Next hops, routes, addresses and interfaces that change beneath a node.

@@ -1,0 +1,1 @@
+//! Packets that a node must not balance, or must refuse by their reason.
