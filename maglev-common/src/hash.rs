@@ -5,20 +5,56 @@ use core::fmt;
 use crate::flow::WAYS;
 use crate::table::{SLOTS, Slot};
 
-/// The fleet-wide key of the flow hash. Whoever does not know it cannot aim flows at one slot.
+/// The version of the hash: what [`FlowHash`] makes of a key and a flow. It is in the digests that nodes are compared by, so
+/// that two nodes which hash differently show different ones.
+pub const VERSION: u32 = 2;
+
+/// Words of an expanded key.
+pub const KEY_WORDS: usize = 5;
+
+/// Of the words of a key, the one that the transport is hashed with; those before it are for the words of addresses.
+const TRANSPORT: usize = KEY_WORDS - 1;
+
+/// The fleet-wide key of the flow hash, expanded. Without it, flows cannot be aimed at one slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct HashKey {
-    /// The first eight bytes of the key, little-endian.
-    pub k0: u64,
-    /// The last eight bytes of the key, little-endian.
-    pub k1: u64,
+pub struct HashKey([u64; KEY_WORDS]);
+
+/// The words of an expanded key, each read only if the flow's family needs it: the XDP program reads them from memory.
+pub trait KeyWords: Copy {
+    /// The word with this index, below [`KEY_WORDS`].
+    fn word(self, index: usize) -> u64;
 }
 
 impl HashKey {
     /// The key whose sixteen bytes stand in the configuration as 32 hexadecimal digits.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         let key = u128::from_le_bytes(bytes);
-        Self { k0: key as u64, k1: (key >> 64) as u64 }
+        Self::new(key as u64, (key >> 64) as u64)
+    }
+
+    /// The key of two halves: its first eight bytes and its last, little-endian. Word *n* is the n-th number of a SplitMix64
+    /// generator that starts at the first half, mixed once more with the second.
+    pub const fn new(first: u64, second: u64) -> Self {
+        let mut words = [0; KEY_WORDS];
+        let (mut state, mut n) = (first, 0);
+        while n < KEY_WORDS {
+            state = state.wrapping_add(GOLDEN);
+            words[n] = splitmix(splitmix(state).wrapping_add(second));
+            n += 1;
+        }
+        Self(words)
+    }
+
+    /// All of its words.
+    pub const fn words(self) -> [u64; KEY_WORDS] {
+        self.0
+    }
+}
+
+impl KeyWords for HashKey {
+    #[inline(always)]
+    fn word(self, index: usize) -> u64 {
+        self.0[index]
     }
 }
 
@@ -78,8 +114,10 @@ impl Transport {
     }
 }
 
-/// Odd multipliers of the rounds: the golden ratio's and those of MurmurHash3's and SplitMix64's finalisers.
-const M: [u64; 4] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
+/// The golden ratio's odd multiplier.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Odd multipliers of [`finish`]: SplitMix64's and those of MurmurHash3's finaliser.
+const M: [u64; 3] = [0xbf58_476d_1ce4_e5b9, 0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
 
 /// A flow's 64-bit hash and how its bits are spent.
 ///
@@ -97,20 +135,20 @@ pub struct FlowHash(pub u64);
 impl FlowHash {
     /// Hashes an IPv4 flow: four multiplications.
     #[inline(always)]
-    pub const fn of4(key: HashKey, tuple: Tuple4) -> Self {
-        let h = fold(key.k0 ^ tuple.addresses, M[0]);
-        Self(finish(h ^ key.k1 ^ tuple.transport.0))
+    pub fn of4(key: impl KeyWords, tuple: Tuple4) -> Self {
+        let sum = product(tuple.addresses, key.word(0));
+        Self(finish(sum ^ key.word(TRANSPORT) ^ tuple.transport.0))
     }
 
     /// Hashes an IPv6 flow: seven multiplications.
     #[inline(always)]
-    pub const fn of6(key: HashKey, tuple: Tuple6) -> Self {
+    pub fn of6(key: impl KeyWords, tuple: Tuple6) -> Self {
         let [a, b, c, d] = tuple.addresses;
-        let h = fold(key.k0 ^ a, M[0]);
-        let h = fold(h ^ b, M[1]);
-        let h = fold(h ^ c, M[2]);
-        let h = fold(h ^ d, M[3]);
-        Self(finish(h ^ key.k1 ^ tuple.transport.0))
+        let sum = product(a, key.word(0))
+            .wrapping_add(product(b, key.word(1)))
+            .wrapping_add(product(c, key.word(2)))
+            .wrapping_add(product(d, key.word(3)));
+        Self(finish(sum ^ key.word(TRANSPORT) ^ tuple.transport.0))
     }
 
     /// The table slot of the flow: an unbiased scaling, no division.
@@ -153,25 +191,39 @@ impl Slot {
     }
 }
 
+/// A word of addresses under its key: the product of the two halves of their sum, exact in 64 bits.
+///
+/// Two words have products with a given difference under at most one key in 2^31: whichever half they differ in, the
+/// difference is multiplied by the other one, which is secret. A sum of such products therefore has no difference of inputs
+/// that cancels whatever the key (the hash NH of UMAC, Black et al. 1999), as a mix by constant multipliers has.
 #[inline(always)]
-const fn fold(word: u64, multiplier: u64) -> u64 {
-    let h = (word ^ (word >> 32)).wrapping_mul(multiplier);
-    h ^ (h >> 29)
+const fn product(word: u64, key: u64) -> u64 {
+    let keyed = word.wrapping_add(key);
+    (keyed >> 32) * (keyed & 0xffff_ffff)
 }
 
+/// Spreads each bit of a word over all of them. A bijection: it keeps apart what differs.
 #[inline(always)]
 const fn finish(word: u64) -> u64 {
-    let h = word.wrapping_mul(M[1]);
-    let h = (h ^ (h >> 32)).wrapping_mul(M[2]);
-    let h = (h ^ (h >> 29)).wrapping_mul(M[3]);
+    let h = word.wrapping_mul(M[0]);
+    let h = (h ^ (h >> 32)).wrapping_mul(M[1]);
+    let h = (h ^ (h >> 29)).wrapping_mul(M[2]);
     h ^ (h >> 32)
+}
+
+/// SplitMix64's mix (Steele, Lea and Flood 2014).
+const fn splitmix(word: u64) -> u64 {
+    let h = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    h ^ (h >> 31)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEY: HashKey = HashKey::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    const BYTES: u128 = u128::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    const KEY: HashKey = HashKey::from_bytes(BYTES.to_le_bytes());
 
     fn tuple4(n: u64) -> Tuple4 {
         // 198.51.100.x → 203.0.113.10, ports from n: the shape of real traffic, where few bits differ.
@@ -240,13 +292,8 @@ mod tests {
     fn the_key_reaches_every_output_bit() {
         let bias = worst_bias(
             |n, flip| {
-                let mut key = KEY;
-                match flip {
-                    0..64 => key.k0 ^= 1 << flip,
-                    64..128 => key.k1 ^= 1 << (flip - 64),
-                    _ => {}
-                }
-                FlowHash::of4(key, tuple4(n)).0
+                let flipped = if flip < 128 { 1 << flip } else { 0 };
+                FlowHash::of4(HashKey::from_bytes((BYTES ^ flipped).to_le_bytes()), tuple4(n)).0
             },
             128,
         );
@@ -263,8 +310,8 @@ mod tests {
     }
 
     // Computed by an independent implementation.
-    const VECTORS4: [u64; 3] = [0xca6a_77ff_e9a9_c525, 0x2c03_dab4_3b68_38d5, 0xb52d_f56b_16fd_1c47];
-    const VECTORS6: [u64; 3] = [0x0ace_0a5b_ce6d_4741, 0xab0a_f885_915b_97fa, 0xa9cc_5de5_e2c0_a750];
+    const VECTORS4: [u64; 3] = [0x7ed2_a956_a520_93ba, 0x59f8_40bb_9f9b_4848, 0xf248_6483_a34c_1ef9];
+    const VECTORS6: [u64; 3] = [0x7c00_1a4c_e244_4366, 0x8b93_75c8_9836_4150, 0x3ec9_b72c_12f4_4032];
 
     #[test]
     fn slots_cover_the_table_evenly() {

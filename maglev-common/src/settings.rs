@@ -2,8 +2,8 @@
 
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
-/// The two halves of the flow hash's key (`u64` each).
-pub const HASH_KEYS: [&str; 2] = ["HASH_KEY0", "HASH_KEY1"];
+/// The words of the flow hash's expanded key (`u64`, [`crate::hash::KEY_WORDS`] of them).
+pub const HASH_KEY: &str = "HASH_KEY";
 /// How [`crate::maps::MEASURED_PROGRAM`] departs from the program that ships (`u32`): [`SLOWED`] and [`TABLE_ONLY`], or 0.
 pub const MODE: &str = "MODE";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.

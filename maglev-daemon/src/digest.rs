@@ -3,13 +3,15 @@
 
 use std::fmt;
 
-use maglev_common::hash::HashKey;
+use maglev_common::hash::{HashKey, VERSION};
 use sha2::{Digest as _, Sha256};
 
 use crate::maglev::Table;
-use crate::model::{
-    Announce, Backend, Pool, PoolHealth, PoolSettings, Services, TransitionSettings, Vip, tracking_word, udp_word,
-};
+use crate::model::Services;
+
+#[cfg(test)]
+mod faults;
+mod services;
 
 /// A SHA-256 digest. Shown, it is its first twelve hexadecimal digits; `{:#}` shows all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,32 +21,14 @@ impl Digest {
     /// Of the services: all that `services.yaml` says, in the order of names, but for since when a backend is in its
     /// state. That differs by seconds between nodes which were told one after the other.
     pub fn of_services(services: &Services) -> Self {
-        let mut fields = Fields::new("services");
-        for Pool { name, settings, health, backends } in services.pools.values() {
-            fields.add(format_args!("pool {name}"));
-            let PoolSettings { tracking, transition, min_healthy } = settings;
-            let TransitionSettings { learning, idle, udp } = transition;
-            let (tracking, udp) = (tracking_word(*tracking), udp_word(*udp));
-            let (learning, idle) = (learning.as_secs(), idle.as_secs());
-            fields.add(format_args!("settings {tracking} {learning} {idle} {udp} {min_healthy}"));
-            if *health != PoolHealth::default() {
-                fields.add(format_args!("health {health:?}"));
-            }
-            for Backend { name, address, weight, state } in backends.values() {
-                fields.add(format_args!("backend {name} {address} {weight} {state}"));
-            }
-        }
-        for Vip { name, service, pool, announce } in services.vips.values() {
-            fields.add(format_args!("vip {name} {service} {pool}"));
-            let Announce { by, communities } = announce;
-            fields.add(format_args!("announce {by:?} {communities:?}"));
-        }
+        let mut fields = Fields::new("services", 2);
+        fields.services(services);
         fields.finish()
     }
 
     /// Of a pool's table: the names in their order, then per slot the owner's index in it.
     pub fn of_table(table: &Table) -> Self {
-        let mut fields = Fields::new("table");
+        let mut fields = Fields::new("table", 1);
         for name in table.names() {
             fields.add(format_args!("{name}"));
         }
@@ -53,26 +37,52 @@ impl Digest {
         fields.finish()
     }
 
-    /// Of the hash key. The key has 128 random bits, so its digest gives nothing away.
+    /// Of the flow hash: its version, and its key. The key has 128 random bits, so its digest gives nothing away.
     pub fn of_key(key: HashKey) -> Self {
-        let mut fields = Fields::new("hash key");
-        fields.0.update(key.k0.to_le_bytes());
-        fields.0.update(key.k1.to_le_bytes());
+        let mut fields = Fields::new("hash key", 1);
+        fields.add(format_args!("hash {VERSION}"));
+        key.words().iter().for_each(|word| fields.0.update(word.to_le_bytes()));
         fields.finish()
     }
 }
 
-/// Lines fed to the hash: the kind of thing first, so that two kinds never share a digest.
+/// What is fed to SHA-256: the kind of thing first, so that two kinds never share a digest, and the version of what follows.
 struct Fields(Sha256);
 
 impl Fields {
-    fn new(kind: &str) -> Self {
+    fn new(kind: &str, version: u8) -> Self {
         let mut fields = Self(Sha256::new());
-        fields.add(format_args!("maglev {kind} 1"));
+        fields.add(format_args!("maglev {kind} {version}"));
         fields
     }
 
-    /// No field holds a newline, so lines cannot be confused.
+    /// A number of any width, as eight bytes.
+    fn number(&mut self, number: impl Into<u64>) {
+        self.0.update(number.into().to_le_bytes());
+    }
+
+    /// Bytes, after how many they are.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Any number of things, after how many they are. What may be absent is a list of at most one.
+    fn list<T>(
+        &mut self,
+        things: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+        add: impl Fn(&mut Self, T),
+    ) {
+        let things = things.into_iter();
+        self.number(things.len() as u64);
+        things.for_each(|thing| add(self, thing));
+    }
+
+    /// A line. No name holds a newline, so lines cannot be confused.
     fn add(&mut self, line: fmt::Arguments<'_>) {
         self.0.update(line.to_string());
         self.0.update(b"\n");
@@ -99,7 +109,7 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AdminState, Name, Tracking, UnixTime, Weight};
+    use crate::model::{AdminState, Backend, Name, Pool, Tracking, UnixTime, Weight};
 
     #[test]
     fn nodes_that_were_told_at_different_times_compare_equal() {
@@ -130,7 +140,7 @@ mod tests {
         let one = Digest::of_services(&services);
         let table = Digest::of_table(&Table::build([(&name, Weight(1))]));
         let none = Digest::of_table(&Table::build([]));
-        let key = Digest::of_key(HashKey { k0: 0, k1: 0 });
+        let key = Digest::of_key(HashKey::new(0, 0));
         let all = [empty, one, table, none, key];
         assert!(all.iter().enumerate().all(|(n, digest)| !all[..n].contains(digest)));
         assert_eq!(format!("{one}").len(), 12);

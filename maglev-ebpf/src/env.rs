@@ -4,7 +4,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -50,7 +50,7 @@ pub trait Tables {
     fn now(&self) -> Seconds;
 
     /// The key of the flow hash.
-    fn hash_key(&self) -> HashKey;
+    fn hash_key(&self) -> impl KeyWords;
     /// VIPs, pools, tables, members and interfaces.
     fn forwarding(&self) -> &Forwarding;
     /// The bucket of the flow table in which a flow is kept.

@@ -15,7 +15,7 @@ use maglev_common::backend::{InterfaceSlot, MemberId};
 use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::{FlowHash, KEY_WORDS, KeyWords};
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::settings::{SLOWED, TABLE_ONLY};
 use maglev_common::table::{PoolIndex, PoolWord};
@@ -28,9 +28,7 @@ use maglev_ebpf::packet::l4::Segment;
 #[unsafe(no_mangle)]
 static MODE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static HASH_KEY0: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static HASH_KEY1: Global<u64> = Global::new(0);
+static HASH_KEY: [Global<u64>; KEY_WORDS] = [const { Global::new(0) }; KEY_WORDS];
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -44,6 +42,17 @@ static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
+
+/// The key of the flow hash, of which each word is read where it is needed.
+#[derive(Clone, Copy)]
+struct LoadedKey;
+
+impl KeyWords for LoadedKey {
+    #[inline(always)]
+    fn word(self, index: usize) -> u64 {
+        HASH_KEY.get(index).map_or(0, Global::load)
+    }
+}
 
 /// Sends the frame out of an interface; a slot without a device drops it.
 #[inline(always)]
@@ -117,8 +126,8 @@ impl<V: Variant> Tables for Maps<V> {
     }
 
     #[inline(always)]
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: HASH_KEY0.load(), k1: HASH_KEY1.load() }
+    fn hash_key(&self) -> impl KeyWords {
+        LoadedKey
     }
 
     #[inline(always)]
@@ -195,8 +204,8 @@ impl Tables for EgressMaps {
     }
 
     #[inline(always)]
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: HASH_KEY0.load(), k1: HASH_KEY1.load() }
+    fn hash_key(&self) -> impl KeyWords {
+        LoadedKey
     }
 
     #[inline(always)]

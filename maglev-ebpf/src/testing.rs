@@ -10,7 +10,7 @@ use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, M
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
@@ -155,8 +155,8 @@ impl Tables for FakeTables {
         Seconds(self.now.get())
     }
 
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: 1, k1: 2 }
+    fn hash_key(&self) -> impl KeyWords {
+        HashKey::new(1, 2)
     }
 
     fn forwarding(&self) -> &Forwarding {

@@ -1,7 +1,7 @@
 //! Which VIP a packet is for: one probe of the directory for a VIP with the packet's port, two more for everything
 //! else.
 
-use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
 
 use crate::env::Tables;
@@ -18,7 +18,7 @@ pub trait Tuple: Copy {
     /// Ports and protocol.
     fn transport(self) -> Transport;
     /// The flow hash.
-    fn hash(self, key: HashKey) -> FlowHash;
+    fn hash(self, key: impl KeyWords) -> FlowHash;
     /// The traffic class, DSCP in the high six bits and ECN in the low two, of an IP header that begins with these two
     /// bytes, read little-endian.
     fn traffic_class(start: u16) -> u8;
@@ -50,7 +50,7 @@ impl Tuple for Tuple4 {
     }
 
     #[inline(always)]
-    fn hash(self, key: HashKey) -> FlowHash {
+    fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of4(key, self)
     }
 
@@ -75,7 +75,7 @@ impl Tuple for Tuple6 {
     }
 
     #[inline(always)]
-    fn hash(self, key: HashKey) -> FlowHash {
+    fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of6(key, self)
     }
 

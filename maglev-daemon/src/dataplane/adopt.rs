@@ -14,7 +14,7 @@ use crate::model::Limits;
 use crate::plan::Live;
 
 /// The version of what lies in the pin folder, and how.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// What must agree between the daemon that left a program and its maps, and the one that goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, SlotWord};
 use maglev_common::vip::VipId;
@@ -172,7 +172,7 @@ impl Tables for View<'_> {
         self.now
     }
 
-    fn hash_key(&self) -> HashKey {
+    fn hash_key(&self) -> impl KeyWords {
         self.maps.hash_key
     }
 

@@ -143,10 +143,10 @@ impl Loaded {
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let flag = |wanted, flag| if wanted { flag } else { 0 };
         let mode = flag(wanted.slowed, settings::SLOWED) | flag(wanted.table_only, settings::TABLE_ONLY);
+        let words = wanted.hash_key.words();
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(settings::HASH_KEYS[0], &wanted.hash_key.k0, true)
-            .override_global(settings::HASH_KEYS[1], &wanted.hash_key.k1, true)
+            .override_global(settings::HASH_KEY, &words[..], true)
             .override_global(settings::MODE, &mode, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)

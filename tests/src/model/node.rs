@@ -7,7 +7,7 @@ use maglev_common::backend::{InterfaceRecord, MemberId, MemberRecord, MemberStat
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::forwarding::Forwarding;
-use maglev_common::hash::{FlowHash, HashKey};
+use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
 use maglev_daemon::plan::{Live, Step};
@@ -185,8 +185,8 @@ impl Tables for View<'_> {
         self.now
     }
 
-    fn hash_key(&self) -> HashKey {
-        HashKey { k0: 0, k1: 0 }
+    fn hash_key(&self) -> impl KeyWords {
+        HashKey::new(0, 0)
     }
 
     #[inline(always)]

@@ -60,7 +60,7 @@ pub(super) struct Traffic {
     pub(super) packets: Vec<Packet>,
 }
 
-const KEY: HashKey = HashKey { k0: 0x243f_6a88_85a3_08d3, k1: 0x1319_8a2e_0370_7344 };
+const KEY: HashKey = HashKey::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
 impl Packet {
     const SYN: u64 = 1 << 31;
