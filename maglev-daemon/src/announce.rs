@@ -323,7 +323,8 @@ mod tests {
         let busy = View { busy: true, ..settled };
         let wait = "203.0.113.10/32: the packet path is being told";
         assert_eq!(told(&at(&busy, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
-        let failed = View { busy: false, not_published: Some("no memory".into()), ..busy };
+        let not_published = crate::reconcile::OutOfSync { reason: "no memory".into(), next: None };
+        let failed = View { busy: false, not_published: Some(not_published), ..busy };
         assert_eq!(told(&at(&failed, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
         let gone = View { busy: true, ..view(services(&[OUT], 1, BY_ADDRESS)) };
         let all = at(&failed, &Node::Serving, &at(&failed, &Node::Serving, &known));

@@ -1,6 +1,6 @@
 //! Rows of the matrices that `cargo xtask test bgp`, `health` and `faults` read off the tests' output.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A row: the matrix, the subject, the case, `ok` or `FAILED`, milliseconds, and what there is to say, between tabs. It is
 /// printed when the case is over.
@@ -36,6 +36,17 @@ impl Row {
     pub(crate) fn says(&mut self, said: impl Into<String>) {
         self.said = said.into();
     }
+}
+
+/// Whether the case is to be run at its full size: in `cargo xtask test faults`, not in the suite.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("MAGLEV_FULL").is_some()
+}
+
+/// What something returns, and how long it takes: for tests of modules that know no clock.
+pub(crate) fn timed<T>(what: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    (what(), began.elapsed())
 }
 
 impl Drop for Row {

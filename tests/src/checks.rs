@@ -174,6 +174,7 @@ impl Checks {
 
     fn serve(&self, services: &str) -> Result<()> {
         fs::write(self.balancer.services(), services).context("services.yaml")?;
-        self.balancer.maglev_ok(&["reload"]).map(drop)
+        // Each case replaces what the last one served.
+        self.balancer.maglev_ok(&["reload", "--force"]).map(drop)
     }
 }

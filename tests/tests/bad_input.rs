@@ -32,6 +32,8 @@ fn files_edited_deleted_or_unwritable_lose_nothing() -> Result<()> {
     // A file that was cut off or deleted is no order to remove everything.
     fs::write(balancer.services(), "")?;
     refused(&balancer, &["reload"], 2, "empty")?;
+    fs::write(balancer.services(), "pools:\nvips: []\n")?;
+    refused(&balancer, &["reload"], 2, "write `pools: []` for none")?;
     fs::remove_file(balancer.services())?;
     refused(&balancer, &["reload"], 2, "there is no such file")?;
     assert_eq!(state(&balancer)?, before);

@@ -55,7 +55,7 @@ fn announced_and_withdrawn(kind: Kind) -> Result<()> {
 
     // So is one that its pool can no longer serve.
     for backend in ["web1", "web2"] {
-        site.balancers[1].maglev_ok(&["backend", "weight", "web", backend, "0"])?;
+        site.balancers[1].maglev_ok(&["backend", "weight", "web", backend, "0", "--force"])?;
     }
     site.router()?.await_route(WWW4, &[1])?;
     let text = site.balancers[1].maglev_ok(&["bgp", "routes"])?;

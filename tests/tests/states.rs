@@ -29,8 +29,8 @@ fn a_drained_backend_gets_no_new_connections_until_it_is_undrained() -> Result<(
     assert_eq!(answering(&site)?, ["web2", "web3"]);
 
     run(&site, "backend drain four web2")?;
-    refused(&site, "backend drain four web3", "the last that takes new flows")?;
-    refused(&site, "backend disable four web3", "the last that takes new flows")?;
+    refused(&site, "backend drain four web3", "leaves none")?;
+    refused(&site, "backend disable four web3", "leaves none")?;
     assert_eq!(answering(&site)?, ["web3"]);
     run(&site, "backend undrain four web1")?;
     run(&site, "backend undrain four web2")?;

@@ -7,21 +7,21 @@ use crate::config;
 use crate::model::parse_slow_start;
 use crate::model::{self, AdminState, BadValue, Change, HealthChange, Name, Override, Weight, parse_panic};
 
-/// The change that would be made.
-pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<Change> {
+/// The change that would be made, and whether by force.
+pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<(Change, bool)> {
     Ok(match proposal {
-        view::Proposal::Add { pool, backend } => addition(&pool, backend)?,
+        view::Proposal::Add { pool, backend } => (addition(&pool, backend)?, false),
         view::Proposal::Remove { pool, name, force } => {
             let (pool, backend) = parse_backend(&pool, &name)?;
-            removal(status, pool, backend, force)?
+            (removal(status, pool, backend, force)?, force)
         }
-        view::Proposal::Weight { pool, name, weight } => {
+        view::Proposal::Weight { pool, name, weight, force } => {
             let (pool, backend) = parse_backend(&pool, &name)?;
-            Change::SetWeight { pool, backend, weight: Weight(weight) }
+            (Change::SetWeight { pool, backend, weight: Weight(weight) }, force)
         }
-        view::Proposal::State { pool, name, order } => {
+        view::Proposal::State { pool, name, order, force } => {
             let (pool, backend) = parse_backend(&pool, &name)?;
-            Change::SetState { pool, backend, change: order.at(super::now()) }
+            (Change::SetState { pool, backend, change: order.at(super::now()) }, force)
         }
     })
 }

@@ -55,6 +55,8 @@ pub enum Request {
     Change {
         /// The change.
         change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
         /// Who asks for it.
         caller: Caller,
         /// Takes the outcome.
@@ -64,6 +66,8 @@ pub enum Request {
     Plan {
         /// The change; it is not made.
         change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
         /// Takes the answer.
         reply: oneshot::Sender<Answer<view::Plan>>,
     },
@@ -78,8 +82,15 @@ pub enum Request {
     },
     /// Read the files again.
     Reload {
+        /// Whether that may take out of service as much as it does.
+        force: bool,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<view::Reloaded>>,
+    },
+    /// Say what reading the files again would do.
+    PlanReload {
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::PlannedReload>>,
     },
     /// Read the counters.
     Counters {

@@ -35,6 +35,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/pools/{pool}/backends/{name}/check", post(check_backend))
         .route("/backends", get(backends))
         .route("/plan", post(plan))
+        .route("/plan/reload", get(plan_reload))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
         .route("/bgp/neighbors", get(bgp_neighbors))
@@ -141,8 +142,9 @@ async fn remove_pool(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    query: Force,
 ) -> Reply<view::Done> {
-    change(&handle, caller, Change::RemovePool(parse_name("name", &name)?)).await
+    change_by_force(&handle, caller, Change::RemovePool(parse_name("name", &name)?), forced(query)?).await
 }
 
 async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
@@ -168,45 +170,55 @@ async fn add_backend(
     change(&handle, caller, addition(&pool, parse(body)?)?).await
 }
 
-/// The query of `DELETE /v1/pools/NAME/backends/NAME`.
+/// The query of what can take something out of service: `?force=true` does it even if it is more than is allowed at once.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RemoveQuery {
+struct ForceQuery {
     #[serde(default)]
     force: bool,
+}
+
+type Force = Result<Query<ForceQuery>, QueryRejection>;
+
+fn forced(query: Force) -> Answer<bool> {
+    let Query(ForceQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    Ok(force)
 }
 
 async fn remove_backend(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
-    query: Result<Query<RemoveQuery>, QueryRejection>,
+    query: Force,
 ) -> Reply<view::Done> {
-    let Query(RemoveQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    let force = forced(query)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change(&handle, caller, removal(&handle.latest(), pool, backend, force)?).await
+    change_by_force(&handle, caller, removal(&handle.latest(), pool, backend, force)?, force).await
 }
 
 async fn set_backend(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
+    query: Force,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let new: view::NewForBackend = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change(&handle, caller, changes::of_backend(pool, backend, new)?).await
+    change_by_force(&handle, caller, changes::of_backend(pool, backend, new)?, forced(query)?).await
 }
 
 async fn set_state(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path((pool, name)): Path<(String, String)>,
+    query: Force,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewState { order } = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change(&handle, caller, Change::SetState { pool, backend, change: order.at(super::now()) }).await
+    let change = Change::SetState { pool, backend, change: order.at(super::now()) };
+    change_by_force(&handle, caller, change, forced(query)?).await
 }
 
 /// The report may take longer than other answers do: that it comes is answered at once, it follows when it is there.
@@ -224,8 +236,12 @@ async fn check_backend(
 }
 
 async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {
-    let change = proposed(&handle.latest(), parse(body)?)?;
-    handle.ask(|reply| Request::Plan { change, reply }).await.map(Json)
+    let (change, force) = proposed(&handle.latest(), parse(body)?)?;
+    handle.ask(|reply| Request::Plan { change, force, reply }).await.map(Json)
+}
+
+async fn plan_reload(State(handle): State<Handle>) -> Reply<view::PlannedReload> {
+    handle.ask(|reply| Request::PlanReload { reply }).await.map(Json)
 }
 
 async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {
@@ -254,8 +270,9 @@ async fn explain(
     handle.ask(|reply| Request::Explain { flow, reply }).await.map(Json)
 }
 
-async fn reload(State(handle): State<Handle>) -> Reply<view::Reloaded> {
-    handle.ask(|reply| Request::Reload { reply }).await.map(Json)
+async fn reload(State(handle): State<Handle>, query: Force) -> Reply<view::Reloaded> {
+    let force = forced(query)?;
+    handle.ask(|reply| Request::Reload { force, reply }).await.map(Json)
 }
 
 async fn node(State(handle): State<Handle>) -> Json<view::Node> {
@@ -302,7 +319,12 @@ async fn reset_neighbor(
 }
 
 async fn change(handle: &Handle, caller: Caller, change: Change) -> Reply<view::Done> {
-    handle.ask(|reply| Request::Change { change, caller, reply }).await?;
+    change_by_force(handle, caller, change, false).await
+}
+
+/// A change that may take something out of service.
+async fn change_by_force(handle: &Handle, caller: Caller, change: Change, force: bool) -> Reply<view::Done> {
+    handle.ask(|reply| Request::Change { change, force, caller, reply }).await?;
     Ok(Json(view::Done {}))
 }
 

@@ -74,12 +74,15 @@ async fn a_change_reaches_the_owner_and_its_answer_the_client() {
     let mut server = Server::start(view::Status::default());
     let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
     let owner = tokio::spawn(async move {
-        let Some(Request::Change { change: Change::AddVip(vip), caller, reply }) = requests.recv().await else {
+        let Some(Request::Change { change: Change::AddVip(vip), force: false, caller, reply }) = requests.recv().await
+        else {
             panic!()
         };
         assert_eq!(caller.uid, Some(nix::unistd::getuid().as_raw()), "the kernel tells who asks");
         reply.send(Ok(())).unwrap();
-        let Some(Request::Change { change: Change::RemoveVip(_), caller: _, reply }) = requests.recv().await else {
+        let Some(Request::Change { change: Change::RemoveVip(_), force: false, caller: _, reply }) =
+            requests.recv().await
+        else {
             panic!()
         };
         reply.send(Err(view::Error::conflict("there is no VIP www"))).unwrap();
@@ -97,7 +100,7 @@ async fn change_of<T: Send + 'static>(ask: impl FnOnce(&Client) -> Result<T, Cli
     let mut server = Server::start(view::Status::default());
     let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
     let owner = tokio::spawn(async move {
-        let Some(Request::Change { change, caller: _, reply }) = requests.recv().await else { panic!() };
+        let Some(Request::Change { change, force: _, caller: _, reply }) = requests.recv().await else { panic!() };
         reply.send(Ok(())).unwrap();
         change
     });
@@ -381,8 +384,8 @@ async fn a_plan_is_asked_for_in_the_words_of_the_change() {
         let mut server = Server::start(view::Status::default());
         let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
         let owner = tokio::spawn(async move {
-            let Some(Request::Plan { change, reply }) = requests.recv().await else { panic!() };
-            assert_eq!(change.to_string(), words);
+            let Some(Request::Plan { change, force, reply }) = requests.recv().await else { panic!() };
+            assert_eq!((change.to_string().as_str(), force), (words, words.ends_with("forced")));
             reply.send(Err(view::Error::conflict("as the change itself"))).unwrap();
         });
         let refused = server.client(move |client| client.post::<view::Plan>("/v1/plan", &body)).await.unwrap_err();

@@ -38,6 +38,9 @@ pub(super) enum Command {
         /// How long to wait at most, 1s to 24h; without end if not given
         #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
         timeout: Option<Duration>,
+        /// Even if it is the pool's last available backend
+        #[arg(long)]
+        force: bool,
     },
     /// Check a backend once, now, as its pool says, and print what happened; it counts for nothing
     Check {
@@ -85,7 +88,7 @@ pub(super) enum Change {
         pool: Name,
         /// Its name
         name: Name,
-        /// Even if that cuts connections
+        /// Even if connections are dropped, or it is the pool's last available backend
         #[arg(long)]
         force: bool,
     },
@@ -96,12 +99,15 @@ pub(super) enum Change {
         /// Its name
         name: Name,
     },
-    /// Send a backend nothing; its connections are cut at once
+    /// Stop all traffic to a backend; its connections are dropped
     Disable {
         /// Its pool
         pool: Name,
         /// Its name
         name: Name,
+        /// Even if it is the pool's last available backend
+        #[arg(long)]
+        force: bool,
     },
     /// Send a disabled backend connections again
     Enable {
@@ -118,6 +124,9 @@ pub(super) enum Change {
         name: Name,
         /// The new weight, 0 to 65535; 0 gets no new flows
         weight: Weight,
+        /// Even if that leaves the pool without an available backend
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -128,8 +137,8 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{pool}"))?.backends)
         }
         Command::Show { pool, name } => printer.answer(&client.get::<view::Backend>(&path(&pool, &name))?),
-        Command::Drain { pool, name, wait, timeout } => {
-            drain::run(client, printer, (&pool, &name), wait.then_some(timeout))
+        Command::Drain { pool, name, wait, timeout, force } => {
+            drain::run(client, printer, (&pool, &name), wait.then_some(timeout), force)
         }
         Command::Check { pool, name } => check::run(client, printer, &pool, &name),
         Command::Set { pool, name, check, no_check: _ } => {
@@ -156,12 +165,17 @@ fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Fai
             printer.done(&done, &format!("backend {name} removed from pool {pool}"))
         }
         Change::Undrain { pool, name } => {
-            order(client, printer, (&pool, &name), StateOrder::Undrain, "is active again")
+            order(client, printer, (&pool, &name), (StateOrder::Undrain, false), "is active again")
         }
-        Change::Disable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Disable, "is disabled"),
-        Change::Enable { pool, name } => order(client, printer, (&pool, &name), StateOrder::Enable, "is active again"),
-        Change::Weight { pool, name, weight } => {
-            let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Weight(weight.0))?;
+        Change::Disable { pool, name, force } => {
+            order(client, printer, (&pool, &name), (StateOrder::Disable, force), "is disabled")
+        }
+        Change::Enable { pool, name } => {
+            order(client, printer, (&pool, &name), (StateOrder::Enable, false), "is active again")
+        }
+        Change::Weight { pool, name, weight, force } => {
+            let path = format!("{}?force={force}", path(&pool, &name));
+            let done: view::Done = client.patch(&path, &view::NewForBackend::Weight(weight.0))?;
             printer.done(&done, &format!("backend {name} of pool {pool} has weight {weight}"))
         }
     }
@@ -172,10 +186,11 @@ fn order(
     client: &Client,
     printer: &Printer,
     (pool, name): (&Name, &Name),
-    order: StateOrder,
+    (order, force): (StateOrder, bool),
     outcome: &str,
 ) -> Result<(), Failure> {
-    let done: view::Done = client.post(&format!("{}/state", path(pool, name)), &view::NewState { order })?;
+    let path = format!("{}/state?force={force}", path(pool, name));
+    let done: view::Done = client.post(&path, &view::NewState { order })?;
     printer.done(&done, &format!("backend {name} of pool {pool} {outcome}"))
 }
 

@@ -23,11 +23,12 @@ pub(super) fn run(
     printer: &Printer,
     backend: (&Name, &Name),
     wait: Option<Option<Duration>>,
+    force: bool,
 ) -> Result<(), Failure> {
     let (pool, name) = backend;
     // What is pinned is told before: once slots change hands, it has to be counted anew.
     let warning = flow_table_warning(client, 0);
-    let ordered = order(client, backend, wait.is_some());
+    let ordered = order(client, backend, wait.is_some(), force);
     if let (Ok(_), Some(warning)) = (&ordered, warning) {
         eprintln!("{warning}");
     }
@@ -38,9 +39,9 @@ pub(super) fn run(
 }
 
 /// Orders the backend to drain. Who waits does not mind that somebody else ordered it before.
-fn order(client: &Client, (pool, name): (&Name, &Name), again: bool) -> Result<view::Done, Failure> {
+fn order(client: &Client, (pool, name): (&Name, &Name), again: bool, force: bool) -> Result<view::Done, Failure> {
     let path = backend::path(pool, name);
-    let ordered = client.post(&format!("{path}/state"), &view::NewState { order: StateOrder::Drain });
+    let ordered = client.post(&format!("{path}/state?force={force}"), &view::NewState { order: StateOrder::Drain });
     if again
         && let Err(ClientError::Refused(_)) = &ordered
         && client.get::<view::Backend>(&path).is_ok_and(|backend| backend.state == BackendState::Draining)

@@ -86,8 +86,8 @@ enum Command {
     /// What a change would move, in slots and flows, without making it
     #[command(subcommand)]
     Plan(plan::Command),
-    /// Have the daemon read its files again; a file with errors changes nothing
-    Reload,
+    /// Reload the configuration files; a file with errors changes nothing
+    Reload(reload::Args),
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
     /// What happened lately: backends, pools, prefixes and the node, and who changed what
@@ -127,7 +127,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Pool(command) => pool::run(command, &client()?, &printer),
         Command::Backend(command) => backend::run(command, &client()?, &printer),
         Command::Plan(command) => plan::run(command, &client()?, &printer),
-        Command::Reload => reload::run(&client()?, &printer),
+        Command::Reload(args) => reload::run(&args, &client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
@@ -233,6 +233,12 @@ mod tests {
             "maglev plan backend enable web web4",
             "maglev plan backend weight web web4 50",
             "maglev reload",
+            "maglev reload --force",
+            "maglev plan reload",
+            "maglev backend drain web web4 --force",
+            "maglev backend disable web web4 --force",
+            "maglev backend weight web web4 0 --force",
+            "maglev pool remove web --force",
             "maglev counters --output json",
             "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
             "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",

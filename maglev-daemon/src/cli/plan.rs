@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::backend::Change;
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, drain};
-use crate::api::view::{NewBackend, Plan, PlanShare, Proposal, StateOrder, Tracking};
+use crate::api::view::{NewBackend, Plan, PlanShare, PlannedReload, Proposal, StateOrder, Tracking};
 use crate::model::Name;
 
 #[derive(Debug, Subcommand)]
@@ -15,6 +15,8 @@ pub(super) enum Command {
     /// A change to a backend, in the words that would make it
     #[command(subcommand)]
     Backend(Backend),
+    /// What `maglev reload` would add, change and remove now, and whether it would be refused
+    Reload,
 }
 
 #[derive(Debug, Subcommand)]
@@ -25,13 +27,19 @@ pub(super) enum Backend {
         pool: Name,
         /// Its name
         name: Name,
+        /// Even if it is the pool's last available backend
+        #[arg(long)]
+        force: bool,
     },
     #[command(flatten)]
     Change(Change),
 }
 
 pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let Command::Backend(command) = command;
+    let command = match command {
+        Command::Backend(command) => command,
+        Command::Reload => return printer.answer(&client.get::<PlannedReload>("/v1/plan/reload")?),
+    };
     let plan: Plan = client.post("/v1/plan", &proposal(command))?;
     printer.answer(&plan)?;
     if let Some(warning) = drain::flow_table_warning(client, plan.active_flows) {
@@ -41,13 +49,17 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 }
 
 fn proposal(command: Backend) -> Proposal {
-    let state =
-        |pool: Name, name: Name, order| Proposal::State { pool: pool.to_string(), name: name.to_string(), order };
+    let state = |pool: Name, name: Name, order, force| Proposal::State {
+        pool: pool.to_string(),
+        name: name.to_string(),
+        order,
+        force,
+    };
     match command {
-        Backend::Drain { pool, name } => state(pool, name, StateOrder::Drain),
-        Backend::Change(Change::Undrain { pool, name }) => state(pool, name, StateOrder::Undrain),
-        Backend::Change(Change::Disable { pool, name }) => state(pool, name, StateOrder::Disable),
-        Backend::Change(Change::Enable { pool, name }) => state(pool, name, StateOrder::Enable),
+        Backend::Drain { pool, name, force } => state(pool, name, StateOrder::Drain, force),
+        Backend::Change(Change::Undrain { pool, name }) => state(pool, name, StateOrder::Undrain, false),
+        Backend::Change(Change::Disable { pool, name, force }) => state(pool, name, StateOrder::Disable, force),
+        Backend::Change(Change::Enable { pool, name }) => state(pool, name, StateOrder::Enable, false),
         Backend::Change(Change::Add { pool, name, address, weight }) => {
             let backend = NewBackend { name: name.to_string(), address, weight: weight.0 };
             Proposal::Add { pool: pool.to_string(), backend }
@@ -55,8 +67,8 @@ fn proposal(command: Backend) -> Proposal {
         Backend::Change(Change::Remove { pool, name, force }) => {
             Proposal::Remove { pool: pool.to_string(), name: name.to_string(), force }
         }
-        Backend::Change(Change::Weight { pool, name, weight }) => {
-            Proposal::Weight { pool: pool.to_string(), name: name.to_string(), weight: weight.0 }
+        Backend::Change(Change::Weight { pool, name, weight, force }) => {
+            Proposal::Weight { pool: pool.to_string(), name: name.to_string(), weight: weight.0, force }
         }
     }
 }
@@ -81,6 +93,20 @@ impl Text for Plan {
             let _ = writeln!(text, "{name:<7}{value}");
         }
         text + "\n" + &shares(backends)
+    }
+}
+
+impl Text for PlannedReload {
+    fn text(&self) -> String {
+        let Self { restart_needed, changes, refused } = self;
+        let mut text = format!("would change: {changes}\n");
+        if !restart_needed.is_empty() {
+            text += &format!("needs a restart: {} in the node file\n", restart_needed.join(", "));
+        }
+        if let Some(refused) = refused {
+            text += &format!("would be refused: {refused}\n");
+        }
+        text
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) enum Command {
     Remove {
         /// Its name
         name: Name,
+        /// Even if it has available backends
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -140,8 +143,8 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &new)?;
             printer.done(&done, &format!("pool {name} has {}", set.join(", ")))
         }
-        Command::Remove { name } => {
-            let done = client.delete(&format!("/v1/pools/{name}"))?;
+        Command::Remove { name, force } => {
+            let done = client.delete(&format!("/v1/pools/{name}?force={force}"))?;
             printer.done(&done, &format!("pool {name} removed"))
         }
     }

@@ -1,10 +1,12 @@
 //! `maglev status`: the node at a glance.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::output::{Printer, Text, bytes, table};
 use super::{Client, Failure, backend};
 use crate::api::view::{self, Status};
+use crate::model::ShownDuration;
 
 pub(super) fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
     printer.answer(&client.get::<Status>("/v1/status")?)
@@ -36,7 +38,7 @@ fn facts(status: &Status) -> String {
         ("waiting", waiting(&status.backends)),
         ("health", health(status)),
         ("flow table", flow_table(status)),
-        ("published", published(status.not_published.as_deref(), status.publishing)),
+        ("sync", sync(status.out_of_sync.as_ref(), status.publishing)),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -60,11 +62,13 @@ fn reload(last: Option<&view::LastReload>) -> String {
     }
 }
 
-fn published(failure: Option<&str>, publishing: bool) -> String {
-    match failure {
-        None if publishing => "not yet all that is saved or found: it is on its way".into(),
-        None => "all that is saved".into(),
-        Some(reason) => format!("NOT all that is saved: {reason}; the next change or reload tries again"),
+fn sync(failure: Option<&view::OutOfSync>, publishing: bool) -> String {
+    let Some(view::OutOfSync { reason, next_try_milliseconds, next: _ }) = failure else {
+        return if publishing { "applying" } else { "in sync" }.into();
+    };
+    match next_try_milliseconds {
+        Some(left) => format!("OUT OF SYNC: {reason}, next try in {}", ShownDuration(Duration::from_millis(*left))),
+        None => format!("OUT OF SYNC: {reason}, trying again"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::bgp::settings::{Bgp, HOLD_TIME, Neighbor, OnDrain, OnStop, PORT, Pass
 use crate::model::{Community, Name, not_unicast, parse_address, parse_duration, shown};
 
 /// Communities of one list: with those of the VIP and the node they must fit into a message.
-const MAX_COMMUNITIES: usize = 32;
+pub(super) const MAX_COMMUNITIES: usize = 32;
 
 /// How often our AS may be said once more.
 const MAX_PREPEND: u64 = 10;

@@ -97,16 +97,21 @@ impl<'a> Field<'a> {
         Some(*value)
     }
 
-    /// The items of a list, nothing being an empty one, or a report.
+    /// The items of a list, or a report. A key without a value is no empty list: what it listed may have been lost.
     pub(super) fn items(&self) -> Option<Vec<Self>> {
-        let items = match self.value {
-            Value::List(items) => items.as_slice(),
-            Value::Null => &[],
-            _ => {
-                self.report(format_args!("{} where a list belongs", self.kind()));
-                return None;
-            }
-        };
+        let found = self.list();
+        if found.is_none() {
+            let key = self.path.rsplit('.').next().unwrap_or_default();
+            let remedy =
+                if matches!(self.value, Value::Null) { format!("; write `{key}: []` for none") } else { String::new() };
+            self.report(format_args!("{} where a list belongs{remedy}", self.kind()));
+        }
+        found
+    }
+
+    /// The items of a list, if it is one; what else it is, another reader reports.
+    pub(super) fn list(&self) -> Option<Vec<Self>> {
+        let Value::List(items) = self.value else { return None };
         let item = |(n, node): (usize, &'a Node)| Self {
             path: format!("{}[{n}]", self.path),
             line: node.line,

@@ -16,10 +16,10 @@ use crate::model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Prob
 use crate::model::{Tls, Via, is_dns_name, parse_duration, parse_panic, parse_slow_start, server_name, shown};
 
 /// Keys of a check of any kind.
-const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
+pub(super) const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
 
 /// Keys of single kinds.
-const OF_KINDS: [&str; 11] =
+pub(super) const OF_KINDS: [&str; 11] =
     ["vip", "path", "status", "body", "host", "sni", "verify", "payload", "expect", "query", "rcode"];
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -85,7 +85,7 @@ pub fn check_text(check: &Check) -> String {
 /// What is different for single backends.
 fn decode_overrides(pool: &Section<'_>, check: Option<&Check>) -> std::collections::BTreeMap<Name, Override> {
     let mut overrides = std::collections::BTreeMap::new();
-    for item in pool.get("backends").iter().filter_map(Field::items).flatten() {
+    for item in pool.get("backends").iter().filter_map(Field::list).flatten() {
         // What else is wrong with the backend is told where it is decoded.
         let Some((name, field)) = item.peek("name").zip(item.peek("check")) else { continue };
         let Some(check) = check else {

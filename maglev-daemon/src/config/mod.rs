@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::model::{Rules, Services};
 
 mod bgp;
+mod bounds;
 mod decode;
 mod drain;
 mod health;

@@ -15,6 +15,11 @@ use crate::model::{
     parse_address, parse_idle, parse_learning, parse_min_healthy, parse_port, parse_tracking, parse_udp,
 };
 
+/// What a file without pools or VIPs says: a key that is missing, or has no value, is more likely a mistake than an order to
+/// remove everything.
+const NO_POOLS: &str = "a list; write `pools: []` for none";
+const NO_VIPS: &str = "a list; write `vips: []` for none";
+
 /// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
 /// follow the same rules.
 ///
@@ -29,10 +34,10 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
     let out = Collector::new(file);
     let mut services = Services::default();
     if let Some(section) = Field::root(&root, &out).section(&["pools", "vips"], &[]) {
-        for pool in section.get("pools").iter().filter_map(Field::items).flatten() {
+        for pool in section.need("pools", NO_POOLS).iter().filter_map(Field::items).flatten() {
             decode_pool(&pool, &mut services, rules);
         }
-        for vip in section.get("vips").iter().filter_map(Field::items).flatten() {
+        for vip in section.need("vips", NO_VIPS).iter().filter_map(Field::items).flatten() {
             decode_vip(&vip, &mut services, rules);
         }
     }
@@ -51,10 +56,11 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
         let pool = Pool { settings, health, ..Pool::new(name.clone()) };
         field.accept(services.admit(Change::AddPool(pool), rules));
     }
+    let mut admission = name.as_ref().map(|name| services.backends_of(name, rules));
     for item in section.get("backends").iter().filter_map(Field::items).flatten() {
         let backend = decode_backend(&item);
-        if let (Some(pool), Some(backend)) = (name.clone(), backend) {
-            item.accept(services.admit(Change::AddBackend { pool, backend }, rules));
+        if let (Some(admission), Some(backend)) = (&mut admission, backend) {
+            item.accept(admission.add(backend));
         }
     }
 }

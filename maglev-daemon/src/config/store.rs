@@ -5,11 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use super::{Problem, encode_services};
+use super::{Problem, bounds, encode_services};
 use crate::model::Services;
-
-/// The largest file that is read: more than the design's limits can fill.
-const LARGEST: u64 = 16 << 20;
 
 /// The mode of a services file that did not exist before.
 const NEW_FILE_MODE: u32 = 0o640;
@@ -52,9 +49,14 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
 /// to make the new name last, which is logged. Mode and owner of an existing file are kept; a symbolic link is followed.
 ///
 /// # Errors
-/// One line that names the file and the step; the old file is still in place.
+/// One line that names the file and the step, or that the file would be too large to be read again; the old file is still in
+/// place.
 pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
-    replace(path, encode_services(services).as_bytes())
+    let text = encode_services(services);
+    if text.len() as u64 > bounds::LARGEST {
+        return Err(bounds::too_large_to_write(path, text.len()));
+    }
+    replace(path, text.as_bytes())
 }
 
 /// Writes a file as [`persist`] does.
@@ -121,7 +123,9 @@ pub(super) fn read(path: &Path) -> Result<String, Problem> {
 pub(super) fn read_if_present(path: &Path) -> Result<Option<String>, Problem> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(Problem::of_file(path, "not a file")),
-        Ok(found) if found.len() > LARGEST => Err(Problem::of_file(path, "larger than 16 MiB")),
+        Ok(found) if found.len() > bounds::LARGEST => {
+            Err(Problem::of_file(path, bounds::too_large_to_read(found.len())))
+        }
         Ok(_) => fs::read_to_string(path).map(Some).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => Problem::of_file(path, "not text: expected YAML in UTF-8"),
             _ => Problem::of_file(path, error),

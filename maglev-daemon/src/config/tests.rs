@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod faults;
 mod health;
 
 fn rules() -> Rules {
@@ -301,8 +302,9 @@ fn what_cannot_work_is_told_before_it_is_tried() {
 #[test]
 fn each_fault_is_one_printable_line() {
     assert_eq!(node_problems("interfaces: 5\nencap: [\n").len(), 1);
-    assert_eq!(service_problems("pools: 5\n"), ["services.yaml:1: pools: a number where a list belongs"]);
-    assert_eq!(service_problems("\"a\\nb\": 5\n"), ["services.yaml:1: \"a\\nb\": unknown key; allowed: pools, vips"]);
+    assert_eq!(service_problems("pools: 5\nvips: []\n"), ["services.yaml:1: pools: a number where a list belongs"]);
+    let unknown = service_problems("pools: []\nvips: []\n\"a\\nb\": 5\n");
+    assert_eq!(unknown, ["services.yaml:3: \"a\\nb\": unknown key; allowed: pools, vips"]);
     assert_eq!(
         service_problems("pools: []\n---\nvips: []\n"),
         ["services.yaml:3: not valid YAML: multiple YAML documents detected"]

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
-use super::Problem;
+use super::{Problem, bounds};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -49,16 +49,15 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Node, Problem> {
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         strict_booleans: true,
+        budget: bounds::budget(),
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line());
-        let error = error.without_snippet().to_string();
-        Problem {
-            file: file.to_owned(),
-            line,
-            field: String::new(),
-            message: format!("not valid YAML: {}", gist(&error)),
-        }
+        let message = match error.without_snippet() {
+            serde_yaml::Error::Budget { breach, .. } => bounds::exceeded(breach),
+            error => format!("not valid YAML: {}", gist(&error.to_string())),
+        };
+        Problem { file: file.to_owned(), line, field: String::new(), message }
     })
 }
 

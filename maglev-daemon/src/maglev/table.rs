@@ -5,6 +5,9 @@
 //! weights: in each round every backend, in the order of names, accumulates its weight; one whose accumulator has
 //! reached the largest weight takes a slot and pays that much. Equal weights take turns as in the paper.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use maglev_common::table::SLOTS;
 
 use crate::model::{Name, Weight};
@@ -90,11 +93,45 @@ impl Walk {
     }
 }
 
+/// How many turns are looked at for each slot before they are kept in a queue instead. Where weights are much alike, most
+/// turns take a slot, and passing over the others is cheaper than a queue.
+const MOST_LOOKS: u64 = 16;
+
 fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
-    let mut slots = vec![NOBODY; SLOTS].into_boxed_slice();
+    let mut slots = Slots { owners: vec![NOBODY; SLOTS].into_boxed_slice(), free: SLOTS };
     let mut walks: Vec<_> = backends.iter().map(|&(name, weight)| Walk::new(name, weight)).collect();
-    let Some(heaviest) = walks.iter().map(|walk| walk.weight).max() else { return slots };
-    let mut free = SLOTS;
+    let Some(heaviest) = walks.iter().map(|walk| walk.weight).max() else { return slots.owners };
+    let total: u64 = walks.iter().map(|walk| u64::from(walk.weight)).sum();
+    if walks.len() as u64 * u64::from(heaviest) <= MOST_LOOKS * total {
+        fill_by_rounds(&mut walks, heaviest, &mut slots);
+    } else {
+        fill_by_turns(&mut walks, heaviest, &mut slots);
+    }
+    slots.owners
+}
+
+/// Slots that are being filled.
+struct Slots {
+    owners: Box<[u16]>,
+    free: usize,
+}
+
+impl Slots {
+    /// Gives the next free slot of a walk to its backend. Tells whether another one is free.
+    #[inline(always)]
+    fn take(&mut self, walk: &mut Walk, index: usize) -> bool {
+        let mut slot = walk.step();
+        while self.owners[slot] != NOBODY {
+            slot = walk.step();
+        }
+        self.owners[slot] = index as u16;
+        self.free -= 1;
+        self.free > 0
+    }
+}
+
+/// Looks at every backend in every round.
+fn fill_by_rounds(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
     loop {
         for (index, walk) in walks.iter_mut().enumerate() {
             walk.accumulated += walk.weight;
@@ -102,16 +139,26 @@ fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
                 continue;
             }
             walk.accumulated -= heaviest;
-            let mut slot = walk.step();
-            while slots[slot] != NOBODY {
-                slot = walk.step();
-            }
-            slots[slot] = index as u16;
-            free -= 1;
-            if free == 0 {
-                return slots;
+            if !slots.take(walk, index) {
+                return;
             }
         }
+    }
+}
+
+/// The same turns, those alone that take a slot, in the order of rounds and backends: a backend's nth comes in the first
+/// round by which its weight has accumulated to n times the heaviest.
+fn fill_by_turns(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
+    let round = |weight: u32, turn: u64| (turn * u64::from(heaviest)).div_ceil(u64::from(weight));
+    let first = walks.iter().enumerate().map(|(index, walk)| Reverse((round(walk.weight, 1), index, 1)));
+    let mut turns: BinaryHeap<Reverse<(u64, usize, u64)>> = first.collect();
+    while let Some(mut next) = turns.peek_mut() {
+        let Reverse((_, index, turn)) = *next;
+        let walk = &mut walks[index];
+        if !slots.take(walk, index) {
+            return;
+        }
+        *next = Reverse((round(walk.weight, turn + 1), index, turn + 1));
     }
 }
 

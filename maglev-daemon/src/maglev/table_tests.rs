@@ -106,3 +106,54 @@ proptest! {
         check_shares(&names(weights.len()), &weights);
     }
 }
+
+mod faults {
+    use super::*;
+    use crate::matrix::{Row, timed};
+
+    /// The slots, by either way, and how long that took.
+    fn filled(weights: &[u16], by: fn(&mut [Walk], u32, &mut Slots)) -> (Box<[u16]>, std::time::Duration) {
+        let mut sorted = names(weights.len());
+        sorted.sort();
+        let mut walks: Vec<_> =
+            sorted.iter().zip(weights).map(|(name, weight)| Walk::new(name, Weight(*weight))).collect();
+        let heaviest = u32::from(*weights.iter().max().unwrap());
+        let mut slots = Slots { owners: vec![NOBODY; SLOTS].into(), free: SLOTS };
+        let ((), took) = timed(|| by(&mut walks, heaviest, &mut slots));
+        (slots.owners, took)
+    }
+
+    #[test]
+    fn unlike_weights_are_filled_in_milliseconds() {
+        for (case, weights) in [
+            ("1,000 backends, one of weight 65,535", [vec![65_535], vec![1; 999]].concat()),
+            ("1,000 backends, the last of weight 65,535", [vec![1; 999], vec![65_535]].concat()),
+            ("32,767 backends, one of weight 65,535", [vec![65_535], vec![1; 32_766]].concat()),
+            ("10,000 backends of weights 1 to 10,000", (1..=10_000).collect()),
+        ] {
+            let mut row = Row::fault("R7", &format!("the table of {case}"));
+            let (turns, took) = filled(&weights, fill_by_turns);
+            let (rounds, before) = match weights.len() > 10_000 {
+                // Two thousand million looks.
+                true => (turns.clone(), None),
+                false => {
+                    let (rounds, took) = filled(&weights, fill_by_rounds);
+                    (rounds, Some(took))
+                }
+            };
+            assert!(turns == rounds, "{case}");
+            let (built, whole) = timed(|| table(&weights));
+            assert_eq!(built.shares().iter().sum::<u32>(), SLOTS as u32);
+            row.says(format!("{whole:.1?}; by turns {took:.1?}, by rounds {before:.1?}"));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn turns_are_those_of_the_rounds(weights in prop::collection::vec(prop_oneof![1..4_u16, 1..=u16::MAX], 1..300)) {
+            prop_assert_eq!(filled(&weights, fill_by_turns).0, filled(&weights, fill_by_rounds).0);
+        }
+    }
+}

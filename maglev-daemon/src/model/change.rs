@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
+use super::admission::Found;
 use super::refusal::listed;
 use super::{
     Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services,
@@ -38,7 +39,8 @@ impl Services {
             Change::SetPool { pool, change, health } => self.set_pool(&pool, &change, &health),
             Change::SetCheck { pool, backend, own } => self.set_override(&pool, &backend, own),
             Change::AddBackend { pool, backend } => {
-                self.check_backend(&pool, &backend, rules)?;
+                let found = Found::by_scan(self, &pool, &backend);
+                self.check_backend(&pool, &backend, rules, &found)?;
                 self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
                 Ok(())
             }
@@ -69,17 +71,14 @@ impl Services {
     pub fn validate(&self, rules: &Rules) -> Vec<Refusal> {
         let mut admitted = Self::default();
         let mut refusals = Vec::new();
-        let mut admit = |change| refusals.extend(admitted.admit(change, rules).err());
         for Pool { name, settings, health, backends } in self.pools.values() {
             let (settings, health) = (*settings, health.clone());
-            admit(Change::AddPool(Pool { settings, health, ..Pool::new(name.clone()) }));
-            for backend in backends.values() {
-                admit(Change::AddBackend { pool: name.clone(), backend: backend.clone() });
-            }
+            let pool = Pool { settings, health, ..Pool::new(name.clone()) };
+            refusals.extend(admitted.admit(Change::AddPool(pool), rules).err());
+            let mut pool = admitted.backends_of(name, rules);
+            refusals.extend(backends.values().filter_map(|backend| pool.add(backend.clone()).err()));
         }
-        for vip in self.vips.values() {
-            admit(Change::AddVip(vip.clone()));
-        }
+        refusals.extend(self.vips.values().filter_map(|vip| admitted.admit(Change::AddVip(vip.clone()), rules).err()));
         refusals
     }
 
@@ -126,14 +125,12 @@ impl Services {
         }
         check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
         self.pools.insert(name.clone(), Pool { settings, health, ..Pool::new(name.clone()) });
-        for backend in backends.into_values() {
-            let change = Change::AddBackend { pool: name.clone(), backend };
-            if let Err(refusal) = self.admit(change, rules) {
-                self.pools.remove(&name);
-                return Err(refusal);
-            }
+        let mut admission = self.backends_of(&name, rules);
+        let admitted = backends.into_values().try_for_each(|backend| admission.add(backend));
+        if admitted.is_err() {
+            self.pools.remove(&name);
         }
-        Ok(())
+        admitted
     }
 
     /// Sets all or nothing.
@@ -167,7 +164,14 @@ impl Services {
         Ok(())
     }
 
-    fn check_backend(&self, pool: &Name, backend: &Backend, rules: &Rules) -> Result<(), Refusal> {
+    /// `found` is what else has the backend's address.
+    pub(super) fn check_backend(
+        &self,
+        pool: &Name,
+        backend: &Backend,
+        rules: &Rules,
+        found: &Found<'_>,
+    ) -> Result<(), Refusal> {
         let Backend { name, address, weight: _, state: _ } = backend;
         let pool = self.pool(pool)?;
         check_unicast("backend", name, *address)?;
@@ -175,19 +179,18 @@ impl Services {
         if pool.backends.contains_key(name) {
             return Err(taken("backend", &format!("{name} in pool {}", pool.name)));
         }
-        if let Some(other) = pool.backends.values().find(|other| other.address == *address) {
+        if let Some(other) = found.backend {
             return Err(Refusal::Conflict(format!(
-                "{address} is already backend {} of pool {}; remove it first, or choose another address",
-                other.name, pool.name
+                "{address} is already backend {other} of pool {}; remove it first, or choose another address",
+                pool.name
             )));
         }
-        if let Some(vip) = self.vips.values().find(|vip| vip.service.address == *address) {
+        if let Some(vip) = found.vip {
             return Err(Refusal::Invalid(format!(
-                "backend {name}: {address} is the address of VIP {}; a backend keeps an address of its own",
-                vip.name
+                "backend {name}: {address} is the address of VIP {vip}; a backend keeps an address of its own"
             )));
         }
-        check_limit("backends", "limits.backends", self.backend_count(), rules.limits.backends, MAX_MEMBERS)
+        check_limit("backends", "limits.backends", found.backends, rules.limits.backends, MAX_MEMBERS)
     }
 
     fn backend_at(&self, address: IpAddr) -> Option<(&Name, &Name)> {
@@ -202,8 +205,11 @@ impl Services {
     }
 
     pub(super) fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
-        let unknown = self.no_pool(name);
-        self.pools.get_mut(name).ok_or(unknown)
+        // Names are listed only for a pool that is not there: there may be many.
+        if !self.pools.contains_key(name) {
+            return Err(self.no_pool(name));
+        }
+        self.pools.get_mut(name).ok_or_else(|| Refusal::unknown("pool", name, std::iter::empty()))
     }
 
     fn no_pool(&self, name: &Name) -> Refusal {

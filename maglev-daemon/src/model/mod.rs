@@ -8,19 +8,24 @@ use std::num::NonZeroU16;
 use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
+mod admission;
 mod announce;
 mod change;
 mod community;
+mod difference;
 mod duration;
+mod guard;
 mod health;
 mod refusal;
 mod settings;
 mod state;
 mod text;
 
+pub use admission::Admission;
 pub use announce::{Announce, AnnounceBy};
 pub(crate) use change::not_unicast;
 pub use community::Community;
+pub use difference::{Counts, Difference};
 pub use duration::parse_timeout;
 pub(crate) use duration::{Shown as ShownDuration, parse_duration};
 pub use health::{Check, HealthChange, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Backend, BadValue, Name, Pool, Refusal, Services, shown};
+use super::{Backend, BadValue, Name, Refusal, Services, shown};
 
 /// A moment, in whole seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub enum StateChange {
 }
 
 impl Backend {
-    /// Whether new flows are sent to it, if it can be reached: it is active and has a weight.
+    /// Whether it is available: active, and with a weight. New flows are sent to it if it is healthy and can be reached.
     pub const fn takes_new_flows(&self) -> bool {
         matches!(self.state, AdminState::Active) && self.weight.0 > 0
     }
@@ -165,33 +165,21 @@ impl fmt::Display for StateChange {
 }
 
 impl Services {
-    /// Orders another state. The last backend that takes new flows keeps taking them: without it the pool would drop
-    /// them all, which only a removal may mean.
+    /// Orders another state.
     pub(super) fn set_state(&mut self, pool: &Name, name: &Name, change: StateChange) -> Result<(), Refusal> {
         let pool = self.pool_mut(pool)?;
         let Some(backend) = pool.backends.get(name) else { return Err(pool.no_backend(name)) };
         let refused = |reason| Refusal::Conflict(format!("backend {name} of pool {} {reason}", pool.name));
         let state = backend.state.after(change).map_err(refused)?;
-        if state != AdminState::Active && pool.is_last(backend) {
-            return Err(refused("is the last that takes new flows; add another backend first, or remove it"));
-        }
         pool.backends.entry(name.clone()).and_modify(|backend| backend.state = state);
         Ok(())
-    }
-}
-
-impl Pool {
-    /// Whether this backend takes new flows and no other one does.
-    fn is_last(&self, backend: &Backend) -> bool {
-        let mut takers = self.backends.values().filter(|backend| backend.takes_new_flows());
-        takers.next().is_some_and(|taker| taker.name == backend.name) && takers.next().is_none()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, OuterSources, Rules, Weight};
+    use crate::model::{Change, OuterSources, Pool, Rules, Weight};
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
     const DRAIN: StateChange = StateChange::Drain { now: NOW };
@@ -248,23 +236,6 @@ mod tests {
             let refusal = |reason| Refusal::Conflict(format!("backend web1 of pool web {reason}"));
             assert_eq!(outcome, expected.map_err(refusal), "{change} while {state}");
         }
-    }
-
-    #[test]
-    fn the_last_backend_that_takes_new_flows_keeps_taking_them() {
-        let active = (AdminState::Active, 1);
-        let line = "backend web1 of pool web is the last that takes new flows; add another backend first, or remove it";
-        let last = Err(Refusal::Conflict(line.to_owned()));
-        for others in [&[][..], &[(AdminState::Active, 0)], &[(DRAINING, 1), (DISABLED, 1)]] {
-            let services = web(&[&[active], others].concat());
-            assert_eq!(ordered(&services, DRAIN), last);
-            assert_eq!(ordered(&services, DISABLE), last);
-        }
-        assert_eq!(ordered(&web(&[active, active]), DRAIN), Ok(DRAINING));
-        // Who takes no new flows is missed by none.
-        assert_eq!(ordered(&web(&[(AdminState::Active, 0)]), DRAIN), Ok(DRAINING));
-        assert_eq!(ordered(&web(&[(DRAINING, 1)]), DISABLE), Ok(DISABLED));
-        assert_eq!(ordered(&web(&[(AdminState::Active, 0), active]), DISABLE), Ok(DISABLED));
     }
 
     #[test]

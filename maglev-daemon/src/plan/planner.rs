@@ -9,7 +9,7 @@
 //! A table that was unpublished is filled again only after a barrier; ids, pool and VIP numbers that a plan sets free
 //! are given out by a later plan at the earliest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct Planner {
     pub(super) pool_numbers: Numbers,
     pub(super) vip_numbers: Numbers,
     pub(super) tables: Tables,
+    /// The pools that VIPs used by the last plan. No other pool has flows. `None` before the first plan.
+    served: Option<BTreeSet<Name>>,
     /// For how many seconds flow entries are kept.
     idle: u16,
     /// Nothing was ever planned: whatever there was before, this node does not know.
@@ -116,6 +118,7 @@ impl Planner {
             pool_numbers: Numbers::new(0..limits.pools),
             vip_numbers: Numbers::new(0..limits.vips),
             tables: Tables::new(limits.pools),
+            served: None,
             idle: 0,
             fresh: true,
             strangers: None,
@@ -285,13 +288,18 @@ impl Planner {
     /// Brings the pools that stay up to what is desired. Tells whether a packet may still see what a table said before.
     fn switch_pools(&mut self, target: &Services, now: Duration, steps: &mut Vec<Step>) -> bool {
         let mut lingering = false;
+        let serves = || target.vips.values().map(|vip| vip.pool.clone()).collect();
+        // Before the first plan, others may have sent flows that belong here.
+        let served = self.served.take().unwrap_or_else(serves);
+        self.served = Some(serves());
         for (name, desired) in &target.pools {
             let Some(pool) = self.pools.get_mut(name) else { continue };
-            if self.fresh {
+            let is_served = served.contains(name);
+            if self.fresh && is_served {
                 pool.awaits = Some(now + HOLD);
             }
-            pool.turn_over(desired, now);
-            if self.fresh {
+            pool.turn_over(desired, is_served, now);
+            if self.fresh && is_served {
                 pool.derive(desired, now);
             }
             lingering |= pool.publish(&mut self.tables, steps);
@@ -373,7 +381,8 @@ impl Planner {
         lingering: bool,
         steps: &mut Vec<Step>,
     ) {
-        let dead: Vec<_> = dying.iter().chain(fallen.iter().filter(|id| !dying.contains(id))).copied().collect();
+        let leaving: BTreeSet<_> = dying.iter().collect();
+        let dead: Vec<_> = dying.iter().chain(fallen.iter().filter(|id| !leaving.contains(id))).copied().collect();
         if !dead.is_empty() || lingering || self.tables.linger() {
             steps.push(Step::Barrier);
         }

@@ -69,8 +69,8 @@ impl Saved {
     /// The backends that owned slots, by pool, as far as it makes sense.
     pub fn in_use(&self) -> InUse {
         let in_use = |pool: &SavedPool| {
-            let owns = |id: u16| pool.owners.iter().any(|(_, owner)| *owner == id);
-            let owners = pool.members.iter().filter(|(_, _, id, _)| owns(*id));
+            let owning: BTreeSet<u16> = pool.owners.iter().map(|(_, owner)| *owner).collect();
+            let owners = pool.members.iter().filter(|(_, _, id, _)| owning.contains(id));
             owners.filter_map(|(backend, address, _, _)| Some((name(backend).ok()?, *address))).collect()
         };
         self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
@@ -125,6 +125,7 @@ impl Planner {
     fn restore_pool(&mut self, saved: &SavedPool, live: &Live, strangers: &mut Strangers) -> Result<(), String> {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
+        let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
         for (backend, address, id, word) in &saved.members {
             let (id, reached_by) = (member_id(*id)?, NextHop(*word));
             // Without a record it was not met by any packet: it is made anew, and its id rests.
@@ -134,7 +135,7 @@ impl Planner {
                 return Err(format!("member {} is {backend} of pool {} no more", id.get(), saved.name));
             }
             claimed(self.member_ids.claim(id), "member", id.get())?;
-            let lost = saved.lost.iter().find(|(lost, _)| *lost == id.get()).map(|(_, at)| *at);
+            let lost = lost.get(&id.get()).copied();
             if reached_by.is_resolved() || lost.is_some() {
                 pool.living.insert(id);
             }
@@ -209,3 +210,7 @@ fn member_id(id: u16) -> Result<MemberId, String> {
 fn claimed(free: bool, what: &str, number: u16) -> Result<(), String> {
     if free { Ok(()) } else { Err(format!("{what} {number} is there twice, or beyond the limit")) }
 }
+
+#[cfg(test)]
+#[path = "saved_tests.rs"]
+mod faults;

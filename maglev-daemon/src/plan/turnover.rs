@@ -21,8 +21,9 @@ use crate::transition::{Change, Outdated, Pinned, Transition};
 pub(super) type Owners = Vec<(Name, Weight, MemberId)>;
 
 impl PublishedPool {
-    /// Takes over what is desired of a pool: owners, states, settings; and what the time brings.
-    pub(super) fn turn_over(&mut self, desired: &Pool, now: Duration) {
+    /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until
+    /// now has no flows.
+    pub(super) fn turn_over(&mut self, desired: &Pool, is_served: bool, now: Duration) {
         if self.transition.deadline().is_some_and(|deadline| deadline <= now) {
             Arc::make_mut(&mut self.transition).expire(now);
             self.outdated.previous = true;
@@ -32,7 +33,8 @@ impl PublishedPool {
         self.awaits = self.awaits.filter(|until| now < *until);
         if owners != self.owners || living != self.living {
             let slots = self.rebuild(owners);
-            self.hand_over(&slots, &living, desired.settings, now);
+            let learns = is_served && desired.settings.tracking == Tracking::Exception;
+            self.hand_over(&slots, &living, learns.then_some(desired.settings.transition.learning), now);
             self.living = living;
         }
         if self.awaits.is_some() && desired.settings.tracking == Tracking::Exception {
@@ -46,15 +48,22 @@ impl PublishedPool {
         self.settings = desired.settings;
     }
 
-    /// Gives the slots to those who own them now. Where every flow is tracked, nothing is to be learned.
-    fn hand_over(&mut self, owners: &[SlotWord], living: &BTreeSet<MemberId>, settings: PoolSettings, now: Duration) {
+    /// Gives the slots to their new owners. Without a learning time nothing is learned: every flow is tracked, or there is none.
+    fn hand_over(
+        &mut self,
+        owners: &[SlotWord],
+        living: &BTreeSet<MemberId>,
+        learning: Option<Duration>,
+        now: Duration,
+    ) {
         let lives = |id: MemberId| living.contains(&id);
         let transition = Arc::make_mut(&mut self.transition);
-        let outdated = if settings.tracking == Tracking::Always {
-            transition.replace(owners, &lives)
-        } else {
-            let (learning, stand_ins) = (settings.transition.learning, self.awaits.is_some());
-            transition.change(Change { owners, lives: &lives, now, learning, stand_ins })
+        let outdated = match learning {
+            None => transition.replace(owners, &lives),
+            Some(learning) => {
+                let stand_ins = self.awaits.is_some();
+                transition.change(Change { owners, lives: &lives, now, learning, stand_ins })
+            }
         };
         self.outdated = self.outdated.or(outdated);
         if outdated.any() {

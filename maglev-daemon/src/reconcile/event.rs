@@ -56,8 +56,10 @@ pub enum Event {
         request: RequestId,
         /// The change.
         change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
     },
-    /// The services file was read again: the whole desired state.
+    /// The services file was read again: the whole desired state, [reviewed](super::Reconciler::review) before.
     Reload {
         /// Who awaits the answer.
         request: RequestId,
@@ -70,6 +72,8 @@ pub enum Event {
     Persisted(Result<(), String>),
     /// The last plan was carried out, or the reason it could not be.
     Published(Result<(), String>),
+    /// Members that a plan removed were cleared after all, or the reason they could not be.
+    Closed(Result<(), String>),
     /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
     NextHop {
         /// A backend's address, or a VIP's.

@@ -7,6 +7,7 @@
 //!        ▼                                         something else)                   takes two plans)
 //! Checked ──▶ collected, if a backend is used no more or again by it
 //! Tick ──▶ Publish, if learning ends or slow start goes on; Survey ──Surveyed──▶ Publish, if slots settle
+//!      ╰──▶ Publish, if a plan failed and its next attempt is due; requests are attempted at once
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,23 +20,27 @@ use maglev_common::backend::NextHop;
 use crate::digest::Digest;
 use crate::health::fsm::{Fleet, Orders};
 pub use crate::model::Refusal;
-use crate::model::{Change, Name, Rules, Services};
+use crate::model::{Change, Name, Rules, Services, ShownDuration};
 use crate::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
 
+mod admission;
+mod backoff;
 mod check;
 mod event;
 mod preview;
 mod view;
 mod ways;
 
+pub use backoff::Backoff;
 pub use event::{Effect, Event, Interfaces, RequestId, Resolution, Settings};
 pub use preview::Previewed;
-pub use view::{BackendView, NextHopView, PoolView, View, VipView};
+pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
 /// One thing that waits for the next flush.
 #[derive(Debug)]
 enum Wish {
-    Change(Change),
+    /// The change, and whether it is forced.
+    Change(Change, bool),
     Reload(Arc<Services>),
 }
 
@@ -73,8 +78,12 @@ pub struct Reconciler {
     resolutions: BTreeMap<IpAddr, Resolution>,
     followed: Option<BTreeSet<IpAddr>>,
     planner: Planner,
-    /// A plan that failed, and why. It is carried out again before any other.
-    unfinished: Option<(Planned, String)>,
+    /// A plan that failed. It is carried out again before any other.
+    unfinished: Option<Planned>,
+    /// Why the last plan failed, and when the next attempt is due; until one leads all the way.
+    failing: Option<Backoff>,
+    /// Why members that were removed are not cleared, if that failed: it is tried again, before any other plan.
+    unclosed: Option<String>,
     /// How members were reached that were adopted, until it is known how they are reached now.
     adopted: BTreeMap<IpAddr, NextHop>,
     /// When that is no longer trusted.
@@ -125,6 +134,8 @@ impl Reconciler {
             followed: None,
             planner: Planner::new(limits, outer),
             unfinished: None,
+            failing: None,
+            unclosed: None,
             adopted: BTreeMap::new(),
             adopted_until: Duration::ZERO,
             now: Duration::ZERO,
@@ -162,8 +173,12 @@ impl Reconciler {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Duration> {
-        if !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
+        if !matches!(self.phase, Phase::Idle) {
             return None;
+        }
+        if self.unfinished.is_some() {
+            let next = self.failing.as_ref().map(Backoff::next);
+            return next.into_iter().chain(self.fleet.deadline()).min();
         }
         let survey = match self.survey {
             Survey::Due(at) if !self.planner.surveys(&self.target).is_empty() => Some(at),
@@ -176,11 +191,15 @@ impl Reconciler {
 
     fn take(&mut self, event: Event) -> Vec<Effect> {
         match event {
-            Event::Change { request, change } => self.collect(request, change),
+            Event::Change { request, change, force } => self.collect(request, change, force),
             Event::Reload { request, services } => self.reload(request, Arc::new(services)),
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
+            Event::Closed(outcome) => {
+                self.unclosed = outcome.err();
+                Vec::new()
+            }
             Event::NextHop { address, resolution } => {
                 if matches!(resolution, Resolution::Resolved { .. }) {
                     self.adopted.remove(&address);
@@ -221,6 +240,7 @@ impl Reconciler {
             self.restless |= self.fleet.tick(self.now);
         }
         due |= self.restless;
+        due |= self.unfinished.is_some() && !self.is_pausing();
         if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
     }
 
@@ -248,32 +268,6 @@ impl Reconciler {
         }
         self.survey = Survey::Running;
         Some(Effect::Survey(orders))
-    }
-
-    fn collect(&mut self, request: RequestId, change: Change) -> Vec<Effect> {
-        match Arc::make_mut(&mut self.working).admit(change.clone(), &self.settings.rules) {
-            Ok(()) => {
-                self.collected.push((request, Wish::Change(change)));
-                Vec::new()
-            }
-            Err(refusal) => vec![refuse(request, refusal)],
-        }
-    }
-
-    /// The file is the truth: changes that are not written yet would be undone by it, so they are refused.
-    fn reload(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
-        if matches!(self.phase, Phase::Persisting(..)) {
-            let line = "services.yaml was being saved while it was read; check your edit and reload again";
-            return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
-        }
-        let refusal = Refusal::Conflict("services.yaml was read again before this was saved; try again".to_owned());
-        let (undone, kept): (Batch, Batch) =
-            std::mem::take(&mut self.collected).into_iter().partition(|(_, wish)| matches!(wish, Wish::Change(_)));
-        self.collected = kept;
-        self.saved = Arc::clone(&services);
-        self.working = Arc::clone(&services);
-        self.collected.push((request, Wish::Reload(services)));
-        undone.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect()
     }
 
     fn flush(&mut self) -> Vec<Effect> {
@@ -304,31 +298,12 @@ impl Reconciler {
                 self.saved = services;
                 self.publish(batch)
             }
-            Err(reason) => {
-                let refusal = Refusal::Failed(format!("not saved, nothing changed: {reason}"));
-                let mut effects: Vec<_> = refuse_all(&batch, &refusal).collect();
-                effects.extend(self.restore());
-                effects.extend(self.go_on());
-                effects
-            }
+            Err(reason) => self.not_saved(batch, &reason),
         }
     }
 
-    /// Goes back to what the disk holds, and admits anew what was collected meanwhile.
-    fn restore(&mut self) -> Vec<Effect> {
-        self.working = Arc::clone(&self.saved);
-        let collected = std::mem::take(&mut self.collected);
-        let mut effects = Vec::new();
-        for (request, wish) in collected {
-            match wish {
-                Wish::Change(change) => effects.extend(self.collect(request, change)),
-                Wish::Reload(services) => effects.extend(self.reload(request, services)),
-            }
-        }
-        effects
-    }
-
-    /// Publishes what is saved, if anything of it is not published yet.
+    /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
+    /// before the next attempt is due.
     fn publish(&mut self, batch: Batch) -> Vec<Effect> {
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
         if before != self.target {
@@ -338,12 +313,17 @@ impl Reconciler {
         self.restless = false;
         let mut effects = self.follow();
         effects.extend(self.check());
+        if batch.is_empty() && self.is_pausing() {
+            effects.extend(self.go_on());
+            return effects;
+        }
         let planned = match self.unfinished.take() {
-            Some((planned, _)) => Planned { complete: false, ..planned },
+            Some(planned) => Planned { complete: false, ..planned },
             None => self.plan(),
         };
         let Planned { steps, complete } = planned;
         if steps.is_empty() {
+            self.failing = None;
             effects.extend(accept_all(&batch));
             effects.extend(self.go_on());
             return effects;
@@ -373,6 +353,7 @@ impl Reconciler {
         };
         match outcome {
             Ok(()) if complete => {
+                self.failing = None;
                 let mut effects: Vec<_> = accept_all(&batch).collect();
                 // Members that are new can be checked from here on.
                 effects.extend(self.check());
@@ -381,13 +362,34 @@ impl Reconciler {
             }
             Ok(()) => self.publish(batch),
             Err(reason) => {
-                let line = format!("saved, but not published: {reason}; the next change or reload tries again");
-                let mut effects: Vec<_> = refuse_all(&batch, &Refusal::Failed(line)).collect();
-                self.unfinished = Some((Planned { steps, complete }, reason));
+                let failing = Backoff::failed(self.failing.take(), reason, self.now);
+                let mut effects: Vec<_> =
+                    batch.iter().map(|(request, wish)| refuse(*request, not_applied(wish, &failing))).collect();
+                self.unfinished = Some(Planned { steps, complete });
+                self.failing = Some(failing);
                 effects.extend(self.go_on());
                 effects
             }
         }
+    }
+
+    /// Whether a plan failed and its next attempt is not due yet.
+    fn is_pausing(&self) -> bool {
+        self.unfinished.is_some() && self.failing.as_ref().is_some_and(|failing| self.now < failing.next())
+    }
+
+    /// Why the packet path does not do what was ordered of it, if it does not.
+    pub fn out_of_sync(&self) -> Option<String> {
+        let cleared = |why| format!("removed backends are not cleared: {why}");
+        let failing = self.failing.as_ref().map(|failing| failing.reason().to_owned());
+        failing.or_else(|| self.unclosed.as_ref().map(cleared))
+    }
+
+    /// Why the last plan was not carried out, and when the next attempt is due, if it is not under way.
+    fn not_published(&self) -> Option<OutOfSync> {
+        let failing = self.failing.as_ref()?;
+        let next = self.unfinished.as_ref().map(|_| failing.next());
+        Some(OutOfSync { reason: failing.reason().to_owned(), next })
     }
 
     /// What was collected and flushed while something was under way has its turn.
@@ -422,8 +424,14 @@ fn refuse(request: RequestId, refusal: Refusal) -> Effect {
     Effect::Reply { request, outcome: Err(refusal) }
 }
 
-fn refuse_all<'a>(batch: &'a Batch, refusal: &'a Refusal) -> impl Iterator<Item = Effect> + 'a {
-    batch.iter().map(|(request, _)| refuse(*request, refusal.clone()))
+/// That a request is not applied yet, by what it asked for.
+fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
+    let done = match wish {
+        Wish::Change(..) => "saved",
+        Wish::Reload(_) => "read",
+    };
+    let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
+    Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))
 }
 
 fn accept_all(batch: &Batch) -> impl Iterator<Item = Effect> {

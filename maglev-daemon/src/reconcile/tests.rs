@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 mod adopted;
+mod faults;
 mod health;
 mod maps;
 mod transitions;
@@ -149,7 +150,7 @@ impl Node {
 
     fn change(&mut self, change: Change) -> Result<(), Refusal> {
         let request = RequestId(self.replies.len() as u64);
-        self.run(Event::Change { request, change });
+        self.run(Event::Change { request, change, force: true });
         self.run(Event::Flush);
         self.replies.last().unwrap().1.clone()
     }
@@ -219,7 +220,7 @@ fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
     let mut reconciler = Reconciler::new(settings(Limits::default()));
     let changes = [add_pool("web"), add_backend("web", "a", 1), add_backend("web", "b", 2), add_vip("www", 1, "web")];
     for (n, change) in changes.into_iter().enumerate() {
-        assert!(reconciler.handle(Event::Change { request: RequestId(n as u64), change }, NOW).is_empty());
+        assert!(reconciler.handle(Event::Change { request: RequestId(n as u64), change, force: true }, NOW).is_empty());
     }
     let effects = reconciler.handle(Event::Flush, NOW);
     assert!(matches!(&effects[..], [Effect::Persist(services)] if services.vips.len() == 1));
@@ -237,7 +238,7 @@ fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
 fn a_refusal_is_told_at_once_and_changes_nothing() {
     let mut reconciler = Reconciler::new(settings(Limits::default()));
     let change = add_vip("www", 1, "web");
-    let effects = reconciler.handle(Event::Change { request: RequestId(7), change }, NOW);
+    let effects = reconciler.handle(Event::Change { request: RequestId(7), change, force: true }, NOW);
     assert!(matches!(&effects[..], [Effect::Reply { request: RequestId(7), outcome: Err(Refusal::Conflict(_)) }]));
     assert!(reconciler.handle(Event::Flush, NOW).iter().all(|effect| matches!(effect, Effect::Follow(_))));
 }
@@ -262,10 +263,10 @@ fn services_are_kept_once_while_nothing_changes() {
 #[test]
 fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
     let mut reconciler = web().reconciler;
-    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api") }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api"), force: true }, NOW);
     reconciler.handle(Event::Flush, NOW);
-    reconciler.handle(Event::Change { request: RequestId(2), change: add_backend("api", "x", 9) }, NOW);
-    reconciler.handle(Event::Change { request: RequestId(3), change: add_backend("web", "c", 3) }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(2), change: add_backend("api", "x", 9), force: true }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(3), change: add_backend("web", "c", 3), force: true }, NOW);
     let effects = reconciler.handle(Event::Persisted(Err("disk full".to_owned())), NOW);
     let refused: Vec<_> = effects
         .iter()
@@ -283,9 +284,9 @@ fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
 #[test]
 fn changes_during_a_batch_wait_for_the_next() {
     let mut reconciler = web().reconciler;
-    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api") }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api"), force: true }, NOW);
     assert_eq!(reconciler.handle(Event::Flush, NOW).len(), 1);
-    reconciler.handle(Event::Change { request: RequestId(2), change: add_pool("dns") }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(2), change: add_pool("dns"), force: true }, NOW);
     assert!(reconciler.handle(Event::Flush, NOW).is_empty());
     // A pool without backends and VIPs needs no step: its batch is done, and the next one starts.
     let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
@@ -299,8 +300,8 @@ fn a_plan_that_failed_is_carried_out_again() {
         node.fail_after = Some(fail_after);
         let outcome = node.change(remove_backend("web", "a"));
         let Err(refusal) = outcome else { continue };
-        assert!(refusal.to_string().starts_with("saved, but not published: the test says so"));
-        assert_eq!(node.reconciler.view().not_published.as_deref(), Some("the test says so"));
+        assert!(refusal.to_string().starts_with("saved, but not applied: the test says so"));
+        assert_eq!(node.reconciler.view().not_published.map(|found| found.reason).as_deref(), Some("the test says so"));
         node.change(add_backend("web", "c", 3)).unwrap();
         assert_eq!(node.reconciler.view().not_published, None);
         assert_eq!(node.tables(), Node::start(Limits::default(), node.disk.clone()).tables());
@@ -314,7 +315,7 @@ fn a_reload_is_a_full_diff_and_is_not_written_back() {
     services.admit(Change::RemoveVip(name("www")), &node.reconciler.settings.rules).unwrap();
     services.admit(Change::RemovePool(name("web")), &node.reconciler.settings.rules).unwrap();
     node.disk = Services::default();
-    node.run(Event::Change { request: RequestId(90), change: add_pool("late") });
+    node.run(Event::Change { request: RequestId(90), change: add_pool("late"), force: true });
     node.run(Event::Reload { request: RequestId(91), services: services.clone() });
     node.run(Event::Flush);
     assert!(matches!(&node.replies[node.replies.len() - 2], (RequestId(90), Err(Refusal::Conflict(_)))));
@@ -548,7 +549,7 @@ fn a_preview_tells_what_the_change_then_does_and_does_nothing() {
     for change in changes {
         let mut node = reached();
         let before = shares(&node);
-        let previewed = node.reconciler.preview(change.clone());
+        let previewed = node.reconciler.preview(change.clone(), true);
         assert_eq!((shares(&node), node.reconciler.is_idle()), (before.clone(), true));
         let made = node.change(change.clone());
         let preview = match previewed {
@@ -578,13 +579,13 @@ fn a_preview_takes_who_cannot_be_reached_for_out() {
     let mut node = reached();
     node.reach(1, false);
     node.run(Event::Flush);
-    let previewed = node.reconciler.preview(add_backend("web", "c", 3)).unwrap();
+    let previewed = node.reconciler.preview(add_backend("web", "c", 3), true).unwrap();
     let after = previewed.preview.shares.iter().map(|share| share.after).collect::<Vec<_>>();
     assert_eq!(after, [0, 32_769, 32_768]);
-    let refused = node.reconciler.preview(Change::RemovePool(name("api"))).unwrap_err();
+    let refused = node.reconciler.preview(Change::RemovePool(name("api")), true).unwrap_err();
     assert!(matches!(refused, Refusal::Conflict(_)), "{refused}");
     node.change(add_pool("api")).unwrap();
-    let refused = node.reconciler.preview(Change::RemovePool(name("api"))).unwrap_err();
+    let refused = node.reconciler.preview(Change::RemovePool(name("api")), true).unwrap_err();
     assert_eq!(refused, Refusal::Invalid("cannot plan to remove pool api; allowed: changes to backends".to_owned()));
 }
 
@@ -612,7 +613,7 @@ proptest! {
             node.reach(host, reachable);
             if reachable { reached.insert(host) } else { reached.remove(&host) };
             for change in batch {
-                node.run(Event::Change { request: RequestId(requests), change });
+                node.run(Event::Change { request: RequestId(requests), change, force: true });
                 requests += 1;
             }
             node.run(Event::Flush);
@@ -620,6 +621,8 @@ proptest! {
             node.wait(seconds);
         }
         node.fail_after = None;
+        // As long as the next try of a plan that failed may take.
+        node.wait(31);
         node.run(Event::Flush);
         prop_assert_eq!(node.replies.len() as u64, requests, "each request is answered once");
         prop_assert!(node.reconciler.is_idle());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use maglev_common::backend::MemberId;
@@ -30,7 +31,18 @@ pub struct View {
     pub common_failure: bool,
     /// Why the last plan was not carried out, until one is: the packet path then still serves what was before, wholly
     /// or in part.
-    pub not_published: Option<String>,
+    pub not_published: Option<OutOfSync>,
+    /// Why members that were removed are not cleared yet, if that failed.
+    pub not_cleared: Option<String>,
+}
+
+/// That the packet path does not do what was ordered of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfSync {
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// When the next one is due; `None` while it is under way.
+    pub next: Option<Duration>,
 }
 
 /// A VIP.
@@ -169,7 +181,8 @@ impl Reconciler {
             pools: self.target.pools.values().map(|pool| self.pool_view(pool)).collect(),
             busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty(),
             common_failure: self.fleet.is_common_failure(),
-            not_published: self.unfinished.as_ref().map(|(_, reason)| reason.clone()),
+            not_published: self.not_published(),
+            not_cleared: self.unclosed.clone(),
         }
     }
 

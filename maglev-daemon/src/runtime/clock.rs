@@ -12,12 +12,21 @@ pub(super) struct Clock {
     started: Instant,
     /// At that moment.
     at: Duration,
+    /// What tells the time.
+    source: Source,
 }
+
+type Source = fn() -> nix::Result<Duration>;
 
 impl Clock {
     pub(super) fn start() -> anyhow::Result<Self> {
-        let at = since_boot().context("cannot read the time since the boot")?;
-        Ok(Self { started: Instant::now(), at })
+        Self::from_source(since_boot)
+    }
+
+    /// A clock that tells the time of another source.
+    pub(super) fn from_source(source: Source) -> anyhow::Result<Self> {
+        let at = source().context("cannot read the time since the boot")?;
+        Ok(Self { started: Instant::now(), at, source })
     }
 
     /// When it was first looked at.
@@ -28,7 +37,7 @@ impl Clock {
     /// The time.
     pub(super) fn now(&self) -> Duration {
         // What could be read once can be read again.
-        since_boot().unwrap_or_else(|_| self.at + self.started.elapsed())
+        (self.source)().unwrap_or_else(|_| self.at + self.started.elapsed())
     }
 
     /// When it will be this time, or that it is by now.

@@ -68,3 +68,12 @@ pub(super) fn change(change: &Change, caller: Caller, outcome: &Result<(), Refus
         Err(refusal) => tracing::debug!(uid, pid, "refused to {change}: {refusal}"),
     }
 }
+
+/// Says when the packet path begins to differ from what is saved, and when it is in sync again; not each attempt.
+pub(super) fn sync(before: Option<&str>, now: Option<&str>) {
+    match (before, now) {
+        (None, Some(reason)) => tracing::error!("out of sync: {reason}; trying again, at most every 30 s"),
+        (Some(_), None) => tracing::info!("in sync again"),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
+}

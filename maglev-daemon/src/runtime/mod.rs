@@ -33,6 +33,7 @@ mod log;
 mod node_state;
 mod owner;
 mod plane;
+mod plans;
 pub mod signals;
 mod state;
 mod status;

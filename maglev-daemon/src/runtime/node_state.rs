@@ -141,3 +141,35 @@ mod tests {
         assert!(error.starts_with("cannot write ") && error.contains("/gone/"), "{error}");
     }
 }
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use crate::api::testing::TempDir;
+    use crate::matrix::Row;
+    use crate::model::parse_reason;
+
+    #[test]
+    fn every_reason_and_time_is_read_again() {
+        let _row = Row::fault("C1", "the node's drain with the longest reason, of any characters, and the last time");
+        let directory = TempDir::new();
+        let path = path(&directory.path().join("services.yaml"));
+        let reasons = [
+            "\\\"".repeat(80),
+            format!("x{}", "\u{2028}x".repeat(39)),
+            "\u{10ffff}".repeat(40),
+            "\u{feff}z".to_owned(),
+        ];
+        for reason in reasons {
+            let order = Order { since: UnixTime::MAX, reason: Some(parse_reason(&reason).unwrap()), last_node: true };
+            let record = Record { order, withdrawn: true };
+            replace(&path, Some(&record)).unwrap();
+            assert_eq!(read(&path, UnixTime(1)), Some(record));
+        }
+        // What stands for a file that cannot be read is written, and read, like any other.
+        fs::write(&path, vec![b'{'; 1 << 20]).unwrap();
+        let record = read(&path, UnixTime(1)).unwrap();
+        replace(&path, Some(&record)).unwrap();
+        assert_eq!(read(&path, UnixTime(2)), Some(record));
+    }
+}

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::announcer::Announcer;
 use super::clock::Clock;
 use super::drainer::Drainer;
-use super::files::{Disk, Files, Reread};
+use super::files::{Disk, Files};
 use super::inputs::{Input, Inputs};
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::status::{self, Facts};
@@ -20,16 +20,20 @@ use super::teller::Teller;
 use super::turn::Turn;
 use super::{local, log};
 use crate::announce::Node;
-use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
+use crate::api::{Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
 use crate::health::fsm::News;
 use crate::health::scheduler::Scheduler;
-use crate::model::{Change, Name, Refusal, Services, UnixTime};
+use crate::model::{Change, Name, Refusal, Services};
 use crate::net::next_hop::Resolver;
 use crate::plan::{InUse, Planner, Saved, Step};
 use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
+
+mod reload;
+
+use reload::Reload;
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
@@ -54,9 +58,6 @@ enum Waiting {
     /// What was ordered of the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
-
-/// Who asked for a reload: a client, or nobody who awaits an answer.
-type Reload = Option<oneshot::Sender<Answer<view::Reloaded>>>;
 
 /// What carries out effects.
 pub(super) struct Tools {
@@ -281,7 +282,7 @@ impl Owner {
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Stop => return false,
-            Input::Hangup => self.reloads.push_back(None),
+            Input::Hangup => self.reloads.push_back(Reload { force: false, reply: None }),
             Input::Request(request) => self.request(request),
             Input::Event(event) => self.handle(event),
             Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
@@ -296,15 +297,16 @@ impl Owner {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Change { change, caller, reply } => {
+            Request::Change { change, force, caller, reply } => {
                 if let Err(refusal) = local::check_change(&change) {
                     let _ = reply.send(Err(refusal.into()));
                     return;
                 }
                 let request = self.expect(Waiting::Change(change.clone(), caller, reply));
-                self.handle(Event::Change { request, change });
+                self.handle(Event::Change { request, change, force });
             }
-            Request::Reload { reply } => self.reloads.push_back(Some(reply)),
+            Request::Reload { force, reply } => self.reloads.push_back(Reload { force, reply: Some(reply) }),
+            Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
             Request::Counters { reply } => {
                 let (snapshot, view) = (self.plane.orders().snapshot(), Arc::clone(&self.view));
                 tokio::spawn(async move {
@@ -314,7 +316,7 @@ impl Owner {
                 });
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
-            Request::Plan { change, reply } => self.plan(change, reply),
+            Request::Plan { change, force, reply } => self.plan(change, force, reply),
             Request::Check { pool, backend, reply } => {
                 let _ = reply.send(self.check(&pool, &backend));
             }
@@ -335,8 +337,8 @@ impl Owner {
     }
 
     /// Says what a change would move, and how many flows stand there.
-    fn plan(&self, change: Change, reply: oneshot::Sender<Answer<view::Plan>>) {
-        let previewed = match self.reconciler.preview(change) {
+    fn plan(&self, change: Change, force: bool, reply: oneshot::Sender<Answer<view::Plan>>) {
+        let previewed = match self.reconciler.preview(change, force) {
             Ok(previewed) => previewed,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal.into()));
@@ -410,7 +412,9 @@ impl Owner {
         if matches!(event, Event::Published(Ok(()))) {
             self.turn.published(self.clock.now()).into_iter().for_each(log::turn);
         }
+        let was = self.reconciler.out_of_sync();
         let effects = self.reconciler.handle(event, self.clock.now());
+        log::sync(was.as_deref(), self.reconciler.out_of_sync().as_deref());
         checked.filter(|_| self.reconciler.is_restless()).into_iter().for_each(|at| self.turn.checked(at));
         for effect in effects {
             match effect {
@@ -481,38 +485,6 @@ impl Owner {
         }
     }
 
-    /// Reads the files, in the task itself: nothing may change between this and the event.
-    fn reload(&mut self, reload: Reload) {
-        match self.files.reread() {
-            Ok(Reread { services, stamp, restart_needed }) => {
-                self.disk.read(stamp);
-                let request = self.expect(Waiting::Reload(reload, view::Reloaded { restart_needed }));
-                self.handle(Event::Reload { request, services });
-            }
-            Err(problems) => self.reloaded(reload, Err(refusal(problems))),
-        }
-    }
-
-    fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
-        let UnixTime(unix_seconds) = api::now();
-        self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
-        self.teller.tell(view::What::Reloaded { successful: outcome.is_ok() });
-        match &outcome {
-            Ok(view::Reloaded { restart_needed }) if restart_needed.is_empty() => tracing::info!("reloaded"),
-            Ok(view::Reloaded { restart_needed }) => {
-                tracing::warn!(fields = ?restart_needed, "reloaded; the node file changed where it needs a restart");
-            }
-            Err(error) => {
-                tracing::error!("reload refused: {error}");
-                error.details.iter().for_each(|problem| tracing::error!("{problem}"));
-            }
-        }
-        self.show();
-        if let Some(reply) = reload {
-            let _ = reply.send(outcome);
-        }
-    }
-
     /// Publishes the status as it is now.
     fn show(&mut self) {
         self.stale = None;
@@ -542,13 +514,5 @@ impl Owner {
     }
 }
 
-/// Why files are not taken over: one line, and one more for each fault if there are several.
-fn refusal(problems: Vec<String>) -> view::Error {
-    match problems.as_slice() {
-        [problem] => view::Error::invalid(format!("nothing changed: {problem}")),
-        several => {
-            let error = view::Error::invalid(format!("nothing changed: {} errors in the files:", several.len()));
-            view::Error { details: problems, ..error }
-        }
-    }
-}
+#[cfg(test)]
+mod faults;

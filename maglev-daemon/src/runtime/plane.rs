@@ -11,6 +11,7 @@ use maglev_common::table::PoolIndex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::plans::Plans;
 use super::state::Keeper;
 use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
 use crate::net::links::Link;
@@ -99,7 +100,7 @@ impl Plane {
     ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
         let thread = move || {
-            let mut plane = Working { dataplane, keeper };
+            let mut plane = Working { dataplane, keeper, plans: Plans::default(), began: Instant::now() };
             let end = work(&mut plane, &received, &done);
             plane.end(end);
         };
@@ -165,10 +166,12 @@ impl Orders {
     }
 }
 
-/// The data plane, and who writes down what its maps are to hold.
+/// The data plane, the plans it carries out, and the file that says what its maps are to hold.
 struct Working {
     dataplane: Dataplane,
     keeper: Option<Keeper>,
+    plans: Plans,
+    began: Instant,
 }
 
 impl Working {
@@ -176,7 +179,21 @@ impl Working {
         if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
             keeper.keep(&saved);
         }
-        publish(&mut self.dataplane, steps, done);
+        self.plans.begin(steps);
+        self.go_on(done);
+    }
+
+    /// Carries out what of plans is left.
+    fn go_on(&mut self, done: &UnboundedSender<Event>) {
+        let Self { dataplane, plans, began, .. } = self;
+        let carry = |steps: &[Step]| dataplane.publish(steps).map_err(|error| error.to_string());
+        // The owner may have ended.
+        plans.carry_out(began.elapsed(), carry, |event| drop(done.send(event)));
+    }
+
+    /// How long until closing steps that failed are due again.
+    fn pause(&self) -> Option<Duration> {
+        Some(self.plans.deadline()?.saturating_sub(self.began.elapsed()))
     }
 
     fn end(self, end: End) {
@@ -194,12 +211,16 @@ fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSen
     let mut survey: Option<Survey> = None;
     loop {
         let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
+        let pause = plane.pause().map_or(pause, |closing| closing.min(pause));
         match orders.recv_timeout(pause) {
             Ok(Order::Stop(end)) => return end,
             Ok(Order::Publish(steps, saved)) => plane.publish(&steps, saved, done),
             Ok(order) => carry_out(&mut plane.dataplane, order, &mut survey, done),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                if plane.pause() == Some(Duration::ZERO) {
+                    plane.go_on(done);
+                }
                 survey = survey.take().and_then(|survey| go_on(&plane.dataplane, survey, done));
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
@@ -254,17 +275,22 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
     }
 }
 
-/// Carries out a plan. Its closing steps bury what no new packet can find any more and set memory free for plans to come,
-/// which queue behind this one: the report need not wait for them.
-fn publish(dataplane: &mut Dataplane, steps: &[Step], done: &UnboundedSender<Event>) {
-    let buries = |step: &&Step| matches!(step, Step::Barrier | Step::KillMember { .. } | Step::PurgeFlows { .. });
-    let closing = steps.iter().rev().take_while(buries).count();
-    let (visible, closing) = steps.split_at(steps.len() - closing);
-    let outcome = dataplane.publish(visible).map_err(|error| error.to_string());
-    // What packets still find stays: the plan is carried out again, whole.
-    let closing = if outcome.is_ok() { closing } else { &[] };
-    let _ = done.send(Event::Published(outcome));
-    if let Err(error) = dataplane.publish(closing) {
-        tracing::error!(%error, "cannot bury what was removed");
+/// A data plane that does nothing, and shows what it is ordered.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::{Order, Orders, Plane, mpsc};
+
+    pub(in crate::runtime) struct Ordered(mpsc::Receiver<Order>);
+
+    impl Ordered {
+        /// How many plans were ordered since this was asked last.
+        pub(in crate::runtime) fn plans(&self) -> usize {
+            self.0.try_iter().filter(|order| matches!(order, Order::Publish(..))).count()
+        }
+    }
+
+    pub(in crate::runtime) fn plane() -> (Plane, Ordered) {
+        let (orders, received) = mpsc::channel();
+        (Plane { orders: Orders(orders), thread: std::thread::spawn(|| {}) }, Ordered(received))
     }
 }

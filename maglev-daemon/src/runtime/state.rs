@@ -5,6 +5,7 @@
 //! either. It stays where they are detached: which backends were in use it tells still.
 
 use std::fs::{self, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ pub(super) fn begin(
         path: path.clone(),
         kept: Kept { boot: boot.clone(), set: set.to_owned(), since, maps: fingerprint.clone(), planner: () },
         failed: false,
+        written: None,
     };
     let found = read(&path);
     let known = found.as_ref().ok().and_then(Option::as_ref);
@@ -122,12 +124,16 @@ pub(super) struct Keeper {
     kept: Kept<()>,
     /// Whether the last write failed.
     failed: bool,
+    /// A hash of what was written last.
+    written: Option<u64>,
 }
 
 impl Keeper {
     /// Writes what is so once the next plan is carried out. If that fails there is no file: an old one would mislead.
+    /// A plan that is tried again leads to what is written already.
     pub(super) fn keep(&mut self, saved: &Saved) {
         let outcome = self.replace(saved);
+        self.written = outcome.as_ref().ok().copied();
         if let Err(error) = &outcome {
             let _ = fs::remove_file(&self.path);
             if !self.failed {
@@ -137,12 +143,21 @@ impl Keeper {
         self.failed = outcome.is_err();
     }
 
-    fn replace(&self, saved: &Saved) -> io::Result<()> {
+    /// Returns a hash of what is written.
+    fn replace(&self, saved: &Saved) -> io::Result<u64> {
         let Kept { boot, set, since, maps, planner: () } = &self.kept;
         let kept = Kept { boot: boot.clone(), set: set.clone(), since: *since, maps: maps.clone(), planner: saved };
+        let text = serde_json::to_vec(&kept)?;
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.written == Some(hash) && self.path.exists() {
+            return Ok(hash);
+        }
         let aside = self.path.with_extension("state-new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        fs::rename(&aside, &self.path)
+        file.write_all(&text)?;
+        fs::rename(&aside, &self.path)?;
+        Ok(hash)
     }
 }

@@ -21,7 +21,7 @@ use crate::health::probe::Ended;
 use crate::health::scheduler::Asked;
 use crate::model::{AdminState, Change, Name, Percent, PoolHealth, PoolSettings, StateChange, UnixTime};
 use crate::plan::{Preview, Share};
-use crate::reconcile::{BackendView, Interfaces, NextHopView, PoolView, Previewed, View, VipView};
+use crate::reconcile::{BackendView, Interfaces, NextHopView, OutOfSync, PoolView, Previewed, View, VipView};
 use crate::transition::Progress;
 
 /// What stays the same while the daemon runs.
@@ -65,7 +65,7 @@ impl Facts {
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory, forwarding, started, epoch } = self;
         let serving = view.pools.iter().map(|pool| (&pool.name, serving(pool))).collect();
-        let View { services, vips, pools, busy, common_failure, not_published } = view;
+        let View { services, vips, pools, busy, common_failure, not_published, not_cleared } = view;
         view::Status {
             version: RELEASE.to_owned(),
             object: dataplane::sha256().to_owned(),
@@ -74,7 +74,7 @@ impl Facts {
             services_digest: services.to_string(),
             hash_key_digest: hash_key_digest.clone(),
             publishing: *busy,
-            not_published: not_published.clone(),
+            out_of_sync: out_of_sync(not_published.as_ref(), not_cleared.as_deref(), *started),
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
             common_failure: *common_failure,
@@ -94,6 +94,18 @@ impl Facts {
                 .collect(),
         }
     }
+}
+
+/// `started` is when the daemon did.
+fn out_of_sync(failed: Option<&OutOfSync>, not_cleared: Option<&str>, started: Duration) -> Option<view::OutOfSync> {
+    let out_of_sync = |reason, next: Option<Duration>| view::OutOfSync {
+        reason,
+        next_try_milliseconds: None,
+        next: next.map(|next| next.saturating_sub(started)),
+    };
+    let failed = failed.map(|OutOfSync { reason, next }| out_of_sync(reason.clone(), *next));
+    let not_cleared = not_cleared.map(|why| out_of_sync(format!("removed backends are not cleared: {why}"), None));
+    failed.or(not_cleared)
 }
 
 /// A path as whoever asks can use it, wherever the daemon was started.
@@ -397,5 +409,20 @@ const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Passed => "passed",
         Outcome::Dropped => "dropped",
         Outcome::Noted => "noted",
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Those of a daemon that started when its clock did, with no data plane.
+    pub(super) fn testing(clock: &Clock) -> Self {
+        Self {
+            services_file: String::new(),
+            hash_key_digest: String::new(),
+            memory: view::Memory::default(),
+            forwarding: view::Forwarding::default(),
+            started: clock.started().1,
+            epoch: 0,
+        }
     }
 }

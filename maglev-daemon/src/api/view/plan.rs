@@ -33,6 +33,9 @@ pub enum Proposal {
         name: String,
         /// The new weight.
         weight: u16,
+        /// Even if that takes out of service more than is allowed at once.
+        #[serde(default)]
+        force: bool,
     },
     /// Another state.
     State {
@@ -42,6 +45,9 @@ pub enum Proposal {
         name: String,
         /// What is ordered.
         order: StateOrder,
+        /// Even if that takes out of service more than is allowed at once.
+        #[serde(default)]
+        force: bool,
     },
 }
 

@@ -1,10 +1,12 @@
 //! The node: what `maglev status` shows, and what a reload answers. It must not know how a daemon finds it out.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, Node, PoolSummary, Vip};
+use crate::model::{Counts, Difference};
 
 /// `GET /v1/status`: everything about the node but its counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,8 +25,8 @@ pub struct Status {
     pub hash_key_digest: String,
     /// Whether a change, or a next hop that was found or lost, is on its way to the packet path.
     pub publishing: bool,
-    /// Why what is saved is not what the packet path serves, if so; the next change or reload tries again.
-    pub not_published: Option<String>,
+    /// Why the packet path does not serve what is saved; null if it does.
+    pub out_of_sync: Option<OutOfSync>,
     /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
@@ -53,6 +55,7 @@ impl Status {
     #[must_use]
     pub fn at(&self, uptime: Duration) -> Self {
         let mut status = Self { uptime_seconds: uptime.as_secs(), ..self.clone() };
+        status.out_of_sync = status.out_of_sync.map(|found| found.at(uptime));
         status.pools.iter_mut().for_each(|pool| pool.in_transition = pool.in_transition.at(uptime));
         status
     }
@@ -72,6 +75,26 @@ pub struct Forwarding {
     pub adopted: bool,
     /// When they began, in seconds since 1970.
     pub since: u64,
+}
+
+/// That the packet path does not serve what is saved. It is tried again, and at every change and reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutOfSync {
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// Milliseconds until the next attempt; null while one is under way.
+    pub next_try_milliseconds: Option<u64>,
+    /// When that is, as time since the daemon started.
+    #[serde(skip)]
+    pub next: Option<Duration>,
+}
+
+impl OutOfSync {
+    /// As it is when the daemon has been up for so long.
+    fn at(self, uptime: Duration) -> Self {
+        let left = |next: Duration| u64::try_from(next.saturating_sub(uptime).as_millis()).unwrap_or(u64::MAX);
+        Self { next_try_milliseconds: self.next.map(left), ..self }
+    }
 }
 
 /// How the last reload went.
@@ -151,4 +174,62 @@ pub struct Interface {
 pub struct Reloaded {
     /// Fields of the node file that differ from what runs and take effect at the next start.
     pub restart_needed: Vec<String>,
+    /// What of the services differs from what ran before.
+    pub changes: Changes,
+}
+
+/// `GET /v1/plan/reload`: what a reload would do now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedReload {
+    /// Fields of the node file that differ from what runs and would take effect at the next start.
+    pub restart_needed: Vec<String>,
+    /// What of the services would differ.
+    pub changes: Changes,
+    /// Why it would be refused without `--force`, if it would.
+    pub refused: Option<String>,
+}
+
+/// What of the services differs, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// VIPs, by name.
+    pub vips: ChangeCounts,
+    /// Pools, by name: their settings and checks.
+    pub pools: ChangeCounts,
+    /// Backends, by pool and name.
+    pub backends: ChangeCounts,
+}
+
+/// What of one kind differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCounts {
+    /// Those that are new.
+    pub added: usize,
+    /// Those that are others than before.
+    pub changed: usize,
+    /// Those that are gone.
+    pub removed: usize,
+}
+
+impl From<Difference> for Changes {
+    fn from(Difference { vips, pools, backends }: Difference) -> Self {
+        let counts = |Counts { added, changed, removed }| ChangeCounts { added, changed, removed };
+        Self { vips: counts(vips), pools: counts(pools), backends: counts(backends) }
+    }
+}
+
+impl fmt::Display for Changes {
+    /// `VIPs 1 added; backends 2 changed, 1 removed`, or `no change`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vips, pools, backends } = self;
+        let kinds = [("VIPs", vips), ("pools", pools), ("backends", backends)];
+        let told = kinds.into_iter().filter_map(|(kind, ChangeCounts { added, changed, removed })| {
+            let counts = [(added, "added"), (changed, "changed"), (removed, "removed")];
+            let counts = counts.into_iter().filter(|(count, _)| **count > 0);
+            let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+            (!counts.is_empty()).then(|| format!("{kind} {}", counts.join(", ")))
+        });
+        let told: Vec<_> = told.collect();
+        if told.is_empty() { f.write_str("no change") } else { f.write_str(&told.join("; ")) }
+    }
 }

@@ -8,7 +8,7 @@ impl Node {
     /// to be known before the first of them.
     fn killed_after(&mut self, changes: Vec<Change>, steps_done: usize) -> String {
         for change in changes {
-            self.run(Event::Change { request: RequestId(0), change });
+            self.run(Event::Change { request: RequestId(0), change, force: true });
         }
         let mut kept = serde_json::to_string(&self.reconciler.save()).unwrap();
         let mut events = std::collections::VecDeque::from([Event::Flush]);

@@ -99,7 +99,9 @@ fn a_member_is_checked_once_its_record_is_published() {
     };
     let reconciler = &mut node.reconciler;
     let mut handle = |event| reconciler.handle(event, NOW);
-    assert!(handle(Event::Change { request: RequestId(9), change: add_backend("web", "c", 3) }).is_empty());
+    assert!(
+        handle(Event::Change { request: RequestId(9), change: add_backend("web", "c", 3), force: true }).is_empty()
+    );
     assert!(matches!(handle(Event::Flush)[..], [Effect::Persist(_)]));
     let planned = handle(Event::Persisted(Ok(())));
     assert!(planned.iter().any(|effect| matches!(effect, Effect::Publish(_))) && names(&planned).is_empty());

@@ -1,0 +1,193 @@
+//! Faults that were found by reading, through the owner: what it orders of a data plane that fails, in virtual time.
+
+use std::cell::Cell;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::api::testing::TempDir;
+use crate::config;
+use crate::dataplane::Refresh;
+use crate::health::probe::Trust;
+use crate::matrix::Row;
+use crate::runtime::plane::testing::{self, Ordered};
+
+thread_local! {
+    static TIME: Cell<Duration> = const { Cell::new(Duration::from_secs(1)) };
+}
+
+/// An owner, and the services file that it reads.
+struct Site {
+    owner: Owner,
+    ordered: Ordered,
+    directory: TempDir,
+    /// Writes of the services file.
+    finished: mpsc::UnboundedReceiver<Event>,
+}
+
+const SERVICES: &str = "pools:\n  - { name: web, backends: [{ name: a, address: 10.9.2.11 }, { name: b, address: \
+                        10.9.2.12 }, { name: c, address: 10.9.2.13 }, { name: d, address: 10.9.2.14 }] }\nvips:\n  - { name: \
+                        www, address: 203.0.113.10, port: 80, protocol: tcp, pool: web }\n";
+
+impl Site {
+    /// An owner that has published its services.
+    fn start() -> Self {
+        let directory = TempDir::new();
+        let node = directory.path().join("maglev.yaml");
+        let key = "services: services.yaml\nhash_key: '000102030405060708090a0b0c0d0e0f'";
+        std::fs::write(
+            &node,
+            format!("interfaces: [{{ name: eth0 }}]\nencap: {{ kind: ipip, source: 10.64.0.1 }}\n{key}\n"),
+        )
+        .unwrap();
+        std::fs::write(directory.path().join("services.yaml"), SERVICES).unwrap();
+        let (config, services) = config::load(&node).unwrap();
+        let clock = Clock::from_source(|| Ok(TIME.get())).unwrap();
+        let (done, finished) = mpsc::unbounded_channel();
+        let (plane, ordered) = testing::plane();
+        let journal = Journal::start();
+        let tools = Tools {
+            plane,
+            disk: Disk::start(config.services.clone(), done).unwrap(),
+            resolver: Resolver::start(mpsc::channel(16).0).unwrap(),
+            drainer: Drainer::start(&config, journal.clone()).0,
+            scheduler: Scheduler::new(mpsc::channel(16).0, Trust::of_system(), Arc::new(|| TIME.get())),
+            journal,
+        };
+        let interfaces = Refreshed::new(&[], Refresh::default(), Vec::new());
+        let (status, _) = watch::channel(Arc::default());
+        let facts = Facts::testing(&clock);
+        let mut owner = Owner::new(Files::new(&node, config), facts, interfaces, tools, status, clock, None);
+        let request = owner.expect(Waiting::Start(oneshot::channel().0));
+        owner.handle(Event::Reload { request, services });
+        owner.settle();
+        let mut site = Self { owner, ordered, directory, finished };
+        assert_eq!(site.ordered.plans(), 1);
+        site.take(Input::Event(Event::Published(Ok(()))));
+        site
+    }
+
+    fn take(&mut self, input: Input) {
+        self.owner.take(input);
+        self.owner.settle();
+    }
+
+    /// Carries out no plan for so long, while a next hop flaps; how many plans were ordered.
+    fn fail(&mut self, milliseconds: u64) -> usize {
+        let mut attempts = 0;
+        for elapsed in 0..milliseconds / 10 {
+            TIME.set(TIME.get() + Duration::from_millis(10));
+            let resolution =
+                Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, (elapsed % 2) as u8], gateway: None };
+            self.take(Input::Event(Event::NextHop { address: [10, 9, 2, 11].into(), resolution }));
+            if self.owner.reconciler.deadline().is_some_and(|due| due <= TIME.get()) {
+                self.take(Input::Due);
+            }
+            for _ in 0..self.ordered.plans() {
+                attempts += 1;
+                self.take(Input::Event(Event::Published(Err("no memory".to_owned()))));
+            }
+        }
+        attempts
+    }
+
+    /// Has the files read again.
+    fn reload(&mut self, force: bool) -> Answer<view::Reloaded> {
+        let (reply, mut answer) = oneshot::channel();
+        self.take(Input::Request(Request::Reload { force, reply }));
+        while self.ordered.plans() > 0 {
+            self.take(Input::Event(Event::Published(Ok(()))));
+        }
+        answer.try_recv().unwrap()
+    }
+
+    fn write(&self, services: &str) {
+        std::fs::write(self.directory.path().join("services.yaml"), services).unwrap();
+    }
+
+    /// What comes of a change, once it is saved and carried out.
+    async fn change(&mut self, change: Change) -> Answer<()> {
+        let (reply, mut answer) = oneshot::channel();
+        let caller = Caller::default();
+        self.take(Input::Request(Request::Change { change, force: false, caller, reply }));
+        if let Ok(answer) = answer.try_recv() {
+            return answer;
+        }
+        let saved = self.finished.recv().await.unwrap();
+        self.take(Input::Event(saved));
+        while self.ordered.plans() > 0 {
+            self.take(Input::Event(Event::Published(Ok(()))));
+        }
+        answer.try_recv().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
+    let mut row = Row::fault("R1", "through the owner: a plan fails for 63 s while a next hop flaps each 10 ms");
+    let mut site = Site::start();
+    let weight = Change::SetWeight {
+        pool: Name::parse("web").unwrap(),
+        backend: Name::parse("b").unwrap(),
+        weight: crate::model::Weight(7),
+    };
+    let (reply, mut answer) = oneshot::channel();
+    site.take(Input::Request(Request::Change { change: weight, force: false, caller: Caller::default(), reply }));
+    let saved = site.finished.recv().await.unwrap();
+    site.take(Input::Event(saved));
+    let attempts = site.fail(63_000);
+    let refused = answer.try_recv().unwrap().unwrap_err().error;
+    assert!(refused.starts_with("saved, but not applied: no memory; next try in 100ms"), "{refused}");
+    // After 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5 and 51.1 seconds.
+    assert!((9..=11).contains(&attempts), "{attempts}");
+    let shown = site.owner.status.borrow().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();
+    assert!(shown.reason == "no memory" && shown.next_try_milliseconds.is_some_and(|left| left <= 30_000), "{shown:?}");
+    TIME.set(TIME.get() + Duration::from_secs(30));
+    site.take(Input::Due);
+    while site.ordered.plans() > 0 {
+        site.take(Input::Event(Event::Published(Ok(()))));
+    }
+    assert_eq!(site.owner.status.borrow().out_of_sync, None);
+    row.says(format!("{attempts} attempts"));
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwritten() {
+    let _row = Row::fault("C5", "through the owner: a file without services, by `reload`, SIGHUP and `plan reload`");
+    let mut site = Site::start();
+    site.write("pools: []\nvips: []\n");
+    let refused = site.reload(false).unwrap_err().error;
+    assert!(
+        refused.starts_with("nothing changed: pool web: takes out 4 of 4") && refused.ends_with("--force does it"),
+        "{refused}"
+    );
+    // A signal has no force.
+    site.take(Input::Hangup);
+    assert_eq!(site.owner.last_reload.as_ref().map(|last| last.successful), Some(false));
+    let planned = site.owner.plan_reload().unwrap();
+    assert!(planned.refused.is_some_and(|refused| refused.contains("4 of 4")));
+    assert_eq!((planned.changes.vips.removed, planned.changes.backends.removed), (1, 4));
+    // What was refused is not known: a change does not replace it.
+    let pool = Name::parse("new").unwrap();
+    let refused = site.change(Change::AddPool(crate::model::Pool::new(pool.clone()))).await.unwrap_err().error;
+    assert!(refused.contains("was edited since it was read"), "{refused}");
+    let done = site.reload(true).unwrap();
+    assert_eq!((done.changes.vips.removed, done.changes.pools.removed, done.changes.backends.removed), (1, 1, 4));
+    site.change(Change::AddPool(crate::model::Pool::new(pool))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_says_what_it_did() {
+    let _row = Row::fault("C5", "through the owner: what a reload adds, changes and removes");
+    let mut site = Site::start();
+    site.write(
+        &SERVICES
+            .replace("name: d, address: 10.9.2.14", "name: e, address: 10.9.2.15")
+            .replace("10.9.2.13", "10.9.2.13, weight: 7"),
+    );
+    let done = site.reload(false).unwrap();
+    let counts = done.changes.backends;
+    assert_eq!((counts.added, counts.changed, counts.removed), (1, 1, 1));
+    assert_eq!(done.changes.to_string(), "backends 1 added, 1 changed, 1 removed");
+    assert_eq!(site.reload(false).unwrap().changes.to_string(), "no change");
+}

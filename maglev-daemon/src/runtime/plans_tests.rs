@@ -1,0 +1,93 @@
+//! Faults that were found by reading: closing steps that fail.
+
+use super::*;
+use crate::matrix::Row;
+use crate::plan::Step;
+use maglev_common::backend::MemberId;
+
+/// A data plane that fails as long as it is told to, at these steps.
+#[derive(Default)]
+struct Plane {
+    fails: Option<fn(&Step) -> bool>,
+    done: Vec<Step>,
+    attempts: usize,
+}
+
+impl Plane {
+    fn carry(&mut self, steps: &[Step]) -> Result<(), String> {
+        self.attempts += 1;
+        if self.fails.is_some_and(|fails| steps.iter().any(fails)) {
+            return Err("no memory".to_owned());
+        }
+        self.done.extend_from_slice(steps);
+        Ok(())
+    }
+
+    /// What is reported when what is left is carried out at this time.
+    fn run(&mut self, plans: &mut Plans, milliseconds: u64) -> Vec<String> {
+        let mut told = Vec::new();
+        let report = |event: Event| told.push(format!("{event:?}"));
+        plans.carry_out(Duration::from_millis(milliseconds), |steps| self.carry(steps), report);
+        told
+    }
+}
+
+fn removal(id: MemberId) -> Vec<Step> {
+    let ids = vec![id];
+    vec![Step::SetIdle { seconds: 10 }, Step::Barrier, Step::KillMember { id }, Step::Barrier, Step::PurgeFlows { ids }]
+}
+
+const PUBLISHED: &str = "Published(Ok(()))";
+
+#[test]
+fn closing_steps_that_fail_are_tried_again_until_they_are_done() {
+    for (case, fails) in [
+        ("a barrier", (|step| *step == Step::Barrier) as fn(&Step) -> bool),
+        ("a member's end", |step| matches!(step, Step::KillMember { .. })),
+        ("its flow entries' removal", |step| matches!(step, Step::PurgeFlows { .. })),
+    ] {
+        let _row = Row::fault("R6", &format!("{case} fails after a plan and is tried again"));
+        let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+        plans.begin(&removal(id(7)));
+        assert_eq!(plane.run(&mut plans, 0), [PUBLISHED, "Closed(Err(\"no memory\"))"]);
+        assert_eq!(plans.deadline(), Some(Duration::from_millis(100)));
+        assert_eq!(plane.run(&mut plans, 100), ["Closed(Err(\"no memory\"))"]);
+        assert_eq!(plans.deadline(), Some(Duration::from_millis(300)));
+        plane.fails = None;
+        assert_eq!(plane.run(&mut plans, 300), ["Closed(Ok(()))"]);
+        assert_eq!((plans.deadline(), &plane.done[..]), (None, &removal(id(7))[..]));
+        assert!(plane.run(&mut plans, 400).is_empty());
+    }
+}
+
+#[test]
+fn no_plan_begins_before_removed_members_are_cleared() {
+    let _row = Row::fault("R6", "the ids of members that are not cleared are given to no other member");
+    let fails: fn(&Step) -> bool = |step| matches!(step, Step::PurgeFlows { .. });
+    let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+    plans.begin(&removal(id(7)));
+    plane.run(&mut plans, 0);
+    let next = [Step::ReviveMember { id: id(7) }];
+    plans.begin(&next);
+    let told = plane.run(&mut plans, 50);
+    assert_eq!(told[1], "Published(Err(\"removed backends are not cleared: no memory\"))");
+    assert!(!plane.done.contains(&next[0]));
+    plane.fails = None;
+    plans.begin(&next);
+    assert_eq!(plane.run(&mut plans, 100), ["Closed(Ok(()))", PUBLISHED]);
+    assert_eq!(plane.done.last(), Some(&next[0]));
+}
+
+#[test]
+fn the_closing_steps_of_a_plan_that_failed_are_not_carried_out() {
+    let _row = Row::fault("R6", "a plan that fails before its closing steps clears nothing");
+    let fails: fn(&Step) -> bool = |step| matches!(step, Step::SetIdle { .. });
+    let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+    plans.begin(&removal(id(7)));
+    assert_eq!(plane.run(&mut plans, 0), ["Published(Err(\"no memory\"))"]);
+    assert_eq!((plane.done.len(), plane.attempts, plans.deadline()), (0, 1, None));
+}
+
+fn id(number: u16) -> MemberId {
+    MemberId::new(number).unwrap()
+}
