@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::fsm::{End, Input, Output, Peer, Settings, Side, State};
+use super::fsm::{Cause, End, Input, Output, Peer, Settings, Side, State};
 use super::link::{self, Happened, Link};
 use super::settings::Neighbor;
 use super::speaker::{NeighborStatus, Wanted};
+use super::wire::Family;
 use crate::api;
-use crate::model::UnixTime;
 
 /// Connections whose last word is still on its way, at most: a neighbour that is refused again and again costs no more.
 const FINISHING: usize = 4;
@@ -48,10 +49,11 @@ pub(super) struct Driver {
     /// What the state machine was told is wanted.
     told: Arc<Wanted>,
     dialing: Option<Dialing>,
-    dialed: Option<Link>,
-    accepted: Option<Link>,
+    links: [Option<Link>; 2],
     finishing: JoinSet<()>,
     status: watch::Sender<NeighborStatus>,
+    /// Is told that the status changed.
+    news: watch::Sender<()>,
 }
 
 /// Something the task heard.
@@ -65,17 +67,17 @@ enum Heard {
 }
 
 impl Driver {
-    pub(super) fn new(settings: Settings, status: watch::Sender<NeighborStatus>) -> Self {
+    pub(super) fn new(settings: Settings, status: watch::Sender<NeighborStatus>, news: watch::Sender<()>) -> Self {
         Self {
             neighbor: Arc::clone(&settings.neighbor),
             peer: Peer::new(settings),
             started: Instant::now(),
             told: Arc::default(),
             dialing: None,
-            dialed: None,
-            accepted: None,
+            links: [None, None],
             finishing: JoinSet::new(),
             status,
+            news,
         }
     }
 
@@ -97,8 +99,8 @@ impl Driver {
                     self.wanted(&wanted);
                 }
                 Heard::Incoming(stream) => self.incoming(stream),
-                Heard::Dialed(Ok(stream)) => self.connected(Side::Dialed, stream, Input::Connected),
-                Heard::Dialed(Err(why)) => self.input(Input::Closed(Side::Dialed, why)),
+                Heard::Dialed(Ok(stream)) => self.connected(Side::First, stream, Input::Connected),
+                Heard::Dialed(Err(why)) => self.input(Input::Closed(Side::First, why)),
                 Heard::Link(side, happened) => self.happened(side, happened),
                 Heard::Time => self.input(Input::Tick),
             }
@@ -120,13 +122,14 @@ impl Driver {
                 None => pending().await,
             }
         };
+        let [first, second] = &mut self.links;
         tokio::select! {
             order = inputs.orders.recv() => Heard::Order(order),
             Ok(()) = inputs.wanted.changed() => Heard::Wanted,
             Some(stream) = inputs.incoming.recv() => Heard::Incoming(stream),
             outcome = dialing => Heard::Dialed(outcome),
-            happened = happening(self.dialed.as_mut()) => Heard::Link(Side::Dialed, happened),
-            happened = happening(self.accepted.as_mut()) => Heard::Link(Side::Accepted, happened),
+            happened = happening(first.as_mut()) => Heard::Link(Side::First, happened),
+            happened = happening(second.as_mut()) => Heard::Link(Side::Second, happened),
             () = due => Heard::Time,
             Some(_) = self.finishing.join_next() => Heard::Time,
         }
@@ -154,20 +157,22 @@ impl Driver {
             self.finish(link);
             return;
         }
-        match link::prepare(&stream, &self.neighbor) {
-            Ok(()) => self.connected(Side::Accepted, stream, Input::Accepted),
-            Err(error) => tracing::error!(neighbor = self.neighbor.name, %error, "cannot take a connection"),
+        if let Err(error) = link::prepare(&stream, &self.neighbor) {
+            tracing::error!(neighbor = self.neighbor.name, %error, "cannot take a connection");
+            return;
+        }
+        self.input(Input::Incoming);
+        if let Some(side) = self.peer.vacancy() {
+            self.connected(side, stream, |local| Input::Accepted(side, local));
         }
     }
 
-    fn connected(&mut self, side: Side, stream: TcpStream, input: fn(std::net::IpAddr) -> Input<'static>) {
+    fn connected(&mut self, side: Side, stream: TcpStream, input: impl FnOnce(IpAddr) -> Input<'static>) {
+        self.dialing = None;
         let link = Link::new(stream);
         match link.local() {
             Ok(local) => {
                 *self.link(side) = Some(link);
-                if side == Side::Dialed {
-                    self.dialing = None;
-                }
                 self.input(input(local));
             }
             Err(error) => self.input(Input::Closed(side, error.to_string())),
@@ -181,25 +186,39 @@ impl Driver {
                 *self.link(side) = None;
                 self.input(Input::Closed(side, why));
             }
-            Happened::Read(count) => {
-                let Some(link) = self.link(side).take() else { return };
-                let now = self.started.elapsed();
-                let outputs = self.peer.handle(Input::Bytes(side, link.read(count)), now);
-                *self.link(side) = Some(link);
-                self.carry_out(outputs);
-            }
+            Happened::Read(count) => self.read(side, count),
         }
     }
 
-    fn link(&mut self, side: Side) -> &mut Option<Link> {
-        match side {
-            Side::Dialed => &mut self.dialed,
-            Side::Accepted => &mut self.accepted,
+    /// Hands over what was read last.
+    fn read(&mut self, side: Side, count: usize) {
+        let Some(link) = self.link(side).take() else { return };
+        let now = self.started.elapsed();
+        self.read_overdue(now);
+        let outputs = self.peer.handle(Input::Bytes(side, link.read(count)), now);
+        *self.link(side) = Some(link);
+        self.carry_out(outputs);
+    }
+
+    /// Reads what waits in the sockets of neighbors whose hold time is over, before that ends their sessions: if this thread did
+    /// not run for so long, the neighbor was not silent.
+    fn read_overdue(&mut self, now: Duration) {
+        for side in self.peer.overdue(now) {
+            let Some(mut link) = self.link(side).take() else { continue };
+            let outputs = link.read_now().map(|count| self.peer.handle(Input::Bytes(side, link.read(count)), now));
+            *self.link(side) = Some(link);
+            self.carry_out(outputs.unwrap_or_default());
         }
+    }
+
+    const fn link(&mut self, side: Side) -> &mut Option<Link> {
+        &mut self.links[side as usize]
     }
 
     fn input(&mut self, input: Input<'_>) {
-        let outputs = self.peer.handle(input, self.started.elapsed());
+        let now = self.started.elapsed();
+        self.read_overdue(now);
+        let outputs = self.peer.handle(input, now);
         self.carry_out(outputs);
     }
 
@@ -217,7 +236,7 @@ impl Driver {
                 }
                 Output::Close(side) => self.close(side),
                 Output::Up => self.up(),
-                Output::Down(why) => self.down(&why),
+                Output::Down(cause) => self.down(&cause),
                 Output::Log(text) => tracing::warn!(neighbor = self.neighbor.name, "{text}"),
             }
         }
@@ -225,9 +244,7 @@ impl Driver {
     }
 
     fn close(&mut self, side: Side) {
-        if side == Side::Dialed {
-            self.dialing = None;
-        }
+        self.dialing = None;
         if let Some(link) = self.link(side).take().filter(Link::is_unsent) {
             self.finish(link);
         }
@@ -241,39 +258,44 @@ impl Driver {
 
     fn up(&mut self) {
         tracing::info!(neighbor = self.neighbor.name, "BGP session established");
-        self.status.send_modify(|status| status.sessions += 1);
+        self.status.send_modify(|status| {
+            status.sessions += 1;
+            status.errors.established();
+        });
     }
 
-    fn down(&mut self, why: &str) {
-        // Attempts that fail one after another for one reason are told once.
+    fn down(&mut self, cause: &Cause) {
+        // Attempts that fail one after another for one reason are logged once.
         let known = self.status.borrow();
-        let news = known.state == State::Established.to_string() || known.last_error.as_deref() != Some(why);
+        let news = known.state == State::Established.to_string() || !known.errors.is_known(&cause.text);
         drop(known);
         if news {
-            tracing::warn!(neighbor = self.neighbor.name, "no BGP session: {why}");
+            tracing::warn!(neighbor = self.neighbor.name, "no BGP session: {}", cause.text);
         }
-        let UnixTime(now) = api::now();
-        self.status.send_modify(|status| {
-            status.last_error = Some(why.to_owned());
-            status.last_error_at = Some(now);
-        });
+        self.status.send_modify(|status| status.errors.add(cause, api::now()));
     }
 
     /// Publishes the state, if it has changed.
     fn show(&self) {
-        let (state, prefixes) = (self.peer.state().to_string(), self.peer.prefixes_sent());
+        let (state, announced) = (self.peer.state().to_string(), self.peer.announced());
         let told = self.peer.is_all_said().then_some(self.told.version);
-        self.status.send_if_modified(|status| {
+        let [ipv4, ipv6] = [Family::Ipv4, Family::Ipv6].map(|family| self.peer.carried(family));
+        let changed = self.status.send_if_modified(|status| {
             let told = told.unwrap_or(status.told);
-            let changed = (&status.state, status.prefixes_sent, status.told) != (&state, prefixes, told);
-            status.told = told;
+            let same = Arc::ptr_eq(&status.announced, announced) || status.announced == *announced;
+            if same && (&status.state, status.told, status.ipv4, status.ipv6) == (&state, told, ipv4, ipv6) {
+                return false;
+            }
             if status.state != state {
                 status.since = api::now().0;
-                status.state = state;
             }
-            status.prefixes_sent = prefixes;
-            changed
+            status.announced = Arc::clone(announced);
+            (status.state, status.told, status.ipv4, status.ipv6) = (state, told, ipv4, ipv6);
+            true
         });
+        if changed {
+            self.news.send_replace(());
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -86,7 +87,7 @@ fn ttl(neighbor: &Neighbor) -> u8 {
 /// Listens for passive neighbours at an address of ours.
 ///
 /// # Errors
-/// The address is in use, or not ours.
+/// The address and port are in use.
 pub(super) fn listen(at: SocketAddr, neighbors: &[&Neighbor]) -> io::Result<TcpListener> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if at.is_ipv6() {
@@ -100,6 +101,8 @@ pub(super) fn listen(at: SocketAddr, neighbors: &[&Neighbor]) -> io::Result<TcpL
             socket::sign(&socket, neighbor.address, password.secret())?;
         }
     }
+    // An address that is not there yet, or no more, is listened at all the same.
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
     socket.bind(at)?;
     socket.listen(BACKLOG)
 }
@@ -143,6 +146,13 @@ impl Link {
         }
     }
 
+    /// Reads what waits in the socket, whatever the event loop knows of it.
+    pub(super) fn read_now(&mut self) -> Option<usize> {
+        let read = recv(self.stream.as_raw_fd(), &mut self.chunk, MsgFlags::MSG_DONTWAIT);
+        // The end of the connection, and its failure, are found where everything else is read.
+        read.ok().filter(|count| *count > 0)
+    }
+
     fn write(&mut self) -> Option<Happened> {
         if self.out.is_empty() {
             return None;
@@ -159,7 +169,7 @@ impl Link {
 
     fn fill(&mut self) -> Option<Happened> {
         match self.stream.try_read(&mut self.chunk) {
-            Ok(0) => Some(Happened::Closed("the neighbour closed the connection".into())),
+            Ok(0) => Some(Happened::Closed("the neighbor closed the connection".into())),
             Ok(count) => Some(Happened::Read(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(Happened::Closed(format!("connection lost: {error}"))),

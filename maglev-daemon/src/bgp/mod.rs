@@ -1,14 +1,14 @@
-//! The BGP speaker: it tells routers which prefixes this node serves, and takes nothing from them.
+//! The BGP speaker: it announces the prefixes that this node serves to routers. It imports no routes.
 //!
 //! ```text
-//!  wanted prefixes ──▶ speaker ──▶ session (a task per neighbour) ◀──▶ router
-//!                                     │  ▲
+//!  wanted prefixes ──▶ speaker ──▶ driver (a task per neighbor) ◀──▶ link ◀──▶ router
+//!                      (thread)       │  ▲
 //!                              inputs ▼  │ outputs
 //!                                    fsm ──▶ wire
 //! ```
 //!
-//! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock; `session` carries out what the
-//! state machine says.
+//! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock. `driver` carries out what the state
+//! machine orders, `link` reads and writes a connection, `status` holds what is shown of a session.
 
 mod driver;
 mod fsm;
@@ -17,6 +17,7 @@ mod interop;
 mod link;
 pub mod settings;
 pub mod speaker;
+mod status;
 mod wire;
 
-pub use fsm::Route;
+pub use fsm::{Carried, Route};

@@ -1,11 +1,12 @@
-//! The speaker: a task for each neighbour, one more for each address at which passive ones are listened for. It must not
-//! know why a prefix is wanted.
+//! The speaker: a thread with a task for each neighbour, and one more for each address at which passive ones are listened for.
+//! It must not know why a prefix is wanted.
 //!
 //! ```text
-//!  Wanted ──watch──▶ driver (one per neighbour) ──watch──▶ NeighborStatus
-//!  Order  ──mpsc───▶    ▲
-//!                       │ connections
-//!                    listener (one per address)
+//!                    ┌ thread `bgp` ──────────────┐
+//!  Wanted ──watch──▶ │ driver (one per neighbour) │ ──watch──▶ NeighborStatus, and that there is news
+//!  Order  ──mpsc───▶ │    ▲ connections           │
+//!                    │ listener (one per address) │
+//!                    └────────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::driver::{Driver, Inputs, Order, Routes};
-use super::fsm::{End, Settings, State};
+use super::fsm::{Carried, End, Settings, State};
 use super::link;
 use super::settings::{Bgp, Neighbor, OnStop};
+pub use super::status::{Errors, Failure, NeighborStatus};
 
 /// Orders, and connections of a passive neighbour, that wait for its task. More connections are dropped.
 const ORDERS: usize = 8;
@@ -41,29 +43,6 @@ pub struct Wanted {
     pub version: u64,
 }
 
-/// A neighbour's session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NeighborStatus {
-    /// Its name.
-    pub name: String,
-    /// Its AS number.
-    pub remote_as: u32,
-    /// The state, in the RFC's words.
-    pub state: String,
-    /// Since when, in seconds since 1970.
-    pub since: u64,
-    /// Prefixes that it knows of us.
-    pub prefixes_sent: usize,
-    /// The [`Wanted::version`] that it was told, as far as we can tell it anything.
-    pub told: u64,
-    /// How often a session came up.
-    pub sessions: u64,
-    /// Why the last session, or attempt at one, ended.
-    pub last_error: Option<String>,
-    /// When that was.
-    pub last_error_at: Option<u64>,
-}
-
 /// What was before this process, as far as neighbours ask.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Before {
@@ -73,16 +52,17 @@ pub struct Before {
     pub forwarding_kept: bool,
 }
 
-/// The tasks.
+/// The thread of the sessions: nothing that other tasks of the daemon do delays a KEEPALIVE. It ends with this value.
 #[derive(Debug)]
 pub struct Speaker {
     handle: Handle,
     on_stop: OnStop,
-    drivers: JoinSet<()>,
-    listeners: Vec<AbortHandle>,
+    /// Comes once every session has ended.
+    ended: oneshot::Receiver<()>,
+    _alive: oneshot::Sender<()>,
 }
 
-/// The way to the neighbours' tasks; empty if there are none.
+/// Gives access to the neighbours' tasks; empty if there are none.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<Vec<NeighborHandle>>);
 
@@ -93,52 +73,77 @@ struct NeighborHandle {
     status: watch::Receiver<NeighborStatus>,
 }
 
-/// Passive neighbours by their address, and the way to each.
-type Passive = BTreeMap<IpAddr, mpsc::Sender<TcpStream>>;
+/// A passive neighbor: where its connections are expected, and the task that takes them.
+#[derive(Clone, Debug)]
+struct Expected {
+    source: Option<IpAddr>,
+    port: u16,
+    task: mpsc::Sender<TcpStream>,
+}
+
+/// Passive neighbours by their address.
+type Passive = BTreeMap<IpAddr, Expected>;
+
+/// What the thread runs.
+struct Sessions {
+    drivers: Vec<(Driver, Inputs)>,
+    neighbors: Vec<Neighbor>,
+    passive: Passive,
+}
 
 impl Speaker {
-    /// Starts the tasks. They follow `wanted`.
+    /// Starts the thread, in the calling thread's network namespace. Its tasks follow `wanted`; `news` tells that a session's
+    /// status changed.
     ///
     /// # Errors
-    /// An address cannot be listened at.
-    pub fn start(bgp: &Bgp, before: Before, wanted: &watch::Receiver<Arc<Wanted>>) -> anyhow::Result<Self> {
-        let (mut drivers, mut handles, mut passive) = (JoinSet::new(), Vec::new(), Passive::new());
+    /// An address cannot be listened at, or there is no thread.
+    pub fn start(
+        bgp: &Bgp,
+        before: Before,
+        wanted: &watch::Receiver<Arc<Wanted>>,
+        news: &watch::Sender<()>,
+    ) -> anyhow::Result<Self> {
+        let (mut drivers, mut handles, mut passive) = (Vec::new(), Vec::new(), Passive::new());
         for (number, neighbor) in (0_u64..).zip(&bgp.neighbors) {
             let (orders, received) = mpsc::channel(ORDERS);
-            let (sender, incoming) = mpsc::channel(INCOMING);
+            let (task, incoming) = mpsc::channel(INCOMING);
             let (shown, status) = watch::channel(first_status(neighbor));
             if neighbor.passive {
-                passive.insert(neighbor.address, sender);
+                passive.insert(neighbor.address, Expected { source: neighbor.source, port: neighbor.port, task });
             }
             let inputs = Inputs { orders: received, wanted: wanted.clone(), incoming };
-            drivers.spawn(Driver::new(settings(bgp, neighbor, before, number), shown).run(inputs));
+            let driver = Driver::new(settings(bgp, neighbor, before, number), shown, news.clone());
+            drivers.push((driver, inputs));
             handles.push(NeighborHandle { name: neighbor.name.clone(), orders, status });
         }
-        let listeners = listeners(&bgp.neighbors)?;
-        let listeners = listeners.into_iter().map(|listener| tokio::spawn(take_in(listener, passive.clone())));
-        let listeners = listeners.map(|task| task.abort_handle()).collect();
-        Ok(Self { handle: Handle(Arc::new(handles)), on_stop: bgp.on_stop, drivers, listeners })
+        let sessions = Sessions { drivers, neighbors: bgp.neighbors.clone(), passive };
+        let (begun, outcome) = std::sync::mpsc::sync_channel(1);
+        let (alive, released) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("bgp".into());
+        thread.spawn(move || sessions.run(&begun, released, end)).context("cannot start the BGP thread")?;
+        outcome.recv().context("the BGP thread ended")??;
+        Ok(Self { handle: Handle(Arc::new(handles)), on_stop: bgp.on_stop, ended, _alive: alive })
     }
 
-    /// A way to the tasks.
+    /// Gives access to the tasks.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
     /// Whether a neighbour knows prefixes of us.
     pub fn is_heard(&self) -> bool {
-        self.handle.0.iter().any(|neighbor| neighbor.status.borrow().prefixes_sent > 0)
+        self.handle.0.iter().any(|neighbor| !neighbor.status.borrow().announced.is_empty())
     }
 
-    /// Whatever the settings say, neighbours will be told of the end.
+    /// Whatever the settings say, prefixes are withdrawn at the end.
     pub const fn withdraw_on_stop(&mut self) {
         self.on_stop = OnStop::Withdraw;
     }
 
-    /// Ends all sessions as the settings say, and tells neighbours why if they are told at all.
+    /// Ends all sessions as the settings say, with this reason for neighbours if prefixes are withdrawn.
     pub async fn stop(self, text: &str) {
-        let Self { handle, on_stop, mut drivers, listeners } = self;
-        listeners.iter().for_each(AbortHandle::abort);
+        let Self { handle, on_stop, ended, _alive } = self;
         let end = match on_stop {
             OnStop::Withdraw => End::Cease(text.to_owned()),
             OnStop::Keep => End::Silent,
@@ -147,9 +152,47 @@ impl Speaker {
             // A task that does not take orders is ended below.
             let _ = neighbor.orders.try_send(Order::Stop(end.clone()));
         }
-        let all = async { while drivers.join_next().await.is_some() {} };
-        if tokio::time::timeout(GOODBYE, all).await.is_err() {
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
             tracing::warn!("not every BGP neighbour took the end of its session");
+        }
+    }
+}
+
+impl Sessions {
+    /// Runs until every session was told to end, or until the speaker is dropped. Reports whether it could begin.
+    fn run(
+        self,
+        begun: &std::sync::mpsc::SyncSender<anyhow::Result<()>>,
+        released: oneshot::Receiver<()>,
+        end: oneshot::Sender<()>,
+    ) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(begun.send(Err(error.into()))),
+        };
+        let all_ended = runtime.block_on(async {
+            let Self { drivers, neighbors, passive } = self;
+            let found = match listeners(&neighbors) {
+                Ok(found) => found,
+                Err(error) => {
+                    let _ = begun.send(Err(error));
+                    return false;
+                }
+            };
+            let _ = begun.send(Ok(()));
+            let (mut sessions, mut listeners) = (JoinSet::new(), JoinSet::new());
+            found.into_iter().for_each(|listener| drop(listeners.spawn(take_in(listener, passive.clone()))));
+            drivers.into_iter().for_each(|(driver, inputs)| drop(sessions.spawn(driver.run(inputs))));
+            let all = async { while sessions.join_next().await.is_some() {} };
+            tokio::select! {
+                () = all => true,
+                _ = released => false,
+            }
+        });
+        // Every socket is closed by then.
+        drop(runtime);
+        if all_ended {
+            let _ = end.send(());
         }
     }
 }
@@ -160,12 +203,19 @@ impl Handle {
         self.0.iter().map(|neighbor| neighbor.status.borrow().clone()).collect()
     }
 
-    /// Waits until every neighbour that can be told was told this version: it is with the kernel, which sends it.
-    pub async fn told(self, version: u64) {
-        for neighbor in self.0.iter() {
-            // A task that has ended tells nobody any more.
-            let _ = neighbor.status.clone().wait_for(|status| status.told >= version).await;
-        }
+    /// Whether every neighbour that can be told was told this version: it is with the kernel, which sends it.
+    pub fn is_told(&self, version: u64) -> bool {
+        self.0.iter().all(|neighbor| neighbor.status.borrow().told >= version)
+    }
+
+    /// Sessions without tasks.
+    #[cfg(test)]
+    pub(crate) fn of(statuses: Vec<watch::Receiver<NeighborStatus>>) -> Self {
+        let neighbor = |status: watch::Receiver<NeighborStatus>| {
+            let name = status.borrow().name.clone();
+            NeighborHandle { name, orders: mpsc::channel(1).0, status }
+        };
+        Self(Arc::new(statuses.into_iter().map(neighbor).collect()))
     }
 
     /// Ends a neighbour's session and begins again; `false` if there is no such neighbour.
@@ -181,6 +231,8 @@ fn first_status(neighbor: &Neighbor) -> NeighborStatus {
         remote_as: neighbor.remote_as,
         state: State::Idle.to_string(),
         since: crate::api::now().0,
+        ipv4: if neighbor.ipv4 { Carried::Yes } else { Carried::No },
+        ipv6: if neighbor.ipv6 { Carried::Yes } else { Carried::No },
         ..NeighborStatus::default()
     }
 }
@@ -205,33 +257,39 @@ fn settings(bgp: &Bgp, neighbor: &Neighbor, before: Before, number: u64) -> Sett
 
 /// One listener for each address and port at which a passive neighbour is expected.
 fn listeners(neighbors: &[Neighbor]) -> anyhow::Result<Vec<TcpListener>> {
-    let passive: Vec<&Neighbor> = neighbors.iter().filter(|neighbor| neighbor.passive).collect();
-    let places: BTreeSet<SocketAddr> = passive.iter().map(|neighbor| place(neighbor)).collect();
-    let listener = |at: SocketAddr| {
-        let here: Vec<&Neighbor> = passive.iter().copied().filter(|neighbor| place(neighbor) == at).collect();
+    let listener = |(at, here): (SocketAddr, Vec<&Neighbor>)| {
         link::listen(at, &here).with_context(|| format!("cannot listen for BGP neighbours at {at}"))
     };
-    places.into_iter().map(listener).collect()
+    places(neighbors).into_iter().map(listener).collect()
 }
 
-/// Where a passive neighbour is expected.
-fn place(neighbor: &Neighbor) -> SocketAddr {
-    let any = match neighbor.address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+/// Where passive neighbors are expected: at their `source`, unless another one of the same port and family has none. An address
+/// of its own cannot be listened at beside all addresses, so all are listened at, and connections are sorted out later.
+fn places(neighbors: &[Neighbor]) -> BTreeMap<SocketAddr, Vec<&Neighbor>> {
+    let passive = || neighbors.iter().filter(|neighbor| neighbor.passive);
+    let any = |neighbor: &Neighbor| match neighbor.address {
+        IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), neighbor.port),
+        IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), neighbor.port),
     };
-    SocketAddr::new(neighbor.source.unwrap_or(any), neighbor.port)
+    let anywhere: BTreeSet<SocketAddr> = passive().filter(|neighbor| neighbor.source.is_none()).map(any).collect();
+    let mut places = BTreeMap::<_, Vec<_>>::new();
+    for neighbor in passive() {
+        let any = any(neighbor);
+        let own = neighbor.source.filter(|_| !anywhere.contains(&any));
+        places.entry(own.map_or(any, |source| SocketAddr::new(source, any.port()))).or_default().push(neighbor);
+    }
+    places
 }
 
-/// Takes connections in and gives each to its neighbour's task; others are closed.
+/// Accepts connections and hands each to its neighbour's task; others are closed.
 async fn take_in(listener: TcpListener, passive: Passive) {
     /// Accepting fails for want of descriptors, mostly: others must close theirs first.
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match passive.get(&from.ip()) {
+            Ok((stream, from)) => match passive.get(&from.ip()).filter(|expected| expected.at(&stream)) {
                 // A task that has no time for one more connection has enough of them.
-                Some(task) => drop(task.try_send(stream)),
+                Some(expected) => drop(expected.task.try_send(stream)),
                 None => tracing::debug!(%from, "a connection from no neighbour"),
             },
             Err(error) => {
@@ -239,5 +297,13 @@ async fn take_in(listener: TcpListener, passive: Passive) {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+impl Expected {
+    /// Whether a connection came in where it is expected.
+    fn at(&self, stream: &TcpStream) -> bool {
+        let is_here = |at: SocketAddr| at.port() == self.port && self.source.is_none_or(|source| source == at.ip());
+        stream.local_addr().is_ok_and(is_here)
     }
 }

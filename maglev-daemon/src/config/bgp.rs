@@ -7,13 +7,14 @@ use std::path::Path;
 use super::decode::{Field, Section};
 use super::{node, store};
 use crate::bgp::settings::{Bgp, HOLD_TIME, Neighbor, OnDrain, OnStop, PORT, Password, Role};
-use crate::model::{Community, Name, not_unicast, parse_address, parse_duration, shown};
-
-/// Communities of one list: with those of the VIP and the node they must fit into a message.
-pub(super) const MAX_COMMUNITIES: usize = 32;
+use crate::model::{Community, MAX_COMMUNITIES, Name, not_unicast, parse_address, parse_duration, shown};
 
 /// How often our AS may be said once more.
 const MAX_PREPEND: u64 = 10;
+
+/// AS numbers of which a speaker can have one: 0 and the last are reserved (RFC 7607, RFC 7300), and 23456 stands for those that
+/// do not fit into 16 bits (RFC 6793).
+const AS_NUMBERS: &str = "1 to 4294967294, but not 23456";
 
 /// Neighbours of a node.
 const MAX_NEIGHBORS: usize = 64;
@@ -43,7 +44,7 @@ pub(super) fn decode(field: &Field<'_>, file: &Path, outlives: Outlives) -> Opti
         "neighbors",
     ];
     let section = field.section(&KEYS, &[])?;
-    let local_as = section.need("local_as", "1 to 4294967295").and_then(|field| field.parse(parse_as));
+    let local_as = section.need("local_as", AS_NUMBERS).and_then(|field| field.parse(parse_as));
     let router_id = section.need("router_id", "such as 10.0.0.11").and_then(|field| field.parse(parse_router_id));
     let communities = decode_communities(&section);
     let link_bandwidth = optional(&section, "link_bandwidth", parse_bandwidth);
@@ -102,7 +103,7 @@ fn check_one_bandwidth(communities: &BTreeSet<Community>) -> Result<(), String> 
 fn decode_on_drain(field: &Field<'_>) -> Option<OnDrain> {
     let section = field.section(&["med", "prepend"], &[])?;
     let med = optional(&section, "med", parse_u32);
-    let prepend = optional(&section, "prepend", |text| node::parse_number(text, MAX_PREPEND));
+    let prepend = optional(&section, "prepend", parse_prepend);
     Some(OnDrain { med: med?, prepend: prepend?.unwrap_or(0) as u8 })
 }
 
@@ -150,7 +151,7 @@ fn decode_neighbor(field: &Field<'_>, local_as: Option<u32>, file: &Path) -> Opt
     ];
     let section = field.section(&KEYS, &[])?;
     let address = section.need("address", "the neighbour's IP address").and_then(|field| field.parse(parse_neighbor));
-    let remote_as = section.need("remote_as", "1 to 4294967295").and_then(|field| field.parse(parse_as));
+    let remote_as = section.need("remote_as", AS_NUMBERS).and_then(|field| field.parse(parse_as));
     let flag = |key| section.get(key).map_or(Some(false), |field| field.boolean());
     let number = |key, most| optional(&section, key, |text| node::parse_number(text, most));
     let address_of = |key| optional(&section, key, parse_neighbor);
@@ -159,7 +160,7 @@ fn decode_neighbor(field: &Field<'_>, local_as: Option<u32>, file: &Path) -> Opt
     let (source, next_hop, next_hop6) = (address_of("source"), address_of("next_hop"), address_of("next_hop6"));
     let port = number("port", 65_535);
     let password = section.get("password_file").map_or(Some(None), |field| decode_password(&field, file).map(Some));
-    let (multihop, prepend) = (number("multihop", 254), number("prepend", MAX_PREPEND));
+    let (multihop, prepend) = (number("multihop", 254), optional(&section, "prepend", parse_prepend));
     let hold_time = optional(&section, "hold_time", parse_hold_time);
     let keepalive = optional(&section, "keepalive", parse_keepalive);
     let families = section.get("families").map_or(Some(None), |field| decode_families(&field).map(Some));
@@ -272,11 +273,8 @@ fn decode_password(field: &Field<'_>, file: &Path) -> Option<Password> {
 
 fn parse_as(text: &str) -> Result<u32, String> {
     const AS_TRANS: u32 = 23_456;
-    match text.parse() {
-        Ok(AS_TRANS) => Err(format!("{AS_TRANS} stands for AS numbers of 32 bits and is nobody's; write yours")),
-        Ok(number) if (1..u32::MAX).contains(&number) => Ok(number),
-        _ => Err(format!("{} is not an AS number; allowed: 1 to 4294967294", shown(text))),
-    }
+    let found = text.parse().ok().filter(|number| (1..u32::MAX).contains(number) && *number != AS_TRANS);
+    found.ok_or_else(|| format!("{} is not an AS number; allowed: {AS_NUMBERS}", shown(text)))
 }
 
 fn parse_router_id(text: &str) -> Result<Ipv4Addr, String> {
@@ -340,6 +338,10 @@ fn parse_bandwidth(text: &str) -> Result<f32, String> {
     found.map(|(count, bytes)| f32::from(count) * bytes).ok_or_else(|| {
         format!("{} is not a bandwidth; allowed: 1 to 65535 with K, M, G or T bits a second, such as 10G", shown(text))
     })
+}
+
+fn parse_prepend(text: &str) -> Result<u32, String> {
+    node::parse_number_from(0, text, MAX_PREPEND)
 }
 
 fn parse_u32(text: &str) -> Result<u32, String> {
@@ -469,10 +471,10 @@ neighbors:
 ";
         let problems = decoded(Path::new("maglev.yaml"), text).unwrap_err();
         let starts = [
-            "local_as: 0 is not an AS number; allowed: 1 to 4294967294",
+            "local_as: 0 is not an AS number; allowed: 1 to 4294967294, but not 23456",
             "router_id: 300.1.1.1 is not a router id; allowed: four numbers such as 10.0.0.11, not all 0",
             "neighbors[0].address: 224.0.0.1 is",
-            "neighbors[0].remote_as: 23456 stands for AS numbers of 32 bits",
+            "neighbors[0].remote_as: 23456 is not an AS number; allowed: 1 to 4294967294, but not 23456",
             "neighbors[1].hold_time: 2s is not a hold time; allowed: 0s (never), or 3s to 65535s",
             "neighbors[1].med: -1 is out of range; allowed: 0 to 4294967295",
             "neighbors[1].role: boss is not a role; allowed: provider,",

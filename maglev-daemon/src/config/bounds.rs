@@ -7,7 +7,7 @@ use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 use serde_yaml::Budget;
 use serde_yaml::budget::BudgetBreach;
 
-use super::bgp::MAX_COMMUNITIES;
+use crate::model::MAX_COMMUNITIES;
 use super::health::{COMMON, OF_KINDS};
 
 /// The largest file that is read, and therefore written, in bytes. 32,767 backends with the longest names, states and

@@ -11,6 +11,8 @@ mod decode;
 mod drain;
 mod health;
 mod node;
+#[cfg(test)]
+mod numbers;
 mod problem;
 mod services;
 mod store;

@@ -456,8 +456,12 @@ fn decode_flows(field: &Field<'_>) -> Option<u32> {
 }
 
 pub(super) fn parse_number(text: &str, most: u64) -> Result<u32, String> {
+    parse_number_from(1, text, most)
+}
+
+pub(super) fn parse_number_from(least: u32, text: &str, most: u64) -> Result<u32, String> {
     match text.parse::<u32>() {
-        Ok(number) if number >= 1 && u64::from(number) <= most => Ok(number),
-        _ => Err(format!("{} is out of range; allowed: 1 to {most}", shown(text))),
+        Ok(number) if number >= least && u64::from(number) <= most => Ok(number),
+        _ => Err(format!("{} is out of range; allowed: {least} to {most}", shown(text))),
     }
 }

@@ -9,8 +9,9 @@
 //!    └─────────────── Active ◀─────────────────┴─────────────────────────┴──────────────────────────┘
 //! ```
 //!
-//! There may be two connections for a moment, one that we dialled and one that they did: [`Line`]s. [`table`] says what an
-//! event means to a line, [`rib`] what the neighbour is to know.
+//! A neighbor is either dialled or listened for, so connections do not collide (RFC 4271, section 6.8). A passive neighbor that
+//! connects again has two connections for a moment, each a [`Line`]: once its OPEN is accepted on the new one, the old one is
+//! closed. [`table`] says what an event means to a line, [`rib`] what the neighbour is to know.
 
 mod chance;
 mod line;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::settings::{Neighbor, OnDrain};
-use super::wire::{self, Boundary, Fault, Message, Notification, Open, RouteRefresh};
+use super::wire::{self, Boundary, Family, Fault, Message, Notification, Open, RouteRefresh};
 use crate::model::Community;
 use chance::{Backoff, Chance};
 use line::Line;
@@ -68,13 +69,22 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// Who opened a connection.
+/// One of the two places for a connection. A dialled connection is always the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    /// We did.
-    Dialed,
-    /// They did.
-    Accepted,
+    First,
+    Second,
+}
+
+impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+
+    const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
 }
 
 /// How we end sessions.
@@ -99,8 +109,10 @@ pub(crate) enum Input<'a> {
     Complete,
     /// The connection that was dialled is there; this is our address.
     Connected(IpAddr),
-    /// A connection came in; this is our address.
-    Accepted(IpAddr),
+    /// A connection comes in: one of the others makes room for it, if there is none. See [`Peer::vacancy`].
+    Incoming,
+    /// The connection that came in has this place; this is our address.
+    Accepted(Side, IpAddr),
     /// A connection failed or was closed, and why.
     Closed(Side, String),
     Bytes(Side, &'a [u8]),
@@ -121,9 +133,31 @@ pub(crate) enum Output {
     /// The session is up.
     Up,
     /// The session, or an attempt at one, ended, and why.
-    Down(String),
+    Down(Cause),
     /// Something an operator may want to know.
     Log(String),
+}
+
+/// Why a session, or an attempt at one, ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    /// A NOTIFICATION says so, ours or theirs: it explains what TCP alone reports afterwards.
+    pub(crate) notified: bool,
+}
+
+/// What becomes of a family's prefixes with a neighbor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carried {
+    /// The neighbor is not configured for the family.
+    #[default]
+    No,
+    /// They are sent as soon as there is a session.
+    Yes,
+    /// The neighbor's OPEN does not list the family.
+    NotTaken,
+    /// There is no next hop for them.
+    NoNextHop,
 }
 
 /// What the RFC calls the state of the session.
@@ -143,8 +177,7 @@ pub(crate) struct Peer {
     settings: Settings,
     chance: Chance,
     running: bool,
-    dialed: Line,
-    accepted: Line,
+    lines: [Line; 2],
     backoff: Backoff,
     retry_at: Option<Duration>,
     up_since: Option<Duration>,
@@ -170,8 +203,7 @@ impl Peer {
             chance: Chance::new(settings.seed),
             settings,
             running: false,
-            dialed: Line::default(),
-            accepted: Line::default(),
+            lines: Default::default(),
             backoff: Backoff::default(),
             retry_at: None,
             up_since: None,
@@ -191,7 +223,8 @@ impl Peer {
             Input::Withdraw(prefixes) => self.rib.withdraw(prefixes),
             Input::Complete => self.rib.complete(),
             Input::Connected(local) => self.connected(local, now),
-            Input::Accepted(local) => self.accepted(local, now),
+            Input::Incoming => self.make_room(now),
+            Input::Accepted(side, local) => self.accepted(side, local, now),
             Input::Closed(side, why) => self.event(side, Event::Closed, &Reason::Text(why), now),
             Input::Bytes(side, bytes) => self.bytes(side, bytes, now),
             Input::Flushed(side) => self.line(side).flushed(now),
@@ -204,11 +237,12 @@ impl Peer {
 
     /// When [`Input::Tick`] is due, if nothing comes before.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        [self.retry_at, self.dialed.deadline(), self.accepted.deadline()].into_iter().flatten().min()
+        self.lines.iter().map(Line::deadline).chain([self.retry_at]).flatten().min()
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.dialed.phase.max(self.accepted.phase) {
+        let [first, second] = &self.lines;
+        match first.phase.max(second.phase) {
             Phase::Absent if !self.running => State::Idle,
             Phase::Absent => State::Active,
             Phase::Dialing => State::Connect,
@@ -218,16 +252,39 @@ impl Peer {
         }
     }
 
-    /// Prefixes that the neighbour knows of us.
-    pub(crate) fn prefixes_sent(&self) -> usize {
+    /// Prefixes that the neighbour knows of us: the Adj-RIB-Out of the session, empty without one.
+    pub(crate) const fn announced(&self) -> &Arc<BTreeSet<IpNet>> {
         self.rib.said()
+    }
+
+    /// What becomes of a family's prefixes.
+    pub(crate) fn carried(&self, family: Family) -> Carried {
+        if !self.settings.families().contains(&family) {
+            return Carried::No;
+        }
+        let established = self.lines.iter().find(|line| line.phase == Phase::Established);
+        let Some((local, session)) = established.and_then(|line| Some((line.local?, line.session()?))) else {
+            return Carried::Yes;
+        };
+        match session.families.contains(&family) {
+            false => Carried::NotTaken,
+            true if self.settings.without_next_hop(session, local).contains(&family) => Carried::NoNextHop,
+            true => Carried::Yes,
+        }
+    }
+
+    /// Connections whose hold timer has run out. What waits in their sockets is to be read before time is handled: then it was
+    /// this process that was late, not the neighbor.
+    pub(crate) fn overdue(&self, now: Duration) -> impl Iterator<Item = Side> + use<> {
+        let late = |line: &Line| line.phase > Phase::Dialing && line.hold_at.is_some_and(|at| at <= now);
+        let late = self.lines.each_ref().map(late);
+        Side::BOTH.into_iter().zip(late).filter_map(|(side, late)| late.then_some(side))
     }
 
     /// Whether the neighbour was told all that is wanted, as far as it can be told anything: with no session it is, unless it
     /// may keep what an earlier process said.
     pub(crate) fn is_all_said(&self) -> bool {
-        let established = |line: &&Line| line.phase == Phase::Established;
-        match [&self.dialed, &self.accepted].into_iter().find(established) {
+        match self.lines.iter().find(|line| line.phase == Phase::Established) {
             Some(line) => line.is_flushed() && self.rib.is_all_said(),
             None => self.had_session || !self.settings.restarted,
         }
@@ -235,29 +292,22 @@ impl Peer {
 
     /// What to say to a connection that came in and cannot be taken; `None`: it can.
     pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
-        let established = self.dialed.phase == Phase::Established;
-        let fault = match (self.running && self.settings.listen, self.accepted.is_present() || established) {
-            (false, _) => Fault::REJECTED,
-            (true, true) => Fault::COLLISION,
-            (true, false) => return None,
-        };
         let mut bytes = Vec::new();
-        Notification::new(fault).encode(&mut bytes);
-        Some(bytes)
+        Notification::new(Fault::REJECTED).encode(&mut bytes);
+        (!self.running || !self.settings.listen).then_some(bytes)
     }
 
-    fn line(&mut self, side: Side) -> &mut Line {
-        match side {
-            Side::Dialed => &mut self.dialed,
-            Side::Accepted => &mut self.accepted,
-        }
+    /// The place for a connection that came in; after [`Input::Incoming`] there is one.
+    pub(crate) fn vacancy(&self) -> Option<Side> {
+        Side::BOTH.into_iter().zip(&self.lines).find_map(|(side, line)| (!line.is_present()).then_some(side))
     }
 
-    fn other(&self, side: Side) -> &Line {
-        match side {
-            Side::Dialed => &self.accepted,
-            Side::Accepted => &self.dialed,
-        }
+    const fn line(&mut self, side: Side) -> &mut Line {
+        &mut self.lines[side as usize]
+    }
+
+    const fn other(&self, side: Side) -> &Line {
+        &self.lines[side.other() as usize]
     }
 
     fn start(&mut self, now: Duration) {
@@ -270,15 +320,15 @@ impl Peer {
 
     fn dial(&mut self, now: Duration) {
         self.retry_at = None;
-        if self.settings.dial && !self.dialed.is_present() && self.accepted.phase != Phase::Established {
-            self.dialed = Line::dialing(now);
+        if self.settings.dial && !self.line(Side::First).is_present() {
+            *self.line(Side::First) = Line::dialing(now);
             self.outputs.push(Output::Dial);
         }
     }
 
     fn stop(&mut self, end: &End, now: Duration) {
         self.running = false;
-        for side in [Side::Dialed, Side::Accepted] {
+        for side in Side::BOTH {
             match end {
                 End::Cease(text) => {
                     let cease = Notification::with_text(Fault::SHUTDOWN, text);
@@ -291,7 +341,7 @@ impl Peer {
     }
 
     fn reset(&mut self, text: &str, now: Duration) {
-        for side in [Side::Dialed, Side::Accepted] {
+        for side in Side::BOTH {
             let cease = Notification::with_text(Fault::RESET, text);
             self.event(side, Event::Stop, &Reason::Ours(cease), now);
         }
@@ -302,18 +352,28 @@ impl Peer {
     }
 
     fn connected(&mut self, local: IpAddr, now: Duration) {
-        match self.dialed.phase.step(Event::Connected) {
-            Step::Greet if self.accepted.phase == Phase::Established => {
-                self.end(Side::Dialed, &Reason::Text("the neighbour's own connection was faster".into()), now);
-            }
-            Step::Greet => self.greet(Side::Dialed, local, now),
-            _ => {}
+        if self.line(Side::First).phase.step(Event::Connected) == Step::Greet {
+            self.greet(Side::First, local, now);
         }
     }
 
-    fn accepted(&mut self, local: IpAddr, now: Duration) {
-        if self.refusal().is_none() {
-            self.greet(Side::Accepted, local, now);
+    /// Of two connections, the one that is further from a session is closed, or the older one.
+    fn make_room(&mut self, now: Duration) {
+        if self.refusal().is_some() || self.vacancy().is_some() {
+            return;
+        }
+        let rank = |side: &Side| {
+            let line = &self.lines[*side as usize];
+            (line.phase, line.hold_at)
+        };
+        if let Some(side) = Side::BOTH.into_iter().min_by_key(rank) {
+            self.end(side, &Reason::Ours(Notification::new(Fault::COLLISION)), now);
+        }
+    }
+
+    fn accepted(&mut self, side: Side, local: IpAddr, now: Duration) {
+        if self.refusal().is_none() && !self.line(side).is_present() {
+            self.greet(side, local, now);
         }
     }
 
@@ -382,12 +442,7 @@ impl Peer {
             Ok(session) => session,
             Err(notification) => return self.end(side, &Reason::Ours(notification), now),
         };
-        if let Some(loser) = self.collision(side, &open) {
-            self.end(loser, &Reason::Ours(Notification::new(Fault::COLLISION)), now);
-            if loser == side {
-                return;
-            }
-        }
+        self.take_over(side, now);
         let pace = session.hold_time.map(|_| self.chance.jitter(session.pace));
         let line = self.line(side);
         line.phase = Phase::OpenConfirm;
@@ -397,17 +452,15 @@ impl Peer {
         self.send(side, now, wire::keepalive);
     }
 
-    /// Which of two connections ends, now that their OPEN has come in on this one (RFC 4271, section 6.8): the one that the
-    /// speaker with the lower identifier opened; RFC 6286 goes on to the AS numbers.
-    fn collision(&self, side: Side, open: &Open) -> Option<Side> {
-        match self.other(side).phase {
-            Phase::Absent | Phase::Dialing | Phase::OpenSent => None,
-            Phase::Established => Some(side),
-            Phase::OpenConfirm => {
-                let ours = (self.settings.router_id, self.settings.local_as);
-                Some(if ours < (open.router_id, open.asn) { Side::Dialed } else { Side::Accepted })
-            }
-        }
+    /// The neighbor opened this connection after the other one, which it must have lost: a session that is established ends
+    /// without a NOTIFICATION, so that its prefixes are kept by graceful restart (RFC 4724, section 4.2).
+    fn take_over(&mut self, side: Side, now: Duration) {
+        let reason = match self.other(side).phase {
+            Phase::Absent => return,
+            Phase::Established => Reason::Text("the neighbor connected again".into()),
+            Phase::Dialing | Phase::OpenSent | Phase::OpenConfirm => Reason::Ours(Notification::new(Fault::COLLISION)),
+        };
+        self.end(side.other(), &reason, now);
     }
 
     fn establish(&mut self, side: Side, now: Duration) {
@@ -415,10 +468,6 @@ impl Peer {
         line.phase = Phase::Established;
         line.alive(now);
         let (Some(local), Some(session)) = (line.local, line.session().cloned()) else { return };
-        if side == Side::Accepted && self.dialed.phase == Phase::Dialing {
-            self.dialed = Line::default();
-            self.outputs.push(Output::Close(Side::Dialed));
-        }
         self.retry_at = None;
         self.up_since = Some(now);
         self.had_session = true;
@@ -454,12 +503,12 @@ impl Peer {
                 self.backoff.reset();
             }
         }
-        // As long as the other line lives, the session does.
-        if self.other(side).phase > Phase::Dialing {
+        // As long as the other line lives, an attempt goes on.
+        if line.phase < Phase::Established && self.other(side).is_present() {
             return;
         }
-        self.outputs.push(Output::Down(reason.to_string()));
-        if self.running && self.settings.dial && !self.dialed.is_present() {
+        self.outputs.push(Output::Down(Cause { text: reason.to_string(), notified: reason.is_notification() }));
+        if self.running && self.settings.dial {
             let wait = self.backoff.next(&mut self.chance);
             self.retry_at = Some(now + wait);
         }
@@ -470,7 +519,7 @@ impl Peer {
         if due(self.retry_at) {
             self.dial(now);
         }
-        for side in [Side::Dialed, Side::Accepted] {
+        for side in Side::BOTH {
             let line = self.line(side);
             if due(line.hold_at) {
                 let reason = Reason::Text("no answer within 10 s".into());
@@ -496,11 +545,8 @@ impl Peer {
 
     /// Says what is pending, once the neighbour has taken what was said before.
     fn pump(&mut self, now: Duration) {
-        for side in [Side::Dialed, Side::Accepted] {
-            let line = match side {
-                Side::Dialed => &self.dialed,
-                Side::Accepted => &self.accepted,
-            };
+        for side in Side::BOTH {
+            let line = &self.lines[side as usize];
             if line.phase != Phase::Established || !line.is_flushed() {
                 continue;
             }
@@ -519,6 +565,12 @@ impl Peer {
                 self.send(side, now, |out| *out = bytes);
             }
         }
+    }
+}
+
+impl Reason {
+    const fn is_notification(&self) -> bool {
+        matches!(self, Self::Ours(_) | Self::Theirs(_))
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Rib {
     /// No more will come but changes: the end of a family may be marked.
     complete: bool,
     /// What the neighbour knows of us in this session.
-    said: BTreeSet<IpNet>,
+    said: Arc<BTreeSet<IpNet>>,
     /// Prefixes to say something of.
     pending: BTreeSet<IpNet>,
     /// Families whose end is not marked yet.
@@ -31,8 +31,8 @@ pub(super) struct Rib {
 
 impl Rib {
     /// Prefixes that the neighbour knows.
-    pub(super) fn said(&self) -> usize {
-        self.said.len()
+    pub(super) const fn said(&self) -> &Arc<BTreeSet<IpNet>> {
+        &self.said
     }
 
     /// Whether nothing is left to say.
@@ -63,7 +63,7 @@ impl Rib {
 
     /// A session begins: nothing is said yet.
     pub(super) fn begin(&mut self, families: &BTreeSet<Family>) {
-        self.said.clear();
+        self.said = Arc::default();
         self.refreshing.clear();
         self.pending = self.wanted.keys().copied().collect();
         self.unfinished.clone_from(families);
@@ -71,7 +71,7 @@ impl Rib {
 
     /// A session ended: the neighbour knows nothing.
     pub(super) fn end(&mut self) {
-        self.said.clear();
+        self.said = Arc::default();
         self.pending.clear();
         self.refreshing.clear();
         self.unfinished.clear();
@@ -114,6 +114,10 @@ impl Rib {
         attributes: impl Fn(Family, &Route) -> Option<Attributes>,
     ) -> usize {
         let Self { wanted, said, pending, .. } = self;
+        if pending.is_empty() {
+            return 0;
+        }
+        let said = Arc::make_mut(said);
         let mut gone = BTreeMap::<Family, Vec<IpNet>>::new();
         let mut new = BTreeMap::<(Family, &Route), Vec<IpNet>>::new();
         for prefix in (0..BATCH).map_while(|_| pending.pop_first()) {

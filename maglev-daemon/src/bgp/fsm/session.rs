@@ -54,7 +54,7 @@ impl Settings {
         self.local_as == self.neighbor.remote_as
     }
 
-    fn families(&self) -> BTreeSet<Family> {
+    pub(super) fn families(&self) -> BTreeSet<Family> {
         let wanted = |family: &Family| match family {
             Family::Ipv4 => self.neighbor.ipv4,
             Family::Ipv6 => self.neighbor.ipv6,

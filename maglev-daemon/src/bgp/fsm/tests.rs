@@ -73,13 +73,18 @@ fn notification(outputs: &[Output]) -> Notification {
 
 fn down(outputs: &[Output]) -> &str {
     match outputs {
-        [.., Output::Down(text)] => text,
+        [.., Output::Down(cause)] => &cause.text,
         other => panic!("{other:?} does not end with Down"),
     }
 }
 
+/// The end of a session, or of an attempt at one.
+fn ended(text: &str, notified: bool) -> Output {
+    Output::Down(Cause { text: text.to_owned(), notified })
+}
+
 fn hear(peer: &mut Peer, bytes: &[u8], now: Duration) -> Vec<Output> {
-    peer.handle(Input::Bytes(Side::Dialed, bytes), now)
+    peer.handle(Input::Bytes(Side::First, bytes), now)
 }
 
 /// A peer whose OPEN is out.
@@ -88,7 +93,7 @@ fn greeting(settings: Settings) -> Peer {
     assert_eq!(peer.handle(Input::Start, NOW), [Output::Dial]);
     let outputs = peer.handle(Input::Connected(LOCAL), NOW);
     assert!(matches!(messages(&outputs)[..], [Message::Open(_)]));
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     assert_eq!(peer.state(), State::OpenSent);
     peer
 }
@@ -98,7 +103,7 @@ fn established(settings: Settings, open: &Open) -> Peer {
     let mut peer = greeting(settings);
     let outputs = hear(&mut peer, &bytes(|out| open.encode(out)), NOW);
     assert_eq!(messages(&outputs), [Message::Keepalive]);
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     assert_eq!(peer.state(), State::OpenConfirm);
     let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
     assert!(outputs.contains(&Output::Up));
@@ -124,20 +129,20 @@ fn what_is_wanted_is_said_and_its_end_is_marked() {
     let mut peer = greeting(settings(|_| {}));
     peer.handle(Input::Announce(routes(&["203.0.113.10/32", "203.0.113.11/32"])), NOW);
     hear(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
     assert_eq!(updates(&outputs)[0].announced.len(), 2);
     assert_eq!(updates(&outputs).len(), 1, "one message for both, and no end before it is known");
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     let ends: Vec<_> = updates(&peer.handle(Input::Complete, NOW)).iter().map(|update| update.end_of_rib).collect();
     assert_eq!(ends, [Some(Family::Ipv4), Some(Family::Ipv6)]);
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
-    assert_eq!(peer.prefixes_sent(), 2);
+    peer.handle(Input::Flushed(Side::First), NOW);
+    assert_eq!(peer.announced().len(), 2);
 
     assert_eq!(peer.handle(Input::Announce(routes(&["203.0.113.10/32"])), NOW), [], "nothing new");
     let outputs = peer.handle(Input::Withdraw(vec!["203.0.113.10/32".parse().unwrap()]), NOW);
     assert_eq!(updates(&outputs)[0].withdrawn, ["203.0.113.10/32".parse::<IpNet>().unwrap()]);
-    assert_eq!(peer.prefixes_sent(), 1);
+    assert_eq!(peer.announced().len(), 1);
 }
 
 #[test]
@@ -154,13 +159,13 @@ fn a_neighbour_that_reads_slowly_holds_no_memory() {
     assert_eq!(peer.handle(Input::Withdraw(vec![many(49_999)]), NOW), [], "until these are out, nothing more is said");
     let mut count = updates(&outputs).iter().map(|update| update.announced.len()).sum::<usize>();
     loop {
-        let outputs = peer.handle(Input::Flushed(Side::Dialed), NOW);
+        let outputs = peer.handle(Input::Flushed(Side::First), NOW);
         if outputs.is_empty() {
             break;
         }
         count += updates(&outputs).iter().map(|update| update.announced.len()).sum::<usize>();
     }
-    assert_eq!((count, peer.prefixes_sent()), (49_999, 49_999), "what was withdrawn meanwhile is never said");
+    assert_eq!((count, peer.announced().len()), (49_999, 49_999), "what was withdrawn meanwhile is never said");
     // Eight minutes later it has still not taken the rest.
     peer.handle(Input::Announce(routes(&["192.0.2.1/32"])), NOW);
     let mut at = NOW;
@@ -190,7 +195,7 @@ fn silence_ends_a_session_after_the_hold_time() {
             }
             other => panic!("{other:?}"),
         }
-        peer.handle(Input::Flushed(Side::Dialed), at);
+        peer.handle(Input::Flushed(Side::First), at);
     }
     assert_eq!(at, NOW + 9 * SECOND, "the shorter of both hold times");
     assert!((3..=4).contains(&sent), "{sent} KEEPALIVEs in 9 s");
@@ -203,8 +208,8 @@ fn silence_ends_a_session_after_the_hold_time() {
 #[test]
 fn a_hold_time_of_zero_asks_for_no_signs_of_life() {
     let peer = established(settings(|_| {}), &Open { hold_time: 0, ..their_open() });
-    assert_eq!(peer.dialed.hold_at, None);
-    assert_eq!(peer.dialed.keepalive_at, None);
+    assert_eq!(peer.lines[0].hold_at, None);
+    assert_eq!(peer.lines[0].keepalive_at, None);
 }
 
 #[test]
@@ -248,7 +253,7 @@ fn the_neighbours_reason_is_told() {
     let cease = bytes(|out| Notification::with_text(Fault::SHUTDOWN, "new line card").encode(out));
     let outputs = hear(&mut peer, &cease, NOW);
     let text = "the neighbour ended it: cease, administrative shutdown (6/2): \"new line card\"";
-    assert_eq!(outputs, [Output::Close(Side::Dialed), Output::Down(text.into())]);
+    assert_eq!(outputs, [Output::Close(Side::First), ended(text, true)]);
 }
 
 #[test]
@@ -260,7 +265,7 @@ fn a_stop_ends_with_a_reason_or_without_a_word() {
 
     let mut peer = established(settings(|_| {}), &their_open());
     let outputs = peer.handle(Input::Stop(End::Silent), NOW);
-    assert_eq!(outputs, [Output::Close(Side::Dialed), Output::Down("stopped for a restart".into())]);
+    assert_eq!(outputs, [Output::Close(Side::First), ended("stopped for a restart", false)]);
 
     let mut peer = established(settings(|_| {}), &their_open());
     let outputs = peer.handle(Input::Reset("by hand".into()), NOW);
@@ -272,13 +277,13 @@ fn a_stop_ends_with_a_reason_or_without_a_word() {
 fn a_refresh_is_answered_with_all_of_a_family_between_marks() {
     let mut peer = established(settings(|_| {}), &their_open());
     peer.handle(Input::Announce(routes(&["203.0.113.10/32", "203.0.113.11/32"])), NOW);
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     let ask = bytes(|out| wire::route_refresh(out, Family::Ipv4, Boundary::Request));
     let answer = messages(&hear(&mut peer, &ask, NOW));
     let mark = |boundary| Message::RouteRefresh(RouteRefresh { family: Some(Family::Ipv4), boundary: Some(boundary) });
     assert_eq!((answer.first(), answer.last()), (Some(&mark(Boundary::Begin)), Some(&mark(Boundary::End))));
     assert!(matches!(&answer[1..answer.len() - 1], [Message::Update(update)] if update.announced.len() == 2));
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     // A family that was not agreed on, and a mark of the neighbour's own, ask for nothing.
     let mark = bytes(|out| wire::route_refresh(out, Family::Ipv4, Boundary::Begin));
     assert_eq!(hear(&mut peer, &mark, NOW), []);
@@ -334,10 +339,10 @@ fn all_is_said_once_it_is_sent() {
         let outputs = peer.handle(input, NOW);
         assert!(matches!(messages(&outputs)[..], [Message::Update(_), ..]), "{outputs:?}");
         assert!(!peer.is_all_said(), "it is on its way");
-        peer.handle(Input::Flushed(Side::Dialed), NOW);
+        peer.handle(Input::Flushed(Side::First), NOW);
         assert!(peer.is_all_said());
     }
-    peer.handle(Input::Closed(Side::Dialed, "closed".into()), NOW);
+    peer.handle(Input::Closed(Side::First, "closed".into()), NOW);
     peer.handle(Input::Announce(routes(&["203.0.113.10/32"])), NOW);
     assert!(peer.is_all_said(), "there is nobody to say it to");
 
@@ -346,11 +351,11 @@ fn all_is_said_once_it_is_sent() {
     assert!(!peer.is_all_said());
     peer.handle(Input::Complete, NOW);
     hear(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
     assert!(messages(&outputs).iter().any(|message| matches!(message, Message::Update(_))), "the end is marked");
     assert!(!peer.is_all_said());
-    peer.handle(Input::Flushed(Side::Dialed), NOW);
+    peer.handle(Input::Flushed(Side::First), NOW);
     assert!(peer.is_all_said());
 }
 
@@ -395,22 +400,117 @@ fn attributes_follow_the_neighbours_settings() {
     assert_eq!(preference(&leaving), Some((vec![], Some(0))));
 }
 
-#[test]
-fn a_passive_speaker_takes_one_connection_at_a_time() {
+/// A passive peer to which the neighbor has connected, and where.
+fn passive() -> (Peer, Side) {
     let mut peer = Peer::new(settings(|neighbor| neighbor.passive = true));
-    let refused = |peer: &Peer| match decode(&peer.refusal()?) {
-        Ok(Some((Message::Notification(notification), _))) => Some(notification.fault),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(refused(&peer), Some(Fault::REJECTED), "it has not started");
+    assert!(peer.refusal().is_some(), "it has not started");
     assert_eq!(peer.handle(Input::Start, NOW), []);
-    assert_eq!((peer.state(), refused(&peer)), (State::Active, None));
-    let outputs = peer.handle(Input::Accepted(LOCAL), NOW);
+    assert_eq!((peer.state(), peer.refusal()), (State::Active, None));
+    let side = connect(&mut peer, NOW);
+    (peer, side)
+}
+
+/// The neighbor connects; the place of the connection.
+fn connect(peer: &mut Peer, now: Duration) -> Side {
+    peer.handle(Input::Incoming, now);
+    let side = peer.vacancy().unwrap();
+    let outputs = peer.handle(Input::Accepted(side, LOCAL), now);
     assert!(matches!(messages(&outputs)[..], [Message::Open(_)]));
-    assert_eq!(refused(&peer), Some(Fault::COLLISION));
-    let outputs = peer.handle(Input::Closed(Side::Accepted, "closed".into()), NOW);
-    assert_eq!(outputs, [Output::Close(Side::Accepted), Output::Down("closed".into())]);
-    assert_eq!((peer.deadline(), refused(&peer)), (None, None), "it waits for the next");
+    side
+}
+
+/// The neighbor goes on to a session on this connection; returns what is done at its OPEN.
+fn greet(peer: &mut Peer, side: Side) -> Vec<Output> {
+    let outputs = peer.handle(Input::Bytes(side, &bytes(|out| their_open().encode(out))), NOW);
+    peer.handle(Input::Flushed(side), NOW);
+    let up = peer.handle(Input::Bytes(side, &bytes(wire::keepalive)), NOW);
+    assert!(up.contains(&Output::Up), "{up:?}");
+    outputs
+}
+
+#[test]
+fn a_passive_speaker_waits_for_the_next_connection() {
+    let (mut peer, side) = passive();
+    let outputs = peer.handle(Input::Closed(side, "closed".into()), NOW);
+    assert_eq!(outputs, [Output::Close(side), ended("closed", false)]);
+    assert_eq!((peer.deadline(), peer.refusal(), peer.vacancy()), (None, None, Some(Side::First)));
+}
+
+mod faults {
+    use super::*;
+    use crate::matrix::Row;
+
+    #[test]
+    fn a_passive_neighbor_that_connects_again_takes_the_place_of_its_silent_session() {
+        let _row = Row::fault(
+            "R5",
+            "a passive neighbor connects again: the old session ends at its OPEN, without a NOTIFICATION",
+        );
+        let (mut peer, old) = passive();
+        peer.handle(Input::Announce(routes(&["203.0.113.10/32"])), NOW);
+        greet(&mut peer, old);
+        assert_eq!(peer.announced().len(), 1);
+        let new = connect(&mut peer, NOW);
+        assert_eq!((peer.state(), peer.announced().len()), (State::Established, 1), "a connection alone ends nothing");
+        let outputs = greet(&mut peer, new);
+        assert_eq!(outputs[..2], [Output::Close(old), ended("the neighbor connected again", false)]);
+        assert_eq!(
+            (messages(&outputs), peer.announced().len()),
+            (vec![Message::Keepalive], 1),
+            "all is announced anew"
+        );
+        // And again, and again.
+        let newer = connect(&mut peer, NOW);
+        greet(&mut peer, newer);
+        assert_eq!((newer, peer.state()), (old, State::Established));
+    }
+
+    #[test]
+    fn a_new_connection_without_a_valid_open_ends_no_session() {
+        let _row = Row::fault("R5", "a new connection with a bad OPEN, or with none: the session stays");
+        let (mut peer, old) = passive();
+        greet(&mut peer, old);
+        let new = connect(&mut peer, NOW);
+        let wrong = Open { asn: 65_001, capabilities: Capabilities::default(), ..their_open() };
+        let outputs = peer.handle(Input::Bytes(new, &bytes(|out| wrong.encode(out))), NOW);
+        assert_eq!(notification(&outputs).fault, Fault::BAD_PEER_AS);
+        assert_eq!((peer.state(), peer.vacancy()), (State::Established, Some(new)));
+        connect(&mut peer, NOW);
+        let outputs = peer.handle(Input::Closed(new, "closed".into()), NOW);
+        assert_eq!((outputs, peer.state()), (vec![Output::Close(new)], State::Established));
+    }
+
+    #[test]
+    fn of_three_connections_the_newest_is_never_refused() {
+        let _row = Row::fault("R5", "a third connection: the oldest without a session makes room");
+        let (mut peer, first) = passive();
+        let second = connect(&mut peer, NOW + SECOND);
+        let outputs = peer.handle(Input::Incoming, NOW + 2 * SECOND);
+        assert_eq!((notification(&outputs).fault, peer.vacancy()), (Fault::COLLISION, Some(first)), "the older one");
+        let third = connect(&mut peer, NOW + 2 * SECOND);
+        greet(&mut peer, third);
+        assert_eq!(peer.vacancy(), Some(second), "its OPEN ended the other one");
+        connect(&mut peer, NOW);
+        peer.handle(Input::Incoming, NOW);
+        assert_eq!((peer.state(), peer.vacancy()), (State::Established, Some(second)), "the session makes no room");
+    }
+
+    #[test]
+    fn what_waits_in_the_socket_counts_before_the_hold_time_does() {
+        let _row = Row::fault("C2", "data at the end of the hold time: read before the timer counts");
+        let mut peer = established(settings(|_| {}), &their_open());
+        let late = NOW + 20 * SECOND;
+        assert_eq!(peer.overdue(NOW + 8 * SECOND).count(), 0);
+        assert_eq!(peer.overdue(late).collect::<Vec<_>>(), [Side::First]);
+        let outputs = hear(&mut peer, &bytes(wire::keepalive), late);
+        assert!(matches!(messages(&outputs)[..], [Message::Keepalive]), "ours is late, and sent: {outputs:?}");
+        assert_eq!((peer.state(), peer.overdue(late).count()), (State::Established, 0));
+        // A part of a message is no sign of life.
+        let much_later = late + 20 * SECOND;
+        peer.handle(Input::Flushed(Side::First), late);
+        let outputs = hear(&mut peer, &bytes(wire::keepalive)[..18], much_later);
+        assert_eq!(notification(&outputs).fault, Fault::HOLD_TIMER_EXPIRED);
+    }
 }
 
 #[test]
@@ -430,7 +530,9 @@ fn garbage_ends_only_the_session() {
     }
     assert_eq!(peer.state(), State::Established);
     let outputs = peer.handle(Input::Tick, NOW + 9 * SECOND);
-    assert!(outputs.iter().any(|output| matches!(output, Output::Down(text) if text.contains("hold timer expired"))));
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Down(cause) if cause.text.contains("hold timer expired")))
+    );
 }
 
 #[test]
@@ -440,7 +542,7 @@ fn what_was_heard_is_not_kept() {
     let flood: Vec<u8> = update.iter().copied().cycle().take(1 << 20).collect();
     for chunk in flood.chunks(16 * 1024 + 1) {
         hear(&mut peer, chunk, NOW);
-        assert!(peer.dialed.kept() < wire::MAX_MESSAGE, "{} octets", peer.dialed.kept());
+        assert!(peer.lines[0].kept() < wire::MAX_MESSAGE, "{} octets", peer.lines[0].kept());
     }
     assert_eq!(peer.state(), State::Established);
 }

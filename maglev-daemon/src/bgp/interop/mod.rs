@@ -2,6 +2,7 @@
 //! distribution's packages, and one that does everything wrong.
 
 mod bird;
+mod faults;
 mod frr;
 mod gobgp;
 mod rogue;
@@ -49,7 +50,7 @@ impl Node {
         };
         change(&mut bgp);
         let (wanted, follow) = watch::channel(Arc::new(Wanted::default()));
-        let speaker = Speaker::start(&bgp, Before::default(), &follow).unwrap();
+        let speaker = Speaker::start(&bgp, Before::default(), &follow, &watch::Sender::default()).unwrap();
         Self { wanted, speaker }
     }
 
@@ -141,7 +142,7 @@ fn over_ipv4(kind: Kind) {
         for community in ["65010:1", "65010:100", "4200000010:7:8", "65010:9"] {
             assert!(route.communities.iter().any(|found| found == community), "{community} of {route:?}");
         }
-        assert_eq!(node.status().prefixes_sent, 1);
+        assert_eq!(node.status().announced.len(), 1);
         drop(row);
 
         let row = kind.row("withdrawn prefix forgotten");
@@ -200,8 +201,8 @@ fn wrong_as(kind: Kind) {
         let mut row = kind.row("wrong AS: refused");
         let node = Node::start_with(|bgp| (bgp.local_as, bgp.neighbors) = (65_011, vec![neighbor(&session)]));
         let status =
-            node.until("a refusal", |status| status.last_error.as_deref().is_some_and(|e| e.contains("AS"))).await;
-        let error = status.last_error.unwrap();
+            node.until("a refusal", |status| status.errors.last.as_ref().is_some_and(|e| e.text.contains("AS"))).await;
+        let error = status.errors.last.unwrap().text;
         row.says(&error);
         assert_eq!(error, "the neighbour ended it: OPEN message error, bad peer AS (2/2)");
         router.assert_alive();
@@ -231,7 +232,7 @@ fn ten_thousand(kind: Kind) {
         let mut row = kind.row("10,000 prefixes");
         let begin = Instant::now();
         node.announce(many(10_000));
-        node.until("all announced", |status| status.prefixes_sent == 10_000).await;
+        node.until("all announced", |status| status.announced.len() == 10_000).await;
         let said = begin.elapsed();
         router.until_count(10_000).await;
         let known = begin.elapsed();
@@ -274,7 +275,7 @@ fn reasons(kind: Kind) {
         let mut row = kind.row("shut down by its operator: told why");
         router.shut_down();
         let status = node.until("an end", |status| status.state != "established").await;
-        let error = status.last_error.unwrap();
+        let error = status.errors.last.unwrap().text;
         row.says(&error);
         assert!(error.starts_with("the neighbour ended it: cease"), "{error}");
     });
