@@ -4,6 +4,7 @@
 //! [`dataplane`]. The pure modules in the middle know no socket, no task and no clock; IO stands at both ends.
 
 pub mod announce;
+pub mod announced;
 pub mod api;
 pub mod bgp;
 pub mod cli;

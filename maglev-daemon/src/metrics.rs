@@ -218,7 +218,9 @@ fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpR
     let sessions = neighbors.0.iter().map(|neighbor| (labels(neighbor), neighbor.sessions));
     count(registry, "bgp_sessions", "How often a session with a neighbour came up", sessions);
     let announced = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], u64::from(route.announced)));
-    measure(registry, "bgp_prefix_announced", "Whether a prefix of VIPs is announced", announced);
+    measure(registry, "bgp_prefix_announced", "Whether a prefix of VIPs is announced to any neighbor", announced);
+    let to = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], route.announced_to as u64));
+    measure(registry, "bgp_prefix_neighbors", "Neighbors that a prefix of VIPs is announced to", to);
 }
 
 /// Registers a counter with its series; the format appends `_total` to its name.
@@ -323,7 +325,9 @@ mod tests {
         };
         let route = view::BgpRoute {
             prefix: "203.0.113.10/32".parse().unwrap(),
-            announced: false,
+            announced: true,
+            announced_to: 2,
+            neighbors: 3,
             reason: None,
             vips: vec![],
             communities: vec![],
@@ -359,7 +363,8 @@ mod tests {
             r#"maglev_bgp_session_up{neighbor="tor1"} 1"#,
             r#"maglev_bgp_prefixes_sent{neighbor="tor1"} 2"#,
             r#"maglev_bgp_sessions_total{neighbor="tor1"} 3"#,
-            r#"maglev_bgp_prefix_announced{prefix="203.0.113.10/32"} 0"#,
+            r#"maglev_bgp_prefix_announced{prefix="203.0.113.10/32"} 1"#,
+            r#"maglev_bgp_prefix_neighbors{prefix="203.0.113.10/32"} 2"#,
             r#"maglev_node_stage{stage="serving"} 0"#,
             r#"maglev_node_stage{stage="waiting"} 1"#,
             r#"maglev_node_stage{stage="drained"} 0"#,

@@ -7,13 +7,17 @@ use tokio::sync::watch;
 
 use super::{Answer, Caller, view};
 use crate::announce::Prefix;
-use crate::bgp::speaker::{self, NeighborStatus};
-use crate::model::shown;
+use crate::announced::Announced;
+use crate::bgp::speaker::{self, Failure, NeighborStatus};
+use crate::model::{UnixTime, shown};
 
-/// The way to the speaker; without one there are no neighbours, and prefixes are told all the same.
+/// What is shown of announcements without a `bgp` section.
+const OFF: &str = "BGP off";
+
+/// Access to the speaker, if BGP is on, and to the prefixes of the VIPs.
 #[derive(Clone, Debug, Default)]
 pub struct Bgp {
-    /// The neighbours' tasks.
+    /// The neighbours' tasks; none if BGP is off.
     pub speaker: speaker::Handle,
     /// The prefixes of the VIPs.
     pub prefixes: Option<watch::Receiver<Arc<Vec<Prefix>>>>,
@@ -25,25 +29,53 @@ impl Bgp {
         view::BgpNeighbors(self.speaker.neighbors().into_iter().map(neighbor).collect())
     }
 
-    /// Every prefix that VIPs ask to be announced.
+    /// Every prefix that VIPs ask to be announced; none if BGP is off.
     pub(crate) fn routes(&self) -> view::BgpRoutes {
-        let prefixes = self.prefixes.as_ref().map(|prefixes| prefixes.borrow().clone()).unwrap_or_default();
-        view::BgpRoutes(prefixes.iter().map(route).collect())
+        let neighbors = self.speaker.neighbors();
+        let prefixes = self.prefixes();
+        let prefixes = prefixes.iter().filter(|_| !neighbors.is_empty());
+        view::BgpRoutes(prefixes.map(|prefix| route(prefix, &neighbors)).collect())
     }
 
-    /// VIPs with what routers are told of them.
+    /// Sessions and prefixes in numbers; `None` if BGP is off.
+    pub(super) fn summary(&self) -> Option<view::BgpSummary> {
+        let neighbors = self.speaker.neighbors();
+        if neighbors.is_empty() {
+            return None;
+        }
+        let prefixes = self.prefixes();
+        let announced = |found: &&Prefix| neighbors.iter().any(|neighbor| neighbor.announced.contains(&found.prefix));
+        Some(view::BgpSummary {
+            neighbors: neighbors.len(),
+            established: neighbors.iter().filter(|neighbor| neighbor.is_established()).count(),
+            prefixes: prefixes.len(),
+            announced: prefixes.iter().filter(announced).count(),
+        })
+    }
+
+    /// VIPs with the neighbors that each is announced to.
     pub(super) fn told_of(&self, mut vips: Vec<view::Vip>) -> Vec<view::Vip> {
-        let Some(prefixes) = &self.prefixes else { return vips };
-        let prefixes = prefixes.borrow();
-        let named = prefixes.iter().flat_map(|prefix| prefix.vips.iter().map(move |vip| (vip.as_str(), prefix)));
-        let by_vip: BTreeMap<&str, &Prefix> = named.collect();
+        let (neighbors, prefixes) = (self.speaker.neighbors(), self.prefixes());
+        let found = prefixes.iter().map(|prefix| (prefix, Announced::new(prefix, &neighbors)));
+        let found: Vec<_> = found.collect();
+        let named = found.iter().flat_map(|(prefix, found)| prefix.vips.iter().map(move |vip| (vip.as_str(), found)));
+        let by_vip: BTreeMap<&str, &Announced> = named.collect();
         for vip in &mut vips {
-            if let Some(prefix) = by_vip.get(vip.name.as_str()) {
-                vip.health.announced = Some(prefix.withheld.is_none());
-                vip.health.withheld.clone_from(&prefix.withheld);
+            let Some(Announced { to, of, reason }) = by_vip.get(vip.name.as_str()) else { continue };
+            if neighbors.is_empty() {
+                vip.health.withheld = Some(OFF.to_owned());
+                continue;
             }
+            vip.health.announced = Some(*to > 0);
+            (vip.health.announced_to, vip.health.neighbors) = (Some(*to), Some(*of));
+            vip.health.withheld.clone_from(reason);
         }
         vips
+    }
+
+    /// The prefixes as last published; nobody waits for those who read them.
+    fn prefixes(&self) -> Arc<Vec<Prefix>> {
+        self.prefixes.as_ref().map(|prefixes| Arc::clone(&prefixes.borrow())).unwrap_or_default()
     }
 
     /// Ends a neighbour's session and begins again.
@@ -55,22 +87,39 @@ impl Bgp {
         }
         let names: Vec<String> = self.speaker.neighbors().into_iter().map(|neighbor| neighbor.name).collect();
         let known = if names.is_empty() { "none: maglev.yaml has no `bgp`".to_owned() } else { names.join(", ") };
-        Err(view::Error::conflict(format!("there is no BGP neighbour {}; there is: {known}", shown(name))))
+        Err(view::Error::conflict(format!("unknown BGP neighbor {}; known: {known}", shown(name))))
     }
 }
 
 fn neighbor(status: NeighborStatus) -> view::BgpNeighbor {
-    let NeighborStatus { name, remote_as, state, since, prefixes_sent, told: _, sessions, last_error, last_error_at } =
+    let NeighborStatus { name, remote_as, state, since, announced, ipv4: _, ipv6: _, told: _, sessions, errors } =
         status;
-    view::BgpNeighbor { name, remote_as, state, since, prefixes_sent, sessions, last_error, last_error_at }
+    let of = |failure: Option<Failure>| failure.map(|Failure { text, at: UnixTime(at) }| (text, at)).unzip();
+    let (last_error, last_error_at) = of(errors.last);
+    let (later_error, later_error_at) = of(errors.later);
+    view::BgpNeighbor {
+        name,
+        remote_as,
+        state,
+        since,
+        prefixes_sent: announced.len(),
+        sessions,
+        last_error,
+        last_error_at,
+        later_error,
+        later_error_at,
+    }
 }
 
-fn route(found: &Prefix) -> view::BgpRoute {
-    let Prefix { prefix, vips, communities, withheld, shortage: _ } = found;
+fn route(found: &Prefix, neighbors: &[NeighborStatus]) -> view::BgpRoute {
+    let Prefix { prefix, vips, communities, withheld: _, shortage: _ } = found;
+    let Announced { to, of, reason } = Announced::new(found, neighbors);
     view::BgpRoute {
         prefix: *prefix,
-        announced: withheld.is_none(),
-        reason: withheld.clone(),
+        announced: to > 0,
+        announced_to: to,
+        neighbors: of,
+        reason,
         vips: vips.iter().map(ToString::to_string).collect(),
         communities: communities.iter().map(ToString::to_string).collect(),
     }

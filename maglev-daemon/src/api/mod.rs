@@ -172,7 +172,12 @@ impl Handle {
 
     /// The node's status now.
     pub fn status(&self) -> view::Status {
-        view::Status { flow_table: *self.flow_table.borrow(), vips: self.vips(), ..self.latest().at(self.uptime()) }
+        view::Status {
+            flow_table: *self.flow_table.borrow(),
+            vips: self.vips(),
+            bgp: self.bgp.summary(),
+            ..self.latest().at(self.uptime())
+        }
     }
 
     /// The VIPs, and whether they are announced.

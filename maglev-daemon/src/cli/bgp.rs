@@ -1,10 +1,10 @@
-//! `maglev bgp`: sessions with routers, and what they are told.
+//! `maglev bgp`: sessions with routers, and the prefixes that are announced to them.
 
 use clap::Subcommand;
 
 use super::output::{Printer, Text, table};
 use super::{Client, Failure};
-use crate::api::view::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, Done};
+use crate::api::view::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary, Done};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -12,26 +12,18 @@ pub(super) enum Command {
     Neighbors,
     /// The prefixes of the VIPs: which are announced, and why the others are not
     Routes,
-    /// One neighbour
-    Neighbor {
+    /// End the session with a neighbor and begin another: it drops the prefixes of this node for a moment
+    Reset {
         /// Its name, or its address if it has none
         name: String,
-        #[command(subcommand)]
-        order: Order,
     },
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub(super) enum Order {
-    /// End its session and begin another: it drops what it knows of this node for a moment
-    Reset,
 }
 
 pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
         Command::Neighbors => printer.answer(&client.get::<BgpNeighbors>("/v1/bgp/neighbors")?),
         Command::Routes => printer.answer(&client.get::<BgpRoutes>("/v1/bgp/routes")?),
-        Command::Neighbor { name, order: Order::Reset } => {
+        Command::Reset { name } => {
             // A name is of letters, digits, dots and colons; whatever else is given is no neighbour's.
             let path = format!("/v1/bgp/neighbors/{}/reset", name.replace(['/', '?', '#', '%', ' '], "_"));
             printer.done(&client.post::<Done>(&path, &())?, &format!("the session with {name} is being reset"))
@@ -43,13 +35,15 @@ impl Text for BgpNeighbors {
     fn text(&self) -> String {
         let now = crate::api::now().0;
         let row = |neighbor: &BgpNeighbor| {
-            let BgpNeighbor { name, remote_as, state, since, prefixes_sent, sessions: _, last_error, last_error_at } =
-                neighbor;
+            let BgpNeighbor { name, remote_as, state, since, prefixes_sent, last_error, last_error_at, .. } = neighbor;
+            let BgpNeighbor { later_error, later_error_at, .. } = neighbor;
             let ago = |at: u64| super::status::duration(now.saturating_sub(at));
-            let error = last_error.as_ref().map(|error| match last_error_at {
-                Some(at) => format!("{error}, {} ago", ago(*at)),
-                None => error.clone(),
-            });
+            let shown = |error: &Option<String>, at: &Option<u64>| {
+                let error = error.as_ref()?;
+                Some(at.map_or_else(|| error.clone(), |at| format!("{error}, {} ago", ago(at))))
+            };
+            let later = shown(later_error, later_error_at).map(|later| format!("; later: {later}")).unwrap_or_default();
+            let error = shown(last_error, last_error_at).map(|error| error + &later);
             let [remote_as, sent] = [remote_as.to_string(), prefixes_sent.to_string()];
             [name.clone(), remote_as, state.clone(), ago(*since), sent, error.unwrap_or_else(|| "-".into())]
         };
@@ -58,15 +52,35 @@ impl Text for BgpNeighbors {
     }
 }
 
+/// To how many neighbors of how many a prefix is announced, and why not to the others; without numbers BGP is off, or the prefix
+/// is not to be announced.
+pub(super) fn announced(numbers: Option<(usize, usize)>, reason: Option<&str>) -> String {
+    match (numbers, reason) {
+        (None, None) => "-".to_owned(),
+        (None, Some(reason)) => reason.to_owned(),
+        (Some((0, _)), None) => "no".to_owned(),
+        (Some((0, _)), Some(reason)) => format!("no: {reason}"),
+        (Some((to, of)), None) => format!("to {to} of {of} neighbors"),
+        (Some((to, of)), Some(reason)) => format!("to {to} of {of} neighbors: {reason}"),
+    }
+}
+
+/// The line of `maglev status`.
+pub(super) fn in_short(summary: Option<&BgpSummary>) -> String {
+    let Some(BgpSummary { neighbors, established, prefixes, announced }) = summary else { return "off".to_owned() };
+    let prefixes = match (*announced, *prefixes) {
+        (1, 1) => "1 prefix announced".to_owned(),
+        (announced, all) if announced == all => format!("{all} prefixes announced"),
+        (announced, all) => format!("{announced} of {all} prefixes announced"),
+    };
+    format!("{established} of {neighbors} neighbors established, {prefixes}")
+}
+
 impl Text for BgpRoutes {
     fn text(&self) -> String {
         let row = |route: &BgpRoute| {
-            let BgpRoute { prefix, announced, reason, vips, communities } = route;
-            let state = match (announced, reason) {
-                (true, _) => "yes".to_owned(),
-                (false, Some(reason)) => format!("no: {reason}"),
-                (false, None) => "no".to_owned(),
-            };
+            let BgpRoute { prefix, announced: _, announced_to, neighbors, reason, vips, communities } = route;
+            let state = announced(Some((*announced_to, *neighbors)), reason.as_deref());
             let communities = if communities.is_empty() { "-".to_owned() } else { communities.join(" ") };
             [prefix.to_string(), state, vips.join(" "), communities]
         };
@@ -88,11 +102,16 @@ mod tests {
             last_error: Some(error.into()),
             ..BgpNeighbor::default()
         };
-        let text = BgpNeighbors(vec![neighbor]).text();
+        let text = BgpNeighbors(vec![neighbor.clone()]).text();
         assert!(text.contains("tor1") && text.contains("active") && text.contains(error), "{text}");
+        let later = BgpNeighbor { later_error: Some("connection lost: reset".into()), ..neighbor };
+        let text = BgpNeighbors(vec![later]).text();
+        assert!(text.contains(&format!("{error}; later: connection lost: reset")), "{text}");
         let route = BgpRoute {
             prefix: "203.0.113.10/32".parse().unwrap(),
             announced: false,
+            announced_to: 0,
+            neighbors: 2,
             reason: Some("the node is drained".into()),
             vips: vec!["www".into(), "www6".into()],
             communities: vec!["65010:1".into()],
@@ -100,5 +119,16 @@ mod tests {
         let text = BgpRoutes(vec![route]).text();
         assert!(text.contains("203.0.113.10/32") && text.contains("no: the node is drained"), "{text}");
         assert!(text.contains("www www6") && text.contains("65010:1"), "{text}");
+    }
+
+    #[test]
+    fn sessions_and_prefixes_are_told_in_short() {
+        let of = |neighbors, established, prefixes, announced| {
+            in_short(Some(&BgpSummary { neighbors, established, prefixes, announced }))
+        };
+        assert_eq!(in_short(None), "off");
+        assert_eq!(of(2, 1, 3, 3), "1 of 2 neighbors established, 3 prefixes announced");
+        assert_eq!(of(1, 1, 1, 1), "1 of 1 neighbors established, 1 prefix announced");
+        assert_eq!(of(2, 0, 3, 0), "0 of 2 neighbors established, 0 of 3 prefixes announced");
     }
 }

@@ -37,6 +37,7 @@ fn facts(status: &Status) -> String {
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),
         ("health", health(status)),
+        ("bgp", super::bgp::in_short(status.bgp.as_ref())),
         ("flow table", flow_table(status)),
         ("sync", sync(status.out_of_sync.as_ref(), status.publishing)),
     ];

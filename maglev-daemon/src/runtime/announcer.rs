@@ -1,4 +1,5 @@
-//! Tells the speaker what is to be announced, whenever that changes. It must not know why it does.
+//! Orders what is to be announced from the speaker, whenever that changes, and finds out what is. It must not know why it
+//! changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::announce::{self, HoldDown, Node, Prefix};
+use crate::announced::{Known, News};
 use crate::bgp::speaker::{Handle, Wanted};
 use crate::reconcile::View;
 
@@ -18,11 +20,14 @@ pub(super) struct Announcer {
     neighbors: Option<Handle>,
     /// For how long what was withdrawn for want of healthy backends is held down.
     hold_down: Duration,
+    /// What neighbors hold, as last found.
+    known: Known,
 }
 
 impl Announcer {
     pub(super) fn new(hold_down: Duration) -> Self {
-        Self { wanted: watch::Sender::default(), prefixes: watch::Sender::default(), neighbors: None, hold_down }
+        let (wanted, prefixes) = (watch::Sender::default(), watch::Sender::default());
+        Self { wanted, prefixes, neighbors: None, hold_down, known: Known::default() }
     }
 
     /// From here on neighbours are told.
@@ -40,10 +45,25 @@ impl Announcer {
         self.prefixes.subscribe()
     }
 
-    /// Waits until neighbours were told what is wanted now; `None` if nobody is to be told.
-    pub(super) fn told(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let version = self.wanted.borrow().version;
-        self.neighbors.clone().map(|neighbors| neighbors.told(version))
+    /// What is wanted now, by its number.
+    pub(super) fn version(&self) -> u64 {
+        self.wanted.borrow().version
+    }
+
+    /// Whether neighbors are there to be told.
+    pub(super) const fn has_neighbors(&self) -> bool {
+        self.neighbors.is_some()
+    }
+
+    /// Whether every neighbor was told this version.
+    pub(super) fn is_told(&self, version: u64) -> bool {
+        self.neighbors.as_ref().is_some_and(|neighbors| neighbors.is_told(version))
+    }
+
+    /// What is announced, as neighbors hold it, that was not yet when this was last asked, and what is so no more.
+    pub(super) fn news(&mut self) -> Vec<News> {
+        let Some(neighbors) = &self.neighbors else { return Vec::new() };
+        self.known.update(&self.prefixes.borrow(), &neighbors.neighbors())
     }
 
     /// When [`Self::update`] is due by time alone.
@@ -64,7 +84,6 @@ impl Announcer {
                 return false;
             }
             let new = Wanted { routes, complete, version: wanted.version + 1 };
-            log_changes(wanted, &new, &prefixes);
             *wanted = Arc::new(new);
             true
         });
@@ -83,18 +102,6 @@ impl Announcer {
 fn removed(before: &[Prefix], after: &[Prefix]) -> bool {
     let is_there = |prefix| after.binary_search_by_key(prefix, |found| found.prefix).is_ok();
     before.iter().any(|found| found.withheld.is_none() && !is_there(&found.prefix))
-}
-
-/// Each prefix that comes, or goes and why.
-fn log_changes(before: &Wanted, after: &Wanted, prefixes: &[Prefix]) {
-    for prefix in after.routes.keys().filter(|prefix| !before.routes.contains_key(prefix)) {
-        tracing::info!(%prefix, "announced");
-    }
-    for prefix in before.routes.keys().filter(|prefix| !after.routes.contains_key(prefix)) {
-        let found = prefixes.iter().find(|found| found.prefix == *prefix);
-        let why = found.and_then(|found| found.withheld.as_deref()).unwrap_or("no VIP asks for it any more");
-        tracing::info!(%prefix, "withdrawn: {why}");
-    }
 }
 
 #[cfg(test)]

@@ -27,8 +27,17 @@ pub(super) struct Drainer {
     records: mpsc::UnboundedSender<Option<crate::drain::Record>>,
     events: mpsc::UnboundedSender<Event>,
     /// [`Event::Told`] is to be reported.
-    awaits_told: bool,
+    awaits_told: Option<Awaited>,
     journal: Journal,
+}
+
+/// What neighbors are to be told before a drain goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// What is wanted once the drain's withdrawal is among it.
+    Next,
+    /// This version of what is wanted.
+    Version(u64),
 }
 
 /// What is to be told to whom.
@@ -42,7 +51,7 @@ impl Drainer {
         tokio::spawn(node_state::write(node_state::path(&node.services), to_write, events.clone()));
         let (settings, announces) = (node.drain, node.bgp.is_some());
         let drain = Drain::new(settings, announces);
-        (Self { drain, settings, announces, records, events, awaits_told: false, journal }, heard)
+        (Self { drain, settings, announces, records, events, awaits_told: None, journal }, heard)
     }
 
     /// Takes in what happened, and does what that asks for.
@@ -53,9 +62,11 @@ impl Drainer {
                 // Its task ends with this one.
                 Effect::Save(record) => drop(self.records.send(record)),
                 Effect::Count => self.count(view, plane),
-                Effect::AwaitTold => self.awaits_told = true,
+                Effect::AwaitTold => self.awaits_told = Some(Awaited::Next),
                 Effect::Entered(stage) => self.log(stage),
                 Effect::Ended => {
+                    // What neighbors are told for this drain says nothing of another one.
+                    self.awaits_told = None;
                     tracing::info!("the node serves again");
                     self.journal.tell(What::Node { stage: "serving".to_owned(), reason: None });
                 }
@@ -75,18 +86,23 @@ impl Drainer {
         self.drain.stage().map(|stage| if stage < Stage::Withdrawing { Node::Leaving } else { Node::Drained })
     }
 
-    /// Reports once neighbours were told what is wanted, if that is awaited and they can be told yet.
+    /// What is wanted is ordered: the version that withdraws is awaited, if one is and neighbors can be told yet.
     pub(super) fn await_told(&mut self, announcer: &Announcer) {
-        if !self.awaits_told {
-            return;
+        if self.awaits_told == Some(Awaited::Next) && announcer.has_neighbors() {
+            self.awaits_told = Some(Awaited::Version(announcer.version()));
         }
-        if let Some(told) = announcer.told() {
-            self.awaits_told = false;
-            let events = self.events.clone();
-            tokio::spawn(async move {
-                told.await;
-                let _ = events.send(Event::Told);
-            });
+        self.check_told(announcer);
+    }
+
+    /// Reports once neighbors were told what is awaited. The report is in the queue before any end of this drain, so that it is
+    /// never taken for another one's.
+    pub(super) fn check_told(&mut self, announcer: &Announcer) {
+        if let Some(Awaited::Version(version)) = self.awaits_told
+            && announcer.is_told(version)
+        {
+            self.awaits_told = None;
+            // The owner ends with this.
+            let _ = self.events.send(Event::Told);
         }
     }
 
@@ -164,4 +180,64 @@ impl Drainer {
 /// Packets sent on to backends.
 fn forwarded(snapshot: &Snapshot) -> u64 {
     [Counter::Transmitted, Counter::Redirected].map(|counter| snapshot.counter(counter)).iter().sum()
+}
+
+#[cfg(test)]
+mod faults {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::bgp::speaker::{Handle, NeighborStatus};
+    use crate::matrix::Row;
+    use crate::reconcile::{self, Reconciler};
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    /// A drainer, and what is reported to its owner.
+    fn drainer() -> (Drainer, mpsc::UnboundedReceiver<Event>) {
+        let (events, heard) = mpsc::unbounded_channel();
+        let settings = Settings { lead: Duration::ZERO, ..Settings::default() };
+        let (drain, journal) = (Drain::new(settings, true), Journal::start());
+        let records = mpsc::unbounded_channel().0;
+        (Drainer { drain, settings, announces: true, records, events, awaits_told: None, journal }, heard)
+    }
+
+    #[tokio::test]
+    async fn a_drain_goes_on_when_its_own_withdrawal_was_told_and_not_another_one_s() {
+        let _row = Row::fault("R8", "neighbors told of an earlier drain: a later one does not go on by it");
+        let (view, plane) = (Reconciler::new(reconcile::Settings::default()).view(), Orders::ignored());
+        let (session, status) = watch::channel(NeighborStatus::default());
+        let mut announcer = Announcer::new(Duration::ZERO);
+        announcer.follow(Handle::of(vec![status]));
+        announcer.update(&View { busy: false, not_published: None, ..view.clone() }, &Node::Serving, NOW);
+        let version = announcer.version();
+        assert!(version > 0);
+        let (mut drainer, mut heard) = drainer();
+        let drain = |drainer: &mut Drainer, number| {
+            let order = Order { since: UnixTime(0), reason: None, last_node: false };
+            // Ordered, saved, and the withdrawal saved.
+            let drain = Event::Drain { request: RequestId(number), order };
+            for event in [drain, Event::Saved(Ok(())), Event::Saved(Ok(()))] {
+                drainer.handle(event, NOW, &view, &plane);
+            }
+            assert_eq!(drainer.drain.stage(), Some(Stage::Withdrawing));
+        };
+        drain(&mut drainer, 1);
+        drainer.await_told(&announcer);
+        assert!(heard.try_recv().is_err(), "the neighbor was not told yet");
+        for event in [Event::Undrain { request: RequestId(2) }, Event::Saved(Ok(()))] {
+            drainer.handle(event, NOW, &view, &plane);
+        }
+        drain(&mut drainer, 3);
+        // The neighbor is told of the first withdrawal only now.
+        session.send_modify(|status| status.told = version);
+        drainer.check_told(&announcer);
+        assert!(heard.try_recv().is_err());
+        drainer.await_told(&announcer);
+        assert_eq!(heard.try_recv(), Ok(Event::Told));
+        drainer.handle(Event::Told, NOW, &view, &plane);
+        drainer.check_told(&announcer);
+        assert!(heard.try_recv().is_err(), "once");
+        assert_eq!(drainer.drain.stage(), Some(Stage::Waiting));
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::plane::Refreshed;
 use super::signals::Stop;
@@ -23,6 +23,8 @@ pub(super) struct Inputs {
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
     /// What the drain of the node waits for.
     pub(super) drain: mpsc::UnboundedReceiver<drain::Event>,
+    /// That a BGP session's status changed.
+    pub(super) sessions: watch::Receiver<()>,
 }
 
 /// Something the owner heard.
@@ -33,14 +35,16 @@ pub(super) enum Input {
     Event(Event),
     Interfaces(Refreshed),
     Drain(drain::Event),
+    /// A BGP session's status changed.
+    Sessions,
     /// Something is due.
     Due,
 }
 
 impl Input {
-    /// Whether it is the end of a check.
-    pub(super) const fn is_check(&self) -> bool {
-        matches!(self, Self::Event(Event::Checked { .. }))
+    /// Whether the status need not show it at once.
+    pub(super) const fn is_quiet(&self) -> bool {
+        matches!(self, Self::Event(Event::Checked { .. }) | Self::Sessions)
     }
 }
 
@@ -60,6 +64,7 @@ impl Inputs {
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
             Some(event) = self.drain.recv() => Input::Drain(event),
+            Ok(()) = self.sessions.changed() => Input::Sessions,
             Some(event) = self.next_hops.recv() => Input::Event(event),
             Some(event) = self.checks.recv() => Input::Event(event),
             () = due => Input::Due,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::announced;
 use crate::api::{Caller, view};
 use crate::health::fsm::{Health, News};
 use crate::model::{Change, Refusal};
@@ -75,5 +76,24 @@ pub(super) fn sync(before: Option<&str>, now: Option<&str>) {
         (None, Some(reason)) => tracing::error!("out of sync: {reason}; trying again, at most every 30 s"),
         (Some(_), None) => tracing::info!("in sync again"),
         (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
+/// Prefixes that came, and went and why. Many at once, as when a session ends, are one line, with the details at DEBUG.
+pub(super) fn announced(news: &[announced::News]) {
+    const FEW: usize = 16;
+    let (gone, come): (Vec<_>, Vec<_>) = news.iter().partition(|news| news.withdrawn.is_some());
+    for (what, news) in [("withdrawn", gone), ("announced", come)] {
+        let many = news.len() > FEW;
+        if many {
+            tracing::info!("{} prefixes {what}", news.len());
+        }
+        for announced::News { prefix, vips: _, withdrawn } in news {
+            let text = withdrawn.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
+            match many {
+                true => tracing::debug!(%prefix, "{text}"),
+                false => tracing::info!(%prefix, "{text}"),
+            }
+        }
     }
 }

@@ -9,7 +9,8 @@
 //!  checks: a task per target ──┤ Checked                 │              ├─▶ scheduler: targets to check
 //!  interface watch (netlink) ──┘ Refreshed      ▲        │ Status        └─▶ resolver: addresses to follow
 //!                                               │        ▼ (watch)
-//!                                               │        └─ Wanted (watch) ─▶ speaker: a task per BGP neighbour
+//!                                               │        └─ Wanted (watch) ─▶ speaker (thread): a task per BGP
+//!                                               │                             neighbor; tells that a session changed
 //!      Persisted, Published: disk, dataplane ───┘     reads of the API and /metrics
 //!                                                        ▲ FlowTable (watch)
 //!      Journal (watch): events, from the owner and the node's drain to followers of the API
@@ -34,6 +35,7 @@ mod node_state;
 mod owner;
 mod plane;
 mod plans;
+mod release;
 pub mod signals;
 mod state;
 mod status;
@@ -185,7 +187,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
     let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
     owner.recall(in_use);
-    let mut inputs = Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain };
+    let (news, sessions) = watch::channel(());
+    let mut inputs =
+        Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain, sessions };
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }
@@ -198,7 +202,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     // Tables are published: what is announced from now on is served, and what was announced before is announced again.
     let before = Before { restarted: kept, forwarding_kept: kept };
     let wanted = owner.announcer().wanted();
-    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted)).transpose() {
+    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted, &news)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
             // What forwarded before, by whichever program, goes on.
@@ -257,7 +261,7 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,
-        // Every flow is recorded until the pools' own setting reaches their words.
+        // Both are for benchmarks.
         slowed: false,
         table_only: false,
         trace: node.trace,

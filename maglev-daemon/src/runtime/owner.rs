@@ -15,6 +15,7 @@ use super::drainer::Drainer;
 use super::files::{Disk, Files};
 use super::inputs::{Input, Inputs};
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
+use super::release::Release;
 use super::status::{self, Facts};
 use super::teller::Teller;
 use super::turn::Turn;
@@ -43,11 +44,6 @@ const SHOW_CHECKS: Duration = Duration::from_millis(500);
 
 /// How long the start waits for backends' next hops.
 const WAYS: Duration = Duration::from_millis(500);
-
-/// How long the packet path goes on serving what was withdrawn because it is removed: until neighbours were told, but not
-/// for ever, and then until they have turned elsewhere.
-const TOLD: Duration = Duration::from_secs(1);
-const TURNED: Duration = Duration::from_millis(100);
 
 /// Who awaits the outcome of a request to the reconciler.
 #[derive(Debug)]
@@ -87,6 +83,8 @@ pub(super) struct Owner {
     drainer: Drainer,
     /// A plan that is carried out once it is known what is announced meanwhile.
     held: Option<Plan>,
+    /// A plan that waits until neighbors know what it removes.
+    release: Release<Plan>,
     status: watch::Sender<Arc<view::Status>>,
     /// What the status was last made from.
     view: Arc<View>,
@@ -130,7 +128,7 @@ impl Owner {
         let hold_down = files.running().hold_down;
         let view = Arc::new(reconciler.view());
         let announcer = Announcer::new(hold_down);
-        let teller = Teller::new(journal, announcer.prefixes());
+        let teller = Teller::new(journal);
         Self {
             reconciler,
             files,
@@ -144,6 +142,7 @@ impl Owner {
             teller,
             drainer,
             held: None,
+            release: Release::default(),
             status,
             view,
             clock,
@@ -243,22 +242,29 @@ impl Owner {
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
             let deadlines = [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline()];
-            let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
+            let deadline = deadlines
+                .into_iter()
+                .chain([self.release.deadline()])
+                .flatten()
+                .min()
+                .map(|deadline| self.clock.instant(deadline));
             let deadline = deadline.into_iter().chain(self.stale).min();
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
-            let mut quiet = first.is_check();
+            let mut quiet = first.is_quiet();
             if !self.take(first) {
                 return;
             }
             // A burst becomes one plan: what has arrived by now belongs to it.
             for _ in 1..BATCH {
                 let Some(more) = inputs.ready(self.reloads.is_empty()) else { break };
-                quiet &= more.is_check();
+                quiet &= more.is_quiet();
                 if !self.take(more) {
                     return;
                 }
             }
-            // Most checks say what is known: to plan and to show for each would be the most work of all.
+            let plan = self.release.due(self.clock.now());
+            plan.into_iter().for_each(|plan| self.publish(plan));
+            // Most checks and sessions say what is known: to plan and to show for each would be the most work of all.
             if quiet && !self.reconciler.is_restless() {
                 self.stale.get_or_insert_with(|| Instant::now() + SHOW_CHECKS);
             } else {
@@ -272,8 +278,11 @@ impl Owner {
         self.teller.tell(view::What::Stopping);
     }
 
-    /// Ends disk and data plane after what they were ordered to do.
-    pub(super) fn stop(self, end: End) {
+    /// Ends disk and data plane after what they were ordered to do. Sessions have ended: a plan that waited for neighbors to be
+    /// told is carried out, so that what stays pinned is what is saved.
+    pub(super) fn stop(mut self, end: End) {
+        let plans = [self.release.end(), self.held.take()];
+        plans.into_iter().flatten().for_each(|plan| self.publish(plan));
         self.disk.stop();
         self.plane.stop(end);
     }
@@ -287,6 +296,7 @@ impl Owner {
             Input::Event(event) => self.handle(event),
             Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
             Input::Drain(event) => self.drain(event),
+            Input::Sessions => self.sessions_changed(),
             Input::Due => {
                 self.handle(Event::Tick);
                 self.drain(drain::Event::Tick);
@@ -498,18 +508,34 @@ impl Owner {
         self.drainer.await_told(&self.announcer);
     }
 
-    /// Has a plan carried out: at once, or, if a prefix is withdrawn because its VIPs are removed, only when nobody sends
-    /// packets for them any more.
+    /// Has a plan carried out: at once, or, if a prefix is withdrawn because its VIPs are removed, once neighbors had time to turn
+    /// elsewhere.
     fn release(&mut self, removed: bool) {
-        let Some((steps, saved)) = self.held.take() else { return };
-        let plane = self.plane.orders().clone();
-        match self.announcer.told().filter(|_| removed) {
-            None => plane.publish(steps, saved),
-            Some(told) => drop(tokio::spawn(async move {
-                let _ = tokio::time::timeout(TOLD, told).await;
-                tokio::time::sleep(TURNED).await;
-                plane.publish(steps, saved);
-            })),
+        let Some(plan) = self.held.take() else { return };
+        if !removed || !self.announcer.has_neighbors() {
+            return self.publish(plan);
+        }
+        let before = self.release.hold(plan, self.clock.now());
+        before.into_iter().for_each(|plan| self.publish(plan));
+        self.check_told();
+    }
+
+    fn publish(&self, (steps, saved): Plan) {
+        self.plane.orders().publish(steps, saved);
+    }
+
+    /// What sessions hold changed: events follow, and what waits until neighbors are told.
+    fn sessions_changed(&mut self) {
+        let news = self.announcer.news();
+        log::announced(&news);
+        news.into_iter().for_each(|news| self.teller.announced(news));
+        self.check_told();
+        self.drainer.check_told(&self.announcer);
+    }
+
+    fn check_told(&mut self) {
+        if self.release.awaits_told() && self.announcer.is_told(self.announcer.version()) {
+            self.release.told(self.clock.now());
         }
     }
 }

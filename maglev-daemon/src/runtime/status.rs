@@ -81,6 +81,7 @@ impl Facts {
             node,
             forwarding: forwarding.clone(),
             flow_table: view::FlowTable::default(),
+            bgp: None,
             interfaces: interfaces
                 .interfaces
                 .iter()

@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::announce::Prefix;
+use crate::announced;
 use crate::api::view::{HealthState, What};
 use crate::api::{Caller, Journal};
 use crate::digest::Digest;
@@ -17,8 +14,6 @@ use crate::reconcile::{Resolution, View};
 #[derive(Debug)]
 pub(super) struct Teller {
     journal: Journal,
-    prefixes: watch::Receiver<Arc<Vec<Prefix>>>,
-    known: Arc<Vec<Prefix>>,
     /// Addresses of backends and VIPs, as far as the way to them is known.
     reach: BTreeMap<IpAddr, Reach>,
     /// Addresses whose next hops changed.
@@ -37,9 +32,8 @@ enum Reach {
 }
 
 impl Teller {
-    pub(super) fn new(journal: Journal, mut prefixes: watch::Receiver<Arc<Vec<Prefix>>>) -> Self {
-        let known = Arc::clone(&prefixes.borrow_and_update());
-        Self { journal, prefixes, known, reach: BTreeMap::new(), moved: BTreeMap::new(), services: None }
+    pub(super) fn new(journal: Journal) -> Self {
+        Self { journal, reach: BTreeMap::new(), moved: BTreeMap::new(), services: None }
     }
 
     pub(super) fn tell(&self, what: What) {
@@ -67,19 +61,13 @@ impl Teller {
         self.moved.insert(address, resolution.clone());
     }
 
-    /// Tells what is new in the state as it is now: backends in and out of reach, and prefixes.
-    pub(super) fn look(&mut self, view: &View) {
-        self.look_at_ways(view);
-        if self.prefixes.has_changed().unwrap_or(false) {
-            let now = Arc::clone(&self.prefixes.borrow_and_update());
-            let before = std::mem::replace(&mut self.known, now);
-            for what in prefix_news(&before, &self.known) {
-                self.tell(what);
-            }
-        }
+    /// A prefix is announced to a first neighbor, or to none any more.
+    pub(super) fn announced(&self, announced::News { prefix, vips, withdrawn }: announced::News) {
+        self.tell(What::Prefix { prefix, announced: withdrawn.is_none(), vips, reason: withdrawn });
     }
 
-    fn look_at_ways(&mut self, view: &View) {
+    /// Tells what is new in the state as it is now: backends in and out of reach.
+    pub(super) fn look(&mut self, view: &View) {
         let others = self.services.replace(view.services) != Some(view.services);
         if self.moved.is_empty() && !others {
             return;
@@ -139,41 +127,15 @@ impl Teller {
     }
 }
 
-/// What came, and what went and why. Both are in order.
-fn prefix_news(before: &[Prefix], now: &[Prefix]) -> Vec<What> {
-    let told = |found: &Prefix, announced, reason| What::Prefix {
-        prefix: found.prefix,
-        announced,
-        vips: found.vips.iter().map(ToString::to_string).collect(),
-        reason,
-    };
-    let of = |all: &[Prefix], wanted: &Prefix| {
-        all.binary_search_by_key(&wanted.prefix, |found| found.prefix).ok().and_then(|at| all.get(at).cloned())
-    };
-    let is_announced = |found: &Prefix| found.withheld.is_none();
-    let gone = before.iter().filter(|found| is_announced(found)).filter_map(|found| match of(now, found) {
-        None => Some(told(found, false, Some("no VIP asks for it any more".to_owned()))),
-        Some(now) => now.withheld.clone().map(|reason| told(&now, false, Some(reason))),
-    });
-    let come = now.iter().filter(|found| is_announced(found) && !of(before, found).as_ref().is_some_and(is_announced));
-    gone.chain(come.map(|found| told(found, true, None))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Name;
     use crate::reconcile::{Event, Reconciler, RequestId, Settings};
     use std::time::Duration;
 
-    fn prefix(text: &str, withheld: Option<&str>) -> Prefix {
-        let (vips, withheld) = (vec![Name::parse("www").unwrap()], withheld.map(str::to_owned));
-        Prefix { prefix: text.parse().unwrap(), vips, communities: [].into(), withheld, shortage: None }
-    }
-
-    fn teller() -> (Teller, Journal, watch::Sender<Arc<Vec<Prefix>>>) {
-        let (journal, (prefixes, receiver)) = (Journal::start(), watch::channel(Arc::default()));
-        (Teller::new(journal.clone(), receiver), journal, prefixes)
+    fn teller() -> (Teller, Journal) {
+        let journal = Journal::start();
+        (Teller::new(journal.clone()), journal)
     }
 
     /// What was told, in sentences.
@@ -201,31 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_told_when_they_come_and_with_why_they_go() {
-        let (mut teller, journal, prefixes) = teller();
-        let view = view();
-        let mut look = |now: &[Prefix]| {
-            prefixes.send_replace(Arc::new(now.to_vec()));
-            teller.look(&view);
-        };
-        look(&[prefix("203.0.113.10/32", Some("being checked first")), prefix("203.0.113.20/32", None)]);
-        look(&[prefix("203.0.113.10/32", None), prefix("203.0.113.20/32", None)]);
-        look(&[prefix("203.0.113.10/32", Some("the node is drained"))]);
-        look(&[prefix("203.0.113.10/32", Some("something else"))]);
-        assert_eq!(
-            told(&journal),
-            [
-                "203.0.113.20/32 is announced, for VIP www",
-                "203.0.113.10/32 is announced, for VIP www",
-                "203.0.113.10/32 is withdrawn, for VIP www: the node is drained",
-                "203.0.113.20/32 is withdrawn, for VIP www: no VIP asks for it any more",
-            ]
-        );
-    }
-
-    #[test]
     fn backends_are_told_when_they_are_lost_and_when_they_are_back() {
-        let (mut teller, journal, _prefixes) = teller();
+        let (mut teller, journal) = teller();
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
         let resolved = |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None };
@@ -246,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_removed_and_added_again_is_another() {
-        let (mut teller, journal, _prefixes) = teller();
+        let (mut teller, journal) = teller();
         let address: IpAddr = [10, 0, 1, 11].into();
         let lost = Resolution::Unresolved("no route".to_owned());
         for _ in 0..2 {
@@ -259,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_found_before_the_services_are_published_is_told_then() {
-        let (mut teller, journal, _prefixes) = teller();
+        let (mut teller, journal) = teller();
         teller.moved([10, 0, 1, 11].into(), &Resolution::Unresolved("no route".to_owned()));
         teller.look(&Reconciler::new(Settings::default()).view());
         teller.look(&view());
@@ -268,7 +207,7 @@ mod tests {
 
     #[test]
     fn that_a_way_has_to_be_found_first_is_no_alarm() {
-        let (mut teller, journal, _prefixes) = teller();
+        let (mut teller, journal) = teller();
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
         let waiting = Resolution::waiting("neighbour");
@@ -291,7 +230,7 @@ mod tests {
 
     #[test]
     fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {
-        let (teller, journal, _prefixes) = teller();
+        let (teller, journal) = teller();
         let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
         teller.interfaces(&[], &names(&["eth0", "eth1"]));
         teller.interfaces(&names(&["eth0", "eth1"]), &names(&["eth1"]));

@@ -18,10 +18,30 @@ pub struct BgpNeighbor {
     pub prefixes_sent: usize,
     /// How often a session came up since the daemon started.
     pub sessions: u64,
-    /// Why the last session, or attempt at one, ended: the words of the side that ended it.
+    /// Why the last session, or attempt at one, ended: the words of the side that ended it. A NOTIFICATION stays until another
+    /// one comes, or until a session that was established in between ends.
     pub last_error: Option<String>,
     /// When that was, in seconds since 1970.
     pub last_error_at: Option<u64>,
+    /// The last error of TCP after that NOTIFICATION.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_error: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_error_at: Option<u64>,
+}
+
+/// Sessions and prefixes in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BgpSummary {
+    /// Neighbors that are configured.
+    pub neighbors: usize,
+    /// Those with an established session.
+    pub established: usize,
+    /// Prefixes that VIPs ask to be announced.
+    pub prefixes: usize,
+    /// Those that are announced to a neighbor.
+    pub announced: usize,
 }
 
 /// All neighbours.
@@ -34,9 +54,15 @@ pub struct BgpNeighbors(pub Vec<BgpNeighbor>);
 pub struct BgpRoute {
     /// The prefix.
     pub prefix: IpNet,
-    /// Whether it is announced.
+    /// Whether it is announced to any neighbor.
     pub announced: bool,
-    /// Why it is not.
+    /// To how many neighbors it is announced.
+    #[serde(default)]
+    pub announced_to: usize,
+    /// How many neighbors are configured for its family.
+    #[serde(default)]
+    pub neighbors: usize,
+    /// Why it is not announced to all of them, or why it is being withdrawn.
     pub reason: Option<String>,
     /// The VIPs on it.
     pub vips: Vec<String>,

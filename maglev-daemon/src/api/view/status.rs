@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Node, PoolSummary, Vip};
+use super::{Backend, BgpSummary, Node, PoolSummary, Vip};
 use crate::model::{Counts, Difference};
 
 /// `GET /v1/status`: everything about the node but its counters.
@@ -40,6 +40,9 @@ pub struct Status {
     pub forwarding: Forwarding,
     /// The flow tables: whether they have room.
     pub flow_table: FlowTable,
+    /// BGP sessions and prefixes; absent without a `bgp` section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<BgpSummary>,
     /// Interfaces the program is attached to, or packets leave through.
     pub interfaces: Vec<Interface>,
     /// VIPs by name.
