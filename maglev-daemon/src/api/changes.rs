@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{Answer, view};
 use crate::config;
 use crate::model::parse_slow_start;
-use crate::model::{self, AdminState, BadValue, Change, HealthChange, Name, Override, Weight, parse_panic};
+use crate::model::{
+    self, AdminState, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Name, Override, Weight,
+    parse_panic,
+};
 
 /// The change that would be made, and whether by force.
 pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<(Change, bool)> {
@@ -46,6 +49,16 @@ pub(super) fn removal(status: &view::Status, pool: Name, backend: Name, force: b
         ))),
         _ => Ok(Change::RemoveBackend { pool, backend, force }),
     }
+}
+
+/// What is set of how a VIP is announced.
+pub(super) fn announcement(new: view::NewAnnounce) -> Answer<AnnounceChange> {
+    let view::NewAnnounce { announce, communities } = new;
+    let invalid = |field: &str, bad: BadValue| view::Error::invalid(format!("{field}: {bad}"));
+    let by = announce.map(|text| text.parse::<AnnounceBy>()).transpose().map_err(|bad| invalid("announce", bad))?;
+    let parse = |all: Vec<String>| all.iter().map(|text| text.parse::<Community>()).collect::<Result<_, _>>();
+    let communities = communities.map(parse).transpose().map_err(|bad| invalid("communities", bad))?;
+    Ok(AnnounceChange { by, communities })
 }
 
 /// What is set of a pool's checks.

@@ -26,7 +26,7 @@ pub(super) fn routes(handle: Handle) -> Router {
     let v1 = Router::new()
         .route("/status", get(status))
         .route("/vips", get(vips).post(add_vip))
-        .route("/vips/{name}", get(vip).delete(remove_vip))
+        .route("/vips/{name}", get(vip).patch(set_vip).delete(remove_vip))
         .route("/pools", get(pools).post(add_pool))
         .route("/pools/{name}", get(pool).patch(set_pool).delete(remove_pool))
         .route("/pools/{pool}/backends", post(add_backend))
@@ -79,15 +79,25 @@ async fn add_vip(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewVip { name, address, port, protocol, pool } = parse(body)?;
+    let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
     let service = Service { address, port: port.0, protocol: protocol.into() };
     let vip = model::Vip {
         name: parse_name("name", &name)?,
         service,
         pool: parse_name("pool", &pool)?,
-        announce: model::Announce::default(),
+        announce: changes::announcement(view::NewAnnounce { announce, communities })?.of(&model::Announce::default()),
     };
     change(&handle, caller, Change::AddVip(vip)).await
+}
+
+async fn set_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let set = changes::announcement(parse(body)?)?;
+    change(&handle, caller, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
 }
 
 async fn remove_vip(
@@ -116,8 +126,8 @@ async fn add_pool(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let view::NewPool { name, tracking, transition, health } = parse(body)?;
-    let new = view::NewSettings { tracking, transition, health };
+    let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
+    let new = view::NewSettings { tracking, transition, min_healthy, health };
     let settings = SettingsChange::from(&new).of(&PoolSettings::default());
     let name = parse_name("name", &name)?;
     let health = changes::health(new.health)?.of(&PoolHealth::default());

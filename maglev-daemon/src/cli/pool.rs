@@ -8,7 +8,9 @@ use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view;
 use crate::model::{Name, Percent, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
-use crate::model::{parse_idle, parse_learning, parse_panic, parse_slow_start, parse_tracking, parse_udp};
+use crate::model::{
+    parse_idle, parse_learning, parse_min_healthy, parse_panic, parse_slow_start, parse_tracking, parse_udp,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -69,6 +71,9 @@ pub(super) struct Settings {
     /// (its previous owner: QUIC)
     #[arg(long, value_parser = parse_udp)]
     udp: Option<UdpPolicy>,
+    /// Healthy backends that the pool's VIPs need to be announced; 0 announces them whatever happens; 1 by default
+    #[arg(long, value_parser = parse_min_healthy, value_name = "NUMBER")]
+    min_healthy: Option<u32>,
 }
 
 /// How its backends are checked.
@@ -86,7 +91,8 @@ pub(super) struct Checks {
 }
 
 /// What `set` can set, of which there must be something.
-const SETTINGS: [&str; 8] = ["tracking", "learning", "idle", "udp", "check", "no_check", "panic", "slow_start"];
+const SETTINGS: [&str; 9] =
+    ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start"];
 
 impl From<Checks> for view::NewHealth {
     fn from(Checks { check, panic, slow_start }: Checks) -> Self {
@@ -114,8 +120,8 @@ fn words(health: &view::NewHealth) -> Vec<String> {
 
 impl From<Settings> for SettingsChange {
     fn from(settings: Settings) -> Self {
-        let Settings { tracking, learning, idle, udp } = settings;
-        Self { tracking, learning, idle, udp }
+        let Settings { tracking, learning, idle, udp, min_healthy } = settings;
+        Self { tracking, learning, idle, udp, min_healthy }
     }
 }
 
@@ -124,8 +130,9 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
         Command::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
         Command::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
         Command::Add { name, settings, checks } => {
-            let view::NewSettings { tracking, transition, health: _ } = SettingsChange::from(settings).into();
-            let pool = view::NewPool { name: name.to_string(), tracking, transition, health: checks.into() };
+            let view::NewSettings { tracking, transition, min_healthy, .. } = SettingsChange::from(settings).into();
+            let (name_text, health) = (name.to_string(), checks.into());
+            let pool = view::NewPool { name: name_text, tracking, transition, min_healthy, health };
             let done: view::Done = client.post("/v1/pools", &pool)?;
             printer.done(&done, &format!("pool {name} added"))
         }

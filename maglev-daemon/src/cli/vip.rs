@@ -1,13 +1,14 @@
 //! `maglev vip`: what clients connect to.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use clap::Subcommand;
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::output::{Printer, Text, table};
 use super::{Client, Failure};
 use crate::api::view;
-use crate::model::{Name, Protocol, parse_address, parse_port};
+use crate::model::{AnnounceBy, AnnounceChange, Community, Name, Protocol, parse_address, parse_port};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -34,12 +35,50 @@ pub(super) enum Command {
         /// The pool that serves it
         #[arg(long)]
         pool: Name,
+        #[command(flatten)]
+        announcement: Announcement,
+    },
+    /// Change how a VIP is announced
+    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities"]).required(true).multiple(true))]
+    Set {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        announcement: Announcement,
+        /// Announce its prefix without communities of its own
+        #[arg(long, conflicts_with = "community")]
+        no_communities: bool,
     },
     /// Remove a VIP; its packets are no longer taken
     Remove {
         /// Its name
         name: Name,
     },
+}
+
+/// How a VIP is announced.
+#[derive(Debug, Args)]
+pub(super) struct Announcement {
+    /// true (by its address), false, or a prefix that holds its address, such as 203.0.113.0/24; true by default
+    #[arg(long, value_name = "PREFIX|BOOL")]
+    announce: Option<AnnounceBy>,
+    /// A community of its prefix, such as 65010:100; once for each, in place of those it had
+    #[arg(long, value_name = "COMMUNITY")]
+    community: Vec<Community>,
+}
+
+impl From<Announcement> for AnnounceChange {
+    fn from(Announcement { announce, community }: Announcement) -> Self {
+        let communities = community.into_iter().collect::<BTreeSet<_>>();
+        Self { by: announce, communities: Some(communities).filter(|all| !all.is_empty()) }
+    }
+}
+
+/// What is set, as the API takes it.
+fn body(change: &AnnounceChange) -> view::NewAnnounce {
+    let AnnounceChange { by, communities } = change;
+    let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
+    view::NewAnnounce { announce: by.map(|by| by.to_string()), communities }
 }
 
 fn port(text: &str) -> Result<view::Port, crate::model::BadValue> {
@@ -50,13 +89,24 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
     match command {
         Command::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
         Command::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
-        Command::Add { name, address, port, protocol, pool } => {
+        Command::Set { name, announcement, no_communities } => {
+            let mut change = AnnounceChange::from(announcement);
+            if no_communities {
+                change.communities = Some(BTreeSet::new());
+            }
+            let done: view::Done = client.patch(&format!("/v1/vips/{name}"), &body(&change))?;
+            printer.done(&done, &format!("VIP {name} has {change}"))
+        }
+        Command::Add { name, address, port, protocol, pool, announcement } => {
+            let view::NewAnnounce { announce, communities } = body(&announcement.into());
             let vip = view::NewVip {
                 name: name.to_string(),
                 address,
                 port,
                 protocol: protocol.into(),
                 pool: pool.to_string(),
+                announce,
+                communities,
             };
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
@@ -72,14 +122,10 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
         let view::Vip { name, address, port, protocol, pool, health } = vip;
-        let view::VipHealth { serving, backends, panic, announced, withheld } = health;
+        let view::VipHealth { serving, backends, panic, announced, announced_to, neighbors, withheld } = health;
         let serving = format!("{}{serving} of {backends}", if *panic { "PANIC: " } else { "" });
-        let announced = match (announced, withheld) {
-            (None, _) => "-".to_owned(),
-            (Some(true), _) => "yes".to_owned(),
-            (Some(false), None) => "no".to_owned(),
-            (Some(false), Some(why)) => format!("no: {why}"),
-        };
+        let numbers = announced.map(|_| (announced_to.unwrap_or_default(), neighbors.unwrap_or_default()));
+        let announced = super::bgp::announced(numbers, withheld.as_deref());
         let [address, port, protocol] = [address.to_string(), port.to_string(), protocol.to_string()];
         [name.clone(), address, port, protocol, pool.clone(), serving, announced]
     };
@@ -100,6 +146,46 @@ impl Text for view::Vip {
 }
 
 #[cfg(test)]
+mod faults {
+    use clap::Parser;
+
+    use super::*;
+    use crate::matrix::Row;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn announcements_are_set_by_the_command_line() {
+        let set = |arguments: &[&str]| {
+            let line = Line::try_parse_from([&["vip", "set", "www"], arguments].concat())
+                .map_err(|error| error.to_string())?;
+            let Command::Set { announcement, .. } = line.command else { panic!() };
+            Ok::<_, String>(body(&announcement.into()))
+        };
+        {
+            let _row = Row::fault("R9", "vip set: announce and communities are read, and sent as the API takes them");
+            let both = set(&["--announce", "203.0.113.0/24", "--community", "65010:100", "--community", "no-export"]);
+            let communities = Some(vec!["65010:100".to_owned(), "no-export".to_owned()]);
+            assert_eq!(both, Ok(view::NewAnnounce { announce: Some("203.0.113.0/24".into()), communities }));
+            let off = set(&["--announce", "false"]);
+            assert_eq!(off, Ok(view::NewAnnounce { announce: Some("false".into()), communities: None }));
+            let none = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
+            assert!(matches!(none.command, Command::Set { no_communities: true, .. }));
+        }
+        let _row = Row::fault("R9", "vip set: a bad value is refused with its field and what is allowed");
+        let refused = set(&["--announce", "203.0.113.1/24"]).unwrap_err();
+        assert!(refused.contains("--announce") && refused.contains("write 203.0.113.0/24"), "{refused}");
+        let refused = set(&["--community", "1"]).unwrap_err();
+        assert!(refused.contains("--community") && refused.contains("1 is not a community"), "{refused}");
+        assert!(set(&[]).unwrap_err().contains("--announce"), "there must be something to set");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -113,14 +199,19 @@ mod tests {
             pool: "web".into(),
             health,
         };
-        let well = view::VipHealth { serving: 2, backends: 3, announced: Some(true), ..view::VipHealth::default() };
+        let (announced, announced_to, neighbors) = (Some(true), Some(2), Some(2));
+        let serving = view::VipHealth { serving: 2, backends: 3, ..view::VipHealth::default() };
+        let well = view::VipHealth { announced, announced_to, neighbors, ..serving.clone() };
         let withheld = Some("the node is drained".to_owned());
-        let ill = view::VipHealth { panic: true, announced: Some(false), withheld, ..well.clone() };
-        let text = vec![vip(well), vip(ill), vip(view::VipHealth::default())].text();
+        let ill =
+            view::VipHealth { panic: true, announced: Some(false), announced_to: Some(0), withheld, ..well.clone() };
+        let off = view::VipHealth { withheld: Some("BGP off".to_owned()), ..serving };
+        let text = vec![vip(well), vip(ill), vip(off), vip(view::VipHealth::default())].text();
         let ends = [
             "SERVING        ANNOUNCED",
-            "2 of 3         yes",
+            "2 of 3         to 2 of 2 neighbors",
             "PANIC: 2 of 3  no: the node is drained",
+            "2 of 3         BGP off",
             "0 of 0         -",
         ];
         for (line, end) in text.lines().zip(ends) {

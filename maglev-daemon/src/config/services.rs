@@ -153,9 +153,6 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
         let Pool { name, settings, health, backends } = pool;
         writeln!(text, "  - name: {}", quoted(name))?;
         write_settings(text, &SettingsChange::from_default(settings))?;
-        if settings.min_healthy != PoolSettings::default().min_healthy {
-            writeln!(text, "    min_healthy: {}", settings.min_healthy)?;
-        }
         write_health(text, health)?;
         if backends.is_empty() {
             writeln!(text, "    backends: []")?;
@@ -175,7 +172,7 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
 
 /// Settings are written where they are not the default ones.
 fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Result {
-    let SettingsChange { tracking, learning, idle, udp } = settings;
+    let SettingsChange { tracking, learning, idle, udp, min_healthy } = settings;
     if let Some(tracking) = tracking {
         writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
     }
@@ -185,7 +182,10 @@ fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Res
         udp.map(|udp| format!("udp: {}", udp_word(udp))),
     ];
     let transition: Vec<_> = transition.into_iter().flatten().collect();
-    if transition.is_empty() { Ok(()) } else { writeln!(text, "    transition: {{ {} }}", transition.join(", ")) }
+    if !transition.is_empty() {
+        writeln!(text, "    transition: {{ {} }}", transition.join(", "))?;
+    }
+    min_healthy.map_or(Ok(()), |number| writeln!(text, "    min_healthy: {number}"))
 }
 
 /// The state is written unless it is active.

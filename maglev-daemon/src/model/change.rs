@@ -8,7 +8,8 @@ use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 use super::admission::Found;
 use super::refusal::listed;
 use super::{
-    Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services,
+    AnnounceChange, Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules,
+    Services,
 };
 use super::{SettingsChange, Vip};
 
@@ -34,6 +35,7 @@ impl Services {
                 Some(_) => Ok(()),
                 None => Err(self.no_vip(&name)),
             },
+            Change::SetAnnounce { vip, change } => self.set_announce(&vip, &change),
             Change::AddPool(pool) => self.add_pool(pool, rules),
             Change::RemovePool(name) => self.remove_pool(&name),
             Change::SetPool { pool, change, health } => self.set_pool(&pool, &change, &health),
@@ -105,7 +107,7 @@ impl Services {
             )));
         }
         self.pool(pool)?;
-        vip.check_prefix()?;
+        vip.check_announce()?;
         if let Some((pool, backend)) = self.backend_at(service.address) {
             return Err(Refusal::Invalid(format!(
                 "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",
@@ -113,6 +115,17 @@ impl Services {
             )));
         }
         check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)?;
+        self.vips.insert(name.clone(), vip);
+        Ok(())
+    }
+
+    fn set_announce(&mut self, name: &Name, change: &AnnounceChange) -> Result<(), Refusal> {
+        if change.is_empty() {
+            return Err(Refusal::Invalid("nothing to set; allowed: announce, communities".to_owned()));
+        }
+        let before = self.vips.get(name).ok_or_else(|| self.no_vip(name))?;
+        let vip = Vip { announce: change.of(&before.announce), ..before.clone() };
+        vip.check_announce()?;
         self.vips.insert(name.clone(), vip);
         Ok(())
     }
@@ -136,7 +149,7 @@ impl Services {
     /// Sets all or nothing.
     fn set_pool(&mut self, pool: &Name, change: &SettingsChange, health: &HealthChange) -> Result<(), Refusal> {
         if change.is_empty() && health.is_empty() {
-            let allowed = "tracking, learning, idle, udp, check, panic, slow_start";
+            let allowed = "tracking, learning, idle, udp, min_healthy, check, panic, slow_start";
             return Err(Refusal::Invalid(format!("nothing to set; allowed: {allowed}")));
         }
         let before = self.pool(pool)?.settings;
@@ -230,9 +243,12 @@ impl Change {
             | Self::SetWeight { pool, backend, .. }
             | Self::SetCheck { pool, backend, .. }
             | Self::SetState { pool, backend, .. } => Some((pool, backend)),
-            Self::AddVip(_) | Self::RemoveVip(_) | Self::AddPool(_) | Self::RemovePool(_) | Self::SetPool { .. } => {
-                None
-            }
+            Self::AddVip(_)
+            | Self::RemoveVip(_)
+            | Self::SetAnnounce { .. }
+            | Self::AddPool(_)
+            | Self::RemovePool(_)
+            | Self::SetPool { .. } => None,
         }
     }
 }

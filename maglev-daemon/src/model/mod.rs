@@ -22,7 +22,7 @@ mod state;
 mod text;
 
 pub use admission::Admission;
-pub use announce::{Announce, AnnounceBy};
+pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
 pub(crate) use change::not_unicast;
 pub use community::Community;
 pub use difference::{Counts, Difference};
@@ -160,6 +160,13 @@ pub enum Change {
     AddVip(Vip),
     /// The end of a VIP.
     RemoveVip(Name),
+    /// Another announcement of a VIP.
+    SetAnnounce {
+        /// The VIP.
+        vip: Name,
+        /// What is set.
+        change: AnnounceChange,
+    },
     /// A new pool.
     AddPool(Pool),
     /// The end of a pool that no VIP uses.

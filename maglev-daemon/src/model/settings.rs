@@ -48,6 +48,8 @@ pub struct SettingsChange {
     pub idle: Option<Duration>,
     /// Whom an unknown flow belongs to that is not TCP.
     pub udp: Option<UdpPolicy>,
+    /// How many backends must be healthy for the pool's VIPs to be announced.
+    pub min_healthy: Option<u32>,
 }
 
 const LEARNING: Range =
@@ -88,14 +90,14 @@ impl SettingsChange {
 
     /// What leads from the defaults to these settings.
     pub fn from_default(settings: &PoolSettings) -> Self {
-        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: _ } =
-            *settings;
-        let default = TransitionSettings::default();
+        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = *settings;
+        let PoolSettings { transition: default, min_healthy: least, .. } = PoolSettings::default();
         Self {
             tracking: Some(tracking).filter(|&tracking| tracking != Tracking::default()),
             learning: Some(learning).filter(|&learning| learning != default.learning),
             idle: Some(idle).filter(|&idle| idle != default.idle),
             udp: Some(udp).filter(|&udp| udp != default.udp),
+            min_healthy: Some(min_healthy).filter(|&number| number != least),
         }
     }
 
@@ -107,14 +109,16 @@ impl SettingsChange {
             idle: self.idle.unwrap_or(*idle),
             udp: self.udp.unwrap_or(*udp),
         };
-        PoolSettings { tracking: self.tracking.unwrap_or(*tracking), transition, min_healthy: *min_healthy }
+        let min_healthy = self.min_healthy.unwrap_or(*min_healthy);
+        PoolSettings { tracking: self.tracking.unwrap_or(*tracking), transition, min_healthy }
     }
 }
 
 impl Services {
     /// Sets other settings. Whether learning and idle time agree may depend on what the pool has.
     pub(super) fn set_settings(&mut self, pool: &Name, change: &SettingsChange) -> Result<(), Refusal> {
-        let SettingsChange { tracking: _, learning, idle, udp: _ } = change;
+        let SettingsChange { tracking: _, learning, idle, udp: _, min_healthy } = change;
+        min_healthy.map_or(Ok(()), |number| parse_min_healthy(&number.to_string()).map(drop))?;
         learning.map_or(Ok(()), |learning| LEARNING.check(learning))?;
         idle.map_or(Ok(()), |idle| IDLE.check(idle))?;
         let pool = self.pool_mut(pool)?;
@@ -195,12 +199,13 @@ pub fn parse_idle(text: &str) -> Result<Duration, BadValue> {
 impl fmt::Display for SettingsChange {
     /// What is set: `tracking always, learning 30s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tracking, learning, idle, udp } = self;
+        let Self { tracking, learning, idle, udp, min_healthy } = self;
         let named = [
             tracking.map(|tracking| format!("tracking {}", tracking_word(tracking))),
             learning.map(|learning| format!("learning {}", Shown(learning))),
             idle.map(|idle| format!("idle {}", Shown(idle))),
             udp.map(|udp| format!("udp {}", udp_word(udp))),
+            min_healthy.map(|number| format!("min_healthy {number}")),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -300,7 +305,7 @@ mod tests {
         assert_eq!(set(&services, both), invalid(line), "whatever the pool has");
         assert_eq!(
             set(&services, none),
-            invalid("nothing to set; allowed: tracking, learning, idle, udp, check, panic, slow_start")
+            invalid("nothing to set; allowed: tracking, learning, idle, udp, min_healthy, check, panic, slow_start")
         );
         assert_eq!(set(&Services::default(), longer), conflict("there is no pool web, nor any other pool"));
     }

@@ -15,14 +15,14 @@ mod transition;
 mod value;
 
 pub use crate::drain::Stage;
-pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes};
+pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Events, Level, What};
 pub use health::{CheckCounts, CheckReport, CheckedTarget, Health, HealthState, LastCheck, NewHealth, PoolHealth};
 pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
-pub use services::{NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder};
+pub use services::{NewAnnounce, NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder};
 pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
 pub use status::{ChangeCounts, Changes, PlannedReload, Reloaded};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};

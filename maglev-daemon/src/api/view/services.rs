@@ -22,6 +22,24 @@ pub struct NewVip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
+    /// How it is announced: `true` (by its address; the default), `false`, or a prefix that holds the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<String>,
+    /// The communities of its prefix; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub communities: Option<Vec<String>>,
+}
+
+/// The body of `PATCH /v1/vips/NAME`: what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAnnounce {
+    /// How it is announced: `true` (by its address), `false`, or a prefix that holds the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<String>,
+    /// All communities of its prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub communities: Option<Vec<String>>,
 }
 
 /// A VIP.
@@ -51,10 +69,16 @@ pub struct VipHealth {
     /// Whether they are all used since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
-    /// Whether its prefix is announced; absent if it is not to be.
+    /// Whether its prefix is announced to any neighbor; absent if it is not to be, or BGP is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<bool>,
-    /// Why it is not announced.
+    /// To how many neighbors it is announced; absent like `announced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_to: Option<usize>,
+    /// How many neighbors are configured for its family; absent like `announced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbors: Option<usize>,
+    /// Why it is not announced to all of them; `BGP off` without a `bgp` section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<String>,
 }
@@ -237,6 +261,9 @@ pub struct NewPool {
     /// How the flows of a slot go over to a new owner; the default where absent.
     #[serde(default)]
     pub transition: NewTransition,
+    /// How many backends must be healthy for its VIPs to be announced; the default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy: Option<u32>,
     /// How its backends are checked; they are not if absent.
     #[serde(default)]
     pub health: NewHealth,

@@ -47,6 +47,9 @@ pub struct NewSettings {
     pub tracking: Option<Tracking>,
     /// How the flows of a slot go over to a new owner.
     pub transition: NewTransition,
+    /// How many backends must be healthy for its VIPs to be announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_healthy: Option<u32>,
     /// How its backends are checked.
     pub health: NewHealth,
 }
@@ -68,24 +71,25 @@ pub struct NewTransition {
 
 impl From<SettingsChange> for NewSettings {
     fn from(change: SettingsChange) -> Self {
-        let SettingsChange { tracking, learning, idle, udp } = change;
+        let SettingsChange { tracking, learning, idle, udp, min_healthy } = change;
         let seconds = |duration: Duration| duration.as_secs();
         let (learning_seconds, idle_seconds) = (learning.map(seconds), idle.map(seconds));
         let transition = NewTransition { learning_seconds, idle_seconds, udp: udp.map(UdpPolicy::from) };
-        Self { tracking: tracking.map(Tracking::from), transition, health: NewHealth::default() }
+        Self { tracking: tracking.map(Tracking::from), transition, min_healthy, health: NewHealth::default() }
     }
 }
 
 impl From<&NewSettings> for SettingsChange {
     /// All but what is said of checks.
     fn from(settings: &NewSettings) -> Self {
-        let NewSettings { tracking, transition, health: _ } = settings;
+        let NewSettings { tracking, transition, min_healthy, health: _ } = settings;
         let NewTransition { learning_seconds, idle_seconds, udp } = *transition;
         Self {
             tracking: tracking.map(model::Tracking::from),
             learning: learning_seconds.map(Duration::from_secs),
             idle: idle_seconds.map(Duration::from_secs),
             udp: udp.map(model::UdpPolicy::from),
+            min_healthy: *min_healthy,
         }
     }
 }
