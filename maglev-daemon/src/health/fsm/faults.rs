@@ -96,39 +96,52 @@ fn the_checkers_own_failure_does_not_make_a_pool_dead_before_backends_fall() {
     assert_eq!(scene.all_dead(), (true, false));
 }
 
-#[test]
-fn a_backend_is_as_old_as_its_last_change() {
+/// One backend, healthy by both VIPs of its pool; what is checked of it.
+fn of_two_vips() -> (Scene, Vec<Arc<Target>>) {
     let mut scene = Scene::new(Plan { via: "any", rise: 1, ..USUAL }, 0, &[("web", 1)]);
     scene.change(vip("a", "80"));
     scene.change(vip("bb", "443"));
     scene.check("web", 1, true);
-    let targets: Vec<_> = scene.fleet.targets().into_keys().collect();
-    let since = |scene: &Scene| scene.fleet.health(&name("web"), &name("b1"), targets[0].address).unwrap().since;
-    let one = |scene: &mut Scene, target: &Arc<Target>, outcome: Result<(), Failure>| {
-        scene.pass(SECOND);
-        let last = Last { at: scene.now, latency: SECOND / 100, outcome };
-        scene.fleet.checked(target, last, scene.now);
-    };
-    let bad = || Err(Failure::Dead("connect: refused".into()));
-    let row = Row::fault("T3", "one of two targets fails and comes back");
     scene.pass(SECOND * 9);
-    (0..2).for_each(|_| one(&mut scene, &targets[0], bad()));
-    assert_eq!(since(&scene), scene.now);
-    one(&mut scene, &targets[0], Ok(()));
-    assert_eq!(since(&scene), scene.now, "healthy since now, though the other target always was");
+    let targets = scene.fleet.targets().into_keys().collect();
+    (scene, targets)
+}
+
+impl Scene {
+    /// A second later, a check of one target ends like this.
+    fn one(&mut self, target: &Target, good: bool) {
+        self.pass(SECOND);
+        let outcome = if good { Ok(()) } else { Err(Failure::Dead("connect: refused".into())) };
+        let last = Last { at: self.now, latency: SECOND / 100, outcome };
+        self.fleet.checked(target, last, self.now);
+    }
+
+    fn since(&self) -> std::time::Duration {
+        self.fleet.health(&name("web"), &name("b1"), [10, 0, 0, 1].into()).unwrap().since
+    }
+}
+
+#[test]
+fn a_backend_is_as_old_as_its_last_change() {
+    let row = Row::fault("T3", "one of two targets fails and comes back");
+    let (mut scene, targets) = of_two_vips();
+    (0..2).for_each(|_| scene.one(&targets[0], false));
+    assert_eq!(scene.since(), scene.now);
+    scene.one(&targets[0], true);
+    assert_eq!(scene.since(), scene.now, "healthy since now, though the other target always was");
     drop(row);
     let row = Row::fault("T3", "unhealthy since the first of two fell, also once only the second is");
+    let (mut scene, targets) = of_two_vips();
     let began = scene.now + SECOND * 2;
-    (0..2).for_each(|_| one(&mut scene, &targets[0], bad()));
-    (0..2).for_each(|_| one(&mut scene, &targets[1], bad()));
-    one(&mut scene, &targets[0], Ok(()));
-    assert_eq!(since(&scene), began);
+    (0..2).for_each(|_| scene.one(&targets[0], false));
+    (0..2).for_each(|_| scene.one(&targets[1], false));
+    scene.one(&targets[0], true);
+    assert_eq!(scene.since(), began);
     drop(row);
     let _row = Row::fault("T3", "a VIP is added: checking since then");
-    (0..2).for_each(|_| one(&mut scene, &targets[1], Ok(())));
-    scene.pass(SECOND * 5);
+    let (mut scene, _) = of_two_vips();
     scene.change(vip("ccc", "80"));
-    assert_eq!(since(&scene), scene.now);
+    assert_eq!(scene.since(), scene.now);
 }
 
 #[test]
