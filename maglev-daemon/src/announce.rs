@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::bgp::Route;
 use crate::health::fsm::Health;
-use crate::model::{AdminState, Community, Name};
+use crate::model::{Community, Name, OnAllDead};
 use crate::reconcile::{BackendView, View, VipView};
 
 /// Communities of one prefix, however many VIPs it holds: with those of node and neighbour they fit into a message.
@@ -143,32 +143,28 @@ impl Short {
     fn of_vip(view: &View, vip: &VipView) -> Option<Self> {
         let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
         let least = pool.settings.min_healthy;
-        let active = || pool.backends.iter().filter(|backend| is_active(backend));
-        let usable = active().filter(|backend| is_healthy(backend, least)).count();
+        let active = || pool.backends.iter().filter(|backend| backend.is_active());
+        let usable = pool.usable_backends().filter(|backend| is_healthy(backend, least)).count();
         (usable < least as usize).then(|| {
             let (name, vip) = (&pool.name, &vip.name);
             let away = match active().filter(|backend| !backend.is_reached).count() {
                 0 => String::new(),
                 away => format!("; {away} cannot be reached"),
             };
+            let dead = if pool.long_dead { "; none has answered anything for 60 s" } else { "" };
             let why = format!(
-                "VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}{away}"
+                "VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}{away}{dead}"
             );
             Self { why, by_health: active().count() >= least as usize }
         })
     }
 }
 
-/// Whether an operator lets a backend take new connections.
-fn is_active(backend: &BackendView) -> bool {
-    backend.state == AdminState::Active && backend.weight.0 > 0
-}
-
-/// Whether it does, and can be reached: what this node cannot forward, others may. A pool in panic uses those that its
-/// checks take for dead: one of them will do where one backend is asked for, as it is unless an operator asks for more.
+/// Whether a usable backend counts. A pool in panic uses those whose checks fail: one of them will do where one backend is
+/// asked for, as it is unless an operator asks for more.
 fn is_healthy(backend: &BackendView, least: u32) -> bool {
     let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
-    backend.serves && backend.is_reached && (least <= 1 || healthy())
+    least <= 1 || healthy()
 }
 
 /// What is to be remembered of a withdrawal. It begins where what is announced falls short by its backends' health; nothing
@@ -200,8 +196,13 @@ fn early(view: &View, vips: &[&VipView]) -> Option<String> {
         return Some("the packet path is being told".to_owned());
     }
     vips.iter().find_map(|vip| {
-        let pool = view.pools.iter().find(|pool| pool.name == vip.pool && pool.awaited > 0)?;
-        Some(format!("VIP {}: {} backends of pool {} are being checked first", vip.name, pool.awaited, pool.name))
+        let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
+        let (vip, name, awaited) = (&vip.name, &pool.name, pool.awaited);
+        let withheld = pool.dead && pool.health.on_all_dead == OnAllDead::Withdraw && pool.settings.min_healthy > 0;
+        match awaited {
+            0 => withheld.then(|| format!("VIP {vip}: no backend of pool {name} answers anything")),
+            _ => Some(format!("VIP {vip}: {awaited} backends of pool {name} are being checked first")),
+        }
     })
 }
 
@@ -218,7 +219,7 @@ fn communities(node: &Node, vips: &[&VipView]) -> BTreeSet<Community> {
 mod tests {
     use super::*;
     use crate::health::fsm::{Counts, MemberHealth};
-    use crate::model::{Announce, AnnounceBy, Backend, Change, OuterSources, Pool, PoolSettings};
+    use crate::model::{AdminState, Announce, AnnounceBy, Backend, Change, OuterSources, Pool, PoolSettings};
     use crate::model::{Rules, Service, Services, Vip, Weight};
     use crate::reconcile::{Event, PoolView, Reconciler, RequestId, Settings};
 
@@ -352,7 +353,8 @@ mod tests {
                 let (since, last, waiting, percent) = (Duration::ZERO, None, None, 100);
                 let counts = Counts::default();
                 let health = Health::Unhealthy;
-                backend.health = Some(Box::new(MemberHealth { health, since, last, waiting, percent, counts }));
+                backend.health =
+                    Some(Box::new(MemberHealth { health, since, last, waiting, held_until: None, percent, counts }));
                 backend.serves = panic;
             }
             told(&at(&view, &Node::Serving, &[]))[0].clone()
@@ -403,7 +405,8 @@ mod tests {
             for (n, backend) in self.web().backends.iter_mut().enumerate() {
                 let (since, last, waiting, percent, counts) = (Duration::ZERO, None, None, 100, Counts::default());
                 let health = if n < healthy { Health::Healthy } else { Health::Unhealthy };
-                backend.health = Some(Box::new(MemberHealth { health, since, last, waiting, percent, counts }));
+                backend.health =
+                    Some(Box::new(MemberHealth { health, since, last, waiting, held_until: None, percent, counts }));
                 backend.serves = n < healthy;
             }
             let now = Duration::from_secs(self.second);
@@ -455,5 +458,58 @@ mod tests {
         assert_eq!(story.goes_on(1, 1, &Node::Drained), Some("the node is drained".to_owned()));
         assert_eq!(story.goes_on(4, 1, &Node::Serving), held(6));
         assert_eq!(story.goes_on(6, 1, &Node::Serving), None);
+    }
+
+    mod faults {
+        use super::*;
+        use crate::matrix::Row;
+        use crate::model::OnAllDead;
+
+        /// Pool web in panic, all of it dead, since long ago or not.
+        fn dead(min_healthy: u32, rule: OnAllDead, long: bool) -> View {
+            let mut view = view(services(&[AdminState::Active; 2], min_healthy, ["true", "false"]));
+            let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
+            (web.panic, web.dead, web.long_dead, web.health.on_all_dead) = (true, true, long, rule);
+            view
+        }
+
+        #[test]
+        fn a_pool_that_is_dead_is_withdrawn_as_its_rule_says() {
+            const NONE: &str = "203.0.113.10/32: VIP web: no backend of pool web answers anything";
+            const WHY: &str = "203.0.113.10/32: VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; \
+                               none has answered anything for 60 s";
+            let announced = at(&dead(1, OnAllDead::Keep, false), &Node::Serving, &[]);
+            let rows = [
+                ("all dead for 60 s, withdraw", dead(1, OnAllDead::Withdraw, true), true, WHY),
+                ("all dead for less: panic holds", dead(1, OnAllDead::Withdraw, false), true, "203.0.113.10/32"),
+                ("all dead, keep", dead(1, OnAllDead::Keep, true), true, "203.0.113.10/32"),
+                ("all dead, min_healthy: 0", dead(0, OnAllDead::Withdraw, true), true, "203.0.113.10/32"),
+                ("all dead, and not announced before", dead(1, OnAllDead::Withdraw, false), false, NONE),
+            ];
+            for (case, view, before, expected) in rows {
+                let _row = Row::fault("C11", case);
+                let before = if before { announced.as_slice() } else { &[] };
+                assert_eq!(told(&at(&view, &Node::Serving, before)), [expected], "{case}");
+            }
+        }
+
+        #[test]
+        fn serving_and_announced_count_the_same_backends() {
+            let rows = [("the routes to all are gone", false, 100), ("all have no weight", true, 0)];
+            for (case, reached, weight) in rows {
+                let _row = Row::fault("T1", case);
+                let mut view = view(services(&[AdminState::Active; 3], 1, ["true", "false"]));
+                let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
+                assert_eq!(web.usable(), 3);
+                for backend in &mut web.backends {
+                    (backend.slots, backend.is_reached, backend.weight) = (21_845, reached, Weight(weight));
+                }
+                assert_eq!(web.usable(), 0, "they own slots still");
+                assert!(told(&at(&view, &Node::Serving, &[]))[0].contains("0 usable backends"));
+            }
+            let _row = Row::fault("T1", "all dead for 60 s");
+            let view = dead(1, OnAllDead::Withdraw, true);
+            assert_eq!(view.pools.iter().find(|pool| pool.name == name("web")).map(PoolView::usable), Some(0));
+        }
     }
 }

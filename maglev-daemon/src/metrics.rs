@@ -113,9 +113,12 @@ fn register_services(registry: &mut Registry, status: &Status) {
     measure(registry, "services_info", help, [(digests, 1)].into_iter());
 }
 
-/// What checks tell; of pools that are not checked, nothing.
+/// What checks tell; of pools that are not checked, only how many backends are usable.
 fn register_health(registry: &mut Registry, status: &Status) {
     let pools = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
+    let usable = status.pools.iter().map(|pool| ([("pool", pool.name.clone())], pool.usable as u64));
+    let help = "Backends of a pool that can be sent new connections: active, not unhealthy, and with a next hop";
+    measure(registry, "pool_usable_backends", help, usable);
     let by_health = pools().flat_map(|(pool, known)| {
         view::HealthState::ALL.map(|state| {
             let labels = [("pool", pool.name.clone()), ("health", state.as_str().to_owned())];
@@ -125,6 +128,13 @@ fn register_health(registry: &mut Registry, status: &Status) {
     measure(registry, "pool_backends", "Backends of a pool that are checked, by what checks say of them", by_health);
     let panic = pools().map(|(pool, _)| ([("pool", pool.name.clone())], u64::from(pool.panic)));
     measure(registry, "pool_panic", "Whether a pool uses all its backends since too few are healthy", panic);
+    let dead = pools().map(|(pool, known)| ([("pool", pool.name.clone())], u64::from(known.all_dead)));
+    measure(registry, "pool_all_dead", "Whether no backend of a pool has answered anything for 60 s", dead);
+    let not_made = status.check_shortage.as_ref().map_or(0, |shortage| shortage.checks);
+    let help = "Checks that were not made, by this node's own shortage of descriptors, memory or ports";
+    let counter: Counter = Counter::default();
+    counter.inc_by(not_made);
+    registry.register("checks_not_made", help, counter);
     let help = "Whether everything that is checked fails at once, which is taken for this node's own fault";
     measure(registry, "health_common_failure", help, [([], u64::from(status.common_failure))].into_iter());
 
@@ -273,9 +283,12 @@ mod tests {
         let known = view::Health {
             state: view::HealthState::Healthy,
             since: 0,
+            age_seconds: 0,
             weight_percent: 29,
             last: Some(view::LastCheck { at: 0, microseconds: 1_500, error: None }),
             waiting: None,
+            held_back_seconds: None,
+            clock: view::HealthClock::default(),
             checks: view::CheckCounts { passed: 40, failed: 2, changes: 3 },
         };
         let checked = view::Backend { health: Some(Box::new(known)), ..testing::backend("web2") };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Answer, view};
 use crate::config;
-use crate::model::parse_slow_start;
 use crate::model::{
     self, AdminState, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Name, Override, Weight,
     parse_panic,
 };
+use crate::model::{parse_on_all_dead, parse_slow_start};
 
 /// The change that would be made, and whether by force.
 pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<(Change, bool)> {
@@ -63,7 +63,7 @@ pub(super) fn announcement(new: view::NewAnnounce) -> Answer<AnnounceChange> {
 
 /// What is set of a pool's checks.
 pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
-    let view::NewHealth { check, panic_percent, slow_start_milliseconds } = new;
+    let view::NewHealth { check, panic_percent, slow_start_milliseconds, on_all_dead } = new;
     let check = match check {
         None => None,
         Some(None) => Some(None),
@@ -72,10 +72,12 @@ pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
     let invalid = |field: &str, bad: BadValue| view::Error::invalid(format!("{field}: {bad}"));
     let panic = panic_percent.map(|percent| parse_panic(&percent.to_string())).transpose();
     let slow_start = slow_start_milliseconds.map(|milliseconds| parse_slow_start(&format!("{milliseconds}ms")));
+    let on_all_dead = on_all_dead.map(|rule| parse_on_all_dead(&rule)).transpose();
     Ok(HealthChange {
         check,
         panic: panic.map_err(|bad| invalid("panic_percent", bad))?,
         slow_start: slow_start.transpose().map_err(|bad| invalid("slow_start_milliseconds", bad))?,
+        on_all_dead: on_all_dead.map_err(|bad| invalid("on_all_dead", bad))?,
     })
 }
 

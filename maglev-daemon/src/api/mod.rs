@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::drain::Order;
+use crate::health::shortages::{Shortage, Shortages};
 use crate::model::{Change, Name, Protocol, UnixTime};
 
 /// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
@@ -151,6 +152,8 @@ pub struct Handle {
     pub status: watch::Receiver<Arc<view::Status>>,
     /// Whether the flow tables have room, as last looked at.
     pub flow_table: watch::Receiver<view::FlowTable>,
+    /// Checks that are not made, by this node's own shortage.
+    pub shortages: Shortages,
     /// When the daemon started.
     pub started: Instant,
     /// The speaker.
@@ -176,8 +179,14 @@ impl Handle {
             flow_table: *self.flow_table.borrow(),
             vips: self.vips(),
             bgp: self.bgp.summary(),
+            check_shortage: self.check_shortage(),
             ..self.latest().at(self.uptime())
         }
+    }
+
+    fn check_shortage(&self) -> Option<view::CheckShortage> {
+        let Shortage { checks, reason, ago } = self.shortages.latest()?;
+        Some(view::CheckShortage { checks, reason, seconds_ago: ago.as_secs() })
     }
 
     /// The VIPs, and whether they are announced.

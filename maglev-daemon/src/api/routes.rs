@@ -114,11 +114,36 @@ async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
 
 async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
     let status = handle.latest();
-    let view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends: _ } =
-        find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
+    let view::PoolSummary {
+        name,
+        tracking,
+        transition,
+        in_transition,
+        panic,
+        health,
+        table_digest,
+        backends: _,
+        usable,
+    } = find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
-    let backends = status.backends.iter().filter(|backend| backend.pool == name).cloned().collect();
-    Ok(Json(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, backends }))
+    let backends = status
+        .backends
+        .iter()
+        .filter(|backend| backend.pool == name)
+        .map(|backend| backend.at(handle.uptime()))
+        .collect();
+    Ok(Json(view::Pool {
+        name,
+        tracking,
+        transition,
+        in_transition,
+        panic,
+        health,
+        table_digest,
+        vips,
+        usable,
+        backends,
+    }))
 }
 
 async fn add_pool(
@@ -158,7 +183,7 @@ async fn remove_pool(
 }
 
 async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
-    Json(handle.latest().backends.clone())
+    Json(handle.latest().backends.iter().map(|backend| backend.at(handle.uptime())).collect())
 }
 
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
@@ -168,7 +193,7 @@ async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String,
     let of_pool: Vec<_> = status.backends.iter().filter(|backend| backend.pool == pool.as_str()).collect();
     let found = of_pool.iter().find(|backend| backend.name == name.as_str());
     let unknown = || Refusal::unknown_backend(&pool, &name, of_pool.iter().map(|backend| backend.name.as_str()));
-    Ok(Json((*found.ok_or_else(unknown)?).clone()))
+    Ok(Json(found.ok_or_else(unknown)?.at(handle.uptime())))
 }
 
 async fn add_backend(

@@ -52,7 +52,8 @@ pub(crate) fn backend(name: &str) -> view::Backend {
 /// Pool `web` in short.
 pub(crate) fn summary() -> view::PoolSummary {
     let view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, .. } = pool();
-    view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends: 1 }
+    let (backends, usable) = (1, 1);
+    view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends, usable }
 }
 
 /// Pool `web` without backends.
@@ -66,6 +67,7 @@ pub(crate) fn pool() -> view::Pool {
         health: None,
         table_digest: "1234".into(),
         vips: Vec::new(),
+        usable: 0,
         backends: Vec::new(),
     }
 }

@@ -38,6 +38,7 @@ impl Server {
             requests: sender,
             status,
             flow_table,
+            shortages: crate::health::shortages::Shortages::default(),
             started: std::time::Instant::now(),
             bgp: super::Bgp::default(),
             journal: journal.clone(),

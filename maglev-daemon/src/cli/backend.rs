@@ -8,9 +8,9 @@ use clap::Subcommand;
 use super::check::latency;
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, check, drain};
+use crate::api::view;
 use crate::api::view::StateOrder;
-use crate::api::{self, view};
-use crate::model::{Name, ShownDuration, UnixTime, Weight, parse_address, parse_timeout};
+use crate::model::{Name, ShownDuration, Weight, parse_address, parse_timeout};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -228,11 +228,11 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
 
 /// Since when a backend is what its checks say, and how the last one ended.
 fn health(health: Option<&view::Health>) -> [String; 2] {
-    let Some(view::Health { state, since, weight_percent, last, waiting, checks: _ }) = health else {
+    let Some(view::Health { state, age_seconds, weight_percent, last, waiting, held_back_seconds, .. }) = health else {
         return ["not checked".to_owned(), String::new()];
     };
-    let UnixTime(now) = api::now();
-    let lasts = ShownDuration(Duration::from_secs(now.saturating_sub(*since)));
+    let lasts = ShownDuration(Duration::from_secs(*age_seconds));
+    let held = held_back_seconds.map(|left| format!(", held back for {left}s by flap damping")).unwrap_or_default();
     let ramp = if *weight_percent < 100 { format!(", {weight_percent} % of its weight") } else { String::new() };
     let last = match (last, waiting) {
         (_, Some(why)) => why.clone(),
@@ -242,7 +242,7 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
             format!("{error} ({})", latency(*microseconds))
         }
     };
-    [format!("{} for {lasts}{ramp}", state.as_str()), last]
+    [format!("{} for {lasts}{ramp}{held}", state.as_str()), last]
 }
 
 /// A count that may not be known yet.
@@ -275,7 +275,8 @@ impl Text for view::Backend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing;
+    use crate::api::{self, testing};
+    use crate::model::UnixTime;
 
     #[test]
     fn health_is_told_with_since_when_and_how_the_last_check_ended() {
@@ -283,21 +284,25 @@ mod tests {
         let known = |state, error: Option<&str>| view::Health {
             state,
             since: now - 120,
+            age_seconds: 120,
             weight_percent: 100,
             last: Some(view::LastCheck { at: now, microseconds: 12_400, error: error.map(str::to_owned) }),
             waiting: None,
+            held_back_seconds: None,
             checks: view::CheckCounts::default(),
+            clock: view::HealthClock::default(),
         };
         let (healthy, bad) =
             (known(view::HealthState::Healthy, None), known(view::HealthState::Unhealthy, Some("HTTP 503")));
         let ramping = view::Health { weight_percent: 29, ..healthy.clone() };
         let first = view::Health { last: None, ..known(view::HealthState::Checking, None) };
         let waiting = view::Health { waiting: Some("no VIP uses pool web".into()), ..first.clone() };
-        // A second may pass while the test runs.
-        let of = |health: Option<&view::Health>| self::health(health).map(|cell| cell.replace("121s", "2m"));
+        let damped = view::Health { held_back_seconds: Some(18), ..bad.clone() };
+        let of = |health: Option<&view::Health>| self::health(health);
         assert_eq!(of(None), ["not checked", ""]);
         assert_eq!(of(Some(&healthy)), ["healthy for 2m", "ok in 12 ms"]);
         assert_eq!(of(Some(&bad)), ["unhealthy for 2m", "HTTP 503 (12 ms)"]);
+        assert_eq!(of(Some(&damped))[0], "unhealthy for 2m, held back for 18s by flap damping");
         assert_eq!(of(Some(&ramping)), ["healthy for 2m, 29 % of its weight", "ok in 12 ms"]);
         assert_eq!(of(Some(&first)), ["checking for 2m", "none yet"]);
         assert_eq!(of(Some(&waiting)), ["checking for 2m", "no VIP uses pool web"]);

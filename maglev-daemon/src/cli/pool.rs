@@ -8,9 +8,8 @@ use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view;
 use crate::model::{Name, Percent, SettingsChange, ShownDuration, Tracking, UdpPolicy, tracking_word, udp_word};
-use crate::model::{
-    parse_idle, parse_learning, parse_min_healthy, parse_panic, parse_slow_start, parse_tracking, parse_udp,
-};
+use crate::model::{OnAllDead, parse_on_all_dead, parse_panic, parse_slow_start};
+use crate::model::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -88,26 +87,30 @@ pub(super) struct Checks {
     /// How long a backend that comes back takes to reach its full weight, 0s to 1h; 0s by default
     #[arg(long, value_parser = parse_slow_start, value_name = "DURATION")]
     slow_start: Option<Duration>,
+    /// What follows once none of its backends has answered anything for 60 s: withdraw (its VIPs; the default) or keep
+    #[arg(long, value_parser = parse_on_all_dead, value_name = "RULE")]
+    on_all_dead: Option<OnAllDead>,
 }
 
 /// What `set` can set, of which there must be something.
-const SETTINGS: [&str; 9] =
-    ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start"];
+const SETTINGS: [&str; 10] =
+    ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start", "on_all_dead"];
 
 impl From<Checks> for view::NewHealth {
-    fn from(Checks { check, panic, slow_start }: Checks) -> Self {
+    fn from(Checks { check, panic, slow_start, on_all_dead }: Checks) -> Self {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             check: check.map(Some),
             panic_percent: panic.map(|Percent(percent)| percent),
             slow_start_milliseconds: slow_start.map(milliseconds),
+            on_all_dead: on_all_dead.map(|rule| rule.as_str().to_owned()),
         }
     }
 }
 
 /// What is set of checks, in words.
 fn words(health: &view::NewHealth) -> Vec<String> {
-    let view::NewHealth { check, panic_percent, slow_start_milliseconds } = health;
+    let view::NewHealth { check, panic_percent, slow_start_milliseconds, on_all_dead } = health;
     let check = check.as_ref().map(|check| match check {
         Some(check) => format!("check {{ {} }}", check.trim_matches(['{', '}', ' '])),
         None => "no check: its backends count as healthy".to_owned(),
@@ -115,7 +118,8 @@ fn words(health: &view::NewHealth) -> Vec<String> {
     let slow_start = slow_start_milliseconds.map(|time| ShownDuration(Duration::from_millis(time)));
     let panic = panic_percent.map(|percent| format!("panic {percent}"));
     let slow_start = slow_start.map(|time| format!("slow_start {time}"));
-    check.into_iter().chain(panic).chain(slow_start).collect()
+    let on_all_dead = on_all_dead.as_ref().map(|rule| format!("on_all_dead {rule}"));
+    check.into_iter().chain(panic).chain(slow_start).chain(on_all_dead).collect()
 }
 
 impl From<Settings> for SettingsChange {
@@ -160,8 +164,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// Pools as a table.
 pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
     let row = |pool: &view::PoolSummary| {
-        let view::PoolSummary { name, tracking, transition, in_transition: _, panic, health, table_digest, backends } =
-            pool;
+        let view::PoolSummary { name, tracking, transition, panic, health, table_digest, backends, .. } = pool;
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         let health = health.as_ref().map_or_else(|| "not checked".to_owned(), |health| in_short(*panic, health));
         [name.clone(), tracking, learning, idle, udp, backends.to_string(), health, table_digest.clone()]
@@ -180,7 +183,7 @@ pub(super) fn in_short(panic: bool, health: &view::PoolHealth) -> String {
 /// The lines of what checks tell.
 fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
     let Some(health) = health else { return "check          none: its backends count as healthy\n".to_owned() };
-    let view::PoolHealth { check, panic_percent, slow_start_milliseconds, waiting, .. } = health;
+    let view::PoolHealth { check, panic_percent, slow_start_milliseconds, on_all_dead, waiting, .. } = health;
     let states = view::HealthState::ALL.map(|state| (health.count(state), state.as_str()));
     let states = states.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
     let mut states = states.collect::<Vec<_>>().join(", ");
@@ -194,9 +197,10 @@ fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
     } else {
         String::new()
     };
+    let dead = if health.all_dead { "ALL DEAD       no backend has answered anything for 60 s\n" } else { "" };
     format!(
-        "{panic}health         {states}{waiting}\ncheck          {{ {check} }}\n\
-         panic          below {panic_percent} % healthy, slow start {slow_start}\n"
+        "{dead}{panic}health         {states}{waiting}\ncheck          {{ {check} }}\n\
+         panic          below {panic_percent} % healthy, slow start {slow_start}\non all dead    {on_all_dead}\n"
     )
 }
 
@@ -228,12 +232,14 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, in_transition, panic, health, table_digest, vips, backends } = self;
+        let Self { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends } =
+            self;
+        let all = backends.len();
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
         let checks = checks(*panic, health.as_ref());
         format!(
-            "pool           {name}\n{checks}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+            "pool           {name}\nusable         {usable} of {all}\n{checks}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
              in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
             moving(in_transition),
             backend::list(backends)
@@ -252,6 +258,7 @@ mod tests {
             check: "kind: tcp, via: direct".into(),
             panic_percent: 50,
             slow_start_milliseconds: 30_000,
+            on_all_dead: "withdraw".into(),
             healthy: 1,
             unhealthy: 2,
             unreachable: 1,
@@ -259,17 +266,20 @@ mod tests {
         };
         let of = |panic, health: &view::PoolHealth| {
             let text = view::Pool { panic, health: Some(health.clone()), ..testing::pool() }.text();
-            let lines = text.lines().skip(1).take_while(|line| !line.starts_with("tracking"));
+            let lines = text.lines().skip(2).take_while(|line| !line.starts_with("tracking"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let lines = [
             "health         1 healthy, 2 unhealthy, 1 unreachable",
             "check          { kind: tcp, via: direct }",
             "panic          below 50 % healthy, slow start 30s",
+            "on all dead    withdraw",
         ];
         assert_eq!(of(false, &health), lines);
         let panic = "PANIC          fewer than 50 % are healthy: all that are active are used";
         assert_eq!(of(true, &health)[0], panic);
+        let dead = view::PoolHealth { all_dead: true, ..health.clone() };
+        assert_eq!(of(true, &dead)[0], "ALL DEAD       no backend has answered anything for 60 s");
         let none = view::Pool { ..testing::pool() }.text();
         assert!(none.contains("check          none: its backends count as healthy\n"), "{none}");
         let waiting =
@@ -290,7 +300,7 @@ mod tests {
     fn what_is_set_of_checks_is_sent_and_said() {
         let checks = |check: Option<&str>, panic, slow_start| {
             let check = check.map(str::to_owned);
-            view::NewHealth::from(Checks { check, panic, slow_start })
+            view::NewHealth::from(Checks { check, panic, slow_start, on_all_dead: None })
         };
         assert_eq!(serde_json::to_string(&checks(None, None, None)).unwrap(), "{}");
         let all = checks(Some("{ kind: tcp }"), Some(Percent(0)), Some(Duration::from_millis(1_500)));

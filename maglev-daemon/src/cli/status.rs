@@ -83,12 +83,27 @@ fn waiting(backends: &[view::Backend]) -> String {
     }
 }
 
+/// A shortage is told of for so many seconds.
+const RECENT_SHORTAGE: u64 = 60;
+
 /// What checks tell: trouble first, and loud.
 fn health(status: &Status) -> String {
     let checked = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
     let mut told = Vec::new();
     if status.common_failure {
         told.push("EVERY CHECK FAILS AT ONCE: taken for this node's own fault for now".to_owned());
+    }
+    if let Some(view::CheckShortage { checks, reason, seconds_ago }) = &status.check_shortage
+        && *seconds_ago <= RECENT_SHORTAGE
+    {
+        told.push(format!(
+            "CHECKS ARE NOT MADE, by this node's own shortage: {reason} ({checks} so far, the last {seconds_ago} s ago): \
+             backends keep their state"
+        ));
+    }
+    for (pool, known) in checked().filter(|(_, known)| known.all_dead) {
+        let rule = &known.on_all_dead;
+        told.push(format!("NO BACKEND of pool {} has answered anything for 60 s (on_all_dead: {rule})", pool.name));
     }
     for (pool, known) in checked().filter(|(pool, _)| pool.panic) {
         let (name, healthy, all) = (&pool.name, known.healthy, known.all());

@@ -13,7 +13,9 @@ use hyper::http::uri::PathAndQuery;
 use super::decode::{Collector, Field, Section};
 use super::tree;
 use crate::model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Probe, RCODES, Request, ShownDuration};
-use crate::model::{Tls, Via, is_dns_name, parse_duration, parse_panic, parse_slow_start, server_name, shown};
+use crate::model::{
+    Tls, Via, is_dns_name, parse_duration, parse_on_all_dead, parse_panic, parse_slow_start, server_name, shown,
+};
 
 /// Keys of a check of any kind.
 pub(super) const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
@@ -45,8 +47,10 @@ pub(super) fn decode_health(pool: &Section<'_>) -> Option<PoolHealth> {
     let panic = needs_check("panic").map_or(Some(default.panic), |field| field.parse(parse_panic));
     let slow_start = needs_check("slow_start");
     let slow_start = slow_start.map_or(Some(default.slow_start), |field| field.parse(parse_slow_start));
+    let on_all_dead = needs_check("on_all_dead");
+    let on_all_dead = on_all_dead.map_or(Some(default.on_all_dead), |field| field.parse(parse_on_all_dead));
     let overrides = decode_overrides(pool, check.as_deref());
-    Some(PoolHealth { check, overrides, panic: panic?, slow_start: slow_start? })
+    Some(PoolHealth { check, overrides, panic: panic?, slow_start: slow_start?, on_all_dead: on_all_dead? })
 }
 
 /// Reads a check as it stands in `services.yaml`, with or without its braces: `kind: http, path: /healthz`.
@@ -333,7 +337,7 @@ fn parse_status(text: &str) -> Result<RangeInclusive<u16>, BadValue> {
 
 /// A pool's part, in lines.
 pub(super) fn write_health(text: &mut String, health: &PoolHealth) -> std::fmt::Result {
-    let PoolHealth { check, overrides: _, panic, slow_start } = health;
+    let PoolHealth { check, overrides: _, panic, slow_start, on_all_dead } = health;
     let Some(check) = check else { return Ok(()) };
     writeln!(text, "    check: {{ {} }}", fields(check).join(", "))?;
     let default = PoolHealth::default();
@@ -342,6 +346,9 @@ pub(super) fn write_health(text: &mut String, health: &PoolHealth) -> std::fmt::
     }
     if *slow_start != default.slow_start {
         writeln!(text, "    slow_start: {}", ShownDuration(*slow_start))?;
+    }
+    if *on_all_dead != default.on_all_dead {
+        writeln!(text, "    on_all_dead: {}", on_all_dead.as_str())?;
     }
     Ok(())
 }

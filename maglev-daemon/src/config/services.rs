@@ -46,7 +46,8 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let known = ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "backends"];
+    let known =
+        ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "on_all_dead", "backends"];
     let Some(section) = field.section(&known, &[]) else { return };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
     // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.

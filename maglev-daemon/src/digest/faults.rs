@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::matrix::Row;
 use crate::model::{
-    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, Override, Percent, Pool, PoolHealth,
-    PoolSettings, Probe, Protocol, Request, Service, Tls, Tracking, TransitionSettings, UdpPolicy, Via, Vip, Weight,
+    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
+    PoolHealth, PoolSettings, Probe, Protocol, Request, Service, Tls, Tracking, TransitionSettings, UdpPolicy, Via,
+    Vip, Weight,
 };
 
 fn name(text: &str) -> Name {
@@ -58,6 +59,7 @@ fn services(probe: Probe) -> Services {
             overrides: [(name("web1"), own)].into(),
             panic: Percent(40),
             slow_start: Duration::from_secs(30),
+            on_all_dead: OnAllDead::Withdraw,
         },
         backends: [(name("web1"), backend)].into(),
     };
@@ -120,7 +122,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 34] = [
+const CHANGES: [Change; 35] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -128,6 +130,7 @@ const CHANGES: [Change; 34] = [
     |pool, _| pool.settings.min_healthy = 1,
     |pool, _| pool.health.panic = Percent(0),
     |pool, _| pool.health.slow_start = Duration::ZERO,
+    |pool, _| pool.health.on_all_dead = OnAllDead::Keep,
     |pool, _| pool.health.check = None,
     |pool, _| pool.health.overrides.clear(),
     |pool, _| pool.backends.clear(),

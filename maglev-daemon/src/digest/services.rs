@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 use super::Fields;
 use crate::model::{
-    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, Override, Percent, Pool, PoolHealth,
-    PoolSettings, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings, UdpPolicy, Via, Vip,
-    Weight,
+    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
+    PoolHealth, PoolSettings, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings,
+    UdpPolicy, Via, Vip, Weight,
 };
 
 impl Fields {
@@ -56,7 +56,7 @@ impl Fields {
     }
 
     fn health(&mut self, health: &PoolHealth) {
-        let PoolHealth { check, overrides, panic: Percent(panic), slow_start } = health;
+        let PoolHealth { check, overrides, panic: Percent(panic), slow_start, on_all_dead } = health;
         self.list(check, |out, check| out.check(check));
         self.list(overrides, |out, (name, own)| {
             let Override { port, path, host } = own;
@@ -65,7 +65,12 @@ impl Fields {
             out.list(path, |out, path| out.text(path));
             out.list(host, |out, host| out.text(host));
         });
-        self.number(*panic);
+        // A percentage leaves the highest bit free: what says nothing of it has the digest it had before.
+        let keep = match on_all_dead {
+            OnAllDead::Withdraw => 0_u8,
+            OnAllDead::Keep => 0x80,
+        };
+        self.number(*panic | keep);
         self.duration(*slow_start);
     }
 

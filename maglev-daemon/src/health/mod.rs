@@ -4,3 +4,5 @@
 pub mod fsm;
 pub mod probe;
 pub mod scheduler;
+pub mod shortages;
+mod slots;

@@ -38,6 +38,18 @@ pub struct PoolHealth {
     pub panic: Percent,
     /// How long a backend that comes back takes to reach its full weight; zero: it has it at once.
     pub slow_start: Duration,
+    /// What follows once none of them answers anything.
+    pub on_all_dead: OnAllDead,
+}
+
+/// What becomes of a pool's VIPs once none of its backends has answered anything for 60 s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAllDead {
+    /// They are withdrawn: other nodes may reach the backends.
+    #[default]
+    Withdraw,
+    /// They stay announced.
+    Keep,
 }
 
 /// Other checks for a pool; what is not named stays.
@@ -49,6 +61,8 @@ pub struct HealthChange {
     pub panic: Option<Percent>,
     /// How long a backend that comes back takes to reach its full weight.
     pub slow_start: Option<Duration>,
+    /// What follows once none of its backends answers anything.
+    pub on_all_dead: Option<OnAllDead>,
 }
 
 /// How a backend is checked.
@@ -165,7 +179,8 @@ pub(crate) fn server_name(host: &str) -> Option<&str> {
 
 impl Default for PoolHealth {
     fn default() -> Self {
-        Self { check: None, overrides: BTreeMap::new(), panic: Percent(50), slow_start: Duration::ZERO }
+        let (slow_start, on_all_dead) = (Duration::ZERO, OnAllDead::default());
+        Self { check: None, overrides: BTreeMap::new(), panic: Percent(50), slow_start, on_all_dead }
     }
 }
 
@@ -191,9 +206,10 @@ impl HealthChange {
     /// # Errors
     /// It does not fit what the pool has.
     pub fn of(&self, health: &PoolHealth) -> Result<PoolHealth, String> {
-        let Self { check, panic, slow_start } = self;
+        let Self { check, panic, slow_start, on_all_dead } = self;
         let Some(check) = check.clone().unwrap_or_else(|| health.check.clone()) else {
             let key = panic.map(|_| "panic").or(slow_start.map(|_| "slow_start"));
+            let key = key.or(on_all_dead.map(|_| "on_all_dead"));
             return match key {
                 None => Ok(PoolHealth::default()),
                 Some(key) => {
@@ -213,6 +229,7 @@ impl HealthChange {
             overrides: health.overrides.clone(),
             panic: panic.unwrap_or(health.panic),
             slow_start: slow_start.unwrap_or(health.slow_start),
+            on_all_dead: on_all_dead.unwrap_or(health.on_all_dead),
         })
     }
 }
@@ -220,7 +237,7 @@ impl HealthChange {
 impl fmt::Display for HealthChange {
     /// What is set: `check http every 2s, panic 50`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, panic, slow_start } = self;
+        let Self { check, panic, slow_start, on_all_dead } = self;
         let named = [
             check.as_ref().map(|check| match check {
                 Some(check) => format!("check {} every {}", check.probe.kind(), Shown(check.interval)),
@@ -228,6 +245,7 @@ impl fmt::Display for HealthChange {
             }),
             panic.map(|Percent(panic)| format!("panic {panic}")),
             slow_start.map(|slow_start| format!("slow_start {}", Shown(slow_start))),
+            on_all_dead.map(|rule| format!("on_all_dead {}", rule.as_str())),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -262,6 +280,25 @@ impl Services {
         pool.health.overrides.insert(backend.clone(), own);
         Ok(())
     }
+}
+
+impl OnAllDead {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Withdraw => "withdraw",
+            Self::Keep => "keep",
+        }
+    }
+}
+
+/// Reads what follows once no backend of a pool answers anything.
+///
+/// # Errors
+/// The text is no such rule.
+pub fn parse_on_all_dead(text: &str) -> Result<OnAllDead, BadValue> {
+    let found = [OnAllDead::Withdraw, OnAllDead::Keep].into_iter().find(|rule| rule.as_str() == text);
+    found.ok_or_else(|| BadValue(format!("{} is not a rule; allowed: withdraw, keep", shown(text))))
 }
 
 /// Reads below which share of healthy backends all are used.

@@ -72,6 +72,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     for (change, key) in [
         (HealthChange { panic: Some(Percent(0)), ..nothing.clone() }, "panic"),
         (HealthChange { slow_start: Some(SECOND), ..nothing.clone() }, "slow_start"),
+        (HealthChange { on_all_dead: Some(OnAllDead::Keep), ..nothing.clone() }, "on_all_dead"),
     ] {
         let line = format!("pool web: {key} is without effect where nothing is checked; give the pool a check too");
         assert_eq!(set(&mut without, change), conflict(&line));
@@ -149,10 +150,10 @@ fn hosts_name_servers() {
 #[test]
 fn a_change_is_told_in_short() {
     let (panic, slow_start) = (Some(Percent(30)), Some(SECOND * 30));
-    let health = HealthChange { check: Some(Some(http())), panic, slow_start };
+    let health = HealthChange { check: Some(Some(http())), panic, slow_start, on_all_dead: Some(OnAllDead::Keep) };
     let change = SettingsChange { learning: Some(SECOND * 5), ..SettingsChange::default() };
     let told = |change, health| Change::SetPool { pool: name("web"), change, health }.to_string();
-    let line = "set learning 5s, check http every 2s, panic 30, slow_start 30s for pool web";
+    let line = "set learning 5s, check http every 2s, panic 30, slow_start 30s, on_all_dead keep for pool web";
     assert_eq!(told(change, health), line);
     let off = HealthChange { check: Some(None), ..HealthChange::default() };
     assert_eq!(told(SettingsChange::default(), off), "set no check for pool web");

@@ -312,8 +312,8 @@ impl Reconciler {
         }
         self.restless = false;
         let mut effects = self.follow();
-        effects.extend(self.check());
         if batch.is_empty() && self.is_pausing() {
+            effects.extend(self.check());
             effects.extend(self.go_on());
             return effects;
         }
@@ -324,12 +324,15 @@ impl Reconciler {
         let Planned { steps, complete } = planned;
         if steps.is_empty() {
             self.failing = None;
+            effects.extend(self.check());
             effects.extend(accept_all(&batch));
             effects.extend(self.go_on());
             return effects;
         }
         effects.insert(0, Effect::Publish(steps.clone()));
         self.phase = Phase::Publishing { batch, steps, complete };
+        // What is new is checked once the packet path knows its next hop.
+        effects.extend(self.check());
         effects
     }
 

@@ -12,7 +12,9 @@ use maglev_common::vip::VipId;
 use super::{Interfaces, Phase, Reconciler, Resolution};
 use crate::digest::Digest;
 use crate::health::fsm::MemberHealth;
-use crate::model::{AdminState, Backend, Community, Name, Pool, PoolHealth, PoolSettings, Service, Vip, Weight};
+use crate::model::{
+    AdminState, Backend, Community, Name, OnAllDead, Pool, PoolHealth, PoolSettings, Service, Vip, Weight,
+};
 use crate::plan::PublishedPool;
 use crate::transition::{Pinned, Progress};
 
@@ -82,6 +84,10 @@ pub struct PoolView {
     pub pinned: Option<u32>,
     /// Whether it uses all its backends, since too few are healthy.
     pub panic: bool,
+    /// Whether none of its backends answers anything now, and for so long that it counts.
+    pub dead: bool,
+    /// That it has lasted for 60 s.
+    pub long_dead: bool,
     /// How many of its backends have not been checked yet since the start.
     pub awaited: usize,
     /// How its backends are checked.
@@ -164,6 +170,32 @@ impl View {
     }
 }
 
+impl PoolView {
+    /// How many of its backends can be sent new connections: what `serving`, announcements and metrics count.
+    pub fn usable(&self) -> usize {
+        self.usable_backends().count()
+    }
+
+    /// These backends. None once all have been dead for so long that the pool's rule takes them for that.
+    pub fn usable_backends(&self) -> impl Iterator<Item = &BackendView> {
+        let gone = self.long_dead && self.health.on_all_dead == OnAllDead::Withdraw;
+        self.backends.iter().filter(move |backend| backend.is_usable() && !gone)
+    }
+}
+
+impl BackendView {
+    /// Whether an operator lets it take new connections.
+    pub fn is_active(&self) -> bool {
+        self.state == AdminState::Active && self.weight.0 > 0
+    }
+
+    /// Whether it is active, used as far as its health goes, and can be reached: what this node cannot forward, others may. A
+    /// pool in panic uses those whose checks fail.
+    pub fn is_usable(&self) -> bool {
+        self.is_active() && self.serves && self.is_reached
+    }
+}
+
 impl Reconciler {
     /// The state as it is now.
     pub fn view(&self) -> View {
@@ -188,6 +220,7 @@ impl Reconciler {
 
     fn pool_view(&self, pool: &Pool) -> PoolView {
         let published = self.planner.pool(&pool.name);
+        let (dead, long_dead) = self.fleet.is_all_dead(&pool.name);
         PoolView {
             name: pool.name.clone(),
             settings: pool.settings,
@@ -197,6 +230,8 @@ impl Reconciler {
             progress: published.map(|pool| pool.progress().clone()).unwrap_or_default(),
             pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
             panic: self.fleet.is_in_panic(&pool.name),
+            dead,
+            long_dead,
             awaited: self.fleet.awaited(&pool.name),
             health: pool.health.clone(),
             backends: pool.backends.values().map(|backend| self.backend_view(pool, published, backend)).collect(),

@@ -6,18 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use maglev_common::mark::Mark;
 
 use super::view::{NextHopView, next_hop_view};
 use super::{Effect, Interfaces, Phase, Reconciler, Resolution};
-use crate::health::fsm::{Order, Orders, Target, Way};
+use crate::health::fsm::{NoWay, Order, Orders, Target, Way};
 use crate::model::Name;
 
 impl Reconciler {
-    /// Orders what is to be checked, if that is something else than before. To be called while no plan is being
-    /// carried out.
+    /// Orders what is to be checked, if that is something else than before. While a plan is being carried out, what is new
+    /// waits for it.
     pub(super) fn check(&mut self) -> Option<Effect> {
         let targets = self.fleet.targets().into_iter();
         let orders: Orders = targets
@@ -40,7 +39,7 @@ impl Reconciler {
     }
 
     /// By what way something is checked, or why it cannot be; `None` as long as something is not known, or not published.
-    pub(super) fn way(&self, target: &Target) -> Option<Result<Way, Arc<str>>> {
+    pub(super) fn way(&self, target: &Target) -> Option<Result<Way, NoWay>> {
         let Some(vip) = &target.vip else { return Some(Ok(Way::default())) };
         if self.unfinished.is_some() || !matches!(self.phase, Phase::Idle) {
             // Until a plan is carried out, what was published before is all that is certain.
@@ -51,7 +50,7 @@ impl Reconciler {
         if !self.adopted.contains_key(&target.address) {
             let resolution = self.resolutions.get(&target.address)?;
             if let NextHopView::Unresolved(reason) = next_hop_view(Some(resolution), interfaces) {
-                return Some(Err(reason.into()));
+                return Some(Err(NoWay { reason: reason.into(), pending: resolution.is_waiting() }));
             }
         }
         let leaves =
@@ -61,10 +60,12 @@ impl Reconciler {
 }
 
 /// The interface that packets to a VIP leave by: one where they are encapsulated.
-fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &Interfaces) -> Result<u32, Arc<str>> {
+fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &Interfaces) -> Result<u32, NoWay> {
     let index = match resolution {
         Resolution::Resolved { interface, .. } => *interface,
-        Resolution::Unresolved(reason) => return Err(format!("VIP {vip}: {reason}").into()),
+        Resolution::Unresolved(reason) => {
+            return Err(NoWay { reason: format!("VIP {vip}: {reason}").into(), pending: resolution.is_waiting() });
+        }
     };
     let name = interfaces.names.get(&index).map_or_else(|| format!("interface {index}"), Clone::clone);
     if !interfaces.slots.contains_key(&index) {

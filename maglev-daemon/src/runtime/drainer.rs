@@ -141,6 +141,7 @@ impl Drainer {
         });
         view::Node {
             drain,
+            unable: None,
             announces: self.announces,
             last_node,
             lead_seconds: lead.as_secs(),

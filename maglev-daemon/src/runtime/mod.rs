@@ -29,6 +29,7 @@ mod drainer;
 mod files;
 mod flow_table;
 mod inputs;
+mod limits;
 mod local;
 mod log;
 mod node_state;
@@ -128,6 +129,7 @@ impl From<NetError> for Failure {
 /// # Errors
 /// What kept it from starting; nothing stays attached.
 pub fn run(path: &Path) -> Result<(), Failure> {
+    limits::raise_open_files();
     let (node, services) = config::load(path)?;
     if !node.services.exists() {
         tracing::warn!(file = %node.services.display(), "there is no services file yet: starting without services");
@@ -172,6 +174,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let resolver = Resolver::start(found)?;
     let (ended, checks) = mpsc::channel(CHECKS);
     let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
+    let shortages = scheduler.shortages();
     let changed = watch_interfaces(watch, plane.orders().clone());
 
     let bgp = node.bgp.clone();
@@ -217,7 +220,8 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
     };
-    let handle = Handle { requests: sender, status, flow_table, started: clock.started().0, bgp, journal };
+    let started = clock.started().0;
+    let handle = Handle { requests: sender, status, flow_table, shortages, started, bgp, journal };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");

@@ -185,11 +185,17 @@ impl Owner {
 
     /// Whether the node as a whole may announce anything.
     fn node(&self) -> Node {
-        match (self.drainer.node(), self.interfaces.refresh.detached.first()) {
+        match (self.drainer.node(), self.unable()) {
             (Some(Node::Drained), _) => Node::Drained,
-            (_, Some(name)) => Node::Unable(format!("the XDP program is detached from {name}")),
+            (_, Some(why)) => Node::Unable(why),
             (drain, None) => drain.unwrap_or_default(),
         }
+    }
+
+    /// Why nothing is forwarded, if so.
+    fn unable(&self) -> Option<String> {
+        let name = self.interfaces.refresh.detached.first()?;
+        Some(format!("the XDP program is detached from {name}"))
     }
 
     /// Publishes the services the daemon starts with, once the ways to their backends are known.
@@ -499,8 +505,9 @@ impl Owner {
     fn show(&mut self) {
         self.stale = None;
         self.view = Arc::new(self.reconciler.view());
-        let node = self.drainer.view(self.clock.now());
-        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
+        let now = self.clock.now();
+        let node = view::Node { unable: self.unable(), ..self.drainer.view(now) };
+        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node, now);
         self.status.send_replace(Arc::new(status));
         let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());
         self.teller.look(&self.view);

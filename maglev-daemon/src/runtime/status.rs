@@ -33,8 +33,8 @@ pub(super) struct Facts {
     forwarding: view::Forwarding,
     /// When the daemon started, by the clock that the reconciler runs by.
     started: Duration,
-    /// When that clock began, in seconds since 1970.
-    epoch: u64,
+    /// Since when the data plane forwards, by that clock.
+    since: Duration,
 }
 
 impl Facts {
@@ -48,10 +48,10 @@ impl Facts {
             forwarding: view::Forwarding {
                 pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),
                 adopted: dataplane.is_adopted(),
-                since: api::now().0.saturating_sub(clock.now().saturating_sub(since).as_secs()),
+                since: 0,
             },
             started: clock.started().1,
-            epoch: api::now().0.saturating_sub(clock.now().as_secs()),
+            since,
         }
     }
 
@@ -62,8 +62,11 @@ impl Facts {
         interfaces: &Refreshed,
         last_reload: Option<&view::LastReload>,
         node: view::Node,
+        now: Duration,
     ) -> view::Status {
-        let Self { services_file, hash_key_digest, memory, forwarding, started, epoch } = self;
+        let Self { services_file, hash_key_digest, memory, forwarding, started, since } = self;
+        // The wall clock may have stepped since the last time.
+        let since = api::now().0.saturating_sub(now.saturating_sub(*since).as_secs());
         let serving = view.pools.iter().map(|pool| (&pool.name, serving(pool))).collect();
         let View { services, vips, pools, busy, common_failure, not_published, not_cleared } = view;
         view::Status {
@@ -78,8 +81,9 @@ impl Facts {
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
             common_failure: *common_failure,
+            check_shortage: None,
             node,
-            forwarding: forwarding.clone(),
+            forwarding: view::Forwarding { since, ..forwarding.clone() },
             flow_table: view::FlowTable::default(),
             bgp: None,
             interfaces: interfaces
@@ -91,7 +95,7 @@ impl Facts {
             pools: pools.iter().map(|found| pool(found, *started)).collect(),
             backends: pools
                 .iter()
-                .flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found, *epoch)))
+                .flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found, *started)))
                 .collect(),
         }
     }
@@ -139,8 +143,12 @@ fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
 
 /// What a pool can do for its VIPs. Whether they are announced is known to others.
 fn serving(pool: &PoolView) -> view::VipHealth {
-    let serving = pool.backends.iter().filter(|backend| backend.slots > 0).count();
-    view::VipHealth { serving, backends: pool.backends.len(), panic: pool.panic, ..view::VipHealth::default() }
+    view::VipHealth {
+        serving: pool.usable(),
+        backends: pool.backends.len(),
+        panic: pool.panic,
+        ..view::VipHealth::default()
+    }
 }
 
 fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
@@ -157,7 +165,7 @@ fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
 }
 
 fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
-    let health = pool_health(pool);
+    let (health, usable) = (pool_health(pool), pool.usable());
     let PoolView {
         name,
         settings: PoolSettings { tracking, transition, min_healthy: _ },
@@ -167,6 +175,8 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         progress: Progress { learning, tracked, until, learning_for: _ },
         pinned,
         panic,
+        dead: _,
+        long_dead: _,
         awaited: _,
         health: _,
         backends,
@@ -187,17 +197,20 @@ fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
         health,
         table_digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         backends: backends.len(),
+        usable,
     }
 }
 
 /// What checks tell of a pool's backends together.
 fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
-    let PoolHealth { check, overrides: _, panic: Percent(panic_percent), slow_start } = &pool.health;
+    let PoolHealth { check, overrides: _, panic: Percent(panic_percent), slow_start, on_all_dead } = &pool.health;
     let milliseconds = slow_start.as_millis();
     let mut health = view::PoolHealth {
         check: config::check_text(check.as_deref()?),
         panic_percent: *panic_percent,
         slow_start_milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        on_all_dead: on_all_dead.as_str().to_owned(),
+        all_dead: pool.long_dead,
         ..view::PoolHealth::default()
     };
     let checked = pool.backends.iter().filter_map(|backend| Some((backend.health.as_ref()?, &backend.next_hop)));
@@ -214,7 +227,7 @@ fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
     Some(health)
 }
 
-fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend {
+fn backend(pool: &PoolView, backend: &BackendView, started: Duration) -> view::Backend {
     let BackendView { name, address, weight, state, id: _, learning, pinned, slots, share, .. } = backend;
     let BackendView { health, serves: _, next_hop, is_reached: _, .. } = backend;
     view::Backend {
@@ -228,7 +241,7 @@ fn backend(pool: &PoolView, backend: &BackendView, epoch: u64) -> view::Backend 
         share: *share,
         learning_slots: *learning,
         pinned_flows: *pinned,
-        health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, epoch))),
+        health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, started))),
         next_hop: way(next_hop),
     }
 }
@@ -241,19 +254,32 @@ fn health_state(known: &MemberHealth, next_hop: &NextHopView) -> view::HealthSta
     }
 }
 
-fn health(known: &MemberHealth, next_hop: &NextHopView, epoch: u64) -> view::Health {
-    let MemberHealth { health: _, since, last, waiting, percent, counts } = known;
-    let unix = |time: &Duration| epoch + time.as_secs();
-    let last = last.as_ref().map(|Last { at, latency, outcome }| view::LastCheck {
-        at: unix(at),
+/// What is known of a backend; its times are derived when it is read.
+fn health(known: &MemberHealth, next_hop: &NextHopView, started: Duration) -> view::Health {
+    let MemberHealth { health: _, since, last, waiting, held_until, percent, counts } = known;
+    let up = |time: &Duration| time.saturating_sub(started);
+    let clock = view::HealthClock {
+        since: up(since),
+        last: last.as_ref().map(|last| up(&last.at)).unwrap_or_default(),
+        held_until: held_until.as_ref().map(up),
+    };
+    let last = last.as_ref().map(|Last { at: _, latency, outcome }| view::LastCheck {
+        at: 0,
         microseconds: microseconds(*latency),
-        error: outcome.as_ref().err().map(ToString::to_string),
+        error: outcome.as_ref().err().map(|failure| failure.reason().to_string()),
     });
-    let state = health_state(known, next_hop);
-    let waiting = waiting.as_ref().map(ToString::to_string);
     let Counts { passed, failed, changes } = *counts;
-    let checks = view::CheckCounts { passed, failed, changes };
-    view::Health { state, since: unix(since), weight_percent: *percent, last, waiting, checks }
+    view::Health {
+        state: health_state(known, next_hop),
+        since: 0,
+        age_seconds: 0,
+        weight_percent: *percent,
+        last,
+        waiting: waiting.as_ref().map(ToString::to_string),
+        held_back_seconds: None,
+        checks: view::CheckCounts { passed, failed, changes },
+        clock,
+    }
 }
 
 /// What came of a check that an operator asked for.
@@ -266,7 +292,7 @@ pub(super) fn checked((target, check, ended): &Asked) -> view::CheckedTarget {
         kind: check.probe.kind().to_owned(),
         passed: outcome.is_ok(),
         microseconds: microseconds(*latency),
-        error: outcome.as_ref().err().cloned(),
+        error: outcome.as_ref().err().map(ToString::to_string),
     }
 }
 
@@ -423,7 +449,7 @@ impl Facts {
             memory: view::Memory::default(),
             forwarding: view::Forwarding::default(),
             started: clock.started().1,
-            epoch: 0,
+            since: Duration::ZERO,
         }
     }
 }

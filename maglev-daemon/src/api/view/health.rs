@@ -1,10 +1,12 @@
 //! A backend's health, as its checks tell it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::fsm;
+use crate::model::UnixTime;
 
 /// What is known by checks, and by what was asked last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,9 @@ pub struct Health {
     pub state: HealthState,
     /// Since when, in seconds since 1970.
     pub since: u64,
+    /// How long that is ago, whatever the wall clock did meanwhile.
+    #[serde(default)]
+    pub age_seconds: u64,
     /// The part of its weight that it has, in percent: slow start.
     pub weight_percent: u8,
     /// The last check that ended; absent before the first.
@@ -21,8 +26,50 @@ pub struct Health {
     /// Why nothing is checked; absent if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// For how long flap damping holds it back though its checks pass; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back_seconds: Option<u64>,
     /// Checks so far.
     pub checks: CheckCounts,
+    /// What the times above are derived from when they are read.
+    #[serde(skip)]
+    pub clock: HealthClock,
+}
+
+/// Times since the daemon's start, by the clock that does not step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HealthClock {
+    /// When the backend became what it is.
+    pub since: Duration,
+    /// When the last check ended.
+    pub last: Duration,
+    /// Until when flap damping holds it back.
+    pub held_until: Option<Duration>,
+}
+
+/// Checks that were not made, by the node's own shortage: they say nothing of backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckShortage {
+    /// How many since the daemon started.
+    pub checks: u64,
+    /// What the last one lacked.
+    pub reason: String,
+    /// How long ago that was.
+    pub seconds_ago: u64,
+}
+
+impl Health {
+    /// Derives its times as they are when the daemon has been up for so long.
+    pub(super) fn derive_times(&mut self, uptime: Duration, UnixTime(now): UnixTime) {
+        let HealthClock { since, last, held_until } = self.clock;
+        let ago = |time: Duration| uptime.saturating_sub(time).as_secs();
+        (self.age_seconds, self.since) = (ago(since), now.saturating_sub(ago(since)));
+        if let Some(check) = &mut self.last {
+            check.at = now.saturating_sub(ago(last));
+        }
+        let left = held_until.and_then(|until| until.checked_sub(uptime)).filter(|left| !left.is_zero());
+        self.held_back_seconds = left.map(|left| left.as_secs_f64().ceil() as u64);
+    }
 }
 
 /// Checks of a backend since it is checked by this daemon.
@@ -94,6 +141,12 @@ pub struct PoolHealth {
     pub panic_percent: u8,
     /// How long a backend that comes back takes to reach its full weight.
     pub slow_start_milliseconds: u64,
+    /// `withdraw` or `keep`: what follows once none of its backends has answered anything for 60 s.
+    #[serde(default)]
+    pub on_all_dead: String,
+    /// Whether none of its backends has answered anything for 60 s.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_dead: bool,
     /// Its backends that are healthy.
     pub healthy: usize,
     /// Those that have not been checked yet.
@@ -137,6 +190,9 @@ pub struct NewHealth {
     /// How long a backend that comes back takes to reach its full weight: up to an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start_milliseconds: Option<u64>,
+    /// What follows once none of its backends has answered anything for 60 s: `withdraw` or `keep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_all_dead: Option<String>,
 }
 
 /// Tells null from nothing.
@@ -180,5 +236,50 @@ impl From<fsm::Health> for HealthState {
             fsm::Health::Healthy => Self::Healthy,
             fsm::Health::Unhealthy => Self::Unhealthy,
         }
+    }
+}
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use crate::matrix::Row;
+
+    fn health() -> Health {
+        let clock = HealthClock {
+            since: Duration::from_secs(100),
+            last: Duration::from_secs(130),
+            held_until: Some(Duration::from_millis(140_500)),
+        };
+        let (state, last) = (HealthState::Unhealthy, Some(LastCheck { at: 0, microseconds: 1, error: None }));
+        let checks = CheckCounts::default();
+        let (since, age_seconds, weight_percent, waiting, held_back_seconds) = (0, 0, 100, None, None);
+        Health { state, since, age_seconds, weight_percent, last, waiting, held_back_seconds, checks, clock }
+    }
+
+    #[test]
+    fn times_follow_the_clock_that_does_not_step() {
+        let mut health = health();
+        for (case, now) in
+            [("the wall clock steps forward by a year", 1_031_557_600), ("the wall clock steps back by a year", 1_000)]
+        {
+            let _row = Row::fault("R10", case);
+            health.derive_times(Duration::from_secs(132), UnixTime(1_000_000_000));
+            assert_eq!((health.age_seconds, health.since), (32, 999_999_968));
+            health.derive_times(Duration::from_secs(133), UnixTime(now));
+            assert_eq!((health.age_seconds, health.since), (33, now - 33));
+            assert_eq!(health.last.as_ref().map(|last| last.at), Some(now - 3));
+        }
+    }
+
+    #[test]
+    fn what_damping_leaves_is_told_until_it_is_over() {
+        let mut row = Row::fault("R10", "the time left of flap damping, in JSON");
+        let mut health = health();
+        let mut left = |seconds| {
+            health.derive_times(Duration::from_secs(seconds), UnixTime(1_000));
+            health.held_back_seconds
+        };
+        assert_eq!([132, 140, 141].map(&mut left), [Some(9), Some(1), None]);
+        row.says("held_back_seconds");
     }
 }

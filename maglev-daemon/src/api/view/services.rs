@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition};
+use crate::api;
 use crate::model::{AdminState, StateChange, UnixTime, Weight};
 
 /// The body of `POST /v1/vips`.
@@ -104,6 +105,9 @@ pub struct PoolSummary {
     pub table_digest: String,
     /// How many backends it has.
     pub backends: usize,
+    /// How many of them can be sent new connections: active, not unhealthy, and with a next hop.
+    #[serde(default)]
+    pub usable: usize,
 }
 
 /// `GET /v1/pools/NAME`: a pool with what belongs to it.
@@ -127,6 +131,9 @@ pub struct Pool {
     pub table_digest: String,
     /// The VIPs it serves.
     pub vips: Vec<String>,
+    /// How many of its backends can be sent new connections: active, not unhealthy, and with a next hop.
+    #[serde(default)]
+    pub usable: usize,
     /// Its backends by name.
     pub backends: Vec<Backend>,
 }
@@ -163,6 +170,16 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// As it is when the daemon has been up for so long.
+    #[must_use]
+    pub fn at(&self, uptime: Duration) -> Self {
+        let mut backend = self.clone();
+        if let Some(health) = &mut backend.health {
+            health.derive_times(uptime, api::now());
+        }
+        backend
+    }
+
     /// Whether no flow is left to it but those of its own slots.
     pub fn is_drained(&self) -> bool {
         self.learning_slots == 0 && self.pinned_flows == Some(0)

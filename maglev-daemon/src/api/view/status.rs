@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, BgpSummary, Node, PoolSummary, Vip};
+use super::{Backend, BgpSummary, CheckShortage, Node, PoolSummary, Vip};
+use crate::api;
 use crate::model::{Counts, Difference};
 
 /// `GET /v1/status`: everything about the node but its counters.
@@ -34,6 +35,9 @@ pub struct Status {
     /// Whether everything that is checked fails at once, which is taken for this node's own fault.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub common_failure: bool,
+    /// Checks that were not made, by this node's own shortage; absent if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_shortage: Option<CheckShortage>,
     /// Whether the node serves or is taken out of service.
     pub node: Node,
     /// Since when the data plane forwards, and whether it outlives the daemon.
@@ -60,6 +64,9 @@ impl Status {
         let mut status = Self { uptime_seconds: uptime.as_secs(), ..self.clone() };
         status.out_of_sync = status.out_of_sync.map(|found| found.at(uptime));
         status.pools.iter_mut().for_each(|pool| pool.in_transition = pool.in_transition.at(uptime));
+        let now = api::now();
+        let healths = status.backends.iter_mut().filter_map(|backend| backend.health.as_mut());
+        healths.for_each(|health| health.derive_times(uptime, now));
         status
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::matrix::Row;
-use crate::model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via, shown};
+use crate::model::{Check, Hysteresis, OnAllDead, Override, Percent, PoolHealth, Probe, Request, Tls, Via, shown};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -211,6 +211,8 @@ fn what_follows_from_checks_is_read_and_refused_where_nothing_is_checked() {
     for (text, expected) in [
         ("panic: 50".to_owned(), format!("panic: {nothing}")),
         ("slow_start: 30s".into(), format!("slow_start: {nothing}")),
+        ("on_all_dead: keep".into(), format!("on_all_dead: {nothing}")),
+        (format!("{tcp}, on_all_dead: stay"), "on_all_dead: stay is not a rule; allowed: withdraw, keep".to_owned()),
         (backend("port: 81"), format!("backends[0].check: {nothing}")),
         (
             format!("{tcp}, {}", backend("path: /a")),
@@ -311,6 +313,7 @@ proptest! {
         panic in 0_u8..=100,
         slow in prop_oneof![Just(0_u64), 1_u64..3_600_000],
         different in prop::option::of(1_u16..),
+        on_all_dead in prop_oneof![Just(OnAllDead::Withdraw), Just(OnAllDead::Keep)],
     ) {
         let name = |text| Name::parse(text).unwrap();
         let different = different.map(|port| Override { port: NonZeroU16::new(port), ..Override::default() });
@@ -319,6 +322,7 @@ proptest! {
             overrides: different.into_iter().map(|different| (name("a"), different)).collect(),
             panic: Percent(panic),
             slow_start: milliseconds(slow),
+            on_all_dead,
         };
         let mut services = Services::default();
         services.admit(Change::AddPool(Pool { health, ..Pool::new(name("web")) }), &rules()).unwrap();

@@ -52,6 +52,13 @@ impl Check {
         if self.failing { self.run } else { 0 }
     }
 
+    /// Until when flap damping holds back what passes its checks by now.
+    pub fn held_until(&self) -> Option<Duration> {
+        let passing = self.health == Health::Unhealthy && !self.failing && self.run > 0;
+        let hold = self.damping.hold(self.began);
+        (passing && !hold.is_zero()).then(|| self.began + hold)
+    }
+
     /// Whether any check has ended.
     pub const fn is_heard(&self) -> bool {
         self.run > 0

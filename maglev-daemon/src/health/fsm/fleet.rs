@@ -112,7 +112,7 @@ impl Fleet {
         let key = (target.backend.clone(), target.address);
         let Some(pool) = self.pools.get_mut(&target.pool) else { return false };
         let Some(member) = pool.members.get_mut(&key) else { return false };
-        let before = member.health();
+        let (before, was_dead) = (member.health(), member.is_dead());
         let presumed = member.presumed;
         let Some(checked) = member.checked.get_mut(target) else { return false };
         member.heard_of = true;
@@ -134,10 +134,13 @@ impl Fleet {
         if checked.is_relied_on(presumed) {
             self.tally.add(checked);
         }
-        let changed = self.settle(&target.pool, &key, before, now);
+        let mut changed = self.settle(&target.pool, &key, before, now);
         // Whether all fail decides whether this one falls.
         self.look_at_all();
-        self.fall(target, &key, now) | changed
+        changed |= self.fall(target, &key, now);
+        let Some(pool) = self.pools.get_mut(&target.pool) else { return changed };
+        let dies = pool.members.get(&key).is_some_and(|member| member.is_dead() != was_dead);
+        (dies && pool.assess_death(now)) | changed
     }
 
     /// What the time alone changes. Tells whether other backends are used by that, or other parts of their weights.
@@ -165,6 +168,11 @@ impl Fleet {
     /// Whether a pool is in panic.
     pub fn is_in_panic(&self, pool: &Name) -> bool {
         self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())
+    }
+
+    /// Whether none of a pool's backends answers anything, and since long enough for its VIPs to be withdrawn.
+    pub fn is_all_dead(&self, pool: &Name) -> (bool, bool) {
+        self.pools.get(pool).map_or((false, false), |pool| (pool.all_dead.is_on(), pool.all_dead.is_lasting()))
     }
 
     /// Whether everything that is checked fails at once.
@@ -227,7 +235,7 @@ impl Fleet {
     fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
         let Some(member) = pool.members.get_mut(key) else { return false };
-        let Some(news) = member.news(name, &key.0, before) else { return false };
+        let Some(news) = member.news(name, &key.0, before, now) else { return false };
         self.news.push(news);
         pool.assess(now, &mut self.news)
     }

@@ -17,8 +17,26 @@ pub struct Last {
     pub at: Duration,
     /// How long it took.
     pub latency: Duration,
-    /// Whether it succeeded, or the reason in words.
-    pub outcome: Result<(), Arc<str>>,
+    /// Whether it passed, or why not.
+    pub outcome: Result<(), Failure>,
+}
+
+/// Why a check failed, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The backend answers, and not as it should.
+    Unready(Arc<str>),
+    /// Nothing answers: the connection was refused, timed out, or has no route.
+    Dead(Arc<str>),
+}
+
+impl Failure {
+    /// The words.
+    pub const fn reason(&self) -> &Arc<str> {
+        match self {
+            Self::Unready(reason) | Self::Dead(reason) => reason,
+        }
+    }
 }
 
 /// What a backend's health makes of it.
@@ -54,6 +72,8 @@ pub struct MemberHealth {
     pub last: Option<Last>,
     /// Why nothing is checked.
     pub waiting: Option<Arc<str>>,
+    /// Until when flap damping holds it back though its checks pass.
+    pub held_until: Option<Duration>,
     /// The part of its weight that it has, in percent.
     pub percent: u8,
     /// Checks since it is followed.
@@ -178,14 +198,25 @@ impl Member {
         self.health() != Health::Checking || self.presumed != Presumed::Nothing
     }
 
-    /// What there is to tell if its health is another than `before`. It is counted.
-    pub(super) fn news(&mut self, pool: &Name, backend: &Name, before: Health) -> Option<News> {
+    /// Whether none of what is checked of it answers anything.
+    pub(super) fn is_dead(&self) -> bool {
+        let dead = |checked: &Checked| {
+            let last = checked.last.as_ref().map(|last| &last.outcome);
+            matches!(last, Some(Err(Failure::Dead(_)))) && checked.check.health() == Health::Unhealthy
+        };
+        !self.checked.is_empty() && self.checked.values().all(dead)
+    }
+
+    /// What there is to tell if its health is another than `before`, which began now. It is counted.
+    pub(super) fn news(&mut self, pool: &Name, backend: &Name, before: Health, now: Duration) -> Option<News> {
         let MemberHealth { health, last, .. } = self.show();
         if health == before {
             return None;
         }
+        self.since = now;
         self.counts.changes += u64::from(health != Health::Checking);
-        let reason = last.filter(|_| health == Health::Unhealthy).and_then(|last| last.outcome.err());
+        let failure = last.filter(|_| health == Health::Unhealthy).and_then(|last| last.outcome.err());
+        let reason = failure.map(|failure| Arc::clone(failure.reason()));
         Some(News::Health { pool: pool.clone(), backend: backend.clone(), health, reason })
     }
 
@@ -193,12 +224,20 @@ impl Member {
         let worst = self.worst();
         MemberHealth {
             health: self.health(),
-            since: worst.map_or(self.since, |worst| worst.check.since()),
+            since: self.since,
             last: worst.and_then(|worst| worst.last.clone()),
             waiting: self.waiting.clone(),
+            held_until: self.held_until(),
             percent: self.standing.percent,
             counts: self.counts,
         }
+    }
+
+    /// Until when flap damping holds back what its checks would make healthy.
+    fn held_until(&self) -> Option<Duration> {
+        let unhealthy = self.checked.values().filter(|checked| checked.check.health() == Health::Unhealthy);
+        let held = unhealthy.map(|checked| checked.check.held_until()).collect::<Option<Vec<_>>>()?;
+        held.into_iter().max()
     }
 
     /// Of the things checked, the one that is worst off.

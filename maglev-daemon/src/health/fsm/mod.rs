@@ -11,8 +11,11 @@
 //!
 //! One that is in use while it is being checked, after a restart or with a new target, falls by `fall` failures too.
 
+mod all_dead;
 mod check;
 mod damping;
+#[cfg(test)]
+mod faults;
 mod fleet;
 mod member;
 mod panic;
@@ -24,11 +27,11 @@ mod way;
 
 pub use check::{Check, Health};
 pub use fleet::{Fleet, News};
-pub use member::{Counts, Last, MemberHealth, Standing};
+pub use member::{Counts, Failure, Last, MemberHealth, Standing};
 pub use panic::Panic;
 pub use ramp::Ramp;
 pub use target::{Target, Targets, targets};
-pub use way::{Order, Orders, Way};
+pub use way::{NoWay, Order, Orders, Way};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::all_dead::AllDead;
 use super::check::Health;
 use super::fleet::News;
 use super::member::{Member, Presumed, Standing};
@@ -45,14 +46,15 @@ pub(super) struct CheckedPool {
     name: Name,
     pub(super) members: BTreeMap<Key, Member>,
     pub(super) panic: Panic,
+    pub(super) all_dead: AllDead,
     threshold: Percent,
     slow_start: Duration,
 }
 
 impl CheckedPool {
     pub(super) fn new(name: Name) -> Self {
-        let (panic, members) = (Panic::default(), BTreeMap::new());
-        Self { name, members, panic, threshold: Percent(0), slow_start: Duration::ZERO }
+        let (panic, all_dead, members) = (Panic::default(), AllDead::default(), BTreeMap::new());
+        Self { name, members, panic, all_dead, threshold: Percent(0), slow_start: Duration::ZERO }
     }
 
     /// Follows the pool as it is now.
@@ -83,7 +85,7 @@ impl CheckedPool {
             let member = self.members.entry(key).or_insert_with(new);
             member.takes = takes;
             member.follow(targets, now);
-            news.extend(before.and_then(|before| member.news(&self.name, &backend.name, before)));
+            news.extend(before.and_then(|before| member.news(&self.name, &backend.name, before, now)));
         }
     }
 
@@ -96,7 +98,7 @@ impl CheckedPool {
             news.push(News::Panic { pool: self.name.clone(), on: self.panic.is_on(), healthy, of: known });
         }
         let (panic, unknown, slow_start) = (self.panic.is_on(), known == 0, self.slow_start);
-        let mut changed = false;
+        let mut changed = self.assess_death(now);
         for member in self.members.values_mut() {
             let standing = stand(member, panic, unknown, slow_start, now);
             changed |= standing != member.standing;
@@ -105,10 +107,17 @@ impl CheckedPool {
         changed
     }
 
+    /// Decides anew whether all that may take new flows are dead. Tells whether that begins, ends, or lasts long enough now.
+    pub(super) fn assess_death(&mut self, now: Duration) -> bool {
+        let takers = || self.members.values().filter(|member| member.takes);
+        let all = takers().next().is_some() && takers().all(Member::is_dead);
+        self.all_dead.update(all, now)
+    }
+
     /// When time alone changes something, or should have.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let ramps = self.members.values().filter_map(|member| member.ramp?.next(member.standing.percent));
-        ramps.chain(self.panic.deadline()).min()
+        ramps.chain(self.panic.deadline()).chain(self.all_dead.deadline()).min()
     }
 
     /// How many backends are in use that have not been checked yet.

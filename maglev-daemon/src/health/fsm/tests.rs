@@ -14,24 +14,25 @@ use crate::model::{
     Via, Vip, Weight,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
 /// What pools are made of here.
 #[derive(Clone, Copy)]
-struct Plan {
-    interval: Duration,
-    fall: u32,
-    rise: u32,
-    panic: u8,
-    slow_start: Duration,
-    via: &'static str,
+pub(super) struct Plan {
+    pub(super) interval: Duration,
+    pub(super) fall: u32,
+    pub(super) rise: u32,
+    pub(super) panic: u8,
+    pub(super) slow_start: Duration,
+    pub(super) via: &'static str,
 }
 
-const USUAL: Plan = Plan { interval: SECOND, fall: 2, rise: 3, panic: 0, slow_start: Duration::ZERO, via: "direct" };
+pub(super) const USUAL: Plan =
+    Plan { interval: SECOND, fall: 2, rise: 3, panic: 0, slow_start: Duration::ZERO, via: "direct" };
 
 impl Plan {
     fn check(self) -> model::Check {
@@ -61,18 +62,18 @@ fn backend(n: u8) -> Backend {
 }
 
 /// Some backends, what is known of them, and the time.
-struct Scene {
+pub(super) struct Scene {
     services: Services,
-    fleet: Fleet,
-    now: Duration,
+    pub(super) fleet: Fleet,
+    pub(super) now: Duration,
     /// How often what is used changed.
-    changes: u32,
+    pub(super) changes: u32,
     news: Vec<String>,
 }
 
 impl Scene {
     /// Pools of so many backends each.
-    fn new(plan: Plan, tolerance: u32, pools: &[(&str, u8)]) -> Self {
+    pub(super) fn new(plan: Plan, tolerance: u32, pools: &[(&str, u8)]) -> Self {
         let mut services = Services::default();
         for (pool, backends) in pools {
             let health = model::PoolHealth {
@@ -93,7 +94,7 @@ impl Scene {
     }
 
     /// The same, and all are healthy.
-    fn healthy(plan: Plan, tolerance: u32, pools: &[(&str, u8)]) -> Self {
+    pub(super) fn healthy(plan: Plan, tolerance: u32, pools: &[(&str, u8)]) -> Self {
         let mut scene = Self::new(plan, tolerance, pools);
         for (pool, backends) in pools {
             (1..=*backends).for_each(|n| scene.check(pool, n, true));
@@ -105,7 +106,7 @@ impl Scene {
     }
 
     /// Another daemon goes on where one ended that used these of pool web.
-    fn recall(&mut self, tolerance: u32, in_use: &[u8]) {
+    pub(super) fn recall(&mut self, tolerance: u32, in_use: &[u8]) {
         self.fleet = Fleet::new(tolerance);
         let in_use: BTreeSet<_> = in_use.iter().map(|n| (backend(*n).name, backend(*n).address)).collect();
         self.fleet.recall([(name("web"), in_use)].into());
@@ -116,7 +117,7 @@ impl Scene {
         self.fleet.follow(&self.services, self.now);
     }
 
-    fn change(&mut self, change: Change) {
+    pub(super) fn change(&mut self, change: Change) {
         self.services.admit(change, &rules()).unwrap();
         self.follow();
     }
@@ -126,8 +127,8 @@ impl Scene {
     }
 
     /// Every check of this backend ends like this.
-    fn check(&mut self, pool: &str, n: u8, good: bool) {
-        let outcome = if good { Ok(()) } else { Err("connect: refused".into()) };
+    pub(super) fn check(&mut self, pool: &str, n: u8, good: bool) {
+        let outcome = if good { Ok(()) } else { Err(Failure::Dead("connect: refused".into())) };
         let last = Last { at: self.now, latency: SECOND / 100, outcome };
         let is_its = |target: &&Arc<Target>| target.pool == name(pool) && target.backend == name(&format!("b{n}"));
         let targets = self.fleet.targets();
@@ -139,7 +140,7 @@ impl Scene {
         self.tell();
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(deadline) = self.fleet.deadline().filter(|at| *at <= end) {
             self.now = deadline.max(self.now);
@@ -166,13 +167,13 @@ impl Scene {
     }
 
     /// The backends of pool web that own slots.
-    fn used(&self) -> Vec<u8> {
+    pub(super) fn used(&self) -> Vec<u8> {
         let count = self.services.pools[&name("web")].backends.len() as u8;
         (1..=count).filter(|n| self.standing(*n).serves).collect()
     }
 }
 
-fn vip(vip: &str, port: &str) -> Change {
+pub(super) fn vip(vip: &str, port: &str) -> Change {
     let service = Service::parse(&format!("203.0.113.{}", vip.len()), port, "tcp").unwrap();
     Change::AddVip(Vip { name: name(vip), service, pool: name("web"), announce: model::Announce::default() })
 }
@@ -203,7 +204,7 @@ fn a_backend_falls_by_failures_in_a_row_and_rises_by_successes_in_a_row() {
     assert_eq!(scene.news, ["b1 Unhealthy: connect: refused", "b1 Healthy"]);
     let shown = scene.fleet.health(&name("web"), &name("b1"), [10, 0, 0, 1].into()).unwrap();
     assert_eq!(shown.since, SECOND * 1_009);
-    assert_eq!(shown.last.unwrap().outcome, Err("connect: refused".into()));
+    assert_eq!(shown.last.unwrap().outcome, Err(Failure::Dead("connect: refused".into())));
 }
 
 #[test]
@@ -377,7 +378,7 @@ fn health_that_changes_with_what_is_checked_is_told_and_counted() {
     scene.change(vip("bb", "443"));
     (1..=2).for_each(|n| scene.check("web", n, true));
     for target in scene.fleet.targets().into_keys().filter(|target| target.backend == name("b1")).skip(1) {
-        let last = Last { at: scene.now, latency: SECOND, outcome: Err("HTTP 503".into()) };
+        let last = Last { at: scene.now, latency: SECOND, outcome: Err(Failure::Unready("HTTP 503".into())) };
         for _ in 0..2 {
             scene.fleet.checked(&target, last.clone(), scene.now);
         }
@@ -620,7 +621,7 @@ fn a_backend_is_as_well_as_the_worst_of_what_is_checked_of_it() {
     let last = |outcome| Last { at: SECOND, latency: SECOND, outcome };
     scene.fleet.checked(&targets[0], last(Ok(())), scene.now);
     assert_eq!(scene.health_of(&targets[0]), Health::Checking);
-    scene.fleet.checked(&targets[1], last(Err("HTTP 503".into())), scene.now);
+    scene.fleet.checked(&targets[1], last(Err(Failure::Unready("HTTP 503".into()))), scene.now);
     assert_eq!(scene.health_of(&targets[0]), Health::Unhealthy);
     let stale = Target { destination: "10.0.0.1:1".parse().unwrap(), ..(*targets[0]).clone() };
     assert!(!scene.fleet.checked(&stale, last(Ok(())), scene.now), "what is not followed is ignored");

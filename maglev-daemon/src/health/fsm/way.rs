@@ -17,13 +17,34 @@ pub struct Way {
     pub interface: Option<u32>,
 }
 
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoWay {
+    /// In words.
+    pub reason: Arc<str>,
+    /// The next hop is still being resolved, which takes a moment.
+    pub pending: bool,
+}
+
+impl std::fmt::Display for NoWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for NoWay {
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), pending: false }
+    }
+}
+
 /// How something is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// What is asked, and when.
     pub check: Arc<Check>,
-    /// By what way; or why there is none, in words: then every check fails for that.
-    pub way: Result<Way, Arc<str>>,
+    /// By what way; or why there is none: then every check fails for that.
+    pub way: Result<Way, NoWay>,
 }
 
 /// All that is checked, and how.

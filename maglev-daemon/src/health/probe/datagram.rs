@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::{Way, way, words};
+use super::{Fault, Way, way, words};
 
 /// The longest answer that is looked at.
 const LONGEST: usize = 4 << 10;
@@ -16,11 +16,13 @@ pub(super) async fn ask(
     way: &Way,
     payload: &[u8],
     is_answer: impl Fn(&[u8]) -> bool,
-) -> Result<Vec<u8>, String> {
-    let failed = |error| words::of_error("answer", &error);
+) -> Result<Vec<u8>, Fault> {
+    // What happens before a packet leaves says nothing of the backend.
+    let own = |error| Fault::Shortage(words::of_error("socket", &error));
+    let failed = |error| Fault::from_io("answer", &error, Fault::Dead);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(failed)?;
-    way::set(&socket, way).map_err(failed)?;
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(own)?;
+    way::set(&socket, way).map_err(own)?;
     socket.connect(destination).await.map_err(failed)?;
     socket.send(payload).await.map_err(failed)?;
     let mut answer = vec![0; LONGEST];

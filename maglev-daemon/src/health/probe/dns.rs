@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 
-use super::{Way, datagram};
+use super::{Fault, Way, datagram};
 use crate::model::{RCODES, is_dns_name};
 
 /// RFC 1035, section 4.1.1.
@@ -26,13 +26,13 @@ const IS_RESPONSE: u8 = 0x80;
 const ADDRESS: [u8; 4] = [0, 1, 0, 1];
 
 /// Asks for the addresses of a name.
-pub(super) async fn ask(destination: SocketAddr, way: &Way, name: &str, expected: u8) -> Result<(), String> {
+pub(super) async fn ask(destination: SocketAddr, way: &Way, name: &str, expected: u8) -> Result<(), Fault> {
     // Nobody can guess it who cannot see the query.
     let id = RandomState::new().build_hasher().finish() as u16;
-    let query = encode(id, name).ok_or_else(|| format!("{name} is not a name that DNS can ask for"))?;
+    let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that DNS can ask for")))?;
     let answer = datagram::ask(destination, way, &query, |answer| answers(answer, &query)).await?;
     let rcode = answer[3] & 0x0f;
-    if rcode == expected { Ok(()) } else { Err(format!("DNS {}", shown(rcode))) }
+    if rcode == expected { Ok(()) } else { Err(Fault::Unready(format!("DNS {}", shown(rcode)))) }
 }
 
 /// The query, if DNS can ask for the name.

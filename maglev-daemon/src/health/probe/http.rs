@@ -1,6 +1,8 @@
 //! One HTTP request, and whether its answer is good. Redirects are answers, and not followed. It must not know what lies
 //! beneath.
 
+mod status;
+
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -8,32 +10,55 @@ use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Doing, words};
+use super::{Doing, Fault};
 use crate::model::Request;
 
-/// The longest head of an answer.
+/// The longest head of an answer whose body is read.
 const LONGEST_HEAD: usize = 16 << 10;
 
-/// The longest body that is read; it is not kept.
+/// The most fields of such a head.
+const MOST_FIELDS: usize = 1_024;
+
+/// A text is looked for in so much of a body; none of it is kept.
 const LONGEST_BODY: usize = 1 << 20;
 
-/// Asks over a connection that is there for this alone. `authority`: whom the request names if it does not say.
-pub(super) async fn ask<S>(stream: S, authority: &str, asked: &Request, doing: &Doing) -> Result<(), String>
+/// Asks over a connection that is there for this alone. `authority`: whom the request names if it does not say. Where no body
+/// is asked for, the status decides, whatever follows it.
+pub(super) async fn ask<S>(mut stream: S, authority: &str, asked: &Request, doing: &Doing) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    doing.now("response");
-    let request = request(authority, asked).map_err(|error| format!("request: {error}"))?;
-    let shaken = http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(|error| of_hyper(&error))?;
+    doing.answered("response");
+    let request = request(authority, asked).map_err(|error| Fault::Unready(format!("request: {error}")))?;
+    match asked.body.as_deref().filter(|body| !body.is_empty()) {
+        None => is_good(status::ask(&mut stream, &request).await?, asked),
+        Some(body) => ask_for_body(stream, request, asked, body, doing).await,
+    }
+}
+
+fn is_good(status: u16, asked: &Request) -> Result<(), Fault> {
+    if asked.status.contains(&status) { Ok(()) } else { Err(Fault::Unready(format!("HTTP {status}"))) }
+}
+
+async fn ask_for_body<S>(
+    stream: S,
+    request: hyper::Request<Empty<Bytes>>,
+    asked: &Request,
+    wanted: &str,
+    doing: &Doing,
+) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut client = http1::Builder::new();
+    client.max_buf_size(LONGEST_HEAD).max_headers(MOST_FIELDS).ignore_invalid_headers_in_responses(true);
+    let shaken = client.handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| of_hyper("response", &error))?;
     let answered = async {
-        let response = sender.send_request(request).await.map_err(|error| of_hyper(&error))?;
-        let status = response.status().as_u16();
-        if !asked.status.contains(&status) {
-            return Err(format!("HTTP {status}"));
-        }
-        doing.now("body");
-        read(response.into_body(), asked.body.as_deref()).await
+        let response = sender.send_request(request).await.map_err(|error| of_hyper("response", &error))?;
+        is_good(response.status().as_u16(), asked)?;
+        doing.answered("body");
+        find(response.into_body(), wanted).await
     };
     // Both in this task: dropped, the connection ends with the check. It ends by itself where it has nothing more to do.
     tokio::pin!(answered);
@@ -51,20 +76,24 @@ fn request(authority: &str, asked: &Request) -> hyper::http::Result<hyper::Reque
         .body(Empty::new())
 }
 
-/// Reads a body to its end, and looks for what it must hold.
-async fn read(mut body: Incoming, wanted: Option<&str>) -> Result<(), String> {
-    let mut search = Search::new(wanted.unwrap_or_default().as_bytes());
+/// Reads a body until it holds a text: what follows does not matter.
+async fn find(mut body: Incoming, wanted: &str) -> Result<(), Fault> {
+    let mut search = Search::new(wanted.as_bytes());
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| of_hyper(&error))?;
+        let frame = frame.map_err(|error| of_hyper("body", &error))?;
         let Some(data) = frame.data_ref() else { continue };
         length += data.len();
-        if length > LONGEST_BODY {
-            return Err(format!("body: longer than {} MiB", LONGEST_BODY >> 20));
-        }
         search.go_on(data);
+        if search.found {
+            return Ok(());
+        }
+        if length > LONGEST_BODY {
+            let mib = LONGEST_BODY >> 20;
+            return Err(Fault::Unready(format!("body: does not hold {wanted:?} in its first {mib} MiB")));
+        }
     }
-    if search.found { Ok(()) } else { Err(format!("body: does not hold {:?}", wanted.unwrap_or_default())) }
+    Err(Fault::Unready(format!("body: does not hold {wanted:?}")))
 }
 
 /// Looks for some bytes in what comes by parts; keeps no more of it than they are long.
@@ -94,21 +123,23 @@ impl<'a> Search<'a> {
     }
 }
 
-fn of_hyper(error: &hyper::Error) -> String {
+fn of_hyper(doing: &str, error: &hyper::Error) -> Fault {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return words::of_error("response", io);
+            return Fault::from_io(doing, io, Fault::Unready);
         }
         source = inner.source();
     }
-    match error {
-        error if error.is_parse_too_large() => format!("response: head longer than {} KiB", LONGEST_HEAD >> 10),
-        error if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
-            "response: closed".to_owned()
+    Fault::Unready(match error {
+        error if error.is_parse_too_large() => {
+            format!("{doing}: head longer than {} KiB, or of more than {MOST_FIELDS} fields", LONGEST_HEAD >> 10)
         }
-        error => format!("response: {error}"),
-    }
+        error if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+            format!("{doing}: closed")
+        }
+        error => format!("{doing}: {error}"),
+    })
 }
 
 #[cfg(test)]

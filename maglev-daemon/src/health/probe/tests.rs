@@ -17,41 +17,43 @@ use super::{Ended, Trust, Way, probe};
 use crate::matrix::Row;
 use crate::model::{Check, Hysteresis, Probe, Request, Tls, Via};
 
-const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+pub(super) const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// Time enough for what is to end by itself.
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 /// For what goes on as long as it is let.
-const SHORT: Duration = Duration::from_millis(300);
+pub(super) const SHORT: Duration = Duration::from_millis(300);
 
-fn check(probe: Probe, timeout: Duration) -> Check {
+pub(super) fn check(probe: Probe, timeout: Duration) -> Check {
     let (interval, jitter, hysteresis) = (timeout * 2, Duration::ZERO, Hysteresis::default());
     Check { probe, interval, timeout, jitter, hysteresis, port: None, via: Via::Direct }
 }
 
-fn nobody() -> Trust {
+pub(super) fn nobody() -> Trust {
     Trust::of(Vec::new())
 }
 
 /// How a check of this ends: well, or by this reason.
-async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &Way::default(), &check(what, timeout), &nobody()).await.outcome
+pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
+    probe(at, &Way::default(), &check(what, timeout), &nobody()).await.outcome.map_err(|fault| fault.to_string())
 }
 
-fn request(body: Option<&str>) -> Request {
+pub(super) fn request(body: Option<&str>) -> Request {
     let status: RangeInclusive<u16> = 200..=299;
     Request { path: "/healthz?deep=no".to_owned(), host: None, status, body: body.map(str::to_owned) }
 }
 
-fn failed(reason: &str) -> Result<(), String> {
+pub(super) fn failed(reason: &str) -> Result<(), String> {
     Err(reason.to_owned())
 }
 
 /// What a server says, once it was asked.
 #[derive(Clone, Copy, Debug)]
-enum Says {
+pub(super) enum Says {
     /// This, and closes.
     Once(&'static str),
+    /// This, and is gone without a word: no `close_notify`.
+    Cut(&'static str),
     /// The first, and then the second again and again, as fast as it can.
     Endlessly(&'static str, &'static str),
     /// The first at once, the second byte by byte, without end, with pauses.
@@ -66,6 +68,10 @@ impl Says {
             Self::Once(text) => {
                 stream.write_all(text.as_bytes()).await?;
                 stream.shutdown().await
+            }
+            Self::Cut(text) => {
+                stream.write_all(text.as_bytes()).await?;
+                stream.flush().await
             }
             Self::Endlessly(first, then) => {
                 stream.write_all(first.as_bytes()).await?;
@@ -101,7 +107,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: Says) -> 
 }
 
 /// A server for one connection; what it was asked.
-async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+pub(super) async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
     let task = tokio::spawn(async move { answer(listener.accept().await.unwrap().0, says).await });
@@ -179,41 +185,56 @@ async fn a_server_that_misbehaves_fails_with_its_reason() {
     const CUT_OFF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort";
     const CHUNKS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
     const REDIRECT: &str = "HTTP/1.1 302 Found\r\nlocation: /healthz?deep=no\r\ncontent-length: 0\r\n\r\n";
+    const TOO_LONG: &str = "response: head longer than 16 KiB, or of more than 1024 fields";
+    const NO_HTTP: &str = "response: the answer begins with \"SSH-2.0-OpenSSH_9.9\\r\\n\", not \"HTTP/1.\"";
+    let (no, ok) = (None, Some("ok"));
     let rows = [
-        ("endless headers", Says::Endlessly(HEAD, "x-more: and more\r\n"), LONG, "response: head longer than 16 KiB"),
-        ("one header without end", Says::Endlessly(HEAD, "x"), LONG, "response: head longer than 16 KiB"),
-        ("100 Continue for ever", Says::Endlessly("", CONTINUE), SHORT, "response: timed out after 300 ms"),
-        ("a body without end", Says::Endlessly(BODY, "and more "), LONG, "body: longer than 1 MiB"),
-        ("a byte now and then, from the start", Says::Slowly("", HEAD), SHORT, "response: timed out after 300 ms"),
-        ("a byte now and then, in the head", Says::Slowly(HEAD, "a: b\r\n"), SHORT, "response: timed out after 300 ms"),
-        ("a byte now and then, in the body", Says::Slowly(BODY, "drip "), SHORT, "body: timed out after 300 ms"),
-        ("nothing", Says::Nothing, SHORT, "response: timed out after 300 ms"),
-        ("an end at once", Says::Once(""), LONG, "response: closed"),
-        ("an end in the body", Says::Once(CUT_OFF), LONG, "response: closed"),
-        ("another protocol", Says::Once("SSH-2.0-OpenSSH_9.9\r\n"), LONG, "response: invalid HTTP version parsed"),
-        ("broken chunks", Says::Once(CHUNKS), LONG, "response: invalid chunk size line: missing size digit"),
-        ("a redirect to itself: not followed", Says::Once(REDIRECT), LONG, "HTTP 302"),
+        ("endless headers", Says::Endlessly(HEAD, "x-more: and more\r\n"), ok, LONG, TOO_LONG),
+        ("one header without end", Says::Endlessly(HEAD, "x"), ok, LONG, TOO_LONG),
+        ("100 Continue for ever", Says::Endlessly("", CONTINUE), no, SHORT, "response: timed out after 300 ms"),
+        (
+            "a body without end",
+            Says::Endlessly(BODY, "and more "),
+            ok,
+            LONG,
+            "body: does not hold \"ok\" in its first 1 MiB",
+        ),
+        ("a byte now and then, from the start", Says::Slowly("", HEAD), no, SHORT, "response: timed out after 300 ms"),
+        (
+            "a byte now and then, in the head",
+            Says::Slowly(HEAD, "a: b\r\n"),
+            ok,
+            SHORT,
+            "response: timed out after 300 ms",
+        ),
+        ("a byte now and then, in the body", Says::Slowly(BODY, "drip "), ok, SHORT, "body: timed out after 300 ms"),
+        ("nothing", Says::Nothing, no, SHORT, "response: timed out after 300 ms"),
+        ("an end at once", Says::Once(""), no, LONG, "response: closed"),
+        ("an end in the body", Says::Once(CUT_OFF), ok, LONG, "body: closed"),
+        ("another protocol", Says::Once("SSH-2.0-OpenSSH_9.9\r\n"), no, LONG, NO_HTTP),
+        ("broken chunks", Says::Once(CHUNKS), ok, LONG, "body: invalid chunk size line: missing size digit"),
+        ("a redirect to itself: not followed", Says::Once(REDIRECT), no, LONG, "HTTP 302"),
     ];
-    for (what, says, timeout, expected) in rows {
+    for (what, says, body, timeout, expected) in rows {
         let mut row = Row::health("http", what);
         let (at, _) = server(says).await;
-        assert_eq!(ends(at, Probe::Http(request(None)), timeout).await, failed(expected), "{says:?}");
+        assert_eq!(ends(at, Probe::Http(request(body)), timeout).await, failed(expected), "{says:?}");
         row.says(expected);
     }
 }
 
-fn tls(name: &str, verify: bool) -> Tls {
+pub(super) fn tls(name: &str, verify: bool) -> Tls {
     Tls { name: name.to_owned(), of_host: false, verify }
 }
 
 /// A server's certificate for `www.example.org`, its key, and whose word it is.
-struct Identity {
-    authority: CertificateDer<'static>,
-    acceptor: TlsAcceptor,
+pub(super) struct Identity {
+    pub(super) authority: CertificateDer<'static>,
+    pub(super) acceptor: TlsAcceptor,
 }
 
 impl Identity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -231,7 +252,7 @@ impl Identity {
     }
 
     /// A server for one connection; which name it was asked for, and the request.
-    async fn server(&self, says: Says) -> (SocketAddr, tokio::task::JoinHandle<Option<(String, String)>>) {
+    pub(super) async fn server(&self, says: Says) -> (SocketAddr, tokio::task::JoinHandle<Option<(String, String)>>) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let at = listener.local_addr().unwrap();
         let acceptor = self.acceptor.clone();
@@ -259,7 +280,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
         let (at, asked) = identity.server(GOOD).await;
         let what = Probe::Https(request(Some("ok")), tls(name, verify));
         let ended = probe(at, &Way::default(), &check(what, LONG), trust).await.outcome;
-        assert_eq!(ended, expected, "{name} {verify}");
+        assert_eq!(ended.map_err(|fault| fault.to_string()), expected, "{name} {verify}");
         if expected.is_ok() {
             let (asked_for, request) = asked.await.unwrap().unwrap();
             assert_eq!(asked_for, name);
@@ -269,7 +290,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     }
     let (at, _) = identity.server(GOOD).await;
     let what = Probe::Https(request(None), tls("api.example.org", true));
-    let reason = probe(at, &Way::default(), &check(what, LONG), &ours).await.outcome.unwrap_err();
+    let reason = probe(at, &Way::default(), &check(what, LONG), &ours).await.outcome.unwrap_err().to_string();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
         "{reason}"
@@ -322,7 +343,7 @@ async fn datagrams(from_elsewhere: bool, answer: impl Fn(&[u8]) -> Option<Vec<u8
     at
 }
 
-fn udp(payload: &str, expect: &str) -> Probe {
+pub(super) fn udp(payload: &str, expect: &str) -> Probe {
     Probe::Udp { payload: payload.into(), expect: expect.into() }
 }
 

@@ -12,7 +12,8 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature,
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::words;
+use super::Fault;
+use super::authorities::{self, Authorities};
 use crate::model::Tls;
 
 /// The port that need not be named (RFC 9110, section 4.2.2).
@@ -24,45 +25,58 @@ pub(super) fn authority(Tls { name, .. }: &Tls, port: u16) -> String {
     if port == USUAL_PORT { host } else { format!("{host}:{port}") }
 }
 
-/// Which certificates are good: found out once, for all checks, by the first that speaks TLS. A daemon without such checks
-/// holds no authorities in memory.
+/// Which certificates are good, for all checks.
 #[derive(Clone)]
 pub struct Trust {
-    verifying: Arc<OnceLock<TlsConnector>>,
+    authorities: Authorities,
     believing: Arc<OnceLock<TlsConnector>>,
 }
 
 impl Trust {
     /// The authorities that the system trusts. If there are none, no certificate is good.
     pub fn of_system() -> Self {
-        Self { verifying: Arc::default(), believing: Arc::default() }
+        Self { authorities: Authorities::found_by(authorities::of_system, verifying), believing: Arc::default() }
+    }
+
+    /// The authorities that this finds.
+    #[cfg(test)]
+    pub(super) fn of_source(source: fn() -> Result<Vec<CertificateDer<'static>>, Fault>) -> Self {
+        Self { authorities: Authorities::found_by(source, verifying), believing: Arc::default() }
     }
 
     /// These authorities alone.
     pub fn of(authorities: Vec<CertificateDer<'static>>) -> Self {
-        let verifying = OnceLock::from(verifying(authorities));
-        Self { verifying: Arc::new(verifying), believing: Arc::default() }
+        Self { authorities: Authorities::given(verifying(authorities)), believing: Arc::default() }
+    }
+
+    /// The system's authorities may be others by now: the next check that needs them reads them again.
+    pub fn reload(&self) {
+        self.authorities.reload();
     }
 
     /// Gets ready to speak to this server, which takes some milliseconds the first time.
-    pub(super) fn prepare(&self, server: &Tls) {
-        self.connector(server);
+    pub(super) async fn prepare(&self, server: &Tls) -> Result<(), Fault> {
+        self.connector(server).await.map(drop)
     }
 
-    fn connector(&self, server: &Tls) -> &TlsConnector {
+    async fn connector(&self, server: &Tls) -> Result<TlsConnector, Fault> {
         match server.verify {
-            true => self.verifying.get_or_init(|| verifying(authorities_of_system())),
-            false => self.believing.get_or_init(believing),
+            true => self.authorities.connector().await,
+            false => Ok(self.believing.get_or_init(believing).clone()),
         }
     }
 
     /// Speaks TLS on a connection from here on.
-    pub(super) async fn shake_hands(&self, stream: TcpStream, server: &Tls) -> Result<TlsStream<TcpStream>, String> {
+    pub(super) async fn shake_hands(&self, stream: TcpStream, server: &Tls) -> Result<TlsStream<TcpStream>, Fault> {
         let name = &server.name;
-        let name = ServerName::try_from(name.clone()).map_err(|_| format!("TLS: {name} is not a server's name"))?;
-        self.connector(server).connect(name, stream).await.map_err(|error| {
+        let named = ServerName::try_from(name.clone());
+        let named = named.map_err(|_| Fault::Unready(format!("TLS: {name} is not a server's name")))?;
+        self.connector(server).await?.connect(named, stream).await.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            tls.map_or_else(|| words::of_error("TLS handshake", &error), |error| format!("TLS: {error}"))
+            tls.map_or_else(
+                || Fault::from_io("TLS handshake", &error, Fault::Unready),
+                |error| Fault::Unready(format!("TLS: {error}")),
+            )
         })
     }
 }
@@ -71,14 +85,6 @@ impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trust").finish_non_exhaustive()
     }
-}
-
-fn authorities_of_system() -> Vec<CertificateDer<'static>> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "a certificate of the system's authorities cannot be read");
-    }
-    found.certs
 }
 
 fn verifying(authorities: Vec<CertificateDer<'static>>) -> TlsConnector {
@@ -157,13 +163,13 @@ mod tests {
         assert_eq!(named("192.0.2.1", 443), "192.0.2.1");
     }
 
-    #[test]
-    fn authorities_are_read_only_when_a_certificate_is_to_be_verified() {
+    #[tokio::test]
+    async fn authorities_are_read_only_when_a_certificate_is_to_be_verified() {
         let (trust, name) = (Trust::of_system(), "www.example.org".to_owned());
         let [believed, verified] = [false, true].map(|verify| Tls { name: name.clone(), of_host: false, verify });
-        trust.prepare(&believed);
-        assert!(trust.verifying.get().is_none());
-        trust.clone().prepare(&verified);
-        assert!(trust.verifying.get().is_some(), "for all checks");
+        trust.prepare(&believed).await.unwrap();
+        assert!(!trust.authorities.are_read());
+        trust.clone().prepare(&verified).await.unwrap();
+        assert!(trust.authorities.are_read(), "for all checks");
     }
 }

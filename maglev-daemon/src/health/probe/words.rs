@@ -32,7 +32,7 @@ pub(super) fn unexpected(expected: &[u8], found: &[u8]) -> String {
     format!("the answer begins with {}, not {}", shown(found), shown(expected))
 }
 
-fn shown(bytes: &[u8]) -> String {
+pub(super) fn shown(bytes: &[u8]) -> String {
     const LONGEST: usize = 32;
     let (start, more) = (&bytes[..bytes.len().min(LONGEST)], if bytes.len() > LONGEST { "…" } else { "" });
     format!("\"{}{more}\"", start.escape_ascii())

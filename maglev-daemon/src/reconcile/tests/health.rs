@@ -1,7 +1,7 @@
 //! Tests of what becomes of checks: plans, on maps that check every step.
 
 use super::*;
-use crate::health::fsm::{Health, Last, Target};
+use crate::health::fsm::{Failure, Health, Last, Target};
 use crate::model::{Check, Hysteresis, Percent, PoolHealth, Probe, Via};
 use std::num::NonZeroU16;
 
@@ -57,7 +57,7 @@ impl Node {
         let targets: Vec<Arc<Target>> =
             self.checked.keys().filter(|target| target.address == address).cloned().collect();
         for target in targets {
-            let outcome = if good { Ok(()) } else { Err("connect: refused".into()) };
+            let outcome = if good { Ok(()) } else { Err(Failure::Dead("connect: refused".into())) };
             let last = Last { at: self.now, latency: Duration::from_millis(1), outcome };
             self.run(Event::Checked { target, last });
         }
@@ -133,7 +133,7 @@ fn a_previous_owner_that_dies_is_forgotten() {
 fn checks_that_say_what_is_known_plan_nothing() {
     let mut node = healthy(0, 0);
     let target = Arc::clone(node.checked.keys().next().unwrap());
-    for outcome in [Ok(()), Err("HTTP 503".into()), Ok(())] {
+    for outcome in [Ok(()), Err(Failure::Unready("HTTP 503".into())), Ok(())] {
         let last = Last { at: NOW, latency: NOW, outcome };
         let effects = node.reconciler.handle(Event::Checked { target: Arc::clone(&target), last }, NOW);
         assert!(effects.is_empty() && !node.reconciler.is_restless(), "{effects:?}");

@@ -121,3 +121,42 @@ fn a_plan_that_fails_leaves_checks_as_they_were() {
     node.run(Event::Flush);
     assert_eq!(node.ways().len(), 3);
 }
+
+mod faults {
+    use super::*;
+    use crate::health::fsm::Orders;
+    use crate::matrix::Row;
+
+    #[test]
+    fn a_check_waits_until_the_packet_path_knows_its_next_hop() {
+        let names = |effects: &[Effect]| {
+            let of = |orders: &Orders| orders.values().map(|order| order.way.is_ok()).collect::<Vec<_>>();
+            effects
+                .iter()
+                .filter_map(|effect| if let Effect::Check(orders) = effect { Some(of(orders)) } else { None })
+                .collect::<Vec<_>>()
+        };
+        let mut node = encapsulated();
+        node.route_vip(resolved(2));
+        node.reach(1, false);
+        node.run(Event::Flush);
+        let row = Row::fault("R10", "a next hop is found: checked once the packet path has it");
+        let backend = IpAddr::from([10, 0, 1, 1]);
+        node.reconciler.handle(Event::NextHop { address: backend, resolution: resolved(2) }, NOW);
+        let planned = node.reconciler.handle(Event::Flush, NOW);
+        assert!(planned.iter().any(|effect| matches!(effect, Effect::Publish(_))) && names(&planned).is_empty());
+        let published = node.reconciler.handle(Event::Published(Ok(())), NOW);
+        assert_eq!(names(&published), [[true, true]]);
+        drop(row);
+        let _row =
+            Row::fault("R10", "a next hop that is being resolved again is pending, one that does not answer is not");
+        let mut node = encapsulated();
+        for (resolution, pending) in
+            [(Resolution::waiting("neighbour"), true), (Resolution::Unresolved("no answer".to_owned()), false)]
+        {
+            node.route_vip(resolution);
+            let all: Vec<_> = node.checked.values().map(|order| order.way.clone().unwrap_err().pending).collect();
+            assert_eq!(all, [pending; 2]);
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub(super) struct Reload {
 impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     pub(super) fn reload(&mut self, reload: Reload) {
+        self.scheduler.reload_authorities();
         let Reread { services, stamp, restart_needed } = match self.files.reread() {
             Ok(reread) => reread,
             Err(problems) => return self.reloaded(reload, Err(refusal(problems))),
