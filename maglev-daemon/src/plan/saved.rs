@@ -126,10 +126,11 @@ impl Planner {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
         for (backend, address, id, word) in &saved.members {
-            let (id, reached_by) = (member_id(*id)?, NextHop(*word));
+            let id = member_id(*id)?;
             // Without a record it was not met by any packet: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
             let next_hop = record.next_hop();
+            let reached_by = NextHop(*word, next_hop.1);
             if *record != member_record(pool.index, *address, &self.outer, next_hop) {
                 return Err(format!("member {} is {backend} of pool {} no more", id.get(), saved.name));
             }

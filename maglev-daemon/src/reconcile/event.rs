@@ -16,7 +16,7 @@ use crate::plan::{Step, SurveyOrder, Surveyed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What is known of the way to a backend's or a VIP's address.
+/// What is known of the next hop to a backend's or a VIP's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// Packets leave by this interface to the neighbour with this MAC address.
@@ -27,6 +27,8 @@ pub enum Resolution {
         mac: [u8; 6],
         /// The gateway, if the backend is not on-link.
         gateway: Option<IpAddr>,
+        /// The MTU of the route, in bytes, if it has one of its own: where it is smaller than the interface's, it counts.
+        mtu: Option<u32>,
     },
     /// Nothing can be sent yet; the text says what is awaited ("no route to 10.0.1.11", "neighbour 10.0.0.1 on eth1
     /// does not answer").

@@ -411,8 +411,9 @@ impl Reconciler {
 /// The next hop's word; unresolved if it leaves by an interface that is not configured.
 fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
     match resolution {
-        Some(Resolution::Resolved { interface, mac, gateway: _ }) => {
-            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, |&slot| NextHop::new(*mac, slot))
+        Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
+            let hop = |&slot| NextHop::new(*mac, slot).limited_to(*mtu);
+            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, hop)
         }
         Some(Resolution::Unresolved(_)) | None => NextHop::UNRESOLVED,
     }

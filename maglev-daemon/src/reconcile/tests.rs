@@ -325,7 +325,7 @@ fn a_reload_is_a_full_diff_and_is_not_written_back() {
 }
 
 fn resolved(interface: u32) -> Resolution {
-    Resolution::Resolved { interface, mac: [2; 6], gateway: None }
+    Resolution::Resolved { interface, mac: [2; 6], gateway: None, mtu: None }
 }
 
 #[test]

@@ -218,7 +218,7 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
     match resolution {
         None => NextHopView::Unresolved("its route is being looked up".to_owned()),
         Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),
-        Some(Resolution::Resolved { interface, mac, gateway }) => {
+        Some(Resolution::Resolved { interface, mac, gateway, mtu: _ }) => {
             let name = interfaces.names.get(interface).cloned();
             if interfaces.slots.contains_key(interface) {
                 return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };

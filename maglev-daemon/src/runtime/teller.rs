@@ -228,7 +228,8 @@ mod tests {
         let (mut teller, journal, _prefixes) = teller();
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
-        let resolved = |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None };
+        let resolved =
+            |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None, mtu: None };
         let lost = |why: &str| Resolution::Unresolved(why.to_owned());
         let rounds = [
             vec![(web1, resolved(1)), (web2, lost("no route"))],
@@ -272,7 +273,7 @@ mod tests {
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
         let waiting = Resolution::waiting("neighbour");
-        let resolved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, 1], gateway: None };
+        let resolved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, 1], gateway: None, mtu: None };
         let rounds = [
             [(web1, waiting.clone()), (web2, waiting.clone())],
             [(web1, resolved), (web2, Resolution::Unresolved("neighbour does not answer".to_owned()))],
