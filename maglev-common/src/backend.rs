@@ -59,26 +59,26 @@ impl MemberId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHop(pub u64, pub PathMtu);
 
-/// The MTU of a path in bytes, IP header included, where it may be smaller than the interface's; zero: it has none of its
-/// own.
+/// The MTU of a path, IP header included, where it may be smaller than the interface's; zero: it has none of its own. It is
+/// kept in units of two bytes: of an odd one, one byte is given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathMtu(u16);
 
 impl PathMtu {
     /// The interface's MTU alone counts.
     pub const NONE: Self = Self(0);
-    /// The largest: fourteen bits, more than any MTU that drivers offer native XDP.
-    pub const MAX: u16 = 0x3fff;
+    /// Thirteen bits: 16,382 bytes, more than any MTU that drivers offer native XDP.
+    const MOST: u32 = 0x1fff;
 
-    /// This MTU. One that is larger than [`Self::MAX`] limits nothing.
+    /// This MTU in bytes. One that is larger than all that fit limits nothing.
     pub const fn new(mtu: u32) -> Self {
-        if mtu > Self::MAX as u32 { Self::NONE } else { Self(mtu as u16) }
+        if mtu / 2 > Self::MOST { Self::NONE } else { Self((mtu / 2) as u16) }
     }
 
     /// The smaller of this and the interface's.
     #[inline(always)]
     pub const fn within(self, interface: u32) -> u32 {
-        let own = self.0 as u32;
+        let own = self.0 as u32 * 2;
         if own != 0 && own < interface { own } else { interface }
     }
 }
@@ -191,10 +191,10 @@ pub enum Family {
 /// The state word of a member's record.
 ///
 /// ```text
-///  63                32 31           16 15        2    1       0
-/// +--------------------+---------------+-----------+--------+-------+
-/// | partial checksum   | pool index    | path MTU  | v6     | alive |
-/// +--------------------+---------------+-----------+--------+-------+
+///  63                32 31           16 15        3 2        1       0
+/// +--------------------+---------------+-----------+--------+--------+-------+
+/// | partial checksum   | pool index    | path MTU  | 0      | v6     | alive |
+/// +--------------------+---------------+-----------+--------+--------+-------+
 /// ```
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
@@ -209,7 +209,7 @@ pub struct MemberState(pub u64);
 impl MemberState {
     const ALIVE: u64 = 1;
     const OUTER_V6: u64 = 2;
-    const PATH_MTU: u64 = 0xfffc;
+    const PATH_MTU: u64 = 0xfff8;
 
     /// A living member of this pool.
     pub const fn alive(pool: PoolIndex, outer: Family, partial_checksum: u16) -> Self {
@@ -223,13 +223,13 @@ impl MemberState {
     /// The same member by a path with this MTU.
     #[must_use]
     pub const fn with_path_mtu(self, mtu: PathMtu) -> Self {
-        Self(self.0 & !Self::PATH_MTU | (mtu.0 as u64) << 2)
+        Self(self.0 & !Self::PATH_MTU | (mtu.0 as u64) << 3)
     }
 
     /// The path's own MTU.
     #[inline(always)]
     pub const fn path_mtu(self) -> PathMtu {
-        PathMtu((self.0 & Self::PATH_MTU) as u16 >> 2)
+        PathMtu((self.0 & Self::PATH_MTU) as u16 >> 3)
     }
 
     /// The same member, dead: flow entries that name it are ignored from now on.
@@ -345,12 +345,13 @@ mod tests {
     #[test]
     fn a_paths_mtu_stands_beside_the_rest_of_the_state() {
         let state = MemberState::alive(PoolIndex(511), Family::V6, 0xffff);
-        for mtu in [PathMtu::NONE, PathMtu::new(1_500), PathMtu::new(0x3fff)] {
-            let with = state.with_path_mtu(PathMtu::new(1)).with_path_mtu(mtu);
+        for mtu in [PathMtu::NONE, PathMtu::new(1_500), PathMtu::new(16_382)] {
+            let with = state.with_path_mtu(PathMtu::new(2)).with_path_mtu(mtu);
             assert_eq!((with.path_mtu(), with.with_path_mtu(PathMtu::NONE)), (mtu, state));
             assert!(with.serves(PoolIndex(511)) && with.outer() == Family::V6 && with.partial_checksum() == 0xffff);
         }
-        assert_eq!([0, 1_400, 1_600, 0x4000].map(|mtu| PathMtu::new(mtu).within(1_500)), [1_500, 1_400, 1_500, 1_500]);
+        let within = |mtu| PathMtu::new(mtu).within(1_500);
+        assert_eq!([0, 1_401, 1_600, 16_384].map(within), [1_500, 1_400, 1_500, 1_500]);
     }
 
     #[test]

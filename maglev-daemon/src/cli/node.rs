@@ -167,7 +167,8 @@ fn proof(node: &Node, drain: &NodeDrain) -> String {
 
 /// A line of `maglev status`.
 pub(super) fn in_short(node: &Node) -> String {
-    let Some(drain) = &node.drain else { return "serving".to_owned() };
+    let trouble = || node.trouble.as_ref().map(|trouble| format!("CANNOT SERVE: {trouble}"));
+    let Some(drain) = &node.drain else { return trouble().unwrap_or_else(|| "serving".to_owned()) };
     let reason = drain.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     let how = match drain.stage() {
         Stage::Drained => "out of service, safe to stop".to_owned(),
@@ -179,7 +180,7 @@ pub(super) fn in_short(node: &Node) -> String {
 impl Text for Node {
     fn text(&self) -> String {
         let mut text = String::new();
-        let Some(drain) = &self.drain else { return "node       serving\n".to_owned() };
+        let Some(drain) = &self.drain else { return format!("node       {}\n", in_short(self)) };
         let mut row = |name: &str, value: &str| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<11}{value}");
@@ -219,7 +220,14 @@ mod tests {
             packets_forwarded: 41_233,
             ..NodeDrain::default()
         };
-        Node { drain: Some(drain), announces: true, last_node: false, lead_seconds: 10, quiet_seconds: 10 }
+        Node {
+            drain: Some(drain),
+            trouble: None,
+            announces: true,
+            last_node: false,
+            lead_seconds: 10,
+            quiet_seconds: 10,
+        }
     }
 
     fn receiving(last: Stage) -> Node {

@@ -71,9 +71,13 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// VIPs as a table.
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
-        let view::Vip { name, address, port, protocol, pool, health } = vip;
+        let view::Vip { name, address, port, protocol, pool, error, health } = vip;
         let view::VipHealth { serving, backends, panic, announced, withheld } = health;
-        let serving = format!("{}{serving} of {backends}", if *panic { "PANIC: " } else { "" });
+        let panic = if *panic { "PANIC: " } else { "" };
+        let serving = match error {
+            Some(error) => format!("ERROR, not served: {error}"),
+            None => format!("{panic}{serving} of {backends}"),
+        };
         let announced = match (announced, withheld) {
             (None, _) => "-".to_owned(),
             (Some(true), _) => "yes".to_owned(),
@@ -111,6 +115,7 @@ mod tests {
             port: view::Port(None),
             protocol: Protocol::Tcp.into(),
             pool: "web".into(),
+            error: None,
             health,
         };
         let well = view::VipHealth { serving: 2, backends: 3, announced: Some(true), ..view::VipHealth::default() };

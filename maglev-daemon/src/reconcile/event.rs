@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 
+use super::needed::{Host, Needed};
 use crate::health::fsm::{Last, News, Orders, Target};
 use crate::model::{Change, Refusal, Rules, Services};
 use crate::plan::{Step, SurveyOrder, Surveyed};
@@ -90,6 +91,8 @@ pub enum Event {
     Tick,
     /// The surveys asked for are done.
     Surveyed(Vec<Surveyed>),
+    /// The host has other addresses or gateways than before. Carried out with the next [`Event::Flush`].
+    Host(Host),
     /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
 }
@@ -136,6 +139,8 @@ pub struct Settings {
     pub rules: Rules,
     /// The interfaces; [`Event::Interfaces`] replaces them.
     pub interfaces: Interfaces,
+    /// The addresses that no VIP may have; [`Event::Host`] replaces the host's.
+    pub needed: Needed,
     /// For how many rounds failures of everything that is checked are put down to the checker.
     pub common_failure: u32,
 }

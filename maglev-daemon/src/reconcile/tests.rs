@@ -32,7 +32,7 @@ fn settings(limits: Limits) -> Settings {
     let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
     let names = [(2, "eth2".to_owned()), (5, "eth5".to_owned())].into();
     let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names, ..Interfaces::default() };
-    Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3 }
+    Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3, ..Settings::default() }
 }
 
 fn add_pool(pool: &str) -> Change {

@@ -44,6 +44,8 @@ pub struct VipView {
     pub pool: Name,
     /// Its number: the index of its counters. `None` before it is planned.
     pub id: Option<VipId>,
+    /// Why it cannot be served, if so: its address is needed by the node or its backends.
+    pub conflict: Option<String>,
     /// The prefix by which it is announced, if it is.
     pub prefix: Option<IpNet>,
     /// Communities of the prefix.
@@ -160,6 +162,7 @@ impl Reconciler {
             service: *service,
             pool: pool.clone(),
             id: self.planner.vip(name),
+            conflict: self.conflicts.get(name).cloned(),
             prefix: vip.prefix(),
             communities: announce.communities.clone(),
         };

@@ -125,6 +125,7 @@ impl Drainer {
         });
         view::Node {
             drain,
+            trouble: None,
             announces: self.announces,
             last_node,
             lead_seconds: lead.as_secs(),

@@ -18,7 +18,7 @@ use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::status::{self, Facts};
 use super::teller::Teller;
 use super::turn::Turn;
-use super::{local, log};
+use super::{log, systemd};
 use crate::announce::Node;
 use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
@@ -29,7 +29,7 @@ use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Name, Refusal, Services, UnixTime};
 use crate::net::next_hop::Resolver;
 use crate::plan::{InUse, Planner, Saved, Step};
-use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
+use crate::reconcile::{Effect, Event, Needed, Reconciler, RequestId, Resolution, Settings, View};
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
@@ -110,6 +110,7 @@ impl Owner {
         files: Files,
         facts: Facts,
         interfaces: Refreshed,
+        needed: Needed,
         tools: Tools,
         status: watch::Sender<Arc<view::Status>>,
         clock: Clock,
@@ -119,6 +120,7 @@ impl Owner {
         let settings = Settings {
             rules: files.running().rules(),
             interfaces: status::known_interfaces(&interfaces),
+            needed,
             common_failure: files.running().common_failure,
         };
         let reconciler = match adopted {
@@ -185,10 +187,18 @@ impl Owner {
 
     /// Whether the node as a whole may announce anything.
     fn node(&self) -> Node {
-        match (self.drainer.node(), self.interfaces.refresh.detached.first()) {
+        match (self.drainer.node(), self.interfaces.trouble()) {
             (Some(Node::Drained), _) => Node::Drained,
-            (_, Some(name)) => Node::Unable(format!("the XDP program is detached from {name}")),
+            (_, Some(trouble)) => Node::Unable(trouble),
             (drain, None) => drain.unwrap_or_default(),
+        }
+    }
+
+    /// What the node does, for the service manager.
+    pub(super) fn in_short(&self) -> String {
+        match self.interfaces.refresh.detached.as_slice() {
+            [] => self.interfaces.trouble().unwrap_or_else(|| "serving".to_owned()),
+            waited_for => format!("waiting for interface {}", waited_for.join(", ")),
         }
     }
 
@@ -297,7 +307,7 @@ impl Owner {
     fn request(&mut self, request: Request) {
         match request {
             Request::Change { change, caller, reply } => {
-                if let Err(refusal) = local::check_change(&change) {
+                if let Err(refusal) = self.reconciler.check_change(&change) {
                     let _ = reply.send(Err(refusal.into()));
                     return;
                 }
@@ -388,9 +398,14 @@ impl Owner {
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         refreshed.refresh.log_news(&self.interfaces.refresh);
-        self.teller.interfaces(&self.interfaces.refresh.detached, &refreshed.refresh.detached);
+        self.teller.interfaces(&self.interfaces, &refreshed);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
+        let before = self.in_short();
         self.interfaces = refreshed;
+        let now = self.in_short();
+        if now != before {
+            systemd::notify(&format!("STATUS={now}"));
+        }
     }
 
     /// Gives a request a number under which its outcome is told.
@@ -483,7 +498,11 @@ impl Owner {
 
     /// Reads the files, in the task itself: nothing may change between this and the event.
     fn reload(&mut self, reload: Reload) {
-        match self.files.reread() {
+        let read = self.files.reread().and_then(|read| {
+            self.reconciler.check_services(&read.services)?;
+            Ok(read)
+        });
+        match read {
             Ok(Reread { services, stamp, restart_needed }) => {
                 self.disk.read(stamp);
                 let request = self.expect(Waiting::Reload(reload, view::Reloaded { restart_needed }));
@@ -517,7 +536,7 @@ impl Owner {
     fn show(&mut self) {
         self.stale = None;
         self.view = Arc::new(self.reconciler.view());
-        let node = self.drainer.view(self.clock.now());
+        let node = view::Node { trouble: self.interfaces.trouble(), ..self.drainer.view(self.clock.now()) };
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
         self.status.send_replace(Arc::new(status));
         let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());

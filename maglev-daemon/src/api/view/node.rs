@@ -9,6 +9,9 @@ use crate::drain::Stage;
 pub struct Node {
     /// The drain; null while the node serves.
     pub drain: Option<NodeDrain>,
+    /// Why the node cannot serve, if it cannot: an interface without the program, or none that is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Whether routers are told prefixes at all: `maglev.yaml` has `bgp`.
     pub announces: bool,
     /// Whether no other node announces the VIPs of this one, as `maglev.yaml` says.

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use super::gateways::Trust;
-use crate::net::links::Link;
+use crate::net::links::{Link, LinkState};
 use crate::reconcile::Resolution;
 
 /// The kernel's answer for one destination.
@@ -152,7 +152,7 @@ impl Knowledge {
 
     /// Whether the interface is up and has neighbours: only there can one be asked.
     pub(super) fn has_neighbours(&self, (interface, _): &Place) -> bool {
-        self.links.get(interface).is_some_and(|link| link.up && link.mac.is_some())
+        self.links.get(interface).is_some_and(|link| link.state.is_up() && link.mac.is_some())
     }
 
     /// The next hop to an address. `trust` says how far each gateway of a multipath route is to be trusted.
@@ -196,8 +196,9 @@ impl Knowledge {
             return Resolution::waiting(format_args!("interface {interface} on the route to {destination}"));
         };
         let name = &link.name;
-        if !link.up {
-            return unresolved(format!("interface {name} is down"));
+        if !link.state.is_up() {
+            let state = if link.state == LinkState::NoCarrier { "has no carrier" } else { "is down" };
+            return unresolved(format!("interface {name} {state}"));
         }
         if link.mac.is_none() {
             return unresolved(format!("interface {name} on the route to {destination} is not Ethernet"));
@@ -238,7 +239,8 @@ mod tests {
     }
 
     fn knowledge(up: bool) -> Knowledge {
-        let link = Link { index: 3, name: "eth1".to_owned(), mac: Some([2; 6]), mtu: 1_500, up, xdp: None };
+        let state = if up { LinkState::Up } else { LinkState::Down };
+        let link = Link { index: 3, name: "eth1".to_owned(), mac: Some([2; 6]), mtu: 1_500, state, xdp: None };
         Knowledge { links: BTreeMap::from([(3, link)]), neighbours: BTreeMap::new() }
     }
 

@@ -240,7 +240,7 @@ fn a_link_that_goes_down_and_a_route_that_is_withdrawn_come_back() {
         followed.until_mac("10.8.0.1", MAC).await;
 
         peer.ip("link set eth0 down");
-        followed.until_text("10.8.0.1", "interface eth1 is down").await;
+        followed.until_text("10.8.0.1", "interface eth1 has no carrier").await;
         peer.ip("link set eth0 up");
         followed.until_mac("10.8.0.1", MAC).await;
 

@@ -196,24 +196,21 @@ fn a_gateway_that_the_kernel_calls_failed_is_left_at_once() {
 
 #[test]
 fn a_routes_mtu_is_known_and_followed() {
-    let _row = Row::fault("D4", "a route has an MTU of its own, and it changes");
-    in_namespace_async(|| async {
-        let _peer = neighbour();
-        let with = |wanted: Option<u32>| move |found: &Resolution| matches!(found, Resolution::Resolved { mtu, .. } if *mtu == wanted);
-        for (of, routes) in [
-            ("10.8.0.1", ["route replace 10.8.0.0/16 via 10.9.0.2 mtu 1400", "route replace 10.8.0.0/16 via 10.9.0.2"]),
-            (
-                "fd08::1",
-                ["-6 route replace fd08::/64 via fd09::2 mtu lock 1400", "-6 route replace fd08::/64 via fd09::2"],
-            ),
-        ] {
-            ip(routes[0]);
+    for (family, of, route) in [
+        ("IPv4", "10.8.0.1", "route replace 10.8.0.0/16 via 10.9.0.2"),
+        ("IPv6", "fd08::1", "-6 route replace fd08::/64 via fd09::2"),
+    ] {
+        let _row = Row::fault("D4", &format!("an {family} route has an MTU of its own, and loses it"));
+        in_namespace_async(move || async move {
+            let _peer = neighbour();
+            let with = |wanted: Option<u32>| move |found: &Resolution| matches!(found, Resolution::Resolved { mtu, .. } if *mtu == wanted);
+            ip(&format!("{route} mtu lock 1400"));
             let mut followed = Followed::new(&[of]);
             followed.until(of, with(Some(1_400))).await;
-            ip(routes[1]);
+            ip(route);
             followed.until(of, with(None)).await;
-        }
-    });
+        });
+    }
 }
 
 /// What this thread has had of a CPU, in the kernel too.
