@@ -54,17 +54,51 @@ impl MemberId {
 /// +----------------------------------------+----------------+
 /// ```
 ///
-/// A word of zeroes is a next hop that is not resolved.
+/// A word of zeroes is a next hop that is not resolved. Beside the word stands the path's own MTU, which is kept in
+/// [`MemberState`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NextHop(pub u64);
+pub struct NextHop(pub u64, pub PathMtu);
+
+/// The MTU of a path, IP header included, where it may be smaller than the interface's; zero: it has none of its own. It is
+/// kept in units of two bytes: of an odd one, one byte is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathMtu(u16);
+
+impl PathMtu {
+    /// The interface's MTU alone counts.
+    pub const NONE: Self = Self(0);
+    /// Thirteen bits: 16,382 bytes, more than any MTU that drivers offer native XDP.
+    const MOST: u32 = 0x1fff;
+
+    /// This MTU in bytes. One that is larger than all that fit limits nothing.
+    pub const fn new(mtu: u32) -> Self {
+        if mtu / 2 > Self::MOST { Self::NONE } else { Self((mtu / 2) as u16) }
+    }
+
+    /// The smaller of this and the interface's.
+    #[inline(always)]
+    pub const fn within(self, interface: u32) -> u32 {
+        let own = self.0 as u32 * 2;
+        if own != 0 && own < interface { own } else { interface }
+    }
+}
 
 impl NextHop {
     /// No route or no neighbour: packets for the member are dropped and counted.
-    pub const UNRESOLVED: Self = Self(0);
+    pub const UNRESOLVED: Self = Self(0, PathMtu::NONE);
 
     /// The neighbour with this MAC address behind the interface in this slot.
     pub const fn new(mac: [u8; 6], interface: InterfaceSlot) -> Self {
-        Self(mac_word(mac) << 16 | interface.0 as u64)
+        Self(mac_word(mac) << 16 | interface.0 as u64, PathMtu::NONE)
+    }
+
+    /// The same by a path that has an MTU of its own, if it has.
+    #[must_use]
+    pub const fn limited_to(self, mtu: Option<u32>) -> Self {
+        match mtu {
+            Some(mtu) => Self(self.0, PathMtu::new(mtu)),
+            None => self,
+        }
     }
 
     /// The MAC address in the low 48 bits.
@@ -157,10 +191,10 @@ pub enum Family {
 /// The state word of a member's record.
 ///
 /// ```text
-///  63                32 31           16 15     2        1       0
-/// +--------------------+---------------+--------+--------+-------+
-/// | partial checksum   | pool index    | 0      | v6     | alive |
-/// +--------------------+---------------+--------+--------+-------+
+///  63                32 31           16 15        3 2        1       0
+/// +--------------------+---------------+-----------+--------+--------+-------+
+/// | partial checksum   | pool index    | path MTU  | 0      | v6     | alive |
+/// +--------------------+---------------+-----------+--------+--------+-------+
 /// ```
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
@@ -175,6 +209,7 @@ pub struct MemberState(pub u64);
 impl MemberState {
     const ALIVE: u64 = 1;
     const OUTER_V6: u64 = 2;
+    const PATH_MTU: u64 = 0xfff8;
 
     /// A living member of this pool.
     pub const fn alive(pool: PoolIndex, outer: Family, partial_checksum: u16) -> Self {
@@ -183,6 +218,18 @@ impl MemberState {
             Family::V6 => Self::OUTER_V6,
         };
         Self(Self::ALIVE | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
+    }
+
+    /// The same member by a path with this MTU.
+    #[must_use]
+    pub const fn with_path_mtu(self, mtu: PathMtu) -> Self {
+        Self(self.0 & !Self::PATH_MTU | (mtu.0 as u64) << 3)
+    }
+
+    /// The path's own MTU.
+    #[inline(always)]
+    pub const fn path_mtu(self) -> PathMtu {
+        PathMtu((self.0 & Self::PATH_MTU) as u16 >> 3)
     }
 
     /// The same member, dead: flow entries that name it are ignored from now on.
@@ -252,7 +299,13 @@ impl MemberRecord {
     /// What is known of the next hop now.
     #[inline(always)]
     pub fn next_hop(&self) -> NextHop {
-        NextHop(self.next_hop.get())
+        NextHop(self.next_hop.get(), self.state().path_mtu())
+    }
+
+    /// Replaces the next hop. How packets are sent changes with the template that is made of it.
+    pub fn set_next_hop(&self, NextHop(word, mtu): NextHop) {
+        self.next_hop.set(word);
+        self.state.set(self.state().with_path_mtu(mtu).0);
     }
 
     /// The member's state now.
@@ -287,6 +340,18 @@ mod tests {
         assert_eq!(state.dead().living(), state);
         assert_eq!((state.dead().pool(), state.outer()), (PoolIndex(511), Family::V6));
         assert_eq!(state.partial_checksum(), 0xffff);
+    }
+
+    #[test]
+    fn a_paths_mtu_stands_beside_the_rest_of_the_state() {
+        let state = MemberState::alive(PoolIndex(511), Family::V6, 0xffff);
+        for mtu in [PathMtu::NONE, PathMtu::new(1_500), PathMtu::new(16_382)] {
+            let with = state.with_path_mtu(PathMtu::new(2)).with_path_mtu(mtu);
+            assert_eq!((with.path_mtu(), with.with_path_mtu(PathMtu::NONE)), (mtu, state));
+            assert!(with.serves(PoolIndex(511)) && with.outer() == Family::V6 && with.partial_checksum() == 0xffff);
+        }
+        let within = |mtu| PathMtu::new(mtu).within(1_500);
+        assert_eq!([0, 1_401, 1_600, 16_384].map(within), [1_500, 1_400, 1_500, 1_500]);
     }
 
     #[test]

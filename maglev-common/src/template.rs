@@ -24,7 +24,7 @@ const VERSION_IHL: u64 = 0x45;
 /// +----+-----------+----------------+-------+-----------------+
 /// ```
 ///
-/// *longest*: bytes of the longest IP packet that still fits the interface's MTU with its outer header, which is IPv6 if
+/// *longest*: bytes of the longest IP packet that still fits the MTU of interface and path with its outer header, which is IPv6 if
 /// *v6* is set. *alone*: every packet comes in by this interface, so that it need not be asked. A word of zeroes is no way at all: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
@@ -40,12 +40,12 @@ impl Exit {
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
 
-    fn new(interface: &InterfaceRecord, slot: InterfaceSlot, outer: Family) -> Self {
-        let (overhead, family) = match outer {
+    fn new(interface: &InterfaceRecord, slot: InterfaceSlot, state: MemberState) -> Self {
+        let (overhead, family) = match state.outer() {
             Family::V4 => (OVERHEAD4, 0),
             Family::V6 => (OVERHEAD6, Self::OUTER_V6),
         };
-        let longest = u64::from(interface.mtu()).saturating_sub(overhead).min(Self::MOST);
+        let longest = u64::from(state.path_mtu().within(interface.mtu())).saturating_sub(overhead).min(Self::MOST);
         let alone = if interface.is_alone() { Self::ALONE } else { 0 };
         Self(u64::from(interface.index()) | u64::from(alone) | u64::from(slot.0) << 32 | family | longest << 48)
     }
@@ -128,7 +128,7 @@ impl Template {
         let (state, next_hop) = (member.state(), member.next_hop());
         let (mac, outer) = (interface.mac.get(), state.outer());
         let sends = sends && next_hop.is_resolved() && interface.index() != 0;
-        let exit = if sends { Exit::new(interface, next_hop.interface(), outer) } else { Exit::NONE };
+        let exit = if sends { Exit::new(interface, next_hop.interface(), state) } else { Exit::NONE };
         let start = match outer {
             Family::V4 => IPV4 << 32 | VERSION_IHL << 48,
             Family::V6 => IPV6 << 32,
@@ -211,6 +211,17 @@ mod tests {
             assert_eq!((exit.outer(), exit.slot()), (outer, InterfaceSlot(5)));
             assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
             assert_eq!(exit.index(), 7);
+        }
+    }
+
+    #[test]
+    fn the_smaller_mtu_of_interface_and_path_counts() {
+        for (path, longest) in [(1_500, 1_480), (9_000, 1_580), (20_000, 1_580)] {
+            let member = member(Family::V4);
+            member.set_next_hop(member.next_hop().limited_to(Some(path)));
+            for template in [Template::of(&member, &interface(1_600)), Template::of_check(&member, &interface(1_600))] {
+                assert!(template.exit().takes(longest) && !template.exit().takes(longest + 1), "{path}");
+            }
         }
     }
 

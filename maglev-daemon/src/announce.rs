@@ -83,7 +83,7 @@ pub fn prefixes(view: &View, node: &Node, before: &[Prefix], hold: HoldDown) -> 
             let announced = known.is_some_and(|known| known.withheld.is_none());
             let short = Short::of(view, &vips);
             let shortage = shortage(known, announced && node.announces(), short.as_ref(), hold);
-            let withheld = node.withheld().or_else(|| short.map(|short| short.why));
+            let withheld = node.withheld().or_else(|| conflict(&vips)).or_else(|| short.map(|short| short.why));
             let withheld = withheld.or_else(|| shortage.and_then(|shortage| shortage.time_left(hold)));
             Prefix {
                 prefix,
@@ -124,6 +124,11 @@ impl Node {
     const fn announces(&self) -> bool {
         matches!(self, Self::Serving | Self::Leaving)
     }
+}
+
+/// Why one of a prefix's VIPs cannot be served.
+fn conflict(vips: &[&VipView]) -> Option<String> {
+    vips.iter().find_map(|vip| Some(format!("VIP {}: {}", vip.name, vip.conflict.as_ref()?)))
 }
 
 /// That one of a prefix's VIPs has too few backends.

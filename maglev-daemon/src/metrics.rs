@@ -192,6 +192,13 @@ fn register_node(registry: &mut Registry, status: &Status) {
         let labels = [("interface", interface.name.clone()), ("mode", interface.mode.clone())];
         (labels, u64::from(interface.attached))
     });
+    let errors = status.vips.iter().map(|vip| ([("vip", vip.name.clone())], u64::from(vip.error.is_some())));
+    measure(registry, "vip_error", "Whether a VIP is not served because its address is needed by the node", errors);
+    let up = status
+        .interfaces
+        .iter()
+        .map(|interface| ([("interface", interface.name.clone())], u64::from(interface.link == "up")));
+    measure(registry, "interface_up", "Whether an interface is up and has a carrier", up);
     measure(registry, "interface_attached", "Whether the XDP program is attached to an interface", attached);
 
     let entries = [([], status.flow_table.entries)].into_iter();

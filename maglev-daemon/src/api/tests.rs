@@ -436,7 +436,7 @@ async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
 async fn reads_are_answered_without_the_owner() {
     let view::NewVip { name, address, port, protocol, pool, announce: _, communities: _ } = vip();
     let health = view::VipHealth { serving: 1, backends: 2, ..view::VipHealth::default() };
-    let vip = view::Vip { name, address, port, protocol, pool, health };
+    let vip = view::Vip { name, address, port, protocol, pool, error: None, health };
     let server = Server::start(view::Status { vips: vec![vip.clone()], ..view::Status::default() });
     let found = server.client(|client| client.get::<view::Vip>("/v1/vips/www")).await.unwrap();
     assert_eq!(found, vip);

@@ -147,11 +147,15 @@ fn flow_table(status: &Status) -> String {
 
 fn interfaces(interfaces: &[view::Interface]) -> String {
     let row = |interface: &view::Interface| {
-        let view::Interface { name, mode, attached, index, mtu } = interface;
-        let attached = if *attached { "yes" } else { "no" };
-        [name.clone(), mode.clone(), attached.into(), index.to_string(), mtu.to_string()]
+        let view::Interface { name, renamed_to, mode, attached, link, index, mtu } = interface;
+        let attached = if *attached { "yes" } else { "NO" };
+        let name = match renamed_to {
+            Some(now) => format!("{name} (RENAMED to {now}: change maglev.yaml, or rename it back)"),
+            None => name.clone(),
+        };
+        [name, mode.clone(), attached.into(), link.clone(), index.to_string(), mtu.to_string()]
     };
-    table(["name", "mode", "attached", "index", "mtu"], &["index", "mtu"], interfaces.iter().map(row))
+    table(["name", "mode", "attached", "link", "index", "mtu"], &["index", "mtu"], interfaces.iter().map(row))
 }
 
 fn section(text: &mut String, title: &str, body: &str) {

@@ -121,9 +121,13 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
 /// VIPs as a table.
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
-        let view::Vip { name, address, port, protocol, pool, health } = vip;
+        let view::Vip { name, address, port, protocol, pool, error, health } = vip;
         let view::VipHealth { serving, backends, panic, announced, announced_to, neighbors, withheld } = health;
-        let serving = format!("{}{serving} of {backends}", if *panic { "PANIC: " } else { "" });
+        let panic = if *panic { "PANIC: " } else { "" };
+        let serving = match error {
+            Some(error) => format!("ERROR, not served: {error}"),
+            None => format!("{panic}{serving} of {backends}"),
+        };
         let numbers = announced.map(|_| (announced_to.unwrap_or_default(), neighbors.unwrap_or_default()));
         let announced = super::bgp::announced(numbers, withheld.as_deref());
         let [address, port, protocol] = [address.to_string(), port.to_string(), protocol.to_string()];
@@ -197,6 +201,7 @@ mod tests {
             port: view::Port(None),
             protocol: Protocol::Tcp.into(),
             pool: "web".into(),
+            error: None,
             health,
         };
         let (announced, announced_to, neighbors) = (Some(true), Some(2), Some(2));

@@ -61,7 +61,7 @@ pub struct InterfaceSettings {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its index.
+    /// Its index; 0 as long as it does not exist.
     pub index: u32,
     /// Its position in the configuration, and in the device map.
     pub slot: u16,
@@ -73,9 +73,29 @@ pub struct Interface {
     pub mtu: u32,
 }
 
+impl Interface {
+    /// Whether it exists, or did when last looked at.
+    pub(super) const fn exists(&self) -> bool {
+        self.index != 0
+    }
+}
+
 /// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, and able to carry
 /// Ethernet.
 pub(super) fn choose(
+    wanted: &[InterfaceSettings],
+    links: &[Link],
+    ours: &BTreeMap<u32, PinnedLink>,
+) -> Result<Vec<Interface>, DataplaneError> {
+    let chosen = choose_or_await(wanted, links, ours)?;
+    match chosen.iter().find(|interface| !interface.exists()) {
+        Some(interface) => Err(absent(&interface.name, links)),
+        None => Ok(chosen),
+    }
+}
+
+/// The same; one that does not exist yet is waited for.
+pub(super) fn choose_or_await(
     wanted: &[InterfaceSettings],
     links: &[Link],
     ours: &BTreeMap<u32, PinnedLink>,
@@ -86,10 +106,13 @@ pub(super) fn choose(
     }
     let mut chosen: Vec<Interface> = Vec::new();
     for (slot, InterfaceSettings { name, mode }) in (0..).zip(wanted) {
-        let link = links.iter().find(|link| link.name == *name).ok_or_else(|| absent(name, links))?;
         if chosen.iter().any(|other| other.name == *name) {
             return Err(DataplaneError::Setting(format!("interfaces: {name} is named twice")));
         }
+        let Some(link) = links.iter().find(|link| link.name == *name) else {
+            chosen.push(Interface { name: name.clone(), index: 0, slot, mode: *mode, mac: [0; 6], mtu: 0 });
+            continue;
+        };
         let Some(mac) = link.mac else {
             let reason = "it has no Ethernet address".to_owned();
             return Err(DataplaneError::Attach { interface: name.clone(), mode: *mode, reason });
@@ -147,7 +170,7 @@ impl Refresh {
     /// Logs what was not so before.
     pub fn log_news(&self, before: &Self) {
         for name in self.detached.iter().filter(|name| !before.detached.contains(name)) {
-            tracing::error!(interface = name, "the program is no longer attached; it is again once that is possible");
+            tracing::error!(interface = name, "the XDP program is not attached; it will be once that is possible");
         }
         for problem in self.problems.iter().filter(|problem| !before.problems.contains(problem)) {
             tracing::error!("{problem}; trying again every few seconds");
@@ -159,7 +182,8 @@ impl Refresh {
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     interfaces: Vec<Interface>,
-    links: Vec<Held>,
+    /// What holds the program on each; nothing yet on one that is waited for.
+    links: Vec<Option<Held>>,
     /// Where links are pinned, once what they hold is to outlive the daemon.
     pins: Option<Arc<Pins>>,
 }
@@ -176,15 +200,28 @@ impl Attached {
         program: &'static str,
         interface: Interface,
     ) -> Result<(), DataplaneError> {
-        self.links.push(link(ebpf, program, &interface)?);
+        self.links.push(Some(link(ebpf, program, &interface)?));
         self.interfaces.push(interface);
         Ok(())
+    }
+
+    /// Waits for an interface that does not exist yet: [`Self::refresh`] attaches the program to it.
+    pub(super) fn wait_for(&mut self, interface: Interface) {
+        tracing::warn!(interface = interface.name, "the interface does not exist yet: waiting for it");
+        self.links.push(None);
+        self.interfaces.push(interface);
+    }
+
+    /// The names of the interfaces that are waited for.
+    pub(super) fn awaited(&self) -> Vec<String> {
+        let all = self.interfaces.iter().zip(&self.links);
+        all.filter(|(_, held)| held.is_none()).map(|(interface, _)| interface.name.clone()).collect()
     }
 
     /// Takes over a link that another daemon pinned: it goes on holding what it holds.
     pub(super) fn take_over(&mut self, interface: Interface, link: PinnedLink) {
         let PinnedLink { link, path, program } = link;
-        self.links.push(Held { link, program, pin: Some(path) });
+        self.links.push(Some(Held { link, program, pin: Some(path) }));
         self.interfaces.push(interface);
     }
 
@@ -192,6 +229,7 @@ impl Attached {
     pub(super) fn outlive(&mut self, pins: &Arc<Pins>, program: Runnable<'_>) -> Result<(), DataplaneError> {
         let Runnable { fd, id } = program;
         for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
+            let Some(held) = held else { continue };
             if held.program != id {
                 bpf::update_link(held.link.as_fd(), fd).map_err(|errno| refused(interface, errno))?;
                 held.program = id;
@@ -205,7 +243,7 @@ impl Attached {
 
     /// Lets nothing outlive this: what is dropped is detached.
     pub(super) fn unpin(&mut self) {
-        self.links.iter_mut().for_each(Held::unpin);
+        self.links.iter_mut().flatten().for_each(Held::unpin);
     }
 
     /// Takes over what changed; an interface that was made anew under its name is attached to anew. Only the balancer's
@@ -227,16 +265,19 @@ impl Attached {
             };
             let mac = now.mac.unwrap_or(interface.mac);
             let current = Interface { index: now.index, mac, mtu: now.mtu, ..interface.clone() };
-            let attached = current.index == interface.index && now.xdp.is_some();
+            let attached = held.is_some() && current.index == interface.index && now.xdp.is_some();
             if attached && current == *interface {
                 continue;
             }
             let mut renew = || {
+                if now.mac.is_none() {
+                    return Err(no_ethernet(&current));
+                }
                 maps.map_or(Ok(()), |maps| describe(ebpf, maps, slot, &current))?;
                 if !attached {
                     // What it held is gone; so is its name.
-                    held.unpin();
-                    *held = link(ebpf, program, &current)?;
+                    held.iter_mut().for_each(Held::unpin);
+                    let held = held.insert(link(ebpf, program, &current)?);
                     pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, current.index))?;
                 }
                 Ok::<_, DataplaneError>(())
@@ -301,6 +342,11 @@ fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Resu
     let link = bpf::link_xdp(fd, interface.index, flags).map_err(|errno| refused(interface, errno))?;
     tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
     Ok(Held { link, program: id, pin: None })
+}
+
+fn no_ethernet(interface: &Interface) -> DataplaneError {
+    let reason = "it has no Ethernet address".to_owned();
+    DataplaneError::Attach { interface: interface.name.clone(), mode: interface.mode, reason }
 }
 
 fn absent(name: &str, links: &[Link]) -> DataplaneError {

@@ -155,7 +155,7 @@ impl Dataplane {
         let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
         let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };
         let held = pins.links()?;
-        let chosen = attach::choose(&settings.interfaces, links, &held)?;
+        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, links)?;
         tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
         Ok(plane)
@@ -164,7 +164,7 @@ impl Dataplane {
     fn load(settings: &Settings, links: &[Link], pins: Option<&Arc<Pins>>) -> Result<Self, DataplaneError> {
         let barrier = Barrier::choose()?;
         let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links())?;
-        let chosen = attach::choose(&settings.interfaces, links, &held)?;
+        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         let sizes = object::Sizes::of(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
         ebpf.load_egress()?;
@@ -194,6 +194,10 @@ impl Dataplane {
         links: &[Link],
     ) -> Result<(), DataplaneError> {
         for (slot, interface) in chosen.into_iter().enumerate() {
+            if !interface.exists() {
+                self.attached.wait_for(interface);
+                continue;
+            }
             attach::describe(&mut self.ebpf, &self.maps, slot, &interface)?;
             let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
             match held.remove(&interface.index) {
@@ -210,7 +214,8 @@ impl Dataplane {
         if let Some(left) = &mut self.left {
             left.leftover = held.into_values().collect();
         }
-        match self.egress.follow(self.ebpf.egress()?, self.attached.interfaces()).pop() {
+        let there = self.attached.interfaces().iter().filter(|interface| interface.exists());
+        match self.egress.follow(self.ebpf.egress()?, there).pop() {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
@@ -258,7 +263,12 @@ impl Dataplane {
         Snapshot::of(&self.maps)
     }
 
-    /// The attached interfaces in the order of their slots.
+    /// How the interfaces are at the start: some may not exist yet.
+    pub fn begun(&self) -> Refresh {
+        Refresh { detached: self.attached.awaited(), ..Refresh::default() }
+    }
+
+    /// The configured interfaces in the order of their slots.
     pub fn interfaces(&self) -> &[Interface] {
         self.attached.interfaces()
     }

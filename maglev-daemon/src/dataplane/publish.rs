@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use maglev_common::backend::{MemberId, MemberRecord, NextHop};
+use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
@@ -19,7 +19,7 @@ use crate::plan::Step;
 pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Result<(), DataplaneError> {
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
-        Step::SetNextHop { id, next_hop: NextHop(word) } => change(maps, *id, |member| member.next_hop.set(*word)),
+        Step::SetNextHop { id, next_hop } => change(maps, *id, |member| member.set_next_hop(*next_hop)),
         Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
             fill_table(maps, *table, &slots.words())
         }

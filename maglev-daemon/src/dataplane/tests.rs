@@ -232,8 +232,13 @@ fn a_program_attached_meanwhile_is_left_alone_too() {
 fn an_interface_that_is_absent_or_refuses_is_named() {
     in_namespace(|| {
         let peer = two_veths();
-        let error = Dataplane::start(&settings(&[("eth7", Mode::Native)]), &links()).unwrap_err().to_string();
+        let error = attach::choose(&interfaces(&[("eth7", Mode::Native)]), &links(), &BTreeMap::new());
+        let error = error.unwrap_err().to_string();
         assert!(error.contains("eth7 does not exist") && error.contains("eth1, eth2"), "{error}");
+        assert_eq!(
+            Dataplane::start(&settings(&[("eth7", Mode::Native)]), &links()).unwrap().begun().detached,
+            ["eth7"]
+        );
         let error = Dataplane::start(&settings(&[("lo", Mode::Generic)]), &links()).unwrap_err().to_string();
         assert!(error.contains("lo") && error.contains("Ethernet"), "{error}");
         // A veth refuses native XDP if its peer sends frames larger than a page.

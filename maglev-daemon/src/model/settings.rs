@@ -305,7 +305,9 @@ mod tests {
         assert_eq!(set(&services, both), invalid(line), "whatever the pool has");
         assert_eq!(
             set(&services, none),
-            invalid("nothing to set; allowed: tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead")
+            invalid(
+                "nothing to set; allowed: tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead"
+            )
         );
         assert_eq!(set(&Services::default(), longer), conflict("there is no pool web, nor any other pool"));
     }

@@ -1,18 +1,17 @@
-//! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know what is asked or
-//! heard.
+//! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know what is asked, or
+//! what a notice means.
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
-use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::{ErrorMessage, NetlinkPayload};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use super::notices::Notices;
 
 /// Why the host's network could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +50,14 @@ pub(super) async fn part<T>(
         Ok(part) => part.map_err(|source| NetError::Request { what, source }),
         Err(_) => Err(NetError::Silent { what }),
     }
+}
+
+/// The first part of an answer that carries no error of its own type.
+pub(super) async fn first<T>(
+    what: &'static str,
+    mut answer: impl Stream<Item = T> + Unpin,
+) -> Result<Option<T>, NetError> {
+    tokio::time::timeout(ANSWER, answer.next()).await.map_err(|_| NetError::Silent { what })
 }
 
 /// That something was done, or the kernel's refusal.
@@ -100,79 +107,6 @@ impl Drop for Requests {
     }
 }
 
-/// What a notification says.
-#[derive(Debug)]
-pub(super) enum Notice {
-    /// Something changed.
-    Changed(Box<RouteNetlinkMessage>),
-    /// Notifications were lost: everything has to be read again.
-    Lost,
-}
-
-/// Notifications that wait to be taken in. More are lost, as they are when the socket overflows: what is not read must
-/// not fill this process' memory.
-const WAITING: usize = 1_024;
-
-/// A socket for notifications, apart from the one for requests: where it overflows, no answer is lost.
-pub(super) struct Notices {
-    waiting: mpsc::Receiver<Box<RouteNetlinkMessage>>,
-    lost: Arc<Notify>,
-    tasks: [JoinHandle<()>; 2],
-}
-
-impl Notices {
-    /// Opens the socket in the calling thread's network namespace; needs a tokio runtime.
-    pub(super) fn open(groups: &[MulticastGroup]) -> Result<Self, NetError> {
-        let (connection, _, mut messages) = rtnetlink::new_multicast_connection(groups)?;
-        let (sender, waiting) = mpsc::channel(WAITING);
-        let lost = Arc::new(Notify::new());
-        let overflow = Arc::clone(&lost);
-        let sort = async move {
-            while let Some((message, _)) = messages.next().await {
-                let fits = match message.payload {
-                    NetlinkPayload::InnerMessage(message) => sender.try_send(Box::new(message)).is_ok(),
-                    NetlinkPayload::Overrun(_) => false,
-                    _ => true,
-                };
-                if !fits {
-                    overflow.notify_one();
-                }
-            }
-        };
-        Ok(Self { waiting, lost, tasks: [tokio::spawn(connection), tokio::spawn(sort)] })
-    }
-
-    /// The next notification. Nothing is lost if the wait is given up.
-    pub(super) async fn next(&mut self) -> Result<Notice, NetError> {
-        tokio::select! {
-            biased;
-            () = self.lost.notified() => {}
-            message = self.waiting.recv() => return message.map(Notice::Changed).ok_or(NetError::Closed),
-        }
-        Ok(self.all_lost())
-    }
-
-    /// A notification that is there already.
-    pub(super) fn ready(&mut self) -> Option<Notice> {
-        if self.lost.notified().now_or_never().is_some() {
-            return Some(self.all_lost());
-        }
-        self.waiting.try_recv().ok().map(Notice::Changed)
-    }
-
-    /// What waits is worth nothing once something before it is lost: all is read anew.
-    fn all_lost(&mut self) -> Notice {
-        while self.waiting.try_recv().is_ok() {}
-        Notice::Lost
-    }
-}
-
-impl Drop for Notices {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
 /// How long to wait before new sockets are opened: this at first, twice as long each time …
 const PAUSE: Duration = Duration::from_millis(250);
 /// … up to this time.
@@ -207,7 +141,7 @@ impl Sockets {
         loop {
             let Self { outage, what, .. } = self;
             let Outage { at, pause } = outage.get_or_insert_with(|| {
-                tracing::warn!(error = %failure, "{what} cannot be followed; trying again until they can");
+                tracing::warn!(error = %failure, "lost the netlink subscription for {what}; retrying");
                 Outage { at: Instant::now() + PAUSE, pause: PAUSE }
             });
             tokio::time::sleep_until(*at).await;
@@ -223,14 +157,14 @@ impl Sockets {
     /// All was read: an outage, if there was one, is over.
     pub(super) fn works(&mut self) {
         if self.outage.take().is_some() {
-            tracing::info!("{} are followed again", self.what);
+            tracing::info!("the netlink subscription for {} works again", self.what);
         }
     }
 
     /// Ends the tasks behind both sockets, as an error of the sockets does.
     #[cfg(test)]
     pub(super) fn breaker(&self) -> impl Fn() + use<> {
-        let tasks = [&self.notices.tasks[0], &self.requests.task].map(JoinHandle::abort_handle);
+        let tasks = [self.notices.task(), &self.requests.task].map(JoinHandle::abort_handle);
         move || tasks.iter().for_each(tokio::task::AbortHandle::abort)
     }
 }

@@ -19,10 +19,37 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes, IP header included.
     pub mtu: u32,
-    /// Whether it is up and has a carrier.
-    pub up: bool,
+    /// Whether packets can leave by it.
+    pub state: LinkState,
     /// The XDP program that is attached to it.
     pub xdp: Option<AttachedXdp>,
+}
+
+/// Whether packets can leave by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It is up and has a carrier.
+    Up,
+    /// It is up and has no carrier.
+    NoCarrier,
+    /// An operator set it down.
+    Down,
+}
+
+impl LinkState {
+    /// Whether packets can leave.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Up)
+    }
+
+    /// The word in text, JSON and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::NoCarrier => "no carrier",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// An XDP program on an interface.
@@ -67,8 +94,12 @@ impl Link {
     /// What a link message says.
     pub(super) fn from_message(message: &LinkMessage) -> Self {
         let header = &message.header;
-        let up = header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-        let mut link = Self { index: header.index, name: String::new(), mac: None, mtu: 0, up, xdp: None };
+        let state = match (header.flags.contains(LinkFlags::Up), header.flags.contains(LinkFlags::LowerUp)) {
+            (true, true) => LinkState::Up,
+            (true, false) => LinkState::NoCarrier,
+            (false, _) => LinkState::Down,
+        };
+        let mut link = Self { index: header.index, name: String::new(), mac: None, mtu: 0, state, xdp: None };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),

@@ -1,11 +1,12 @@
-//! The host's network as netlink tells it: interfaces, and the ways to backends. The only room that names rtnetlink.
+//! The host's network as netlink shows it: interfaces, addresses, and next hops. The only room that names rtnetlink.
 //! Beside it, the socket options that only routing protocols need. It must not know the data plane, weights or tables.
 
-pub mod addresses;
 mod connection;
+pub mod host;
 pub mod identity;
 pub mod links;
 pub mod next_hop;
+mod notices;
 pub(crate) mod socket;
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! know which protocol speaks.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket};
 
 /// The longest key of a signature: `TCP_MD5SIG_MAXKEYLEN`.
 const MAX_KEY: usize = 80;
@@ -49,6 +50,19 @@ fn signature(address: IpAddr, key: &[u8]) -> [u8; 216] {
     option[KEY_LENGTH..KEY_LENGTH + 2].copy_from_slice(&(key.len() as u16).to_ne_bytes());
     option[KEY..KEY + key.len()].copy_from_slice(key);
     option
+}
+
+/// Listens at an address that no interface may have yet: at boot it may come later.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn listen_early(at: SocketAddr) -> io::Result<TcpListener> {
+    const WAITING: u32 = 1_024;
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(WAITING)
 }
 
 /// Has packets dropped that come with a lower TTL, or hop limit (RFC 5082).
@@ -166,5 +180,27 @@ mod tests {
         let listener6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         mark(&listener6, true, 255).unwrap();
         least_ttl(&listener6, true, 255).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod faults {
+    use std::net::SocketAddr;
+
+    use crate::matrix::Row;
+    use crate::net::testing::{in_namespace_async, ip};
+
+    #[test]
+    fn an_address_that_comes_later_is_listened_at() {
+        for (family, at) in [("IPv4", "10.9.1.11:9642"), ("IPv6", "[fd09::11]:9642")] {
+            let _row = Row::fault("C6", &format!("api.metrics has an {family} address that comes later"));
+            in_namespace_async(move || async move {
+                let at: SocketAddr = at.parse().unwrap();
+                let listener = super::listen_early(at).unwrap();
+                ip(&format!("addr add {} dev lo", at.ip()));
+                let (client, server) = tokio::join!(tokio::net::TcpStream::connect(at), listener.accept());
+                assert_eq!(client.unwrap().local_addr().unwrap(), server.unwrap().1);
+            });
+        }
     }
 }

@@ -32,7 +32,7 @@ pub fn member_record(pool: PoolIndex, backend: IpAddr, outer: &OuterSources, nex
     };
     MemberRecord {
         next_hop: Word::new(next_hop.0),
-        state: Word::new(MemberState::alive(pool, family, checksum).0),
+        state: Word::new(MemberState::alive(pool, family, checksum).with_path_mtu(next_hop.1).0),
         destination: destination.map(Word::new),
         source: source.map(Word::new),
         source_hash_mask: mask.map(Word::new),

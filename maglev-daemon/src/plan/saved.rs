@@ -127,10 +127,11 @@ impl Planner {
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
         let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
         for (backend, address, id, word) in &saved.members {
-            let (id, reached_by) = (member_id(*id)?, NextHop(*word));
+            let id = member_id(*id)?;
             // Without a record it was not met by any packet: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
             let next_hop = record.next_hop();
+            let reached_by = NextHop(*word, next_hop.1);
             if *record != member_record(pool.index, *address, &self.outer, next_hop) {
                 return Err(format!("member {} is {backend} of pool {} no more", id.get(), saved.name));
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 
+use super::needed::{Host, Needed};
 use crate::health::fsm::{Last, News, Orders, Target};
 use crate::model::{Change, Refusal, Rules, Services};
 use crate::plan::{Step, SurveyOrder, Surveyed};
@@ -16,7 +17,7 @@ use crate::plan::{Step, SurveyOrder, Surveyed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What is known of the way to a backend's or a VIP's address.
+/// What is known of the next hop to a backend's or a VIP's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// Packets leave by this interface to the neighbour with this MAC address.
@@ -27,6 +28,8 @@ pub enum Resolution {
         mac: [u8; 6],
         /// The gateway, if the backend is not on-link.
         gateway: Option<IpAddr>,
+        /// The MTU of the route, in bytes, if it has one of its own: where it is smaller than the interface's, it counts.
+        mtu: Option<u32>,
     },
     /// Nothing can be sent yet; the text says what is awaited ("no route to 10.0.1.11", "neighbour 10.0.0.1 on eth1
     /// does not answer").
@@ -92,6 +95,8 @@ pub enum Event {
     Tick,
     /// The surveys asked for are done.
     Surveyed(Vec<Surveyed>),
+    /// The host has other addresses or gateways than before. Carried out with the next [`Event::Flush`].
+    Host(Host),
     /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
 }
@@ -138,6 +143,8 @@ pub struct Settings {
     pub rules: Rules,
     /// The interfaces; [`Event::Interfaces`] replaces them.
     pub interfaces: Interfaces,
+    /// The addresses that no VIP may have; [`Event::Host`] replaces the host's.
+    pub needed: Needed,
     /// For how many rounds failures of everything that is checked are put down to the checker.
     pub common_failure: u32,
 }

@@ -27,12 +27,14 @@ mod admission;
 mod backoff;
 mod check;
 mod event;
+mod needed;
 mod preview;
 mod view;
 mod ways;
 
 pub use backoff::Backoff;
 pub use event::{Effect, Event, Interfaces, RequestId, Resolution, Settings};
+pub use needed::{Host, Needed};
 pub use preview::Previewed;
 pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
@@ -75,6 +77,12 @@ pub struct Reconciler {
     /// What is or is being published.
     target: Arc<Services>,
     target_digest: Digest,
+    /// The same without VIPs that cannot be served: what packets meet.
+    served: Arc<Services>,
+    /// Those VIPs, and why.
+    conflicts: BTreeMap<Name, String>,
+    /// Whether that has to be judged anew.
+    host_changed: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
     followed: Option<BTreeSet<IpAddr>>,
     planner: Planner,
@@ -130,6 +138,9 @@ impl Reconciler {
             flush_again: false,
             target: Arc::default(),
             target_digest: Digest::of_services(&Services::default()),
+            served: Arc::default(),
+            conflicts: BTreeMap::new(),
+            host_changed: false,
             resolutions: BTreeMap::new(),
             followed: None,
             planner: Planner::new(limits, outer),
@@ -181,7 +192,7 @@ impl Reconciler {
             return next.into_iter().chain(self.fleet.deadline()).min();
         }
         let survey = match self.survey {
-            Survey::Due(at) if !self.planner.surveys(&self.target).is_empty() => Some(at),
+            Survey::Due(at) if !self.planner.surveys(&self.served).is_empty() => Some(at),
             Survey::Due(_) | Survey::Running => None,
         };
         let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
@@ -217,12 +228,33 @@ impl Reconciler {
                 self.settings.interfaces = interfaces;
                 Vec::new()
             }
+            Event::Host(host) => {
+                self.host_changed |= self.settings.needed.host != host;
+                self.settings.needed.host = host;
+                Vec::new()
+            }
         }
     }
 
     /// Whether checks said something that waits for [`Event::Flush`].
     pub const fn is_restless(&self) -> bool {
         self.restless
+    }
+
+    /// Refuses a change that makes a VIP of an address that the node or its backends need.
+    ///
+    /// # Errors
+    /// What would be cut off.
+    pub fn check_change(&self, change: &Change) -> Result<(), Refusal> {
+        self.settings.needed.check_change(change, &self.working)
+    }
+
+    /// The same for services that are read again.
+    ///
+    /// # Errors
+    /// What would be cut off, one line for each VIP.
+    pub fn check_services(&self, services: &Services) -> Result<(), Vec<String>> {
+        self.settings.needed.check_services(&self.target, services)
     }
 
     /// Whether nothing is under way and nothing waits.
@@ -262,7 +294,7 @@ impl Reconciler {
         if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
             return None;
         }
-        let orders = self.planner.surveys(&self.target);
+        let orders = self.planner.surveys(&self.served);
         if orders.is_empty() {
             return None;
         }
@@ -306,9 +338,12 @@ impl Reconciler {
     /// before the next attempt is due.
     fn publish(&mut self, batch: Batch) -> Vec<Effect> {
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
-        if before != self.target {
+        let changed = before != self.target;
+        if changed {
             self.target_digest = Digest::of_services(&self.target);
-            self.fleet.follow(&self.target, self.now);
+        }
+        if changed || std::mem::take(&mut self.host_changed) {
+            self.serve_what_can_be();
         }
         self.restless = false;
         let mut effects = self.follow();
@@ -336,14 +371,25 @@ impl Reconciler {
         effects
     }
 
+    /// Leaves out VIPs that would cut off what the node needs.
+    fn serve_what_can_be(&mut self) {
+        self.conflicts = self.settings.needed.conflicts(&self.target);
+        self.served = Arc::clone(&self.target);
+        if !self.conflicts.is_empty() {
+            let Self { served, conflicts, .. } = self;
+            Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
+        }
+        self.fleet.follow(&self.served, self.now);
+    }
+
     fn plan(&mut self) -> Planned {
-        let Self { planner, target, resolutions, adopted, settings, fleet, now, .. } = self;
+        let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
             adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
         };
         let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
-        planner.plan(target, &Known { next_hop: &next_hop, standing: &standing }, *now)
+        planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now)
     }
 
     fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
@@ -416,8 +462,9 @@ impl Reconciler {
 /// The next hop's word; unresolved if it leaves by an interface that is not configured.
 fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
     match resolution {
-        Some(Resolution::Resolved { interface, mac, gateway: _ }) => {
-            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, |&slot| NextHop::new(*mac, slot))
+        Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
+            let hop = |&slot| NextHop::new(*mac, slot).limited_to(*mtu);
+            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, hop)
         }
         Some(Resolution::Unresolved(_)) | None => NextHop::UNRESOLVED,
     }

@@ -33,7 +33,7 @@ fn settings(limits: Limits) -> Settings {
     let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
     let names = [(2, "eth2".to_owned()), (5, "eth5".to_owned())].into();
     let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names, ..Interfaces::default() };
-    Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3 }
+    Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3, ..Settings::default() }
 }
 
 fn add_pool(pool: &str) -> Change {
@@ -326,7 +326,7 @@ fn a_reload_is_a_full_diff_and_is_not_written_back() {
 }
 
 fn resolved(interface: u32) -> Resolution {
-    Resolution::Resolved { interface, mac: [2; 6], gateway: None }
+    Resolution::Resolved { interface, mac: [2; 6], gateway: None, mtu: None }
 }
 
 #[test]

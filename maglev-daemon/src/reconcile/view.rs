@@ -58,6 +58,8 @@ pub struct VipView {
     pub pool: Name,
     /// Its number: the index of its counters. `None` before it is planned.
     pub id: Option<VipId>,
+    /// Why it cannot be served, if so: its address is needed by the node or its backends.
+    pub conflict: Option<String>,
     /// The prefix by which it is announced, if it is.
     pub prefix: Option<IpNet>,
     /// Communities of the prefix.
@@ -204,6 +206,7 @@ impl Reconciler {
             service: *service,
             pool: pool.clone(),
             id: self.planner.vip(name),
+            conflict: self.conflicts.get(name).cloned(),
             prefix: vip.prefix(),
             communities: announce.communities.clone(),
         };
@@ -266,7 +269,7 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
     match resolution {
         None => NextHopView::Unresolved("its route is being looked up".to_owned()),
         Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),
-        Some(Resolution::Resolved { interface, mac, gateway }) => {
+        Some(Resolution::Resolved { interface, mac, gateway, mtu: _ }) => {
             let name = interfaces.names.get(interface).cloned();
             if interfaces.slots.contains_key(interface) {
                 return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };

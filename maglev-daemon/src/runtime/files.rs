@@ -44,10 +44,7 @@ impl Files {
         let stamp = Stamp::of(&self.running.services);
         let services = config::reload_services(&self.running.services, &self.running.rules());
         match (config::load_node(&self.path), services) {
-            (Ok(node), Ok(services)) => {
-                super::local::check_services(&services).map_err(|line| vec![line])?;
-                Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) })
-            }
+            (Ok(node), Ok(services)) => Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) }),
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
             }

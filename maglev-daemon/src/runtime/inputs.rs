@@ -19,6 +19,7 @@ pub(super) struct Inputs {
     pub(super) next_hops: mpsc::Receiver<Event>,
     pub(super) checks: mpsc::Receiver<Event>,
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
+    pub(super) host: mpsc::Receiver<Event>,
     /// Persisted and published.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
     /// What the drain of the node waits for.
@@ -63,6 +64,7 @@ impl Inputs {
             Some(event) = self.finished.recv() => Input::Event(event),
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
+            Some(event) = self.host.recv() => Input::Event(event),
             Some(event) = self.drain.recv() => Input::Drain(event),
             Ok(()) = self.sessions.changed() => Input::Sessions,
             Some(event) = self.next_hops.recv() => Input::Event(event),

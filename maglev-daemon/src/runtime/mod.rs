@@ -30,7 +30,6 @@ mod files;
 mod flow_table;
 mod inputs;
 mod limits;
-mod local;
 mod log;
 mod node_state;
 mod owner;
@@ -44,27 +43,30 @@ pub mod systemd;
 mod teller;
 mod turn;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
 use crate::api::{self, Bgp, Handle, Journal, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
-use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
+use crate::dataplane::{self, DataplaneError, InterfaceSettings};
 use crate::health::probe::Trust;
 use crate::health::scheduler::Scheduler;
 use crate::metrics;
-use crate::model::Services;
+use crate::model::{Name, Services};
 use crate::net::NetError;
+use crate::net::host;
 use crate::net::identity::Identity;
 use crate::net::links;
 use crate::net::next_hop::Resolver;
+use crate::net::socket;
+use crate::reconcile::{Event, Host, Needed};
 use clock::Clock;
 use drainer::Drainer;
 use files::{Disk, Files};
@@ -141,13 +143,12 @@ pub fn run(path: &Path) -> Result<(), Failure> {
 /// Signals and the socket first, so that nothing is attached that has to be detached again; the data plane's contents
 /// before the API, so that the first answer is true.
 async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), Failure> {
-    local::check_services(&services).map_err(anyhow::Error::msg)?;
     let stop = signals::Stop::listen()?;
     let hangup = signals::reload()?;
     let socket = Socket::bind(&node.socket)?;
     let listener = socket.listener().context("cannot listen on the API's socket")?;
     let scraped = match node.metrics {
-        Some(at) => Some(TcpListener::bind(at).await.with_context(|| format!("cannot listen on api.metrics {at}"))?),
+        Some(at) => Some(socket::listen_early(at).with_context(|| format!("cannot listen on api.metrics {at}"))?),
         None => None,
     };
 
@@ -158,11 +159,13 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     // Followed before they are read, so that no change falls in between.
     let watch = links::Watch::start()?;
     let existing = watch.list().await?;
+    let addresses = host::Watch::start()?;
+    let needed = needed(&node, addresses.read().await?);
     let clock = Clock::start()?;
     let Begun { dataplane, planner, in_use, kept, keeper, since } =
         state::begin(&node, &settings(&node), &existing, &clock)?;
     let facts = status::Facts::new(&node, &dataplane, &clock, since);
-    let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
+    let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
     let (published, status) = watch::channel(Arc::new(view::Status::default()));
@@ -176,6 +179,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
     let shortages = scheduler.shortages();
     let changed = watch_interfaces(watch, plane.orders().clone());
+    let host = watch_host(addresses);
 
     let bgp = node.bgp.clone();
     let on_stop = match node.on_stop {
@@ -188,11 +192,11 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let drained = node_state::read(&node_state::path(&node.services), api::now());
     let files = Files::new(path, node);
     let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
-    let mut owner = Owner::new(files, facts, interfaces, tools, published, clock, planner);
+    let mut owner = Owner::new(files, facts, interfaces, needed, tools, published, clock, planner);
     owner.recall(in_use);
     let (news, sessions) = watch::channel(());
     let mut inputs =
-        Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, finished, drain, sessions };
+        Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, host, finished, drain, sessions };
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }
@@ -224,7 +228,8 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let handle = Handle { requests: sender, status, flow_table, shortages, started, bgp, journal };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
-    systemd::notify("READY=1");
+    // What is missing yet comes later: a node that waits for an interface must not hold up the machine's boot.
+    systemd::notify(&format!("READY=1\nSTATUS={}", owner.in_short()));
     tracing::info!(socket = %socket.path().display(), "ready");
 
     owner.run(inputs).await;
@@ -271,6 +276,36 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }
+}
+
+/// The VIPs whose address this machine or the backends need, and what for: a daemon would not serve them here.
+///
+/// # Errors
+/// Netlink cannot be asked.
+pub fn conflicts(node: &NodeConfig, services: &Services) -> anyhow::Result<BTreeMap<Name, String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let host = host::Watch::start()?.read().await?;
+        Ok(needed(node, host).conflicts(services))
+    })
+}
+
+/// The addresses that no VIP may have.
+fn needed(node: &NodeConfig, host: Host) -> Needed {
+    let neighbors = node.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+    let sessions = neighbors.flat_map(|neighbor| {
+        let own = neighbor.source.map(|own| (own, format!("this node's end of the session with {}", neighbor.name)));
+        [Some((neighbor.address, format!("BGP neighbor {}", neighbor.name))), own]
+    });
+    let metrics = node.metrics.map(|at| (at.ip(), "the address of api.metrics".to_owned()));
+    Needed { configured: sessions.flatten().chain(metrics).collect(), outer: node.outer, host }
+}
+
+/// Follows the host's addresses and gateways in a task of its own.
+fn watch_host(mut watch: host::Watch) -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move { while sender.send(Event::Host(watch.changed().await)).await.is_ok() {} });
+    receiver
 }
 
 /// Follows the interfaces in a task of its own: the data plane takes over what changed, the owner hears of it.

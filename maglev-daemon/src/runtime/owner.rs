@@ -19,7 +19,7 @@ use super::release::Release;
 use super::status::{self, Facts};
 use super::teller::Teller;
 use super::turn::Turn;
-use super::{local, log};
+use super::{log, systemd};
 use crate::announce::Node;
 use crate::api::{Answer, Caller, Flow, Journal, Request, view};
 use crate::bgp::speaker;
@@ -30,7 +30,7 @@ use crate::health::scheduler::Scheduler;
 use crate::model::{Change, Name, Refusal, Services};
 use crate::net::next_hop::Resolver;
 use crate::plan::{InUse, Planner, Saved, Step};
-use crate::reconcile::{Effect, Event, Reconciler, RequestId, Resolution, Settings, View};
+use crate::reconcile::{Effect, Event, Needed, Reconciler, RequestId, Resolution, Settings, View};
 
 mod reload;
 
@@ -109,6 +109,7 @@ impl Owner {
         files: Files,
         facts: Facts,
         interfaces: Refreshed,
+        needed: Needed,
         tools: Tools,
         status: watch::Sender<Arc<view::Status>>,
         clock: Clock,
@@ -118,6 +119,7 @@ impl Owner {
         let settings = Settings {
             rules: files.running().rules(),
             interfaces: status::known_interfaces(&interfaces),
+            needed,
             common_failure: files.running().common_failure,
         };
         let reconciler = match adopted {
@@ -185,17 +187,19 @@ impl Owner {
 
     /// Whether the node as a whole may announce anything.
     fn node(&self) -> Node {
-        match (self.drainer.node(), self.unable()) {
+        match (self.drainer.node(), self.interfaces.trouble()) {
             (Some(Node::Drained), _) => Node::Drained,
-            (_, Some(why)) => Node::Unable(why),
+            (_, Some(trouble)) => Node::Unable(trouble),
             (drain, None) => drain.unwrap_or_default(),
         }
     }
 
-    /// Why nothing is forwarded, if so.
-    fn unable(&self) -> Option<String> {
-        let name = self.interfaces.refresh.detached.first()?;
-        Some(format!("the XDP program is detached from {name}"))
+    /// What the node does, for the service manager.
+    pub(super) fn in_short(&self) -> String {
+        match self.interfaces.refresh.detached.as_slice() {
+            [] => self.interfaces.trouble().unwrap_or_else(|| "serving".to_owned()),
+            waited_for => format!("waiting for interface {}", waited_for.join(", ")),
+        }
     }
 
     /// Publishes the services the daemon starts with, once the ways to their backends are known.
@@ -314,7 +318,7 @@ impl Owner {
     fn request(&mut self, request: Request) {
         match request {
             Request::Change { change, force, caller, reply } => {
-                if let Err(refusal) = local::check_change(&change) {
+                if let Err(refusal) = self.reconciler.check_change(&change) {
                     let _ = reply.send(Err(refusal.into()));
                     return;
                 }
@@ -406,9 +410,14 @@ impl Owner {
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         refreshed.refresh.log_news(&self.interfaces.refresh);
-        self.teller.interfaces(&self.interfaces.refresh.detached, &refreshed.refresh.detached);
+        self.teller.interfaces(&self.interfaces, &refreshed);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
+        let before = self.in_short();
         self.interfaces = refreshed;
+        let now = self.in_short();
+        if now != before {
+            systemd::notify(&format!("STATUS={now}"));
+        }
     }
 
     /// Gives a request a number under which its outcome is told.
@@ -506,7 +515,7 @@ impl Owner {
         self.stale = None;
         self.view = Arc::new(self.reconciler.view());
         let now = self.clock.now();
-        let node = view::Node { unable: self.unable(), ..self.drainer.view(now) };
+        let node = view::Node { unable: self.interfaces.trouble(), ..self.drainer.view(now) };
         let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node, now);
         self.status.send_replace(Arc::new(status));
         let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::plans::Plans;
 use super::state::Keeper;
 use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
-use crate::net::links::Link;
+use crate::net::links::{Link, LinkState};
 use crate::plan::{Saved, Step, SurveyOrder};
 use crate::reconcile::{Event, Previewed};
 
@@ -68,14 +68,36 @@ pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
     /// Which of them are detached, and why.
     pub(super) refresh: Refresh,
-    /// The names of all interfaces that exist, by index.
-    pub(super) names: BTreeMap<u32, String>,
+    /// All interfaces that exist, by index.
+    pub(super) links: BTreeMap<u32, Link>,
 }
 
 impl Refreshed {
     pub(super) fn new(interfaces: &[Interface], refresh: Refresh, existing: Vec<Link>) -> Self {
-        let names = existing.into_iter().map(|link| (link.index, link.name)).collect();
-        Self { interfaces: interfaces.to_vec(), refresh, names }
+        let links = existing.into_iter().map(|link| (link.index, link)).collect();
+        Self { interfaces: interfaces.to_vec(), refresh, links }
+    }
+
+    /// The interfaces that have another name now than `maglev.yaml` gives them: that one, and the present one.
+    pub(super) fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let link = |interface: &Interface| self.links.get(&interface.index);
+        let names = self.interfaces.iter().filter_map(move |it| Some((it.name.as_str(), link(it)?.name.as_str())));
+        names.filter(|(configured, now)| configured != now)
+    }
+
+    /// Why nothing can leave or come in, if so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        if let Some(name) = self.refresh.detached.first() {
+            if !self.links.values().any(|link| link.name == *name) {
+                return Some(format!("interface {name} does not exist"));
+            }
+            return Some(format!("the XDP program is detached from {name}"));
+        }
+        let state = |interface: &Interface| self.links.get(&interface.index).map(|link| link.state);
+        let mut down = self.interfaces.iter().filter(|it| state(it).is_some_and(|state| !state.is_up()));
+        let first = down.next()?;
+        let state = if state(first) == Some(LinkState::Down) { "is down" } else { "has no carrier" };
+        (down.count() + 1 == self.interfaces.len()).then(|| format!("interface {} {state}", first.name))
     }
 }
 

@@ -86,11 +86,7 @@ impl Facts {
             forwarding: view::Forwarding { since, ..forwarding.clone() },
             flow_table: view::FlowTable::default(),
             bgp: None,
-            interfaces: interfaces
-                .interfaces
-                .iter()
-                .map(|found| interface(found, &interfaces.refresh.detached))
-                .collect(),
+            interfaces: interfaces.interfaces.iter().map(|found| interface(found, interfaces)).collect(),
             vips: vips.iter().map(|found| vip(found, &serving)).collect(),
             pools: pools.iter().map(|found| pool(found, *started)).collect(),
             backends: pools
@@ -120,22 +116,25 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// What the reconciler knows of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
-    let Refreshed { interfaces, refresh, names } = refreshed;
+    let Refreshed { interfaces, refresh, links } = refreshed;
     let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
     let open = interfaces.iter().filter(|interface| refresh.unguarded.contains(&interface.name));
     Interfaces {
         unguarded: open.map(|interface| interface.index).collect(),
         slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
-        names: names.clone(),
+        names: links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
     }
 }
 
-fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
+fn interface(interface: &Interface, refreshed: &Refreshed) -> view::Interface {
     let Interface { name, index, slot: _, mode, mac: _, mtu } = interface;
+    let link = refreshed.links.get(index);
     view::Interface {
         name: name.clone(),
+        renamed_to: link.filter(|link| link.name != *name).map(|link| link.name.clone()),
         mode: mode.to_string(),
-        attached: !detached.contains(name),
+        attached: !refreshed.refresh.detached.contains(name),
+        link: link.map_or("absent", |link| link.state.as_str()).to_owned(),
         index: *index,
         mtu: *mtu,
     }
@@ -152,7 +151,7 @@ fn serving(pool: &PoolView) -> view::VipHealth {
 }
 
 fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
-    let VipView { name, service, pool, id: _, prefix: _, communities: _ } = vip;
+    let VipView { name, service, pool, id: _, conflict, prefix: _, communities: _ } = vip;
     let health = serving.get(pool).cloned().unwrap_or_default();
     view::Vip {
         name: name.to_string(),
@@ -160,6 +159,7 @@ fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
         port: view::Port(service.port),
         protocol: service.protocol.into(),
         pool: pool.to_string(),
+        error: conflict.clone(),
         health,
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::plane::Refreshed;
 use crate::announced;
 use crate::api::view::{HealthState, What};
 use crate::api::{Caller, Journal};
 use crate::digest::Digest;
 use crate::health::fsm::News;
-use crate::reconcile::{Resolution, View};
+use crate::model::Name;
+use crate::reconcile::{Resolution, View, VipView};
 
 /// What was told, as far as it decides what is news.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Teller {
     moved: BTreeMap<IpAddr, Resolution>,
     /// The services whose addresses these are.
     services: Option<Digest>,
+    /// The VIPs that cannot be served, and why.
+    conflicts: BTreeMap<Name, String>,
 }
 
 /// Whether an address could be reached when it was last known.
@@ -33,7 +37,7 @@ enum Reach {
 
 impl Teller {
     pub(super) fn new(journal: Journal) -> Self {
-        Self { journal, reach: BTreeMap::new(), moved: BTreeMap::new(), services: None }
+        Self { journal, reach: BTreeMap::new(), moved: BTreeMap::new(), services: None, conflicts: BTreeMap::new() }
     }
 
     pub(super) fn tell(&self, what: What) {
@@ -66,8 +70,27 @@ impl Teller {
         self.tell(What::Prefix { prefix, announced: withdrawn.is_none(), vips, reason: withdrawn });
     }
 
-    /// Tells what is new in the state as it is now: backends in and out of reach.
+    /// Tells what is new in the state as it is now: backends in and out of reach, and VIPs in conflict.
     pub(super) fn look(&mut self, view: &View) {
+        self.look_at_ways(view);
+        self.look_at_conflicts(view);
+    }
+
+    fn look_at_conflicts(&mut self, view: &View) {
+        let found = |vip: &VipView| Some((vip.name.clone(), vip.conflict.clone()?));
+        let now: BTreeMap<Name, String> = view.vips.iter().filter_map(found).collect();
+        let before = std::mem::replace(&mut self.conflicts, now);
+        for (vip, reason) in self.conflicts.iter().filter(|(vip, reason)| before.get(*vip) != Some(*reason)) {
+            tracing::error!(%vip, "a VIP is not served: {reason}");
+            self.tell(What::VipError { vip: vip.to_string(), reason: Some(reason.clone()) });
+        }
+        for vip in before.into_keys().filter(|vip| !self.conflicts.contains_key(vip)) {
+            tracing::info!(%vip, "a VIP is served again: its address is needed by nothing else any more");
+            self.tell(What::VipError { vip: vip.to_string(), reason: None });
+        }
+    }
+
+    fn look_at_ways(&mut self, view: &View) {
         let others = self.services.replace(view.services) != Some(view.services);
         if self.moved.is_empty() && !others {
             return;
@@ -117,8 +140,23 @@ impl Teller {
         self.tell(What::Changed { change, uid, pid });
     }
 
-    /// The program came off interfaces, or is on them again.
-    pub(super) fn interfaces(&self, before: &[String], now: &[String]) {
+    /// What became of the interfaces: the program came off them, or is on them again; they have other names.
+    pub(super) fn interfaces(&self, before: &Refreshed, now: &Refreshed) {
+        let owned = |(name, now): (&str, &str)| (name.to_owned(), now.to_owned());
+        let names = |all: &Refreshed| all.renamed().map(owned).collect::<BTreeMap<_, _>>();
+        let (names_before, names_now) = (names(before), names(now));
+        for (interface, name) in names_now.iter().filter(|(name, now)| names_before.get(*name) != Some(*now)) {
+            tracing::error!(interface, renamed_to = name, "an interface was renamed; the next start would wait for it");
+            self.tell(What::InterfaceName { interface: interface.clone(), renamed_to: Some(name.clone()) });
+        }
+        for interface in names_before.into_keys().filter(|name| !names_now.contains_key(name)) {
+            tracing::info!(interface, "an interface has the name again that maglev.yaml gives it");
+            self.tell(What::InterfaceName { interface, renamed_to: None });
+        }
+        self.attached(&before.refresh.detached, &now.refresh.detached);
+    }
+
+    fn attached(&self, before: &[String], now: &[String]) {
         let changed = |one: &[String], other: &[String], attached| -> Vec<What> {
             let gone = one.iter().filter(|name| !other.contains(name));
             gone.map(|name| What::Interface { interface: name.clone(), attached }).collect()
@@ -167,7 +205,8 @@ mod tests {
         let (mut teller, journal) = teller();
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
-        let resolved = |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None };
+        let resolved =
+            |last| Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, last], gateway: None, mtu: None };
         let lost = |why: &str| Resolution::Unresolved(why.to_owned());
         let rounds = [
             vec![(web1, resolved(1)), (web2, lost("no route"))],
@@ -211,7 +250,7 @@ mod tests {
         let view = view();
         let [web1, web2]: [IpAddr; 2] = [[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
         let waiting = Resolution::waiting("neighbour");
-        let resolved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, 1], gateway: None };
+        let resolved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, 1], gateway: None, mtu: None };
         let rounds = [
             [(web1, waiting.clone()), (web2, waiting.clone())],
             [(web1, resolved), (web2, Resolution::Unresolved("neighbour does not answer".to_owned()))],
@@ -232,8 +271,8 @@ mod tests {
     fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {
         let (teller, journal) = teller();
         let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
-        teller.interfaces(&[], &names(&["eth0", "eth1"]));
-        teller.interfaces(&names(&["eth0", "eth1"]), &names(&["eth1"]));
+        teller.attached(&[], &names(&["eth0", "eth1"]));
+        teller.attached(&names(&["eth0", "eth1"]), &names(&["eth1"]));
         let [lost, other, back] = &told(&journal)[..] else { panic!() };
         assert_eq!([lost, other], ["the XDP program came off eth0", "the XDP program came off eth1"]);
         assert_eq!(back, "the XDP program is attached to eth0 again");

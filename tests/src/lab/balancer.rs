@@ -247,8 +247,9 @@ impl Balancer {
         let (socket, interfaces) = (self.socket(), self.interfaces);
         self.daemon.await_event("its API socket", |_| Ok(fs::exists(&socket)?))?;
         self.await_status("attached interfaces", |status| {
-            let attached = status["interfaces"].as_array().map(|all| all.iter().filter(|i| i["attached"] == true));
-            attached.is_some_and(|attached| attached.count() == interfaces)
+            // One that does not exist yet is waited for by the daemon, not here.
+            let begun = |interface: &&Value| interface["attached"] == true || interface["link"] == "absent";
+            status["interfaces"].as_array().is_some_and(|all| all.iter().filter(begun).count() == interfaces)
         })
     }
 }

@@ -190,7 +190,9 @@ impl Control {
         for News { backend, reachable, .. } in self.known.clone().into_values() {
             let address = address(backend);
             let resolution = match reachable {
-                true => Resolution::Resolved { interface: INTERFACE, mac: [2, 0, 0, 0, 0, 9], gateway: None },
+                true => {
+                    Resolution::Resolved { interface: INTERFACE, mac: [2, 0, 0, 0, 0, 9], gateway: None, mtu: None }
+                }
                 false => Resolution::Unresolved("it does not answer".to_owned()),
             };
             self.handle(node, Event::NextHop { address, resolution }, now);

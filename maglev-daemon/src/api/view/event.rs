@@ -127,6 +127,20 @@ pub enum What {
         /// Whether it is attached.
         attached: bool,
     },
+    /// A VIP is not served, or is again: its address is needed by the node or its backends.
+    VipError {
+        /// The VIP.
+        vip: String,
+        /// What it would cut off; null: it is served again.
+        reason: Option<String>,
+    },
+    /// An interface has another name than `maglev.yaml` gives it, or that one again.
+    InterfaceName {
+        /// The name in `maglev.yaml`.
+        interface: String,
+        /// The name it has now; null: it has that one again.
+        renamed_to: Option<String>,
+    },
     /// An operator changed the services or the node.
     Changed {
         /// The change, as an order.
@@ -161,6 +175,8 @@ impl What {
             Self::PoolPanic { on: true, .. }
             | Self::CommonFailure { on: true, .. }
             | Self::Interface { attached: false, .. }
+            | Self::VipError { reason: Some(_), .. }
+            | Self::InterfaceName { renamed_to: Some(_), .. }
             | Self::Reloaded { successful: false } => Level::Error,
             Self::BackendHealth { health: HealthState::Unhealthy | HealthState::Unreachable, .. }
             | Self::BackendReach { reachable: false, .. }
@@ -174,6 +190,8 @@ impl What {
             | Self::Prefix { announced: true, .. }
             | Self::Node { .. }
             | Self::Interface { attached: true, .. }
+            | Self::VipError { reason: None, .. }
+            | Self::InterfaceName { renamed_to: None, .. }
             | Self::Changed { .. }
             | Self::Reloaded { successful: true } => Level::Info,
         }
@@ -229,6 +247,20 @@ impl fmt::Display for What {
                 write!(f, "the XDP program is attached to {interface} again")
             }
             Self::Interface { interface, attached: false } => write!(f, "the XDP program came off {interface}"),
+            Self::VipError { vip, reason: Some(reason) } => {
+                write!(f, "VIP {vip} is not served and not announced: {reason}")
+            }
+            Self::VipError { vip, reason: None } => {
+                write!(f, "VIP {vip} is served again: nothing else needs its address any more")
+            }
+            Self::InterfaceName { interface, renamed_to: Some(now) } => write!(
+                f,
+                "interface {interface} was renamed to {now}: it works on, but maglev.yaml names {interface}, and the next \
+                 start would wait for it"
+            ),
+            Self::InterfaceName { interface, renamed_to: None } => {
+                write!(f, "interface {interface} has the name again that maglev.yaml gives it")
+            }
             Self::Changed { change, uid, pid: _ } => match uid {
                 Some(uid) => write!(f, "{change} (by user {uid})"),
                 None => f.write_str(change),

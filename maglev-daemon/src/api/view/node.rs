@@ -9,7 +9,7 @@ use crate::drain::Stage;
 pub struct Node {
     /// The drain; null while the node serves.
     pub drain: Option<NodeDrain>,
-    /// Why the node forwards nothing for VIPs; absent while it can.
+    /// Why the node forwards nothing for VIPs: an interface without the program, or none that is up. Absent while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unable: Option<String>,
     /// Whether routers are told prefixes at all: `maglev.yaml` has `bgp`.

@@ -56,6 +56,9 @@ pub struct Vip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
+    /// Why it cannot be served and is withdrawn, if so: its address is needed by the node or its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Whether it can be served.
     pub health: VipHealth,
 }

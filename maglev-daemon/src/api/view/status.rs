@@ -167,13 +167,19 @@ pub struct MapMemory {
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Its name.
+    /// Its name in `maglev.yaml`.
     pub name: String,
+    /// The name it has now, if that is another: the next start would wait for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_to: Option<String>,
     /// `native` or `generic`: how the program is attached.
     pub mode: String,
     /// Whether the program is attached.
     pub attached: bool,
-    /// Its index.
+    /// `up`, `no carrier` or `down`; `absent` as long as it does not exist.
+    #[serde(default)]
+    pub link: String,
+    /// Its index; 0 as long as it does not exist.
     pub index: u32,
     /// Its MTU in bytes.
     pub mtu: u32,

@@ -1,26 +1,30 @@
-//! The task that follows the ways: it hears notices, asks the kernel, and tells what changed. It must not know what a
-//! way is good for.
+//! The task that follows next hops: it reads notices, asks the kernel, and reports what changed. It must not know what a
+//! next hop is good for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::decide::{Decision, Knowledge, Neighbour, Route};
+use super::decide::{Knowledge, Neighbour, Route};
+use super::gateways::{Gateways, Question};
 use super::probes::Probes;
-use super::{Since, Wanted, messages};
-use crate::net::connection::{self, NetError, Notice, Sockets};
+use super::recheck::Recheck;
+use super::{Settings, Since, Wanted, messages, neighbours};
+use crate::net::connection::{self, NetError, Sockets};
 use crate::net::links::{Link, sleep_until};
+use crate::net::notices::Notice;
 use crate::reconcile::{Event, Resolution};
 
-/// What changes a way.
-const GROUPS: [MulticastGroup; 9] = [
+/// What changes a next hop.
+pub(super) const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
@@ -35,8 +39,11 @@ const GROUPS: [MulticastGroup; 9] = [
 /// The pause between two sweeps, each of which asks for all routes anew: a routing daemon changes many of them.
 const REST: Duration = Duration::from_millis(100);
 
-/// Routes asked for before notices are heard again: a sweep must not keep a neighbour's death waiting.
+/// Routes asked for before notices are read again: a sweep must not keep a neighbour's death waiting.
 const CHUNK: usize = 128;
+
+/// Routes that are asked for again in one round though no notice came: 2,560 a second at most.
+const RECHECKED: usize = 256;
 
 /// What has to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,12 +58,12 @@ enum Stale {
 
 /// A followed address.
 #[derive(Debug)]
-struct Way {
+struct Destination {
     since: Since,
     /// The kernel's last answer; `None` until there is one.
     route: Option<Route>,
-    /// What was last told.
-    told: Option<Resolution>,
+    /// What was last reported.
+    reported: Option<Resolution>,
 }
 
 /// Why following ended.
@@ -89,28 +96,34 @@ pub(super) struct Driver {
     sockets: Sockets,
     events: mpsc::Sender<Event>,
     knowledge: Knowledge,
-    ways: BTreeMap<IpAddr, Way>,
+    destinations: BTreeMap<IpAddr, Destination>,
     /// Addresses whose routes are to be asked for.
     queue: BTreeSet<IpAddr>,
     stale: Stale,
     /// When the next sweep may begin.
     rested: Instant,
+    recheck: Recheck,
     probes: Probes,
+    gateways: Gateways,
+    /// Whether something changed that next hops follow from.
+    changed: bool,
 }
 
 impl Driver {
-    /// Opens the sockets in the calling thread's network namespace; needs a tokio runtime. Usable neighbours are asked
-    /// again each `keep_fresh`.
-    pub(super) fn open(events: mpsc::Sender<Event>, keep_fresh: Duration) -> Result<Self, NetError> {
+    /// Opens the sockets in the calling thread's network namespace; needs a tokio runtime.
+    pub(super) fn open(events: mpsc::Sender<Event>, settings: &Settings) -> Result<Self, NetError> {
         Ok(Self {
-            sockets: Sockets::open("next hops", &GROUPS)?,
+            sockets: Sockets::open("next hops", settings.groups)?,
             events,
             knowledge: Knowledge::default(),
-            ways: BTreeMap::new(),
+            destinations: BTreeMap::new(),
             queue: BTreeSet::new(),
             stale: Stale::Everything,
             rested: Instant::now(),
-            probes: Probes::new(keep_fresh),
+            recheck: Recheck::new(settings.recheck),
+            probes: Probes::new(settings.keep_fresh),
+            gateways: Gateways::default(),
+            changed: true,
         })
     }
 
@@ -135,31 +148,45 @@ impl Driver {
     async fn turn(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Result<(), End> {
         self.take_over(&wanted.borrow_and_update().addresses);
         self.sweep().await?;
+        self.queue.extend(self.recheck.take_due(now(), RECHECKED));
         self.look_up_routes().await?;
-        self.tell().await?;
+        self.changed |= self.gateways.end_trials(now());
+        if std::mem::take(&mut self.changed) {
+            self.report().await?;
+        }
         self.ask_due_neighbours().await?;
+        self.ask_due_gateways().await?;
         let sweep = (self.stale > Stale::Nothing).then_some(self.rested);
+        let due = [self.probes.next(), self.gateways.next(), self.recheck.next()].into_iter().flatten().min();
         tokio::select! {
             changed = wanted.changed() => changed?,
-            notice = self.sockets.notices.next() => self.hear(notice?),
-            () = sleep_until(self.probes.next().map(Instant::from_std)) => {}
+            notice = self.sockets.notices.next() => self.take(notice?),
+            () = sleep_until(due.map(Instant::from_std)), if !self.changed => {}
             () = sleep_until(sweep), if self.queue.is_empty() => {}
-            () = std::future::ready(()), if !self.queue.is_empty() => {}
+            () = std::future::ready(()), if !self.queue.is_empty() || self.changed => {}
         }
         while let Some(notice) = self.sockets.notices.ready() {
-            self.hear(notice);
+            self.take(notice);
         }
         Ok(())
     }
 
     /// Takes over which addresses are wanted; one that was not wanted for a while is a new one.
     fn take_over(&mut self, wanted: &BTreeMap<IpAddr, Since>) {
-        self.ways.retain(|address, way| wanted.get(address) == Some(&way.since));
+        let Self { destinations, recheck, changed, .. } = self;
+        destinations.retain(|address, destination| {
+            let kept = wanted.get(address) == Some(&destination.since);
+            if !kept {
+                recheck.forget(address);
+                *changed = true;
+            }
+            kept
+        });
         self.queue.retain(|address| wanted.contains_key(address));
         for (&address, &since) in wanted {
-            self.ways.entry(address).or_insert_with(|| {
+            self.destinations.entry(address).or_insert_with(|| {
                 self.queue.insert(address);
-                Way { since, route: None, told: None }
+                Destination { since, route: None, reported: None }
             });
         }
     }
@@ -175,13 +202,15 @@ impl Driver {
         }
         self.stale = Stale::Nothing;
         self.rested = Instant::now() + REST;
-        self.queue.extend(self.ways.keys());
+        self.queue.extend(self.destinations.keys());
         Ok(())
     }
 
-    fn hear(&mut self, notice: Notice) {
+    fn take(&mut self, notice: Notice) {
         let stale = match notice {
-            Notice::Changed(message) => self.hear_message(*message),
+            Notice::Changed(message) => self.take_message(*message),
+            Notice::NextHopObject => Stale::Routes,
+            Notice::Unknown => Stale::Everything,
             Notice::Lost => {
                 tracing::warn!("netlink notices were lost: reading everything again");
                 Stale::Everything
@@ -190,11 +219,11 @@ impl Driver {
         self.stale = self.stale.max(stale);
     }
 
-    fn hear_message(&mut self, message: RouteNetlinkMessage) -> Stale {
+    fn take_message(&mut self, message: RouteNetlinkMessage) -> Stale {
         match message {
-            RouteNetlinkMessage::NewNeighbour(message) => self.hear_neighbour(&message, true),
-            RouteNetlinkMessage::DelNeighbour(message) => self.hear_neighbour(&message, false),
-            // A bridge tells of its ports by messages of its own, which say little of the interface.
+            RouteNetlinkMessage::NewNeighbour(message) => self.take_neighbour(&message, true),
+            RouteNetlinkMessage::DelNeighbour(message) => self.take_neighbour(&message, false),
+            // A bridge describes its ports by messages of its own, which say little of the interface.
             RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
                 if message.header.interface_family != AddressFamily::Unspec =>
             {
@@ -203,23 +232,38 @@ impl Driver {
             RouteNetlinkMessage::NewLink(message) => {
                 let link = Link::from_message(&message);
                 self.knowledge.links.insert(link.index, link);
+                self.changed = true;
                 Stale::Routes
             }
             RouteNetlinkMessage::DelLink(message) => {
                 self.knowledge.links.remove(&message.header.index);
+                self.changed = true;
                 Stale::Routes
             }
-            // Addresses, routes, rules and next-hop objects: which way they point, only a new look-up tells.
+            // Addresses, routes and rules: where they lead, only a new look-up says.
             _ => Stale::Routes,
         }
     }
 
-    fn hear_neighbour(&mut self, message: &NeighbourMessage, present: bool) -> Stale {
-        if let Some((place, state)) = messages::neighbour(message) {
-            let state = state.filter(|_| present);
-            self.knowledge.neighbour_changed(place, state);
-            let usable = matches!(state, Some(Neighbour::Usable { .. }));
-            self.probes.changed(&place, usable, std::time::Instant::now());
+    fn take_neighbour(&mut self, message: &NeighbourMessage, present: bool) -> Stale {
+        let Some((place, state)) = messages::neighbour(message) else { return Stale::Nothing };
+        let state = state.filter(|_| present);
+        let before = self.knowledge.neighbour(&place);
+        self.knowledge.neighbour_changed(place, state);
+        let after = self.knowledge.neighbour(&place);
+        let usable = matches!(state, Some(Neighbour::Usable { .. }));
+        self.probes.changed(&place, usable, now());
+        self.changed |= self.gateways.changed(&place, state, now());
+        self.changed |= before.and_then(Neighbour::mac) != after.and_then(Neighbour::mac);
+        if after != before && !usable {
+            // It failed, or waits: the text changes. Its routes may lead elsewhere meanwhile.
+            self.changed = true;
+            let through = |(address, destination): (&IpAddr, &Destination)| {
+                destination.route.as_ref()?.places(*address).any(|found| found == place).then_some(*address)
+            };
+            if after == Some(Neighbour::Failed) {
+                self.queue.extend(self.destinations.iter().filter_map(through));
+            }
         }
         Stale::Nothing
     }
@@ -231,6 +275,7 @@ impl Driver {
         let neighbours = connection::all("list neighbours", neighbours).await?;
         let neighbours = neighbours.iter().filter_map(messages::neighbour);
         self.knowledge.replace_neighbours(neighbours.filter_map(|(place, state)| Some((place, state?))));
+        self.changed = true;
         Ok(())
     }
 
@@ -240,54 +285,94 @@ impl Driver {
             let Some(&address) = self.queue.first() else { return Ok(()) };
             let route = self.look_up(address).await?;
             self.queue.remove(&address);
-            if let Some(way) = self.ways.get_mut(&address) {
-                way.route = Some(route);
+            self.recheck.asked(address, now());
+            if let Some(destination) = self.destinations.get_mut(&address)
+                && destination.route.as_ref() != Some(&route)
+            {
+                destination.route = Some(route);
+                self.changed = true;
             }
         }
         self.rested = Instant::now() + REST;
         Ok(())
     }
 
+    /// The route to an address. Where the kernel shows a next hop object by its number only, it says which path it would take.
     async fn look_up(&self, address: IpAddr) -> Result<Route, NetError> {
+        match self.ask_route(messages::route_request(address)).await? {
+            Some(route) => Ok(route),
+            None => Ok(self.ask_route(messages::one_path_request(address)).await?.unwrap_or(Route::Missing)),
+        }
+    }
+
+    async fn ask_route(&self, request: RouteMessage) -> Result<Option<Route>, NetError> {
         const WHAT: &str = "ask for a route";
-        let answer = self.sockets.requests.handle.route().get(messages::route_request(address)).execute();
+        let answer = self.sockets.requests.handle.route().get(request).execute();
         match connection::part(WHAT, &mut pin!(answer)).await {
             Ok(Some(message)) => Ok(messages::route(&message)),
             Ok(None) => Err(NetError::Silent { what: WHAT }),
             Err(NetError::Request { source: rtnetlink::Error::NetlinkError(error), .. }) => {
-                Ok(messages::route_error(&error))
+                Ok(Some(messages::route_error(&error)))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Tells what changed; an error if nobody listens any more.
-    async fn tell(&mut self) -> Result<(), mpsc::error::SendError<Event>> {
-        let mut wanted = BTreeSet::new();
-        for (&address, way) in &mut self.ways {
-            let Some(route) = &way.route else { continue };
-            let Decision { resolution, probe } = self.knowledge.decide(address, route);
-            wanted.extend(probe);
-            if way.told.as_ref() != Some(&resolution) {
+    /// Reports what changed; an error if nobody listens any more.
+    async fn report(&mut self) -> Result<(), mpsc::error::SendError<Event>> {
+        self.keep_known();
+        let Self { destinations, knowledge, gateways, events, .. } = self;
+        for (&address, destination) in destinations {
+            let Some(route) = &destination.route else { continue };
+            let resolution = knowledge.decide(address, route, |place| gateways.trust(place));
+            if destination.reported.as_ref() != Some(&resolution) {
                 tracing::debug!(%address, ?resolution, "next hop changed");
-                way.told = Some(resolution.clone());
-                self.events.send(Event::NextHop { address, resolution }).await?;
+                destination.reported = Some(resolution.clone());
+                events.send(Event::NextHop { address, resolution }).await?;
             }
         }
-        self.probes.keep(wanted, std::time::Instant::now());
-        let Self { probes, knowledge, .. } = self;
-        knowledge.forget_failed(|place| probes.contains(place));
         Ok(())
+    }
+
+    /// Keeps the neighbours known that routes lead to: where there is a choice among them, much more closely.
+    fn keep_known(&mut self) {
+        let Self { destinations, knowledge, probes, gateways, .. } = self;
+        let (mut single, mut several) = (BTreeSet::new(), BTreeSet::new());
+        for (address, destination) in &*destinations {
+            let Some(route) = &destination.route else { continue };
+            let places = route.places(*address).filter(|place| knowledge.has_neighbours(place));
+            if route.has_choice() { several.extend(places) } else { single.extend(places) }
+        }
+        single.retain(|place| !several.contains(place));
+        probes.keep(single, now());
+        gateways.keep(&several, now());
+        knowledge.forget_failed(|place| probes.contains(place) || gateways.contains(place));
     }
 
     /// Asks the neighbours that are due, by the kernel's own means: as if a packet were to be sent to each.
     async fn ask_due_neighbours(&mut self) -> Result<(), NetError> {
         let Self { probes, knowledge, sockets, .. } = self;
-        for (interface, address) in probes.take_due(std::time::Instant::now(), |place| knowledge.neighbour(place)) {
-            let request = sockets.requests.handle.neighbours().add(interface, address);
-            let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
-            if let Err(error) = connection::done("ask for a neighbour", request.execute()).await? {
-                tracing::debug!(%address, interface, %error, "neighbour could not be asked for");
+        for place in probes.take_due(now(), |place| knowledge.neighbour(place)) {
+            neighbours::find(&sockets.requests, place).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the gateways of multipath routes that are due.
+    async fn ask_due_gateways(&mut self) -> Result<(), NetError> {
+        let Self { gateways, knowledge, sockets, .. } = self;
+        for (place, question) in gateways.take_due(now(), |place| knowledge.neighbour(place)) {
+            match question {
+                Question::Confirm => neighbours::confirm(&sockets.requests, place).await?,
+                Question::Find => neighbours::find(&sockets.requests, place).await?,
+                Question::Look => {
+                    let state = neighbours::look(&sockets.requests, place).await?;
+                    let answered = state.filter(|state| state.is_proven());
+                    self.changed |= match answered {
+                        Some(state) => gateways.changed(&place, Some(state), now()),
+                        None => gateways.fell_silent(&place, now()),
+                    };
+                }
             }
         }
         Ok(())
@@ -297,4 +382,8 @@ impl Driver {
     pub(super) fn breaker(&self) -> impl Fn() + use<> {
         self.sockets.breaker()
     }
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }

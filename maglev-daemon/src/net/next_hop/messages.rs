@@ -6,36 +6,79 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType, RouteVia,
+};
 use nix::errno::Errno;
 use rtnetlink::packet_core::ErrorMessage;
 
-use super::decide::{Neighbour, Place, Route};
+use super::decide::{Neighbour, Path, Place, Proof, Route};
 
-/// Asks for the route to one address: the kernel chooses as it does for a packet, among several paths too.
+/// Asks for the route to one address: the whole route that the kernel chooses for a packet, with all its paths, and its own
+/// MTU. What the kernel learned of the path's MTU by ICMP is not in it: anybody can send such a message.
 pub(super) fn route_request(address: IpAddr) -> RouteMessage {
+    let mut message = one_path_request(address);
+    message.header.flags = RouteFlags::FibMatch;
+    message
+}
+
+/// Asks for the one path that the kernel would take.
+pub(super) fn one_path_request(address: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
-    (message.header.address_family, message.header.destination_prefix_length) = match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
     message.attributes.push(RouteAttribute::Destination(address.into()));
     message
 }
 
-/// The kernel's answer.
-pub(super) fn route(message: &RouteMessage) -> Route {
+/// The family of an address.
+pub(super) const fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// The kernel's answer; nothing if it names a next hop object and not what that is (`nexthop_compat_mode` 0).
+pub(super) fn route(message: &RouteMessage) -> Option<Route> {
     match message.header.kind {
         RouteType::Unicast => {}
-        RouteType::Local => return Route::Local,
-        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => return Route::Refused,
-        other => return Route::Unknown(format!("it is of type {other:?}")),
+        RouteType::Local => return Some(Route::Local),
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => return Some(Route::Refused),
+        other => return Some(Route::Unknown(format!("it is of type {other:?}"))),
     }
-    let interface = message.attributes.iter().find_map(|attribute| match attribute {
+    let mut paths: Vec<Path> = message.attributes.iter().filter_map(several).flatten().collect();
+    paths.extend(path(&message.attributes, None, 1));
+    paths.sort_unstable();
+    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(mtu),
+        _ => None,
+    });
+    (!paths.is_empty()).then_some(Route::Unicast { paths, mtu })
+}
+
+fn mtu(metric: &RouteMetric) -> Option<u32> {
+    match metric {
+        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+        _ => None,
+    }
+}
+
+/// The paths of a multipath route, but those that the kernel calls dead, unless it calls all of them so.
+fn several(attribute: &RouteAttribute) -> Option<Vec<Path>> {
+    let RouteAttribute::MultiPath(hops) = attribute else { return None };
+    let dead = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
+    let all_dead = hops.iter().all(|hop| hop.flags.intersects(dead));
+    let usable = hops.iter().filter(|hop| all_dead || !hop.flags.intersects(dead));
+    Some(usable.filter_map(|hop| path(&hop.attributes, Some(hop.interface_index), u16::from(hop.hops) + 1)).collect())
+}
+
+fn path(attributes: &[RouteAttribute], interface: Option<u32>, weight: u16) -> Option<Path> {
+    let named = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     });
-    let gateway = message.attributes.iter().find_map(|attribute| match attribute {
+    let gateway = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
         RouteAttribute::Gateway(RouteAddress::Inet6(address)) | RouteAttribute::Via(RouteVia::Inet6(address)) => {
             Some(IpAddr::V6(*address))
@@ -43,7 +86,7 @@ pub(super) fn route(message: &RouteMessage) -> Route {
         RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
         _ => None,
     });
-    interface.map_or(Route::Missing, |interface| Route::Unicast { interface, gateway })
+    interface.or(named).map(|interface| Path { interface, gateway, weight })
 }
 
 /// What an error to a route request means. A blackhole answers EINVAL, a prohibit route EACCES, an unreachable route
@@ -72,12 +115,11 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Place, Option<Nei
         NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
         _ => None,
     });
-    let usable = |permanent| mac.map(|mac| Neighbour::Usable { mac, permanent });
+    let usable = |proof| mac.map(|mac| Neighbour::Usable { mac, proof });
     let state = match header.state {
-        NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => {
-            usable(false)
-        }
-        NeighbourState::Permanent | NeighbourState::Noarp => usable(true),
+        NeighbourState::Reachable => usable(Proof::Answered),
+        NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => usable(Proof::Old),
+        NeighbourState::Permanent | NeighbourState::Noarp => usable(Proof::Permanent),
         NeighbourState::Incomplete => Some(Neighbour::Incomplete),
         NeighbourState::Failed => Some(Neighbour::Failed),
         NeighbourState::None | NeighbourState::Other(_) => None,

@@ -1,16 +1,22 @@
-//! The ways to backends: for each address the route, the outgoing interface and the neighbour's MAC address, followed
-//! live. This is the door; `driver` listens and asks, `decide` knows what follows from what is heard, `probes` when to ask
-//! neighbours.
+//! Next hops: for each address the route, the outgoing interface and the neighbour's MAC address, followed live. This is
+//! the door; `driver` listens and asks, `decide` knows what follows from routes and neighbours, `recheck` when to ask for a
+//! route again, `probes` and `gateways` when to ask neighbours.
 //!
 //! ```text
-//!             follow ─┐                      ┌─▶ route and neighbour requests, probes
-//!  netlink notices ───┼─▶ Driver (one task) ─┤
-//!        probe due ───┘                      └─▶ Event::NextHop, only when something changed
+//!              follow ─┐                      ┌─▶ route and neighbour requests (`messages`, `neighbours`)
+//!     netlink notices ─┼─▶ Driver (one task) ─┤
+//!  probe, recheck due ─┘                      └─▶ Event::NextHop, only when something changed
 //! ```
+//!
+//! How long a silent death stays unnoticed: with another path, 2.5 s (`gateways`). Without one there is nothing to
+//! turn to: the kernel's own patience of up to 45 s (`base_reachable_time_ms`, `delay_first_probe_time`, three probes) and our
+//! half minute between two questions (`probes`); a health check finds it sooner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
+use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -20,8 +26,25 @@ use driver::Driver;
 
 mod decide;
 mod driver;
+mod gateways;
 mod messages;
+mod neighbours;
 mod probes;
+mod recheck;
+
+/// Which notices are followed, and how often is asked what none announced.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    groups: &'static [MulticastGroup],
+    /// Usable neighbours are asked again after this time.
+    keep_fresh: Duration,
+    /// Each route is asked for again after this time at the earliest, and three times as long at the latest.
+    recheck: Duration,
+}
+
+impl Settings {
+    const USUAL: Self = Self { groups: &driver::GROUPS, keep_fresh: probes::KEEP_FRESH, recheck: recheck::EARLIEST };
+}
 
 /// The call of [`Resolver::follow`] since which an address is followed without a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +57,7 @@ struct Wanted {
     addresses: BTreeMap<IpAddr, Since>,
 }
 
-/// Follows the ways to a set of addresses. Dropping it ends its task.
+/// Follows the next hops to a set of addresses. Dropping it ends its task.
 #[derive(Debug)]
 pub struct Resolver {
     wanted: watch::Sender<Wanted>,
@@ -48,7 +71,7 @@ impl Resolver {
     /// # Errors
     /// No netlink socket.
     pub fn start(events: mpsc::Sender<Event>) -> Result<Self, NetError> {
-        Ok(Self::run(Driver::open(events, probes::KEEP_FRESH)?))
+        Ok(Self::run(Driver::open(events, &Settings::USUAL)?))
     }
 
     fn run(driver: Driver) -> Self {
@@ -56,8 +79,8 @@ impl Resolver {
         Self { wanted, task: tokio::spawn(driver.run(received)) }
     }
 
-    /// Follows exactly these addresses from now on. The way to each new one is told as soon as it is looked up, even if
-    /// it was told before: whoever stopped following it has forgotten.
+    /// Follows exactly these addresses from now on. The next hop to each new one is reported as soon as it is looked up, even
+    /// if it was reported before.
     pub fn follow(&self, addresses: BTreeSet<IpAddr>) {
         self.wanted.send_modify(|Wanted { last, addresses: before }| {
             last.0 += 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::decide::{Neighbour, Place};
+use super::decide::{Neighbour, Place, Proof};
 
 /// A neighbour that answered is asked again after this time, so that one that died is noticed.
 pub(super) const KEEP_FRESH: Duration = Duration::from_secs(30);
@@ -62,8 +62,8 @@ impl Probes {
         let mut due = Vec::new();
         for (place, probe) in self.probes.iter_mut().filter(|(_, probe)| probe.due <= now) {
             match state(place) {
-                Some(Neighbour::Usable { permanent: true, .. }) => probe.due = now + self.keep_fresh,
-                Some(Neighbour::Usable { permanent: false, .. }) => {
+                Some(Neighbour::Usable { proof: Proof::Permanent, .. }) => probe.due = now + self.keep_fresh,
+                Some(Neighbour::Usable { proof: Proof::Old | Proof::Answered, .. }) => {
                     (probe.due, probe.retry) = (now + self.keep_fresh, RETRY);
                     due.push(*place);
                 }
@@ -92,7 +92,7 @@ impl Probes {
 mod tests {
     use super::*;
 
-    const USABLE: Neighbour = Neighbour::Usable { mac: [2; 6], permanent: false };
+    const USABLE: Neighbour = Neighbour::Usable { mac: [2; 6], proof: Proof::Old };
 
     fn place() -> Place {
         (3, "10.0.1.11".parse().unwrap())
@@ -132,7 +132,7 @@ mod tests {
         let now = Instant::now();
         let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], now);
-        assert!(probes.take_due(now, |_| Some(Neighbour::Usable { mac: [2; 6], permanent: true })).is_empty());
+        assert!(probes.take_due(now, |_| Some(Neighbour::Usable { mac: [2; 6], proof: Proof::Permanent })).is_empty());
         probes.keep([], now);
         assert_eq!(probes.next(), None);
         assert!(!probes.contains(&place()));

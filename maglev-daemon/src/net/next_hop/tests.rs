@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Resolver;
 use super::driver::Driver;
+use super::{Resolver, Settings};
 use crate::net::links;
 use crate::net::testing::{Peer, in_namespace_async, ip, ip_batch, sysctl};
 use crate::reconcile::{Event, Resolution};
+
+mod faults;
 
 /// Far longer than anything awaited takes; what is awaited comes by an event.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,8 +30,12 @@ struct Followed {
 impl Followed {
     fn new(addresses: &[&str]) -> Self {
         // Neighbours are asked again each second instead of each half minute.
+        Self::at(&Settings { keep_fresh: Duration::from_secs(1), ..Settings::USUAL }, addresses)
+    }
+
+    fn at(settings: &Settings, addresses: &[&str]) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let driver = Driver::open(sender, Duration::from_secs(1)).unwrap();
+        let driver = Driver::open(sender, settings).unwrap();
         let cut = Box::new(driver.breaker());
         let mut followed = Self { resolver: Resolver::run(driver), events, known: BTreeMap::new(), cut };
         followed.follow(addresses);
@@ -109,7 +115,11 @@ fn on_link_and_behind_a_gateway_in_both_families() {
             ("10.7.1.1", Some("fd09::2")),
         ] {
             let resolution = followed.until_mac(of, MAC).await;
-            assert_eq!(resolution, Resolution::Resolved { interface, mac: MAC, gateway: gateway.map(address) }, "{of}");
+            assert_eq!(
+                resolution,
+                Resolution::Resolved { interface, mac: MAC, gateway: gateway.map(address), mtu: None },
+                "{of}"
+            );
         }
     });
 }
@@ -230,7 +240,7 @@ fn a_link_that_goes_down_and_a_route_that_is_withdrawn_come_back() {
         followed.until_mac("10.8.0.1", MAC).await;
 
         peer.ip("link set eth0 down");
-        followed.until_text("10.8.0.1", "interface eth1 is down").await;
+        followed.until_text("10.8.0.1", "interface eth1 has no carrier").await;
         peer.ip("link set eth0 up");
         followed.until_mac("10.8.0.1", MAC).await;
 

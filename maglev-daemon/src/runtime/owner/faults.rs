@@ -57,7 +57,8 @@ impl Site {
         let interfaces = Refreshed::new(&[], Refresh::default(), Vec::new());
         let (status, _) = watch::channel(Arc::default());
         let facts = Facts::testing(&clock);
-        let mut owner = Owner::new(Files::new(&node, config), facts, interfaces, tools, status, clock, None);
+        let mut owner =
+            Owner::new(Files::new(&node, config), facts, interfaces, Needed::default(), tools, status, clock, None);
         let request = owner.expect(Waiting::Start(oneshot::channel().0));
         owner.handle(Event::Reload { request, services });
         owner.settle();
@@ -77,8 +78,12 @@ impl Site {
         let mut attempts = 0;
         for elapsed in 0..milliseconds / 10 {
             TIME.set(TIME.get() + Duration::from_millis(10));
-            let resolution =
-                Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, (elapsed % 2) as u8], gateway: None };
+            let resolution = Resolution::Resolved {
+                interface: 2,
+                mac: [2, 0, 0, 0, 0, (elapsed % 2) as u8],
+                gateway: None,
+                mtu: None,
+            };
             self.take(Input::Event(Event::NextHop { address: [10, 9, 2, 11].into(), resolution }));
             if self.owner.reconciler.deadline().is_some_and(|due| due <= TIME.get()) {
                 self.take(Input::Due);

@@ -21,7 +21,11 @@ impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     pub(super) fn reload(&mut self, reload: Reload) {
         self.scheduler.reload_authorities();
-        let Reread { services, stamp, restart_needed } = match self.files.reread() {
+        let read = self.files.reread().and_then(|read| {
+            self.reconciler.check_services(&read.services)?;
+            Ok(read)
+        });
+        let Reread { services, stamp, restart_needed } = match read {
             Ok(reread) => reread,
             Err(problems) => return self.reloaded(reload, Err(refusal(problems))),
         };
