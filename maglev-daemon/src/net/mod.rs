@@ -5,6 +5,7 @@ pub mod addresses;
 mod connection;
 pub mod identity;
 pub mod links;
+pub mod loopback;
 pub mod next_hop;
 pub(crate) mod socket;
 
