@@ -172,8 +172,12 @@ fn a_backend_without_the_vip_makes_no_loop() -> Result<()> {
     })?;
     row("D13", "the VIP is on another interface, and named with --to", || {
         site.backends[0].stop_decap()?;
-        web1.ip(&["link add held type dummy", "link set held up", &format!("address add {WWW4}/32 dev held")]
-            .map(str::to_owned))?;
+        web1.ip(&[
+            "link add held type veth peer name beside",
+            "link set held up",
+            &format!("address add {WWW4}/32 dev held"),
+        ]
+        .map(str::to_owned))?;
         site.backends[0].start_decap(&site.lab, &["--to", &WWW4.to_string()])?;
         site.lab.client().requests(&targets()[..1], 50, 4)?.all_answered()?;
         Ok("50 requests answered".to_owned())
@@ -197,7 +201,7 @@ fn an_interface_that_is_late_is_awaited() -> Result<()> {
         ensure!(!decap.stdout()?.contains("ready"), "it is not ready");
         // The interface that is there is served meanwhile.
         site.lab.client().requests(&targets(), 50, 4)?.all_answered()?;
-        web1.ip(&["link add late type dummy".to_owned()])?;
+        web1.ip(&["link add late type veth peer name early".to_owned()])?;
         site.backends[0].decap()?.await_line("ready")?;
         manager.expect("STATUS=decapsulating on eth0, late")?;
         manager.expect("READY=1")?;
@@ -207,7 +211,7 @@ fn an_interface_that_is_late_is_awaited() -> Result<()> {
         for _ in 0..2 {
             web1.ip(&["link del late".to_owned()])?;
             manager.expect("STATUS=waiting for late")?;
-            web1.ip(&["link add late type dummy".to_owned()])?;
+            web1.ip(&["link add late type veth peer name early".to_owned()])?;
             manager.expect("STATUS=decapsulating on eth0, late")?;
         }
         Ok("attached anew twice".to_owned())

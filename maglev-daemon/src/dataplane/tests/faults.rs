@@ -4,6 +4,7 @@
 use std::fs;
 
 use ipnet::IpNet;
+use maglev_common::maps::{DECAP_VIPS4, DECAP_VIPS6};
 
 use super::outlive::Folder;
 use super::*;
@@ -223,8 +224,8 @@ fn decapsulation_outlives_its_process() {
         });
         case("D14", "maps of another layout are replaced", || {
             let maps = folder.0.join("eth1/decap-v1");
-            fs::remove_file(maps.join("DECAP_VIPS4")).unwrap();
-            fs::rename(maps.join("DECAP_VIPS6"), maps.join("DECAP_VIPS4")).unwrap();
+            fs::remove_file(maps.join(DECAP_VIPS4)).unwrap();
+            fs::rename(maps.join(DECAP_VIPS6), maps.join(DECAP_VIPS4)).unwrap();
             let mut decap = start("eth1", &vip).unwrap();
             assert_eq!((run(&mut decap), count(&decap)), (action::PASS, 1));
             decap.stop();
