@@ -30,14 +30,28 @@ pub const FLOWS: &str = "FLOWS";
 /// [`crate::counters::Counts`] for each possible CPU.
 pub const COUNTS: &str = "COUNTS";
 
-/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses.
+/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses. A value of 0 refuses what a
+/// shorter prefix accepts.
 pub const DECAP_SOURCES4: &str = "DECAP_SOURCES4";
 /// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv6 addresses.
 pub const DECAP_SOURCES6: &str = "DECAP_SOURCES6";
+/// The prefixes that the VIPs' IPv4 addresses are of: like [`DECAP_SOURCES4`].
+pub const DECAP_VIPS4: &str = "DECAP_VIPS4";
+/// The same for IPv6.
+pub const DECAP_VIPS6: &str = "DECAP_VIPS6";
 /// A word per [`crate::counters::DecapCounter`]: a region of [`COUNTER_REGION`] for each possible CPU.
 pub const DECAP_COUNTERS: &str = "DECAP_COUNTERS";
+/// The maps of `decap`.
+pub const DECAP_MAPS: [&str; 5] = [DECAP_SOURCES4, DECAP_SOURCES6, DECAP_VIPS4, DECAP_VIPS6, DECAP_COUNTERS];
 /// Source prefixes per family that `decap` can be given.
 pub const MAX_DECAP_SOURCES: u32 = 256;
+/// Entries in a trie of sources: new ones are written before old ones are removed.
+pub const DECAP_SOURCES_ROOM: u32 = 2 * MAX_DECAP_SOURCES;
+/// Prefixes per family that `decap` serves.
+pub const MAX_DECAP_VIPS: u32 = 4_096;
+/// Entries in a trie of VIPs: an IPv4 prefix takes two, the second one for its broadcast address; and new ones are written
+/// before old ones are removed.
+pub const DECAP_VIPS_ROOM: u32 = 4 * MAX_DECAP_VIPS;
 
 /// Words in a CPU's region of the counters: whole cache lines, with room to grow.
 pub const COUNTER_REGION: u32 = 64;

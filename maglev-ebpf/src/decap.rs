@@ -1,7 +1,7 @@
 //! Decapsulation on a backend: the outer header of IP in IP goes, the packet the client sent stays.
 //!
-//! Packets are accepted only from the load balancers' addresses. ECN is combined as RFC 6040 §4.2 says, so congestion
-//! met between load balancer and backend reaches the client's transport.
+//! Packets are accepted only from the load balancers' addresses, and unwrapped only if they are for a VIP ([`inner`]). ECN is
+//! combined as RFC 6040 §4.2 says, so congestion met between load balancer and backend reaches the client's transport.
 
 use maglev_common::counters::{DecapCounter, Outcome};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
@@ -12,6 +12,8 @@ use crate::packet::eth::{self, Payload};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
 use crate::verdict::Verdict;
+
+mod inner;
 
 /// The ECN field (RFC 3168 §5).
 mod ecn {
@@ -59,12 +61,14 @@ struct Tunnel {
     protocol: u8,
     /// The outer traffic class.
     traffic_class: u8,
+    /// Bytes behind the outer header, as it says itself. The frame holds them, and may be padded behind them.
+    payload: usize,
 }
 
 /// Removes the outer header of one packet.
 #[inline(always)]
 pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Verdict {
-    let counter = match tunnel(packet, tables).and_then(|tunnel| strip(packet, &tunnel)) {
+    let counter = match unwrap(packet, tables) {
         Ok(()) => DecapCounter::Decapsulated,
         Err(reason) => reason,
     };
@@ -73,6 +77,13 @@ pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Ver
         Outcome::Dropped => Verdict::Drop,
         Outcome::Forwarded | Outcome::Passed | Outcome::Noted => Verdict::Pass,
     }
+}
+
+#[inline(always)]
+fn unwrap<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Result<(), DecapCounter> {
+    let tunnel = tunnel(packet, tables)?;
+    inner::check(packet, tables, &tunnel)?;
+    strip(packet, &tunnel)
 }
 
 #[inline(always)]
@@ -100,7 +111,8 @@ fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
     if !outer.is_plain() || length < ipv4::HEADER || eth::HEADER + length > packet.len() {
         return Err(DecapCounter::Malformed);
     }
-    Ok(Tunnel { header: ipv4::HEADER, protocol: outer.protocol, traffic_class: outer.traffic_class })
+    let (protocol, traffic_class) = (outer.protocol, outer.traffic_class);
+    Ok(Tunnel { header: ipv4::HEADER, protocol, traffic_class, payload: length - ipv4::HEADER })
 }
 
 #[inline(always)]
@@ -112,11 +124,12 @@ fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
     if !tables.accepts6([outer.addresses[0].get(), outer.addresses[1].get()]) {
         return Err(DecapCounter::ForeignSource);
     }
-    let end = eth::HEADER + ipv6::HEADER + usize::from(outer.payload_length.get());
-    if outer.version() != 6 || end > packet.len() {
+    let payload = usize::from(outer.payload_length.get());
+    if outer.version() != 6 || eth::HEADER + ipv6::HEADER + payload > packet.len() {
         return Err(DecapCounter::Malformed);
     }
-    Ok(Tunnel { header: ipv6::HEADER, protocol: outer.next_header, traffic_class: outer.traffic_class() })
+    let (protocol, traffic_class) = (outer.next_header, outer.traffic_class());
+    Ok(Tunnel { header: ipv6::HEADER, protocol, traffic_class, payload })
 }
 
 #[inline(always)]
@@ -154,9 +167,6 @@ fn combine(inner: u8, outer: u8) -> Result<u8, DecapCounter> {
 #[inline(always)]
 fn combine4<P: Packet>(packet: &mut P, offset: usize, outer: u8) -> Result<(), DecapCounter> {
     let header = packet.view_mut::<Ipv4>(offset).ok_or(DecapCounter::Malformed)?;
-    if header.version_ihl >> 4 != 4 || header.header_length() < ipv4::HEADER {
-        return Err(DecapCounter::Malformed);
-    }
     let old = header.traffic_class;
     let new = old & !ecn::MASK | combine(old, outer)?;
     if new != old {
@@ -169,9 +179,6 @@ fn combine4<P: Packet>(packet: &mut P, offset: usize, outer: u8) -> Result<(), D
 #[inline(always)]
 fn combine6<P: Packet>(packet: &mut P, offset: usize, outer: u8) -> Result<(), DecapCounter> {
     let header = packet.view_mut::<Ipv6>(offset).ok_or(DecapCounter::Malformed)?;
-    if header.version() != 6 {
-        return Err(DecapCounter::Malformed);
-    }
     let old = header.traffic_class();
     let new = old & !ecn::MASK | combine(old, outer)?;
     if new != old {

@@ -89,6 +89,10 @@ pub trait DecapTables {
     fn accepts4(&self, source: u32) -> bool;
     /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.
     fn accepts6(&self, source: [u64; 2]) -> bool;
+    /// Whether a VIP has this IPv4 address, in the same form.
+    fn serves4(&self, destination: u32) -> bool;
+    /// Whether a VIP has this IPv6 address, in the same form.
+    fn serves6(&self, destination: [u64; 2]) -> bool;
     /// Counts an event.
     fn count(&self, counter: DecapCounter);
 }

@@ -180,11 +180,13 @@ impl Tables for FakeTables {
     }
 }
 
-/// A backend that accepts these sources.
+/// A backend that accepts these sources and holds these VIPs.
 #[derive(Default)]
 pub(crate) struct FakeDecap {
     pub(crate) sources4: BTreeSet<u32>,
     pub(crate) sources6: BTreeSet<[u64; 2]>,
+    pub(crate) vips4: BTreeSet<u32>,
+    pub(crate) vips6: BTreeSet<[u64; 2]>,
     pub(crate) last: Cell<Option<DecapCounter>>,
 }
 
@@ -195,6 +197,14 @@ impl DecapTables for FakeDecap {
 
     fn accepts6(&self, source: [u64; 2]) -> bool {
         self.sources6.contains(&source)
+    }
+
+    fn serves4(&self, destination: u32) -> bool {
+        self.vips4.contains(&destination)
+    }
+
+    fn serves6(&self, destination: [u64; 2]) -> bool {
+        self.vips6.contains(&destination)
     }
 
     fn count(&self, counter: DecapCounter) {

@@ -64,9 +64,10 @@ fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
     outcomes.all_answered()?;
     ensure!(balancer.pinned()?.len() == 2, "links and one set: {:?}", balancer.pinned()?);
 
-    // Told to stop, it leaves nothing in the kernel; the next one is told which backends were in use.
+    // Told to stop, it leaves nothing in the kernel; the next one reads which backends were in use.
     balancer.stop()?;
-    ensure!(balancer.pinned()?.iter().all(|entry| entry == "links"), "{:?}", balancer.pinned()?);
+    ensure!(!balancer.pin_folder().exists(), "{:?}", balancer.pinned()?);
+    ensure!(!balancer.socket().exists(), "the API's socket stays");
     ensure!(balancer.socket().with_extension("state").exists(), "the state file stays");
     balancer.restart()?;
     ensure!(forwarding(balancer)?["adopted"] == false, "there is nothing to adopt");

@@ -74,6 +74,16 @@ impl DecapSnapshot {
     }
 }
 
+impl std::iter::Sum for DecapSnapshot {
+    fn sum<I: Iterator<Item = Self>>(snapshots: I) -> Self {
+        let mut total = vec![0_u64; COUNTER_REGION as usize];
+        for Self(counters) in snapshots {
+            total.iter_mut().zip(counters).for_each(|(sum, counter)| *sum = sum.wrapping_add(counter));
+        }
+        Self(total)
+    }
+}
+
 fn sent(counts: &Counts) -> u64 {
     let [transmitted, redirected] =
         [Counter::Transmitted, Counter::Redirected].map(|counter| counts.counters[counter as usize].get());

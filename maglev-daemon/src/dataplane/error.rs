@@ -77,15 +77,32 @@ pub enum DataplaneError {
         /// Its process id, if the kernel tells.
         holder: Option<u32>,
     },
+    /// Another process decapsulates on an interface.
+    #[error(
+        "another maglevd decap{} runs on {interface}: stop it first. If it is of another network namespace, use another \
+         --pin than {}",
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        folder.parent().unwrap_or(folder).display()
+    )]
+    DecapInUse {
+        /// The interface.
+        interface: String,
+        /// Its folder.
+        folder: PathBuf,
+        /// The process id, if the kernel tells.
+        holder: Option<u32>,
+    },
     /// Nothing can be pinned there.
     #[error(
-        "{} is not in a BPF file system: set a dataplane.pin below /sys/fs/bpf, or `dataplane: {{ pin: off }}`",
+        "{} is not in a BPF file system: pin below /sys/fs/bpf, or nothing (`dataplane: {{ pin: off }}`; on a backend \
+         `--pin off`)",
         .0.display()
     )]
     NotBpf(PathBuf),
     /// There is no BPF file system, and this process may not mount one.
     #[error(
-        "the BPF file system is not mounted: `mount -t bpf bpf /sys/fs/bpf` as root, or set `dataplane: {{ pin: off }}`"
+        "the BPF file system is not mounted: `mount -t bpf bpf /sys/fs/bpf` as root, or pin nothing (`dataplane: {{ pin: \
+         off }}`; on a backend `--pin off`)"
     )]
     BpfNotMounted,
     /// Something in the pin folder could not be used.
@@ -174,10 +191,18 @@ pub enum DataplaneError {
     Flow(String),
 }
 
+/// What an unprivileged process may not do in the BPF file system.
+pub(super) const PINNING: &str = "pin maps in the BPF file system";
+
 /// Lines of the verifier's log that are shown: the last ones name the instruction and the reason.
 const VERIFIER_LINES: usize = 6;
 
 impl DataplaneError {
+    /// Whether nothing can be pinned: there is no BPF file system, or no permission to write to it.
+    pub fn forbids_pinning(&self) -> bool {
+        matches!(self, Self::NotBpf(_) | Self::BpfNotMounted | Self::NotPermitted(PINNING))
+    }
+
     /// What went wrong while the object was loaded.
     pub(super) fn loading(program: &str, error: &EbpfError) -> Self {
         match error {

@@ -32,6 +32,7 @@ mod explain;
 mod flows;
 mod maps;
 mod object;
+mod pass;
 mod pins;
 mod publish;
 #[cfg(feature = "bench")]
@@ -51,10 +52,11 @@ use pins::PinnedLink;
 pub use adopt::Fingerprint;
 pub use attach::{Interface, InterfaceSettings, Mode, Refresh};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
-pub use decap::{Decap, DecapSettings, Pass};
+pub use decap::{Decap, DecapSettings, Prefixes, can_be_vips, within_limit};
 pub use error::DataplaneError;
 pub use explain::{Asked, Explanation, Remembered};
 pub use object::sha256;
+pub use pass::Pass;
 pub use pins::Pins;
 pub use survey::Survey;
 

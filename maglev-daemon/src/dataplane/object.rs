@@ -156,10 +156,19 @@ impl Loaded {
         Self::load(&mut loader, object, program(wanted))
     }
 
-    /// One of the backend's programs.
-    pub(super) fn backend(program: &'static str, cpus: u32) -> Result<Self, DataplaneError> {
+    /// One of the backend's programs, on the maps of a set that are pinned already. Those that are not are pinned there.
+    pub(super) fn backend(
+        program: &'static str,
+        cpus: u32,
+        pinned: Option<(&Pins, &str)>,
+    ) -> Result<Self, DataplaneError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
+        if let Some((pins, set)) = pinned {
+            for name in names::DECAP_MAPS {
+                loader.map_pin_path(name, pins.part(set, name));
+            }
+        }
         Self::load(&mut loader, BACKEND_OBJECT, program)
     }
 
@@ -192,7 +201,7 @@ impl Loaded {
             .map_err(|error| DataplaneError::program(names::EGRESS_PROGRAM, &error))?;
         let loaded = Self::Pinned { program, name, id: info.id(), egress: Box::new(egress), maps };
         if let Map::DevMap(data) = loaded.map(names::DEVICES)? {
-            Shape { kind: MapType::DevMap, value: DEVICE, entries: names::MAX_INTERFACES, flags: 0 }
+            Shape { kind: MapType::DevMap, key: 4, value: DEVICE, entries: names::MAX_INTERFACES, flags: 0 }
                 .check(names::DEVICES, data)?;
         }
         Ok(loaded)

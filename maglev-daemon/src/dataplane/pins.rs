@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -26,7 +27,7 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::bpf;
-use super::error::DataplaneError;
+use super::error::{DataplaneError, PINNING};
 
 /// Where the BPF file system is mounted by convention, and by whoever needs it first.
 const BPF_FS: &str = "/sys/fs/bpf";
@@ -57,13 +58,13 @@ impl Pins {
     /// Another daemon holds it; or it cannot be in the BPF file system.
     pub fn hold(folder: &Path) -> Result<Self, DataplaneError> {
         mount_if_needed(folder)?;
-        fs::create_dir_all(folder).map_err(failed("create", folder))?;
-        let file = File::open(folder).map_err(failed("open", folder))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
-            Errno::EWOULDBLOCK => DataplaneError::PinsInUse { folder: folder.to_owned(), holder: holder(&file) },
-            errno => failed("lock", folder)(errno.into()),
-        })?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        loop {
+            match lock(folder) {
+                // Another daemon has just ended, and removed it.
+                Err(DataplaneError::Pins { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                locked => return Ok(Self { folder: folder.to_owned(), _lock: locked? }),
+            }
+        }
     }
 
     /// Where it is.
@@ -91,7 +92,11 @@ impl Pins {
     pub(super) fn pin_set(&self, set: &str, parts: &[(&str, BorrowedFd<'_>)]) -> Result<(), DataplaneError> {
         let folder = self.folder.join(set);
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        parts.iter().try_for_each(|(name, fd)| pin(&folder.join(name), *fd))
+        let pinned = parts.iter().try_for_each(|(name, fd)| pin(&folder.join(name), *fd));
+        if pinned.is_err() {
+            self.remove_set(set);
+        }
+        pinned
     }
 
     /// Lets go of a set: what nothing else holds, the kernel frees.
@@ -143,9 +148,44 @@ impl Pins {
     }
 }
 
-/// Whether a name is one of a set: `v1-6b3f0a9c41de-37`.
+impl Drop for Pins {
+    /// What is empty is of no use: the folder, and those above it that were made for it.
+    fn drop(&mut self) {
+        let links = self.folder.join(LINKS);
+        let _ = fs::remove_dir(links);
+        let above = self.folder.ancestors().skip(1);
+        let above = above.take_while(|folder| folder.starts_with(BPF_FS) && *folder != Path::new(BPF_FS));
+        for folder in iter::once(&*self.folder).chain(above) {
+            // The kernel refuses it where something is pinned.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Takes the lock on a folder, which is made if it is not there. "Not found" if it was removed meanwhile.
+fn lock(folder: &Path) -> Result<Flock<File>, DataplaneError> {
+    fs::create_dir_all(folder).map_err(failed("create", folder))?;
+    let file = File::open(folder).map_err(failed("open", folder))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
+        Errno::EWOULDBLOCK => DataplaneError::PinsInUse { folder: folder.to_owned(), holder: holder(&file) },
+        errno => failed("lock", folder)(errno.into()),
+    })?;
+    let number = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino());
+    let locked = number(lock.metadata()).map_err(failed("look at", folder))?;
+    match number(fs::metadata(folder)).map_err(failed("look at", folder))? {
+        there if there == locked => Ok(lock),
+        _ => Err(failed("lock", folder)(io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Whether a name is one of a set: `v1-6b3f0a9c41de-37` of a load balancer, `decap-v1` of a backend.
 fn is_set(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(layout) = name.strip_prefix("decap-v") {
+        return is_number(layout);
+    }
     let parts = name.strip_prefix('v').map(|rest| rest.split('-').collect::<Vec<_>>());
     matches!(parts.as_deref(), Some([layout, digest, map])
         if is_number(layout) && is_number(map) && digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -177,7 +217,7 @@ fn c_path(path: &Path) -> Result<CString, DataplaneError> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataplaneError {
     move |source| match source.kind() {
-        io::ErrorKind::PermissionDenied => DataplaneError::NotPermitted("pin maps in the BPF file system"),
+        io::ErrorKind::PermissionDenied => DataplaneError::NotPermitted(PINNING),
         _ => DataplaneError::Pins { action, path: path.to_owned(), source },
     }
 }
@@ -230,8 +270,19 @@ mod tests {
 
     #[test]
     fn only_sets_are_taken_for_sets() {
-        assert!(is_set("v1-6b3f0a9c41de-37") && is_set("v12-000000000000-1"));
-        for other in ["links", "tc", "cilium", "v1", "v1-6b3f0a9c41de", "v1-6b3f0a9c41de-", "vx-6b3f0a9c41de-37"] {
+        assert!(is_set("v1-6b3f0a9c41de-37") && is_set("v12-000000000000-1") && is_set("decap-v1"));
+        for other in [
+            "links",
+            "tc",
+            "decap",
+            "decap-v",
+            "decap-v1x",
+            "cilium",
+            "v1",
+            "v1-6b3f0a9c41de",
+            "v1-6b3f0a9c41de-",
+            "vx-6b3f0a9c41de-37",
+        ] {
             assert!(!is_set(other), "{other}");
         }
     }

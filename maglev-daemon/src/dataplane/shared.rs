@@ -43,7 +43,9 @@ pub(super) const DEVICE: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) kind: MapType,
-    /// Bytes of a value; keys have four.
+    /// Bytes of a key.
+    pub(super) key: u32,
+    /// Bytes of a value.
     pub(super) value: u32,
     pub(super) entries: u32,
     /// Of those that decide how it is used.
@@ -53,12 +55,12 @@ pub(super) struct Shape {
 impl Shape {
     /// Whether the kernel says the same of a map.
     pub(super) fn check(&self, name: &'static str, map: &MapData) -> Result<(), DataplaneError> {
-        let Self { kind, value, entries, flags } = *self;
+        let Self { kind, key, value, entries, flags } = *self;
         let info = map.info().map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET_INFO_BY_FD", &error))?;
         let found = info.map_type().map_err(|error| DataplaneError::map(name, "look-up of the type", &error))?;
         let facts = [
             ("its type", found as u32, kind as u32),
-            ("its key's size", info.key_size(), 4),
+            ("its key's size", info.key_size(), key),
             ("its value's size", info.value_size(), value),
             ("its number of entries", info.max_entries(), entries),
             ("the memory-mapping flag", info.map_flags() & MMAPABLE, flags),
@@ -103,7 +105,7 @@ impl<T: Shared> Mapped<T> {
         // Values stand in the map's memory at multiples of eight bytes; in a slice they must stand likewise.
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 4096) };
         let value = size_of::<T>() as u32;
-        Shape { kind: MapType::Array, value, entries, flags: MMAPABLE }.check(name, map)
+        Shape { kind: MapType::Array, key: 4, value, entries, flags: MMAPABLE }.check(name, map)
     }
 
     /// All values.

@@ -22,6 +22,7 @@ use crate::net::testing::{Peer, in_namespace, ip, sysctl};
 use crate::plan::Slots;
 
 mod egress;
+mod faults;
 mod outlive;
 mod packets;
 
@@ -461,7 +462,12 @@ fn the_backends_programs_follow_their_interfaces() {
     in_namespace(|| {
         let peer = two_veths();
         let sources = vec!["10.64.0.0/16".parse().unwrap()];
-        let settings = DecapSettings { interfaces: interfaces(&[("eth1", Mode::Native)]), sources };
+        let settings = DecapSettings {
+            interfaces: interfaces(&[("eth1", Mode::Native)]),
+            sources,
+            vips: Prefixes::default(),
+            pin: None,
+        };
         let mut decap = Decap::start(&settings, &links()).unwrap();
         let mut pass = Pass::start(&interfaces(&[("eth2", Mode::Generic)]), &links()).unwrap();
         ip("link del eth1");
@@ -507,13 +513,15 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
         let wrapped = Harness::of_balancer(&mut plane).run(index, &datagram(1)).1;
         let start = |source: &str| {
             let sources = [source, "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
-            let settings = DecapSettings { interfaces: interfaces(&[("eth2", Mode::Native)]), sources };
+            let vips = Prefixes::new([VIP_ADDRESS.to_string().parse().unwrap()].map(|ip: std::net::IpAddr| ip.into()));
+            let settings =
+                DecapSettings { interfaces: interfaces(&[("eth2", Mode::Native)]), sources, vips, pin: None };
             Decap::start(&settings, &links()).unwrap()
         };
 
         let mut decap = start("10.64.0.0/16");
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
-        let (verdict, unwrapped) = Harness::of(&mut decap.ebpf, DECAP_PROGRAM).run(index, &wrapped);
+        let (verdict, unwrapped) = Harness::of(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped);
         assert_eq!(verdict, action::PASS);
         assert_eq!(unwrapped[14..], datagram(1)[14..]);
         assert_eq!(decap.snapshot().counter(DecapCounter::Decapsulated), 1);
@@ -521,7 +529,7 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
         assert_eq!(attached("eth2"), None);
 
         let mut decap = start("10.65.0.0/16");
-        assert_eq!(Harness::of(&mut decap.ebpf, DECAP_PROGRAM).run(index, &wrapped), (action::PASS, wrapped));
+        assert_eq!(Harness::of(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped), (action::PASS, wrapped));
         assert_eq!(decap.snapshot().counter(DecapCounter::ForeignSource), 1);
     });
 }

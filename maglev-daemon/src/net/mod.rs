@@ -5,6 +5,7 @@ mod connection;
 pub mod host;
 pub mod identity;
 pub mod links;
+pub mod loopback;
 pub mod next_hop;
 mod notices;
 pub(crate) mod socket;

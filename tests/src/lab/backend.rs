@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Lab, Process, addresses::OUTER_SOURCES, binary};
+use nix::sys::signal::Signal;
+
+use super::{Lab, Process, addresses::OUTER_SOURCES, binary, services::pin_folder};
 
 /// A running backend. Dropping it kills its processes.
 #[derive(Debug)]
@@ -35,8 +37,47 @@ impl Backend {
 
     /// Attaches `decap` to the backend's link.
     pub(super) fn decapsulate(&mut self, lab: &Lab) -> Result<()> {
-        self.decap = Some(decapsulate(lab, &self.name, &self.counters)?);
+        self.start_decap(lab, &[])
+    }
+
+    /// Starts `decap`, with further options, and waits until it is attached.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_decap(&mut self, lab: &Lab, options: &[&str]) -> Result<()> {
+        self.begin_decap(lab, options)?.await_line("ready")
+    }
+
+    /// The same without the wait.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn begin_decap(&mut self, lab: &Lab, options: &[&str]) -> Result<&mut Process> {
+        Ok(self.decap.insert(begin(lab, &self.name, &self.counters, options)?))
+    }
+
+    /// Kills `decap`, which has no chance to tidy up.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill_decap(&mut self) -> Result<()> {
+        let mut decap = self.decap.take().context("decap does not run")?;
+        decap.signal(Signal::SIGKILL)?;
+        decap.wait()?;
         Ok(())
+    }
+
+    /// Its `decap`.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn decap(&mut self) -> Result<&mut Process> {
+        self.decap.as_mut().context("decap does not run")
+    }
+
+    /// Where its `decap` pins.
+    pub fn pins(&self, lab: &Lab) -> PathBuf {
+        decap_pins(lab, &self.name)
     }
 
     /// Ends the server, and with it every connection that lives on it, and starts it again.
@@ -105,12 +146,27 @@ impl Backend {
 
 /// Starts `decap` on the link of a backend's namespace; it writes its counters to this file.
 pub(crate) fn decapsulate(lab: &Lab, name: &str, counters: &Path) -> Result<Process> {
-    let mut command = Command::new(binary("maglevd")?);
-    command.args(["decap", "--interface", "eth0"]).arg("--counters").arg(counters);
-    command.args(OUTER_SOURCES.iter().flat_map(|prefix| ["--from", prefix]));
-    let mut decap = Process::start(&format!("{name}-decap"), &lab.netns(name), &lab.directory(), &mut command)?;
+    let mut decap = begin(lab, name, counters, &[])?;
     decap.await_line("ready")?;
     Ok(decap)
+}
+
+fn begin(lab: &Lab, name: &str, counters: &Path, options: &[&str]) -> Result<Process> {
+    let mut command = Command::new(binary("maglevd")?);
+    command.args(["decap", "--interface", "eth0"]).arg("--counters").arg(counters);
+    command.arg("--pin").arg(decap_pins(lab, name));
+    command.args(OUTER_SOURCES.iter().flat_map(|prefix| ["--from", prefix])).args(options);
+    // A test may be its service manager.
+    let manager = lab.directory().join(format!("{name}.notify"));
+    if manager.exists() {
+        command.env("NOTIFY_SOCKET", manager);
+    }
+    Process::start(&format!("{name}-decap"), &lab.netns(name), &lab.directory(), &mut command)
+}
+
+/// All backends have an `eth0`: each has a pin folder of its own, which goes with its lab.
+fn decap_pins(lab: &Lab, name: &str) -> PathBuf {
+    pin_folder(&lab.directory().join(name).join("decap"))
 }
 
 fn serve(lab: &Lab, name: &str) -> Result<Process> {

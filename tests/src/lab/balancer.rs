@@ -230,12 +230,17 @@ impl Balancer {
         self.daemon.keep();
     }
 
-    /// What is pinned of it: nothing once it was told to stop.
+    /// The folder in the BPF file system that it pins in.
+    pub fn pin_folder(&self) -> PathBuf {
+        pin_folder(&self.socket())
+    }
+
+    /// What is pinned of it: nothing once it was stopped.
     ///
     /// # Errors
     /// If the folder cannot be read.
     pub fn pinned(&self) -> Result<Vec<String>> {
-        let folder = pin_folder(&self.socket());
+        let folder = self.pin_folder();
         if !folder.exists() {
             return Ok(Vec::new());
         }

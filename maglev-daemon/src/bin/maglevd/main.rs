@@ -3,6 +3,7 @@
 
 mod attach;
 mod check;
+mod decap;
 mod keygen;
 mod log;
 
@@ -45,7 +46,7 @@ enum Command {
         config: PathBuf,
     },
     /// On a backend: remove the outer header of packets from load balancers, until stopped
-    Decap(attach::DecapArgs),
+    Decap(decap::DecapArgs),
     /// Pass every packet: the peer of a transmitting veth needs a program, whichever
     #[command(hide = true)]
     Pass(attach::PassArgs),
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Run { config } => runtime::run(&config),
         Command::Check { config } => check::run(&config),
-        Command::Decap(args) => attach::decap(&args),
+        Command::Decap(args) => decap::run(&args),
         Command::Pass(args) => attach::pass(&args),
         Command::Keygen => keygen::run(),
     };
@@ -140,6 +141,8 @@ mod tests {
             "maglevd check --config deploy/examples/broken.yaml",
             "maglevd decap --interface eth0 --from 10.64.0.0/16",
             "maglevd decap --interface a --interface b --from 10.64.0.1 --from 2001:db8::/64 --mode generic --counters /run/c",
+            "maglevd decap --interface a --from 10.64.0.0/16 --to 203.0.113.0/24 --to 2001:db8::10 --pin /sys/fs/bpf/b --on-stop keep",
+            "maglevd decap --interface a --from 10.64.0.0/16 --pin off",
             "maglevd pass --interface veth1",
             "maglevd keygen",
         ] {
@@ -155,6 +158,10 @@ mod tests {
             "maglevd decap --from 10.0.0.0/8",
             "maglevd decap --interface eth0 --from x",
             "maglevd decap --interface eth0 --from 10.0.0.1/8",
+            "maglevd decap --interface eth0 --from 10.0.0.0/8 --to ff02::/16",
+            "maglevd decap --interface eth0 --from 10.0.0.0/8 --to 127.0.0.1",
+            "maglevd decap --interface eth0 --from 10.0.0.0/8 --pin here",
+            "maglevd decap --interface eth0 --from 10.0.0.0/8 --pin /sys/fs/bpf/a.b",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err_and(|error| error.exit_code() == 2), "{line}");
         }

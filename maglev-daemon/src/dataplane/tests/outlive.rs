@@ -11,23 +11,23 @@ use nix::unistd::Pid;
 use super::*;
 
 /// A pin folder of one test's own.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Self(PathBuf::from(format!("/sys/fs/bpf/maglev-test-{}-{number}", std::process::id())))
     }
 
-    fn hold(&self) -> Arc<Pins> {
+    pub(super) fn hold(&self) -> Arc<Pins> {
         Arc::new(Pins::hold(&self.0).unwrap())
     }
 
     /// What is in it.
     fn entries(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.0).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().map(Result::unwrap) {
             let folder = entry.file_name().into_string().unwrap();
             let inner =
                 fs::read_dir(entry.path()).unwrap().map(|inner| inner.unwrap().file_name().into_string().unwrap());

@@ -1,0 +1,266 @@
+//! `maglevd decap`: decapsulation on a backend, until a signal ends it. It must not know how a program is loaded.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use ipnet::IpNet;
+use maglev_common::counters::DecapCounter;
+use maglev_common::maps::{MAX_DECAP_SOURCES, MAX_DECAP_VIPS};
+use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, Prefixes, Refresh};
+use maglev_daemon::net::links::{Link, Watch};
+use maglev_daemon::net::loopback::Loopback;
+use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
+use serde_json::{Map, Value};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::attach::{self, Mode};
+use crate::say;
+
+/// How often the counters' file is replaced.
+const COUNTERS_EVERY: Duration = Duration::from_millis(100);
+
+/// Where programs and maps are pinned unless `--pin` names another folder.
+const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev-decap";
+
+/// What is decapsulated.
+#[derive(Debug, clap::Args)]
+pub(super) struct DecapArgs {
+    /// An interface that encapsulated packets come in by; may be repeated. One that does not exist yet is awaited
+    #[arg(long = "interface", value_name = "NAME", required = true)]
+    interfaces: Vec<String>,
+
+    /// The load balancers' outer source address or prefix; may be repeated. Packets from elsewhere are left as they are
+    #[arg(long = "from", value_name = "PREFIX", required = true, value_parser = attach::prefix)]
+    sources: Vec<IpNet>,
+
+    /// A VIP's address, or a prefix of VIPs; may be repeated. Packets inside the encapsulation that are for another address
+    /// are dropped. Default: the addresses on the loopback device, but for loopback and link-local ones, followed as they
+    /// change
+    #[arg(long = "to", value_name = "PREFIX", value_parser = vips)]
+    vips: Vec<IpNet>,
+
+    /// Where the program runs: in the driver, or in the network stack
+    #[arg(long, value_enum, default_value_t = Mode::Native)]
+    mode: Mode,
+
+    /// Keep the counters in this file, as JSON, replaced ten times a second
+    #[arg(long, value_name = "FILE")]
+    counters: Option<PathBuf>,
+
+    /// Where the program and its counters are pinned, so that they outlive this process: a folder in the BPF file system, in
+    /// which each interface has its own; or `off`. Default: /sys/fs/bpf/maglev-decap, if that can be written
+    #[arg(long, value_name = "DIR", value_parser = pin)]
+    pin: Option<Pin>,
+
+    /// What SIGTERM does: detach the program and leave nothing, or keep it decapsulating
+    #[arg(long, value_enum, default_value_t = OnStop::Detach)]
+    on_stop: OnStop,
+}
+
+#[derive(Clone, Debug)]
+enum Pin {
+    Off,
+    Folder(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnStop {
+    Detach,
+    Keep,
+}
+
+/// A prefix that can hold VIPs.
+fn vips(text: &str) -> Result<IpNet, String> {
+    let net = attach::prefix(text)?;
+    if !dataplane::can_be_vips(net) {
+        return Err(format!(
+            "{net} holds no VIP: multicast, broadcast, loopback and link-local packets are never unwrapped"
+        ));
+    }
+    Ok(net)
+}
+
+fn pin(text: &str) -> Result<Pin, String> {
+    let folder = PathBuf::from(text);
+    match text {
+        "off" => Ok(Pin::Off),
+        _ if folder.is_absolute() && !text.contains('.') => Ok(Pin::Folder(folder)),
+        _ => Err(format!("{text:?} is not a pin folder; allowed: such as {DEFAULT_PIN}, without dots, or off")),
+    }
+}
+
+/// Decapsulates until a signal comes; prints `ready` once attached to every interface, and the counters as JSON at the end.
+pub(super) fn run(args: &DecapArgs) -> Result<(), Failure> {
+    check(args)?;
+    attach::block_on(async {
+        let mut stop = Stop::listen()?;
+        // Followed before they are read, so that no change falls in between.
+        let mut watch = Watch::start()?;
+        let mut loopback = Loopback::start()?;
+        let vips = match &args.vips[..] {
+            [] => held(loopback.list().await?),
+            named => Prefixes::new(named.iter().copied()),
+        };
+        let mut program = start(args, vips, &watch.list().await?)?;
+        let mut file = CountersFile { path: args.counters.as_deref(), failed: false };
+        file.replace(&json(&program.snapshot()));
+        let mut last = Refresh { detached: program.waiting(), ..Refresh::default() };
+        for name in &last.detached {
+            tracing::warn!(interface = name, "the interface does not exist: waiting for it");
+        }
+        let mut progress = Progress::default();
+        progress.show(args, &last)?;
+        let mut tick = interval(COUNTERS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.wait() => break,
+                links = watch.changed() => {
+                    attach::take(program.refresh(&links), &mut last, &mut watch);
+                    progress.show(args, &last)?;
+                }
+                addresses = loopback.changed(), if args.vips.is_empty() => serve(&mut program, addresses),
+                _ = tick.tick(), if args.counters.is_some() => file.replace(&json(&program.snapshot())),
+            }
+        }
+        let counted = json(&program.snapshot());
+        match args.on_stop {
+            OnStop::Detach => program.stop(),
+            OnStop::Keep => {
+                tracing::info!("decapsulation goes on without this process");
+                drop(program);
+            }
+        }
+        file.replace(&counted);
+        say(&counted)
+    })
+}
+
+fn check(args: &DecapArgs) -> Result<(), Failure> {
+    for (option, prefixes, most) in [("--from", &args.sources, MAX_DECAP_SOURCES), ("--to", &args.vips, MAX_DECAP_VIPS)]
+    {
+        let v4 = prefixes.iter().filter(|prefix| prefix.addr().is_ipv4()).count();
+        for (family, count) in [("IPv4", v4), ("IPv6", prefixes.len() - v4)] {
+            if count > most as usize {
+                return Err(anyhow!("{option}: {count} {family} prefixes; at most {most} are supported").into());
+            }
+        }
+    }
+    if args.on_stop == OnStop::Keep && matches!(args.pin, Some(Pin::Off)) {
+        return Err(anyhow!("--on-stop keep needs a folder to pin in; allowed with --pin off: detach").into());
+    }
+    for source in args.sources.iter().filter(|source| source.prefix_len() == 0) {
+        tracing::warn!("--from {source}: packets from any source address are unwrapped");
+    }
+    Ok(())
+}
+
+/// Starts it; pinned, unless it is not to be, or cannot be and no folder was named.
+fn start(args: &DecapArgs, vips: Prefixes, links: &[Link]) -> Result<Decap, Failure> {
+    let pin = match &args.pin {
+        None => Some(PathBuf::from(DEFAULT_PIN)),
+        Some(Pin::Folder(folder)) => Some(folder.clone()),
+        Some(Pin::Off) => None,
+    };
+    let interfaces = attach::settings(&args.interfaces, args.mode);
+    let settings = DecapSettings { interfaces, sources: args.sources.clone(), vips, pin };
+    match Decap::start(&settings, links) {
+        Err(error) if args.pin.is_none() && args.on_stop == OnStop::Detach && error.forbids_pinning() => {
+            tracing::warn!("{error}: nothing is pinned, decapsulation ends with this process");
+            Ok(Decap::start(&DecapSettings { pin: None, ..settings }, links)?)
+        }
+        started => Ok(started?),
+    }
+}
+
+/// The VIPs among the addresses that the host holds on its loopback device.
+fn held(addresses: BTreeSet<IpNet>) -> Prefixes {
+    let (vips, beyond) = dataplane::within_limit(Prefixes::of_loopback(addresses));
+    if beyond > 0 {
+        tracing::error!(
+            "{beyond} addresses on lo are beyond the limit of {MAX_DECAP_VIPS}: packets for them are dropped"
+        );
+    }
+    if vips.is_empty() {
+        tracing::warn!(
+            "no VIP on lo and no --to: every encapsulated packet is dropped and counted as foreign_destination; \
+             `ip address add VIP dev lo`, which is noticed, or name VIPs with --to"
+        );
+    } else {
+        let vips: Vec<_> = vips.accepted().map(|vip| vip.to_string()).collect();
+        tracing::info!(vips = vips.join(" "), "VIPs on lo");
+    }
+    vips
+}
+
+fn serve(program: &mut Decap, addresses: BTreeSet<IpNet>) {
+    if let Err(error) = program.serve(&held(addresses)) {
+        tracing::error!(%error, "the VIPs on lo changed and cannot all be served");
+    }
+}
+
+/// How far it is, as last shown.
+#[derive(Debug, Default)]
+struct Progress {
+    status: String,
+    ready: bool,
+}
+
+impl Progress {
+    /// Shows the service manager what is attached, and once that all is.
+    fn show(&mut self, args: &DecapArgs, now: &Refresh) -> Result<(), Failure> {
+        let status = match &now.detached[..] {
+            [] => format!("decapsulating on {}", args.interfaces.join(", ")),
+            missing => format!("waiting for {}", missing.join(", ")),
+        };
+        if status != self.status {
+            systemd::notify(&format!("STATUS={status}"));
+            self.status = status;
+        }
+        if now.detached.is_empty() && !self.ready {
+            self.ready = true;
+            attach::ready()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the counters are kept, if anywhere. A full disk must not end decapsulation: it is logged once, and tried again.
+#[derive(Debug)]
+struct CountersFile<'a> {
+    path: Option<&'a Path>,
+    failed: bool,
+}
+
+impl CountersFile<'_> {
+    fn replace(&mut self, text: &str) {
+        let Some(path) = self.path else { return };
+        match replace(path, text) {
+            Ok(()) => self.failed = false,
+            Err(error) if !self.failed => {
+                tracing::warn!("{error:#}; decapsulation goes on");
+                self.failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn json(counters: &DecapSnapshot) -> String {
+    let of = |counter: &DecapCounter| (counter.name().to_owned(), Value::from(counters.counter(*counter)));
+    Value::Object(DecapCounter::ALL.iter().map(of).collect::<Map<_, _>>()).to_string()
+}
+
+/// Replaces a file so that a reader meets the old or the new one, whole. On failure nothing is left beside it.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let replaced = std::fs::write(&aside, format!("{text}\n")).and_then(|()| std::fs::rename(&aside, path));
+    if replaced.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    replaced.with_context(|| format!("cannot write {}", path.display()))
+}
