@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_file_is_taken_as_it_is_and_other_options_are_left_alone() {
-        let own = std::fs::canonicalize(program::workspace().join("Cargo.toml")).unwrap();
+        let own = fs::canonicalize(program::workspace().join("Cargo.toml")).unwrap();
         let text = own.to_string_lossy().into_owned();
         let given = ["--rounds", "31", OPTION, text.as_str()].map(OsString::from);
         assert_eq!(built(&given).unwrap(), given);
