@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::program;
+use crate::{against, program};
 
 /// Everything after `bench` is for the benchmark itself; `cargo xtask bench --help` shows what it takes.
 #[derive(clap::Args)]
@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     program::run(program::command(program::cargo()).args(build).args(["maglev-daemon", "--bins"]))?;
     let features = ["maglev-e2e", "--bins", "--features", "bench"];
     program::run(program::command(program::cargo()).args(build).args(features))?;
+    let rest = against::built(&arguments.rest)?;
     let bench = program::workspace().join("target/release/maglev-bench");
-    Err(Command::new(&bench).args(&arguments.rest).exec()).with_context(|| format!("cannot start {}", bench.display()))
+    Err(Command::new(&bench).args(rest).exec()).with_context(|| format!("cannot start {}", bench.display()))
 }

@@ -251,6 +251,14 @@ impl Entry {
         }
     }
 
+    /// The kernel's number of a candidate.
+    pub(super) fn id(&mut self) -> Option<u32> {
+        match &mut self.kind {
+            Kind::Floor(_) => None,
+            Kind::Candidate(candidate, _) => candidate.id().ok(),
+        }
+    }
+
     /// A series of it without any round yet.
     fn series(&mut self) -> Series {
         Series { name: self.name.clone(), rounds: Vec::new(), packets: 0, instructions: self.instructions() }

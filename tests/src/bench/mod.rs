@@ -10,12 +10,14 @@ use clap::{Parser, Subcommand};
 use maglev_daemon::dataplane::sha256;
 use nix::unistd::geteuid;
 
+mod against;
 mod chart;
 mod compare;
 mod control;
 mod live;
 mod machine;
 mod measure;
+mod prepare;
 mod report;
 mod scenario;
 mod stats;
@@ -27,6 +29,8 @@ use report::Report;
 use scenario::Scenario;
 use targets::Outcome;
 
+/// Rounds, unless others are asked for or another revision is.
+const ROUNDS: u16 = 9;
 /// The candidate without a flow table.
 const TABLE: &str = "table only";
 /// The candidate that consults the flow table for every packet.
@@ -56,6 +60,9 @@ enum What {
     Verify,
     /// Measure the control plane: table build, start, changes, memory
     Control(control::Arguments),
+    /// Load the load balancer with a scenario's services, print its program's number, and hold it until input ends
+    #[command(hide = true)]
+    Prepare(prepare::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -63,9 +70,16 @@ struct Packets {
     /// Measure only these scenarios
     #[arg(long = "scenario", value_name = "NAME", value_parser = scenario_names())]
     scenarios: Vec<String>,
-    /// Rounds: in each, every program takes its turn
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(3..=999))]
-    rounds: u16,
+    /// Rounds: in each, every program takes its turn [default: 9; 31 with --against]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..=999))]
+    rounds: Option<u16>,
+    /// Measure how much slower the plain rows are than those of another object, or of a revision, which is built first:
+    /// the median paired difference of the rounds, with its interval
+    #[arg(long, value_name = "OBJECT|REVISION", conflicts_with_all = ["svg", "objects", "assert"])]
+    against: Option<PathBuf>,
+    /// With --against: exit with 1 if a row's median difference is more than this many nanoseconds
+    #[arg(long, value_name = "NS", requires = "against")]
+    within: Option<f64>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -103,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(What::Compare(arguments)) => compare::run(arguments),
         Some(What::Control(arguments)) => control::run(arguments),
         Some(What::Verify) => verify(),
+        Some(What::Prepare(arguments)) => prepare::run(arguments),
         None => packets(&arguments.packets),
     }
 }
@@ -113,30 +128,37 @@ fn packets(wanted: &Packets) -> Result<()> {
     for file in wanted.json.iter().chain(&wanted.svg) {
         fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let programs = programs(&wanted.objects, wanted.slowed)?;
     check_digest()?;
-    let machine = Machine::this();
-    let cpu = measure::stay_on_one_cpu()?;
-    eprintln!("bench: on CPU {cpu}, {} rounds", wanted.rounds);
-    let mut rows = Vec::new();
-    let chosen: Vec<&Scenario> = scenario::ALL
+    let chosen: Vec<&'static Scenario> = scenario::ALL
         .iter()
         .filter(|scenario| wanted.scenarios.is_empty() || wanted.scenarios.iter().any(|name| name == scenario.name))
         .collect();
-    for (n, scenario) in (1..).zip(&chosen) {
-        let screen =
-            Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds: wanted.rounds };
+    match &wanted.against {
+        Some(against) => against::run(wanted, against, &chosen, wanted.rounds.unwrap_or(against::ROUNDS)),
+        None => floors(wanted, &chosen, wanted.rounds.unwrap_or(ROUNDS)),
+    }
+}
+
+/// Measures the programs against the floors.
+fn floors(wanted: &Packets, chosen: &[&'static Scenario], rounds: u16) -> Result<()> {
+    let programs = programs(&wanted.objects, wanted.slowed)?;
+    let machine = Machine::this();
+    let cpu = measure::stay_on_one_cpu()?;
+    eprintln!("bench: on CPU {cpu}, {rounds} rounds");
+    let mut rows = Vec::new();
+    for (n, scenario) in (1..).zip(chosen) {
+        let screen = Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds };
         let programs = of_scenario(&programs, scenario);
-        let series = measure::scenario(scenario, &programs, wanted.rounds.into(), |round| screen.round(round))
+        let series = measure::scenario(scenario, &programs, rounds.into(), |round| screen.round(round))
             .with_context(|| scenario.name)?;
         screen.end();
         rows.extend(report::rows(scenario.name, scenario.title, &series));
     }
     let programs: Vec<_> = programs.into_iter().filter(|program| program.mode != Mode::Exception(100)).collect();
-    let live = live::rows(&chosen, &programs, wanted.rounds, |name, round| {
-        Progress { label: format!("bench: live frames, {name}"), rounds: wanted.rounds }.round(round.into());
+    let live = live::rows(chosen, &programs, rounds, |name, round| {
+        Progress { label: format!("bench: live frames, {name}"), rounds }.round(round.into());
     })?;
-    let report = Report { machine, object_sha256: sha256().to_owned(), rounds: wanted.rounds.into(), rows, live };
+    let report = Report { machine, object_sha256: sha256().to_owned(), rounds: rounds.into(), rows, live };
     print!("{}", report.text());
     write(wanted.json.as_deref(), || Ok(serde_json::to_string_pretty(&report)?))?;
     write(wanted.svg.as_deref(), || Ok(chart::draw(&report)))?;

@@ -82,7 +82,7 @@ const BASE: Scenario = Scenario {
 const MANY: Scenario = Scenario { flows: Flows::Of(1 << 16), ..BASE };
 
 /// All of them, in the order of the table.
-pub(super) const ALL: [Scenario; 13] = [
+pub(super) static ALL: [Scenario; 13] = [
     Scenario { name: "flows-1", title: "1 flow", flows: Flows::Of(1), ..BASE },
     BASE,
     Scenario { name: "flows-64k", title: "64k flows", ..MANY },

@@ -29,6 +29,43 @@ impl Spread {
     }
 }
 
+/// A median and the range in which that of all rounds there could be lies in 95 of 100 runs, whatever their distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Interval {
+    /// The lower end.
+    pub(super) low: f64,
+    /// The median.
+    pub(super) median: f64,
+    /// The upper end.
+    pub(super) high: f64,
+}
+
+impl Interval {
+    /// Of any number of values, at least one; of fewer than six, it is their range, which holds less than it says.
+    ///
+    /// A value is below the median or above it as a coin falls: the ends are the values of the highest rank with which at most
+    /// one run in forty falls beyond either (the sign test's interval).
+    pub(super) fn of_median(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let median = quantile(&sorted, 0.5)?;
+        let rank = rank(sorted.len());
+        Some(Self { low: *sorted.get(rank)?, median, high: *sorted.get(sorted.len() - 1 - rank)? })
+    }
+}
+
+/// How many values lie outside either end of the interval of a median of so many.
+fn rank(count: usize) -> usize {
+    let mut chance = 0.5_f64.powi(count as i32);
+    let (mut beyond, mut rank) = (chance, 0);
+    while beyond <= 0.025 && rank < count / 2 {
+        rank += 1;
+        chance *= (count + 1 - rank) as f64 / rank as f64;
+        beyond += chance;
+    }
+    rank.saturating_sub(usize::from(beyond > 0.025))
+}
+
 /// A quantile of sorted values, between two of them in proportion.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let position = share * (sorted.len().checked_sub(1)?) as f64;
@@ -63,6 +100,34 @@ mod tests {
         assert_eq!(Spread::of([3.0]), Some(Spread { p10: 3.0, median: 3.0, p90: 3.0 }));
         assert_eq!(Spread::of([]), None);
         assert_eq!(median([1.0, 2.0]), Some(1.5));
+    }
+
+    /// The ranks that tables of the sign test give for 95 %.
+    #[test]
+    fn the_interval_of_a_median_has_the_ranks_of_the_sign_test() {
+        assert_eq!([6, 9, 15, 20, 31, 50, 101].map(rank), [0, 1, 3, 5, 9, 17, 40]);
+        assert_eq!([1, 2, 5].map(rank), [0; 3]);
+        let values: Vec<f64> = (0..31).rev().map(f64::from).collect();
+        assert_eq!(Interval::of_median(&values), Some(Interval { low: 9.0, median: 15.0, high: 21.0 }));
+        assert_eq!(Interval::of_median(&[]), None);
+        assert_eq!(Interval::of_median(&[2.0]), Some(Interval { low: 2.0, median: 2.0, high: 2.0 }));
+    }
+
+    /// Of rounds without a difference, however uneven their noise, the interval holds 0 in at least 95 of 100 runs.
+    #[test]
+    fn the_interval_holds_the_median_as_often_as_it_says() {
+        let mut state = 1_u64;
+        let mut coin = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 24) - 0.5
+        };
+        let runs = 2_000;
+        let held = (0..runs).filter(|_| {
+            let values: Vec<f64> = (0..31).map(|_| coin().powi(3) * 40.0 + coin().powi(7)).collect();
+            Interval::of_median(&values).is_some_and(|interval| interval.low <= 0.0 && 0.0 <= interval.high)
+        });
+        let held = held.count();
+        assert!(held * 100 >= runs * 95, "{held} of {runs}");
     }
 
     #[test]

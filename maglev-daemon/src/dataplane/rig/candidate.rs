@@ -80,6 +80,14 @@ impl Candidate {
         self.ebpf.xdp(self.program).ok()?.info().ok()?.verified_instruction_count()
     }
 
+    /// The kernel's number of the program.
+    ///
+    /// # Errors
+    /// The kernel does not tell it.
+    pub fn id(&mut self) -> Result<u32, DataplaneError> {
+        self.ebpf.program(self.program).map(|program| program.id)
+    }
+
     /// Bytes by map.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         self.maps.memory()

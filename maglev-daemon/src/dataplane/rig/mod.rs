@@ -14,9 +14,11 @@ use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
 
 mod candidate;
+mod held;
 mod veth;
 
 pub use candidate::{Candidate, CandidateSettings};
+pub use held::{Held, Size};
 pub use veth::{Live, VethRig};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
@@ -96,6 +98,8 @@ pub enum Turn<'a> {
     Floor(Floor),
     /// One that is judged, and the bytes it adds to each packet.
     Candidate(&'a mut Candidate, u64),
+    /// One that another process holds, likewise.
+    Held(&'a Held, u64),
 }
 
 /// The most rounds of a batch with this many programs: the harness keeps two readings of the clock for each turn.
@@ -205,6 +209,7 @@ impl Rig {
     fn fd<'a>(&'a mut self, turn: &'a mut Turn<'_>) -> Result<&'a ProgramFd, DataplaneError> {
         match turn {
             Turn::Candidate(candidate, _) => candidate.fd(),
+            Turn::Held(held, _) => Ok(held.fd()),
             Turn::Floor(floor) => {
                 let name = floor.program();
                 program(&mut self.harness, name)?.fd().map_err(|error| DataplaneError::program(name, &error))
@@ -270,7 +275,7 @@ impl Rig {
         for (to, turn) in rig.overheads.iter().zip(turns) {
             to.set(match turn {
                 Turn::Floor(floor) => floor.overhead(),
-                Turn::Candidate(_, overhead) => *overhead,
+                Turn::Candidate(_, overhead) | Turn::Held(_, overhead) => *overhead,
             });
         }
         Ok(ipv6)

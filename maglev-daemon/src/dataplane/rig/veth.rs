@@ -127,6 +127,10 @@ impl Rig {
     /// Time and runs of a program so far.
     fn statistics(&mut self, turn: &mut Turn<'_>) -> Result<(Duration, u64), DataplaneError> {
         let (name, program) = match turn {
+            Turn::Held(held, _) => {
+                let info = held.info()?;
+                return Ok((info.run_time(), info.run_count()));
+            }
             Turn::Candidate(candidate, _) => (maglev_common::maps::PROGRAM, candidate.program()?),
             Turn::Floor(floor) => (floor.program(), program(&mut self.harness, floor.program())?),
         };
