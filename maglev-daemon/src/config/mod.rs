@@ -9,6 +9,7 @@ mod bgp;
 mod decode;
 mod drain;
 mod health;
+mod interfaces;
 mod node;
 mod problem;
 mod services;
@@ -16,7 +17,8 @@ mod store;
 mod tree;
 
 pub use health::{check_text, parse_check, parse_override};
-pub use node::{Interface, Mode, NodeConfig, OnStop};
+pub use interfaces::{Interface, Mode};
+pub use node::{NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
 pub use store::{Stamp, persist, replace, sync};

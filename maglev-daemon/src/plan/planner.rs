@@ -373,12 +373,14 @@ impl Planner {
         lingering: bool,
         steps: &mut Vec<Step>,
     ) {
-        let dead: Vec<_> = dying.iter().chain(fallen.iter().filter(|id| !dying.contains(id))).copied().collect();
+        let fallen: Vec<_> = fallen.iter().filter(|id| !dying.contains(id)).copied().collect();
+        let dead: Vec<_> = dying.iter().chain(&fallen).copied().collect();
         if !dead.is_empty() || lingering || self.tables.linger() {
             steps.push(Step::Barrier);
         }
         if !dead.is_empty() {
-            steps.extend(dead.iter().map(|&id| Step::KillMember { id }));
+            steps.extend(dying.iter().map(|&id| Step::RemoveMember { id }));
+            steps.extend(fallen.iter().map(|&id| Step::KillMember { id }));
             steps.push(Step::Barrier);
             steps.push(Step::PurgeFlows { ids: dead });
         }

@@ -257,7 +257,10 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
 /// Carries out a plan. Its closing steps bury what no new packet can find any more and set memory free for plans to come,
 /// which queue behind this one: the report need not wait for them.
 fn publish(dataplane: &mut Dataplane, steps: &[Step], done: &UnboundedSender<Event>) {
-    let buries = |step: &&Step| matches!(step, Step::Barrier | Step::KillMember { .. } | Step::PurgeFlows { .. });
+    let buries = |step: &&Step| {
+        use Step::{Barrier, KillMember, PurgeFlows, RemoveMember};
+        matches!(step, Barrier | KillMember { .. } | RemoveMember { .. } | PurgeFlows { .. })
+    };
     let closing = steps.iter().rev().take_while(buries).count();
     let (visible, closing) = steps.split_at(steps.len() - closing);
     let outcome = dataplane.publish(visible).map_err(|error| error.to_string());

@@ -114,7 +114,7 @@ pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
 }
 
 fn interface(interface: &Interface, detached: &[String]) -> view::Interface {
-    let Interface { name, index, slot: _, mode, mac: _, mtu } = interface;
+    let Interface { name, index, slot: _, mode, mac: _, also: _, mtu } = interface;
     view::Interface {
         name: name.clone(),
         mode: mode.to_string(),

@@ -166,7 +166,7 @@ impl CountersFile<'_> {
 }
 
 fn settings(names: &[String], mode: Mode) -> Vec<InterfaceSettings> {
-    names.iter().map(|name| InterfaceSettings { name: name.clone(), mode: mode.into() }).collect()
+    names.iter().map(|name| InterfaceSettings { name: name.clone(), mode: mode.into(), also: Vec::new() }).collect()
 }
 
 fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

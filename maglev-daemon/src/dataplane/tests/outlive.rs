@@ -11,16 +11,16 @@ use nix::unistd::Pid;
 use super::*;
 
 /// A pin folder of one test's own.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Self(PathBuf::from(format!("/sys/fs/bpf/maglev-test-{}-{number}", std::process::id())))
     }
 
-    fn hold(&self) -> Arc<Pins> {
+    pub(super) fn hold(&self) -> Arc<Pins> {
         Arc::new(Pins::hold(&self.0).unwrap())
     }
 
