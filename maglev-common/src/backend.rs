@@ -130,7 +130,10 @@ pub const fn mac_word(mac: [u8; 6]) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceSlot(pub u16);
 
-/// An interface that packets leave by: what templates are made of.
+/// MAC addresses beside its own that an interface can be given.
+pub const MAX_ALSO: usize = 4;
+
+/// An interface that packets come in by and leave by: what templates are made of, and which frames are for this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
@@ -139,6 +142,10 @@ pub struct InterfaceRecord {
     /// The interface index in the low half; its MTU in bytes (IP header included) above; the sign is set if the program
     /// is attached to no other interface.
     pub index_mtu: Word,
+    /// Further MAC addresses whose frames are for this node, laid out like `mac`; 0 for none.
+    pub also: [Word; MAX_ALSO],
+    /// Fills the line.
+    pub reserved: [Word; 2],
 }
 
 impl InterfaceRecord {
@@ -146,7 +153,20 @@ impl InterfaceRecord {
 
     /// A record for an interface.
     pub const fn new(mac: [u8; 6], ifindex: u32, mtu: u32) -> Self {
-        Self { mac: Word::new(mac_word(mac)), index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32) }
+        Self {
+            mac: Word::new(mac_word(mac)),
+            index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32),
+            also: [const { Word::new(0) }; MAX_ALSO],
+            reserved: [const { Word::new(0) }; 2],
+        }
+    }
+
+    /// The same, of an interface that takes frames to these MAC addresses too: at most [`MAX_ALSO`], of which none is
+    /// 00:00:00:00:00:00.
+    #[must_use]
+    pub fn with_also(self, macs: &[[u8; 6]]) -> Self {
+        self.also.iter().zip(macs).for_each(|(word, mac)| word.set(mac_word(*mac)));
+        self
     }
 
     /// The same, of the only interface the program is attached to: every packet comes in by it.
@@ -161,7 +181,15 @@ impl InterfaceRecord {
         self.index_mtu.get() & Self::ALONE != 0
     }
 
+    /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by this interface.
+    #[inline(always)]
+    pub fn owns(&self, mac: u64) -> bool {
+        let [a, b, c, d] = &self.also;
+        mac != 0 && [&self.mac, a, b, c, d].iter().any(|own| own.get() == mac)
+    }
+
     /// The interface index.
+    #[inline(always)]
     pub fn index(&self) -> u32 {
         self.index_mtu.get() as u32
     }
@@ -173,9 +201,10 @@ impl InterfaceRecord {
 
     /// Takes over another record.
     pub fn set(&self, new: &Self) {
-        let Self { mac, index_mtu } = new;
+        let Self { mac, index_mtu, also, reserved: _ } = new;
         self.mac.set(mac.get());
         self.index_mtu.set(index_mtu.get());
+        self.also.iter().zip(also).for_each(|(to, from)| to.set(from.get()));
     }
 }
 
@@ -191,11 +220,14 @@ pub enum Family {
 /// The state word of a member's record.
 ///
 /// ```text
-///  63                32 31           16 15        3 2        1       0
+///  63                32 31           16 15        3 2        1        0
 /// +--------------------+---------------+-----------+--------+--------+-------+
-/// | partial checksum   | pool index    | path MTU  | 0      | v6     | alive |
+/// | partial checksum   | pool index    | path MTU  | member | v6     | alive |
 /// +--------------------+---------------+-----------+--------+--------+-------+
 /// ```
+///
+/// *member*: bit 2, set as long as the id has a member, dead or alive. A word of zeroes is an id without one: nothing is sent
+/// to it, health checks included.
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
 /// for each packet: version, IHL and a TOS of 0 (0x45 0x00), DF (0x40 0x00), TTL 64 with protocol 0 (0x40 0x00), the
@@ -210,6 +242,10 @@ impl MemberState {
     const ALIVE: u64 = 1;
     const OUTER_V6: u64 = 2;
     const PATH_MTU: u64 = 0xfff8;
+    const MEMBER: u64 = 4;
+
+    /// The id has no member, or no longer has one.
+    pub const NONE: Self = Self(0);
 
     /// A living member of this pool.
     pub const fn alive(pool: PoolIndex, outer: Family, partial_checksum: u16) -> Self {
@@ -217,7 +253,7 @@ impl MemberState {
             Family::V4 => 0,
             Family::V6 => Self::OUTER_V6,
         };
-        Self(Self::ALIVE | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
+        Self(Self::ALIVE | Self::MEMBER | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
     }
 
     /// The same member by a path with this MTU.
@@ -240,6 +276,12 @@ impl MemberState {
     /// The same member, alive.
     pub const fn living(self) -> Self {
         Self(self.0 | Self::ALIVE)
+    }
+
+    /// Whether the id has a member, dead or alive.
+    #[inline(always)]
+    pub const fn is_member(self) -> bool {
+        self.0 & Self::MEMBER != 0
     }
 
     /// Whether flows may go to the member.
@@ -352,6 +394,25 @@ mod tests {
         }
         let within = |mtu| PathMtu::new(mtu).within(1_500);
         assert_eq!([0, 1_401, 1_600, 16_384].map(within), [1_500, 1_400, 1_500, 1_500]);
+    }
+
+    #[test]
+    fn an_id_has_a_member_until_its_state_is_cleared_dead_or_alive() {
+        let state = MemberState::alive(PoolIndex(0), Family::V4, 0);
+        assert!(state.is_member() && state.dead().is_member());
+        assert!(!MemberState::NONE.is_member() && !MemberState::NONE.is_alive());
+    }
+
+    #[test]
+    fn an_interface_owns_its_mac_address_and_those_it_was_given() {
+        assert_eq!(size_of::<InterfaceRecord>(), 64);
+        let (own, virtual_router) = ([2, 0, 0, 0, 0, 1], [0, 0, 0x5e, 0, 1, 7]);
+        let record = InterfaceRecord::new(own, 7, 1_500).with_also(&[virtual_router]);
+        assert!(record.owns(mac_word(own)) && record.owns(mac_word(virtual_router)));
+        for other in [[2, 0, 0, 0, 0, 2], [0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0; 6]] {
+            assert!(!record.owns(mac_word(other)), "{other:x?}");
+        }
+        assert!(!InterfaceRecord::default().owns(0));
     }
 
     #[test]

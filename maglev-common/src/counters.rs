@@ -84,7 +84,9 @@ counters! {
         FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
         CheckSent = "check_sent", Forwarded, "Of a health check of this node: encapsulated and sent to the backend that is checked.";
         CheckUnsent = "check_unsent", Dropped, "Of a health check of this node, but the backend's next hop is not resolved, or the packet does not fit its interface.";
-        Stray = "stray", Dropped, "From this node itself for a VIP's address, and of no health check: it would be balanced.";
+        Stray = "stray", Dropped, "From this node itself for a VIP's address, and of no health check of a backend that exists: it would be balanced.";
+        OtherMac = "other_mac", Passed, "For a VIP's address, but addressed to another MAC address than the interface's own.";
+        HopLimit = "hop_limit", Dropped, "For a VIP's address, with a TTL or hop limit of 0.";
     }
 }
 

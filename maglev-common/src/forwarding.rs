@@ -24,8 +24,12 @@ pub type Table = [Short; PADDED_SLOTS];
 const POOLS: usize = MAX_POOLS as usize;
 const INTERFACES: usize = MAX_INTERFACES as usize;
 
+/// Words of [`Forwarding::own_macs`]: as many as there were in two words for each interface.
+const OWN_MACS: usize = 2 * INTERFACES;
+
 // Indices are masked rather than compared: what cannot be out of range costs no branch.
 const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() && INTERFACES.is_power_of_two());
+const _: () = assert!(OWN_MACS.is_power_of_two());
 
 /// What user space publishes and the packet path reads; no program writes to it.
 ///
@@ -42,8 +46,9 @@ pub struct Forwarding {
     pub reserved: [Word; 5],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
-    /// A record per interface slot.
-    pub interfaces: [InterfaceRecord; INTERFACES],
+    /// An [`OwnMac`] by the low bits of the index of the interface that a frame comes in by: what plain packets are
+    /// compared with.
+    pub own_macs: [Word; OWN_MACS],
     /// Two directories of IPv4 VIPs: one is in use while the other is built.
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
@@ -54,6 +59,35 @@ pub struct Forwarding {
     pub members: [MemberRecord; MEMBER_IDS],
     /// Tables by index. The first is never written.
     pub tables: [Table; TABLES],
+    /// A record per interface slot.
+    pub interfaces: [InterfaceRecord; INTERFACES],
+}
+
+/// A MAC address as it begins a frame: in the high 48 bits of a word, the frame's first eight bytes shifted by sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnMac(pub u64);
+
+impl OwnMac {
+    /// The address of no frame: its low bits are not zero.
+    pub const NONE: Self = Self(1);
+
+    /// The MAC address in the low 48 bits of a word.
+    #[inline(always)]
+    pub const fn new(mac: u64) -> Self {
+        Self(mac << 16)
+    }
+
+    /// The destination of a frame that begins with these eight bytes, read little-endian.
+    #[inline(always)]
+    pub const fn of_frame(start: u64) -> Self {
+        Self(start << 16)
+    }
+
+    /// The MAC address in the low 48 bits.
+    #[inline(always)]
+    pub const fn mac(self) -> u64 {
+        self.0 >> 16
+    }
 }
 
 // A template is one cache line: the map's memory begins at a page.
@@ -96,6 +130,50 @@ impl Forwarding {
         &self.interfaces[slot as usize & (INTERFACES - 1)]
     }
 
+    /// The address that most frames for this node have that come in by an interface. Another may be for it too: see
+    /// [`Self::owns`].
+    #[inline(always)]
+    pub fn own_mac(&self, ingress: u32) -> OwnMac {
+        OwnMac(self.own_macs[ingress as usize & (OWN_MACS - 1)].get())
+    }
+
+    /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by an interface. One that has no
+    /// record is part of one that has (a bond's): there, every interface's addresses are.
+    #[inline(always)]
+    pub fn owns(&self, ingress: u32, mac: u64) -> bool {
+        // Two loops that carry nothing from turn to turn: the verifier follows each turn once.
+        for record in &self.interfaces {
+            if record.index() == ingress && ingress != 0 {
+                return record.owns(mac);
+            }
+        }
+        self.interfaces.iter().any(|record| record.owns(mac))
+    }
+
+    /// Takes over the record of an interface, and which frames are for this node by it.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set_interface(&self, slot: usize, record: &InterfaceRecord) {
+        if let Some(to) = self.interfaces.get(slot) {
+            to.set(record);
+        }
+        for (n, word) in self.own_macs.iter().enumerate() {
+            word.set(self.own_mac_for(n).0);
+        }
+    }
+
+    /// The address of the interfaces that share a word of [`Self::own_macs`], or of all if none does; of several there is none.
+    #[cfg(not(target_arch = "bpf"))]
+    fn own_mac_for(&self, n: usize) -> OwnMac {
+        let known = || self.interfaces.iter().filter(|record| record.index() != 0);
+        let here = |record: &&InterfaceRecord| record.index() as usize & (OWN_MACS - 1) == n;
+        let any = known().any(|record| here(&record));
+        let mut macs = known().filter(|record| !any || here(record)).map(|record| record.mac.get());
+        match macs.next() {
+            Some(first) if macs.all(|mac| mac == first) => OwnMac::new(first),
+            _ => OwnMac::NONE,
+        }
+    }
+
     /// A slot of a table; a settled slot of nobody if there is no such table.
     #[inline(always)]
     pub fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
@@ -121,5 +199,60 @@ impl Forwarding {
     pub fn directory6(&self) -> (&Directory6, u64) {
         let word = DirectoryWord(self.switch.directory6.get());
         (&self.directories6[word.directory()], word.seed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::backend::mac_word;
+
+    const FIRST: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const SECOND: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn forwarding(interfaces: &[InterfaceRecord]) -> std::boxed::Box<Forwarding> {
+        let forwarding = Forwarding::new_box_zeroed().unwrap();
+        interfaces.iter().enumerate().for_each(|(slot, record)| forwarding.set_interface(slot, record));
+        forwarding
+    }
+
+    /// Which of the two addresses frames that come in by an interface may have, at a first look and at a second.
+    fn owned(forwarding: &Forwarding, ingress: u32) -> ([bool; 2], [bool; 2]) {
+        let macs = [FIRST, SECOND].map(mac_word);
+        (macs.map(|mac| forwarding.own_mac(ingress) == OwnMac::new(mac)), macs.map(|mac| forwarding.owns(ingress, mac)))
+    }
+
+    #[test]
+    fn each_interface_owns_its_own_address() {
+        let both = forwarding(&[InterfaceRecord::new(FIRST, 2, 1_500), InterfaceRecord::new(SECOND, 3, 1_500)]);
+        assert_eq!(owned(&both, 2), ([true, false], [true, false]));
+        assert_eq!(owned(&both, 3), ([false, true], [false, true]));
+        assert_eq!(owned(&both, 4), ([false, false], [true, true]), "a part of one of them");
+        both.set_interface(0, &InterfaceRecord::new(SECOND, 2, 1_500));
+        assert_eq!(owned(&both, 2), ([false, true], [false, true]), "an address that changed");
+    }
+
+    #[test]
+    fn interfaces_that_share_a_word_are_told_apart_at_a_second_look() {
+        let far = 3 + OWN_MACS as u32;
+        let both = forwarding(&[InterfaceRecord::new(FIRST, 3, 1_500), InterfaceRecord::new(SECOND, far, 1_500)]);
+        assert_eq!(owned(&both, 3), ([false, false], [true, false]));
+        assert_eq!(owned(&both, far), ([false, false], [false, true]));
+    }
+
+    #[test]
+    fn the_only_interface_owns_its_address_wherever_frames_come_in() {
+        let one = forwarding(&[InterfaceRecord::new(FIRST, 2, 1_500).with_also(&[SECOND])]);
+        assert_eq!(owned(&one, 77), ([true, false], [true, true]), "as a bond's parts");
+    }
+
+    #[test]
+    fn without_interfaces_no_address_is_owned() {
+        let none = forwarding(&[]);
+        assert!(!none.owns(2, 0) && !none.owns(0, mac_word(FIRST)));
+        none.set_interface(0, &InterfaceRecord::default());
+        assert_eq!(none.own_mac(2), OwnMac::NONE);
     }
 }

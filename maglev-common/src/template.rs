@@ -5,6 +5,8 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 use crate::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
 use crate::pod::Word;
 
+/// Bytes of an Ethernet header.
+const ETHERNET: u64 = 14;
 /// Bytes of an outer IPv4 header.
 const OVERHEAD4: u64 = 20;
 /// Bytes of an outer IPv6 header.
@@ -24,8 +26,9 @@ const VERSION_IHL: u64 = 0x45;
 /// +----+-----------+----------------+-------+-----------------+
 /// ```
 ///
-/// *longest*: bytes of the longest IP packet that still fits the MTU of interface and path with its outer header, which is IPv6 if
-/// *v6* is set. *alone*: every packet comes in by this interface, so that it need not be asked. A word of zeroes is no way at all: no packet is that short.
+/// *longest*: bytes of the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and
+/// path with an outer header, which is IPv6 if *v6* is set. *alone*: every packet comes in by this interface, so that it need not
+/// be asked. A word of zeroes is no way at all: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -45,7 +48,8 @@ impl Exit {
             Family::V4 => (OVERHEAD4, 0),
             Family::V6 => (OVERHEAD6, Self::OUTER_V6),
         };
-        let longest = u64::from(state.path_mtu().within(interface.mtu())).saturating_sub(overhead).min(Self::MOST);
+        let mtu = u64::from(state.path_mtu().within(interface.mtu()));
+        let longest = (mtu + ETHERNET).saturating_sub(overhead).min(Self::MOST);
         let alone = if interface.is_alone() { Self::ALONE } else { 0 };
         Self(u64::from(interface.index()) | u64::from(alone) | u64::from(slot.0) << 32 | family | longest << 48)
     }
@@ -56,10 +60,10 @@ impl Exit {
         self.0 != 0
     }
 
-    /// Whether an IP packet of this length can leave by it.
+    /// Whether a frame of this length can leave by it, once it has an outer header.
     #[inline(always)]
-    pub const fn takes(self, length: u32) -> bool {
-        length as u64 <= self.0 >> 48 & Self::MOST
+    pub const fn takes(self, frame: usize) -> bool {
+        frame as u64 <= self.0 >> 48 & Self::MOST
     }
 
     /// The family of the outer header.
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn an_exit_takes_what_fits_with_its_outer_header() {
         for (outer, mtu, longest) in
-            [(Family::V4, 1_500, 1_480), (Family::V6, 1_500, 1_460), (Family::V4, 65_536, 32_767)]
+            [(Family::V4, 1_500, 1_494), (Family::V6, 1_500, 1_474), (Family::V4, 65_536, 32_767)]
         {
             let exit = Template::of(&member(outer), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn whoever_is_alone_is_not_asked_where_packets_come_in() {
         let exit = Template::of(&member(Family::V6), &interface(1_500).alone()).exit();
-        assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_460) && !exit.takes(1_461));
+        assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_474) && !exit.takes(1_475));
         assert_eq!(exit.index(), 7);
     }
 
@@ -245,6 +249,6 @@ mod tests {
         let check = |member, interface| Template::of_check(member, &interface).exit();
         assert!(!check(&unreachable, interface(1_500)).exists());
         assert!(!check(&dead, InterfaceRecord::default()).exists());
-        assert!(check(&dead, interface(1_500)).takes(1_480), "whether it still is dead is what a check asks");
+        assert!(check(&dead, interface(1_500)).takes(1_494), "whether it still is dead is what a check asks");
     }
 }

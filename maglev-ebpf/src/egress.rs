@@ -40,7 +40,7 @@ pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) ->
         return Departure::Pass;
     }
     // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
-    let Some(member) = from.mark.member() else { return keep(tables, Counter::Stray) };
+    let Some(member) = checked(tables, from.mark) else { return keep(tables, Counter::Stray) };
     match eth::payload(packet) {
         Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
             Ok(inner) => send(packet, tables, &inner, member),
@@ -52,6 +52,12 @@ pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) ->
         },
         _ => keep(tables, Counter::CheckUnsent),
     }
+}
+
+/// The member that a mark names. The mark of a member that was removed names none: its record may still say where it was.
+#[inline(always)]
+fn checked<T: Tables>(tables: &T, mark: Mark) -> Option<MemberId> {
+    mark.member().filter(|&id| tables.forwarding().member(id).state().is_member())
 }
 
 /// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
@@ -83,7 +89,7 @@ where
     let exit = template.exit();
     let hash = inner.tuple.hash(tables.hash_key());
     let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: hash.0 };
-    let sent = exit.takes(inner.length)
+    let sent = exit.takes(eth::HEADER + inner.length as usize)
         && match exit.outer() {
             Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
             Family::V6 => {

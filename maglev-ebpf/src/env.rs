@@ -40,6 +40,10 @@ pub trait Packet {
     /// Removes bytes from the front of the packet. On failure the packet is as before.
     #[must_use]
     fn shrink(&mut self, bytes: usize) -> bool;
+
+    /// Cuts the packet off at this length, which is less than it has. On failure the packet is as before.
+    #[must_use]
+    fn trim(&mut self, length: usize) -> bool;
 }
 
 /// The tables the load balancer decides by, as seen by the CPU that handles the packet.
@@ -55,6 +59,13 @@ pub trait Tables {
     fn forwarding(&self) -> &Forwarding;
     /// The bucket of the flow table in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
+
+    /// Whether frames to this MAC address are for this node if they come in where the packet did: [`Forwarding::owns`]. In the
+    /// kernel, a function of its own, so that the verifier need not follow what comes after from each turn of a loop.
+    #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        self.forwarding().owns(self.ingress(), mac)
+    }
 
     /// Whether the table alone decides: for measurement.
     #[inline(always)]

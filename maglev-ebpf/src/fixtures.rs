@@ -73,6 +73,15 @@ impl Packet for VecPacket {
         self.bytes.drain(..bytes);
         true
     }
+
+    /// As the kernel has it: an Ethernet header must remain.
+    fn trim(&mut self, length: usize) -> bool {
+        if length < crate::packet::eth::HEADER || length > self.bytes.len() {
+            return false;
+        }
+        self.bytes.truncate(length);
+        true
+    }
 }
 
 /// A TCP segment without flags to the VIP, traffic class 0x2a (DSCP AF11, ECN ECT(0)).
@@ -130,7 +139,7 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 15] = [
+    let rows: [(_, Change, _); 16] = [
         ("a later fragment", |p| p[21] = 1, Counter::Fragment),
         ("a first fragment", |p| p[20] = 0x20, Counter::Fragment),
         ("options", |p| p[14] = 0x46, Counter::Options),
@@ -140,6 +149,7 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
         ("too short for TCP", |p| p[17] = 39, Counter::Malformed),
         ("shorter than its own header", |p| p[17] = 19, Counter::Malformed),
         ("no length at all", |p| p[17] = 0, Counter::Malformed),
+        ("a TTL of 0", |p| p[22] = 0, Counter::HopLimit),
         ("ICMP", |p| p[23] = 1, Counter::Icmp),
         ("SCTP", |p| p[23] = 132, Counter::OtherProtocol),
         ("IP in IP", |p| p[23] = 4, Counter::OtherProtocol),
@@ -152,7 +162,7 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 12] = [
+    let rows: [(_, Change, _); 13] = [
         ("hop-by-hop options", |p| p[20] = 0, Counter::ExtensionHeader),
         ("a routing header", |p| p[20] = 43, Counter::ExtensionHeader),
         ("destination options", |p| p[20] = 60, Counter::ExtensionHeader),
@@ -163,6 +173,7 @@ pub fn unbalanced6() -> Vec<Unbalanced> {
         ("version 4 in IPv6", |p| p[14] = 0x45, Counter::Malformed),
         ("an IPv6 packet longer than the frame", |p| p[19] += 1, Counter::Malformed),
         ("an IPv6 packet too short for TCP", |p| p[19] = 19, Counter::Malformed),
+        ("a hop limit of 0", |p| p[21] = 0, Counter::HopLimit),
         ("another IPv6 port", |p| p[57] = 81, Counter::NoSuchVip),
         ("IPv6 in a VLAN tag", |p| drop(p.splice(12..12, [0x81, 0, 0, 5])), Counter::Vlan),
     ];
@@ -176,6 +187,26 @@ fn changed(frame: &[u8], rows: &[(&'static str, Change, Counter)]) -> Vec<Unbala
         Unbalanced { what, frame, reason }
     };
     rows.iter().map(row).collect()
+}
+
+/// Frames to a VIP's address that are not addressed to the node: they are the host's, whatever else is wrong with them.
+pub fn misaddressed() -> Vec<Unbalanced> {
+    let row = |what, mac: [u8; 6], mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&mac);
+        Unbalanced { what, frame, reason: Counter::OtherMac }
+    };
+    let tagged = unbalanced4().into_iter().find(|row| row.reason == Counter::Vlan).map(|row| row.frame);
+    std::vec![
+        row("to another host's MAC address", HOP_MAC, tcp4(b"hello")),
+        row("to another host's MAC address, IPv6", HOP_MAC, tcp6(b"hello")),
+        row("to one that differs in its last byte", [2, 0, 0, 0, 0, 0], tcp4(b"hello")),
+        row("to the broadcast address", [0xff; 6], tcp4(b"hello")),
+        row("to a multicast address", [1, 0, 0x5e, 0, 113, 10], tcp4(b"hello")),
+        row("to an IPv6 multicast address", [0x33, 0x33, 0, 0, 0, 10], tcp6(b"hello")),
+        row("to no address at all", [0; 6], tcp4(b"hello")),
+        row("to another host's MAC address, with a VLAN tag", HOP_MAC, tagged.unwrap_or_default()),
+        row("a datagram to another host's MAC address, for a port without a VIP", HOP_MAC, udp4(VIP4, 9)),
+    ]
 }
 
 /// Frames that no VIP is concerned with, and the counter they are passed by.

@@ -5,7 +5,7 @@ use maglev_common::counters::{Counter, Outcome};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
 use maglev_common::table::{Slot, SlotWord};
-use maglev_common::template::Template;
+use maglev_common::template::{Exit, Template};
 use maglev_common::vip::{VipId, VipWord};
 
 use crate::affinity::{self, Choice, Flow};
@@ -45,9 +45,16 @@ impl Decision {
 }
 
 /// Balances one packet: it is encapsulated if the verdict is to send it.
+///
+/// Only frames to the MAC addresses of the interface they came in by are: on a shared segment, frames to another host reach
+/// this one too, and broadcasts reach every node.
 #[inline(always)]
 pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    match eth::payload(packet) {
+    let payload = eth::payload(packet);
+    if !is_addressed_here(packet, tables) {
+        return leave_alone(packet, tables, payload);
+    }
+    match payload {
         Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
             Ok(inner) => balance(packet, tables, &inner),
             Err(reason) => unhandled(tables, ipv4::destination(packet, eth::HEADER), reason),
@@ -63,16 +70,37 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     }
 }
 
-/// The same for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
+/// Whether a frame is addressed to this node.
+#[inline(always)]
+fn is_addressed_here<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+    let Some(destination) = eth::destination(packet) else { return true };
+    tables.forwarding().own_mac(tables.ingress()) == destination || tables.owns(destination.mac())
+}
+
+/// Passes a frame to another MAC address to the host, which knows what to do with it.
+#[inline(always)]
+fn leave_alone<P: Packet, T: Tables>(packet: &P, tables: &T, payload: Option<Payload>) -> Verdict {
+    match payload {
+        Some(Payload::Ipv4) => unhandled(tables, ipv4::destination(packet, eth::HEADER), Counter::OtherMac),
+        Some(Payload::Ipv6) => unhandled(tables, ipv6::destination(packet, eth::HEADER), Counter::OtherMac),
+        Some(Payload::TaggedIpv4(offset)) => unhandled(tables, ipv4::destination(packet, offset), Counter::OtherMac),
+        Some(Payload::TaggedIpv6(offset)) => unhandled(tables, ipv6::destination(packet, offset), Counter::OtherMac),
+        Some(Payload::Other) => refuse(tables, Counter::NotIp),
+        None => refuse(tables, Counter::Truncated),
+    }
+}
+
+/// The same as [`forward`] for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
 ///
 /// Whatever it answers, [`forward`] would have answered, and done, the same. It exists for speed: no reason is carried
 /// about for which a packet might have been refused.
 #[inline(always)]
 pub fn forward_plain<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Option<Verdict> {
-    if let Some(inner) = plain::ipv4(packet) {
+    let own = || tables.forwarding().own_mac(tables.ingress());
+    if let Some(inner) = plain::ipv4(packet, own) {
         return balance_plain(packet, tables, &inner);
     }
-    let inner = plain::ipv6(packet)?;
+    let inner = plain::ipv6(packet, own)?;
     balance_plain(packet, tables, &inner)
 }
 
@@ -135,8 +163,8 @@ where
     P: Packet,
     T: Tables,
 {
-    let bytes = packet.len() as u64;
-    tables.count_vip(word.id(), bytes);
+    let bytes = packet.len();
+    tables.count_vip(word.id(), bytes as u64);
     let segment = || l4::segment(packet, inner.tuple.transport().protocol(), inner.transport);
     let decision = choose(hash, segment, tables, word);
     tables.decided(&decision);
@@ -144,17 +172,18 @@ where
     let template = tables.forwarding().template(decision.member);
     let exit = template.exit();
     let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.flow.hash.0 };
+    let fits = exit.takes(bytes) || trim(packet, exit, inner.length);
     let sent = match exit.outer() {
-        Family::V4 => exit.takes(inner.length) && ipip::encapsulate4::<F>(packet, outer, template),
+        Family::V4 => fits && ipip::encapsulate4::<F>(packet, outer, template),
         Family::V6 => {
             let record = tables.forwarding().member(decision.member);
-            exit.takes(inner.length) && ipip::encapsulate6::<F>(packet, outer, template, record)
+            fits && ipip::encapsulate6::<F>(packet, outer, template, record)
         }
     };
     if !sent {
-        return refuse(tables, hindrance(template, inner.length));
+        return refuse(tables, hindrance(template, packet.len()));
     }
-    tables.count_member(decision.member, bytes);
+    tables.count_member(decision.member, bytes as u64);
     if exit.is_ingress(|| tables.ingress()) {
         tables.count(Counter::Transmitted);
         Verdict::Transmit
@@ -164,16 +193,24 @@ where
     }
 }
 
+/// Cuts off what an Ethernet frame carries behind its IP packet, if the packet itself fits: the driver would drop the
+/// frame. Tells whether it did. What fits keeps its padding, as bare ACKs do: cutting it costs a call.
+#[inline(always)]
+fn trim<P: Packet>(packet: &mut P, exit: Exit, length: u32) -> bool {
+    let frame = eth::HEADER + length as usize;
+    exit.takes(frame) && packet.trim(frame)
+}
+
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
 /// that is a section of its own, which the loader does not link.)
 #[inline(never)]
-fn hindrance(template: &Template, length: u32) -> Counter {
+fn hindrance(template: &Template, frame: usize) -> Counter {
     let exit = template.exit();
     if !template.state().is_alive() {
         Counter::NoBackend
     } else if !exit.exists() {
         Counter::NextHopUnresolved
-    } else if !exit.takes(length) {
+    } else if !exit.takes(frame) {
         Counter::TooBig
     } else {
         Counter::NoHeadroom

@@ -142,6 +142,11 @@ impl<V: Variant> Tables for Maps<V> {
     }
 
     #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        owns(self.ingress(), mac) != 0
+    }
+
+    #[inline(always)]
     fn table_only(&self) -> bool {
         V::MEASURED && MODE.load() & TABLE_ONLY != 0
     }
@@ -241,6 +246,12 @@ fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::of_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
+}
+
+/// [`Forwarding::owns`] as a function of the kernel's kind.
+#[inline(never)]
+fn owns(ingress: u32, mac: u64) -> u32 {
+    FORWARDING.get(0).map_or(0, |forwarding| u32::from(forwarding.owns(ingress, mac)))
 }
 
 /// Logs where a flow goes and why.

@@ -103,4 +103,10 @@ impl Packet for Skb {
     fn shrink(&mut self, _bytes: usize) -> bool {
         false
     }
+
+    /// Sockets send no trailers.
+    #[inline(always)]
+    fn trim(&mut self, _length: usize) -> bool {
+        false
+    }
 }

@@ -18,7 +18,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::env::{DecapTables, Tables};
-use crate::fixtures::{HOP_MAC, VIP4, VIP6};
+use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
 pub(crate) const POOL: PoolIndex = PoolIndex(3);
@@ -48,9 +48,9 @@ pub(crate) struct FakeTables {
 
 impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
-        let mut forwarding = Forwarding::new_box_zeroed().unwrap();
+        let forwarding = Forwarding::new_box_zeroed().unwrap();
         forwarding.idle.set(u64::from(IDLE));
-        forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], INGRESS, 1_600);
+        forwarding.set_interface(0, &InterfaceRecord::new(NODE_MAC, INGRESS, 1_600));
         for record in &forwarding.members[1..=usize::from(n)] {
             record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
             record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);

@@ -10,6 +10,7 @@ mod bounds;
 mod decode;
 mod drain;
 mod health;
+mod interfaces;
 mod node;
 #[cfg(test)]
 mod numbers;
@@ -19,7 +20,8 @@ mod store;
 mod tree;
 
 pub use health::{check_text, parse_check, parse_override};
-pub use node::{Interface, Mode, NodeConfig, OnStop};
+pub use interfaces::{Interface, Mode};
+pub use node::{NodeConfig, OnStop};
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
 pub use store::{Stamp, persist, replace, sync};

@@ -1,6 +1,5 @@
 //! `maglev.yaml`: this node's interfaces, encapsulation, hash key, files and sizes. It must not know the services.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +12,7 @@ use maglev_common::maps;
 
 use super::bgp::{self, Outlives};
 use super::decode::{Collector, Field};
+use super::interfaces::{Interface, decode_interfaces};
 use super::{Problems, tree};
 use crate::bgp::settings::Bgp;
 use crate::drain;
@@ -24,25 +24,6 @@ const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
 const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
 /// Where the program and its maps are pinned unless the file says otherwise.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
-
-/// How a program is attached to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// In the driver. The default; a driver that cannot is an error, never a silent fallback.
-    #[default]
-    Native,
-    /// In the network stack: any interface, slowly.
-    Generic,
-}
-
-/// An interface that balances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// How the program is attached.
-    pub mode: Mode,
-}
 
 /// What becomes of the data plane when the daemon is told to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,48 +195,6 @@ fn decode_root(root: &Field<'_>, file: &Path) -> (Option<NodeConfig>, Option<Pat
 
 fn any_outer() -> OuterSources {
     OuterSources { v4: Some(Ipv4Net::default()), v6: Some(Ipv6Net::default()) }
-}
-
-fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
-    let items = field.items()?;
-    if items.is_empty() {
-        field.report("no interface; name at least one, such as [{ name: eth0 }]");
-        return None;
-    }
-    if items.len() > maps::MAX_INTERFACES as usize {
-        field.report(format_args!("{} interfaces; at most {} are supported", items.len(), maps::MAX_INTERFACES));
-    }
-    let mut seen = BTreeSet::new();
-    let decoded = items.iter().map(|item| {
-        let section = item.section(&["name", "mode"], &[])?;
-        let name = section.need("name", "the interface's name").and_then(|name| {
-            let text = name.parse(parse_interface_name)?;
-            if !seen.insert(text.clone()) {
-                name.report(format_args!("{text} is named twice"));
-            }
-            Some(text)
-        });
-        let mode = section.get("mode").map_or(Some(Mode::default()), |mode| mode.parse(parse_mode));
-        Some(Interface { name: name?, mode: mode? })
-    });
-    // Each is decoded, so that each is reported, before any is missed.
-    decoded.collect::<Vec<_>>().into_iter().collect()
-}
-
-fn parse_interface_name(text: &str) -> Result<String, String> {
-    let fits = (1..=15).contains(&text.len()) && !matches!(text, "." | "..");
-    if fits && text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':') {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{} is not an interface's name; allowed: 1 to 15 characters without space, / and :", shown(text)))
-}
-
-fn parse_mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "native" => Ok(Mode::Native),
-        "generic" => Ok(Mode::Generic),
-        _ => Err(format!("{} is not a mode; allowed: native, generic", shown(text))),
-    }
 }
 
 fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {

@@ -49,7 +49,7 @@ impl Drop for Directory {
 }
 
 const GOOD: &str = r#"
-interfaces: [{ name: eth0 }, { name: eth1, mode: generic }]
+interfaces: [{ name: eth0, also: ["00:00:5e:00:01:0A"] }, { name: eth1, mode: generic }]
 encap: { kind: ipip, source: 10.64.11.0/24, source6: "2001:db8:64::1" }
 hash_key: "000102030405060708090a0b0c0d0e0f"
 services: services.yaml
@@ -64,7 +64,8 @@ fn a_good_node_is_read_whole() {
     let config = node::decode(Path::new("/etc/maglev/maglev.yaml"), GOOD);
     assert!(config.problems.is_empty(), "{}", config.problems);
     let config = config.config.unwrap();
-    assert_eq!(config.interfaces[1], Interface { name: "eth1".to_owned(), mode: Mode::Generic });
+    assert_eq!(config.interfaces[0].also, [[0, 0, 0x5e, 0, 1, 10]]);
+    assert_eq!(config.interfaces[1], Interface { name: "eth1".to_owned(), mode: Mode::Generic, also: Vec::new() });
     assert_eq!(config.services, PathBuf::from("/etc/maglev/services.yaml"));
     assert_eq!(config.limits, Limits { vips: 10, ..Limits::default() });
     assert_eq!(config.flow_sets, maglev_common::maps::DEFAULT_FLOW_SETS);
@@ -130,6 +131,36 @@ trace: true
         "maglev.yaml:10: trace: given twice, first in line 8",
     ];
     assert_eq!(node_problems(text), expected);
+}
+
+#[test]
+fn every_mistake_in_further_mac_addresses_is_told() {
+    let also = |list: &str| {
+        let text =
+            format!("interfaces: [{{ name: eth0, also: {list} }}]\nencap: {{ kind: ipip, source: 10.64.11.0/24 }}\n");
+        node_problems(&(text + "hash_key: \"000102030405060708090a0b0c0d0e0f\"\n"))
+    };
+    let good = r#""00:00:5e:00:01:0a""#;
+    for list in ["[]", &format!("[{good}]"), r#"["02:00:00:00:00:01", "02:00:00:00:00:02"]"#] {
+        assert!(also(list).is_empty(), "{list}");
+    }
+    for (list, said) in [
+        ("eth1", "interfaces[0].also: "),
+        (r#"["00:00:5e:00:01"]"#, "also[0]: 00:00:5e:00:01 is not a MAC address; write it like 00:00:5e:00:01:0a"),
+        (r#"["0:0:5e:0:1:a"]"#, "is not a MAC address"),
+        (r#"["00:00:5e:00:01:+a"]"#, "is not a MAC address"),
+        (r#"["ff:ff:ff:ff:ff:ff"]"#, "ff:ff:ff:ff:ff:ff is a multicast or broadcast address"),
+        (r#"["01:00:5e:00:00:12"]"#, "is a multicast or broadcast address"),
+        (r#"["00:00:00:00:00:00"]"#, "is no interface's address"),
+        (&format!("[{good}, {good}]"), "also[1]: a MAC address that is in the list twice"),
+        (
+            r#"["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04", "02:00:00:00:00:05"]"#,
+            "5 MAC addresses; at most 4 are supported",
+        ),
+    ] {
+        let told = also(list);
+        assert!(told.len() == 1 && told[0].contains(said), "{list}: {told:?}");
+    }
 }
 
 #[test]

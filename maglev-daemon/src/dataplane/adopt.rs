@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::DataplaneError;
 use super::maps::Maps;
 use super::object::{self, Sizes, sha256};
-use super::{Settings, flows};
+use super::{Settings, flows, publish};
 use crate::digest::Digest;
 use crate::model::Limits;
 use crate::plan::Live;
@@ -84,8 +84,19 @@ pub(super) fn live(maps: &Maps) -> Live {
     }
 }
 
-/// Clears flow entries of members that are dead: their daemon did not come to it.
-pub(super) fn forget_dead(maps: &Maps) {
+/// Removes the members that are dead, and clears their flow entries: the daemon that left the maps may not have come to it,
+/// and this one begins anew with those whose backends still exist.
+///
+/// # Errors
+/// A limit that the maps do not have: never, since they are read first.
+pub(super) fn forget_dead(maps: &Maps) -> Result<(), DataplaneError> {
+    let last = MemberId::MAX.min(u16::try_from(maps.sizes.member_ids - 1).unwrap_or(MemberId::MAX));
+    for id in (1..=last).filter_map(MemberId::new) {
+        let state = maps.forwarding().member(id).state();
+        if state.is_member() && !state.is_alive() {
+            publish::remove_member(maps, id)?;
+        }
+    }
     let dead = |member: MemberId| !maps.forwarding().member(member).state().is_alive();
     let words = maps.flows.values().iter().flat_map(Bucket::entries);
     let ids: std::collections::BTreeSet<_> =
@@ -94,4 +105,5 @@ pub(super) fn forget_dead(maps: &Maps) {
     if !dead.is_empty() {
         flows::purge(maps, &dead);
     }
+    Ok(())
 }

@@ -54,6 +54,8 @@ pub struct InterfaceSettings {
     pub name: String,
     /// In which mode.
     pub mode: Mode,
+    /// MAC addresses beside its own whose frames are balanced: at most [`maglev_common::backend::MAX_ALSO`].
+    pub also: Vec<[u8; 6]>,
 }
 
 /// An interface the program is attached to.
@@ -69,6 +71,8 @@ pub struct Interface {
     pub mode: Mode,
     /// Its MAC address.
     pub mac: [u8; 6],
+    /// MAC addresses beside its own whose frames are balanced.
+    pub also: Vec<[u8; 6]>,
     /// Its MTU in bytes, IP header included.
     pub mtu: u32,
 }
@@ -105,12 +109,13 @@ pub(super) fn choose_or_await(
         return Err(DataplaneError::Setting(format!("interfaces: {count} is not within 1…{MAX_INTERFACES}")));
     }
     let mut chosen: Vec<Interface> = Vec::new();
-    for (slot, InterfaceSettings { name, mode }) in (0..).zip(wanted) {
+    for (slot, InterfaceSettings { name, mode, also }) in (0..).zip(wanted) {
         if chosen.iter().any(|other| other.name == *name) {
             return Err(DataplaneError::Setting(format!("interfaces: {name} is named twice")));
         }
         let Some(link) = links.iter().find(|link| link.name == *name) else {
-            chosen.push(Interface { name: name.clone(), index: 0, slot, mode: *mode, mac: [0; 6], mtu: 0 });
+            let (name, also) = (name.clone(), also.clone());
+            chosen.push(Interface { name, index: 0, slot, mode: *mode, mac: [0; 6], also, mtu: 0 });
             continue;
         };
         let Some(mac) = link.mac else {
@@ -122,7 +127,8 @@ pub(super) fn choose_or_await(
         if let Some(attached) = link.xdp.filter(|attached| !is_ours(attached)) {
             return Err(foreign(name, attached));
         }
-        chosen.push(Interface { name: name.clone(), index: link.index, slot, mode: *mode, mac, mtu: link.mtu });
+        let (name, also) = (name.clone(), also.clone());
+        chosen.push(Interface { name, index: link.index, slot, mode: *mode, mac, also, mtu: link.mtu });
     }
     Ok(chosen)
 }
@@ -134,11 +140,9 @@ pub(super) fn describe(
     slot: usize,
     interface: &Interface,
 ) -> Result<(), DataplaneError> {
-    if let Some(record) = maps.forwarding().interfaces.get(slot) {
-        let new = InterfaceRecord::new(interface.mac, interface.index, interface.mtu);
-        record.set(&if maps.sizes.interfaces == 1 { new.alone() } else { new });
-        renew_all(maps, slot);
-    }
+    let record = InterfaceRecord::new(interface.mac, interface.index, interface.mtu).with_also(&interface.also);
+    maps.forwarding().set_interface(slot, &if maps.sizes.interfaces == 1 { record.alone() } else { record });
+    renew_all(maps, slot);
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
     devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))

@@ -152,7 +152,7 @@ impl Dataplane {
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         // Packets of the other daemon's last steps have ended then.
         barrier.wait()?;
-        adopt::forget_dead(&maps);
+        adopt::forget_dead(&maps)?;
         let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
         let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
         let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };

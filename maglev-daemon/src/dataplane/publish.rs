@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use maglev_common::backend::{MemberId, MemberRecord};
+use maglev_common::backend::{MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
@@ -40,6 +40,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
             barrier.wait()
         }
         Step::KillMember { id } => change(maps, *id, |member| member.state.set(member.state().dead().0)),
+        Step::RemoveMember { id } => remove_member(maps, *id),
         Step::ReviveMember { id } => change(maps, *id, |member| member.state.set(member.state().living().0)),
         Step::Barrier => barrier.wait(),
         Step::PurgeFlows { ids } => {
@@ -61,6 +62,15 @@ fn change(maps: &Maps, id: MemberId, change: impl FnOnce(&MemberRecord)) -> Resu
     change(member(maps, id)?);
     maps.forwarding().renew(id);
     Ok(())
+}
+
+/// Ends a member. Its addresses stay until the id is given out again, since packets that are being handled read them; without
+/// a state and a next hop, no later one does.
+pub(super) fn remove_member(maps: &Maps, id: MemberId) -> Result<(), DataplaneError> {
+    change(maps, id, |member| {
+        member.state.set(MemberState::NONE.0);
+        member.next_hop.set(NextHop::UNRESOLVED.0);
+    })
 }
 
 fn switch_pool(maps: &Maps, PoolIndex(pool): PoolIndex, word: PoolWord) -> Result<(), DataplaneError> {

@@ -44,7 +44,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
 }
 
 fn interfaces(wanted: &[(&str, Mode)]) -> Vec<InterfaceSettings> {
-    wanted.iter().map(|&(name, mode)| InterfaceSettings { name: name.to_owned(), mode }).collect()
+    wanted.iter().map(|&(name, mode)| InterfaceSettings { name: name.to_owned(), mode, also: Vec::new() }).collect()
 }
 
 /// All interfaces of the calling thread's namespace.
@@ -64,6 +64,9 @@ fn two_veths() -> Peer {
     peer.sysctl("ipv6/conf/default/disable_ipv6", "1");
     peer.connect("eth1", "eth1");
     peer.connect("eth2", "eth2");
+    // The address that tests' frames are sent to, and one that no few changes make of it.
+    ip("link set eth1 address 02:00:00:00:00:01");
+    ip("link set eth2 address 06:00:5e:00:53:02");
     peer
 }
 
@@ -279,7 +282,9 @@ fn a_published_plan_moves_packets() {
         assert_eq!((verdict, sent.len()), (action::TX, datagram(1).len() + 20));
         assert_eq!(sent[..12], [[2, 0, 0, 0, 0, 9], plane.interfaces()[0].mac].concat());
         assert_eq!(sent[30..34], [10, 0, 1, 11]);
-        assert_eq!(harness.run(second, &datagram(2)).0, action::REDIRECT);
+        let mut to_second = datagram(2);
+        to_second[..6].copy_from_slice(&plane.interfaces()[1].mac);
+        assert_eq!(harness.run(second, &to_second).0, action::REDIRECT);
 
         let snapshot = plane.snapshot();
         let bytes = 2 * datagram(1).len() as u64;

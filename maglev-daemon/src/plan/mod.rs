@@ -88,6 +88,11 @@ pub enum Step {
         /// The member.
         id: MemberId,
     },
+    /// Ends a member whose backend is gone: its id names nothing from now on, for health checks either.
+    RemoveMember {
+        /// The member.
+        id: MemberId,
+    },
     /// Marks a dead member alive again, that no table and no flow entry names.
     ReviveMember {
         /// The member.

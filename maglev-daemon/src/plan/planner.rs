@@ -382,12 +382,14 @@ impl Planner {
         steps: &mut Vec<Step>,
     ) {
         let leaving: BTreeSet<_> = dying.iter().collect();
-        let dead: Vec<_> = dying.iter().chain(fallen.iter().filter(|id| !leaving.contains(id))).copied().collect();
+        let fallen: Vec<_> = fallen.iter().filter(|id| !leaving.contains(id)).copied().collect();
+        let dead: Vec<_> = dying.iter().chain(&fallen).copied().collect();
         if !dead.is_empty() || lingering || self.tables.linger() {
             steps.push(Step::Barrier);
         }
         if !dead.is_empty() {
-            steps.extend(dead.iter().map(|&id| Step::KillMember { id }));
+            steps.extend(dying.iter().map(|&id| Step::RemoveMember { id }));
+            steps.extend(fallen.iter().map(|&id| Step::KillMember { id }));
             steps.push(Step::Barrier);
             steps.push(Step::PurgeFlows { ids: dead });
         }

@@ -265,6 +265,7 @@ fn settings(node: &NodeConfig) -> dataplane::Settings {
             config::Mode::Native => dataplane::Mode::Native,
             config::Mode::Generic => dataplane::Mode::Generic,
         },
+        also: interface.also.clone(),
     };
     dataplane::Settings {
         limits: node.limits,

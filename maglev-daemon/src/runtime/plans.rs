@@ -21,7 +21,10 @@ pub(super) struct Plans {
 impl Plans {
     /// Takes a plan. Its closing steps end members that no new packet can find any more: the report need not wait for them.
     pub(super) fn begin(&mut self, steps: &[Step]) {
-        let closes = |step: &&Step| matches!(step, Step::Barrier | Step::KillMember { .. } | Step::PurgeFlows { .. });
+        let closes = |step: &&Step| {
+            use Step::{Barrier, KillMember, PurgeFlows, RemoveMember};
+            matches!(step, Barrier | KillMember { .. } | RemoveMember { .. } | PurgeFlows { .. })
+        };
         let closing = steps.iter().rev().take_while(closes).count();
         let (visible, closing) = steps.split_at(steps.len() - closing);
         self.visible = Some(visible.to_vec());

@@ -127,7 +127,7 @@ pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
 }
 
 fn interface(interface: &Interface, refreshed: &Refreshed) -> view::Interface {
-    let Interface { name, index, slot: _, mode, mac: _, mtu } = interface;
+    let Interface { name, index, slot: _, mode, mac: _, also: _, mtu } = interface;
     let link = refreshed.links.get(index);
     view::Interface {
         name: name.clone(),

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use maglev_common::backend::{InterfaceRecord, InterfaceSlot, NextHop};
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberState, NextHop};
 use proptest::prelude::*;
 
 use super::*;
@@ -52,6 +52,18 @@ fn a_check_goes_to_the_member_of_its_mark_whoever_owns_the_slot_and_dead_or_aliv
     assert_eq!(sent.each_ref().map(|(departure, _)| *departure), [Departure::Encapsulated; 2]);
     assert_eq!(sent.each_ref().map(|(_, bytes)| bytes[12..14].to_vec()), [[8, 0], [0x86, 0xdd]]);
     assert_eq!(counted(&tables), [2, 0, 0]);
+}
+
+#[test]
+fn a_check_of_a_member_that_was_removed_is_a_stray() {
+    let tables = tables(backend4());
+    tables.kill(1);
+    assert_eq!(run(&tables, &tcp4(b""), check(1)).0, Departure::Encapsulated, "its backend still exists");
+    tables.forwarding.members[1].state.set(MemberState::NONE.0);
+    for id in [1, 9] {
+        assert_eq!(run(&tables, &tcp4(b""), check(id)), (Departure::Drop, tcp4(b"")));
+    }
+    assert_eq!(counted(&tables), [1, 0, 2]);
 }
 
 #[test]
@@ -106,10 +118,9 @@ fn what_the_node_passes_on_or_has_for_others_leaves_as_it_is() {
 #[test]
 fn a_check_that_cannot_be_sent_is_kept_back() {
     type Change = fn(&mut FakeTables);
-    let rows: [(&str, Change); 4] = [
+    let rows: [(&str, Change); 3] = [
         ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0)),
         ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default()),
-        ("no such member", |t| t.forwarding.members[1] = Default::default()),
         ("too long", |t| t.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, INGRESS, 59)),
     ];
     for (what, change) in rows {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::*;
-use crate::testing::{BACKEND4, BACKEND6, FakeTables, SOURCE4, SOURCE6, backend4, backend6, tables};
+use crate::testing::{BACKEND4, BACKEND6, FakeTables, INGRESS, SOURCE4, SOURCE6, backend4, backend6, tables};
 
 /// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
 fn balance_as_shipped(packet: &mut VecPacket, tables: &FakeTables) -> Verdict {
@@ -105,6 +105,59 @@ fn the_mtu_bounds_the_outer_packet_exactly() {
     tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer - 1);
     assert_eq!(run(&tables, &packet).0, Verdict::Drop);
     assert_eq!(tables.counted(Counter::TooBig), 1);
+}
+
+#[test]
+fn a_frame_that_only_its_trailer_makes_too_long_is_cut_and_sent() {
+    for (record, overhead) in [(backend4(), 20), (backend6(), 40)] {
+        for frame in [tcp4(&[7; 100]), tcp6(&[7; 100])] {
+            let mut tables = tables(record.clone());
+            let outer = frame.len() as u32 - 14 + overhead;
+            tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer + 3);
+            // By four bytes, by many, and not at all: what fits keeps its padding.
+            for (trailer, sent) in [(4, 0), (300, 0), (3, 3)] {
+                let padded = [frame.clone(), vec![0xee; trailer]].concat();
+                let (verdict, packet) = run(&tables, &padded);
+                assert_eq!(verdict, Verdict::Transmit, "a trailer of {trailer} bytes");
+                assert_eq!(packet.bytes.len(), frame.len() + overhead as usize + sent);
+                assert_eq!(packet.bytes[14 + overhead as usize..][..frame.len() - 14], frame[14..]);
+            }
+            assert_eq!(tables.counted(Counter::Transmitted), 3);
+            let bytes = 3 * frame.len() as u64 + 4 + 300 + 3;
+            assert_eq!((tables.vip_bytes.get(), tables.member_bytes.get()), (bytes, bytes), "as they came in, once");
+            // The packet itself is too long by a byte: nothing is cut.
+            tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, outer - 1);
+            let padded = [frame.clone(), vec![0xee; 9]].concat();
+            assert_eq!(run(&tables, &padded), (Verdict::Drop, VecPacket::new(&padded)));
+            assert_eq!(tables.counted(Counter::TooBig), 1);
+        }
+    }
+}
+
+#[test]
+fn a_frame_to_another_mac_address_is_the_hosts() {
+    for Unbalanced { what, frame, reason } in misaddressed() {
+        assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Pass, reason), "{what}");
+        let mut elsewhere = FakeTables::with_members(1);
+        elsewhere.serve4([203, 0, 113, 99], PORT, 6);
+        assert_eq!(refused(&elsewhere, &frame), (Verdict::Pass, Counter::NotVip), "{what}, for another address");
+    }
+}
+
+#[test]
+fn a_frame_to_a_further_mac_address_of_the_interface_is_balanced() {
+    let virtual_router = [0, 0, 0x5e, 0, 1, 7];
+    let tables = tables(backend4());
+    let mut frame = tcp4(b"hello");
+    frame[..6].copy_from_slice(&virtual_router);
+    assert_eq!(refused(&tables, &frame), (Verdict::Pass, Counter::OtherMac));
+    tables.forwarding.set_interface(0, &InterfaceRecord::new(NODE_MAC, INGRESS, 1_600).with_also(&[virtual_router]));
+    let (verdict, packet) = run(&tables, &frame);
+    assert_eq!((verdict, &packet.bytes[6..12]), (Verdict::Transmit, &NODE_MAC[..]), "and answered from its own");
+    // An address that changed while packets come in.
+    tables.forwarding.set_interface(0, &InterfaceRecord::new(virtual_router, INGRESS, 1_600));
+    assert_eq!(run(&tables, &frame).0, Verdict::Transmit);
+    assert_eq!(run(&tables, &tcp4(b"hello")).0, Verdict::Pass);
 }
 
 #[test]
@@ -219,6 +272,21 @@ proptest! {
         });
         let [plain, whole] = both;
         prop_assert_eq!(plain, whole);
+    }
+
+    #[test]
+    fn a_trailer_changes_the_fate_of_no_packet(payload in 0_usize..80, trailer in 0_usize..80, mtu in 60_u32..160, v6 in any::<bool>()) {
+        let payload = vec![7; payload];
+        let frame = if v6 { tcp6(&payload) } else { tcp4(&payload) };
+        let padded = [frame.clone(), vec![0xee; trailer]].concat();
+        let [bare, padded] = [frame, padded].map(|frame| {
+            let mut tables = tables(backend4());
+            tables.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, 7, mtu);
+            let (verdict, packet) = run(&tables, &frame);
+            (verdict, tables.all_counted().0, packet.bytes.len() <= 14 + mtu as usize || verdict == Verdict::Drop)
+        });
+        prop_assert!(padded.2, "what is sent fits");
+        prop_assert_eq!(bare, padded);
     }
 
     #[test]

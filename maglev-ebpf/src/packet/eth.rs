@@ -1,9 +1,10 @@
 //! Ethernet II frames and VLAN tags (IEEE 802.1Q, 802.1ad).
 
-use zerocopy::byteorder::{BE, U16};
+use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::env::Packet;
+use maglev_common::forwarding::OwnMac;
 
 /// Bytes of an Ethernet header without tags.
 pub const HEADER: usize = 14;
@@ -30,10 +31,10 @@ const SERVICE_VLAN: u16 = 0x88a8;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
-    /// Destination MAC address.
-    pub destination: [u8; 6],
-    /// Source MAC address.
-    pub source: [u8; 6],
+    /// Destination MAC address and the first two bytes of the source's.
+    pub start: U64<LE>,
+    /// The rest of the source's.
+    pub source_end: [u8; 4],
     /// EtherType.
     pub ether_type: U16<BE>,
 }
@@ -51,6 +52,13 @@ pub enum Payload {
     TaggedIpv6(usize),
     /// Anything else.
     Other,
+}
+
+/// The destination MAC address of a frame; `None` if it is shorter than its header.
+#[inline(always)]
+pub fn destination(packet: &impl Packet) -> Option<OwnMac> {
+    let header = packet.view::<Ethernet>(0)?;
+    Some(OwnMac::of_frame(header.start.get()))
 }
 
 /// Tells what a frame carries; `None` if it is shorter than its headers.

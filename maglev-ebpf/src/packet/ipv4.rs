@@ -14,7 +14,7 @@ pub const HEADER: usize = 20;
 pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
-const FRAGMENT: u16 = 0x3fff;
+pub(super) const FRAGMENT: u16 = 0x3fff;
 const VERSION_4_NO_OPTIONS: u8 = 0x45;
 
 /// A header without options.
@@ -95,6 +95,9 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Count
     let length = u32::from(header.length.get());
     if offset + length as usize > packet.len() {
         return Err(Counter::Malformed);
+    }
+    if header.ttl == 0 {
+        return Err(Counter::HopLimit);
     }
     let payload = length.saturating_sub(HEADER as u32);
     let ports = match header.protocol {

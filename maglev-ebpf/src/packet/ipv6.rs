@@ -81,6 +81,9 @@ pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Count
     if header.version() != 6 || end > packet.len() {
         return Err(Counter::Malformed);
     }
+    if header.hop_limit == 0 {
+        return Err(Counter::HopLimit);
+    }
     let ports = match header.next_header {
         l4::TCP => l4::tcp(packet, offset + HEADER, payload),
         l4::UDP => l4::udp(packet, offset + HEADER, payload),

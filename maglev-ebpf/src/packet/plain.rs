@@ -1,34 +1,67 @@
-//! Plain packets: untagged, without options, extension headers or fragments, TCP or UDP. Nearly all packets are, so
-//! they are read with one comparison with the packet's end. It must not say what is wrong with any
-//! other: the parsers of the neighbouring modules do.
+//! Plain packets: to the interface's own MAC address, untagged, without options, extension headers or fragments, TCP or UDP,
+//! with hops left. Nearly all packets are, so they are read with one comparison with the packet's end. It must not say what is
+//! wrong with any other: the parsers of the neighbouring modules do.
 
+use maglev_common::forwarding::OwnMac;
 use maglev_common::hash::{Transport, Tuple4, Tuple6};
-use zerocopy::byteorder::{LE, U32, U64};
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::eth::Ethernet;
-use super::ipv4::Ipv4;
-use super::ipv6::Ipv6;
 use super::{Inner, eth, ipv4, ipv6, l4};
 use crate::env::Packet;
 
-/// Ethernet, IPv4, and TCP as far as its flags. A datagram of a few bytes ends before: it is not plain.
+/// Ethernet, IPv4, and TCP as far as its flags; headers are cut where one load tells most. A datagram of a few bytes ends
+/// before: it is not plain.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Start4 {
-    ethernet: Ethernet,
-    ip: Ipv4,
+    /// The destination MAC address, and a part of the source's.
+    macs: U64<LE>,
+    mac_end: [u8; 4],
+    /// EtherType, IP version and header length, traffic class.
+    kind: U32<LE>,
+    length: U16<BE>,
+    identification: [u8; 2],
+    flags_fragment: U16<BE>,
+    ttl: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    addresses: U64<LE>,
     transport: TransportStart,
+}
+
+impl Start4 {
+    const KIND: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
+    const KIND_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xff, 0]);
 }
 
 /// Ethernet, IPv6, and TCP as far as its flags.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Start6 {
-    ethernet: Ethernet,
-    ip: Ipv6,
+    macs: U64<LE>,
+    mac_end: [u8; 4],
+    /// EtherType, IP version, and the beginning of traffic class and flow label.
+    kind: U32<LE>,
+    label: [u8; 2],
+    payload_length: U16<BE>,
+    next_header: u8,
+    hop_limit: u8,
+    addresses: [U64<LE>; 4],
     transport: TransportStart,
 }
+
+impl Start6 {
+    const KIND: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
+    const KIND_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xf0, 0]);
+}
+
+const _: () = {
+    let transport = eth::HEADER + ipv4::HEADER;
+    assert!(core::mem::offset_of!(Start4, transport) == transport && u16::from_be_bytes([0x08, 0x00]) == eth::IPV4);
+    let transport = eth::HEADER + ipv6::HEADER;
+    assert!(core::mem::offset_of!(Start6, transport) == transport && u16::from_be_bytes([0x86, 0xdd]) == eth::IPV6);
+};
 
 /// The first fourteen bytes of a TCP header, or a datagram's header and the first of its bytes.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -38,35 +71,39 @@ struct TransportStart {
     sequence_to_flags: [u8; 10],
 }
 
-/// Reads a plain IPv4 packet; `None` if it is not one.
+/// Reads a plain IPv4 packet to this MAC address; `None` if it is not one.
 #[inline(always)]
-pub fn ipv4(packet: &impl Packet) -> Option<Inner<Tuple4>> {
-    let Start4 { ethernet, ip, transport } = packet.view(0)?;
-    if ethernet.ether_type.get() != eth::IPV4 || !ip.is_plain() || ip.is_fragment() {
+pub fn ipv4(packet: &impl Packet, own: impl FnOnce() -> OwnMac) -> Option<Inner<Tuple4>> {
+    let start = packet.view::<Start4>(0)?;
+    if start.kind.get() & Start4::KIND_MASK != Start4::KIND || OwnMac::of_frame(start.macs.get()) != own() {
         return None;
     }
-    let (protocol, length) = (ip.protocol, u32::from(ip.length.get()));
+    if start.flags_fragment.get() & ipv4::FRAGMENT != 0 || start.ttl == 0 {
+        return None;
+    }
+    let (protocol, length) = (start.protocol, u32::from(start.length.get()));
     if !holds_transport(protocol, length, ipv4::HEADER) || eth::HEADER + length as usize > packet.len() {
         return None;
     }
-    let tuple = Tuple4 { addresses: ip.addresses.get(), transport: Transport::new(transport.ports.get(), protocol) };
+    let transport = Transport::new(start.transport.ports.get(), protocol);
+    let tuple = Tuple4 { addresses: start.addresses.get(), transport };
     Some(Inner { tuple, length, transport: eth::HEADER + ipv4::HEADER })
 }
 
-/// Reads a plain IPv6 packet; `None` if it is not one.
+/// Reads a plain IPv6 packet to this MAC address; `None` if it is not one.
 #[inline(always)]
-pub fn ipv6(packet: &impl Packet) -> Option<Inner<Tuple6>> {
-    let Start6 { ethernet, ip, transport } = packet.view(0)?;
-    if ethernet.ether_type.get() != eth::IPV6 || ip.version() != 6 {
+pub fn ipv6(packet: &impl Packet, own: impl FnOnce() -> OwnMac) -> Option<Inner<Tuple6>> {
+    let start = packet.view::<Start6>(0)?;
+    if start.kind.get() & Start6::KIND_MASK != Start6::KIND || OwnMac::of_frame(start.macs.get()) != own() {
         return None;
     }
-    let (protocol, payload) = (ip.next_header, u32::from(ip.payload_length.get()));
+    let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));
     let length = payload + ipv6::HEADER as u32;
-    if !holds_transport(protocol, payload, 0) || eth::HEADER + length as usize > packet.len() {
+    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || eth::HEADER + length as usize > packet.len() {
         return None;
     }
-    let tuple =
-        Tuple6 { addresses: ip.addresses.map(U64::get), transport: Transport::new(transport.ports.get(), protocol) };
+    let transport = Transport::new(start.transport.ports.get(), protocol);
+    let tuple = Tuple6 { addresses: start.addresses.map(U64::get), transport };
     Some(Inner { tuple, length, transport: eth::HEADER + ipv6::HEADER })
 }
 

@@ -131,6 +131,7 @@ impl Node {
             }
             Step::SetIdle { seconds } => idle.set(u64::from(*seconds)),
             Step::SwitchPool { pool, word } => pools[usize::from(pool.0)].set(word.0),
+            Step::RemoveMember { id } => self.change(*id, |member| member.state.set(MemberState::NONE.0)),
             Step::KillMember { id } => self.change(*id, |member| member.state.set(member.state().dead().0)),
             Step::ReviveMember { id } => self.change(*id, |member| member.state.set(member.state().living().0)),
             Step::PurgeFlows { ids } => self.clear(|entry| ids.contains(&entry.member())),

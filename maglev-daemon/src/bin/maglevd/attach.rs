@@ -79,7 +79,7 @@ pub(super) fn take(now: Refresh, last: &mut Refresh, watch: &mut Watch) {
 
 /// Interfaces by name, all in one mode.
 pub(super) fn settings(names: &[String], mode: Mode) -> Vec<InterfaceSettings> {
-    names.iter().map(|name| InterfaceSettings { name: name.clone(), mode: mode.into() }).collect()
+    names.iter().map(|name| InterfaceSettings { name: name.clone(), mode: mode.into(), also: Vec::new() }).collect()
 }
 
 /// Runs a task to its end.

@@ -64,7 +64,7 @@ impl Candidate {
             None => Loaded::balancer(&settings, &sizes)?,
         };
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
-        maps.forwarding().interfaces[0].set(&InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
+        maps.forwarding().set_interface(0, &InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
         Ok(Self { ebpf, maps, program: object::program(&settings) })

@@ -28,13 +28,13 @@ const MARK: usize = 2;
 const INGRESS_IFINDEX: usize = 9;
 const IFINDEX: usize = 10;
 
-struct Rig {
-    plane: Dataplane,
+pub(super) struct Rig {
+    pub(super) plane: Dataplane,
     _peer: Peer,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         stay_on_one_cpu();
         let peer = two_veths();
         let mut settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
@@ -50,7 +50,7 @@ impl Rig {
     }
 
     /// A packet through the kernel: what the program answers, what became of it, its mark then, and what was counted.
-    fn run(&mut self, frame: &[u8], from: Origin) -> (u32, Vec<u8>, u32, [u64; 3]) {
+    pub(super) fn run(&mut self, frame: &[u8], from: Origin) -> (u32, Vec<u8>, u32, [u64; 3]) {
         let before = self.plane.snapshot();
         let mut context = [0_u32; IFINDEX + 1];
         context[MARK] = from.mark.0;
@@ -87,7 +87,7 @@ impl Rig {
     }
 }
 
-fn check(id: u16) -> Origin {
+pub(super) fn check(id: u16) -> Origin {
     Origin { mark: Mark::of(member(id)), forwarded: false }
 }
 

@@ -1,6 +1,8 @@
 //! Faults that were found by running the product, through the kernel: what a backend unwraps, and what is left in the BPF
 //! file system.
 
+mod packets;
+
 use std::fs;
 
 use ipnet::IpNet;

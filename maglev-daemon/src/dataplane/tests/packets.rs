@@ -39,17 +39,23 @@ mod port {
 }
 
 /// The load balancer with tables published, and the harness in front of it.
-struct Rig {
-    plane: Dataplane,
-    harness: Harness,
+pub(super) struct Rig {
+    pub(super) plane: Dataplane,
+    pub(super) harness: Harness,
     _peer: Peer,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with_also(&[])
+    }
+
+    /// The same, and the first interface takes frames to further MAC addresses.
+    pub(super) fn with_also(also: &[[u8; 6]]) -> Self {
         stay_on_one_cpu();
         let peer = two_veths();
         let mut settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
+        settings.interfaces[0].also = also.to_vec();
         settings.limits.pools = 8;
         let mut plane = Dataplane::start(&settings, &links()).unwrap();
         plane.publish(&plan()).unwrap();
@@ -72,7 +78,7 @@ impl Rig {
     }
 
     /// The interface frames come in by.
-    fn ingress(&self) -> u32 {
+    pub(super) fn ingress(&self) -> u32 {
         self.plane.interfaces()[0].index
     }
 
@@ -91,7 +97,7 @@ impl Rig {
     }
 
     /// A frame through the kernel: its action, what became of it, and the one counter that tells its fate.
-    fn counted(&mut self, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
+    pub(super) fn counted(&mut self, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
         self.counted_after(Before::Poison, frame)
     }
 
@@ -230,8 +236,8 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
             row("no neighbour", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
             row("too big", fixtures::tcp4(&vec![0; MTU as usize - 20 - 40 + 1]), Counter::TooBig),
         ]);
-        let rows =
-            dropped.map(|row| (action::DROP, row)).chain(fixtures::passed().into_iter().map(|row| (action::PASS, row)));
+        let passed = fixtures::passed().into_iter().chain(fixtures::misaddressed());
+        let rows = dropped.map(|row| (action::DROP, row)).chain(passed.map(|row| (action::PASS, row)));
         let mut covered = BTreeSet::new();
         for (expected, Unbalanced { what, frame, reason }) in rows {
             assert_eq!(rig.counted(&frame), (expected, frame, reason), "{what}");

@@ -78,7 +78,7 @@ impl Maps {
             }
             Step::SwitchDirectory4 { entries } => self.directory.clone_from(entries),
             Step::SwitchDirectory6 { entries } => assert!(entries.is_empty(), "these tests have no IPv6 VIP"),
-            Step::KillMember { id } => {
+            Step::KillMember { id } | Step::RemoveMember { id } => {
                 let id = id.get();
                 let named = self.in_use().any(|table| self.owners(table).contains(&id));
                 assert!(!named, "member {id} dies while a packet may still find it in a table");
