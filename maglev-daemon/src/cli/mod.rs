@@ -249,7 +249,7 @@ mod tests {
             "maglev node undrain",
             "maglev bgp neighbors",
             "maglev bgp routes --output json",
-            "maglev bgp neighbor 10.0.0.1 reset",
+            "maglev bgp reset 10.0.0.1",
             "maglev completions bash",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

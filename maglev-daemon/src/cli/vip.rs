@@ -169,7 +169,7 @@ mod faults {
         {
             let _row = Row::fault("R9", "vip set: announce and communities are read, and sent as the API takes them");
             let both = set(&["--announce", "203.0.113.0/24", "--community", "65010:100", "--community", "no-export"]);
-            let communities = Some(vec!["65010:100".to_owned(), "no-export".to_owned()]);
+            let communities = Some(vec!["65010:100".to_owned(), "65535:65281".to_owned()]);
             assert_eq!(both, Ok(view::NewAnnounce { announce: Some("203.0.113.0/24".into()), communities }));
             let off = set(&["--announce", "false"]);
             assert_eq!(off, Ok(view::NewAnnounce { announce: Some("false".into()), communities: None }));

@@ -7,8 +7,8 @@ use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 use serde_yaml::Budget;
 use serde_yaml::budget::BudgetBreach;
 
-use crate::model::MAX_COMMUNITIES;
 use super::health::{COMMON, OF_KINDS};
+use crate::model::MAX_COMMUNITIES;
 
 /// The largest file that is read, and therefore written, in bytes. 32,767 backends with the longest names, states and
 /// overrides of port, path and host take nine tenths of it, if paths and hosts are short.

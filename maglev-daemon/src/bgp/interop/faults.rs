@@ -37,13 +37,14 @@ fn a_session_outlasts_a_daemon_whose_event_loop_is_blocked() {
             node.established().await;
             router.until_told("203.0.113.10/32").await;
             let mut row = Row::fault("C2", "both workers and the main task blocked, hold time 3 s: the session stays");
+            let before = node.status().errors;
             for _ in 0..2 {
                 tokio::spawn(async { thread::sleep(LATE) });
             }
             thread::sleep(LATE);
             let status = node.status();
             assert_eq!((status.state.as_str(), status.sessions, status.announced.len()), ("established", 1, 1));
-            assert_eq!(status.errors.last, None);
+            assert_eq!(status.errors, before);
             router.until_told("203.0.113.10/32").await;
             row.says(format!("blocked for {} ms", LATE.as_millis()));
         });
@@ -133,10 +134,12 @@ fn every_combination_of_passive_source_port_and_family_starts() {
             expectations("127.0.0.3", ["127.0.0.11", "192.0.2.11"]),
             expectations("2001:db8::3", ["::1", "2001:db8::11"]),
         ];
-        let mut count = 0;
+        let mut count = 0_u16;
         for one in first.iter().flatten() {
             for other in second.iter().flatten() {
-                let node = Node::start(vec![one.clone(), other.clone()]);
+                // Ports of their own: a process that another test forks may hold the ones before for a moment.
+                let at = |neighbor: &Neighbor| Neighbor { port: neighbor.port + 2 * count, ..neighbor.clone() };
+                let node = Node::start(vec![at(one), at(other)]);
                 node.speaker.stop("next").await;
                 count += 1;
             }
