@@ -26,6 +26,7 @@ mod announcer;
 mod clock;
 mod drainer;
 mod files;
+mod flood;
 mod flow_table;
 mod inputs;
 mod local;
@@ -49,7 +50,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
-use crate::api::{self, Bgp, Handle, Journal, view};
+use crate::api::{self, Bgp, Handle, Journal, Pages, Shown, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, DataplaneError, InterfaceSettings, Refresh};
@@ -67,7 +68,7 @@ use files::{Disk, Files};
 use inputs::Inputs;
 use owner::{Owner, Tools};
 use plane::{End, Plane, Refreshed};
-use state::Begun;
+use state::{Begun, Keeper};
 
 /// Requests that wait for the owner before their senders wait.
 const REQUESTS: usize = 256;
@@ -160,10 +161,11 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let interfaces = Refreshed::new(dataplane.interfaces(), Refresh::default(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
-    let (published, status) = watch::channel(Arc::new(view::Status::default()));
+    let (published, status) = watch::channel(Arc::new(Shown::from(view::Status::default())));
     let (sender, requests) = mpsc::channel(REQUESTS);
     let disk = Disk::start(node.services.clone(), done.clone())?;
     let entries = dataplane.flow_entries();
+    let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
     let plane = Plane::start(dataplane, keeper, done)?;
     let flow_table = flow_table::watch(plane.orders().clone(), entries);
     let resolver = Resolver::start(found)?;
@@ -212,7 +214,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
     };
-    let handle = Handle { requests: sender, status, flow_table, started: clock.started().0, bgp, journal };
+    let pages = Pages::start().context("cannot start a thread")?;
+    let started = clock.started().0;
+    let handle = Handle { requests: sender, status, flow_table, state_file, started, bgp, journal, pages };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     systemd::notify("READY=1");

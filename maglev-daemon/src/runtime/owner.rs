@@ -13,6 +13,7 @@ use super::announcer::Announcer;
 use super::clock::Clock;
 use super::drainer::Drainer;
 use super::files::{Disk, Files, Reread};
+use super::flood::Flood;
 use super::inputs::{Input, Inputs};
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::status::{self, Facts};
@@ -20,7 +21,7 @@ use super::teller::Teller;
 use super::turn::Turn;
 use super::{local, log};
 use crate::announce::Node;
-use crate::api::{self, Answer, Caller, Flow, Journal, Request, view};
+use crate::api::{self, Answer, Caller, Flow, Journal, Made, Request, Shown, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
@@ -75,8 +76,8 @@ type Plan = (Vec<Step>, Option<Saved>);
 pub(super) struct Owner {
     reconciler: Reconciler,
     files: Files,
-    facts: Facts,
-    interfaces: Refreshed,
+    facts: Arc<Facts>,
+    interfaces: Arc<Refreshed>,
     plane: Plane,
     disk: Disk,
     resolver: Resolver,
@@ -86,9 +87,11 @@ pub(super) struct Owner {
     drainer: Drainer,
     /// A plan that is carried out once it is known what is announced meanwhile.
     held: Option<Plan>,
-    status: watch::Sender<Arc<view::Status>>,
+    status: watch::Sender<Arc<Shown>>,
     /// What the status was last made from.
     view: Arc<View>,
+    /// How many statuses were published.
+    generation: u64,
     clock: Clock,
     /// Whether what plans lead to is written down.
     keeps: bool,
@@ -102,6 +105,7 @@ pub(super) struct Owner {
     /// When the status is to show checks that changed nothing else, if there were any.
     stale: Option<Instant>,
     turn: Turn,
+    flood: Flood,
 }
 
 impl Owner {
@@ -111,7 +115,7 @@ impl Owner {
         facts: Facts,
         interfaces: Refreshed,
         tools: Tools,
-        status: watch::Sender<Arc<view::Status>>,
+        status: watch::Sender<Arc<Shown>>,
         clock: Clock,
         adopted: Option<Planner>,
     ) -> Self {
@@ -133,8 +137,8 @@ impl Owner {
         Self {
             reconciler,
             files,
-            facts,
-            interfaces,
+            facts: Arc::new(facts),
+            interfaces: Arc::new(interfaces),
             plane,
             disk,
             resolver,
@@ -145,6 +149,7 @@ impl Owner {
             held: None,
             status,
             view,
+            generation: 0,
             clock,
             keeps,
             waiting: BTreeMap::new(),
@@ -154,6 +159,7 @@ impl Owner {
             outcomes: Vec::new(),
             stale: None,
             turn: Turn::default(),
+            flood: Flood::starting(),
         }
     }
 
@@ -203,6 +209,7 @@ impl Owner {
             match outcome.try_recv() {
                 Ok(outcome) => {
                     outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
+                    self.flood.started().into_iter().for_each(log::held);
                     return self.plane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
@@ -241,7 +248,9 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadlines = [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline()];
+            self.flood.pass(self.clock.now()).into_iter().for_each(log::held);
+            let deadlines =
+                [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline(), self.flood.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
             let deadline = deadline.into_iter().chain(self.stale).min();
             let first = inputs.next(self.reloads.is_empty(), deadline).await;
@@ -309,7 +318,7 @@ impl Owner {
                 let (snapshot, view) = (self.plane.orders().snapshot(), Arc::clone(&self.view));
                 tokio::spawn(async move {
                     if let Ok(snapshot) = snapshot.await {
-                        let _ = reply.send(Ok(status::counters(&view, &snapshot)));
+                        let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot))));
                     }
                 });
             }
@@ -390,7 +399,7 @@ impl Owner {
         refreshed.refresh.log_news(&self.interfaces.refresh);
         self.teller.interfaces(&self.interfaces.refresh.detached, &refreshed.refresh.detached);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
-        self.interfaces = refreshed;
+        self.interfaces = Arc::new(refreshed);
     }
 
     /// Gives a request a number under which its outcome is told.
@@ -403,7 +412,8 @@ impl Owner {
 
     fn handle(&mut self, event: Event) {
         if let Event::NextHop { address, resolution } = &event {
-            log::next_hop(*address, resolution);
+            let shown = self.flood.admits(log::kind_of_next_hop(resolution), self.clock.now());
+            log::next_hop(*address, resolution, shown);
             self.teller.moved(*address, resolution);
         }
         let checked = if let Event::Checked { last, .. } = &event { Some(last.at) } else { None };
@@ -429,9 +439,11 @@ impl Owner {
         }
     }
 
-    fn tell(&self, news: &[News]) {
+    fn tell(&mut self, news: &[News]) {
+        let now = self.clock.now();
         for news in news {
-            log::news(news);
+            let shown = log::kind_of_news(news).is_none_or(|kind| self.flood.admits(kind, now));
+            log::news(news, shown);
             self.teller.health(news);
         }
     }
@@ -518,12 +530,20 @@ impl Owner {
         self.stale = None;
         self.view = Arc::new(self.reconciler.view());
         let node = self.drainer.view(self.clock.now());
-        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node);
-        self.status.send_replace(Arc::new(status));
+        self.publish(node);
         let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());
         self.teller.look(&self.view);
         self.release(removed);
         self.drainer.await_told(&self.announcer);
+    }
+
+    /// Publishes the status. It is made by the first reader: with thousands of backends it is much work.
+    fn publish(&mut self, node: view::Node) {
+        self.generation += 1;
+        let (facts, view, interfaces) = (Arc::clone(&self.facts), Arc::clone(&self.view), Arc::clone(&self.interfaces));
+        let (last_reload, shown) = (self.last_reload.clone(), node.clone());
+        let make = move || facts.status(&view, &interfaces, last_reload.as_ref(), shown);
+        self.status.send_replace(Arc::new(Shown::new(self.generation, node, make)));
     }
 
     /// Has a plan carried out: at once, or, if a prefix is withdrawn because its VIPs are removed, only when nobody sends

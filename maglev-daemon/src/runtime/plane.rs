@@ -174,7 +174,7 @@ struct Working {
 impl Working {
     fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>, done: &UnboundedSender<Event>) {
         if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
-            keeper.keep(&saved);
+            keeper.keep(saved);
         }
         publish(&mut self.dataplane, steps, done);
     }
@@ -194,12 +194,14 @@ fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSen
     let mut survey: Option<Survey> = None;
     loop {
         let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
+        let pause = plane.keeper.as_ref().and_then(Keeper::pause).map_or(pause, |retry| pause.min(retry));
         match orders.recv_timeout(pause) {
             Ok(Order::Stop(end)) => return end,
             Ok(Order::Publish(steps, saved)) => plane.publish(&steps, saved, done),
             Ok(order) => carry_out(&mut plane.dataplane, order, &mut survey, done),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                plane.keeper.iter_mut().for_each(Keeper::retry);
                 survey = survey.take().and_then(|survey| go_on(&plane.dataplane, survey, done));
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();

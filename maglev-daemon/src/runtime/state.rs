@@ -9,9 +9,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use crate::config::NodeConfig;
@@ -71,7 +72,8 @@ pub(super) fn begin(
     let keeper = |set: &str, since| Keeper {
         path: path.clone(),
         kept: Kept { boot: boot.clone(), set: set.to_owned(), since, maps: fingerprint.clone(), planner: () },
-        failed: false,
+        unsaved: watch::Sender::default(),
+        pending: None,
     };
     let found = read(&path);
     let known = found.as_ref().ok().and_then(Option::as_ref);
@@ -114,35 +116,124 @@ fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {
     serde_json::from_slice(&text).map(Some).map_err(|error| format!("{} makes no sense: {error}", path.display()))
 }
 
+/// How long after a failure the state file is written again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Writes the state file.
 #[derive(Debug)]
 pub(super) struct Keeper {
     path: PathBuf,
     /// All but what changes.
     kept: Kept<()>,
-    /// Whether the last write failed.
-    failed: bool,
+    /// Why the last write failed, if it did.
+    unsaved: watch::Sender<Option<String>>,
+    /// What that write was to hold, and when it is tried again.
+    pending: Option<(Box<Saved>, Instant)>,
 }
 
 impl Keeper {
-    /// Writes what is so once the next plan is carried out. If that fails there is no file: an old one would mislead.
-    pub(super) fn keep(&mut self, saved: &Saved) {
-        let outcome = self.replace(saved);
-        if let Err(error) = &outcome {
-            let _ = fs::remove_file(&self.path);
-            if !self.failed {
-                tracing::error!(file = %self.path.display(), %error, "cannot be written: a daemon started after this one dies would know nothing of transitions");
+    /// Why the state file is not written, if so.
+    pub(super) fn unsaved(&self) -> watch::Receiver<Option<String>> {
+        self.unsaved.subscribe()
+    }
+
+    /// Writes what is so once the next plan is carried out. If that fails there is no file, since an old one would mislead, and
+    /// it is tried again.
+    pub(super) fn keep(&mut self, saved: Box<Saved>) {
+        let file = self.path.display();
+        let failed = self.unsaved.borrow().is_some();
+        let outcome = self.replace(&saved);
+        match &outcome {
+            Err(error) if !failed => {
+                tracing::error!(%file, %error, "cannot be written: a daemon started after this one dies would know nothing of transitions; retrying");
             }
+            Ok(()) if failed => tracing::info!(%file, "written again"),
+            Err(_) | Ok(()) => {}
         }
-        self.failed = outcome.is_err();
+        let reason = outcome.err().map(|error| format!("cannot write {file}: {error}"));
+        self.pending = reason.as_ref().map(|_| (saved, Instant::now() + AGAIN));
+        self.unsaved.send_if_modified(|known| {
+            let changed = *known != reason;
+            *known = reason;
+            changed
+        });
+    }
+
+    /// How long it is until a failed write is tried again.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.pending.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tries a failed write again if that is due.
+    pub(super) fn retry(&mut self) {
+        if let Some((saved, _)) = self.pending.take_if(|(_, at)| *at <= Instant::now()) {
+            self.keep(saved);
+        }
     }
 
     fn replace(&self, saved: &Saved) -> io::Result<()> {
         let Kept { boot, set, since, maps, planner: () } = &self.kept;
         let kept = Kept { boot: boot.clone(), set: set.clone(), since: *since, maps: maps.clone(), planner: saved };
         let aside = self.path.with_extension("state-new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        fs::rename(&aside, &self.path)
+        let written = write(&aside, &serde_json::to_vec(&kept)?).and_then(|()| fs::rename(&aside, &self.path));
+        if written.is_err() {
+            // Half of it would only take room.
+            let _ = fs::remove_file(&aside);
+            let _ = fs::remove_file(&self.path);
+        }
+        written
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)
+}
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use crate::api::testing::TempDir;
+    use crate::matrix::Row;
+    use serde_json::json;
+
+    fn keeper(path: PathBuf) -> Keeper {
+        let maps = json!({
+            "layout": 1, "object": "", "program": "", "hash_key": "", "flow_sets": 1, "cpus": 1, "limits": [1, 1, 1],
+            "interfaces": []
+        });
+        let maps = serde_json::from_value(maps).unwrap();
+        let kept = Kept { boot: "boot".into(), set: "a".into(), since: Duration::ZERO, maps, planner: () };
+        Keeper { path, kept, unsaved: watch::Sender::default(), pending: None }
+    }
+
+    fn saved() -> Box<Saved> {
+        serde_json::from_value(json!({ "outer": [null, null], "last_id": 0, "vips": {}, "pools": [] })).unwrap()
+    }
+
+    #[test]
+    fn a_state_file_that_cannot_be_written_is_said_and_written_later() {
+        let _row = Row::fault("C15", "a state file that cannot be written: said until it is written again");
+        let directory = TempDir::new();
+        let folder = directory.path().join("run");
+        let mut keeper = keeper(folder.join("maglev.state"));
+        let unsaved = keeper.unsaved();
+        keeper.keep(saved());
+        let reason = unsaved.borrow().clone().unwrap();
+        assert!(reason.starts_with("cannot write ") && reason.contains("maglev.state: No such file"), "{reason}");
+        assert!(keeper.pause().is_some_and(|pause| pause <= AGAIN));
+        keeper.retry();
+        assert!(unsaved.borrow().is_some(), "it is not due yet");
+
+        fs::create_dir(&folder).unwrap();
+        keeper.pending.as_mut().unwrap().1 = Instant::now();
+        keeper.retry();
+        assert_eq!((unsaved.borrow().clone(), keeper.pause()), (None, None));
+        assert!(read(&folder.join("maglev.state")).unwrap().is_some());
+
+        // What is no longer true is not left behind.
+        fs::create_dir(folder.join("maglev.state-new")).unwrap();
+        keeper.keep(saved());
+        assert!(unsaved.borrow().is_some() && read(&folder.join("maglev.state")).unwrap().is_none());
     }
 }

@@ -75,6 +75,7 @@ impl Facts {
             hash_key_digest: hash_key_digest.clone(),
             publishing: *busy,
             not_published: not_published.clone(),
+            state_not_saved: None,
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
             common_failure: *common_failure,

@@ -25,6 +25,10 @@ pub struct Status {
     pub publishing: bool,
     /// Why what is saved is not what the packet path serves, if so; the next change or reload tries again.
     pub not_published: Option<String>,
+    /// Why the state file is not written, if so: a daemon that follows this one would know nothing of transitions. Absent if it
+    /// is, or if nothing outlives the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_not_saved: Option<String>,
     /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
