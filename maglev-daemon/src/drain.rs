@@ -9,7 +9,8 @@
 //!      └──────────────────────────── undrain, saved: from every stage ◀──────────────┘
 //! ```
 //!
-//! What is ordered holds once it is saved: it outlives the daemon and the machine.
+//! What is ordered outlives the daemon and the machine once it is saved. If it cannot be saved, it holds until the next start,
+//! and saving is retried.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -25,6 +26,9 @@ mod tests;
 
 /// How long it may take until neighbours have been told: one that takes nothing off our hands is waited for no longer.
 const TOLD: Duration = Duration::from_secs(2);
+
+/// How long after a failure it is saved again what was ordered.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What an operator says of drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ pub enum Event {
         /// Who awaits the answer.
         request: RequestId,
     },
-    /// What was to be saved first is, or why not.
+    /// What was to be saved is, or why not.
     Saved(Result<(), String>),
     /// Every neighbour was told that nothing is announced any more.
     Told,
@@ -178,6 +182,14 @@ pub struct Drain {
     /// When the counters were asked for, until they are there.
     asked: Option<Duration>,
     count_at: Duration,
+    unsaved: Option<Unsaved>,
+}
+
+/// What was ordered could not be saved.
+#[derive(Debug)]
+struct Unsaved {
+    reason: String,
+    again_at: Duration,
 }
 
 /// A drain under way, or at its end.
@@ -206,12 +218,21 @@ enum Saving {
     Drain(RequestId, Order),
     Undrain(RequestId),
     Withdrawn,
+    Again,
 }
 
 impl Drain {
     /// A node that serves.
     pub fn new(settings: Settings, announces: bool) -> Self {
-        Self { settings, announces, course: None, saving: VecDeque::new(), asked: None, count_at: Duration::ZERO }
+        Self {
+            settings,
+            announces,
+            course: None,
+            saving: VecDeque::new(),
+            asked: None,
+            count_at: Duration::ZERO,
+            unsaved: None,
+        }
     }
 
     /// Takes an event in and tells what to do about it, in this order.
@@ -231,9 +252,14 @@ impl Drain {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Duration> {
-        self.course.as_ref()?;
-        let count = self.asked.is_none().then_some(self.count_at);
-        self.stage_ends().into_iter().chain(count).min()
+        let count = self.course.as_ref().and_then(|_| self.asked.is_none().then_some(self.count_at));
+        let again = self.unsaved.as_ref().filter(|_| self.saving.is_empty()).map(|unsaved| unsaved.again_at);
+        [self.stage_ends(), count, again].into_iter().flatten().min()
+    }
+
+    /// Why what was ordered is not saved, if so: it holds until the next start.
+    pub fn unsaved(&self) -> Option<&str> {
+        self.unsaved.as_ref().map(|unsaved| unsaved.reason.as_str())
     }
 
     /// The stage, while the node does not serve.
@@ -286,7 +312,7 @@ impl Drain {
         let ordered = self.saving.iter().rev().find_map(|saving| match saving {
             Saving::Drain(..) => Some(true),
             Saving::Undrain(_) => Some(false),
-            Saving::Withdrawn => None,
+            Saving::Withdrawn | Saving::Again => None,
         });
         ordered.unwrap_or(self.course.is_some())
     }
@@ -303,13 +329,12 @@ impl Drain {
 
     fn saved(&mut self, outcome: Result<(), String>, now: Duration) -> Vec<Effect> {
         let Some(saving) = self.saving.pop_front() else { return Vec::new() };
-        let outcome = outcome.map_err(|reason| Refusal::Failed(format!("not saved, nothing changed: {reason}")));
+        // Each write replaces the file: the last one decides.
+        self.unsaved = outcome.err().map(|reason| Unsaved { reason, again_at: now + SAVE_AGAIN });
+        // An order that cannot be saved is carried out all the same: a full disk must not keep a node in service.
+        let outcome = Ok(());
         match saving {
-            // What could not be saved is only that a restarted daemon need not begin at an earlier stage.
-            Saving::Withdrawn => Vec::new(),
-            Saving::Drain(request, _) | Saving::Undrain(request) if outcome.is_err() => {
-                vec![Effect::Reply { request, outcome }]
-            }
+            Saving::Withdrawn | Saving::Again => Vec::new(),
             Saving::Undrain(request) => {
                 self.course = None;
                 vec![Effect::Ended, Effect::Reply { request, outcome }]
@@ -327,7 +352,7 @@ impl Drain {
 
     fn enter(&mut self, stage: Stage, now: Duration) -> Vec<Effect> {
         // What comes after an order that waits for the disk must not undo it.
-        let is_ordered = self.saving.iter().any(|saving| !matches!(saving, Saving::Withdrawn));
+        let is_ordered = self.saving.iter().any(|saving| matches!(saving, Saving::Drain(..) | Saving::Undrain(_)));
         let Some(course) = &mut self.course else { return Vec::new() };
         // A stage that comes again takes the place of what followed it.
         course.stages.retain(|(passed, _)| *passed < stage);
@@ -373,7 +398,17 @@ impl Drain {
             self.count_at = now + self.pace();
             effects.push(Effect::Count);
         }
+        effects.extend(self.save_again(now));
         effects
+    }
+
+    /// Saves what holds now, if the last attempt failed a while ago.
+    fn save_again(&mut self, now: Duration) -> Option<Effect> {
+        let unsaved = self.unsaved.as_mut().filter(|unsaved| self.saving.is_empty() && unsaved.again_at <= now)?;
+        unsaved.again_at = now + SAVE_AGAIN;
+        self.saving.push_back(Saving::Again);
+        let record = |course: &Course| Record { order: course.order.clone(), withdrawn: course.withdrawn_saved };
+        Some(Effect::Save(self.course.as_ref().map(record)))
     }
 
     /// The time between two looks at the counters.

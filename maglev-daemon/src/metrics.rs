@@ -1,23 +1,19 @@
 //! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
 //! where the numbers come from.
 
-use std::sync::atomic::AtomicU64;
+mod text;
+
+use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maglev_common::table::SLOTS;
-use prometheus_client::encoding::text;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes, Counters, NextHop, Status};
-use crate::api::{Caller, Handle, Request, server};
+use crate::api::{Answer, Caller, Handle, Page, Rendered, Request, Subject, Wanted, server};
+use text::{Registry, count, measure, measure_seconds};
 
 /// What scrapers are told the text is.
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,34 +24,32 @@ pub async fn serve(listener: TcpListener, handle: Handle) {
     server::serve_router(listener, router, |_| Caller::default()).await;
 }
 
-async fn scrape(State(handle): State<Handle>) -> Response {
-    let counters = match handle.ask(|reply| Request::Counters { reply }).await {
-        Ok(counters) => counters,
-        Err(error) => return error.into_response(),
+/// Scrapes that come together get the same page.
+async fn scrape(State(handle): State<Handle>) -> Answer<Page> {
+    let render = async {
+        let counters = handle.ask(|reply| Request::Counters { reply }).await?;
+        let render = |handle: &Handle| {
+            let (neighbors, routes) = (handle.bgp.neighbors(), handle.bgp.routes());
+            Rendered::text(CONTENT, || render(&handle.status(), &counters.make(), (&neighbors, &routes)))
+        };
+        handle.compute(render).await
     };
-    match render(&handle.status(), &counters, (&handle.bgp.neighbors(), &handle.bgp.routes())) {
-        Ok(text) => ([(CONTENT_TYPE, CONTENT)], text).into_response(),
-        Err(error) => view::Error::failed(format!("cannot write the metrics: {error}")).into_response(),
-    }
+    // A scraper compares scrapes, not changes: the page need not show the last one.
+    handle.pages.page(Subject::Metrics, Wanted { generation: 0, privileged: false }, render).await
 }
 
-/// Label names and values of one series.
-type Labels<const N: usize> = [(&'static str, String); N];
+/// Bytes of the series of a backend, and of all else: a text that has room from the start is not copied while it grows.
+const BYTES_PER_BACKEND: usize = 1_024;
+const BYTES_BESIDE: usize = 16 * 1024;
 
 /// The metrics of a node as text.
-fn render(
-    status: &Status,
-    counters: &Counters,
-    (neighbors, routes): (&BgpNeighbors, &BgpRoutes),
-) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("maglev");
+fn render(status: &Status, counters: &Counters, (neighbors, routes): (&BgpNeighbors, &BgpRoutes)) -> String {
+    let mut registry = Registry::with_capacity(BYTES_BESIDE + status.backends.len() * BYTES_PER_BACKEND);
     register_traffic(&mut registry, counters);
     register_services(&mut registry, status);
     register_node(&mut registry, status);
     register_bgp(&mut registry, neighbors, routes);
-    let mut out = String::new();
-    text::encode(&mut out, &registry)?;
-    Ok(out)
+    registry.end()
 }
 
 fn register_traffic(registry: &mut Registry, counters: &Counters) {
@@ -81,13 +75,14 @@ fn register_traffic(registry: &mut Registry, counters: &Counters) {
 }
 
 fn register_services(registry: &mut Registry, status: &Status) {
-    let in_state = |pool: &str, state| {
-        status.backends.iter().filter(|backend| backend.pool == pool && backend.state == state).count() as u64
-    };
+    let mut in_state: BTreeMap<(&str, BackendState), u64> = BTreeMap::new();
+    for backend in &status.backends {
+        *in_state.entry((&backend.pool, backend.state)).or_default() += 1;
+    }
     let by_state = status.pools.iter().flat_map(|pool| {
         BackendState::ALL.map(|state| {
             let labels = [("pool", pool.name.clone()), ("state", state.as_str().to_owned())];
-            (labels, in_state(&pool.name, state))
+            (labels, in_state.get(&(pool.name.as_str(), state)).copied().unwrap_or(0))
         })
     });
     measure(registry, "backends", "Backends of a pool by state", by_state);
@@ -132,9 +127,7 @@ fn register_health(registry: &mut Registry, status: &Status) {
     measure(registry, "pool_all_dead", "Whether no backend of a pool has answered anything for 60 s", dead);
     let not_made = status.check_shortage.as_ref().map_or(0, |shortage| shortage.checks);
     let help = "Checks that were not made, by this node's own shortage of descriptors, memory or ports";
-    let counter: Counter = Counter::default();
-    counter.inc_by(not_made);
-    registry.register("checks_not_made", help, counter);
+    count(registry, "checks_not_made", help, [([], not_made)].into_iter());
     let help = "Whether everything that is checked fails at once, which is taken for this node's own fault";
     measure(registry, "health_common_failure", help, [([], u64::from(status.common_failure))].into_iter());
 
@@ -155,12 +148,11 @@ fn register_health(registry: &mut Registry, status: &Status) {
         })
     });
     count(registry, "backend_checks", "Checks of a backend that ended, by result", by_result);
-    let latencies = checked().filter_map(|(backend, known)| Some((labels(backend), known.last.as_ref()?.microseconds)));
-    let family = Family::<Vec<(&'static str, String)>, Gauge<f64, AtomicU64>>::default();
-    for (labels, microseconds) in latencies {
-        family.get_or_create(&labels.to_vec()).set(microseconds as f64 / 1e6);
-    }
-    registry.register("backend_check_latency_seconds", "How long the last check of a backend took", family);
+    let latencies = checked().filter_map(|(backend, known)| {
+        let seconds = known.last.as_ref()?.microseconds as f64 / 1e6;
+        Some((labels(backend), seconds))
+    });
+    measure_seconds(registry, "backend_check_latency_seconds", "How long the last check of a backend took", latencies);
 }
 
 fn register_transitions(registry: &mut Registry, status: &Status) {
@@ -207,6 +199,11 @@ fn register_node(registry: &mut Registry, status: &Status) {
     let maps = status.memory.maps.iter().map(|map| ([("map", map.name.clone())], map.bytes));
     measure(registry, "map_memory_bytes", "Memory of the data plane's maps", maps);
 
+    let files = [("state", &status.state_not_saved), ("node_state", &status.node.not_saved)];
+    let files = files.map(|(file, reason)| ([("file", file.to_owned())], u64::from(reason.is_some())));
+    let help = "Whether a file of the daemon could not be written when last tried";
+    measure(registry, "file_write_failed", help, files.into_iter());
+
     let reload = status.last_reload.iter();
     let help = "Whether the last reload of the files was taken over";
     measure(registry, "reload_successful", help, reload.clone().map(|last| ([], u64::from(last.successful))));
@@ -238,44 +235,6 @@ fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpR
     measure(registry, "bgp_prefix_announced", "Whether a prefix of VIPs is announced to any neighbor", announced);
     let to = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], route.announced_to as u64));
     measure(registry, "bgp_prefix_neighbors", "Neighbors that a prefix of VIPs is announced to", to);
-}
-
-/// Registers a counter with its series; the format appends `_total` to its name.
-fn count<const N: usize>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    series: impl Iterator<Item = (Labels<N>, u64)>,
-) {
-    let family = Family::<Vec<(&'static str, String)>, Counter>::default();
-    for (labels, value) in series {
-        family.get_or_create(&labels.to_vec()).inc_by(value);
-    }
-    registry.register(name, help, family);
-}
-
-/// Registers a gauge with its series.
-fn measure<const N: usize>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    series: impl Iterator<Item = (Labels<N>, u64)>,
-) {
-    let set = |gauge: &Gauge, value| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    if N == 0 {
-        // A family without labels would be written with empty braces.
-        for (_, value) in series {
-            let gauge = Gauge::default();
-            set(&gauge, value);
-            registry.register(name, help, gauge);
-        }
-        return;
-    }
-    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
-    for (labels, value) in series {
-        set(&family.get_or_create(&labels.to_vec()), value);
-    }
-    registry.register(name, help, family);
 }
 
 #[cfg(test)]
@@ -314,6 +273,7 @@ mod tests {
                 view::PoolSummary { name: "dns".into(), ..testing::summary() },
             ],
             common_failure: true,
+            state_not_saved: Some("cannot write".into()),
             backends: vec![backend, checked],
             node: view::Node {
                 drain: Some(view::NodeDrain {
@@ -353,7 +313,7 @@ mod tests {
             communities: vec![],
         };
         let bgp = (&BgpNeighbors(vec![neighbor]), &BgpRoutes(vec![route]));
-        let text = render(&status, &counters, bgp).unwrap();
+        let text = render(&status, &counters, bgp);
         for line in [
             r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
             r#"maglev_vip_bytes_total{vip="www"} 420"#,
@@ -390,6 +350,8 @@ mod tests {
             r#"maglev_node_stage{stage="drained"} 0"#,
             "maglev_node_drain_timestamp_seconds 1700000001",
             "maglev_reload_successful 0",
+            r#"maglev_file_write_failed{file="state"} 1"#,
+            r#"maglev_file_write_failed{file="node_state"} 0"#,
             "maglev_reload_timestamp_seconds 1700000000",
             "# TYPE maglev_packets counter",
             "# EOF",

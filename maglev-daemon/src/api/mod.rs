@@ -7,8 +7,12 @@ pub mod client;
 mod events;
 mod journal;
 mod listener;
+mod pages;
+mod patience;
+mod places;
 mod routes;
 pub mod server;
+mod shown;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -18,6 +22,9 @@ pub mod view;
 
 pub use bgp::Bgp;
 pub use journal::{Follower, Heard, Journal};
+pub use pages::Pages;
+pub(crate) use pages::{Page, Rendered, Subject, Wanted};
+pub use shown::{Made, Shown};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,7 +103,7 @@ pub enum Request {
     /// Read the counters.
     Counters {
         /// Takes the counters.
-        reply: oneshot::Sender<Answer<view::Counters>>,
+        reply: oneshot::Sender<Answer<Made<view::Counters>>>,
     },
     /// Take the node out of service; answered once that is saved.
     DrainNode {
@@ -132,6 +139,13 @@ pub struct Caller {
     pub pid: Option<i32>,
 }
 
+impl Caller {
+    /// Whether it is root, or the daemon's own user, on the Unix socket.
+    pub fn is_privileged(self) -> bool {
+        self.uid.is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+    }
+}
+
 /// A flow by its five parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -149,23 +163,34 @@ pub struct Handle {
     /// Takes requests; the runtime answers them in order.
     pub requests: mpsc::Sender<Request>,
     /// What reads are answered from.
-    pub status: watch::Receiver<Arc<view::Status>>,
+    pub status: watch::Receiver<Arc<Shown>>,
     /// Whether the flow tables have room, as last looked at.
     pub flow_table: watch::Receiver<view::FlowTable>,
     /// Checks that are not made, by this node's own shortage.
     pub shortages: Shortages,
+    /// Why the state file is not written, if so.
+    pub state_file: watch::Receiver<Option<String>>,
     /// When the daemon started.
     pub started: Instant,
     /// The speaker.
     pub bgp: Bgp,
     /// What happened lately.
     pub journal: Journal,
+    /// Where answers are rendered.
+    pub pages: Pages,
 }
 
+/// Whatever shows all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or
+/// [`Handle::page`].
 impl Handle {
+    /// What was last published.
+    pub fn shown(&self) -> Arc<Shown> {
+        self.status.borrow().clone()
+    }
+
     /// The node's status as last published.
     pub fn latest(&self) -> Arc<view::Status> {
-        self.status.borrow().clone()
+        self.shown().status()
     }
 
     /// How long the daemon has been up.
@@ -180,6 +205,7 @@ impl Handle {
             vips: self.vips(),
             bgp: self.bgp.summary(),
             check_shortage: self.check_shortage(),
+            state_not_saved: self.state_file.borrow().clone(),
             ..self.latest().at(self.uptime())
         }
     }
@@ -192,6 +218,37 @@ impl Handle {
     /// The VIPs, and whether they are announced.
     pub fn vips(&self) -> Vec<view::Vip> {
         self.bgp.told_of(self.latest().vips.clone())
+    }
+
+    /// Computes an answer on the rendering thread.
+    ///
+    /// # Errors
+    /// It cannot be computed.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let handle = self.clone();
+        self.pages.compute(move || compute(&handle)).await
+    }
+
+    /// A page, rendered on the rendering thread and shared with others who ask for the same.
+    ///
+    /// # Errors
+    /// What `render` returns.
+    pub(crate) async fn page(
+        &self,
+        subject: Subject,
+        caller: Caller,
+        render: impl FnOnce(&Self) -> Answer<Rendered> + Send + 'static,
+    ) -> Answer<Page> {
+        let render = async { self.compute(render).await? };
+        self.pages.page(subject, self.wanted(caller), render).await
+    }
+
+    /// What a page has to be for a client that asks now.
+    pub(crate) fn wanted(&self, caller: Caller) -> Wanted {
+        Wanted { generation: self.shown().generation, privileged: caller.is_privileged() }
     }
 
     /// Sends a request and awaits its answer.

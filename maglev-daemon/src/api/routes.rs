@@ -2,6 +2,7 @@
 //! from the last published status. It must not know sockets.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::changes::{self, addition, parse_backend, parse_name, proposed, removal};
-use super::{Answer, Caller, Flow, Handle, Request, events, view};
+use super::{Answer, Caller, Flow, Handle, Page, Rendered, Request, Subject, events, view};
 use crate::drain;
 use crate::model::{self, Change, Name, PoolHealth, PoolSettings, Refusal, Service, SettingsChange};
 
@@ -59,16 +60,18 @@ async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> vie
     view::Error::invalid(format!("{} does not take {method}", uri.path()))
 }
 
-async fn status(State(handle): State<Handle>) -> Json<view::Status> {
-    Json(handle.status())
+type Asker = Extension<Caller>;
+
+async fn status(State(handle): State<Handle>, Extension(caller): Asker) -> Answer<Page> {
+    handle.page(Subject::Status, caller, |handle| Rendered::json(|| Ok(handle.status()))).await
 }
 
-async fn vips(State(handle): State<Handle>) -> Json<Vec<view::Vip>> {
-    Json(handle.vips())
+async fn vips(State(handle): State<Handle>, Extension(caller): Asker) -> Answer<Page> {
+    handle.page(Subject::Vips, caller, |handle| Rendered::json(|| Ok(handle.vips()))).await
 }
 
 async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
-    let (vips, name) = (handle.vips(), parse_name("name", &name)?);
+    let (vips, name) = (handle.compute(Handle::vips).await?, parse_name("name", &name)?);
     let found = vips.iter().find(|vip| vip.name == name.as_str());
     let unknown = || Refusal::unknown("VIP", &name, vips.iter().map(|vip| vip.name.as_str()));
     Ok(Json(found.cloned().ok_or_else(unknown)?))
@@ -108,11 +111,21 @@ async fn remove_vip(
     change(&handle, caller, Change::RemoveVip(parse_name("name", &name)?)).await
 }
 
-async fn pools(State(handle): State<Handle>) -> Json<Vec<view::PoolSummary>> {
-    Json(handle.status().pools)
+async fn pools(State(handle): State<Handle>, Extension(caller): Asker) -> Answer<Page> {
+    let pools = |handle: &Handle| {
+        let (latest, uptime) = (handle.latest(), handle.uptime());
+        Rendered::json(|| Ok(latest.pools.iter().map(|pool| pool.at(uptime)).collect::<Vec<_>>()))
+    };
+    handle.page(Subject::Pools, caller, pools).await
 }
 
-async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Pool> {
+async fn pool(State(handle): State<Handle>, Extension(caller): Asker, Path(name): Path<String>) -> Answer<Page> {
+    let name = parse_name("name", &name)?;
+    let subject = Subject::Pool(name.to_string());
+    handle.page(subject, caller, move |handle| Rendered::json(|| find_whole_pool(handle, &name))).await
+}
+
+fn find_whole_pool(handle: &Handle, name: &Name) -> Answer<view::Pool> {
     let status = handle.latest();
     let view::PoolSummary {
         name,
@@ -124,26 +137,11 @@ async fn pool(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<v
         table_digest,
         backends: _,
         usable,
-    } = find_pool(&status, &parse_name("name", &name)?)?.at(handle.uptime());
+    } = find_pool(&status, name)?.at(handle.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
-    let backends = status
-        .backends
-        .iter()
-        .filter(|backend| backend.pool == name)
-        .map(|backend| backend.at(handle.uptime()))
-        .collect();
-    Ok(Json(view::Pool {
-        name,
-        tracking,
-        transition,
-        in_transition,
-        panic,
-        health,
-        table_digest,
-        vips,
-        usable,
-        backends,
-    }))
+    let of_pool = status.backends.iter().filter(|backend| backend.pool == name);
+    let backends = of_pool.map(|backend| backend.at(handle.uptime())).collect();
+    Ok(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends })
 }
 
 async fn add_pool(
@@ -182,18 +180,25 @@ async fn remove_pool(
     change_by_force(&handle, caller, Change::RemovePool(parse_name("name", &name)?), forced(query)?).await
 }
 
-async fn backends(State(handle): State<Handle>) -> Json<Vec<view::Backend>> {
-    Json(handle.latest().backends.iter().map(|backend| backend.at(handle.uptime())).collect())
+async fn backends(State(handle): State<Handle>, Extension(caller): Asker) -> Answer<Page> {
+    let backends = |handle: &Handle| {
+        let (latest, uptime) = (handle.latest(), handle.uptime());
+        Rendered::json(|| Ok(latest.backends.iter().map(|backend| backend.at(uptime)).collect::<Vec<_>>()))
+    };
+    handle.page(Subject::Backends, caller, backends).await
 }
 
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
-    let status = handle.latest();
     let (pool, name) = parse_backend(&pool, &name)?;
-    find_pool(&status, &pool)?;
+    handle.compute(move |handle| find_backend(&handle.latest(), handle.uptime(), &pool, &name)).await?.map(Json)
+}
+
+fn find_backend(status: &view::Status, uptime: Duration, pool: &Name, name: &Name) -> Answer<view::Backend> {
+    find_pool(status, pool)?;
     let of_pool: Vec<_> = status.backends.iter().filter(|backend| backend.pool == pool.as_str()).collect();
-    let found = of_pool.iter().find(|backend| backend.name == name.as_str());
-    let unknown = || Refusal::unknown_backend(&pool, &name, of_pool.iter().map(|backend| backend.name.as_str()));
-    Ok(Json(found.ok_or_else(unknown)?.at(handle.uptime())))
+    let found = of_pool.iter().copied().find(|backend| backend.name == name.as_str());
+    let unknown = || Refusal::unknown_backend(pool, name, of_pool.iter().map(|backend| backend.name.as_str()));
+    Ok(found.ok_or_else(unknown)?.at(uptime))
 }
 
 async fn add_backend(
@@ -228,7 +233,8 @@ async fn remove_backend(
 ) -> Reply<view::Done> {
     let force = forced(query)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change_by_force(&handle, caller, removal(&handle.latest(), pool, backend, force)?, force).await
+    let removal = handle.compute(move |handle| removal(&handle.latest(), pool, backend, force)).await??;
+    change_by_force(&handle, caller, removal, force).await
 }
 
 async fn set_backend(
@@ -271,7 +277,8 @@ async fn check_backend(
 }
 
 async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {
-    let (change, force) = proposed(&handle.latest(), parse(body)?)?;
+    let proposal = parse(body)?;
+    let (change, force) = handle.compute(move |handle| proposed(&handle.latest(), proposal)).await??;
     handle.ask(|reply| Request::Plan { change, force, reply }).await.map(Json)
 }
 
@@ -279,8 +286,12 @@ async fn plan_reload(State(handle): State<Handle>) -> Reply<view::PlannedReload>
     handle.ask(|reply| Request::PlanReload { reply }).await.map(Json)
 }
 
-async fn counters(State(handle): State<Handle>) -> Reply<view::Counters> {
-    handle.ask(|reply| Request::Counters { reply }).await.map(Json)
+async fn counters(State(handle): State<Handle>, Extension(caller): Asker) -> Answer<Page> {
+    let render = async {
+        let counters = handle.ask(|reply| Request::Counters { reply }).await?;
+        handle.compute(|_| Rendered::json(|| Ok(counters.make()))).await?
+    };
+    handle.pages.page(Subject::Counters, handle.wanted(caller), render).await
 }
 
 /// The query of `GET /v1/flow`.
@@ -311,7 +322,7 @@ async fn reload(State(handle): State<Handle>, query: Force) -> Reply<view::Reloa
 }
 
 async fn node(State(handle): State<Handle>) -> Json<view::Node> {
-    Json(handle.latest().node.clone())
+    Json(handle.shown().node.clone())
 }
 
 async fn drain_node(
@@ -325,15 +336,15 @@ async fn drain_node(
         .map(model::parse_reason)
         .transpose()
         .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
-    let last_node = last_node || handle.latest().node.last_node;
+    let last_node = last_node || handle.shown().node.last_node;
     let order = drain::Order { since: super::now(), reason, last_node };
     handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
     Ok(node(State(handle)).await)
 }
 
-async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Done> {
+async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Node> {
     handle.ask(|reply| Request::UndrainNode { caller, reply }).await?;
-    Ok(Json(view::Done {}))
+    Ok(node(State(handle)).await)
 }
 
 async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {

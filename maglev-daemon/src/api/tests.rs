@@ -12,15 +12,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::client::{Client, ClientError, Told};
 use super::server::{self, Socket};
 use super::testing::{self, TempDir, backend};
-use super::{Handle, Journal, Request, VERSION, view};
+use super::{Handle, Journal, Pages, Request, Shown, VERSION, view};
 use crate::model::{
     Change, HealthChange, Name, Override, Percent, PoolSettings, SettingsChange, StateChange, Tracking,
     TransitionSettings, UdpPolicy,
 };
 
+mod faults;
+
 /// An API server and the receiving end of its requests.
 struct Server {
     directory: TempDir,
+    handle: Handle,
     journal: Journal,
     requests: mpsc::Receiver<Request>,
     _socket: Socket,
@@ -32,19 +35,21 @@ impl Server {
         let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
-        let (_, status) = watch::channel(Arc::new(status));
+        let (_, status) = watch::channel(Arc::new(Shown::from(status)));
         let journal = Journal::start();
         let handle = Handle {
             requests: sender,
             status,
             flow_table,
             shortages: crate::health::shortages::Shortages::default(),
+            state_file: watch::channel(None).1,
             started: std::time::Instant::now(),
             bgp: super::Bgp::default(),
             journal: journal.clone(),
+            pages: Pages::start().unwrap(),
         };
-        tokio::spawn(server::serve(socket.listener().unwrap(), handle));
-        Self { directory, journal, requests, _socket: socket }
+        tokio::spawn(server::serve(socket.listener().unwrap(), handle.clone()));
+        Self { directory, handle, journal, requests, _socket: socket }
     }
 
     /// Runs the blocking client on a thread of its own.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::interrupt::Interrupt;
 use super::output::{Printer, Text, table};
 use super::{Client, Failure, backend};
 use crate::api::view::{CheckReport, CheckedTarget};
@@ -12,6 +13,7 @@ const LONGEST: Duration = Duration::from_secs(75);
 
 pub(super) fn run(client: &Client, printer: &Printer, pool: &Name, name: &Name) -> Result<(), Failure> {
     let path = format!("{}/check", backend::path(pool, name));
+    let _interrupt = Interrupt::says("nothing was changed; the check ends by itself")?;
     let report: CheckReport = client.post_within(&path, &(), LONGEST)?;
     printer.answer(&report)?;
     match (report.failed(), report.targets.len()) {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::interrupt::Interrupt;
 use super::output::Printer;
 use super::{Client, Failure, backend};
 use crate::api::client::ClientError;
@@ -28,7 +29,11 @@ pub(super) fn run(
     let (pool, name) = backend;
     // What is pinned is told before: once slots change hands, it has to be counted anew.
     let warning = flow_table_warning(client, 0);
+    let interrupt = wait.map(|_| Interrupt::says("see `maglev backend list`")).transpose()?;
     let ordered = order(client, backend, wait.is_some(), force);
+    if let Some(interrupt) = interrupt {
+        interrupt.now_says(format!("{name} goes on draining; `maglev backend undrain {pool} {name}` takes it back"));
+    }
     if let (Ok(_), Some(warning)) = (&ordered, warning) {
         eprintln!("{warning}");
     }

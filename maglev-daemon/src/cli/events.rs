@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::interrupt::Interrupt;
 use super::output::{Format, Printer, print_on};
 use super::{Client, Failure};
 use crate::api::client::Told;
@@ -23,7 +24,12 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
     let format = printer.format();
     if *follow {
         let mut failure = None;
+        let interrupt = Interrupt::says("nothing was changed; `maglev events --follow` goes on")?;
         client.follow(&format!("/v1/events{query}"), |told| {
+            if let Told::Event(event) = &told {
+                let last = event.sequence;
+                interrupt.now_says(format!("nothing was changed; `maglev events --follow --after {last}` goes on"));
+            }
             print_on(&line(format, &told)).unwrap_or_else(|error| {
                 failure = Some(error);
                 ControlFlow::Break(())

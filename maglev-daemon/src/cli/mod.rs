@@ -9,6 +9,7 @@ mod counters;
 mod drain;
 mod events;
 mod flow;
+mod interrupt;
 mod node;
 mod output;
 mod plan;
@@ -55,7 +56,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "maglev", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable"
+    after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable; \
+                  130 interrupted"
 )]
 struct Args {
     /// The daemon's socket

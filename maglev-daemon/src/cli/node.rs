@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 
 use super::drain::Progress;
+use super::interrupt::Interrupt;
 use super::output::{Printer, Text};
 use super::status::duration;
 use super::{Client, Failure};
 use crate::api::client::ClientError;
-use crate::api::view::{Done, NewDrain, Node, NodeDrain, Stage};
+use crate::api::view::{NewDrain, Node, NodeDrain, Stage};
 use crate::model::{ShownDuration, parse_reason, parse_timeout};
 
 /// How often the daemon is asked while one waits.
@@ -45,14 +46,28 @@ pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Resu
     match command {
         Command::Status => printer.answer(&client.get::<Node>("/v1/node")?),
         Command::Drain { wait, timeout, reason, last_node } => {
-            let node = order(client, *wait, &NewDrain { reason: reason.clone(), last_node: *last_node })?;
+            let ordered = NewDrain { reason: reason.clone(), last_node: *last_node };
+            let interrupt = wait.then(|| Interrupt::says("see `maglev node status`")).transpose()?;
+            let node = order(client, *wait, &ordered)?;
+            if let Some(interrupt) = interrupt {
+                interrupt.now_says("the node goes on draining; `maglev node undrain` takes it back");
+            }
             warn(&node);
             match wait {
                 true => await_end(client, printer, *timeout),
                 false => printer.done(&node, "the node is draining: `maglev node status` tells how far it is"),
             }
         }
-        Command::Undrain => printer.done(&client.post::<Done>("/v1/node/undrain", &())?, "the node serves again"),
+        Command::Undrain => {
+            let node = client.post::<Node>("/v1/node/undrain", &())?;
+            if let Some(reason) = &node.not_saved {
+                eprintln!(
+                    "maglev: warning: the undrain is not saved: {reason}; the node is drained again when maglevd is next \
+                     started, unless it can be saved before"
+                );
+            }
+            printer.done(&node, "the node serves again")
+        }
     }
 }
 
@@ -71,6 +86,12 @@ fn order(client: &Client, wait: bool, order: &NewDrain) -> Result<Node, Failure>
 
 /// What an operator should know, and may know already.
 fn warn(node: &Node) {
+    if let Some(reason) = &node.not_saved {
+        eprintln!(
+            "maglev: warning: the drain is not saved: {reason}; the node is out of service until maglevd is next started, \
+             and saving is retried"
+        );
+    }
     if node.drain.as_ref().is_some_and(|drain| drain.last_node) {
         eprintln!("maglev: warning: no other node announces the VIPs of this one: nobody will serve them");
     }
@@ -130,6 +151,9 @@ fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String
 fn stage_line(node: &Node, stage: Stage) -> String {
     let (lead, quiet) = (duration(node.lead_seconds), duration(node.quiet_seconds));
     let what = match stage {
+        Stage::Marked if node.not_saved.is_some() => {
+            "NOT saved: the node stays out of service until maglevd is next started".to_owned()
+        }
         Stage::Marked => "saved: the node stays out of service until it is undrained, restarts included".to_owned(),
         Stage::Leaving => format!("routers are asked to prefer others for {lead}"),
         Stage::Withdrawing if node.announces => "routers are told that nothing is announced here any more".to_owned(),
@@ -167,26 +191,34 @@ fn proof(node: &Node, drain: &NodeDrain) -> String {
 
 /// A line of `maglev status`.
 pub(super) fn in_short(node: &Node) -> String {
+    let not_saved = node.not_saved.as_ref().map_or_else(String::new, |why| format!("; NOT SAVED: {why}"));
     let Some(drain) = &node.drain else {
-        return node.unable.as_ref().map_or_else(|| "serving".to_owned(), |why| format!("NOT FORWARDING: {why}"));
+        let serves = node.unable.as_ref().map_or_else(|| "serving".to_owned(), |why| format!("NOT FORWARDING: {why}"));
+        return format!("{serves}{not_saved}");
     };
     let reason = drain.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     let how = match drain.stage() {
         Stage::Drained => "out of service, safe to stop".to_owned(),
         _ => left(node, drain),
     };
-    format!("{}{reason}, ordered at {} (Unix time): {how}", node.state().to_uppercase(), drain.since)
+    format!("{}{reason}, ordered at {} (Unix time): {how}{not_saved}", node.state().to_uppercase(), drain.since)
 }
 
 impl Text for Node {
     fn text(&self) -> String {
         let mut text = String::new();
-        let Some(drain) = &self.drain else { return format!("node       {}\n", in_short(self)) };
         let mut row = |name: &str, value: &str| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<11}{value}");
         };
-        row("node", self.state());
+        match &self.unable {
+            Some(why) if self.drain.is_none() => row("node", &format!("NOT FORWARDING: {why}")),
+            _ => row("node", self.state()),
+        }
+        if let Some(reason) = &self.not_saved {
+            row("not saved", &format!("{reason}; holds until maglevd is next started"));
+        }
+        let Some(drain) = &self.drain else { return text };
         row("since", &format!("{} (Unix time)", drain.since));
         row("reason", drain.reason.as_deref().unwrap_or("none given"));
         for passed in &drain.stages {
@@ -228,6 +260,7 @@ mod tests {
             last_node: false,
             lead_seconds: 10,
             quiet_seconds: 10,
+            not_saved: None,
         }
     }
 

@@ -41,8 +41,10 @@ fn facts(status: &Status) -> String {
         ("flow table", flow_table(status)),
         ("sync", sync(status.out_of_sync.as_ref(), status.publishing)),
     ];
+    let not_saved =
+        status.state_not_saved.as_ref().map(|reason| ("state file", format!("NOT SAVED: {reason}; retrying")));
     let mut text = String::new();
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(not_saved) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<17}{value}");
     }

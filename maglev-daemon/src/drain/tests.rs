@@ -1,5 +1,7 @@
 //! A drain, event by event: each stage, each way out of it, and what no order of events may break.
 
+mod faults;
+
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -245,25 +247,6 @@ fn a_stage_that_passes_while_undrain_is_saved_is_not_saved_after_it() {
 }
 
 #[test]
-fn what_is_not_saved_is_not_so() {
-    let mut drain = Drain::new(settings(), true);
-    drain.handle(Event::Drain { request: ONE, order: ordered() }, Duration::ZERO);
-    let effects = drain.handle(Event::Saved(Err("disk full".into())), Duration::ZERO);
-    assert_eq!(refusal(&effects), "not saved, nothing changed: disk full");
-    assert_eq!(drain.stage(), None);
-
-    let mut drain = leaving();
-    drain.handle(Event::Counted(traffic(0)), Duration::ZERO);
-    drain.handle(Event::Undrain { request: TWO }, Duration::ZERO);
-    let effects = drain.handle(Event::Saved(Err("disk full".into())), Duration::ZERO);
-    assert_eq!(refusal(&effects), "not saved, nothing changed: disk full");
-    assert_eq!(drain.stage(), Some(Stage::Leaving));
-    drain.handle(Event::Tick, LEAD);
-    drain.handle(Event::Saved(Err("disk full".into())), LEAD);
-    assert_eq!(drain.stage(), Some(Stage::Withdrawing), "the order itself is saved: it goes on");
-}
-
-#[test]
 fn draining_twice_and_undraining_what_serves_is_refused_with_what_is_so() {
     let mut drain = Drain::new(settings(), true);
     let undrain = |drain: &mut Drain| drain.handle(Event::Undrain { request: TWO }, Duration::ZERO);
@@ -337,7 +320,7 @@ fn what_is_saved_of_a_drain_does_not_outlive_an_order_to_end_it() {
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Save(_))), "{effects:?}");
     drain.handle(Event::Saved(Ok(())), LEAD);
     drain.handle(Event::Saved(Err("full".into())), LEAD);
-    assert_eq!(drain.stage(), None, "what could not be saved is not so");
+    assert_eq!(drain.stage(), Some(Stage::Leaving), "the last order holds, saved or not");
 }
 
 /// What the world may do to a drain.
@@ -364,7 +347,7 @@ fn any_move() -> impl Strategy<Value = Move> {
 
 proptest! {
     /// Whatever happens in whatever order: what is promised to be drained was quiet for so long, every order is answered
-    /// once, and the disk holds a drain exactly while the node is in one, once all is saved.
+    /// once, and the disk holds a drain exactly while the node is in one, once all is saved: what is not is said.
     #[test]
     fn no_order_of_events_breaks_the_promise(moves in vec(any_move(), 1..200)) {
         let mut drain = Drain::new(settings(), true);
@@ -416,7 +399,7 @@ proptest! {
             prop_assert!(asked <= 1, "asked for counters that are being read");
             if to_save.is_empty() {
                 prop_assert!(open.is_empty());
-                prop_assert_eq!(disk.is_some(), drain.stage().is_some());
+                prop_assert!(drain.unsaved().is_some() || disk.is_some() == drain.stage().is_some());
             }
         }
     }

@@ -146,6 +146,7 @@ impl Drainer {
             last_node,
             lead_seconds: lead.as_secs(),
             quiet_seconds: quiet.as_secs(),
+            not_saved: self.drain.unsaved().map(str::to_owned),
         }
     }
 

@@ -3,19 +3,56 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::flood::Kind;
 use crate::announced;
 use crate::api::{Caller, view};
 use crate::health::fsm::{Health, News};
 use crate::model::{Change, Refusal};
 use crate::reconcile::Resolution;
 
-/// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: whoever asks why finds it in the log.
-pub(super) fn next_hop(address: IpAddr, resolution: &Resolution) {
+/// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: the log says why. `shown` is whether
+/// the line is one for operators, or one of too many.
+pub(super) fn next_hop(address: IpAddr, resolution: &Resolution, shown: bool) {
     match resolution {
-        Resolution::Resolved { .. } => tracing::info!(%address, "an address of a backend or VIP can be reached"),
-        Resolution::Unresolved(reason) => {
+        Resolution::Resolved { .. } if shown => {
+            tracing::info!(%address, "an address of a backend or VIP can be reached")
+        }
+        Resolution::Resolved { .. } => tracing::debug!(%address, "an address of a backend or VIP can be reached"),
+        Resolution::Unresolved(reason) if shown => {
             tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
         }
+        Resolution::Unresolved(reason) => {
+            tracing::debug!(%address, "an address of a backend or VIP is out of reach: {reason}");
+        }
+    }
+}
+
+/// Lines that were not shown.
+pub(super) fn held((kind, count): (Kind, u32)) {
+    match kind {
+        Kind::Resolved => tracing::info!(count, "addresses of backends and VIPs can be reached; each at level debug"),
+        Kind::Unresolved => {
+            tracing::warn!(count, "addresses of backends or VIPs are out of reach; each at level debug")
+        }
+        Kind::Healthy => tracing::info!(count, "more backends are healthy; each at level debug"),
+        Kind::Unhealthy => tracing::warn!(count, "more backends are unhealthy; each at level debug"),
+    }
+}
+
+/// The kind of the line about a next hop.
+pub(super) const fn kind_of_next_hop(resolution: &Resolution) -> Kind {
+    match resolution {
+        Resolution::Resolved { .. } => Kind::Resolved,
+        Resolution::Unresolved(_) => Kind::Unresolved,
+    }
+}
+
+/// The kind of the line about health, if there may be thousands.
+pub(super) const fn kind_of_news(news: &News) -> Option<Kind> {
+    match news {
+        News::Health { health: Health::Unhealthy, .. } => Some(Kind::Unhealthy),
+        News::Health { .. } => Some(Kind::Healthy),
+        News::Panic { .. } | News::CommonFailure { .. } => None,
     }
 }
 
@@ -33,9 +70,14 @@ pub(super) fn turn(took: Duration) {
     tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
 }
 
-/// Health, in the log.
-pub(super) fn news(news: &News) {
+/// Health, in the log. `shown` as for next hops.
+pub(super) fn news(news: &News, shown: bool) {
     match news {
+        News::Health { pool, backend, health, reason } if !shown => {
+            let health = view::HealthState::from(*health).as_str();
+            let reason = reason.as_deref().unwrap_or("none");
+            tracing::debug!(%pool, %backend, reason, "a backend is {health}");
+        }
         News::Health { pool, backend, health: Health::Unhealthy, reason } => {
             let reason = reason.as_deref().unwrap_or("unknown");
             tracing::warn!(%pool, %backend, "a backend is unhealthy: {reason}");

@@ -27,6 +27,7 @@ mod announcer;
 mod clock;
 mod drainer;
 mod files;
+mod flood;
 mod flow_table;
 mod inputs;
 mod limits;
@@ -52,7 +53,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::server::{self, BindError, Socket};
-use crate::api::{self, Bgp, Handle, Journal, view};
+use crate::api::{self, Bgp, Handle, Journal, Pages, Shown, view};
 use crate::bgp::speaker::{Before, Speaker};
 use crate::config::{self, NodeConfig, Problems};
 use crate::dataplane::{self, DataplaneError, InterfaceSettings};
@@ -73,7 +74,7 @@ use files::{Disk, Files};
 use inputs::Inputs;
 use owner::{Owner, Tools};
 use plane::{End, Plane, Refreshed};
-use state::Begun;
+use state::{Begun, Keeper};
 
 /// Requests that wait for the owner before their senders wait.
 const REQUESTS: usize = 256;
@@ -168,10 +169,11 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
-    let (published, status) = watch::channel(Arc::new(view::Status::default()));
+    let (published, status) = watch::channel(Arc::new(Shown::from(view::Status::default())));
     let (sender, requests) = mpsc::channel(REQUESTS);
     let disk = Disk::start(node.services.clone(), done.clone())?;
     let entries = dataplane.flow_entries();
+    let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
     let plane = Plane::start(dataplane, keeper, done)?;
     let flow_table = flow_table::watch(plane.orders().clone(), entries);
     let resolver = Resolver::start(found)?;
@@ -224,8 +226,9 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
         prefixes: Some(owner.announcer().prefixes()),
     };
+    let pages = Pages::start().context("cannot start a thread")?;
     let started = clock.started().0;
-    let handle = Handle { requests: sender, status, flow_table, shortages, started, bgp, journal };
+    let handle = Handle { requests: sender, status, flow_table, shortages, state_file, started, bgp, journal, pages };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     // What is missing yet comes later: a node that waits for an interface must not hold up the machine's boot.

@@ -59,13 +59,19 @@ pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
 
 /// Writes what it receives, in its order and in a task of its own, and reports each write as [`Event::Saved`].
 pub(super) async fn write(path: PathBuf, mut records: mpsc::UnboundedReceiver<Option<Record>>, done: Saved) {
+    let mut failed = false;
     while let Some(record) = records.recv().await {
         let at = path.clone();
         let written = tokio::task::spawn_blocking(move || replace(&at, record.as_ref())).await;
         let outcome = written.unwrap_or_else(|error| Err(error.to_string()));
-        if let Err(error) = &outcome {
-            tracing::error!("{error}");
+        match &outcome {
+            Err(error) if !failed => {
+                tracing::error!("{error}: what was ordered of the node holds until the next start; saving is retried");
+            }
+            Ok(()) if failed => tracing::info!(file = %path.display(), "saved again: what was ordered of the node"),
+            Err(_) | Ok(()) => {}
         }
+        failed = outcome.is_err();
         if done.send(Event::Saved(outcome)).is_err() {
             return;
         }

@@ -13,6 +13,7 @@ use super::announcer::Announcer;
 use super::clock::Clock;
 use super::drainer::Drainer;
 use super::files::{Disk, Files};
+use super::flood::Flood;
 use super::inputs::{Input, Inputs};
 use super::plane::{ActiveFlows, End, Plane, Refreshed};
 use super::release::Release;
@@ -21,7 +22,7 @@ use super::teller::Teller;
 use super::turn::Turn;
 use super::{log, systemd};
 use crate::announce::Node;
-use crate::api::{Answer, Caller, Flow, Journal, Request, view};
+use crate::api::{Answer, Caller, Flow, Journal, Made, Request, Shown, view};
 use crate::bgp::speaker;
 use crate::dataplane;
 use crate::drain;
@@ -72,8 +73,8 @@ type Plan = (Vec<Step>, Option<Saved>);
 pub(super) struct Owner {
     reconciler: Reconciler,
     files: Files,
-    facts: Facts,
-    interfaces: Refreshed,
+    facts: Arc<Facts>,
+    interfaces: Arc<Refreshed>,
     plane: Plane,
     disk: Disk,
     resolver: Resolver,
@@ -85,9 +86,11 @@ pub(super) struct Owner {
     held: Option<Plan>,
     /// A plan that waits until neighbors know what it removes.
     release: Release<Plan>,
-    status: watch::Sender<Arc<view::Status>>,
+    status: watch::Sender<Arc<Shown>>,
     /// What the status was last made from.
     view: Arc<View>,
+    /// How many statuses were published.
+    generation: u64,
     clock: Clock,
     /// Whether what plans lead to is written down.
     keeps: bool,
@@ -101,6 +104,7 @@ pub(super) struct Owner {
     /// When the status is to show checks that changed nothing else, if there were any.
     stale: Option<Instant>,
     turn: Turn,
+    flood: Flood,
 }
 
 impl Owner {
@@ -111,7 +115,7 @@ impl Owner {
         interfaces: Refreshed,
         needed: Needed,
         tools: Tools,
-        status: watch::Sender<Arc<view::Status>>,
+        status: watch::Sender<Arc<Shown>>,
         clock: Clock,
         adopted: Option<Planner>,
     ) -> Self {
@@ -134,8 +138,8 @@ impl Owner {
         Self {
             reconciler,
             files,
-            facts,
-            interfaces,
+            facts: Arc::new(facts),
+            interfaces: Arc::new(interfaces),
             plane,
             disk,
             resolver,
@@ -147,6 +151,7 @@ impl Owner {
             release: Release::default(),
             status,
             view,
+            generation: 0,
             clock,
             keeps,
             waiting: BTreeMap::new(),
@@ -156,6 +161,7 @@ impl Owner {
             outcomes: Vec::new(),
             stale: None,
             turn: Turn::default(),
+            flood: Flood::starting(),
         }
     }
 
@@ -213,6 +219,7 @@ impl Owner {
             match outcome.try_recv() {
                 Ok(outcome) => {
                     outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
+                    self.flood.started().into_iter().for_each(log::held);
                     return self.plane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
@@ -251,7 +258,9 @@ impl Owner {
     /// Handles what comes in until a signal ends it.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
-            let deadlines = [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline()];
+            self.flood.pass(self.clock.now()).into_iter().for_each(log::held);
+            let deadlines =
+                [self.reconciler.deadline(), self.drainer.deadline(), self.announcer.deadline(), self.flood.deadline()];
             let deadline = deadlines
                 .into_iter()
                 .chain([self.release.deadline()])
@@ -273,7 +282,7 @@ impl Owner {
                 }
             }
             let plan = self.release.due(self.clock.now());
-            plan.into_iter().for_each(|plan| self.publish(plan));
+            plan.into_iter().for_each(|plan| self.carry_out(plan));
             // Most checks and sessions say what is known: to plan and to show for each would be the most work of all.
             if quiet && !self.reconciler.is_restless() {
                 self.stale.get_or_insert_with(|| Instant::now() + SHOW_CHECKS);
@@ -292,7 +301,7 @@ impl Owner {
     /// told is carried out, so that what stays pinned is what is saved.
     pub(super) fn stop(mut self, end: End) {
         let plans = [self.release.end(), self.held.take()];
-        plans.into_iter().flatten().for_each(|plan| self.publish(plan));
+        plans.into_iter().flatten().for_each(|plan| self.carry_out(plan));
         self.disk.stop();
         self.plane.stop(end);
     }
@@ -331,7 +340,7 @@ impl Owner {
                 let (snapshot, view) = (self.plane.orders().snapshot(), Arc::clone(&self.view));
                 tokio::spawn(async move {
                     if let Ok(snapshot) = snapshot.await {
-                        let _ = reply.send(Ok(status::counters(&view, &snapshot)));
+                        let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot))));
                     }
                 });
             }
@@ -413,7 +422,7 @@ impl Owner {
         self.teller.interfaces(&self.interfaces, &refreshed);
         self.handle(Event::Interfaces(status::known_interfaces(&refreshed)));
         let before = self.in_short();
-        self.interfaces = refreshed;
+        self.interfaces = Arc::new(refreshed);
         let now = self.in_short();
         if now != before {
             systemd::notify(&format!("STATUS={now}"));
@@ -430,7 +439,8 @@ impl Owner {
 
     fn handle(&mut self, event: Event) {
         if let Event::NextHop { address, resolution } = &event {
-            log::next_hop(*address, resolution);
+            let shown = self.flood.admits(log::kind_of_next_hop(resolution), self.clock.now());
+            log::next_hop(*address, resolution, shown);
             self.teller.moved(*address, resolution);
         }
         let checked = if let Event::Checked { last, .. } = &event { Some(last.at) } else { None };
@@ -458,9 +468,11 @@ impl Owner {
         }
     }
 
-    fn tell(&self, news: &[News]) {
+    fn tell(&mut self, news: &[News]) {
+        let now = self.clock.now();
         for news in news {
-            log::news(news);
+            let shown = log::kind_of_news(news).is_none_or(|kind| self.flood.admits(kind, now));
+            log::news(news, shown);
             self.teller.health(news);
         }
     }
@@ -514,14 +526,21 @@ impl Owner {
     fn show(&mut self) {
         self.stale = None;
         self.view = Arc::new(self.reconciler.view());
-        let now = self.clock.now();
-        let node = view::Node { unable: self.interfaces.trouble(), ..self.drainer.view(now) };
-        let status = self.facts.status(&self.view, &self.interfaces, self.last_reload.as_ref(), node, now);
-        self.status.send_replace(Arc::new(status));
+        let node = view::Node { unable: self.interfaces.trouble(), ..self.drainer.view(self.clock.now()) };
+        self.publish(node);
         let removed = self.announcer.update(&self.view, &self.node(), self.clock.now());
         self.teller.look(&self.view);
         self.release(removed);
         self.drainer.await_told(&self.announcer);
+    }
+
+    /// Publishes the status. It is made by the first reader: with thousands of backends it is much work.
+    fn publish(&mut self, node: view::Node) {
+        self.generation += 1;
+        let (facts, view, interfaces) = (Arc::clone(&self.facts), Arc::clone(&self.view), Arc::clone(&self.interfaces));
+        let (last_reload, shown, now) = (self.last_reload.clone(), node.clone(), self.clock.now());
+        let make = move || facts.status(&view, &interfaces, last_reload.as_ref(), shown, now);
+        self.status.send_replace(Arc::new(Shown::new(self.generation, node, make)));
     }
 
     /// Has a plan carried out: at once, or, if a prefix is withdrawn because its VIPs are removed, once neighbors had time to turn
@@ -529,14 +548,14 @@ impl Owner {
     fn release(&mut self, removed: bool) {
         let Some(plan) = self.held.take() else { return };
         if !removed || !self.announcer.has_neighbors() {
-            return self.publish(plan);
+            return self.carry_out(plan);
         }
         let before = self.release.hold(plan, self.clock.now());
-        before.into_iter().for_each(|plan| self.publish(plan));
+        before.into_iter().for_each(|plan| self.carry_out(plan));
         self.check_told();
     }
 
-    fn publish(&self, (steps, saved): Plan) {
+    fn carry_out(&self, (steps, saved): Plan) {
         self.plane.orders().publish(steps, saved);
     }
 

@@ -205,7 +205,7 @@ struct Working {
 impl Working {
     fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>, done: &UnboundedSender<Event>) {
         if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
-            keeper.keep(&saved);
+            keeper.keep(saved);
         }
         self.plans.begin(steps);
         self.go_on(done);
@@ -239,7 +239,8 @@ fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSen
     let mut survey: Option<Survey> = None;
     loop {
         let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
-        let pause = plane.pause().map_or(pause, |closing| closing.min(pause));
+        let retry = plane.keeper.as_ref().and_then(Keeper::pause);
+        let pause = plane.pause().into_iter().chain(retry).fold(pause, Duration::min);
         match orders.recv_timeout(pause) {
             Ok(Order::Stop(end)) => return end,
             Ok(Order::Publish(steps, saved)) => plane.publish(&steps, saved, done),
@@ -249,6 +250,7 @@ fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSen
                 if plane.pause() == Some(Duration::ZERO) {
                     plane.go_on(done);
                 }
+                plane.keeper.iter_mut().for_each(Keeper::retry);
                 survey = survey.take().and_then(|survey| go_on(&plane.dataplane, survey, done));
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();

@@ -10,9 +10,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use crate::config::NodeConfig;
@@ -72,8 +73,9 @@ pub(super) fn begin(
     let keeper = |set: &str, since| Keeper {
         path: path.clone(),
         kept: Kept { boot: boot.clone(), set: set.to_owned(), since, maps: fingerprint.clone(), planner: () },
-        failed: false,
         written: None,
+        unsaved: watch::Sender::default(),
+        pending: None,
     };
     let found = read(&path);
     let known = found.as_ref().ok().and_then(Option::as_ref);
@@ -116,31 +118,62 @@ fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {
     serde_json::from_slice(&text).map(Some).map_err(|error| format!("{} makes no sense: {error}", path.display()))
 }
 
+/// How long after a failure the state file is written again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Writes the state file.
 #[derive(Debug)]
 pub(super) struct Keeper {
     path: PathBuf,
     /// All but what changes.
     kept: Kept<()>,
-    /// Whether the last write failed.
-    failed: bool,
     /// A hash of what was written last.
     written: Option<u64>,
+    /// Why the last write failed, if it did.
+    unsaved: watch::Sender<Option<String>>,
+    /// What that write was to hold, and when it is tried again.
+    pending: Option<(Box<Saved>, Instant)>,
 }
 
 impl Keeper {
-    /// Writes what is so once the next plan is carried out. If that fails there is no file: an old one would mislead.
-    /// A plan that is tried again leads to what is written already.
-    pub(super) fn keep(&mut self, saved: &Saved) {
-        let outcome = self.replace(saved);
+    /// Why the state file is not written, if so.
+    pub(super) fn unsaved(&self) -> watch::Receiver<Option<String>> {
+        self.unsaved.subscribe()
+    }
+
+    /// Writes what is so once the next plan is carried out. If that fails there is no file, since an old one would mislead, and
+    /// it is tried again. A plan that is tried again leads to what is written already.
+    pub(super) fn keep(&mut self, saved: Box<Saved>) {
+        let file = self.path.display();
+        let failed = self.unsaved.borrow().is_some();
+        let outcome = self.replace(&saved);
         self.written = outcome.as_ref().ok().copied();
-        if let Err(error) = &outcome {
-            let _ = fs::remove_file(&self.path);
-            if !self.failed {
-                tracing::error!(file = %self.path.display(), %error, "cannot be written: a daemon started after this one dies would know nothing of transitions");
+        match &outcome {
+            Err(error) if !failed => {
+                tracing::error!(%file, %error, "cannot be written: a daemon started after this one dies would know nothing of transitions; retrying");
             }
+            Ok(_) if failed => tracing::info!(%file, "written again"),
+            Err(_) | Ok(_) => {}
         }
-        self.failed = outcome.is_err();
+        let reason = outcome.err().map(|error| format!("cannot write {file}: {error}"));
+        self.pending = reason.as_ref().map(|_| (saved, Instant::now() + AGAIN));
+        self.unsaved.send_if_modified(|known| {
+            let changed = *known != reason;
+            *known = reason;
+            changed
+        });
+    }
+
+    /// How long it is until a failed write is tried again.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.pending.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tries a failed write again if that is due.
+    pub(super) fn retry(&mut self) {
+        if let Some((saved, _)) = self.pending.take_if(|(_, at)| *at <= Instant::now()) {
+            self.keep(saved);
+        }
     }
 
     /// Returns a hash of what is written.
@@ -155,9 +188,65 @@ impl Keeper {
             return Ok(hash);
         }
         let aside = self.path.with_extension("state-new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&text)?;
-        fs::rename(&aside, &self.path)?;
-        Ok(hash)
+        let written = write(&aside, &text).and_then(|()| fs::rename(&aside, &self.path));
+        if written.is_err() {
+            // Half of it would only take room.
+            let _ = fs::remove_file(&aside);
+            let _ = fs::remove_file(&self.path);
+        }
+        written.map(|()| hash)
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)
+}
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use crate::api::testing::TempDir;
+    use crate::matrix::Row;
+    use serde_json::json;
+
+    fn keeper(path: PathBuf) -> Keeper {
+        let maps = json!({
+            "layout": 1, "object": "", "program": "", "hash_key": "", "flow_sets": 1, "cpus": 1, "limits": [1, 1, 1],
+            "interfaces": []
+        });
+        let maps = serde_json::from_value(maps).unwrap();
+        let kept = Kept { boot: "boot".into(), set: "a".into(), since: Duration::ZERO, maps, planner: () };
+        Keeper { path, kept, written: None, unsaved: watch::Sender::default(), pending: None }
+    }
+
+    fn saved() -> Box<Saved> {
+        serde_json::from_value(json!({ "outer": [null, null], "last_id": 0, "vips": {}, "pools": [] })).unwrap()
+    }
+
+    #[test]
+    fn a_state_file_that_cannot_be_written_is_said_and_written_later() {
+        let _row = Row::fault("C15", "a state file that cannot be written: said until it is written again");
+        let directory = TempDir::new();
+        let folder = directory.path().join("run");
+        let mut keeper = keeper(folder.join("maglev.state"));
+        let unsaved = keeper.unsaved();
+        keeper.keep(saved());
+        let reason = unsaved.borrow().clone().unwrap();
+        assert!(reason.starts_with("cannot write ") && reason.contains("maglev.state: No such file"), "{reason}");
+        assert!(keeper.pause().is_some_and(|pause| pause <= AGAIN));
+        keeper.retry();
+        assert!(unsaved.borrow().is_some(), "it is not due yet");
+
+        fs::create_dir(&folder).unwrap();
+        keeper.pending.as_mut().unwrap().1 = Instant::now();
+        keeper.retry();
+        assert_eq!((unsaved.borrow().clone(), keeper.pause()), (None, None));
+        assert!(read(&folder.join("maglev.state")).unwrap().is_some());
+
+        // What is no longer true is not left behind.
+        fs::create_dir(folder.join("maglev.state-new")).unwrap();
+        keeper.keep(saved());
+        assert!(unsaved.borrow().is_some() && read(&folder.join("maglev.state")).unwrap().is_none());
     }
 }

@@ -78,6 +78,7 @@ impl Facts {
             hash_key_digest: hash_key_digest.clone(),
             publishing: *busy,
             out_of_sync: out_of_sync(not_published.as_ref(), not_cleared.as_deref(), *started),
+            state_not_saved: None,
             last_reload: last_reload.cloned(),
             memory: memory.clone(),
             common_failure: *common_failure,

@@ -20,6 +20,9 @@ pub struct Node {
     pub lead_seconds: u64,
     /// For how long no packet may come in until the node is drained.
     pub quiet_seconds: u64,
+    /// Why what was last ordered is not saved: it holds until maglevd is started again. Absent if it is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_saved: Option<String>,
 }
 
 /// A drain.

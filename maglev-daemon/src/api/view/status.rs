@@ -28,6 +28,10 @@ pub struct Status {
     pub publishing: bool,
     /// Why the packet path does not serve what is saved; null if it does.
     pub out_of_sync: Option<OutOfSync>,
+    /// Why the state file is not written, if so: a daemon that follows this one would know nothing of transitions. Absent if it
+    /// is, or if nothing outlives the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_not_saved: Option<String>,
     /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.

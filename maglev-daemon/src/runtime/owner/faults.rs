@@ -145,14 +145,14 @@ async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
     assert!(refused.starts_with("saved, but not applied: no memory; next try in 100ms"), "{refused}");
     // After 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5 and 51.1 seconds.
     assert!((9..=11).contains(&attempts), "{attempts}");
-    let shown = site.owner.status.borrow().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();
+    let shown = site.owner.status.borrow().status().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();
     assert!(shown.reason == "no memory" && shown.next_try_milliseconds.is_some_and(|left| left <= 30_000), "{shown:?}");
     TIME.set(TIME.get() + Duration::from_secs(30));
     site.take(Input::Due);
     while site.ordered.plans() > 0 {
         site.take(Input::Event(Event::Published(Ok(()))));
     }
-    assert_eq!(site.owner.status.borrow().out_of_sync, None);
+    assert_eq!(site.owner.status.borrow().status().out_of_sync, None);
     row.says(format!("{attempts} attempts"));
 }
 
