@@ -15,7 +15,7 @@ use crate::reconcile::Resolution;
 pub(super) fn next_hop(address: IpAddr, resolution: &Resolution, shown: bool) {
     match resolution {
         Resolution::Resolved { .. } if shown => {
-            tracing::info!(%address, "an address of a backend or VIP can be reached")
+            tracing::info!(%address, "an address of a backend or VIP can be reached");
         }
         Resolution::Resolved { .. } => tracing::debug!(%address, "an address of a backend or VIP can be reached"),
         Resolution::Unresolved(reason) if shown => {
@@ -32,7 +32,7 @@ pub(super) fn held((kind, count): (Kind, u32)) {
     match kind {
         Kind::Resolved => tracing::info!(count, "addresses of backends and VIPs can be reached; each at level debug"),
         Kind::Unresolved => {
-            tracing::warn!(count, "addresses of backends or VIPs are out of reach; each at level debug")
+            tracing::warn!(count, "addresses of backends or VIPs are out of reach; each at level debug");
         }
         Kind::Healthy => tracing::info!(count, "more backends are healthy; each at level debug"),
         Kind::Unhealthy => tracing::warn!(count, "more backends are unhealthy; each at level debug"),

@@ -219,7 +219,7 @@ impl Owner {
             match outcome.try_recv() {
                 Ok(outcome) => {
                     outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
-                    self.flood.started().into_iter().for_each(log::held);
+                    self.flood.started(self.clock.now()).into_iter().for_each(log::held);
                     return self.plane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),

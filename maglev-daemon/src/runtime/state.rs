@@ -220,8 +220,8 @@ mod faults {
         Keeper { path, kept, written: None, unsaved: watch::Sender::default(), pending: None }
     }
 
-    fn saved() -> Box<Saved> {
-        serde_json::from_value(json!({ "outer": [null, null], "last_id": 0, "vips": {}, "pools": [] })).unwrap()
+    fn saved(last_id: u16) -> Box<Saved> {
+        serde_json::from_value(json!({ "outer": [null, null], "last_id": last_id, "vips": {}, "pools": [] })).unwrap()
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod faults {
         let folder = directory.path().join("run");
         let mut keeper = keeper(folder.join("maglev.state"));
         let unsaved = keeper.unsaved();
-        keeper.keep(saved());
+        keeper.keep(saved(1));
         let reason = unsaved.borrow().clone().unwrap();
         assert!(reason.starts_with("cannot write ") && reason.contains("maglev.state: No such file"), "{reason}");
         assert!(keeper.pause().is_some_and(|pause| pause <= AGAIN));
@@ -246,7 +246,7 @@ mod faults {
 
         // What is no longer true is not left behind.
         fs::create_dir(folder.join("maglev.state-new")).unwrap();
-        keeper.keep(saved());
+        keeper.keep(saved(2));
         assert!(unsaved.borrow().is_some() && read(&folder.join("maglev.state")).unwrap().is_none());
     }
 }
