@@ -480,6 +480,11 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         for change in [add_pool(&pool), add_backend(&pool, "a", 1)] {
             services.admit(change, &rules).unwrap();
         }
+        // Slots of a pool without a VIP do not learn.
+        let service = Service::parse("198.51.100.1", &(n + 1).to_string(), "tcp").unwrap();
+        let announce = crate::model::Announce::default();
+        let vip = Vip { name: name(&format!("w{n}")), service, pool: name(&pool), announce };
+        services.admit(Change::AddVip(vip), &rules).unwrap();
     }
     let mut node = Node::start(limits, services.clone());
     (1..3).for_each(|host| node.reach(host, true));

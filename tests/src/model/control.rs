@@ -12,7 +12,7 @@ use maglev_daemon::model::{
     AdminState, Backend, Limits, Pool, PoolSettings, Rules, Services, TransitionSettings, UdpPolicy, Weight,
 };
 use maglev_daemon::plan::{Planner, SurveyOrder, Surveyed};
-use maglev_daemon::reconcile::{Effect, Event, Interfaces, Reconciler, RequestId, Resolution, Settings};
+use maglev_daemon::reconcile::{Effect, Event, Interfaces, Needed, Reconciler, RequestId, Resolution, Settings};
 use maglev_daemon::transition::Survey;
 
 use super::design::{Design, Fresh};
@@ -262,7 +262,8 @@ impl Manner {
 fn settings(ids: u32) -> Settings {
     let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
     let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
-    Settings { rules, interfaces: Interfaces { slots, ..Interfaces::default() }, common_failure: 0 }
+    let interfaces = Interfaces { slots, ..Interfaces::default() };
+    Settings { rules, interfaces, needed: Needed::default(), common_failure: 0 }
 }
 
 /// The same services, in which whoever drains owns nothing and never did.

@@ -47,9 +47,9 @@ fn status_line(site: &Site) -> Result<String> {
 }
 
 fn prefix_events(site: &Site) -> Result<Vec<String>> {
-    let events = site.balancers[0].maglev_json(&["events"])?;
-    let all = events.as_array().cloned().or_else(|| events["events"].as_array().cloned()).context("no events")?;
-    let prefixes = all.iter().filter(|event| event["event"] == "prefix");
+    let lines = site.balancers[0].maglev_ok(&["--output", "json", "events"])?;
+    let events = lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>().context("events")?;
+    let prefixes = events.iter().filter(|event| event["event"] == "prefix");
     Ok(prefixes.filter_map(|event| event["text"].as_str().map(str::to_owned)).collect())
 }
 

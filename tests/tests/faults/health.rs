@@ -81,7 +81,7 @@ fn what_cannot_be_reached_does_not_serve() -> Result<()> {
     let mut site = Site::new(1, one_pool)?;
     let lb1 = site.lab.netns("lb1");
     Matrix::Fault.row("T1", "the default route is deleted, in a pool without checks", || {
-        lb1.ip(&["-4 route del default".to_owned()])?;
+        lb1.ip(&["route del default".to_owned()])?;
         serving(&mut site.balancers[0], 1)?;
         Ok("SERVING 1 of 3: the one on the node's own segment".to_owned())
     })?;

@@ -238,7 +238,8 @@ fn served_marks(node: &Balancer, numbers: RangeInclusive<u32>) -> Result<u64> {
     })?;
     let after = counted()?;
     let [sent, unsent, stray] = [0, 1, 2].map(|n| after[n] - before[n]);
-    ensure!(sent + unsent + stray == all, "{sent} sent, {unsent} unsent, {stray} stray of {all}");
+    // The answers find no socket: the node's own ICMP errors for them are stray, too.
+    ensure!(sent + unsent + stray >= all, "{sent} sent, {unsent} unsent, {stray} stray of {all}");
     Ok(sent + unsent)
 }
 

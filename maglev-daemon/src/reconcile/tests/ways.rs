@@ -118,7 +118,7 @@ fn a_plan_that_fails_leaves_checks_as_they_were() {
     assert!(node.change(add_backend("web", "c", 3)).is_err());
     node.reach(3, true);
     assert_eq!(node.ways(), before);
-    node.run(Event::Flush);
+    node.wait(1);
     assert_eq!(node.ways().len(), 3);
 }
 

@@ -1,6 +1,5 @@
 //! Faults that were found by running the product, each with others of its kind, through the object that ships.
 
-use maglev_common::flow::WAYS;
 use maglev_ebpf::fixtures::{self, HOP_MAC, NODE_MAC, PORT, Unbalanced, VIP4};
 
 use super::super::egress::check;
@@ -159,48 +158,5 @@ fn what_another_daemon_left_dead_is_removed_when_its_maps_are_adopted() {
         assert_eq!((known(1), known(2)), (true, false));
         assert_eq!(plane.interfaces()[0].mac, NODE_MAC);
         plane.stop();
-    });
-}
-
-#[test]
-fn tuples_that_come_twice_fill_the_flow_table_where_every_flow_is_tracked() {
-    in_namespace(|| {
-        let mut row = Row::fault("D12", "tracking: always: tuples that come in two seconds keep their entries");
-        let mut rig = Rig::new();
-        let index = rig.ingress();
-        let entries = rig.plane.maps.sizes.flow_sets as usize * WAYS;
-        let tuple = |n: u16| {
-            let mut frame = fixtures::tcp4(b"");
-            frame[34..36].copy_from_slice(&n.to_be_bytes());
-            frame
-        };
-        let flood = u16::try_from(entries).unwrap();
-        let mut packets = 0_usize;
-        for _ in 0..2 {
-            let began = explain::now().unwrap();
-            (0..flood).for_each(|n| assert_eq!(rig.harness.run(index, &tuple(n)).0, action::TX));
-            packets += usize::from(flood);
-            while explain::now().unwrap() == began {
-                std::thread::yield_now();
-            }
-        }
-        let confirmed = |rig: &Rig| {
-            let words = rig.plane.maps.flows.values().iter().flat_map(Bucket::entries);
-            words.filter(|word| FlowEntry(word.get()).is_confirmed()).count()
-        };
-        let held = confirmed(&rig);
-        let full = |rig: &Rig| rig.plane.snapshot().counter(Counter::FlowTableFull);
-        let before = full(&rig);
-        // What begins now is sent to its slot's owner; what holds an entry keeps it; and the counters say so.
-        for n in flood..4 * flood {
-            assert_eq!(rig.harness.run(index, &tuple(n)).0, action::TX);
-        }
-        assert!(confirmed(&rig) >= held, "recorded flows stay");
-        assert!(held > entries / 2 && full(&rig) > before, "{held} of {entries} entries");
-        row.says(format!(
-            "{held} of {entries} entries by {packets} packets; of {} new flows {} not recorded",
-            3 * flood,
-            full(&rig) - before
-        ));
     });
 }
