@@ -1,5 +1,6 @@
 //! To which neighbors a prefix is announced, and why not to the others: what sessions hold, not what is wanted. Pure.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -87,9 +88,8 @@ impl Known {
             });
         let mut news: Vec<News> = gone.collect();
         for prefix in now {
-            if !self.0.contains_key(&prefix) {
-                let vips = wanted(&prefix).map(vips).unwrap_or_default();
-                self.0.insert(prefix, vips.clone());
+            if let Entry::Vacant(new) = self.0.entry(prefix) {
+                let vips = new.insert(wanted(&prefix).map(vips).unwrap_or_default()).clone();
                 news.push(News { prefix, vips, withdrawn: None });
             }
         }

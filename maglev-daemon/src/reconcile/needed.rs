@@ -71,14 +71,16 @@ impl Needed {
     /// # Errors
     /// What would be cut off.
     pub fn check_change(&self, change: &Change, services: &Services) -> Result<(), Refusal> {
-        let refused = |name: &Name, conflict| Err(Refusal::Conflict(refusal(name, conflict)));
+        let refused = |name: &Name, conflict: &str| Err(Refusal::Conflict(refusal(name, conflict)));
         match change {
-            Change::AddVip(vip) => self.conflict(vip, services).map_or(Ok(()), |conflict| refused(&vip.name, conflict)),
+            Change::AddVip(vip) => {
+                self.conflict(vip, services).map_or(Ok(()), |conflict| refused(&vip.name, &conflict))
+            }
             Change::AddBackend { pool, backend } => {
                 match services.vips.values().find(|vip| vip.service.address == backend.address) {
                     Some(vip) => {
                         let conflict = format!("{} would be backend {} of pool {pool}", backend.address, backend.name);
-                        refused(&vip.name, conflict)
+                        refused(&vip.name, &conflict)
                     }
                     None => Ok(()),
                 }
@@ -99,12 +101,12 @@ impl Needed {
             known.contains_key(name) && address(before) == address(after)
         };
         let new = self.conflicts(after).into_iter().filter(|(name, _)| !is_known(name));
-        let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, conflict)).collect();
+        let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, &conflict)).collect();
         if lines.is_empty() { Ok(()) } else { Err(lines) }
     }
 }
 
-fn refusal(vip: &Name, conflict: String) -> String {
+fn refusal(vip: &Name, conflict: &str) -> String {
     format!(
         "VIP {vip}: {conflict}; packets between this node and a VIP's address are balanced or dropped, so that would be cut \
          off: choose another address"

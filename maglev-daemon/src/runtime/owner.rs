@@ -109,6 +109,7 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Goes on with the planner of an adopted data plane, if there is one.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the daemon that is started elsewhere")]
     pub(super) fn new(
         files: Files,
         facts: Facts,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::table::PoolIndex;
 use maglev_daemon::model::{
-    AdminState, Backend, Limits, Pool, PoolSettings, Rules, Services, TransitionSettings, UdpPolicy, Weight,
+    AdminState, Announce, Backend, Limits, Pool, PoolSettings, Rules, Service, Services, TransitionSettings, UdpPolicy,
+    Vip, Weight,
 };
 use maglev_daemon::plan::{Planner, SurveyOrder, Surveyed};
 use maglev_daemon::reconcile::{Effect, Event, Interfaces, Needed, Reconciler, RequestId, Resolution, Settings};
@@ -137,6 +138,9 @@ impl Control {
     fn services(&self) -> Services {
         let mut services = Services::default();
         for &News { pool, backend, standing, weight, reachable: _ } in self.known.values() {
+            // Slots of a pool without a VIP do not learn.
+            let vip = vip(pool);
+            services.vips.entry(vip.name.clone()).or_insert(vip);
             let new_pool = || Pool { settings: self.manner.settings(), ..Pool::new(name("pool", pool.into())) };
             let pool = services.pools.entry(name("pool", pool.into())).or_insert_with(new_pool);
             let state = match standing {
@@ -257,6 +261,12 @@ impl Manner {
         };
         PoolSettings { tracking: design.tracking(), transition, ..PoolSettings::default() }
     }
+}
+
+/// The VIP of a pool.
+fn vip(pool: u8) -> Vip {
+    let service = Service::parse("203.0.113.10", &(u16::from(pool) + 1).to_string(), "tcp").expect("a service");
+    Vip { name: name("vip", pool.into()), service, pool: name("pool", pool.into()), announce: Announce::default() }
 }
 
 fn settings(ids: u32) -> Settings {

@@ -114,7 +114,7 @@ pub fn within_limit(prefixes: Prefixes) -> (Prefixes, usize) {
 fn replace<const N: usize>(map: &mut Map, wanted: &BTreeMap<(u32, [u8; N]), u32>) -> Result<(), MapError> {
     let mut trie = LpmTrie::<_, [u8; N], u32>::try_from(map)?;
     let mut present = BTreeMap::new();
-    for entry in trie.iter() {
+    for entry in &trie {
         let (key, value) = entry?;
         present.insert((key.prefix_len(), key.data()), value);
     }

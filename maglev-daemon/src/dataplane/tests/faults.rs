@@ -307,8 +307,9 @@ fn nothing_stays_in_the_pin_folder() {
             "no folder".to_owned()
         });
         case("T5", "a daemon that does not start", || {
-            let absent = settings(&[("eth9", Mode::Native)]);
-            Dataplane::replace(&absent, &links(), &folder.hold()).unwrap_err();
+            // It has no Ethernet address.
+            let wrong = settings(&[("lo", Mode::Native)]);
+            Dataplane::replace(&wrong, &links(), &folder.hold()).unwrap_err();
             assert!(!folder.0.exists());
             "no folder".to_owned()
         });
