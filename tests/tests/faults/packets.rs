@@ -144,7 +144,7 @@ fn removed_backends_numbers_are_dead_at_egress() -> Result<()> {
                 node.maglev_ok(&["vip", "remove", &format!("{family}-{protocol}")])?;
             }
         }
-        node.maglev_ok(&["pool", "remove", "six"])?;
+        node.maglev_ok(&["pool", "remove", "six", "--force"])?;
         let served = served_marks(node, 1..=80)?;
         ensure!(served == 3, "{served} numbers are served, for 3 backends");
         Ok(format!("{served} served"))
