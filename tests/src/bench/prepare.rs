@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use maglev_daemon::dataplane::sha256;
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Mode, Program, candidates};
+use super::measure::{Entry, Mode, Program, candidates};
 use super::scenario;
 
 #[derive(clap::Args, Debug)]
@@ -43,7 +43,7 @@ pub(super) fn run(wanted: &Arguments) -> Result<()> {
     let object = wanted.object.as_ref().map(std::fs::read).transpose().context("cannot read the object")?;
     let program = Program { name: wanted.scenario.clone(), object, mode: Mode::Exception(0), slowed: wanted.slowed };
     let mut held = candidates(scenario, &[program])?;
-    let program = held.first_mut().and_then(|entry| entry.id()).context("the kernel does not number the program")?;
+    let program = held.first_mut().and_then(Entry::id).context("the kernel does not number the program")?;
     let line = serde_json::to_string(&Prepared { program, object_sha256: sha256().to_owned() })?;
     let mut out = std::io::stdout();
     writeln!(out, "{line}").and_then(|()| out.flush()).context("standard output")?;

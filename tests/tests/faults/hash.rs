@@ -29,7 +29,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 
@@ -258,7 +258,7 @@ fn structured_ipv6_sources_spread_like_random_ones() -> Result<()> {
         );
         for stride in STRIDES {
             families.push(Box::new(move |n| from6(u128::from(n) * u128::from(stride), 40_000)));
-            families.push(Box::new(move |n| from6(u128::from(n) * u128::from(stride) << 48, 40_000)));
+            families.push(Box::new(move |n| from6((u128::from(n) * u128::from(stride)) << 48, 40_000)));
         }
         // Every seventh bit of the address; the same bits in both words; hosts and ports by 256.
         families.push(Box::new(|n| from6(scattered(n, |bit| 1_u128 << (7 * bit)), 40_000)));
