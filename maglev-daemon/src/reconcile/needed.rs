@@ -72,15 +72,18 @@ impl Needed {
     /// What would be cut off.
     pub fn check_change(&self, change: &Change, services: &Services) -> Result<(), Refusal> {
         let refused = |name: &Name, conflict: &str| Err(Refusal::Conflict(refusal(name, conflict)));
+        // What the services say themselves is wrong on every node; what this node needs, on this one alone.
+        let rejected = |name: &Name, conflict: &str| Err(Refusal::Invalid(refusal(name, conflict)));
         match change {
-            Change::AddVip(vip) => {
-                self.conflict(vip, services).map_or(Ok(()), |conflict| refused(&vip.name, &conflict))
-            }
+            Change::AddVip(vip) => match self.conflict(vip, &Services::default()) {
+                Some(conflict) => refused(&vip.name, &conflict),
+                None => self.conflict(vip, services).map_or(Ok(()), |conflict| rejected(&vip.name, &conflict)),
+            },
             Change::AddBackend { pool, backend } => {
                 match services.vips.values().find(|vip| vip.service.address == backend.address) {
                     Some(vip) => {
                         let conflict = format!("{} would be backend {} of pool {pool}", backend.address, backend.name);
-                        refused(&vip.name, &conflict)
+                        rejected(&vip.name, &conflict)
                     }
                     None => Ok(()),
                 }
