@@ -92,7 +92,8 @@ fn one_of_two_gateways_dies_under_load() -> Result<()> {
     let second = SecondGateway::new(&site)?;
     gateway_is(&mut site.balancers[0], "10.2.1.3")?;
     let client = site.lab.netns("client");
-    for round in 1..=if is_full() { 5 } else { 1 } {
+    // It is awaited twice as long each time: a fifth round would take a minute.
+    for round in 1..=if is_full() { 4 } else { 1 } {
         Matrix::Fault.row("D2", &format!("one of two gateways dies silently under load, round {round}"), || {
             let lasts = Duration::from_secs(5);
             let measured = std::thread::scope(|scope| {
