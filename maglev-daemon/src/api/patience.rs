@@ -46,7 +46,7 @@ impl<S> Patient<S> {
             }
             return Poll::Ready(outcome);
         }
-        // A follower of events that reads nothing is told how many it missed.
+        // A follower of events that reads nothing receives the number of lost events.
         if self.activity.follows() {
             return Poll::Pending;
         }

@@ -52,7 +52,7 @@ pub(super) struct Driver {
     links: [Option<Link>; 2],
     finishing: JoinSet<()>,
     status: watch::Sender<NeighborStatus>,
-    /// Is told that the status changed.
+    /// Receives a notice when the status changes.
     news: watch::Sender<()>,
 }
 

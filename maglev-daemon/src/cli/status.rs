@@ -85,7 +85,7 @@ fn waiting(backends: &[view::Backend]) -> String {
     }
 }
 
-/// A shortage is told of for so many seconds.
+/// Seconds for which `status` shows a shortage after it last occurred.
 const RECENT_SHORTAGE: u64 = 60;
 
 /// What checks tell: trouble first, and loud.

@@ -9,7 +9,7 @@ use super::{Backend, Name, Override, Services};
 pub struct Difference {
     /// VIPs, by name.
     pub vips: Counts,
-    /// Pools, by name; a backend's change is none of its pool.
+    /// Pools, by name; a change of a backend does not count as a change of its pool.
     pub pools: Counts,
     /// Backends, by pool and name.
     pub backends: Counts,

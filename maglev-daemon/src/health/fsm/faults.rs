@@ -51,7 +51,7 @@ fn a_pool_none_of_whose_backends_answers_for_a_minute_is_dead() {
     assert_eq!(scene.all_dead(), (true, true));
     assert!(
         scene.changes > changes && scene.fleet.deadline().is_none(),
-        "it is told once, and nothing is due any more"
+        "it is reported once, and nothing is due afterwards"
     );
     scene.answers_badly(2);
     assert_eq!(scene.all_dead(), (false, false));

@@ -119,7 +119,7 @@ async fn a_reason_without_end_is_cut_where_it_is_kept() {
         let (mut scheduler, mut told) = scheduler();
         let lost = Order { way: Err(reason.as_str().into()), ..order(Duration::ZERO) };
         let asked = scheduler.once([(Arc::clone(&to), lost.clone())].into()).await;
-        assert_eq!(asked[0].2.outcome, Err(Fault::Dead(reason)), "whoever asks reads all");
+        assert_eq!(asked[0].2.outcome, Err(Fault::Dead(reason)), "each waiting request receives the whole reason");
         scheduler.follow([(Arc::clone(&to), lost)].into());
         assert_eq!(next(&mut told).await.1.outcome, Err(Failure::Dead(kept.as_str().into())));
     }
