@@ -42,8 +42,11 @@ pub struct Forwarding {
     pub switch: Switch,
     /// Seconds for which a confirmed flow entry that nothing renews is kept: the longest that any pool asks for.
     pub idle: Word,
+    /// The [`OwnMac`] that all of [`Self::own_macs`] hold, or that of no frame if they differ: a node with one interface need not
+    /// look at where a frame comes in.
+    pub only_mac: Word,
     /// Fills the line.
-    pub reserved: [Word; 5],
+    pub reserved: [Word; 4],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
     /// An [`OwnMac`] by the low bits of the index of the interface that a frame comes in by: what plain packets are
@@ -137,6 +140,12 @@ impl Forwarding {
         OwnMac(self.own_macs[ingress as usize & (OWN_MACS - 1)].get())
     }
 
+    /// Whether a frame to a MAC address that comes in by an interface is one of most: see [`Self::own_mac`].
+    #[inline(always)]
+    pub fn is_own(&self, destination: OwnMac, ingress: impl FnOnce() -> u32) -> bool {
+        destination.0 == self.only_mac.get() || destination == self.own_mac(ingress())
+    }
+
     /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by an interface. One that has no
     /// record is part of one that has (a bond's): there, every interface's addresses are.
     #[inline(always)]
@@ -156,8 +165,13 @@ impl Forwarding {
         if let Some(to) = self.interfaces.get(slot) {
             to.set(record);
         }
+        self.only_mac.set(OwnMac::NONE.0);
         for (n, word) in self.own_macs.iter().enumerate() {
             word.set(self.own_mac_for(n).0);
+        }
+        let [first, others @ ..] = &self.own_macs;
+        if others.iter().all(|word| word.get() == first.get()) {
+            self.only_mac.set(first.get());
         }
     }
 
@@ -221,7 +235,7 @@ mod tests {
     /// Which of the two addresses frames that come in by an interface may have, at a first look and at a second.
     fn owned(forwarding: &Forwarding, ingress: u32) -> ([bool; 2], [bool; 2]) {
         let macs = [FIRST, SECOND].map(mac_word);
-        (macs.map(|mac| forwarding.own_mac(ingress) == OwnMac::new(mac)), macs.map(|mac| forwarding.owns(ingress, mac)))
+        (macs.map(|mac| forwarding.is_own(OwnMac::new(mac), || ingress)), macs.map(|mac| forwarding.owns(ingress, mac)))
     }
 
     #[test]
@@ -246,6 +260,12 @@ mod tests {
     fn the_only_interface_owns_its_address_wherever_frames_come_in() {
         let one = forwarding(&[InterfaceRecord::new(FIRST, 2, 1_500).with_also(&[SECOND])]);
         assert_eq!(owned(&one, 77), ([true, false], [true, true]), "as a bond's parts");
+        let first = OwnMac::new(mac_word(FIRST));
+        assert!(one.is_own(first, || unreachable!("where it comes in is not asked")));
+        one.set_interface(1, &InterfaceRecord::new(SECOND, 3, 1_500));
+        assert_eq!(owned(&one, 3), ([false, true], [false, true]), "it is the only one no more");
+        one.set_interface(1, &InterfaceRecord::default());
+        assert!(one.is_own(first, || unreachable!("it is the only one again")));
     }
 
     #[test]

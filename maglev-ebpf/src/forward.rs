@@ -74,7 +74,7 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 #[inline(always)]
 fn is_addressed_here<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
     let Some(destination) = eth::destination(packet) else { return true };
-    tables.forwarding().own_mac(tables.ingress()) == destination || tables.owns(destination.mac())
+    tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
 /// Passes a frame to another MAC address to the host, which knows what to do with it.
@@ -96,7 +96,7 @@ fn leave_alone<P: Packet, T: Tables>(packet: &P, tables: &T, payload: Option<Pay
 /// about for which a packet might have been refused.
 #[inline(always)]
 pub fn forward_plain<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Option<Verdict> {
-    let own = || tables.forwarding().own_mac(tables.ingress());
+    let own = |destination| tables.forwarding().is_own(destination, || tables.ingress());
     if let Some(inner) = plain::ipv4(packet, own) {
         return balance_plain(packet, tables, &inner);
     }
@@ -172,7 +172,7 @@ where
     let template = tables.forwarding().template(decision.member);
     let exit = template.exit();
     let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.flow.hash.0 };
-    let fits = exit.takes(bytes) || trim(packet, exit, inner.length);
+    let fits = exit.takes(bytes) || trim::<F, P>(packet, exit);
     let sent = match exit.outer() {
         Family::V4 => fits && ipip::encapsulate4::<F>(packet, outer, template),
         Family::V6 => {
@@ -196,7 +196,8 @@ where
 /// Cuts off what an Ethernet frame carries behind its IP packet, if the packet itself fits: the driver would drop the
 /// frame. Tells whether it did. What fits keeps its padding, as bare ACKs do: cutting it costs a call.
 #[inline(always)]
-fn trim<P: Packet>(packet: &mut P, exit: Exit, length: u32) -> bool {
+fn trim<F: Tuple, P: Packet>(packet: &mut P, exit: Exit) -> bool {
+    let Some(length) = F::length(packet) else { return false };
     let frame = eth::HEADER + length as usize;
     exit.takes(frame) && packet.trim(frame)
 }

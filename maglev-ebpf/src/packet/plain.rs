@@ -71,11 +71,11 @@ struct TransportStart {
     sequence_to_flags: [u8; 10],
 }
 
-/// Reads a plain IPv4 packet to this MAC address; `None` if it is not one.
+/// Reads a plain IPv4 packet to a MAC address of ours, as `own` says; `None` if it is not one.
 #[inline(always)]
-pub fn ipv4(packet: &impl Packet, own: impl FnOnce() -> OwnMac) -> Option<Inner<Tuple4>> {
+pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<Inner<Tuple4>> {
     let start = packet.view::<Start4>(0)?;
-    if start.kind.get() & Start4::KIND_MASK != Start4::KIND || OwnMac::of_frame(start.macs.get()) != own() {
+    if start.kind.get() & Start4::KIND_MASK != Start4::KIND || !own(OwnMac::of_frame(start.macs.get())) {
         return None;
     }
     if start.flags_fragment.get() & ipv4::FRAGMENT != 0 || start.ttl == 0 {
@@ -90,11 +90,11 @@ pub fn ipv4(packet: &impl Packet, own: impl FnOnce() -> OwnMac) -> Option<Inner<
     Some(Inner { tuple, length, transport: eth::HEADER + ipv4::HEADER })
 }
 
-/// Reads a plain IPv6 packet to this MAC address; `None` if it is not one.
+/// Reads a plain IPv6 packet to a MAC address of ours; `None` if it is not one.
 #[inline(always)]
-pub fn ipv6(packet: &impl Packet, own: impl FnOnce() -> OwnMac) -> Option<Inner<Tuple6>> {
+pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<Inner<Tuple6>> {
     let start = packet.view::<Start6>(0)?;
-    if start.kind.get() & Start6::KIND_MASK != Start6::KIND || OwnMac::of_frame(start.macs.get()) != own() {
+    if start.kind.get() & Start6::KIND_MASK != Start6::KIND || !own(OwnMac::of_frame(start.macs.get())) {
         return None;
     }
     let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));
