@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use maglev_api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes, Counters, NextHop, Status};
 use maglev_common::table::SLOTS;
 use tokio::net::TcpListener;
 
-use crate::api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes, Counters, NextHop, Status};
-use crate::api::{Answer, Caller, Handle, Page, Rendered, Request, Subject, Wanted, server};
+use crate::http::{Caller, Handle, Page, Refused, Rendered, Request, Subject, Wanted, server};
 use text::{Registry, count, measure, measure_seconds};
 
 /// What scrapers are told the text is.
@@ -25,7 +25,7 @@ pub async fn serve(listener: TcpListener, handle: Handle) {
 }
 
 /// Scrapes that come together get the same page.
-async fn scrape(State(handle): State<Handle>) -> Answer<Page> {
+async fn scrape(State(handle): State<Handle>) -> Result<Page, Refused> {
     let render = async {
         let counters = handle.ask(|reply| Request::Counters { reply }).await?;
         let render = |handle: &Handle| {
@@ -35,7 +35,7 @@ async fn scrape(State(handle): State<Handle>) -> Answer<Page> {
         handle.compute(render).await
     };
     // A scraper compares scrapes, not changes: the page need not show the last one.
-    handle.pages.page(Subject::Metrics, Wanted { generation: 0, privileged: false }, render).await
+    handle.pages.page(Subject::Metrics, Wanted { generation: 0, privileged: false }, render).await.map_err(Refused)
 }
 
 /// Bytes of the series of a backend, and of all else: a text that has room from the start is not copied while it grows.
@@ -240,7 +240,7 @@ fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing;
+    use maglev_api::testing;
 
     #[test]
     fn the_text_holds_every_kind_of_series() {

@@ -22,7 +22,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // What is said on the way goes to standard error: standard output is the benchmark's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package"];
-    program::run(program::command(program::cargo()).args(build).args(["maglev-daemon", "--bins"]))?;
+    program::run(program::command(program::cargo()).args(build).args([
+        "maglev-daemon",
+        "--package",
+        "maglev-cli",
+        "--bins",
+    ]))?;
     let features = ["maglev-e2e", "--bins", "--features", "bench"];
     program::run(program::command(program::cargo()).args(build).args(features))?;
     let rest = against::built(&arguments.rest)?;

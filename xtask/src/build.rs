@@ -13,6 +13,8 @@ pub(crate) fn run() -> Result<()> {
         "--locked",
         "--package",
         "maglev-daemon",
+        "--package",
+        "maglev-cli",
     ]))?;
     println!("build: target/release/maglevd and target/release/maglev are built");
     Ok(())

@@ -31,6 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--package",
         "maglev-daemon",
         "--package",
+        "maglev-cli",
+        "--package",
         "maglev-e2e",
     ]))?;
     let demo = program::workspace().join("target/release/maglev-lab");

@@ -46,8 +46,8 @@ const PACKAGES: [Package; 2] = [
     Package { name: "busybox-static", program: "busybox", reason: "starts the tests in the emulated machine" },
 ];
 
-/// The unit tests that ask something of the kernel; the others would only repeat what the host has shown.
-const TESTS: [&str; 2] = ["dataplane::", "net::"];
+/// The crates that ask something of the kernel; the tests of others would only repeat what the host has shown.
+const CRATES: [&str; 2] = ["maglev-dataplane", "maglev-net"];
 
 /// A kernel may take this long, many times what it usually does: an emulated machine that hangs must not stay.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let kernels = debian::kernels(&folder, arguments.update)?;
     println!("kernels: building the tests");
-    let tests = test_binary()?;
+    let tests = test_binaries()?;
 
     let mut failed = Vec::new();
     for kernel in &kernels {
@@ -93,27 +93,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The tests in one kernel. What they and the kernel said stays beside the kernel, and is shown if they fail.
-fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &Path) -> Result<Totals> {
+fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &[PathBuf]) -> Result<Totals> {
     let image = folder.join(format!("{}.initramfs", kernel.release));
     let console = folder.join(format!("{}.console", kernel.release));
-    let bytes = initramfs::image(kernel, tests, &TESTS)?;
+    let bytes = initramfs::image(kernel, tests)?;
     fs::write(&image, bytes).with_context(|| format!("cannot write {}", image.display()))?;
     let run = machine::run(&machine::Machine { kernel: &kernel.image, initramfs: &image, console: &console }, LIMIT)?;
     let verdict = if run.timed_out {
         Err(anyhow!("it was still running after {} s, and was stopped", LIMIT.as_secs()))
     } else {
-        report(&kernel.release, &run.said)
+        report(&kernel.release, &run.said, tests.len())
     };
     verdict.inspect_err(|_| println!("{}", run.said))
 }
 
-/// What the tests reported, if it is what they must: some passed, none failed, none was skipped, in the kernel meant.
-fn report(release: &str, said: &str) -> Result<Totals> {
+/// What the tests reported, if it is what they must: every binary came to its end, some tests passed, none failed, none was
+/// skipped, in the kernel meant.
+fn report(release: &str, said: &str, binaries: usize) -> Result<Totals> {
     let Some(running) = said.lines().find_map(|line| line.strip_prefix(initramfs::RELEASE)) else {
         bail!("the tests did not start; its console tells why");
     };
     if running != release {
         bail!("another kernel was running: {running}");
+    }
+    let ended = said.lines().filter(|line| line.starts_with("test result: ")).count();
+    if ended != binaries {
+        bail!("{ended} of {binaries} test binaries came to their end");
     }
     let mut totals = Totals::default();
     said.lines().for_each(|line| totals += result_line(line));
@@ -124,27 +129,22 @@ fn report(release: &str, said: &str) -> Result<Totals> {
     Ok(totals)
 }
 
-/// Builds the daemon's unit tests, which embed the object that ships.
-fn test_binary() -> Result<PathBuf> {
+/// Builds the unit tests, of which the data plane's embed the object that ships.
+fn test_binaries() -> Result<Vec<PathBuf>> {
     let mut command = program::command(program::cargo());
-    command.args([
-        "test",
-        "--package",
-        "maglev-daemon",
-        "--lib",
-        "--no-run",
-        "--locked",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let messages = program::output(&mut command)?;
-    executable(&messages).context("cargo named no test binary")
+    command.args(["test", "--lib", "--no-run", "--locked", "--message-format", "json-render-diagnostics"]);
+    command.args(CRATES.iter().flat_map(|name| ["--package", name]));
+    let binaries = executables(&program::output(&mut command)?);
+    if binaries.len() != CRATES.len() {
+        bail!("cargo named {} test binaries of {}", binaries.len(), CRATES.len());
+    }
+    Ok(binaries)
 }
 
-fn executable(messages: &str) -> Option<PathBuf> {
+fn executables(messages: &str) -> Vec<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut tests = messages.filter(|message| message["profile"]["test"] == true);
-    tests.find_map(|message| message["executable"].as_str().map(PathBuf::from))
+    let tests = messages.filter(|message| message["profile"]["test"] == true);
+    tests.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect()
 }
 
 #[cfg(test)]
@@ -159,29 +159,32 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
 
     #[test]
     fn tests_that_passed_in_the_kernel_meant_are_a_success() {
-        let totals = report("6.1.0-56-cloud-amd64", PASSED).unwrap();
+        let totals = report("6.1.0-56-cloud-amd64", PASSED, 1).unwrap();
         assert_eq!(totals, Totals { passed: 2, ..Totals::default() });
     }
 
     #[test]
     fn another_kernel_no_tests_failed_ones_and_a_crash_are_failures() {
-        let why = |release: &str, said: &str| report(release, said).unwrap_err().to_string();
+        let why = |release: &str, said: &str| report(release, said, 1).unwrap_err().to_string();
         let here = "6.1.0-56-cloud-amd64";
         assert_eq!(why("6.12.1-cloud-amd64", PASSED), "another kernel was running: 6.1.0-56-cloud-amd64");
         assert_eq!(why(here, ""), "the tests did not start; its console tells why");
         assert_eq!(why(here, &PASSED.replace("2 passed", "0 passed")), "0 passed, 0 failed, 0 skipped");
         assert_eq!(why(here, &PASSED.replace("0 failed", "3 failed")), "2 passed, 3 failed, 0 skipped");
         assert_eq!(why(here, &PASSED.replace("0 ignored", "1 ignored")), "2 passed, 0 failed, 1 skipped");
-        assert_eq!(why(here, &PASSED.replace("test result", "Segmentation fault")), "0 passed, 0 failed, 0 skipped");
+        assert_eq!(
+            why(here, &PASSED.replace("test result", "Segmentation fault")),
+            "0 of 1 test binaries came to their end"
+        );
     }
 
     #[test]
-    fn the_test_binary_is_read_from_cargos_messages() {
+    fn the_test_binaries_are_read_from_cargos_messages() {
         let messages = r#"
 {"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/build-script"}
-{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/deps/maglev_daemon-1"}
+{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/deps/maglev_net-1"}
 "#;
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/deps/maglev_daemon-1")));
-        assert_eq!(executable(""), None);
+        assert_eq!(executables(messages), [PathBuf::from("/t/deps/maglev_net-1")]);
+        assert!(executables("").is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! bpf-linker: where it stands, and how it is built against the pinned toolchain's own LLVM.
 //!
-//! `maglev-daemon/build.rs` includes this file by path, so that a bare `cargo build` provides the linker exactly as
+//! `maglev-daemon/crates/dataplane/build.rs` includes this file by path, so that a bare `cargo build` provides the linker exactly as
 //! `cargo xtask setup` does. It must therefore know nothing of the rest of xtask, and use the standard library alone.
 
 use std::{

@@ -96,22 +96,33 @@ fn verifier() -> Result<()> {
     program::run(cargo().args(run).args(["--", "verify"]))
 }
 
-/// The `OUT_DIR` of maglev-daemon's build script: cargo names it only in its JSON messages.
+/// The `OUT_DIR` of maglev-dataplane's build script: cargo names it only in its JSON messages.
 fn build_script_folder() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["check", "--quiet", "--locked", "--package", "maglev-daemon", "--lib", "--message-format", "json"]);
+    command.args([
+        "check",
+        "--quiet",
+        "--locked",
+        "--package",
+        "maglev-dataplane",
+        "--lib",
+        "--message-format",
+        "json",
+    ]);
     let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo check")?;
     if !output.status.success() {
-        bail!("maglev-daemon does not build");
+        bail!("maglev-dataplane does not build");
     }
-    out_dir(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| anyhow!("maglev-daemon's build script did not run"))
+    out_dir(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| anyhow!("maglev-dataplane's build script did not run"))
 }
 
 fn out_dir(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut scripts = messages.filter(|message| message["reason"] == "build-script-executed");
-    let ours =
-        |message: &serde_json::Value| message["package_id"].as_str().is_some_and(|id| id.contains("/maglev-daemon#"));
+    let ours = |message: &serde_json::Value| {
+        message["package_id"].as_str().is_some_and(|id| id.contains("#maglev-dataplane@"))
+    };
     scripts.find(ours)?["out_dir"].as_str().map(PathBuf::from)
 }
 
@@ -136,9 +147,9 @@ mod tests {
     #[test]
     fn the_build_scripts_folder_is_read_from_cargos_messages() {
         let messages = r#"
-{"reason":"compiler-artifact","package_id":"path+file:///w/maglev-daemon#0.1.0"}
+{"reason":"compiler-artifact","package_id":"path+file:///w/maglev-daemon/crates/dataplane#maglev-dataplane@0.1.0"}
 {"reason":"build-script-executed","package_id":"registry+https://example.org#zerocopy@0.8.0","out_dir":"/t/zerocopy"}
-{"reason":"build-script-executed","package_id":"path+file:///w/maglev-daemon#0.1.0","out_dir":"/t/maglev"}
+{"reason":"build-script-executed","package_id":"path+file:///w/maglev-daemon/crates/dataplane#maglev-dataplane@0.1.0","out_dir":"/t/maglev"}
 "#;
         assert_eq!(out_dir(messages), Some(PathBuf::from("/t/maglev")));
         assert_eq!(out_dir(""), None);

@@ -28,7 +28,7 @@ pub(crate) struct Matrix {
 pub(crate) const BGP: Matrix = Matrix {
     name: "bgp",
     lots: &[
-        &["--package", "maglev-daemon", "--lib", "bgp::interop"],
+        &["--package", "maglev-bgp", "--lib", "interop"],
         &["--package", "maglev-e2e", "--test", "bgp", "--test", "nothing_lost"],
     ],
     subjects: &["BIRD", "FRR", "GoBGP", "rogue"],
@@ -38,7 +38,8 @@ pub(crate) const BGP: Matrix = Matrix {
 pub(crate) const HEALTH: Matrix = Matrix {
     name: "health",
     lots: &[
-        &["--package", "maglev-daemon", "--lib", "health::"],
+        &["--package", "maglev-core", "--package", "maglev-config", "--lib", "health::"],
+        &["--package", "maglev-probe", "--lib"],
         &[
             "--package",
             "maglev-e2e",
@@ -59,7 +60,7 @@ pub(crate) const HEALTH: Matrix = Matrix {
 /// cases: the fault as it was found, and others of its kind. D12 and T6 are sentences in the README alone.
 pub(crate) const FAULTS: Matrix = Matrix {
     name: "fault",
-    lots: &[&["--package", "maglev-daemon", "--lib", "faults::"], &["--package", "maglev-e2e", "--test", "faults"]],
+    lots: &[&["--workspace", "--lib", "faults::"], &["--package", "maglev-e2e", "--test", "faults"]],
     subjects: &[
         "D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "D10", "D11", "D13", "D14", "D15", "T1", "T2", "T3",
         "T4", "T5", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C11", "C12", "C13", "C14", "C15",

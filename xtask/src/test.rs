@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn build() -> Result<()> {
     println!("test: building the release binaries that the end-to-end tests drive");
     let mut release = program::command(program::cargo());
-    let packages = ["-p", "maglev-daemon", "-p", "maglev-e2e"];
+    let packages = ["-p", "maglev-daemon", "-p", "maglev-cli", "-p", "maglev-e2e"];
     program::run(release.args(["build", "--release", "--locked", "--bins"]).args(packages))
 }
 

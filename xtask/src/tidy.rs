@@ -2,16 +2,20 @@
 //! program means is the compiler's and clippy's business.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 
+mod edges;
 mod rules;
 mod source;
 
 use source::Source;
+
+use crate::program;
 
 /// Where Rust source stands; `target` and whatever else lies about is not ours.
 const FOLDERS: [&str; 5] = ["maglev-common", "maglev-daemon", "maglev-ebpf", "tests", "xtask"];
@@ -30,7 +34,9 @@ struct Finding {
 /// With the number of findings, each of which is printed.
 pub(crate) fn run() -> Result<()> {
     let sources = sources(&program_root())?;
-    let findings = rules::all(&sources);
+    let mut findings = rules::all(&sources);
+    findings.extend(edges::of_modules(&sources));
+    findings.extend(edges::of_crates(&dependencies()?));
     for Finding { path, line, message } in &findings {
         println!("{path}:{line}: {message}");
     }
@@ -42,7 +48,23 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn program_root() -> PathBuf {
-    crate::program::workspace()
+    program::workspace()
+}
+
+/// The normal dependencies among the workspace's crates, by cargo.
+fn dependencies() -> Result<BTreeSet<(String, String)>> {
+    let mut command = program::command(program::cargo());
+    let output = program::output(command.args(["metadata", "--no-deps", "--locked", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&output).context("cannot read what cargo metadata says")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let names: BTreeSet<String> = packages.iter().map(|package| text(&package["name"])).collect();
+    let edges = packages.iter().flat_map(|package| {
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+        normal.map(move |dependency| (text(&package["name"]), text(&dependency["name"])))
+    });
+    Ok(edges.filter(|(_, to)| names.contains(to)).collect())
 }
 
 /// Every Rust file of the workspace, in the order of its path.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::announce::{self, HoldDown, Node, Prefix};
-use crate::announced::{Known, News};
-use crate::bgp::speaker::{Handle, Wanted};
-use crate::reconcile::View;
+use maglev_bgp::speaker::{Handle, Wanted};
+use maglev_core::announce::{self, HoldDown, Node, Prefix};
+use maglev_core::announced::{Known, News};
+use maglev_core::reconcile::View;
 
 /// The way to the speaker, and to those who ask what is announced.
 #[derive(Debug)]

@@ -3,20 +3,22 @@
 
 use std::time::Duration;
 
+use maglev_api::view;
+use maglev_api::view::What;
 use maglev_common::counters::Counter;
+use maglev_config::NodeConfig;
+use maglev_core::announce::Node;
+use maglev_core::drain::{Drain, Effect, Event, Order, Progress, Traffic};
+use maglev_core::reconcile::{RequestId, View};
+use maglev_dataplane::Snapshot;
+use maglev_model::drain::{Settings, Stage};
+use maglev_model::{Refusal, UnixTime};
 use tokio::sync::mpsc;
 
 use super::announcer::Announcer;
 use super::node_state;
 use super::plane::Orders;
-use crate::announce::Node;
-use crate::api::view::What;
-use crate::api::{self, Journal, view};
-use crate::config::NodeConfig;
-use crate::dataplane::Snapshot;
-use crate::drain::{Drain, Effect, Event, Order, Progress, Settings, Stage, Traffic};
-use crate::model::{Refusal, UnixTime};
-use crate::reconcile::{RequestId, View};
+use crate::http::Journal;
 
 /// The drain of the node, if there is one.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(super) struct Drainer {
     drain: Drain,
     settings: Settings,
     announces: bool,
-    records: mpsc::UnboundedSender<Option<crate::drain::Record>>,
+    records: mpsc::UnboundedSender<Option<maglev_core::drain::Record>>,
     events: mpsc::UnboundedSender<Event>,
     /// [`Event::Told`] is to be reported.
     awaits_told: Option<Awaited>,
@@ -119,7 +121,7 @@ impl Drainer {
         let Settings { lead, quiet, last_node } = self.settings;
         let drain = self.drain.progress().map(|progress| {
             let Progress { order: Order { since: UnixTime(since), reason, last_node }, stages, .. } = progress;
-            let UnixTime(unix_now) = api::now();
+            let UnixTime(unix_now) = maglev_api::now();
             let at = |time: Duration| unix_now.saturating_sub(now.saturating_sub(time).as_secs());
             let passed = |(stage, time): &(Stage, Duration)| view::PassedStage {
                 stage: *stage,
@@ -189,9 +191,10 @@ mod faults {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::bgp::speaker::{Handle, NeighborStatus};
-    use crate::matrix::Row;
-    use crate::reconcile::{self, Reconciler};
+    use maglev_bgp::speaker::Handle;
+    use maglev_core::reconcile::{self, Reconciler};
+    use maglev_model::bgp::NeighborStatus;
+    use maglev_testing::matrix::Row;
 
     const NOW: Duration = Duration::from_secs(100);
 

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 
-use crate::config::{self, NodeConfig, Problems, Stamp};
-use crate::model::Services;
-use crate::reconcile::Event;
+use maglev_config::{NodeConfig, Problems};
+use maglev_core::reconcile::Event;
+use maglev_model::Services;
+use maglev_store::Stamp;
 
 /// The node file as it was at the start, and where it lies.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ impl Files {
     /// All that is wrong with either, one line each.
     pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
         let stamp = Stamp::of(&self.running.services);
-        let services = config::reload_services(&self.running.services, &self.running.rules());
-        match (config::load_node(&self.path), services) {
+        let services = maglev_store::reload_services(&self.running.services, &self.running.rules());
+        match (maglev_store::load_node(&self.path), services) {
             (Ok(node), Ok(services)) => Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) }),
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
@@ -157,7 +158,7 @@ fn replace(path: &Path, services: &Services, known: &mut Option<Stamp>) -> Resul
     if found.is_some() && found != *known {
         return Err(format!("{} was edited since it was read: `maglev reload` first", path.display()));
     }
-    config::persist(path, services)?;
+    maglev_store::persist(path, services)?;
     *known = Stamp::of(path);
     Ok(())
 }
@@ -165,7 +166,7 @@ fn replace(path: &Path, services: &Services, known: &mut Option<Stamp>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::TempDir;
+    use maglev_testing::TempDir;
 
     #[test]
     fn an_edit_that_was_not_read_is_not_overwritten() {

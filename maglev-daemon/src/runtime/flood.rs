@@ -104,7 +104,7 @@ impl Flood {
 #[cfg(test)]
 mod faults {
     use super::*;
-    use crate::matrix::Row;
+    use maglev_testing::matrix::Row;
 
     /// How many of so many lines are written.
     fn written(flood: &mut Flood, kind: Kind, lines: u32, now: Duration) -> usize {

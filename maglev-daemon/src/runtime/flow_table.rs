@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
+use maglev_api::view::FlowTable;
 use maglev_common::counters::Counter;
+use maglev_dataplane::Snapshot;
+use maglev_model::UnixTime;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::plane::Orders;
-use crate::api::{self, view::FlowTable};
-use crate::dataplane::Snapshot;
-use crate::model::UnixTime;
 
 /// How often the counters are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
             let Ok(snapshot) = plane.snapshot().await else { return };
             let found = Found::of(&snapshot);
             sender.send_modify(|shown| {
-                found.show(shown, api::now());
+                found.show(shown, maglev_api::now());
                 shown.room = room(entries, snapshot.sent_by_cpu());
             });
             if let Some(Found { full, evicted }) = news.grown(found, started.elapsed()) {

@@ -2,22 +2,24 @@
 
 use std::time::Instant;
 
+use maglev_core::drain;
+use maglev_core::reconcile::Event;
+use maglev_net::next_hop::Found;
+use maglev_probe::scheduler::Checked;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
 use super::plane::Refreshed;
 use super::signals::Stop;
-use crate::api::Request;
-use crate::drain;
-use crate::reconcile::Event;
+use crate::http::Request;
 
 /// All that the owner hears.
 pub(super) struct Inputs {
     pub(super) stop: Stop,
     pub(super) hangup: Signal,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) next_hops: mpsc::Receiver<Event>,
-    pub(super) checks: mpsc::Receiver<Event>,
+    pub(super) next_hops: mpsc::Receiver<Found>,
+    pub(super) checks: mpsc::Receiver<Checked>,
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
     pub(super) host: mpsc::Receiver<Event>,
     /// Persisted and published.
@@ -49,6 +51,18 @@ impl Input {
     }
 }
 
+impl From<Found> for Input {
+    fn from(Found { address, resolution }: Found) -> Self {
+        Self::Event(Event::NextHop { address, resolution })
+    }
+}
+
+impl From<Checked> for Input {
+    fn from(Checked { target, last }: Checked) -> Self {
+        Self::Event(Event::Checked { target, last })
+    }
+}
+
 impl Inputs {
     /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
     pub(super) async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
@@ -67,8 +81,8 @@ impl Inputs {
             Some(event) = self.host.recv() => Input::Event(event),
             Some(event) = self.drain.recv() => Input::Drain(event),
             Ok(()) = self.sessions.changed() => Input::Sessions,
-            Some(event) = self.next_hops.recv() => Input::Event(event),
-            Some(event) = self.checks.recv() => Input::Event(event),
+            Some(found) = self.next_hops.recv() => Input::from(found),
+            Some(checked) = self.checks.recv() => Input::from(checked),
             () = due => Input::Due,
             Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
         }
@@ -79,11 +93,11 @@ impl Inputs {
         if let Ok(event) = self.finished.try_recv() {
             return Some(Input::Event(event));
         }
-        if let Ok(event) = self.next_hops.try_recv() {
-            return Some(Input::Event(event));
+        if let Ok(found) = self.next_hops.try_recv() {
+            return Some(found.into());
         }
-        if let Ok(event) = self.checks.try_recv() {
-            return Some(Input::Event(event));
+        if let Ok(checked) = self.checks.try_recv() {
+            return Some(checked.into());
         }
         if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
     }

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use maglev_api::view;
+use maglev_core::announced;
+use maglev_core::health::News;
+use maglev_model::{Change, Health, Refusal, Resolution};
+
 use super::flood::Kind;
-use crate::announced;
-use crate::api::{Caller, view};
-use crate::health::fsm::{Health, News};
-use crate::model::{Change, Refusal};
-use crate::reconcile::Resolution;
+use crate::http::Caller;
 
 /// Backends that cannot be reached own no slots, and VIPs that cannot be are not asked: the log says why. `shown` is whether
 /// the line is one for operators, or one of too many.

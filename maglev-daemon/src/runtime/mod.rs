@@ -50,24 +50,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use maglev_api::view;
+use maglev_bgp::speaker::{Before, Speaker};
+use maglev_config::{NodeConfig, Problems};
+use maglev_core::reconcile::{Event, Needed};
+use maglev_dataplane::{DataplaneError, InterfaceSettings};
+use maglev_model::{Host, Name, Services};
+use maglev_net::identity::Identity;
+use maglev_net::next_hop::Resolver;
+use maglev_net::{NetError, host, links, socket};
+use maglev_probe::probe::Trust;
+use maglev_probe::scheduler::Scheduler;
 use tokio::sync::{mpsc, watch};
 
-use crate::api::server::{self, BindError, Socket};
-use crate::api::{self, Bgp, Handle, Journal, Pages, Shown, view};
-use crate::bgp::speaker::{Before, Speaker};
-use crate::config::{self, NodeConfig, Problems};
-use crate::dataplane::{self, DataplaneError, InterfaceSettings};
-use crate::health::probe::Trust;
-use crate::health::scheduler::Scheduler;
+use crate::http::server::{self, BindError, Socket};
+use crate::http::{Bgp, Handle, Journal, Pages, Shown};
 use crate::metrics;
-use crate::model::{Name, Services};
-use crate::net::NetError;
-use crate::net::host;
-use crate::net::identity::Identity;
-use crate::net::links;
-use crate::net::next_hop::Resolver;
-use crate::net::socket;
-use crate::reconcile::{Event, Host, Needed};
 use clock::Clock;
 use drainer::Drainer;
 use files::{Disk, Files};
@@ -133,7 +131,7 @@ impl From<NetError> for Failure {
 /// What kept it from starting; nothing stays attached.
 pub fn run(path: &Path) -> Result<(), Failure> {
     limits::raise_open_files();
-    let (node, services) = config::load(path)?;
+    let (node, services) = maglev_store::load(path)?;
     if !node.services.exists() {
         tracing::warn!(file = %node.services.display(), "there is no services file yet: starting without services");
     }
@@ -185,13 +183,13 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
 
     let bgp = node.bgp.clone();
     let on_stop = match node.on_stop {
-        config::OnStop::Detach => End::Detach,
-        config::OnStop::Keep => End::Leave,
+        maglev_config::OnStop::Detach => End::Detach,
+        maglev_config::OnStop::Keep => End::Leave,
     };
     let journal = Journal::start();
-    journal.tell(view::What::Started { version: api::RELEASE.to_owned() });
+    journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });
     let (drainer, drain) = Drainer::start(&node, journal.clone());
-    let drained = node_state::read(&node_state::path(&node.services), api::now());
+    let drained = node_state::read(&node_state::path(&node.services), maglev_api::now());
     let files = Files::new(path, node);
     let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
     let mut owner = Owner::new(files, facts, interfaces, needed, tools, published, clock, planner);
@@ -211,7 +209,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     // Tables are published: what is announced from now on is served, and what was announced before is announced again.
     let before = Before { restarted: kept, forwarding_kept: kept };
     let wanted = owner.announcer().wanted();
-    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted, &news)).transpose() {
+    let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted, &news, maglev_api::now)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
             // What forwarded before, by whichever program, goes on.
@@ -261,16 +259,16 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     Ok(())
 }
 
-fn settings(node: &NodeConfig) -> dataplane::Settings {
-    let interface = |interface: &config::Interface| InterfaceSettings {
+fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
+    let interface = |interface: &maglev_config::Interface| InterfaceSettings {
         name: interface.name.clone(),
         mode: match interface.mode {
-            config::Mode::Native => dataplane::Mode::Native,
-            config::Mode::Generic => dataplane::Mode::Generic,
+            maglev_config::Mode::Native => maglev_dataplane::Mode::Native,
+            maglev_config::Mode::Generic => maglev_dataplane::Mode::Generic,
         },
         also: interface.also.clone(),
     };
-    dataplane::Settings {
+    maglev_dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,

@@ -5,12 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maglev_core::drain::{Event, Order, Record};
+use maglev_model::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-
-use crate::config;
-use crate::drain::{Event, Order, Record};
-use crate::model::UnixTime;
 
 const NAME: &str = "node-state.json";
 
@@ -88,7 +86,7 @@ fn replace(path: &Path, record: Option<&Record>) -> Result<(), String> {
     let (since, last_node, withdrawn) = (*since, *last_node, *withdrawn);
     let state = NodeState { drain: Drain { since, reason: reason.clone(), last_node, withdrawn } };
     let text = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
-    config::replace(path, format!("{text}\n").as_bytes())
+    maglev_store::replace(path, format!("{text}\n").as_bytes())
 }
 
 /// Removes the file so that a power cut does not bring it back.
@@ -97,14 +95,14 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
-    config::sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    maglev_store::sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::TempDir;
+    use maglev_testing::TempDir;
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -151,9 +149,9 @@ mod tests {
 #[cfg(test)]
 mod faults {
     use super::*;
-    use crate::api::testing::TempDir;
-    use crate::matrix::Row;
-    use crate::model::parse_reason;
+    use maglev_model::parse_reason;
+    use maglev_testing::TempDir;
+    use maglev_testing::matrix::Row;
 
     #[test]
     fn every_reason_and_time_is_read_again() {

@@ -7,6 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use maglev_api::{Answer, view};
+use maglev_bgp::speaker;
+use maglev_core::announce::Node;
+use maglev_core::drain;
+use maglev_core::health::News;
+use maglev_core::reconcile::{Effect, Event, Needed, Reconciler, RequestId, Settings, View};
+use maglev_model::plan::{InUse, Planner, Saved, Step};
+use maglev_model::{Change, Name, Refusal, Resolution, Services};
+use maglev_net::next_hop::{Found, Resolver};
+use maglev_probe::scheduler::Scheduler;
 use tokio::sync::{oneshot, watch};
 
 use super::announcer::Announcer;
@@ -21,17 +31,7 @@ use super::status::{self, Facts};
 use super::teller::Teller;
 use super::turn::Turn;
 use super::{log, systemd};
-use crate::announce::Node;
-use crate::api::{Answer, Caller, Flow, Journal, Made, Request, Shown, view};
-use crate::bgp::speaker;
-use crate::dataplane;
-use crate::drain;
-use crate::health::fsm::News;
-use crate::health::scheduler::Scheduler;
-use crate::model::{Change, Name, Refusal, Services};
-use crate::net::next_hop::Resolver;
-use crate::plan::{InUse, Planner, Saved, Step};
-use crate::reconcile::{Effect, Event, Needed, Reconciler, RequestId, Resolution, Settings, View};
+use crate::http::{Caller, Flow, Journal, Made, Request, Shown};
 
 mod reload;
 
@@ -245,11 +245,11 @@ impl Owner {
         tokio::pin!(deadline);
         while !awaited.is_empty() {
             tokio::select! {
-                Some(event) = inputs.next_hops.recv() => {
-                    if let Event::NextHop { address, resolution: Resolution::Resolved { .. } } = &event {
-                        awaited.remove(address);
+                Some(Found { address, resolution }) = inputs.next_hops.recv() => {
+                    if matches!(resolution, Resolution::Resolved { .. }) {
+                        awaited.remove(&address);
                     }
-                    self.handle(event);
+                    self.handle(Event::NextHop { address, resolution });
                 }
                 () = &mut deadline => return,
             }
@@ -407,7 +407,8 @@ impl Owner {
 
     fn explain(&self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
         let Flow { client, service, protocol } = flow;
-        let asked = self.plane.orders().explain(dataplane::Asked { source: client, destination: service, protocol });
+        let asked =
+            self.plane.orders().explain(maglev_dataplane::Asked { source: client, destination: service, protocol });
         let view = Arc::clone(&self.view);
         tokio::spawn(async move {
             let Ok(explained) = asked.await else { return };

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use maglev_common::table::PoolIndex;
+use maglev_core::reconcile::{Event, Previewed};
+use maglev_dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
+use maglev_model::plan::{Saved, Step, SurveyOrder};
+use maglev_net::links::{Link, LinkState};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::plans::Plans;
 use super::state::Keeper;
-use crate::dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
-use crate::net::links::{Link, LinkState};
-use crate::plan::{Saved, Step, SurveyOrder};
-use crate::reconcile::{Event, Previewed};
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
 const SWEEP: Duration = Duration::from_secs(3_600);

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::plan::Step;
-use crate::reconcile::{Backoff, Event};
+use maglev_core::reconcile::{Backoff, Event};
+use maglev_model::plan::Step;
 
 /// What of plans is left to be carried out.
 #[derive(Debug, Default)]

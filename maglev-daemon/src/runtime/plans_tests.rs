@@ -1,9 +1,10 @@
 //! Faults that were found by reading: closing steps that fail.
 
-use super::*;
-use crate::matrix::Row;
-use crate::plan::Step;
 use maglev_common::backend::MemberId;
+use maglev_model::plan::Step;
+use maglev_testing::matrix::Row;
+
+use super::*;
 
 /// A data plane that fails as long as it is told to, at these steps.
 #[derive(Default)]

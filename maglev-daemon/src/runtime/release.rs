@@ -66,7 +66,7 @@ impl<P> Release<P> {
 #[cfg(test)]
 mod faults {
     use super::*;
-    use crate::matrix::Row;
+    use maglev_testing::matrix::Row;
 
     const NOW: Duration = Duration::from_secs(100);
 

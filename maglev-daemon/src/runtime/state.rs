@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use maglev_config::NodeConfig;
+use maglev_dataplane::{Dataplane, DataplaneError, Fingerprint, Pins, Settings};
+use maglev_model::plan::{InUse, Planner, Saved};
+use maglev_net::links::Link;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::clock::Clock;
-use crate::config::NodeConfig;
-use crate::dataplane::{Dataplane, DataplaneError, Fingerprint, Pins, Settings};
-use crate::net::links::Link;
-use crate::plan::{InUse, Planner, Saved};
 
 /// Tells boots apart.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -206,8 +206,8 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod faults {
     use super::*;
-    use crate::api::testing::TempDir;
-    use crate::matrix::Row;
+    use maglev_testing::TempDir;
+    use maglev_testing::matrix::Row;
     use serde_json::json;
 
     fn keeper(path: PathBuf) -> Keeper {

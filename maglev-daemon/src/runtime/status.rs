@@ -5,24 +5,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use maglev_api::{RELEASE, view};
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::counters::{Counter, Outcome};
+use maglev_config::NodeConfig;
+use maglev_core::health::{Counts, Last, MemberHealth, Target};
+use maglev_core::reconcile::{BackendView, Interfaces, NextHopView, OutOfSync, PoolView, Previewed, View, VipView};
+use maglev_dataplane::{Dataplane, Explanation, Interface, Snapshot, Totals};
 use maglev_ebpf::affinity::Choice;
 use maglev_ebpf::forward::Decision;
+use maglev_model::digest::Digest;
+use maglev_model::plan::{Preview, Share};
+use maglev_model::transition::Progress;
+use maglev_model::{AdminState, Change, Name, Percent, PoolHealth, PoolSettings, StateChange, UnixTime};
+use maglev_probe::probe::Ended;
+use maglev_probe::scheduler::Asked;
 
 use super::clock::Clock;
 use super::plane::Refreshed;
-use crate::api::{self, Flow, RELEASE, view};
-use crate::config::{self, NodeConfig};
-use crate::dataplane::{self, Dataplane, Explanation, Interface, Snapshot, Totals};
-use crate::digest::Digest;
-use crate::health::fsm::{Counts, Last, MemberHealth, Target};
-use crate::health::probe::Ended;
-use crate::health::scheduler::Asked;
-use crate::model::{AdminState, Change, Name, Percent, PoolHealth, PoolSettings, StateChange, UnixTime};
-use crate::plan::{Preview, Share};
-use crate::reconcile::{BackendView, Interfaces, NextHopView, OutOfSync, PoolView, Previewed, View, VipView};
-use crate::transition::Progress;
+use crate::http::Flow;
 
 /// What stays the same while the daemon runs.
 #[derive(Debug)]
@@ -66,12 +67,12 @@ impl Facts {
     ) -> view::Status {
         let Self { services_file, hash_key_digest, memory, forwarding, started, since } = self;
         // The wall clock may have stepped since the last time.
-        let since = api::now().0.saturating_sub(now.saturating_sub(*since).as_secs());
+        let since = maglev_api::now().0.saturating_sub(now.saturating_sub(*since).as_secs());
         let serving = view.pools.iter().map(|pool| (&pool.name, serving(pool))).collect();
         let View { services, vips, pools, busy, common_failure, not_published, not_cleared } = view;
         view::Status {
             version: RELEASE.to_owned(),
-            object: dataplane::sha256().to_owned(),
+            object: maglev_dataplane::sha256().to_owned(),
             uptime_seconds: 0,
             services_file: services_file.clone(),
             services_digest: services.to_string(),
@@ -207,7 +208,7 @@ fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
     let PoolHealth { check, overrides: _, panic: Percent(panic_percent), slow_start, on_all_dead } = &pool.health;
     let milliseconds = slow_start.as_millis();
     let mut health = view::PoolHealth {
-        check: config::check_text(check.as_deref()?),
+        check: maglev_config::check_text(check.as_deref()?),
         panic_percent: *panic_percent,
         slow_start_milliseconds: u64::try_from(milliseconds).unwrap_or(u64::MAX),
         on_all_dead: on_all_dead.as_str().to_owned(),

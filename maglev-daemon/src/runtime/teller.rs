@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use maglev_api::view::{HealthState, What};
+use maglev_core::announced;
+use maglev_core::health::News;
+use maglev_core::reconcile::{View, VipView};
+use maglev_model::digest::Digest;
+use maglev_model::{Name, Resolution};
+
 use super::plane::Refreshed;
-use crate::announced;
-use crate::api::view::{HealthState, What};
-use crate::api::{Caller, Journal};
-use crate::digest::Digest;
-use crate::health::fsm::News;
-use crate::model::Name;
-use crate::reconcile::{Resolution, View, VipView};
+use crate::http::{Caller, Journal};
 
 /// What was told, as far as it decides what is news.
 #[derive(Debug)]
@@ -168,7 +169,7 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::{Event, Reconciler, RequestId, Settings};
+    use maglev_core::reconcile::{Event, Reconciler, RequestId, Settings};
     use std::time::Duration;
 
     fn teller() -> (Teller, Journal) {
@@ -189,11 +190,11 @@ mod tests {
     /// The state with these backends of pool `web`.
     fn view_of(backends: &[&str]) -> View {
         let text = format!("pools: [{{ name: web, backends: [{}] }}]\nvips: []\n", backends.join(", "));
-        let rules = crate::model::Rules {
-            outer: crate::model::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None },
+        let rules = maglev_model::Rules {
+            outer: maglev_model::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None },
             ..Default::default()
         };
-        let services = crate::config::decode_services(std::path::Path::new("services.yaml"), &text, &rules).unwrap();
+        let services = maglev_config::decode_services(std::path::Path::new("services.yaml"), &text, &rules).unwrap();
         let mut reconciler = Reconciler::new(Settings { rules, ..Settings::default() });
         reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use maglev_daemon::dataplane::rig::{Batch, Held, Rig, Size, TX, Turn};
+use maglev_dataplane::rig::{Batch, Held, Rig, Size, TX, Turn};
 use serde::Serialize;
 
 use super::machine::Machine;

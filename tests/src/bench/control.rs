@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use maglev_daemon::maglev::Table;
-use maglev_daemon::model::{Name, Weight};
+use maglev_model::table::Table;
+use maglev_model::{Name, Weight};
 use serde::Serialize;
 
 use super::machine::Machine;

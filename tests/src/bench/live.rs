@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use maglev_daemon::dataplane::rig::{Batch, Floor, Live, VethRig};
+use maglev_dataplane::rig::{Batch, Floor, Live, VethRig};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{self, Entry, Program};

@@ -1,8 +1,8 @@
 //! Measuring: programs take turns within each round, and every batch proves what became of its packets.
 
 use anyhow::{Context, Result, bail, ensure};
-use maglev_daemon::dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
-use maglev_daemon::model::Limits;
+use maglev_dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
+use maglev_model::Limits;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use maglev_daemon::dataplane::sha256;
+use maglev_dataplane::sha256;
 use nix::unistd::geteuid;
 
 mod against;

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use maglev_daemon::dataplane::sha256;
+use maglev_dataplane::sha256;
 use serde::{Deserialize, Serialize};
 
 use super::measure::{Entry, Mode, Program, candidates};

@@ -9,9 +9,9 @@ use maglev_common::maps::DEFAULT_FLOW_SETS;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
-use maglev_daemon::maglev::Table;
-use maglev_daemon::model::{Name, OuterSources, Protocol, Service, Weight};
-use maglev_daemon::plan::{self, Step};
+use maglev_model::plan::{self, Step};
+use maglev_model::table::Table;
+use maglev_model::{Name, OuterSources, Protocol, Service, Weight};
 
 use super::measure::Mode;
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::table::PoolIndex;
-use maglev_daemon::model::{
+use maglev_core::reconcile::{Effect, Event, Interfaces, Needed, Reconciler, RequestId, Settings};
+use maglev_model::Resolution;
+use maglev_model::plan::{Planner, SurveyOrder, Surveyed};
+use maglev_model::transition::Survey;
+use maglev_model::{
     AdminState, Announce, Backend, Limits, Pool, PoolSettings, Rules, Service, Services, TransitionSettings, UdpPolicy,
     Vip, Weight,
 };
-use maglev_daemon::plan::{Planner, SurveyOrder, Surveyed};
-use maglev_daemon::reconcile::{Effect, Event, Interfaces, Needed, Reconciler, RequestId, Resolution, Settings};
-use maglev_daemon::transition::Survey;
 
 use super::design::{Design, Fresh};
 use super::fleet::{News, Standing, name};
@@ -123,7 +124,7 @@ impl Control {
     /// How many slots are in which phase, in words.
     pub(super) fn progress(&self) -> String {
         let pools = self.reconciler.view().pools;
-        let sum = |count: fn(&maglev_daemon::transition::Progress) -> u32| -> u32 {
+        let sum = |count: fn(&maglev_model::transition::Progress) -> u32| -> u32 {
             pools.iter().map(|pool| count(&pool.progress)).sum()
         };
         format!("{} slots learn, {} are tracked", sum(|progress| progress.learning), sum(|progress| progress.tracked))

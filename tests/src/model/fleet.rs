@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use maglev_daemon::model::Name;
+use maglev_model::Name;
 
 use super::random::{mix, scale};
 use super::{Millis, SECOND};

@@ -10,10 +10,10 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_daemon::plan::{Live, Step};
 use maglev_ebpf::affinity::{self, Choice};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::packet::l4::Segment;
+use maglev_model::plan::{Live, Step};
 use zerocopy::FromZeros as _;
 
 use super::control::backend;

@@ -1,4 +1,4 @@
-//! What an emulated machine starts with: one archive that holds the test binary, `ip`, busybox, their libraries, the
+//! What an emulated machine starts with: one archive that holds the test binaries, `ip`, busybox, their libraries, the
 //! kernel's modules and an init script that runs the tests and switches the machine off. Knows nothing of QEMU.
 
 use std::{
@@ -29,30 +29,32 @@ for module in {MODULES}; do busybox insmod /$module; done
 ip link set lo up
 {
     echo "{RELEASE}$(busybox uname -r)"
-    /bin/tests {TESTS}
+    for tests in {TESTS}; do /bin/$tests; done
 } >/dev/ttyS1 2>&1
 busybox poweroff -f
 "#;
 
-/// The archive for one kernel; `filters` choose the tests.
+/// The archive for one kernel and these test binaries.
 ///
 /// # Errors
 /// If a program is missing or a file cannot be read.
-pub(super) fn image(kernel: &Kernel, tests: &Path, filters: &[&str]) -> Result<Vec<u8>> {
+pub(super) fn image(kernel: &Kernel, tests: &[PathBuf]) -> Result<Vec<u8>> {
     let name = |file: &Path| Some(file.file_name()?.to_string_lossy().into_owned());
     let modules = kernel.modules.iter().map(|file| Some((name(file)?, file))).collect::<Option<Vec<_>>>();
     let modules = modules.context("a module has no name")?;
     let names = modules.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    let init = INIT.replace("{MODULES}", &names).replace("{RELEASE}", RELEASE).replace("{TESTS}", &filters.join(" "));
+    let tests: Vec<(String, PathBuf)> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();
+    let all = tests.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
+    let init = INIT.replace("{MODULES}", &names).replace("{RELEASE}", RELEASE).replace("{TESTS}", &all);
     let mut archive = Archive::default();
     archive.folder(Path::new("/bin"));
     archive.file(Path::new("/init"), init.as_bytes());
     for (name, file) in &modules {
         archive.file(&Path::new("/").join(name), &read(file)?);
     }
-    let programs = [("tests", tests.to_owned()), ("ip", find("ip")?), ("busybox", find("busybox")?)];
+    let others = [("ip".to_owned(), find("ip")?), ("busybox".to_owned(), find("busybox")?)];
     let mut libraries = BTreeSet::new();
-    for (name, file) in &programs {
+    for (name, file) in tests.iter().chain(&others) {
         archive.file(&Path::new("/bin").join(name), &read(file)?);
         libraries.extend(libraries_of(file)?);
     }

@@ -10,16 +10,21 @@ struct Territory {
     remedy: &'static str,
 }
 
-const TERRITORIES: [Territory; 3] = [
+const TERRITORIES: [Territory; 4] = [
     Territory {
         words: &["aya", "aya_log", "aya_obj"],
-        allowed: &["maglev-daemon/src/dataplane"],
-        remedy: "only maglev-daemon/src/dataplane may: ask it for what you need",
+        allowed: &["maglev-daemon/crates/dataplane/"],
+        remedy: "only the crate maglev-dataplane may: ask it for what you need",
     },
     Territory {
         words: &["rtnetlink"],
-        allowed: &["maglev-daemon/src/net"],
-        remedy: "only maglev-daemon/src/net may: ask it for what you need",
+        allowed: &["maglev-daemon/crates/net/"],
+        remedy: "only the crate maglev-net may: ask it for what you need",
+    },
+    Territory {
+        words: &["serde_yaml"],
+        allowed: &["maglev-daemon/crates/config/"],
+        remedy: "only the crate maglev-config may: ask it for what you need",
     },
     Territory {
         words: &["aya_ebpf", "aya_log_ebpf"],
@@ -36,21 +41,14 @@ const TERRITORIES: [Territory; 3] = [
 ];
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 14] = [
+const PURE: [&str; 7] = [
     "maglev-common/src/",
     "maglev-ebpf/src/",
-    "maglev-daemon/src/announce",
-    "maglev-daemon/src/bgp/fsm",
-    "maglev-daemon/src/bgp/wire",
-    "maglev-daemon/src/config",
-    "maglev-daemon/src/drain",
-    "maglev-daemon/src/health/fsm",
-    "maglev-daemon/src/maglev.rs",
-    "maglev-daemon/src/maglev/",
-    "maglev-daemon/src/model",
-    "maglev-daemon/src/plan",
-    "maglev-daemon/src/reconcile",
-    "maglev-daemon/src/transition",
+    "maglev-daemon/crates/bgp/src/fsm",
+    "maglev-daemon/crates/bgp/src/wire",
+    "maglev-daemon/crates/config/",
+    "maglev-daemon/crates/core/",
+    "maglev-daemon/crates/model/",
 ];
 
 /// A runtime, a socket, or the present time. A point in time as a parameter is welcome.
@@ -76,8 +74,8 @@ const UNSAFE: [&str; 8] = [
     "maglev-ebpf/src/skb.rs",
     "maglev-ebpf/src/backend/maps.rs",
     "maglev-ebpf/src/harness/maps.rs",
-    "maglev-daemon/src/dataplane",
-    "maglev-daemon/src/net/socket.rs",
+    "maglev-daemon/crates/dataplane/src/",
+    "maglev-daemon/crates/net/src/socket.rs",
 ];
 
 /// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.
@@ -216,17 +214,17 @@ mod tests {
 
     #[test]
     fn aya_belongs_to_the_data_plane() {
-        assert_eq!(broken("maglev-daemon/src/dataplane/load.rs", "use aya::Ebpf;"), CLEAN);
-        assert_eq!(broken("maglev-daemon/src/dataplane.rs", "use aya_log::EbpfLogger;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/crates/dataplane/src/load.rs", "use aya::Ebpf;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/crates/dataplane/src/lib.rs", "use aya_log::EbpfLogger;"), CLEAN);
         assert_eq!(broken("maglev-daemon/src/runtime.rs", "\nuse aya::Ebpf;"), [3]);
         assert_eq!(broken("tests/src/lab.rs", "use aya::Ebpf; // aya"), [2]);
-        assert_eq!(broken("maglev-daemon/src/dataplane_test.rs", "use aya::Ebpf;"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/dataplane_test/src/lib.rs", "use aya::Ebpf;"), [2]);
     }
 
     #[test]
     fn rtnetlink_belongs_to_net() {
-        assert_eq!(broken("maglev-daemon/src/net/routes.rs", "use rtnetlink::Handle;"), CLEAN);
-        assert_eq!(broken("maglev-daemon/src/api/mod.rs", "use rtnetlink::Handle;"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/net/src/routes.rs", "use rtnetlink::Handle;"), CLEAN);
+        assert_eq!(broken("maglev-daemon/src/http/mod.rs", "use rtnetlink::Handle;"), [2]);
     }
 
     #[test]
@@ -237,10 +235,13 @@ mod tests {
 
     #[test]
     fn pure_modules_take_time_as_a_parameter() {
-        assert_eq!(broken("maglev-daemon/src/reconcile.rs", "fn handle(event: Event, now: Instant) {}"), CLEAN);
-        assert_eq!(broken("maglev-daemon/src/reconcile/drain.rs", "let now = Instant::now();"), [2]);
-        assert_eq!(broken("maglev-daemon/src/maglev/table.rs", "let now = SystemTime::now();"), [2]);
-        assert_eq!(broken("maglev-daemon/src/config/node.rs", "use tokio::fs;"), [2]);
+        assert_eq!(
+            broken("maglev-daemon/crates/core/src/reconcile.rs", "fn handle(event: Event, now: Instant) {}"),
+            CLEAN
+        );
+        assert_eq!(broken("maglev-daemon/crates/core/src/drain.rs", "let now = Instant::now();"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/model/src/table/lookup.rs", "let now = SystemTime::now();"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/config/src/node.rs", "use tokio::fs;"), [2]);
         assert_eq!(broken("maglev-common/src/hash.rs", "use std::net::UdpSocket;"), [2]);
         assert_eq!(broken("maglev-daemon/src/runtime.rs", "tokio::spawn(now(Instant::now()));"), CLEAN);
     }
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(broken("maglev-ebpf/src/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
         assert_eq!(broken("maglev-ebpf/src/main.rs", "#[unsafe(no_mangle)]\nstatic A: u8 = 1;"), CLEAN);
         assert_eq!(broken("maglev-ebpf/src/main.rs", "unsafe { read() }"), [2]);
-        assert_eq!(broken("maglev-daemon/src/net/routes.rs", "#[unsafe(no_mangle)]"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/net/src/routes.rs", "#[unsafe(no_mangle)]"), [2]);
         assert_eq!(broken("maglev-daemon/src/runtime.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), CLEAN);
     }
 

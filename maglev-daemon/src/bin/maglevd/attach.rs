@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use ipnet::IpNet;
-use maglev_daemon::dataplane::{self, InterfaceSettings, Pass, Refresh};
-use maglev_daemon::net::links::Watch;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
+use maglev_dataplane::{InterfaceSettings, Pass, Refresh};
+use maglev_net::links::Watch;
 
 use crate::say;
 
@@ -30,7 +30,7 @@ pub(super) enum Mode {
     Generic,
 }
 
-impl From<Mode> for dataplane::Mode {
+impl From<Mode> for maglev_dataplane::Mode {
     fn from(mode: Mode) -> Self {
         match mode {
             Mode::Native => Self::Native,

@@ -1,16 +1,14 @@
 //! `maglevd check`: what is wrong with a node's files.
 
-use std::path::Path;
-
-use maglev_daemon::config;
 use maglev_daemon::runtime::{self, Failure};
+use std::path::Path;
 
 use crate::say;
 
 /// Reads the node file and the services file it names; prints one line if both are right. Warns of VIPs that could not be
 /// served on this machine.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
-    let (node, services) = config::load(path)?;
+    let (node, services) = maglev_store::load(path)?;
     let backends = services.backend_count();
     let (vips, pools) = (services.vips.len(), services.pools.len());
     // Files may be checked where netlink cannot be asked.

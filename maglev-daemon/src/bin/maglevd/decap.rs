@@ -9,10 +9,10 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;
 use maglev_common::maps::{MAX_DECAP_SOURCES, MAX_DECAP_VIPS};
-use maglev_daemon::dataplane::{self, Decap, DecapSettings, DecapSnapshot, Prefixes, Refresh};
-use maglev_daemon::net::links::{Link, Watch};
-use maglev_daemon::net::loopback::Loopback;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
+use maglev_dataplane::{Decap, DecapSettings, DecapSnapshot, Prefixes, Refresh};
+use maglev_net::links::{Link, Watch};
+use maglev_net::loopback::Loopback;
 use serde_json::{Map, Value};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -75,7 +75,7 @@ enum OnStop {
 /// A prefix that can hold VIPs.
 fn vips(text: &str) -> Result<IpNet, String> {
     let net = attach::prefix(text)?;
-    if !dataplane::can_be_vips(net) {
+    if !maglev_dataplane::can_be_vips(net) {
         return Err(format!(
             "{net} holds no VIP: multicast, broadcast, loopback and link-local packets are never unwrapped"
         ));
@@ -178,7 +178,7 @@ fn start(args: &DecapArgs, vips: Prefixes, links: &[Link]) -> Result<Decap, Fail
 
 /// The VIPs among the addresses that the host holds on its loopback device.
 fn held(addresses: BTreeSet<IpNet>) -> Prefixes {
-    let (vips, beyond) = dataplane::within_limit(Prefixes::of_loopback(addresses));
+    let (vips, beyond) = maglev_dataplane::within_limit(Prefixes::of_loopback(addresses));
     if beyond > 0 {
         tracing::error!(
             "{beyond} addresses on lo are beyond the limit of {MAX_DECAP_VIPS}: packets for them are dropped"

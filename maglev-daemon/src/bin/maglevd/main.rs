@@ -12,8 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use maglev_daemon::cli::{Exit, usage};
-use maglev_daemon::dataplane;
+use maglev_cli::{Exit, usage};
 use maglev_daemon::runtime::{self, Failure};
 
 /// Where the node file lies unless told otherwise.
@@ -55,7 +54,7 @@ enum Command {
 }
 
 fn version() -> &'static str {
-    format!("{} (eBPF object SHA-256 {})", env!("CARGO_PKG_VERSION"), dataplane::sha256()).leak()
+    format!("{} (eBPF object SHA-256 {})", env!("CARGO_PKG_VERSION"), maglev_dataplane::sha256()).leak()
 }
 
 fn main() -> ExitCode {

@@ -2,14 +2,13 @@
 
 use std::cell::Cell;
 
+use maglev_dataplane::Refresh;
+use maglev_probe::probe::Trust;
+use maglev_testing::TempDir;
+use maglev_testing::matrix::Row;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::api::testing::TempDir;
-use crate::config;
-use crate::dataplane::Refresh;
-use crate::health::probe::Trust;
-use crate::matrix::Row;
 use crate::runtime::plane::testing::{self, Ordered};
 
 thread_local! {
@@ -41,7 +40,7 @@ impl Site {
         )
         .unwrap();
         std::fs::write(directory.path().join("services.yaml"), SERVICES).unwrap();
-        let (config, services) = config::load(&node).unwrap();
+        let (config, services) = maglev_store::load(&node).unwrap();
         let clock = Clock::from_source(|| Ok(TIME.get())).unwrap();
         let (done, finished) = mpsc::unbounded_channel();
         let (plane, ordered) = testing::plane();
@@ -134,7 +133,7 @@ async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
     let weight = Change::SetWeight {
         pool: Name::parse("web").unwrap(),
         backend: Name::parse("b").unwrap(),
-        weight: crate::model::Weight(7),
+        weight: maglev_model::Weight(7),
     };
     let (reply, mut answer) = oneshot::channel();
     site.take(Input::Request(Request::Change { change: weight, force: false, caller: Caller::default(), reply }));
@@ -174,11 +173,11 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
     assert_eq!((planned.changes.vips.removed, planned.changes.backends.removed), (1, 4));
     // What was refused is not known: a change does not replace it.
     let pool = Name::parse("new").unwrap();
-    let refused = site.change(Change::AddPool(crate::model::Pool::new(pool.clone()))).await.unwrap_err().error;
+    let refused = site.change(Change::AddPool(maglev_model::Pool::new(pool.clone()))).await.unwrap_err().error;
     assert!(refused.contains("was edited since it was read"), "{refused}");
     let done = site.reload(true).unwrap();
     assert_eq!((done.changes.vips.removed, done.changes.pools.removed, done.changes.backends.removed), (1, 1, 4));
-    site.change(Change::AddPool(crate::model::Pool::new(pool))).await.unwrap();
+    site.change(Change::AddPool(maglev_model::Pool::new(pool))).await.unwrap();
 }
 
 #[tokio::test]

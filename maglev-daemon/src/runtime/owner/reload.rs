@@ -1,12 +1,12 @@
 //! Reloads: the files are read again, reviewed, and taken over or refused as a whole.
 
+use maglev_api::{Answer, view};
+use maglev_core::reconcile::Event;
+use maglev_model::{Refusal, UnixTime};
 use tokio::sync::oneshot;
 
 use super::super::files::Reread;
 use super::{Owner, Waiting};
-use crate::api::{self, Answer, view};
-use crate::model::{Refusal, UnixTime};
-use crate::reconcile::Event;
 
 /// An order to read the files again.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Owner {
     }
 
     pub(super) fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
-        let UnixTime(unix_seconds) = api::now();
+        let UnixTime(unix_seconds) = maglev_api::now();
         self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
         self.teller.tell(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {

@@ -1,0 +1,287 @@
+//! A blocking client of the API, for the command line. It must not know what an answer is used for.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use super::stream::{self, Message, TooLarge};
+use super::{MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, view};
+
+/// Longer than the daemon takes to give up on a request, so that its own answer arrives.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a daemon may say nothing to who follows it: it gives signs of life much more often.
+const SILENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
+
+/// Bytes an answer may have: a node with all the backends it can take is far below.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// The way to a daemon.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+/// What one who follows events hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An event.
+    Event(Box<view::Event>),
+    /// How many events were missed: they came faster than they were read.
+    Missed(u64),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket (exit code 3).
+    #[error("cannot reach maglevd at {}: {reason}; {remedy}", socket.display())]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system says.
+        reason: String,
+        /// What may help.
+        remedy: &'static str,
+    },
+    /// The daemon answered with an error.
+    #[error(transparent)]
+    Refused(#[from] view::Error),
+    /// Somebody answered, but not this release's daemon.
+    #[error("{0}")]
+    Foreign(String),
+}
+
+impl Client {
+    /// A client of the daemon on this socket. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The system gives no event loop: out of file descriptors.
+    pub fn new(socket: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { socket: socket.to_owned(), runtime })
+    }
+
+    /// Reads what lies at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send(Method::GET, path, Bytes::new())
+    }
+
+    /// Removes what lies at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn delete(&self, path: &str) -> Result<view::Done, ClientError> {
+        self.send(Method::DELETE, path, Bytes::new())
+    }
+
+    /// Sends a body to a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(Method::POST, path, encode(body)?)
+    }
+
+    /// Sends a body to a path, for an answer that may take so long.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        self.send_within(Method::POST, path, encode(body)?, time)
+    }
+
+    /// Tells events from a path as they come, until `tell` has heard enough.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; that the daemon went away among them.
+    pub fn follow(&self, path: &str, tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
+        self.runtime.block_on(self.listen(path, tell))
+    }
+
+    /// Changes what lies at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(Method::PATCH, path, encode(body)?)
+    }
+
+    fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        self.send_within(method, path, body, TIMEOUT)
+    }
+
+    fn send_within<T>(&self, method: Method, path: &str, body: Bytes, time: Duration) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+    {
+        self.runtime.block_on(async {
+            match tokio::time::timeout(time, self.exchange(method, path, body)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(self.unreachable(format!("no answer within {} s", time.as_secs()))),
+            }
+        })
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let (response, connection) = self.open(method, path, body).await?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+        connection.abort();
+        decode(&body)
+    }
+
+    async fn listen(&self, path: &str, mut tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
+        let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Bytes::new())).await;
+        let (response, connection) =
+            opened.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
+        let (mut body, mut reader) = (response.into_body(), stream::Reader::default());
+        let ended = loop {
+            let piece = match tokio::time::timeout(SILENCE, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(Some(Err(_)) | None) => {
+                    break Enough::Failed(self.unreachable("it ended the stream of events".into()));
+                }
+                Err(_) => {
+                    break Enough::Failed(self.unreachable(format!("it said nothing for {} s", SILENCE.as_secs())));
+                }
+            };
+            let told = reader.read(&piece, |message| match tell(told(&message)?) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Enough::Heard),
+            });
+            if let Err(ended) = told {
+                break ended;
+            }
+        };
+        connection.abort();
+        match ended {
+            Enough::Heard => Ok(()),
+            Enough::Failed(error) => Err(error),
+        }
+    }
+
+    /// Asks, and returns the head of a successful answer, with the task that reads the rest.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
+        let unreachable = |error: &dyn std::error::Error| self.unreachable(error.to_string());
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => self.not_permitted(&error),
+            _ => unreachable(&error),
+        })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        let connection = tokio::spawn(connection);
+
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "maglevd")
+            .header(CONTENT_TYPE, "application/json")
+            .header(VERSION_HEADER, VERSION)
+            .header(RELEASE_HEADER, RELEASE)
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Foreign(format!("cannot ask for {path}: {error}")))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+        check_version(&response)?;
+        if response.status().is_success() {
+            return Ok((response, connection));
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+        connection.abort();
+        Err(ClientError::Refused(decode(&body)?))
+    }
+
+    fn unreachable(&self, reason: String) -> ClientError {
+        let remedy = "is maglevd running? systemctl status maglevd";
+        ClientError::Unreachable { socket: self.socket.clone(), reason, remedy }
+    }
+
+    fn not_permitted(&self, error: &io::Error) -> ClientError {
+        let remedy = "ask as root, or as a member of the socket's group";
+        ClientError::Unreachable { socket: self.socket.clone(), reason: error.to_string(), remedy }
+    }
+}
+
+/// Why a stream of events is read no further.
+enum Enough {
+    /// Whoever listened has heard enough.
+    Heard,
+    Failed(ClientError),
+}
+
+impl From<ClientError> for Enough {
+    fn from(error: ClientError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<TooLarge> for Enough {
+    fn from(TooLarge: TooLarge) -> Self {
+        Self::Failed(ClientError::Foreign("maglevd tells an event that is larger than any should be".into()))
+    }
+}
+
+fn told(message: &Message) -> Result<Told, ClientError> {
+    #[derive(serde::Deserialize)]
+    struct Missed {
+        missed: u64,
+    }
+    let Message { name, data } = message;
+    if name == MISSED {
+        return decode(data.as_bytes()).map(|Missed { missed }| Told::Missed(missed));
+    }
+    decode(data.as_bytes()).map(|event| Told::Event(Box::new(event)))
+}
+
+/// Refuses a daemon of another version. Its refusal of us, if it says one, is as good and names both versions too.
+fn check_version(response: &Response<Incoming>) -> Result<(), ClientError> {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let Some(theirs) = header(VERSION_HEADER) else {
+        return Err(ClientError::Foreign("what answers on the socket is not maglevd: it names no API version".into()));
+    };
+    if theirs == VERSION.to_string() {
+        return Ok(());
+    }
+    let release = header(RELEASE_HEADER).unwrap_or("of unknown release");
+    Err(ClientError::Foreign(format!(
+        "maglevd {release} speaks API version {theirs}, maglev {RELEASE} speaks version {VERSION}: use the same release of both"
+    )))
+}
+
+fn encode(body: &impl Serialize) -> Result<Bytes, ClientError> {
+    let encoded = serde_json::to_vec(body);
+    encoded.map(Bytes::from).map_err(|error| ClientError::Foreign(format!("cannot write the request: {error}")))
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ClientError::Foreign(format!("maglevd's answer is unreadable: {error}")))
+}

@@ -1,0 +1,38 @@
+//! The API as both sides see it: the [`view`]s that the daemon answers with, and the [`client`] that asks for them. It must not
+//! know how an answer comes about, nor how it is shown.
+
+pub mod client;
+mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod view;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use maglev_model::UnixTime;
+
+/// The version of paths and JSON. A client and a daemon that differ in it refuse each other.
+pub const VERSION: u32 = 1;
+
+/// The header in which both sides name their [`VERSION`].
+pub const VERSION_HEADER: &str = "maglev-api";
+
+/// The header in which both sides name their release.
+pub const RELEASE_HEADER: &str = "maglev-release";
+
+/// The release of this program.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// How often the daemon sends something to a follower of events, if only a comment.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// The name of the message that a follower receives instead of lost events.
+pub const MISSED: &str = "missed";
+
+/// The answer to a request, or why there is none.
+pub type Answer<T> = Result<T, view::Error>;
+
+/// The present time.
+pub fn now() -> UnixTime {
+    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}

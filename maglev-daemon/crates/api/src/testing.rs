@@ -1,0 +1,46 @@
+//! Views for tests of the daemon and the command line, which change them where it matters.
+
+use maglev_model::TransitionSettings;
+
+use super::view;
+
+/// An active backend of pool `web` that owns every slot and can be reached.
+pub fn backend(name: &str) -> view::Backend {
+    view::Backend {
+        pool: "web".into(),
+        name: name.into(),
+        address: [10, 0, 1, 11].into(),
+        weight: 100,
+        state: view::BackendState::Active,
+        since: None,
+        slots: 65_537,
+        share: 1.0,
+        learning_slots: 0,
+        pinned_flows: Some(0),
+        health: None,
+        next_hop: view::NextHop::Resolved { interface: "eth0".into(), mac: "02:00:00:00:00:09".into(), gateway: None },
+    }
+}
+
+/// Pool `web` in short.
+pub fn summary() -> view::PoolSummary {
+    let view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, .. } = pool();
+    let (backends, usable) = (1, 1);
+    view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends, usable }
+}
+
+/// Pool `web` without backends.
+pub fn pool() -> view::Pool {
+    view::Pool {
+        name: "web".into(),
+        tracking: view::Tracking::Exception,
+        transition: TransitionSettings::default().into(),
+        in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
+        panic: false,
+        health: None,
+        table_digest: "1234".into(),
+        vips: Vec::new(),
+        usable: 0,
+        backends: Vec::new(),
+    }
+}

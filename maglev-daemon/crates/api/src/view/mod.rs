@@ -1,0 +1,32 @@
+//! The answers of the API, one type each: the daemon serialises them, the command line reads them back and renders
+//! them as text or prints them as they are. It must not know how either side does so.
+
+mod bgp;
+mod error;
+mod event;
+mod health;
+mod node;
+mod plan;
+mod services;
+mod settings;
+mod status;
+mod traffic;
+mod transition;
+mod value;
+
+pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
+pub use error::{Error, ErrorKind};
+pub use event::{Event, Events, Level, What};
+pub use health::{CheckCounts, CheckReport, CheckShortage, CheckedTarget, Health, HealthClock, HealthState, LastCheck};
+pub use health::{NewHealth, PoolHealth};
+pub use maglev_model::drain::Stage;
+pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving};
+pub use plan::{Plan, PlanShare, Proposal};
+pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
+pub use services::{NewAnnounce, NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder};
+pub use settings::{NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
+pub use status::{ChangeCounts, Changes, PlannedReload, Reloaded};
+pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};
+pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
+pub use transition::InTransition;
+pub use value::{Port, Protocol};

@@ -1,0 +1,138 @@
+//! How a pool keeps connections while its backends change: as it is, and what is set.
+
+use std::time::Duration;
+
+use maglev_model::SettingsChange;
+use serde::{Deserialize, Serialize};
+
+use super::NewHealth;
+
+/// For which packets the flow table is consulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracking {
+    /// For those on slots whose owner changed while the old one is alive.
+    Exception,
+    /// For all.
+    Always,
+}
+
+/// Whom an unknown flow that is not TCP belongs to while its slot learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpPolicy {
+    /// The slot's new owner.
+    New,
+    /// The slot's previous owner.
+    Keep,
+}
+
+/// How the flows of a slot go over to a new owner while the old one is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// How long flows of the previous owner have to show themselves.
+    pub learning_seconds: u64,
+    /// How long a flow is remembered that says nothing.
+    pub idle_seconds: u64,
+    /// Whom an unknown flow that is not TCP belongs to.
+    pub udp: UdpPolicy,
+}
+
+/// The body of `PATCH /v1/pools/NAME`: what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewSettings {
+    /// For which packets the flow table is consulted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// How the flows of a slot go over to a new owner.
+    pub transition: NewTransition,
+    /// How many backends must be healthy for its VIPs to be announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_healthy: Option<u32>,
+    /// How its backends are checked.
+    pub health: NewHealth,
+}
+
+/// What is set of a [`Transition`]; what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewTransition {
+    /// How long flows of the previous owner have to show themselves, 1 to 3600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_seconds: Option<u64>,
+    /// How long a flow is remembered that says nothing, 10 to 14400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+    /// Whom an unknown flow that is not TCP belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpPolicy>,
+}
+
+impl From<SettingsChange> for NewSettings {
+    fn from(change: SettingsChange) -> Self {
+        let SettingsChange { tracking, learning, idle, udp, min_healthy } = change;
+        let seconds = |duration: Duration| duration.as_secs();
+        let (learning_seconds, idle_seconds) = (learning.map(seconds), idle.map(seconds));
+        let transition = NewTransition { learning_seconds, idle_seconds, udp: udp.map(UdpPolicy::from) };
+        Self { tracking: tracking.map(Tracking::from), transition, min_healthy, health: NewHealth::default() }
+    }
+}
+
+impl From<&NewSettings> for SettingsChange {
+    /// All but what is said of checks.
+    fn from(settings: &NewSettings) -> Self {
+        let NewSettings { tracking, transition, min_healthy, health: _ } = settings;
+        let NewTransition { learning_seconds, idle_seconds, udp } = *transition;
+        Self {
+            tracking: tracking.map(maglev_model::Tracking::from),
+            learning: learning_seconds.map(Duration::from_secs),
+            idle: idle_seconds.map(Duration::from_secs),
+            udp: udp.map(maglev_model::UdpPolicy::from),
+            min_healthy: *min_healthy,
+        }
+    }
+}
+
+impl From<maglev_model::TransitionSettings> for Transition {
+    fn from(settings: maglev_model::TransitionSettings) -> Self {
+        let maglev_model::TransitionSettings { learning, idle, udp } = settings;
+        Self { learning_seconds: learning.as_secs(), idle_seconds: idle.as_secs(), udp: udp.into() }
+    }
+}
+
+impl From<maglev_model::Tracking> for Tracking {
+    fn from(tracking: maglev_model::Tracking) -> Self {
+        match tracking {
+            maglev_model::Tracking::Exception => Self::Exception,
+            maglev_model::Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<Tracking> for maglev_model::Tracking {
+    fn from(tracking: Tracking) -> Self {
+        match tracking {
+            Tracking::Exception => Self::Exception,
+            Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<maglev_model::UdpPolicy> for UdpPolicy {
+    fn from(policy: maglev_model::UdpPolicy) -> Self {
+        match policy {
+            maglev_model::UdpPolicy::New => Self::New,
+            maglev_model::UdpPolicy::Keep => Self::Keep,
+        }
+    }
+}
+
+impl From<UdpPolicy> for maglev_model::UdpPolicy {
+    fn from(policy: UdpPolicy) -> Self {
+        match policy {
+            UdpPolicy::New => Self::New,
+            UdpPolicy::Keep => Self::Keep,
+        }
+    }
+}

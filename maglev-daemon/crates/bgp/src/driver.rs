@@ -1,0 +1,317 @@
+//! The task of one neighbour: it hears sockets, orders and time, tells the state machine, and does what that says. It must
+//! not know the protocol.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use maglev_model::bgp::{Cause, Neighbor, NeighborStatus, Route};
+
+use super::fsm::{End, Input, Output, Peer, Settings, Side, State};
+use super::link::{self, Happened, Link};
+use super::speaker::{Clock, Wanted};
+use super::wire::Family;
+
+/// Connections whose last word is still on its way, at most: a neighbour that is refused again and again costs no more.
+const FINISHING: usize = 4;
+
+/// What a neighbour's task is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// End the session and begin again.
+    Reset(String),
+    /// End the session, and the task.
+    Stop(End),
+}
+
+/// All that a neighbour's task hears, but its own sockets.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) wanted: watch::Receiver<Arc<Wanted>>,
+    pub(super) incoming: mpsc::Receiver<TcpStream>,
+}
+
+type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
+
+/// A neighbour's task.
+pub(super) struct Driver {
+    peer: Peer,
+    neighbor: Arc<Neighbor>,
+    started: Instant,
+    /// What the state machine was told is wanted.
+    told: Arc<Wanted>,
+    dialing: Option<Dialing>,
+    links: [Option<Link>; 2],
+    finishing: JoinSet<()>,
+    status: watch::Sender<NeighborStatus>,
+    /// Receives a notice when the status changes.
+    news: watch::Sender<()>,
+    clock: Clock,
+}
+
+/// Something the task heard.
+enum Heard {
+    Order(Option<Order>),
+    Wanted,
+    Incoming(TcpStream),
+    Dialed(Result<TcpStream, String>),
+    Link(Side, Happened),
+    Time,
+}
+
+impl Driver {
+    pub(super) fn new(
+        settings: Settings,
+        status: watch::Sender<NeighborStatus>,
+        news: watch::Sender<()>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            neighbor: Arc::clone(&settings.neighbor),
+            peer: Peer::new(settings),
+            started: Instant::now(),
+            told: Arc::default(),
+            dialing: None,
+            links: [None, None],
+            finishing: JoinSet::new(),
+            status,
+            news,
+            clock,
+        }
+    }
+
+    /// Runs until told to stop, and until its last word is said.
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
+        self.wanted(&inputs.wanted.borrow_and_update().clone());
+        self.input(Input::Start);
+        loop {
+            match self.hear(&mut inputs).await {
+                Heard::Order(Some(Order::Reset(text))) => self.input(Input::Reset(text)),
+                Heard::Order(Some(Order::Stop(end))) => {
+                    self.input(Input::Stop(end));
+                    break;
+                }
+                // Nobody is left who could say how to end.
+                Heard::Order(None) => break,
+                Heard::Wanted => {
+                    let wanted = inputs.wanted.borrow_and_update().clone();
+                    self.wanted(&wanted);
+                }
+                Heard::Incoming(stream) => self.incoming(stream),
+                Heard::Dialed(Ok(stream)) => self.connected(Side::First, stream, Input::Connected),
+                Heard::Dialed(Err(why)) => self.input(Input::Closed(Side::First, why)),
+                Heard::Link(side, happened) => self.happened(side, happened),
+                Heard::Time => self.input(Input::Tick),
+            }
+        }
+        while self.finishing.join_next().await.is_some() {}
+    }
+
+    async fn hear(&mut self, inputs: &mut Inputs) -> Heard {
+        let deadline = self.peer.deadline().map(|at| tokio::time::Instant::from_std(self.started + at));
+        let due = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let dialing = async {
+            match &mut self.dialing {
+                Some(dialing) => dialing.await,
+                None => pending().await,
+            }
+        };
+        let [first, second] = &mut self.links;
+        tokio::select! {
+            order = inputs.orders.recv() => Heard::Order(order),
+            Ok(()) = inputs.wanted.changed() => Heard::Wanted,
+            Some(stream) = inputs.incoming.recv() => Heard::Incoming(stream),
+            outcome = dialing => Heard::Dialed(outcome),
+            happened = happening(first.as_mut()) => Heard::Link(Side::First, happened),
+            happened = happening(second.as_mut()) => Heard::Link(Side::Second, happened),
+            () = due => Heard::Time,
+            Some(_) = self.finishing.join_next() => Heard::Time,
+        }
+    }
+
+    /// Tells the state machine what has changed of what is wanted.
+    fn wanted(&mut self, wanted: &Arc<Wanted>) {
+        let Wanted { routes, complete, version: _ } = wanted.as_ref();
+        let gone = self.told.routes.keys().filter(|prefix| !routes.contains_key(prefix)).copied().collect();
+        let changed = routes.iter().filter(|(prefix, route)| self.told.routes.get(prefix) != Some(route));
+        let changed = changed.map(|(prefix, route)| (*prefix, Arc::clone(route))).collect();
+        self.input(Input::Withdraw(gone));
+        self.input(Input::Announce(changed));
+        if *complete {
+            self.input(Input::Complete);
+        }
+        self.told = Arc::clone(wanted);
+        self.show();
+    }
+
+    fn incoming(&mut self, stream: TcpStream) {
+        if let Some(bytes) = self.peer.refusal() {
+            let mut link = Link::new(stream);
+            link.send(&bytes);
+            self.finish(link);
+            return;
+        }
+        if let Err(error) = link::prepare(&stream, &self.neighbor) {
+            tracing::error!(neighbor = self.neighbor.name, %error, "cannot take a connection");
+            return;
+        }
+        self.input(Input::Incoming);
+        if let Some(side) = self.peer.vacancy() {
+            self.connected(side, stream, |local| Input::Accepted(side, local));
+        }
+    }
+
+    fn connected(&mut self, side: Side, stream: TcpStream, input: impl FnOnce(IpAddr) -> Input<'static>) {
+        self.dialing = None;
+        let link = Link::new(stream);
+        match link.local() {
+            Ok(local) => {
+                *self.link(side) = Some(link);
+                self.input(input(local));
+            }
+            Err(error) => self.input(Input::Closed(side, error.to_string())),
+        }
+    }
+
+    fn happened(&mut self, side: Side, happened: Happened) {
+        match happened {
+            Happened::Flushed => self.input(Input::Flushed(side)),
+            Happened::Closed(why) => {
+                *self.link(side) = None;
+                self.input(Input::Closed(side, why));
+            }
+            Happened::Read(count) => self.read(side, count),
+        }
+    }
+
+    /// Hands over what was read last.
+    fn read(&mut self, side: Side, count: usize) {
+        let Some(link) = self.link(side).take() else { return };
+        let now = self.started.elapsed();
+        self.read_overdue(now);
+        let outputs = self.peer.handle(Input::Bytes(side, link.read(count)), now);
+        *self.link(side) = Some(link);
+        self.carry_out(outputs);
+    }
+
+    /// Reads what waits in the sockets of neighbors whose hold time is over, before that ends their sessions: if this thread did
+    /// not run for so long, the neighbor was not silent.
+    fn read_overdue(&mut self, now: Duration) {
+        for side in self.peer.overdue(now) {
+            let Some(mut link) = self.link(side).take() else { continue };
+            let outputs = link.read_now().map(|count| self.peer.handle(Input::Bytes(side, link.read(count)), now));
+            *self.link(side) = Some(link);
+            self.carry_out(outputs.unwrap_or_default());
+        }
+    }
+
+    const fn link(&mut self, side: Side) -> &mut Option<Link> {
+        &mut self.links[side as usize]
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let now = self.started.elapsed();
+        self.read_overdue(now);
+        let outputs = self.peer.handle(input, now);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Dial => {
+                    let neighbor = Arc::clone(&self.neighbor);
+                    self.dialing = Some(Box::pin(async move { link::dial(&neighbor).await }));
+                }
+                Output::Send(side, bytes) => {
+                    if let Some(link) = self.link(side) {
+                        link.send(&bytes);
+                    }
+                }
+                Output::Close(side) => self.close(side),
+                Output::Up => self.up(),
+                Output::Down(cause) => self.down(&cause),
+                Output::Log(text) => tracing::warn!(neighbor = self.neighbor.name, "{text}"),
+            }
+        }
+        self.show();
+    }
+
+    fn close(&mut self, side: Side) {
+        self.dialing = None;
+        if let Some(link) = self.link(side).take().filter(Link::is_unsent) {
+            self.finish(link);
+        }
+    }
+
+    fn finish(&mut self, link: Link) {
+        if self.finishing.len() < FINISHING {
+            self.finishing.spawn(link.finish());
+        }
+    }
+
+    fn up(&mut self) {
+        tracing::info!(neighbor = self.neighbor.name, "BGP session established");
+        self.status.send_modify(|status| {
+            status.sessions += 1;
+            status.errors.established();
+        });
+    }
+
+    fn down(&mut self, cause: &Cause) {
+        // Attempts that fail one after another for one reason are logged once.
+        let known = self.status.borrow();
+        let news = known.state == State::Established.to_string() || !known.errors.is_known(&cause.text);
+        drop(known);
+        if news {
+            tracing::warn!(neighbor = self.neighbor.name, "no BGP session: {}", cause.text);
+        }
+        self.status.send_modify(|status| status.errors.add(cause, (self.clock)()));
+    }
+
+    /// Publishes the state, if it has changed.
+    fn show(&self) {
+        let (state, announced) = (self.peer.state().to_string(), self.peer.announced());
+        let told = self.peer.is_all_said().then_some(self.told.version);
+        let [ipv4, ipv6] = [Family::Ipv4, Family::Ipv6].map(|family| self.peer.carried(family));
+        let changed = self.status.send_if_modified(|status| {
+            let told = told.unwrap_or(status.told);
+            let same = Arc::ptr_eq(&status.announced, announced) || status.announced == *announced;
+            if same && (&status.state, status.told, status.ipv4, status.ipv6) == (&state, told, ipv4, ipv6) {
+                return false;
+            }
+            if status.state != state {
+                status.since = (self.clock)().0;
+            }
+            status.announced = Arc::clone(announced);
+            (status.state, status.told, status.ipv4, status.ipv6) = (state, told, ipv4, ipv6);
+            true
+        });
+        if changed {
+            self.news.send_replace(());
+        }
+    }
+}
+
+async fn happening(link: Option<&mut Link>) -> Happened {
+    match link {
+        Some(link) => link.happening().await,
+        None => pending().await,
+    }
+}
+
+/// Prefixes and what is said of them.
+pub(super) type Routes = BTreeMap<ipnet::IpNet, Arc<Route>>;

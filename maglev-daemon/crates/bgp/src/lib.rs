@@ -1,0 +1,19 @@
+//! The BGP speaker: it announces the prefixes that this node serves to routers. It imports no routes.
+//!
+//! ```text
+//!  wanted prefixes ──▶ speaker ──▶ driver (a task per neighbor) ◀──▶ link ◀──▶ router
+//!                      (thread)       │  ▲
+//!                              inputs ▼  │ outputs
+//!                                    fsm ──▶ wire
+//! ```
+//!
+//! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock. `driver` carries out what the state
+//! machine orders, `link` reads and writes a connection.
+
+mod driver;
+mod fsm;
+#[cfg(test)]
+mod interop;
+mod link;
+pub mod speaker;
+mod wire;

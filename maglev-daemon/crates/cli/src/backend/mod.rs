@@ -1,0 +1,138 @@
+//! `maglev backend`: the servers behind a pool.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use maglev_api::view;
+use maglev_api::view::StateOrder;
+use maglev_model::{Name, parse_timeout};
+
+use super::changes::Change;
+use super::output::Printer;
+use super::{Client, Failure};
+
+mod check;
+mod drain;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All backends, or those of one pool
+    List {
+        /// Only this pool's
+        pool: Option<Name>,
+    },
+    /// One backend
+    Show {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Send a backend no new connections; it keeps those it has
+    Drain {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+        /// Wait until it is drained: until no flow is left to it; then it is safe to stop
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait at most, 1s to 24h; without end if not given
+        #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
+        timeout: Option<Duration>,
+        /// Even if it is the pool's last available backend
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a backend once, now, as its pool says, and print what happened; it counts for nothing
+    Check {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+    },
+    /// Change what of its pool's check is different for a backend
+    Set {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+        /// What is different, in the words of services.yaml: 'port: 8080'; also path, host
+        #[arg(long, value_name = "CHECK", required_unless_present = "no_check")]
+        check: Option<String>,
+        /// Nothing: it is checked like the others
+        #[arg(long, conflicts_with = "check")]
+        no_check: bool,
+    },
+    #[command(flatten)]
+    Change(Change),
+}
+
+pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::List { pool: None } => printer.answer(&client.get::<Vec<view::Backend>>("/v1/backends")?),
+        Command::List { pool: Some(pool) } => {
+            printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{pool}"))?.backends)
+        }
+        Command::Show { pool, name } => printer.answer(&client.get::<view::Backend>(&path(&pool, &name))?),
+        Command::Drain { pool, name, wait, timeout, force } => {
+            drain::run(client, printer, (&pool, &name), wait.then_some(timeout), force)
+        }
+        Command::Check { pool, name } => check::run(client, printer, &pool, &name),
+        Command::Set { pool, name, check, no_check: _ } => {
+            let sentence = match &check {
+                Some(check) => format!("backend {name} of pool {pool} has a check of its own: {check}"),
+                None => format!("backend {name} of pool {pool} is checked like the others"),
+            };
+            let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Check(check))?;
+            printer.done(&done, &sentence)
+        }
+        Command::Change(command) => change(command, client, printer),
+    }
+}
+
+fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Change::Add { pool, name, address, weight } => {
+            let backend = view::NewBackend { name: name.to_string(), address, weight: weight.0 };
+            let done: view::Done = client.post(&format!("/v1/pools/{pool}/backends"), &backend)?;
+            printer.done(&done, &format!("backend {name} added to pool {pool} with weight {weight}"))
+        }
+        Change::Remove { pool, name, force } => {
+            let done = client.delete(&format!("{}?force={force}", path(&pool, &name)))?;
+            printer.done(&done, &format!("backend {name} removed from pool {pool}"))
+        }
+        Change::Undrain { pool, name } => {
+            order(client, printer, (&pool, &name), (StateOrder::Undrain, false), "is active again")
+        }
+        Change::Disable { pool, name, force } => {
+            order(client, printer, (&pool, &name), (StateOrder::Disable, force), "is disabled")
+        }
+        Change::Enable { pool, name } => {
+            order(client, printer, (&pool, &name), (StateOrder::Enable, false), "is active again")
+        }
+        Change::Weight { pool, name, weight, force } => {
+            let path = format!("{}?force={force}", path(&pool, &name));
+            let done: view::Done = client.patch(&path, &view::NewForBackend::Weight(weight.0))?;
+            printer.done(&done, &format!("backend {name} of pool {pool} has weight {weight}"))
+        }
+    }
+}
+
+/// Orders a state, and says what the backend is now.
+fn order(
+    client: &Client,
+    printer: &Printer,
+    (pool, name): (&Name, &Name),
+    (order, force): (StateOrder, bool),
+    outcome: &str,
+) -> Result<(), Failure> {
+    let path = format!("{}/state?force={force}", path(pool, name));
+    let done: view::Done = client.post(&path, &view::NewState { order })?;
+    printer.done(&done, &format!("backend {name} of pool {pool} {outcome}"))
+}
+
+/// Where a backend lies in the API.
+fn path(pool: &Name, name: &Name) -> String {
+    format!("/v1/pools/{pool}/backends/{name}")
+}

@@ -1,0 +1,32 @@
+//! `maglev counters`: packets by what became of them, and traffic of each VIP and backend.
+
+use maglev_api::view::{BackendTraffic, Counter, Counters, VipTraffic};
+
+use super::output::{Printer, Text, bytes, table};
+use super::{Client, Failure};
+
+pub(super) fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
+    printer.answer(&client.get::<Counters>("/v1/counters")?)
+}
+
+impl Text for Counters {
+    fn text(&self) -> String {
+        let counter = |counter: &Counter| {
+            let Counter { name, outcome, packets, help } = counter;
+            [name.clone(), outcome.clone(), packets.to_string(), help.clone()]
+        };
+        let vip = |vip: &VipTraffic| {
+            let VipTraffic { name, packets, bytes: count } = vip;
+            [name.clone(), packets.to_string(), bytes(*count)]
+        };
+        let backend = |traffic: &BackendTraffic| {
+            let BackendTraffic { pool, backend, packets, bytes: count } = traffic;
+            [pool.clone(), backend.clone(), packets.to_string(), bytes(*count)]
+        };
+        let numbers = ["packets", "bytes"];
+        let counters = table(["counter", "outcome", "packets", "meaning"], &numbers, self.counters.iter().map(counter));
+        let vips = table(["vip", "packets", "bytes"], &numbers, self.vips.iter().map(vip));
+        let backends = table(["pool", "backend", "packets", "bytes"], &numbers, self.backends.iter().map(backend));
+        format!("{counters}\n{vips}\n{backends}")
+    }
+}

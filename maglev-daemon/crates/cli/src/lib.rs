@@ -1,0 +1,323 @@
+//! The command line `maglev`: one file per subcommand. Each asks the daemon through [`Client`], gets one view back and
+//! renders it as text or JSON. It must not know how the daemon works: the API's views are all it sees.
+
+mod backend;
+mod bgp;
+mod changes;
+mod completions;
+mod counters;
+mod events;
+mod flow;
+mod flow_table;
+mod interrupt;
+mod node;
+mod output;
+mod plan;
+mod pool;
+mod progress;
+mod reload;
+mod status;
+mod text;
+pub mod usage;
+mod vip;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use maglev_api::client::{Client, ClientError};
+use maglev_api::view::ErrorKind;
+
+use output::{Format, Printer};
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+
+/// The exit codes of `maglev` and `maglevd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The daemon refused, or something could not be done.
+    Refused = 1,
+    /// Wrong usage or invalid input.
+    Invalid = 2,
+    /// The daemon cannot be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Shows and changes what maglevd, the L4 load balancer's daemon, does.
+#[derive(Debug, Parser)]
+#[command(name = "maglev", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid input; 3 daemon unreachable; \
+                  130 interrupted"
+)]
+struct Args {
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", env = "MAGLEV_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    /// Tables for people, or JSON for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The node at a glance: interfaces, digests to compare nodes by, and which backend waits for what
+    Status,
+    /// Virtual IPs: the address, port and protocol that clients connect to
+    #[command(subcommand)]
+    Vip(vip::Command),
+    /// Pools: sets of backends that serve the same content
+    #[command(subcommand)]
+    Pool(pool::Command),
+    /// Backends: the servers behind a pool
+    #[command(subcommand)]
+    Backend(backend::Command),
+    /// What a change would move, in slots and flows, without making it
+    #[command(subcommand)]
+    Plan(plan::Command),
+    /// Reload the configuration files; a file with errors changes nothing
+    Reload(reload::Args),
+    /// Packets by what became of them, and traffic of each VIP and backend
+    Counters,
+    /// What happened lately: backends, pools, prefixes and the node, and who changed what
+    Events(events::Args),
+    /// The node as a whole: in service, or on its way out of it
+    #[command(subcommand)]
+    Node(node::Command),
+    /// BGP: sessions with routers, and what they are told
+    #[command(subcommand)]
+    Bgp(bgp::Command),
+    /// Single flows
+    #[command(subcommand)]
+    Flow(flow::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs `maglev` with these arguments, program name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return usage::report("maglev", &error),
+    };
+    match run(args) {
+        Ok(()) => Exit::Done,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let Args { socket, output, command } = args;
+    let printer = Printer::new(output);
+    let client = || Client::new(&socket).map_err(|error| Failure::Io("start", error));
+    match command {
+        Command::Status => status::run(&client()?, &printer),
+        Command::Vip(command) => vip::run(command, &client()?, &printer),
+        Command::Pool(command) => pool::run(command, &client()?, &printer),
+        Command::Backend(command) => backend::run(command, &client()?, &printer),
+        Command::Plan(command) => plan::run(command, &client()?, &printer),
+        Command::Reload(args) => reload::run(&args, &client()?, &printer),
+        Command::Counters => counters::run(&client()?, &printer),
+        Command::Events(args) => events::run(&args, &client()?, &printer),
+        Command::Node(command) => node::run(&command, &client()?, &printer),
+        Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
+        Command::Flow(command) => flow::run(&command, &client()?, &printer),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+    /// What was waited for did not come.
+    #[error("{0}")]
+    Waited(String),
+    /// What was asked about is not as it should be.
+    #[error("{0}")]
+    Bad(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
+            Self::Client(ClientError::Refused(error)) => match error.kind {
+                ErrorKind::Invalid => Exit::Invalid,
+                ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
+            },
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) => Exit::Refused,
+        }
+    }
+
+    /// One line on standard error, and one more for each fault of a file.
+    fn report(&self) -> Exit {
+        eprintln!("maglev: {self}");
+        if let Self::Client(ClientError::Refused(error)) = self {
+            for detail in &error.details {
+                eprintln!("  {detail}");
+            }
+        }
+        self.exit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use maglev_api::view;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_forms_parse() {
+        for line in [
+            "maglev status",
+            "maglev status --output json",
+            "maglev --output json --socket /tmp/s vip list",
+            "maglev vip show www",
+            "maglev vip add www --address 203.0.113.10 --port 443 --protocol tcp --pool web",
+            "maglev vip add dns --address 2001:db8::10 --port any --protocol udp --pool dns",
+            "maglev vip remove www",
+            "maglev pool add web",
+            "maglev pool add web --tracking always --learning 30s --idle 5m --udp keep",
+            "maglev pool set web --learning 120s",
+            "maglev pool set web --tracking exception --learning 1h --idle 4h --udp new",
+            "maglev pool set web --panic 50 --slow-start 30s",
+            "maglev pool set web --no-check",
+            "maglev pool add web --slow-start 0s",
+            "maglev backend list",
+            "maglev backend list web",
+            "maglev backend add web web4 --address 10.0.1.14 --weight 100",
+            "maglev backend weight web web4 50",
+            "maglev backend remove web web4",
+            "maglev backend remove web web4 --force",
+            "maglev backend drain web web4",
+            "maglev backend drain web web4 --wait",
+            "maglev backend drain web web4 --wait --timeout 20m",
+            "maglev backend undrain web web4",
+            "maglev backend disable web web4",
+            "maglev backend enable web web4",
+            "maglev backend check web web4",
+            "maglev backend set web web4 --no-check",
+            "maglev events",
+            "maglev events --follow",
+            "maglev events --after 1764017006123456 --output json",
+            "maglev plan backend add web web4 --address 10.0.1.14 --weight 100",
+            "maglev plan backend remove web web4 --force --output json",
+            "maglev plan backend drain web web4",
+            "maglev plan backend undrain web web4",
+            "maglev plan backend disable web web4",
+            "maglev plan backend enable web web4",
+            "maglev plan backend weight web web4 50",
+            "maglev reload",
+            "maglev reload --force",
+            "maglev plan reload",
+            "maglev backend drain web web4 --force",
+            "maglev backend disable web web4 --force",
+            "maglev backend weight web web4 0 --force",
+            "maglev pool remove web --force",
+            "maglev counters --output json",
+            "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
+            "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",
+            "maglev node status",
+            "maglev node drain",
+            "maglev node drain --wait",
+            "maglev node drain --wait --timeout 5m --last-node",
+            "maglev node undrain",
+            "maglev bgp neighbors",
+            "maglev bgp routes --output json",
+            "maglev bgp reset 10.0.0.1",
+            "maglev completions bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn invalid_values_are_wrong_usage() {
+        for line in [
+            "maglev backend add web web4 --address 10.0.1.14 --weight 70000",
+            "maglev backend add web web4 --address 10.0.1 --weight 1",
+            "maglev vip add www --address 203.0.113.10 --port 0 --protocol tcp --pool web",
+            "maglev vip add www --address 203.0.113.10 --port 443 --protocol sctp --pool web",
+            "maglev vip add bad/name --address 203.0.113.10 --port 443 --protocol tcp --pool web",
+            "maglev vip add www --address 203.0.113.10",
+            "maglev flow explain 198.51.100.7 203.0.113.10:443 tcp",
+            "maglev backend drain web",
+            "maglev backend drain web web4 --timeout 20m",
+            "maglev backend drain web web4 --wait --timeout 0s",
+            "maglev backend drain web web4 --wait --timeout 20",
+            "maglev backend drain web web4 --wait --timeout 8760h",
+            "maglev backend drain web web4 --wait --timeout soon",
+            "maglev node",
+            "maglev node drain --timeout 5m",
+            "maglev node drain --wait --timeout 0s",
+            "maglev node drain --reason",
+            "maglev node undrain --wait",
+            "maglev plan",
+            "maglev plan vip remove www",
+            "maglev plan backend list",
+            "maglev plan backend drain web web4 --wait",
+            "maglev plan backend weight web web4 70000",
+            "maglev pool set web",
+            "maglev pool set web --learning 0s",
+            "maglev pool set web --panic 101",
+            "maglev pool set web --slow-start 2h",
+            "maglev pool set web --no-check --check tcp",
+            "maglev pool set web --check",
+            "maglev pool add web --no-check",
+            "maglev backend set web web4",
+            "maglev backend check web",
+            "maglev plan backend check web web4",
+            "maglev plan backend set web web4 --no-check",
+            "maglev events --after x",
+            "maglev pool set web --learning 8760h",
+            "maglev pool set web --learning 120",
+            "maglev pool add web --idle 5s",
+            "maglev pool add web --tracking never",
+            "maglev pool add web --udp old",
+            "maglev frobnicate",
+        ] {
+            assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_the_contract() {
+        let refused = |error| Failure::Client(ClientError::Refused(error)).exit();
+        assert_eq!(refused(view::Error::invalid("x")), Exit::Invalid);
+        assert_eq!(refused(view::Error::conflict("x")), Exit::Refused);
+        assert_eq!(refused(view::Error::failed("x")), Exit::Refused);
+        let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into(), remedy: "y" };
+        assert_eq!(Failure::Client(unreachable).exit(), Exit::Unreachable);
+        assert_eq!(Failure::Client(ClientError::Foreign("x".into())).exit(), Exit::Refused);
+        assert_eq!(Exit::Unreachable as u8, 3);
+    }
+}

@@ -1,0 +1,195 @@
+//! `maglev node`: whether the node serves, and how it is taken out of service. It must not know how the daemon does it.
+
+use std::io::{self, IsTerminal as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use maglev_api::client::ClientError;
+use maglev_api::view::{NewDrain, Node, NodeDrain, Stage};
+use maglev_model::{ShownDuration, parse_reason, parse_timeout};
+
+use super::interrupt::Interrupt;
+use super::output::Printer;
+use super::progress::Progress;
+use super::text::node::{left, proof, stage_line};
+use super::{Client, Failure};
+
+/// How often the daemon is asked while one waits.
+const POLL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Whether the node serves, and how far a drain has come
+    Status,
+    /// Take the node out of service: routers turn to others, then packets stop, then it is safe to stop
+    Drain {
+        /// Show the stages as they pass, until no packet comes in any more; then it is safe to stop
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait at most, 1s to 24h; without end if not given
+        #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
+        timeout: Option<Duration>,
+        /// Why, for the log, for whoever looks at the status, and for routers
+        #[arg(long, value_parser = parse_reason, value_name = "TEXT")]
+        reason: Option<String>,
+        /// No other node announces this one's VIPs: say that nobody will serve them (so does drain.last_node)
+        #[arg(long)]
+        last_node: bool,
+    },
+    /// Put the node back into service, whatever stage its drain is in
+    Undrain,
+}
+
+pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Status => printer.answer(&client.get::<Node>("/v1/node")?),
+        Command::Drain { wait, timeout, reason, last_node } => {
+            let ordered = NewDrain { reason: reason.clone(), last_node: *last_node };
+            let interrupt = wait.then(|| Interrupt::says("see `maglev node status`")).transpose()?;
+            let node = order(client, *wait, &ordered)?;
+            if let Some(interrupt) = interrupt {
+                interrupt.now_says("the node goes on draining; `maglev node undrain` takes it back");
+            }
+            warn(&node);
+            match wait {
+                true => await_end(client, printer, *timeout),
+                false => printer.done(&node, "the node is draining: `maglev node status` tells how far it is"),
+            }
+        }
+        Command::Undrain => {
+            let node = client.post::<Node>("/v1/node/undrain", &())?;
+            if let Some(reason) = &node.not_saved {
+                eprintln!(
+                    "maglev: warning: the undrain is not saved: {reason}; the node is drained again when maglevd is next \
+                     started, unless it can be saved before"
+                );
+            }
+            printer.done(&node, "the node serves again")
+        }
+    }
+}
+
+/// Orders the drain. Who waits does not mind that somebody else ordered it before.
+fn order(client: &Client, wait: bool, order: &NewDrain) -> Result<Node, Failure> {
+    let ordered = client.post("/v1/node/drain", order);
+    if wait && let Err(ClientError::Refused(refused)) = &ordered {
+        let node = client.get::<Node>("/v1/node")?;
+        if node.drain.is_some() {
+            eprintln!("maglev: {refused}; waiting for that");
+            return Ok(node);
+        }
+    }
+    Ok(ordered?)
+}
+
+/// What an operator should know, and may know already.
+fn warn(node: &Node) {
+    if let Some(reason) = &node.not_saved {
+        eprintln!(
+            "maglev: warning: the drain is not saved: {reason}; the node is out of service until maglevd is next started, \
+             and saving is retried"
+        );
+    }
+    if node.drain.as_ref().is_some_and(|drain| drain.last_node) {
+        eprintln!("maglev: warning: no other node announces the VIPs of this one: nobody will serve them");
+    }
+    if !node.announces {
+        eprintln!(
+            "maglev: warning: this node announces nothing (maglev.yaml has no `bgp`): have its packets sent elsewhere by \
+             whatever sends them here"
+        );
+    }
+}
+
+fn await_end(client: &Client, printer: &Printer, timeout: Option<Duration>) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut progress = Progress::new(io::stderr(), io::stderr().is_terminal());
+    let mut shown = None;
+    loop {
+        let node = client.get::<Node>("/v1/node")?;
+        let Some(drain) = &node.drain else {
+            progress.clear();
+            return Err(Failure::Waited("the node was undrained while it drained: it serves".into()));
+        };
+        for line in news(&node, drain, &mut shown) {
+            progress.clear();
+            eprintln!("{line}");
+        }
+        if drain.stage() == Stage::Drained {
+            progress.clear();
+            return printer.done(&node, &proof(&node, drain));
+        }
+        let (left, waited) = (left(&node, drain), began.elapsed());
+        if let Some(timeout) = timeout.filter(|timeout| waited >= *timeout) {
+            progress.clear();
+            let timeout = ShownDuration(timeout);
+            return Err(Failure::Waited(format!(
+                "the node is not drained after {timeout}: {left}; it goes on draining"
+            )));
+        }
+        progress.show(&format!("  {left}"), waited);
+        thread::sleep(POLL);
+    }
+}
+
+/// A line for each stage that was not shown yet. `shown` is the last one that was; one that comes again comes after it.
+fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String> {
+    let last = drain.stage();
+    let is_new = |stage: &Stage| match *shown {
+        Some(shown) if last < shown => *stage == last,
+        Some(shown) => *stage > shown,
+        None => true,
+    };
+    let lines = drain.stages.iter().map(|passed| passed.stage).filter(is_new).map(|stage| stage_line(node, stage));
+    let lines = lines.collect();
+    *shown = Some(last);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglev_api::view::PassedStage;
+
+    /// A node that has come to this stage, one second after the other.
+    fn draining(last: Stage) -> Node {
+        let stages = Stage::ALL.into_iter().take_while(|stage| *stage <= last);
+        let stages = stages.zip(1..).map(|(stage, at)| PassedStage { stage, at: 1_700_000_000 + at, seconds: 9 - at });
+        let drain = NodeDrain {
+            since: 1_700_000_000,
+            reason: Some("disk".into()),
+            stages: stages.collect(),
+            packets_forwarded: 41_233,
+            ..NodeDrain::default()
+        };
+        Node {
+            drain: Some(drain),
+            unable: None,
+            announces: true,
+            last_node: false,
+            lead_seconds: 10,
+            quiet_seconds: 10,
+            not_saved: None,
+        }
+    }
+
+    #[test]
+    fn each_stage_is_shown_once_and_again_if_it_comes_again() {
+        let mut shown = None;
+        let mut lines = |node: &Node| news(node, node.drain.as_ref().unwrap(), &mut shown);
+        let first = lines(&draining(Stage::Leaving));
+        assert!(first[0].starts_with("1 of 5  marked      saved"), "{first:?}");
+        assert_eq!(first[1..], ["2 of 5  leaving     routers are asked to prefer others for 10s"]);
+        assert!(lines(&draining(Stage::Leaving)).is_empty());
+        assert_eq!(lines(&draining(Stage::Drained)).len(), 3);
+        assert!(lines(&draining(Stage::Drained)).is_empty());
+        // Clocks are rounded.
+        let mut rounded = draining(Stage::Drained);
+        rounded.drain.as_mut().unwrap().stages.iter_mut().for_each(|passed| passed.at += 1);
+        assert!(lines(&rounded).is_empty());
+        let again = draining(Stage::Waiting);
+        let line = lines(&again);
+        assert!(line.len() == 1 && line[0].starts_with("4 of 5  waiting     "), "{line:?}");
+    }
+}

@@ -1,0 +1,181 @@
+//! `maglev plan`: what a change would move, without making it.
+
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+use maglev_api::view::{NewBackend, Plan, PlanShare, PlannedReload, Proposal, StateOrder, Tracking};
+use maglev_model::Name;
+
+use super::changes::Change;
+use super::flow_table;
+use super::output::{Printer, Text, table};
+use super::{Client, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// A change to a backend, in the words that would make it
+    #[command(subcommand)]
+    Backend(Backend),
+    /// What `maglev reload` would add, change and remove now, and whether it would be refused
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Backend {
+    /// Send a backend no new connections; it keeps those it has
+    Drain {
+        /// Its pool
+        pool: Name,
+        /// Its name
+        name: Name,
+        /// Even if it is the pool's last available backend
+        #[arg(long)]
+        force: bool,
+    },
+    #[command(flatten)]
+    Change(Change),
+}
+
+pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let command = match command {
+        Command::Backend(command) => command,
+        Command::Reload => return printer.answer(&client.get::<PlannedReload>("/v1/plan/reload")?),
+    };
+    let plan: Plan = client.post("/v1/plan", &proposal(command))?;
+    printer.answer(&plan)?;
+    if let Some(warning) = flow_table::warning(client, plan.active_flows) {
+        eprintln!("{warning}");
+    }
+    Ok(())
+}
+
+fn proposal(command: Backend) -> Proposal {
+    let state = |pool: Name, name: Name, order, force| Proposal::State {
+        pool: pool.to_string(),
+        name: name.to_string(),
+        order,
+        force,
+    };
+    match command {
+        Backend::Drain { pool, name, force } => state(pool, name, StateOrder::Drain, force),
+        Backend::Change(Change::Undrain { pool, name }) => state(pool, name, StateOrder::Undrain, false),
+        Backend::Change(Change::Disable { pool, name, force }) => state(pool, name, StateOrder::Disable, force),
+        Backend::Change(Change::Enable { pool, name }) => state(pool, name, StateOrder::Enable, false),
+        Backend::Change(Change::Add { pool, name, address, weight }) => {
+            let backend = NewBackend { name: name.to_string(), address, weight: weight.0 };
+            Proposal::Add { pool: pool.to_string(), backend }
+        }
+        Backend::Change(Change::Remove { pool, name, force }) => {
+            Proposal::Remove { pool: pool.to_string(), name: name.to_string(), force }
+        }
+        Backend::Change(Change::Weight { pool, name, weight, force }) => {
+            Proposal::Weight { pool: pool.to_string(), name: name.to_string(), weight: weight.0, force }
+        }
+    }
+}
+
+impl Text for Plan {
+    fn text(&self) -> String {
+        let Self { change, pool: _, backend, slots, moved_slots, collateral_slots, .. } = self;
+        let Self { active_flows, tracking, cuts, backends, .. } = self;
+        let mut rows = vec![
+            ("would", change.clone()),
+            ("move", format!("{moved_slots} of {slots} slots, {collateral_slots} of them collateral")),
+            ("flows", format!("{active_flows} recently active ones known there{}", bound(*tracking))),
+        ];
+        if *cuts {
+            let owns = backends.iter().any(|share| share.name == *backend && share.slots_before > 0);
+            let what = if owns { "has; they are kept if it is drained first" } else { "has left" };
+            rows.push(("cut", format!("the connections that {backend} {what}")));
+        }
+        let mut text = String::new();
+        for (name, value) in rows {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:<7}{value}");
+        }
+        text + "\n" + &shares(backends)
+    }
+}
+
+impl Text for PlannedReload {
+    fn text(&self) -> String {
+        let Self { restart_needed, changes, refused } = self;
+        let mut text = format!("would change: {changes}\n");
+        if !restart_needed.is_empty() {
+            text += &format!("needs a restart: {} in the node file\n", restart_needed.join(", "));
+        }
+        if let Some(refused) = refused {
+            text += &format!("would be refused: {refused}\n");
+        }
+        text
+    }
+}
+
+/// What a number of flows is worth.
+const fn bound(tracking: Tracking) -> &'static str {
+    match tracking {
+        Tracking::Always => "",
+        Tracking::Exception => "; there may be more: flows of settled slots are not recorded (tracking is exception)",
+    }
+}
+
+fn shares(backends: &[PlanShare]) -> String {
+    let row = |share: &PlanShare| {
+        let PlanShare { name, slots_before, slots_after } = share;
+        let change = i64::from(*slots_after) - i64::from(*slots_before);
+        let change = if change == 0 { String::new() } else { format!("{change:+}") };
+        [name.clone(), slots_before.to_string(), slots_after.to_string(), change]
+    };
+    let header = ["backend", "slots", "would have", "change"];
+    table(header, &["slots", "would have", "change"], backends.iter().map(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let share = |name: &str, slots_before, slots_after| PlanShare { name: name.into(), slots_before, slots_after };
+        Plan {
+            change: "remove backend web3 from pool web".into(),
+            pool: "web".into(),
+            backend: "web3".into(),
+            slots: 65_537,
+            moved_slots: 22_000,
+            collateral_slots: 155,
+            active_flows: 312,
+            tracking: Tracking::Exception,
+            cuts: true,
+            backends: vec![share("web1", 21_846, 32_769), share("web10", 0, 0), share("web3", 21_845, 0)],
+        }
+    }
+
+    #[test]
+    fn a_plan_is_told_in_slots_flows_and_shares() {
+        let text = "\
+would  remove backend web3 from pool web
+move   22000 of 65537 slots, 155 of them collateral
+flows  312 recently active ones known there; there may be more: flows of settled slots are not recorded \
+(tracking is exception)
+cut    the connections that web3 has; they are kept if it is drained first
+
+BACKEND  SLOTS  WOULD HAVE  CHANGE
+web1     21846       32769  +10923
+web10        0           0
+web3     21845           0  -21845
+";
+        assert_eq!(plan().text(), text);
+    }
+
+    #[test]
+    fn where_every_flow_is_tracked_the_number_is_all() {
+        let text = Plan { tracking: Tracking::Always, cuts: false, ..plan() }.text();
+        assert!(text.contains("312 recently active ones known there\n\n"), "{text}");
+    }
+
+    #[test]
+    fn of_a_backend_that_owns_nothing_any_more_what_is_left_is_cut() {
+        let text = Plan { backend: "web10".into(), ..plan() }.text();
+        assert!(text.contains("cut    the connections that web10 has left\n"), "{text}");
+    }
+}

@@ -1,0 +1,186 @@
+//! `maglev pool`: sets of backends that serve the same content.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use maglev_api::view;
+use maglev_model::{
+    Name, OnAllDead, Percent, SettingsChange, ShownDuration, Tracking, UdpPolicy, parse_idle, parse_learning,
+    parse_min_healthy, parse_on_all_dead, parse_panic, parse_slow_start, parse_tracking, parse_udp,
+};
+
+use super::output::Printer;
+use super::{Client, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All pools
+    List,
+    /// One pool with its VIPs and backends
+    Show {
+        /// Its name
+        name: Name,
+    },
+    /// Add a pool without backends
+    Add {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        checks: Checks,
+    },
+    /// Change how a pool keeps connections while its backends change, and how they are checked
+    #[command(group = ArgGroup::new("setting").args(SETTINGS).required(true).multiple(true))]
+    Set {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        checks: Checks,
+        /// Check its backends no more: they count as healthy; whatever is set of their checks goes
+        #[arg(long, conflicts_with = "check")]
+        no_check: bool,
+    },
+    /// Remove a pool that serves no VIP, and its backends
+    Remove {
+        /// Its name
+        name: Name,
+        /// Even if it has available backends
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// How a pool keeps connections while its backends change.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// Which packets the flow table is consulted for: exception (where a slot's owner changed while the old one is
+    /// alive; the default) or always (every packet, and every flow is recorded)
+    #[arg(long, value_parser = parse_tracking)]
+    tracking: Option<Tracking>,
+    /// How long connections have to show themselves once their slot's owner changed, 1s to 1h, not beyond the idle
+    /// time; 120s by default
+    #[arg(long, value_parser = parse_learning, value_name = "DURATION")]
+    learning: Option<Duration>,
+    /// How long a silent connection is remembered, 10s to 4h; 15m by default
+    #[arg(long, value_parser = parse_idle, value_name = "DURATION")]
+    idle: Option<Duration>,
+    /// Whom an unknown flow that is not TCP belongs to while a slot learns: new (its new owner; the default) or keep
+    /// (its previous owner: QUIC)
+    #[arg(long, value_parser = parse_udp)]
+    udp: Option<UdpPolicy>,
+    /// Healthy backends that the pool's VIPs need to be announced; 0 announces them whatever happens; 1 by default
+    #[arg(long, value_parser = parse_min_healthy, value_name = "NUMBER")]
+    min_healthy: Option<u32>,
+}
+
+/// How its backends are checked.
+#[derive(Debug, Args)]
+pub(super) struct Checks {
+    /// How its backends are checked, in the words of services.yaml: 'kind: http, path: /healthz, interval: 2s'
+    #[arg(long, value_name = "CHECK")]
+    check: Option<String>,
+    /// The share of healthy backends, in percent, below which all are used; 0 is never; 50 by default
+    #[arg(long, value_parser = parse_panic, value_name = "PERCENT")]
+    panic: Option<Percent>,
+    /// How long a backend that comes back takes to reach its full weight, 0s to 1h; 0s by default
+    #[arg(long, value_parser = parse_slow_start, value_name = "DURATION")]
+    slow_start: Option<Duration>,
+    /// What follows once none of its backends has answered anything for 60 s: withdraw (its VIPs; the default) or keep
+    #[arg(long, value_parser = parse_on_all_dead, value_name = "RULE")]
+    on_all_dead: Option<OnAllDead>,
+}
+
+/// What `set` can set, of which there must be something.
+const SETTINGS: [&str; 10] =
+    ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start", "on_all_dead"];
+
+impl From<Checks> for view::NewHealth {
+    fn from(Checks { check, panic, slow_start, on_all_dead }: Checks) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            check: check.map(Some),
+            panic_percent: panic.map(|Percent(percent)| percent),
+            slow_start_milliseconds: slow_start.map(milliseconds),
+            on_all_dead: on_all_dead.map(|rule| rule.as_str().to_owned()),
+        }
+    }
+}
+
+/// What is set of checks, in words.
+fn words(health: &view::NewHealth) -> Vec<String> {
+    let view::NewHealth { check, panic_percent, slow_start_milliseconds, on_all_dead } = health;
+    let check = check.as_ref().map(|check| match check {
+        Some(check) => format!("check {{ {} }}", check.trim_matches(['{', '}', ' '])),
+        None => "no check: its backends count as healthy".to_owned(),
+    });
+    let slow_start = slow_start_milliseconds.map(|time| ShownDuration(Duration::from_millis(time)));
+    let panic = panic_percent.map(|percent| format!("panic {percent}"));
+    let slow_start = slow_start.map(|time| format!("slow_start {time}"));
+    let on_all_dead = on_all_dead.as_ref().map(|rule| format!("on_all_dead {rule}"));
+    check.into_iter().chain(panic).chain(slow_start).chain(on_all_dead).collect()
+}
+
+impl From<Settings> for SettingsChange {
+    fn from(settings: Settings) -> Self {
+        let Settings { tracking, learning, idle, udp, min_healthy } = settings;
+        Self { tracking, learning, idle, udp, min_healthy }
+    }
+}
+
+pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
+        Command::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
+        Command::Add { name, settings, checks } => {
+            let view::NewSettings { tracking, transition, min_healthy, .. } = SettingsChange::from(settings).into();
+            let (name_text, health) = (name.to_string(), checks.into());
+            let pool = view::NewPool { name: name_text, tracking, transition, min_healthy, health };
+            let done: view::Done = client.post("/v1/pools", &pool)?;
+            printer.done(&done, &format!("pool {name} added"))
+        }
+        Command::Set { name, settings, checks, no_check } => {
+            let change = SettingsChange::from(settings);
+            let mut health = view::NewHealth::from(checks);
+            if no_check {
+                health.check = Some(None);
+            }
+            let mut set = words(&health);
+            if !change.is_empty() {
+                set.insert(0, change.to_string());
+            }
+            let new = view::NewSettings { health, ..change.into() };
+            let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &new)?;
+            printer.done(&done, &format!("pool {name} has {}", set.join(", ")))
+        }
+        Command::Remove { name, force } => {
+            let done = client.delete(&format!("/v1/pools/{name}?force={force}"))?;
+            printer.done(&done, &format!("pool {name} removed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_of_checks_is_sent_and_said() {
+        let checks = |check: Option<&str>, panic, slow_start| {
+            let check = check.map(str::to_owned);
+            view::NewHealth::from(Checks { check, panic, slow_start, on_all_dead: None })
+        };
+        assert_eq!(serde_json::to_string(&checks(None, None, None)).unwrap(), "{}");
+        let all = checks(Some("{ kind: tcp }"), Some(Percent(0)), Some(Duration::from_millis(1_500)));
+        let json = r#"{"check":"{ kind: tcp }","panic_percent":0,"slow_start_milliseconds":1500}"#;
+        assert_eq!(serde_json::to_string(&all).unwrap(), json);
+        assert_eq!(serde_json::from_str::<view::NewHealth>(json).unwrap(), all);
+        assert_eq!(words(&all), ["check { kind: tcp }", "panic 0", "slow_start 1500ms"]);
+        let none = view::NewHealth { check: Some(None), ..view::NewHealth::default() };
+        assert_eq!(serde_json::to_string(&none).unwrap(), r#"{"check":null}"#);
+        assert_eq!(serde_json::from_str::<view::NewHealth>(r#"{"check":null}"#).unwrap(), none);
+        assert_eq!(words(&none), ["no check: its backends count as healthy"]);
+    }
+}

@@ -1,0 +1,29 @@
+//! `maglev reload`: the daemon reads its files again.
+
+use maglev_api::view::Reloaded;
+
+use super::output::{Printer, Text};
+use super::{Client, Failure};
+
+/// Whether a reload may take much out of service.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Even if that takes out more than 30 % of a pool's available backends, or the last one, or more than 10 % of the VIPs
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(Args { force }: &Args, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    printer.answer(&client.post::<Reloaded>(&format!("/v1/reload?force={force}"), &())?)
+}
+
+impl Text for Reloaded {
+    fn text(&self) -> String {
+        let Self { restart_needed, changes } = self;
+        let mut text = format!("reloaded: {changes}\n");
+        if !restart_needed.is_empty() {
+            text += &format!("changed in the node file, takes effect after a restart: {}\n", restart_needed.join(", "));
+        }
+        text
+    }
+}

@@ -1,0 +1,116 @@
+//! Backends in words.
+
+use std::time::Duration;
+
+use maglev_api::view;
+use maglev_model::ShownDuration;
+
+use super::units::{count, latency};
+use crate::output::{Text, table};
+
+/// Backends as a table.
+pub(super) fn list(backends: &[view::Backend]) -> String {
+    let row = |backend: &view::Backend| {
+        let view::Backend { pool, name, address, weight, state, since: _, slots: _, share, .. } = backend;
+        let view::Backend { learning_slots, pinned_flows, next_hop, .. } = backend;
+        let [weight, learning] = [weight.to_string(), learning_slots.to_string()];
+        let (share, state) = (format!("{:.2} %", share * 100.0), state.as_str().to_owned());
+        let (address, pinned) = (address.to_string(), count(*pinned_flows));
+        let [health, last] = health(backend.health.as_deref());
+        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, health, last, way(next_hop)]
+    };
+    let header = [
+        "pool",
+        "name",
+        "address",
+        "weight",
+        "share",
+        "state",
+        "learning",
+        "pinned",
+        "health",
+        "last check",
+        "next hop",
+    ];
+    table(header, &["weight", "share", "learning", "pinned"], backends.iter().map(row))
+}
+
+/// Since when a backend is what its checks say, and how the last one ended.
+fn health(health: Option<&view::Health>) -> [String; 2] {
+    let Some(view::Health { state, age_seconds, weight_percent, last, waiting, held_back_seconds, .. }) = health else {
+        return ["not checked".to_owned(), String::new()];
+    };
+    let lasts = ShownDuration(Duration::from_secs(*age_seconds));
+    let held = held_back_seconds.map(|left| format!(", held back for {left}s by flap damping")).unwrap_or_default();
+    let ramp = if *weight_percent < 100 { format!(", {weight_percent} % of its weight") } else { String::new() };
+    let last = match (last, waiting) {
+        (_, Some(why)) => why.clone(),
+        (None, None) => "none yet".to_owned(),
+        (Some(view::LastCheck { microseconds, error: None, .. }), _) => format!("ok in {}", latency(*microseconds)),
+        (Some(view::LastCheck { microseconds, error: Some(error), .. }), _) => {
+            format!("{error} ({})", latency(*microseconds))
+        }
+    };
+    [format!("{} for {lasts}{ramp}{held}", state.as_str()), last]
+}
+
+fn way(next_hop: &view::NextHop) -> String {
+    match next_hop {
+        view::NextHop::Resolved { interface, mac, gateway: None } => format!("{mac} on {interface}"),
+        view::NextHop::Resolved { interface, mac, gateway: Some(gateway) } => {
+            format!("{mac} on {interface} via {gateway}")
+        }
+        view::NextHop::Unresolved { reason } => format!("unresolved: {reason}"),
+    }
+}
+
+impl Text for Vec<view::Backend> {
+    fn text(&self) -> String {
+        list(self)
+    }
+}
+
+impl Text for view::Backend {
+    fn text(&self) -> String {
+        list(std::slice::from_ref(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglev_api::testing;
+    use maglev_model::UnixTime;
+
+    #[test]
+    fn health_is_told_with_since_when_and_how_the_last_check_ended() {
+        let UnixTime(now) = maglev_api::now();
+        let known = |state, error: Option<&str>| view::Health {
+            state,
+            since: now - 120,
+            age_seconds: 120,
+            weight_percent: 100,
+            last: Some(view::LastCheck { at: now, microseconds: 12_400, error: error.map(str::to_owned) }),
+            waiting: None,
+            held_back_seconds: None,
+            checks: view::CheckCounts::default(),
+            clock: view::HealthClock::default(),
+        };
+        let (healthy, bad) =
+            (known(view::HealthState::Healthy, None), known(view::HealthState::Unhealthy, Some("HTTP 503")));
+        let ramping = view::Health { weight_percent: 29, ..healthy.clone() };
+        let first = view::Health { last: None, ..known(view::HealthState::Checking, None) };
+        let waiting = view::Health { waiting: Some("no VIP uses pool web".into()), ..first.clone() };
+        let damped = view::Health { held_back_seconds: Some(18), ..bad.clone() };
+        let of = |health: Option<&view::Health>| self::health(health);
+        assert_eq!(of(None), ["not checked", ""]);
+        assert_eq!(of(Some(&healthy)), ["healthy for 2m", "ok in 12 ms"]);
+        assert_eq!(of(Some(&bad)), ["unhealthy for 2m", "HTTP 503 (12 ms)"]);
+        assert_eq!(of(Some(&damped))[0], "unhealthy for 2m, held back for 18s by flap damping");
+        assert_eq!(of(Some(&ramping)), ["healthy for 2m, 29 % of its weight", "ok in 12 ms"]);
+        assert_eq!(of(Some(&first)), ["checking for 2m", "none yet"]);
+        assert_eq!(of(Some(&waiting)), ["checking for 2m", "no VIP uses pool web"]);
+        let text = view::Backend { health: Some(Box::new(bad)), ..testing::backend("web1") }.text();
+        assert!(text.contains("HEALTH") && text.contains("HTTP 503 (12 ms)"), "{text}");
+    }
+}

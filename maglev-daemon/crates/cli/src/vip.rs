@@ -1,0 +1,159 @@
+//! `maglev vip`: what clients connect to.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use clap::{ArgGroup, Args, Subcommand};
+use maglev_api::view;
+use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol, parse_address, parse_port};
+
+use super::output::Printer;
+use super::{Client, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All VIPs
+    List,
+    /// One VIP
+    Show {
+        /// Its name
+        name: Name,
+    },
+    /// Add a VIP served by a pool
+    Add {
+        /// Its name
+        name: Name,
+        /// The address that clients connect to, IPv4 or IPv6
+        #[arg(long, value_parser = parse_address)]
+        address: IpAddr,
+        /// The port, 1 to 65535, or any
+        #[arg(long, value_parser = port)]
+        port: view::Port,
+        /// tcp or udp
+        #[arg(long)]
+        protocol: Protocol,
+        /// The pool that serves it
+        #[arg(long)]
+        pool: Name,
+        #[command(flatten)]
+        announcement: Announcement,
+    },
+    /// Change how a VIP is announced
+    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities"]).required(true).multiple(true))]
+    Set {
+        /// Its name
+        name: Name,
+        #[command(flatten)]
+        announcement: Announcement,
+        /// Announce its prefix without communities of its own
+        #[arg(long, conflicts_with = "community")]
+        no_communities: bool,
+    },
+    /// Remove a VIP; its packets are no longer taken
+    Remove {
+        /// Its name
+        name: Name,
+    },
+}
+
+/// How a VIP is announced.
+#[derive(Debug, Args)]
+pub(super) struct Announcement {
+    /// true (by its address), false, or a prefix that holds its address, such as 203.0.113.0/24; true by default
+    #[arg(long, value_name = "PREFIX|BOOL")]
+    announce: Option<AnnounceBy>,
+    /// A community of its prefix, such as 65010:100; once for each, in place of those it had
+    #[arg(long, value_name = "COMMUNITY")]
+    community: Vec<Community>,
+}
+
+impl From<Announcement> for AnnounceChange {
+    fn from(Announcement { announce, community }: Announcement) -> Self {
+        let communities = community.into_iter().collect::<BTreeSet<_>>();
+        Self { by: announce, communities: Some(communities).filter(|all| !all.is_empty()) }
+    }
+}
+
+/// What is set, as the API takes it.
+fn body(change: &AnnounceChange) -> view::NewAnnounce {
+    let AnnounceChange { by, communities } = change;
+    let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
+    view::NewAnnounce { announce: by.map(|by| by.to_string()), communities }
+}
+
+fn port(text: &str) -> Result<view::Port, maglev_model::BadValue> {
+    parse_port(text).map(view::Port)
+}
+
+pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
+        Command::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
+        Command::Set { name, announcement, no_communities } => {
+            let mut change = AnnounceChange::from(announcement);
+            if no_communities {
+                change.communities = Some(BTreeSet::new());
+            }
+            let done: view::Done = client.patch(&format!("/v1/vips/{name}"), &body(&change))?;
+            printer.done(&done, &format!("VIP {name} has {change}"))
+        }
+        Command::Add { name, address, port, protocol, pool, announcement } => {
+            let view::NewAnnounce { announce, communities } = body(&announcement.into());
+            let vip = view::NewVip {
+                name: name.to_string(),
+                address,
+                port,
+                protocol: protocol.into(),
+                pool: pool.to_string(),
+                announce,
+                communities,
+            };
+            let done: view::Done = client.post("/v1/vips", &vip)?;
+            printer.done(&done, &format!("VIP {name} added"))
+        }
+        Command::Remove { name } => {
+            let done = client.delete(&format!("/v1/vips/{name}"))?;
+            printer.done(&done, &format!("VIP {name} removed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod faults {
+    use clap::Parser;
+
+    use super::*;
+    use maglev_testing::matrix::Row;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn announcements_are_set_by_the_command_line() {
+        let set = |arguments: &[&str]| {
+            let line = Line::try_parse_from([&["vip", "set", "www"], arguments].concat())
+                .map_err(|error| error.to_string())?;
+            let Command::Set { announcement, .. } = line.command else { panic!() };
+            Ok::<_, String>(body(&announcement.into()))
+        };
+        {
+            let _row = Row::fault("R9", "vip set: announce and communities are read, and sent as the API takes them");
+            let both = set(&["--announce", "203.0.113.0/24", "--community", "65010:100", "--community", "no-export"]);
+            let communities = Some(vec!["65010:100".to_owned(), "65535:65281".to_owned()]);
+            assert_eq!(both, Ok(view::NewAnnounce { announce: Some("203.0.113.0/24".into()), communities }));
+            let off = set(&["--announce", "false"]);
+            assert_eq!(off, Ok(view::NewAnnounce { announce: Some("false".into()), communities: None }));
+            let none = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
+            assert!(matches!(none.command, Command::Set { no_communities: true, .. }));
+        }
+        let _row = Row::fault("R9", "vip set: a bad value is refused with its field and what is allowed");
+        let refused = set(&["--announce", "203.0.113.1/24"]).unwrap_err();
+        assert!(refused.contains("--announce") && refused.contains("write 203.0.113.0/24"), "{refused}");
+        let refused = set(&["--community", "1"]).unwrap_err();
+        assert!(refused.contains("--community") && refused.contains("1 is not a community"), "{refused}");
+        assert!(set(&[]).unwrap_err().contains("--announce"), "there must be something to set");
+    }
+}

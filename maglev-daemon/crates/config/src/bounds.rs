@@ -1,0 +1,76 @@
+//! How much a file holds at most. The parser's bounds follow from the limits on services, so that every file that the
+//! daemon writes can be read again. It must not know the files' keys.
+
+use std::path::Path;
+
+use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
+use maglev_model::MAX_COMMUNITIES;
+use serde_yaml::Budget;
+use serde_yaml::budget::BudgetBreach;
+
+use super::health::{COMMON, OF_KINDS};
+
+/// The largest file that is read, and therefore written, in bytes. 32,767 backends with the longest names, states and
+/// overrides of port, path and host take nine tenths of it, if paths and hosts are short.
+pub const LARGEST: u64 = 16 << 20;
+
+/// A key and its value.
+const ENTRY: usize = 2;
+
+/// A map with name, address, weight, state, since, and a check with port, path and host.
+const OF_BACKEND: usize = 1 + 6 * ENTRY + 3 * ENTRY;
+
+/// A map with ten keys, of which `transition` holds three and `check` all that checks of any kind take.
+const OF_POOL: usize = 1 + 10 * ENTRY + 3 * ENTRY + (COMMON.len() + OF_KINDS.len()) * ENTRY;
+
+/// A map with seven keys, the last a list of communities.
+const OF_VIP: usize = 1 + 7 * ENTRY + MAX_COMMUNITIES;
+
+/// What services at their limits take: scalars, lists and maps, keys included.
+pub(super) const VALUES: usize =
+    1 + 2 * ENTRY + MAX_MEMBERS as usize * OF_BACKEND + MAX_POOLS as usize * OF_POOL + MAX_VIPS as usize * OF_VIP;
+
+/// What is read of a file written by hand: it may hold more than is taken over, and is then refused for what is wrong with it.
+pub(super) const MOST_VALUES: usize = 2 * VALUES;
+
+/// Levels of lists and maps that are read; the files use seven.
+const DEEPEST: usize = 64;
+
+/// What the parser may spend on a file.
+pub(super) fn budget() -> Option<Budget> {
+    serde_yaml::budget! {
+        max_nodes: MOST_VALUES,
+        // A list or a map ends by an event of its own.
+        max_events: 2 * MOST_VALUES + 8,
+        max_depth: DEEPEST,
+        max_aliases: MAX_MEMBERS as usize,
+        // No escape is shorter than half of what it stands for.
+        max_total_scalar_bytes: 2 * LARGEST as usize,
+    }
+}
+
+/// That a file holds more than is read of it.
+pub(super) fn exceeded(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Depth { .. } => format!("nested deeper than {DEEPEST} levels; remove levels"),
+        BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => format!(
+            "more than {MOST_VALUES} values, twice what {MAX_MEMBERS} backends, {MAX_POOLS} pools and {MAX_VIPS} VIPs \
+             take; remove what is beyond these limits"
+        ),
+        _ => "too many anchors, aliases or merge keys; write the values out".to_owned(),
+    }
+}
+
+/// That a file is not read.
+pub fn too_large_to_read(bytes: u64) -> String {
+    format!("{bytes} bytes; allowed: at most {LARGEST} (16 MiB); remove comments, or shorten paths and hosts of checks")
+}
+
+/// That a file is not written, because it would not be read again.
+pub fn too_large_to_write(path: &Path, bytes: usize) -> String {
+    format!(
+        "{} would have {bytes} bytes; allowed: at most {LARGEST} (16 MiB); shorten paths and hosts of backends' checks, or \
+         remove backends",
+        path.display()
+    )
+}

@@ -1,0 +1,209 @@
+//! A small decoder over [`super::tree`]: it goes on after an error and collects them all. It must not know any
+//! particular key.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use maglev_model::shown;
+
+use super::tree::{Entry, Node, Value};
+use super::{Problem, Problems};
+
+/// What was found wrong so far with one file.
+pub(super) struct Collector {
+    file: PathBuf,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Collector {
+    pub(super) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), problems: RefCell::default() }
+    }
+
+    pub(super) fn finish(self) -> Problems {
+        Problems::sorted(self.problems.into_inner())
+    }
+
+    fn report(&self, line: u64, field: &str, message: impl Display) {
+        let message = message.to_string();
+        let field = field.to_owned();
+        self.problems.borrow_mut().push(Problem { file: self.file.clone(), line: Some(line), field, message });
+    }
+}
+
+/// A value, the path to it, and where to complain.
+#[derive(Clone)]
+pub(super) struct Field<'a> {
+    path: String,
+    line: u64,
+    value: &'a Value,
+    out: &'a Collector,
+}
+
+impl<'a> Field<'a> {
+    /// The document itself.
+    pub(super) fn root(node: &'a Node, out: &'a Collector) -> Self {
+        Self { path: String::new(), line: node.line, value: &node.value, out }
+    }
+
+    /// A value that stands alone, under the name it has where it usually stands.
+    pub(super) fn named(name: &str, node: &'a Node, out: &'a Collector) -> Self {
+        Self { path: name.to_owned(), ..Self::root(node, out) }
+    }
+
+    /// Reports something wrong with this value.
+    pub(super) fn report(&self, message: impl Display) {
+        self.out.report(self.line, &self.path, message);
+    }
+
+    /// The value if there is one, or a report.
+    pub(super) fn accept<T, E: Display>(&self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.report(error)).ok()
+    }
+
+    /// A scalar as text, read by `parse`. Whole numbers count as their digits.
+    pub(super) fn parse<T, E: Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        match self.value {
+            Value::Text(text) | Value::Integer(text) => self.accept(parse(text)),
+            Value::Float(number) => self.accept(parse(&number.to_string())),
+            Value::Bool(value) => self.accept(parse(if *value { "true" } else { "false" })),
+            Value::Null | Value::List(_) | Value::Map(_) => {
+                self.report(format_args!("{} where a single value belongs", self.kind()));
+                None
+            }
+        }
+    }
+
+    /// Text that YAML did not take for something else.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let Value::Text(text) = self.value else {
+            let quotes = if matches!(self.value, Value::List(_) | Value::Map(_) | Value::Null) {
+                ""
+            } else {
+                "; put it in quotes"
+            };
+            self.report(format_args!("{} where text belongs{quotes}", self.kind()));
+            return None;
+        };
+        Some(text)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let Value::Bool(value) = self.value else {
+            self.report(format_args!("{} where true or false belongs", self.kind()));
+            return None;
+        };
+        Some(*value)
+    }
+
+    /// The items of a list, or a report. A key without a value is no empty list: what it listed may have been lost.
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
+        let found = self.list();
+        if found.is_none() {
+            let key = self.path.rsplit('.').next().unwrap_or_default();
+            let remedy =
+                if matches!(self.value, Value::Null) { format!("; write `{key}: []` for none") } else { String::new() };
+            self.report(format_args!("{} where a list belongs{remedy}", self.kind()));
+        }
+        found
+    }
+
+    /// The items of a list, if it is one; what else it is, another reader reports.
+    pub(super) fn list(&self) -> Option<Vec<Self>> {
+        let Value::List(items) = self.value else { return None };
+        let item = |(n, node): (usize, &'a Node)| Self {
+            path: format!("{}[{n}]", self.path),
+            line: node.line,
+            value: &node.value,
+            out: self.out,
+        };
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// The value as a map with these keys; others are reported, those of later releases as such.
+    pub(super) fn section(&self, known: &[&str], later: &[&str]) -> Option<Section<'a>> {
+        let entries = match self.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null if self.path.is_empty() => &[],
+            _ => {
+                self.report(format_args!("{} where keys and values belong ({})", self.kind(), known.join(", ")));
+                return None;
+            }
+        };
+        let section = Section { field: self.clone(), entries };
+        for (n, entry) in entries.iter().enumerate() {
+            let field = section.child(entry);
+            if later.contains(&entry.key.as_str()) {
+                field.report("not supported by this release; remove it");
+            } else if !known.contains(&entry.key.as_str()) {
+                field.report(format_args!("unknown key; allowed: {}", known.join(", ")));
+            } else if let Some(first) = entries[..n].iter().find(|first| first.key == entry.key) {
+                field.report(format_args!("given twice, first in line {}", first.line));
+            }
+        }
+        Some(section)
+    }
+
+    /// The value of a key, if this is a map that has it; what else is there, whoever reads the whole tells.
+    pub(super) fn peek(&self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = self.value else { return None };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        Some(Self { path: join(&self.path, key), line: entry.line, value: &entry.node.value, out: self.out })
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+/// A map whose keys are known.
+pub(super) struct Section<'a> {
+    field: Field<'a>,
+    entries: &'a [Entry],
+}
+
+impl<'a> Section<'a> {
+    /// The field of a key, if it is given.
+    pub(super) fn get(&self, key: &str) -> Option<Field<'a>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.child(entry))
+    }
+
+    /// The field of a key, or a report that it is missing.
+    pub(super) fn need(&self, key: &str, what: &str) -> Option<Field<'a>> {
+        let found = self.get(key);
+        if found.is_none() {
+            let Field { path, line, out, .. } = &self.field;
+            out.report(*line, &join(path, key), format_args!("missing; expected {what}"));
+        }
+        found
+    }
+
+    /// Reports something wrong with the section as a whole.
+    pub(super) fn report(&self, message: impl Display) {
+        self.field.report(message);
+    }
+
+    /// The value if there is one, or a report of the section as a whole.
+    pub(super) fn accept<T, E: Display>(&self, result: Result<T, E>) -> Option<T> {
+        self.field.accept(result)
+    }
+
+    fn child(&self, entry: &'a Entry) -> Field<'a> {
+        let Field { path, out, .. } = &self.field;
+        Field { path: join(path, &entry.key), line: entry.line, value: &entry.node.value, out }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    let key = shown(key);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}

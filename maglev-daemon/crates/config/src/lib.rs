@@ -1,0 +1,24 @@
+//! The two files: `maglev.yaml` (this node) and `services.yaml` (the same on every node), decoded into domain types.
+//! All errors are reported at once, each with its line and field path. It must not know who asks or what runs.
+
+mod bgp;
+pub mod bounds;
+mod decode;
+mod drain;
+mod health;
+mod interfaces;
+mod node;
+#[cfg(test)]
+mod numbers;
+mod problem;
+mod services;
+mod tree;
+
+pub use health::{check_text, parse_check, parse_override};
+pub use interfaces::{Interface, Mode};
+pub use node::{Draft, NodeConfig, OnStop, ReadSecret, decode as decode_node};
+pub use problem::{Problem, Problems};
+pub use services::{decode as decode_services, encode as encode_services};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! `maglev.yaml`: this node's interfaces, encapsulation, hash key, files and sizes. It must not know the services.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use maglev_common::flow::{MAX_SETS, WAYS};
+use maglev_common::hash::HashKey;
+use maglev_common::maps;
+use maglev_model::bgp::Bgp;
+use maglev_model::{Limits, OuterSources, Rules, drain, not_unicast, parse_duration, shown};
+
+use super::bgp::{self, Outlives};
+use super::decode::{Collector, Field};
+use super::interfaces::{Interface, decode_interfaces};
+use super::{Problems, tree};
+
+/// Where the services are kept unless the file says otherwise.
+const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
+/// Where the API listens unless the file says otherwise.
+const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+/// Where the program and its maps are pinned unless the file says otherwise.
+const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
+
+/// What becomes of the data plane when the daemon is told to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// The program is detached: packets for VIPs are left to the host. The default.
+    #[default]
+    Detach,
+    /// It goes on forwarding as it did, until a daemon is started again.
+    Keep,
+}
+
+/// What `maglev.yaml` says.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The interfaces, 1 to 64, in the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// The outer source addresses of IP in IP.
+    pub outer: OuterSources,
+    /// The key of the flow hash.
+    pub hash_key: HashKey,
+    /// The services file, absolute or relative to the working directory.
+    pub services: PathBuf,
+    /// The API's Unix socket.
+    pub socket: PathBuf,
+    /// Where `/metrics` is served: a loopback address; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// The BGP speaker; `None` announces nothing.
+    pub bgp: Option<Bgp>,
+    /// How the node is taken out of service.
+    pub drain: drain::Settings,
+    /// How many VIPs, pools and backends the node takes.
+    pub limits: Limits,
+    /// Sets of seven flows in each CPU's flow table: a power of two.
+    pub flow_sets: u32,
+    /// Whether the packet path logs its decisions.
+    pub trace: bool,
+    /// Where the program and its maps are pinned, so that they outlive the daemon: a folder of this node's own in the BPF
+    /// file system. `None` is nowhere.
+    pub pin: Option<PathBuf>,
+    /// What becomes of them when the daemon is told to stop.
+    pub on_stop: OnStop,
+    /// For how many rounds failures of everything that is checked are put down to this node; 0: never.
+    pub common_failure: u32,
+    /// For how long a VIP's pool must have enough healthy backends again before its prefix is announced that was withdrawn
+    /// for want of them.
+    pub hold_down: Duration,
+}
+
+impl NodeConfig {
+    /// What services are checked against.
+    pub const fn rules(&self) -> Rules {
+        Rules { limits: self.limits, outer: self.outer }
+    }
+}
+
+/// Of health checks, what is this node's own.
+struct Health {
+    common_failure: u32,
+    hold_down: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { common_failure: 3, hold_down: Duration::from_secs(10) }
+    }
+}
+
+fn decode_health(field: &Field<'_>) -> Option<Health> {
+    const MOST: u32 = 100;
+    const LONGEST: Duration = Duration::from_secs(3_600);
+    let default = Health::default();
+    let section = field.section(&["common_failure", "hold_down"], &[])?;
+    let rounds = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|rounds| *rounds <= MOST)
+            .ok_or_else(|| format!("{} is not a number of rounds; allowed: 0 (never) to {MOST}", shown(text)))
+    };
+    let hold_down = |text: &str| {
+        let held = parse_duration(text).filter(|held| *held <= LONGEST);
+        held.ok_or_else(|| format!("{} is not a hold-down; allowed: 0s to 1h, with a unit such as 10s", shown(text)))
+    };
+    let common_failure = section.get("common_failure").map_or(Some(default.common_failure), |f| f.parse(rounds));
+    let hold_down = section.get("hold_down").map_or(Some(default.hold_down), |field| field.parse(hold_down));
+    Some(Health { common_failure: common_failure?, hold_down: hold_down? })
+}
+
+/// A node's configuration as far as it could be read.
+#[derive(Debug)]
+pub struct Draft {
+    /// All of it, if nothing is wrong.
+    pub config: Option<NodeConfig>,
+    /// All that is wrong.
+    pub problems: Problems,
+    /// The services file, if it is known.
+    pub services: Option<PathBuf>,
+    /// What to check services against; where a rule could not be read, nothing is refused for it.
+    pub rules: Rules,
+}
+
+/// Reads a small file that others must not read; an error is one line.
+pub type ReadSecret = fn(&Path) -> Result<String, String>;
+
+/// Where a configuration comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// Its file: paths in it are relative to the folder of this.
+    pub(super) file: &'a Path,
+    /// Reads the files with passwords that it names.
+    pub(super) read_secret: ReadSecret,
+}
+
+/// Reads the node's configuration, and the passwords that it names by `read_secret`.
+pub fn decode(file: &Path, text: &str, read_secret: ReadSecret) -> Draft {
+    let root = match tree::parse(file, text) {
+        Ok(root) => root,
+        Err(problem) => {
+            return Draft { config: None, problems: problem.into(), services: None, rules: Rules::default() };
+        }
+    };
+    let out = Collector::new(file);
+    let (config, services, rules) = decode_root(&Field::root(&root, &out), Origin { file, read_secret });
+    Draft { config, problems: out.finish(), services, rules }
+}
+
+fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
+    const KEYS: [&str; 12] = [
+        "interfaces",
+        "encap",
+        "hash_key",
+        "services",
+        "api",
+        "bgp",
+        "drain",
+        "limits",
+        "flow_table",
+        "trace",
+        "dataplane",
+        "health",
+    ];
+    let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
+    let file = origin.file;
+    let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
+    let outer =
+        section.need("encap", "such as { kind: ipip, source: 10.64.11.0/24 }").and_then(|field| decode_encap(&field));
+    let hash_key = section.need("hash_key", HASH_KEY).and_then(|field| decode_key(&field));
+    let services = section.get("services").map_or(Some(PathBuf::from(DEFAULT_SERVICES)), |f| decode_path(&f, file));
+    let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
+    let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
+    let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
+    let health = section.get("health").map_or_else(|| Some(Health::default()), |field| decode_health(&field));
+    let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
+    let dataplane =
+        section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
+    let outlives = outlives(dataplane.as_ref());
+    let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, origin, outlives).map(Some));
+    let drain = section.get("drain").map_or(Some(drain::Settings::default()), |field| super::drain::decode(&field));
+
+    let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
+    let config = || {
+        let Api { socket, metrics } = api?;
+        let Dataplane { pin, on_stop } = dataplane?;
+        let Health { common_failure, hold_down } = health?;
+        Some(NodeConfig {
+            interfaces: interfaces?,
+            outer: outer?,
+            hash_key: hash_key?,
+            services: services.clone()?,
+            socket,
+            metrics,
+            bgp: bgp.clone()?,
+            drain: drain?,
+            limits: limits?,
+            flow_sets: flow_sets?,
+            trace: trace?,
+            common_failure,
+            hold_down,
+            pin,
+            on_stop,
+        })
+    };
+    (config(), services, rules)
+}
+
+fn any_outer() -> OuterSources {
+    OuterSources { v4: Some(Ipv4Net::default()), v6: Some(Ipv6Net::default()) }
+}
+
+fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
+    let section = field.section(&["kind", "source", "source6"], &[])?;
+    let kind = section.need("kind", "ipip").and_then(|kind| {
+        kind.parse(|text| match text {
+            "ipip" => Ok(()),
+            "gue" => Err("gue is not supported by this release; allowed: ipip".to_owned()),
+            _ => Err(format!("{} is not an encapsulation; allowed: ipip", shown(text))),
+        })
+    });
+    let (source, source6) = (section.get("source"), section.get("source6"));
+    if source.is_none() && source6.is_none() {
+        section.report("no outer source; set source (IPv4), source6 (IPv6) or both");
+        return None;
+    }
+    let v4 = source.map_or(Some(None), |field| {
+        field.parse(parse_source).and_then(|net| match net {
+            IpNet::V4(net) => Some(Some(net)),
+            IpNet::V6(net) => field.accept(Err(format!("{net} is IPv6; it belongs under source6"))),
+        })
+    });
+    let v6 = source6.map_or(Some(None), |field| {
+        field.parse(parse_source).and_then(|net| match net {
+            IpNet::V6(net) => Some(Some(net)),
+            IpNet::V4(net) => field.accept(Err(format!("{net} is IPv4; it belongs under source"))),
+        })
+    });
+    kind?;
+    Some(OuterSources { v4: v4?, v6: v6? })
+}
+
+/// An address, or a prefix without host bits.
+fn parse_source(text: &str) -> Result<IpNet, String> {
+    let net = IpAddr::from_str(text).map(IpNet::from).or_else(|_| IpNet::from_str(text));
+    let net =
+        net.map_err(|_| format!("{} is not an address or prefix; expected one such as 10.64.11.0/24", shown(text)))?;
+    let address = net.addr();
+    if net.trunc() != net {
+        return Err(format!("{net} has host bits set; write {} or the address alone", net.trunc()));
+    }
+    if let Some(kind) = not_unicast(address) {
+        return Err(format!("{net} cannot be the source of packets: {address} is {kind}"));
+    }
+    if net.prefix_len() < 8 {
+        return Err(format!("{net} is too wide a prefix; allowed: 8 bits or more"));
+    }
+    Ok(net)
+}
+
+const HASH_KEY: &str = "32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)";
+
+/// The key is a secret: no report shows any of it.
+fn decode_key(field: &Field<'_>) -> Option<HashKey> {
+    let text = field.text()?;
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let pairs = digits.as_deref().map(|digits| digits.as_chunks::<2>());
+    let Some((pairs, [])) = pairs else {
+        field.report(format_args!("not a hash key; expected {HASH_KEY}"));
+        return None;
+    };
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    let Ok(bytes) = bytes.try_into() else {
+        field.report(format_args!("{} characters; expected {HASH_KEY}", text.chars().count()));
+        return None;
+    };
+    Some(HashKey::from_bytes(bytes))
+}
+
+/// A path; a relative one is relative to the file that names it.
+pub(super) fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+    let text = field.text()?;
+    if text.is_empty() || text.contains(char::is_control) {
+        field.report(format_args!("{} is not the path of a file", shown(text)));
+        return None;
+    }
+    Some(file.parent().unwrap_or(Path::new("")).join(text))
+}
+
+struct Api {
+    socket: PathBuf,
+    metrics: Option<SocketAddr>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), metrics: None }
+    }
+}
+
+fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
+    let section = field.section(&["socket", "metrics"], &[])?;
+    let default = Api::default();
+    let socket = section.get("socket").map_or(Some(default.socket), |field| decode_socket(&field, file));
+    let metrics = section.get("metrics").map_or(Some(default.metrics), |field| field.parse(parse_metrics));
+    Some(Api { socket: socket?, metrics: metrics? })
+}
+
+/// The path of a Unix socket: what clients connect to is short (`sun_path` in unix(7)).
+fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+    const LONGEST: usize = 107;
+    let path = decode_path(field, file)?;
+    let length = path.as_os_str().len();
+    if length > LONGEST {
+        field.report(format_args!("{} is too long for a socket: {length} bytes, at most {LONGEST}", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
+fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match SocketAddr::from_str(text) {
+        Ok(at) if at.port() == 0 => Err(format!("{at} has no port; allowed: such as 127.0.0.1:9642, or off")),
+        Ok(at) if at.ip().is_loopback() => Ok(Some(at)),
+        Ok(at) => Err(format!("{at} is not a loopback address; allowed: such as 127.0.0.1:9642, or off")),
+        Err(_) => {
+            Err(format!("{} is not an address with a port; allowed: such as 127.0.0.1:9642, or off", shown(text)))
+        }
+    }
+}
+
+struct Dataplane {
+    pin: Option<PathBuf>,
+    on_stop: OnStop,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::default() }
+    }
+}
+
+fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
+    let section = field.section(&["pin", "on_stop"], &[])?;
+    let default = Dataplane::default();
+    let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(parse_pin));
+    let on_stop = section.get("on_stop").map_or(Some(default.on_stop), |field| {
+        let on_stop = field.parse(parse_on_stop)?;
+        if (on_stop, &pin) == (OnStop::Keep, &Some(None)) {
+            field.report("keep needs a folder to pin in; allowed with `pin: off`: detach");
+        }
+        Some(on_stop)
+    });
+    Some(Dataplane { pin: pin?, on_stop: on_stop? })
+}
+
+/// What of the packet path goes on without the daemon. Where that could not be read, nothing is refused for it.
+fn outlives(dataplane: Option<&Dataplane>) -> Outlives {
+    dataplane.map_or(Outlives { killed: true, stopped: true }, |Dataplane { pin, on_stop }| Outlives {
+        killed: pin.is_some(),
+        stopped: *on_stop == OnStop::Keep,
+    })
+}
+
+/// A folder in the BPF file system, which takes no dots in names.
+fn parse_pin(text: &str) -> Result<Option<PathBuf>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || text.contains(['.', '\0']) || path.components().count() < 2 {
+        return Err(format!(
+            "{} is not a pin folder; allowed: such as {DEFAULT_PIN}, without dots, or off",
+            shown(text)
+        ));
+    }
+    Ok(Some(path))
+}
+
+fn parse_on_stop(text: &str) -> Result<OnStop, String> {
+    match text {
+        "detach" => Ok(OnStop::Detach),
+        "keep" => Ok(OnStop::Keep),
+        _ => Err(format!("{} is not known; allowed: detach, keep", shown(text))),
+    }
+}
+
+fn decode_limits(field: &Field<'_>) -> Option<Limits> {
+    let section = field.section(&["vips", "pools", "backends"], &[])?;
+    let limit = |key, most| {
+        section.get(key).map_or(Some(most), |field| field.parse(|text| parse_number(text, u64::from(most))))
+    };
+    let Limits { vips, pools, backends } = Limits::default();
+    let (vips, pools, backends) = (limit("vips", vips), limit("pools", pools), limit("backends", backends));
+    Some(Limits { vips: vips?, pools: pools?, backends: backends? })
+}
+
+/// Flows per CPU, rounded up to a power of two of sets.
+fn decode_flows(field: &Field<'_>) -> Option<u32> {
+    let section = field.section(&["flows"], &[])?;
+    let most = u64::from(MAX_SETS) * WAYS as u64;
+    let default = maps::DEFAULT_FLOW_SETS * WAYS as u32;
+    let flows = section.get("flows").map_or(Some(default), |field| field.parse(|text| parse_number(text, most)))?;
+    Some(flows.div_ceil(WAYS as u32).next_power_of_two())
+}
+
+pub(super) fn parse_number(text: &str, most: u64) -> Result<u32, String> {
+    parse_number_from(1, text, most)
+}
+
+pub(super) fn parse_number_from(least: u32, text: &str, most: u64) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number >= least && u64::from(number) <= most => Ok(number),
+        _ => Err(format!("{} is out of range; allowed: {least} to {most}", shown(text))),
+    }
+}

@@ -1,0 +1,85 @@
+//! What is wrong with a file, where, and what would be right.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use maglev_model::shown;
+
+/// One thing that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The line, from 1, if it is known.
+    pub line: Option<u64>,
+    /// The path to the field, such as `pools[0].backends[1].weight`; empty for the file as a whole.
+    pub field: String,
+    /// The value and what is allowed.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with a file as a whole.
+    pub fn of_file(file: &Path, message: impl fmt::Display) -> Self {
+        Self { file: file.to_owned(), line: None, field: String::new(), message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `services.yaml:7: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, field, message } = self;
+        write!(f, "{}:", shown(&file.to_string_lossy()))?;
+        if let Some(line) = line {
+            write!(f, "{line}:")?;
+        }
+        if !field.is_empty() {
+            write!(f, " {field}:")?;
+        }
+        write!(f, " {message}")
+    }
+}
+
+/// All that is wrong, in the order of files and lines; shown one a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each problem.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+
+    /// Adds those of another file.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    pub(super) fn sorted(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.line);
+        Self(problems)
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.0.iter().enumerate() {
+            let newline = if n == 0 { "" } else { "\n" };
+            write!(f, "{newline}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,249 @@
+//! `services.yaml`: pools with their backends, and VIPs. It must not know the disk.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use maglev_model::{
+    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services,
+};
+use maglev_model::{SettingsChange, ShownDuration, TransitionSettings, UnixTime, Vip, Weight, tracking_word, udp_word};
+use maglev_model::{
+    parse_address, parse_idle, parse_learning, parse_min_healthy, parse_port, parse_tracking, parse_udp,
+};
+
+use super::decode::{Collector, Field, Section};
+use super::health::{decode_health, write_health, write_override};
+use super::{Problem, Problems, tree};
+
+/// What a file without pools or VIPs says: a key that is missing, or has no value, is more likely a mistake than an order to
+/// remove everything.
+const NO_POOLS: &str = "a list; write `pools: []` for none";
+const NO_VIPS: &str = "a list; write `vips: []` for none";
+
+/// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
+/// follow the same rules.
+///
+/// # Errors
+/// Everything that is wrong, each with line and field.
+pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Problems> {
+    let root = tree::parse(file, text)?;
+    if matches!(root.value, tree::Value::Null) {
+        // More likely cut off by a full disk or an editor than meant as an order to remove everything.
+        return Err(Problem::of_file(file, "empty; a file without services says `pools: []` and `vips: []`").into());
+    }
+    let out = Collector::new(file);
+    let mut services = Services::default();
+    if let Some(section) = Field::root(&root, &out).section(&["pools", "vips"], &[]) {
+        for pool in section.need("pools", NO_POOLS).iter().filter_map(Field::items).flatten() {
+            decode_pool(&pool, &mut services, rules);
+        }
+        for vip in section.need("vips", NO_VIPS).iter().filter_map(Field::items).flatten() {
+            decode_vip(&vip, &mut services, rules);
+        }
+    }
+    let problems = out.finish();
+    if problems.is_empty() { Ok(services) } else { Err(problems) }
+}
+
+fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
+    let known =
+        ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "on_all_dead", "backends"];
+    let Some(section) = field.section(&known, &[]) else { return };
+    let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
+    // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.
+    let settings = decode_settings(&section).unwrap_or_default();
+    let health = decode_health(&section).unwrap_or_default();
+    if let Some(name) = &name {
+        let pool = Pool { settings, health, ..Pool::new(name.clone()) };
+        field.accept(services.admit(Change::AddPool(pool), rules));
+    }
+    let mut admission = name.as_ref().map(|name| services.backends_of(name, rules));
+    for item in section.get("backends").iter().filter_map(Field::items).flatten() {
+        let backend = decode_backend(&item);
+        if let (Some(admission), Some(backend)) = (&mut admission, backend) {
+            item.accept(admission.add(backend));
+        }
+    }
+}
+
+fn decode_settings(pool: &Section<'_>) -> Option<PoolSettings> {
+    let PoolSettings { tracking, transition, min_healthy } = PoolSettings::default();
+    let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(parse_tracking));
+    let transition = pool.get("transition").map_or(Some(transition), |field| decode_transition(&field));
+    let min_healthy = pool.get("min_healthy").map_or(Some(min_healthy), |field| field.parse(parse_min_healthy));
+    Some(PoolSettings { tracking: tracking?, transition: transition?, min_healthy: min_healthy? })
+}
+
+fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
+    let section = field.section(&["learning", "idle", "udp"], &[])?;
+    let TransitionSettings { learning, idle, udp } = TransitionSettings::default();
+    let learning = section.get("learning").map_or(Some(learning), |field| field.parse(parse_learning));
+    let idle = section.get("idle").map_or(Some(idle), |field| field.parse(parse_idle));
+    let udp = section.get("udp").map_or(Some(udp), |field| field.parse(parse_udp));
+    let settings = TransitionSettings { learning: learning?, idle: idle?, udp: udp? };
+    field.accept(settings.check())?;
+    Some(settings)
+}
+
+fn decode_backend(field: &Field<'_>) -> Option<Backend> {
+    let section = field.section(&["name", "address", "weight", "state", "since", "check"], &[])?;
+    let name = section.need("name", "the backend's name").and_then(|name| name.parse(Name::parse));
+    let address = section.need("address", "the backend's IP address").and_then(|address| address.parse(parse_address));
+    let weight = match section.get("weight") {
+        Some(weight) => weight.parse(Weight::parse),
+        None => Some(Weight::DEFAULT),
+    };
+    let state = decode_state(&section);
+    Some(Backend { name: name?, address: address?, weight: weight?, state: state? })
+}
+
+/// The state, and since when if the file tells it.
+fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
+    let state = match backend.get("state") {
+        Some(state) => state.parse(str::parse::<AdminState>),
+        None => Some(AdminState::Active),
+    };
+    let Some(since) = backend.get("since") else { return state };
+    let time = since.parse(str::parse::<UnixTime>);
+    match state? {
+        AdminState::Active => {
+            since.accept(Err("tells since when a backend is draining or disabled; this one is active"))
+        }
+        state => Some(state.set_at(time?)),
+    }
+}
+
+fn decode_vip(field: &Field<'_>, services: &mut Services, rules: &Rules) {
+    let Some(section) = field.section(&["name", "address", "port", "protocol", "pool", "announce", "communities"], &[])
+    else {
+        return;
+    };
+    let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
+    let address = section.need("address", "the VIP's IP address").and_then(|address| address.parse(parse_address));
+    let port = section.need("port", "1 to 65535, or any").and_then(|port| port.parse(parse_port));
+    let protocol = section.need("protocol", "tcp or udp").and_then(|field| field.parse(str::parse::<Protocol>));
+    let pool = section.need("pool", "the name of a pool").and_then(|pool| pool.parse(Name::parse));
+    let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
+    let communities = super::bgp::decode_communities(&section);
+    let vip = || {
+        let service = Service { address: address?, port: port?, protocol: protocol? };
+        Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
+    };
+    if let Some(vip) = vip() {
+        field.accept(services.admit(Change::AddVip(vip), rules));
+    }
+}
+
+/// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
+pub fn encode(services: &Services) -> String {
+    let mut text = String::from(
+        "# Services: the same on every node. maglevd rewrites this file with every change made by `maglev`;\n\
+         # comments are not kept. After editing it by hand: `maglev reload`.\n",
+    );
+    // Writing to a string cannot fail.
+    let _ = write_pools(&mut text, services).and_then(|()| write_vips(&mut text, services));
+    text
+}
+
+fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
+    if services.pools.is_empty() {
+        return writeln!(text, "pools: []");
+    }
+    writeln!(text, "pools:")?;
+    for pool in services.pools.values() {
+        let Pool { name, settings, health, backends } = pool;
+        writeln!(text, "  - name: {}", quoted(name))?;
+        write_settings(text, &SettingsChange::from_default(settings))?;
+        write_health(text, health)?;
+        if backends.is_empty() {
+            writeln!(text, "    backends: []")?;
+            continue;
+        }
+        writeln!(text, "    backends:")?;
+        for Backend { name, address, weight, state } in backends.values() {
+            let (plain, address) = (quoted(name), quoted_address(*address));
+            write!(text, "      - {{ name: {plain}, address: {address}, weight: {weight}")?;
+            write_state(text, *state)?;
+            write_override(text, health, name)?;
+            writeln!(text, " }}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Settings are written where they are not the default ones.
+fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Result {
+    let SettingsChange { tracking, learning, idle, udp, min_healthy } = settings;
+    if let Some(tracking) = tracking {
+        writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
+    }
+    let transition = [
+        learning.map(|learning| format!("learning: {}", ShownDuration(learning))),
+        idle.map(|idle| format!("idle: {}", ShownDuration(idle))),
+        udp.map(|udp| format!("udp: {}", udp_word(udp))),
+    ];
+    let transition: Vec<_> = transition.into_iter().flatten().collect();
+    if !transition.is_empty() {
+        writeln!(text, "    transition: {{ {} }}", transition.join(", "))?;
+    }
+    min_healthy.map_or(Ok(()), |number| writeln!(text, "    min_healthy: {number}"))
+}
+
+/// The state is written unless it is active.
+fn write_state(text: &mut String, state: AdminState) -> std::fmt::Result {
+    if state == AdminState::Active {
+        return Ok(());
+    }
+    write!(text, ", state: {state}")?;
+    state.since().map_or(Ok(()), |since| write!(text, ", since: {since}"))
+}
+
+fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
+    if services.vips.is_empty() {
+        return writeln!(text, "vips: []");
+    }
+    writeln!(text, "vips:")?;
+    for Vip { name, service: Service { address, port, protocol }, pool, announce } in services.vips.values() {
+        let (name, address, pool) = (quoted(name), quoted_address(*address), quoted(pool));
+        let port = port.map_or_else(|| "any".to_owned(), |port| port.to_string());
+        let what = format_args!("address: {address}, port: {port}, protocol: {protocol}");
+        write!(text, "  - {{ name: {name}, {what}, pool: {pool}")?;
+        write_announce(text, announce)?;
+        writeln!(text, " }}")?;
+    }
+    Ok(())
+}
+
+/// How a VIP is announced is written unless it is by its address and nothing else.
+fn write_announce(text: &mut String, announce: &Announce) -> std::fmt::Result {
+    let Announce { by, communities } = announce;
+    match by {
+        AnnounceBy::Address => {}
+        AnnounceBy::Nothing => write!(text, ", announce: false")?,
+        AnnounceBy::Prefix(prefix) => write!(text, ", announce: \"{prefix}\"")?,
+    }
+    if communities.is_empty() {
+        return Ok(());
+    }
+    let communities: Vec<_> = communities.iter().map(|community| format!("\"{community}\"")).collect();
+    write!(text, ", communities: [{}]", communities.join(", "))
+}
+
+/// A name, in quotes where some reader of YAML could take it for a number, a truth value or nothing.
+fn quoted(name: &Name) -> String {
+    const RESERVED: [&str; 11] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
+    let text = name.as_str();
+    let plain = text.starts_with(|first: char| first.is_ascii_alphabetic());
+    if plain && !RESERVED.contains(&text.to_ascii_lowercase().as_str()) {
+        return text.to_owned();
+    }
+    format!("\"{text}\"")
+}
+
+fn quoted_address(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"{address}\""),
+    }
+}

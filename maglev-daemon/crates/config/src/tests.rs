@@ -1,0 +1,402 @@
+//! Tests of the files: every mistake is told, in one pass, with its line and field.
+
+use super::*;
+use maglev_model::{
+    AdminState, Announce, AnnounceBy, Backend, Change, Community, Limits, Name, OuterSources, Pool, PoolSettings,
+    Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
+};
+use maglev_model::{Rules, Services};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod faults;
+mod health;
+
+fn rules() -> Rules {
+    let outer =
+        OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8:64::/64".parse().unwrap()) };
+    Rules { limits: Limits::default(), outer }
+}
+
+/// There are no files with passwords.
+fn no_secret(_: &Path) -> Result<String, String> {
+    Err("there is none".to_owned())
+}
+
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn node_problems(text: &str) -> Vec<String> {
+    lines(&node::decode(Path::new("maglev.yaml"), text, no_secret).problems)
+}
+
+fn service_problems(text: &str) -> Vec<String> {
+    lines(&decode_services(Path::new("services.yaml"), text, &rules()).unwrap_err())
+}
+
+const GOOD: &str = r#"
+interfaces: [{ name: eth0, also: ["00:00:5e:00:01:0A"] }, { name: eth1, mode: generic }]
+encap: { kind: ipip, source: 10.64.11.0/24, source6: "2001:db8:64::1" }
+hash_key: "000102030405060708090a0b0c0d0e0f"
+services: services.yaml
+api: { socket: /run/m.sock, metrics: "127.0.0.1:9642" }
+limits: { vips: 10 }
+flow_table: { flows: 458752 }
+trace: true
+"#;
+
+#[test]
+fn a_good_node_is_read_whole() {
+    let config = node::decode(Path::new("/etc/maglev/maglev.yaml"), GOOD, no_secret);
+    assert!(config.problems.is_empty(), "{}", config.problems);
+    let config = config.config.unwrap();
+    assert_eq!(config.interfaces[0].also, [[0, 0, 0x5e, 0, 1, 10]]);
+    assert_eq!(config.interfaces[1], Interface { name: "eth1".to_owned(), mode: Mode::Generic, also: Vec::new() });
+    assert_eq!(config.services, PathBuf::from("/etc/maglev/services.yaml"));
+    assert_eq!(config.limits, Limits { vips: 10, ..Limits::default() });
+    assert_eq!(config.flow_sets, maglev_common::maps::DEFAULT_FLOW_SETS);
+    assert_eq!(config.outer.v6, Some("2001:db8:64::1/128".parse().unwrap()));
+    let key: Vec<u8> = (0..16).collect();
+    assert_eq!(config.hash_key, maglev_common::hash::HashKey::from_bytes(key.try_into().unwrap()));
+    assert_eq!(config.metrics, Some("127.0.0.1:9642".parse().unwrap()));
+    assert_eq!((config.pin, config.on_stop), (Some(PathBuf::from("/sys/fs/bpf/maglev")), OnStop::Detach));
+}
+
+#[test]
+fn where_a_node_pins_is_read_and_checked() {
+    let dataplane = |text: &str| format!("{GOOD}dataplane: {text}\n");
+    let read = |text: &str| {
+        let config = node::decode(Path::new("maglev.yaml"), &dataplane(text), no_secret).config.unwrap();
+        (config.pin, config.on_stop)
+    };
+    assert_eq!(read("{ pin: /bpf/lb1, on_stop: keep }"), (Some(PathBuf::from("/bpf/lb1")), OnStop::Keep));
+    assert_eq!(read("{ pin: off }"), (None, OnStop::Detach));
+    for (text, said) in [
+        ("{ pin: maglev }", "dataplane.pin: maglev is not a pin folder; allowed: such as /sys/fs/bpf/maglev"),
+        ("{ pin: /sys/fs/bpf/lb.1 }", "without dots"),
+        ("{ pin: / }", "dataplane.pin: / is not a pin folder"),
+        ("{ on_stop: leave }", "dataplane.on_stop: leave is not known; allowed: detach, keep"),
+        ("{ pin: off, on_stop: keep }", "dataplane.on_stop: keep needs a folder to pin in"),
+        ("{ pins: x }", "dataplane.pins: unknown key; allowed: pin, on_stop"),
+    ] {
+        let told = node_problems(&dataplane(text));
+        assert!(told.len() == 1 && told[0].contains(said), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_node_is_told_with_its_line_and_field() {
+    let text = "interfaces: [{ name: eth0 }, { name: eth0 }, { name: a/b, mode: fast }]
+encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }
+hash_key: \"c0ffee\"
+service: x
+limits: { vips: 513, pools: 0, backends: many }
+api: { metrics: \"0.0.0.0:80\" }
+flow_table: { flows: 0 }
+trace: yes
+bgp: { local_as: 1 }
+trace: true
+";
+    let expected = [
+        "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
+        "maglev.yaml:1: interfaces[2].name: a/b is not an interface's name; allowed: 1 to 15 characters without space, / and :",
+        "maglev.yaml:1: interfaces[2].mode: fast is not a mode; allowed: native, generic",
+        "maglev.yaml:2: encap.kind: gue is not supported by this release; allowed: ipip",
+        "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
+        "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
+        "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane, health",
+        "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
+        "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
+        "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
+        "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
+        "maglev.yaml:8: trace: text where true or false belongs",
+        "maglev.yaml:9: bgp.router_id: missing; expected such as 10.0.0.11",
+        "maglev.yaml:9: bgp.neighbors: missing; expected a list such as [{ address: 10.0.0.1, remote_as: 65000 }]",
+        "maglev.yaml:10: trace: given twice, first in line 8",
+    ];
+    assert_eq!(node_problems(text), expected);
+}
+
+#[test]
+fn every_mistake_in_further_mac_addresses_is_told() {
+    let also = |list: &str| {
+        let text =
+            format!("interfaces: [{{ name: eth0, also: {list} }}]\nencap: {{ kind: ipip, source: 10.64.11.0/24 }}\n");
+        node_problems(&(text + "hash_key: \"000102030405060708090a0b0c0d0e0f\"\n"))
+    };
+    let good = r#""00:00:5e:00:01:0a""#;
+    for list in ["[]", &format!("[{good}]"), r#"["02:00:00:00:00:01", "02:00:00:00:00:02"]"#] {
+        assert!(also(list).is_empty(), "{list}");
+    }
+    for (list, said) in [
+        ("eth1", "interfaces[0].also: "),
+        (r#"["00:00:5e:00:01"]"#, "also[0]: 00:00:5e:00:01 is not a MAC address; write it like 00:00:5e:00:01:0a"),
+        (r#"["0:0:5e:0:1:a"]"#, "is not a MAC address"),
+        (r#"["00:00:5e:00:01:+a"]"#, "is not a MAC address"),
+        (r#"["ff:ff:ff:ff:ff:ff"]"#, "ff:ff:ff:ff:ff:ff is a multicast or broadcast address"),
+        (r#"["01:00:5e:00:00:12"]"#, "is a multicast or broadcast address"),
+        (r#"["00:00:00:00:00:00"]"#, "is no interface's address"),
+        (&format!("[{good}, {good}]"), "also[1]: a MAC address that is in the list twice"),
+        (
+            r#"["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04", "02:00:00:00:00:05"]"#,
+            "5 MAC addresses; at most 4 are supported",
+        ),
+    ] {
+        let told = also(list);
+        assert!(told.len() == 1 && told[0].contains(said), "{list}: {told:?}");
+    }
+}
+
+#[test]
+fn missing_keys_and_wrong_types_are_told() {
+    let told = node_problems("");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("missing; expected")));
+    let told = node_problems("interfaces: eth0\nencap: [ipip]\nhash_key: 12345678901234567890123456789012\n");
+    assert!(
+        told.iter().any(|line| line.starts_with("maglev.yaml:1: interfaces: text where a list belongs")),
+        "{told:?}"
+    );
+    assert!(told.iter().any(|line| line.starts_with("maglev.yaml:2: encap: a list where keys and values belong")));
+    assert!(
+        told.iter()
+            .any(|line| line.starts_with("maglev.yaml:3: hash_key: a number where text belongs; put it in quotes"))
+    );
+    assert!(told.iter().all(|line| !line.contains("123456789")), "a key is a secret: {told:?}");
+    assert_eq!(node_problems("- just\n- a list\n").len(), 1);
+}
+
+#[test]
+fn broken_yaml_is_told_with_its_line() {
+    let told = node_problems("interfaces: [{ name: eth0 }\nencap: {\n");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("not valid YAML"), "{told:?}");
+    let told = service_problems("pools: [{ name: web }]\nvips: [ }\n");
+    assert!(told[0].starts_with("services.yaml:2: not valid YAML"), "{told:?}");
+}
+
+#[test]
+fn every_mistake_in_services_is_told_with_its_line_and_field() {
+    let text = "pools:
+  - name: web
+    check: { kind: http, via: tunnel }
+    tracking: affinity
+    transition: { learning: 0s, idle: 365d, udp: old, window: 1s }
+    backends:
+      - { name: web1, address: 10.0.1.11 }
+      - { name: web2, address: 10.0.1.12, weight: 70000 }
+      - { name: web3, address: 10.0.1.11 }
+      - { name: web4, address: 127.0.0.1, wieght: 1 }
+      - { address: 10.0.1 }
+      - { name: web5, address: 10.0.1.15, state: drained, since: yesterday }
+      - { name: web6, address: 10.0.1.16, since: 1700000000 }
+  - name: web
+    transition: { learning: 30m }
+  - name: dns
+    transition: { idle: 60 }
+vips:
+  - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
+  - { name: www2, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
+  - { name: alt, address: 203.0.113.10, port: 99999, protocol: sctp, pool: api }
+  - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
+";
+    let expected = [
+        "services.yaml:3: pools[0].check.via: tunnel is not a way; allowed: encap, direct",
+        "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
+        "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
+        "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:5: pools[0].transition.idle: 365d is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:5: pools[0].transition.udp: old is not a policy for UDP; allowed: new, keep",
+        "services.yaml:8: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
+        "services.yaml:9: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
+        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since, check",
+        "services.yaml:10: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
+        "services.yaml:11: pools[0].backends[4].name: missing; expected the backend's name",
+        "services.yaml:11: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
+        "services.yaml:12: pools[0].backends[5].state: drained is not a state; allowed: active, draining, disabled",
+        "services.yaml:12: pools[0].backends[5].since: yesterday is not a time; allowed: seconds since 1970, 1 to 253402300799",
+        "services.yaml:13: pools[0].backends[6].since: tells since when a backend is draining or disabled; this one is active",
+        "services.yaml:14: pools[1]: there is already a pool web; choose another name",
+        "services.yaml:15: pools[1].transition: learning 30m is longer than idle 15m; allowed: at most the idle time",
+        "services.yaml:17: pools[2].transition.idle: 60 is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
+        "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
+        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
+        "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
+        "services.yaml:22: vips[3]: there is no pool api; there is: dns, web",
+    ];
+    assert_eq!(service_problems(text), expected);
+}
+
+#[test]
+fn states_and_settings_are_read_and_only_what_differs_from_the_default_is_written() {
+    let text = "pools:
+  - name: dns
+    tracking: always
+    transition: { idle: 10m, udp: keep }
+    backends:
+      - { name: a, address: 10.0.1.21, state: draining, since: 1700000000 }
+      - { name: b, address: 10.0.1.22, state: disabled }
+  - name: web
+    tracking: exception
+    transition: { learning: 120s, idle: 900s, udp: new }
+    backends:
+      - { name: a, address: 10.0.1.11, state: active }
+vips: []
+";
+    let services = decode_services(Path::new("services.yaml"), text, &rules()).unwrap();
+    let pool = |name| &services.pools[&Name::parse(name).unwrap()];
+    let transition =
+        TransitionSettings { idle: Duration::from_secs(600), udp: UdpPolicy::Keep, ..TransitionSettings::default() };
+    assert_eq!(
+        pool("dns").settings,
+        PoolSettings { tracking: Tracking::Always, transition, ..PoolSettings::default() }
+    );
+    assert_eq!(pool("web").settings, PoolSettings::default());
+    let states: Vec<_> = pool("dns").backends.values().map(|backend| backend.state).collect();
+    let since = Some(UnixTime(1_700_000_000));
+    assert_eq!(states, [AdminState::Draining { since }, AdminState::Disabled { since: None }]);
+
+    let written = encode_services(&services);
+    let (_, written) = written.split_once("pools:").unwrap();
+    let expected = "
+  - name: dns
+    tracking: always
+    transition: { idle: 10m, udp: keep }
+    backends:
+      - { name: a, address: 10.0.1.21, weight: 100, state: draining, since: 1700000000 }
+      - { name: b, address: 10.0.1.22, weight: 100, state: disabled }
+  - name: web
+    backends:
+      - { name: a, address: 10.0.1.11, weight: 100 }
+vips: []
+";
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn services_that_were_cut_off_or_deleted_are_no_order_to_remove_everything() {
+    for text in ["", "# only a comment\n", "---\n"] {
+        assert!(service_problems(text)[0].contains("empty"), "{text:?}");
+    }
+    assert_eq!(decode_services(Path::new("services.yaml"), "pools: []\nvips: []\n", &rules()), Ok(Services::default()));
+}
+
+#[test]
+fn what_cannot_work_is_told_before_it_is_tried() {
+    let node = |encap: &str, api: &str| {
+        let key = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+        node_problems(&format!("interfaces: [{{ name: a }}]\nencap: {encap}\nhash_key: \"{key}\"\napi: {api}\n"))
+    };
+    let rows = [
+        ("source: 255.255.255.255", "{}", "a broadcast or reserved address"),
+        ("source6: \"fe80::1\"", "{}", "a link-local address"),
+        ("source6: \"::ffff:10.0.0.1\"", "{}", "an IPv4-mapped address"),
+        ("source: 10.0.0.0/7", "{}", "too wide a prefix"),
+        ("source: 10.0.0.1", "{ metrics: \"127.0.0.1:0\" }", "has no port"),
+        ("source: 10.0.0.1", "{ socket: \"a\\0b\" }", "is not the path of a file"),
+    ];
+    for (encap, api, part) in rows {
+        let told = node(&format!("{{ kind: ipip, {encap} }}"), api);
+        assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
+    }
+    let told = node("{ kind: ipip, source: 10.0.0.1 }", &format!("{{ socket: /run/{} }}", "x".repeat(103)));
+    assert!(told[0].ends_with("is too long for a socket: 108 bytes, at most 107"), "{told:?}");
+}
+
+#[test]
+fn each_fault_is_one_printable_line() {
+    assert_eq!(node_problems("interfaces: 5\nencap: [\n").len(), 1);
+    assert_eq!(service_problems("pools: 5\nvips: []\n"), ["services.yaml:1: pools: a number where a list belongs"]);
+    let unknown = service_problems("pools: []\nvips: []\n\"a\\nb\": 5\n");
+    assert_eq!(unknown, ["services.yaml:3: \"a\\nb\": unknown key; allowed: pools, vips"]);
+    assert_eq!(
+        service_problems("pools: []\n---\nvips: []\n"),
+        ["services.yaml:3: not valid YAML: multiple YAML documents detected"]
+    );
+}
+
+/// Names that YAML could take for something else among them.
+fn any_name() -> impl Strategy<Value = Name> {
+    prop_oneof!["[a-zA-Z0-9][a-zA-Z0-9._-]{0,8}", "(null|true|no|on|NaN|1e5|0x1f|007|1[.]5|12|y|2001-01-01)"]
+        .prop_map(|text| Name::parse(&text).unwrap())
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (1_u8..100, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| IpAddr::from([a, b, c, d])),
+        (any::<u16>(), any::<u16>()).prop_map(|(a, b)| IpAddr::from([0x2001, 0xdb8, a, 0, 0, 0, 0, b])),
+    ]
+}
+
+fn any_state() -> impl Strategy<Value = AdminState> {
+    let since = || prop::option::of((1..=UnixTime::MAX.0).prop_map(UnixTime));
+    prop_oneof![
+        Just(AdminState::Active),
+        since().prop_map(|since| AdminState::Draining { since }),
+        since().prop_map(|since| AdminState::Disabled { since }),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = PoolSettings> {
+    let tracking = prop_oneof![Just(Tracking::Exception), Just(Tracking::Always)];
+    let udp = prop_oneof![Just(UdpPolicy::New), Just(UdpPolicy::Keep)];
+    // Among them the default ones, and some that do not go together.
+    let seconds = |most: u64| prop_oneof![Just(120), Just(900), 1..=most].prop_map(Duration::from_secs);
+    (tracking, seconds(3_600), seconds(14_400), udp, 0_u32..3).prop_map(|(tracking, learning, idle, udp, healthy)| {
+        PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: healthy }
+    })
+}
+
+fn any_announce() -> impl Strategy<Value = Announce> {
+    let by = prop_oneof![
+        Just(AnnounceBy::Address),
+        Just(AnnounceBy::Nothing),
+        any_address().prop_map(|address| AnnounceBy::Prefix(ipnet::IpNet::new(address, 20).unwrap().trunc())),
+    ];
+    let communities = ["65010:1", "65010:1:2", "rt:65010:3"].map(|text| text.parse::<Community>().unwrap());
+    let communities = prop::sample::subsequence(communities.to_vec(), 0..3);
+    (by, communities).prop_map(|(by, communities)| Announce { by, communities: communities.into_iter().collect() })
+}
+
+fn any_backend() -> impl Strategy<Value = Backend> {
+    (any_name(), any_address(), any::<u16>().prop_map(Weight), any_state())
+        .prop_map(|(name, address, weight, state)| Backend { name, address, weight, state })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(
+        pools in prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4),
+        vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce()), 0..4),
+    ) {
+        let mut services = Services::default();
+        // What the rules refuse is simply not part of the example.
+        for (pool, settings, backends) in &pools {
+            let added = Pool { settings: *settings, ..Pool::new(pool.clone()) };
+            let _ = services.admit(Change::AddPool(added), &rules());
+            for backend in backends {
+                let change = Change::AddBackend { pool: pool.clone(), backend: backend.clone() };
+                let _ = services.admit(change, &rules());
+            }
+        }
+        for (name, address, port, tcp, pool, announce) in vips {
+            let Some((pool, ..)) = pools.get(pool) else { continue };
+            let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let service = Service { address, port: std::num::NonZeroU16::new(port), protocol };
+            let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone(), announce: announce.clone() }), &rules());
+        }
+        let text = encode_services(&services);
+        prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[-a-z{}\\[\\]:, \n\"0-9&*<!|>#]{0,80}") {
+        let _ = node::decode(Path::new("maglev.yaml"), &text, no_secret);
+        let _ = decode_services(Path::new("services.yaml"), &text, &rules());
+    }
+}

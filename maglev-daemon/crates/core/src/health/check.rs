@@ -1,0 +1,105 @@
+//! One thing that is checked: what its results say of it. It must not know the others.
+
+use std::time::Duration;
+
+use maglev_model::{Health, Hysteresis};
+
+use super::damping::Damping;
+
+/// The state of one thing that is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    health: Health,
+    since: Duration,
+    /// How many checks in a row ended like the last one.
+    run: u32,
+    /// Whether that was a failure.
+    failing: bool,
+    /// When the first of them ended.
+    began: Duration,
+    damping: Damping,
+}
+
+impl Check {
+    /// Nothing has been checked yet.
+    pub fn new(now: Duration) -> Self {
+        let damping = Damping::default();
+        Self { health: Health::Checking, since: now, run: 0, failing: false, began: now, damping }
+    }
+
+    /// What is known.
+    pub const fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Since when.
+    pub const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// How many checks in a row failed, up to the last one.
+    pub const fn failures(&self) -> u32 {
+        if self.failing { self.run } else { 0 }
+    }
+
+    /// Until when flap damping holds back what passes its checks by now.
+    pub fn held_until(&self) -> Option<Duration> {
+        let passing = self.health == Health::Unhealthy && !self.failing && self.run > 0;
+        let hold = self.damping.hold(self.began);
+        (passing && !hold.is_zero()).then(|| self.began + hold)
+    }
+
+    /// Whether any check has ended.
+    pub const fn is_heard(&self) -> bool {
+        self.run > 0
+    }
+
+    /// A check succeeded.
+    pub fn passed(&mut self, Hysteresis { rise, fall: _ }: Hysteresis, now: Duration) {
+        self.count(false, now);
+        let trusted = match self.health {
+            Health::Checking => true,
+            Health::Healthy => false,
+            Health::Unhealthy => self.run >= rise && now.saturating_sub(self.began) >= self.damping.hold(now),
+        };
+        if trusted {
+            self.become_(Health::Healthy, now);
+        }
+    }
+
+    /// A check failed. What follows from it, [`Self::fall`] tells.
+    pub fn failed(&mut self, now: Duration) {
+        self.count(true, now);
+        self.damping.failed(now);
+    }
+
+    /// Falls if it has failed often enough, and `tolerance` times more. Who is `relied_on` though nothing is known yet has as
+    /// many tries as who is healthy: connections are at stake. Tells whether it did.
+    pub fn fall(&mut self, hysteresis: Hysteresis, relied_on: bool, tolerance: u32, now: Duration) -> bool {
+        let Hysteresis { fall, rise: _ } = hysteresis;
+        let enough = match self.health {
+            Health::Checking if !relied_on => 1,
+            Health::Checking | Health::Healthy => fall,
+            Health::Unhealthy => return false,
+        };
+        let falls = self.failures() >= enough.saturating_add(tolerance);
+        if falls {
+            if relied_on || self.health == Health::Healthy {
+                self.damping.fell();
+            }
+            self.become_(Health::Unhealthy, now);
+        }
+        falls
+    }
+
+    fn count(&mut self, failing: bool, now: Duration) {
+        if self.run == 0 || self.failing != failing {
+            (self.run, self.failing, self.began) = (0, failing, now);
+        }
+        self.run = self.run.saturating_add(1);
+    }
+
+    fn become_(&mut self, health: Health, now: Duration) {
+        (self.health, self.since) = (health, now);
+    }
+}

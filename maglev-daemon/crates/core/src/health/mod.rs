@@ -1,0 +1,35 @@
+//! What follows from the results of checks: pure state machines that are told results and the time. They must not know
+//! how a check is made, nor what a table is.
+//!
+//! ```text
+//!              the first result                 `rise` successes, damped
+//!   checking ─────────────────────▶ healthy ◀────────────────────────────┐
+//!      │                               │                                 │
+//!      │                               └── `fall` failures ──▶ unhealthy ┘
+//!      └───────────────────────────────────────────────────▶ unhealthy
+//! ```
+//!
+//! One that is in use while it is being checked, after a restart or with a new target, falls by `fall` failures too.
+
+mod all_dead;
+mod check;
+mod damping;
+#[cfg(test)]
+mod faults;
+mod fleet;
+mod member;
+mod panic;
+mod pool;
+mod tally;
+mod target;
+mod way;
+
+pub use check::Check;
+pub use fleet::{Fleet, News};
+pub use member::{Counts, Failure, Last, MemberHealth};
+pub use panic::Panic;
+pub use target::{Target, Targets, targets};
+pub use way::{NoWay, Order, Orders, Way};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! What follows from events: health, announcements, drains, reconciliation. State machines that are given events and the time,
+//! and return effects; they must not know tasks, sockets, files or a clock.
+
+pub mod announce;
+pub mod announced;
+pub mod drain;
+pub mod health;
+pub mod reconcile;

@@ -1,0 +1,119 @@
+//! What the reconciler is told and what it asks for: its contract with the runtime. It must not know how either is
+//! carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use maglev_common::backend::InterfaceSlot;
+use maglev_model::plan::{Step, SurveyOrder, Surveyed};
+use maglev_model::{Change, Refusal, Resolution, Rules, Services};
+
+use crate::health::{Last, News, Orders, Target};
+
+use maglev_model::Host;
+
+use super::needed::Needed;
+
+/// Names the caller that awaits an answer; chosen by the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// An operator asks for a change.
+    Change {
+        /// Who awaits the answer.
+        request: RequestId,
+        /// The change.
+        change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
+    },
+    /// The services file was read again: the whole desired state, [reviewed](super::Reconciler::review) before.
+    Reload {
+        /// Who awaits the answer.
+        request: RequestId,
+        /// All services; already valid in themselves.
+        services: Services,
+    },
+    /// The burst is over: act on what was collected.
+    Flush,
+    /// The services were written to disk, or the reason they could not be.
+    Persisted(Result<(), String>),
+    /// The last plan was carried out, or the reason it could not be.
+    Published(Result<(), String>),
+    /// Members that a plan removed were cleared after all, or the reason they could not be.
+    Closed(Result<(), String>),
+    /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
+    NextHop {
+        /// A backend's address, or a VIP's.
+        address: IpAddr,
+        /// What is known now.
+        resolution: Resolution,
+    },
+    /// A check ended. Carried out with the next [`Event::Flush`], if [`super::Reconciler::is_restless`] by it.
+    Checked {
+        /// What was checked.
+        target: Arc<Target>,
+        /// What came of it.
+        last: Last,
+    },
+    /// [`super::Reconciler::deadline`] has come.
+    Tick,
+    /// The surveys asked for are done.
+    Surveyed(Vec<Surveyed>),
+    /// The host has other addresses or gateways than before. Carried out with the next [`Event::Flush`].
+    Host(Host),
+    /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
+    Interfaces(Interfaces),
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the services to disk, atomically and durably, then report [`Event::Persisted`].
+    Persist(Arc<Services>),
+    /// Carry out a plan, then report [`Event::Published`].
+    Publish(Vec<Step>),
+    /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
+    Survey(Vec<SurveyOrder>),
+    /// Follow the ways to exactly these addresses.
+    Follow(BTreeSet<IpAddr>),
+    /// Check exactly these, and so, from now on.
+    Check(Orders),
+    /// Tell an operator.
+    Tell(Vec<News>),
+    /// Answer a request; an error is one line for the operator.
+    Reply {
+        /// Who asked.
+        request: RequestId,
+        /// What became of it.
+        outcome: Result<(), Refusal>,
+    },
+}
+
+/// The interfaces of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The configured ones, through which packets can leave: their slots by interface index.
+    pub slots: BTreeMap<u32, InterfaceSlot>,
+    /// The indices of configured ones at whose egress nothing encapsulates health checks.
+    pub unguarded: BTreeSet<u32>,
+    /// The names of all known ones by interface index, for messages.
+    pub names: BTreeMap<u32, String>,
+}
+
+/// What a reconciler is told at start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What services are checked against.
+    pub rules: Rules,
+    /// The interfaces; [`Event::Interfaces`] replaces them.
+    pub interfaces: Interfaces,
+    /// The addresses that no VIP may have; [`Event::Host`] replaces the host's.
+    pub needed: Needed,
+    /// For how many rounds failures of everything that is checked are put down to the checker.
+    pub common_failure: u32,
+}

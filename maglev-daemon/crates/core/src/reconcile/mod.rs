@@ -1,0 +1,491 @@
+//! The one owner of the daemon's mutable state: a pure function from events to effects. It must not know tasks,
+//! sockets, files or a clock.
+//!
+//! ```text
+//! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
+//!        │ refused: Reply at once                 (if the disk holds                (again, if the way
+//!        ▼                                         something else)                   takes two plans)
+//! Checked ──▶ collected, if a backend is used no more or again by it
+//! Tick ──▶ Publish, if learning ends or slow start goes on; Survey ──Surveyed──▶ Publish, if slots settle
+//!      ╰──▶ Publish, if a plan failed and its next attempt is due; requests are attempted at once
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_common::backend::NextHop;
+use maglev_model::digest::Digest;
+use maglev_model::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
+use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, ShownDuration};
+
+use crate::health::{Fleet, Orders};
+
+mod admission;
+mod backoff;
+mod check;
+mod event;
+mod needed;
+mod preview;
+mod view;
+mod ways;
+
+pub use backoff::Backoff;
+pub use event::{Effect, Event, Interfaces, RequestId, Settings};
+pub use needed::Needed;
+pub use preview::Previewed;
+pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
+
+/// One thing that waits for the next flush.
+#[derive(Debug)]
+enum Wish {
+    /// The change, and whether it is forced.
+    Change(Change, bool),
+    Reload(Arc<Services>),
+}
+
+/// Requests in the order in which they came.
+type Batch = Vec<(RequestId, Wish)>;
+
+/// What is under way.
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// These services are being written.
+    Persisting(Batch, Arc<Services>),
+    /// These steps are being carried out.
+    Publishing {
+        batch: Batch,
+        steps: Vec<Step>,
+        complete: bool,
+    },
+}
+
+/// All mutable state of the daemon.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: Settings,
+    /// What the disk holds. While nothing changes, this, `working` and `target` are the same and share their memory.
+    saved: Arc<Services>,
+    /// What the disk will hold once everything collected is written.
+    working: Arc<Services>,
+    collected: Batch,
+    phase: Phase,
+    flush_again: bool,
+    /// What is or is being published.
+    target: Arc<Services>,
+    target_digest: Digest,
+    /// The same without VIPs that cannot be served: what packets meet.
+    served: Arc<Services>,
+    /// Those VIPs, and why.
+    conflicts: BTreeMap<Name, String>,
+    /// Whether that has to be judged anew.
+    host_changed: bool,
+    resolutions: BTreeMap<IpAddr, Resolution>,
+    followed: Option<BTreeSet<IpAddr>>,
+    planner: Planner,
+    /// A plan that failed. It is carried out again before any other.
+    unfinished: Option<Planned>,
+    /// Why the last plan failed, and when the next attempt is due; until one leads all the way.
+    failing: Option<Backoff>,
+    /// Why members that were removed are not cleared, if that failed: it is tried again, before any other plan.
+    unclosed: Option<String>,
+    /// How members were reached that were adopted, until it is known how they are reached now.
+    adopted: BTreeMap<IpAddr, NextHop>,
+    /// When that is no longer trusted.
+    adopted_until: Duration,
+    /// The time of the last event.
+    now: Duration,
+    survey: Survey,
+    fleet: Fleet,
+    /// What is checked, and how.
+    checked: Orders,
+    /// Whether checks said something that is not planned yet.
+    restless: bool,
+}
+
+/// Surveys of the flow tables, one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Survey {
+    /// The next one may begin at this time.
+    Due(Duration),
+    Running,
+}
+
+/// The pause after a survey: each walks through all of the flow tables.
+const SURVEY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long adopted members are taken to be reached as they were: neighbours that answer do so long before, and one that
+/// does not is known by then.
+const ADOPTED: Duration = Duration::from_secs(5);
+
+impl Reconciler {
+    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
+    /// from disk.
+    pub fn new(settings: Settings) -> Self {
+        let Rules { limits, outer } = settings.rules;
+        Self {
+            fleet: Fleet::new(settings.common_failure),
+            checked: Orders::new(),
+            restless: false,
+            settings,
+            saved: Arc::default(),
+            working: Arc::default(),
+            collected: Vec::new(),
+            phase: Phase::Idle,
+            flush_again: false,
+            target: Arc::default(),
+            target_digest: Digest::of_services(&Services::default()),
+            served: Arc::default(),
+            conflicts: BTreeMap::new(),
+            host_changed: false,
+            resolutions: BTreeMap::new(),
+            followed: None,
+            planner: Planner::new(limits, outer),
+            unfinished: None,
+            failing: None,
+            unclosed: None,
+            adopted: BTreeMap::new(),
+            adopted_until: Duration::ZERO,
+            now: Duration::ZERO,
+            survey: Survey::Due(Duration::ZERO),
+        }
+    }
+
+    /// A daemon that goes on where another ended, whose maps it adopted.
+    pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
+        let adopted = planner.next_hops();
+        Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
+    }
+
+    /// The backends that another daemon used at its end, whether or not its maps are there: until they have been checked,
+    /// these are used and no others.
+    pub fn recall(&mut self, in_use: InUse) {
+        self.fleet.recall(in_use);
+    }
+
+    /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
+    pub fn save(&self) -> Saved {
+        self.planner.save()
+    }
+
+    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same
+    /// for a daemon that goes on where this one ends.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        let mut effects = self.take(event);
+        effects.extend(self.begin_survey());
+        let news = self.fleet.take_news();
+        effects.extend((!news.is_empty()).then_some(Effect::Tell(news)));
+        effects
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !matches!(self.phase, Phase::Idle) {
+            return None;
+        }
+        if self.unfinished.is_some() {
+            let next = self.failing.as_ref().map(Backoff::next);
+            return next.into_iter().chain(self.fleet.deadline()).min();
+        }
+        let survey = match self.survey {
+            Survey::Due(at) if !self.planner.surveys(&self.served).is_empty() => Some(at),
+            Survey::Due(_) | Survey::Running => None,
+        };
+        let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
+        let health = self.fleet.deadline();
+        survey.into_iter().chain(adopted).chain(health).chain(self.planner.deadline()).min()
+    }
+
+    fn take(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Change { request, change, force } => self.collect(request, change, force),
+            Event::Reload { request, services } => self.reload(request, Arc::new(services)),
+            Event::Flush => self.flush(),
+            Event::Persisted(outcome) => self.persisted(outcome),
+            Event::Published(outcome) => self.published(outcome),
+            Event::Closed(outcome) => {
+                self.unclosed = outcome.err();
+                Vec::new()
+            }
+            Event::NextHop { address, resolution } => {
+                if matches!(resolution, Resolution::Resolved { .. }) {
+                    self.adopted.remove(&address);
+                }
+                self.resolutions.insert(address, resolution);
+                Vec::new()
+            }
+            Event::Checked { target, last } => {
+                self.restless |= self.fleet.checked(&target, last, self.now);
+                Vec::new()
+            }
+            Event::Tick => self.tick(),
+            Event::Surveyed(found) => self.surveyed(found),
+            Event::Interfaces(interfaces) => {
+                self.settings.interfaces = interfaces;
+                Vec::new()
+            }
+            Event::Host(host) => {
+                self.host_changed |= self.settings.needed.host != host;
+                self.settings.needed.host = host;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether checks said something that waits for [`Event::Flush`].
+    pub const fn is_restless(&self) -> bool {
+        self.restless
+    }
+
+    /// Refuses a change that makes a VIP of an address that the node or its backends need.
+    ///
+    /// # Errors
+    /// What would be cut off.
+    pub fn check_change(&self, change: &Change) -> Result<(), Refusal> {
+        self.settings.needed.check_change(change, &self.working)
+    }
+
+    /// The same for services that are read again.
+    ///
+    /// # Errors
+    /// What would be cut off, one line for each VIP.
+    pub fn check_services(&self, services: &Services) -> Result<(), Vec<String>> {
+        self.settings.needed.check_services(&self.target, services)
+    }
+
+    /// Whether nothing is under way and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.collected.is_empty() && self.unfinished.is_none()
+    }
+
+    /// What the time alone changes.
+    fn tick(&mut self) -> Vec<Effect> {
+        let mut due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
+        if self.adopted_until <= self.now {
+            due |= !std::mem::take(&mut self.adopted).is_empty();
+        }
+        if self.fleet.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.restless |= self.fleet.tick(self.now);
+        }
+        due |= self.restless;
+        due |= self.unfinished.is_some() && !self.is_pausing();
+        if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
+    }
+
+    fn surveyed(&mut self, found: Vec<Surveyed>) -> Vec<Effect> {
+        self.survey = Survey::Due(self.now + SURVEY_PAUSE);
+        if !self.planner.surveyed(found) {
+            return Vec::new();
+        }
+        if matches!(self.phase, Phase::Idle) {
+            return self.publish(Vec::new());
+        }
+        self.flush_again = true;
+        Vec::new()
+    }
+
+    /// Begins a survey if one is due, and all that it may settle is published.
+    fn begin_survey(&mut self) -> Option<Effect> {
+        let due = matches!(self.survey, Survey::Due(at) if at <= self.now);
+        if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
+            return None;
+        }
+        let orders = self.planner.surveys(&self.served);
+        if orders.is_empty() {
+            return None;
+        }
+        self.survey = Survey::Running;
+        Some(Effect::Survey(orders))
+    }
+
+    fn flush(&mut self) -> Vec<Effect> {
+        if !matches!(self.phase, Phase::Idle) {
+            self.flush_again = true;
+            return Vec::new();
+        }
+        let batch = std::mem::take(&mut self.collected);
+        if self.working == self.saved {
+            // Changes that were refused, or undid each other, left a copy.
+            self.working = Arc::clone(&self.saved);
+            return self.publish(batch);
+        }
+        self.phase = Phase::Persisting(batch, Arc::clone(&self.working));
+        vec![Effect::Persist(Arc::clone(&self.working))]
+    }
+
+    fn persisted(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let (batch, services) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Persisting(batch, services) => (batch, services),
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                self.saved = services;
+                self.publish(batch)
+            }
+            Err(reason) => self.not_saved(batch, &reason),
+        }
+    }
+
+    /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
+    /// before the next attempt is due.
+    fn publish(&mut self, batch: Batch) -> Vec<Effect> {
+        let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
+        let changed = before != self.target;
+        if changed {
+            self.target_digest = Digest::of_services(&self.target);
+        }
+        if changed || std::mem::take(&mut self.host_changed) {
+            self.serve_what_can_be();
+        }
+        self.restless = false;
+        let mut effects = self.follow();
+        if batch.is_empty() && self.is_pausing() {
+            effects.extend(self.check());
+            effects.extend(self.go_on());
+            return effects;
+        }
+        let planned = match self.unfinished.take() {
+            Some(planned) => Planned { complete: false, ..planned },
+            None => self.plan(),
+        };
+        let Planned { steps, complete } = planned;
+        if steps.is_empty() {
+            self.failing = None;
+            effects.extend(self.check());
+            effects.extend(accept_all(&batch));
+            effects.extend(self.go_on());
+            return effects;
+        }
+        effects.insert(0, Effect::Publish(steps.clone()));
+        self.phase = Phase::Publishing { batch, steps, complete };
+        // What is new is checked once the packet path knows its next hop.
+        effects.extend(self.check());
+        effects
+    }
+
+    /// Leaves out VIPs that would cut off what the node needs.
+    fn serve_what_can_be(&mut self) {
+        self.conflicts = self.settings.needed.conflicts(&self.target);
+        self.served = Arc::clone(&self.target);
+        if !self.conflicts.is_empty() {
+            let Self { served, conflicts, .. } = self;
+            Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
+        }
+        self.fleet.follow(&self.served, self.now);
+    }
+
+    fn plan(&mut self) -> Planned {
+        let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
+        let next_hop = |address| {
+            let adopted = adopted.get(&address).copied();
+            adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
+        };
+        let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
+        planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now)
+    }
+
+    fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let (batch, steps, complete) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Publishing { batch, steps, complete } => (batch, steps, complete),
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        match outcome {
+            Ok(()) if complete => {
+                self.failing = None;
+                let mut effects: Vec<_> = accept_all(&batch).collect();
+                // Members that are new can be checked from here on.
+                effects.extend(self.check());
+                effects.extend(self.go_on());
+                effects
+            }
+            Ok(()) => self.publish(batch),
+            Err(reason) => {
+                let failing = Backoff::failed(self.failing.take(), reason, self.now);
+                let mut effects: Vec<_> =
+                    batch.iter().map(|(request, wish)| refuse(*request, not_applied(wish, &failing))).collect();
+                self.unfinished = Some(Planned { steps, complete });
+                self.failing = Some(failing);
+                effects.extend(self.go_on());
+                effects
+            }
+        }
+    }
+
+    /// Whether a plan failed and its next attempt is not due yet.
+    fn is_pausing(&self) -> bool {
+        self.unfinished.is_some() && self.failing.as_ref().is_some_and(|failing| self.now < failing.next())
+    }
+
+    /// Why the packet path does not do what was ordered of it, if it does not.
+    pub fn out_of_sync(&self) -> Option<String> {
+        let cleared = |why| format!("removed backends are not cleared: {why}");
+        let failing = self.failing.as_ref().map(|failing| failing.reason().to_owned());
+        failing.or_else(|| self.unclosed.as_ref().map(cleared))
+    }
+
+    /// Why the last plan was not carried out, and when the next attempt is due, if it is not under way.
+    fn not_published(&self) -> Option<OutOfSync> {
+        let failing = self.failing.as_ref()?;
+        let next = self.unfinished.as_ref().map(|_| failing.next());
+        Some(OutOfSync { reason: failing.reason().to_owned(), next })
+    }
+
+    /// What was collected and flushed while something was under way has its turn.
+    fn go_on(&mut self) -> Vec<Effect> {
+        if std::mem::take(&mut self.flush_again) { self.flush() } else { Vec::new() }
+    }
+
+    /// Names the addresses whose next hops matter, if they are others than before.
+    fn follow(&mut self) -> Vec<Effect> {
+        let backends = self.target.pools.values().flat_map(|pool| pool.backends.values());
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).chain(self.asked()).collect();
+        if self.followed.as_ref() == Some(&addresses) {
+            return Vec::new();
+        }
+        self.resolutions.retain(|address, _| addresses.contains(address));
+        self.followed = Some(addresses.clone());
+        vec![Effect::Follow(addresses)]
+    }
+}
+
+/// The next hop's word; unresolved if it leaves by an interface that is not configured.
+fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
+    match resolution {
+        Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
+            let hop = |&slot| NextHop::new(*mac, slot).limited_to(*mtu);
+            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, hop)
+        }
+        Some(Resolution::Unresolved(_)) | None => NextHop::UNRESOLVED,
+    }
+}
+
+fn refuse(request: RequestId, refusal: Refusal) -> Effect {
+    Effect::Reply { request, outcome: Err(refusal) }
+}
+
+/// That a request is not applied yet, by what it asked for.
+fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
+    let done = match wish {
+        Wish::Change(..) => "saved",
+        Wish::Reload(_) => "read",
+    };
+    let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
+    Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))
+}
+
+fn accept_all(batch: &Batch) -> impl Iterator<Item = Effect> {
+    batch.iter().map(|(request, _)| Effect::Reply { request: *request, outcome: Ok(()) })
+}
+
+#[cfg(test)]
+mod tests;

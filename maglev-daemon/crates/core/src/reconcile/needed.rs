@@ -1,0 +1,198 @@
+//! Addresses that the node or its backends need: a VIP with one of them would cut them off, since the node's own packets to a
+//! VIP are dropped, and those that come in for it are balanced. Pure: what is needed comes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use maglev_model::{Change, Host, Name, OuterSources, Refusal, Services, Vip};
+
+/// Addresses that the node needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// By the node file: BGP neighbors, its own ends of those sessions, what metrics are served at. With what each is.
+    pub configured: Vec<(IpAddr, String)>,
+    /// The outer sources.
+    pub outer: OuterSources,
+    /// Its own addresses and gateways.
+    pub host: Host,
+}
+
+impl Needed {
+    /// What a VIP with this address would cut off; nothing, if it may be one.
+    fn uses(&self, address: IpAddr, services: &Services) -> Vec<String> {
+        let own = self.host.own.get(&address).map(|interface| format!("an address of this node, on {interface}"));
+        let gateway = self.host.gateways.get(&address).map(|route| format!("the gateway of {route}"));
+        let configured = self.configured.iter().filter(|(at, _)| *at == address).map(|(_, what)| what.clone());
+        let outer = self.is_outer(address).then(|| "within the outer source".to_owned());
+        let backends = services.pools.values().flat_map(|pool| pool.backends.values().map(move |found| (pool, found)));
+        let mut backends = backends.filter(|(_, backend)| backend.address == address);
+        let backend = backends.next().map(|(pool, backend)| format!("backend {} of pool {}", backend.name, pool.name));
+        own.into_iter().chain(gateway).chain(configured).chain(outer).chain(backend).collect()
+    }
+
+    fn is_outer(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.outer.v4.is_some_and(|net| net.contains(&address)),
+            IpAddr::V6(address) => self.outer.v6.is_some_and(|net| net.contains(&address)),
+        }
+    }
+
+    /// Why a VIP cannot be served, if so.
+    fn conflict(&self, vip: &Vip, services: &Services) -> Option<String> {
+        let (address, uses) = (vip.service.address, self.uses(vip.service.address, services));
+        (!uses.is_empty()).then(|| format!("{address} is {}", uses.join(" and ")))
+    }
+
+    /// The VIPs that cannot be served, and why.
+    pub fn conflicts(&self, services: &Services) -> BTreeMap<Name, String> {
+        let conflict = |vip: &Vip| Some((vip.name.clone(), self.conflict(vip, services)?));
+        let all = services.vips.values();
+        // Backends are many: each VIP is compared with them only if one has the address of a VIP at all.
+        let addresses: BTreeSet<IpAddr> = all.clone().map(|vip| vip.service.address).collect();
+        let backends = services.pools.values().flat_map(|pool| pool.backends.values());
+        if backends.into_iter().any(|backend| addresses.contains(&backend.address)) {
+            return all.filter_map(conflict).collect();
+        }
+        let none = Services::default();
+        all.filter_map(|vip| Some((vip.name.clone(), self.conflict(vip, &none)?))).collect()
+    }
+
+    /// Refuses a change that makes a conflict: of a VIP, or of a backend that gets a VIP's address.
+    ///
+    /// # Errors
+    /// What would be cut off.
+    pub fn check_change(&self, change: &Change, services: &Services) -> Result<(), Refusal> {
+        let refused = |name: &Name, conflict: &str| Err(Refusal::Conflict(refusal(name, conflict)));
+        // What the services say themselves is wrong on every node; what this node needs, on this one alone.
+        let rejected = |name: &Name, conflict: &str| Err(Refusal::Invalid(refusal(name, conflict)));
+        match change {
+            Change::AddVip(vip) => match self.conflict(vip, &Services::default()) {
+                Some(conflict) => refused(&vip.name, &conflict),
+                None => self.conflict(vip, services).map_or(Ok(()), |conflict| rejected(&vip.name, &conflict)),
+            },
+            Change::AddBackend { pool, backend } => {
+                match services.vips.values().find(|vip| vip.service.address == backend.address) {
+                    Some(vip) => {
+                        let conflict = format!("{} would be backend {} of pool {pool}", backend.address, backend.name);
+                        rejected(&vip.name, &conflict)
+                    }
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses services with a conflict that those before did not have: what is in conflict already is shown as such, and
+    /// must not keep the rest from being reloaded.
+    ///
+    /// # Errors
+    /// What would be cut off, one line for each VIP.
+    pub fn check_services(&self, before: &Services, after: &Services) -> Result<(), Vec<String>> {
+        let known = self.conflicts(before);
+        let is_known = |name: &Name| {
+            let address = |services: &Services| services.vips.get(name).map(|vip| vip.service.address);
+            known.contains_key(name) && address(before) == address(after)
+        };
+        let new = self.conflicts(after).into_iter().filter(|(name, _)| !is_known(name));
+        let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, &conflict)).collect();
+        if lines.is_empty() { Ok(()) } else { Err(lines) }
+    }
+}
+
+fn refusal(vip: &Name, conflict: &str) -> String {
+    format!(
+        "VIP {vip}: {conflict}; packets between this node and a VIP's address are balanced or dropped, so that would be cut \
+         off: choose another address"
+    )
+}
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use maglev_model::{AdminState, Backend, Pool, Rules, Service, Weight};
+    use maglev_testing::matrix::Row;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn at(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn vip(of: &str, address: &str) -> Vip {
+        let service = Service::parse(address, "443", "tcp").unwrap();
+        Vip { name: name(of), service, pool: name("web"), announce: maglev_model::Announce::default() }
+    }
+
+    /// One backend, 10.9.2.11, and a VIP that is in nobody's place.
+    fn services() -> Services {
+        let rules =
+            Rules { outer: OuterSources { v4: Some("10.64.11.0/24".parse().unwrap()), v6: None }, ..Rules::default() };
+        let mut services = Services::default();
+        let backend = Backend {
+            name: name("web1"),
+            address: at("10.9.2.11"),
+            weight: Weight::DEFAULT,
+            state: AdminState::Active,
+        };
+        for change in [
+            Change::AddPool(Pool::new(name("web"))),
+            Change::AddBackend { pool: name("web"), backend },
+            Change::AddVip(vip("www", "203.0.113.10")),
+        ] {
+            services.admit(change, &rules).unwrap();
+        }
+        services
+    }
+
+    fn needed() -> Needed {
+        Needed {
+            configured: vec![(at("10.9.1.1"), "BGP neighbor router".to_owned())],
+            outer: OuterSources { v4: Some("10.64.11.0/24".parse().unwrap()), v6: None },
+            host: Host {
+                own: [(at("10.9.1.11"), "eth0".to_owned())].into(),
+                gateways: [(at("10.9.1.1"), "the default route".to_owned())].into(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_vip_in_the_place_of_what_the_node_needs_is_refused() {
+        for (case, address, cuts) in [
+            (
+                "a VIP is the gateway and a BGP neighbor",
+                "10.9.1.1",
+                "the gateway of the default route and BGP neighbor router",
+            ),
+            ("a VIP is an address of the node", "10.9.1.11", "an address of this node, on eth0"),
+            ("a VIP is a backend", "10.9.2.11", "backend web1 of pool web"),
+            ("a VIP is within the outer source", "10.64.11.7", "within the outer source"),
+        ] {
+            let _row = Row::fault("D5", case);
+            let refused = needed().check_change(&Change::AddVip(vip("gw", address)), &services()).unwrap_err();
+            assert!(refused.to_string().contains(&format!("VIP gw: {address} is {cuts}")), "{refused}");
+            let mut after = services();
+            after.vips.insert(name("gw"), vip("gw", address));
+            assert_eq!(needed().check_services(&services(), &after).unwrap_err().len(), 1);
+            assert_eq!(needed().check_services(&after, &after), Ok(()), "it is known already");
+        }
+        assert_eq!(needed().check_change(&Change::AddVip(vip("other", "203.0.113.11")), &services()), Ok(()));
+        assert!(needed().conflicts(&services()).is_empty());
+    }
+
+    #[test]
+    fn a_backend_in_the_place_of_a_vip_is_refused() {
+        let _row = Row::fault("D5", "a backend gets the address of a VIP");
+        let backend = Backend {
+            name: name("web2"),
+            address: at("203.0.113.10"),
+            weight: Weight::DEFAULT,
+            state: AdminState::Active,
+        };
+        let change = Change::AddBackend { pool: name("web"), backend };
+        let refused = needed().check_change(&change, &services()).unwrap_err().to_string();
+        assert!(refused.contains("VIP www: 203.0.113.10 would be backend web2 of pool web"), "{refused}");
+    }
+}

@@ -1,0 +1,284 @@
+//! What the daemon shows of its state: plain owned data, names beside ids. It must not know how it is rendered.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use maglev_common::backend::MemberId;
+use maglev_common::table::{PoolIndex, SLOTS};
+use maglev_common::vip::VipId;
+use maglev_model::digest::Digest;
+use maglev_model::plan::PublishedPool;
+use maglev_model::transition::{Pinned, Progress};
+use maglev_model::{
+    AdminState, Backend, Community, Name, OnAllDead, Pool, PoolHealth, PoolSettings, Service, Vip, Weight,
+};
+
+use crate::health::MemberHealth;
+use ipnet::IpNet;
+
+use maglev_model::Resolution;
+
+use super::{Interfaces, Phase, Reconciler};
+
+/// The state at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The digest of the services that are or are being published.
+    pub services: Digest,
+    /// The VIPs, in the order of their names.
+    pub vips: Vec<VipView>,
+    /// The pools, in the order of their names.
+    pub pools: Vec<PoolView>,
+    /// Changes or next hops are being saved or published.
+    pub busy: bool,
+    /// Everything that is checked fails at once.
+    pub common_failure: bool,
+    /// Why the last plan was not carried out, until one is: the packet path then still serves what was before, wholly
+    /// or in part.
+    pub not_published: Option<OutOfSync>,
+    /// Why members that were removed are not cleared yet, if that failed.
+    pub not_cleared: Option<String>,
+}
+
+/// That the packet path does not do what was ordered of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfSync {
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// When the next one is due; `None` while it is under way.
+    pub next: Option<Duration>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug)]
+pub struct VipView {
+    /// Its name.
+    pub name: Name,
+    /// The packets it takes.
+    pub service: Service,
+    /// The pool that serves it.
+    pub pool: Name,
+    /// Its number: the index of its counters. `None` before it is planned.
+    pub id: Option<VipId>,
+    /// Why it cannot be served, if so: its address is needed by the node or its backends.
+    pub conflict: Option<String>,
+    /// The prefix by which it is announced, if it is.
+    pub prefix: Option<IpNet>,
+    /// Communities of the prefix.
+    pub communities: BTreeSet<Community>,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    /// Its name.
+    pub name: Name,
+    /// How it keeps connections while its backends change.
+    pub settings: PoolSettings,
+    /// Its number. `None` before it is planned.
+    pub index: Option<PoolIndex>,
+    /// The digest of its table. `None` before it is planned.
+    pub digest: Option<Digest>,
+    /// The VIPs it serves.
+    pub vips: Vec<Name>,
+    /// Its slots in transition, with times of the clock that the reconciler runs by.
+    pub progress: Progress,
+    /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
+    /// before the first one, and while there is nothing to survey.
+    pub pinned: Option<u32>,
+    /// Whether it uses all its backends, since too few are healthy.
+    pub panic: bool,
+    /// Whether none of its backends answers anything now, and for so long that it counts.
+    pub dead: bool,
+    /// That it has lasted for 60 s.
+    pub long_dead: bool,
+    /// How many of its backends have not been checked yet since the start.
+    pub awaited: usize,
+    /// How its backends are checked.
+    pub health: PoolHealth,
+    /// Its backends, in the order of their names.
+    pub backends: Vec<BackendView>,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct BackendView {
+    /// Its name.
+    pub name: Name,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight.
+    pub weight: Weight,
+    /// What an operator wants of it.
+    pub state: AdminState,
+    /// Its member id: the index of its counters. `None` before it is planned, and while it is disabled.
+    pub id: Option<MemberId>,
+    /// The slots that are learning for it, their previous owner.
+    pub learning: u32,
+    /// Flows that belong to it though their slots do not, as the last survey found them; `None` as for the pool.
+    pub pinned: Option<u32>,
+    /// The slots it owns.
+    pub slots: u32,
+    /// These slots as a part of all, 0 to 1.
+    pub share: f64,
+    /// What is known by checks; nothing if it is not checked.
+    pub health: Option<Box<MemberHealth>>,
+    /// Whether it may own slots, as far as its health goes.
+    pub serves: bool,
+    /// The way to it.
+    pub next_hop: NextHopView,
+    /// Whether packets leave for it, or did a moment ago. After an adoption they do before the way to it is known.
+    pub is_reached: bool,
+}
+
+/// The way to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHopView {
+    /// Packets can leave.
+    Resolved {
+        /// The outgoing interface's index.
+        interface: u32,
+        /// The interface's name, if it is known.
+        name: Option<String>,
+        /// The neighbour's MAC address.
+        mac: [u8; 6],
+        /// The gateway, if the backend is not on-link.
+        gateway: Option<IpAddr>,
+    },
+    /// Packets are dropped; the text says what is awaited or wrong.
+    Unresolved(String),
+}
+
+impl View {
+    /// Whether every check that was asked for at the start has ended once.
+    pub fn is_checked(&self) -> bool {
+        self.pools.iter().all(|pool| pool.awaited == 0)
+    }
+
+    /// The VIP with this number.
+    pub fn vip(&self, id: VipId) -> Option<&VipView> {
+        self.vips.iter().find(|vip| vip.id == Some(id))
+    }
+
+    /// The pool with this number.
+    pub fn pool(&self, index: PoolIndex) -> Option<&PoolView> {
+        self.pools.iter().find(|pool| pool.index == Some(index))
+    }
+
+    /// The backend with this member id, and its pool.
+    pub fn member(&self, id: MemberId) -> Option<(&PoolView, &BackendView)> {
+        self.pools.iter().find_map(|pool| {
+            let backend = pool.backends.iter().find(|backend| backend.id == Some(id))?;
+            Some((pool, backend))
+        })
+    }
+}
+
+impl PoolView {
+    /// How many of its backends can be sent new connections: what `serving`, announcements and metrics count.
+    pub fn usable(&self) -> usize {
+        self.usable_backends().count()
+    }
+
+    /// These backends. None once all have been dead for so long that the pool's rule takes them for that.
+    pub fn usable_backends(&self) -> impl Iterator<Item = &BackendView> {
+        let gone = self.long_dead && self.health.on_all_dead == OnAllDead::Withdraw;
+        self.backends.iter().filter(move |backend| backend.is_usable() && !gone)
+    }
+}
+
+impl BackendView {
+    /// Whether an operator lets it take new connections.
+    pub fn is_active(&self) -> bool {
+        self.state == AdminState::Active && self.weight.0 > 0
+    }
+
+    /// Whether it is active, used as far as its health goes, and can be reached: what this node cannot forward, others may. A
+    /// pool in panic uses those whose checks fail.
+    pub fn is_usable(&self) -> bool {
+        self.is_active() && self.serves && self.is_reached
+    }
+}
+
+impl Reconciler {
+    /// The state as it is now.
+    pub fn view(&self) -> View {
+        let vip = |vip @ Vip { name, service, pool, announce }: &Vip| VipView {
+            name: name.clone(),
+            service: *service,
+            pool: pool.clone(),
+            id: self.planner.vip(name),
+            conflict: self.conflicts.get(name).cloned(),
+            prefix: vip.prefix(),
+            communities: announce.communities.clone(),
+        };
+        View {
+            services: self.target_digest,
+            vips: self.target.vips.values().map(vip).collect(),
+            pools: self.target.pools.values().map(|pool| self.pool_view(pool)).collect(),
+            busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty(),
+            common_failure: self.fleet.is_common_failure(),
+            not_published: self.not_published(),
+            not_cleared: self.unclosed.clone(),
+        }
+    }
+
+    fn pool_view(&self, pool: &Pool) -> PoolView {
+        let published = self.planner.pool(&pool.name);
+        let (dead, long_dead) = self.fleet.is_all_dead(&pool.name);
+        PoolView {
+            name: pool.name.clone(),
+            settings: pool.settings,
+            index: published.map(PublishedPool::index),
+            digest: published.map(PublishedPool::digest),
+            vips: self.target.vips_of(&pool.name).map(|vip| vip.name.clone()).collect(),
+            progress: published.map(|pool| pool.progress().clone()).unwrap_or_default(),
+            pinned: published.and_then(PublishedPool::pinned).map(Pinned::total),
+            panic: self.fleet.is_in_panic(&pool.name),
+            dead,
+            long_dead,
+            awaited: self.fleet.awaited(&pool.name),
+            health: pool.health.clone(),
+            backends: pool.backends.values().map(|backend| self.backend_view(pool, published, backend)).collect(),
+        }
+    }
+
+    fn backend_view(&self, of: &Pool, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
+        let Backend { name, address, weight, state } = backend;
+        let slots = pool.map_or(0, |pool| pool.slots_of(name));
+        let id = pool.and_then(|pool| pool.member(name, *address));
+        let learning = pool.zip(id).and_then(|(pool, id)| pool.progress().learning_for.get(&id)).copied().unwrap_or(0);
+        let pinned = pool.and_then(PublishedPool::pinned).map(|pinned| id.map_or(0, |id| pinned.to(id)));
+        BackendView {
+            name: name.clone(),
+            address: *address,
+            weight: *weight,
+            state: *state,
+            id,
+            learning,
+            pinned,
+            slots,
+            share: f64::from(slots) / SLOTS as f64,
+            health: self.fleet.health(&of.name, name, *address).map(Box::new),
+            serves: self.fleet.standing(&of.name, name, *address).serves,
+            next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
+            is_reached: pool.is_some_and(|pool| pool.reaches(name, *address, self.now)),
+        }
+    }
+}
+
+pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHopView {
+    match resolution {
+        None => NextHopView::Unresolved("its route is being looked up".to_owned()),
+        Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),
+        Some(Resolution::Resolved { interface, mac, gateway, mtu: _ }) => {
+            let name = interfaces.names.get(interface).cloned();
+            if interfaces.slots.contains_key(interface) {
+                return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };
+            }
+            let name = name.unwrap_or_else(|| format!("interface {interface}"));
+            NextHopView::Unresolved(format!("leaves by {name}, which is not in `interfaces`"))
+        }
+    }
+}

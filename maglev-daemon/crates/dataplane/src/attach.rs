@@ -1,0 +1,392 @@
+//! Interfaces: which ones the program is attached to, in which mode, and what the packet path knows of them. It must
+//! not know tables or plans.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aya::maps::{Map, xdp::DevMap};
+use aya::programs::loaded_programs;
+use maglev_common::backend::{InterfaceRecord, MemberId};
+use maglev_common::maps::{DEVICES, MAX_INTERFACES};
+use maglev_net::links::{AttachedXdp, Link, XdpAt};
+use nix::errno::Errno;
+
+use super::bpf;
+use super::error::DataplaneError;
+use super::maps::Maps;
+use super::object::{Loaded, Runnable};
+use super::pins::{PinnedLink, Pins};
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In the driver, before the kernel makes a socket buffer.
+    Native,
+    /// In the network stack: any interface, slower.
+    Generic,
+}
+
+impl Mode {
+    /// Whether a program that is attached there runs in this mode.
+    pub(super) fn is(self, at: XdpAt) -> bool {
+        matches!((self, at), (Self::Native, XdpAt::Native) | (Self::Generic, XdpAt::Generic))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// An interface to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// Its name.
+    pub name: String,
+    /// In which mode.
+    pub mode: Mode,
+    /// MAC addresses beside its own whose frames are balanced: at most [`maglev_common::backend::MAX_ALSO`].
+    pub also: Vec<[u8; 6]>,
+}
+
+/// An interface the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index; 0 as long as it does not exist.
+    pub index: u32,
+    /// Its position in the configuration, and in the device map.
+    pub slot: u16,
+    /// In which mode the program is attached.
+    pub mode: Mode,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// MAC addresses beside its own whose frames are balanced.
+    pub also: Vec<[u8; 6]>,
+    /// Its MTU in bytes, IP header included.
+    pub mtu: u32,
+}
+
+impl Interface {
+    /// Whether it exists, or did when last looked at.
+    pub(super) const fn exists(&self) -> bool {
+        self.index != 0
+    }
+}
+
+/// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, and able to carry
+/// Ethernet.
+pub(super) fn choose(
+    wanted: &[InterfaceSettings],
+    links: &[Link],
+    ours: &BTreeMap<u32, PinnedLink>,
+) -> Result<Vec<Interface>, DataplaneError> {
+    let chosen = choose_or_await(wanted, links, ours)?;
+    match chosen.iter().find(|interface| !interface.exists()) {
+        Some(interface) => Err(absent(&interface.name, links)),
+        None => Ok(chosen),
+    }
+}
+
+/// The same; one that does not exist yet is waited for.
+pub(super) fn choose_or_await(
+    wanted: &[InterfaceSettings],
+    links: &[Link],
+    ours: &BTreeMap<u32, PinnedLink>,
+) -> Result<Vec<Interface>, DataplaneError> {
+    if wanted.is_empty() || wanted.len() > MAX_INTERFACES as usize {
+        let count = wanted.len();
+        return Err(DataplaneError::Setting(format!("interfaces: {count} is not within 1…{MAX_INTERFACES}")));
+    }
+    let mut chosen: Vec<Interface> = Vec::new();
+    for (slot, InterfaceSettings { name, mode, also }) in (0..).zip(wanted) {
+        if chosen.iter().any(|other| other.name == *name) {
+            return Err(DataplaneError::Setting(format!("interfaces: {name} is named twice")));
+        }
+        let Some(link) = links.iter().find(|link| link.name == *name) else {
+            let (name, also) = (name.clone(), also.clone());
+            chosen.push(Interface { name, index: 0, slot, mode: *mode, mac: [0; 6], also, mtu: 0 });
+            continue;
+        };
+        let Some(mac) = link.mac else {
+            let reason = "it has no Ethernet address".to_owned();
+            return Err(DataplaneError::Attach { interface: name.clone(), mode: *mode, reason });
+        };
+        let is_ours =
+            |attached: &AttachedXdp| ours.get(&link.index).is_some_and(|ours| ours.program == attached.program);
+        if let Some(attached) = link.xdp.filter(|attached| !is_ours(attached)) {
+            return Err(foreign(name, attached));
+        }
+        let (name, also) = (name.clone(), also.clone());
+        chosen.push(Interface { name, index: link.index, slot, mode: *mode, mac, also, mtu: link.mtu });
+    }
+    Ok(chosen)
+}
+
+/// Tells the packet path of an interface: its record and its place in the device map.
+pub(super) fn describe(
+    ebpf: &mut Loaded,
+    maps: &Maps,
+    slot: usize,
+    interface: &Interface,
+) -> Result<(), DataplaneError> {
+    let record = InterfaceRecord::new(interface.mac, interface.index, interface.mtu).with_also(&interface.also);
+    maps.forwarding().set_interface(slot, &if maps.sizes.interfaces == 1 { record.alone() } else { record });
+    renew_all(maps, slot);
+    let map: &mut Map = ebpf.map_mut(DEVICES)?;
+    let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
+    devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
+}
+
+/// Makes anew the templates of all members that are reached by an interface.
+fn renew_all(maps: &Maps, slot: usize) {
+    let forwarding = maps.forwarding();
+    for id in (1..=MemberId::MAX).filter_map(MemberId::new) {
+        let next_hop = forwarding.member(id).next_hop();
+        if next_hop.is_resolved() && usize::from(next_hop.interface().0) == slot {
+            forwarding.renew(id);
+        }
+    }
+}
+
+/// What came of a look at the interfaces that exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refresh {
+    /// The names of the interfaces the program is not attached to: they are gone, or there is a problem.
+    pub detached: Vec<String>,
+    /// The names of those at whose egress nothing encapsulates health checks, for a problem.
+    pub unguarded: Vec<String>,
+    /// What could not be done; worth another try later.
+    pub problems: Vec<String>,
+}
+
+impl Refresh {
+    /// Logs what was not so before.
+    pub fn log_news(&self, before: &Self) {
+        for name in self.detached.iter().filter(|name| !before.detached.contains(name)) {
+            tracing::error!(interface = name, "the XDP program is not attached; it will be once that is possible");
+        }
+        for problem in self.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+            tracing::error!("{problem}; trying again every few seconds");
+        }
+    }
+}
+
+/// The interfaces a program is attached to. Dropping it detaches, but for what is pinned.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    interfaces: Vec<Interface>,
+    /// What holds the program on each; nothing yet on one that is waited for.
+    links: Vec<Option<Held>>,
+    /// Where links are pinned, once what they hold is to outlive the daemon.
+    pins: Option<Arc<Pins>>,
+}
+
+impl Attached {
+    pub(super) fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// Attaches a program, in the mode asked for or not at all.
+    pub(super) fn attach(
+        &mut self,
+        ebpf: &mut Loaded,
+        program: &'static str,
+        interface: Interface,
+    ) -> Result<(), DataplaneError> {
+        self.links.push(Some(link(ebpf, program, &interface)?));
+        self.interfaces.push(interface);
+        Ok(())
+    }
+
+    /// Waits for an interface that does not exist yet: [`Self::refresh`] attaches the program to it.
+    pub(super) fn wait_for(&mut self, interface: Interface) {
+        tracing::warn!(interface = interface.name, "the interface does not exist yet: waiting for it");
+        self.links.push(None);
+        self.interfaces.push(interface);
+    }
+
+    /// The names of the interfaces that are waited for.
+    pub(super) fn awaited(&self) -> Vec<String> {
+        let all = self.interfaces.iter().zip(&self.links);
+        all.filter(|(_, held)| held.is_none()).map(|(interface, _)| interface.name.clone()).collect()
+    }
+
+    /// Takes over a link that another daemon pinned: it goes on holding what it holds.
+    pub(super) fn take_over(&mut self, interface: Interface, link: PinnedLink) {
+        let PinnedLink { link, path, program } = link;
+        self.links.push(Some(Held { link, program, pin: Some(path) }));
+        self.interfaces.push(interface);
+    }
+
+    /// Lets every link hold this program, and pins it. From here on links outlive this.
+    pub(super) fn outlive(&mut self, pins: &Arc<Pins>, program: Runnable<'_>) -> Result<(), DataplaneError> {
+        let Runnable { fd, id } = program;
+        for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
+            let Some(held) = held else { continue };
+            if held.program != id {
+                bpf::update_link(held.link.as_fd(), fd).map_err(|errno| refused(interface, errno))?;
+                held.program = id;
+                tracing::info!(interface = interface.name, "XDP program replaced");
+            }
+            held.pin_to(pins, interface.index)?;
+        }
+        self.pins = Some(Arc::clone(pins));
+        Ok(())
+    }
+
+    /// Lets nothing outlive this: what is dropped is detached.
+    pub(super) fn unpin(&mut self) {
+        self.links.iter_mut().flatten().for_each(Held::unpin);
+    }
+
+    /// Takes over what changed; an interface that was made anew under its name is attached to anew. Only the balancer's
+    /// packet path has to be told of it, in its maps. What fails on one interface leaves the others as they should be.
+    pub(super) fn refresh(
+        &mut self,
+        ebpf: &mut Loaded,
+        program: &'static str,
+        maps: Option<&Maps>,
+        found: &[Link],
+    ) -> Refresh {
+        let mut refresh = Refresh::default();
+        let pins = self.pins.clone();
+        for (slot, (interface, held)) in self.interfaces.iter_mut().zip(&mut self.links).enumerate() {
+            let same = found.iter().find(|link| link.index == interface.index);
+            let Some(now) = same.or_else(|| found.iter().find(|link| link.name == interface.name)) else {
+                refresh.detached.push(interface.name.clone());
+                continue;
+            };
+            let mac = now.mac.unwrap_or(interface.mac);
+            let current = Interface { index: now.index, mac, mtu: now.mtu, ..interface.clone() };
+            let attached = held.is_some() && current.index == interface.index && now.xdp.is_some();
+            if attached && current == *interface {
+                continue;
+            }
+            let mut renew = || {
+                if now.mac.is_none() {
+                    return Err(no_ethernet(&current));
+                }
+                maps.map_or(Ok(()), |maps| describe(ebpf, maps, slot, &current))?;
+                if !attached {
+                    // What it held is gone; so is its name.
+                    held.iter_mut().for_each(Held::unpin);
+                    let held = held.insert(link(ebpf, program, &current)?);
+                    pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, current.index))?;
+                }
+                Ok::<_, DataplaneError>(())
+            };
+            if let Err(problem) = renew() {
+                if !attached {
+                    refresh.detached.push(current.name);
+                }
+                refresh.problems.push(problem.to_string());
+                continue;
+            }
+            *interface = current;
+        }
+        refresh
+    }
+}
+
+/// A program on one interface: it is detached when this is dropped, unless the link is pinned.
+#[derive(Debug)]
+struct Held {
+    link: OwnedFd,
+    /// The program's id.
+    program: u32,
+    pin: Option<PathBuf>,
+}
+
+impl Held {
+    fn pin_to(&mut self, pins: &Pins, index: u32) -> Result<(), DataplaneError> {
+        if self.pin.is_none() {
+            self.pin = Some(pins.pin_link(index, self.link.as_fd())?);
+        }
+        Ok(())
+    }
+
+    fn unpin(&mut self) {
+        if let Some(path) = self.pin.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(link = %path.display(), %error, "cannot be removed");
+        }
+    }
+}
+
+impl Drop for Held {
+    /// Closing would do, were it certain that nobody else holds the descriptor: a child that is just being started does.
+    fn drop(&mut self) {
+        if self.pin.is_none()
+            && let Err(errno) = bpf::detach(self.link.as_fd())
+        {
+            tracing::warn!(%errno, "XDP program could not be detached");
+        }
+    }
+}
+
+/// Attaches a program to one interface.
+fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Result<Held, DataplaneError> {
+    let flags = match interface.mode {
+        Mode::Native => bpf::DRIVER_MODE,
+        Mode::Generic => bpf::SKB_MODE,
+    };
+    let Runnable { fd, id } = ebpf.program(program)?;
+    let link = bpf::link_xdp(fd, interface.index, flags).map_err(|errno| refused(interface, errno))?;
+    tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
+    Ok(Held { link, program: id, pin: None })
+}
+
+fn no_ethernet(interface: &Interface) -> DataplaneError {
+    let reason = "it has no Ethernet address".to_owned();
+    DataplaneError::Attach { interface: interface.name.clone(), mode: interface.mode, reason }
+}
+
+fn absent(name: &str, links: &[Link]) -> DataplaneError {
+    let existing: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
+    DataplaneError::InterfaceAbsent { name: name.to_owned(), existing: existing.join(", ") }
+}
+
+fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
+    let AttachedXdp { at, program: id } = attached;
+    // Only root and CAP_SYS_ADMIN may look at others' programs.
+    let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
+    let name = found.as_ref().and_then(|program| program.name_as_str()).filter(|name| !name.is_empty());
+    let program = name.map(str::to_owned);
+    let keyword = match at {
+        XdpAt::Native => "xdpdrv",
+        XdpAt::Generic => "xdpgeneric",
+        XdpAt::Hardware => "xdpoffload",
+        XdpAt::Several => "xdp",
+    };
+    DataplaneError::ForeignProgram { interface: interface.to_owned(), program, id, keyword }
+}
+
+fn refused(interface: &Interface, errno: Errno) -> DataplaneError {
+    let name = interface.name.clone();
+    let attach = |reason: &str| DataplaneError::Attach {
+        interface: interface.name.clone(),
+        mode: interface.mode,
+        reason: reason.to_owned(),
+    };
+    match errno {
+        Errno::EPERM => DataplaneError::NotPermitted("attach XDP programs"),
+        Errno::EBUSY | Errno::EEXIST => attach("another XDP program was attached meanwhile; it is not replaced"),
+        Errno::ENODEV => attach("it is gone"),
+        errno if interface.mode == Mode::Native => {
+            DataplaneError::NativeRefused { interface: name, source: io::Error::from(errno) }
+        }
+        errno => attach(errno.desc()),
+    }
+}

@@ -1,0 +1,287 @@
+//! The backend's side: the program that decapsulates, one for each interface, and what of it outlives the process. It must
+//! not know the load balancer's tables.
+//!
+//! ```text
+//!  /sys/fs/bpf/maglev-decap/eth0   locked by the process that decapsulates on eth0
+//!    links/7                       the program's hold on the interface
+//!    decap-v1/                     the maps: counters go on, prefixes are changed in place
+//! ```
+//!
+//! The next process loads its own program onto these maps and puts it in the place of the one that the link holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::slice;
+use std::sync::Arc;
+
+use aya::maps::{MapData, MapType};
+use ipnet::IpNet;
+use maglev_common::maps as names;
+use maglev_common::pod::Word;
+use maglev_net::links::Link;
+
+use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
+use super::counters::DecapSnapshot;
+use super::error::DataplaneError;
+use super::maps;
+use super::object::{self, Loaded};
+use super::pins::{PinnedLink, Pins};
+use super::shared::{Mapped, Shape};
+
+pub use prefixes::{Prefixes, can_be_vips, within_limit};
+
+mod prefixes;
+
+/// The set of pinned maps. Another layout, or counters in another order, takes another number.
+const SET: &str = "decap-v1";
+
+const SOURCES: [&str; 2] = [names::DECAP_SOURCES4, names::DECAP_SOURCES6];
+const VIPS: [&str; 2] = [names::DECAP_VIPS4, names::DECAP_VIPS6];
+
+/// What decapsulation is started with.
+#[derive(Clone, Debug)]
+pub struct DecapSettings {
+    /// The interfaces encapsulated packets come in by.
+    pub interfaces: Vec<InterfaceSettings>,
+    /// The load balancers' outer source addresses: at most [`names::MAX_DECAP_SOURCES`] prefixes of each family.
+    pub sources: Vec<IpNet>,
+    /// The addresses that packets are unwrapped for: see [`within_limit`].
+    pub vips: Prefixes,
+    /// A folder in the BPF file system. In it, each interface has a folder of its own, named for it.
+    pub pin: Option<PathBuf>,
+}
+
+/// Decapsulation on some interfaces. Dropping it detaches the programs, unless they are pinned.
+#[derive(Debug)]
+pub struct Decap {
+    places: Vec<Place>,
+}
+
+impl Decap {
+    /// Loads the programs, or goes on with what is pinned, and attaches them to those interfaces that exist.
+    ///
+    /// # Errors
+    /// One line that says what is missing and the remedy. Nothing stays attached that was not so before.
+    pub fn start(settings: &DecapSettings, links: &[Link]) -> Result<Self, DataplaneError> {
+        let DecapSettings { interfaces, sources: _, vips: _, pin: _ } = settings;
+        if let Some(twice) =
+            interfaces.iter().enumerate().find(|(n, one)| interfaces[..*n].iter().any(|other| other.name == one.name))
+        {
+            return Err(DataplaneError::Setting(format!("interfaces: {} is named twice", twice.1.name)));
+        }
+        let mut decap = Self { places: Vec::new() };
+        match interfaces.iter().try_for_each(|interface| decap.add(interface, settings, links)) {
+            Ok(()) => Ok(decap),
+            Err(error) => {
+                decap.places.into_iter().filter(|place| !place.is_adopted()).for_each(Place::stop);
+                Err(error)
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        wanted: &InterfaceSettings,
+        settings: &DecapSettings,
+        links: &[Link],
+    ) -> Result<(), DataplaneError> {
+        self.places.push(Place::load(wanted, settings)?);
+        match self.places.last_mut().map(|place| place.attach(links)) {
+            None | Some(Ok(()) | Err(DataplaneError::InterfaceAbsent { .. })) => Ok(()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// The names of the interfaces that were not there yet: the program is attached once they are.
+    pub fn waiting(&self) -> Vec<String> {
+        self.places.iter().filter(|place| place.is_waiting()).map(|place| place.settings.name.clone()).collect()
+    }
+
+    /// Replaces the addresses that packets are unwrapped for.
+    ///
+    /// # Errors
+    /// A map could not be written. The old addresses are accepted, and some of the new ones.
+    pub fn serve(&mut self, vips: &Prefixes) -> Result<(), DataplaneError> {
+        self.places.iter_mut().try_for_each(|place| vips.write(&mut place.ebpf, VIPS))
+    }
+
+    /// All counters, summed over the CPUs and the interfaces.
+    pub fn snapshot(&self) -> DecapSnapshot {
+        self.places.iter().map(|place| DecapSnapshot::of(&place.counters)).sum()
+    }
+
+    /// Attaches to interfaces that have come, or were made anew under their names.
+    pub fn refresh(&mut self, links: &[Link]) -> Refresh {
+        let mut all = Refresh::default();
+        for place in &mut self.places {
+            let Refresh { detached, unguarded, problems } = place.refresh(links);
+            all.detached.extend(detached);
+            all.unguarded.extend(unguarded);
+            all.problems.extend(problems);
+        }
+        all
+    }
+
+    /// The attached interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.places.iter().flat_map(|place| place.attached.interfaces())
+    }
+
+    /// Detaches the programs and frees their maps: nothing is left.
+    pub fn stop(self) {
+        self.places.into_iter().for_each(Place::stop);
+    }
+
+    /// The program of the first interface.
+    #[cfg(test)]
+    pub(super) fn ebpf(&mut self) -> &mut Loaded {
+        &mut self.places.first_mut().expect("an interface").ebpf
+    }
+}
+
+/// The program of one interface, attached to it or waiting for it.
+#[derive(Debug)]
+struct Place {
+    settings: InterfaceSettings,
+    /// Declared first of those below, so that it is dropped first: nothing is unmapped under a program that still runs.
+    attached: Attached,
+    counters: Mapped<Word>,
+    /// Holds the program and the tries.
+    ebpf: Loaded,
+    left: Option<Left>,
+}
+
+/// What is left to the next process.
+#[derive(Debug)]
+struct Left {
+    pins: Arc<Pins>,
+    /// Whether another process left it to this one.
+    adopted: bool,
+}
+
+impl Place {
+    fn load(wanted: &InterfaceSettings, settings: &DecapSettings) -> Result<Self, DataplaneError> {
+        let DecapSettings { interfaces: _, sources, vips, pin } = settings;
+        let left = pin.as_ref().map(|folder| Left::claim(folder, &wanted.name)).transpose()?;
+        match Self::with(wanted, left.as_ref(), (sources, vips)) {
+            Ok((ebpf, counters)) => {
+                Ok(Self { settings: wanted.clone(), attached: Attached::default(), counters, ebpf, left })
+            }
+            Err(error) => {
+                left.iter().filter(|left| !left.adopted).for_each(|left| left.pins.remove_set(SET));
+                Err(error)
+            }
+        }
+    }
+
+    fn with(
+        wanted: &InterfaceSettings,
+        left: Option<&Left>,
+        (sources, vips): (&[IpNet], &Prefixes),
+    ) -> Result<(Loaded, Mapped<Word>), DataplaneError> {
+        let cpus = object::possible_cpus()?;
+        let mut ebpf = Loaded::backend(names::DECAP_PROGRAM, cpus, left.map(|left| (&*left.pins, SET)))?;
+        Prefixes::new(sources.iter().copied()).write(&mut ebpf, SOURCES)?;
+        vips.write(&mut ebpf, VIPS)?;
+        let counters = maps::open(&ebpf, names::DECAP_COUNTERS, cpus * names::COUNTER_REGION)?;
+        if let Some(left) = left.filter(|left| left.adopted) {
+            tracing::info!(interface = wanted.name, folder = %left.pins.folder().display(), "decapsulation adopted");
+        }
+        Ok((ebpf, counters))
+    }
+
+    fn is_adopted(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.adopted)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.attached.interfaces().is_empty()
+    }
+
+    /// Attaches the program to the interface, or puts it in the place of the one that a pinned link holds there.
+    fn attach(&mut self, links: &[Link]) -> Result<(), DataplaneError> {
+        let Self { settings, attached, ebpf, left, .. } = self;
+        let mut held = left.as_ref().map_or_else(|| Ok(BTreeMap::new()), |left| left.pins.links())?;
+        for interface in attach::choose(slice::from_ref(settings), links, &held)? {
+            let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
+            match held.remove(&interface.index) {
+                Some(link) if at.is_some_and(|at| interface.mode.is(at.at)) => attached.take_over(interface, link),
+                other => {
+                    // A link cannot change its mode.
+                    other.into_iter().for_each(PinnedLink::end);
+                    attached.attach(ebpf, names::DECAP_PROGRAM, interface)?;
+                }
+            }
+        }
+        let Some(left) = left else { return Ok(()) };
+        if let Err(error) = attached.outlive(&left.pins, ebpf.program(names::DECAP_PROGRAM)?) {
+            *attached = Attached::default();
+            return Err(error);
+        }
+        // Of an interface that had this name.
+        held.into_values().for_each(PinnedLink::end);
+        left.pins.remove_sets_but(SET);
+        Ok(())
+    }
+
+    fn refresh(&mut self, links: &[Link]) -> Refresh {
+        if !self.is_waiting() {
+            return self.attached.refresh(&mut self.ebpf, names::DECAP_PROGRAM, None, links);
+        }
+        let problems = match self.attach(links) {
+            Ok(()) => return Refresh::default(),
+            Err(DataplaneError::InterfaceAbsent { .. }) => Vec::new(),
+            Err(problem) => vec![problem.to_string()],
+        };
+        Refresh { detached: vec![self.settings.name.clone()], problems, ..Refresh::default() }
+    }
+
+    fn stop(self) {
+        let Self { settings, mut attached, counters, ebpf, left } = self;
+        attached.unpin();
+        drop(attached);
+        if let Some(left) = &left {
+            // Of an interface that is not there now, too.
+            left.pins.links().into_iter().flat_map(BTreeMap::into_values).for_each(PinnedLink::end);
+            left.pins.remove_set(SET);
+        }
+        drop((counters, ebpf));
+        tracing::info!(interface = settings.name, "decapsulation detached");
+    }
+}
+
+impl Left {
+    /// Takes the folder of an interface for this process.
+    fn claim(folder: &Path, interface: &str) -> Result<Self, DataplaneError> {
+        // The BPF file system takes no dots in names, and no interface's name has a colon.
+        let pins = Pins::hold(&folder.join(interface.replace('.', ":"))).map_err(|error| match error {
+            DataplaneError::PinsInUse { folder, holder } => {
+                DataplaneError::DecapInUse { interface: interface.to_owned(), folder, holder }
+            }
+            other => other,
+        })?;
+        let adopted = fits(&pins, object::possible_cpus()?);
+        if !adopted {
+            pins.remove_set(SET);
+        }
+        pins.pin_set(SET, &[])?;
+        Ok(Self { pins: Arc::new(pins), adopted })
+    }
+}
+
+/// Whether the maps that are pinned are those that this release's program uses.
+fn fits(pins: &Pins, cpus: u32) -> bool {
+    let trie = |key, entries| Shape { kind: MapType::LpmTrie, key, value: 4, entries, flags: 0 };
+    let counters =
+        Shape { kind: MapType::Array, key: 4, value: 8, entries: cpus * names::COUNTER_REGION, flags: names::MMAPABLE };
+    let shapes = [
+        (names::DECAP_SOURCES4, trie(8, names::DECAP_SOURCES_ROOM)),
+        (names::DECAP_SOURCES6, trie(20, names::DECAP_SOURCES_ROOM)),
+        (names::DECAP_VIPS4, trie(8, names::DECAP_VIPS_ROOM)),
+        (names::DECAP_VIPS6, trie(20, names::DECAP_VIPS_ROOM)),
+        (names::DECAP_COUNTERS, counters),
+    ];
+    shapes
+        .iter()
+        .all(|(name, shape)| MapData::from_pin(pins.part(SET, name)).is_ok_and(|data| shape.check(name, &data).is_ok()))
+}

@@ -1,0 +1,364 @@
+//! The data plane: loads the eBPF object, attaches it, and publishes plans into its memory-mapped maps. The only room
+//! that names aya. It must not know files, requests or what a pool is for.
+//!
+//! ```text
+//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach, egress (interfaces)
+//!                      ▲ adopt, pins (what outlives the daemon)         │
+//!                      └────────────────────────────────────────────────┘
+//!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use maglev_common::flow::WAYS;
+use maglev_common::hash::HashKey;
+use maglev_common::table::PoolIndex;
+
+use maglev_model::Limits;
+use maglev_model::plan::{Live, Step, SurveyOrder};
+use maglev_net::links::Link;
+
+mod adopt;
+mod attach;
+mod barrier;
+mod bpf;
+mod counters;
+mod decap;
+mod egress;
+mod error;
+mod explain;
+mod flows;
+mod maps;
+mod object;
+mod pass;
+mod pins;
+mod publish;
+#[cfg(feature = "bench")]
+pub mod rig;
+mod shared;
+mod survey;
+mod trace;
+
+#[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
+mod tests;
+
+use barrier::Barrier;
+use pins::PinnedLink;
+
+pub use adopt::Fingerprint;
+pub use attach::{Interface, InterfaceSettings, Mode, Refresh};
+pub use counters::{DecapSnapshot, Snapshot, Totals};
+pub use decap::{Decap, DecapSettings, Prefixes, can_be_vips, within_limit};
+pub use error::DataplaneError;
+pub use explain::{Asked, Explanation, Remembered};
+pub use object::sha256;
+pub use pass::Pass;
+pub use pins::Pins;
+pub use survey::Survey;
+
+/// What the data plane is started with; none of it changes while it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many of each are taken; more is refused. The maps have room for the most.
+    pub limits: Limits,
+    /// Sets of seven flows in each CPU's flow table: a power of two, at most [`maglev_common::flow::MAX_SETS`].
+    pub flow_sets: u32,
+    /// The key of the flow hash.
+    pub hash_key: HashKey,
+    /// Whether each packet costs one call of a helper more than it has to.
+    pub slowed: bool,
+    /// Whether the table alone decides, whatever pools and slots say.
+    pub table_only: bool,
+    /// Whether the program logs each decision. Needs a tokio runtime.
+    pub trace: bool,
+    /// The interfaces to attach to, in the order of their slots: at most
+    /// [`maglev_common::maps::MAX_INTERFACES`].
+    pub interfaces: Vec<InterfaceSettings>,
+}
+
+/// The loaded and attached program and its maps. Dropping it detaches the program, unless it is left to the next daemon.
+#[derive(Debug)]
+pub struct Dataplane {
+    /// Declared first, so that they are dropped first: nothing is unmapped under a program that still runs.
+    attached: attach::Attached,
+    /// Never outlives the daemon: without one, nobody checks health.
+    egress: egress::Egress,
+    maps: maps::Maps,
+    barrier: Barrier,
+    /// Holds the programs and the device map.
+    ebpf: object::Loaded,
+    /// The name of the one that is attached.
+    program: &'static str,
+    trace: Option<trace::Reader>,
+    left: Option<Left>,
+}
+
+/// What is left to the next daemon.
+#[derive(Debug)]
+struct Left {
+    pins: Arc<Pins>,
+    /// Program and maps.
+    set: String,
+    adopted: bool,
+    /// Whether all that is held is of this set.
+    whole: bool,
+    /// Links of interfaces that are not configured any more.
+    leftover: Vec<PinnedLink>,
+}
+
+impl Drop for Left {
+    /// A set that never forwarded is of no use to anybody.
+    fn drop(&mut self) {
+        if !self.whole && !self.adopted {
+            self.pins.remove_set(&self.set);
+        }
+    }
+}
+
+impl Dataplane {
+    /// Loads the program, sizes and maps its memory, and attaches it to the configured interfaces. `links` are the
+    /// interfaces that exist now. All tables are empty: every packet passes until a plan is published.
+    ///
+    /// # Errors
+    /// One line that says what is missing and the remedy. Nothing stays loaded or attached.
+    pub fn start(settings: &Settings, links: &[Link]) -> Result<Self, DataplaneError> {
+        Self::load(settings, links, None)
+    }
+
+    /// The same, to be left to the next daemon. What another daemon left goes on forwarding until [`Self::outlive`].
+    ///
+    /// # Errors
+    /// As for [`Self::start`]; what another daemon left goes on forwarding.
+    pub fn replace(settings: &Settings, links: &[Link], pins: &Arc<Pins>) -> Result<Self, DataplaneError> {
+        Self::load(settings, links, Some(pins))
+    }
+
+    /// Goes on with the program and the maps of a set that another daemon left, which go on forwarding.
+    ///
+    /// # Errors
+    /// What does not fit. What another daemon left goes on forwarding.
+    pub fn adopt(settings: &Settings, links: &[Link], pins: &Arc<Pins>, set: &str) -> Result<Self, DataplaneError> {
+        let program = object::program(settings);
+        if settings.trace {
+            return Err(DataplaneError::Setting("`trace` is on: only a program of one's own is traced".to_owned()));
+        }
+        let barrier = Barrier::choose()?;
+        let sizes = object::Sizes::of(settings)?;
+        let ebpf = object::Loaded::pinned(pins, set, program)?;
+        let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
+        // Packets of the other daemon's last steps have ended then.
+        barrier.wait()?;
+        adopt::forget_dead(&maps)?;
+        let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
+        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
+        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };
+        let held = pins.links()?;
+        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
+        plane.attach(chosen, held, links)?;
+        tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
+        Ok(plane)
+    }
+
+    fn load(settings: &Settings, links: &[Link], pins: Option<&Arc<Pins>>) -> Result<Self, DataplaneError> {
+        let barrier = Barrier::choose()?;
+        let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links())?;
+        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
+        let sizes = object::Sizes::of(settings)?;
+        let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
+        ebpf.load_egress()?;
+        let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
+        let program = object::program(settings);
+        let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
+        let left = match pins {
+            Some(pins) => {
+                let (pins, set) = (Arc::clone(pins), ebpf.pin(pins, program)?);
+                Some(Left { pins, set, adopted: false, whole: false, leftover: Vec::new() })
+            }
+            None => None,
+        };
+        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
+        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace, left };
+        plane.attach(chosen, held, links)?;
+        let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
+        tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
+        Ok(plane)
+    }
+
+    /// Attaches the programs to interfaces; one that a pinned link holds stays as it is.
+    fn attach(
+        &mut self,
+        chosen: Vec<Interface>,
+        mut held: BTreeMap<u32, PinnedLink>,
+        links: &[Link],
+    ) -> Result<(), DataplaneError> {
+        for (slot, interface) in chosen.into_iter().enumerate() {
+            if !interface.exists() {
+                self.attached.wait_for(interface);
+                continue;
+            }
+            attach::describe(&mut self.ebpf, &self.maps, slot, &interface)?;
+            let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
+            match held.remove(&interface.index) {
+                Some(link) if at.is_some_and(|at| interface.mode.is(at.at)) => self.attached.take_over(interface, link),
+                other => {
+                    // A link cannot change its mode.
+                    if let Some(link) = other {
+                        link.end();
+                    }
+                    self.attached.attach(&mut self.ebpf, self.program, interface)?;
+                }
+            }
+        }
+        if let Some(left) = &mut self.left {
+            left.leftover = held.into_values().collect();
+        }
+        let there = self.attached.interfaces().iter().filter(|interface| interface.exists());
+        match self.egress.follow(self.ebpf.egress()?, there).pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// From here on what forwards outlives the daemon. To be called once the first plan is published: every interface runs
+    /// this program then, and what another daemon left beside it ends.
+    ///
+    /// # Errors
+    /// A program cannot be replaced, or a link not be pinned.
+    pub fn outlive(&mut self) -> Result<(), DataplaneError> {
+        let Some(left) = &mut self.left else { return Ok(()) };
+        self.attached.outlive(&left.pins, self.ebpf.program(self.program)?)?;
+        left.leftover.drain(..).for_each(PinnedLink::end);
+        left.pins.remove_sets_but(&left.set);
+        left.whole = true;
+        Ok(())
+    }
+
+    /// What the maps hold, for a planner to go on with.
+    pub fn live(&self) -> Live {
+        adopt::live(&self.maps)
+    }
+
+    /// The set that is left to the next daemon: the folder it lies in, and its name.
+    pub fn set(&self) -> Option<(&Path, &str)> {
+        self.left.as_ref().map(|left| (left.pins.folder(), left.set.as_str()))
+    }
+
+    /// Whether it was another daemon's before.
+    pub fn is_adopted(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.adopted)
+    }
+
+    /// Carries out the steps of a plan in their order.
+    ///
+    /// # Errors
+    /// Says which step could not be carried out; the steps before it stand.
+    pub fn publish(&mut self, steps: &[Step]) -> Result<(), DataplaneError> {
+        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, &self.barrier, step))
+    }
+
+    /// All counters, summed over the CPUs.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.maps)
+    }
+
+    /// How the interfaces are at the start: some may not exist yet.
+    pub fn begun(&self) -> Refresh {
+        Refresh { detached: self.attached.awaited(), ..Refresh::default() }
+    }
+
+    /// The configured interfaces in the order of their slots.
+    pub fn interfaces(&self) -> &[Interface] {
+        self.attached.interfaces()
+    }
+
+    /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches both programs to an interface that
+    /// was made anew under its name.
+    pub fn refresh(&mut self, links: &[Link]) -> Refresh {
+        let Self { attached, egress, ebpf, .. } = self;
+        let mut refresh = attached.refresh(ebpf, self.program, Some(&self.maps), links);
+        let there: Vec<_> = attached.interfaces().iter().filter(|it| !refresh.detached.contains(&it.name)).collect();
+        match ebpf.egress() {
+            Ok(program) => {
+                for (interface, error) in egress.follow(program, there) {
+                    refresh.unguarded.push(interface.name.clone());
+                    refresh.problems.push(error.to_string());
+                }
+            }
+            Err(error) => refresh.problems.push(error.to_string()),
+        }
+        refresh
+    }
+
+    /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.
+    ///
+    /// # Errors
+    /// The flow's addresses are of different families.
+    pub fn explain(&self, flow: Asked) -> Result<Explanation, DataplaneError> {
+        explain::explain(&self.maps, flow)
+    }
+
+    /// Clears flow entries so old that their age can no longer be told. To be called each hour or so.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn sweep(&self) -> Result<(), DataplaneError> {
+        flows::sweep(&self.maps, explain::now()?);
+        Ok(())
+    }
+
+    /// Begins to look at every flow entry, for pools in transition.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn survey(&self, orders: Vec<SurveyOrder>) -> Result<Survey, DataplaneError> {
+        Ok(Survey::new(orders, explain::now()?))
+    }
+
+    /// Looks at some of the flow entries: a few milliseconds' worth. Tells whether there are more.
+    pub fn go_on(&self, survey: &mut Survey) -> bool {
+        survey.go_on(&self.maps)
+    }
+
+    /// How many flows the flow tables know that were seen within `idle` seconds on these slots of a pool.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn active_flows(&self, pool: PoolIndex, slots: &[bool], idle: u16) -> Result<u64, DataplaneError> {
+        Ok(flows::active(&self.maps, explain::now()?, pool, slots, idle))
+    }
+
+    /// Flows there is room for in the flow tables of all CPUs.
+    pub fn flow_entries(&self) -> u64 {
+        u64::from(self.maps.sizes.flows) * WAYS as u64
+    }
+
+    /// Bytes of kernel memory by map.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        self.maps.memory()
+    }
+
+    /// Detaches the program and frees its maps: nothing is left.
+    pub fn stop(self) {
+        let Self { mut attached, egress, maps, barrier: _, ebpf, program: _, trace, left } = self;
+        let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
+        attached.unpin();
+        drop((attached, egress));
+        if let Some(left) = &left {
+            left.pins.remove_set(&left.set);
+        }
+        drop((maps, ebpf, trace));
+        tracing::info!(interfaces = ?names, "data plane detached");
+    }
+
+    /// Ends, and what forwards is left to the next daemon. Dropping does the same.
+    pub fn leave(self) {
+        match self.left.as_ref().filter(|left| left.whole || left.adopted) {
+            Some(left) => tracing::info!(set = left.set, "data plane left forwarding"),
+            None => tracing::info!("data plane detached"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A load balancer as the rig runs it: loaded and given its tables, attached to nothing.
+
+use aya::programs::{ProgramFd, Xdp};
+use maglev_common::backend::InterfaceRecord;
+use maglev_common::counters::Counter;
+use maglev_common::hash::HashKey;
+use maglev_model::Limits;
+use maglev_model::plan::Step;
+
+use super::LOOPBACK;
+use crate::barrier::Barrier;
+use crate::error::DataplaneError;
+use crate::maps::Maps;
+use crate::object::{self, Loaded, Sizes};
+use crate::{Settings, publish};
+
+/// The MTU of the interface packets leave by: more than any of them needs.
+const MTU: u32 = 9_000;
+
+/// What a candidate is loaded with.
+#[derive(Clone, Debug)]
+pub struct CandidateSettings<'a> {
+    /// An object that takes our maps and globals; `None` for the one that ships.
+    pub object: Option<&'a [u8]>,
+    /// Whether the table alone decides.
+    pub table_only: bool,
+    /// Whether each packet costs one call of a helper more than it has to.
+    pub slowed: bool,
+    /// Sets of seven flows in each CPU's flow table.
+    pub flow_sets: u32,
+    /// How many of each are taken.
+    pub limits: Limits,
+    /// The MAC address of the one interface; members' next hops name slot 0.
+    pub mac: [u8; 6],
+}
+
+/// A load balancer, loaded.
+#[derive(Debug)]
+pub struct Candidate {
+    ebpf: Loaded,
+    maps: Maps,
+    /// The name of the program that is measured.
+    program: &'static str,
+}
+
+impl Candidate {
+    /// Loads it and publishes its tables.
+    ///
+    /// # Errors
+    /// One line: the kernel refuses the object, or the object's maps are not ours, or a step cannot be carried out.
+    pub fn load(wanted: &CandidateSettings<'_>, steps: &[Step]) -> Result<Self, DataplaneError> {
+        let settings = Settings {
+            limits: wanted.limits,
+            flow_sets: wanted.flow_sets,
+            hash_key: HashKey::from_bytes(*b"maglev benchmark"),
+            slowed: wanted.slowed,
+            table_only: wanted.table_only,
+            trace: false,
+            interfaces: Vec::new(),
+        };
+        let sizes = Sizes::of(&settings)?;
+        let ebpf = match wanted.object {
+            Some(object) => Loaded::balancer_of(object, &settings, &sizes)?,
+            None => Loaded::balancer(&settings, &sizes)?,
+        };
+        let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
+        maps.forwarding().set_interface(0, &InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
+        let barrier = Barrier::choose()?;
+        steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
+        Ok(Self { ebpf, maps, program: object::program(&settings) })
+    }
+
+    /// Packets the program says it has encapsulated and sent back.
+    pub fn transmitted(&self) -> u64 {
+        self.maps.counts.values().iter().map(|counts| counts.counters[Counter::Transmitted as usize].get()).sum()
+    }
+
+    /// Instructions the verifier walked to accept the program; `None` if this kernel does not say.
+    pub fn verified_instructions(&mut self) -> Option<u32> {
+        self.ebpf.xdp(self.program).ok()?.info().ok()?.verified_instruction_count()
+    }
+
+    /// The kernel's number of the program.
+    ///
+    /// # Errors
+    /// The kernel does not tell it.
+    pub fn id(&mut self) -> Result<u32, DataplaneError> {
+        self.ebpf.program(self.program).map(|program| program.id)
+    }
+
+    /// Bytes by map.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        self.maps.memory()
+    }
+
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, DataplaneError> {
+        self.ebpf.xdp(self.program)
+    }
+
+    pub(super) fn fd(&mut self) -> Result<&ProgramFd, DataplaneError> {
+        self.ebpf.xdp(self.program)?.fd().map_err(|error| DataplaneError::program(self.program, &error))
+    }
+}

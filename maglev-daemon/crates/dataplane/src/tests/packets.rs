@@ -1,0 +1,373 @@
+//! Packet fixtures through the object that ships, in the running kernel, each frame's headroom poisoned; and the proof
+//! that the host's packet path is the kernel's: both make the same of any frame.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use maglev_common::backend::Family;
+use maglev_common::counters::Outcome;
+use maglev_ebpf::fixtures::{self, CLIENT4, HOP_MAC, PORT, Unbalanced, VIP4, VIP6, VecPacket};
+use maglev_ebpf::forward::forward;
+use maglev_ebpf::verdict::Verdict;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::explain::View;
+use crate::harness::{Before, Harness, action};
+
+const MTU: u32 = 1_500;
+
+/// Pools by what sending to them means.
+mod pool {
+    use super::PoolIndex;
+
+    pub(super) const OUTER4: PoolIndex = PoolIndex(0);
+    pub(super) const OUTER6: PoolIndex = PoolIndex(1);
+    pub(super) const EMPTY: PoolIndex = PoolIndex(2);
+    pub(super) const UNRESOLVED: PoolIndex = PoolIndex(3);
+    pub(super) const ELSEWHERE: PoolIndex = PoolIndex(4);
+}
+
+/// Ports of VIPs beside the fixtures' own.
+mod port {
+    pub(super) const EMPTY: u16 = 8_000;
+    pub(super) const UNRESOLVED: u16 = 8_001;
+    pub(super) const ELSEWHERE: u16 = 8_002;
+}
+
+/// The load balancer with tables published, and the harness in front of it.
+pub(super) struct Rig {
+    pub(super) plane: Dataplane,
+    pub(super) harness: Harness,
+    _peer: Peer,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with_also(&[])
+    }
+
+    /// The same, and the first interface takes frames to further MAC addresses.
+    pub(super) fn with_also(also: &[[u8; 6]]) -> Self {
+        stay_on_one_cpu();
+        let peer = two_veths();
+        let mut settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
+        settings.interfaces[0].also = also.to_vec();
+        settings.limits.pools = 8;
+        let mut plane = Dataplane::start(&settings, &links()).unwrap();
+        plane.publish(&plan()).unwrap();
+        let harness = Harness::of_balancer(&mut plane);
+        Self { plane, harness, _peer: peer }
+    }
+
+    /// The same, and member 9 has just taken over all slots of the pool with IPv4 outer headers from member 1, which lives.
+    fn learning() -> Self {
+        let mut rig = Self::new();
+        let word = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
+        let steps = [
+            Step::WriteMember { id: member(9), record: second() },
+            Step::FillTable { table: TableIndex(9), slots: all(SlotWord::moving(member(9))) },
+            Step::FillTable { table: TableIndex(10), slots: table(member(1)) },
+            Step::SwitchPool { pool: pool::OUTER4, word: word.learning(TableIndex(10)) },
+        ];
+        rig.plane.publish(&steps).unwrap();
+        rig
+    }
+
+    /// The interface frames come in by.
+    pub(super) fn ingress(&self) -> u32 {
+        self.plane.interfaces()[0].index
+    }
+
+    /// The same frame through the host's build of the packet path, over the same maps.
+    fn host(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let view = View::new(&self.plane.maps, 0, explain::now().unwrap());
+        let mut packet = VecPacket::new(frame);
+        let action = match forward(&mut packet, &view) {
+            Verdict::Pass => action::PASS,
+            Verdict::Drop => action::DROP,
+            Verdict::Transmit => action::TX,
+            Verdict::Redirect(InterfaceSlot(0)) => action::TX,
+            Verdict::Redirect(_) => action::REDIRECT,
+        };
+        (action, packet.bytes)
+    }
+
+    /// A frame through the kernel: its action, what became of it, and the one counter that tells its fate.
+    pub(super) fn counted(&mut self, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
+        self.counted_after(Before::Poison, frame)
+    }
+
+    fn counted_after(&mut self, doing: Before, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
+        let before = self.plane.snapshot();
+        let (action, out) = self.harness.run_after(doing, self.ingress(), frame);
+        let after = self.plane.snapshot();
+        let counted = |counter: &&Counter| {
+            counter.outcome() != Outcome::Noted && after.counter(**counter) != before.counter(**counter)
+        };
+        let fates: Vec<_> = Counter::ALL.iter().filter(counted).collect();
+        let [fate] = fates.as_slice() else { panic!("a packet has one fate, not {fates:?}") };
+        (action, out, **fate)
+    }
+}
+
+/// Flow tables are per CPU, and a test run happens on the caller's.
+pub(super) fn stay_on_one_cpu() {
+    let this_thread = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this_thread).unwrap();
+    let cpu = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap()).unwrap();
+    let mut one = CpuSet::new();
+    one.set(cpu).unwrap();
+    sched_setaffinity(this_thread, &one).unwrap();
+}
+
+fn words(octets: [u8; 16]) -> [u64; 2] {
+    let value = u128::from_le_bytes(octets);
+    [value as u64, (value >> 64) as u64]
+}
+
+fn backend4(pool: PoolIndex, slot: u16) -> MemberRecord {
+    MemberRecord {
+        state: Word::new(MemberState::alive(pool, Family::V4, partial_checksum()).0),
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(slot)).0),
+        source_hash_mask: [Word::new(0xff00_0000), Word::new(0)],
+        ..record(slot)
+    }
+}
+
+/// Of the outer header in [`record`], whose addresses are 10.64.11.0 and 10.0.1.11.
+fn partial_checksum() -> u16 {
+    let header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 0, 0, 0, 10, 64, 11, 0, 10, 0, 1, 11_u8];
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+fn backend6(pool: PoolIndex) -> MemberRecord {
+    let word = |address: &str| words(address.parse::<Ipv6Addr>().unwrap().octets()).map(Word::new);
+    MemberRecord {
+        next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
+        state: Word::new(MemberState::alive(pool, Family::V6, 0).0),
+        destination: word("fd00:1::11"),
+        source: word("fd00:64::"),
+        source_hash_mask: word("::ffff:ffff:ffff:ffff"),
+    }
+}
+
+/// TCP port 80 goes to a backend over IPv4, UDP port 80 over IPv6; other ports to pools in trouble.
+pub(super) fn plan() -> Vec<Step> {
+    let unresolved = MemberRecord { next_hop: Word::new(0), ..backend4(pool::UNRESOLVED, 0) };
+    let members = [
+        (1, pool::OUTER4, backend4(pool::OUTER4, 0)),
+        (2, pool::OUTER6, backend6(pool::OUTER6)),
+        (3, pool::UNRESOLVED, unresolved),
+        (4, pool::ELSEWHERE, backend4(pool::ELSEWHERE, 1)),
+    ];
+    let mut steps = Vec::new();
+    for (id, pool, record) in members {
+        steps.push(Step::WriteMember { id: member(id), record });
+        steps.push(Step::FillTable { table: TableIndex(id), slots: table(member(id)) });
+        steps.push(Step::SwitchPool { pool, word: always(id) });
+    }
+    let vips = [
+        (PORT, 6, pool::OUTER4),
+        (PORT, 17, pool::OUTER6),
+        (port::EMPTY, 6, pool::EMPTY),
+        (port::UNRESOLVED, 6, pool::UNRESOLVED),
+        (port::ELSEWHERE, 6, pool::ELSEWHERE),
+    ];
+    let (address4, address6) = (u32::from_le_bytes(VIP4), words(VIP6));
+    let vips = || {
+        vips.into_iter()
+            .zip(0..)
+            .map(|((port, protocol, pool), id)| (port.swap_bytes(), protocol, VipWord::vip(VipId(id), pool)))
+    };
+    let in_use = VipWord::ADDRESS_IN_USE;
+    steps.push(Step::SwitchDirectory4 {
+        entries: vips()
+            .map(|(port, protocol, word)| (Key4::new(address4, port, protocol), word))
+            .chain([(Key4::new(address4, 0, 0), in_use)])
+            .collect(),
+    });
+    steps.push(Step::SwitchDirectory6 {
+        entries: vips()
+            .map(|(port, protocol, word)| (Key6::new(address6, port, protocol), word))
+            .chain([(Key6::new(address6, 0, 0), in_use)])
+            .collect(),
+    });
+    steps
+}
+
+fn to_port(mut frame: Vec<u8>, port: u16) -> Vec<u8> {
+    frame[36..38].copy_from_slice(&port.to_be_bytes());
+    frame
+}
+
+#[test]
+fn every_combination_of_families_and_protocols_is_encapsulated() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        let rows = [
+            ("TCP over IPv4 in IPv4", fixtures::tcp4(b"hello"), 20),
+            ("TCP over IPv6 in IPv4", fixtures::tcp6(b"hello"), 20),
+            ("UDP over IPv4 in IPv6", fixtures::udp4(VIP4, PORT), 40),
+            ("UDP over IPv6 in IPv6", fixtures::udp6(PORT), 40),
+        ];
+        for (what, frame, overhead) in rows {
+            let expected = rig.host(&frame);
+            let (action, out, fate) = rig.counted(&frame);
+            assert_eq!((action, fate), (action::TX, Counter::Transmitted), "{what}");
+            assert_eq!(out.len(), frame.len() + overhead, "{what}");
+            assert_eq!(out[14 + overhead..], frame[14..], "{what}: the inner packet is untouched");
+            assert_eq!((action, out), expected, "{what}: byte for byte what the host's build makes of it");
+        }
+    });
+}
+
+#[test]
+fn every_reason_is_counted_and_its_packets_left_alone() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        let dropped = fixtures::unbalanced4().into_iter().chain(fixtures::unbalanced6());
+        let dropped = dropped.chain([
+            row("a pool without backends", to_port(fixtures::tcp4(b""), port::EMPTY), Counter::NoBackend),
+            row("no neighbour", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
+            row("too big", fixtures::tcp4(&vec![0; MTU as usize - 20 - 40 + 1]), Counter::TooBig),
+        ]);
+        let passed = fixtures::passed().into_iter().chain(fixtures::misaddressed());
+        let rows = dropped.map(|row| (action::DROP, row)).chain(passed.map(|row| (action::PASS, row)));
+        let mut covered = BTreeSet::new();
+        for (expected, Unbalanced { what, frame, reason }) in rows {
+            assert_eq!(rig.counted(&frame), (expected, frame, reason), "{what}");
+            covered.insert(reason.name());
+        }
+        let (action, _, fate) = rig.counted_after(Before::Crowd, &fixtures::tcp4(b"hello"));
+        assert_eq!((action, fate), (action::DROP, Counter::NoHeadroom));
+        covered.insert(fate.name());
+        let (action, _, fate) = rig.counted(&to_port(fixtures::tcp4(b""), port::ELSEWHERE));
+        assert_eq!((action, fate), (action::REDIRECT, Counter::Redirected));
+        covered.extend([fate.name(), Counter::Transmitted.name()]);
+
+        let on_the_way_in = |counter: &&Counter| !egress::COUNTERS.contains(counter);
+        let fates = Counter::ALL.iter().filter(on_the_way_in).filter(|counter| counter.outcome() != Outcome::Noted);
+        let missing: Vec<_> = fates.map(|counter| counter.name()).filter(|name| !covered.contains(name)).collect();
+        assert_eq!(missing, Vec::<&str>::new(), "every counted reason has a fixture");
+    });
+}
+
+fn row(what: &'static str, frame: Vec<u8>, reason: Counter) -> Unbalanced {
+    Unbalanced { what, frame, reason }
+}
+
+#[test]
+fn the_largest_packet_that_fits_is_sent() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        let (done, out, _) = rig.counted(&fixtures::tcp4(&vec![0; MTU as usize - 20 - 40]));
+        assert_eq!((done, out.len()), (action::TX, MTU as usize + 14));
+    });
+}
+
+#[test]
+fn the_kernel_and_the_host_make_the_same_of_any_frame() {
+    same_of_any_frame(Rig::new);
+}
+
+#[test]
+fn the_kernel_and_the_host_make_the_same_of_any_frame_while_slots_learn() {
+    same_of_any_frame(Rig::learning);
+}
+
+fn same_of_any_frame(rig: fn() -> Rig) {
+    in_namespace(move || {
+        let rig = std::cell::RefCell::new(rig());
+        let bases =
+            [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::udp4(VIP4, PORT), fixtures::udp6(PORT)];
+        let change = (any::<prop::sample::Index>(), any::<u8>());
+        let strategy = (0..bases.len(), prop::collection::vec(change, 0..4), 14_usize..90, any::<bool>());
+        let mut runner = TestRunner::new(Config { cases: 3_000, failure_persistence: None, ..Config::default() });
+        let outcome = runner.run(&strategy, |(base, changes, keep, whole)| {
+            let mut frame = bases[base].clone();
+            for (at, value) in changes {
+                let at = at.index(frame.len());
+                frame[at] = value;
+            }
+            if !whole {
+                frame.truncate(keep);
+            }
+            let mut rig = rig.borrow_mut();
+            let host = rig.host(&frame);
+            let (done, out, _) = rig.counted(&frame);
+            prop_assert_eq!((done, out), host);
+            Ok(())
+        });
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn a_flow_keeps_its_backend_until_the_backend_dies() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        let frame = fixtures::tcp4(b"");
+        let (_, before, _) = rig.counted(&frame);
+        let switch = [
+            Step::WriteMember { id: member(9), record: second() },
+            Step::FillTable { table: TableIndex(9), slots: table(member(9)) },
+            Step::SwitchPool { pool: pool::OUTER4, word: always(9) },
+        ];
+        rig.plane.publish(&switch).unwrap();
+        let (_, kept, _) = rig.counted(&frame);
+        assert_eq!(kept, before, "an established flow stays");
+
+        let mut newcomer = frame.clone();
+        newcomer[34] ^= 1;
+        let (_, new, _) = rig.counted(&newcomer);
+        assert_eq!(destination(&new), Ipv4Addr::new(10, 0, 1, 12), "a new flow follows the table");
+
+        rig.plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
+        let (_, moved, _) = rig.counted(&frame);
+        assert_eq!(destination(&moved), Ipv4Addr::new(10, 0, 1, 12), "a dead backend is forgotten");
+        assert_eq!(moved[46..50], CLIENT4, "and the client's packet is the same");
+    });
+}
+
+#[test]
+fn while_slots_learn_old_flows_stay_and_new_ones_follow_the_table() {
+    in_namespace(|| {
+        let mut rig = Rig::learning();
+        let (old, new) = (Ipv4Addr::new(10, 0, 1, 11), Ipv4Addr::new(10, 0, 1, 12));
+        let flow = |port: u8, flags: u8| {
+            let mut frame = fixtures::tcp4(b"");
+            (frame[35], frame[47]) = (port, flags);
+            frame
+        };
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        let goes = |rig: &mut Rig, port, flags| destination(&rig.counted(&flow(port, flags)).1);
+        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 2, SYN), goes(&mut rig, 2, ACK)), (old, new, new));
+
+        let tracked = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
+        rig.plane.publish(&[Step::SwitchPool { pool: pool::OUTER4, word: tracked }, Step::Barrier]).unwrap();
+        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 3, ACK)), (old, new), "who is not written down is new");
+
+        let settled = table(member(9));
+        rig.plane.publish(&[Step::UpdateTable { table: TableIndex(9), slots: settled }]).unwrap();
+        assert_eq!(goes(&mut rig, 1, ACK), new, "a settled slot asks nobody");
+    });
+}
+
+/// A backend of the pool with IPv4 outer headers, at another address.
+fn second() -> MemberRecord {
+    MemberRecord {
+        destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 12]))), Word::new(0)],
+        ..backend4(pool::OUTER4, 0)
+    }
+}
+
+fn destination(outer: &[u8]) -> Ipv4Addr {
+    let octets: [u8; 4] = outer[30..34].try_into().unwrap();
+    octets.into()
+}

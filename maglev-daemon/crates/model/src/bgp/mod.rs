@@ -1,0 +1,8 @@
+//! BGP as the rest of the daemon sees it: what operators set, and what is known of each session. It must not know the
+//! protocol.
+
+mod session;
+mod settings;
+
+pub use session::{Carried, Cause, Errors, Failure, NeighborStatus, Route};
+pub use settings::{Bgp, HOLD_TIME, Neighbor, OnDrain, OnStop, PORT, Password, Role};

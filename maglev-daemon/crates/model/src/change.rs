@@ -1,0 +1,318 @@
+//! Changes to the services: what is refused, and why. It must not know what is published or written down.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
+
+use super::admission::Found;
+use super::refusal::listed;
+use super::{
+    AnnounceChange, Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules,
+    Services,
+};
+use super::{SettingsChange, Vip};
+
+impl Services {
+    /// The services after a change.
+    ///
+    /// # Errors
+    /// One line that names what is in the way and the remedy.
+    pub fn apply(&self, change: &Change, rules: &Rules) -> Result<Self, Refusal> {
+        let mut next = self.clone();
+        next.admit(change.clone(), rules)?;
+        Ok(next)
+    }
+
+    /// Makes a change in place; refused, it leaves the services as they were.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn admit(&mut self, change: Change, rules: &Rules) -> Result<(), Refusal> {
+        match change {
+            Change::AddVip(vip) => self.add_vip(vip, rules),
+            Change::RemoveVip(name) => match self.vips.remove(&name) {
+                Some(_) => Ok(()),
+                None => Err(self.no_vip(&name)),
+            },
+            Change::SetAnnounce { vip, change } => self.set_announce(&vip, &change),
+            Change::AddPool(pool) => self.add_pool(pool, rules),
+            Change::RemovePool(name) => self.remove_pool(&name),
+            Change::SetPool { pool, change, health } => self.set_pool(&pool, &change, &health),
+            Change::SetCheck { pool, backend, own } => self.set_override(&pool, &backend, own),
+            Change::AddBackend { pool, backend } => {
+                let found = Found::by_scan(self, &pool, &backend);
+                self.check_backend(&pool, &backend, rules, &found)?;
+                self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
+                Ok(())
+            }
+            // What would be cut is not known here: who knows it refuses.
+            Change::RemoveBackend { pool, backend, force: _ } => {
+                let pool = self.pool_mut(&pool)?;
+                match pool.backends.remove(&backend) {
+                    Some(_) => {
+                        pool.health.overrides.remove(&backend);
+                        Ok(())
+                    }
+                    None => Err(pool.no_backend(&backend)),
+                }
+            }
+            Change::SetWeight { pool, backend, weight } => {
+                let pool = self.pool_mut(&pool)?;
+                match pool.backends.get_mut(&backend) {
+                    Some(found) => found.weight = weight,
+                    None => return Err(pool.no_backend(&backend)),
+                }
+                Ok(())
+            }
+            Change::SetState { pool, backend, change } => self.set_state(&pool, &backend, change),
+        }
+    }
+
+    /// All that is wrong with the services on a node with these rules: each pool, backend and VIP is admitted anew.
+    pub fn validate(&self, rules: &Rules) -> Vec<Refusal> {
+        let mut admitted = Self::default();
+        let mut refusals = Vec::new();
+        for Pool { name, settings, health, backends } in self.pools.values() {
+            let (settings, health) = (*settings, health.clone());
+            let pool = Pool { settings, health, ..Pool::new(name.clone()) };
+            refusals.extend(admitted.admit(Change::AddPool(pool), rules).err());
+            let mut pool = admitted.backends_of(name, rules);
+            refusals.extend(backends.values().filter_map(|backend| pool.add(backend.clone()).err()));
+        }
+        refusals.extend(self.vips.values().filter_map(|vip| admitted.admit(Change::AddVip(vip.clone()), rules).err()));
+        refusals
+    }
+
+    /// The VIPs that a pool serves, in the order of their names.
+    pub fn vips_of<'a>(&'a self, pool: &'a Name) -> impl Iterator<Item = &'a Vip> {
+        self.vips.values().filter(move |vip| vip.pool == *pool)
+    }
+
+    /// How many backends all pools have together.
+    pub fn backend_count(&self) -> usize {
+        self.pools.values().map(|pool| pool.backends.len()).sum()
+    }
+
+    fn add_vip(&mut self, vip: Vip, rules: &Rules) -> Result<(), Refusal> {
+        let Vip { name, service, pool, announce: _ } = &vip;
+        check_unicast("VIP", name, service.address)?;
+        if self.vips.contains_key(name) {
+            return Err(taken("VIP", name.as_str()));
+        }
+        if let Some(other) = self.vips.values().find(|other| other.service == *service) {
+            return Err(Refusal::Conflict(format!(
+                "{service} is already VIP {}; remove it first, or choose another address, port or protocol",
+                other.name
+            )));
+        }
+        self.pool(pool)?;
+        vip.check_announce()?;
+        if let Some((pool, backend)) = self.backend_at(service.address) {
+            return Err(Refusal::Invalid(format!(
+                "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",
+                service.address
+            )));
+        }
+        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)?;
+        self.vips.insert(name.clone(), vip);
+        Ok(())
+    }
+
+    fn set_announce(&mut self, name: &Name, change: &AnnounceChange) -> Result<(), Refusal> {
+        if change.is_empty() {
+            return Err(Refusal::Invalid("nothing to set; allowed: announce, communities".to_owned()));
+        }
+        let before = self.vips.get(name).ok_or_else(|| self.no_vip(name))?;
+        let vip = Vip { announce: change.of(&before.announce), ..before.clone() };
+        vip.check_announce()?;
+        self.vips.insert(name.clone(), vip);
+        Ok(())
+    }
+
+    fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
+        let Pool { name, settings, health, backends } = pool;
+        settings.transition.check()?;
+        if self.pools.contains_key(&name) {
+            return Err(taken("pool", name.as_str()));
+        }
+        check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
+        self.pools.insert(name.clone(), Pool { settings, health, ..Pool::new(name.clone()) });
+        let mut admission = self.backends_of(&name, rules);
+        let admitted = backends.into_values().try_for_each(|backend| admission.add(backend));
+        if admitted.is_err() {
+            self.pools.remove(&name);
+        }
+        admitted
+    }
+
+    /// Sets all or nothing.
+    fn set_pool(&mut self, pool: &Name, change: &SettingsChange, health: &HealthChange) -> Result<(), Refusal> {
+        if change.is_empty() && health.is_empty() {
+            let allowed = "tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead";
+            return Err(Refusal::Invalid(format!("nothing to set; allowed: {allowed}")));
+        }
+        let before = self.pool(pool)?.settings;
+        if !change.is_empty() {
+            self.set_settings(pool, change)?;
+        }
+        if health.is_empty() {
+            return Ok(());
+        }
+        let set = self.set_health(pool, health);
+        if set.is_err() {
+            self.pool_mut(pool)?.settings = before;
+        }
+        set
+    }
+
+    fn remove_pool(&mut self, name: &Name) -> Result<(), Refusal> {
+        self.pool(name)?;
+        let users: Vec<_> = self.vips_of(name).map(|vip| vip.name.as_str()).collect();
+        if !users.is_empty() {
+            let users = listed(users.into_iter(), "maglev vip list");
+            return Err(Refusal::Conflict(format!("pool {name} serves VIPs ({users}); remove them first")));
+        }
+        self.pools.remove(name);
+        Ok(())
+    }
+
+    /// `found` is what else has the backend's address.
+    pub(super) fn check_backend(
+        &self,
+        pool: &Name,
+        backend: &Backend,
+        rules: &Rules,
+        found: &Found<'_>,
+    ) -> Result<(), Refusal> {
+        let Backend { name, address, weight: _, state: _ } = backend;
+        let pool = self.pool(pool)?;
+        check_unicast("backend", name, *address)?;
+        check_reachable(name, *address, &rules.outer)?;
+        if pool.backends.contains_key(name) {
+            return Err(taken("backend", &format!("{name} in pool {}", pool.name)));
+        }
+        if let Some(other) = found.backend {
+            return Err(Refusal::Conflict(format!(
+                "{address} is already backend {other} of pool {}; remove it first, or choose another address",
+                pool.name
+            )));
+        }
+        if let Some(vip) = found.vip {
+            return Err(Refusal::Invalid(format!(
+                "backend {name}: {address} is the address of VIP {vip}; a backend keeps an address of its own"
+            )));
+        }
+        check_limit("backends", "limits.backends", found.backends, rules.limits.backends, MAX_MEMBERS)
+    }
+
+    fn backend_at(&self, address: IpAddr) -> Option<(&Name, &Name)> {
+        self.pools.values().find_map(|pool| {
+            let backend = pool.backends.values().find(|backend| backend.address == address)?;
+            Some((&pool.name, &backend.name))
+        })
+    }
+
+    /// The pool with this name.
+    ///
+    /// # Errors
+    /// There is none; the names that there are.
+    pub fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
+        self.pools.get(name).ok_or_else(|| self.no_pool(name))
+    }
+
+    pub(super) fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
+        // Names are listed only for a pool that is not there: there may be many.
+        if !self.pools.contains_key(name) {
+            return Err(self.no_pool(name));
+        }
+        self.pools.get_mut(name).ok_or_else(|| Refusal::unknown("pool", name, std::iter::empty()))
+    }
+
+    fn no_pool(&self, name: &Name) -> Refusal {
+        Refusal::unknown("pool", name, self.pools.keys().map(Name::as_str))
+    }
+
+    fn no_vip(&self, name: &Name) -> Refusal {
+        Refusal::unknown("VIP", name, self.vips.keys().map(Name::as_str))
+    }
+}
+
+impl Change {
+    /// The pool and the backend that it is about, if it is about one.
+    pub const fn backend(&self) -> Option<(&Name, &Name)> {
+        match self {
+            Self::AddBackend { pool, backend } => Some((pool, &backend.name)),
+            Self::RemoveBackend { pool, backend, .. }
+            | Self::SetWeight { pool, backend, .. }
+            | Self::SetCheck { pool, backend, .. }
+            | Self::SetState { pool, backend, .. } => Some((pool, backend)),
+            Self::AddVip(_)
+            | Self::RemoveVip(_)
+            | Self::SetAnnounce { .. }
+            | Self::AddPool(_)
+            | Self::RemovePool(_)
+            | Self::SetPool { .. } => None,
+        }
+    }
+}
+
+impl Pool {
+    /// A pool without backends, with the default settings.
+    pub fn new(name: Name) -> Self {
+        Self { name, settings: PoolSettings::default(), health: PoolHealth::default(), backends: BTreeMap::new() }
+    }
+
+    /// That a pool has no backend with this name.
+    pub fn no_backend(&self, name: &Name) -> Refusal {
+        Refusal::unknown_backend(&self.name, name, self.backends.keys().map(Name::as_str))
+    }
+}
+
+fn taken(what: &str, name: &str) -> Refusal {
+    Refusal::Conflict(format!("there is already a {what} {name}; choose another name"))
+}
+
+/// `most` is what the limit can be raised to.
+fn check_limit(what: &str, key: &str, count: usize, limit: u32, most: u32) -> Result<(), Refusal> {
+    if count < limit as usize {
+        return Ok(());
+    }
+    let raise = if limit < most { format!("raise {key} in maglev.yaml or ") } else { String::new() };
+    Err(Refusal::Conflict(format!("limit of {limit} {what} reached; {raise}remove one")))
+}
+
+/// Packets are sent to one host by its address: nothing else can be balanced or encapsulated to.
+fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal> {
+    match not_unicast(address) {
+        Some(kind) => Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}"))),
+        None => Ok(()),
+    }
+}
+
+/// What an address is that cannot be a single host's on a network.
+pub fn not_unicast(address: IpAddr) -> Option<&'static str> {
+    Some(match address {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_loopback() => "a loopback address",
+        _ if address.is_multicast() => "a multicast address",
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "an address of \"this network\" (0.0.0.0/8)",
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a broadcast or reserved address",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4-mapped address; write it as IPv4",
+        _ => return None,
+    })
+}
+
+fn check_reachable(name: &Name, address: IpAddr, outer: &OuterSources) -> Result<(), Refusal> {
+    let (family, key) = match address {
+        IpAddr::V4(_) if outer.v4.is_none() => ("IPv4", "encap.source"),
+        IpAddr::V6(_) if outer.v6.is_none() => ("IPv6", "encap.source6"),
+        _ => return Ok(()),
+    };
+    Err(Refusal::Invalid(format!("backend {name}: {address} needs an {family} outer source; set {key} in maglev.yaml")))
+}
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;

@@ -1,0 +1,240 @@
+//! The domain: names, weights, backends, pools, VIPs, and the changes an operator makes to them. Pure; it must not
+//! know files, sockets or the data plane.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use maglev_common::maps;
+
+mod admission;
+mod announce;
+pub mod bgp;
+mod change;
+mod community;
+mod difference;
+pub mod digest;
+pub mod drain;
+mod duration;
+mod guard;
+mod health;
+mod host;
+pub mod plan;
+mod ramp;
+mod refusal;
+mod resolution;
+mod settings;
+mod standing;
+mod state;
+pub mod table;
+mod text;
+pub mod transition;
+
+pub use admission::Admission;
+pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
+pub use change::not_unicast;
+pub use community::Community;
+pub use difference::{Counts, Difference};
+pub use duration::parse_timeout;
+pub use duration::{Shown as ShownDuration, parse_duration};
+pub use health::{Check, HealthChange, Hysteresis, OnAllDead, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+pub use health::{RCODES, is_dns_name, server_name};
+pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
+pub use host::Host;
+pub use maglev_common::settings::{Tracking, UdpPolicy};
+pub use ramp::Ramp;
+pub use refusal::Refusal;
+pub use resolution::Resolution;
+pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
+pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
+pub use standing::{Health, Standing};
+pub use state::{AdminState, StateChange, UnixTime};
+pub use text::shown;
+pub use text::{BadValue, parse_address, parse_endpoint, parse_port, parse_reason};
+
+/// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+/// A backend's weight: its share of the table relative to its pool's other backends. 0 is out of the table, alive for
+/// the flows it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(pub u16);
+
+/// The transport protocol of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+}
+
+/// What packets a VIP takes: a destination address, port and protocol. `None` is any port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// The destination address.
+    pub address: IpAddr,
+    /// The destination port, or any.
+    pub port: Option<NonZeroU16>,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A virtual IP: a service and the pool that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Its name, unique among VIPs.
+    pub name: Name,
+    /// The packets it takes, unique among VIPs.
+    pub service: Service,
+    /// The pool that serves it.
+    pub pool: Name,
+    /// How routers are told of it.
+    pub announce: Announce,
+}
+
+/// A server behind a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name, unique in its pool: the table is ordered by it.
+    pub name: Name,
+    /// Where encapsulated packets go: the outer destination.
+    pub address: IpAddr,
+    /// Its share.
+    pub weight: Weight,
+    /// What an operator wants of it.
+    pub state: AdminState,
+}
+
+/// A set of backends that serve the same content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name, unique among pools.
+    pub name: Name,
+    /// How it keeps connections while its backends change.
+    pub settings: PoolSettings,
+    /// How its backends' health is found out, and what follows from it.
+    pub health: PoolHealth,
+    /// Its backends by name.
+    pub backends: BTreeMap<Name, Backend>,
+}
+
+/// All that is the same on every node: pools and the VIPs they serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Pools by name.
+    pub pools: BTreeMap<Name, Pool>,
+    /// VIPs by name.
+    pub vips: BTreeMap<Name, Vip>,
+}
+
+/// How many of each a node takes; never more than the design's limits in `maglev_common::maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// VIPs, at most 512.
+    pub vips: u32,
+    /// Pools, at most 512.
+    pub pools: u32,
+    /// Backends over all pools (members), at most 32,767.
+    pub backends: u32,
+}
+
+impl Default for Limits {
+    /// The design's limits.
+    fn default() -> Self {
+        Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS }
+    }
+}
+
+/// The outer source of encapsulated packets, per outer family: an address (a prefix of full length), or a prefix
+/// whose host bits come from the flow hash. A family without one cannot reach backends of that family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OuterSources {
+    /// For backends with an IPv4 address.
+    pub v4: Option<Ipv4Net>,
+    /// For backends with an IPv6 address.
+    pub v6: Option<Ipv6Net>,
+}
+
+/// What a node can carry: services are checked against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How many of each.
+    pub limits: Limits,
+    /// Which families of backends it can reach.
+    pub outer: OuterSources,
+}
+
+/// One change to the services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new VIP.
+    AddVip(Vip),
+    /// The end of a VIP.
+    RemoveVip(Name),
+    /// Another announcement of a VIP.
+    SetAnnounce {
+        /// The VIP.
+        vip: Name,
+        /// What is set.
+        change: AnnounceChange,
+    },
+    /// A new pool.
+    AddPool(Pool),
+    /// The end of a pool that no VIP uses.
+    RemovePool(Name),
+    /// Other settings for a pool.
+    SetPool {
+        /// The pool.
+        pool: Name,
+        /// What is set.
+        change: SettingsChange,
+        /// What is set of its checks.
+        health: HealthChange,
+    },
+    /// A new backend.
+    AddBackend {
+        /// In this pool.
+        pool: Name,
+        /// The backend.
+        backend: Backend,
+    },
+    /// The end of a backend.
+    RemoveBackend {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// Even if that cuts connections.
+        force: bool,
+    },
+    /// Another weight for a backend.
+    SetWeight {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// The new weight.
+        weight: Weight,
+    },
+    /// Another part of its pool's check for a backend.
+    SetCheck {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// What is different for it; `None`: nothing.
+        own: Option<Override>,
+    },
+    /// Another administrative state for a backend.
+    SetState {
+        /// In this pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// The order.
+        change: StateChange,
+    },
+}

@@ -1,0 +1,419 @@
+//! The difference between what is published and what is desired, as ordered steps. It must not know requests, disks or
+//! why something is desired.
+//!
+//! ```text
+//! adding    new members' records → tables → pool words → VIP directories
+//! removing  VIP directories → pool words → (barrier) members die → (barrier) their flow entries are cleared
+//! ```
+//!
+//! A table that was unpublished is filled again only after a barrier; ids, pool and VIP numbers that a plan sets free
+//! are given out by a later plan at the earliest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_common::backend::{MemberId, NextHop};
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
+use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+
+use super::ids::{MemberIds, Numbers};
+use super::published::{HOLD, Member, PublishedPool};
+use super::tables::Tables;
+use super::{Step, directories, member_record};
+use crate::Standing;
+use crate::transition::{Pinned, Transition};
+use crate::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
+
+/// What is published, and the numbers that are free.
+#[derive(Debug)]
+pub struct Planner {
+    pub(super) outer: OuterSources,
+    pub(super) pools: BTreeMap<Name, PublishedPool>,
+    pub(super) vips: BTreeMap<Name, VipId>,
+    keys4: Vec<(Key4, VipWord)>,
+    keys6: Vec<(Key6, VipWord)>,
+    pub(super) member_ids: MemberIds,
+    pub(super) pool_numbers: Numbers,
+    pub(super) vip_numbers: Numbers,
+    pub(super) tables: Tables,
+    /// The pools that VIPs used by the last plan. No other pool has flows. `None` before the first plan.
+    served: Option<BTreeSet<Name>>,
+    /// For how many seconds flow entries are kept.
+    idle: u16,
+    /// Nothing was ever planned: whatever there was before, this node does not know.
+    pub(super) fresh: bool,
+    /// Until the first plan, if the maps outlived another daemon: what they hold beyond what is known.
+    pub(super) strangers: Option<Strangers>,
+}
+
+/// What is alive in maps that outlived their daemon and is no part of what it left to be known. What their VIP directories
+/// say is unknown too.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    pub(super) members: Vec<MemberId>,
+    /// With the tables they use.
+    pub(super) pools: Vec<(PoolIndex, [TableIndex; 2])>,
+    /// No stranger: how the backends were reached that are known.
+    pub(super) next_hops: BTreeMap<IpAddr, NextHop>,
+}
+
+/// What is known of backends beside what is desired.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The next hop of an address.
+    pub next_hop: &'a dyn Fn(IpAddr) -> NextHop,
+    /// What its health makes of a backend: by pool, name and address.
+    pub standing: StandingOf<'a>,
+}
+
+/// What its health makes of a backend: by pool, name and address.
+type StandingOf<'a> = &'a dyn Fn(&Name, &Name, IpAddr) -> Standing;
+
+/// What the flow tables are to be asked about a pool.
+#[derive(Clone, Debug)]
+pub struct SurveyOrder {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Its slots as they are published.
+    pub transition: Arc<Transition>,
+    /// Seconds after which a silent flow is taken to be over.
+    pub idle: u16,
+    /// Whether entries of slots that are not in transition count too.
+    pub all_slots: bool,
+}
+
+/// What they said.
+#[derive(Clone, Debug)]
+pub struct Surveyed {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Its slots as they were when the survey began.
+    pub transition: Arc<Transition>,
+    /// Its pinned flows.
+    pub pinned: Pinned,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its steps; none if there is nothing to do.
+    pub steps: Vec<Step>,
+    /// Whether it leads all the way. If numbers are short, the first plan sets some free and a second one goes on.
+    pub complete: bool,
+}
+
+impl Planner {
+    /// Nothing is published yet: all maps hold zeroes.
+    pub fn new(limits: Limits, outer: OuterSources) -> Self {
+        Self {
+            outer,
+            pools: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            keys4: Vec::new(),
+            keys6: Vec::new(),
+            member_ids: MemberIds::new(limits.backends),
+            pool_numbers: Numbers::new(0..limits.pools),
+            vip_numbers: Numbers::new(0..limits.vips),
+            tables: Tables::new(limits.pools),
+            served: None,
+            idle: 0,
+            fresh: true,
+            strangers: None,
+        }
+    }
+
+    /// A pool as it is published.
+    pub fn pool(&self, name: &Name) -> Option<&PublishedPool> {
+        self.pools.get(name)
+    }
+
+    /// When time alone is the next to change something.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.pools.values().filter_map(PublishedPool::deadline).min()
+    }
+
+    /// The surveys of the flow tables that pools in transition, or with backends that are draining, wait for.
+    pub fn surveys(&self, services: &Services) -> Vec<SurveyOrder> {
+        let wanted = |(name, pool): (&Name, &PublishedPool)| {
+            let desired = services.pools.get(name)?;
+            let always = pool.settings.tracking == Tracking::Always;
+            let draining = desired.backends.values().any(|b| matches!(b.state, AdminState::Draining { .. }));
+            let unknown = !pool.transition.is_settled() || always && (draining || pool.pinned.is_none());
+            unknown.then(|| SurveyOrder {
+                pool: pool.index,
+                transition: Arc::clone(&pool.transition),
+                idle: idle_seconds(&pool.settings),
+                all_slots: always,
+            })
+        };
+        self.pools.iter().filter_map(wanted).collect()
+    }
+
+    /// Takes over what surveys found. Tells whether there is something to publish by that.
+    pub fn surveyed(&mut self, found: Vec<Surveyed>) -> bool {
+        let mut settled = false;
+        for Surveyed { pool: index, transition, pinned } in found {
+            if let Some(pool) = self.pools.values_mut().find(|pool| pool.index == index) {
+                settled |= pool.surveyed(&transition, pinned);
+            }
+        }
+        settled
+    }
+
+    /// The number of a published VIP.
+    pub fn vip(&self, name: &Name) -> Option<VipId> {
+        self.vips.get(name).copied()
+    }
+
+    /// Plans the way to these services and next hops, and takes it as published from here on. The caller carries the
+    /// plan out, again if need be, before it asks for another.
+    /// `now` is the time by which transitions run: of any clock that only goes forward.
+    pub fn plan(&mut self, services: &Services, known: &Known<'_>, now: Duration) -> Planned {
+        let Known { next_hop, standing } = known;
+        let stage = self.stage(services);
+        let complete = stage.is_none();
+        let target = stage.as_ref().unwrap_or(services);
+        let mut steps = Vec::new();
+        self.set_idle(target, &mut steps);
+        self.set_next_hops(next_hop, now, &mut steps);
+        self.write_members(target, next_hop, &mut steps);
+        let fallen = self.set_standings(standing, &mut steps);
+        let lingering = self.switch_pools(target, now, &mut steps);
+        let strangers = self.strangers.take();
+        self.switch_directories(target, strangers.is_some(), &mut steps);
+        self.remove_pools(target, &mut steps);
+        let mut dying = self.leaving_members(target);
+        let Strangers { members, pools, next_hops: _ } = strangers.unwrap_or_default();
+        self.remove_strangers(&pools, &mut steps);
+        dying.extend(members);
+        self.bury(target, &dying, &fallen, lingering, &mut steps);
+        pools.iter().for_each(|(index, _)| self.pool_numbers.release(index.0));
+        self.fresh = false;
+        Planned { steps, complete }
+    }
+
+    /// If free numbers do not suffice for all that is new: the services without what must wait until something that is
+    /// leaving has left. Only nodes at their limits come here; what waits is not served for that moment.
+    fn stage(&self, services: &Services) -> Option<Services> {
+        let is_new = |pool: &Name, backend: &Name, address: IpAddr| {
+            self.pools.get(pool).is_none_or(|pool| pool.member(backend, address).is_none())
+        };
+        let new_backends = |pool: &Pool| {
+            let members = pool.backends.values().filter(|backend| !backend.is_disabled());
+            members.filter(|backend| is_new(&pool.name, &backend.name, backend.address)).count()
+        };
+        let mut ids = self.member_ids.free();
+        let mut pools = self.pool_numbers.free();
+        let mut vips = self.vip_numbers.free();
+        if services.pools.values().map(new_backends).sum::<usize>() <= ids
+            && services.pools.keys().filter(|name| !self.pools.contains_key(name)).count() <= pools
+            && services.vips.keys().filter(|name| !self.vips.contains_key(name)).count() <= vips
+        {
+            return None;
+        }
+        let spend = |known: bool, free: &mut usize| known || free.checked_sub(1).map(|rest| *free = rest).is_some();
+        let mut stage = services.clone();
+        stage.pools.retain(|name, _| spend(self.pools.contains_key(name), &mut pools));
+        for pool in stage.pools.values_mut() {
+            let mut takers = pool.backends.values().filter(|backend| backend.takes_new_flows());
+            let mut served = takers.any(|b| !is_new(&pool.name, &b.name, b.address));
+            pool.backends.retain(|_, backend| {
+                let known = !is_new(&pool.name, &backend.name, backend.address);
+                // A pool that would be left without an owner is the first to get an id.
+                let keep = known || !served && backend.takes_new_flows() && spend(false, &mut ids);
+                served |= keep && backend.takes_new_flows();
+                keep
+            });
+        }
+        let pools = &stage.pools;
+        stage.vips.retain(|name, vip| pools.contains_key(&vip.pool) && spend(self.vips.contains_key(name), &mut vips));
+        Some(stage)
+    }
+
+    fn set_next_hops(&mut self, next_hop: &dyn Fn(IpAddr) -> NextHop, now: Duration, steps: &mut Vec<Step>) {
+        for pool in self.pools.values_mut() {
+            for ((_, address), member) in &mut pool.members {
+                let next_hop = next_hop(*address);
+                member.lost = member.lost.filter(|_| member.is_reached(now));
+                if member.next_hop != next_hop {
+                    member.reach(next_hop, now);
+                    steps.push(Step::SetNextHop { id: member.id, next_hop });
+                }
+            }
+        }
+    }
+
+    /// Takes over what members' health makes of them. Those that live again are met by packets from here on; those that
+    /// died, which are returned, until no table names them any more.
+    fn set_standings(&mut self, standing: StandingOf<'_>, steps: &mut Vec<Step>) -> Vec<MemberId> {
+        let mut fallen = Vec::new();
+        for (name, pool) in &mut self.pools {
+            for ((backend, address), member) in &mut pool.members {
+                member.standing = standing(name, backend, *address);
+                if member.dead == member.standing.lives {
+                    member.dead = !member.standing.lives;
+                    if member.dead { fallen.push(member.id) } else { steps.push(Step::ReviveMember { id: member.id }) }
+                }
+            }
+        }
+        fallen
+    }
+
+    /// Writes the records of backends that have no member yet. An address that changed makes a new member; a disabled
+    /// backend has none.
+    fn write_members(&mut self, target: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop, steps: &mut Vec<Step>) {
+        for (name, Pool { backends, .. }) in &target.pools {
+            if !self.pools.contains_key(name) {
+                let Some(index) = self.pool_numbers.take() else { continue };
+                self.pools.insert(name.clone(), PublishedPool::new(PoolIndex(index)));
+            }
+            let Some(pool) = self.pools.get_mut(name) else { continue };
+            for backend in backends.values().filter(|backend| !backend.is_disabled()) {
+                let key = (backend.name.clone(), backend.address);
+                if pool.members.contains_key(&key) {
+                    continue;
+                }
+                let Some(id) = self.member_ids.take() else { continue };
+                let next_hop = next_hop(backend.address);
+                let record = member_record(pool.index, backend.address, &self.outer, next_hop);
+                steps.push(Step::WriteMember { id, record });
+                pool.members.insert(key, Member::new(id, next_hop));
+            }
+        }
+    }
+
+    /// Brings the pools that stay up to what is desired. Tells whether a packet may still see what a table said before.
+    fn switch_pools(&mut self, target: &Services, now: Duration, steps: &mut Vec<Step>) -> bool {
+        let mut lingering = false;
+        let serves = || target.vips.values().map(|vip| vip.pool.clone()).collect();
+        // Before the first plan, others may have sent flows that belong here.
+        let served = self.served.take().unwrap_or_else(serves);
+        self.served = Some(serves());
+        for (name, desired) in &target.pools {
+            let Some(pool) = self.pools.get_mut(name) else { continue };
+            let is_served = served.contains(name);
+            if self.fresh && is_served {
+                pool.awaits = Some(now + HOLD);
+            }
+            pool.turn_over(desired, is_served, now);
+            if self.fresh && is_served {
+                pool.derive(desired, now);
+            }
+            lingering |= pool.publish(&mut self.tables, steps);
+        }
+        lingering
+    }
+
+    /// Keeps flow entries as long as the pool that asks for the most.
+    fn set_idle(&mut self, target: &Services, steps: &mut Vec<Step>) {
+        let longest = target.pools.values().map(|pool| idle_seconds(&pool.settings)).max();
+        if let Some(seconds) = longest.filter(|&seconds| seconds != self.idle) {
+            self.idle = seconds;
+            steps.push(Step::SetIdle { seconds });
+        }
+    }
+
+    fn switch_directories(&mut self, target: &Services, unknown: bool, steps: &mut Vec<Step>) {
+        for name in target.vips.keys() {
+            if !self.vips.contains_key(name) {
+                let Some(id) = self.vip_numbers.take().map(VipId) else { continue };
+                steps.push(Step::ResetVip { id });
+                self.vips.insert(name.clone(), id);
+            }
+        }
+        let entries = target.vips.values().filter_map(|vip| {
+            let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
+            Some((vip.service, *id, pool.index))
+        });
+        let (keys4, keys6) = directories(entries);
+        if unknown || keys4 != self.keys4 {
+            steps.push(Step::SwitchDirectory4 { entries: keys4.clone() });
+            self.keys4 = keys4;
+        }
+        if unknown || keys6 != self.keys6 {
+            steps.push(Step::SwitchDirectory6 { entries: keys6.clone() });
+            self.keys6 = keys6;
+        }
+    }
+
+    /// Unpublishes the tables of pools that are leaving; no directory names them any more.
+    fn remove_pools(&mut self, target: &Services, steps: &mut Vec<Step>) {
+        for (_, pool) in self.pools.iter_mut().filter(|(name, _)| !target.pools.contains_key(*name)) {
+            pool.unpublish(&mut self.tables, steps);
+        }
+    }
+
+    /// Unpublishes the tables of pools that nobody knows; no directory names them any more.
+    fn remove_strangers(&mut self, pools: &[(PoolIndex, [TableIndex; 2])], steps: &mut Vec<Step>) {
+        for (pool, tables) in pools {
+            steps.push(Step::SwitchPool { pool: *pool, word: PoolWord::default() });
+            tables.iter().for_each(|&table| self.tables.retire(table));
+        }
+    }
+
+    /// Takes out the members that no backend is any more, or only a disabled one; no table names them any more.
+    fn leaving_members(&mut self, target: &Services) -> Vec<MemberId> {
+        let mut leaving = Vec::new();
+        for (name, pool) in &mut self.pools {
+            let backends = target.pools.get(name).map(|pool| &pool.backends);
+            pool.members.retain(|(backend, address), member| {
+                let backend = backends.and_then(|backends| backends.get(backend));
+                let stays = backend.is_some_and(|backend| backend.address == *address && !backend.is_disabled());
+                if !stays {
+                    leaving.push(member.id);
+                }
+                stays
+            });
+        }
+        leaving
+    }
+
+    /// Ends the members, and sets free all numbers that nothing names after this plan. The fallen may live again, by the
+    /// same ids.
+    fn bury(
+        &mut self,
+        target: &Services,
+        dying: &[MemberId],
+        fallen: &[MemberId],
+        lingering: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let leaving: BTreeSet<_> = dying.iter().collect();
+        let fallen: Vec<_> = fallen.iter().filter(|id| !leaving.contains(id)).copied().collect();
+        let dead: Vec<_> = dying.iter().chain(&fallen).copied().collect();
+        if !dead.is_empty() || lingering || self.tables.linger() {
+            steps.push(Step::Barrier);
+        }
+        if !dead.is_empty() {
+            steps.extend(dying.iter().map(|&id| Step::RemoveMember { id }));
+            steps.extend(fallen.iter().map(|&id| Step::KillMember { id }));
+            steps.push(Step::Barrier);
+            steps.push(Step::PurgeFlows { ids: dead });
+        }
+        dying.iter().for_each(|&id| self.member_ids.release(id));
+        self.tables.release();
+        let Self { pools, vips, pool_numbers, vip_numbers, .. } = self;
+        pools.retain(|name, pool| {
+            let stays = target.pools.contains_key(name);
+            if !stays {
+                pool_numbers.release(pool.index.0);
+            }
+            stays
+        });
+        vips.retain(|name, id| {
+            let stays = target.vips.contains_key(name);
+            if !stays {
+                vip_numbers.release(id.0);
+            }
+            stays
+        });
+    }
+}
+
+/// Settings keep it within 15 bits.
+fn idle_seconds(settings: &PoolSettings) -> u16 {
+    u16::try_from(settings.transition.idle.as_secs()).unwrap_or(u16::MAX / 2)
+}

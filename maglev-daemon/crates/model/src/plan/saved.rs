@@ -1,0 +1,217 @@
+//! What is published, as a daemon leaves it to the next one; and how that one goes on from there, with the maps that
+//! outlived the first. It must not know where it is kept, nor how maps outlive a daemon.
+//!
+//! It is saved before a plan is carried out, and says what is so after it. So the maps may be behind it, anywhere between
+//! two steps. The next plan leads all the way whatever they hold: tables are filled aside and switched to, and what is
+//! alive in the maps and not known here dies behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use maglev_common::backend::{MemberId, MemberRecord, NextHop};
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
+use maglev_common::vip::VipId;
+use serde::{Deserialize, Serialize};
+
+use super::planner::Strangers;
+use super::published::{Member, PublishedPool};
+use super::turnover::Owners;
+use super::{Planner, member_record};
+use crate::transition::{Outdated, SavedTransition, Transition};
+use crate::{Limits, Name, OuterSources, Weight};
+
+/// The planner's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// The outer sources that members' records were written with.
+    outer: [Option<String>; 2],
+    /// The member id given out last: those before it rest.
+    last_id: u16,
+    /// VIP numbers by name.
+    vips: BTreeMap<String, u16>,
+    pools: Vec<SavedPool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedPool {
+    name: String,
+    index: u16,
+    /// Whether every flow is tracked.
+    always: bool,
+    /// Name, address, id and the next hop's word.
+    members: Vec<(String, IpAddr, u16, u64)>,
+    /// Members whose next hop was lost lately, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<(u16, Duration)>,
+    /// What the table was built from: weight and id, in the order of names.
+    owners: Vec<(u16, u16)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transition: Option<SavedTransition>,
+}
+
+/// What maps hold that outlived their daemon.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Every pool's word, by index.
+    pub pools: Vec<PoolWord>,
+    /// The records of the members that are alive.
+    pub members: BTreeMap<MemberId, MemberRecord>,
+}
+
+/// Backends by pool.
+pub type InUse = BTreeMap<Name, BTreeSet<(Name, IpAddr)>>;
+
+impl Saved {
+    /// The backends that owned slots, by pool, as far as it makes sense.
+    pub fn in_use(&self) -> InUse {
+        let in_use = |pool: &SavedPool| {
+            let owning: BTreeSet<u16> = pool.owners.iter().map(|(_, owner)| *owner).collect();
+            let owners = pool.members.iter().filter(|(_, _, id, _)| owning.contains(id));
+            owners.filter_map(|(backend, address, _, _)| Some((name(backend).ok()?, *address))).collect()
+        };
+        self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
+    }
+}
+
+impl Planner {
+    /// What the next daemon has to know.
+    pub fn save(&self) -> Saved {
+        let pool = |(name, pool): (&Name, &PublishedPool)| SavedPool {
+            name: name.to_string(),
+            index: pool.index.0,
+            always: pool.settings.tracking == Tracking::Always,
+            members: pool.members.iter().map(|((n, at), m)| (n.to_string(), *at, m.id.get(), m.next_hop.0)).collect(),
+            lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
+            owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
+            transition: pool.transition.save(),
+        };
+        Saved {
+            outer: written(&self.outer),
+            last_id: self.member_ids.last(),
+            vips: self.vips.iter().map(|(name, id)| (name.to_string(), id.0)).collect(),
+            pools: self.pools.iter().map(pool).collect(),
+        }
+    }
+
+    /// Goes on where a daemon ended, with the maps it left.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn restore(limits: Limits, outer: OuterSources, saved: &Saved, live: &Live) -> Result<Self, String> {
+        let Saved { outer: outer_then, last_id, vips, pools } = saved;
+        if *outer_then != written(&outer) {
+            return Err("`encap` was another".to_owned());
+        }
+        let mut planner = Self::new(limits, outer);
+        planner.fresh = false;
+        planner.member_ids.go_on_after(*last_id);
+        for (vip, number) in vips {
+            claimed(planner.vip_numbers.claim(*number), "VIP", *number)?;
+            planner.vips.insert(name(vip)?, VipId(*number));
+        }
+        let mut strangers = Strangers::default();
+        for pool in pools {
+            planner.restore_pool(pool, live, &mut strangers)?;
+        }
+        planner.meet(live, &mut strangers);
+        planner.strangers = Some(strangers);
+        Ok(planner)
+    }
+
+    fn restore_pool(&mut self, saved: &SavedPool, live: &Live, strangers: &mut Strangers) -> Result<(), String> {
+        claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
+        let mut pool = PublishedPool::new(PoolIndex(saved.index));
+        let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
+        for (backend, address, id, word) in &saved.members {
+            let id = member_id(*id)?;
+            // Without a record it was not met by any packet: it is made anew, and its id rests.
+            let Some(record) = live.members.get(&id) else { continue };
+            let next_hop = record.next_hop();
+            let reached_by = NextHop(*word, next_hop.1);
+            if *record != member_record(pool.index, *address, &self.outer, next_hop) {
+                return Err(format!("member {} is {backend} of pool {} no more", id.get(), saved.name));
+            }
+            claimed(self.member_ids.claim(id), "member", id.get())?;
+            let lost = lost.get(&id.get()).copied();
+            if reached_by.is_resolved() || lost.is_some() {
+                pool.living.insert(id);
+            }
+            if reached_by.is_resolved() {
+                strangers.next_hops.insert(*address, reached_by);
+            }
+            // What the maps hold, so that what differs from it is written.
+            let lost = lost.filter(|_| !next_hop.is_resolved());
+            pool.members.insert((name(backend)?, *address), Member { lost, ..Member::new(id, next_hop) });
+        }
+        if saved.always {
+            pool.settings.tracking = Tracking::Always;
+        }
+        let slots = pool.rebuild(owners(saved)?);
+        let lives = |id| pool.living.contains(&id);
+        let transition = Transition::restore(slots, saved.transition.as_ref(), &lives);
+        pool.transition = transition.ok_or_else(|| format!("the slots of pool {} make no sense", saved.name))?.into();
+        // What the tables hold may be older than this: no table is taken for what it should be.
+        pool.outdated = Outdated { both: true, ..Outdated::default() };
+        pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();
+        [pool.current, pool.previous] = tables(pool.published);
+        self.tables.claim(pool.current);
+        self.tables.claim_lent(pool.previous);
+        self.pools.insert(name(&saved.name)?, pool);
+        Ok(())
+    }
+
+    /// Takes note of what is alive in the maps and unknown: its numbers are given out once it is gone.
+    fn meet(&mut self, live: &Live, strangers: &mut Strangers) {
+        strangers.members = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
+        for (index, word) in (0..).zip(&live.pools).filter(|(_, word)| **word != PoolWord::default()) {
+            if self.pool_numbers.claim(index) {
+                tables(*word).into_iter().for_each(|table| self.tables.claim(table));
+                strangers.pools.push((PoolIndex(index), tables(*word)));
+            }
+        }
+    }
+
+    /// How the backends were reached, as the daemon knew that left the maps.
+    pub fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
+        self.strangers.as_ref().map(|strangers| strangers.next_hops.clone()).unwrap_or_default()
+    }
+}
+
+fn written(OuterSources { v4, v6 }: &OuterSources) -> [Option<String>; 2] {
+    [v4.map(|net| net.to_string()), v6.map(|net| net.to_string())]
+}
+
+fn tables(word: PoolWord) -> [TableIndex; 2] {
+    [word.current().table(), word.previous().table()]
+}
+
+/// Every owner is a member.
+fn owners(SavedPool { members, owners, .. }: &SavedPool) -> Result<Owners, String> {
+    let names: BTreeMap<u16, &String> = members.iter().map(|(name, _, id, _)| (*id, name)).collect();
+    let mut found = BTreeMap::new();
+    for (weight, id) in owners {
+        let owner = names.get(id).ok_or_else(|| format!("owner {id} is no member"))?;
+        claimed(found.insert(name(owner)?, (Weight(*weight), member_id(*id)?)).is_none(), "owner", *id)?;
+    }
+    Ok(found.into_iter().map(|(name, (weight, id))| (name, weight, id)).collect())
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::parse(text).map_err(|error| error.to_string())
+}
+
+fn member_id(id: u16) -> Result<MemberId, String> {
+    MemberId::new(id).ok_or_else(|| format!("{id} is not a member's id"))
+}
+
+fn claimed(free: bool, what: &str, number: u16) -> Result<(), String> {
+    if free { Ok(()) } else { Err(format!("{what} {number} is there twice, or beyond the limit")) }
+}
+
+#[cfg(test)]
+#[path = "saved_tests.rs"]
+mod faults;

@@ -1,0 +1,88 @@
+//! Faults that were found by running the product: the state file at its limits is read as it was written.
+
+use maglev_common::backend::InterfaceSlot;
+use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
+use maglev_testing::matrix::{Row, is_full};
+
+use super::*;
+use crate::Standing;
+use crate::plan::Known;
+use crate::{AdminState, Announce, Backend, Pool, Service, Services, Vip};
+
+fn long(kind: char, n: u32) -> Name {
+    Name::parse(&format!("{kind}{}{n:06}", "x".repeat(56))).unwrap()
+}
+
+/// As many as there can be; a few of them in the suite.
+fn pools() -> u32 {
+    if is_full() { MAX_POOLS } else { 8 }
+}
+
+fn outer() -> OuterSources {
+    OuterSources { v4: None, v6: Some("2001:db8:64::/64".parse().unwrap()) }
+}
+
+/// As many VIPs, pools and backends as there can be, `in_first` of the backends in the first pool; every backend of weight
+/// `weight`, but for each third.
+fn full(in_first: u32, weight: u16) -> Services {
+    let mut services = Services::default();
+    for n in 0..pools() {
+        services.pools.insert(long('p', n), Pool::new(long('p', n)));
+    }
+    for n in 0..if is_full() { MAX_MEMBERS } else { 4_096 } {
+        let pool = services.pools.get_mut(&long('p', if n < in_first { 0 } else { n % pools() })).unwrap();
+        let [.., a, b] = n.to_be_bytes();
+        let address = format!("2001:db8::{a:02x}:{b:02x}").parse().unwrap();
+        let weight = Weight(if n % 3 == 0 { 100 } else { weight });
+        let backend = Backend { name: long('b', n), address, weight, state: AdminState::Active };
+        pool.backends.insert(backend.name.clone(), backend);
+    }
+    for n in 0..MAX_VIPS {
+        let service = Service::parse("203.0.113.10", &(1 + n).to_string(), "tcp").unwrap();
+        let vip = Vip { name: long('v', n), service, pool: long('p', n % pools()), announce: Announce::default() };
+        services.vips.insert(vip.name.clone(), vip);
+    }
+    services
+}
+
+/// What a planner saves once it went over from one weight to another, while a neighbour was lost; read and restored.
+fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
+    let mut planner = Planner::new(Limits::default(), outer());
+    let standing = |_: &Name, _: &Name, _: IpAddr| Standing::default();
+    let reached = NextHop::new([2; 6], InterfaceSlot(63));
+    for (n, weight) in weights.into_iter().enumerate() {
+        let lost = n == 1;
+        let next_hop = |at: IpAddr| if lost && at.to_string().ends_with('7') { NextHop::UNRESOLVED } else { reached };
+        let known = Known { next_hop: &next_hop, standing: &standing };
+        planner.plan(&full(in_first, weight), &known, Duration::from_millis(u64::from(u32::MAX) + 1_001 * n as u64));
+    }
+    let saved = planner.save();
+    let text = serde_json::to_vec(&saved).unwrap();
+    let read: Saved = serde_json::from_slice(&text).unwrap();
+    assert!(read == saved);
+    assert_eq!(read.in_use().len(), pools() as usize);
+    let mut live = Live { pools: vec![PoolWord::default(); MAX_POOLS as usize], ..Live::default() };
+    for pool in planner.pools.values() {
+        live.pools[usize::from(pool.index.0)] = pool.published;
+        let members = pool.members.iter().map(|((_, address), member)| {
+            (member.id, member_record(pool.index, *address, &planner.outer, member.next_hop))
+        });
+        live.members.extend(members);
+    }
+    let restored = Planner::restore(Limits::default(), outer(), &read, &live).unwrap();
+    assert!(restored.save() == saved, "what is restored is not what was saved");
+    text.len()
+}
+
+#[test]
+fn the_state_file_of_a_full_node_is_read_again() {
+    for (case, in_first, weights) in [
+        ("512 pools", 0, [100, 65_535]),
+        ("one pool of 32,256 backends", 32_256, [100, 65_535]),
+        ("weights of 1", 16_000, [1, 100]),
+    ] {
+        let mut row = Row::fault("C1", &format!("the state file of a full node in transition: {case}"));
+        let bytes = round_trip(in_first, weights);
+        row.says(format!("{bytes} bytes"));
+    }
+}

@@ -1,0 +1,279 @@
+//! How a pool's slots change hands: from its backends to owners and transitions, and from these to tables. It must not
+//! know the other pools.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_common::backend::MemberId;
+use maglev_common::settings::Tracking;
+use maglev_common::table::{PoolWord, SlotWord, TableIndex};
+
+use super::published::{Member, PublishedPool};
+use super::tables::Tables;
+use super::{Slots, Step};
+use crate::Ramp;
+use crate::table::Table;
+use crate::transition::{Change, Outdated, Pinned, Transition};
+use crate::{AdminState, Backend, Name, Pool, PoolSettings, Weight};
+
+/// What owns slots: names, weights and ids, in the order of names.
+pub(super) type Owners = Vec<(Name, Weight, MemberId)>;
+
+impl PublishedPool {
+    /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until
+    /// now has no flows.
+    pub(super) fn turn_over(&mut self, desired: &Pool, is_served: bool, now: Duration) {
+        if self.transition.deadline().is_some_and(|deadline| deadline <= now) {
+            Arc::make_mut(&mut self.transition).expire(now);
+            self.outdated.previous = true;
+            self.pinned = None;
+        }
+        let (owners, living) = (owners(self, desired.backends.values()), living(self, desired, now));
+        self.awaits = self.awaits.filter(|until| now < *until);
+        if owners != self.owners || living != self.living {
+            let slots = self.rebuild(owners);
+            let learns = is_served && desired.settings.tracking == Tracking::Exception;
+            self.hand_over(&slots, &living, learns.then_some(desired.settings.transition.learning), now);
+            self.living = living;
+        }
+        if self.awaits.is_some() && desired.settings.tracking == Tracking::Exception {
+            self.note_stand_ins(desired);
+        }
+        if self.settings.tracking == Tracking::Always && desired.settings.tracking == Tracking::Exception {
+            Arc::make_mut(&mut self.transition).track_all();
+            self.outdated.current = true;
+            self.pinned = None;
+        }
+        self.settings = desired.settings;
+    }
+
+    /// Gives the slots to their new owners. Without a learning time nothing is learned: every flow is tracked, or there is none.
+    fn hand_over(
+        &mut self,
+        owners: &[SlotWord],
+        living: &BTreeSet<MemberId>,
+        learning: Option<Duration>,
+        now: Duration,
+    ) {
+        let lives = |id: MemberId| living.contains(&id);
+        let transition = Arc::make_mut(&mut self.transition);
+        let outdated = match learning {
+            None => transition.replace(owners, &lives),
+            Some(learning) => {
+                let stand_ins = self.awaits.is_some();
+                transition.change(Change { owners, lives: &lives, now, learning, stand_ins })
+            }
+        };
+        self.outdated = self.outdated.or(outdated);
+        if outdated.any() {
+            self.pinned = None;
+        }
+    }
+
+    /// Of a node that knows no history and has not reached some backends yet: slots in which others stand in for these are
+    /// tracked. What begins there stays where it began; whoever is not known belongs to the one that is awaited, once it
+    /// has arrived.
+    fn note_stand_ins(&mut self, desired: &Pool) {
+        let takers = takers(self, desired.backends.values());
+        if takers.iter().all(|(is_reached, _)| *is_reached) {
+            self.awaits = None;
+            return;
+        }
+        let rightful: Owners = takers.into_iter().map(|(_, owner)| owner).collect();
+        let table = Table::build(rightful.iter().map(|(name, weight, _)| (name, *weight)));
+        if Arc::make_mut(&mut self.transition).track_stand_ins(&by_slot(&table, &rightful)) {
+            self.outdated.current = true;
+            self.pinned = None;
+        }
+    }
+
+    /// Of a node that knows no history: slots that draining backends would own were they active are learning.
+    pub(super) fn derive(&mut self, desired: &Pool, now: Duration) {
+        let draining = |backend: &&Backend| matches!(backend.state, AdminState::Draining { .. });
+        if desired.settings.tracking == Tracking::Always || !desired.backends.values().any(|backend| draining(&backend))
+        {
+            return;
+        }
+        let member =
+            |backend: &Backend| self.member(&backend.name, backend.address).filter(|id| self.living.contains(id));
+        let weighted = desired.backends.values().filter(|backend| backend.weight.0 > 0);
+        let before: Owners =
+            weighted.filter_map(|backend| Some((backend.name.clone(), backend.weight, member(backend)?))).collect();
+        let drained: BTreeSet<MemberId> = desired.backends.values().filter(draining).filter_map(member).collect();
+        let table = Table::build(before.iter().map(|(name, weight, _)| (name, *weight)));
+        let deadline = now + desired.settings.transition.learning;
+        let transition = Arc::make_mut(&mut self.transition);
+        transition.derive(&by_slot(&table, &before), &|id| drained.contains(&id), deadline);
+        self.outdated.both = true;
+    }
+
+    /// Publishes what is out of date: owners by tables filled aside and one switch, transitions that end in place. Tells
+    /// whether a packet may still see what was before in a table that stays.
+    pub(super) fn publish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) -> bool {
+        let outdated = std::mem::take(&mut self.outdated);
+        if outdated.both {
+            self.refill(tables, steps);
+        }
+        let in_place = !outdated.both && (outdated.current || outdated.previous);
+        if in_place && outdated.current && self.current != TableIndex::EMPTY {
+            steps.push(Step::UpdateTable { table: self.current, slots: Slots::owners(&self.transition) });
+        }
+        if in_place && outdated.previous && self.previous != TableIndex::EMPTY {
+            match Slots::previous_owners(&self.transition) {
+                Some(slots) => steps.push(Step::UpdateTable { table: self.previous, slots }),
+                None => tables.give_back(std::mem::take(&mut self.previous)),
+            }
+        }
+        if outdated.any() {
+            self.progress = self.transition.progress();
+        }
+        let word = self.word();
+        if word != self.published {
+            steps.push(Step::SwitchPool { pool: self.index, word });
+            self.published = word;
+        }
+        if self.pinned.is_none() && self.transition.is_settled() && self.settings.tracking == Tracking::Exception {
+            self.pinned = Some(Pinned::default());
+        }
+        in_place
+    }
+
+    /// Fills tables aside and names them in the pool's word to come.
+    fn refill(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
+        if self.transition.is_learning() && !tables.lends(self.previous != TableIndex::EMPTY) {
+            Arc::make_mut(&mut self.transition).learn_no_more();
+        }
+        let slots = Slots::owners(&self.transition);
+        let current = if self.owners.is_empty() && self.transition.is_settled() {
+            TableIndex::EMPTY
+        } else if let Some(table) = tables.take(steps) {
+            steps.push(Step::FillTable { table, slots });
+            table
+        } else {
+            // Never: there is one for each pool beside those that are lent. What there was is better than nothing.
+            self.outdated.both = true;
+            return;
+        };
+        let previous = Slots::previous_owners(&self.transition).and_then(|slots| {
+            let table = tables.lend(steps)?;
+            steps.push(Step::FillTable { table, slots });
+            Some(table)
+        });
+        // Not before both are filled: they are published still.
+        tables.retire(std::mem::replace(&mut self.current, current));
+        tables.give_back(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
+    }
+
+    /// Unpublishes its tables: the pool is leaving.
+    pub(super) fn unpublish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
+        if self.published != PoolWord::default() {
+            steps.push(Step::SwitchPool { pool: self.index, word: PoolWord::default() });
+            self.published = PoolWord::default();
+        }
+        tables.retire(std::mem::take(&mut self.current));
+        tables.give_back(std::mem::take(&mut self.previous));
+    }
+
+    fn word(&self) -> PoolWord {
+        let PoolSettings { tracking, transition, min_healthy: _ } = self.settings;
+        PoolWord::settled(self.current).tracked(tracking, transition.udp).learning(self.previous)
+    }
+
+    /// Takes over what a survey found. Slots settle if they are still what they were when it began; tells whether any did.
+    pub fn surveyed(&mut self, surveyed: &Arc<Transition>, pinned: Pinned) -> bool {
+        if !Arc::ptr_eq(surveyed, &self.transition) || self.outdated.any() {
+            return false;
+        }
+        // A copy: the one that was surveyed is held by whoever tells of it. Whoever stands in may have yet to give way.
+        let settled = self.awaits.is_none() && Arc::make_mut(&mut self.transition).settle(&pinned);
+        self.outdated = self.outdated.or(Outdated { current: settled, ..Outdated::default() });
+        self.pinned = Some(pinned);
+        settled
+    }
+}
+
+/// The owner of each slot, by id.
+pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<SlotWord> {
+    let id = |&owner: &u16| owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
+    table.slots().iter().map(|owner| SlotWord::settled(id(owner))).collect()
+}
+
+/// Who owns a pool's slots: backends that take new flows, serve as far as their health goes, and have a next hop. Where
+/// none of these has a next hop, all: their packets are then dropped as unresolved, which says more than "no backend".
+fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Owners {
+    let members = takers(pool, backends);
+    let all_wait = members.iter().all(|(resolved, _)| !resolved);
+    members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
+}
+
+/// Weights of which backends have these parts, in percent. All are scaled alike, as far as there is room, so that little of a
+/// little weight is not nothing: the table depends on their ratios alone.
+pub(super) fn effective_weights(parts: &[(Weight, u8)]) -> Vec<Weight> {
+    let all = u32::from(Ramp::FULL);
+    if parts.iter().all(|(_, percent)| *percent == Ramp::FULL) {
+        return parts.iter().map(|(weight, _)| *weight).collect();
+    }
+    let heaviest = parts.iter().map(|(weight, _)| u32::from(weight.0)).max().unwrap_or(1).max(1);
+    let scale = all.min(u32::from(u16::MAX) / heaviest);
+    let part = |(weight, percent): &(Weight, u8)| {
+        let part = u32::from(weight.0) * scale * u32::from(*percent) / all;
+        Weight(u16::try_from(part.max(1)).unwrap_or(u16::MAX))
+    };
+    parts.iter().map(part).collect()
+}
+
+/// Backends that take new flows and serve as far as their health goes, as owners; and whether each has a next hop.
+fn takers<'a>(
+    pool: &PublishedPool,
+    backends: impl Iterator<Item = &'a Backend>,
+) -> Vec<(bool, (Name, Weight, MemberId))> {
+    let takers = backends.filter(|backend| backend.takes_new_flows()).filter_map(|backend| {
+        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
+        member.standing.serves.then_some((backend, *member))
+    });
+    let takers: Vec<_> = takers.collect();
+    let parts: Vec<_> = takers.iter().map(|(backend, member)| (backend.weight, member.standing.percent)).collect();
+    let weighted = takers.into_iter().zip(effective_weights(&parts));
+    let owner = |((backend, member), weight): ((&Backend, Member), Weight)| {
+        (member.next_hop.is_resolved(), (backend.name.clone(), weight, member.id))
+    };
+    weighted.map(owner).collect()
+}
+
+/// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled, nor out of reach for
+/// long.
+fn living(pool: &PublishedPool, desired: &Pool, now: Duration) -> BTreeSet<MemberId> {
+    let stays = |(name, address): &(Name, std::net::IpAddr)| {
+        desired.backends.get(name).is_some_and(|backend| backend.address == *address && !backend.is_disabled())
+    };
+    let lives =
+        |(key, member): (&(Name, std::net::IpAddr), &Member)| (stays(key) && member.lives(now)).then_some(member.id);
+    pool.members.iter().filter_map(lives).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_weights_keep_their_ratios() {
+        let weights = |parts: &[(u16, u8)]| -> Vec<u16> {
+            let parts: Vec<_> = parts.iter().map(|(weight, percent)| (Weight(*weight), *percent)).collect();
+            effective_weights(&parts).into_iter().map(|weight| weight.0).collect()
+        };
+        assert_eq!(weights(&[(100, 100), (65_535, 100)]), [100, 65_535]);
+        assert_eq!(weights(&[(1, 100), (1, 10)]), [100, 10]);
+        assert_eq!(weights(&[(100, 100), (200, 29)]), [10_000, 5_800]);
+        assert_eq!(weights(&[(65_535, 50), (1, 10)]), [32_767, 1], "little is not nothing");
+    }
+
+    #[test]
+    fn a_table_depends_on_ratios_alone() {
+        let names: Vec<_> = ["a", "b", "c"].map(|name| Name::parse(name).unwrap()).into();
+        let table = |weights: [u16; 3]| Table::build(names.iter().zip(weights.map(Weight)));
+        assert_eq!(table([1, 2, 3]), table([100, 200, 300]));
+        let shares = table([100, 100, 10]).shares();
+        assert!(shares[2].abs_diff(shares[0] / 10) < 10, "{shares:?}");
+    }
+}

@@ -1,0 +1,264 @@
+//! A backend's administrative state: what an operator has ordered, and when. It must not know health, nor what becomes
+//! of flows.
+//!
+//! ```text
+//!              drain                 disable
+//!          ┌──────────▶ draining ──────────┐
+//!   active ◀───undrain──┘                  ▼
+//!      ▲ └────────────disable──────────▶ disabled
+//!      └──────────────enable───────────────┘
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Backend, BadValue, Name, Refusal, Services, shown};
+
+/// A moment, in whole seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixTime(pub u64);
+
+/// What an operator wants of a backend, and since when. The time is unknown where a file written by hand does not tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminState {
+    /// It takes its share of new flows.
+    #[default]
+    Active,
+    /// It takes no new flows and keeps those it has.
+    Draining {
+        /// When the order came.
+        since: Option<UnixTime>,
+    },
+    /// It takes no packets.
+    Disabled {
+        /// When the order came.
+        since: Option<UnixTime>,
+    },
+}
+
+/// An order about a backend's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateChange {
+    /// From active to draining.
+    Drain {
+        /// The present time.
+        now: UnixTime,
+    },
+    /// From draining back to active.
+    Undrain,
+    /// From active or draining to disabled.
+    Disable {
+        /// The present time.
+        now: UnixTime,
+    },
+    /// From disabled back to active.
+    Enable,
+}
+
+impl Backend {
+    /// Whether it is available: active, and with a weight. New flows are sent to it if it is healthy and can be reached.
+    pub const fn takes_new_flows(&self) -> bool {
+        matches!(self.state, AdminState::Active) && self.weight.0 > 0
+    }
+
+    /// Whether it takes no packets at all.
+    pub const fn is_disabled(&self) -> bool {
+        matches!(self.state, AdminState::Disabled { .. })
+    }
+}
+
+impl AdminState {
+    /// When it was set, if it is known.
+    pub const fn since(self) -> Option<UnixTime> {
+        match self {
+            Self::Active => None,
+            Self::Draining { since } | Self::Disabled { since } => since,
+        }
+    }
+
+    /// The same state, set at this time; active has none.
+    #[must_use]
+    pub const fn set_at(self, time: UnixTime) -> Self {
+        match self {
+            Self::Active => Self::Active,
+            Self::Draining { .. } => Self::Draining { since: Some(time) },
+            Self::Disabled { .. } => Self::Disabled { since: Some(time) },
+        }
+    }
+
+    /// The state after an order, or what is in the way of it and the remedy.
+    fn after(self, change: StateChange) -> Result<Self, &'static str> {
+        use AdminState::{Active, Disabled, Draining};
+        use StateChange::{Disable, Drain, Enable, Undrain};
+        match (self, change) {
+            (Active, Drain { now }) => Ok(Draining { since: Some(now) }),
+            (Draining { .. }, Drain { .. }) => Err("is already draining"),
+            (Disabled { .. }, Drain { .. }) => Err("is disabled and has no flows to keep; enable it first"),
+            (Draining { .. }, Undrain) => Ok(Active),
+            (Active, Undrain) => Err("is active, not draining"),
+            (Disabled { .. }, Undrain) => Err("is disabled, not draining; enable it instead"),
+            (Active | Draining { .. }, Disable { now }) => Ok(Disabled { since: Some(now) }),
+            (Disabled { .. }, Disable { .. }) => Err("is already disabled"),
+            (Disabled { .. }, Enable) => Ok(Active),
+            (Active, Enable) => Err("is active, not disabled"),
+            (Draining { .. }, Enable) => Err("is draining, not disabled; undrain it instead"),
+        }
+    }
+}
+
+impl UnixTime {
+    /// The last second of the year 9999: what is later is no time, but milliseconds.
+    pub const MAX: Self = Self(253_402_300_799);
+}
+
+impl FromStr for UnixTime {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let time = text.parse().map(Self).ok().filter(|time| (Self(1)..=Self::MAX).contains(time));
+        let time = time.filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        time.ok_or_else(|| {
+            BadValue(format!("{} is not a time; allowed: seconds since 1970, 1 to {}", shown(text), Self::MAX))
+        })
+    }
+}
+
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for AdminState {
+    type Err = BadValue;
+
+    /// Reads the state's name; since when is another matter.
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "active" => Ok(Self::Active),
+            "draining" => Ok(Self::Draining { since: None }),
+            "disabled" => Ok(Self::Disabled { since: None }),
+            _ => Err(BadValue(format!("{} is not a state; allowed: active, draining, disabled", shown(text)))),
+        }
+    }
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Active => "active",
+            Self::Draining { .. } => "draining",
+            Self::Disabled { .. } => "disabled",
+        })
+    }
+}
+
+impl fmt::Display for StateChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Drain { .. } => "drain",
+            Self::Undrain => "undrain",
+            Self::Disable { .. } => "disable",
+            Self::Enable => "enable",
+        })
+    }
+}
+
+impl Services {
+    /// Orders another state.
+    pub(super) fn set_state(&mut self, pool: &Name, name: &Name, change: StateChange) -> Result<(), Refusal> {
+        let pool = self.pool_mut(pool)?;
+        let Some(backend) = pool.backends.get(name) else { return Err(pool.no_backend(name)) };
+        let refused = |reason| Refusal::Conflict(format!("backend {name} of pool {} {reason}", pool.name));
+        let state = backend.state.after(change).map_err(refused)?;
+        pool.backends.entry(name.clone()).and_modify(|backend| backend.state = state);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, OuterSources, Pool, Rules, Weight};
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+    const DRAIN: StateChange = StateChange::Drain { now: NOW };
+    const DISABLE: StateChange = StateChange::Disable { now: NOW };
+    const DRAINING: AdminState = AdminState::Draining { since: Some(NOW) };
+    const DISABLED: AdminState = AdminState::Disabled { since: Some(NOW) };
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn rules() -> Rules {
+        Rules { outer: OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None }, ..Rules::default() }
+    }
+
+    /// Pool `web` of `web1`, `web2`, … in these states and with these weights.
+    fn web(backends: &[(AdminState, u16)]) -> Services {
+        let mut services = Services::default();
+        services.admit(Change::AddPool(Pool::new(name("web"))), &rules()).unwrap();
+        for (n, (state, weight)) in (1_u8..).zip(backends) {
+            let address = [10, 0, 1, n].into();
+            let backend = Backend { name: name(&format!("web{n}")), address, weight: Weight(*weight), state: *state };
+            services.admit(Change::AddBackend { pool: name("web"), backend }, &rules()).unwrap();
+        }
+        services
+    }
+
+    /// The state of `web1` after an order, or the refusal.
+    fn ordered(services: &Services, change: StateChange) -> Result<AdminState, Refusal> {
+        let (pool, backend) = (name("web"), name("web1"));
+        let next = services.apply(&Change::SetState { pool, backend, change }, &rules())?;
+        Ok(next.pools[&name("web")].backends[&name("web1")].state)
+    }
+
+    #[test]
+    fn every_order_in_every_state() {
+        use StateChange::{Enable, Undrain};
+        let rows = [
+            (AdminState::Active, DRAIN, Ok(DRAINING)),
+            (AdminState::Active, Undrain, Err("is active, not draining")),
+            (AdminState::Active, DISABLE, Ok(DISABLED)),
+            (AdminState::Active, Enable, Err("is active, not disabled")),
+            (DRAINING, DRAIN, Err("is already draining")),
+            (DRAINING, Undrain, Ok(AdminState::Active)),
+            (DRAINING, DISABLE, Ok(DISABLED)),
+            (DRAINING, Enable, Err("is draining, not disabled; undrain it instead")),
+            (DISABLED, DRAIN, Err("is disabled and has no flows to keep; enable it first")),
+            (DISABLED, Undrain, Err("is disabled, not draining; enable it instead")),
+            (DISABLED, DISABLE, Err("is already disabled")),
+            (DISABLED, Enable, Ok(AdminState::Active)),
+        ];
+        for (state, change, expected) in rows {
+            let outcome = ordered(&web(&[(state, 1), (AdminState::Active, 1)]), change);
+            let refusal = |reason| Refusal::Conflict(format!("backend web1 of pool web {reason}"));
+            assert_eq!(outcome, expected.map_err(refusal), "{change} while {state}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_backend_is_named_with_those_there_are() {
+        let change = |pool, backend| Change::SetState { pool: name(pool), backend: name(backend), change: DRAIN };
+        let services = web(&[(AdminState::Active, 1)]);
+        let refused = |change| services.apply(&change, &rules()).unwrap_err().to_string();
+        assert_eq!(refused(change("web", "web9")), "there is no backend web9 in pool web; there is: web1");
+        assert_eq!(refused(change("api", "web1")), "there is no pool api; there is: web");
+    }
+
+    #[test]
+    fn words_and_times_are_read_as_they_are_shown() {
+        for state in [AdminState::Active, DRAINING, DISABLED] {
+            let read: AdminState = state.to_string().parse().unwrap();
+            assert_eq!((read.since(), read.set_at(NOW)), (None, state));
+        }
+        let refused = "drained".parse::<AdminState>().unwrap_err().to_string();
+        assert_eq!(refused, "drained is not a state; allowed: active, draining, disabled");
+        assert_eq!(NOW.to_string().parse(), Ok(NOW));
+        for bad in ["0", "-1", "+1", "1.5", "", "soon", "1700000000000", "99999999999999999999"] {
+            let line = bad.parse::<UnixTime>().unwrap_err().to_string();
+            assert!(line.ends_with("is not a time; allowed: seconds since 1970, 1 to 253402300799"), "{line}");
+        }
+    }
+}

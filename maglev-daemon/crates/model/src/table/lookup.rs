@@ -1,0 +1,211 @@
+//! The Maglev lookup table (Eisenbud et al., NSDI 2016, section 3.4), a pure function of backend names and weights.
+//! It must not know member ids, addresses or history: two nodes given the same set hold the same bytes.
+//!
+//! Each backend walks its own permutation of the slots and claims the next free one on its turn. Turns follow the
+//! weights: in each round every backend, in the order of names, accumulates its weight; one whose accumulator has
+//! reached the largest weight takes a slot and pays that much. Equal weights take turns as in the paper.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use maglev_common::table::SLOTS;
+
+use crate::{Name, Weight};
+
+/// What a slot of a table without backends holds.
+pub const NOBODY: u16 = u16::MAX;
+
+const M: u32 = SLOTS as u32;
+
+/// A table: who owns each slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    names: Box<[Name]>,
+    slots: Box<[u16]>,
+}
+
+impl Table {
+    /// Builds the table of a set of backends, given in any order. A backend of weight 0 is left out; at most 32,767
+    /// can own slots, as many as there are member ids.
+    pub fn build<'a>(backends: impl IntoIterator<Item = (&'a Name, Weight)>) -> Self {
+        let mut backends: Vec<_> = backends.into_iter().filter(|(_, weight)| weight.0 > 0).collect();
+        backends.sort_unstable();
+        backends.dedup_by(|a, b| a.0 == b.0);
+        backends.truncate(NOBODY as usize);
+        let slots = fill(&backends);
+        Self { names: backends.into_iter().map(|(name, _)| name.clone()).collect(), slots }
+    }
+
+    /// The backends that take part, in the order of their names.
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// Per slot the owner's index in [`Self::names`]; [`NOBODY`] in every slot if there is none.
+    pub fn slots(&self) -> &[u16] {
+        &self.slots
+    }
+
+    /// The name of a slot's owner.
+    pub fn owner(&self, slot: usize) -> Option<&Name> {
+        self.names.get(usize::from(*self.slots.get(slot)?))
+    }
+
+    /// How many slots each backend owns, in the order of [`Self::names`].
+    pub fn shares(&self) -> Vec<u32> {
+        let mut shares = vec![0; self.names.len()];
+        for &owner in &self.slots {
+            if let Some(share) = shares.get_mut(usize::from(owner)) {
+                *share += 1;
+            }
+        }
+        shares
+    }
+}
+
+/// One backend's walk over the slots: the permutation is (offset + n × skip) mod 65,537, never written out.
+struct Walk {
+    cursor: u32,
+    skip: u32,
+    weight: u32,
+    accumulated: u32,
+}
+
+impl Walk {
+    fn new(name: &Name, weight: Weight) -> Self {
+        let [offset, skip] = SEEDS.map(|seed| name_hash(seed, name.as_str().as_bytes()));
+        Self {
+            cursor: (offset % u64::from(M)) as u32,
+            // 1 to 65,536: every step visits all slots, because their number is prime.
+            skip: (skip % u64::from(M - 1)) as u32 + 1,
+            weight: u32::from(weight.0),
+            accumulated: 0,
+        }
+    }
+
+    /// The slot under the cursor; the cursor moves on without a division.
+    #[inline(always)]
+    fn step(&mut self) -> usize {
+        let slot = self.cursor;
+        let next = slot + self.skip;
+        self.cursor = if next >= M { next - M } else { next };
+        slot as usize
+    }
+}
+
+/// How many turns are looked at for each slot before they are kept in a queue instead. Where weights are much alike, most
+/// turns take a slot, and passing over the others is cheaper than a queue.
+const MOST_LOOKS: u64 = 16;
+
+fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
+    let mut slots = Slots { owners: vec![NOBODY; SLOTS].into_boxed_slice(), free: SLOTS };
+    let mut walks: Vec<_> = backends.iter().map(|&(name, weight)| Walk::new(name, weight)).collect();
+    let Some(heaviest) = walks.iter().map(|walk| walk.weight).max() else { return slots.owners };
+    let total: u64 = walks.iter().map(|walk| u64::from(walk.weight)).sum();
+    if walks.len() as u64 * u64::from(heaviest) <= MOST_LOOKS * total {
+        fill_by_rounds(&mut walks, heaviest, &mut slots);
+    } else {
+        fill_by_turns(&mut walks, heaviest, &mut slots);
+    }
+    slots.owners
+}
+
+/// Slots that are being filled.
+struct Slots {
+    owners: Box<[u16]>,
+    free: usize,
+}
+
+impl Slots {
+    /// Gives the next free slot of a walk to its backend. Tells whether another one is free.
+    #[inline(always)]
+    fn take(&mut self, walk: &mut Walk, index: usize) -> bool {
+        let mut slot = walk.step();
+        while self.owners[slot] != NOBODY {
+            slot = walk.step();
+        }
+        self.owners[slot] = index as u16;
+        self.free -= 1;
+        self.free > 0
+    }
+}
+
+/// Looks at every backend in every round.
+fn fill_by_rounds(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
+    loop {
+        for (index, walk) in walks.iter_mut().enumerate() {
+            walk.accumulated += walk.weight;
+            if walk.accumulated < heaviest {
+                continue;
+            }
+            walk.accumulated -= heaviest;
+            if !slots.take(walk, index) {
+                return;
+            }
+        }
+    }
+}
+
+/// The same turns, those alone that take a slot, in the order of rounds and backends: a backend's nth comes in the first
+/// round by which its weight has accumulated to n times the heaviest.
+fn fill_by_turns(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
+    let round = |weight: u32, turn: u64| (turn * u64::from(heaviest)).div_ceil(u64::from(weight));
+    let first = walks.iter().enumerate().map(|(index, walk)| Reverse((round(walk.weight, 1), index, 1)));
+    let mut turns: BinaryHeap<Reverse<(u64, usize, u64)>> = first.collect();
+    while let Some(mut next) = turns.peek_mut() {
+        let Reverse((_, index, turn)) = *next;
+        let walk = &mut walks[index];
+        if !slots.take(walk, index) {
+            return;
+        }
+        *next = Reverse((round(walk.weight, turn + 1), index, turn + 1));
+    }
+}
+
+/// The seeds of offset and skip. With [`name_hash`] they define every table of every node for good.
+const SEEDS: [u64; 2] = [0x6d61_676c_6576_2d30, 0x6d61_676c_6576_2d31];
+
+/// XXH64 (Collet, xxHash specification section "XXH64"): stable for good, and a few nanoseconds per name.
+fn name_hash(seed: u64, bytes: &[u8]) -> u64 {
+    const P1: u64 = 0x9e37_79b1_85eb_ca87;
+    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
+    const P3: u64 = 0x1656_67b1_9e37_79f9;
+    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
+    const P5: u64 = 0x27d4_eb2f_1656_67c5;
+    let round = |lane: u64, word: u64| lane.wrapping_add(word.wrapping_mul(P2)).rotate_left(31).wrapping_mul(P1);
+
+    let (stripes, tail) = bytes.as_chunks::<32>();
+    let mut hash = seed.wrapping_add(P5);
+    if !stripes.is_empty() {
+        let mut lanes = [seed.wrapping_add(P1).wrapping_add(P2), seed.wrapping_add(P2), seed, seed.wrapping_sub(P1)];
+        for stripe in stripes {
+            for (lane, word) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0) {
+                *lane = round(*lane, u64::from_le_bytes(*word));
+            }
+        }
+        let [a, b, c, d] = lanes;
+        hash = a.rotate_left(1).wrapping_add(b.rotate_left(7)).wrapping_add(c.rotate_left(12));
+        hash = hash.wrapping_add(d.rotate_left(18));
+        hash = lanes.iter().fold(hash, |hash, &lane| (hash ^ round(0, lane)).wrapping_mul(P1).wrapping_add(P4));
+    }
+    hash = hash.wrapping_add(bytes.len() as u64);
+    let (words, tail) = tail.as_chunks::<8>();
+    for &word in words {
+        hash = (hash ^ round(0, u64::from_le_bytes(word))).rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
+    }
+    let (halves, tail) = tail.as_chunks::<4>();
+    for &half in halves {
+        let word = u64::from(u32::from_le_bytes(half)).wrapping_mul(P1);
+        hash = (hash ^ word).rotate_left(23).wrapping_mul(P2).wrapping_add(P3);
+    }
+    for &byte in tail {
+        hash = (hash ^ u64::from(byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(P2);
+    hash = (hash ^ (hash >> 29)).wrapping_mul(P3);
+    hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+#[path = "lookup_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! One check: asks one backend once, and tells what came of it. Bounded in time and memory whatever the other side does. It
+//! must not know what follows, nor when it is asked again.
+
+mod authorities;
+mod datagram;
+mod dns;
+mod fault;
+#[cfg(test)]
+mod faults;
+mod http;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod way;
+mod words;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use maglev_model::{Check, Probe};
+
+pub use fault::Fault;
+pub use maglev_core::health::Way;
+pub use tls::Trust;
+
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// That it passed, or why not.
+    pub outcome: Result<(), Fault>,
+    /// How long it took.
+    pub latency: Duration,
+}
+
+/// What a check is doing, and whether the backend has answered anything: both matter if time runs out.
+#[derive(Debug)]
+struct Doing(std::sync::Mutex<(&'static str, bool)>);
+
+impl Doing {
+    fn new(what: &'static str) -> Self {
+        Self(std::sync::Mutex::new((what, false)))
+    }
+
+    /// Nothing has been answered until now.
+    fn now(&self, what: &'static str) {
+        self.set(what, false);
+    }
+
+    /// The transport works: the backend is there.
+    fn answered(&self, what: &'static str) {
+        self.set(what, true);
+    }
+
+    fn set(&self, what: &'static str, answered: bool) {
+        if let Ok(mut doing) = self.0.lock() {
+            *doing = (what, answered);
+        }
+    }
+
+    /// Why a check failed that took too long.
+    fn timed_out(&self, timeout: Duration) -> Fault {
+        let (what, answered) = self.0.lock().map_or(("check", false), |doing| *doing);
+        let kind = if answered { Fault::Unready } else { Fault::Dead };
+        kind(format!("{what}: timed out after {}", words::seconds(timeout)))
+    }
+}
+
+/// Asks once, by packets that leave this way.
+pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust) -> Ended {
+    if let Probe::Https(_, server) = &check.probe {
+        // What this takes is not the other side's fault.
+        if let Err(fault) = trust.prepare(server).await {
+            return Ended { outcome: Err(fault), latency: Duration::ZERO };
+        }
+    }
+    let doing = Doing::new("connect");
+    let began = Instant::now();
+    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, &doing)).await;
+    let outcome = asked.unwrap_or_else(|_| Err(doing.timed_out(check.timeout)));
+    Ended { outcome, latency: began.elapsed() }
+}
+
+async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, doing: &Doing) -> Result<(), Fault> {
+    match probe {
+        Probe::Tcp => stream::connect(destination, way).await.map(drop),
+        Probe::Http(request) => {
+            let stream = stream::connect(destination, way).await?;
+            http::ask(stream, &destination.to_string(), request, doing).await
+        }
+        Probe::Https(request, server) => {
+            let stream = stream::connect(destination, way).await?;
+            doing.answered("TLS handshake");
+            let stream = trust.shake_hands(stream, server).await?;
+            http::ask(stream, &tls::authority(server, destination.port()), request, doing).await
+        }
+        Probe::Udp { payload, expect } => {
+            doing.now("answer");
+            let answer = datagram::ask(destination, way, payload, |_| true).await?;
+            let expected = answer.starts_with(expect);
+            if expected { Ok(()) } else { Err(Fault::Unready(words::unexpected(expect, &answer))) }
+        }
+        Probe::Dns { query, rcode } => {
+            doing.now("answer");
+            dns::ask(destination, way, query, *rcode).await
+        }
+    }
+}

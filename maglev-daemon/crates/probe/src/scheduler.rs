@@ -1,0 +1,225 @@
+//! When what is checked: a task for each thing that is, bounded sockets for all together. It must not know what follows
+//! from what comes of it.
+//!
+//! ```text
+//!  follow ──▶ Scheduler ──┬─▶ a task per target: pause, (wait for a free socket), probe ──┬─▶ Checked
+//!                         └─▶ …                                                           ┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use maglev_core::health::{Failure, Last, Order, Orders, Target};
+use maglev_model::Check;
+
+use super::probe::{Ended, Fault, Trust, probe};
+use super::shortages::Shortages;
+use super::slots::Slots;
+
+/// Checks under way at once, each with one socket: fewer than the files that a process may usually open. One pool may have two
+/// thirds of them.
+const SOCKETS: usize = 768;
+
+/// The first checks are spread over no more than this: the start waits for them.
+const FIRST: Duration = Duration::from_millis(200);
+
+/// How long a check that an operator asks for waits for a socket.
+const SOCKET: Duration = Duration::from_secs(5);
+
+/// How long the first check of a backend waits while its next hop is being resolved. A neighbor that does not answer is known
+/// after 3 s.
+const NEXT_HOP: Duration = Duration::from_secs(5);
+
+/// How much is kept of why a check failed, in characters: TLS names every name of a certificate that holds another.
+const LONGEST_REASON: usize = 200;
+
+/// What was asked, how, and what came of it.
+pub type Asked = (Arc<Target>, Arc<Check>, Ended);
+
+/// A check ended.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What was checked.
+    pub target: Arc<Target>,
+    /// What came of it.
+    pub last: Last,
+}
+
+/// The time that results are told in.
+pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The checks, while it lives.
+pub struct Scheduler {
+    tools: Tools,
+    running: BTreeMap<Arc<Target>, Running>,
+}
+
+/// What each task has.
+#[derive(Clone)]
+struct Tools {
+    /// What times are counted from.
+    began: Instant,
+    sockets: Slots,
+    trust: Trust,
+    shortages: Shortages,
+    now: Now,
+    results: mpsc::Sender<Checked>,
+}
+
+/// A task, which ends with this.
+#[derive(Debug)]
+struct Running {
+    order: Order,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Scheduler {
+    /// Nothing is checked yet. What comes of checks is told to `results`, by the time that `now` tells.
+    pub fn new(results: mpsc::Sender<Checked>, trust: Trust, now: Now) -> Self {
+        let (sockets, shortages) = (Slots::new(SOCKETS), Shortages::default());
+        let tools = Tools { began: Instant::now(), sockets, trust, shortages, now, results };
+        Self { tools, running: BTreeMap::new() }
+    }
+
+    /// Checks that are not made, by this node's own shortage.
+    pub fn shortages(&self) -> Shortages {
+        self.tools.shortages.clone()
+    }
+
+    /// The system's certificate authorities may be others by now.
+    pub fn reload_authorities(&self) {
+        self.tools.trust.reload();
+    }
+
+    /// Checks exactly these from now on. What is checked the same way as before goes on.
+    pub fn follow(&mut self, orders: Orders) {
+        self.running.retain(|target, running| orders.get(target) == Some(&running.order));
+        for (target, order) in orders {
+            let (tools, to) = (self.tools.clone(), Arc::clone(&target));
+            self.running.entry(target).or_insert_with(|| {
+                let task = tokio::spawn(again_and_again(tools, to, order.clone()));
+                Running { order, task }
+            });
+        }
+    }
+
+    /// Checks these once and now, beside what goes on: nothing of it counts. Ends with it if it is dropped.
+    pub fn once(&self, orders: Orders) -> impl Future<Output = Vec<Asked>> + Send + use<> {
+        let tools = self.tools.clone();
+        async move {
+            let mut asked: JoinSet<Asked> = JoinSet::new();
+            for (target, order) in orders {
+                let tools = tools.clone();
+                asked.spawn(async move {
+                    let ended = tools.ask_soon(&target, &order).await;
+                    (target, order.check, ended)
+                });
+            }
+            let mut all = asked.join_all().await;
+            all.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+            all
+        }
+    }
+}
+
+impl Tools {
+    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no way, nothing is asked.
+    async fn ask(&self, target: &Target, Order { check, way }: &Order) -> Option<Ended> {
+        match way {
+            Ok(way) => {
+                let _socket = self.sockets.take(&target.pool).await?;
+                Some(probe(target.destination, way, check, &self.trust).await)
+            }
+            Err(none) => Some(Ended { outcome: Err(Fault::Dead(none.to_string())), latency: Duration::ZERO }),
+        }
+    }
+
+    /// What a check says of what it asked. One that was not made says nothing.
+    fn judge(&self, Ended { outcome, latency }: Ended) -> Option<Last> {
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(Fault::Unready(reason)) => Err(Failure::Unready(short(reason))),
+            Err(Fault::Dead(reason)) => Err(Failure::Dead(short(reason))),
+            Err(Fault::Shortage(reason)) => {
+                self.shortages.report(&reason);
+                return None;
+            }
+        };
+        Some(Last { at: (self.now)(), latency, outcome })
+    }
+
+    /// The same, and does not wait long for a socket.
+    async fn ask_soon(&self, target: &Target, order: &Order) -> Ended {
+        let time = order.check.timeout + SOCKET;
+        let ended = tokio::time::timeout(time, self.ask(target, order)).await.ok().flatten();
+        let none =
+            || Ended { outcome: Err(Fault::Shortage("all sockets for checks are in use".to_owned())), latency: time };
+        ended.unwrap_or_else(none)
+    }
+}
+
+async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
+    let check = &order.check;
+    let mut due = Instant::now() + part_of(FIRST.min(check.interval));
+    // The first are nearly at once, the others spread over the whole interval.
+    let mut pause = part_of(check.interval);
+    loop {
+        sleep_until(due).await;
+        if let Err(none) = &order.way {
+            // That is a failure only once there was none for as long as a check may take: routes and neighbours need a moment
+            // to be found. Once they are, the order is another.
+            tokio::time::sleep(if none.pending { NEXT_HOP.max(check.timeout) } else { check.timeout }).await;
+        }
+        let Some(ended) = tools.ask(&target, &order).await else { return };
+        if let Some(last) = tools.judge(ended)
+            && tools.results.send(Checked { target: Arc::clone(&target), last }).await.is_err()
+        {
+            return;
+        }
+        // From when it was due: what comes late does not come later each time; but nothing is made up for.
+        due = together(tools.began, due + pause, check.interval).max(Instant::now());
+        pause = check.interval - part_of(check.jitter);
+    }
+}
+
+/// A reason that fits where it is kept and shown for every backend; whoever checks once reads all of it.
+fn short(reason: String) -> Arc<str> {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        None => reason.into(),
+        Some(_) => {
+            let end = reason.char_indices().nth(LONGEST_REASON - 1).map_or(0, |(end, _)| end);
+            format!("{}…", &reason[..end]).into()
+        }
+    }
+}
+
+/// When something is due that would be at this time: a little earlier, with all that is due within a fiftieth of the interval.
+/// To be woken for each check alone costs more than the checks do.
+fn together(began: Instant, due: Instant, interval: Duration) -> Instant {
+    let (since, grid) = ((due - began).as_nanos(), (interval / 50).as_nanos().max(1));
+    due - Duration::from_nanos(u64::try_from(since % grid).unwrap_or(0))
+}
+
+/// Any part of a time.
+fn part_of(time: Duration) -> Duration {
+    // A hasher of its own keys each time: as good as any die.
+    let die = RandomState::new().build_hasher().finish() as u32;
+    time.mul_f64(f64::from(die) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod tests;

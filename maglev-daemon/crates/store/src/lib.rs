@@ -1,0 +1,74 @@
+//! The node's files: read, and replaced so that a crash leaves either the old or the new one. It must not know who asks or
+//! what runs.
+
+use std::path::Path;
+
+use maglev_config::{NodeConfig, Problem, Problems, decode_node, decode_services};
+use maglev_model::{Rules, Services};
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub use file::{Stamp, persist, replace, sync};
+
+/// Reads both files of a node.
+///
+/// # Errors
+/// Everything that is wrong with either.
+pub fn load(path: &Path) -> Result<(NodeConfig, Services), Problems> {
+    let mut problems = Problems::default();
+    let draft = match file::read(path) {
+        Ok(text) => decode_node(path, &text, file::read_secret),
+        Err(problem) => return Err(problem.into()),
+    };
+    problems.extend(draft.problems);
+    let services = match &draft.services {
+        Some(path) => load_services(path, &draft.rules).unwrap_or_else(|found| {
+            problems.extend(found);
+            Services::default()
+        }),
+        None => Services::default(),
+    };
+    match draft.config {
+        Some(config) if problems.is_empty() => Ok((config, services)),
+        _ => Err(problems),
+    }
+}
+
+/// Reads `maglev.yaml` alone.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_node(path: &Path) -> Result<NodeConfig, Problems> {
+    let draft = decode_node(path, &file::read(path)?, file::read_secret);
+    match draft.config {
+        Some(config) if draft.problems.is_empty() => Ok(config),
+        _ => Err(draft.problems),
+    }
+}
+
+/// Reads `services.yaml`. A file that does not exist holds no services: that is a node's first start.
+///
+/// # Errors
+/// Everything that is wrong with it on a node with these rules.
+pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
+    match file::read_if_present(path)? {
+        Some(text) => decode_services(path, &text, rules),
+        None => Ok(Services::default()),
+    }
+}
+
+/// Reads `services.yaml` while services run: a file that is gone is no order to remove them all.
+///
+/// # Errors
+/// As [`load_services`], and that there is no file.
+pub fn reload_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
+    match file::read_if_present(path)? {
+        Some(text) => decode_services(path, &text, rules),
+        None => {
+            let message = "there is no such file; one without services says `pools: []` and `vips: []`";
+            Err(Problem::of_file(path, message).into())
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The last events, for whoever asks and for those who follow. Followers share what is kept: one that reads slowly is told how
+//! many events it missed, and costs no memory. It must not know what an event says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use maglev_api::view::{self, Event, What};
+
+/// Events that are kept.
+const KEPT: usize = 1_024;
+
+/// Followers at once: each holds one of the API's connections, and the others are for requests.
+const FOLLOWERS: usize = 16;
+
+/// The way to the last events, for those who tell and those who listen.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    kept: watch::Sender<Kept>,
+    seats: Arc<Semaphore>,
+}
+
+/// The last events.
+#[derive(Debug)]
+struct Kept {
+    events: VecDeque<Arc<Event>>,
+    /// The number of this daemon's first event.
+    first: u64,
+    /// The number of the next one.
+    next: u64,
+}
+
+/// Somebody who hears of every event, as long as it keeps up.
+#[derive(Debug)]
+pub struct Follower {
+    kept: watch::Receiver<Kept>,
+    /// The last event that was heard of, or that is not of interest.
+    after: Option<u64>,
+    _seat: OwnedSemaphorePermit,
+}
+
+/// What a follower hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The next event.
+    Event(Arc<Event>),
+    /// That events happened which are not kept any more: how many.
+    Missed(u64),
+}
+
+impl Journal {
+    /// Nothing happened yet. Numbers begin with the time, so that they grow from one daemon to the next.
+    pub fn start() -> Self {
+        let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros());
+        Self::from(u64::try_from(first).unwrap_or(1))
+    }
+
+    fn from(first: u64) -> Self {
+        let kept = Kept { events: VecDeque::with_capacity(KEPT), first, next: first };
+        Self { kept: watch::Sender::new(kept), seats: Arc::new(Semaphore::new(FOLLOWERS)) }
+    }
+
+    /// Something happened now.
+    pub fn tell(&self, what: What) {
+        let (text, level) = (what.to_string(), what.level());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let unix_milliseconds = u64::try_from(now).unwrap_or(u64::MAX);
+        self.kept.send_modify(|kept| {
+            kept.push(Event { sequence: kept.next, unix_milliseconds, level, text, what });
+        });
+    }
+
+    /// The events that are kept, all or those after one.
+    pub fn recent(&self, after: Option<u64>) -> view::Events {
+        let kept = self.kept.borrow();
+        let (missed, begin) = kept.after(after);
+        let events = kept.events.iter().skip(begin).map(|event| Event::clone(event)).collect();
+        view::Events { missed, events }
+    }
+
+    /// Follows what happens, beginning with what is kept, or with what of that came after an event.
+    ///
+    /// # Errors
+    /// Too many do.
+    pub fn follow(&self, after: Option<u64>) -> Result<Follower, view::Error> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| {
+            view::Error::conflict(format!("{FOLLOWERS} others follow the events, no more can; end one of them first"))
+        })?;
+        Ok(Follower { kept: self.kept.subscribe(), after, _seat: seat })
+    }
+}
+
+impl Kept {
+    fn push(&mut self, event: Event) {
+        if self.events.len() == KEPT {
+            self.events.pop_front();
+        }
+        self.next = event.sequence + 1;
+        self.events.push_back(Arc::new(event));
+    }
+
+    /// How many events after this one are lost, and where the others begin. A number that was not given yet is another
+    /// daemon's, as are those before the first: all that is kept comes after it.
+    fn after(&self, sequence: Option<u64>) -> (u64, usize) {
+        let oldest = self.next - self.events.len() as u64;
+        let known = sequence.filter(|sequence| *sequence < self.next);
+        let Some(begin) = known.map(|sequence| (sequence + 1).max(self.first)) else { return (0, 0) };
+        (oldest.saturating_sub(begin), usize::try_from(begin.saturating_sub(oldest)).unwrap_or(usize::MAX))
+    }
+}
+
+impl Follower {
+    /// The next that is to be heard of.
+    pub async fn next(&mut self) -> Option<Heard> {
+        loop {
+            if let Some(heard) = self.ready() {
+                return Some(heard);
+            }
+            self.kept.changed().await.ok()?;
+        }
+    }
+
+    fn ready(&mut self) -> Option<Heard> {
+        let kept = self.kept.borrow_and_update();
+        let (missed, begin) = kept.after(self.after);
+        let event = kept.events.get(begin)?;
+        if missed > 0 {
+            self.after = Some(event.sequence - 1);
+            return Some(Heard::Missed(missed));
+        }
+        self.after = Some(event.sequence);
+        Some(Heard::Event(Arc::clone(event)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A journal that was told so many events, numbered from 100.
+    fn told(count: u64) -> Journal {
+        let journal = Journal::from(100);
+        (0..count).for_each(|n| journal.tell(What::Started { version: n.to_string() }));
+        journal
+    }
+
+    fn sequences(events: &view::Events) -> (u64, Option<u64>, Option<u64>, usize) {
+        let view::Events { missed, events } = events;
+        let sequence = |event: &Event| event.sequence;
+        (*missed, events.first().map(sequence), events.last().map(sequence), events.len())
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_lost_is_counted() {
+        assert_eq!(sequences(&told(0).recent(None)), (0, None, None, 0));
+        let few = told(3);
+        assert_eq!(sequences(&few.recent(None)), (0, Some(100), Some(102), 3));
+        assert_eq!(sequences(&few.recent(Some(100))), (0, Some(101), Some(102), 2));
+        assert_eq!(sequences(&few.recent(Some(102))), (0, None, None, 0));
+        let many = told(1_124);
+        assert_eq!(sequences(&many.recent(None)), (0, Some(200), Some(1_223), KEPT));
+        assert_eq!(sequences(&many.recent(Some(149))), (50, Some(200), Some(1_223), KEPT));
+        assert_eq!(sequences(&many.recent(Some(199))), (0, Some(200), Some(1_223), KEPT));
+        assert_eq!(sequences(&many.recent(Some(1_222))), (0, Some(1_223), Some(1_223), 1));
+    }
+
+    #[test]
+    fn after_another_daemons_event_comes_all_that_is_kept() {
+        for other in [0, 42, 99, 103, u64::MAX] {
+            assert_eq!(sequences(&told(3).recent(Some(other))), (0, Some(100), Some(102), 3), "{other}");
+        }
+        let (missed, ..) = sequences(&told(1_124).recent(Some(42)));
+        assert_eq!(missed, 100, "of this daemon's");
+    }
+
+    #[tokio::test]
+    async fn a_follower_hears_everything_in_order_or_how_much_it_missed() {
+        let journal = told(2);
+        let mut follower = journal.follow(Some(100)).unwrap();
+        let sequence = |heard| match heard {
+            Some(Heard::Event(event)) => event.sequence,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(sequence(follower.next().await), 101);
+        assert_eq!(follower.ready(), None);
+        let next = tokio::spawn(async move { (follower.next().await, follower) });
+        journal.tell(What::Stopping);
+        let (heard, mut follower) = next.await.unwrap();
+        assert_eq!(sequence(heard), 102);
+        (0..KEPT + 7).for_each(|_| journal.tell(What::Stopping));
+        assert_eq!(follower.next().await, Some(Heard::Missed(7)));
+        for expected in 110..110 + KEPT as u64 {
+            assert_eq!(sequence(follower.next().await), expected);
+        }
+        assert_eq!(follower.ready(), None);
+    }
+
+    #[test]
+    fn followers_are_few_and_make_room_when_they_go() {
+        let journal = told(1);
+        let mut followers: Vec<_> = (0..FOLLOWERS).map(|_| journal.follow(None).unwrap()).collect();
+        let refused = journal.follow(None).unwrap_err();
+        assert_eq!(refused.kind, view::ErrorKind::Conflict);
+        assert_eq!(refused.to_string(), "16 others follow the events, no more can; end one of them first");
+        followers.pop();
+        assert!(journal.follow(None).is_ok());
+    }
+}

@@ -1,0 +1,242 @@
+//! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
+//! answer comes about; requests go to the runtime through [`Handle`].
+
+mod bgp;
+mod changes;
+mod events;
+mod journal;
+mod listener;
+mod pages;
+mod patience;
+mod places;
+mod refused;
+mod routes;
+pub mod server;
+mod shown;
+#[cfg(test)]
+mod tests;
+
+pub use bgp::Bgp;
+pub use journal::{Follower, Heard, Journal};
+pub use pages::Pages;
+pub(crate) use pages::{Page, Rendered, Subject, Wanted};
+pub(crate) use refused::Refused;
+pub use shown::{Made, Shown};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maglev_api::{Answer, view};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use maglev_core::drain::Order;
+use maglev_model::{Change, Name, Protocol};
+use maglev_probe::shortages::{Shortage, Shortages};
+
+/// Something the runtime is asked; `reply` takes the answer.
+#[derive(Debug)]
+pub enum Request {
+    /// Carry out a change; answered once it is persisted and published.
+    Change {
+        /// The change.
+        change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
+        /// Who asks for it.
+        caller: Caller,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Say what a change to a backend would move.
+    Plan {
+        /// The change; it is not made.
+        change: Change,
+        /// Whether it may take out of service as much as it does.
+        force: bool,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::Plan>>,
+    },
+    /// Check a backend once, beside what goes on.
+    Check {
+        /// Its pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// Takes the way on which the report comes, which may take as long as the pool's timeout.
+        reply: oneshot::Sender<Answer<oneshot::Receiver<view::CheckReport>>>,
+    },
+    /// Read the files again.
+    Reload {
+        /// Whether that may take out of service as much as it does.
+        force: bool,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<view::Reloaded>>,
+    },
+    /// Say what reading the files again would do.
+    PlanReload {
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::PlannedReload>>,
+    },
+    /// Read the counters.
+    Counters {
+        /// Takes the counters.
+        reply: oneshot::Sender<Answer<Made<view::Counters>>>,
+    },
+    /// Take the node out of service; answered once that is saved.
+    DrainNode {
+        /// What is ordered.
+        order: Order,
+        /// Who asks for it.
+        caller: Caller,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Take that back.
+    UndrainNode {
+        /// Who asks for it.
+        caller: Caller,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Say where a flow goes.
+    Explain {
+        /// The flow.
+        flow: Flow,
+        /// Takes the explanation.
+        reply: oneshot::Sender<Answer<view::Explanation>>,
+    },
+}
+
+/// The process at the other end of a connection, as the kernel names it; nothing of a peer that is not local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Its user.
+    pub uid: Option<u32>,
+    /// Its number, which may be another's once it has ended.
+    pub pid: Option<i32>,
+}
+
+impl Caller {
+    /// Whether it is root, or the daemon's own user, on the Unix socket.
+    pub fn is_privileged(self) -> bool {
+        self.uid.is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+    }
+}
+
+/// A flow by its five parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The destination: a VIP's address and port.
+    pub service: SocketAddr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// The way to the runtime, held by each connection.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Takes requests; the runtime answers them in order.
+    pub requests: mpsc::Sender<Request>,
+    /// What reads are answered from.
+    pub status: watch::Receiver<Arc<Shown>>,
+    /// Whether the flow tables have room, as last looked at.
+    pub flow_table: watch::Receiver<view::FlowTable>,
+    /// Checks that are not made, by this node's own shortage.
+    pub shortages: Shortages,
+    /// Why the state file is not written, if so.
+    pub state_file: watch::Receiver<Option<String>>,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The speaker.
+    pub bgp: Bgp,
+    /// What happened lately.
+    pub journal: Journal,
+    /// Where answers are rendered.
+    pub pages: Pages,
+}
+
+/// Whatever shows all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or
+/// [`Handle::page`].
+impl Handle {
+    /// What was last published.
+    pub fn shown(&self) -> Arc<Shown> {
+        self.status.borrow().clone()
+    }
+
+    /// The node's status as last published.
+    pub fn latest(&self) -> Arc<view::Status> {
+        self.shown().status()
+    }
+
+    /// How long the daemon has been up.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The node's status now.
+    pub fn status(&self) -> view::Status {
+        view::Status {
+            flow_table: *self.flow_table.borrow(),
+            vips: self.vips(),
+            bgp: self.bgp.summary(),
+            check_shortage: self.check_shortage(),
+            state_not_saved: self.state_file.borrow().clone(),
+            ..self.latest().at(self.uptime())
+        }
+    }
+
+    fn check_shortage(&self) -> Option<view::CheckShortage> {
+        let Shortage { checks, reason, ago } = self.shortages.latest()?;
+        Some(view::CheckShortage { checks, reason, seconds_ago: ago.as_secs() })
+    }
+
+    /// The VIPs, and whether they are announced.
+    pub fn vips(&self) -> Vec<view::Vip> {
+        self.bgp.told_of(self.latest().vips.clone())
+    }
+
+    /// Computes an answer on the rendering thread.
+    ///
+    /// # Errors
+    /// It cannot be computed.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let handle = self.clone();
+        self.pages.compute(move || compute(&handle)).await
+    }
+
+    /// A page, rendered on the rendering thread and shared with others who ask for the same.
+    ///
+    /// # Errors
+    /// What `render` returns.
+    pub(crate) async fn page(
+        &self,
+        subject: Subject,
+        caller: Caller,
+        render: impl FnOnce(&Self) -> Answer<Rendered> + Send + 'static,
+    ) -> Answer<Page> {
+        let render = async { self.compute(render).await? };
+        self.pages.page(subject, self.wanted(caller), render).await
+    }
+
+    /// What a page has to be for a client that asks now.
+    pub(crate) fn wanted(&self, caller: Caller) -> Wanted {
+        Wanted { generation: self.shown().generation, privileged: caller.is_privileged() }
+    }
+
+    /// Sends a request and awaits its answer.
+    ///
+    /// # Errors
+    /// What the runtime answers, or that it is stopping.
+    pub async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Answer<T>>) -> Request) -> Answer<T> {
+        let stopping = || view::Error::failed("maglevd is stopping");
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}

@@ -1,0 +1,397 @@
+//! The paths of the API: each turns a request into a [`Request`](super::Request) to the runtime, or answers a read
+//! from the last published status. It must not know sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, patch, post};
+use axum::{Extension, Json, Router};
+use futures_util::stream;
+use maglev_api::{Answer, view};
+use maglev_core::drain;
+use maglev_model::{Change, Name, PoolHealth, PoolSettings, Refusal, Service, SettingsChange};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::changes::{self, addition, parse_backend, parse_name, proposed, removal};
+use super::refused::Refused;
+use super::{Caller, Flow, Handle, Page, Rendered, Request, Subject, events};
+
+type Reply<T> = Result<Json<T>, Refused>;
+
+/// All paths.
+pub(super) fn routes(handle: Handle) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/vips", get(vips).post(add_vip))
+        .route("/vips/{name}", get(vip).patch(set_vip).delete(remove_vip))
+        .route("/pools", get(pools).post(add_pool))
+        .route("/pools/{name}", get(pool).patch(set_pool).delete(remove_pool))
+        .route("/pools/{pool}/backends", post(add_backend))
+        .route("/pools/{pool}/backends/{name}", patch(set_backend).get(backend).delete(remove_backend))
+        .route("/pools/{pool}/backends/{name}/state", post(set_state))
+        .route("/pools/{pool}/backends/{name}/check", post(check_backend))
+        .route("/backends", get(backends))
+        .route("/plan", post(plan))
+        .route("/plan/reload", get(plan_reload))
+        .route("/counters", get(counters))
+        .route("/flow", get(explain))
+        .route("/bgp/neighbors", get(bgp_neighbors))
+        .route("/bgp/neighbors/{name}/reset", post(reset_neighbor))
+        .route("/bgp/routes", get(bgp_routes))
+        .route("/node", get(node))
+        .route("/node/drain", post(drain_node))
+        .route("/node/undrain", post(undrain_node))
+        .route("/reload", post(reload))
+        .route("/events", get(events::follow))
+        .route("/events/recent", get(events::recent))
+        .with_state(handle);
+    Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+}
+
+async fn unknown_path(uri: axum::http::Uri) -> Refused {
+    Refused(view::Error::invalid(format!("no such path: {}", uri.path())))
+}
+
+async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
+    Refused(view::Error::invalid(format!("{} does not take {method}", uri.path())))
+}
+
+type Asker = Extension<Caller>;
+
+async fn status(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
+    handle.page(Subject::Status, caller, |handle| Rendered::json(|| Ok(handle.status()))).await.map_err(Refused)
+}
+
+async fn vips(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
+    handle.page(Subject::Vips, caller, |handle| Rendered::json(|| Ok(handle.vips()))).await.map_err(Refused)
+}
+
+async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
+    let (vips, name) = (handle.compute(Handle::vips).await?, parse_name("name", &name)?);
+    let found = vips.iter().find(|vip| vip.name == name.as_str());
+    let unknown = || Refusal::unknown("VIP", &name, vips.iter().map(|vip| vip.name.as_str()));
+    Ok(Json(found.cloned().ok_or_else(unknown)?))
+}
+
+async fn add_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
+    let service = Service { address, port: port.0, protocol: protocol.into() };
+    let vip = maglev_model::Vip {
+        name: parse_name("name", &name)?,
+        service,
+        pool: parse_name("pool", &pool)?,
+        announce: changes::announcement(view::NewAnnounce { announce, communities })?
+            .of(&maglev_model::Announce::default()),
+    };
+    change(&handle, caller, Change::AddVip(vip)).await
+}
+
+async fn set_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let set = changes::announcement(parse(body)?)?;
+    change(&handle, caller, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
+}
+
+async fn remove_vip(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Reply<view::Done> {
+    change(&handle, caller, Change::RemoveVip(parse_name("name", &name)?)).await
+}
+
+async fn pools(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
+    let pools = |handle: &Handle| {
+        let (latest, uptime) = (handle.latest(), handle.uptime());
+        Rendered::json(|| Ok(latest.pools.iter().map(|pool| pool.at(uptime)).collect::<Vec<_>>()))
+    };
+    handle.page(Subject::Pools, caller, pools).await.map_err(Refused)
+}
+
+async fn pool(
+    State(handle): State<Handle>,
+    Extension(caller): Asker,
+    Path(name): Path<String>,
+) -> Result<Page, Refused> {
+    let name = parse_name("name", &name)?;
+    let subject = Subject::Pool(name.to_string());
+    handle.page(subject, caller, move |handle| Rendered::json(|| find_whole_pool(handle, &name))).await.map_err(Refused)
+}
+
+fn find_whole_pool(handle: &Handle, name: &Name) -> Answer<view::Pool> {
+    let status = handle.latest();
+    let view::PoolSummary {
+        name,
+        tracking,
+        transition,
+        in_transition,
+        panic,
+        health,
+        table_digest,
+        backends: _,
+        usable,
+    } = find_pool(&status, name)?.at(handle.uptime());
+    let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
+    let of_pool = status.backends.iter().filter(|backend| backend.pool == name);
+    let backends = of_pool.map(|backend| backend.at(handle.uptime())).collect();
+    Ok(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends })
+}
+
+async fn add_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
+    let new = view::NewSettings { tracking, transition, min_healthy, health };
+    let settings = SettingsChange::from(&new).of(&PoolSettings::default());
+    let name = parse_name("name", &name)?;
+    let health = changes::health(new.health)?.of(&PoolHealth::default());
+    let health = health.map_err(|bad| view::Error::invalid(format!("pool {name}: {bad}")))?;
+    let pool = maglev_model::Pool { settings, health, ..maglev_model::Pool::new(name) };
+    change(&handle, caller, Change::AddPool(pool)).await
+}
+
+async fn set_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let new: view::NewSettings = parse(body)?;
+    let (pool, settings) = (parse_name("name", &name)?, SettingsChange::from(&new));
+    let health = changes::health(new.health)?;
+    change(&handle, caller, Change::SetPool { pool, change: settings, health }).await
+}
+
+async fn remove_pool(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Force,
+) -> Reply<view::Done> {
+    change_by_force(&handle, caller, Change::RemovePool(parse_name("name", &name)?), forced(query)?).await
+}
+
+async fn backends(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
+    let backends = |handle: &Handle| {
+        let (latest, uptime) = (handle.latest(), handle.uptime());
+        Rendered::json(|| Ok(latest.backends.iter().map(|backend| backend.at(uptime)).collect::<Vec<_>>()))
+    };
+    handle.page(Subject::Backends, caller, backends).await.map_err(Refused)
+}
+
+async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
+    let (pool, name) = parse_backend(&pool, &name)?;
+    handle
+        .compute(move |handle| find_backend(&handle.latest(), handle.uptime(), &pool, &name))
+        .await?
+        .map(Json)
+        .map_err(Refused)
+}
+
+fn find_backend(status: &view::Status, uptime: Duration, pool: &Name, name: &Name) -> Answer<view::Backend> {
+    find_pool(status, pool)?;
+    let of_pool: Vec<_> = status.backends.iter().filter(|backend| backend.pool == pool.as_str()).collect();
+    let found = of_pool.iter().copied().find(|backend| backend.name == name.as_str());
+    let unknown = || Refusal::unknown_backend(pool, name, of_pool.iter().map(|backend| backend.name.as_str()));
+    Ok(found.ok_or_else(unknown)?.at(uptime))
+}
+
+async fn add_backend(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(pool): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    change(&handle, caller, addition(&pool, parse(body)?)?).await
+}
+
+/// The query of what can take something out of service: `?force=true` does it even if it is more than is allowed at once.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+type Force = Result<Query<ForceQuery>, QueryRejection>;
+
+fn forced(query: Force) -> Answer<bool> {
+    let Query(ForceQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    Ok(force)
+}
+
+async fn remove_backend(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path((pool, name)): Path<(String, String)>,
+    query: Force,
+) -> Reply<view::Done> {
+    let force = forced(query)?;
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    let removal = handle.compute(move |handle| removal(&handle.latest(), pool, backend, force)).await??;
+    change_by_force(&handle, caller, removal, force).await
+}
+
+async fn set_backend(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path((pool, name)): Path<(String, String)>,
+    query: Force,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let new: view::NewForBackend = parse(body)?;
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    change_by_force(&handle, caller, changes::of_backend(pool, backend, new)?, forced(query)?).await
+}
+
+async fn set_state(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path((pool, name)): Path<(String, String)>,
+    query: Force,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let view::NewState { order } = parse(body)?;
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    let change = Change::SetState { pool, backend, change: order.at(maglev_api::now()) };
+    change_by_force(&handle, caller, change, forced(query)?).await
+}
+
+/// The report may take longer than other answers do: that it comes is answered at once, it follows when it is there.
+async fn check_backend(
+    State(handle): State<Handle>,
+    Path((pool, name)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    let (pool, backend) = parse_backend(&pool, &name)?;
+    let report = handle.ask(|reply| Request::Check { pool, backend, reply }).await?;
+    let body = stream::once(async {
+        let report = report.await.map_err(std::io::Error::other)?;
+        serde_json::to_vec(&report).map_err(std::io::Error::from)
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
+}
+
+async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {
+    let proposal = parse(body)?;
+    let (change, force) = handle.compute(move |handle| proposed(&handle.latest(), proposal)).await??;
+    handle.ask(|reply| Request::Plan { change, force, reply }).await.map(Json).map_err(Refused)
+}
+
+async fn plan_reload(State(handle): State<Handle>) -> Reply<view::PlannedReload> {
+    handle.ask(|reply| Request::PlanReload { reply }).await.map(Json).map_err(Refused)
+}
+
+async fn counters(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
+    let render = async {
+        let counters = handle.ask(|reply| Request::Counters { reply }).await?;
+        handle.compute(|_| Rendered::json(|| Ok(counters.make()))).await?
+    };
+    handle.pages.page(Subject::Counters, handle.wanted(caller), render).await.map_err(Refused)
+}
+
+/// The query of `GET /v1/flow`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowQuery {
+    client: SocketAddr,
+    service: SocketAddr,
+    protocol: view::Protocol,
+}
+
+async fn explain(
+    State(handle): State<Handle>,
+    query: Result<Query<FlowQuery>, QueryRejection>,
+) -> Reply<view::Explanation> {
+    let Query(FlowQuery { client, service, protocol }) =
+        query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    if client.is_ipv4() != service.is_ipv4() {
+        let line = format!("{client} and {service} are of different address families");
+        return Err(view::Error::invalid(line).into());
+    }
+    let flow = Flow { client, service, protocol: protocol.into() };
+    handle.ask(|reply| Request::Explain { flow, reply }).await.map(Json).map_err(Refused)
+}
+
+async fn reload(State(handle): State<Handle>, query: Force) -> Reply<view::Reloaded> {
+    let force = forced(query)?;
+    handle.ask(|reply| Request::Reload { force, reply }).await.map(Json).map_err(Refused)
+}
+
+async fn node(State(handle): State<Handle>) -> Json<view::Node> {
+    Json(handle.shown().node.clone())
+}
+
+async fn drain_node(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Node> {
+    let view::NewDrain { reason, last_node } = parse(body)?;
+    let reason = reason
+        .as_deref()
+        .map(maglev_model::parse_reason)
+        .transpose()
+        .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
+    let last_node = last_node || handle.shown().node.last_node;
+    let order = drain::Order { since: maglev_api::now(), reason, last_node };
+    handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
+    Ok(node(State(handle)).await)
+}
+
+async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Node> {
+    handle.ask(|reply| Request::UndrainNode { caller, reply }).await?;
+    Ok(node(State(handle)).await)
+}
+
+async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {
+    Json(handle.bgp.neighbors())
+}
+
+async fn bgp_routes(State(handle): State<Handle>) -> Json<view::BgpRoutes> {
+    Json(handle.bgp.routes())
+}
+
+async fn reset_neighbor(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Reply<view::Done> {
+    handle.bgp.reset(&name, caller).await?;
+    Ok(Json(view::Done {}))
+}
+
+async fn change(handle: &Handle, caller: Caller, change: Change) -> Reply<view::Done> {
+    change_by_force(handle, caller, change, false).await
+}
+
+/// A change that may take something out of service.
+async fn change_by_force(handle: &Handle, caller: Caller, change: Change, force: bool) -> Reply<view::Done> {
+    handle.ask(|reply| Request::Change { change, force, caller, reply }).await?;
+    Ok(Json(view::Done {}))
+}
+
+fn find_pool<'a>(status: &'a view::Status, name: &Name) -> Result<&'a view::PoolSummary, Refusal> {
+    let found = status.pools.iter().find(|pool| pool.name == name.as_str());
+    found.ok_or_else(|| Refusal::unknown("pool", name, status.pools.iter().map(|pool| pool.name.as_str())))
+}
+
+fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+    let body = body.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| view::Error::invalid(format!("request body: {error}")))
+}

@@ -1,8 +1,0 @@
-//! Maglev hashing: the lookup table and what a change of it moves. Pure; it knows names and weights, not addresses or
-//! ids.
-
-mod disruption;
-mod table;
-
-pub use disruption::{Disruption, disruption};
-pub use table::{NOBODY, Table};
