@@ -8,6 +8,9 @@ use crate::maps::{COUNTER_REGION, MAX_VIPS};
 use crate::pod::Word;
 use crate::vip::VipId;
 
+const _: () = assert!(Counter::ALL.len() <= COUNTER_REGION as usize);
+const _: () = assert!(DecapCounter::ALL.len() <= COUNTER_REGION as usize);
+
 /// What became of a packet that a counter counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -15,6 +15,7 @@ pub mod counters;
 pub mod flow;
 pub mod forwarding;
 pub mod hash;
+pub mod ids;
 pub mod maps;
 pub mod mark;
 pub mod pod;

@@ -68,6 +68,3 @@ pub const EGRESS_PROGRAM: &str = "maglev_egress";
 pub const DECAP_PROGRAM: &str = "decap";
 /// A program that passes every packet: for the peer of a transmitting veth.
 pub const PASS_PROGRAM: &str = "pass";
-
-const _: () = assert!(crate::counters::Counter::ALL.len() <= COUNTER_REGION as usize);
-const _: () = assert!(crate::counters::DecapCounter::ALL.len() <= COUNTER_REGION as usize);

@@ -2,7 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::backend::MemberId;
+use crate::ids::MemberId;
+pub use crate::ids::PoolIndex;
 use crate::settings::{Tracking, UdpPolicy};
 
 /// Slots of a table: a prime, as the permutations of the Maglev paper (§3.4) need it.
@@ -90,10 +91,6 @@ impl TableStart {
         TableIndex((self.0 / PADDED_SLOTS as u32) as u16)
     }
 }
-
-/// The index of a pool in the map of pool words, below [`crate::maps::MAX_POOLS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PoolIndex(pub u16);
 
 /// One aligned word per pool, read once per packet and stored once per change.
 ///

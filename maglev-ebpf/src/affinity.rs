@@ -26,61 +26,13 @@ use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, TableStart};
 use maglev_common::template::Template;
 
+pub use crate::decision::{Choice, Flow};
 use crate::env::Tables;
 use crate::packet::l4::Segment;
 
 /// A SYN moves a flow to the slot's owner only if the flow was silent for this many seconds: a retransmitted or
 /// spoofed SYN must not move a live flow, while a reused port starts afresh.
 pub const SYN_GUARD: u16 = 3;
-
-/// Why a flow goes to its member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// The member owns the flow's slot.
-    Table,
-    /// The flow table remembers the member.
-    FlowTable,
-    /// The member owned the flow's slot before, and the slot is learning.
-    Previous,
-}
-
-impl Choice {
-    /// As a number, to be handed back by a function of the kernel.
-    #[inline(always)]
-    pub const fn number(self) -> u32 {
-        self as u32
-    }
-
-    /// The reverse of [`Self::number`].
-    #[inline(always)]
-    pub const fn of_number(number: u32) -> Self {
-        match number {
-            0 => Self::Table,
-            1 => Self::FlowTable,
-            _ => Self::Previous,
-        }
-    }
-
-    /// In words, for traces.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::FlowTable => "flow_table",
-            Self::Previous => "previous",
-        }
-    }
-}
-
-/// What a choice depends on beside the tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// The VIP's pool.
-    pub pool: PoolIndex,
-    /// The pool's word.
-    pub word: PoolWord,
-    /// The flow's hash.
-    pub hash: FlowHash,
-}
 
 /// The members that a slot may send a flow to.
 #[derive(Clone, Copy, Debug)]

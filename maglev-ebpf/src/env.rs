@@ -8,9 +8,7 @@ use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::vip::VipId;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::affinity::{self, Choice, Flow};
-use crate::forward::Decision;
-use crate::packet::l4::Segment;
+use crate::decision::{Choice, Decision, Flow, Segment};
 
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
@@ -73,14 +71,8 @@ pub trait Tables {
         false
     }
 
-    /// [`affinity::resolve`]; in the kernel, a function of its own, so that the straight way stays short.
-    #[inline(always)]
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice)
-    where
-        Self: Sized,
-    {
-        affinity::resolve(self, flow, segment)
-    }
+    /// [`crate::affinity::resolve`]: in the kernel a function of its own, so that the straight way stays short.
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice);
 
     /// Is told of each decision, for tracing.
     #[inline(always)]

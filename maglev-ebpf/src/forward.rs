@@ -1,14 +1,14 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::{Family, MemberId};
+use maglev_common::backend::Family;
 use maglev_common::counters::{Counter, Outcome};
-use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
-use maglev_common::table::{Slot, SlotWord};
 use maglev_common::template::{Exit, Template};
-use maglev_common::vip::{VipId, VipWord};
+use maglev_common::vip::VipWord;
 
-use crate::affinity::{self, Choice, Flow};
+use crate::affinity;
+use crate::decision::Flow;
+pub use crate::decision::{Choice, Decision};
 use crate::encap::{Outer, ipip};
 use crate::env::{Packet, Tables};
 use crate::packet::eth::{self, Payload};
@@ -16,33 +16,6 @@ use crate::packet::l4::{self, Segment};
 use crate::packet::{Inner, ipv4, ipv6, plain};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
-
-/// Where a flow goes, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The VIP.
-    pub vip: VipId,
-    /// The flow, its pool and the pool's word.
-    pub flow: Flow,
-    /// The member the flow goes to.
-    pub member: MemberId,
-    /// Why it goes there.
-    pub choice: Choice,
-}
-
-impl Decision {
-    /// The flow's slot.
-    #[inline(always)]
-    pub fn slot(&self) -> Slot {
-        self.flow.hash.slot()
-    }
-
-    /// What the slot holds.
-    #[inline(always)]
-    pub fn slot_word(&self, forwarding: &Forwarding) -> SlotWord {
-        forwarding.slot(self.flow.word.current(), self.slot())
-    }
-}
 
 /// Balances one packet: it is encapsulated if the verdict is to send it.
 ///

@@ -197,6 +197,11 @@ impl EgressMaps {
 }
 
 impl Tables for EgressMaps {
+    #[inline(always)]
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+
     /// Where packets leave, too, is an interface that they need not be handed to.
     #[inline(always)]
     fn ingress(&self) -> u32 {

@@ -17,6 +17,8 @@ use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::affinity;
+use crate::decision::{Choice, Flow, Segment};
 use crate::env::{DecapTables, Tables};
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
@@ -147,6 +149,10 @@ impl FakeTables {
 }
 
 impl Tables for FakeTables {
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+
     fn ingress(&self) -> u32 {
         INGRESS
     }

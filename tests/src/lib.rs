@@ -1,6 +1,7 @@
 //! The lab: client, router, load balancers and backends in network namespaces, joined by veth pairs; the servers and
 //! clients that use it; and the demo. It drives the shipped binaries from outside and knows nothing of their insides.
 
+pub mod addresses;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod bytes;
@@ -11,5 +12,6 @@ pub mod lab;
 pub mod matrix;
 #[cfg(feature = "model")]
 pub mod model;
+pub mod netns;
 pub mod server;
 pub mod trial;

@@ -19,3 +19,14 @@ pub(crate) fn run() -> Result<()> {
     println!("build: target/release/maglevd and target/release/maglev are built");
     Ok(())
 }
+
+/// Builds what the end-to-end tests drive.
+///
+/// # Errors
+/// If it does not build.
+pub(crate) fn for_tests() -> Result<()> {
+    println!("building the release binaries that the end-to-end tests drive");
+    let mut release = program::command(program::cargo());
+    let packages = ["-p", "maglev-daemon", "-p", "maglev-cli", "-p", "maglev-e2e"];
+    program::run(release.args(["build", "--release", "--locked", "--bins"]).args(packages))
+}

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::{
     program,
     setup::{self, Package},
-    test::{Totals, result_line},
+    totals::{Totals, result_line},
 };
 
 mod debian;

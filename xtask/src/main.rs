@@ -19,6 +19,7 @@ mod program;
 mod setup;
 mod test;
 mod tidy;
+mod totals;
 
 /// The repository's own commands.
 #[derive(Parser)]

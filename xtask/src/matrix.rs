@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{program, setup, test};
+use crate::{build, program, setup};
 
 /// Cases that are shown together.
 pub(crate) struct Matrix {
@@ -86,7 +86,7 @@ impl Matrix {
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(program::is_root(), "the matrix needs root: it makes network namespaces; try with sudo");
         setup::run()?;
-        test::build()?;
+        build::for_tests()?;
         let (mut rows, mut broken) = (Vec::new(), false);
         for lot in self.lots {
             broken |= !self.play(lot, &mut rows)?;

@@ -3,14 +3,14 @@
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
-    ops::AddAssign,
     process::{ExitStatus, Stdio},
     thread,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{kernels, matrix, program, setup};
+use crate::totals::{Totals, result_line};
+use crate::{build, kernels, matrix, program, setup};
 
 /// The model test runs with the others.
 const MODEL: &str = "maglev-e2e/model";
@@ -44,14 +44,6 @@ enum Apart {
     Faults,
 }
 
-/// What the test binaries reported, summed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) skipped: u64,
-}
-
 /// Sets up, builds the release binaries that the end-to-end tests drive, and runs the tests.
 ///
 /// # Errors
@@ -65,23 +57,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         None => {}
     }
     setup::run()?;
-    build()?;
+    build::for_tests()?;
 
     println!("test: running the tests");
     let (totals, status) = tests(arguments.filter.as_deref())?;
     println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     verdict(totals, status.success(), program::is_root())
-}
-
-/// Builds what the end-to-end tests drive.
-///
-/// # Errors
-/// If it does not build.
-pub(crate) fn build() -> Result<()> {
-    println!("test: building the release binaries that the end-to-end tests drive");
-    let mut release = program::command(program::cargo());
-    let packages = ["-p", "maglev-daemon", "-p", "maglev-cli", "-p", "maglev-e2e"];
-    program::run(release.args(["build", "--release", "--locked", "--bins"]).args(packages))
 }
 
 /// Runs `cargo test`, lets its words through as they come, and sums the result lines.
@@ -114,28 +95,6 @@ fn threads() -> usize {
     thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
 }
 
-/// What one line adds to the totals: a test binary ends with
-/// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
-pub(crate) fn result_line(line: &str) -> Totals {
-    let mut totals = Totals::default();
-    let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
-        return totals;
-    };
-    for count in counts.1.split("; ") {
-        let Some((number, what)) = count.split_once(' ') else {
-            continue;
-        };
-        let number = number.parse().unwrap_or(0);
-        match what {
-            "passed" => totals.passed = number,
-            "failed" => totals.failed = number,
-            "ignored" => totals.skipped = number,
-            _ => {}
-        }
-    }
-    totals
-}
-
 /// The totals decide, and cargo's own exit: a test binary that crashes reports nothing.
 fn verdict(totals: Totals, succeeded: bool, root: bool) -> Result<()> {
     if totals.failed > 0 {
@@ -148,15 +107,6 @@ fn verdict(totals: Totals, succeeded: bool, root: bool) -> Result<()> {
         bail!("{} tests were skipped; as root none may be", totals.skipped);
     }
     Ok(())
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        let Self { passed, failed, skipped } = other;
-        self.passed += passed;
-        self.failed += failed;
-        self.skipped += skipped;
-    }
 }
 
 #[cfg(test)]

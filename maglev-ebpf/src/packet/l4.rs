@@ -3,6 +3,7 @@
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub use crate::decision::Segment;
 use crate::env::Packet;
 
 /// ICMP.
@@ -18,11 +19,6 @@ pub const ICMPV6: u8 = 58;
 pub(super) const TCP_HEADER: u32 = 20;
 /// Bytes of a UDP header.
 pub(super) const UDP_HEADER: u32 = 8;
-
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 
 /// The first fourteen bytes of a TCP header.
 ///
@@ -40,57 +36,6 @@ struct TcpStart {
     acknowledged: [u8; 4],
     offset: u8,
     flags: u8,
-}
-
-/// What a packet means to its flow: the TCP flags that matter, or that it is a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment(u8);
-
-impl Segment {
-    /// Opens a TCP connection.
-    pub const SYN: Self = Self(SYN);
-    /// Ends a TCP connection, and never begins one.
-    pub const RST: Self = Self(RST);
-    /// Any other TCP segment.
-    pub const OTHER: Self = Self(ACK);
-    /// A UDP datagram.
-    pub const DATAGRAM: Self = Self(0x80);
-
-    /// A TCP segment by the fourteenth byte of its header.
-    #[inline(always)]
-    pub const fn of_flags(flags: u8) -> Self {
-        Self(flags & (SYN | ACK | RST | FIN))
-    }
-
-    /// As a number, to be handed to another function of the kernel.
-    #[inline(always)]
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// The reverse of [`Self::bits`].
-    #[inline(always)]
-    pub const fn of_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    /// Whether it opens a TCP connection: SYN set, ACK, RST and FIN clear.
-    #[inline(always)]
-    pub const fn is_syn(self) -> bool {
-        self.0 == SYN
-    }
-
-    /// Whether it is a TCP segment with RST set.
-    #[inline(always)]
-    pub const fn is_rst(self) -> bool {
-        self.0 & RST != 0
-    }
-
-    /// Whether it is a UDP datagram.
-    #[inline(always)]
-    pub const fn is_datagram(self) -> bool {
-        self.0 == Self::DATAGRAM.0
-    }
 }
 
 /// What a packet means to its flow. Read only where it matters: most packets are sent without anyone asking.

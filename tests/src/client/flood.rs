@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::Client;
-use crate::lab::{FLOWS_CPU, addresses};
+use crate::addresses::{self, FLOWS_CPU};
 
 /// An IPv4 header and a TCP header, both without options.
 const LENGTH: usize = 40;

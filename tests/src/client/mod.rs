@@ -16,11 +16,7 @@ use hyper::{
 use sha2::{Digest, Sha256};
 use tokio::{net::UdpSocket, task::JoinSet};
 
-use crate::{
-    bytes,
-    lab::{Netns, addresses::Pair},
-    server::Receipt,
-};
+use crate::{addresses::Pair, bytes, netns::Netns, server::Receipt};
 
 pub mod download;
 pub mod flood;

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::lab::addresses::Pair;
+use crate::addresses::Pair;
 
 /// The ports, apart from the privileged ones and a few hundred at the top.
 const FIRST_PORT: u16 = 1_024;
@@ -43,7 +43,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::addresses::client;
+    use crate::addresses::client;
 
     #[test]
     fn all_ports_of_all_addresses_pass_before_one_comes_back() {

@@ -13,10 +13,8 @@ use nix::{sys::resource, unistd::geteuid};
 use crate::client::Client;
 use addresses::{BALANCERS_AS, ROUTER_AS};
 
-pub mod addresses;
 mod backend;
 mod balancer;
-mod netns;
 mod process;
 pub mod registry;
 pub mod router;
@@ -25,15 +23,16 @@ pub mod site;
 mod topology;
 mod unhash;
 
+pub use crate::addresses::{self, FLOWS_CPU};
+pub use crate::netns::Netns;
 pub use backend::Backend;
 pub(crate) use backend::decapsulate;
 pub use balancer::{AUTHORITY, Answer, Balancer, maglev};
-pub use netns::Netns;
 pub use process::Process;
 pub use router::Router;
 pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};
 pub use site::{Packets, Site};
-pub use topology::{FLOWS_CPU, NEAR, Place, Topology, UPLINK};
+pub use topology::{NEAR, Place, Topology, UPLINK};
 
 /// A built lab. Dropping it ends its processes and removes its namespaces and files.
 #[derive(Debug)]

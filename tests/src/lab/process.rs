@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::netns::Netns;
+use crate::netns::Netns;
 
 /// How often a file or a process is looked at while something is awaited of it.
 const LOOK: Duration = Duration::from_millis(5);

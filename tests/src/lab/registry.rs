@@ -24,8 +24,8 @@ use nix::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::netns::{Netns, ip_batch};
 use super::services::BPF;
+use crate::netns::{Netns, ip_batch};
 
 const ROOT: &str = "/run/maglev-lab";
 /// While this file is in a lab's directory the lab outlives its owner.

@@ -1,15 +1,11 @@
 //! How many load balancers and backends, where each backend stands, and the kernel settings and links that make the
-//! drawing in [`super::addresses`] true. It starts no process.
+//! drawing in [`crate::addresses`] true. It starts no process.
 
 use anyhow::{Context, Result};
 
-use super::{
-    addresses::{self, Pair},
-    netns::{Netns, ip_batch},
-    registry::Claim,
-    router::Kind,
-    unhash,
-};
+use super::{registry::Claim, router::Kind, unhash};
+use crate::addresses::{self, FLOWS_CPU, Pair};
+use crate::netns::{Netns, ip_batch};
 
 /// MTU of the links that carry encapsulated packets: 1500 and an outer IPv6 header fit.
 const INNER_MTU: u16 = 1600;
@@ -19,9 +15,6 @@ const CLIENT_MTU: u16 = 1500;
 pub const UPLINK: &str = "eth0";
 /// The load balancers' interface on the shared segment.
 pub const NEAR: &str = "near";
-
-/// The CPU that carries all flows from the client on.
-pub const FLOWS_CPU: usize = 0;
 
 /// Where a backend stands, seen from a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

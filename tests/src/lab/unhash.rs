@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
-use super::netns::Netns;
+use crate::netns::Netns;
 
 /// `bpf_set_hash_invalid(context); return TC_ACT_UNSPEC;`
 const PROGRAM: [[u8; 8]; 3] = [

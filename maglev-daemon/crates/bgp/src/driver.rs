@@ -1,7 +1,6 @@
 //! The task of one neighbour: it hears sockets, orders and time, tells the state machine, and does what that says. It must
 //! not know the protocol.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -12,11 +11,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use maglev_model::bgp::{Cause, Neighbor, NeighborStatus, Route};
+use maglev_model::bgp::{Cause, Neighbor, NeighborStatus};
 
 use super::fsm::{End, Input, Output, Peer, Settings, Side, State};
 use super::link::{self, Happened, Link};
-use super::speaker::{Clock, Wanted};
+use super::wanted::{Clock, Wanted};
 use super::wire::Family;
 
 /// Connections whose last word is still on its way, at most: a neighbour that is refused again and again costs no more.
@@ -312,6 +311,3 @@ async fn happening(link: Option<&mut Link>) -> Happened {
         None => pending().await,
     }
 }
-
-/// Prefixes and what is said of them.
-pub(super) type Routes = BTreeMap<ipnet::IpNet, Arc<Route>>;

@@ -16,4 +16,5 @@ mod fsm;
 mod interop;
 mod link;
 pub mod speaker;
+mod wanted;
 mod wire;

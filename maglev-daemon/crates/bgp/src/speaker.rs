@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 use maglev_model::UnixTime;
 use maglev_model::bgp::{Bgp, Carried, Neighbor, NeighborStatus, OnStop};
 
-use super::driver::{Driver, Inputs, Order, Routes};
+use super::driver::{Driver, Inputs, Order};
 use super::fsm::{End, Settings, State};
 use super::link;
+pub use super::wanted::{Clock, Wanted};
 
 /// Orders, and connections of a passive neighbour, that wait for its task. More connections are dropped.
 const ORDERS: usize = 8;
@@ -32,20 +33,6 @@ const INCOMING: usize = 4;
 
 /// How long the end of all sessions may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// Returns the present time.
-pub type Clock = fn() -> UnixTime;
-
-/// What neighbours are to know.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Prefixes, and what is said of each.
-    pub routes: Routes,
-    /// This is all: only changes follow. Neighbours that kept prefixes over a restart drop what is not among them.
-    pub complete: bool,
-    /// Which of the sets it is: each has a greater number than those before.
-    pub version: u64,
-}
 
 /// What was before this process, as far as neighbours ask.
 #[derive(Clone, Copy, Debug, Default)]

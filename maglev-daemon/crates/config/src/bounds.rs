@@ -8,7 +8,7 @@ use maglev_model::MAX_COMMUNITIES;
 use serde_yaml::Budget;
 use serde_yaml::budget::BudgetBreach;
 
-use super::health::{COMMON, OF_KINDS};
+use super::check_keys::{COMMON, OF_KINDS};
 
 /// The largest file that is read, and therefore written, in bytes. 32,767 backends with the longest names, states and
 /// overrides of port, path and host take nine tenths of it, if paths and hosts are short.

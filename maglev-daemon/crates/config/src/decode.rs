@@ -207,3 +207,16 @@ fn join(path: &str, key: &str) -> String {
     let key = shown(key);
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
+
+/// A whole number from 1 to `most`.
+pub(super) fn parse_number(text: &str, most: u64) -> Result<u32, String> {
+    parse_number_from(1, text, most)
+}
+
+/// A whole number from `least` to `most`.
+pub(super) fn parse_number_from(least: u32, text: &str, most: u64) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number >= least && u64::from(number) <= most => Ok(number),
+        _ => Err(format!("{} is out of range; allowed: {least} to {most}", shown(text))),
+    }
+}

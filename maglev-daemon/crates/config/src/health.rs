@@ -14,15 +14,9 @@ use maglev_model::{
     Tls, Via, is_dns_name, parse_duration, parse_on_all_dead, parse_panic, parse_slow_start, server_name, shown,
 };
 
+use super::check_keys::{COMMON, OF_KINDS};
 use super::decode::{Collector, Field, Section};
 use super::tree;
-
-/// Keys of a check of any kind.
-pub(super) const COMMON: [&str; 8] = ["kind", "interval", "timeout", "fall", "rise", "jitter", "port", "via"];
-
-/// Keys of single kinds.
-pub(super) const OF_KINDS: [&str; 11] =
-    ["vip", "path", "status", "body", "host", "sni", "verify", "payload", "expect", "query", "rcode"];
 
 const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);

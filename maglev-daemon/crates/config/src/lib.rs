@@ -3,6 +3,7 @@
 
 mod bgp;
 pub mod bounds;
+mod check_keys;
 mod decode;
 mod drain;
 mod health;
@@ -10,13 +11,15 @@ mod interfaces;
 mod node;
 #[cfg(test)]
 mod numbers;
+mod origin;
 mod problem;
 mod services;
 mod tree;
 
 pub use health::{check_text, parse_check, parse_override};
 pub use interfaces::{Interface, Mode};
-pub use node::{Draft, NodeConfig, OnStop, ReadSecret, decode as decode_node};
+pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};
+pub use origin::ReadSecret;
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services};
 

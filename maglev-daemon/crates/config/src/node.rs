@@ -13,8 +13,9 @@ use maglev_model::bgp::Bgp;
 use maglev_model::{Limits, OuterSources, Rules, drain, not_unicast, parse_duration, shown};
 
 use super::bgp::{self, Outlives};
-use super::decode::{Collector, Field};
+use super::decode::{Collector, Field, parse_number};
 use super::interfaces::{Interface, decode_interfaces};
+use super::origin::{Origin, ReadSecret, decode_path};
 use super::{Problems, tree};
 
 /// Where the services are kept unless the file says otherwise.
@@ -121,18 +122,6 @@ pub struct Draft {
     pub services: Option<PathBuf>,
     /// What to check services against; where a rule could not be read, nothing is refused for it.
     pub rules: Rules,
-}
-
-/// Reads a small file that others must not read; an error is one line.
-pub type ReadSecret = fn(&Path) -> Result<String, String>;
-
-/// Where a configuration comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Origin<'a> {
-    /// Its file: paths in it are relative to the folder of this.
-    pub(super) file: &'a Path,
-    /// Reads the files with passwords that it names.
-    pub(super) read_secret: ReadSecret,
 }
 
 /// Reads the node's configuration, and the passwords that it names by `read_secret`.
@@ -278,16 +267,6 @@ fn decode_key(field: &Field<'_>) -> Option<HashKey> {
     Some(HashKey::from_bytes(bytes))
 }
 
-/// A path; a relative one is relative to the file that names it.
-pub(super) fn decode_path(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
-    let text = field.text()?;
-    if text.is_empty() || text.contains(char::is_control) {
-        field.report(format_args!("{} is not the path of a file", shown(text)));
-        return None;
-    }
-    Some(file.parent().unwrap_or(Path::new("")).join(text))
-}
-
 struct Api {
     socket: PathBuf,
     metrics: Option<SocketAddr>,
@@ -406,15 +385,4 @@ fn decode_flows(field: &Field<'_>) -> Option<u32> {
     let default = maps::DEFAULT_FLOW_SETS * WAYS as u32;
     let flows = section.get("flows").map_or(Some(default), |field| field.parse(|text| parse_number(text, most)))?;
     Some(flows.div_ceil(WAYS as u32).next_power_of_two())
-}
-
-pub(super) fn parse_number(text: &str, most: u64) -> Result<u32, String> {
-    parse_number_from(1, text, most)
-}
-
-pub(super) fn parse_number_from(least: u32, text: &str, most: u64) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(number) if number >= least && u64::from(number) <= most => Ok(number),
-        _ => Err(format!("{} is out of range; allowed: {least} to {most}", shown(text))),
-    }
 }

@@ -10,11 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DataplaneError;
 use super::maps::Maps;
-use super::object::{self, Sizes, sha256};
+use super::object::{self, LAYOUT, Sizes, sha256};
 use super::{Settings, flows, publish};
-
-/// The version of what lies in the pin folder, and how.
-pub(super) const LAYOUT: u32 = 2;
 
 /// What must agree between the daemon that left a program and its maps, and the one that goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

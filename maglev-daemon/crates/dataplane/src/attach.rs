@@ -2,7 +2,6 @@
 //! not know tables or plans.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,33 +18,9 @@ use nix::errno::Errno;
 use super::bpf;
 use super::error::DataplaneError;
 use super::maps::Maps;
+use super::mode::Mode;
 use super::object::{Loaded, Runnable};
 use super::pins::{PinnedLink, Pins};
-
-/// Where an XDP program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// In the driver, before the kernel makes a socket buffer.
-    Native,
-    /// In the network stack: any interface, slower.
-    Generic,
-}
-
-impl Mode {
-    /// Whether a program that is attached there runs in this mode.
-    pub(super) fn is(self, at: XdpAt) -> bool {
-        matches!((self, at), (Self::Native, XdpAt::Native) | (Self::Generic, XdpAt::Generic))
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        })
-    }
-}
 
 /// An interface to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]

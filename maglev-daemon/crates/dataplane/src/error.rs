@@ -9,7 +9,7 @@ use aya::{EbpfError, maps::MapError};
 use maglev_common::vip::BuildError;
 use nix::errno::Errno;
 
-use super::attach::Mode;
+use super::mode::Mode;
 
 /// Why the data plane did not start, or a step was not carried out.
 #[derive(Debug, thiserror::Error)]

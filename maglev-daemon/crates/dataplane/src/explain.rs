@@ -12,7 +12,7 @@ use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::{self, Flow};
+use maglev_ebpf::affinity::{self, Choice, Flow};
 use maglev_ebpf::env::Tables;
 use maglev_ebpf::forward::{Decision, decide};
 use maglev_ebpf::packet::l4::{self, Segment};
@@ -164,6 +164,10 @@ impl<'a> View<'a> {
 }
 
 impl Tables for View<'_> {
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+
     fn ingress(&self) -> u32 {
         0
     }

@@ -17,10 +17,12 @@ use nix::time::{ClockId, clock_getres};
 use sha2::{Digest, Sha256};
 
 use super::Settings;
-use super::adopt::LAYOUT;
 use super::error::DataplaneError;
 use super::pins::{self, Pins};
 use super::shared::{DEVICE, Shape};
+
+/// The version of what lies in the pin folder, and how.
+pub(super) const LAYOUT: u32 = 2;
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));

@@ -1,7 +1,6 @@
 //! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know what is asked, or
 //! what a notice means.
 
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,32 +10,8 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::error::NetError;
 use super::notices::Notices;
-
-/// Why the host's network could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// No socket.
-    #[error("cannot open a netlink socket: {0}")]
-    Socket(#[from] io::Error),
-    /// A request failed.
-    #[error("netlink: cannot {what}: {source}")]
-    Request {
-        /// What was asked.
-        what: &'static str,
-        /// Why it failed.
-        source: rtnetlink::Error,
-    },
-    /// No answer came.
-    #[error("netlink: cannot {what}: no answer")]
-    Silent {
-        /// What was asked.
-        what: &'static str,
-    },
-    /// A socket was closed.
-    #[error("the netlink socket for notices was closed")]
-    Closed,
-}
 
 /// How long the kernel may take for the next part of an answer, which it gives at once: then its answer was lost.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -12,7 +12,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use rtnetlink::MulticastGroup;
 use tokio::time::Instant;
 
-use super::connection::{self, NetError, Requests, Sockets};
+use super::connection::{self, Requests, Sockets};
+use super::error::NetError;
 
 /// What changes them.
 const GROUPS: [MulticastGroup; 6] = [

@@ -2,6 +2,7 @@
 //! Beside it, the socket options that only routing protocols need. It must not know the data plane, weights or tables.
 
 mod connection;
+mod error;
 pub mod host;
 pub mod identity;
 pub mod links;
@@ -10,4 +11,4 @@ pub mod next_hop;
 mod notices;
 pub mod socket;
 
-pub use connection::NetError;
+pub use error::NetError;

@@ -6,7 +6,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMe
 use rtnetlink::MulticastGroup;
 use tokio::time::Instant;
 
-use super::connection::{self, NetError, Requests, Sockets};
+use super::connection::{self, Requests, Sockets};
+use super::error::NetError;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

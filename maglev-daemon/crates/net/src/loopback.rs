@@ -9,7 +9,8 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::MulticastGroup;
 use tokio::time::Instant;
 
-use super::connection::{self, NetError, Sockets};
+use super::connection::{self, Sockets};
+use super::error::NetError;
 use super::links::sleep_until;
 
 /// The index that `lo` has in every network namespace.

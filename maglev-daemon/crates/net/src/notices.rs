@@ -16,7 +16,7 @@ use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSoc
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::connection::NetError;
+use super::error::NetError;
 
 /// What a notice says.
 #[derive(Debug)]

@@ -61,6 +61,22 @@ fn a_disk_that_refuses_is_named() {
     assert!(line.starts_with("cannot write ") && line.contains("absent"), "{line}");
 }
 
+#[test]
+fn a_secret_is_for_nobody_elses_eyes() {
+    let directory = TempDir::new();
+    let path = directory.path().join("secret");
+    let missing = file::read_secret(&path).unwrap_err();
+    assert!(missing.starts_with("cannot read ") && missing.contains("No such file"), "{missing}");
+    let with_mode = |mode| {
+        std::fs::write(&path, "s3cret").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        file::read_secret(&path)
+    };
+    let open = with_mode(0o644).unwrap_err();
+    assert!(open.contains("others may read it (mode 644); allowed: 600 or 640") && !open.contains("s3"), "{open}");
+    assert_eq!([0o600, 0o640].map(with_mode), [Ok("s3cret".to_owned()), Ok("s3cret".to_owned())]);
+}
+
 mod faults {
     use super::*;
 

@@ -35,10 +35,10 @@ mod tests {
             vec![target(None, 412, None), target(Some("www"), 1_000_400, Some("connect: timed out after 1 s"))];
         let report = CheckReport { pool: "web".into(), backend: "web1".into(), targets };
         let text = "\
-    DESTINATION      KIND  VIA               TOOK  RESULT
-    203.0.113.10:80  http  direct          0.4 ms  ok
-    203.0.113.10:80  http  encap, VIP www   1.0 s  connect: timed out after 1 s
-    ";
+DESTINATION      KIND  VIA               TOOK  RESULT
+203.0.113.10:80  http  direct          0.4 ms  ok
+203.0.113.10:80  http  encap, VIP www   1.0 s  connect: timed out after 1 s
+";
         assert_eq!((report.text().as_str(), report.failed()), (text, 1));
     }
 }

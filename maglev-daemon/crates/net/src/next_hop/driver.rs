@@ -20,7 +20,8 @@ use super::gateways::{Gateways, Question};
 use super::probes::Probes;
 use super::recheck::Recheck;
 use super::{Settings, Since, Wanted, messages, neighbours};
-use crate::connection::{self, NetError, Sockets};
+use crate::connection::{self, Sockets};
+use crate::error::NetError;
 use crate::links::{Link, sleep_until};
 use crate::notices::Notice;
 

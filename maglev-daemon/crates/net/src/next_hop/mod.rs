@@ -21,7 +21,7 @@ use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::connection::NetError;
+use super::error::NetError;
 use driver::Driver;
 
 mod decide;

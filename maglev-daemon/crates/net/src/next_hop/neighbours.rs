@@ -6,7 +6,8 @@ use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 
 use super::decide::{Neighbour, Place};
 use super::messages;
-use crate::connection::{self, NetError, Requests};
+use crate::connection::{self, Requests};
+use crate::error::NetError;
 
 /// Has the kernel find out a neighbour's MAC address, as if a packet were to be sent to it.
 pub(super) async fn find(requests: &Requests, (interface, address): Place) -> Result<(), NetError> {

@@ -9,6 +9,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The CPU that carries all flows from the client on.
+pub const FLOWS_CPU: usize = 0;
+
 /// The VIPs' addresses: two of each family, on every backend's `lo`.
 pub const VIPS: [IpAddr; 4] = [WWW4, WWW6, ALT4, ALT6];
 /// First VIP address, IPv4.
