@@ -82,26 +82,23 @@ pub fn encapsulate6<F: Tuple>(
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
     let class_label = (6 << 28 | class << 20 | label).swap_bytes();
+    let [source0, source1] = source6(record, outer.hash);
+    let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
     let length = u64::from((outer.length as u16).swap_bytes());
     let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
-    // Each word is read where it is needed: read all at once, they do not fit into the registers.
     frame.words[0].set(template.ethernet[0].get());
     frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
-    let source0 = source6(record, 0, outer.hash);
     frame.words[2].set(start | source0 << 48);
-    let source1 = source6(record, 1, outer.hash);
     frame.words[3].set(source0 >> 16 | source1 << 48);
-    let destination0 = record.destination[0].get();
     frame.words[4].set(source1 >> 16 | destination0 << 48);
-    let destination1 = record.destination[1].get();
     frame.words[5].set(destination0 >> 16 | destination1 << 48);
     frame.last.set((destination1 >> 16) as u32);
     frame.end.set((destination1 >> 48) as u16);
     true
 }
 
-/// A word of the outer source address.
 #[inline(always)]
-fn source6(record: &MemberRecord, n: usize, hash: u64) -> u64 {
-    record.source[n].get() | hash & record.source_hash_mask[n].get()
+fn source6(record: &MemberRecord, hash: u64) -> [u64; 2] {
+    let word = |n: usize| record.source[n].get() | hash & record.source_hash_mask[n].get();
+    [word(0), word(1)]
 }
