@@ -132,7 +132,7 @@ fn cycles_of(root: &str, sources: &[&Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (from, edges) in &graph {
         for (to, (path, line)) in edges {
-            if let Some(back) = way(&graph, to, from) {
+            if let Some(back) = path_between(&graph, to, from) {
                 let message = format!("a cycle of modules: {from} → {}", back.join(" → "));
                 findings.push(Finding { path: path.clone(), line: *line, message });
             }
@@ -141,8 +141,12 @@ fn cycles_of(root: &str, sources: &[&Source]) -> Vec<Finding> {
     findings
 }
 
-/// The modules from one to another, both included; `None` if none leads there.
-fn way(graph: &BTreeMap<String, BTreeMap<String, (String, usize)>>, from: &str, to: &str) -> Option<Vec<String>> {
+/// The modules on a path from one to another, both included; `None` if none leads there.
+fn path_between(
+    graph: &BTreeMap<String, BTreeMap<String, (String, usize)>>,
+    from: &str,
+    to: &str,
+) -> Option<Vec<String>> {
     let (mut known, mut open) = (BTreeSet::from([from.to_owned()]), vec![vec![from.to_owned()]]);
     while let Some(path) = open.pop() {
         let last = path.last()?;

@@ -44,3 +44,26 @@ pub fn pool() -> view::Pool {
         backends: Vec::new(),
     }
 }
+
+/// A node that has come to this stage, one second after the other.
+pub fn draining(last: view::Stage) -> view::Node {
+    let stages = view::Stage::ALL.into_iter().take_while(|stage| *stage <= last);
+    let stages =
+        stages.zip(1..).map(|(stage, at)| view::PassedStage { stage, at: 1_700_000_000 + at, seconds: 9 - at });
+    let drain = view::NodeDrain {
+        since: 1_700_000_000,
+        reason: Some("disk".into()),
+        stages: stages.collect(),
+        packets_forwarded: 41_233,
+        ..view::NodeDrain::default()
+    };
+    view::Node {
+        drain: Some(drain),
+        unable: None,
+        announces: true,
+        last_node: false,
+        lead_seconds: 10,
+        quiet_seconds: 10,
+        not_saved: None,
+    }
+}

@@ -149,30 +149,9 @@ fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use maglev_api::view::PassedStage;
+    use maglev_api::testing::draining;
 
-    /// A node that has come to this stage, one second after the other.
-    fn draining(last: Stage) -> Node {
-        let stages = Stage::ALL.into_iter().take_while(|stage| *stage <= last);
-        let stages = stages.zip(1..).map(|(stage, at)| PassedStage { stage, at: 1_700_000_000 + at, seconds: 9 - at });
-        let drain = NodeDrain {
-            since: 1_700_000_000,
-            reason: Some("disk".into()),
-            stages: stages.collect(),
-            packets_forwarded: 41_233,
-            ..NodeDrain::default()
-        };
-        Node {
-            drain: Some(drain),
-            unable: None,
-            announces: true,
-            last_node: false,
-            lead_seconds: 10,
-            quiet_seconds: 10,
-            not_saved: None,
-        }
-    }
+    use super::*;
 
     #[test]
     fn each_stage_is_shown_once_and_again_if_it_comes_again() {

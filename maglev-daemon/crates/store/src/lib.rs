@@ -1,5 +1,5 @@
-//! The node's files: read, and replaced so that a crash leaves either the old or the new one. It must not know who asks or
-//! what runs.
+//! The node's files: read, and replaced so that a crash leaves either the old or the new one. It must not know its
+//! callers, nor what runs.
 
 use std::path::Path;
 

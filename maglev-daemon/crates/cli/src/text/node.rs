@@ -15,7 +15,7 @@ pub(crate) fn stage_line(node: &Node, stage: Stage) -> String {
         }
         Stage::Marked => "saved: the node stays out of service until it is undrained, restarts included".to_owned(),
         Stage::Leaving => format!("routers are asked to prefer others for {lead}"),
-        Stage::Withdrawing if node.announces => "routers are told that nothing is announced here any more".to_owned(),
+        Stage::Withdrawing if node.announces => "all prefixes, from all neighbors".to_owned(),
         Stage::Withdrawing => "nothing is announced here".to_owned(),
         Stage::Waiting => format!("what still comes in is forwarded, until nothing does for {quiet}"),
         Stage::Drained => "no packet comes in".to_owned(),
@@ -97,31 +97,10 @@ impl Text for Node {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use maglev_api::view::PassedStage;
-    use maglev_api::view::Receiving;
+    use maglev_api::testing::draining;
 
-    /// A node that has come to this stage, one second after the other.
-    fn draining(last: Stage) -> Node {
-        let stages = Stage::ALL.into_iter().take_while(|stage| *stage <= last);
-        let stages = stages.zip(1..).map(|(stage, at)| PassedStage { stage, at: 1_700_000_000 + at, seconds: 9 - at });
-        let drain = NodeDrain {
-            since: 1_700_000_000,
-            reason: Some("disk".into()),
-            stages: stages.collect(),
-            packets_forwarded: 41_233,
-            ..NodeDrain::default()
-        };
-        Node {
-            drain: Some(drain),
-            unable: None,
-            announces: true,
-            last_node: false,
-            lead_seconds: 10,
-            quiet_seconds: 10,
-            not_saved: None,
-        }
-    }
+    use super::*;
+    use maglev_api::view::Receiving;
 
     fn receiving(last: Stage) -> Node {
         let mut node = draining(last);
