@@ -12,7 +12,7 @@ use maglev_api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes,
 use maglev_common::table::SLOTS;
 use tokio::net::TcpListener;
 
-use crate::http::{Caller, Handle, Page, Refused, Rendered, Request, Subject, Wanted, server};
+use crate::http::{Caller, Handle, Page, Reading, Refused, Rendered, Request, Subject, Wanted, server};
 use text::{Registry, count, measure, measure_seconds};
 
 /// What scrapers are told the text is.
@@ -28,9 +28,9 @@ pub async fn serve(listener: TcpListener, handle: Handle) {
 async fn scrape(State(handle): State<Handle>) -> Result<Page, Refused> {
     let render = async {
         let counters = handle.ask(|reply| Request::Counters { reply }).await?;
-        let render = |handle: &Handle| {
-            let (neighbors, routes) = (handle.bgp.neighbors(), handle.bgp.routes());
-            Rendered::text(CONTENT, || render(&handle.status(), &counters.make(), (&neighbors, &routes)))
+        let render = |reading: &Reading| {
+            let (neighbors, routes) = (reading.bgp().neighbors(), reading.bgp().routes());
+            Rendered::text(CONTENT, || render(&reading.status(), &counters.make(), (&neighbors, &routes)))
         };
         handle.compute(render).await
     };

@@ -1,4 +1,4 @@
-//! From the API's words to changes of backends, and what is refused by what the status shows. It must not know paths.
+//! From the API's words to changes. It must not know paths.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use maglev_model::{
 use maglev_model::{parse_on_all_dead, parse_slow_start};
 
 /// The change that would be made, and whether by force.
-pub(super) fn proposed(status: &view::Status, proposal: view::Proposal) -> Answer<(Change, bool)> {
+pub(super) fn proposed(proposal: view::Proposal) -> Answer<(Change, bool)> {
     Ok(match proposal {
         view::Proposal::Add { pool, backend } => (addition(&pool, backend)?, false),
         view::Proposal::Remove { pool, name, force } => {
             let (pool, backend) = parse_backend(&pool, &name)?;
-            (removal(status, pool, backend, force)?, force)
+            (Change::RemoveBackend { pool, backend, force }, force)
         }
         view::Proposal::Weight { pool, name, weight, force } => {
             let (pool, backend) = parse_backend(&pool, &name)?;
@@ -34,20 +34,6 @@ pub(super) fn addition(pool: &str, backend: view::NewBackend) -> Answer<Change> 
     let (name, weight) = (parse_name("name", &name)?, Weight(weight));
     let backend = maglev_model::Backend { name, address, weight, state: AdminState::Active };
     Ok(Change::AddBackend { pool: parse_name("pool", pool)?, backend })
-}
-
-/// The removal of a backend; refused if it is draining and has something left, unless forced.
-pub(super) fn removal(status: &view::Status, pool: Name, backend: Name, force: bool) -> Answer<Change> {
-    let is_it = |found: &&view::Backend| found.pool == pool.as_str() && found.name == backend.as_str();
-    let draining = |found: &&view::Backend| found.state == view::BackendState::Draining;
-    match status.backends.iter().find(is_it).filter(draining) {
-        Some(found) if !force && !found.is_drained() => Err(view::Error::conflict(format!(
-            "backend {backend} of pool {pool} is not drained: {}; wait (maglev backend drain {pool} {backend} --wait) or \
-             --force",
-            found.left()
-        ))),
-        _ => Ok(Change::RemoveBackend { pool, backend, force }),
-    }
 }
 
 /// What is set of how a VIP is announced.
@@ -113,49 +99,4 @@ pub(super) fn parse_backend(pool: &str, name: &str) -> Answer<(Name, Name)> {
 /// Reads a name that a field holds.
 pub(super) fn parse_name(field: &str, name: &str) -> Answer<Name> {
     Name::parse(name).map_err(|error| view::Error::invalid(format!("{field}: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use maglev_api::testing::backend;
-    use view::BackendState::{Active, Disabled, Draining, Out};
-
-    /// What is said to removing `web2` that looks like this.
-    fn removed(
-        state: view::BackendState,
-        learning_slots: u32,
-        pinned_flows: Option<u32>,
-        force: bool,
-    ) -> Answer<Change> {
-        let found = view::Backend { state, learning_slots, pinned_flows, ..backend("web2") };
-        let status = view::Status { backends: vec![backend("web1"), found], ..view::Status::default() };
-        removal(&status, Name::parse("web").unwrap(), Name::parse("web2").unwrap(), force)
-    }
-
-    #[test]
-    fn a_draining_backend_with_something_left_is_removed_by_force_alone() {
-        for (learning, pinned, left) in [
-            (6_554, Some(312), "6554 slots are learning for it and 312 flows are pinned to it"),
-            (0, Some(1), "0 slots are learning for it and 1 flow is pinned to it"),
-            (1, None, "1 slot is learning for it and the flows pinned to it are not counted yet"),
-            (0, None, "0 slots are learning for it and the flows pinned to it are not counted yet"),
-        ] {
-            let line = format!(
-                "backend web2 of pool web is not drained: {left}; wait (maglev backend drain web web2 --wait) or --force"
-            );
-            assert_eq!(removed(Draining, learning, pinned, false), Err(view::Error::conflict(line)));
-            assert!(removed(Draining, learning, pinned, true).is_ok());
-        }
-        assert!(removed(Draining, 0, Some(0), false).is_ok());
-        for state in [Active, Disabled, Out] {
-            assert!(removed(state, 1, Some(1), false).is_ok(), "only a drain promises to keep connections");
-        }
-    }
-
-    #[test]
-    fn who_is_not_there_is_left_to_the_owner() {
-        let (pool, name) = parse_backend("web", "web9").unwrap();
-        assert!(removal(&view::Status::default(), pool, name, false).is_ok());
-    }
 }

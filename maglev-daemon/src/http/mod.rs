@@ -21,7 +21,7 @@ pub use journal::{Follower, Heard, Journal};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
 pub(crate) use refused::Refused;
-pub use shown::{Made, Shown};
+pub use shown::{Made, Shown, SnapshotRequests, Snapshots};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,8 +140,8 @@ pub struct Flow {
 pub struct Handle {
     /// Takes requests; the runtime answers them in order.
     pub requests: mpsc::Sender<Request>,
-    /// What reads are answered from.
-    pub status: watch::Receiver<Arc<Shown>>,
+    /// Takes the snapshots that reads are answered from.
+    pub snapshots: Snapshots,
     /// Whether the flow tables have room, as last looked at.
     pub flow_table: watch::Receiver<view::FlowTable>,
     /// Checks that are not made, by this node's own shortage.
@@ -161,53 +161,16 @@ pub struct Handle {
 /// Whatever shows all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or
 /// [`Handle::page`].
 impl Handle {
-    /// What was last published.
-    pub fn shown(&self) -> Arc<Shown> {
-        self.status.borrow().clone()
-    }
-
-    /// The node's status as last published.
-    pub fn latest(&self) -> Arc<view::Status> {
-        self.shown().status()
-    }
-
-    /// How long the daemon has been up.
-    pub fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// The node's status now.
-    pub fn status(&self) -> view::Status {
-        view::Status {
-            flow_table: *self.flow_table.borrow(),
-            vips: self.vips(),
-            bgp: self.bgp.summary(),
-            check_shortage: self.check_shortage(),
-            state_not_saved: self.state_file.borrow().clone(),
-            ..self.latest().at(self.uptime())
-        }
-    }
-
-    fn check_shortage(&self) -> Option<view::CheckShortage> {
-        let Shortage { checks, reason, ago } = self.shortages.latest()?;
-        Some(view::CheckShortage { checks, reason, seconds_ago: ago.as_secs() })
-    }
-
-    /// The VIPs, and whether they are announced.
-    pub fn vips(&self) -> Vec<view::Vip> {
-        self.bgp.told_of(self.latest().vips.clone())
-    }
-
-    /// Computes an answer on the rendering thread.
+    /// Computes an answer from a snapshot on the rendering thread.
     ///
     /// # Errors
     /// It cannot be computed.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
-        compute: impl FnOnce(&Self) -> T + Send + 'static,
+        compute: impl FnOnce(&Reading) -> T + Send + 'static,
     ) -> Answer<T> {
-        let handle = self.clone();
-        self.pages.compute(move || compute(&handle)).await
+        let reading = Reading { shown: self.snapshots.latest().await?, handle: self.clone() };
+        self.pages.compute(move || compute(&reading)).await
     }
 
     /// A page, rendered on the rendering thread and shared with others who ask for the same.
@@ -218,7 +181,7 @@ impl Handle {
         &self,
         subject: Subject,
         caller: Caller,
-        render: impl FnOnce(&Self) -> Answer<Rendered> + Send + 'static,
+        render: impl FnOnce(&Reading) -> Answer<Rendered> + Send + 'static,
     ) -> Answer<Page> {
         let render = async { self.compute(render).await? };
         self.pages.page(subject, self.wanted(caller), render).await
@@ -226,7 +189,7 @@ impl Handle {
 
     /// What a page has to be for a client that asks now.
     pub(crate) fn wanted(&self, caller: Caller) -> Wanted {
-        Wanted { generation: self.shown().generation, privileged: caller.is_privileged() }
+        Wanted { generation: self.snapshots.generation(), privileged: caller.is_privileged() }
     }
 
     /// Sends a request and awaits its answer.
@@ -238,5 +201,52 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
+    }
+}
+
+/// A snapshot of the node, and what is known beside it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    shown: Arc<Shown>,
+    handle: Handle,
+}
+
+impl Reading {
+    /// The services as the snapshot has them.
+    pub(crate) fn services(&self) -> Arc<view::Status> {
+        self.shown.status()
+    }
+
+    /// How long the daemon has been up.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.handle.started.elapsed()
+    }
+
+    /// BGP as it is now.
+    pub(crate) const fn bgp(&self) -> &Bgp {
+        &self.handle.bgp
+    }
+
+    /// The node's status.
+    pub(crate) fn status(&self) -> view::Status {
+        let Handle { flow_table, bgp, state_file, shortages, .. } = &self.handle;
+        let check_shortage = shortages.latest().map(|Shortage { checks, reason, ago }| view::CheckShortage {
+            checks,
+            reason,
+            seconds_ago: ago.as_secs(),
+        });
+        view::Status {
+            flow_table: *flow_table.borrow(),
+            vips: self.vips(),
+            bgp: bgp.summary(),
+            check_shortage,
+            state_not_saved: state_file.borrow().clone(),
+            ..self.services().at(self.uptime())
+        }
+    }
+
+    /// The VIPs, and whether they are announced.
+    pub(crate) fn vips(&self) -> Vec<view::Vip> {
+        self.handle.bgp.told_of(self.services().vips.clone())
     }
 }

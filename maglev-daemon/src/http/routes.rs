@@ -1,5 +1,5 @@
 //! The paths of the API: each turns a request into a [`Request`](super::Request) to the runtime, or answers a read
-//! from the last published status. It must not know sockets.
+//! from a snapshot. It must not know sockets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use maglev_model::{Change, Name, PoolHealth, PoolSettings, Refusal, Service, Set
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::changes::{self, addition, parse_backend, parse_name, proposed, removal};
+use super::changes::{self, addition, parse_backend, parse_name, proposed};
 use super::refused::Refused;
-use super::{Caller, Flow, Handle, Page, Rendered, Request, Subject, events};
+use super::{Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -65,15 +65,15 @@ async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Ref
 type Asker = Extension<Caller>;
 
 async fn status(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
-    handle.page(Subject::Status, caller, |handle| Rendered::json(|| Ok(handle.status()))).await.map_err(Refused)
+    handle.page(Subject::Status, caller, |reading| Rendered::json(|| Ok(reading.status()))).await.map_err(Refused)
 }
 
 async fn vips(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
-    handle.page(Subject::Vips, caller, |handle| Rendered::json(|| Ok(handle.vips()))).await.map_err(Refused)
+    handle.page(Subject::Vips, caller, |reading| Rendered::json(|| Ok(reading.vips()))).await.map_err(Refused)
 }
 
 async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<view::Vip> {
-    let (vips, name) = (handle.compute(Handle::vips).await?, parse_name("name", &name)?);
+    let (vips, name) = (handle.compute(Reading::vips).await?, parse_name("name", &name)?);
     let found = vips.iter().find(|vip| vip.name == name.as_str());
     let unknown = || Refusal::unknown("VIP", &name, vips.iter().map(|vip| vip.name.as_str()));
     Ok(Json(found.cloned().ok_or_else(unknown)?))
@@ -115,8 +115,8 @@ async fn remove_vip(
 }
 
 async fn pools(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
-    let pools = |handle: &Handle| {
-        let (latest, uptime) = (handle.latest(), handle.uptime());
+    let pools = |reading: &Reading| {
+        let (latest, uptime) = (reading.services(), reading.uptime());
         Rendered::json(|| Ok(latest.pools.iter().map(|pool| pool.at(uptime)).collect::<Vec<_>>()))
     };
     handle.page(Subject::Pools, caller, pools).await.map_err(Refused)
@@ -129,11 +129,14 @@ async fn pool(
 ) -> Result<Page, Refused> {
     let name = parse_name("name", &name)?;
     let subject = Subject::Pool(name.to_string());
-    handle.page(subject, caller, move |handle| Rendered::json(|| find_whole_pool(handle, &name))).await.map_err(Refused)
+    handle
+        .page(subject, caller, move |reading| Rendered::json(|| find_whole_pool(reading, &name)))
+        .await
+        .map_err(Refused)
 }
 
-fn find_whole_pool(handle: &Handle, name: &Name) -> Answer<view::Pool> {
-    let status = handle.latest();
+fn find_whole_pool(reading: &Reading, name: &Name) -> Answer<view::Pool> {
+    let status = reading.services();
     let view::PoolSummary {
         name,
         tracking,
@@ -144,10 +147,10 @@ fn find_whole_pool(handle: &Handle, name: &Name) -> Answer<view::Pool> {
         table_digest,
         backends: _,
         usable,
-    } = find_pool(&status, name)?.at(handle.uptime());
+    } = find_pool(&status, name)?.at(reading.uptime());
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let of_pool = status.backends.iter().filter(|backend| backend.pool == name);
-    let backends = of_pool.map(|backend| backend.at(handle.uptime())).collect();
+    let backends = of_pool.map(|backend| backend.at(reading.uptime())).collect();
     Ok(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends })
 }
 
@@ -188,8 +191,8 @@ async fn remove_pool(
 }
 
 async fn backends(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
-    let backends = |handle: &Handle| {
-        let (latest, uptime) = (handle.latest(), handle.uptime());
+    let backends = |reading: &Reading| {
+        let (latest, uptime) = (reading.services(), reading.uptime());
         Rendered::json(|| Ok(latest.backends.iter().map(|backend| backend.at(uptime)).collect::<Vec<_>>()))
     };
     handle.page(Subject::Backends, caller, backends).await.map_err(Refused)
@@ -198,7 +201,7 @@ async fn backends(State(handle): State<Handle>, Extension(caller): Asker) -> Res
 async fn backend(State(handle): State<Handle>, Path((pool, name)): Path<(String, String)>) -> Reply<view::Backend> {
     let (pool, name) = parse_backend(&pool, &name)?;
     handle
-        .compute(move |handle| find_backend(&handle.latest(), handle.uptime(), &pool, &name))
+        .compute(move |reading| find_backend(&reading.services(), reading.uptime(), &pool, &name))
         .await?
         .map(Json)
         .map_err(Refused)
@@ -244,8 +247,7 @@ async fn remove_backend(
 ) -> Reply<view::Done> {
     let force = forced(query)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    let removal = handle.compute(move |handle| removal(&handle.latest(), pool, backend, force)).await??;
-    change_by_force(&handle, caller, removal, force).await
+    change_by_force(&handle, caller, Change::RemoveBackend { pool, backend, force }, force).await
 }
 
 async fn set_backend(
@@ -288,8 +290,7 @@ async fn check_backend(
 }
 
 async fn plan(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Reply<view::Plan> {
-    let proposal = parse(body)?;
-    let (change, force) = handle.compute(move |handle| proposed(&handle.latest(), proposal)).await??;
+    let (change, force) = proposed(parse(body)?)?;
     handle.ask(|reply| Request::Plan { change, force, reply }).await.map(Json).map_err(Refused)
 }
 
@@ -300,7 +301,7 @@ async fn plan_reload(State(handle): State<Handle>) -> Reply<view::PlannedReload>
 async fn counters(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
     let render = async {
         let counters = handle.ask(|reply| Request::Counters { reply }).await?;
-        handle.compute(|_| Rendered::json(|| Ok(counters.make()))).await?
+        handle.pages.compute(|| Rendered::json(|| Ok(counters.make()))).await?
     };
     handle.pages.page(Subject::Counters, handle.wanted(caller), render).await.map_err(Refused)
 }
@@ -333,8 +334,8 @@ async fn reload(State(handle): State<Handle>, query: Force) -> Reply<view::Reloa
     handle.ask(|reply| Request::Reload { force, reply }).await.map(Json).map_err(Refused)
 }
 
-async fn node(State(handle): State<Handle>) -> Json<view::Node> {
-    Json(handle.shown().node.clone())
+async fn node(State(handle): State<Handle>) -> Reply<view::Node> {
+    Ok(Json(handle.snapshots.latest().await?.node.clone()))
 }
 
 async fn drain_node(
@@ -348,15 +349,15 @@ async fn drain_node(
         .map(maglev_model::parse_reason)
         .transpose()
         .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
-    let last_node = last_node || handle.shown().node.last_node;
+    let last_node = last_node || handle.snapshots.latest().await?.node.last_node;
     let order = drain::Order { since: maglev_api::now(), reason, last_node };
     handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
-    Ok(node(State(handle)).await)
+    node(State(handle)).await
 }
 
 async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Node> {
     handle.ask(|reply| Request::UndrainNode { caller, reply }).await?;
-    Ok(node(State(handle)).await)
+    node(State(handle)).await
 }
 
 async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {

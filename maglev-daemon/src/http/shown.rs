@@ -1,16 +1,17 @@
-//! What the owner publishes for readers: the status, made when the first reader asks for it. It must not know from what.
+//! What readers are shown: a snapshot that the owner takes when it is asked for one, and what is made of it by its readers. It
+//! must not know of what a snapshot is made.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use maglev_api::view;
+use maglev_api::{Answer, view};
+use tokio::sync::{mpsc, oneshot};
 
 type Make = Box<dyn FnOnce() -> Arc<view::Status> + Send>;
 
 /// The node at one moment.
 #[derive(Debug)]
 pub struct Shown {
-    /// Grows with each that is published.
-    pub generation: u64,
     /// Whether the node serves: cheap to make, and asked for often.
     pub node: view::Node,
     status: LazyLock<Arc<view::Status>, Make>,
@@ -18,8 +19,8 @@ pub struct Shown {
 
 impl Shown {
     /// `make` runs at most once, on the thread of the reader that asks first.
-    pub fn new(generation: u64, node: view::Node, make: impl FnOnce() -> view::Status + Send + 'static) -> Self {
-        Self { generation, node, status: LazyLock::new(Box::new(move || Arc::new(make()))) }
+    pub fn new(node: view::Node, make: impl FnOnce() -> view::Status + Send + 'static) -> Self {
+        Self { node, status: LazyLock::new(Box::new(move || Arc::new(make()))) }
     }
 
     /// The status. With thousands of backends it takes milliseconds to make: not for the workers of the event loop.
@@ -30,13 +31,58 @@ impl Shown {
 
 impl From<view::Status> for Shown {
     fn from(status: view::Status) -> Self {
-        Self::new(0, status.node.clone(), move || status)
+        Self::new(status.node.clone(), move || status)
     }
 }
 
-impl Default for Shown {
-    fn default() -> Self {
-        Self::from(view::Status::default())
+/// Requests for a snapshot.
+pub type SnapshotRequests = mpsc::Receiver<oneshot::Sender<Arc<Shown>>>;
+
+/// Takes snapshots of the node, for its readers.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    requests: mpsc::Sender<oneshot::Sender<Arc<Shown>>>,
+    generation: Arc<AtomicU64>,
+}
+
+impl Snapshots {
+    /// Also returns the requests, and the generation for the owner to set: it grows with each change that a later snapshot has to
+    /// show.
+    pub fn channel() -> (Self, SnapshotRequests, Arc<AtomicU64>) {
+        /// Requests that wait for the owner before their senders wait.
+        const REQUESTS: usize = 256;
+        let (requests, received) = mpsc::channel(REQUESTS);
+        let generation = Arc::new(AtomicU64::new(0));
+        (Self { requests, generation: Arc::clone(&generation) }, received, generation)
+    }
+
+    /// The generation that a snapshot taken now shows, at least.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The node as it is now.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn latest(&self) -> Answer<Arc<Shown>> {
+        let stopping = || view::Error::failed("maglevd is stopping");
+        let (reply, shown) = oneshot::channel();
+        self.requests.send(reply).await.map_err(|_| stopping())?;
+        shown.await.map_err(|_| stopping())
+    }
+
+    /// Snapshots that always show this status.
+    #[cfg(test)]
+    pub(crate) fn fixed(status: view::Status) -> Self {
+        let (snapshots, mut requests, _) = Self::channel();
+        let shown = Arc::new(Shown::from(status));
+        tokio::spawn(async move {
+            while let Some(reply) = requests.recv().await {
+                let _ = reply.send(Arc::clone(&shown));
+            }
+        });
+        snapshots
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::server::{self, Socket};
-use super::{Handle, Journal, Pages, Request, Shown};
+use super::{Handle, Journal, Pages, Request, Snapshots};
 
 mod faults;
 
@@ -37,11 +37,10 @@ impl Server {
         let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
-        let (_, status) = watch::channel(Arc::new(Shown::from(status)));
         let journal = Journal::start();
         let handle = Handle {
             requests: sender,
-            status,
+            snapshots: Snapshots::fixed(status),
             flow_table,
             shortages: maglev_probe::shortages::Shortages::default(),
             state_file: watch::channel(None).1,
@@ -403,22 +402,6 @@ async fn a_plan_is_asked_for_in_the_words_of_the_change() {
 }
 
 #[tokio::test]
-async fn a_draining_backend_with_something_left_is_neither_removed_nor_is_that_planned() {
-    let state = view::BackendState::Draining;
-    let web1 = view::Backend { state, pinned_flows: Some(3), ..backend("web1") };
-    let server = Server::start(view::Status { backends: vec![web1], ..view::Status::default() });
-    let removed = server.client(|client| client.delete("/v1/pools/web/backends/web1")).await.unwrap_err();
-    let body = json!({ "change": "remove", "pool": "web", "name": "web1" });
-    let planned = server.client(move |client| client.post::<view::Plan>("/v1/plan", &body)).await.unwrap_err();
-    for refused in [removed, planned] {
-        let line = "backend web1 of pool web is not drained: 0 slots are learning for it and 3 flows are pinned to it; wait \
-                    (maglev backend drain web web1 --wait) or --force";
-        assert_eq!(refused.to_string(), line);
-        assert!(matches!(refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict));
-    }
-}
-
-#[tokio::test]
 async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
     let in_transition = view::InTransition {
         learning_slots: 7,
@@ -440,7 +423,7 @@ async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
 }
 
 #[tokio::test]
-async fn reads_are_answered_without_the_owner() {
+async fn reads_are_answered_from_a_snapshot() {
     let view::NewVip { name, address, port, protocol, pool, announce: _, communities: _ } = vip();
     let health = view::VipHealth { serving: 1, backends: 2, ..view::VipHealth::default() };
     let vip = view::Vip { name, address, port, protocol, pool, error: None, health };

@@ -1,5 +1,6 @@
 //! All that the owner hears, in the order of its importance. It must not know what becomes of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use maglev_core::drain;
@@ -7,17 +8,19 @@ use maglev_core::reconcile::Event;
 use maglev_net::next_hop::Found;
 use maglev_probe::scheduler::Checked;
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::plane::Refreshed;
 use super::signals::Stop;
-use crate::http::Request;
+use crate::http::{Request, Shown, SnapshotRequests};
 
 /// All that the owner hears.
 pub(super) struct Inputs {
     pub(super) stop: Stop,
     pub(super) hangup: Signal,
     pub(super) requests: mpsc::Receiver<Request>,
+    /// Readers. Unlike requests, they wait for nothing.
+    pub(super) snapshots: SnapshotRequests,
     pub(super) next_hops: mpsc::Receiver<Found>,
     pub(super) checks: mpsc::Receiver<Checked>,
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
@@ -35,6 +38,8 @@ pub(super) enum Input {
     Stop,
     Hangup,
     Request(Request),
+    /// A reader awaits a snapshot.
+    Snapshot(oneshot::Sender<Arc<Shown>>),
     Event(Event),
     Interfaces(Refreshed),
     Drain(drain::Event),
@@ -42,13 +47,6 @@ pub(super) enum Input {
     Sessions,
     /// Something is due.
     Due,
-}
-
-impl Input {
-    /// Whether the status need not show it at once.
-    pub(super) const fn is_quiet(&self) -> bool {
-        matches!(self, Self::Event(Event::Checked { .. }) | Self::Sessions)
-    }
 }
 
 impl From<Found> for Input {
@@ -84,6 +82,7 @@ impl Inputs {
             Some(found) = self.next_hops.recv() => Input::from(found),
             Some(checked) = self.checks.recv() => Input::from(checked),
             () = due => Input::Due,
+            Some(reply) = self.snapshots.recv() => Input::Snapshot(reply),
             Some(request) = self.requests.recv(), if requests_too => Input::Request(request),
         }
     }
@@ -98,6 +97,9 @@ impl Inputs {
         }
         if let Ok(checked) = self.checks.try_recv() {
             return Some(checked.into());
+        }
+        if let Ok(reply) = self.snapshots.try_recv() {
+            return Some(Input::Snapshot(reply));
         }
         if requests_too { self.requests.try_recv().ok().map(Input::Request) } else { None }
     }

@@ -23,26 +23,22 @@
 //! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
 //! next plan.
 
-mod announcer;
 mod clock;
-mod drainer;
+mod event_log;
 mod files;
 mod flood;
 mod flow_table;
 mod inputs;
 mod limits;
-mod log;
 mod node_state;
 mod owner;
 mod plane;
 mod plans;
-mod release;
 pub mod signals;
+mod snapshot;
 mod state;
 mod status;
 pub mod systemd;
-mod teller;
-mod turn;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,13 +60,12 @@ use maglev_probe::scheduler::Scheduler;
 use tokio::sync::{mpsc, watch};
 
 use crate::http::server::{self, BindError, Socket};
-use crate::http::{Bgp, Handle, Journal, Pages, Shown};
+use crate::http::{Bgp, Handle, Journal, Pages, Snapshots};
 use crate::metrics;
 use clock::Clock;
-use drainer::Drainer;
 use files::{Disk, Files};
 use inputs::Inputs;
-use owner::{Owner, Tools};
+use owner::{Beginning, Owner, Tools};
 use plane::{End, Plane, Refreshed};
 use state::{Begun, Keeper};
 
@@ -167,7 +162,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
     let (done, finished) = mpsc::unbounded_channel();
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
-    let (published, status) = watch::channel(Arc::new(Shown::from(view::Status::default())));
+    let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
     let (sender, requests) = mpsc::channel(REQUESTS);
     let disk = Disk::start(node.services.clone(), done.clone())?;
     let entries = dataplane.flow_entries();
@@ -188,15 +183,28 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     };
     let journal = Journal::start();
     journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });
-    let (drainer, drain) = Drainer::start(&node, journal.clone());
+    let (records, to_write) = mpsc::unbounded_channel();
+    let (counted, drain) = mpsc::unbounded_channel();
+    tokio::spawn(node_state::write(node_state::path(&node.services), to_write, counted.clone()));
     let drained = node_state::read(&node_state::path(&node.services), maglev_api::now());
     let files = Files::new(path, node);
-    let tools = Tools { plane, disk, resolver, drainer, scheduler, journal: journal.clone() };
-    let mut owner = Owner::new(files, facts, interfaces, needed, tools, published, clock, planner);
-    owner.recall(in_use);
+    let tools = Tools { plane, disk, resolver, scheduler, journal: journal.clone(), records, counted };
+    let found = Beginning { facts, interfaces, needed, adopted: planner, in_use };
+    let mut owner = Owner::new(files, found, tools, snapshot::Snapshots::new(generation), clock);
     let (news, sessions) = watch::channel(());
-    let mut inputs =
-        Inputs { stop, hangup, requests, next_hops, checks, interfaces: changed, host, finished, drain, sessions };
+    let mut inputs = Inputs {
+        stop,
+        hangup,
+        requests,
+        snapshots: wanted_snapshots,
+        next_hops,
+        checks,
+        interfaces: changed,
+        host,
+        finished,
+        drain,
+        sessions,
+    };
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }
@@ -208,7 +216,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
 
     // Tables are published: what is announced from now on is served, and what was announced before is announced again.
     let before = Before { restarted: kept, forwarding_kept: kept };
-    let wanted = owner.announcer().wanted();
+    let wanted = owner.wanted();
     let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted, &news, maglev_api::now)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
@@ -220,13 +228,12 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     if let Some(speaker) = &speaker {
         owner.announce_to(speaker.handle());
     }
-    let bgp = Bgp {
-        speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(),
-        prefixes: Some(owner.announcer().prefixes()),
-    };
+    let bgp =
+        Bgp { speaker: speaker.as_ref().map(Speaker::handle).unwrap_or_default(), prefixes: Some(owner.prefixes()) };
     let pages = Pages::start().context("cannot start a thread")?;
     let started = clock.started().0;
-    let handle = Handle { requests: sender, status, flow_table, shortages, state_file, started, bgp, journal, pages };
+    let handle =
+        Handle { requests: sender, snapshots, flow_table, shortages, state_file, started, bgp, journal, pages };
     let api = tokio::spawn(server::serve(listener, handle.clone()));
     let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
     // What is missing yet comes later: a node that waits for an interface must not hold up the machine's boot.

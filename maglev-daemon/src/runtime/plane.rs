@@ -145,12 +145,6 @@ impl Plane {
 
 /// Answers come after the plans ordered before; none comes once the daemon is stopping.
 impl Orders {
-    /// Orders that are never carried out.
-    #[cfg(test)]
-    pub(super) fn ignored() -> Self {
-        Self(mpsc::channel().0)
-    }
-
     /// Is reported as [`Event::Published`]. `saved` is what the plan leads to.
     pub(super) fn publish(&self, steps: Vec<Step>, saved: Option<Saved>) {
         self.order(Order::Publish(steps, saved.map(Box::new)));

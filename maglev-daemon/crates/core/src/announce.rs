@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use maglev_model::bgp::Route;
-use maglev_model::{Community, Health, Name, OnAllDead};
+use maglev_model::{Community, Name, OnAllDead};
 
-use crate::reconcile::{BackendView, View, VipView};
+use crate::reconcile::{PoolUse, ServedVip, Serving};
 
 /// Communities of one prefix, however many VIPs it holds: with those of node and neighbour they fit into a message.
 const MAX_COMMUNITIES: usize = 96;
 
 /// What the node as a whole allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Node {
+pub enum NodeState {
     /// It serves.
     #[default]
     Serving,
@@ -67,12 +67,10 @@ pub struct Prefix {
 }
 
 /// Every prefix that VIPs ask for, in order. `before` is what this said the last time.
-pub fn prefixes(view: &View, node: &Node, before: &[Prefix], hold: HoldDown) -> Vec<Prefix> {
-    let mut by_prefix = BTreeMap::<IpNet, Vec<&VipView>>::new();
-    for vip in &view.vips {
-        if let Some(prefix) = vip.prefix {
-            by_prefix.entry(prefix).or_default().push(vip);
-        }
+pub fn prefixes(serving: &Serving, node: &NodeState, before: &[Prefix], hold: HoldDown) -> Vec<Prefix> {
+    let mut by_prefix = BTreeMap::<IpNet, Vec<&ServedVip>>::new();
+    for vip in &serving.vips {
+        by_prefix.entry(vip.prefix).or_default().push(vip);
     }
     let before: BTreeMap<IpNet, &Prefix> = before.iter().map(|known| (known.prefix, known)).collect();
     by_prefix
@@ -80,14 +78,14 @@ pub fn prefixes(view: &View, node: &Node, before: &[Prefix], hold: HoldDown) -> 
         .map(|(prefix, vips)| {
             let known = before.get(&prefix).copied();
             let announced = known.is_some_and(|known| known.withheld.is_none());
-            let short = Short::of(view, &vips);
+            let short = Short::new(serving, &vips);
             let shortage = shortage(known, announced && node.announces(), short.as_ref(), hold);
             let withheld = node.withheld().or_else(|| conflict(&vips)).or_else(|| short.map(|short| short.why));
             let withheld = withheld.or_else(|| shortage.and_then(|shortage| shortage.time_left(hold)));
             Prefix {
                 prefix,
                 communities: communities(node, &vips),
-                withheld: withheld.or_else(|| (!announced).then(|| early(view, &vips)).flatten()),
+                withheld: withheld.or_else(|| (!announced).then(|| early(serving, &vips)).flatten()),
                 shortage,
                 vips: vips.iter().map(|vip| vip.name.clone()).collect(),
             }
@@ -110,7 +108,7 @@ pub fn routes(prefixes: &[Prefix]) -> BTreeMap<IpNet, Arc<Route>> {
     announced.map(|found| (found.prefix, Arc::new(Route { communities: found.communities.clone() }))).collect()
 }
 
-impl Node {
+impl NodeState {
     /// Why it announces nothing.
     fn withheld(&self) -> Option<String> {
         match self {
@@ -126,7 +124,7 @@ impl Node {
 }
 
 /// Why one of a prefix's VIPs cannot be served.
-fn conflict(vips: &[&VipView]) -> Option<String> {
+fn conflict(vips: &[&ServedVip]) -> Option<String> {
     vips.iter().find_map(|vip| Some(format!("VIP {}: {}", vip.name, vip.conflict.as_ref()?)))
 }
 
@@ -138,37 +136,25 @@ struct Short {
 }
 
 impl Short {
-    fn of(view: &View, vips: &[&VipView]) -> Option<Self> {
-        let all = || vips.iter().filter_map(|vip| Self::of_vip(view, vip));
+    fn new(serving: &Serving, vips: &[&ServedVip]) -> Option<Self> {
+        let all = || vips.iter().filter_map(|vip| Self::from_vip(vip, serving.pools.get(&vip.pool)?));
         let by_health = all().any(|short| short.by_health);
         all().next().map(|short| Self { by_health, ..short })
     }
 
-    fn of_vip(view: &View, vip: &VipView) -> Option<Self> {
-        let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
-        let least = pool.settings.min_healthy;
-        let active = || pool.backends.iter().filter(|backend| backend.is_active());
-        let usable = pool.usable_backends().filter(|backend| is_healthy(backend, least)).count();
+    fn from_vip(vip: &ServedVip, pool: &PoolUse) -> Option<Self> {
+        let PoolUse { min_healthy: least, active, unreachable, long_dead, .. } = *pool;
+        let usable = pool.counted();
         (usable < least as usize).then(|| {
-            let (name, vip) = (&pool.name, &vip.name);
-            let away = match active().filter(|backend| !backend.is_reached).count() {
-                0 => String::new(),
-                away => format!("; {away} cannot be reached"),
-            };
-            let dead = if pool.long_dead { "; none has answered anything for 60 s" } else { "" };
+            let ServedVip { name: vip, pool: name, .. } = vip;
+            let away = if unreachable == 0 { String::new() } else { format!("; {unreachable} cannot be reached") };
+            let dead = if long_dead { "; none has answered anything for 60 s" } else { "" };
             let why = format!(
                 "VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}{away}{dead}"
             );
-            Self { why, by_health: active().count() >= least as usize }
+            Self { why, by_health: active >= least as usize }
         })
     }
-}
-
-/// Whether a usable backend counts. A pool in panic uses those whose checks fail: one of them will do where one backend is
-/// asked for, as it is unless an operator asks for more.
-fn is_healthy(backend: &BackendView, least: u32) -> bool {
-    let healthy = || backend.health.as_ref().is_none_or(|health| health.health != Health::Unhealthy);
-    least <= 1 || healthy()
 }
 
 /// What is to be remembered of a withdrawal. It begins where what is announced falls short by its backends' health; nothing
@@ -195,14 +181,14 @@ impl Shortage {
 }
 
 /// Why a prefix with these VIPs is not announced yet, that was not announced before.
-fn early(view: &View, vips: &[&VipView]) -> Option<String> {
-    if view.busy || view.not_published.is_some() {
+fn early(serving: &Serving, vips: &[&ServedVip]) -> Option<String> {
+    if serving.pending {
         return Some("the packet path is being told".to_owned());
     }
     vips.iter().find_map(|vip| {
-        let pool = view.pools.iter().find(|pool| pool.name == vip.pool)?;
-        let (vip, name, awaited) = (&vip.name, &pool.name, pool.awaited);
-        let withheld = pool.dead && pool.health.on_all_dead == OnAllDead::Withdraw && pool.settings.min_healthy > 0;
+        let PoolUse { min_healthy, awaited, dead, on_all_dead, .. } = *serving.pools.get(&vip.pool)?;
+        let ServedVip { name: vip, pool: name, .. } = vip;
+        let withheld = dead && on_all_dead == OnAllDead::Withdraw && min_healthy > 0;
         match awaited {
             0 => withheld.then(|| format!("VIP {vip}: no backend of pool {name} answers anything")),
             _ => Some(format!("VIP {vip}: {awaited} backends of pool {name} are being checked first")),
@@ -210,10 +196,10 @@ fn early(view: &View, vips: &[&VipView]) -> Option<String> {
     })
 }
 
-fn communities(node: &Node, vips: &[&VipView]) -> BTreeSet<Community> {
+fn communities(node: &NodeState, vips: &[&ServedVip]) -> BTreeSet<Community> {
     let of_vips = vips.iter().flat_map(|vip| vip.communities.iter().copied()).collect::<BTreeSet<_>>();
     let mut communities: BTreeSet<Community> = of_vips.into_iter().take(MAX_COMMUNITIES).collect();
-    if *node == Node::Leaving {
+    if *node == NodeState::Leaving {
         communities.insert(Community::GRACEFUL_SHUTDOWN);
     }
     communities
@@ -223,10 +209,10 @@ fn communities(node: &Node, vips: &[&VipView]) -> BTreeSet<Community> {
 mod tests {
     use super::*;
     use crate::health::{Counts, MemberHealth};
-    use crate::reconcile::{Event, PoolView, Reconciler, RequestId, Settings};
+    use crate::reconcile::{Event, PoolView, Reconciler, RequestId, Settings, View};
     use maglev_model::{
-        AdminState, Announce, AnnounceBy, Backend, Change, OuterSources, Pool, PoolSettings, Rules, Service, Services,
-        Vip, Weight,
+        AdminState, Announce, AnnounceBy, Backend, Change, Health, OuterSources, Pool, PoolSettings, Rules, Service,
+        Services, Vip, Weight,
     };
 
     fn name(text: &str) -> Name {
@@ -281,8 +267,8 @@ mod tests {
     const HOLD: Duration = Duration::from_secs(10);
 
     /// What is said at the beginning of time.
-    fn at(view: &View, node: &Node, before: &[Prefix]) -> Vec<Prefix> {
-        prefixes(view, node, before, HoldDown { lasts: HOLD, now: Duration::ZERO })
+    fn at(view: &View, node: &NodeState, before: &[Prefix]) -> Vec<Prefix> {
+        prefixes(&view.serving(), node, before, HoldDown { lasts: HOLD, now: Duration::ZERO })
     }
 
     const OUT: AdminState = AdminState::Disabled { since: None };
@@ -305,7 +291,7 @@ mod tests {
         ];
         for (web, min_healthy, by, expected) in rows {
             let view = view(services(web, min_healthy, by));
-            assert_eq!(told(&at(&view, &Node::Serving, &[])), expected);
+            assert_eq!(told(&at(&view, &NodeState::Serving, &[])), expected);
         }
     }
 
@@ -313,10 +299,10 @@ mod tests {
     fn a_node_that_cannot_or_may_not_serve_announces_nothing() {
         let view = view(services(&[AdminState::Active], 1, ["203.0.113.0/24"; 2]));
         let of = |node| at(&view, &node, &[]);
-        assert_eq!(told(&of(Node::Drained)), ["203.0.113.0/24: the node is drained"]);
-        assert_eq!(told(&of(Node::Unable("eth0 is detached".into()))), ["203.0.113.0/24: eth0 is detached"]);
-        assert!(routes(&of(Node::Drained)).is_empty());
-        let (serving, leaving) = (routes(&of(Node::Serving)), routes(&of(Node::Leaving)));
+        assert_eq!(told(&of(NodeState::Drained)), ["203.0.113.0/24: the node is drained"]);
+        assert_eq!(told(&of(NodeState::Unable("eth0 is detached".into()))), ["203.0.113.0/24: eth0 is detached"]);
+        assert!(routes(&of(NodeState::Drained)).is_empty());
+        let (serving, leaving) = (routes(&of(NodeState::Serving)), routes(&of(NodeState::Leaving)));
         let prefix = "203.0.113.0/24".parse().unwrap();
         assert_eq!(serving[&prefix].communities.len(), 2, "those of both VIPs");
         let more: Vec<_> = leaving[&prefix].communities.difference(&serving[&prefix].communities).collect();
@@ -326,28 +312,28 @@ mod tests {
     #[test]
     fn what_is_new_waits_for_the_packet_path_and_what_must_go_does_not() {
         let settled = view(services(&[AdminState::Active], 1, BY_ADDRESS));
-        let known: Vec<Prefix> = at(&settled, &Node::Serving, &[]).split_off(1);
+        let known: Vec<Prefix> = at(&settled, &NodeState::Serving, &[]).split_off(1);
         let busy = View { busy: true, ..settled };
         let wait = "203.0.113.10/32: the packet path is being told";
-        assert_eq!(told(&at(&busy, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&busy, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
         let not_published = crate::reconcile::OutOfSync { reason: "no memory".into(), next: None };
         let failed = View { busy: false, not_published: Some(not_published), ..busy };
-        assert_eq!(told(&at(&failed, &Node::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&failed, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
         let gone = View { busy: true, ..view(services(&[OUT], 1, BY_ADDRESS)) };
-        let all = at(&failed, &Node::Serving, &at(&failed, &Node::Serving, &known));
-        assert!(told(&at(&gone, &Node::Serving, &all))[0].contains("min_healthy 1"));
+        let all = at(&failed, &NodeState::Serving, &at(&failed, &NodeState::Serving, &known));
+        assert!(told(&at(&gone, &NodeState::Serving, &all))[0].contains("min_healthy 1"));
     }
 
     #[test]
     fn a_prefix_that_is_new_waits_for_the_first_round_of_checks_and_one_that_is_known_does_not() {
         let mut checking = view(services(&[AdminState::Active; 2], 1, BY_ADDRESS));
-        let known = at(&checking, &Node::Serving, &[]);
+        let known = at(&checking, &NodeState::Serving, &[]);
         let web = checking.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
         web.awaited = 2;
         let wait = "203.0.113.10/32: VIP web: 2 backends of pool web are being checked first";
-        assert_eq!(told(&at(&checking, &Node::Serving, &[])), [wait, "203.0.113.20/32"]);
-        assert_eq!(told(&at(&checking, &Node::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
-        assert!(!checking.is_checked());
+        assert_eq!(told(&at(&checking, &NodeState::Serving, &[])), [wait, "203.0.113.20/32"]);
+        assert_eq!(told(&at(&checking, &NodeState::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
+        assert!(!checking.serving().checked);
     }
 
     #[test]
@@ -363,7 +349,7 @@ mod tests {
                     Some(Box::new(MemberHealth { health, since, last, waiting, held_until: None, percent, counts }));
                 backend.serves = panic;
             }
-            told(&at(&view, &Node::Serving, &[]))[0].clone()
+            told(&at(&view, &NodeState::Serving, &[]))[0].clone()
         };
         assert_eq!(with(1, true), "203.0.113.10/32");
         assert_eq!(with(0, false), "203.0.113.10/32");
@@ -379,7 +365,7 @@ mod tests {
         let away = |view: &mut View, which: &[usize]| {
             let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
             which.iter().for_each(|&n| web.backends[n].is_reached = false);
-            told(&at(view, &Node::Serving, &[]))[0].clone()
+            told(&at(view, &NodeState::Serving, &[]))[0].clone()
         };
         assert_eq!(away(&mut view, &[0]), "203.0.113.10/32");
         let none = "VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; 2 cannot be reached";
@@ -397,7 +383,7 @@ mod tests {
         fn new(min_healthy: u32) -> Self {
             let view = view(services(&[AdminState::Active; 2], min_healthy, ["true", "false"]));
             let mut story = Self { view, known: Vec::new(), second: 100 };
-            assert_eq!(story.goes_on(0, 2, &Node::Serving), None, "there is nothing to hold down at the start");
+            assert_eq!(story.goes_on(0, 2, &NodeState::Serving), None, "there is nothing to hold down at the start");
             story
         }
 
@@ -406,7 +392,7 @@ mod tests {
         }
 
         /// Why it is not announced.
-        fn goes_on(&mut self, seconds: u64, healthy: usize, node: &Node) -> Option<String> {
+        fn goes_on(&mut self, seconds: u64, healthy: usize, node: &NodeState) -> Option<String> {
             self.second += seconds;
             for (n, backend) in self.web().backends.iter_mut().enumerate() {
                 let (since, last, waiting, percent, counts) = (Duration::ZERO, None, None, 100, Counts::default());
@@ -416,7 +402,7 @@ mod tests {
                 backend.serves = n < healthy;
             }
             let now = Duration::from_secs(self.second);
-            self.known = prefixes(&self.view, node, &self.known, HoldDown { lasts: HOLD, now });
+            self.known = prefixes(&self.view.serving(), node, &self.known, HoldDown { lasts: HOLD, now });
             self.known[0].withheld.clone()
         }
 
@@ -435,35 +421,35 @@ mod tests {
     fn what_was_withdrawn_for_want_of_healthy_backends_is_held_down() {
         let mut story = Story::new(2);
         let few = Some("VIP web: pool web has 1 usable backends, fewer than its min_healthy 2".to_owned());
-        assert_eq!(story.goes_on(1, 1, &Node::Serving), few);
-        assert_eq!((story.goes_on(60, 1, &Node::Serving), story.due_in()), (few.clone(), None), "it lasts");
-        assert_eq!((story.goes_on(1, 2, &Node::Serving), story.due_in()), (held(10), Some(10)));
-        assert_eq!((story.goes_on(9, 2, &Node::Serving), story.due_in()), (held(1), Some(1)));
-        assert_eq!(story.goes_on(0, 1, &Node::Serving), few, "too few again: it begins anew");
-        assert_eq!(story.goes_on(1, 2, &Node::Serving), held(10));
-        assert_eq!((story.goes_on(10, 2, &Node::Serving), story.due_in()), (None, None));
-        assert_eq!(story.goes_on(0, 2, &Node::Serving), None);
+        assert_eq!(story.goes_on(1, 1, &NodeState::Serving), few);
+        assert_eq!((story.goes_on(60, 1, &NodeState::Serving), story.due_in()), (few.clone(), None), "it lasts");
+        assert_eq!((story.goes_on(1, 2, &NodeState::Serving), story.due_in()), (held(10), Some(10)));
+        assert_eq!((story.goes_on(9, 2, &NodeState::Serving), story.due_in()), (held(1), Some(1)));
+        assert_eq!(story.goes_on(0, 1, &NodeState::Serving), few, "too few again: it begins anew");
+        assert_eq!(story.goes_on(1, 2, &NodeState::Serving), held(10));
+        assert_eq!((story.goes_on(10, 2, &NodeState::Serving), story.due_in()), (None, None));
+        assert_eq!(story.goes_on(0, 2, &NodeState::Serving), None);
     }
 
     #[test]
     fn what_an_operator_orders_is_not_held_down() {
         let mut story = Story::new(1);
-        assert!(story.goes_on(1, 2, &Node::Drained).is_some());
-        assert!(story.goes_on(1, 0, &Node::Drained).is_some(), "it was withdrawn by then");
-        assert_eq!(story.goes_on(1, 2, &Node::Serving), None);
+        assert!(story.goes_on(1, 2, &NodeState::Drained).is_some());
+        assert!(story.goes_on(1, 0, &NodeState::Drained).is_some(), "it was withdrawn by then");
+        assert_eq!(story.goes_on(1, 2, &NodeState::Serving), None);
         story.web().backends.iter_mut().for_each(|backend| backend.state = OUT);
-        assert!(story.goes_on(1, 2, &Node::Serving).unwrap().contains("min_healthy 1"));
+        assert!(story.goes_on(1, 2, &NodeState::Serving).unwrap().contains("min_healthy 1"));
         story.web().backends.iter_mut().for_each(|backend| backend.state = AdminState::Active);
-        assert_eq!(story.goes_on(1, 2, &Node::Serving), None);
+        assert_eq!(story.goes_on(1, 2, &NodeState::Serving), None);
     }
 
     #[test]
     fn a_hold_down_goes_on_while_the_node_is_drained() {
         let mut story = Story::new(1);
-        assert!(story.goes_on(1, 0, &Node::Serving).is_some());
-        assert_eq!(story.goes_on(1, 1, &Node::Drained), Some("the node is drained".to_owned()));
-        assert_eq!(story.goes_on(4, 1, &Node::Serving), held(6));
-        assert_eq!(story.goes_on(6, 1, &Node::Serving), None);
+        assert!(story.goes_on(1, 0, &NodeState::Serving).is_some());
+        assert_eq!(story.goes_on(1, 1, &NodeState::Drained), Some("the node is drained".to_owned()));
+        assert_eq!(story.goes_on(4, 1, &NodeState::Serving), held(6));
+        assert_eq!(story.goes_on(6, 1, &NodeState::Serving), None);
     }
 
     mod faults {
@@ -484,7 +470,7 @@ mod tests {
             const NONE: &str = "203.0.113.10/32: VIP web: no backend of pool web answers anything";
             const WHY: &str = "203.0.113.10/32: VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; \
                                none has answered anything for 60 s";
-            let announced = at(&dead(1, OnAllDead::Keep, false), &Node::Serving, &[]);
+            let announced = at(&dead(1, OnAllDead::Keep, false), &NodeState::Serving, &[]);
             let rows = [
                 ("all dead for 60 s, withdraw", dead(1, OnAllDead::Withdraw, true), true, WHY),
                 ("all dead for less: panic holds", dead(1, OnAllDead::Withdraw, false), true, "203.0.113.10/32"),
@@ -495,7 +481,7 @@ mod tests {
             for (case, view, before, expected) in rows {
                 let _row = Row::fault("C11", case);
                 let before = if before { announced.as_slice() } else { &[] };
-                assert_eq!(told(&at(&view, &Node::Serving, before)), [expected], "{case}");
+                assert_eq!(told(&at(&view, &NodeState::Serving, before)), [expected], "{case}");
             }
         }
 
@@ -511,7 +497,7 @@ mod tests {
                     (backend.slots, backend.is_reached, backend.weight) = (21_845, reached, Weight(weight));
                 }
                 assert_eq!(web.usable(), 0, "they own slots still");
-                assert!(told(&at(&view, &Node::Serving, &[]))[0].contains("0 usable backends"));
+                assert!(told(&at(&view, &NodeState::Serving, &[]))[0].contains("0 usable backends"));
             }
             let _row = Row::fault("T1", "all dead for 60 s");
             let view = dead(1, OnAllDead::Withdraw, true);

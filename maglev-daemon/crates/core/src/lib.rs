@@ -5,4 +5,5 @@ pub mod announce;
 pub mod announced;
 pub mod drain;
 pub mod health;
+pub mod node;
 pub mod reconcile;

@@ -20,6 +20,7 @@ mod duration;
 mod guard;
 mod health;
 mod host;
+mod leftover;
 pub mod plan;
 mod ramp;
 mod refusal;
@@ -42,6 +43,7 @@ pub use health::{Check, HealthChange, Hysteresis, OnAllDead, Override, Percent, 
 pub use health::{RCODES, is_dns_name, server_name};
 pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
 pub use host::Host;
+pub use leftover::Leftover;
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use ramp::Ramp;
 pub use refusal::Refusal;

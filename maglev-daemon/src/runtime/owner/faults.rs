@@ -9,7 +9,11 @@ use maglev_testing::matrix::Row;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::http::{Request, Snapshots};
 use crate::runtime::plane::testing::{self, Ordered};
+use crate::runtime::snapshot;
+use maglev_core::reconcile::Event;
+use maglev_model::Name;
 
 thread_local! {
     static TIME: Cell<Duration> = const { Cell::new(Duration::from_secs(1)) };
@@ -49,17 +53,23 @@ impl Site {
             plane,
             disk: Disk::start(config.services.clone(), done).unwrap(),
             resolver: Resolver::start(mpsc::channel(16).0).unwrap(),
-            drainer: Drainer::start(&config, journal.clone()).0,
             scheduler: Scheduler::new(mpsc::channel(16).0, Trust::of_system(), Arc::new(|| TIME.get())),
             journal,
+            records: mpsc::unbounded_channel().0,
+            counted: mpsc::unbounded_channel().0,
         };
-        let interfaces = Refreshed::new(&[], Refresh::default(), Vec::new());
-        let (status, _) = watch::channel(Arc::default());
-        let facts = Facts::testing(&clock);
-        let mut owner =
-            Owner::new(Files::new(&node, config), facts, interfaces, Needed::default(), tools, status, clock, None);
+        let found = Beginning {
+            facts: Facts::testing(&clock),
+            interfaces: Refreshed::new(&[], Refresh::default(), Vec::new()),
+            needed: Needed::default(),
+            adopted: None,
+            in_use: InUse::new(),
+        };
+        let (_, _, generation) = Snapshots::channel();
+        let snapshots = snapshot::Snapshots::new(generation);
+        let mut owner = Owner::new(Files::new(&node, config), found, tools, snapshots, clock);
         let request = owner.expect(Waiting::Start(oneshot::channel().0));
-        owner.handle(Event::Reload { request, services });
+        owner.reconcile(Event::Reload { request, services });
         owner.settle();
         let mut site = Self { owner, ordered, directory, finished };
         assert_eq!(site.ordered.plans(), 1);
@@ -84,7 +94,7 @@ impl Site {
                 mtu: None,
             };
             self.take(Input::Event(Event::NextHop { address: [10, 9, 2, 11].into(), resolution }));
-            if self.owner.reconciler.deadline().is_some_and(|due| due <= TIME.get()) {
+            if self.owner.node.deadline().is_some_and(|due| due <= TIME.get()) {
                 self.take(Input::Due);
             }
             for _ in 0..self.ordered.plans() {
@@ -144,14 +154,14 @@ async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
     assert!(refused.starts_with("saved, but not applied: no memory; next try in 100ms"), "{refused}");
     // After 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5 and 51.1 seconds.
     assert!((9..=11).contains(&attempts), "{attempts}");
-    let shown = site.owner.status.borrow().status().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();
+    let shown = site.owner.snapshot().shown.status().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();
     assert!(shown.reason == "no memory" && shown.next_try_milliseconds.is_some_and(|left| left <= 30_000), "{shown:?}");
     TIME.set(TIME.get() + Duration::from_secs(30));
     site.take(Input::Due);
     while site.ordered.plans() > 0 {
         site.take(Input::Event(Event::Published(Ok(()))));
     }
-    assert_eq!(site.owner.status.borrow().status().out_of_sync, None);
+    assert_eq!(site.owner.snapshot().shown.status().out_of_sync, None);
     row.says(format!("{attempts} attempts"));
 }
 

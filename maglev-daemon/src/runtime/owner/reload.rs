@@ -1,8 +1,8 @@
 //! Reloads: the files are read again, reviewed, and taken over or refused as a whole.
 
 use maglev_api::{Answer, view};
-use maglev_core::reconcile::Event;
-use maglev_model::{Refusal, UnixTime};
+use maglev_core::reconcile::{Denied, Event};
+use maglev_model::UnixTime;
 use tokio::sync::oneshot;
 
 use super::super::files::Reread;
@@ -20,39 +20,40 @@ pub(super) struct Reload {
 impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     pub(super) fn reload(&mut self, reload: Reload) {
-        self.scheduler.reload_authorities();
-        let read = self.files.reread().and_then(|read| {
-            self.reconciler.check_services(&read.services)?;
-            Ok(read)
+        self.tools.scheduler.reload_authorities();
+        let reviewed = self.files.reread().map_err(Denied::Invalid).and_then(|read| {
+            let difference = self.node.reconciler().review(&read.services, reload.force)?;
+            Ok((read, difference))
         });
-        let Reread { services, stamp, restart_needed } = match read {
-            Ok(reread) => reread,
-            Err(problems) => return self.reloaded(reload, Err(refusal(problems))),
-        };
-        match self.reconciler.review(&services, reload.force) {
-            Ok(difference) => {
+        match reviewed {
+            Ok((Reread { services, stamp, restart_needed }, difference)) => {
                 // Only what is taken over may be replaced by the next change.
-                self.disk.read(stamp);
+                self.tools.disk.read(stamp);
                 let reloaded = view::Reloaded { restart_needed, changes: difference.into() };
                 let request = self.expect(Waiting::Reload(reload, reloaded));
-                self.handle(Event::Reload { request, services });
+                self.reconcile(Event::Reload { request, services });
             }
-            Err(refused) => self.reloaded(reload, Err(nothing_changed(&refused).into())),
+            Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
         }
     }
 
     /// Says what a reload would do.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
-        let Reread { services, stamp: _, restart_needed } = self.files.reread().map_err(refusal)?;
-        let refused = self.reconciler.review(&services, false).err().map(|refused| refused.to_string());
-        let changes = self.reconciler.review(&services, true)?.into();
-        Ok(view::PlannedReload { restart_needed, changes, refused })
+        let reread = self.files.reread().map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
+        let Reread { services, stamp: _, restart_needed } = reread;
+        let reconciler = self.node.reconciler();
+        let refused = reconciler.review(&services, false).err().map(|denied| match denied {
+            Denied::Invalid(problems) => problems.join("; "),
+            Denied::Refused(refusal) => refusal.to_string(),
+        });
+        Ok(view::PlannedReload { restart_needed, changes: reconciler.difference(&services).into(), refused })
     }
 
     pub(super) fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
         let UnixTime(unix_seconds) = maglev_api::now();
         self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
-        self.teller.tell(view::What::Reloaded { successful: outcome.is_ok() });
+        self.snapshots.outdate_beside();
+        self.log.tell(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {
             Ok(view::Reloaded { restart_needed, changes }) => {
                 tracing::info!("reloaded: {changes}");
@@ -65,25 +66,23 @@ impl Owner {
                 error.details.iter().for_each(|problem| tracing::error!("{problem}"));
             }
         }
-        self.show();
         if let Some(reply) = reload.reply {
             let _ = reply.send(outcome);
         }
     }
 }
 
-/// That a reload is refused as a whole.
-fn nothing_changed(refused: &Refusal) -> Refusal {
-    Refusal::Conflict(format!("nothing changed: {refused}"))
-}
-
 /// Why files are not taken over: one line, and one more for each fault if there are several.
-fn refusal(problems: Vec<String>) -> view::Error {
-    match problems.as_slice() {
+fn nothing_changed(denied: Denied) -> view::Error {
+    let invalid = |problems: Vec<String>| match problems.as_slice() {
         [problem] => view::Error::invalid(format!("nothing changed: {problem}")),
         several => {
             let error = view::Error::invalid(format!("nothing changed: {} errors in the files:", several.len()));
             view::Error { details: problems, ..error }
         }
+    };
+    match denied {
+        Denied::Invalid(problems) => invalid(problems),
+        Denied::Refused(refusal) => view::Error::conflict(format!("nothing changed: {refusal}")),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use maglev_model::{AdminState, StateChange, UnixTime, Weight};
+use maglev_model::{AdminState, Leftover, StateChange, UnixTime, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition};
@@ -184,20 +184,12 @@ impl Backend {
 
     /// Whether no flow is left to it but those of its own slots.
     pub fn is_drained(&self) -> bool {
-        self.learning_slots == 0 && self.pinned_flows == Some(0)
+        self.left().is_nothing()
     }
 
-    /// What is left to it beside its own slots: `12 slots are learning for it and 1 flow is pinned to it`.
-    pub fn left(&self) -> String {
-        let are = |count: u32, what: &str| match count {
-            1 => format!("1 {what} is"),
-            _ => format!("{count} {what}s are"),
-        };
-        let learning = format!("{} learning for it", are(self.learning_slots, "slot"));
-        match self.pinned_flows {
-            Some(flows) => format!("{learning} and {} pinned to it", are(flows, "flow")),
-            None => format!("{learning} and the flows pinned to it are not counted yet"),
-        }
+    /// What is left to it beside its own slots.
+    pub const fn left(&self) -> Leftover {
+        Leftover { learning_slots: self.learning_slots, pinned_flows: self.pinned_flows }
     }
 }
 

@@ -114,7 +114,7 @@ fn look(pool: &view::Pool, name: &Name) -> Look {
 fn left(pool: &view::Pool, backend: &view::Backend) -> String {
     match pool.in_transition.learning_seconds_left {
         Some(seconds) if backend.learning_slots > 0 => format!("{}, learning ends in {seconds} s", backend.left()),
-        _ => backend.left(),
+        _ => backend.left().to_string(),
     }
 }
 

@@ -165,6 +165,11 @@ impl Fleet {
         Some(self.pools.get(pool)?.members.get(&(backend.clone(), address))?.show())
     }
 
+    /// What checks say of a backend; nothing if it is not checked.
+    pub fn state(&self, pool: &Name, backend: &Name, address: IpAddr) -> Option<Health> {
+        Some(self.pools.get(pool)?.members.get(&(backend.clone(), address))?.health())
+    }
+
     /// Whether a pool is in panic.
     pub fn is_in_panic(&self, pool: &Name) -> bool {
         self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())

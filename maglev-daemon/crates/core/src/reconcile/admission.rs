@@ -1,28 +1,98 @@
-//! What is admitted into the next batch, and what becomes of it if the batch cannot be saved. It must not know plans.
+//! Admission: whether a change may be made, with which facts. The one gate of every source of changes: the command line, a reload,
+//! and what is only planned. And what becomes of a batch that cannot be saved. It must not know plans.
+//!
+//! Facts beside the services are the addresses that the node needs, and the connections that a draining backend has left. What may
+//! not be forced is checked first.
 
 use std::sync::Arc;
 
-use maglev_model::{Change, Difference, Refusal, Services};
+use maglev_model::{AdminState, Backend, Change, Difference, Leftover, Name, Pool, Refusal, Services};
 
 use super::{Batch, Effect, Phase, Reconciler, RequestId, Wish, refuse};
 
+/// Why services that were read are not taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// They are wrong on this node, one line for each fault.
+    Invalid(Vec<String>),
+    /// They take out of service more than they may without force.
+    Refused(Refusal),
+}
+
 impl Reconciler {
-    /// What a reload would change.
+    /// Whether a change may be made, as far as the services do not say so themselves.
     ///
     /// # Errors
-    /// It takes out of service more than it may without force.
-    pub fn review(&self, services: &Services, force: bool) -> Result<Difference, Refusal> {
-        if !force {
-            self.saved.guard(services)?;
+    /// What would be cut off, and the remedy.
+    pub(super) fn review_change(&self, change: &Change, force: bool) -> Result<(), Refusal> {
+        self.settings.needed.check_change(change, &self.working)?;
+        if force {
+            return Ok(());
         }
-        Ok(self.saved.difference(services))
+        if let Change::RemoveBackend { pool, backend, .. } = change
+            && let Some(pool) = self.working.pools.get(pool)
+            && let Some(backend) = pool.backends.get(backend)
+        {
+            self.check_drained(pool, backend)?;
+        }
+        self.working.guard_change(change)
+    }
+
+    /// Whether other services may be taken over as a whole, and what they change.
+    ///
+    /// # Errors
+    /// What would be cut off, and the remedy.
+    pub fn review(&self, services: &Services, force: bool) -> Result<Difference, Denied> {
+        self.settings.needed.check_services(&self.target, services).map_err(Denied::Invalid)?;
+        if !force {
+            self.saved.guard(services).map_err(Denied::Refused)?;
+            self.check_all_drained(services).map_err(Denied::Refused)?;
+        }
+        Ok(self.difference(services))
+    }
+
+    /// What other services would change.
+    pub fn difference(&self, services: &Services) -> Difference {
+        self.saved.difference(services)
+    }
+
+    /// What a backend has left beside its own slots.
+    pub(super) fn leftover(&self, of: &Name, backend: &Backend) -> Leftover {
+        let pool = self.planner.pool(of);
+        let id = pool.and_then(|pool| pool.member(&backend.name, backend.address));
+        let learning = pool.zip(id).and_then(|(pool, id)| pool.progress().learning_for.get(&id)).copied();
+        let pinned = pool.and_then(|pool| pool.pinned()).map(|pinned| id.map_or(0, |id| pinned.to(id)));
+        Leftover { learning_slots: learning.unwrap_or(0), pinned_flows: pinned }
+    }
+
+    /// Refuses to remove a backend that is draining and has something left: only a drain promises to keep connections.
+    fn check_drained(&self, pool: &Pool, backend: &Backend) -> Result<(), Refusal> {
+        let left = self.leftover(&pool.name, backend);
+        if !matches!(backend.state, AdminState::Draining { .. }) || left.is_nothing() {
+            return Ok(());
+        }
+        let (pool, backend) = (&pool.name, &backend.name);
+        Err(Refusal::Conflict(format!(
+            "backend {backend} of pool {pool} is not drained: {left}; wait (maglev backend drain {pool} {backend} --wait) or \
+             --force"
+        )))
+    }
+
+    fn check_all_drained(&self, next: &Services) -> Result<(), Refusal> {
+        let stays = |pool: &Pool, backend: &Backend| {
+            let found = next.pools.get(&pool.name).and_then(|pool| pool.backends.get(&backend.name));
+            found.is_some_and(|found| found.address == backend.address)
+        };
+        let all = self.saved.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
+        all.filter(|(pool, backend)| !stays(pool, backend))
+            .try_for_each(|(pool, backend)| self.check_drained(pool, backend))
     }
 
     /// Admits a change, or refuses it at once.
     pub(super) fn collect(&mut self, request: RequestId, change: Change, force: bool) -> Vec<Effect> {
-        let guarded = if force { Ok(()) } else { self.working.guard_change(&change) };
+        let reviewed = self.review_change(&change, force);
         let rules = &self.settings.rules;
-        match guarded.and_then(|()| Arc::make_mut(&mut self.working).admit(change.clone(), rules)) {
+        match reviewed.and_then(|()| Arc::make_mut(&mut self.working).admit(change.clone(), rules)) {
             Ok(()) => {
                 self.collected.push((request, Wish::Change(change, force)));
                 Vec::new()

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::NextHop;
+use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
 use maglev_model::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
 use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, ShownDuration};
@@ -28,13 +29,16 @@ mod check;
 mod event;
 mod needed;
 mod preview;
+mod serving;
 mod view;
 mod ways;
 
+pub use admission::Denied;
 pub use backoff::Backoff;
 pub use event::{Effect, Event, Interfaces, RequestId, Settings};
 pub use needed::Needed;
 pub use preview::Previewed;
+pub use serving::{BackendUse, PoolUse, ServedVip, Serving};
 pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
 /// One thing that waits for the next flush.
@@ -240,20 +244,24 @@ impl Reconciler {
         self.restless
     }
 
-    /// Refuses a change that makes a VIP of an address that the node or its backends need.
-    ///
-    /// # Errors
-    /// What would be cut off.
-    pub fn check_change(&self, change: &Change) -> Result<(), Refusal> {
-        self.settings.needed.check_change(change, &self.working)
+    /// The services that are or are being published.
+    pub fn services(&self) -> &Services {
+        &self.target
     }
 
-    /// The same for services that are read again.
-    ///
-    /// # Errors
-    /// What would be cut off, one line for each VIP.
-    pub fn check_services(&self, services: &Services) -> Result<(), Vec<String>> {
-        self.settings.needed.check_services(&self.target, services)
+    /// Their digest.
+    pub const fn services_digest(&self) -> Digest {
+        self.target_digest
+    }
+
+    /// The VIPs that cannot be served, and why.
+    pub const fn conflicts(&self) -> &BTreeMap<Name, String> {
+        &self.conflicts
+    }
+
+    /// The numbers of the VIPs that are planned: the indices of their counters.
+    pub fn vip_ids(&self) -> Vec<(Name, VipId)> {
+        self.target.vips.keys().filter_map(|name| Some((name.clone(), self.planner.vip(name)?))).collect()
     }
 
     /// Whether nothing is under way and nothing waits.
@@ -488,4 +496,4 @@ fn accept_all(batch: &Batch) -> impl Iterator<Item = Effect> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

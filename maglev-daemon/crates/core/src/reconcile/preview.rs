@@ -26,9 +26,7 @@ impl Reconciler {
     /// # Errors
     /// What the change itself would be refused for.
     pub fn preview(&self, change: Change, force: bool) -> Result<Previewed, Refusal> {
-        if !force {
-            self.working.guard_change(&change)?;
-        }
+        self.review_change(&change, force)?;
         let next = self.working.apply(&change, &self.settings.rules)?;
         let pools = change.backend().and_then(|(pool, _)| Some((self.working.pools.get(pool)?, next.pools.get(pool)?)));
         let Some((was, pool)) = pools else {

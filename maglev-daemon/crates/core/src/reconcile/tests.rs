@@ -16,10 +16,11 @@ use maps::Maps;
 use proptest::prelude::*;
 use std::sync::Arc;
 
+mod admission;
 mod adopted;
 mod faults;
 mod health;
-mod maps;
+pub(crate) mod maps;
 mod transitions;
 mod ways;
 

@@ -11,7 +11,7 @@ use maglev_model::digest::Digest;
 use maglev_model::plan::PublishedPool;
 use maglev_model::transition::{Pinned, Progress};
 use maglev_model::{
-    AdminState, Backend, Community, Name, OnAllDead, Pool, PoolHealth, PoolSettings, Service, Vip, Weight,
+    AdminState, Backend, Community, Health, Leftover, Name, Pool, PoolHealth, PoolSettings, Service, Vip, Weight,
 };
 
 use crate::health::MemberHealth;
@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use maglev_model::Resolution;
 
+use super::serving::{BackendUse, PoolUse};
 use super::{Interfaces, Phase, Reconciler};
 
 /// The state at one moment.
@@ -151,11 +152,6 @@ pub enum NextHopView {
 }
 
 impl View {
-    /// Whether every check that was asked for at the start has ended once.
-    pub fn is_checked(&self) -> bool {
-        self.pools.iter().all(|pool| pool.awaited == 0)
-    }
-
     /// The VIP with this number.
     pub fn vip(&self, id: VipId) -> Option<&VipView> {
         self.vips.iter().find(|vip| vip.id == Some(id))
@@ -178,26 +174,33 @@ impl View {
 impl PoolView {
     /// How many of its backends can be sent new connections: what `serving`, announcements and metrics count.
     pub fn usable(&self) -> usize {
-        self.usable_backends().count()
+        self.usage().usable
     }
 
-    /// These backends. None once all have been dead for so long that the pool's rule takes them for that.
-    pub fn usable_backends(&self) -> impl Iterator<Item = &BackendView> {
-        let gone = self.long_dead && self.health.on_all_dead == OnAllDead::Withdraw;
-        self.backends.iter().filter(move |backend| backend.is_usable() && !gone)
+    /// What it can do for its VIPs.
+    pub fn usage(&self) -> PoolUse {
+        let Self { settings, awaited, dead, long_dead, health, .. } = self;
+        let known = PoolUse {
+            min_healthy: settings.min_healthy,
+            awaited: *awaited,
+            dead: *dead,
+            long_dead: *long_dead,
+            on_all_dead: health.on_all_dead,
+            ..PoolUse::default()
+        };
+        PoolUse::count(known, self.backends.iter().map(BackendView::usage))
     }
 }
 
 impl BackendView {
-    /// Whether an operator lets it take new connections.
-    pub fn is_active(&self) -> bool {
-        self.state == AdminState::Active && self.weight.0 > 0
-    }
-
-    /// Whether it is active, used as far as its health goes, and can be reached: what this node cannot forward, others may. A
-    /// pool in panic uses those whose checks fail.
-    pub fn is_usable(&self) -> bool {
-        self.is_active() && self.serves && self.is_reached
+    /// What decides whether it can be sent new connections.
+    pub fn usage(&self) -> BackendUse {
+        BackendUse {
+            active: self.state == AdminState::Active && self.weight.0 > 0,
+            serves: self.serves,
+            reached: self.is_reached,
+            unhealthy: self.health.as_ref().is_some_and(|known| known.health == Health::Unhealthy),
+        }
     }
 }
 
@@ -248,8 +251,8 @@ impl Reconciler {
         let Backend { name, address, weight, state } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         let id = pool.and_then(|pool| pool.member(name, *address));
-        let learning = pool.zip(id).and_then(|(pool, id)| pool.progress().learning_for.get(&id)).copied().unwrap_or(0);
-        let pinned = pool.and_then(PublishedPool::pinned).map(|pinned| id.map_or(0, |id| pinned.to(id)));
+        let Leftover { learning_slots: learning, pinned_flows: pinned } = self.leftover(&of.name, backend);
+        let usage = self.backend_use(of, pool, backend);
         BackendView {
             name: name.clone(),
             address: *address,
@@ -261,9 +264,9 @@ impl Reconciler {
             slots,
             share: f64::from(slots) / SLOTS as f64,
             health: self.fleet.health(&of.name, name, *address).map(Box::new),
-            serves: self.fleet.standing(&of.name, name, *address).serves,
+            serves: usage.serves,
             next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
-            is_reached: pool.is_some_and(|pool| pool.reaches(name, *address, self.now)),
+            is_reached: usage.reached,
         }
     }
 }
@@ -279,6 +282,29 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
             }
             let name = name.unwrap_or_else(|| format!("interface {interface}"));
             NextHopView::Unresolved(format!("leaves by {name}, which is not in `interfaces`"))
+        }
+    }
+}
+
+/// For tests that show what cannot be brought about in a few lines.
+#[cfg(test)]
+impl View {
+    /// What announcements depend on, as this view shows it.
+    pub(crate) fn serving(&self) -> super::Serving {
+        let vip = |vip: &VipView| {
+            Some(super::ServedVip {
+                name: vip.name.clone(),
+                prefix: vip.prefix?,
+                pool: vip.pool.clone(),
+                communities: vip.communities.clone(),
+                conflict: vip.conflict.clone(),
+            })
+        };
+        super::Serving {
+            vips: self.vips.iter().filter_map(vip).collect(),
+            pools: self.pools.iter().map(|pool| (pool.name.clone(), pool.usage())).collect(),
+            pending: self.busy || self.not_published.is_some(),
+            checked: self.pools.iter().all(|pool| pool.awaited == 0),
         }
     }
 }

@@ -3,6 +3,8 @@
 
 mod session;
 mod settings;
+mod wanted;
 
 pub use session::{Carried, Cause, Errors, Failure, NeighborStatus, Route};
 pub use settings::{Bgp, HOLD_TIME, Neighbor, OnDrain, OnStop, PORT, Password, Role};
+pub use wanted::{Routes, Wanted};

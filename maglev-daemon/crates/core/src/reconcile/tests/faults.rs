@@ -137,7 +137,8 @@ fn what_comes_while_a_shared_batch_is_saved_has_its_turn() {
 fn a_reload_is_reviewed_by_what_runs() {
     let _row = Row::fault("C5", "a reload to nothing is refused without force, and counted with it");
     let node = reached();
-    let refused = node.reconciler.review(&Services::default(), false).unwrap_err().to_string();
+    let Err(Denied::Refused(refused)) = node.reconciler.review(&Services::default(), false) else { panic!() };
+    let refused = refused.to_string();
     assert_eq!(
         refused,
         "pool web: takes out 2 of 2 available backends and leaves none (limit: one must stay); --force does it"

@@ -14,7 +14,7 @@ use maglev_model::transition::Transition;
 use maglev_model::{Name, Service, Services};
 
 #[derive(Debug, Default)]
-pub(super) struct Maps {
+pub(crate) struct Maps {
     members: BTreeMap<u16, MemberRecord>,
     tables: BTreeMap<u16, Filled>,
     pools: BTreeMap<u16, PoolWord>,
@@ -42,7 +42,7 @@ struct Filled {
 }
 
 impl Maps {
-    pub(super) fn begin(&mut self, target: &Services, roomy: bool) {
+    pub(crate) fn begin(&mut self, target: &Services, roomy: bool) {
         // A plan that began and did not end has failed.
         self.failed |= self.running;
         self.strict = roomy && !self.failed;
@@ -50,7 +50,7 @@ impl Maps {
         self.after = target.clone();
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.running = false;
         assert!(self.lingering.is_empty(), "a plan ends with a barrier after the last unpublication");
     }
@@ -61,7 +61,7 @@ impl Maps {
         self.before = services.clone();
     }
 
-    pub(super) fn carry_out(&mut self, step: &Step) {
+    pub(crate) fn carry_out(&mut self, step: &Step) {
         match step {
             Step::WriteMember { id, record } => self.write_member(id.get(), record),
             Step::SetNextHop { id, next_hop } => {
@@ -109,7 +109,7 @@ impl Maps {
 
     /// The daemon was killed: all packets of its time have ended when another one begins, and what flow tables say of the
     /// dead is cleared.
-    pub(super) fn outlive(&mut self) {
+    pub(crate) fn outlive(&mut self) {
         self.lingering.clear();
         self.killed_since_barrier.clear();
         (self.running, self.failed) = (false, true);
@@ -118,7 +118,7 @@ impl Maps {
     }
 
     /// What an adopting daemon finds.
-    pub(super) fn live(&self, pools: u32) -> Live {
+    pub(crate) fn live(&self, pools: u32) -> Live {
         let word = |index: u32| self.pools.get(&(index as u16)).copied().unwrap_or_default();
         let alive = self.members.iter().filter(|(_, record)| record.state().is_alive());
         let members = alive.filter_map(|(&id, record)| Some((MemberId::new(id)?, record.clone())));
@@ -249,6 +249,12 @@ impl Maps {
         for (service, addresses) in wanted {
             assert_eq!(self.backends_of(service), Some(addresses), "{service}");
         }
+    }
+
+    /// Whether packets for a VIP are taken.
+    pub(crate) fn takes(&self, service: Service) -> bool {
+        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        self.directory.iter().any(|(found, _)| *found == key)
     }
 
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {

@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// The checks that the next plan follows from, and those that the one under way does.
+/// The checks that the next plan follows from, and those that the present one does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct TableLatency {
     checked: Option<Duration>,
     planned: Option<Duration>,
 }
 
-impl Turn {
+impl TableLatency {
     /// A check ended at this time by which other backends are used.
     pub(super) fn checked(&mut self, at: Duration) {
         self.checked.get_or_insert(at);
     }
 
-    /// What is known is published from here on.
+    /// A plan is made of what is known now.
     pub(super) fn planned(&mut self) {
         self.planned = self.planned.or(self.checked.take());
     }
 
-    /// It is published. Tells how long ago the first of its checks ended, if it follows from any.
+    /// It is published. Returns how long ago the first of its checks ended, if it follows from any.
     pub(super) fn published(&mut self, now: Duration) -> Option<Duration> {
         Some(now.saturating_sub(self.planned.take()?))
     }
@@ -36,16 +36,16 @@ mod tests {
 
     #[test]
     fn each_plan_is_measured_from_the_first_of_its_own_checks() {
-        let mut turn = Turn::default();
-        turn.planned();
-        turn.checked(at(10));
-        turn.checked(at(11));
-        assert_eq!(turn.published(at(12)), None, "the plan was made before");
-        turn.planned();
-        turn.checked(at(13));
-        assert_eq!(turn.published(at(15)), Some(at(5)));
-        assert_eq!(turn.published(at(16)), None);
-        turn.planned();
-        assert_eq!(turn.published(at(16)), Some(at(3)));
+        let mut latency = TableLatency::default();
+        latency.planned();
+        latency.checked(at(10));
+        latency.checked(at(11));
+        assert_eq!(latency.published(at(12)), None, "the plan was made before");
+        latency.planned();
+        latency.checked(at(13));
+        assert_eq!(latency.published(at(15)), Some(at(5)));
+        assert_eq!(latency.published(at(16)), None);
+        latency.planned();
+        assert_eq!(latency.published(at(16)), Some(at(3)));
     }
 }

@@ -1,0 +1,89 @@
+//! What neighbors are to know, what they were sent, and what they hold. It must not know sessions, nor plans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_model::bgp::{NeighborStatus, Wanted};
+
+use crate::announce::{self, HoldDown, NodeState, Prefix};
+use crate::announced::{Known, News};
+use crate::reconcile::Serving;
+
+/// Announcements of the node.
+#[derive(Debug)]
+pub(super) struct Announcements {
+    /// What neighbors are to know.
+    wanted: Arc<Wanted>,
+    /// Every prefix, and why it is withheld if it is.
+    prefixes: Arc<Vec<Prefix>>,
+    /// For how long what was withdrawn for want of healthy backends is held down.
+    hold_down: Duration,
+    /// The neighbors' sessions, once there are any.
+    sessions: Option<Vec<NeighborStatus>>,
+    /// What neighbors hold, as last found.
+    known: Known,
+}
+
+/// What an update changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Updated {
+    /// What neighbors are to know, or why a prefix is withheld.
+    pub(super) changed: bool,
+    /// A prefix is not to be announced any more.
+    pub(super) withdrawn: bool,
+}
+
+impl Announcements {
+    pub(super) fn new(hold_down: Duration) -> Self {
+        Self { wanted: Arc::default(), prefixes: Arc::default(), hold_down, sessions: None, known: Known::default() }
+    }
+
+    pub(super) fn wanted(&self) -> Arc<Wanted> {
+        Arc::clone(&self.wanted)
+    }
+
+    pub(super) fn prefixes(&self) -> Arc<Vec<Prefix>> {
+        Arc::clone(&self.prefixes)
+    }
+
+    /// Whether there are neighbors to be sent anything.
+    pub(super) const fn has_neighbors(&self) -> bool {
+        self.sessions.is_some()
+    }
+
+    /// Whether every neighbor that can be sent anything was sent this version.
+    pub(super) fn is_sent(&self, version: u64) -> bool {
+        self.sessions.as_ref().is_some_and(|all| all.iter().all(|session| session.told >= version))
+    }
+
+    /// Takes in the sessions. Returns the prefixes that are announced to a first neighbor now, or to none any more.
+    pub(super) fn follow(&mut self, sessions: Vec<NeighborStatus>) -> Vec<News> {
+        let news = self.known.update(&self.prefixes, &sessions);
+        self.sessions = Some(sessions);
+        news
+    }
+
+    /// When [`Self::update`] is due by time alone.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        announce::deadline(&self.prefixes, self.hold_down)
+    }
+
+    /// Takes in what the node can serve now.
+    pub(super) fn update(&mut self, serving: &Serving, state: &NodeState, now: Duration) -> Updated {
+        let hold = HoldDown { lasts: self.hold_down, now };
+        let prefixes = announce::prefixes(serving, state, &self.prefixes, hold);
+        let routes = announce::routes(&prefixes);
+        let complete = self.wanted.complete || !serving.pending && serving.checked;
+        let mut updated = Updated::default();
+        if self.wanted.complete != complete || self.wanted.routes != routes {
+            updated.changed = true;
+            updated.withdrawn = self.wanted.routes.keys().any(|prefix| !routes.contains_key(prefix));
+            self.wanted = Arc::new(Wanted { routes, complete, version: self.wanted.version + 1 });
+        }
+        if *self.prefixes != prefixes {
+            updated.changed = true;
+            self.prefixes = Arc::new(prefixes);
+        }
+        updated
+    }
+}

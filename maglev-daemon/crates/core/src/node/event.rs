@@ -1,0 +1,150 @@
+//! What the node is told, and what it asks for: its contract with the runtime. It must not know how either is carried out.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_common::vip::VipId;
+use maglev_model::bgp::{NeighborStatus, Wanted};
+use maglev_model::drain::Stage;
+use maglev_model::plan::{Saved, Step, SurveyOrder};
+use maglev_model::{Name, Refusal, Services};
+
+use crate::announce::Prefix;
+use crate::health::Orders;
+use crate::reconcile::{Interfaces, RequestId};
+use crate::{announced, drain, health, reconcile};
+
+/// What a node is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What the reconciler is told.
+    pub reconcile: reconcile::Settings,
+    /// How a drain of the node goes.
+    pub drain: maglev_model::drain::Settings,
+    /// Neighbors are configured.
+    pub announces: bool,
+    /// For how long a prefix that was withdrawn for want of healthy backends is held down.
+    pub hold_down: Duration,
+    /// Plans carry what they lead to, to be written down before.
+    pub keeps: bool,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// To services, next hops, checks, disk or packet path. The runtime sends neither [`reconcile::Event::Flush`], nor
+    /// [`reconcile::Event::Tick`], nor [`reconcile::Event::Interfaces`].
+    Reconcile(reconcile::Event),
+    /// To the drain of the node. The runtime sends neither [`drain::Event::Told`] nor [`drain::Event::Tick`].
+    Drain(drain::Event),
+    /// The interfaces are others than before.
+    Interfaces {
+        /// What is known of them now.
+        interfaces: Interfaces,
+        /// Why no packet can come in or leave, if so.
+        trouble: Option<String>,
+    },
+    /// The neighbors' sessions, whenever one changed. The first time: from here on neighbors are sent what is wanted.
+    Sessions(Vec<NeighborStatus>),
+    /// Sessions have ended for good: the daemon stops.
+    SessionsEnded,
+    /// [`super::Node::deadline`] has come.
+    Tick,
+    /// The burst is over: act on what was collected.
+    Flush,
+}
+
+/// Something to do. Effects are carried out in their order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the services to disk, atomically and durably, then report [`reconcile::Event::Persisted`].
+    Persist(Arc<Services>),
+    /// Carry out a plan, then report [`reconcile::Event::Published`].
+    Publish(Plan),
+    /// Survey the flow tables, after all that was published before, then report [`reconcile::Event::Surveyed`].
+    Survey(Vec<SurveyOrder>),
+    /// Follow the next hops of exactly these addresses.
+    Follow(BTreeSet<IpAddr>),
+    /// Check exactly these, and so, from now on.
+    Check(Orders),
+    /// Announce these routes, and no others.
+    Announce {
+        /// What neighbors are to know.
+        wanted: Arc<Wanted>,
+        /// Every prefix, and why it is withheld if it is.
+        prefixes: Arc<Vec<Prefix>>,
+    },
+    /// Save this of the drain, or that there is none; then report [`drain::Event::Saved`].
+    SaveDrain(Option<drain::Record>),
+    /// Read the counters of these VIPs, then report [`drain::Event::Counted`].
+    Count(Vec<(Name, VipId)>),
+    /// Tell an operator.
+    News(News),
+    /// Answer a request. All that it leads to was asked for before.
+    Reply {
+        /// Who asked.
+        request: RequestId,
+        /// What became of it.
+        outcome: Result<(), Refusal>,
+    },
+}
+
+/// Steps for the packet path, and what they lead to.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+    /// What the next daemon has to know, if that is to be written down before.
+    pub saved: Option<Saved>,
+}
+
+impl Plan {
+    /// Whether the packet path serves other VIPs after it.
+    pub fn changes_vips(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::SwitchDirectory4 { .. } | Step::SwitchDirectory6 { .. }))
+    }
+}
+
+/// Something that operators want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Of checks.
+    Health(health::News),
+    /// A backend is unreachable, or reachable again.
+    Reach {
+        /// Its pool.
+        pool: Name,
+        /// Its name.
+        backend: Name,
+        /// Its address.
+        address: IpAddr,
+        /// Why it is unreachable, if it is.
+        lost: Option<String>,
+    },
+    /// A VIP cannot be served, or can be again.
+    Vip {
+        /// Its name.
+        vip: Name,
+        /// Why it cannot be.
+        conflict: Option<String>,
+    },
+    /// Prefixes are announced to a first neighbor, or to none any more.
+    Prefixes(Vec<announced::News>),
+    /// The drain of the node enters a stage.
+    Stage {
+        /// The stage.
+        stage: Stage,
+        /// What was ordered.
+        order: drain::Order,
+        /// Packets sent on to backends since the drain began.
+        forwarded: u64,
+    },
+    /// The node is not drained any more.
+    Serving,
+    /// The packet path does not do what is ordered, and why; or does again.
+    OutOfSync(Option<String>),
+    /// The tables follow what checks found, so long after the first of them.
+    TablesFollow(Duration),
+}

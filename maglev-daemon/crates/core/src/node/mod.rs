@@ -1,0 +1,343 @@
+//! The node: services, health, announcements and drain in one pure machine, from events to effects in their order. It must not
+//! know tasks, sockets, files or a clock.
+//!
+//! ```text
+//!  Reconcile ──▶ Reconciler ──┬─ Serving ──▶ Announcements ── Announce ─┐
+//!  Drain ──────▶ Drain ───────┼─ NodeState ─▶      │                    ├──▶ effects, then replies
+//!  Sessions ──────────────────┼────────────────────┤ sent               │
+//!                             └─ Plan ──────▶ Release ──────── Publish ─┘
+//! ```
+//!
+//! What is new is announced once the packet path serves it. What goes is withdrawn first: the plan that forgets it is an effect
+//! only once neighbors have turned elsewhere, or had the time to. A request is answered last.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_model::drain::Stage;
+use maglev_model::plan::{InUse, Planner};
+use maglev_model::{Name, Refusal};
+
+use crate::announce::{NodeState, Prefix};
+use crate::drain::{self, Drain};
+use crate::reconcile::{self, Reconciler, RequestId, View};
+
+mod announcements;
+mod event;
+mod latency;
+mod reach;
+mod release;
+#[cfg(test)]
+mod tests;
+
+use announcements::{Announcements, Updated};
+pub use event::{Effect, Event, News, Plan, Settings};
+use latency::TableLatency;
+use reach::Reach;
+use release::Release;
+
+/// All mutable state of the daemon that decides anything.
+#[derive(Debug)]
+pub struct Node {
+    reconciler: Reconciler,
+    announcements: Announcements,
+    drain: Drain,
+    release: Release,
+    reach: Reach,
+    /// The VIPs that cannot be served, as last told.
+    conflicts: BTreeMap<Name, String>,
+    latency: TableLatency,
+    /// Why no packet can come in or leave, if so.
+    trouble: Option<String>,
+    /// What the drain waits for neighbors to be sent.
+    awaits: Option<Awaited>,
+    keeps: bool,
+    /// The time of the last event.
+    now: Duration,
+    /// Something happened that the next flush plans for.
+    replan: bool,
+    /// Something happened by which other prefixes may be announced.
+    unsettled: bool,
+    /// Outcomes to be told once all that they lead to is asked for.
+    replies: Vec<(RequestId, Result<(), Refusal>)>,
+    effects: Vec<Effect>,
+    generation: u64,
+}
+
+/// What neighbors are to be sent before a drain goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// What is wanted once the drain's withdrawal is among it.
+    Next,
+    /// This version of what is wanted.
+    Version(u64),
+}
+
+impl Node {
+    /// A node that has read nothing and published nothing; or, with the planner of adopted maps, one that goes on where another
+    /// daemon ended.
+    pub fn new(settings: Settings, adopted: Option<Planner>, now: Duration) -> Self {
+        let Settings { reconcile, drain, announces, hold_down, keeps } = settings;
+        let reconciler = match adopted {
+            Some(planner) => Reconciler::adopt(reconcile, planner, now),
+            None => Reconciler::new(reconcile),
+        };
+        Self {
+            reconciler,
+            announcements: Announcements::new(hold_down),
+            drain: Drain::new(drain, announces),
+            release: Release::default(),
+            reach: Reach::default(),
+            conflicts: BTreeMap::new(),
+            latency: TableLatency::default(),
+            trouble: None,
+            awaits: None,
+            keeps,
+            now,
+            replan: false,
+            unsettled: false,
+            replies: Vec::new(),
+            effects: Vec::new(),
+            generation: 0,
+        }
+    }
+
+    /// Begins with the backends that another daemon used.
+    pub fn recall(&mut self, in_use: InUse) {
+        self.reconciler.recall(in_use);
+    }
+
+    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same for a
+    /// daemon that goes on where this one ends.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        match event {
+            Event::Reconcile(event) => self.reconcile(event),
+            Event::Drain(event) => self.drain(event),
+            Event::Interfaces { interfaces, trouble } => {
+                self.trouble = trouble;
+                self.reconcile(reconcile::Event::Interfaces(interfaces));
+            }
+            Event::Sessions(sessions) => self.sessions(sessions),
+            Event::SessionsEnded => {
+                let plans = self.release.end();
+                self.publish(plans);
+            }
+            Event::Tick => {
+                self.reconcile(reconcile::Event::Tick);
+                self.drain(drain::Event::Tick);
+                let plans = self.release.due(self.now);
+                self.publish(plans);
+            }
+            Event::Flush => self.flush(),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        let Self { reconciler, drain, announcements, release, .. } = self;
+        [reconciler.deadline(), drain.deadline(), announcements.deadline(), release.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Answers questions about services, changes and checks.
+    pub const fn reconciler(&self) -> &Reconciler {
+        &self.reconciler
+    }
+
+    /// The state of the services at this moment.
+    pub fn view(&self) -> View {
+        self.reconciler.view()
+    }
+
+    /// The drain of the node.
+    pub const fn node_drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Why no packet can come in or leave, if so.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Every prefix, and why it is withheld if it is.
+    pub fn prefixes(&self) -> Arc<Vec<Prefix>> {
+        self.announcements.prefixes()
+    }
+
+    /// Grows with every event after which the node looks other than before, but for results of checks that change nothing else.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether the node as a whole may announce anything.
+    pub fn state(&self) -> NodeState {
+        let drain = match self.drain.stage() {
+            None => NodeState::Serving,
+            Some(stage) if stage < Stage::Withdrawing => NodeState::Leaving,
+            Some(_) => return NodeState::Drained,
+        };
+        self.trouble.clone().map_or(drain, NodeState::Unable)
+    }
+
+    /// What neighbors are told when the daemon stops, and whether they must be.
+    pub fn last_words(&self) -> (String, bool) {
+        match self.drain.progress() {
+            None => ("maglevd is stopping".into(), false),
+            Some(progress) => (progress.last_words(), self.drain.stage() >= Some(Stage::Withdrawing)),
+        }
+    }
+
+    fn reconcile(&mut self, event: reconcile::Event) {
+        let checked = if let reconcile::Event::Checked { last, .. } = &event { Some(last.at) } else { None };
+        if let reconcile::Event::NextHop { address, resolution } = &event {
+            self.reach.moved(*address, resolution);
+        }
+        if matches!(event, reconcile::Event::Published(Ok(()))) {
+            let took = self.latency.published(self.now);
+            took.into_iter().for_each(|took| self.tell(News::TablesFollow(took)));
+        }
+        let before = self.reconciler.out_of_sync();
+        let effects = self.reconciler.handle(event, self.now);
+        let after = self.reconciler.out_of_sync();
+        if before.is_some() != after.is_some() {
+            self.tell(News::OutOfSync(after));
+        }
+        let restless = self.reconciler.is_restless();
+        if restless {
+            checked.into_iter().for_each(|at| self.latency.checked(at));
+        }
+        // Most checks say what is known: to plan for each would be the most work of all.
+        if restless || checked.is_none() {
+            (self.replan, self.unsettled) = (true, true);
+            self.generation += 1;
+        }
+        effects.into_iter().for_each(|effect| self.pass_on(effect));
+    }
+
+    fn pass_on(&mut self, effect: reconcile::Effect) {
+        self.effects.push(match effect {
+            reconcile::Effect::Persist(services) => Effect::Persist(services),
+            reconcile::Effect::Publish(steps) => {
+                self.latency.planned();
+                let saved = self.keeps.then(|| self.reconciler.save());
+                return self.release.push(Plan { steps, saved });
+            }
+            reconcile::Effect::Survey(orders) => Effect::Survey(orders),
+            reconcile::Effect::Follow(addresses) => Effect::Follow(addresses),
+            reconcile::Effect::Check(orders) => Effect::Check(orders),
+            reconcile::Effect::Tell(news) => return news.into_iter().for_each(|news| self.tell(News::Health(news))),
+            reconcile::Effect::Reply { request, outcome } => return self.replies.push((request, outcome)),
+        });
+    }
+
+    fn drain(&mut self, event: drain::Event) {
+        let effects = self.drain.handle(event, self.now);
+        self.unsettled |= !effects.is_empty();
+        self.generation += 1;
+        for effect in effects {
+            match effect {
+                drain::Effect::Save(record) => self.effects.push(Effect::SaveDrain(record)),
+                drain::Effect::Count => self.effects.push(Effect::Count(self.reconciler.vip_ids())),
+                drain::Effect::AwaitTold => self.awaits = Some(Awaited::Next),
+                drain::Effect::Entered(stage) => self.tell_stage(stage),
+                drain::Effect::Ended => {
+                    // What neighbors are sent for this drain says nothing of another one.
+                    self.awaits = None;
+                    self.tell(News::Serving);
+                }
+                drain::Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
+            }
+        }
+    }
+
+    fn tell_stage(&mut self, stage: Stage) {
+        if let Some(drain::Progress { order, forwarded, .. }) = self.drain.progress() {
+            let (order, forwarded) = (order.clone(), forwarded);
+            self.tell(News::Stage { stage, order, forwarded });
+        }
+    }
+
+    fn sessions(&mut self, sessions: Vec<maglev_model::bgp::NeighborStatus>) {
+        let news = self.announcements.follow(sessions);
+        if !news.is_empty() {
+            self.tell(News::Prefixes(news));
+        }
+        self.note_sent();
+    }
+
+    /// Goes on with what waits for neighbors to be sent something.
+    fn note_sent(&mut self) {
+        if self.release.awaits().is_some_and(|version| self.announcements.is_sent(version)) {
+            self.release.sent(self.now);
+        }
+        if self.awaits == Some(Awaited::Next) && self.announcements.has_neighbors() && !self.unsettled {
+            self.awaits = Some(Awaited::Version(self.announcements.wanted().version));
+        }
+        if let Some(Awaited::Version(version)) = self.awaits
+            && self.announcements.is_sent(version)
+        {
+            self.awaits = None;
+            self.drain(drain::Event::Told);
+        }
+    }
+
+    /// Ends a burst: plans for what was collected, announces what can be served, publishes what may be, and answers.
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.replan) {
+            self.reconcile(reconcile::Event::Flush);
+            self.replan = false;
+        }
+        // A drain may go on by what was sent before.
+        while std::mem::take(&mut self.unsettled) {
+            self.announce();
+            self.look();
+            self.note_sent();
+        }
+        let plans = self.release.due(self.now);
+        self.publish(plans);
+        let replies = std::mem::take(&mut self.replies);
+        self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
+    }
+
+    fn announce(&mut self) {
+        let state = self.state();
+        let Updated { changed, withdrawn } = self.announcements.update(&self.reconciler.serving(), &state, self.now);
+        let wanted = self.announcements.wanted();
+        if withdrawn && self.announcements.has_neighbors() {
+            self.release.withdraw(wanted.version, self.now);
+        }
+        if changed {
+            self.generation += 1;
+            self.effects.push(Effect::Announce { wanted, prefixes: self.announcements.prefixes() });
+        }
+    }
+
+    /// Tells what is new of backends and VIPs.
+    fn look(&mut self) {
+        let Self { reconciler, reach, conflicts, .. } = self;
+        let mut news = reach.news(reconciler.services(), reconciler.services_digest());
+        let now = reconciler.conflicts();
+        if conflicts != now {
+            let vip =
+                |(vip, conflict): (&Name, Option<&String>)| News::Vip { vip: vip.clone(), conflict: conflict.cloned() };
+            let new = now.iter().filter(|(vip, why)| conflicts.get(*vip) != Some(*why));
+            news.extend(new.map(|(name, why)| vip((name, Some(why)))));
+            news.extend(conflicts.keys().filter(|name| !now.contains_key(*name)).map(|name| vip((name, None))));
+            conflicts.clone_from(now);
+        }
+        news.into_iter().for_each(|news| self.tell(news));
+    }
+
+    fn publish(&mut self, plans: Vec<Plan>) {
+        self.effects.extend(plans.into_iter().map(Effect::Publish));
+    }
+
+    fn tell(&mut self, news: News) {
+        self.effects.push(Effect::News(news));
+    }
+}

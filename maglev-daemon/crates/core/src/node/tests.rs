@@ -1,0 +1,267 @@
+//! Tests of [`super`]: single histories, and random ones in virtual time.
+
+use super::*;
+use crate::reconcile::tests::maps::Maps;
+use maglev_common::backend::InterfaceSlot;
+use maglev_model::bgp::NeighborStatus;
+use maglev_model::plan::Step;
+use maglev_model::{
+    AdminState, Announce, Backend, Change, Limits, OuterSources, Pool, Resolution, Rules, Service, Services, UnixTime,
+    Vip, Weight,
+};
+use maglev_testing::matrix::Row;
+use reconcile::Interfaces;
+use std::collections::BTreeSet;
+
+mod histories;
+
+const NOW: Duration = Duration::from_secs(100);
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn rules() -> Rules {
+    Rules { limits: Limits::default(), outer: OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None } }
+}
+
+/// Two neighbors are configured, and prefixes are announced again after 10 s.
+fn settings() -> Settings {
+    let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), ..Interfaces::default() };
+    let reconcile = reconcile::Settings { rules: rules(), interfaces, ..reconcile::Settings::default() };
+    let drain = maglev_model::drain::Settings { lead: Duration::from_secs(1), ..Default::default() };
+    Settings { reconcile, drain, announces: true, hold_down: Duration::from_secs(10), keeps: true }
+}
+
+fn vip(n: u8) -> Vip {
+    let service = Service::parse(&format!("203.0.113.{n}"), "80", "tcp").unwrap();
+    Vip { name: name(&format!("v{n}")), service, pool: name("web"), announce: Announce::default() }
+}
+
+fn backend(n: u8) -> Backend {
+    let address = [10, 0, 1, n].into();
+    Backend { name: name(&format!("b{n}")), address, weight: Weight::DEFAULT, state: AdminState::Active }
+}
+
+/// Pool `web` with backends `b1` and `b2`, and these VIPs.
+fn services(vips: &[u8]) -> Services {
+    let mut services = Services::default();
+    let backends = [1, 2].map(|n| Change::AddBackend { pool: name("web"), backend: backend(n) });
+    let changes = [Change::AddPool(Pool::new(name("web")))].into_iter().chain(backends);
+    for change in changes.chain(vips.iter().map(|n| Change::AddVip(vip(*n)))) {
+        services.admit(change, &rules()).unwrap();
+    }
+    services
+}
+
+fn resolved(n: u8) -> Event {
+    let resolution = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 0, n], gateway: None, mtu: None };
+    Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, n].into(), resolution })
+}
+
+fn published() -> Event {
+    Event::Reconcile(reconcile::Event::Published(Ok(())))
+}
+
+/// A session that was sent this version, and holds these VIPs' prefixes.
+fn session(told: u64, holds: &[u8]) -> NeighborStatus {
+    let holds = holds.iter().map(|n| format!("203.0.113.{n}/32").parse().unwrap()).collect();
+    NeighborStatus {
+        name: "tor".into(),
+        state: "established".into(),
+        told,
+        announced: Arc::new(holds),
+        ..Default::default()
+    }
+}
+
+/// What effects do, in short and in their order: `announce 1 2`, `publish`, `reply 3 ok`, `save drain`, …
+fn shown(effects: &[Effect]) -> Vec<String> {
+    let one = |effect: &Effect| match effect {
+        Effect::Persist(_) => Some("persist".to_owned()),
+        Effect::Publish(plan) => Some(if plan.changes_vips() { "publish vips" } else { "publish" }.to_owned()),
+        Effect::Announce { wanted, .. } => {
+            let last = |prefix: &ipnet::IpNet| prefix.to_string()["203.0.113.".len()..].replace("/32", "");
+            let all: Vec<_> = wanted.routes.keys().map(last).collect();
+            Some(format!("announce [{}] as {}", all.join(" "), wanted.version))
+        }
+        Effect::SaveDrain(record) => Some(if record.is_some() { "save drain" } else { "save no drain" }.to_owned()),
+        Effect::Reply { request, outcome: Ok(()) } => Some(format!("reply {}", request.0)),
+        Effect::Reply { request, outcome: Err(refusal) } => Some(format!("refuse {}: {refusal}", request.0)),
+        Effect::Survey(_) | Effect::Follow(_) | Effect::Check(_) | Effect::Count(_) | Effect::News(_) => None,
+    };
+    effects.iter().filter_map(one).collect()
+}
+
+/// Handles events at one time; what they lead to.
+fn all(node: &mut Node, now: Duration, events: impl IntoIterator<Item = Event>) -> Vec<String> {
+    let mut effects: Vec<Effect> = Vec::new();
+    for event in events {
+        effects.extend(node.handle(event, now));
+    }
+    effects.extend(node.handle(Event::Flush, now));
+    shown(&effects)
+}
+
+/// A node that serves these VIPs, and has announced them to a neighbor as version 1.
+fn serving(vips: &[u8]) -> Node {
+    let mut node = Node::new(settings(), None, NOW);
+    let reload = reconcile::Event::Reload { request: RequestId(0), services: services(vips) };
+    let begun = all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(reload)]);
+    assert_eq!(begun, ["announce [] as 0", "publish vips"], "all are withheld, and it is said why");
+    let done = all(&mut node, NOW, [published()]);
+    assert_eq!(done.last().unwrap(), "reply 0");
+    let version = node.announcements.wanted().version;
+    all(&mut node, NOW, [Event::Sessions(vec![session(version, vips)])]);
+    node
+}
+
+fn change(request: u64, change: Change) -> Event {
+    Event::Reconcile(reconcile::Event::Change { request: RequestId(request), change, force: true })
+}
+
+fn saved() -> Event {
+    Event::Reconcile(reconcile::Event::Persisted(Ok(())))
+}
+
+#[test]
+fn a_vip_is_announced_once_it_is_served_and_its_request_is_answered_last() {
+    let mut node = serving(&[1]);
+    assert_eq!(all(&mut node, NOW, [change(1, Change::AddVip(vip(2)))]), ["persist"]);
+    let version = node.announcements.wanted().version;
+    let withheld = format!("announce [1] as {version}");
+    assert_eq!(all(&mut node, NOW, [saved()]), [withheld, "publish vips".to_owned()]);
+    assert_eq!(
+        all(&mut node, NOW, [published()]),
+        [format!("announce [1 2] as {}", version + 1), "reply 1".to_owned()]
+    );
+}
+
+#[test]
+fn a_vip_is_withdrawn_before_the_packet_path_forgets_it() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP is removed, and a neighbor is sent its withdrawal after 40 ms");
+    let mut node = serving(&[1, 2]);
+    let version = node.announcements.wanted().version + 1;
+    assert_eq!(all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]), ["persist"]);
+    assert_eq!(all(&mut node, NOW, [saved()]), [format!("announce [1] as {version}")]);
+    let sent = NOW + Duration::from_millis(40);
+    assert!(all(&mut node, sent, [Event::Sessions(vec![session(version, &[1])])]).is_empty());
+    let due = node.deadline().unwrap();
+    assert_eq!(due, sent + release::TURNED);
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+}
+
+#[test]
+fn a_neighbor_that_takes_nothing_holds_a_removal_up_for_a_second() {
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    assert_eq!(due, NOW + release::TOLD + release::TURNED);
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+}
+
+#[test]
+fn a_removal_waits_for_a_withdrawal_that_came_long_before_its_plan() {
+    let _row =
+        Row::fault("R8", "through the node: a plan fails, its VIP is withdrawn, the next attempt is due at once");
+    let mut node = serving(&[1, 2]);
+    let failed = Event::Reconcile(reconcile::Event::Published(Err("no memory".to_owned())));
+    all(&mut node, NOW, [change(1, Change::SetWeight { pool: name("web"), backend: name("b1"), weight: Weight(7) })]);
+    assert_eq!(all(&mut node, NOW, [saved()]), ["publish"]);
+    assert!(all(&mut node, NOW, [failed])[0].starts_with("refuse 1: saved, but not applied"));
+    let version = node.announcements.wanted().version + 1;
+    all(&mut node, NOW, [change(2, Change::RemoveVip(name("v2")))]);
+    let after = all(&mut node, NOW, [saved()]);
+    assert_eq!(after, [format!("announce [1] as {version}"), "publish".to_owned()], "what failed comes first");
+    assert!(all(&mut node, NOW, [published()]).is_empty(), "then the removal, which waits");
+    let due = NOW + release::TOLD + release::TURNED;
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+}
+
+#[test]
+fn a_stop_carries_out_what_waits_for_neighbors() {
+    let _row = Row::fault("R8", "through the node: a stop while a removal waits");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(shown(&node.handle(Event::SessionsEnded, NOW)), ["publish vips"]);
+    assert!(node.handle(Event::SessionsEnded, NOW).is_empty());
+}
+
+#[test]
+fn without_neighbors_nothing_waits() {
+    let mut node = Node::new(settings(), None, NOW);
+    let reload = |request, vips| {
+        Event::Reconcile(reconcile::Event::Reload { request: RequestId(request), services: services(vips) })
+    };
+    all(&mut node, NOW, [resolved(1), resolved(2), reload(0, &[1, 2])]);
+    all(&mut node, NOW, [published()]);
+    let gone = all(&mut node, NOW, [reload(1, &[1])]);
+    assert!(gone.len() == 2 && gone[0].starts_with("announce [1]") && gone[1] == "publish vips", "{gone:?}");
+}
+
+#[test]
+fn a_drain_goes_on_when_its_own_withdrawal_was_sent_and_not_another_one_s() {
+    let _row =
+        Row::fault("R8", "neighbors are sent the withdrawal of an earlier drain: a later one does not go on by it");
+    let mut node = serving(&[1]);
+    let order = || drain::Order { since: UnixTime(0), reason: None, last_node: false };
+    let begin = |node: &mut Node, request, now| {
+        let request = RequestId(request);
+        all(node, now, [Event::Drain(drain::Event::Drain { request, order: order() })]);
+        all(node, now, [Event::Drain(drain::Event::Saved(Ok(())))]);
+        let withdrawing = now + Duration::from_secs(1);
+        let told = all(node, withdrawing, [Event::Tick]);
+        assert!(told.iter().any(|effect| effect.starts_with("announce []")), "{told:?}");
+        all(node, withdrawing, [Event::Drain(drain::Event::Saved(Ok(())))]);
+        assert_eq!(node.drain.stage(), Some(Stage::Withdrawing));
+        node.announcements.wanted().version
+    };
+    let first = begin(&mut node, 1, NOW);
+    let undrained = NOW + Duration::from_millis(1_100);
+    all(&mut node, undrained, [Event::Drain(drain::Event::Undrain { request: RequestId(2) })]);
+    let served = all(&mut node, undrained, [Event::Drain(drain::Event::Saved(Ok(())))]);
+    assert!(served[0].starts_with("announce [1]") && served[1] == "reply 2", "{served:?}");
+    let second = begin(&mut node, 3, undrained);
+    let later = undrained + Duration::from_millis(1_050);
+    all(&mut node, later, [Event::Sessions(vec![session(first, &[1])])]);
+    assert_eq!(node.drain.stage(), Some(Stage::Withdrawing), "that was the first drain's");
+    all(&mut node, later, [Event::Sessions(vec![session(second, &[])])]);
+    assert_eq!(node.drain.stage(), Some(Stage::Waiting));
+}
+
+#[test]
+fn checks_that_say_what_is_known_change_nothing_that_is_shown() {
+    let mut node = serving(&[1]);
+    let before = node.generation();
+    all(&mut node, NOW, []);
+    assert_eq!(node.generation(), before);
+    let (wanted, same) = (node.announcements.wanted(), session(node.announcements.wanted().version, &[1]));
+    assert!(all(&mut node, NOW, [Event::Sessions(vec![same])]).is_empty());
+    assert_eq!((node.generation(), node.announcements.wanted()), (before, wanted));
+}
+
+#[test]
+fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
+    let mut node = serving(&[1]);
+    let own = |address: Option<[u8; 4]>| {
+        let own = address.map(|address| (address.into(), "eth0".to_owned())).into_iter().collect();
+        Event::Reconcile(reconcile::Event::Host(maglev_model::Host { own, ..Default::default() }))
+    };
+    let mut told = Vec::new();
+    for address in [Some([203, 0, 113, 1]), None] {
+        node.handle(own(address), NOW);
+        let effects = node.handle(Event::Flush, NOW);
+        told.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::News(News::Vip { vip, conflict }) => Some((vip, conflict.is_some())),
+            _ => None,
+        }));
+        let due = node.deadline().unwrap_or(NOW);
+        node.handle(Event::Tick, due.max(NOW + Duration::from_secs(2)));
+        all(&mut node, NOW + Duration::from_secs(2), [published()]);
+    }
+    assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
+}

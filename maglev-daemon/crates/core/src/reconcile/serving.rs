@@ -1,0 +1,148 @@
+//! What announcements depend on: the VIPs with a prefix, and what their pools can do for them; and the one definition of a
+//! usable backend. It must not know what is announced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use maglev_model::plan::PublishedPool;
+use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings};
+
+use super::{Phase, Reconciler};
+
+/// The VIPs with a prefix, and their pools, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    /// The VIPs, in the order of their names.
+    pub vips: Vec<ServedVip>,
+    /// Their pools.
+    pub pools: BTreeMap<Name, PoolUse>,
+    /// The packet path does not serve these VIPs yet: a change is being saved or published, or the last plan failed.
+    pub pending: bool,
+    /// Every check that was due at the start has ended once, in all pools.
+    pub checked: bool,
+}
+
+/// A VIP with a prefix.
+#[derive(Clone, Debug)]
+pub struct ServedVip {
+    /// Its name.
+    pub name: Name,
+    /// The prefix by which it is announced.
+    pub prefix: IpNet,
+    /// The pool that serves it.
+    pub pool: Name,
+    /// Communities of the prefix.
+    pub communities: BTreeSet<Community>,
+    /// Why it cannot be served, if so.
+    pub conflict: Option<String>,
+}
+
+/// What decides whether a backend can be sent new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendUse {
+    /// An operator lets it take new connections: it is active, and has a weight.
+    pub active: bool,
+    /// Its health lets it own slots. In a pool in panic it does even if its checks fail.
+    pub serves: bool,
+    /// Packets leave for it.
+    pub reached: bool,
+    /// Its checks fail.
+    pub unhealthy: bool,
+}
+
+impl BackendUse {
+    /// Whether the backend is usable: what this node cannot forward, others may.
+    pub const fn is_usable(self) -> bool {
+        self.active && self.serves && self.reached
+    }
+}
+
+/// What a pool can do for its VIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// How many usable backends its VIPs need.
+    pub min_healthy: u32,
+    /// Its usable backends. None once all have been dead for so long that the pool's rule withdraws them.
+    pub usable: usize,
+    /// Those of them whose checks do not fail.
+    pub healthy: usize,
+    /// Its active backends.
+    pub active: usize,
+    /// Those of them that no packet leaves for.
+    pub unreachable: usize,
+    /// Backends in use that have not been checked since the start.
+    pub awaited: usize,
+    /// None of its backends answers anything now.
+    pub dead: bool,
+    /// That has lasted for 60 s.
+    pub long_dead: bool,
+    /// What follows from it.
+    pub on_all_dead: OnAllDead,
+}
+
+impl PoolUse {
+    /// Counts backends. `known` holds what does not depend on them.
+    pub fn count(known: Self, backends: impl IntoIterator<Item = BackendUse>) -> Self {
+        let gone = known.long_dead && known.on_all_dead == OnAllDead::Withdraw;
+        backends.into_iter().fold(known, |mut pool, backend| {
+            let usable = backend.is_usable() && !gone;
+            pool.usable += usize::from(usable);
+            pool.healthy += usize::from(usable && !backend.unhealthy);
+            pool.active += usize::from(backend.active);
+            pool.unreachable += usize::from(backend.active && !backend.reached);
+            pool
+        })
+    }
+
+    /// The backends that count for `min_healthy`. A pool in panic uses those whose checks fail: one of them will do where one
+    /// backend is asked for, as it is unless an operator asks for more.
+    pub const fn counted(&self) -> usize {
+        if self.min_healthy <= 1 { self.usable } else { self.healthy }
+    }
+}
+
+impl Reconciler {
+    /// What announcements depend on, as it is now.
+    pub fn serving(&self) -> Serving {
+        let vips: Vec<ServedVip> = self.target.vips.values().filter_map(|vip| self.served_vip(vip)).collect();
+        let named: BTreeSet<&Name> = vips.iter().map(|vip| &vip.pool).collect();
+        let pools = named.into_iter().filter_map(|name| self.target.pools.get(name));
+        Serving {
+            pools: pools.map(|pool| (pool.name.clone(), self.pool_use(pool))).collect(),
+            pending: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty() || self.failing.is_some(),
+            checked: self.target.pools.keys().all(|pool| self.fleet.awaited(pool) == 0),
+            vips,
+        }
+    }
+
+    fn served_vip(&self, vip: &maglev_model::Vip) -> Option<ServedVip> {
+        Some(ServedVip {
+            name: vip.name.clone(),
+            prefix: vip.prefix()?,
+            pool: vip.pool.clone(),
+            communities: vip.announce.communities.clone(),
+            conflict: self.conflicts.get(&vip.name).cloned(),
+        })
+    }
+
+    fn pool_use(&self, pool: &Pool) -> PoolUse {
+        let PoolSettings { min_healthy, .. } = pool.settings;
+        let (dead, long_dead) = self.fleet.is_all_dead(&pool.name);
+        let awaited = self.fleet.awaited(&pool.name);
+        let on_all_dead = pool.health.on_all_dead;
+        let known = PoolUse { min_healthy, awaited, dead, long_dead, on_all_dead, ..PoolUse::default() };
+        let published = self.planner.pool(&pool.name);
+        PoolUse::count(known, pool.backends.values().map(|backend| self.backend_use(pool, published, backend)))
+    }
+
+    /// What decides whether a backend of a pool is usable.
+    pub(super) fn backend_use(&self, of: &Pool, published: Option<&PublishedPool>, backend: &Backend) -> BackendUse {
+        let Backend { name, address, weight: _, state: _ } = backend;
+        BackendUse {
+            active: backend.takes_new_flows(),
+            serves: self.fleet.standing(&of.name, name, *address).serves,
+            reached: published.is_some_and(|pool| pool.reaches(name, *address, self.now)),
+            unhealthy: self.fleet.state(&of.name, name, *address) == Some(Health::Unhealthy),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What operators are told: events in the journal, and the same sentences in the log. It must not know who reads either, nor
+//! why something happened.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use maglev_api::view::{HealthState, Level, What};
+use maglev_core::node::News;
+use maglev_core::{announced, drain, health};
+use maglev_model::drain::Stage;
+use maglev_model::{Health, Refusal, Resolution};
+
+use super::flood::{Flood, Kind};
+use super::plane::Refreshed;
+use crate::http::{Caller, Journal};
+
+/// Prefixes of which each has a line of its own; of more at once, the lines are at level debug.
+const FEW_PREFIXES: usize = 16;
+
+/// The journal and the log.
+#[derive(Debug)]
+pub(super) struct EventLog {
+    journal: Journal,
+    flood: Flood,
+}
+
+impl EventLog {
+    pub(super) const fn new(journal: Journal) -> Self {
+        Self { journal, flood: Flood::starting() }
+    }
+
+    /// An event, in the journal and in the log.
+    pub(super) fn tell(&self, what: What) {
+        write(&what, what.level());
+        self.journal.tell(what);
+    }
+
+    /// An event of which there may be thousands at once: in the log, only the first are.
+    fn tell_of_many(&mut self, kind: Kind, what: What, now: Duration) {
+        if self.flood.admits(kind, now) {
+            return self.tell(what);
+        }
+        tracing::debug!("{what}");
+        self.journal.tell(what);
+    }
+
+    /// When [`Self::pass`] has lines to write.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.flood.deadline()
+    }
+
+    /// Writes how many lines were held back, once no more come.
+    pub(super) fn pass(&mut self, now: Duration) {
+        self.flood.pass(now).into_iter().for_each(held);
+    }
+
+    /// The daemon has started: lines are held back no longer than others.
+    pub(super) fn started(&mut self, now: Duration) {
+        self.flood.started(now).into_iter().for_each(held);
+    }
+
+    /// What the node has to tell.
+    pub(super) fn news(&mut self, news: News, now: Duration) {
+        match news {
+            News::Health(news) => self.health(&news, now),
+            News::Reach { pool, backend, address, lost } => self.journal.tell(What::BackendReach {
+                pool: pool.to_string(),
+                backend: backend.to_string(),
+                address,
+                reachable: lost.is_none(),
+                reason: lost,
+            }),
+            News::Vip { vip, conflict } => self.tell(What::VipError { vip: vip.to_string(), reason: conflict }),
+            News::Prefixes(news) => self.prefixes(news),
+            News::Stage { stage, order, forwarded } => self.stage(stage, &order, forwarded),
+            News::Serving => self.tell(What::Node { stage: "serving".to_owned(), reason: None }),
+            News::OutOfSync(Some(reason)) => {
+                tracing::error!("out of sync: {reason}; trying again, at most every 30 s");
+            }
+            News::OutOfSync(None) => tracing::info!("in sync again"),
+            News::TablesFollow(took) => {
+                tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
+            }
+        }
+    }
+
+    fn health(&mut self, news: &health::News, now: Duration) {
+        match news {
+            health::News::Health { pool, backend, health, reason } => {
+                let kind = if *health == Health::Unhealthy { Kind::Unhealthy } else { Kind::Healthy };
+                let what = What::BackendHealth {
+                    pool: pool.to_string(),
+                    backend: backend.to_string(),
+                    health: HealthState::from(*health),
+                    reason: reason.as_deref().map(str::to_owned),
+                };
+                self.tell_of_many(kind, what, now);
+            }
+            health::News::Panic { pool, on, healthy, of } => {
+                self.tell(What::PoolPanic { pool: pool.to_string(), on: *on, healthy: *healthy, of: *of });
+            }
+            health::News::CommonFailure { on, healthy } => {
+                self.tell(What::CommonFailure { on: *on, healthy: *healthy });
+            }
+        }
+    }
+
+    /// Prefixes that came, and went and why. Many at once, as when a session ends, are one line of the log.
+    fn prefixes(&self, news: Vec<announced::News>) {
+        let gone = news.iter().filter(|news| news.withdrawn.is_some()).count();
+        let counts = [("withdrawn", gone), ("announced", news.len() - gone)];
+        let many = counts.map(|(_, count)| count > FEW_PREFIXES);
+        for ((what, count), many) in counts.into_iter().zip(many) {
+            if many {
+                tracing::info!("{count} prefixes {what}");
+            }
+        }
+        for announced::News { prefix, vips, withdrawn } in news {
+            let is_many = many[usize::from(withdrawn.is_none())];
+            let what = What::Prefix { prefix, announced: withdrawn.is_none(), vips, reason: withdrawn };
+            if is_many {
+                tracing::debug!("{what}");
+                self.journal.tell(what);
+            } else {
+                self.tell(what);
+            }
+        }
+    }
+
+    fn stage(&self, stage: Stage, order: &drain::Order, forwarded: u64) {
+        let drain::Order { since: _, reason, last_node } = order;
+        self.tell(What::Node { stage: stage.as_str().to_owned(), reason: reason.clone() });
+        match stage {
+            Stage::Marked if *last_node => {
+                tracing::warn!("no other node announces this node's VIPs: nothing serves them while it is drained");
+            }
+            Stage::Waiting | Stage::Drained => tracing::info!(forwarded, "packets forwarded since the drain began"),
+            Stage::Marked | Stage::Leaving | Stage::Withdrawing => {}
+        }
+    }
+
+    /// The next hop of an address of backends or VIPs: the journal has it by the names of the backends.
+    pub(super) fn next_hop(&mut self, address: IpAddr, resolution: &Resolution, now: Duration) {
+        match resolution {
+            Resolution::Resolved { .. } if self.flood.admits(Kind::Resolved, now) => {
+                tracing::info!(%address, "an address of a backend or VIP can be reached");
+            }
+            Resolution::Resolved { .. } => tracing::debug!(%address, "an address of a backend or VIP can be reached"),
+            Resolution::Unresolved(reason) if self.flood.admits(Kind::Unresolved, now) => {
+                tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
+            }
+            Resolution::Unresolved(reason) => {
+                tracing::debug!(%address, "an address of a backend or VIP is out of reach: {reason}");
+            }
+        }
+    }
+
+    /// What an operator ordered, in words. Done, it is told with who asked for it; failed, as an error; a refusal is the client's
+    /// business alone.
+    pub(super) fn ordered(&self, order: &str, caller: Caller, outcome: &Result<(), Refusal>) {
+        let Caller { uid, pid } = caller;
+        match outcome {
+            Ok(()) => {
+                tracing::info!(uid, pid, "changed: {order}");
+                self.journal.tell(What::Changed { change: order.to_owned(), uid, pid });
+            }
+            Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order}: {reason}"),
+            Err(refusal) => tracing::debug!(uid, pid, "refused to {order}: {refusal}"),
+        }
+    }
+
+    /// What became of the interfaces: the program came off them, or is on them again; they have other names.
+    pub(super) fn interfaces(&self, before: &Refreshed, now: &Refreshed) {
+        let owned = |(name, now): (&str, &str)| (name.to_owned(), now.to_owned());
+        let names = |all: &Refreshed| all.renamed().map(owned).collect::<BTreeMap<_, _>>();
+        let (names_before, names_now) = (names(before), names(now));
+        for (interface, name) in names_now.iter().filter(|(name, now)| names_before.get(*name) != Some(*now)) {
+            self.tell(What::InterfaceName { interface: interface.clone(), renamed_to: Some(name.clone()) });
+        }
+        for interface in names_before.into_keys().filter(|name| !names_now.contains_key(name)) {
+            self.tell(What::InterfaceName { interface, renamed_to: None });
+        }
+        self.attached(&before.refresh.detached, &now.refresh.detached);
+    }
+
+    /// The log has these from the data plane, with what is wrong.
+    fn attached(&self, before: &[String], now: &[String]) {
+        let changed = |one: &[String], other: &[String], attached| -> Vec<What> {
+            let gone = one.iter().filter(|name| !other.contains(name));
+            gone.map(|name| What::Interface { interface: name.clone(), attached }).collect()
+        };
+        let all = changed(now, before, false).into_iter().chain(changed(before, now, true));
+        all.for_each(|what| self.journal.tell(what));
+    }
+}
+
+/// An event in the log.
+fn write(what: &What, level: Level) {
+    match level {
+        Level::Info => tracing::info!("{what}"),
+        Level::Warning => tracing::warn!("{what}"),
+        Level::Error => tracing::error!("{what}"),
+    }
+}
+
+/// Lines that were not written.
+fn held((kind, count): (Kind, u32)) {
+    match kind {
+        Kind::Resolved => tracing::info!(count, "addresses of backends and VIPs can be reached; each at level debug"),
+        Kind::Unresolved => {
+            tracing::warn!(count, "addresses of backends or VIPs are out of reach; each at level debug");
+        }
+        Kind::Healthy => tracing::info!(count, "more backends are healthy; each at level debug"),
+        Kind::Unhealthy => tracing::warn!(count, "more backends are unhealthy; each at level debug"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {
+        let journal = Journal::start();
+        let log = EventLog::new(journal.clone());
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+        log.attached(&[], &names(&["eth0", "eth1"]));
+        log.attached(&names(&["eth0", "eth1"]), &names(&["eth1"]));
+        let told: Vec<String> = journal.recent(None).events.into_iter().map(|event| event.text).collect();
+        let [lost, other, back] = &told[..] else { panic!("{told:?}") };
+        assert_eq!([lost, other], ["the XDP program came off eth0", "the XDP program came off eth1"]);
+        assert_eq!(back, "the XDP program is attached to eth0 again");
+    }
+
+    #[test]
+    fn many_prefixes_at_once_are_all_in_the_journal() {
+        let journal = Journal::start();
+        let prefix = |n: u8, withdrawn: Option<&str>| announced::News {
+            prefix: format!("203.0.113.{n}/32").parse().unwrap(),
+            vips: vec!["www".to_owned()],
+            withdrawn: withdrawn.map(str::to_owned),
+        };
+        let news = (0..20).map(|n| prefix(n, (n > 0).then_some("no BGP session is established"))).collect();
+        EventLog::new(journal.clone()).prefixes(news);
+        let told = journal.recent(None).events;
+        assert_eq!(told.len(), 20);
+        assert_eq!(told[0].text, "203.0.113.0/32 is announced, for VIP www");
+        assert_eq!(told[1].text, "203.0.113.1/32 is withdrawn, for VIP www: no BGP session is established");
+    }
+}

@@ -1,0 +1,71 @@
+//! Effects of the node: which tool carries each out, and who is answered.
+
+use maglev_api::view;
+use maglev_common::counters::Counter;
+use maglev_core::drain::{self, Traffic};
+use maglev_core::node::{Effect, Plan};
+use maglev_core::reconcile::RequestId;
+use maglev_dataplane::Snapshot;
+use maglev_model::Refusal;
+
+use super::{Owner, Waiting};
+
+impl Owner {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        let tools = &mut self.tools;
+        match effect {
+            Effect::Persist(services) => tools.disk.persist(services),
+            Effect::Publish(Plan { steps, saved }) => tools.plane.orders().publish(steps, saved),
+            Effect::Survey(orders) => tools.plane.orders().survey(orders),
+            Effect::Follow(addresses) => tools.resolver.follow(addresses),
+            Effect::Check(orders) => tools.scheduler.follow(orders),
+            Effect::Announce { wanted, prefixes } => {
+                self.prefixes.send_replace(prefixes);
+                self.wanted.send_if_modified(|known| {
+                    let changed = known.version != wanted.version;
+                    *known = wanted;
+                    changed
+                });
+            }
+            // Its task ends with this one.
+            Effect::SaveDrain(record) => drop(tools.records.send(record)),
+            Effect::Count(vips) => {
+                let (snapshot, counted) = (tools.plane.orders().snapshot(), tools.counted.clone());
+                tokio::spawn(async move {
+                    let Ok(snapshot) = snapshot.await else { return };
+                    let vips = vips.into_iter().map(|(name, id)| (name, snapshot.vip(id).packets)).collect();
+                    // The owner may have ended.
+                    let _ = counted.send(drain::Event::Counted(Traffic { vips, forwarded: forwarded(&snapshot) }));
+                });
+            }
+            Effect::News(news) => self.log.news(news, self.clock.now()),
+            Effect::Reply { request, outcome } => self.answer(request, outcome),
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, outcome: Result<(), Refusal>) {
+        // Whoever asked may have gone.
+        match self.waiting.remove(&request) {
+            Some(Waiting::Start(reply)) => {
+                let _ = reply.send(outcome);
+            }
+            Some(Waiting::Change(change, caller, reply)) => {
+                self.log.ordered(&change.to_string(), caller, &outcome);
+                let _ = reply.send(outcome.map_err(view::Error::from));
+            }
+            Some(Waiting::Reload(reload, reloaded)) => {
+                self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+            }
+            Some(Waiting::Node(order, caller, reply)) => {
+                self.log.ordered(order, caller, &outcome);
+                let _ = reply.send(outcome.map_err(view::Error::from));
+            }
+            None => tracing::error!(?request, "a reply to a request that is not known"),
+        }
+    }
+}
+
+/// Packets sent on to backends.
+fn forwarded(snapshot: &Snapshot) -> u64 {
+    [Counter::Transmitted, Counter::Redirected].map(|counter| snapshot.counter(counter)).iter().sum()
+}

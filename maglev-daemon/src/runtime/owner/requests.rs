@@ -1,0 +1,116 @@
+//! Requests of clients: those that change something become events; the others are answered from the node as it is.
+
+use std::sync::Arc;
+
+use maglev_api::{Answer, view};
+use maglev_core::drain;
+use maglev_core::node::Event;
+use maglev_core::reconcile;
+use maglev_model::{Change, Name};
+use tokio::sync::oneshot;
+
+use super::super::plane::ActiveFlows;
+use super::super::snapshot::Snapshot;
+use super::super::status;
+use super::{Owner, Reload, Waiting};
+use crate::http::{Flow, Made, Request, Shown};
+
+impl Owner {
+    pub(super) fn request(&mut self, request: Request) {
+        match request {
+            Request::Change { change, force, caller, reply } => {
+                let request = self.expect(Waiting::Change(change.clone(), caller, reply));
+                self.reconcile(reconcile::Event::Change { request, change, force });
+            }
+            Request::Reload { force, reply } => self.reloads.push_back(Reload { force, reply: Some(reply) }),
+            Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
+            Request::Counters { reply } => {
+                let (snapshot, view) = (self.tools.plane.orders().snapshot(), self.snapshot().view);
+                tokio::spawn(async move {
+                    if let Ok(snapshot) = snapshot.await {
+                        let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot))));
+                    }
+                });
+            }
+            Request::Explain { flow, reply } => self.explain(flow, reply),
+            Request::Plan { change, force, reply } => self.plan(change, force, reply),
+            Request::Check { pool, backend, reply } => {
+                let _ = reply.send(self.check(&pool, &backend));
+            }
+            Request::DrainNode { order, caller, reply } => {
+                let request = self.expect(Waiting::Node("drain the node", caller, reply));
+                self.handle(Event::Drain(drain::Event::Drain { request, order }));
+            }
+            Request::UndrainNode { caller, reply } => {
+                let request = self.expect(Waiting::Node("undrain the node", caller, reply));
+                self.handle(Event::Drain(drain::Event::Undrain { request }));
+            }
+        }
+    }
+
+    /// The node as it is now, for readers.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let Self { node, facts, interfaces, last_reload, clock, files, snapshots, .. } = self;
+        snapshots.get(|| {
+            let (view, now) = (Arc::new(node.view()), clock.now());
+            let shown = status::node(node, files.running(), now);
+            let (facts, interfaces, last_reload) = (Arc::clone(facts), Arc::clone(interfaces), last_reload.clone());
+            let (services, of_node) = (Arc::clone(&view), shown.clone());
+            let make = move || facts.status(&services, &interfaces, last_reload.as_ref(), of_node, now);
+            Snapshot::new(view, Shown::new(shown, make), node.generation())
+        })
+    }
+
+    /// Says what a change would move, and how many flows stand there.
+    fn plan(&mut self, change: Change, force: bool, reply: oneshot::Sender<Answer<view::Plan>>) {
+        let previewed = match self.node.reconciler().preview(change, force) {
+            Ok(previewed) => previewed,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal.into()));
+                return;
+            }
+        };
+        let flows = ActiveFlows::of(&previewed).map(|flows| self.tools.plane.orders().active_flows(flows));
+        let view = self.snapshot().view;
+        tokio::spawn(async move {
+            let counted = match flows {
+                Some(flows) => flows.await,
+                None => Ok(Ok(0)),
+            };
+            let Ok(counted) = counted else { return };
+            let answer = counted.map(|flows| status::plan(&view, &previewed, flows)).map_err(view::Error::failed);
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Has a backend checked once, for as long as somebody awaits what comes of it.
+    fn check(&self, pool: &Name, backend: &Name) -> Answer<oneshot::Receiver<view::CheckReport>> {
+        let asked = self.tools.scheduler.once(self.node.reconciler().to_check(pool, backend)?);
+        let (mut reply, report) = oneshot::channel();
+        let (pool, backend) = (pool.to_string(), backend.to_string());
+        tokio::spawn(async move {
+            tokio::select! {
+                asked = asked => {
+                    let targets = asked.iter().map(status::checked).collect();
+                    let _ = reply.send(view::CheckReport { pool, backend, targets });
+                }
+                () = reply.closed() => {}
+            }
+        });
+        Ok(report)
+    }
+
+    fn explain(&mut self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
+        let Flow { client, service, protocol } = flow;
+        let asked = maglev_dataplane::Asked { source: client, destination: service, protocol };
+        let asked = self.tools.plane.orders().explain(asked);
+        let view = self.snapshot().view;
+        tokio::spawn(async move {
+            let Ok(explained) = asked.await else { return };
+            let answer = explained
+                .map(|explanation| status::explanation(&view, flow, &explanation))
+                .map_err(view::Error::failed);
+            let _ = reply.send(answer);
+        });
+    }
+}

@@ -1,0 +1,159 @@
+//! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
+//! asks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maglev_api::{RELEASE, view};
+use maglev_common::backend::InterfaceSlot;
+use maglev_config::NodeConfig;
+use maglev_core::reconcile::{Interfaces, OutOfSync, View};
+use maglev_dataplane::{Dataplane, Interface};
+use maglev_model::digest::Digest;
+
+use super::clock::Clock;
+use super::plane::Refreshed;
+
+mod answers;
+mod node;
+mod services;
+
+pub(super) use answers::{checked, counters, explanation, plan};
+pub(super) use node::node;
+use services::{backend, pool, serving, vip};
+
+/// What stays the same while the daemon runs.
+#[derive(Debug)]
+pub(super) struct Facts {
+    services_file: String,
+    hash_key_digest: String,
+    memory: view::Memory,
+    forwarding: view::Forwarding,
+    /// When the daemon started, by the clock that the reconciler runs by.
+    started: Duration,
+    /// Since when the data plane forwards, by that clock.
+    since: Duration,
+}
+
+impl Facts {
+    pub(super) fn new(node: &NodeConfig, dataplane: &Dataplane, clock: &Clock, since: Duration) -> Self {
+        let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
+        let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
+        Self {
+            services_file: absolute(&node.services).display().to_string(),
+            hash_key_digest: Digest::of_key(node.hash_key).to_string(),
+            memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
+            forwarding: view::Forwarding {
+                pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),
+                adopted: dataplane.is_adopted(),
+                since: 0,
+            },
+            started: clock.started().1,
+            since,
+        }
+    }
+
+    /// The node's status, but for the time it is up and the flow tables.
+    pub(super) fn status(
+        &self,
+        view: &View,
+        interfaces: &Refreshed,
+        last_reload: Option<&view::LastReload>,
+        node: view::Node,
+        now: Duration,
+    ) -> view::Status {
+        let Self { services_file, hash_key_digest, memory, forwarding, started, since } = self;
+        // The wall clock may have stepped since the last time.
+        let since = maglev_api::now().0.saturating_sub(now.saturating_sub(*since).as_secs());
+        let serving = view.pools.iter().map(|pool| (&pool.name, serving(pool))).collect();
+        let View { services, vips, pools, busy, common_failure, not_published, not_cleared } = view;
+        view::Status {
+            version: RELEASE.to_owned(),
+            object: maglev_dataplane::sha256().to_owned(),
+            uptime_seconds: 0,
+            services_file: services_file.clone(),
+            services_digest: services.to_string(),
+            hash_key_digest: hash_key_digest.clone(),
+            publishing: *busy,
+            out_of_sync: out_of_sync(not_published.as_ref(), not_cleared.as_deref(), *started),
+            state_not_saved: None,
+            last_reload: last_reload.cloned(),
+            memory: memory.clone(),
+            common_failure: *common_failure,
+            check_shortage: None,
+            node,
+            forwarding: view::Forwarding { since, ..forwarding.clone() },
+            flow_table: view::FlowTable::default(),
+            bgp: None,
+            interfaces: interfaces.interfaces.iter().map(|found| interface(found, interfaces)).collect(),
+            vips: vips.iter().map(|found| vip(found, &serving)).collect(),
+            pools: pools.iter().map(|found| pool(found, *started)).collect(),
+            backends: pools
+                .iter()
+                .flat_map(|pool| pool.backends.iter().map(|found| backend(pool, found, *started)))
+                .collect(),
+        }
+    }
+}
+
+/// `started` is when the daemon did.
+fn out_of_sync(failed: Option<&OutOfSync>, not_cleared: Option<&str>, started: Duration) -> Option<view::OutOfSync> {
+    let out_of_sync = |reason, next: Option<Duration>| view::OutOfSync {
+        reason,
+        next_try_milliseconds: None,
+        next: next.map(|next| next.saturating_sub(started)),
+    };
+    let failed = failed.map(|OutOfSync { reason, next }| out_of_sync(reason.clone(), *next));
+    let not_cleared = not_cleared.map(|why| out_of_sync(format!("removed backends are not cleared: {why}"), None));
+    failed.or(not_cleared)
+}
+
+/// A path as whoever asks can use it, wherever the daemon was started.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// What the reconciler knows of the node's interfaces.
+pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
+    let Refreshed { interfaces, refresh, links } = refreshed;
+    let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
+    let open = interfaces.iter().filter(|interface| refresh.unguarded.contains(&interface.name));
+    Interfaces {
+        unguarded: open.map(|interface| interface.index).collect(),
+        slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
+        names: links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
+    }
+}
+
+fn interface(interface: &Interface, refreshed: &Refreshed) -> view::Interface {
+    let Interface { name, index, slot: _, mode, mac: _, also: _, mtu } = interface;
+    let link = refreshed.links.get(index);
+    view::Interface {
+        name: name.clone(),
+        renamed_to: link.filter(|link| link.name != *name).map(|link| link.name.clone()),
+        mode: mode.to_string(),
+        attached: !refreshed.refresh.detached.contains(name),
+        link: link.map_or("absent", |link| link.state.as_str()).to_owned(),
+        index: *index,
+        mtu: *mtu,
+    }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Those of a daemon that started when its clock did, with no data plane.
+    pub(super) fn testing(clock: &Clock) -> Self {
+        Self {
+            services_file: String::new(),
+            hash_key_digest: String::new(),
+            memory: view::Memory::default(),
+            forwarding: view::Forwarding::default(),
+            started: clock.started().1,
+            since: Duration::ZERO,
+        }
+    }
+}
