@@ -11,8 +11,8 @@ use maglev_core::{announced, drain, health};
 use maglev_model::drain::Stage;
 use maglev_model::{Health, Refusal, Resolution};
 
+use super::dataplane::Refreshed;
 use super::flood::{Flood, Kind};
-use super::plane::Refreshed;
 use crate::http::{Caller, Journal};
 
 /// Prefixes of which each has a line of its own; of more at once, the lines are at level debug.

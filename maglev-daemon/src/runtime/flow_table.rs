@@ -10,7 +10,7 @@ use maglev_model::UnixTime;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::plane::Orders;
+use super::dataplane::Orders;
 
 /// How often the counters are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const TELL: Duration = Duration::from_secs(60);
 
 /// Looks at the counters in a task of its own, which ends with the data plane.
-pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
+pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
     let (sender, receiver) = watch::channel(FlowTable { entries, room: entries, ..FlowTable::default() });
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LOOK);
@@ -27,7 +27,7 @@ pub(super) fn watch(plane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
         let started = ticks.tick().await;
         let mut news = News::default();
         loop {
-            let Ok(snapshot) = plane.snapshot().await else { return };
+            let Ok(snapshot) = dataplane.snapshot().await else { return };
             let found = Found::of(&snapshot);
             sender.send_modify(|shown| {
                 found.show(shown, maglev_api::now());

@@ -10,7 +10,7 @@ use maglev_probe::scheduler::Checked;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::plane::Refreshed;
+use super::dataplane::Refreshed;
 use super::signals::Stop;
 use crate::http::{Request, Shown, SnapshotRequests};
 

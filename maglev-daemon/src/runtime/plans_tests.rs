@@ -8,13 +8,13 @@ use super::*;
 
 /// A data plane that fails as long as it is told to, at these steps.
 #[derive(Default)]
-struct Plane {
+struct Worker {
     fails: Option<fn(&Step) -> bool>,
     done: Vec<Step>,
     attempts: usize,
 }
 
-impl Plane {
+impl Worker {
     fn carry(&mut self, steps: &[Step]) -> Result<(), String> {
         self.attempts += 1;
         if self.fails.is_some_and(|fails| steps.iter().any(fails)) {
@@ -48,7 +48,7 @@ fn closing_steps_that_fail_are_tried_again_until_they_are_done() {
         ("its flow entries' removal", |step| matches!(step, Step::PurgeFlows { .. })),
     ] {
         let _row = Row::fault("R6", &format!("{case} fails after a plan and is tried again"));
-        let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+        let (mut plane, mut plans) = (Worker { fails: Some(fails), ..Worker::default() }, Plans::default());
         plans.begin(&removal(id(7)));
         assert_eq!(plane.run(&mut plans, 0), [PUBLISHED, "Closed(Err(\"no memory\"))"]);
         assert_eq!(plans.deadline(), Some(Duration::from_millis(100)));
@@ -65,7 +65,7 @@ fn closing_steps_that_fail_are_tried_again_until_they_are_done() {
 fn no_plan_begins_before_removed_members_are_cleared() {
     let _row = Row::fault("R6", "the ids of members that are not cleared are given to no other member");
     let fails: fn(&Step) -> bool = |step| matches!(step, Step::PurgeFlows { .. });
-    let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+    let (mut plane, mut plans) = (Worker { fails: Some(fails), ..Worker::default() }, Plans::default());
     plans.begin(&removal(id(7)));
     plane.run(&mut plans, 0);
     let next = [Step::ReviveMember { id: id(7) }];
@@ -83,7 +83,7 @@ fn no_plan_begins_before_removed_members_are_cleared() {
 fn the_closing_steps_of_a_plan_that_failed_are_not_carried_out() {
     let _row = Row::fault("R6", "a plan that fails before its closing steps clears nothing");
     let fails: fn(&Step) -> bool = |step| matches!(step, Step::SetIdle { .. });
-    let (mut plane, mut plans) = (Plane { fails: Some(fails), ..Plane::default() }, Plans::default());
+    let (mut plane, mut plans) = (Worker { fails: Some(fails), ..Worker::default() }, Plans::default());
     plans.begin(&removal(id(7)));
     assert_eq!(plane.run(&mut plans, 0), ["Published(Err(\"no memory\"))"]);
     assert_eq!((plane.done.len(), plane.attempts, plans.deadline()), (0, 1, None));

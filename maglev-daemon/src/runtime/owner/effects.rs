@@ -15,8 +15,8 @@ impl Owner {
         let tools = &mut self.tools;
         match effect {
             Effect::Persist(services) => tools.disk.persist(services),
-            Effect::Publish(Plan { steps, saved }) => tools.plane.orders().publish(steps, saved),
-            Effect::Survey(orders) => tools.plane.orders().survey(orders),
+            Effect::Publish(Plan { steps, saved }) => tools.dataplane.orders().publish(steps, saved),
+            Effect::Survey(orders) => tools.dataplane.orders().survey(orders),
             Effect::Follow(addresses) => tools.resolver.follow(addresses),
             Effect::Check(orders) => tools.scheduler.follow(orders),
             Effect::Announce { wanted, prefixes } => {
@@ -30,7 +30,7 @@ impl Owner {
             // Its task ends with this one.
             Effect::SaveDrain(record) => drop(tools.records.send(record)),
             Effect::Count(vips) => {
-                let (snapshot, counted) = (tools.plane.orders().snapshot(), tools.counted.clone());
+                let (snapshot, counted) = (tools.dataplane.orders().snapshot(), tools.counted.clone());
                 tokio::spawn(async move {
                     let Ok(snapshot) = snapshot.await else { return };
                     let vips = vips.into_iter().map(|(name, id)| (name, snapshot.vip(id).packets)).collect();

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::http::{Request, Snapshots};
-use crate::runtime::plane::testing::{self, Ordered};
+use crate::runtime::dataplane::testing::{self, Ordered};
 use crate::runtime::snapshot;
 use maglev_core::reconcile::Event;
 use maglev_model::Name;
@@ -47,10 +47,10 @@ impl Site {
         let (config, services) = maglev_store::load(&node).unwrap();
         let clock = Clock::from_source(|| Ok(TIME.get())).unwrap();
         let (done, finished) = mpsc::unbounded_channel();
-        let (plane, ordered) = testing::plane();
+        let (dataplane, ordered) = testing::worker();
         let journal = Journal::start();
         let tools = Tools {
-            plane,
+            dataplane,
             disk: Disk::start(config.services.clone(), done).unwrap(),
             resolver: Resolver::start(mpsc::channel(16).0).unwrap(),
             scheduler: Scheduler::new(mpsc::channel(16).0, Trust::of_system(), Arc::new(|| TIME.get())),

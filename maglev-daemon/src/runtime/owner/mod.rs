@@ -21,10 +21,10 @@ use maglev_probe::scheduler::Scheduler;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
+use super::dataplane::{End, Refreshed, Worker};
 use super::event_log::EventLog;
 use super::files::{Disk, Files};
 use super::inputs::{Input, Inputs};
-use super::plane::{End, Plane, Refreshed};
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
 use super::systemd;
@@ -56,7 +56,7 @@ enum Waiting {
 
 /// What carries out effects.
 pub(super) struct Tools {
-    pub(super) plane: Plane,
+    pub(super) dataplane: Worker,
     pub(super) disk: Disk,
     pub(super) resolver: Resolver,
     pub(super) scheduler: Scheduler,
@@ -188,7 +188,7 @@ impl Owner {
                 Ok(outcome) => {
                     outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
                     self.log.started(self.clock.now());
-                    return self.tools.plane.orders().outlive().await?.map_err(anyhow::Error::msg);
+                    return self.tools.dataplane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
                 Err(oneshot::error::TryRecvError::Empty) => {}
@@ -253,9 +253,9 @@ impl Owner {
     /// out, so that what stays pinned is what is saved.
     pub(super) fn stop(mut self, end: End) {
         self.handle(Event::SessionsEnded);
-        let Tools { plane, disk, .. } = self.tools;
+        let Tools { dataplane, disk, .. } = self.tools;
         disk.stop();
-        plane.stop(end);
+        dataplane.stop(end);
     }
 
     /// Takes one input in; tells whether to go on.

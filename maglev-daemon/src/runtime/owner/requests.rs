@@ -9,7 +9,7 @@ use maglev_core::reconcile;
 use maglev_model::{Change, Name};
 use tokio::sync::oneshot;
 
-use super::super::plane::ActiveFlows;
+use super::super::dataplane::ActiveFlows;
 use super::super::snapshot::Snapshot;
 use super::super::status;
 use super::{Owner, Reload, Waiting};
@@ -25,7 +25,7 @@ impl Owner {
             Request::Reload { force, reply } => self.reloads.push_back(Reload { force, reply: Some(reply) }),
             Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
             Request::Counters { reply } => {
-                let (snapshot, view) = (self.tools.plane.orders().snapshot(), self.snapshot().view);
+                let (snapshot, view) = (self.tools.dataplane.orders().snapshot(), self.snapshot().view);
                 tokio::spawn(async move {
                     if let Ok(snapshot) = snapshot.await {
                         let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot))));
@@ -70,7 +70,7 @@ impl Owner {
                 return;
             }
         };
-        let flows = ActiveFlows::of(&previewed).map(|flows| self.tools.plane.orders().active_flows(flows));
+        let flows = ActiveFlows::of(&previewed).map(|flows| self.tools.dataplane.orders().active_flows(flows));
         let view = self.snapshot().view;
         tokio::spawn(async move {
             let counted = match flows {
@@ -103,7 +103,7 @@ impl Owner {
     fn explain(&mut self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {
         let Flow { client, service, protocol } = flow;
         let asked = maglev_dataplane::Asked { source: client, destination: service, protocol };
-        let asked = self.tools.plane.orders().explain(asked);
+        let asked = self.tools.dataplane.orders().explain(asked);
         let view = self.snapshot().view;
         tokio::spawn(async move {
             let Ok(explained) = asked.await else { return };

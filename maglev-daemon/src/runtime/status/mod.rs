@@ -12,7 +12,7 @@ use maglev_dataplane::{Dataplane, Interface};
 use maglev_model::digest::Digest;
 
 use super::clock::Clock;
-use super::plane::Refreshed;
+use super::dataplane::Refreshed;
 
 mod answers;
 mod node;

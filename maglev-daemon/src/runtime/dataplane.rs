@@ -15,8 +15,8 @@ use maglev_net::links::{Link, LinkState};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::adoption::Keeper;
 use super::plans::Plans;
-use super::state::Keeper;
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -103,7 +103,7 @@ impl Refreshed {
 
 /// The thread.
 #[derive(Debug)]
-pub(super) struct Plane {
+pub(super) struct Worker {
     orders: Orders,
     thread: JoinHandle<()>,
 }
@@ -112,7 +112,7 @@ pub(super) struct Plane {
 #[derive(Clone, Debug)]
 pub(super) struct Orders(mpsc::Sender<Order>);
 
-impl Plane {
+impl Worker {
     /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
     /// What a plan leads to, `keeper` writes down before.
     pub(super) fn start(
@@ -122,9 +122,9 @@ impl Plane {
     ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
         let thread = move || {
-            let mut plane = Working { dataplane, keeper, plans: Plans::default(), began: Instant::now() };
-            let end = work(&mut plane, &received, &done);
-            plane.end(end);
+            let mut working = Working { dataplane, keeper, plans: Plans::default(), began: Instant::now() };
+            let end = work(&mut working, &received, &done);
+            working.end(end);
         };
         let thread = std::thread::Builder::new().name("dataplane".into()).spawn(thread);
         Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
@@ -228,27 +228,27 @@ impl Working {
 
 /// Carries out orders until told to stop, and how. In between it sweeps the flow tables, and goes on with a survey of them:
 /// by parts, so that no order waits for the whole.
-fn work(plane: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) -> End {
+fn work(working: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) -> End {
     let mut swept = Instant::now();
     let mut survey: Option<Survey> = None;
     loop {
         let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
-        let retry = plane.keeper.as_ref().and_then(Keeper::pause);
-        let pause = plane.pause().into_iter().chain(retry).fold(pause, Duration::min);
+        let retry = working.keeper.as_ref().and_then(Keeper::pause);
+        let pause = working.pause().into_iter().chain(retry).fold(pause, Duration::min);
         match orders.recv_timeout(pause) {
             Ok(Order::Stop(end)) => return end,
-            Ok(Order::Publish(steps, saved)) => plane.publish(&steps, saved, done),
-            Ok(order) => carry_out(&mut plane.dataplane, order, &mut survey, done),
+            Ok(Order::Publish(steps, saved)) => working.publish(&steps, saved, done),
+            Ok(order) => carry_out(&mut working.dataplane, order, &mut survey, done),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                if plane.pause() == Some(Duration::ZERO) {
-                    plane.go_on(done);
+                if working.pause() == Some(Duration::ZERO) {
+                    working.go_on(done);
                 }
-                plane.keeper.iter_mut().for_each(Keeper::retry);
-                survey = survey.take().and_then(|survey| go_on(&plane.dataplane, survey, done));
+                working.keeper.iter_mut().for_each(Keeper::retry);
+                survey = survey.take().and_then(|survey| go_on(&working.dataplane, survey, done));
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
-                    plane.dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
+                    working.dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
                 }
             }
         }
@@ -302,7 +302,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
 /// A data plane that does nothing, and shows what it is ordered.
 #[cfg(test)]
 pub(super) mod testing {
-    use super::{Order, Orders, Plane, mpsc};
+    use super::{Order, Orders, Worker, mpsc};
 
     pub(in crate::runtime) struct Ordered(mpsc::Receiver<Order>);
 
@@ -313,8 +313,8 @@ pub(super) mod testing {
         }
     }
 
-    pub(in crate::runtime) fn plane() -> (Plane, Ordered) {
+    pub(in crate::runtime) fn worker() -> (Worker, Ordered) {
         let (orders, received) = mpsc::channel();
-        (Plane { orders: Orders(orders), thread: std::thread::spawn(|| {}) }, Ordered(received))
+        (Worker { orders: Orders(orders), thread: std::thread::spawn(|| {}) }, Ordered(received))
     }
 }

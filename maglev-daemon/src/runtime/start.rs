@@ -1,0 +1,208 @@
+//! The start of the daemon: each task and thread, in an order in which none finds another missing. It must not know what they do.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use maglev_api::view;
+use maglev_config::NodeConfig;
+use maglev_core::drain::Record;
+use maglev_core::reconcile::{Event, Needed};
+use maglev_dataplane::InterfaceSettings;
+use maglev_model::Host;
+use maglev_net::next_hop::Resolver;
+use maglev_net::{host, links};
+use maglev_probe::probe::Trust;
+use maglev_probe::scheduler::Scheduler;
+use maglev_probe::shortages::Shortages;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, watch};
+
+use super::adoption::{self, Begun, Keeper};
+use super::clock::Clock;
+use super::dataplane::{Orders, Refreshed, Worker};
+use super::files::{Disk, Files};
+use super::inputs::Inputs;
+use super::owner::{Beginning, Owner, Tools};
+use super::{Failure, flow_table, node_state, signals, snapshot, status};
+use crate::http::{Bgp, Handle, Journal, Pages, Request, Snapshots};
+
+/// Requests that wait for the owner before their senders wait.
+const REQUESTS: usize = 256;
+
+/// Next hops that wait for the owner before the resolver waits.
+const NEXT_HOPS: usize = 1_024;
+
+/// Ends of checks that wait for the owner before their tasks wait.
+const CHECKS: usize = 1_024;
+
+/// The signals that the daemon listens to.
+pub(super) struct Signals {
+    pub(super) stop: signals::Stop,
+    pub(super) hangup: Signal,
+}
+
+/// The owner, and all that reports to it.
+pub(super) struct Started {
+    pub(super) owner: Owner,
+    pub(super) inputs: Inputs,
+    pub(super) reads: Reads,
+    /// Takes the news that a BGP session changed.
+    pub(super) news: watch::Sender<()>,
+    /// Packets were forwarded until now by what another daemon left.
+    pub(super) kept: bool,
+    /// A drain that was ordered before.
+    pub(super) drained: Option<Record>,
+}
+
+/// What clients are answered from, but for BGP.
+pub(super) struct Reads {
+    requests: mpsc::Sender<Request>,
+    snapshots: Snapshots,
+    flow_table: watch::Receiver<view::FlowTable>,
+    shortages: Shortages,
+    state_file: watch::Receiver<Option<String>>,
+    started: Instant,
+    journal: Journal,
+}
+
+impl Reads {
+    /// Answers clients from here on.
+    ///
+    /// # Errors
+    /// The system starts no thread.
+    pub(super) fn handle(self, bgp: Bgp) -> anyhow::Result<Handle> {
+        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal } = self;
+        let pages = Pages::start().context("cannot start a thread")?;
+        Ok(Handle { requests, snapshots, flow_table, shortages, state_file, started, bgp, journal, pages })
+    }
+}
+
+/// The host's interfaces and addresses, followed before they are read, so that no change falls in between.
+struct Followed {
+    links: links::Watch,
+    existing: Vec<links::Link>,
+    addresses: host::Watch,
+    host: Host,
+}
+
+impl Followed {
+    async fn begin() -> Result<Self, Failure> {
+        let links = links::Watch::start()?;
+        let existing = links.list().await?;
+        let addresses = host::Watch::start()?;
+        let host = addresses.read().await?;
+        Ok(Self { links, existing, addresses, host })
+    }
+}
+
+/// Starts all that the owner needs, and the owner.
+// long: each line starts one part; what a part needs is what the lines before it started.
+pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Result<Started, Failure> {
+    let Followed { links, existing, addresses, host } = Followed::begin().await?;
+    let clock = Clock::start()?;
+    let begun = adoption::begin(&node, &settings(&node), &existing, &clock)?;
+    let Begun { dataplane, planner: adopted, in_use, kept, keeper, since } = begun;
+    let facts = status::Facts::new(&node, &dataplane, &clock, since);
+    let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
+    let needed = needed(&node, host);
+    let (done, finished) = mpsc::unbounded_channel();
+    let disk = Disk::start(node.services.clone(), done.clone())?;
+    let entries = dataplane.flow_entries();
+    let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
+    let dataplane = Worker::start(dataplane, keeper, done)?;
+    let flow_table = flow_table::watch(dataplane.orders().clone(), entries);
+    let changed = watch_interfaces(links, dataplane.orders().clone());
+    let (found, next_hops) = mpsc::channel(NEXT_HOPS);
+    let resolver = Resolver::start(found)?;
+    let (ended, checks) = mpsc::channel(CHECKS);
+    let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
+    let shortages = scheduler.shortages();
+    let journal = Journal::start();
+    journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });
+    let state = node_state::path(&node.services);
+    let (records, to_write) = mpsc::unbounded_channel();
+    let (counted, drain) = mpsc::unbounded_channel();
+    tokio::spawn(node_state::write(state.clone(), to_write, counted.clone()));
+    let drained = node_state::read(&state, maglev_api::now());
+
+    let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
+    let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted };
+    let beginning = Beginning { facts, interfaces, needed, adopted, in_use };
+    let snapshot = snapshot::Snapshots::new(generation);
+    let owner = Owner::new(Files::new(path, node), beginning, tools, snapshot, clock);
+    let (requests, received) = mpsc::channel(REQUESTS);
+    let (news, sessions) = watch::channel(());
+    let inputs = Inputs {
+        stop: signals.stop,
+        hangup: signals.hangup,
+        requests: received,
+        snapshots: wanted_snapshots,
+        next_hops,
+        checks,
+        interfaces: changed,
+        host: watch_host(addresses),
+        finished,
+        drain,
+        sessions,
+    };
+    let started = clock.started().0;
+    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal };
+    Ok(Started { owner, inputs, reads, news, kept, drained })
+}
+
+fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
+    let interface = |interface: &maglev_config::Interface| InterfaceSettings {
+        name: interface.name.clone(),
+        mode: match interface.mode {
+            maglev_config::Mode::Native => maglev_dataplane::Mode::Native,
+            maglev_config::Mode::Generic => maglev_dataplane::Mode::Generic,
+        },
+        also: interface.also.clone(),
+    };
+    maglev_dataplane::Settings {
+        limits: node.limits,
+        flow_sets: node.flow_sets,
+        hash_key: node.hash_key,
+        // Both are for benchmarks.
+        slowed: false,
+        table_only: false,
+        trace: node.trace,
+        interfaces: node.interfaces.iter().map(interface).collect(),
+    }
+}
+
+/// The addresses that no VIP may have.
+pub(super) fn needed(node: &NodeConfig, host: Host) -> Needed {
+    let neighbors = node.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+    let sessions = neighbors.flat_map(|neighbor| {
+        let own = neighbor.source.map(|own| (own, format!("this node's end of the session with {}", neighbor.name)));
+        [Some((neighbor.address, format!("BGP neighbor {}", neighbor.name))), own]
+    });
+    let metrics = node.metrics.map(|at| (at.ip(), "the address of api.metrics".to_owned()));
+    Needed { configured: sessions.flatten().chain(metrics).collect(), outer: node.outer, host }
+}
+
+/// Follows the host's addresses and gateways in a task of its own.
+fn watch_host(mut watch: host::Watch) -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move { while sender.send(Event::Host(watch.changed().await)).await.is_ok() {} });
+    receiver
+}
+
+/// Follows the interfaces in a task of its own: the data plane takes over what changed, the owner hears of it.
+fn watch_interfaces(mut watch: links::Watch, dataplane: Orders) -> mpsc::Receiver<Refreshed> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Ok(refreshed) = dataplane.refresh(watch.changed().await).await {
+            if !refreshed.refresh.problems.is_empty() {
+                watch.again();
+            }
+            if sender.send(refreshed).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
