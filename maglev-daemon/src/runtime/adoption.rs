@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use maglev_config::NodeConfig;
 use maglev_dataplane::{Dataplane, DataplaneError, Fingerprint, Pins, Settings};
+use maglev_model::Vip;
 use maglev_model::plan::{InUse, Planner, Saved};
 use maglev_net::links::Link;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub(super) struct Begun {
     pub(super) planner: Option<Planner>,
     /// The backends that another daemon used at its end, adopted or not.
     pub(super) in_use: InUse,
+    /// The VIPs that another daemon served, if packets were forwarded until now.
+    pub(super) served: Vec<Vip>,
     /// Packets were forwarded until now by what another daemon left, adopted or replaced in one step.
     pub(super) kept: bool,
     /// Who writes the file, if anything outlives the daemon.
@@ -64,7 +67,15 @@ pub(super) fn begin(
     let now = clock.now();
     let Some(folder) = &node.pin else {
         let dataplane = Dataplane::start(settings, links)?;
-        return Ok(Begun { dataplane, planner: None, in_use: InUse::new(), kept: false, keeper: None, since: now });
+        return Ok(Begun {
+            dataplane,
+            planner: None,
+            in_use: InUse::new(),
+            served: Vec::new(),
+            kept: false,
+            keeper: None,
+            since: now,
+        });
     };
     let pins = Arc::new(Pins::hold(folder)?);
     let path = node.socket.with_extension("state");
@@ -80,6 +91,7 @@ pub(super) fn begin(
     let found = read(&path);
     let known = found.as_ref().ok().and_then(Option::as_ref);
     let in_use = known.map(|kept| kept.planner.in_use()).unwrap_or_default();
+    let served = known.filter(|kept| kept.boot == boot).map(|kept| kept.planner.served()).unwrap_or_default();
     let adopted = found.and_then(|kept| {
         let kept = kept.ok_or_else(|| "no state file tells of it".to_owned())?;
         if kept.boot != boot {
@@ -95,7 +107,7 @@ pub(super) fn begin(
     });
     let reason = match adopted {
         Ok((dataplane, planner, keeper, since)) => {
-            return Ok(Begun { dataplane, planner: Some(planner), in_use, kept: true, keeper, since });
+            return Ok(Begun { dataplane, planner: Some(planner), in_use, served, kept: true, keeper, since });
         }
         Err(reason) => reason,
     };
@@ -107,7 +119,8 @@ pub(super) fn begin(
     }
     let dataplane = Dataplane::replace(settings, links, &pins)?;
     let keeper = dataplane.set().map(|(_, set)| keeper(set, now));
-    Ok(Begun { dataplane, planner: None, in_use, kept, keeper, since: now })
+    let served = if kept { served } else { Vec::new() };
+    Ok(Begun { dataplane, planner: None, in_use, served, kept, keeper, since: now })
 }
 
 fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {

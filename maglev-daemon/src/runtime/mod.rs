@@ -126,7 +126,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
     }
     if let Err(error) = owner.start(services, &mut inputs).await {
         // What another daemon left forwards as it did; what is of this one alone is detached.
-        owner.stop(End::Leave);
+        owner.stop(End::Leave, kept);
         return Err(error.into());
     }
     // Tables are published: what is announced from now on is served, and what was announced before is announced again.
@@ -136,7 +136,7 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         Ok(speaker) => speaker,
         Err(error) => {
             // What forwarded before, by whichever program, goes on.
-            owner.stop(if kept { End::Leave } else { End::Detach });
+            owner.stop(if kept { End::Leave } else { End::Detach }, kept);
             return Err(error.into());
         }
     };
@@ -159,22 +159,24 @@ async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), 
         maglev_config::OnStop::Detach => End::Detach,
         maglev_config::OnStop::Keep => End::Leave,
     };
-    end_sessions(speaker, owner.last_words(), end).await;
-    owner.stop(end);
+    let kept = end_sessions(speaker, owner.last_words(), end).await;
+    owner.stop(end, kept);
     Ok(())
 }
 
-/// Ends the sessions with these words. Routers turn to other nodes before this one stops to forward.
-async fn end_sessions(speaker: Option<Speaker>, (text, must_withdraw): (String, bool), end: End) {
-    let Some(mut speaker) = speaker else { return };
+/// Ends the sessions with these words. Routers turn to other nodes before this one stops to forward. Returns whether neighbors keep
+/// the prefixes that they hold.
+async fn end_sessions(speaker: Option<Speaker>, (text, must_withdraw): (String, bool), end: End) -> bool {
+    let Some(mut speaker) = speaker else { return false };
     if must_withdraw {
         speaker.withdraw_on_stop();
     }
-    let served = speaker.is_heard();
+    let (served, kept) = (speaker.is_heard(), speaker.keeps_on_stop());
     speaker.stop(&text).await;
     if served && end == End::Detach {
         tokio::time::sleep(TURNED).await;
     }
+    kept
 }
 
 /// The VIPs whose address this machine or the backends need, and what for: a daemon would not serve them here.

@@ -103,7 +103,7 @@ pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Re
     let Followed { links, existing, addresses, host } = Followed::begin().await?;
     let clock = Clock::start()?;
     let begun = adoption::begin(&node, &settings(&node), &existing, &clock)?;
-    let Begun { dataplane, planner: adopted, in_use, kept, keeper, since } = begun;
+    let Begun { dataplane, planner: adopted, in_use, served, kept, keeper, since } = begun;
     let facts = status::Facts::new(&node, &dataplane, &clock, since);
     let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
     let needed = needed(&node, host);
@@ -129,7 +129,7 @@ pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Re
 
     let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
     let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted };
-    let beginning = Beginning { facts, interfaces, needed, adopted, in_use };
+    let beginning = Beginning { facts, interfaces, needed, adopted, in_use, served };
     let snapshot = snapshot::Snapshots::new(generation);
     let owner = Owner::new(Files::new(path, node), beginning, tools, snapshot, clock);
     let (requests, received) = mpsc::channel(REQUESTS);

@@ -133,6 +133,11 @@ impl Speaker {
         self.on_stop = OnStop::Withdraw;
     }
 
+    /// Whether neighbors are to keep the prefixes that they hold when sessions end.
+    pub fn keeps_on_stop(&self) -> bool {
+        self.on_stop == OnStop::Keep
+    }
+
     /// Ends all sessions as the settings say, with this reason for neighbours if prefixes are withdrawn.
     pub async fn stop(self, text: &str) {
         let Self { handle, on_stop, ended, _alive } = self;

@@ -223,6 +223,11 @@ impl Drain {
         [self.stage_ends(), count, again].into_iter().flatten().min()
     }
 
+    /// Whether routers are told prefixes.
+    pub const fn announces(&self) -> bool {
+        self.announces
+    }
+
     /// Why what was ordered is not saved, if so: it holds until the next start.
     pub fn unsaved(&self) -> Option<&str> {
         self.unsaved.as_ref().map(|unsaved| unsaved.reason.as_str())

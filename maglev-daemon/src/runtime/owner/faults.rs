@@ -64,6 +64,7 @@ impl Site {
             needed: Needed::default(),
             adopted: None,
             in_use: InUse::new(),
+            served: Vec::new(),
         };
         let (_, _, generation) = Snapshots::channel();
         let snapshots = snapshot::Snapshots::new(generation);

@@ -15,7 +15,7 @@ use maglev_core::node::{self, Event, Node};
 use maglev_core::reconcile::{self, Needed, RequestId};
 use maglev_model::bgp::Wanted;
 use maglev_model::plan::{InUse, Planner};
-use maglev_model::{Change, Refusal, Resolution, Services};
+use maglev_model::{Change, Refusal, Resolution, Services, Vip};
 use maglev_net::next_hop::{Found, Resolver};
 use maglev_probe::scheduler::Scheduler;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +76,8 @@ pub(super) struct Beginning {
     pub(super) adopted: Option<Planner>,
     /// The backends that another daemon used.
     pub(super) in_use: InUse,
+    /// The VIPs that another daemon served, if packets were forwarded until now.
+    pub(super) served: Vec<Vip>,
 }
 
 /// The owner and its tools.
@@ -104,7 +106,7 @@ pub(super) struct Owner {
 impl Owner {
     /// Goes on with the planner of an adopted data plane, if there is one.
     pub(super) fn new(files: Files, found: Beginning, tools: Tools, snapshots: Snapshots, clock: Clock) -> Self {
-        let Beginning { facts, interfaces, needed, adopted, in_use } = found;
+        let Beginning { facts, interfaces, needed, adopted, in_use, served } = found;
         let running = files.running();
         let settings = node::Settings {
             reconcile: reconcile::Settings {
@@ -120,6 +122,7 @@ impl Owner {
         };
         let mut node = Node::new(settings, adopted, clock.now());
         node.recall(in_use);
+        node.keep_serving(served);
         let log = EventLog::new(tools.journal.clone());
         let mut owner = Self {
             node,
@@ -249,10 +252,10 @@ impl Owner {
         self.log.tell(view::What::Stopping);
     }
 
-    /// Ends disk and data plane after what they were ordered to do. Sessions have ended: plans that waited for neighbors are carried
-    /// out, so that what stays pinned is what is saved.
-    pub(super) fn stop(mut self, end: End) {
-        self.handle(Event::SessionsEnded);
+    /// Ends disk and data plane after what they were ordered to do. Sessions have ended; `kept`: neighbors keep what they hold. Else
+    /// plans that waited for them are carried out, so that what stays pinned is what is saved.
+    pub(super) fn stop(mut self, end: End, kept: bool) {
+        self.handle(Event::SessionsEnded { kept });
         let Tools { dataplane, disk, .. } = self.tools;
         disk.stop();
         dataplane.stop(end);

@@ -56,6 +56,12 @@ impl Announcements {
         self.sessions.as_ref().is_some_and(|all| all.iter().all(|session| session.told >= version))
     }
 
+    /// Whether every neighbor is back after a restart, and was sent all that is wanted: it drops what it kept beside that.
+    pub(super) fn is_complete(&self) -> bool {
+        let established = |all: &Vec<NeighborStatus>| all.iter().all(NeighborStatus::is_established);
+        self.wanted.complete && self.sessions.as_ref().is_some_and(established) && self.is_sent(self.wanted.version)
+    }
+
     /// Takes in the sessions. Returns the prefixes that are announced to a first neighbor now, or to none any more.
     pub(super) fn follow(&mut self, sessions: Vec<NeighborStatus>) -> Vec<News> {
         let news = self.known.update(&self.prefixes, &sessions);

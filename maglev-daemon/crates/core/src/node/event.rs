@@ -49,7 +49,10 @@ pub enum Event {
     /// The neighbors' sessions, whenever one changed. The first time: from here on neighbors are sent what is wanted.
     Sessions(Vec<NeighborStatus>),
     /// Sessions have ended for good: the daemon stops.
-    SessionsEnded,
+    SessionsEnded {
+        /// Neighbors keep the prefixes that they hold (graceful restart).
+        kept: bool,
+    },
     /// [`super::Node::deadline`] has come.
     Tick,
     /// The burst is over: act on what was collected.

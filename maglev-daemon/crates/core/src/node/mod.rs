@@ -17,13 +17,14 @@ use std::time::Duration;
 
 use maglev_model::drain::Stage;
 use maglev_model::plan::{InUse, Planner};
-use maglev_model::{Name, Refusal};
+use maglev_model::{Name, Refusal, Vip};
 
 use crate::announce::{NodeState, Prefix};
 use crate::drain::{self, Drain};
 use crate::reconcile::{self, Reconciler, RequestId, View};
 
 mod announcements;
+mod departure;
 mod event;
 mod latency;
 mod reach;
@@ -32,6 +33,7 @@ mod release;
 mod tests;
 
 use announcements::{Announcements, Updated};
+use departure::Departure;
 pub use event::{Effect, Event, News, Plan, Settings};
 use latency::TableLatency;
 use reach::Reach;
@@ -44,6 +46,7 @@ pub struct Node {
     announcements: Announcements,
     drain: Drain,
     release: Release,
+    departure: Departure,
     reach: Reach,
     /// The VIPs that cannot be served, as last told.
     conflicts: BTreeMap<Name, String>,
@@ -88,6 +91,7 @@ impl Node {
             announcements: Announcements::new(hold_down),
             drain: Drain::new(drain, announces),
             release: Release::default(),
+            departure: Departure::default(),
             reach: Reach::default(),
             conflicts: BTreeMap::new(),
             latency: TableLatency::default(),
@@ -108,6 +112,15 @@ impl Node {
         self.reconciler.recall(in_use);
     }
 
+    /// Begins with the VIPs that another daemon served, whose packets were forwarded until now: those that are not there any more are
+    /// served until neighbors know it.
+    pub fn keep_serving(&mut self, vips: Vec<Vip>) {
+        if self.drain.announces() && !vips.is_empty() {
+            self.departure = Departure::Early;
+            self.reconciler.keep_serving(vips);
+        }
+    }
+
     /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same for a
     /// daemon that goes on where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
@@ -120,13 +133,19 @@ impl Node {
                 self.reconcile(reconcile::Event::Interfaces(interfaces));
             }
             Event::Sessions(sessions) => self.sessions(sessions),
-            Event::SessionsEnded => {
+            // What waits for neighbors that keep prefixes is left to the next daemon: it reads services without those VIPs, and
+            // serves them until neighbors know.
+            Event::SessionsEnded { kept: true } => {}
+            Event::SessionsEnded { kept: false } => {
                 let plans = self.release.end();
                 self.publish(plans);
             }
             Event::Tick => {
                 self.reconcile(reconcile::Event::Tick);
                 self.drain(drain::Event::Tick);
+                if self.departure.ends(self.now) {
+                    self.reconciler.let_go();
+                }
                 let plans = self.release.due(self.now);
                 self.publish(plans);
             }
@@ -137,11 +156,9 @@ impl Node {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Duration> {
-        let Self { reconciler, drain, announcements, release, .. } = self;
-        [reconciler.deadline(), drain.deadline(), announcements.deadline(), release.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let Self { reconciler, drain, announcements, release, departure, .. } = self;
+        let of_plans = [reconciler.deadline(), release.deadline(), departure.deadline()];
+        of_plans.into_iter().chain([drain.deadline(), announcements.deadline()]).flatten().min()
     }
 
     /// Answers questions about services, changes and checks.
@@ -272,6 +289,9 @@ impl Node {
 
     /// Goes on with what waits for neighbors to be sent something.
     fn note_sent(&mut self) {
+        if self.announcements.has_neighbors() {
+            self.departure.sessions(self.announcements.is_complete(), self.now);
+        }
         if self.release.awaits().is_some_and(|version| self.announcements.is_sent(version)) {
             self.release.sent(self.now);
         }

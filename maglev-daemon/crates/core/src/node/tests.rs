@@ -187,8 +187,9 @@ fn a_stop_carries_out_what_waits_for_neighbors() {
     let mut node = serving(&[1, 2]);
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     all(&mut node, NOW, [saved()]);
-    assert_eq!(shown(&node.handle(Event::SessionsEnded, NOW)), ["publish vips"]);
-    assert!(node.handle(Event::SessionsEnded, NOW).is_empty());
+    assert!(node.handle(Event::SessionsEnded { kept: true }, NOW).is_empty(), "neighbors still send packets");
+    assert_eq!(shown(&node.handle(Event::SessionsEnded { kept: false }, NOW)), ["publish vips"]);
+    assert!(node.handle(Event::SessionsEnded { kept: false }, NOW).is_empty());
 }
 
 #[test]

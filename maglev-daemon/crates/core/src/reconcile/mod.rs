@@ -19,7 +19,7 @@ use maglev_common::backend::NextHop;
 use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
 use maglev_model::plan::{InUse, Known, Planned, Planner, Saved, Step, Surveyed};
-use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, ShownDuration};
+use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, ShownDuration, Vip};
 
 use crate::health::{Fleet, Orders};
 
@@ -80,9 +80,11 @@ pub struct Reconciler {
     /// What is or is being published.
     target: Arc<Services>,
     target_digest: Digest,
-    /// The same without VIPs that cannot be served: what packets meet.
+    /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
     served: Arc<Services>,
-    /// Those VIPs, and why.
+    /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
+    leaving: Vec<Vip>,
+    /// VIPs that cannot be served, and why.
     conflicts: BTreeMap<Name, String>,
     /// Whether that has to be judged anew.
     host_changed: bool,
@@ -142,6 +144,7 @@ impl Reconciler {
             target: Arc::default(),
             target_digest: Digest::of_services(&Services::default()),
             served: Arc::default(),
+            leaving: Vec::new(),
             conflicts: BTreeMap::new(),
             host_changed: false,
             resolutions: BTreeMap::new(),
@@ -171,7 +174,19 @@ impl Reconciler {
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
-        self.planner.save()
+        self.planner.save().with_served(self.served.vips.values())
+    }
+
+    /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until
+    /// [`Self::let_go`].
+    pub fn keep_serving(&mut self, vips: Vec<Vip>) {
+        self.leaving = vips;
+    }
+
+    /// VIPs that are not there any more are served no longer, from the next [`Event::Flush`] on.
+    pub fn let_go(&mut self) {
+        self.host_changed |= !self.leaving.is_empty();
+        self.leaving.clear();
     }
 
     /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same
@@ -386,7 +401,19 @@ impl Reconciler {
             let Self { served, conflicts, .. } = self;
             Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
         }
+        let leaving: Vec<Vip> = self.leaving.iter().filter(|vip| self.can_stay(vip)).cloned().collect();
+        if !leaving.is_empty() && self.target.vips.len() + leaving.len() <= self.settings.rules.limits.vips as usize {
+            let vips = &mut Arc::make_mut(&mut self.served).vips;
+            vips.extend(leaving.into_iter().map(|vip| (vip.name.clone(), vip)));
+        }
         self.fleet.follow(&self.served, self.now);
+    }
+
+    /// Whether a VIP that is not there any more can be served a while longer: nothing has its name or its place.
+    fn can_stay(&self, vip: &Vip) -> bool {
+        let Services { pools, vips, .. } = &*self.target;
+        let is_taken = vips.contains_key(&vip.name) || vips.values().any(|other| other.service == vip.service);
+        !is_taken && pools.contains_key(&vip.pool) && self.settings.needed.conflict(vip, &self.target).is_none()
     }
 
     fn plan(&mut self) -> Planned {

@@ -38,7 +38,7 @@ impl Needed {
     }
 
     /// Why a VIP cannot be served, if so.
-    fn conflict(&self, vip: &Vip, services: &Services) -> Option<String> {
+    pub(super) fn conflict(&self, vip: &Vip, services: &Services) -> Option<String> {
         let (address, uses) = (vip.service.address, self.uses(vip.service.address, services));
         (!uses.is_empty()).then(|| format!("{address} is {}", uses.join(" and ")))
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
@@ -20,7 +21,7 @@ use super::published::{Member, PublishedPool};
 use super::turnover::Owners;
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
-use crate::{Limits, Name, OuterSources, Weight};
+use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service, Vip, Weight};
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,21 @@ pub struct Saved {
     last_id: u16,
     /// VIP numbers by name.
     vips: BTreeMap<String, u16>,
+    /// The VIPs that are served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    served: Vec<SavedVip>,
     pools: Vec<SavedPool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedVip {
+    name: String,
+    address: IpAddr,
+    /// 0 is any.
+    port: u16,
+    protocol: u8,
+    pool: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +81,29 @@ pub struct Live {
 pub type InUse = BTreeMap<Name, BTreeSet<(Name, IpAddr)>>;
 
 impl Saved {
+    /// The same, with the VIPs that are served.
+    #[must_use]
+    pub fn with_served<'a>(mut self, vips: impl Iterator<Item = &'a Vip>) -> Self {
+        let vip = |vip: &Vip| {
+            let Service { address, port, protocol } = vip.service;
+            let port = port.map_or(0, NonZeroU16::get);
+            SavedVip { name: vip.name.to_string(), address, port, protocol: protocol.number(), pool: vip.pool.to_string() }
+        };
+        self.served = vips.map(vip).collect();
+        self
+    }
+
+    /// The VIPs that were served, as far as they make sense. None is announced.
+    pub fn served(&self) -> Vec<Vip> {
+        let vip = |SavedVip { name: vip, address, port, protocol, pool }: &SavedVip| {
+            let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|found| found.number() == *protocol)?;
+            let service = Service { address: *address, port: NonZeroU16::new(*port), protocol };
+            let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
+            Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce })
+        };
+        self.served.iter().filter_map(vip).collect()
+    }
+
     /// The backends that owned slots, by pool, as far as it makes sense.
     pub fn in_use(&self) -> InUse {
         let in_use = |pool: &SavedPool| {
@@ -93,6 +131,7 @@ impl Planner {
             outer: written(&self.outer),
             last_id: self.member_ids.last(),
             vips: self.vips.iter().map(|(name, id)| (name.to_string(), id.0)).collect(),
+            served: Vec::new(),
             pools: self.pools.iter().map(pool).collect(),
         }
     }
@@ -102,7 +141,7 @@ impl Planner {
     /// # Errors
     /// What does not fit together.
     pub fn restore(limits: Limits, outer: OuterSources, saved: &Saved, live: &Live) -> Result<Self, String> {
-        let Saved { outer: outer_then, last_id, vips, pools } = saved;
+        let Saved { outer: outer_then, last_id, vips, served: _, pools } = saved;
         if *outer_then != written(&outer) {
             return Err("`encap` was another".to_owned());
         }

@@ -3,6 +3,8 @@
 //! forgotten that a neighbor may still send packets for.
 
 use super::*;
+use std::net::IpAddr;
+
 use maglev_model::plan::{Planner, Saved};
 use proptest::prelude::*;
 
@@ -11,6 +13,8 @@ use proptest::prelude::*;
 struct Neighbor {
     /// It takes nothing off our hands.
     stuck: bool,
+    /// It has a session with this daemon. Without one, it keeps what it held.
+    up: bool,
     told: u64,
     holds: BTreeSet<ipnet::IpNet>,
     lost: BTreeMap<ipnet::IpNet, Duration>,
@@ -26,9 +30,10 @@ impl Neighbor {
     fn status(&self) -> NeighborStatus {
         NeighborStatus {
             name: "tor".into(),
-            state: "established".into(),
-            told: self.told,
-            announced: Arc::new(self.holds.clone()),
+            state: if self.up { "established" } else { "connect" }.into(),
+            // It cannot be told anything without a session.
+            told: if self.up { self.told } else { u64::MAX },
+            announced: Arc::new(if self.up { self.holds.clone() } else { BTreeSet::new() }),
             ..NeighborStatus::default()
         }
     }
@@ -40,8 +45,12 @@ enum Report {
     Event(Event),
     /// The data plane begins with the plan.
     Plan(Plan),
+    /// The next hop of an address is looked up.
+    NextHop(IpAddr),
     /// A neighbor takes what is wanted by then.
     Taken(usize),
+    /// A neighbor has a session again, and takes what is wanted.
+    Back(usize),
 }
 
 /// The node and all that it acts on.
@@ -59,6 +68,11 @@ struct World {
     withdrawn: BTreeMap<ipnet::IpNet, Duration>,
     /// Neighbors are sent what is wanted.
     speaks: bool,
+    followed: BTreeSet<IpAddr>,
+    /// Backends whose next hop is lost.
+    lost: BTreeSet<u8>,
+    /// When the daemon was started.
+    started: Duration,
     open: BTreeSet<u64>,
     requests: u64,
     /// The next plans and writes that fail.
@@ -83,6 +97,9 @@ impl World {
             wanted: Arc::default(),
             withdrawn: BTreeMap::new(),
             speaks: false,
+            followed: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            started: NOW,
             open: BTreeSet::new(),
             requests: 0,
             failing_plans: 0,
@@ -106,7 +123,7 @@ impl World {
         if let Some(record) = self.drain.clone() {
             self.handle(Event::Drain(drain::Event::Resume { record, kept: true }));
         }
-        (1..5).for_each(|n| self.handle(resolved(n)));
+        self.followed.clear();
         let request = self.expect();
         self.handle(Event::Reconcile(reconcile::Event::Reload { request, services: self.disk.clone() }));
         self.handle(Event::Flush);
@@ -114,21 +131,23 @@ impl World {
             assert!(self.step(self.now + Duration::from_secs(120)), "the start is answered");
         }
         self.speaks = true;
-        for neighbor in &mut self.neighbors {
-            // A new session: it is sent all that is wanted.
-            neighbor.take(&self.wanted, self.now);
-            neighbor.stuck = false;
+        for n in 0..self.neighbors.len() {
+            let at = self.now + self.delay();
+            self.reports.push((at, Report::Back(n)));
         }
         self.sessions();
     }
 
-    /// Ends the daemon, killed or not, and starts another one.
-    fn restart(&mut self, killed: bool) {
-        if killed {
-            self.reports.clear();
-        } else {
-            self.speaks = false;
-            self.handle(Event::SessionsEnded);
+    /// Ends the daemon and starts another one; in between, an operator may remove a VIP from the file.
+    fn restart(&mut self, end: End, removed: Option<u8>) {
+        self.speaks = false;
+        if end != End::Killed {
+            let kept = end == End::Kept;
+            if !kept {
+                self.neighbors.iter_mut().for_each(|neighbor| neighbor.take(&Default::default(), self.now));
+                self.now += release::TURNED;
+            }
+            self.handle(Event::SessionsEnded { kept });
             // Disk and data plane end what they were ordered to do.
             let reports = std::mem::take(&mut self.reports);
             for (_, report) in reports {
@@ -138,18 +157,22 @@ impl World {
             }
         }
         self.maps.outlive();
-        self.speaks = false;
+        self.neighbors.iter_mut().for_each(|neighbor| (neighbor.up, neighbor.stuck) = (false, false));
         self.open.clear();
         (self.failing_plans, self.failing_writes) = (0, 0);
         self.reports.clear();
+        if let Some(n) = removed {
+            self.disk.vips.remove(&vip(n).name);
+        }
         let saved: Saved = serde_json::from_str(self.state.as_ref().unwrap()).unwrap();
         let rules = rules();
         let live = self.maps.live(rules.limits.pools);
         let planner = Planner::restore(rules.limits, rules.outer, &saved, &live).unwrap();
         self.node = Node::new(settings(), Some(planner), self.now);
         self.node.recall(saved.in_use());
+        self.node.keep_serving(saved.served());
         self.wanted = Arc::default();
-        self.withdrawn.clear();
+        self.started = self.now;
         self.begin();
     }
 
@@ -203,7 +226,14 @@ impl World {
                 later(Report::Event(Event::Drain(drain::Event::Counted(drain::Traffic::default()))));
             }
             Effect::News(News::Stage { stage: Stage::Waiting, .. }) => self.check_withdrawn(),
-            Effect::News(_) | Effect::Follow(_) | Effect::Check(_) => {}
+            Effect::Follow(addresses) => {
+                // Next hops of addresses that are new are looked up.
+                for address in addresses.difference(&self.followed) {
+                    self.reports.push((at, Report::NextHop(*address)));
+                }
+                self.followed = addresses;
+            }
+            Effect::News(_) | Effect::Check(_) => {}
             Effect::Reply { request, outcome: _ } => {
                 assert!(self.open.remove(&request.0), "request {} is answered once", request.0);
             }
@@ -235,14 +265,15 @@ impl World {
             Step::SwitchDirectory4 { entries } => Some(entries),
             _ => None,
         });
-        let (Some(entries), true) = (last, self.speaks) else { return };
+        let Some(entries) = last else { return };
         let mut after = Maps::default();
         after.carry_out(&Step::SwitchDirectory4 { entries: entries.clone() });
         for vip in (1..5).map(vip).filter(|vip| self.maps.takes(vip.service) && !after.takes(vip.service)) {
             let prefix = vip.prefix().unwrap();
             assert!(!self.wanted.routes.contains_key(&prefix), "{prefix} is announced, and forgotten");
-            let Some(withdrawn) = self.withdrawn.get(&prefix) else { continue };
-            let had_time = *withdrawn + release::TOLD + release::TURNED <= self.now;
+            let most = release::TOLD + release::TURNED;
+            let had_time = self.withdrawn.get(&prefix).is_some_and(|withdrawn| *withdrawn + most <= self.now)
+                || self.started + Duration::from_secs(120) <= self.now;
             for neighbor in &self.neighbors {
                 let turned = !neighbor.holds.contains(&prefix)
                     && neighbor.lost.get(&prefix).is_none_or(|lost| *lost + release::TURNED <= self.now);
@@ -255,7 +286,8 @@ impl World {
     fn check_withdrawn(&self) {
         assert!(self.wanted.routes.is_empty());
         let had_time = self.withdrawn.values().all(|at| *at + Duration::from_secs(2) <= self.now);
-        let hold = self.neighbors.iter().any(|neighbor| !neighbor.holds.is_empty());
+        // One that is not back after a restart is found out by its packets.
+        let hold = self.neighbors.iter().any(|neighbor| neighbor.up && !neighbor.holds.is_empty());
         assert!(had_time || !hold || !self.speaks, "{:?}", self.neighbors);
     }
 
@@ -287,14 +319,21 @@ impl World {
             None => self.handle(Event::Tick),
             Some((_, n)) => match self.reports.remove(n).1 {
                 Report::Event(event) => self.handle(event),
+                Report::NextHop(address) => self.handle(self.resolution(address)),
                 Report::Plan(plan) => {
                     let outcome = self.carry_out(&plan);
                     self.handle(Event::Reconcile(reconcile::Event::Published(outcome)));
                 }
-                Report::Taken(n) if self.neighbors[n].stuck || !self.speaks => {}
-                Report::Taken(n) => {
+                Report::Taken(n) if self.neighbors[n].stuck || !self.neighbors[n].up => {}
+                Report::Taken(n) | Report::Back(n) => {
+                    self.neighbors[n].up = true;
                     let (wanted, now) = (Arc::clone(&self.wanted), self.now);
-                    self.neighbors[n].take(&wanted, now);
+                    // Before all is known, what a neighbor kept over a restart stays.
+                    if wanted.complete {
+                        self.neighbors[n].take(&wanted, now);
+                    } else {
+                        self.neighbors[n].told = wanted.version;
+                    }
                     self.sessions();
                 }
             },
@@ -307,6 +346,16 @@ impl World {
         let end = self.now + Duration::from_millis(milliseconds);
         while self.step(end) {}
         self.now = end;
+    }
+
+    /// What the resolver finds.
+    fn resolution(&self, address: IpAddr) -> Event {
+        let host = (1..5).find(|n| address == IpAddr::from([10, 0, 1, *n])).unwrap();
+        if !self.lost.contains(&host) {
+            return resolved(host);
+        }
+        let resolution = Resolution::Unresolved("no answer".to_owned());
+        Event::Reconcile(reconcile::Event::NextHop { address, resolution })
     }
 
     fn order(&mut self, event: impl FnOnce(RequestId) -> Event) {
@@ -338,17 +387,18 @@ impl World {
                 self.neighbors[n].stuck = stuck;
                 self.reports.push((self.now, Report::Taken(n)));
             }
-            Action::Lose(n) => {
-                let resolution = Resolution::Unresolved("no answer".to_owned());
-                let address = [10, 0, 1, n].into();
-                self.handle(Event::Reconcile(reconcile::Event::NextHop { address, resolution }));
+            Action::Lose(n) | Action::Find(n) => {
+                let address = IpAddr::from([10, 0, 1, n]);
+                let _ = if matches!(action, Action::Lose(_)) { self.lost.insert(n) } else { self.lost.remove(&n) };
+                if self.followed.contains(&address) {
+                    self.handle(self.resolution(address));
+                }
             }
-            Action::Find(n) => self.handle(resolved(n)),
             Action::Trouble(on) => {
                 let interfaces = settings().reconcile.interfaces;
                 self.handle(Event::Interfaces { interfaces, trouble: on.then(|| "eth0 is down".to_owned()) });
             }
-            Action::Restart(killed) => self.restart(killed),
+            Action::Restart(end, removed) => self.restart(end, removed),
         }
     }
 }
@@ -365,8 +415,17 @@ enum Action {
     Lose(u8),
     Find(u8),
     Trouble(bool),
-    /// Whether the daemon is killed.
-    Restart(bool),
+    /// How the daemon ends, and which VIP is gone when another one starts.
+    Restart(End, Option<u8>),
+}
+
+/// How a daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// Neighbors keep what they hold.
+    Kept,
+    Withdrawn,
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
@@ -391,7 +450,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => (1_u8..5).prop_map(Action::Lose),
         2 => (1_u8..5).prop_map(Action::Find),
         1 => any::<bool>().prop_map(Action::Trouble),
-        1 => any::<bool>().prop_map(Action::Restart),
+        2 => (prop_oneof![Just(End::Killed), Just(End::Kept), Just(End::Withdrawn)], prop::option::of(1_u8..5))
+            .prop_map(|(end, removed)| Action::Restart(end, removed)),
     ]
 }
 

@@ -1,0 +1,51 @@
+//! VIPs that were removed while no daemon ran: they are served until neighbors that kept prefixes over the restart know that they
+//! are gone. It must not know which VIPs these are.
+
+use std::time::Duration;
+
+use super::release::TURNED;
+
+/// How long a neighbor may take to come back after a restart: as long as neighbors usually keep prefixes (RFC 4724, section 3).
+const BACK: Duration = Duration::from_secs(120);
+
+/// Whether neighbors know yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// There is nothing that they have to know; or they do.
+    #[default]
+    Over,
+    /// There are no sessions yet.
+    Early,
+    /// Not all neighbors were sent everything; it is waited for no longer than until then.
+    Unsent(Duration),
+    /// They were, and turn elsewhere until then.
+    Sent(Duration),
+}
+
+impl Departure {
+    /// Sessions changed. `sent`: all neighbors are back, and were sent that a prefix that was not announced again is gone.
+    pub(super) fn sessions(&mut self, sent: bool, now: Duration) {
+        *self = match *self {
+            Self::Early | Self::Unsent(_) if sent => Self::Sent(now + TURNED),
+            Self::Early => Self::Unsent(now + BACK),
+            other => other,
+        };
+    }
+
+    /// When it is over.
+    pub(super) const fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::Over | Self::Early => None,
+            Self::Unsent(at) | Self::Sent(at) => Some(at),
+        }
+    }
+
+    /// Whether it ends now.
+    pub(super) fn ends(&mut self, now: Duration) -> bool {
+        let ends = self.deadline().is_some_and(|at| at <= now);
+        if ends {
+            *self = Self::Over;
+        }
+        ends
+    }
+}
