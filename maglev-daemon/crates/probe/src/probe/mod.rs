@@ -18,7 +18,7 @@ mod words;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use maglev_model::{Check, Probe};
+use maglev_model::{Check, Probe, ShownDuration};
 
 pub use fault::Fault;
 pub use maglev_core::health::Way;
@@ -62,7 +62,7 @@ impl Doing {
     fn timed_out(&self, timeout: Duration) -> Fault {
         let (what, answered) = self.0.lock().map_or(("check", false), |doing| *doing);
         let kind = if answered { Fault::Unready } else { Fault::Dead };
-        kind(format!("{what}: timed out after {}", words::seconds(timeout)))
+        kind(format!("{what}: timed out after {}", ShownDuration(timeout)))
     }
 }
 
