@@ -13,10 +13,10 @@
 //! connects again has two connections for a moment, each a [`Line`]: once its OPEN is accepted on the new one, the old one is
 //! closed. [`table`] says what an event means to a line, [`rib`] what the neighbour is to know.
 
-mod chance;
 mod line;
 #[cfg(test)]
 mod model;
+mod retry;
 mod rib;
 mod session;
 mod table;
@@ -33,8 +33,8 @@ use ipnet::IpNet;
 use maglev_model::bgp::{Carried, Cause, Neighbor, OnDrain, Route};
 
 use super::wire::{self, Boundary, Family, Fault, Message, Notification, Open, RouteRefresh};
-use chance::{Backoff, Chance};
 use line::Line;
+use retry::{Backoff, jitter};
 use rib::Rib;
 pub(crate) use table::Phase;
 use table::{Event, Step};
@@ -145,7 +145,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Peer {
     settings: Settings,
-    chance: Chance,
+    rng: fastrand::Rng,
     running: bool,
     lines: [Line; 2],
     backoff: Backoff,
@@ -170,7 +170,7 @@ enum Reason {
 impl Peer {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            chance: Chance::new(settings.seed),
+            rng: fastrand::Rng::with_seed(settings.seed),
             settings,
             running: false,
             lines: Default::default(),
@@ -413,7 +413,7 @@ impl Peer {
             Err(notification) => return self.end(side, &Reason::Ours(notification), now),
         };
         self.take_over(side, now);
-        let pace = session.hold_time.map(|_| self.chance.jitter(session.pace));
+        let pace = session.hold_time.map(|_| jitter(&mut self.rng, session.pace));
         let line = self.line(side);
         line.phase = Phase::OpenConfirm;
         line.theirs = Some((open, session));
@@ -479,7 +479,7 @@ impl Peer {
         }
         self.outputs.push(Output::Down(Cause { text: reason.to_string(), notified: reason.is_notification() }));
         if self.running && self.settings.dial {
-            let wait = self.backoff.next(&mut self.chance);
+            let wait = self.backoff.next(&mut self.rng);
             self.retry_at = Some(now + wait);
         }
     }
@@ -504,7 +504,7 @@ impl Peer {
 
     fn keep_alive(&mut self, side: Side, now: Duration) {
         let Some(pace) = self.line(side).session().map(|session| session.pace) else { return };
-        let at = now + self.chance.jitter(pace);
+        let at = now + jitter(&mut self.rng, pace);
         // What is still being sent tells the neighbour as much; once it is out, a sign of life is owed.
         let flushed = self.line(side).is_flushed();
         self.line(side).keepalive_at = flushed.then_some(at);

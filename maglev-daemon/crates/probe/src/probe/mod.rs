@@ -67,7 +67,7 @@ impl Doing {
 }
 
 /// Asks once, by packets that leave this way.
-pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust) -> Ended {
+pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust, rng: &mut fastrand::Rng) -> Ended {
     if let Probe::Https(_, server) = &check.probe {
         // What this takes is not the other side's fault.
         if let Err(fault) = trust.prepare(server).await {
@@ -76,12 +76,13 @@ pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Tr
     }
     let doing = Doing::new("connect");
     let began = Instant::now();
-    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, &doing)).await;
+    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, rng.u16(..), &doing)).await;
     let outcome = asked.unwrap_or_else(|_| Err(doing.timed_out(check.timeout)));
     Ended { outcome, latency: began.elapsed() }
 }
 
-async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, doing: &Doing) -> Result<(), Fault> {
+/// `id` is that of a query, where one has it.
+async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, id: u16, doing: &Doing) -> Result<(), Fault> {
     match probe {
         Probe::Tcp => stream::connect(destination, way).await.map(drop),
         Probe::Http(request) => {
@@ -102,7 +103,7 @@ async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, d
         }
         Probe::Dns { query, rcode } => {
             doing.now("answer");
-            dns::ask(destination, way, query, *rcode).await
+            dns::ask(destination, way, id, query, *rcode).await
         }
     }
 }
