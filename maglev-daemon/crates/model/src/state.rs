@@ -12,7 +12,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Backend, BadValue, Name, Refusal, Services, UnixTime, shown};
+use super::{Backend, BadValue, Name, Refusal, Services, UnixTime, Weight, shown};
 
 /// What an operator wants of a backend, and since when. The time is unknown where a file written by hand does not tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum StateChange {
 impl Backend {
     /// Whether it is available: active, and with a weight. New flows are sent to it if it is healthy and can be reached.
     pub const fn takes_new_flows(&self) -> bool {
-        matches!(self.state, AdminState::Active) && self.weight.0 > 0
+        self.state.takes_new_flows(self.weight)
     }
 
     /// Whether it takes no packets at all.
@@ -64,6 +64,11 @@ impl Backend {
 }
 
 impl AdminState {
+    /// Whether a backend of this state and weight is available: active, and with a weight.
+    pub const fn takes_new_flows(self, weight: Weight) -> bool {
+        matches!(self, Self::Active) && weight.0 > 0
+    }
+
     /// When it was set, if it is known.
     pub const fn since(self) -> Option<UnixTime> {
         match self {

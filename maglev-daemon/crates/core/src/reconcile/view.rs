@@ -191,7 +191,7 @@ impl PoolView {
 impl BackendView {
     /// Whether an operator lets it take new connections.
     pub fn is_active(&self) -> bool {
-        self.state == AdminState::Active && self.weight.0 > 0
+        self.state.takes_new_flows(self.weight)
     }
 
     /// Whether it is active, used as far as its health goes, and can be reached: what this node cannot forward, others may. A

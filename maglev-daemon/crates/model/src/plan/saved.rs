@@ -15,9 +15,9 @@ use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::VipId;
 use serde::{Deserialize, Serialize};
 
+use super::owners::Owners;
 use super::planner::Strangers;
 use super::published::{Member, PublishedPool};
-use super::turnover::Owners;
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
 use crate::{Limits, Name, OuterSources, Weight};
