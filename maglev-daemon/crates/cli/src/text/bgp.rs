@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_text_tells_states_and_reasons() {
-        let error = "the neighbour ended it: cease, administrative shutdown (6/2): \"new line card\"";
+        let error = "closed by the peer: cease, administrative shutdown (6/2): \"new line card\"";
         let neighbor = BgpNeighbor {
             name: "tor1".into(),
             remote_as: 65_000,
