@@ -129,7 +129,10 @@ async fn authorities_are_read_again_after_a_reload() {
     let asked = async || {
         let (at, _) = identity.server(Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
         let what = Probe::Https(request(None), tls("www.example.org", true));
-        probe(at, &Way::default(), &check(what, LONG), &trust, &mut rng()).await.outcome.map_err(|fault| fault.to_string())
+        probe(at, &Way::default(), &check(what, LONG), &trust, &mut rng())
+            .await
+            .outcome
+            .map_err(|fault| fault.to_string())
     };
     let set = |found| *SYSTEM.lock().unwrap() = found;
     let unknown = || failed("TLS: invalid peer certificate: UnknownIssuer");

@@ -76,13 +76,21 @@ pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Tr
     }
     let doing = Doing::new("connect");
     let began = Instant::now();
-    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, rng.u16(..), &doing)).await;
+    let asked =
+        tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, rng.u16(..), &doing)).await;
     let outcome = asked.unwrap_or_else(|_| Err(doing.timed_out(check.timeout)));
     Ended { outcome, latency: began.elapsed() }
 }
 
 /// `id` is that of a query, where one has it.
-async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, id: u16, doing: &Doing) -> Result<(), Fault> {
+async fn ask(
+    destination: SocketAddr,
+    way: &Way,
+    probe: &Probe,
+    trust: &Trust,
+    id: u16,
+    doing: &Doing,
+) -> Result<(), Fault> {
     match probe {
         Probe::Tcp => stream::connect(destination, way).await.map(drop),
         Probe::Http(request) => {

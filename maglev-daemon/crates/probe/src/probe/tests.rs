@@ -40,7 +40,10 @@ pub(super) fn nobody() -> Trust {
 
 /// How a check of this ends: well, or by this reason.
 pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &Way::default(), &check(what, timeout), &nobody(), &mut rng()).await.outcome.map_err(|fault| fault.to_string())
+    probe(at, &Way::default(), &check(what, timeout), &nobody(), &mut rng())
+        .await
+        .outcome
+        .map_err(|fault| fault.to_string())
 }
 
 pub(super) fn request(body: Option<&str>) -> Request {
@@ -295,7 +298,8 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     }
     let (at, _) = identity.server(GOOD).await;
     let what = Probe::Https(request(None), tls("api.example.org", true));
-    let reason = probe(at, &Way::default(), &check(what, LONG), &ours, &mut rng()).await.outcome.unwrap_err().to_string();
+    let reason =
+        probe(at, &Way::default(), &check(what, LONG), &ours, &mut rng()).await.outcome.unwrap_err().to_string();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
         "{reason}"
