@@ -47,7 +47,7 @@ fn drained_and_back(kind: Kind) -> Result<()> {
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "2m", "--reason", "new disk"])?;
     ensure!(answer.code == 0, "{}{}", answer.stdout, answer.stderr);
     let proof = &answer.stdout;
-    let forwarded = proof.strip_prefix("drained: 0 VIP packets for 2 s, ").and_then(|rest| rest.split_once(' '));
+    let forwarded = proof.strip_prefix("drained: 0 VIP packets for 2s, ").and_then(|rest| rest.split_once(' '));
     let (forwarded, rest) = forwarded.with_context(|| proof.clone())?;
     ensure!(rest == "packets forwarded while draining, safe to stop\n", "{proof}");
     // How many depends on how soon the router prefers the other.
@@ -195,7 +195,7 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
 
     // Nothing comes any more: now it ends. Who waits does not mind that it was ordered before.
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "2m"])?;
-    ensure!(answer.code == 0 && answer.stdout.starts_with("drained: 0 VIP packets for 2 s, "), "{answer:?}");
+    ensure!(answer.code == 0 && answer.stdout.starts_with("drained: 0 VIP packets for 2s, "), "{answer:?}");
     is_drained(&mut site.balancers[0])?;
 
     // A file that makes no sense leaves it drained, and is told of.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 mod edges;
 mod rules;
+mod sizes;
 mod source;
 
 use source::Source;

@@ -4,10 +4,9 @@
 //! It is written before a plan is carried out, and replaced as a whole. It need not survive the machine: the maps do not
 //! either. It stays where they are detached: which backends were in use it tells still.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -163,12 +162,14 @@ impl Keeper {
         self.written = outcome.as_ref().ok().copied();
         match &outcome {
             Err(error) if !failed => {
-                tracing::error!(%file, %error, "cannot be written: a daemon started after this one dies would know nothing of transitions; retrying");
+                tracing::error!(
+                    "{error}: a daemon started after this one dies would know nothing of transitions; retrying"
+                );
             }
             Ok(_) if failed => tracing::info!(%file, "written again"),
             Err(_) | Ok(_) => {}
         }
-        let reason = outcome.err().map(|error| format!("cannot write {file}: {error}"));
+        let reason = outcome.err();
         self.pending = reason.as_ref().map(|_| (saved, Instant::now() + AGAIN));
         self.unsaved.send_if_modified(|known| {
             let changed = *known != reason;
@@ -190,30 +191,23 @@ impl Keeper {
     }
 
     /// Returns a hash of what is written.
-    fn replace(&self, saved: &Saved) -> io::Result<u64> {
+    fn replace(&self, saved: &Saved) -> Result<u64, String> {
         let Kept { boot, set, since, maps, planner: () } = &self.kept;
         let kept = Kept { boot: boot.clone(), set: set.clone(), since: *since, maps: maps.clone(), planner: saved };
-        let text = serde_json::to_vec(&kept)?;
+        let text = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = hasher.finish();
         if self.written == Some(hash) && self.path.exists() {
             return Ok(hash);
         }
-        let aside = self.path.with_extension("state-new");
-        let written = write(&aside, &text).and_then(|()| fs::rename(&aside, &self.path));
+        let written = maglev_store::replace(&self.path, &text, maglev_store::Kept::UntilReboot { mode: 0o600 });
         if written.is_err() {
-            // Half of it would only take room.
-            let _ = fs::remove_file(&aside);
+            // The old one would mislead.
             let _ = fs::remove_file(&self.path);
         }
         written.map(|()| hash)
     }
-}
-
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)
 }
 
 #[cfg(test)]
@@ -246,7 +240,7 @@ mod faults {
         let unsaved = keeper.unsaved();
         keeper.keep(saved(1));
         let reason = unsaved.borrow().clone().unwrap();
-        assert!(reason.starts_with("cannot write ") && reason.contains("maglev.state: No such file"), "{reason}");
+        assert!(reason.starts_with("cannot write ") && reason.contains("maglev.state.new: No such file"), "{reason}");
         assert!(keeper.pause().is_some_and(|pause| pause <= AGAIN));
         keeper.retry();
         assert!(unsaved.borrow().is_some(), "it is not due yet");
@@ -258,7 +252,7 @@ mod faults {
         assert!(read(&folder.join("maglev.state")).unwrap().is_some());
 
         // What is no longer true is not left behind.
-        fs::create_dir(folder.join("maglev.state-new")).unwrap();
+        fs::create_dir(folder.join(".maglev.state.new")).unwrap();
         keeper.keep(saved(2));
         assert!(unsaved.borrow().is_some() && read(&folder.join("maglev.state")).unwrap().is_none());
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use maglev_core::drain::{Event, Order, Record};
 use maglev_model::UnixTime;
+use maglev_store::Kept;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -81,22 +82,12 @@ pub(super) type Saved = mpsc::UnboundedSender<Event>;
 
 fn replace(path: &Path, record: Option<&Record>) -> Result<(), String> {
     let Some(Record { order: Order { since: UnixTime(since), reason, last_node }, withdrawn }) = record else {
-        return remove(path).map_err(|error| format!("cannot remove {}: {error}", path.display()));
+        return maglev_store::remove(path);
     };
     let (since, last_node, withdrawn) = (*since, *last_node, *withdrawn);
     let state = NodeState { drain: Drain { since, reason: reason.clone(), last_node, withdrawn } };
     let text = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
-    maglev_store::replace(path, format!("{text}\n").as_bytes())
-}
-
-/// Removes the file so that a power cut does not bring it back.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        removed => removed?,
-    }
-    maglev_store::sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    Ok(())
+    maglev_store::replace(path, format!("{text}\n").as_bytes(), Kept::Always)
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn memory(balancer: &Balancer, name: &str) -> Result<u64> {
 }
 
 fn state_file(balancer: &mut Balancer) -> Result<String> {
-    let aside = balancer.socket().with_extension("state-new");
+    let aside = balancer.socket().with_file_name(".maglev.state.new");
     fs::create_dir(&aside)?;
     balancer.maglev_ok(&["backend", "weight", "web", "web1", "99"])?;
     let said = |status: &Value| status["state_not_saved"].as_str().is_some_and(|why| why.contains("maglev.state"));

@@ -1,6 +1,6 @@
 //! The rules, one function each. A rule knows the names of folders and crates, and no file's content.
 
-use super::{Finding, source::Source};
+use super::{Finding, sizes, source::Source};
 
 /// Words that only some places may name.
 struct Territory {
@@ -94,6 +94,7 @@ pub(super) fn all(sources: &[Source]) -> Vec<Finding> {
         findings.extend(unsafety(source));
         findings.extend(module_line(source));
         findings.extend(exceptions(source));
+        findings.extend(sizes::limits(source));
     }
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     findings

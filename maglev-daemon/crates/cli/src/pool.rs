@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use maglev_api::view;
 use maglev_model::{
-    Name, OnAllDead, Percent, SettingsChange, ShownDuration, Tracking, UdpPolicy, parse_idle, parse_learning,
+    Name, OnAllDead, Percent, SettingsChange, Tracking, UdpPolicy, WrittenDuration, parse_idle, parse_learning,
     parse_min_healthy, parse_on_all_dead, parse_panic, parse_slow_start, parse_tracking, parse_udp,
 };
 
@@ -116,7 +116,7 @@ fn words(health: &view::NewHealth) -> Vec<String> {
         Some(check) => format!("check {{ {} }}", check.trim_matches(['{', '}', ' '])),
         None => "no check: its backends count as healthy".to_owned(),
     });
-    let slow_start = slow_start_milliseconds.map(|time| ShownDuration(Duration::from_millis(time)));
+    let slow_start = slow_start_milliseconds.map(|time| WrittenDuration(Duration::from_millis(time)));
     let panic = panic_percent.map(|percent| format!("panic {percent}"));
     let slow_start = slow_start.map(|time| format!("slow_start {time}"));
     let on_all_dead = on_all_dead.as_ref().map(|rule| format!("on_all_dead {rule}"));

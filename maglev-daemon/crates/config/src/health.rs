@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::uri::PathAndQuery;
-use maglev_model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Probe, RCODES, Request, ShownDuration};
+use maglev_model::{BadValue, Check, Hysteresis, Name, Override, PoolHealth, Probe, RCODES, Request, WrittenDuration};
 use maglev_model::{
     Tls, Via, is_dns_name, parse_duration, parse_on_all_dead, parse_panic, parse_slow_start, server_name, shown,
 };
@@ -134,7 +134,7 @@ fn decode_check(field: &Field<'_>) -> Option<Check> {
     let (port, via) = (decode_port(&section), decode_via(&section));
     let (interval, timeout) = (interval?, timeout?);
     if timeout >= interval {
-        let (timeout, interval) = (ShownDuration(timeout), ShownDuration(interval));
+        let (timeout, interval) = (WrittenDuration(timeout), WrittenDuration(interval));
         let at = section.get("timeout").or_else(|| section.get("interval"));
         let message = format!(
             "a timeout of {timeout} with an interval of {interval}; allowed: a timeout shorter than the interval"
@@ -270,7 +270,7 @@ fn optional<T>(section: &Section<'_>, key: &str, parse: fn(&str) -> Result<T, Ba
 
 fn within(text: &str, what: &str, range: RangeInclusive<Duration>) -> Result<Duration, BadValue> {
     parse_duration(text).filter(|duration| range.contains(duration)).ok_or_else(|| {
-        let (least, most) = (ShownDuration(*range.start()), ShownDuration(*range.end()));
+        let (least, most) = (WrittenDuration(*range.start()), WrittenDuration(*range.end()));
         BadValue(format!("{} is not {what}; allowed: {least} to {most}, with a unit such as 500ms or 2s", shown(text)))
     })
 }
@@ -339,7 +339,7 @@ pub(super) fn write_health(text: &mut String, health: &PoolHealth) -> std::fmt::
         writeln!(text, "    panic: {}", panic.0)?;
     }
     if *slow_start != default.slow_start {
-        writeln!(text, "    slow_start: {}", ShownDuration(*slow_start))?;
+        writeln!(text, "    slow_start: {}", WrittenDuration(*slow_start))?;
     }
     if *on_all_dead != default.on_all_dead {
         writeln!(text, "    on_all_dead: {}", on_all_dead.as_str())?;
@@ -379,8 +379,8 @@ fn fields(check: &Check) -> Vec<String> {
             fields.extend([field("query", quoted(query)), field("rcode", rcode)]);
         }
     }
-    fields.extend([field("interval", ShownDuration(*interval)), field("timeout", ShownDuration(*timeout))]);
-    fields.extend([field("jitter", ShownDuration(*jitter)), field("fall", fall), field("rise", rise)]);
+    fields.extend([field("interval", WrittenDuration(*interval)), field("timeout", WrittenDuration(*timeout))]);
+    fields.extend([field("jitter", WrittenDuration(*jitter)), field("fall", fall), field("rise", rise)]);
     fields.extend(port.map(|port| field("port", port)));
     match via {
         Via::Direct => fields.push(field("via", "direct")),

@@ -7,7 +7,9 @@ use std::path::Path;
 use maglev_model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services,
 };
-use maglev_model::{SettingsChange, ShownDuration, TransitionSettings, UnixTime, Vip, Weight, tracking_word, udp_word};
+use maglev_model::{
+    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, tracking_word, udp_word,
+};
 use maglev_model::{
     parse_address, parse_idle, parse_learning, parse_min_healthy, parse_port, parse_tracking, parse_udp,
 };
@@ -105,7 +107,7 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
         None => Some(AdminState::Active),
     };
     let Some(since) = backend.get("since") else { return state };
-    let time = since.parse(str::parse::<UnixTime>);
+    let time = since.parse(UnixTime::parse_seconds);
     match state? {
         AdminState::Active => {
             since.accept(Err("tells since when a backend is draining or disabled; this one is active"))
@@ -179,8 +181,8 @@ fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Res
         writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
     }
     let transition = [
-        learning.map(|learning| format!("learning: {}", ShownDuration(learning))),
-        idle.map(|idle| format!("idle: {}", ShownDuration(idle))),
+        learning.map(|learning| format!("learning: {}", WrittenDuration(learning))),
+        idle.map(|idle| format!("idle: {}", WrittenDuration(idle))),
         udp.map(|udp| format!("udp: {}", udp_word(udp))),
     ];
     let transition: Vec<_> = transition.into_iter().flatten().collect();
@@ -196,7 +198,7 @@ fn write_state(text: &mut String, state: AdminState) -> std::fmt::Result {
         return Ok(());
     }
     write!(text, ", state: {state}")?;
-    state.since().map_or(Ok(()), |since| write!(text, ", since: {since}"))
+    state.since().map_or(Ok(()), |UnixTime(since)| write!(text, ", since: {since}"))
 }
 
 fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {

@@ -290,11 +290,11 @@ impl Drain {
 
     fn draining_already(&self) -> String {
         let Some(course) = &self.course else { return "the node is about to drain already".into() };
-        let (UnixTime(since), stage) = (course.order.since, course.stage());
+        let (since, stage) = (course.order.since, course.stage());
         let reason = course.order.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         match stage {
-            Stage::Drained => format!("the node is drained already, ordered at {since} (Unix time){reason}"),
-            _ => format!("the node is draining already, since {since} (Unix time){reason}: {stage}"),
+            Stage::Drained => format!("the node is drained already, ordered at {since}{reason}"),
+            _ => format!("the node is draining already, since {since}{reason}: {stage}"),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::duration::{Shown, parse_duration};
+use super::time::{WrittenDuration, parse_duration};
 use super::{BadValue, Name, Refusal, Services, shown};
 
 /// How many checks in a row must end alike for a backend's health to change.
@@ -240,11 +240,11 @@ impl fmt::Display for HealthChange {
         let Self { check, panic, slow_start, on_all_dead } = self;
         let named = [
             check.as_ref().map(|check| match check {
-                Some(check) => format!("check {} every {}", check.probe.kind(), Shown(check.interval)),
+                Some(check) => format!("check {} every {}", check.probe.kind(), WrittenDuration(check.interval)),
                 None => "no check".to_owned(),
             }),
             panic.map(|Percent(panic)| format!("panic {panic}")),
-            slow_start.map(|slow_start| format!("slow_start {}", Shown(slow_start))),
+            slow_start.map(|slow_start| format!("slow_start {}", WrittenDuration(slow_start))),
             on_all_dead.map(|rule| format!("on_all_dead {}", rule.as_str())),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))

@@ -16,7 +16,6 @@ mod community;
 mod difference;
 pub mod digest;
 pub mod drain;
-mod duration;
 mod guard;
 mod health;
 mod host;
@@ -30,6 +29,7 @@ mod standing;
 mod state;
 pub mod table;
 mod text;
+mod time;
 pub mod transition;
 
 pub use admission::Admission;
@@ -37,8 +37,6 @@ pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
 pub use change::not_unicast;
 pub use community::Community;
 pub use difference::{Counts, Difference};
-pub use duration::parse_timeout;
-pub use duration::{Shown as ShownDuration, parse_duration};
 pub use health::{Check, HealthChange, Hysteresis, OnAllDead, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 pub use health::{RCODES, is_dns_name, server_name};
 pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
@@ -51,9 +49,10 @@ pub use resolution::Resolution;
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
 pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
 pub use standing::{Health, Standing};
-pub use state::{AdminState, StateChange, UnixTime};
+pub use state::{AdminState, StateChange};
 pub use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_port, parse_reason};
+pub use time::{ShownDuration, UnixTime, WrittenDuration, parse_duration, parse_timeout, utc_with_milliseconds};
 
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

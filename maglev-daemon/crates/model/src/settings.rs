@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maglev_common::settings::{Tracking, UdpPolicy};
 
-use super::duration::{Range, Shown};
+use super::time::{Range, WrittenDuration};
 use super::{BadValue, Name, Refusal, Services, shown};
 
 /// How a pool keeps connections while its backends change.
@@ -73,7 +73,7 @@ impl TransitionSettings {
         LEARNING.check(*learning)?;
         IDLE.check(*idle)?;
         if learning > idle {
-            let (learning, idle) = (Shown(*learning), Shown(*idle));
+            let (learning, idle) = (WrittenDuration(*learning), WrittenDuration(*idle));
             return Err(BadValue(format!(
                 "learning {learning} is longer than idle {idle}; allowed: at most the idle time"
             )));
@@ -202,8 +202,8 @@ impl fmt::Display for SettingsChange {
         let Self { tracking, learning, idle, udp, min_healthy } = self;
         let named = [
             tracking.map(|tracking| format!("tracking {}", tracking_word(tracking))),
-            learning.map(|learning| format!("learning {}", Shown(learning))),
-            idle.map(|idle| format!("idle {}", Shown(idle))),
+            learning.map(|learning| format!("learning {}", WrittenDuration(learning))),
+            idle.map(|idle| format!("idle {}", WrittenDuration(idle))),
             udp.map(|udp| format!("udp {}", udp_word(udp))),
             min_healthy.map(|number| format!("min_healthy {number}")),
         ];

@@ -7,10 +7,10 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -57,6 +57,8 @@ pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// The checks, while it lives.
 pub struct Scheduler {
     tools: Tools,
+    /// Each task has one that is forked from it.
+    rng: Rng,
     running: BTreeMap<Arc<Target>, Running>,
 }
 
@@ -88,9 +90,14 @@ impl Drop for Running {
 impl Scheduler {
     /// Nothing is checked yet. What comes of checks is told to `results`, by the time that `now` tells.
     pub fn new(results: mpsc::Sender<Checked>, trust: Trust, now: Now) -> Self {
+        Self::with_rng(results, trust, now, Rng::new())
+    }
+
+    /// The same, with times and query ids that follow from a seed.
+    fn with_rng(results: mpsc::Sender<Checked>, trust: Trust, now: Now, rng: Rng) -> Self {
         let (sockets, shortages) = (Slots::new(SOCKETS), Shortages::default());
         let tools = Tools { began: Instant::now(), sockets, trust, shortages, now, results };
-        Self { tools, running: BTreeMap::new() }
+        Self { tools, rng, running: BTreeMap::new() }
     }
 
     /// Checks that are not made, by this node's own shortage.
@@ -107,23 +114,23 @@ impl Scheduler {
     pub fn follow(&mut self, orders: Orders) {
         self.running.retain(|target, running| orders.get(target) == Some(&running.order));
         for (target, order) in orders {
-            let (tools, to) = (self.tools.clone(), Arc::clone(&target));
+            let (tools, rng, to) = (&self.tools, &mut self.rng, Arc::clone(&target));
             self.running.entry(target).or_insert_with(|| {
-                let task = tokio::spawn(again_and_again(tools, to, order.clone()));
+                let task = tokio::spawn(again_and_again(tools.clone(), rng.fork(), to, order.clone()));
                 Running { order, task }
             });
         }
     }
 
     /// Checks these once and now, beside what goes on: nothing of it counts. Ends with it if it is dropped.
-    pub fn once(&self, orders: Orders) -> impl Future<Output = Vec<Asked>> + Send + use<> {
-        let tools = self.tools.clone();
+    pub fn once(&mut self, orders: Orders) -> impl Future<Output = Vec<Asked>> + Send + use<> {
+        let (tools, mut rng) = (self.tools.clone(), self.rng.fork());
         async move {
             let mut asked: JoinSet<Asked> = JoinSet::new();
             for (target, order) in orders {
-                let tools = tools.clone();
+                let (tools, mut rng) = (tools.clone(), rng.fork());
                 asked.spawn(async move {
-                    let ended = tools.ask_soon(&target, &order).await;
+                    let ended = tools.ask_soon(&mut rng, &target, &order).await;
                     (target, order.check, ended)
                 });
             }
@@ -136,11 +143,11 @@ impl Scheduler {
 
 impl Tools {
     /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no way, nothing is asked.
-    async fn ask(&self, target: &Target, Order { check, way }: &Order) -> Option<Ended> {
+    async fn ask(&self, rng: &mut Rng, target: &Target, Order { check, way }: &Order) -> Option<Ended> {
         match way {
             Ok(way) => {
                 let _socket = self.sockets.take(&target.pool).await?;
-                Some(probe(target.destination, way, check, &self.trust).await)
+                Some(probe(target.destination, way, check, &self.trust, rng).await)
             }
             Err(none) => Some(Ended { outcome: Err(Fault::Dead(none.to_string())), latency: Duration::ZERO }),
         }
@@ -161,20 +168,20 @@ impl Tools {
     }
 
     /// The same, and does not wait long for a socket.
-    async fn ask_soon(&self, target: &Target, order: &Order) -> Ended {
+    async fn ask_soon(&self, rng: &mut Rng, target: &Target, order: &Order) -> Ended {
         let time = order.check.timeout + SOCKET;
-        let ended = tokio::time::timeout(time, self.ask(target, order)).await.ok().flatten();
+        let ended = tokio::time::timeout(time, self.ask(rng, target, order)).await.ok().flatten();
         let none =
             || Ended { outcome: Err(Fault::Shortage("all sockets for checks are in use".to_owned())), latency: time };
         ended.unwrap_or_else(none)
     }
 }
 
-async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
+async fn again_and_again(tools: Tools, mut rng: Rng, target: Arc<Target>, order: Order) {
     let check = &order.check;
-    let mut due = Instant::now() + part_of(FIRST.min(check.interval));
+    let mut due = Instant::now() + part_of(&mut rng, FIRST.min(check.interval));
     // The first are nearly at once, the others spread over the whole interval.
-    let mut pause = part_of(check.interval);
+    let mut pause = part_of(&mut rng, check.interval);
     loop {
         sleep_until(due).await;
         if let Err(none) = &order.way {
@@ -182,7 +189,7 @@ async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
             // to be found. Once they are, the order is another.
             tokio::time::sleep(if none.pending { NEXT_HOP.max(check.timeout) } else { check.timeout }).await;
         }
-        let Some(ended) = tools.ask(&target, &order).await else { return };
+        let Some(ended) = tools.ask(&mut rng, &target, &order).await else { return };
         if let Some(last) = tools.judge(ended)
             && tools.results.send(Checked { target: Arc::clone(&target), last }).await.is_err()
         {
@@ -190,7 +197,7 @@ async fn again_and_again(tools: Tools, target: Arc<Target>, order: Order) {
         }
         // From when it was due: what comes late does not come later each time; but nothing is made up for.
         due = together(tools.began, due + pause, check.interval).max(Instant::now());
-        pause = check.interval - part_of(check.jitter);
+        pause = check.interval - part_of(&mut rng, check.jitter);
     }
 }
 
@@ -213,10 +220,8 @@ fn together(began: Instant, due: Instant, interval: Duration) -> Instant {
 }
 
 /// Any part of a time.
-fn part_of(time: Duration) -> Duration {
-    // A hasher of its own keys each time: as good as any die.
-    let die = RandomState::new().build_hasher().finish() as u32;
-    time.mul_f64(f64::from(die) / f64::from(u32::MAX))
+fn part_of(rng: &mut Rng, time: Duration) -> Duration {
+    time.mul_f64(rng.f64())
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
-//! The disk: reading files, and replacing `services.yaml` so that a crash leaves either the old or the new one.
+//! The node's files: read with bounds, and `services.yaml` written.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use maglev_config::{Problem, bounds, encode_services};
 use maglev_model::Services;
 
-/// The mode of a services file that did not exist before.
-const NEW_FILE_MODE: u32 = 0o640;
+use super::atomic_file::{Kept, replace};
 
 /// Which version of a file lies on the disk, as far as that can be told without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,62 +55,7 @@ pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
     if text.len() as u64 > bounds::LARGEST {
         return Err(bounds::too_large_to_write(path, text.len()));
     }
-    replace(path, text.as_bytes())
-}
-
-/// Writes a file as [`persist`] does.
-///
-/// # Errors
-/// As there.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let Some(directory) =
-        target.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
-    else {
-        return Err(format!("{} is not the path of a file", path.display()));
-    };
-    let aside = aside(&target);
-    let failed = |step: &str, at: &Path, error: io::Error| format!("cannot {step} {}: {error}", at.display());
-    write_aside(&aside, &target, bytes).map_err(|error| {
-        // What is left of it is removed as far as it can be: the disk may be full.
-        let _ = fs::remove_file(&aside);
-        failed("write", &aside, error)
-    })?;
-    fs::rename(&aside, &target).map_err(|error| failed("replace", &target, error))?;
-    sync(directory);
-    Ok(())
-}
-
-/// Makes the names in a directory last. By now they say what is so: to call that not written would be untrue.
-pub fn sync(directory: &Path) {
-    if let Err(error) = File::open(directory).and_then(|directory| directory.sync_all()) {
-        tracing::error!(directory = %directory.display(), %error, "cannot sync: a power cut may undo what was just written");
-    }
-}
-
-/// The file next to the target in which its successor is built.
-fn aside(target: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(".new");
-    target.with_file_name(name)
-}
-
-fn write_aside(aside: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::remove_file(aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(NEW_FILE_MODE).open(aside)?;
-    if let Ok(old) = fs::metadata(target) {
-        let new = file.metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid()))?;
-        }
-        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
-    }
-    file.write_all(bytes)?;
-    file.sync_all()
+    replace(path, text.as_bytes(), Kept::Always)
 }
 
 /// The text of a file that must exist.

@@ -6,11 +6,13 @@ use std::path::Path;
 use maglev_config::{NodeConfig, Problem, Problems, decode_node, decode_services};
 use maglev_model::{Rules, Services};
 
+mod atomic_file;
 mod file;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Stamp, persist, replace, sync};
+pub use atomic_file::{Kept, remove, replace};
+pub use file::{Stamp, persist};
 
 /// Reads both files of a node.
 ///

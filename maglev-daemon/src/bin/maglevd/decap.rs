@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::ValueEnum;
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;
@@ -13,6 +13,7 @@ use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
 use maglev_dataplane::{Decap, DecapSettings, DecapSnapshot, Prefixes, Refresh};
 use maglev_net::links::{Link, Watch};
 use maglev_net::loopback::Loopback;
+use maglev_store::Kept;
 use serde_json::{Map, Value};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -238,10 +239,10 @@ struct CountersFile<'a> {
 impl CountersFile<'_> {
     fn replace(&mut self, text: &str) {
         let Some(path) = self.path else { return };
-        match replace(path, text) {
+        match maglev_store::replace(path, format!("{text}\n").as_bytes(), Kept::UntilReboot { mode: 0o644 }) {
             Ok(()) => self.failed = false,
             Err(error) if !self.failed => {
-                tracing::warn!("{error:#}; decapsulation goes on");
+                tracing::warn!("{error}; decapsulation goes on");
                 self.failed = true;
             }
             Err(_) => {}
@@ -252,15 +253,4 @@ impl CountersFile<'_> {
 fn json(counters: &DecapSnapshot) -> String {
     let of = |counter: &DecapCounter| (counter.name().to_owned(), Value::from(counters.counter(*counter)));
     Value::Object(DecapCounter::ALL.iter().map(of).collect::<Map<_, _>>()).to_string()
-}
-
-/// Replaces a file so that a reader meets the old or the new one, whole. On failure nothing is left beside it.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let replaced = std::fs::write(&aside, format!("{text}\n")).and_then(|()| std::fs::rename(&aside, path));
-    if replaced.is_err() {
-        let _ = std::fs::remove_file(&aside);
-    }
-    replaced.with_context(|| format!("cannot write {}", path.display()))
 }

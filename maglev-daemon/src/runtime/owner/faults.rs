@@ -152,7 +152,7 @@ async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
     site.take(Input::Event(saved));
     let attempts = site.fail(63_000);
     let refused = answer.try_recv().unwrap().unwrap_err().error;
-    assert!(refused.starts_with("saved, but not applied: no memory; next try in 100ms"), "{refused}");
+    assert!(refused.starts_with("saved, but not applied: no memory; next try in 100 ms"), "{refused}");
     // After 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5 and 51.1 seconds.
     assert!((9..=11).contains(&attempts), "{attempts}");
     let shown = site.owner.snapshot().shown.status().at(TIME.get() - Duration::from_secs(1)).out_of_sync.unwrap();

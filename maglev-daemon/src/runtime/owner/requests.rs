@@ -84,7 +84,7 @@ impl Owner {
     }
 
     /// Has a backend checked once, for as long as somebody awaits what comes of it.
-    fn check(&self, pool: &Name, backend: &Name) -> Answer<oneshot::Receiver<view::CheckReport>> {
+    fn check(&mut self, pool: &Name, backend: &Name) -> Answer<oneshot::Receiver<view::CheckReport>> {
         let asked = self.tools.scheduler.once(self.node.reconciler().to_check(pool, backend)?);
         let (mut reply, report) = oneshot::channel();
         let (pool, backend) = (pool.to_string(), backend.to_string());

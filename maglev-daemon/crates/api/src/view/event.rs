@@ -209,6 +209,7 @@ impl fmt::Display for Because<'_> {
 
 impl fmt::Display for What {
     /// The sentence.
+    // long: one arm for each event
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { version } => write!(f, "maglevd {version} started"),

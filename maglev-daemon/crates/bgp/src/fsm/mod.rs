@@ -10,13 +10,15 @@
 //! ```
 //!
 //! A neighbor is either dialled or listened for, so connections do not collide (RFC 4271, section 6.8). A passive neighbor that
-//! connects again has two connections for a moment, each a [`Line`]: once its OPEN is accepted on the new one, the old one is
-//! closed. [`table`] says what an event means to a line, [`rib`] what the neighbour is to know.
+//! connects again has two connections for a moment, each a [`Connection`]: once its OPEN is accepted on the new one, the old one is
+//! closed. [`table`] says what an event means to a connection, [`rib`] what the neighbour is to know.
 
-mod chance;
-mod line;
+mod connection;
+mod connections;
+mod io;
 #[cfg(test)]
 mod model;
+mod retry;
 mod rib;
 mod session;
 mod table;
@@ -24,23 +26,21 @@ mod table;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use maglev_model::bgp::{Carried, Cause, Neighbor, OnDrain, Route};
+use maglev_model::bgp::{Carried, Neighbor, OnDrain, Route};
 
 use super::wire::{self, Boundary, Family, Fault, Message, Notification, Open, RouteRefresh};
-use chance::{Backoff, Chance};
-use line::Line;
+use connection::Connection;
+use connections::Reason;
+pub(crate) use io::{End, Input, Output, Side, State};
+use retry::{Backoff, jitter};
 use rib::Rib;
 pub(crate) use table::Phase;
 use table::{Event, Step};
-
-/// A session that lasted so long was good: the next attempt follows soon.
-const GOOD: Duration = Duration::from_secs(5);
 
 /// Who speaks to whom.
 #[derive(Clone, Debug)]
@@ -61,93 +61,13 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// One of the two places for a connection. A dialled connection is always the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
-    First,
-    Second,
-}
-
-impl Side {
-    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
-
-    const fn other(self) -> Self {
-        match self {
-            Self::First => Self::Second,
-            Self::Second => Self::First,
-        }
-    }
-}
-
-/// How we end sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// With a NOTIFICATION: the neighbour drops what it knows of us.
-    Cease(String),
-    /// Without a word: the neighbour keeps it for the time of a graceful restart.
-    Silent,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub(crate) enum Input<'a> {
-    Start,
-    Stop(End),
-    /// End the session and begin again.
-    Reset(String),
-    Announce(Vec<(IpNet, Arc<Route>)>),
-    Withdraw(Vec<IpNet>),
-    /// All that is to be announced has been: the end may be marked.
-    Complete,
-    /// The connection that was dialled is there; this is our address.
-    Connected(IpAddr),
-    /// A connection comes in: one of the others makes room for it, if there is none. See [`Peer::vacancy`].
-    Incoming,
-    /// The connection that came in has this place; this is our address.
-    Accepted(Side, IpAddr),
-    /// A connection failed or was closed, and why.
-    Closed(Side, String),
-    Bytes(Side, &'a [u8]),
-    /// All that was to be sent is.
-    Flushed(Side),
-    /// Time has passed.
-    Tick,
-}
-
-/// Something that is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    Dial,
-    /// Send this; [`Input::Flushed`] tells when it is out.
-    Send(Side, Vec<u8>),
-    /// Close this connection, or give up dialling, once what was to be sent is.
-    Close(Side),
-    /// The session is up.
-    Up,
-    /// The session, or an attempt at one, ended, and why.
-    Down(Cause),
-    /// Something an operator may want to know.
-    Log(String),
-}
-
-/// What the RFC calls the state of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
-    Idle,
-    Active,
-    Connect,
-    OpenSent,
-    OpenConfirm,
-    Established,
-}
-
 /// The protocol with one neighbour.
 #[derive(Debug)]
 pub(crate) struct Peer {
     settings: Settings,
-    chance: Chance,
+    rng: fastrand::Rng,
     running: bool,
-    lines: [Line; 2],
+    connections: [Connection; 2],
     backoff: Backoff,
     retry_at: Option<Duration>,
     up_since: Option<Duration>,
@@ -157,23 +77,13 @@ pub(crate) struct Peer {
     outputs: Vec<Output>,
 }
 
-/// Why a line ends.
-enum Reason {
-    /// We say so.
-    Ours(Notification),
-    /// They said so.
-    Theirs(Notification),
-    /// The network, the system, or nobody.
-    Text(String),
-}
-
 impl Peer {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            chance: Chance::new(settings.seed),
+            rng: fastrand::Rng::with_seed(settings.seed),
             settings,
             running: false,
-            lines: Default::default(),
+            connections: Default::default(),
             backoff: Backoff::default(),
             retry_at: None,
             up_since: None,
@@ -197,7 +107,7 @@ impl Peer {
             Input::Accepted(side, local) => self.accepted(side, local, now),
             Input::Closed(side, why) => self.event(side, Event::Closed, &Reason::Text(why), now),
             Input::Bytes(side, bytes) => self.bytes(side, bytes, now),
-            Input::Flushed(side) => self.line(side).flushed(now),
+            Input::Flushed(side) => self.connection(side).flushed(now),
             Input::Tick => {}
         }
         self.tick(now);
@@ -207,11 +117,11 @@ impl Peer {
 
     /// When [`Input::Tick`] is due, if nothing comes before.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.lines.iter().map(Line::deadline).chain([self.retry_at]).flatten().min()
+        self.connections.iter().map(Connection::deadline).chain([self.retry_at]).flatten().min()
     }
 
     pub(crate) fn state(&self) -> State {
-        let [first, second] = &self.lines;
+        let [first, second] = &self.connections;
         match first.phase.max(second.phase) {
             Phase::Absent if !self.running => State::Idle,
             Phase::Absent => State::Active,
@@ -232,8 +142,10 @@ impl Peer {
         if !self.settings.families().contains(&family) {
             return Carried::No;
         }
-        let established = self.lines.iter().find(|line| line.phase == Phase::Established);
-        let Some((local, session)) = established.and_then(|line| Some((line.local?, line.session()?))) else {
+        let established = self.connections.iter().find(|connection| connection.phase == Phase::Established);
+        let Some((local, session)) =
+            established.and_then(|connection| Some((connection.local?, connection.session()?)))
+        else {
             return Carried::Yes;
         };
         match session.families.contains(&family) {
@@ -246,128 +158,45 @@ impl Peer {
     /// Connections whose hold timer has run out. What waits in their sockets is to be read before time is handled: then it was
     /// this process that was late, not the neighbor.
     pub(crate) fn overdue(&self, now: Duration) -> impl Iterator<Item = Side> + use<> {
-        let late = |line: &Line| line.phase > Phase::Dialing && line.hold_at.is_some_and(|at| at <= now);
-        let late = self.lines.each_ref().map(late);
+        let late = |connection: &Connection| {
+            connection.phase > Phase::Dialing && connection.hold_at.is_some_and(|at| at <= now)
+        };
+        let late = self.connections.each_ref().map(late);
         Side::BOTH.into_iter().zip(late).filter_map(|(side, late)| late.then_some(side))
     }
 
     /// Whether the neighbour was told all that is wanted, as far as it can be told anything: with no session it is, unless it
     /// may keep what an earlier process said.
     pub(crate) fn is_all_said(&self) -> bool {
-        match self.lines.iter().find(|line| line.phase == Phase::Established) {
-            Some(line) => line.is_flushed() && self.rib.is_all_said(),
+        match self.connections.iter().find(|connection| connection.phase == Phase::Established) {
+            Some(connection) => connection.is_flushed() && self.rib.is_all_said(),
             None => self.had_session || !self.settings.restarted,
         }
     }
 
-    /// What to say to a connection that came in and cannot be taken; `None`: it can.
-    pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        Notification::new(Fault::REJECTED).encode(&mut bytes);
-        (!self.running || !self.settings.listen).then_some(bytes)
+    const fn connection(&mut self, side: Side) -> &mut Connection {
+        &mut self.connections[side as usize]
     }
 
-    /// The place for a connection that came in; after [`Input::Incoming`] there is one.
-    pub(crate) fn vacancy(&self) -> Option<Side> {
-        Side::BOTH.into_iter().zip(&self.lines).find_map(|(side, line)| (!line.is_present()).then_some(side))
-    }
-
-    const fn line(&mut self, side: Side) -> &mut Line {
-        &mut self.lines[side as usize]
-    }
-
-    const fn other(&self, side: Side) -> &Line {
-        &self.lines[side.other() as usize]
-    }
-
-    fn start(&mut self, now: Duration) {
-        if !self.running {
-            self.running = true;
-            self.backoff.reset();
-            self.dial(now);
-        }
-    }
-
-    fn dial(&mut self, now: Duration) {
-        self.retry_at = None;
-        if self.settings.dial && !self.line(Side::First).is_present() {
-            *self.line(Side::First) = Line::dialing(now);
-            self.outputs.push(Output::Dial);
-        }
-    }
-
-    fn stop(&mut self, end: &End, now: Duration) {
-        self.running = false;
-        for side in Side::BOTH {
-            match end {
-                End::Cease(text) => {
-                    let cease = Notification::with_text(Fault::SHUTDOWN, text);
-                    self.event(side, Event::Stop, &Reason::Ours(cease), now);
-                }
-                End::Silent => self.event(side, Event::Closed, &Reason::Text("stopped for a restart".into()), now),
-            }
-        }
-        self.retry_at = None;
-    }
-
-    fn reset(&mut self, text: &str, now: Duration) {
-        for side in Side::BOTH {
-            let cease = Notification::with_text(Fault::RESET, text);
-            self.event(side, Event::Stop, &Reason::Ours(cease), now);
-        }
-        if self.running {
-            self.backoff.reset();
-            self.dial(now);
-        }
-    }
-
-    fn connected(&mut self, local: IpAddr, now: Duration) {
-        if self.line(Side::First).phase.step(Event::Connected) == Step::Greet {
-            self.greet(Side::First, local, now);
-        }
-    }
-
-    /// Of two connections, the one that is further from a session is closed, or the older one.
-    fn make_room(&mut self, now: Duration) {
-        if self.refusal().is_some() || self.vacancy().is_some() {
-            return;
-        }
-        let rank = |side: &Side| {
-            let line = &self.lines[*side as usize];
-            (line.phase, line.hold_at)
-        };
-        if let Some(side) = Side::BOTH.into_iter().min_by_key(rank) {
-            self.end(side, &Reason::Ours(Notification::new(Fault::COLLISION)), now);
-        }
-    }
-
-    fn accepted(&mut self, side: Side, local: IpAddr, now: Duration) {
-        if self.refusal().is_none() && !self.line(side).is_present() {
-            self.greet(side, local, now);
-        }
-    }
-
-    fn greet(&mut self, side: Side, local: IpAddr, now: Duration) {
-        *self.line(side) = Line::connected(local, now);
-        let open = self.settings.open(self.had_session);
-        self.send(side, now, |out| open.encode(out));
+    const fn other(&self, side: Side) -> &Connection {
+        &self.connections[side.other() as usize]
     }
 
     fn send(&mut self, side: Side, now: Duration, write: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = Vec::new();
         write(&mut bytes);
-        self.line(side).sending(now);
+        self.connection(side).sending(now);
         self.outputs.push(Output::Send(side, bytes));
     }
 
-    /// Takes octets in, message by message, until the line ends or more octets must come.
+    /// Takes octets in, message by message, until the connection ends or more octets must come.
     fn bytes(&mut self, side: Side, bytes: &[u8], now: Duration) {
-        if !self.line(side).is_present() {
+        if !self.connection(side).is_present() {
             return;
         }
-        self.line(side).receive(bytes);
-        while self.line(side).is_present() {
-            match self.line(side).next() {
+        self.connection(side).receive(bytes);
+        while self.connection(side).is_present() {
+            match self.connection(side).next() {
                 Ok(None) => return,
                 Ok(Some(message)) => self.message(side, message, now),
                 Err(notification) => self.event(side, Event::Malformed, &Reason::Ours(notification), now),
@@ -378,7 +207,7 @@ impl Peer {
     fn message(&mut self, side: Side, message: Message, now: Duration) {
         let reason = Reason::Text(String::new());
         match message {
-            Message::Open(open) if self.line(side).phase.step(Event::Open) == Step::Confirm => {
+            Message::Open(open) if self.connection(side).phase.step(Event::Open) == Step::Confirm => {
                 self.confirm(side, open, now);
             }
             Message::Open(_) => self.event(side, Event::Open, &reason, now),
@@ -386,7 +215,7 @@ impl Peer {
             Message::Keepalive => self.event(side, Event::Keepalive, &reason, now),
             Message::Notification(theirs) => self.event(side, Event::Notification, &Reason::Theirs(theirs), now),
             Message::RouteRefresh(refresh) => {
-                if self.line(side).phase.step(Event::RouteRefresh) == Step::Resend {
+                if self.connection(side).phase.step(Event::RouteRefresh) == Step::Resend {
                     self.resend(side, refresh);
                 } else {
                     self.event(side, Event::RouteRefresh, &reason, now);
@@ -395,13 +224,13 @@ impl Peer {
         }
     }
 
-    /// Carries out what an event means to a line. `reason` counts if the line ends by it.
+    /// Carries out what an event means to a connection. `reason` counts if the connection ends by it.
     fn event(&mut self, side: Side, event: Event, reason: &Reason, now: Duration) {
-        match self.line(side).phase.step(event) {
+        match self.connection(side).phase.step(event) {
             // Greeting, confirming and answering need what came with the event: see there.
             Step::Nothing | Step::Greet | Step::Confirm | Step::Resend => {}
             Step::Establish => self.establish(side, now),
-            Step::Alive => self.line(side).alive(now),
+            Step::Alive => self.connection(side).alive(now),
             Step::Drop | Step::Tell => self.end(side, reason, now),
             Step::TellFault(fault) => self.end(side, &Reason::Ours(Notification::new(fault)), now),
         }
@@ -413,31 +242,20 @@ impl Peer {
             Err(notification) => return self.end(side, &Reason::Ours(notification), now),
         };
         self.take_over(side, now);
-        let pace = session.hold_time.map(|_| self.chance.jitter(session.pace));
-        let line = self.line(side);
-        line.phase = Phase::OpenConfirm;
-        line.theirs = Some((open, session));
-        line.alive(now);
-        line.keepalive_at = pace.map(|pace| now + pace);
+        let pace = session.hold_time.map(|_| jitter(&mut self.rng, session.pace));
+        let connection = self.connection(side);
+        connection.phase = Phase::OpenConfirm;
+        connection.theirs = Some((open, session));
+        connection.alive(now);
+        connection.keepalive_at = pace.map(|pace| now + pace);
         self.send(side, now, wire::keepalive);
     }
 
-    /// The neighbor opened this connection after the other one, which it must have lost: a session that is established ends
-    /// without a NOTIFICATION, so that its prefixes are kept by graceful restart (RFC 4724, section 4.2).
-    fn take_over(&mut self, side: Side, now: Duration) {
-        let reason = match self.other(side).phase {
-            Phase::Absent => return,
-            Phase::Established => Reason::Text("the neighbor connected again".into()),
-            Phase::Dialing | Phase::OpenSent | Phase::OpenConfirm => Reason::Ours(Notification::new(Fault::COLLISION)),
-        };
-        self.end(side.other(), &reason, now);
-    }
-
     fn establish(&mut self, side: Side, now: Duration) {
-        let line = self.line(side);
-        line.phase = Phase::Established;
-        line.alive(now);
-        let (Some(local), Some(session)) = (line.local, line.session().cloned()) else { return };
+        let connection = self.connection(side);
+        connection.phase = Phase::Established;
+        connection.alive(now);
+        let (Some(local), Some(session)) = (connection.local, connection.session().cloned()) else { return };
         self.retry_at = None;
         self.up_since = Some(now);
         self.had_session = true;
@@ -453,34 +271,8 @@ impl Peer {
     /// nothing to us, who asked for nothing.
     fn resend(&mut self, side: Side, RouteRefresh { family, boundary }: RouteRefresh) {
         let (Some(family), Some(Boundary::Request)) = (family, boundary) else { return };
-        if self.line(side).session().is_some_and(|session| session.families.contains(&family)) {
+        if self.connection(side).session().is_some_and(|session| session.families.contains(&family)) {
             self.rib.refresh(family);
-        }
-    }
-
-    /// Ends a line: tells the neighbour, if it is for us to tell, and what it means for the session.
-    fn end(&mut self, side: Side, reason: &Reason, now: Duration) {
-        let line = std::mem::take(self.line(side));
-        if let (Reason::Ours(notification), true) = (reason, line.phase > Phase::Dialing) {
-            let mut bytes = Vec::new();
-            notification.encode(&mut bytes);
-            self.outputs.push(Output::Send(side, bytes));
-        }
-        self.outputs.push(Output::Close(side));
-        if line.phase == Phase::Established {
-            self.rib.end();
-            if self.up_since.take().is_some_and(|since| now >= since + GOOD) {
-                self.backoff.reset();
-            }
-        }
-        // As long as the other line lives, an attempt goes on.
-        if line.phase < Phase::Established && self.other(side).is_present() {
-            return;
-        }
-        self.outputs.push(Output::Down(Cause { text: reason.to_string(), notified: reason.is_notification() }));
-        if self.running && self.settings.dial {
-            let wait = self.backoff.next(&mut self.chance);
-            self.retry_at = Some(now + wait);
         }
     }
 
@@ -490,24 +282,24 @@ impl Peer {
             self.dial(now);
         }
         for side in Side::BOTH {
-            let line = self.line(side);
-            if due(line.hold_at) {
+            let connection = self.connection(side);
+            if due(connection.hold_at) {
                 let reason = Reason::Text("no answer within 10 s".into());
                 self.event(side, Event::HoldExpired, &reason, now);
-            } else if due(line.send_hold_at) {
+            } else if due(connection.send_hold_at) {
                 self.event(side, Event::SendHoldExpired, &Reason::Text(String::new()), now);
-            } else if due(line.keepalive_at) {
+            } else if due(connection.keepalive_at) {
                 self.keep_alive(side, now);
             }
         }
     }
 
     fn keep_alive(&mut self, side: Side, now: Duration) {
-        let Some(pace) = self.line(side).session().map(|session| session.pace) else { return };
-        let at = now + self.chance.jitter(pace);
+        let Some(pace) = self.connection(side).session().map(|session| session.pace) else { return };
+        let at = now + jitter(&mut self.rng, pace);
         // What is still being sent tells the neighbour as much; once it is out, a sign of life is owed.
-        let flushed = self.line(side).is_flushed();
-        self.line(side).keepalive_at = flushed.then_some(at);
+        let flushed = self.connection(side).is_flushed();
+        self.connection(side).keepalive_at = flushed.then_some(at);
         if flushed {
             self.send(side, now, wire::keepalive);
         }
@@ -516,11 +308,11 @@ impl Peer {
     /// Says what is pending, once the neighbour has taken what was said before.
     fn pump(&mut self, now: Duration) {
         for side in Side::BOTH {
-            let line = &self.lines[side as usize];
-            if line.phase != Phase::Established || !line.is_flushed() {
+            let connection = &self.connections[side as usize];
+            if connection.phase != Phase::Established || !connection.is_flushed() {
                 continue;
             }
-            let (Some(local), Some(session)) = (line.local, line.session()) else { continue };
+            let (Some(local), Some(session)) = (connection.local, connection.session()) else { continue };
             let settings = &self.settings;
             let mut bytes = Vec::new();
             let too_long = self.rib.write(&mut bytes, session.encoding, session.enhanced_refresh, |family, route| {
@@ -535,34 +327,5 @@ impl Peer {
                 self.send(side, now, |out| *out = bytes);
             }
         }
-    }
-}
-
-impl Reason {
-    const fn is_notification(&self) -> bool {
-        matches!(self, Self::Ours(_) | Self::Theirs(_))
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ours(notification) => write!(f, "we ended it: {notification}"),
-            Self::Theirs(notification) => write!(f, "the neighbour ended it: {notification}"),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Idle => "idle",
-            Self::Active => "active",
-            Self::Connect => "connect",
-            Self::OpenSent => "open-sent",
-            Self::OpenConfirm => "open-confirm",
-            Self::Established => "established",
-        })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maglev_model::Community;
-use maglev_model::bgp::{OnDrain, Role};
+use maglev_model::bgp::{Cause, OnDrain, Role};
 
 use super::*;
 use crate::wire::{Capabilities, Family, Update, decode};
@@ -193,7 +193,7 @@ fn silence_ends_a_session_after_the_hold_time() {
             [Message::Keepalive] => sent += 1,
             [Message::Notification(notification)] => {
                 assert_eq!(notification.fault, Fault::HOLD_TIMER_EXPIRED);
-                assert_eq!(down(&outputs), "we ended it: hold timer expired (4/0)");
+                assert_eq!(down(&outputs), "closed by us: hold timer expired (4/0)");
             }
             other => panic!("{other:?}"),
         }
@@ -210,8 +210,8 @@ fn silence_ends_a_session_after_the_hold_time() {
 #[test]
 fn a_hold_time_of_zero_asks_for_no_signs_of_life() {
     let peer = established(settings(|_| {}), &Open { hold_time: 0, ..their_open() });
-    assert_eq!(peer.lines[0].hold_at, None);
-    assert_eq!(peer.lines[0].keepalive_at, None);
+    assert_eq!(peer.connections[0].hold_at, None);
+    assert_eq!(peer.connections[0].keepalive_at, None);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn the_neighbours_reason_is_told() {
     let mut peer = established(settings(|_| {}), &their_open());
     let cease = bytes(|out| Notification::with_text(Fault::SHUTDOWN, "new line card").encode(out));
     let outputs = hear(&mut peer, &cease, NOW);
-    let text = "the neighbour ended it: cease, administrative shutdown (6/2): \"new line card\"";
+    let text = "closed by the peer: cease, administrative shutdown (6/2): \"new line card\"";
     assert_eq!(outputs, [Output::Close(Side::First), ended(text, true)]);
 }
 
@@ -544,7 +544,7 @@ fn what_was_heard_is_not_kept() {
     let flood: Vec<u8> = update.iter().copied().cycle().take(1 << 20).collect();
     for chunk in flood.chunks(16 * 1024 + 1) {
         hear(&mut peer, chunk, NOW);
-        assert!(peer.lines[0].kept() < wire::MAX_MESSAGE, "{} octets", peer.lines[0].kept());
+        assert!(peer.connections[0].kept() < wire::MAX_MESSAGE, "{} octets", peer.connections[0].kept());
     }
     assert_eq!(peer.state(), State::Established);
 }

@@ -207,7 +207,7 @@ fn a_notification_outlasts_the_resets_that_follow() {
         accepted.unwrap().0.set_zero_linger().unwrap();
         let status = node.until("the reset", |status| status.errors.later.is_some()).await;
         let [last, later] = [status.errors.last, status.errors.later].map(|failure| failure.unwrap().text);
-        assert_eq!(last, "the neighbour ended it: OPEN message error, bad peer AS (2/2)");
+        assert_eq!(last, "closed by the peer: OPEN message error, bad peer AS (2/2)");
         assert!(!later.contains("bad peer AS"), "{later}");
         row.says(format!("{last}; later: {later}"));
     });

@@ -207,7 +207,7 @@ fn wrong_as(kind: Kind) {
             node.until("a refusal", |status| status.errors.last.as_ref().is_some_and(|e| e.text.contains("AS"))).await;
         let error = status.errors.last.unwrap().text;
         row.says(&error);
-        assert_eq!(error, "the neighbour ended it: OPEN message error, bad peer AS (2/2)");
+        assert_eq!(error, "closed by the peer: OPEN message error, bad peer AS (2/2)");
         router.assert_alive();
     });
 }
@@ -282,6 +282,6 @@ fn reasons(kind: Kind) {
         let status = node.until("an end", |status| status.state != "established").await;
         let error = status.errors.last.unwrap().text;
         row.says(&error);
-        assert!(error.starts_with("the neighbour ended it: cease"), "{error}");
+        assert!(error.starts_with("closed by the peer: cease"), "{error}");
     });
 }

@@ -137,7 +137,7 @@ fn a_wrong_greeting_is_refused_and_told_why() {
                 assert_eq!(talk.last_word().await.map(|last| last.fault), Some(fault), "{what}");
             });
             let error = node.await.speaker.handle().neighbors()[1].errors.last.clone().unwrap().text;
-            assert!(error.starts_with("we ended it: ") && error.contains(&fault.to_string()), "{what}: {error}");
+            assert!(error.starts_with("closed by us: ") && error.contains(&fault.to_string()), "{what}: {error}");
             row.says(error);
         }
     });

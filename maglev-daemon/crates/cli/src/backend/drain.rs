@@ -113,7 +113,9 @@ fn look(pool: &view::Pool, name: &Name) -> Look {
 
 fn left(pool: &view::Pool, backend: &view::Backend) -> String {
     match pool.in_transition.learning_seconds_left {
-        Some(seconds) if backend.learning_slots > 0 => format!("{}, learning ends in {seconds} s", backend.left()),
+        Some(seconds) if backend.learning_slots > 0 => {
+            format!("{}, learning ends in {}", backend.left(), ShownDuration::from_secs(seconds))
+        }
         _ => backend.left().to_string(),
     }
 }
@@ -140,9 +142,9 @@ mod tests {
         assert!(matches!(seen(Draining, 0, Some(0)), Look::Drained(backend) if backend.name == "web2"));
         let line = "0 slots are learning for it and the flows pinned to it are not counted yet";
         assert_eq!(seen(Draining, 0, None), left(line));
-        let line = "1 slot is learning for it and 0 flows are pinned to it, learning ends in 97 s";
+        let line = "1 slot is learning for it and 0 flows are pinned to it, learning ends in 1m 37s";
         assert_eq!(seen(Draining, 1, Some(0)), left(line));
-        let line = "6554 slots are learning for it and 312 flows are pinned to it, learning ends in 97 s";
+        let line = "6554 slots are learning for it and 312 flows are pinned to it, learning ends in 1m 37s";
         assert_eq!(seen(Draining, 6_554, Some(312)), left(line));
         assert_eq!(seen(Draining, 0, Some(1)), left("0 slots are learning for it and 1 flow is pinned to it"));
     }

@@ -1,11 +1,9 @@
 //! Backends in words.
 
-use std::time::Duration;
-
 use maglev_api::view;
 use maglev_model::ShownDuration;
 
-use super::units::{count, latency};
+use super::count;
 use crate::output::{Text, table};
 
 /// Backends as a table.
@@ -40,15 +38,18 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
     let Some(view::Health { state, age_seconds, weight_percent, last, waiting, held_back_seconds, .. }) = health else {
         return ["not checked".to_owned(), String::new()];
     };
-    let lasts = ShownDuration(Duration::from_secs(*age_seconds));
-    let held = held_back_seconds.map(|left| format!(", held back for {left}s by flap damping")).unwrap_or_default();
+    let lasts = ShownDuration::from_secs(*age_seconds);
+    let held = held_back_seconds.map(ShownDuration::from_secs);
+    let held = held.map(|left| format!(", held back for {left} by flap damping")).unwrap_or_default();
     let ramp = if *weight_percent < 100 { format!(", {weight_percent} % of its weight") } else { String::new() };
     let last = match (last, waiting) {
         (_, Some(why)) => why.clone(),
         (None, None) => "none yet".to_owned(),
-        (Some(view::LastCheck { microseconds, error: None, .. }), _) => format!("ok in {}", latency(*microseconds)),
+        (Some(view::LastCheck { microseconds, error: None, .. }), _) => {
+            format!("ok in {}", ShownDuration::from_micros(*microseconds))
+        }
         (Some(view::LastCheck { microseconds, error: Some(error), .. }), _) => {
-            format!("{error} ({})", latency(*microseconds))
+            format!("{error} ({})", ShownDuration::from_micros(*microseconds))
         }
     };
     [format!("{} for {lasts}{ramp}{held}", state.as_str()), last]

@@ -1,8 +1,8 @@
 //! BGP in words.
 
 use maglev_api::view::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
+use maglev_model::ShownDuration;
 
-use super::units::duration;
 use crate::output::{Text, table};
 
 impl Text for BgpNeighbors {
@@ -11,7 +11,7 @@ impl Text for BgpNeighbors {
         let row = |neighbor: &BgpNeighbor| {
             let BgpNeighbor { name, remote_as, state, since, prefixes_sent, last_error, last_error_at, .. } = neighbor;
             let BgpNeighbor { later_error, later_error_at, .. } = neighbor;
-            let ago = |at: u64| duration(now.saturating_sub(at));
+            let ago = |at: u64| ShownDuration::from_secs(now.saturating_sub(at)).to_string();
             let shown = |error: &Option<String>, at: &Option<u64>| {
                 let error = error.as_ref()?;
                 Some(at.map_or_else(|| error.clone(), |at| format!("{error}, {} ago", ago(at))))
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_text_tells_states_and_reasons() {
-        let error = "the neighbour ended it: cease, administrative shutdown (6/2): \"new line card\"";
+        let error = "closed by the peer: cease, administrative shutdown (6/2): \"new line card\"";
         let neighbor = BgpNeighbor {
             name: "tor1".into(),
             remote_as: 65_000,

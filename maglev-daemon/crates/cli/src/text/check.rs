@@ -1,8 +1,8 @@
 //! Checks that were asked for, in words.
 
 use maglev_api::view::{CheckReport, CheckedTarget};
+use maglev_model::ShownDuration;
 
-use super::units::latency;
 use crate::output::{Text, table};
 
 impl Text for CheckReport {
@@ -11,7 +11,7 @@ impl Text for CheckReport {
             let CheckedTarget { destination, vip, kind, passed: _, microseconds, error } = target;
             let via = vip.as_ref().map_or_else(|| "direct".to_owned(), |vip| format!("encap, VIP {vip}"));
             let result = error.clone().unwrap_or_else(|| "ok".to_owned());
-            [destination.to_string(), kind.clone(), via, latency(*microseconds), result]
+            [destination.to_string(), kind.clone(), via, ShownDuration::from_micros(*microseconds).to_string(), result]
         };
         table(["destination", "kind", "via", "took", "result"], &["took"], self.targets.iter().map(row))
     }
@@ -32,12 +32,12 @@ mod tests {
             error: error.map(str::to_owned),
         };
         let targets =
-            vec![target(None, 412, None), target(Some("www"), 1_000_400, Some("connect: timed out after 1 s"))];
+            vec![target(None, 412, None), target(Some("www"), 1_000_400, Some("connect: timed out after 1s"))];
         let report = CheckReport { pool: "web".into(), backend: "web1".into(), targets };
         let text = "\
 DESTINATION      KIND  VIA               TOOK  RESULT
 203.0.113.10:80  http  direct          0.4 ms  ok
-203.0.113.10:80  http  encap, VIP www   1.0 s  connect: timed out after 1 s
+203.0.113.10:80  http  encap, VIP www      1s  connect: timed out after 1s
 ";
         assert_eq!((report.text().as_str(), report.failed()), (text, 1));
     }

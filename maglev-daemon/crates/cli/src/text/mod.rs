@@ -6,5 +6,9 @@ mod check;
 pub(crate) mod node;
 mod pool;
 mod status;
-mod units;
 mod vip;
+
+/// A count that may not be known yet.
+fn count(count: Option<u32>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| count.to_string())
+}

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use maglev_api::view::{Node, NodeDrain, Stage};
+use maglev_model::{ShownDuration, UnixTime};
 
-use super::units::duration;
 use crate::output::Text;
 
 pub(crate) fn stage_line(node: &Node, stage: Stage) -> String {
-    let (lead, quiet) = (duration(node.lead_seconds), duration(node.quiet_seconds));
+    let (lead, quiet) = (ShownDuration::from_secs(node.lead_seconds), ShownDuration::from_secs(node.quiet_seconds));
     let what = match stage {
         Stage::Marked if node.not_saved.is_some() => {
             "NOT saved: the node stays out of service until maglevd is next started".to_owned()
@@ -34,7 +34,8 @@ pub(crate) fn left(node: &Node, drain: &NodeDrain) -> String {
         Stage::Marked | Stage::Leaving => format!("routers are asked to prefer others{still}"),
         Stage::Withdrawing => format!("routers are being told{still}"),
         Stage::Waiting if drain.receiving.is_empty() => {
-            format!("no packet came in for {} of {}", duration(drain.quiet_seconds), duration(node.quiet_seconds))
+            let [quiet, needed] = [drain.quiet_seconds, node.quiet_seconds].map(ShownDuration::from_secs);
+            format!("no packet came in for {quiet} of {needed}")
         }
         Stage::Waiting => format!("packets still come in: {received}"),
         Stage::Drained => "nothing".to_owned(),
@@ -44,8 +45,8 @@ pub(crate) fn left(node: &Node, drain: &NodeDrain) -> String {
 /// The last line. Connections are not counted: nothing of most of them is remembered.
 pub(crate) fn proof(node: &Node, drain: &NodeDrain) -> String {
     let since = if drain.resumed { "since maglevd was started" } else { "while draining" };
-    let (quiet, forwarded) = (node.quiet_seconds, drain.packets_forwarded);
-    format!("drained: 0 VIP packets for {quiet} s, {forwarded} packets forwarded {since}, safe to stop")
+    let (quiet, forwarded) = (ShownDuration::from_secs(node.quiet_seconds), drain.packets_forwarded);
+    format!("drained: 0 VIP packets for {quiet}, {forwarded} packets forwarded {since}, safe to stop")
 }
 
 /// A line of `maglev status`.
@@ -60,7 +61,7 @@ pub(super) fn in_short(node: &Node) -> String {
         Stage::Drained => "out of service, safe to stop".to_owned(),
         _ => left(node, drain),
     };
-    format!("{}{reason}, ordered at {} (Unix time): {how}{not_saved}", node.state().to_uppercase(), drain.since)
+    format!("{}{reason}, ordered at {}: {how}{not_saved}", node.state().to_uppercase(), UnixTime(drain.since))
 }
 
 impl Text for Node {
@@ -78,10 +79,10 @@ impl Text for Node {
             row("not saved", &format!("{reason}; holds until maglevd is next started"));
         }
         let Some(drain) = &self.drain else { return text };
-        row("since", &format!("{} (Unix time)", drain.since));
+        row("since", &UnixTime(drain.since).to_string());
         row("reason", drain.reason.as_deref().unwrap_or("none given"));
         for passed in &drain.stages {
-            let ago = duration(passed.seconds);
+            let ago = ShownDuration::from_secs(passed.seconds);
             row("stage", &format!("{}, {ago} ago", stage_line(self, passed.stage)));
         }
         match drain.stage() {
@@ -127,16 +128,16 @@ mod tests {
     #[test]
     fn the_last_line_is_the_proof_and_the_status_tells_it_too() {
         let mut node = draining(Stage::Drained);
-        let line = "drained: 0 VIP packets for 10 s, 41233 packets forwarded while draining, safe to stop";
+        let line = "drained: 0 VIP packets for 10s, 41233 packets forwarded while draining, safe to stop";
         assert_eq!(proof(&node, node.drain.as_ref().unwrap()), line);
         assert!(node.text().ends_with(&format!("proof      {line}\n")), "{}", node.text());
-        assert_eq!(in_short(&node), "DRAINED (disk), ordered at 1700000000 (Unix time): out of service, safe to stop");
+        assert_eq!(in_short(&node), "DRAINED (disk), ordered at 2023-11-14T22:13:20Z: out of service, safe to stop");
         node.drain.as_mut().unwrap().resumed = true;
         assert!(proof(&node, node.drain.as_ref().unwrap()).contains("forwarded since maglevd was started, safe"));
         assert_eq!(Node::default().text(), "node       serving\n");
         assert_eq!(in_short(&Node::default()), "serving");
         let line = in_short(&receiving(Stage::Waiting));
-        let expected = "DRAINING (disk), ordered at 1700000000 (Unix time): packets still come in: dns 1 packet/s";
+        let expected = "DRAINING (disk), ordered at 2023-11-14T22:13:20Z: packets still come in: dns 1 packet/s";
         assert!(line.starts_with(expected), "{line}");
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use maglev_api::view;
-use maglev_model::{ShownDuration, tracking_word, udp_word};
+use maglev_model::{ShownDuration, WrittenDuration, tracking_word, udp_word};
 
 use super::backend;
-use super::units::count;
+use super::count;
 use crate::output::{Text, table};
 
 /// Pools as a table.
@@ -39,7 +39,7 @@ fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
         "nobody is checked".clone_into(&mut states);
     }
     let waiting = waiting.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let slow_start = ShownDuration(Duration::from_millis(*slow_start_milliseconds));
+    let slow_start = WrittenDuration(Duration::from_millis(*slow_start_milliseconds));
     let panic = if panic {
         format!("PANIC          fewer than {panic_percent} % are healthy: all that are active are used\n")
     } else {
@@ -55,7 +55,7 @@ fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
 /// Tracking, learning time, idle time and policy for UDP.
 fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String; 4] {
     let view::Transition { learning_seconds, idle_seconds, udp } = transition;
-    let duration = |seconds: &u64| ShownDuration(Duration::from_secs(*seconds)).to_string();
+    let duration = |seconds: &u64| WrittenDuration(Duration::from_secs(*seconds)).to_string();
     let (tracking, udp) = (tracking_word(tracking.into()), udp_word((*udp).into()));
     [tracking.to_owned(), duration(learning_seconds), duration(idle_seconds), udp.to_owned()]
 }
@@ -68,7 +68,8 @@ fn moving(in_transition: &view::InTransition) -> String {
     if (*learning_slots, *tracked_slots) == (0, 0) {
         return format!("no slot; {pinned} flows pinned");
     }
-    let left = learning_seconds_left.map(|left| format!(" for {left} s yet")).unwrap_or_default();
+    let left = learning_seconds_left.map(ShownDuration::from_secs);
+    let left = left.map(|left| format!(" for {left} yet")).unwrap_or_default();
     format!("{learning_slots} slots learning{left}, {tracked_slots} slots tracked; {pinned} flows pinned")
 }
 
@@ -157,7 +158,7 @@ mod tests {
         let web2 = view::Backend { state, learning_slots: 6_554, pinned_flows: None, ..testing::backend("web2") };
         let web3 = view::Backend { pinned_flows: Some(120), ..testing::backend("web3") };
         let text = view::Pool { in_transition, backends: vec![web2, web3], ..testing::pool() }.text();
-        assert!(text.contains("in transition  6554 slots learning for 97 s yet, 37 slots tracked; ? flows pinned\n"));
+        assert!(text.contains("in transition  6554 slots learning for 1m 37s yet, 37 slots tracked; ? flows pinned\n"));
         let cells = |name: &str| -> Vec<_> {
             let line = text.lines().find(|line| line.contains(name)).unwrap();
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()

@@ -1,12 +1,10 @@
 //! `maglev status` in words.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use maglev_api::view::{self, Status};
-use maglev_model::ShownDuration;
+use maglev_model::{ShownDuration, UnixTime};
 
-use super::units::duration;
 use super::{backend, bgp, node, pool, vip};
 use crate::output::{Text, bytes, table};
 
@@ -25,7 +23,7 @@ fn facts(status: &Status) -> String {
     let rows = [
         ("version", status.version.clone()),
         ("object", status.object.clone()),
-        ("up", duration(status.uptime_seconds)),
+        ("up", ShownDuration::from_secs(status.uptime_seconds).to_string()),
         ("node", node::in_short(&status.node)),
         ("forwarding", forwarding(&status.forwarding)),
         ("memory", bytes(status.memory.total_bytes)),
@@ -52,14 +50,14 @@ fn facts(status: &Status) -> String {
 fn forwarding(view::Forwarding { pin, adopted, since }: &view::Forwarding) -> String {
     let whose = if *adopted { ", adopted from the daemon before" } else { "" };
     let pin = pin.as_ref().map_or_else(|| "ends with the daemon".to_owned(), |pin| format!("pinned in {pin}"));
-    format!("since {since} (Unix time){whose}; {pin}")
+    format!("since {}{whose}; {pin}", UnixTime(*since))
 }
 
 fn reload(last: Option<&view::LastReload>) -> String {
     match last {
         None => "none since the start".into(),
-        Some(last) if last.successful => format!("successful, at {} (Unix time)", last.unix_seconds),
-        Some(last) => format!("FAILED, at {} (Unix time): nothing was changed, see the log", last.unix_seconds),
+        Some(last) if last.successful => format!("successful, at {}", UnixTime(last.unix_seconds)),
+        Some(last) => format!("FAILED, at {}: nothing was changed, see the log", UnixTime(last.unix_seconds)),
     }
 }
 
@@ -68,7 +66,7 @@ fn sync(failure: Option<&view::OutOfSync>, publishing: bool) -> String {
         return if publishing { "applying" } else { "in sync" }.into();
     };
     match next_try_milliseconds {
-        Some(left) => format!("OUT OF SYNC: {reason}, next try in {}", ShownDuration(Duration::from_millis(*left))),
+        Some(left) => format!("OUT OF SYNC: {reason}, next try in {}", ShownDuration::from_millis(*left)),
         None => format!("OUT OF SYNC: {reason}, trying again"),
     }
 }
@@ -96,8 +94,9 @@ fn health(status: &Status) -> String {
     if let Some(view::CheckShortage { checks, reason, seconds_ago }) = &status.check_shortage
         && *seconds_ago <= RECENT_SHORTAGE
     {
+        let ago = ShownDuration::from_secs(*seconds_ago);
         told.push(format!(
-            "CHECKS ARE NOT MADE, by this node's own shortage: {reason} ({checks} so far, the last {seconds_ago} s ago): \
+            "CHECKS ARE NOT MADE, by this node's own shortage: {reason} ({checks} so far, the last {ago} ago): \
              backends keep their state"
         ));
     }
@@ -135,8 +134,9 @@ fn flow_table(status: &Status) -> String {
     let mut text = format!("{entries} entries");
     if let Some(since) = since {
         text += &format!(
-            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent ones gave way, \
-             first at {since} (Unix time)"
+            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent ones were evicted, \
+             first at {}",
+            UnixTime(*since)
         );
     }
     match status.flow_table.warning(status.pinned_flows()) {
@@ -183,8 +183,8 @@ mod tests {
         let roomy = view::FlowTable { entries: 2_000, room: 1_000, ..view::FlowTable::default() };
         assert_eq!(line(roomy, 500), "2000 entries");
         let small = view::FlowTable { flow_table_full: 7, flow_evicted: 3, since: Some(1_700_000_000), ..roomy };
-        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones gave way, first at 1700000000";
-        assert_eq!(line(small, 0), format!("2000 entries; {trouble} (Unix time)"));
+        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones were evicted";
+        assert_eq!(line(small, 0), format!("2000 entries; {trouble}, first at 2023-11-14T22:13:20Z"));
         let crowded = line(roomy, 501);
         let start =
             "2000 entries; 501 flows would take more than half of the flow tables' room for 1000, as packets are ";

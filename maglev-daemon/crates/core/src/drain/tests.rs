@@ -255,13 +255,13 @@ fn draining_twice_and_undraining_what_serves_is_refused_with_what_is_so() {
     drain.handle(Event::Drain { request: ONE, order: ordered() }, Duration::ZERO);
     assert_eq!(refusal(&again(&mut drain)), "the node is about to drain already");
     drain.handle(Event::Saved(Ok(())), Duration::ZERO);
-    let line = "the node is draining already, since 1700000000 (Unix time) (disk): leaving";
+    let line = "the node is draining already, since 2023-11-14T22:13:20Z (disk): leaving";
     assert_eq!(refusal(&again(&mut drain)), line);
     undrain(&mut drain);
     assert_eq!(refusal(&undrain(&mut drain)), "the node is not draining: it serves", "it will not, once that is saved");
     let (mut drain, now) = waiting();
     run(&mut drain, now, now + QUIET * 2, |_| 200);
-    let line = "the node is drained already, ordered at 1700000000 (Unix time) (disk)";
+    let line = "the node is drained already, ordered at 2023-11-14T22:13:20Z (disk)";
     assert_eq!(refusal(&again(&mut drain)), line);
 }
 

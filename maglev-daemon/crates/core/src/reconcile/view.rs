@@ -196,7 +196,7 @@ impl BackendView {
     /// What decides whether it can be sent new connections.
     pub fn usage(&self) -> BackendUse {
         BackendUse {
-            active: self.state == AdminState::Active && self.weight.0 > 0,
+            active: self.state.takes_new_flows(self.weight),
             serves: self.serves,
             reached: self.is_reached,
             unhealthy: self.health.as_ref().is_some_and(|known| known.health == Health::Unhealthy),

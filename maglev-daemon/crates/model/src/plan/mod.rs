@@ -7,6 +7,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 mod encode;
 mod ids;
+mod owners;
 mod planner;
 mod preview;
 mod published;

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use maglev_common::backend::MemberId;
+
+use super::owners::{self, Known};
 use super::published::PublishedPool;
-use super::turnover::effective_weights;
 use crate::table::{Disruption, Table, disruption};
-use crate::{Backend, Name, Pool};
+use crate::{Backend, Name, Pool, Standing};
 
 /// What would move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,19 +47,12 @@ impl Preview {
     }
 }
 
-/// The table that a pool with these backends would have, by what is known of their health and the ways to them: who cannot be
-/// reached owns nothing, unless nobody can be. Who is not published yet is taken to serve and to be reached.
+/// The table that a pool with these backends would have, by what is known of their health and next hops. A backend that is not
+/// published yet is taken to serve and to have a next hop.
 pub fn table_of(pool: &Pool, published: Option<&PublishedPool>) -> Table {
-    let member = |backend: &Backend| {
-        published.and_then(|pool| pool.members.get(&(backend.name.clone(), backend.address))).copied()
-    };
-    let standing = |backend: &Backend| member(backend).map(|member| member.standing).unwrap_or_default();
-    let reached = |backend: &&Backend| member(backend).is_none_or(|member| member.next_hop.is_resolved());
-    let takers = || pool.backends.values().filter(|backend| backend.takes_new_flows() && standing(backend).serves);
-    let all_wait = !takers().any(|backend| reached(&backend));
-    let owners: Vec<_> = takers().filter(|backend| all_wait || reached(backend)).collect();
-    let parts: Vec<_> = owners.iter().map(|backend| (backend.weight, standing(backend).percent)).collect();
-    Table::build(owners.iter().map(|backend| &backend.name).zip(effective_weights(&parts)))
+    let new = Known { id: MemberId::NOBODY, standing: Standing::default(), is_resolved: true };
+    let known = |backend: &Backend| published.and_then(|pool| pool.known(backend)).unwrap_or(new);
+    owners::table_of(&owners::owners(owners::candidates(pool.backends.values(), |backend| Some(known(backend)))))
 }
 
 /// The slots of each backend of a table.

@@ -14,7 +14,7 @@ use crate::table::Table;
 use crate::transition::{Outdated, Pinned, Progress, Transition};
 use crate::{Name, PoolSettings};
 
-use super::turnover::{Owners, by_slot};
+use super::owners::{Owners, by_slot, table_of};
 
 /// A pool as it is published.
 #[derive(Debug)]
@@ -173,8 +173,4 @@ impl PublishedPool {
         self.owners = owners;
         by_slot(&table, &self.owners)
     }
-}
-
-fn table_of(owners: &Owners) -> Table {
-    Table::build(owners.iter().map(|(name, weight, _)| (name, *weight)))
 }

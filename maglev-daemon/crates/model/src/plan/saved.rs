@@ -16,9 +16,9 @@ use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::VipId;
 use serde::{Deserialize, Serialize};
 
+use super::owners::Owners;
 use super::planner::Strangers;
 use super::published::{Member, PublishedPool};
-use super::turnover::Owners;
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
 use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service, Vip, Weight};
@@ -87,7 +87,13 @@ impl Saved {
         let vip = |vip: &Vip| {
             let Service { address, port, protocol } = vip.service;
             let port = port.map_or(0, NonZeroU16::get);
-            SavedVip { name: vip.name.to_string(), address, port, protocol: protocol.number(), pool: vip.pool.to_string() }
+            SavedVip {
+                name: vip.name.to_string(),
+                address,
+                port,
+                protocol: protocol.number(),
+                pool: vip.pool.to_string(),
+            }
         };
         self.served = vips.map(vip).collect();
         self

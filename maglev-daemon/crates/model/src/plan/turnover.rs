@@ -9,16 +9,12 @@ use maglev_common::backend::MemberId;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolWord, SlotWord, TableIndex};
 
+use super::owners::{Owners, by_slot, owners, table_of};
 use super::published::{Member, PublishedPool};
 use super::tables::Tables;
 use super::{Slots, Step};
-use crate::Ramp;
-use crate::table::Table;
 use crate::transition::{Change, Outdated, Pinned, Transition};
-use crate::{AdminState, Backend, Name, Pool, PoolSettings, Weight};
-
-/// What owns slots: names, weights and ids, in the order of names.
-pub(super) type Owners = Vec<(Name, Weight, MemberId)>;
+use crate::{AdminState, Backend, Name, Pool, PoolSettings};
 
 impl PublishedPool {
     /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until
@@ -29,7 +25,7 @@ impl PublishedPool {
             self.outdated.previous = true;
             self.pinned = None;
         }
-        let (owners, living) = (owners(self, desired.backends.values()), living(self, desired, now));
+        let (owners, living) = (owners(self.candidates(desired.backends.values())), living(self, desired, now));
         self.awaits = self.awaits.filter(|until| now < *until);
         if owners != self.owners || living != self.living {
             let slots = self.rebuild(owners);
@@ -75,14 +71,13 @@ impl PublishedPool {
     /// tracked. What begins there stays where it began; whoever is not known belongs to the one that is awaited, once it
     /// has arrived.
     fn note_stand_ins(&mut self, desired: &Pool) {
-        let takers = takers(self, desired.backends.values());
-        if takers.iter().all(|(is_reached, _)| *is_reached) {
+        let candidates = self.candidates(desired.backends.values());
+        if candidates.iter().all(|candidate| candidate.is_resolved) {
             self.awaits = None;
             return;
         }
-        let rightful: Owners = takers.into_iter().map(|(_, owner)| owner).collect();
-        let table = Table::build(rightful.iter().map(|(name, weight, _)| (name, *weight)));
-        if Arc::make_mut(&mut self.transition).track_stand_ins(&by_slot(&table, &rightful)) {
+        let rightful: Owners = candidates.into_iter().map(|candidate| candidate.owner).collect();
+        if Arc::make_mut(&mut self.transition).track_stand_ins(&by_slot(&table_of(&rightful), &rightful)) {
             self.outdated.current = true;
             self.pinned = None;
         }
@@ -101,10 +96,9 @@ impl PublishedPool {
         let before: Owners =
             weighted.filter_map(|backend| Some((backend.name.clone(), backend.weight, member(backend)?))).collect();
         let drained: BTreeSet<MemberId> = desired.backends.values().filter(draining).filter_map(member).collect();
-        let table = Table::build(before.iter().map(|(name, weight, _)| (name, *weight)));
         let deadline = now + desired.settings.transition.learning;
         let transition = Arc::make_mut(&mut self.transition);
-        transition.derive(&by_slot(&table, &before), &|id| drained.contains(&id), deadline);
+        transition.derive(&by_slot(&table_of(&before), &before), &|id| drained.contains(&id), deadline);
         self.outdated.both = true;
     }
 
@@ -193,54 +187,6 @@ impl PublishedPool {
     }
 }
 
-/// The owner of each slot, by id.
-pub(super) fn by_slot(table: &Table, owners: &Owners) -> Vec<SlotWord> {
-    let id = |&owner: &u16| owners.get(usize::from(owner)).map_or(MemberId::NOBODY, |(_, _, id)| *id);
-    table.slots().iter().map(|owner| SlotWord::settled(id(owner))).collect()
-}
-
-/// Who owns a pool's slots: backends that take new flows, serve as far as their health goes, and have a next hop. Where
-/// none of these has a next hop, all: their packets are then dropped as unresolved, which says more than "no backend".
-fn owners<'a>(pool: &PublishedPool, backends: impl Iterator<Item = &'a Backend>) -> Owners {
-    let members = takers(pool, backends);
-    let all_wait = members.iter().all(|(resolved, _)| !resolved);
-    members.into_iter().filter(|(resolved, _)| *resolved || all_wait).map(|(_, owner)| owner).collect()
-}
-
-/// Weights of which backends have these parts, in percent. All are scaled alike, as far as there is room, so that little of a
-/// little weight is not nothing: the table depends on their ratios alone.
-pub(super) fn effective_weights(parts: &[(Weight, u8)]) -> Vec<Weight> {
-    let all = u32::from(Ramp::FULL);
-    if parts.iter().all(|(_, percent)| *percent == Ramp::FULL) {
-        return parts.iter().map(|(weight, _)| *weight).collect();
-    }
-    let heaviest = parts.iter().map(|(weight, _)| u32::from(weight.0)).max().unwrap_or(1).max(1);
-    let scale = all.min(u32::from(u16::MAX) / heaviest);
-    let part = |(weight, percent): &(Weight, u8)| {
-        let part = u32::from(weight.0) * scale * u32::from(*percent) / all;
-        Weight(u16::try_from(part.max(1)).unwrap_or(u16::MAX))
-    };
-    parts.iter().map(part).collect()
-}
-
-/// Backends that take new flows and serve as far as their health goes, as owners; and whether each has a next hop.
-fn takers<'a>(
-    pool: &PublishedPool,
-    backends: impl Iterator<Item = &'a Backend>,
-) -> Vec<(bool, (Name, Weight, MemberId))> {
-    let takers = backends.filter(|backend| backend.takes_new_flows()).filter_map(|backend| {
-        let member = pool.members.get(&(backend.name.clone(), backend.address))?;
-        member.standing.serves.then_some((backend, *member))
-    });
-    let takers: Vec<_> = takers.collect();
-    let parts: Vec<_> = takers.iter().map(|(backend, member)| (backend.weight, member.standing.percent)).collect();
-    let weighted = takers.into_iter().zip(effective_weights(&parts));
-    let owner = |((backend, member), weight): ((&Backend, Member), Weight)| {
-        (member.next_hop.is_resolved(), (backend.name.clone(), weight, member.id))
-    };
-    weighted.map(owner).collect()
-}
-
 /// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled, nor out of reach for
 /// long.
 fn living(pool: &PublishedPool, desired: &Pool, now: Duration) -> BTreeSet<MemberId> {
@@ -250,30 +196,4 @@ fn living(pool: &PublishedPool, desired: &Pool, now: Duration) -> BTreeSet<Membe
     let lives =
         |(key, member): (&(Name, std::net::IpAddr), &Member)| (stays(key) && member.lives(now)).then_some(member.id);
     pool.members.iter().filter_map(lives).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_weights_keep_their_ratios() {
-        let weights = |parts: &[(u16, u8)]| -> Vec<u16> {
-            let parts: Vec<_> = parts.iter().map(|(weight, percent)| (Weight(*weight), *percent)).collect();
-            effective_weights(&parts).into_iter().map(|weight| weight.0).collect()
-        };
-        assert_eq!(weights(&[(100, 100), (65_535, 100)]), [100, 65_535]);
-        assert_eq!(weights(&[(1, 100), (1, 10)]), [100, 10]);
-        assert_eq!(weights(&[(100, 100), (200, 29)]), [10_000, 5_800]);
-        assert_eq!(weights(&[(65_535, 50), (1, 10)]), [32_767, 1], "little is not nothing");
-    }
-
-    #[test]
-    fn a_table_depends_on_ratios_alone() {
-        let names: Vec<_> = ["a", "b", "c"].map(|name| Name::parse(name).unwrap()).into();
-        let table = |weights: [u16; 3]| Table::build(names.iter().zip(weights.map(Weight)));
-        assert_eq!(table([1, 2, 3]), table([100, 200, 300]));
-        let shares = table([100, 100, 10]).shares();
-        assert!(shares[2].abs_diff(shares[0] / 10) < 10, "{shares:?}");
-    }
 }

@@ -122,7 +122,7 @@ impl Driver {
             queue: BTreeSet::new(),
             stale: Stale::Everything,
             rested: Instant::now(),
-            recheck: Recheck::new(settings.recheck),
+            recheck: Recheck::new(settings.recheck, fastrand::Rng::new()),
             probes: Probes::new(settings.keep_fresh),
             gateways: Gateways::default(),
             changed: true,

@@ -2,7 +2,6 @@
 //! this finds the rest, whatever the kernel left unsaid.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ const ROUND: Duration = Duration::from_millis(100);
 pub(super) struct Recheck {
     due: BTreeSet<(Instant, IpAddr)>,
     by_address: BTreeMap<IpAddr, Instant>,
-    random: RandomState,
+    rng: fastrand::Rng,
     earliest: Duration,
     /// When the next round may begin.
     rested: Option<Instant>,
@@ -27,17 +26,16 @@ pub(super) struct Recheck {
 
 impl Recheck {
     /// None yet. `earliest` is [`EARLIEST`], but in tests; the latest is three times as long.
-    pub(super) fn new(earliest: Duration) -> Self {
+    pub(super) fn new(earliest: Duration, rng: fastrand::Rng) -> Self {
         let (due, by_address) = (BTreeSet::new(), BTreeMap::new());
-        Self { due, by_address, random: RandomState::new(), earliest, rested: None }
+        Self { due, by_address, rng, earliest, rested: None }
     }
 
     /// The route to an address was just asked for.
     pub(super) fn asked(&mut self, address: IpAddr, now: Instant) {
         self.forget(&address);
         let spread = self.earliest * (SPREAD.as_secs() / EARLIEST.as_secs()) as u32;
-        let part = (self.random.hash_one((address, now)) >> 32) as u32;
-        let due = now + self.earliest + spread.mul_f64(f64::from(part) / f64::from(u32::MAX));
+        let due = now + self.earliest + spread.mul_f64(self.rng.f64());
         self.due.insert((due, address));
         self.by_address.insert(address, due);
     }
@@ -74,7 +72,7 @@ mod tests {
     #[test]
     fn every_address_is_due_again_within_the_time_and_not_all_at_once() {
         let start = Instant::now();
-        let mut recheck = Recheck::new(EARLIEST);
+        let mut recheck = Recheck::new(EARLIEST, fastrand::Rng::with_seed(1));
         let all: BTreeSet<IpAddr> = (0..32_767_u32).map(|n| std::net::Ipv4Addr::from(n).into()).collect();
         all.iter().for_each(|address| recheck.asked(*address, start));
         assert!(recheck.take_due(start + EARLIEST - Duration::from_millis(1), 1_000).is_empty());
@@ -93,7 +91,7 @@ mod tests {
     #[test]
     fn an_address_that_is_not_followed_any_more_is_not_due() {
         let now = Instant::now();
-        let mut recheck = Recheck::new(EARLIEST);
+        let mut recheck = Recheck::new(EARLIEST, fastrand::Rng::with_seed(1));
         recheck.asked([10, 0, 0, 1].into(), now);
         recheck.forget(&[10, 0, 0, 1].into());
         assert_eq!(recheck.next(), None);

@@ -1,7 +1,6 @@
 //! One DNS query (RFC 1035), and whether the response code of its answer is the one that is expected. It must not know what
 //! the answer holds beyond that.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 
 use maglev_model::{RCODES, is_dns_name};
@@ -26,10 +25,8 @@ const IS_RESPONSE: u8 = 0x80;
 /// Type A, class IN.
 const ADDRESS: [u8; 4] = [0, 1, 0, 1];
 
-/// Asks for the addresses of a name.
-pub(super) async fn ask(destination: SocketAddr, way: &Way, name: &str, expected: u8) -> Result<(), Fault> {
-    // Nobody can guess it who cannot see the query.
-    let id = RandomState::new().build_hasher().finish() as u16;
+/// Asks for the addresses of a name. The id is random, so that an answer cannot be forged without seeing the query.
+pub(super) async fn ask(destination: SocketAddr, way: &Way, id: u16, name: &str, expected: u8) -> Result<(), Fault> {
     let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that DNS can ask for")))?;
     let answer = datagram::ask(destination, way, &query, |answer| answers(answer, &query)).await?;
     let rcode = answer[3] & 0x0f;
@@ -58,7 +55,7 @@ fn encode(id: u16, name: &str) -> Option<Vec<u8>> {
 fn answers(answer: &[u8], query: &[u8]) -> bool {
     let same_question =
         answer.get(HEADER..query.len()).is_some_and(|question| question.eq_ignore_ascii_case(&query[HEADER..]));
-    // Who cannot read a query, or does not want to, may leave the question out.
+    // A server that cannot parse the query, or refuses it, may leave the question out.
     let no_question = answer.len() >= HEADER && answer[4..6] == [0, 0];
     (same_question || no_question) && answer[..2] == query[..2] && answer[2] & IS_RESPONSE != 0
 }

@@ -8,7 +8,7 @@ use maglev_testing::matrix::Row;
 use nix::libc;
 
 use super::fault::{Fault, is_shortage};
-use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, nobody, request, server, tls, udp};
+use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, nobody, request, rng, server, tls, udp};
 use super::*;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -107,7 +107,7 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
         (plain, Probe::Https(request(None), tls("www.example.org", false)), SHORT, true),
     ];
     for (at, what, timeout, answers) in rows {
-        let outcome = probe(at, &Way::default(), &check(what.clone(), timeout), &nobody()).await.outcome;
+        let outcome = probe(at, &Way::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
         assert_eq!(matches!(outcome, Err(Fault::Unready(_))), answers, "{what:?}: {outcome:?}");
         assert_eq!(matches!(outcome, Err(Fault::Dead(_))), !answers, "{what:?}: {outcome:?}");
     }
@@ -129,7 +129,10 @@ async fn authorities_are_read_again_after_a_reload() {
     let asked = async || {
         let (at, _) = identity.server(Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
         let what = Probe::Https(request(None), tls("www.example.org", true));
-        probe(at, &Way::default(), &check(what, LONG), &trust).await.outcome.map_err(|fault| fault.to_string())
+        probe(at, &Way::default(), &check(what, LONG), &trust, &mut rng())
+            .await
+            .outcome
+            .map_err(|fault| fault.to_string())
     };
     let set = |found| *SYSTEM.lock().unwrap() = found;
     let unknown = || failed("TLS: invalid peer certificate: UnknownIssuer");

@@ -18,7 +18,7 @@ mod words;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use maglev_model::{Check, Probe};
+use maglev_model::{Check, Probe, ShownDuration};
 
 pub use fault::Fault;
 pub use maglev_core::health::Way;
@@ -62,12 +62,12 @@ impl Doing {
     fn timed_out(&self, timeout: Duration) -> Fault {
         let (what, answered) = self.0.lock().map_or(("check", false), |doing| *doing);
         let kind = if answered { Fault::Unready } else { Fault::Dead };
-        kind(format!("{what}: timed out after {}", words::seconds(timeout)))
+        kind(format!("{what}: timed out after {}", ShownDuration(timeout)))
     }
 }
 
 /// Asks once, by packets that leave this way.
-pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust) -> Ended {
+pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust, rng: &mut fastrand::Rng) -> Ended {
     if let Probe::Https(_, server) = &check.probe {
         // What this takes is not the other side's fault.
         if let Err(fault) = trust.prepare(server).await {
@@ -76,12 +76,21 @@ pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Tr
     }
     let doing = Doing::new("connect");
     let began = Instant::now();
-    let asked = tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, &doing)).await;
+    let asked =
+        tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, rng.u16(..), &doing)).await;
     let outcome = asked.unwrap_or_else(|_| Err(doing.timed_out(check.timeout)));
     Ended { outcome, latency: began.elapsed() }
 }
 
-async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, doing: &Doing) -> Result<(), Fault> {
+/// `id` is that of a query, where one has it.
+async fn ask(
+    destination: SocketAddr,
+    way: &Way,
+    probe: &Probe,
+    trust: &Trust,
+    id: u16,
+    doing: &Doing,
+) -> Result<(), Fault> {
     match probe {
         Probe::Tcp => stream::connect(destination, way).await.map(drop),
         Probe::Http(request) => {
@@ -102,7 +111,7 @@ async fn ask(destination: SocketAddr, way: &Way, probe: &Probe, trust: &Trust, d
         }
         Probe::Dns { query, rcode } => {
             doing.now("answer");
-            dns::ask(destination, way, query, *rcode).await
+            dns::ask(destination, way, id, query, *rcode).await
         }
     }
 }

@@ -29,13 +29,21 @@ pub(super) fn check(probe: Probe, timeout: Duration) -> Check {
     Check { probe, interval, timeout, jitter, hysteresis, port: None, via: Via::Direct }
 }
 
+/// The same ids in each run.
+pub(super) fn rng() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
+
 pub(super) fn nobody() -> Trust {
     Trust::of(Vec::new())
 }
 
 /// How a check of this ends: well, or by this reason.
 pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &Way::default(), &check(what, timeout), &nobody()).await.outcome.map_err(|fault| fault.to_string())
+    probe(at, &Way::default(), &check(what, timeout), &nobody(), &mut rng())
+        .await
+        .outcome
+        .map_err(|fault| fault.to_string())
 }
 
 pub(super) fn request(body: Option<&str>) -> Request {
@@ -118,7 +126,7 @@ pub(super) async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<S
 async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
-    let Ended { outcome, latency } = probe(at, &Way::default(), &check(Probe::Tcp, LONG), &nobody()).await;
+    let Ended { outcome, latency } = probe(at, &Way::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -279,7 +287,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     for (trust, name, verify, expected) in rows {
         let (at, asked) = identity.server(GOOD).await;
         let what = Probe::Https(request(Some("ok")), tls(name, verify));
-        let ended = probe(at, &Way::default(), &check(what, LONG), trust).await.outcome;
+        let ended = probe(at, &Way::default(), &check(what, LONG), trust, &mut rng()).await.outcome;
         assert_eq!(ended.map_err(|fault| fault.to_string()), expected, "{name} {verify}");
         if expected.is_ok() {
             let (asked_for, request) = asked.await.unwrap().unwrap();
@@ -290,7 +298,8 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     }
     let (at, _) = identity.server(GOOD).await;
     let what = Probe::Https(request(None), tls("api.example.org", true));
-    let reason = probe(at, &Way::default(), &check(what, LONG), &ours).await.outcome.unwrap_err().to_string();
+    let reason =
+        probe(at, &Way::default(), &check(what, LONG), &ours, &mut rng()).await.outcome.unwrap_err().to_string();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
         "{reason}"
@@ -404,7 +413,7 @@ async fn hundreds_at_once_do_not_disturb_each_other() {
     let asked: Vec<_> = (0..300)
         .map(|_| {
             let (check, trust) = (Arc::clone(&check), trust.clone());
-            tokio::spawn(async move { probe(at, &Way::default(), &check, &trust).await.outcome })
+            tokio::spawn(async move { probe(at, &Way::default(), &check, &trust, &mut rng()).await.outcome })
         })
         .collect();
     for outcome in asked {

@@ -1,7 +1,6 @@
 //! What went wrong, as an operator reads it. It must not know what is checked.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
 
 /// What the system says, shortly.
 pub(super) fn of_error(doing: &str, error: &io::Error) -> String {
@@ -20,11 +19,6 @@ pub(super) fn of_error(doing: &str, error: &io::Error) -> String {
 fn of_system(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
-/// A time as it is spoken: `1 s`, `1.5 s`, `200 ms`.
-pub(super) fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{} s", time.as_secs_f64()) }
 }
 
 /// Another answer than the one that was expected; not more of either than fits on a line.
@@ -48,11 +42,6 @@ mod tests {
         let told =
             [nix::libc::ECONNREFUSED, nix::libc::EHOSTUNREACH, nix::libc::ENETUNREACH, nix::libc::EMFILE].map(said);
         assert_eq!(told, ["connect: refused", "no route", "no route", "connect: too many open files"]);
-    }
-
-    #[test]
-    fn times_are_spoken() {
-        assert_eq!([200, 1_000, 1_500].map(|time| seconds(Duration::from_millis(time))), ["200 ms", "1 s", "1.5 s"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) fn target(backend: &str, destination: SocketAddr) -> Arc<Target> {
 
 pub(super) fn scheduler() -> (Scheduler, mpsc::Receiver<Checked>) {
     let (results, told) = mpsc::channel(16);
-    (Scheduler::new(results, Trust::of(Vec::new()), Arc::new(|| Duration::from_secs(7))), told)
+    (Scheduler::with_rng(results, Trust::of(Vec::new()), Arc::new(|| Duration::from_secs(7)), Rng::with_seed(1)), told)
 }
 
 pub(super) async fn next(told: &mut mpsc::Receiver<Checked>) -> (Arc<Target>, Last) {
@@ -73,7 +73,7 @@ async fn what_is_asked_once_is_told_to_who_asks_and_to_nobody_else() {
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
     let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
-    let (scheduler, mut told) = scheduler();
+    let (mut scheduler, mut told) = scheduler();
     let asked = scheduler.once([&good, &bad].map(|target| (Arc::clone(target), order(Duration::ZERO))).into()).await;
     let outcomes: Vec<_> = asked.into_iter().map(|(target, _, ended)| (target, ended.outcome)).collect();
     assert_eq!(outcomes, [(bad, Err(Fault::Dead("connect: refused".to_owned()))), (good, Ok(()))]);
@@ -82,7 +82,7 @@ async fn what_is_asked_once_is_told_to_who_asks_and_to_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_once_does_not_wait_for_ever_for_a_socket() {
-    let (scheduler, _told) = scheduler();
+    let (mut scheduler, _told) = scheduler();
     let mut all = Vec::new();
     for n in 0..SOCKETS {
         let pool = Name::parse(&format!("other{}", n / 2)).unwrap();
@@ -135,7 +135,8 @@ fn what_is_due_at_nearly_the_same_time_is_due_together() {
 
 #[test]
 fn parts_are_spread_over_the_whole() {
-    let parts: Vec<_> = (0..200).map(|_| part_of(Duration::from_secs(1))).collect();
+    let mut rng = Rng::with_seed(1);
+    let parts: Vec<_> = (0..200).map(|_| part_of(&mut rng, Duration::from_secs(1))).collect();
     assert!(parts.iter().all(|part| *part <= Duration::from_secs(1)));
     for quarter in 0..4 {
         let range = Duration::from_millis(250 * quarter)..Duration::from_millis(250 * (quarter + 1));

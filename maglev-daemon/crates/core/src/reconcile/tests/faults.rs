@@ -42,7 +42,7 @@ fn what_failed_is_carried_out_once_it_can_be_and_the_pause_begins_anew() {
     let mut node = reached();
     node.fail_after = Some(0);
     let refused = node.change(remove_backend("web", "a")).unwrap_err().to_string();
-    assert_eq!(refused, "saved, but not applied: the test says so; next try in 100ms, see `maglev status`");
+    assert_eq!(refused, "saved, but not applied: the test says so; next try in 100 ms, see `maglev status`");
     let shown = node.reconciler.view().not_published.unwrap();
     assert_eq!((shown.reason.as_str(), shown.next), ("the test says so", Some(node.now + Duration::from_millis(100))));
     assert_eq!(node.reconciler.deadline(), shown.next);
@@ -51,7 +51,7 @@ fn what_failed_is_carried_out_once_it_can_be_and_the_pause_begins_anew() {
     assert_eq!(node.tables()[0].2, [SLOTS as u32]);
     node.fail_after = Some(0);
     let refused = node.change(add_backend("web", "c", 3)).unwrap_err().to_string();
-    assert!(refused.contains("next try in 100ms"), "{refused}");
+    assert!(refused.contains("next try in 100 ms"), "{refused}");
 }
 
 #[test]

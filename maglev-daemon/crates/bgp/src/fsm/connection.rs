@@ -18,7 +18,7 @@ const SEND_HOLD: Duration = Duration::from_secs(480);
 
 /// A connection.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct Connection {
     pub(super) phase: Phase,
     received: Vec<u8>,
     /// Octets of it that were messages: dropped together, once no complete one is left.
@@ -31,7 +31,7 @@ pub(super) struct Line {
     pub(super) theirs: Option<(Open, Session)>,
 }
 
-impl Line {
+impl Connection {
     pub(super) fn dialing(now: Duration) -> Self {
         Self { phase: Phase::Dialing, hold_at: Some(now + DIAL), ..Self::default() }
     }

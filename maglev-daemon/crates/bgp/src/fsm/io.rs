@@ -1,0 +1,101 @@
+//! What the machine is told, and what it asks for. It must not know what follows from either.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use maglev_model::bgp::{Cause, Route};
+
+/// One of the two places for a connection. A dialled connection is always the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    First,
+    Second,
+}
+
+impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// How we end sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a NOTIFICATION: the neighbour drops what it knows of us.
+    Cease(String),
+    /// Without a word: the neighbour keeps it for the time of a graceful restart.
+    Silent,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Start,
+    Stop(End),
+    /// End the session and begin again.
+    Reset(String),
+    Announce(Vec<(IpNet, Arc<Route>)>),
+    Withdraw(Vec<IpNet>),
+    /// All that is to be announced has been: the end may be marked.
+    Complete,
+    /// The connection that was dialled is there; this is our address.
+    Connected(IpAddr),
+    /// A connection comes in: one of the others makes room for it, if there is none. See [`super::Peer::vacancy`].
+    Incoming,
+    /// The connection that came in has this place; this is our address.
+    Accepted(Side, IpAddr),
+    /// A connection failed or was closed, and why.
+    Closed(Side, String),
+    Bytes(Side, &'a [u8]),
+    /// All that was to be sent is.
+    Flushed(Side),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Dial,
+    /// Send this; [`Input::Flushed`] tells when it is out.
+    Send(Side, Vec<u8>),
+    /// Close this connection, or give up dialling, once what was to be sent is.
+    Close(Side),
+    /// The session is up.
+    Up,
+    /// The session, or an attempt at one, ended, and why.
+    Down(Cause),
+    /// Something an operator may want to know.
+    Log(String),
+}
+
+/// What the RFC calls the state of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    Idle,
+    Active,
+    Connect,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::Connect => "connect",
+            Self::OpenSent => "open-sent",
+            Self::OpenConfirm => "open-confirm",
+            Self::Established => "established",
+        })
+    }
+}
