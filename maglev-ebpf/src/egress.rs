@@ -3,12 +3,13 @@
 
 use maglev_common::backend::{Family, MemberId};
 use maglev_common::counters::Counter;
+use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
 use crate::encap::{Outer, ipip};
 use crate::env::{Packet, Tables};
 use crate::packet::eth::{self, Payload};
-use crate::packet::{Inner, ipv4, ipv6};
+use crate::packet::{Inner, Ip, Parsed};
 use crate::vip::{self, Address, Tuple};
 
 /// Where a packet comes from.
@@ -42,14 +43,16 @@ pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) ->
     // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
     let Some(member) = checked(tables, from.mark) else { return keep(tables, Counter::Stray) };
     match eth::payload(packet) {
-        Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
-            Ok(inner) => send(packet, tables, &inner, member),
-            Err(_) => keep(tables, Counter::CheckUnsent),
-        },
-        Some(Payload::Ipv6) => match ipv6::parse(packet, eth::HEADER) {
-            Ok(inner) => send(packet, tables, &inner, member),
-            Err(_) => keep(tables, Counter::CheckUnsent),
-        },
+        Some(Payload::Ipv4(eth::HEADER)) => parse_and_send::<Tuple4, _, _>(packet, tables, member),
+        Some(Payload::Ipv6(eth::HEADER)) => parse_and_send::<Tuple6, _, _>(packet, tables, member),
+        _ => keep(tables, Counter::CheckUnsent),
+    }
+}
+
+#[inline(always)]
+fn parse_and_send<F: Tuple, P: Packet, T: Tables>(packet: &mut P, tables: &T, member: MemberId) -> Departure {
+    match F::parse(packet, eth::HEADER) {
+        Parsed::Flow(inner) => send(packet, tables, &inner, member),
         _ => keep(tables, Counter::CheckUnsent),
     }
 }
@@ -64,10 +67,8 @@ fn checked<T: Tables>(tables: &T, mark: Mark) -> Option<MemberId> {
 #[inline(always)]
 fn is_for_vip<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
     match eth::payload(packet) {
-        Some(Payload::Ipv4) => is_vip(tables, ipv4::destination(packet, eth::HEADER)),
-        Some(Payload::Ipv6) => is_vip(tables, ipv6::destination(packet, eth::HEADER)),
-        Some(Payload::TaggedIpv4(offset)) => is_vip(tables, ipv4::destination(packet, offset)),
-        Some(Payload::TaggedIpv6(offset)) => is_vip(tables, ipv6::destination(packet, offset)),
+        Some(Payload::Ipv4(l3)) => is_vip(tables, Tuple4::read_destination(packet, l3)),
+        Some(Payload::Ipv6(l3)) => is_vip(tables, Tuple6::read_destination(packet, l3)),
         Some(Payload::Other) | None => false,
     }
 }
@@ -88,7 +89,7 @@ where
     let template = &tables.forwarding().template_of_check(member);
     let exit = template.exit();
     let hash = inner.tuple.hash(tables.hash_key());
-    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: hash.0 };
+    let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: hash.0 };
     let sent = exit.takes(eth::HEADER + inner.length as usize)
         && match exit.outer() {
             Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),

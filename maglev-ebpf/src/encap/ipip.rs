@@ -11,8 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Outer, checksum};
 use crate::env::Packet;
-use crate::packet::{ipv4, ipv6};
-use crate::vip::Tuple;
+use crate::packet::{Ip, eth, ipv4, ipv6};
 
 /// Bytes an outer IPv4 header adds.
 pub const OVERHEAD4: usize = ipv4::HEADER;
@@ -43,10 +42,10 @@ struct Frame6 {
     inner: U16<LE>,
 }
 
-/// Puts an outer IPv4 header in front of a packet. Tells whether there was room.
+/// Puts an outer IPv4 header in front of a packet, and an Ethernet header without tags before it. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
-    if !packet.grow(OVERHEAD4) {
+pub fn encapsulate4<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
+    if !packet.grow(OVERHEAD4 + eth::HEADER - outer.l3) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
@@ -66,15 +65,10 @@ pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: 
     true
 }
 
-/// Puts an outer IPv6 header in front of a packet. Tells whether there was room.
+/// The same with an outer IPv6 header.
 #[inline(always)]
-pub fn encapsulate6<F: Tuple>(
-    packet: &mut impl Packet,
-    outer: Outer,
-    template: &Template,
-    record: &MemberRecord,
-) -> bool {
-    if !packet.grow(OVERHEAD6) {
+pub fn encapsulate6<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Template, record: &MemberRecord) -> bool {
+    if !packet.grow(OVERHEAD6 + eth::HEADER - outer.l3) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame6>(0) else { return false };
