@@ -71,3 +71,6 @@ pub trait Ip: Copy {
     /// bytes, read little-endian.
     fn traffic_class(start: u16) -> u8;
 }
+
+#[cfg(test)]
+mod tests;
