@@ -7,7 +7,7 @@ use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
 use crate::encap::{Outer, ipip};
-use crate::env::{Packet, Tables};
+use crate::env::{Counters, Directory, Forwarding, Ingress, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::{Inner, Ip, Parsed};
 use crate::vip::{self, Address, Tuple};
@@ -36,7 +36,7 @@ pub enum Departure {
 
 /// Encapsulates a packet of a health check for its member; keeps back what else the node itself has for a VIP.
 #[inline(always)]
-pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) -> Departure {
+pub fn depart<P: Packet, T: Ingress + Counters>(packet: &mut P, tables: &T, from: Origin) -> Departure {
     if !is_for_vip(packet, tables) || from.forwarded {
         return Departure::Pass;
     }
@@ -50,7 +50,11 @@ pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) ->
 }
 
 #[inline(always)]
-fn parse_and_send<F: Tuple, P: Packet, T: Tables>(packet: &mut P, tables: &T, member: MemberId) -> Departure {
+fn parse_and_send<F: Tuple, P: Packet, T: Ingress + Counters>(
+    packet: &mut P,
+    tables: &T,
+    member: MemberId,
+) -> Departure {
     match F::parse(packet, eth::HEADER) {
         Parsed::Flow(inner) => send(packet, tables, &inner, member),
         _ => keep(tables, Counter::CheckUnsent),
@@ -59,13 +63,13 @@ fn parse_and_send<F: Tuple, P: Packet, T: Tables>(packet: &mut P, tables: &T, me
 
 /// The member that a mark names. The mark of a member that was removed names none: its record may still say where it was.
 #[inline(always)]
-fn checked<T: Tables>(tables: &T, mark: Mark) -> Option<MemberId> {
+fn checked<T: Forwarding>(tables: &T, mark: Mark) -> Option<MemberId> {
     mark.member().filter(|&id| tables.forwarding().member(id).state().is_member())
 }
 
 /// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
 #[inline(always)]
-fn is_for_vip<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+fn is_for_vip<P: Packet, T: Directory>(packet: &P, tables: &T) -> bool {
     match eth::payload(packet) {
         Some(Payload::Ipv4(l3)) => is_vip(tables, Tuple4::read_destination(packet, l3)),
         Some(Payload::Ipv6(l3)) => is_vip(tables, Tuple6::read_destination(packet, l3)),
@@ -74,7 +78,7 @@ fn is_for_vip<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
 }
 
 #[inline(always)]
-fn is_vip<A: Address, T: Tables>(tables: &T, destination: Option<A>) -> bool {
+fn is_vip<A: Address, T: Directory>(tables: &T, destination: Option<A>) -> bool {
     destination.is_some_and(|address| vip::is_vip_address(address, tables))
 }
 
@@ -84,7 +88,7 @@ fn send<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, member: MemberId)
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Ingress + Counters,
 {
     let template = &tables.forwarding().template_of_check(member);
     let exit = template.exit();
@@ -107,7 +111,7 @@ where
 
 /// Counts a packet that does not leave.
 #[inline(always)]
-fn keep<T: Tables>(tables: &T, reason: Counter) -> Departure {
+fn keep<T: Counters>(tables: &T, reason: Counter) -> Departure {
     tables.count(reason);
     Departure::Drop
 }

@@ -6,13 +6,10 @@ use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
-use crate::affinity;
-use crate::decision::Flow;
-pub use crate::decision::{Choice, Decision};
 use crate::encap::{Outer, ipip};
-use crate::env::{Packet, Tables};
+use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
-use crate::packet::l4::{self, Segment};
+use crate::packet::l4;
 use crate::packet::{Inner, Parsed, plain};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
@@ -22,7 +19,7 @@ use crate::vip::{self, Address, Lookup, Tuple};
 /// Only frames to the MAC addresses of the interface they came in by are: on a shared segment, frames to another host reach
 /// this one too, and broadcasts reach every node. The host knows what to do with those.
 #[inline(always)]
-pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+pub fn forward<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
     let payload = eth::payload(packet);
     let here = is_addressed_here(packet, tables);
     match payload {
@@ -35,14 +32,14 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 /// Whether a frame is addressed to this node.
 #[inline(always)]
-fn is_addressed_here<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+fn is_addressed_here<P: Packet, T: Ingress>(packet: &P, tables: &T) -> bool {
     let Some(destination) = eth::destination(packet) else { return true };
     tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
 /// Balances the IP packet at an offset of a frame, which may be addressed to another host.
 #[inline(always)]
-fn receive<F: Tuple, P: Packet, T: Tables>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Verdict {
+fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Verdict {
     let reason = if !here {
         Counter::OtherMac
     } else if l3 != eth::HEADER {
@@ -68,7 +65,7 @@ fn receive<F: Tuple, P: Packet, T: Tables>(packet: &mut P, tables: &T, l3: usize
 /// Whatever it answers, [`forward`] would have answered, and done, the same. It exists for speed: no reason is carried
 /// about for which a packet might have been refused.
 #[inline(always)]
-pub fn forward_plain<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Option<Verdict> {
+pub fn forward_plain<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Option<Verdict> {
     let own = |destination| tables.forwarding().is_own(destination, || tables.ingress());
     if let Some(inner) = plain::ipv4(packet, own) {
         return balance_plain(packet, tables, &inner);
@@ -82,7 +79,7 @@ fn balance_plain<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Optio
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => Some(serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))),
@@ -95,7 +92,7 @@ where
 /// # Errors
 /// The reason for which packets of the flow are passed or dropped.
 #[inline(always)]
-pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
+pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
     let word = match vip::lookup(tuple, tables) {
         Lookup::Vip(word) => word,
         Lookup::AddressOnly => return Err(Counter::NoSuchVip),
@@ -107,10 +104,10 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
 
 /// The decision for a flow of a VIP; its member may be nobody.
 #[inline(always)]
-fn choose<T: Tables>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
+fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
     let flow = Flow { pool, word: tables.forwarding().pool(pool), hash };
-    let (member, choice) = affinity::choose(tables, flow, segment);
+    let (member, choice) = tables.choose(flow, segment);
     Decision { vip, flow, member, choice }
 }
 
@@ -119,7 +116,7 @@ fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Verdict
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
@@ -134,7 +131,7 @@ fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, h
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     let bytes = packet.len();
     tables.count_vip(word.id(), bytes as u64);
@@ -192,7 +189,7 @@ fn hindrance(template: &Template, frame: usize) -> Counter {
 
 /// Refuses a packet that cannot be balanced: by its reason if it is for a VIP's address, else it is the host's.
 #[inline(always)]
-fn unhandled<A: Address, T: Tables>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
+fn unhandled<A: Address, T: Directory + Counters>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
     match destination {
         Some(address) if vip::is_vip_address(address, tables) => refuse(tables, reason),
         Some(_) => refuse(tables, Counter::NotVip),
@@ -202,7 +199,7 @@ fn unhandled<A: Address, T: Tables>(tables: &T, destination: Option<A>, reason: 
 
 /// Counts a packet that is not sent and tells what becomes of it.
 #[inline(always)]
-fn refuse<T: Tables>(tables: &T, reason: Counter) -> Verdict {
+fn refuse<T: Counters>(tables: &T, reason: Counter) -> Verdict {
     tables.count(reason);
     match reason.outcome() {
         Outcome::Passed => Verdict::Pass,

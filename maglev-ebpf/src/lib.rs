@@ -9,7 +9,6 @@ extern crate std;
 
 pub mod affinity;
 pub mod decap;
-pub mod decision;
 pub mod egress;
 pub mod encap;
 pub mod env;

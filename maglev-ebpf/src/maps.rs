@@ -20,10 +20,8 @@ use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::settings::{SLOWED, TABLE_ONLY};
 use maglev_common::table::{PoolIndex, PoolWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::{self, Choice, Flow};
-use maglev_ebpf::env::Tables;
-use maglev_ebpf::forward::Decision;
-use maglev_ebpf::packet::l4::Segment;
+use maglev_ebpf::affinity;
+use maglev_ebpf::env::{self, Choice, Clock, Counters, Decision, Flow, Flows, Ingress, Segment, Trace};
 
 #[unsafe(no_mangle)]
 static MODE: Global<u32> = Global::new(0);
@@ -112,29 +110,40 @@ impl<V: Variant> Maps<V> {
     }
 }
 
-impl<V: Variant> Tables for Maps<V> {
+impl<V> env::Forwarding for Maps<V> {
     #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
-    }
-
-    #[inline(always)]
-    fn now(&self) -> Seconds {
-        // SAFETY: the helper takes nothing and cannot fail.
-        let jiffies = unsafe { bpf_jiffies64() };
-        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    fn forwarding(&self) -> &Forwarding {
+        self.forwarding
     }
 
     #[inline(always)]
     fn hash_key(&self) -> impl KeyWords {
         LoadedKey
     }
+}
 
+impl<V> Ingress for Maps<V> {
     #[inline(always)]
-    fn forwarding(&self) -> &Forwarding {
-        self.forwarding
+    fn ingress(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
     }
 
+    #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        owns(self.ingress(), mac) != 0
+    }
+}
+
+impl<V> Clock for Maps<V> {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        // SAFETY: the helper takes nothing and cannot fail.
+        let jiffies = unsafe { bpf_jiffies64() };
+        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    }
+}
+
+impl<V: Variant> Flows for Maps<V> {
     #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
@@ -142,13 +151,11 @@ impl<V: Variant> Tables for Maps<V> {
     }
 
     #[inline(always)]
-    fn owns(&self, mac: u64) -> bool {
-        owns(self.ingress(), mac) != 0
-    }
-
-    #[inline(always)]
-    fn table_only(&self) -> bool {
-        V::MEASURED && MODE.load() & TABLE_ONLY != 0
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        if V::MEASURED && MODE.load() & TABLE_ONLY != 0 {
+            return (affinity::owner(self, flow), Choice::Table);
+        }
+        affinity::choose(self, flow, segment)
     }
 
     #[inline(always)]
@@ -156,14 +163,18 @@ impl<V: Variant> Tables for Maps<V> {
         let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
         (MemberId::from_low_bits(answer as u16), Choice::of_number(answer >> 16))
     }
+}
 
+impl<V: Variant> Trace for Maps<V> {
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
         if V::TRACED {
             log_decision(&self.ctx, decision, decision.slot_word(self.forwarding).owner());
         }
     }
+}
 
+impl<V> Counters for Maps<V> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         self.counts.count(counter);
@@ -180,7 +191,7 @@ impl<V: Variant> Tables for Maps<V> {
     }
 }
 
-/// The load balancer's tables, as the program at an interface's egress sees them. It asks no flow table.
+/// The load balancer's tables, as the program at an interface's egress sees them.
 pub(crate) struct EgressMaps {
     interface: u32,
     forwarding: &'static Forwarding,
@@ -196,38 +207,26 @@ impl EgressMaps {
     }
 }
 
-impl Tables for EgressMaps {
-    #[inline(always)]
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-        affinity::resolve(self, flow, segment)
-    }
-
-    /// Where packets leave, too, is an interface that they need not be handed to.
-    #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.interface
-    }
-
-    #[inline(always)]
-    fn now(&self) -> Seconds {
-        Seconds(0)
-    }
-
-    #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        LoadedKey
-    }
-
+impl env::Forwarding for EgressMaps {
     #[inline(always)]
     fn forwarding(&self) -> &Forwarding {
         self.forwarding
     }
 
     #[inline(always)]
-    fn bucket(&self, _hash: FlowHash) -> Option<&Bucket> {
-        None
+    fn hash_key(&self) -> impl KeyWords {
+        LoadedKey
     }
+}
 
+impl Ingress for EgressMaps {
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.interface
+    }
+}
+
+impl Counters for EgressMaps {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         self.counts.count(counter);

@@ -18,8 +18,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
-use crate::decision::{Choice, Flow, Segment};
-use crate::env::{DecapTables, Tables};
+use crate::env::{self, Choice, Clock, Counters, DecapTables, Flow, Flows, Ingress, Segment, Trace};
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
@@ -148,31 +147,45 @@ impl FakeTables {
     }
 }
 
-impl Tables for FakeTables {
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-        affinity::resolve(self, flow, segment)
-    }
-
-    fn ingress(&self) -> u32 {
-        INGRESS
-    }
-
-    fn now(&self) -> Seconds {
-        Seconds(self.now.get())
+impl env::Forwarding for FakeTables {
+    fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
     }
 
     fn hash_key(&self) -> impl KeyWords {
         HashKey::new(1, 2)
     }
+}
 
-    fn forwarding(&self) -> &Forwarding {
-        &self.forwarding
+impl Ingress for FakeTables {
+    fn ingress(&self) -> u32 {
+        INGRESS
     }
+}
 
+impl Clock for FakeTables {
+    fn now(&self) -> Seconds {
+        Seconds(self.now.get())
+    }
+}
+
+impl Flows for FakeTables {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.buckets.get(hash.set((self.buckets.len() as u32).wrapping_sub(1)) as usize)
     }
 
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        affinity::choose(self, flow, segment)
+    }
+
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+}
+
+impl Trace for FakeTables {}
+
+impl Counters for FakeTables {
     fn count(&self, counter: Counter) {
         *self.counts.borrow_mut().entry(counter.name()).or_default() += 1;
     }

@@ -4,7 +4,7 @@
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
 
-use crate::env::Tables;
+use crate::env;
 use crate::packet::Ip;
 
 /// A flow's tuple, of either family: how it finds its VIP and what it hashes to.
@@ -23,7 +23,7 @@ pub trait Address: Copy {
     type Key: Key;
 
     /// The directory in use, and its seed.
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Self::Key>, u64);
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Self::Key>, u64);
     /// A key of the directory; the service is [`Transport::service`], or 0 for the bare address.
     fn key(self, service: u64) -> Self::Key;
 }
@@ -66,8 +66,8 @@ impl Address for u32 {
     type Key = Key4;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Key4>, u64) {
-        tables.forwarding().directory4()
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key4>, u64) {
+        tables.directory4()
     }
 
     #[inline(always)]
@@ -80,8 +80,8 @@ impl Address for [u64; 2] {
     type Key = Key6;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Key6>, u64) {
-        tables.forwarding().directory6()
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key6>, u64) {
+        tables.directory6()
     }
 
     #[inline(always)]
@@ -103,7 +103,7 @@ pub enum Lookup {
 
 /// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
 #[inline(always)]
-pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
+pub fn lookup<F: Tuple, T: env::Directory>(tuple: F, tables: &T) -> Lookup {
     let (directory, seed) = F::Address::directory(tables);
     let key = tuple.destination().key(tuple.transport().service());
     let exact = directory.find(seed, key);
@@ -119,7 +119,7 @@ pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
 
 /// Whether some VIP has this address.
 #[inline(always)]
-pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
+pub fn is_vip_address<A: Address, T: env::Directory>(address: A, tables: &T) -> bool {
     let (directory, seed) = A::directory(tables);
     directory.find(seed, address.key(0)).is_present()
 }

@@ -36,7 +36,7 @@ const TERRITORIES: [Territory; 4] = [
             "maglev-ebpf/src/backend/",
             "maglev-ebpf/src/harness/",
         ],
-        remedy: "the packet path is generic over `Packet` and `Tables`, and runs on the host too",
+        remedy: "the packet path is generic over the traits of `env`, and runs on the host too",
     },
 ];
 

@@ -12,12 +12,13 @@ use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
-use maglev_ebpf::affinity::Choice;
+use maglev_ebpf::env::{Choice, Ingress, Trace};
 use maglev_model::Protocol;
 use maglev_model::plan::Slots;
 use maglev_net::links::{AttachedXdp, XdpAt};
 use maglev_testing::network::{Peer, in_namespace, ip, sysctl};
 
+use super::explain::View;
 use super::harness::{Harness, action};
 use super::*;
 
@@ -25,6 +26,15 @@ mod egress;
 mod faults;
 mod outlive;
 mod packets;
+
+/// The whole path over the maps of the kernel, for packets that come in by no interface.
+impl Ingress for View<'_> {
+    fn ingress(&self) -> u32 {
+        0
+    }
+}
+
+impl Trace for View<'_> {}
 
 const POOL: PoolIndex = PoolIndex(2);
 const VIP: VipId = VipId(1);
