@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod backend;
 pub mod counters;
+pub mod encap;
 pub mod flow;
 pub mod forwarding;
 pub mod hash;

@@ -1,12 +1,12 @@
 //! What becomes of a packet that leaves the node by one of the load balancer's interfaces: health checks of backends are
 //! encapsulated as clients' packets are; whatever else the node itself sends to a VIP goes no further.
 
-use maglev_common::backend::{Family, MemberId};
+use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
-use crate::encap::{Outer, ipip};
+use crate::encap::{self, Outer};
 use crate::env::{Counters, Directory, Forwarding, Ingress, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::{Inner, Ip, Parsed};
@@ -94,14 +94,9 @@ where
     let exit = template.exit();
     let hash = inner.tuple.hash(tables.hash_key());
     let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: hash.0 };
-    let sent = exit.takes(eth::HEADER + inner.length as usize)
-        && match exit.outer() {
-            Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
-            Family::V6 => {
-                let record = tables.forwarding().member(member);
-                ipip::encapsulate6::<F>(packet, outer, template, record)
-            }
-        };
+    let record = tables.forwarding().member(member);
+    let fits = exit.takes(eth::HEADER + inner.length as usize);
+    let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
         return keep(tables, Counter::CheckUnsent);
     }

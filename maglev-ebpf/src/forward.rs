@@ -1,12 +1,11 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::Family;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
-use crate::encap::{Outer, ipip};
+use crate::encap::{self, Outer};
 use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
@@ -143,13 +142,8 @@ where
     let exit = template.exit();
     let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: decision.flow.hash.0 };
     let fits = exit.takes(inner.untagged(bytes)) || trim::<F, P>(packet, inner.l3, exit);
-    let sent = match exit.outer() {
-        Family::V4 => fits && ipip::encapsulate4::<F>(packet, outer, template),
-        Family::V6 => {
-            let record = tables.forwarding().member(decision.member);
-            fits && ipip::encapsulate6::<F>(packet, outer, template, record)
-        }
-    };
+    let record = tables.forwarding().member(decision.member);
+    let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
         return refuse(tables, hindrance(template, inner.untagged(packet.len())));
     }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::template::Template;
 
-use super::{Outer, ipip};
+use super::{Outer, encapsulate};
 use crate::fixtures::{VecPacket, tcp4, tcp6};
 use crate::packet::Ip;
 use crate::packet::eth;
@@ -22,10 +22,9 @@ fn encapsulated<F: Ip>(frame: &[u8], tags: usize) -> [Vec<u8>; 2] {
         let interface = tables(record.clone()).forwarding.interfaces[0].clone();
         let template = Template::of(&record, &interface);
         let mut packet = VecPacket::new(&tagged);
-        let sent = match template.exit().outer() {
-            maglev_common::backend::Family::V4 => ipip::encapsulate4::<F>(&mut packet, outer, &template),
-            maglev_common::backend::Family::V6 => ipip::encapsulate6::<F>(&mut packet, outer, &template, &record),
-        };
+        let encap = template.exit().encap();
+        let sent = encapsulate::<F>(&mut packet, encap, true, outer, &template, &record);
+        assert_eq!(packet.bytes.len(), frame.len() + encap.overhead());
         assert!(sent);
         packet.bytes
     })

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
@@ -86,7 +87,7 @@ fn member(id: u16) -> MemberId {
 
 fn record(slot: u16) -> MemberRecord {
     MemberRecord {
-        state: Word::new(MemberState::alive(POOL, Family::V4, 0).0),
+        state: Word::new(MemberState::alive(POOL, Encap::IpIp4, 0).0),
         next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(slot)).0),
         destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 11]))), Word::new(0)],
         source: [Word::new(u64::from(u32::from_le_bytes([10, 64, 11, 0]))), Word::new(0)],
