@@ -20,7 +20,6 @@ pub mod ids;
 pub mod maps;
 pub mod mark;
 pub mod pod;
-pub mod rig;
 pub mod settings;
 pub mod table;
 pub mod template;

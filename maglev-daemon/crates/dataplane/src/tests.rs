@@ -47,8 +47,6 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         limits: Limits { vips: 8, pools: 4, backends: 100 },
         flow_sets: 64,
         hash_key: HashKey::from_bytes([7; 16]),
-        table_only: false,
-        slowed: false,
         trace: false,
         interfaces: interfaces(wanted),
     }
