@@ -23,7 +23,7 @@ mod programs {
     use aya_ebpf::bindings::xdp_md;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use maglev_ebpf::forward::{forward, forward_plain};
+    use maglev_ebpf::path::forward::{forward, forward_plain};
 
     use crate::frame::Frame;
     use crate::maps::{self, Maps};

@@ -5,18 +5,19 @@
 //! table lookup.
 
 use maglev_common::backend::MemberRecord;
+use maglev_common::encap::Encap;
 use maglev_common::template::Template;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Outer, checksum};
 use crate::env::Packet;
-use crate::packet::{Ip, eth, ipv4, ipv6};
+use crate::packet::{Ip, eth};
 
 /// Bytes an outer IPv4 header adds.
-pub const OVERHEAD4: usize = ipv4::HEADER;
+pub const OVERHEAD4: usize = Encap::IpIp4.overhead();
 /// Bytes an outer IPv6 header adds.
-pub const OVERHEAD6: usize = ipv6::HEADER;
+pub const OVERHEAD6: usize = Encap::IpIp6.overhead();
 
 /// The outer header's TTL and hop limit.
 const TTL: u64 = 64;

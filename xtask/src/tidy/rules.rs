@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn the_packet_path_knows_no_aya() {
         assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "use aya_ebpf::macros::xdp;"), CLEAN);
-        assert_eq!(broken("maglev-ebpf/src/forward.rs", "use aya_ebpf::macros::xdp;"), [2]);
+        assert_eq!(broken("maglev-ebpf/src/path/forward.rs", "use aya_ebpf::macros::xdp;"), [2]);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn unsafe_stands_in_a_few_files() {
         assert_eq!(broken("maglev-ebpf/src/bin/frame.rs", "unsafe { read() }"), CLEAN);
-        assert_eq!(broken("maglev-ebpf/src/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
+        assert_eq!(broken("maglev-ebpf/src/path/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
         assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "#[unsafe(no_mangle)]\nstatic A: u8 = 1;"), CLEAN);
         assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "unsafe { read() }"), [2]);
         assert_eq!(broken("maglev-daemon/crates/net/src/routes.rs", "#[unsafe(no_mangle)]"), [2]);

@@ -20,8 +20,8 @@ mod programs {
     use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_md};
     use aya_ebpf::macros::{classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
-    use maglev_ebpf::egress::{Departure, depart};
-    use maglev_ebpf::forward::{forward, forward_plain};
+    use maglev_ebpf::path::egress::{Departure, depart};
+    use maglev_ebpf::path::forward::{forward, forward_plain};
 
     use crate::frame::Frame;
     use crate::maps::{self, EgressMaps, Maps};

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use maglev_common::counters::Outcome;
 use maglev_common::encap::Encap;
 use maglev_ebpf::fixtures::{self, CLIENT4, HOP_MAC, PORT, Unbalanced, VIP4, VIP6, VecPacket};
-use maglev_ebpf::forward::forward;
+use maglev_ebpf::path::forward::forward;
 use maglev_ebpf::verdict::Verdict;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
