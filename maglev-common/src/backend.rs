@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::encap::Encap;
 pub use crate::ids::MemberId;
 use crate::ids::PoolIndex;
 use crate::pod::Word;
@@ -169,15 +170,6 @@ impl InterfaceRecord {
     }
 }
 
-/// The family of the outer header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// The state word of a member's record.
 ///
 /// ```text
@@ -187,7 +179,7 @@ pub enum Family {
 /// +--------------------+---------------+-----------+--------+--------+-------+
 /// ```
 ///
-/// *member*: bit 2, set as long as the id has a member, dead or alive. A word of zeroes is an id without one: nothing is sent
+/// *v6*: the outer IP header is IPv6. *member*: bit 2, set as long as the id has a member, dead or alive. A word of zeroes is an id without one: nothing is sent
 /// to it, health checks included.
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
@@ -209,11 +201,8 @@ impl MemberState {
     pub const NONE: Self = Self(0);
 
     /// A living member of this pool.
-    pub const fn alive(pool: PoolIndex, outer: Family, partial_checksum: u16) -> Self {
-        let family = match outer {
-            Family::V4 => 0,
-            Family::V6 => Self::OUTER_V6,
-        };
+    pub const fn alive(pool: PoolIndex, encap: Encap, partial_checksum: u16) -> Self {
+        let family = if encap.is_outer_v6() { Self::OUTER_V6 } else { 0 };
         Self(Self::ALIVE | Self::MEMBER | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
     }
 
@@ -263,10 +252,10 @@ impl MemberState {
         PoolIndex((self.0 >> 16) as u16)
     }
 
-    /// The family of the outer header.
+    /// How packets for the member are encapsulated.
     #[inline(always)]
-    pub const fn outer(self) -> Family {
-        if self.0 & Self::OUTER_V6 == 0 { Family::V4 } else { Family::V6 }
+    pub const fn encap(self) -> Encap {
+        Encap::ipip(self.0 & Self::OUTER_V6 != 0)
     }
 
     /// The constant part of the outer IPv4 header's checksum.
@@ -336,22 +325,22 @@ mod tests {
 
     #[test]
     fn only_a_living_member_serves_and_only_its_pool() {
-        let state = MemberState::alive(PoolIndex(511), Family::V6, 0xffff);
+        let state = MemberState::alive(PoolIndex(511), Encap::IpIp6, 0xffff);
         assert!(state.serves(PoolIndex(511)));
         assert!(!state.serves(PoolIndex(510)));
         assert!(!state.dead().serves(PoolIndex(511)));
         assert_eq!(state.dead().living(), state);
-        assert_eq!((state.dead().pool(), state.outer()), (PoolIndex(511), Family::V6));
+        assert_eq!((state.dead().pool(), state.encap()), (PoolIndex(511), Encap::IpIp6));
         assert_eq!(state.partial_checksum(), 0xffff);
     }
 
     #[test]
     fn a_paths_mtu_stands_beside_the_rest_of_the_state() {
-        let state = MemberState::alive(PoolIndex(511), Family::V6, 0xffff);
+        let state = MemberState::alive(PoolIndex(511), Encap::IpIp6, 0xffff);
         for mtu in [PathMtu::NONE, PathMtu::new(1_500), PathMtu::new(16_382)] {
             let with = state.with_path_mtu(PathMtu::new(2)).with_path_mtu(mtu);
             assert_eq!((with.path_mtu(), with.with_path_mtu(PathMtu::NONE)), (mtu, state));
-            assert!(with.serves(PoolIndex(511)) && with.outer() == Family::V6 && with.partial_checksum() == 0xffff);
+            assert!(with.serves(PoolIndex(511)) && with.encap() == Encap::IpIp6 && with.partial_checksum() == 0xffff);
         }
         let within = |mtu| PathMtu::new(mtu).within(1_500);
         assert_eq!([0, 1_401, 1_600, 16_384].map(within), [1_500, 1_400, 1_500, 1_500]);
@@ -359,7 +348,7 @@ mod tests {
 
     #[test]
     fn an_id_has_a_member_until_its_state_is_cleared_dead_or_alive() {
-        let state = MemberState::alive(PoolIndex(0), Family::V4, 0);
+        let state = MemberState::alive(PoolIndex(0), Encap::IpIp4, 0);
         assert!(state.is_member() && state.dead().is_member());
         assert!(!MemberState::NONE.is_member() && !MemberState::NONE.is_alive());
     }

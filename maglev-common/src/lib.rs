@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod backend;
 pub mod counters;
+pub mod encap;
 pub mod flow;
 pub mod forwarding;
 pub mod hash;
@@ -19,7 +20,6 @@ pub mod ids;
 pub mod maps;
 pub mod mark;
 pub mod pod;
-pub mod rig;
 pub mod settings;
 pub mod table;
 pub mod template;

@@ -60,8 +60,6 @@ pub const COUNTER_REGION: u32 = 64;
 pub const PROGRAM: &str = "maglev";
 /// The same, and it logs each decision.
 pub const TRACED_PROGRAM: &str = "maglev_traced";
-/// The same, and it minds [`crate::settings::MODE`]: for measurement.
-pub const MEASURED_PROGRAM: &str = "maglev_measured";
 /// The program at the interfaces' egress, which encapsulates health checks.
 pub const EGRESS_PROGRAM: &str = "maglev_egress";
 /// The program that decapsulates on a backend.

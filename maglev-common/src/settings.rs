@@ -4,15 +4,8 @@
 pub const FLOW_SETS: &str = "FLOW_SETS";
 /// The words of the flow hash's expanded key (`u64`, [`crate::hash::KEY_WORDS`] of them).
 pub const HASH_KEY: &str = "HASH_KEY";
-/// How [`crate::maps::MEASURED_PROGRAM`] departs from the program that ships (`u32`): [`SLOWED`] and [`TABLE_ONLY`], or 0.
-pub const MODE: &str = "MODE";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
-
-/// Of [`MODE`]: each packet costs one call of a helper more than it has to. For the tests of the benchmark.
-pub const SLOWED: u32 = 1;
-/// Of [`MODE`]: the table alone decides, whatever pools and slots say. For measurement.
-pub const TABLE_ONLY: u32 = 2;
 
 /// When the flow table is consulted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -2,15 +2,12 @@
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use crate::backend::{Family, InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
+use crate::backend::{InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
+use crate::encap::Encap;
 use crate::pod::Word;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: u64 = 14;
-/// Bytes of an outer IPv4 header.
-const OVERHEAD4: u64 = 20;
-/// Bytes of an outer IPv6 header.
-const OVERHEAD6: u64 = 40;
 /// EtherTypes as their two network-order bytes read little-endian.
 const IPV4: u64 = 0x0008;
 const IPV6: u64 = 0xdd86;
@@ -20,15 +17,16 @@ const VERSION_IHL: u64 = 0x45;
 /// By what way packets leave for a member.
 ///
 /// ```text
-///  63   62       48 47             32  31     30              0
-/// +----+-----------+----------------+-------+-----------------+
-/// | v6 | longest   | interface slot | alone | interface index |
-/// +----+-----------+----------------+-------+-----------------+
+///  63   62       48   47  46             32  31     30              0
+/// +----+-----------+------+----------------+-------+-----------------+
+/// | v6 | longest   | kind | interface slot | alone | interface index |
+/// +----+-----------+------+----------------+-------+-----------------+
 /// ```
 ///
-/// *longest*: bytes of the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and
-/// path with an outer header, which is IPv6 if *v6* is set. *alone*: every packet comes in by this interface, so that it need not
-/// be asked. A word of zeroes is no way at all: no packet is that short.
+/// *v6* and *kind*: the [`Encap`]; the outer IP header is IPv6 if *v6* is set, and a *kind* of 0 is IP in IP. *longest*: bytes of
+/// the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path once it is
+/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be asked. A word of zeroes is no way at
+/// all: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -40,18 +38,18 @@ impl Exit {
     const OUTER_V6: u64 = 1 << 63;
     /// The low half's sign. Interface indices are positive numbers of 32 bits with sign.
     const ALONE: u32 = 1 << 31;
+    /// The interface slot's bits, of those above the low half.
+    const SLOT: u16 = 0x7fff;
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
 
     fn new(interface: &InterfaceRecord, slot: InterfaceSlot, state: MemberState) -> Self {
-        let (overhead, family) = match state.outer() {
-            Family::V4 => (OVERHEAD4, 0),
-            Family::V6 => (OVERHEAD6, Self::OUTER_V6),
-        };
+        let family = if state.encap().is_outer_v6() { Self::OUTER_V6 } else { 0 };
         let mtu = u64::from(state.path_mtu().within(interface.mtu()));
-        let longest = (mtu + ETHERNET).saturating_sub(overhead).min(Self::MOST);
+        let longest = (mtu + ETHERNET).saturating_sub(state.encap().overhead() as u64).min(Self::MOST);
         let alone = if interface.is_alone() { Self::ALONE } else { 0 };
-        Self(u64::from(interface.index()) | u64::from(alone) | u64::from(slot.0) << 32 | family | longest << 48)
+        let slot = u64::from(slot.0 & Self::SLOT);
+        Self(u64::from(interface.index()) | u64::from(alone) | slot << 32 | family | longest << 48)
     }
 
     /// Whether there is a way.
@@ -66,16 +64,16 @@ impl Exit {
         frame as u64 <= self.0 >> 48 & Self::MOST
     }
 
-    /// The family of the outer header.
+    /// How packets are encapsulated.
     #[inline(always)]
-    pub const fn outer(self) -> Family {
-        if (self.0 as i64) < 0 { Family::V6 } else { Family::V4 }
+    pub const fn encap(self) -> Encap {
+        Encap::ipip((self.0 as i64) < 0)
     }
 
     /// The interface's slot.
     #[inline(always)]
     pub const fn slot(self) -> InterfaceSlot {
-        InterfaceSlot((self.0 >> 32) as u16)
+        InterfaceSlot((self.0 >> 32) as u16 & Self::SLOT)
     }
 
     /// The interface's index.
@@ -130,13 +128,10 @@ impl Template {
     #[inline(always)]
     fn sending(member: &MemberRecord, interface: &InterfaceRecord, sends: bool) -> Self {
         let (state, next_hop) = (member.state(), member.next_hop());
-        let (mac, outer) = (interface.mac.get(), state.outer());
+        let mac = interface.mac.get();
         let sends = sends && next_hop.is_resolved() && interface.index() != 0;
         let exit = if sends { Exit::new(interface, next_hop.interface(), state) } else { Exit::NONE };
-        let start = match outer {
-            Family::V4 => IPV4 << 32 | VERSION_IHL << 48,
-            Family::V6 => IPV6 << 32,
-        };
+        let start = if state.encap().is_outer_v6() { IPV6 << 32 } else { IPV4 << 32 | VERSION_IHL << 48 };
         let [source, destination] = [&member.source, &member.destination].map(|address| address[0].get());
         Self {
             exit: Word::new(exit.0),
@@ -179,9 +174,9 @@ mod tests {
     use crate::backend::NextHop;
     use crate::table::PoolIndex;
 
-    fn member(outer: Family) -> MemberRecord {
+    fn member(encap: Encap) -> MemberRecord {
         MemberRecord {
-            state: Word::new(MemberState::alive(PoolIndex(3), outer, 0x1234).0),
+            state: Word::new(MemberState::alive(PoolIndex(3), encap, 0x1234).0),
             next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(5)).0),
             destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 11]))), Word::new(0)],
             source: [Word::new(u64::from(u32::from_le_bytes([10, 64, 0, 0]))), Word::new(0)],
@@ -196,7 +191,7 @@ mod tests {
     #[test]
     fn a_template_is_a_cache_line_of_words_as_they_are_stored() {
         assert_eq!(size_of::<Template>(), 64);
-        let template = Template::of(&member(Family::V4), &interface(1_500));
+        let template = Template::of(&member(Encap::IpIp4), &interface(1_500));
         let bytes: [u8; 16] =
             template.ethernet.clone().map(|word| word.get().to_le_bytes()).concat().try_into().unwrap();
         assert_eq!(bytes, [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]);
@@ -207,12 +202,12 @@ mod tests {
 
     #[test]
     fn an_exit_takes_what_fits_with_its_outer_header() {
-        for (outer, mtu, longest) in
-            [(Family::V4, 1_500, 1_494), (Family::V6, 1_500, 1_474), (Family::V4, 65_536, 32_767)]
+        for (encap, mtu, longest) in
+            [(Encap::IpIp4, 1_500, 1_494), (Encap::IpIp6, 1_500, 1_474), (Encap::IpIp4, 65_536, 32_767)]
         {
-            let exit = Template::of(&member(outer), &interface(mtu)).exit();
-            assert!(exit.takes(longest) && !exit.takes(longest + 1), "{outer:?} {mtu}");
-            assert_eq!((exit.outer(), exit.slot()), (outer, InterfaceSlot(5)));
+            let exit = Template::of(&member(encap), &interface(mtu)).exit();
+            assert!(exit.takes(longest) && !exit.takes(longest + 1), "{encap:?} {mtu}");
+            assert_eq!((exit.encap(), exit.slot()), (encap, InterfaceSlot(5)));
             assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
             assert_eq!(exit.index(), 7);
         }
@@ -221,7 +216,7 @@ mod tests {
     #[test]
     fn the_smaller_mtu_of_interface_and_path_counts() {
         for (path, longest) in [(1_500, 1_494), (9_000, 1_594), (20_000, 1_594)] {
-            let member = member(Family::V4);
+            let member = member(Encap::IpIp4);
             member.set_next_hop(member.next_hop().limited_to(Some(path)));
             for template in [Template::of(&member, &interface(1_600)), Template::of_check(&member, &interface(1_600))] {
                 assert!(template.exit().takes(longest) && !template.exit().takes(longest + 1), "{path}");
@@ -231,16 +226,16 @@ mod tests {
 
     #[test]
     fn whoever_is_alone_is_not_asked_where_packets_come_in() {
-        let exit = Template::of(&member(Family::V6), &interface(1_500).alone()).exit();
+        let exit = Template::of(&member(Encap::IpIp6), &interface(1_500).alone()).exit();
         assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_474) && !exit.takes(1_475));
         assert_eq!(exit.index(), 7);
     }
 
     #[test]
     fn the_dead_and_the_unreachable_have_no_exit() {
-        let unreachable = member(Family::V4);
+        let unreachable = member(Encap::IpIp4);
         unreachable.next_hop.set(0);
-        let dead = member(Family::V4);
+        let dead = member(Encap::IpIp4);
         dead.state.set(dead.state().dead().0);
         for member in [&unreachable, &dead] {
             let exit = Template::of(member, &interface(1_500)).exit();

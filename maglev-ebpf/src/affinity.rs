@@ -26,9 +26,7 @@ use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, TableStart};
 use maglev_common::template::Template;
 
-pub use crate::decision::{Choice, Flow};
-use crate::env::Tables;
-use crate::packet::l4::Segment;
+use crate::env::{Choice, Counters, Flow, Flows, Forwarding, Segment};
 
 /// A SYN moves a flow to the slot's owner only if the flow was silent for this many seconds: a retransmitted or
 /// spoofed SYN must not move a live flow, while a reused port starts afresh.
@@ -53,10 +51,10 @@ struct Ruling {
 /// Chooses a flow's member, perhaps nobody, and keeps the flow table. Nearly every packet is decided here; the rest, by
 /// [`resolve`], which is a function of its own in the kernel.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
-    if flow.word.tracking() == Tracking::Exception || tables.table_only() {
+pub fn choose<T: Flows + Counters>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+    if flow.word.tracking() == Tracking::Exception {
         let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
-        if !slot.in_transition() || tables.table_only() {
+        if !slot.in_transition() {
             return (slot.owner(), Choice::Table);
         }
     }
@@ -70,7 +68,7 @@ pub fn choose<T: Tables>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) 
 
 /// The member of a flow whose entry is found at a first look, unless there is something to it.
 #[inline(always)]
-fn first_look<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> Option<MemberId> {
+fn first_look<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> Option<MemberId> {
     if segment.is_syn() {
         return None;
     }
@@ -102,7 +100,7 @@ fn first_candidate(bucket: &Bucket, hash: FlowHash) -> Option<(usize, FlowEntry)
 /// Chooses the member of a flow whose slot is in transition, or whose pool is always tracked: by its entry, or by the
 /// rules above. A RST never makes an entry: whoever sends one has no flow to keep.
 #[inline(always)]
-pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
     let Some(bucket) = tables.bucket(flow.hash) else {
         tables.count(Counter::FlowTableMissing);
         let owners = Owners::of(tables, flow);
@@ -142,7 +140,7 @@ pub fn resolve<T: Tables>(tables: &T, flow: Flow, segment: Segment) -> (MemberId
 
 impl Owners {
     #[inline(always)]
-    fn of<T: Tables>(tables: &T, Flow { pool, word, hash }: Flow) -> Self {
+    fn of<T: Forwarding>(tables: &T, Flow { pool, word, hash }: Flow) -> Self {
         let owner = owner(tables, Flow { pool, word, hash });
         if word.previous() == TableStart::EMPTY {
             return Self { owner, previous: MemberId::NOBODY };
@@ -168,7 +166,7 @@ impl Owners {
 
 /// The owner of a flow's slot, or nobody.
 #[inline(always)]
-fn owner<T: Tables>(tables: &T, flow: Flow) -> MemberId {
+pub fn owner<T: Forwarding>(tables: &T, flow: Flow) -> MemberId {
     tables.forwarding().slot(flow.word.current(), flow.hash.slot()).owner()
 }
 
@@ -183,7 +181,7 @@ fn rule(word: PoolWord, owners: Owners, segment: Segment) -> Ruling {
 /// Whether an entry decides where its flow goes: its member lives and serves the pool, so that a collision can never cross
 /// services, and the packet does not begin the flow anew.
 #[inline(always)]
-fn binds<T: Tables>(tables: &T, entry: FlowEntry, flow: Flow, segment: Segment, now: Seconds) -> bool {
+fn binds<T: Forwarding + Counters>(tables: &T, entry: FlowEntry, flow: Flow, segment: Segment, now: Seconds) -> bool {
     let template = tables.forwarding().template(entry.member());
     if !template.state().serves(flow.pool) {
         tables.count(Counter::FlowMemberDead);
@@ -204,7 +202,7 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
 }
 
 /// What the flow table says of a flow, for `maglev flow explain`: reads only.
-pub fn peek<T: Tables>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
+pub fn peek<T: Forwarding>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
     let entry = bucket.entry(find(bucket, hash)?);
     tables.forwarding().template(entry.member()).state().serves(pool).then_some(entry)
 }
@@ -238,7 +236,13 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
 /// The way a new flow may take: its home or another that never held a flow, else its home or another that is free. Floods
 /// meet full buckets, so that the search must be short: they find their homes free.
 #[inline(always)]
-fn free_way<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment, now: Seconds) -> Option<usize> {
+fn free_way<T: Forwarding + Counters>(
+    tables: &T,
+    bucket: &Bucket,
+    flow: Flow,
+    segment: Segment,
+    now: Seconds,
+) -> Option<usize> {
     let (home, idle) = (flow.hash.home_way(), tables.forwarding().idle());
     let is_free = |way: usize| {
         let entry = bucket.entry(way);
@@ -260,7 +264,13 @@ fn free_way<T: Tables>(tables: &T, bucket: &Bucket, flow: Flow, segment: Segment
 /// tracked, one in the midst of its life that nobody knows has lost its entry before: they displace each other. First
 /// packets do so in any flood, nearly always of the same pool: one look tells that its owner is whom the entry names.
 #[inline(always)]
-fn note_eviction<T: Tables>(tables: &T, entry: FlowEntry, word: PoolWord, segment: Segment, now: Seconds) {
+fn note_eviction<T: Forwarding + Counters>(
+    tables: &T,
+    entry: FlowEntry,
+    word: PoolWord,
+    segment: Segment,
+    now: Seconds,
+) {
     let (forwarding, member) = (tables.forwarding(), entry.member());
     let first = segment.is_syn() || segment.is_datagram();
     if first && forwarding.slot(word.current(), entry.slot()).owner() == member {

@@ -1,22 +1,19 @@
 //! The packet path: ordinary generic Rust over the bytes of a packet and the tables, so that the same code runs in the
 //! kernel, in host tests and in `maglev flow explain`. It must not know aya, a map or a raw pointer.
 //!
-//! `frame → parse → vip → slot → (flow) → backend → encap → verdict`: [`forward::forward`] is the whole of it.
+//! `frame → parse → vip → slot → (flow) → backend → encap → verdict`: [`path::forward::forward`] is the whole of it.
 #![no_std]
 
 #[cfg(any(test, feature = "fixtures"))]
 extern crate std;
 
 pub mod affinity;
-pub mod decap;
-pub mod decision;
-pub mod egress;
 pub mod encap;
 pub mod env;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
-pub mod forward;
 pub mod packet;
+pub mod path;
 pub mod verdict;
 pub mod vip;
 

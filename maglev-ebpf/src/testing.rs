@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
@@ -18,8 +19,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
-use crate::decision::{Choice, Flow, Segment};
-use crate::env::{DecapTables, Tables};
+use crate::env::{self, Choice, Clock, Counters, DecapTables, Flow, Flows, Ingress, Segment, Trace};
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
@@ -54,7 +54,7 @@ impl FakeTables {
         forwarding.idle.set(u64::from(IDLE));
         forwarding.set_interface(0, &InterfaceRecord::new(NODE_MAC, INGRESS, 1_600));
         for record in &forwarding.members[1..=usize::from(n)] {
-            record.state.set(MemberState::alive(POOL, Family::V4, 0).0);
+            record.state.set(MemberState::alive(POOL, Encap::IpIp4, 0).0);
             record.next_hop.set(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0)).0);
         }
         let mut tables = Self {
@@ -135,7 +135,7 @@ impl FakeTables {
     }
 
     pub(crate) fn move_to_pool(&self, id: u16, pool: PoolIndex) {
-        self.forwarding.members[usize::from(id)].state.set(MemberState::alive(pool, Family::V4, 0).0);
+        self.forwarding.members[usize::from(id)].state.set(MemberState::alive(pool, Encap::IpIp4, 0).0);
         self.forwarding.renew(member(id));
     }
 
@@ -148,31 +148,45 @@ impl FakeTables {
     }
 }
 
-impl Tables for FakeTables {
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-        affinity::resolve(self, flow, segment)
-    }
-
-    fn ingress(&self) -> u32 {
-        INGRESS
-    }
-
-    fn now(&self) -> Seconds {
-        Seconds(self.now.get())
+impl env::Forwarding for FakeTables {
+    fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
     }
 
     fn hash_key(&self) -> impl KeyWords {
         HashKey::new(1, 2)
     }
+}
 
-    fn forwarding(&self) -> &Forwarding {
-        &self.forwarding
+impl Ingress for FakeTables {
+    fn ingress(&self) -> u32 {
+        INGRESS
     }
+}
 
+impl Clock for FakeTables {
+    fn now(&self) -> Seconds {
+        Seconds(self.now.get())
+    }
+}
+
+impl Flows for FakeTables {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.buckets.get(hash.set((self.buckets.len() as u32).wrapping_sub(1)) as usize)
     }
 
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        affinity::choose(self, flow, segment)
+    }
+
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+}
+
+impl Trace for FakeTables {}
+
+impl Counters for FakeTables {
     fn count(&self, counter: Counter) {
         *self.counts.borrow_mut().entry(counter.name()).or_default() += 1;
     }
@@ -240,7 +254,7 @@ pub(crate) fn backend4() -> MemberRecord {
     let checksum = partial_checksum(SOURCE4, BACKEND4);
     MemberRecord {
         next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
-        state: Word::new(MemberState::alive(POOL, Family::V4, checksum).0),
+        state: Word::new(MemberState::alive(POOL, Encap::IpIp4, checksum).0),
         destination: words4(BACKEND4),
         source: words4(SOURCE4),
         source_hash_mask: words4([0, 0, 0, 255]),
@@ -252,7 +266,7 @@ pub(crate) fn backend6() -> MemberRecord {
     mask[8..].fill(255);
     MemberRecord {
         next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
-        state: Word::new(MemberState::alive(POOL, Family::V6, 0).0),
+        state: Word::new(MemberState::alive(POOL, Encap::IpIp6, 0).0),
         destination: words(BACKEND6),
         source: words(SOURCE6),
         source_hash_mask: words(mask),

@@ -4,29 +4,17 @@
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
 
-use crate::env::{Packet, Tables};
-use crate::packet::eth;
-use crate::packet::ipv4::{self, Ipv4};
-use crate::packet::ipv6::{self, Ipv6};
+use crate::env;
+use crate::packet::Ip;
 
 /// A flow's tuple, of either family: how it finds its VIP and what it hashes to.
-pub trait Tuple: Copy {
-    /// The destination address.
-    type Address: Address;
-    /// The protocol number of the encapsulated packet in an outer header.
-    const IN_IP: u8;
-
+pub trait Tuple: Ip<Address: Address> {
     /// The destination address.
     fn destination(self) -> Self::Address;
     /// Ports and protocol.
     fn transport(self) -> Transport;
     /// The flow hash.
     fn hash(self, key: impl KeyWords) -> FlowHash;
-    /// The length of a packet in an Ethernet frame, as its IP header says: read again, since few need it so late.
-    fn length(packet: &impl Packet) -> Option<u32>;
-    /// The traffic class, DSCP in the high six bits and ECN in the low two, of an IP header that begins with these two
-    /// bytes, read little-endian.
-    fn traffic_class(start: u16) -> u8;
 }
 
 /// A destination address, of either family: the directory that knows it and the key it makes.
@@ -35,15 +23,12 @@ pub trait Address: Copy {
     type Key: Key;
 
     /// The directory in use, and its seed.
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Self::Key>, u64);
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Self::Key>, u64);
     /// A key of the directory; the service is [`Transport::service`], or 0 for the bare address.
     fn key(self, service: u64) -> Self::Key;
 }
 
 impl Tuple for Tuple4 {
-    type Address = u32;
-    const IN_IP: u8 = ipv4::IN_IP;
-
     #[inline(always)]
     fn destination(self) -> u32 {
         (self.addresses >> 32) as u32
@@ -58,22 +43,9 @@ impl Tuple for Tuple4 {
     fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of4(key, self)
     }
-
-    #[inline(always)]
-    fn length(packet: &impl Packet) -> Option<u32> {
-        Some(packet.view::<Ipv4>(eth::HEADER)?.length.get().into())
-    }
-
-    #[inline(always)]
-    fn traffic_class(start: u16) -> u8 {
-        (start >> 8) as u8
-    }
 }
 
 impl Tuple for Tuple6 {
-    type Address = [u64; 2];
-    const IN_IP: u8 = ipv6::IN_IP;
-
     #[inline(always)]
     fn destination(self) -> [u64; 2] {
         [self.addresses[2], self.addresses[3]]
@@ -88,24 +60,14 @@ impl Tuple for Tuple6 {
     fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of6(key, self)
     }
-
-    #[inline(always)]
-    fn length(packet: &impl Packet) -> Option<u32> {
-        Some(ipv6::HEADER as u32 + u32::from(packet.view::<Ipv6>(eth::HEADER)?.payload_length.get()))
-    }
-
-    #[inline(always)]
-    fn traffic_class(start: u16) -> u8 {
-        (start.swap_bytes() >> 4) as u8
-    }
 }
 
 impl Address for u32 {
     type Key = Key4;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Key4>, u64) {
-        tables.forwarding().directory4()
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key4>, u64) {
+        tables.directory4()
     }
 
     #[inline(always)]
@@ -118,8 +80,8 @@ impl Address for [u64; 2] {
     type Key = Key6;
 
     #[inline(always)]
-    fn directory<T: Tables>(tables: &T) -> (&Directory<Key6>, u64) {
-        tables.forwarding().directory6()
+    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key6>, u64) {
+        tables.directory6()
     }
 
     #[inline(always)]
@@ -141,7 +103,7 @@ pub enum Lookup {
 
 /// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
 #[inline(always)]
-pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
+pub fn lookup<F: Tuple, T: env::Directory>(tuple: F, tables: &T) -> Lookup {
     let (directory, seed) = F::Address::directory(tables);
     let key = tuple.destination().key(tuple.transport().service());
     let exact = directory.find(seed, key);
@@ -157,7 +119,7 @@ pub fn lookup<F: Tuple, T: Tables>(tuple: F, tables: &T) -> Lookup {
 
 /// Whether some VIP has this address.
 #[inline(always)]
-pub fn is_vip_address<A: Address, T: Tables>(address: A, tables: &T) -> bool {
+pub fn is_vip_address<A: Address, T: env::Directory>(address: A, tables: &T) -> bool {
     let (directory, seed) = A::directory(tables);
     directory.find(seed, address.key(0)).is_present()
 }

@@ -66,13 +66,23 @@ fn clippy() -> Result<()> {
     ]))
 }
 
-/// The half of `maglev-ebpf` that only the bpf target compiles, where the unsafe code of the packet path stands.
+/// The halves of `maglev-ebpf` and its harness that only the bpf target compiles, where the unsafe code of the packet path stands.
 fn clippy_of_programs() -> Result<()> {
     let flags = format!("--cfg\x1fbpf_target_arch=\"{}\"", env::consts::ARCH);
     let rustc = program::rustc();
     let mut command = linker::without_cargo_environment(cargo(), &rustc);
     command.env_remove("RUSTC").env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
-    command.args(["clippy", "--package", "maglev-ebpf", "--bins", "--profile", "bpf", "--locked"]);
+    command.args([
+        "clippy",
+        "--package",
+        "maglev-ebpf",
+        "--package",
+        "maglev-harness",
+        "--bins",
+        "--profile",
+        "bpf",
+        "--locked",
+    ]);
     command.args(["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--target-dir", "target/lint"]);
     program::run(command.args(["--", "--deny", "warnings"]))
 }

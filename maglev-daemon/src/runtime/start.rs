@@ -165,9 +165,6 @@ fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         hash_key: node.hash_key,
-        // Both are for benchmarks.
-        slowed: false,
-        table_only: false,
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }

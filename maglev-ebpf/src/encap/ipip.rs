@@ -5,19 +5,19 @@
 //! table lookup.
 
 use maglev_common::backend::MemberRecord;
+use maglev_common::encap::Encap;
 use maglev_common::template::Template;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Outer, checksum};
 use crate::env::Packet;
-use crate::packet::{ipv4, ipv6};
-use crate::vip::Tuple;
+use crate::packet::{Ip, eth};
 
 /// Bytes an outer IPv4 header adds.
-pub const OVERHEAD4: usize = ipv4::HEADER;
+pub const OVERHEAD4: usize = Encap::IpIp4.overhead();
 /// Bytes an outer IPv6 header adds.
-pub const OVERHEAD6: usize = ipv6::HEADER;
+pub const OVERHEAD6: usize = Encap::IpIp6.overhead();
 
 /// The outer header's TTL and hop limit.
 const TTL: u64 = 64;
@@ -43,10 +43,10 @@ struct Frame6 {
     inner: U16<LE>,
 }
 
-/// Puts an outer IPv4 header in front of a packet. Tells whether there was room.
+/// Puts an outer IPv4 header in front of a packet, and an Ethernet header without tags before it. Tells whether there was room.
 #[inline(always)]
-pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
-    if !packet.grow(OVERHEAD4) {
+pub fn encapsulate4<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
+    if !packet.grow(OVERHEAD4 + eth::HEADER - outer.l3) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame4>(0) else { return false };
@@ -66,15 +66,10 @@ pub fn encapsulate4<F: Tuple>(packet: &mut impl Packet, outer: Outer, template: 
     true
 }
 
-/// Puts an outer IPv6 header in front of a packet. Tells whether there was room.
+/// The same with an outer IPv6 header.
 #[inline(always)]
-pub fn encapsulate6<F: Tuple>(
-    packet: &mut impl Packet,
-    outer: Outer,
-    template: &Template,
-    record: &MemberRecord,
-) -> bool {
-    if !packet.grow(OVERHEAD6) {
+pub fn encapsulate6<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Template, record: &MemberRecord) -> bool {
+    if !packet.grow(OVERHEAD6 + eth::HEADER - outer.l3) {
         return false;
     }
     let Some(frame) = packet.view_mut::<Frame6>(0) else { return false };
@@ -82,18 +77,19 @@ pub fn encapsulate6<F: Tuple>(
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
     let class_label = (6 << 28 | class << 20 | label).swap_bytes();
-    let [source0, source1] = source6(record, outer.hash);
+    // Written from the end: fewer words are held at once, so fewer registers are spilled.
     let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
-    let length = u64::from((outer.length as u16).swap_bytes());
-    let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
-    frame.words[0].set(template.ethernet[0].get());
-    frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
-    frame.words[2].set(start | source0 << 48);
-    frame.words[3].set(source0 >> 16 | source1 << 48);
-    frame.words[4].set(source1 >> 16 | destination0 << 48);
     frame.words[5].set(destination0 >> 16 | destination1 << 48);
     frame.last.set((destination1 >> 16) as u32);
     frame.end.set((destination1 >> 48) as u16);
+    let [source0, source1] = source6(record, outer.hash);
+    frame.words[4].set(source1 >> 16 | destination0 << 48);
+    frame.words[3].set(source0 >> 16 | source1 << 48);
+    frame.words[0].set(template.ethernet[0].get());
+    frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
+    let length = u64::from((outer.length as u16).swap_bytes());
+    let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
+    frame.words[2].set(start | source0 << 48);
     true
 }
 

@@ -9,7 +9,7 @@ use maglev_common::forwarding::OwnMac;
 /// Bytes of an Ethernet header without tags.
 pub const HEADER: usize = 14;
 /// Bytes a VLAN tag adds.
-const TAG: usize = 4;
+pub const TAG: usize = 4;
 /// Stacked tags that are looked through: 802.1ad allows two.
 const MAX_TAGS: usize = 2;
 
@@ -42,14 +42,10 @@ pub struct Ethernet {
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// An untagged IPv4 packet at [`HEADER`].
-    Ipv4,
-    /// An untagged IPv6 packet at [`HEADER`].
-    Ipv6,
-    /// An IPv4 packet inside VLAN tags, at this offset.
-    TaggedIpv4(usize),
-    /// An IPv6 packet inside VLAN tags, at this offset.
-    TaggedIpv6(usize),
+    /// An IPv4 packet that begins at this offset: [`HEADER`], and [`TAG`] for each VLAN tag.
+    Ipv4(usize),
+    /// An IPv6 packet, likewise.
+    Ipv6(usize),
     /// Anything else.
     Other,
 }
@@ -65,8 +61,8 @@ pub fn destination(packet: &impl Packet) -> Option<OwnMac> {
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {
     match packet.view::<Ethernet>(0)?.ether_type.get() {
-        IPV4 => Some(Payload::Ipv4),
-        IPV6 => Some(Payload::Ipv6),
+        IPV4 => Some(Payload::Ipv4(HEADER)),
+        IPV6 => Some(Payload::Ipv6(HEADER)),
         VLAN | SERVICE_VLAN => tagged_payload(packet),
         _ => Some(Payload::Other),
     }
@@ -79,8 +75,8 @@ fn tagged_payload(packet: &impl Packet) -> Option<Payload> {
         let ether_type = packet.view::<U16<BE>>(offset + TAG - 2)?.get();
         offset += TAG;
         match ether_type {
-            IPV4 => return Some(Payload::TaggedIpv4(offset)),
-            IPV6 => return Some(Payload::TaggedIpv6(offset)),
+            IPV4 => return Some(Payload::Ipv4(offset)),
+            IPV6 => return Some(Payload::Ipv6(offset)),
             VLAN | SERVICE_VLAN => {}
             _ => return Some(Payload::Other),
         }

@@ -1,11 +1,10 @@
 //! IPv4 (RFC 791).
 
-use maglev_common::counters::Counter;
 use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, l4};
+use super::{Inner, Ip, Parsed, l4};
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -73,46 +72,57 @@ impl Ipv4 {
         (self.addresses.get() >> 32) as u32
     }
 
-    /// Why a header other than a plain one is not handled.
-    const fn peculiarity(&self) -> Counter {
-        if self.version_ihl >> 4 == 4 && self.version_ihl & 0xf > 5 { Counter::Options } else { Counter::Malformed }
+    /// What a header other than a plain one is.
+    #[inline(always)]
+    const fn peculiarity(&self) -> Parsed<Tuple4> {
+        if self.version_ihl >> 4 == 4 && self.version_ihl & 0xf > 5 { Parsed::Options } else { Parsed::Malformed }
     }
 }
 
-/// Parses the IPv4 packet at an offset.
-///
-/// # Errors
-/// Why it is not balanced.
-#[inline(always)]
-pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple4>, Counter> {
-    let header = packet.view::<Ipv4>(offset).ok_or(Counter::Truncated)?;
-    if !header.is_plain() {
-        return Err(header.peculiarity());
-    }
-    if header.is_fragment() {
-        return Err(Counter::Fragment);
-    }
-    let length = u32::from(header.length.get());
-    if offset + length as usize > packet.len() {
-        return Err(Counter::Malformed);
-    }
-    if header.ttl == 0 {
-        return Err(Counter::HopLimit);
-    }
-    let payload = length.saturating_sub(HEADER as u32);
-    let ports = match header.protocol {
-        l4::TCP => l4::tcp(packet, offset + HEADER, payload),
-        l4::UDP => l4::udp(packet, offset + HEADER, payload),
-        l4::ICMP => return Err(Counter::Icmp),
-        _ => return Err(Counter::OtherProtocol),
-    };
-    let ports = ports.ok_or(Counter::Malformed)?;
-    let tuple = Tuple4 { addresses: header.addresses.get(), transport: Transport::new(ports, header.protocol) };
-    Ok(Inner { tuple, length, transport: offset + HEADER })
-}
+impl Ip for Tuple4 {
+    type Address = u32;
+    const IN_IP: u8 = IN_IP;
 
-/// The destination of the IPv4 packet at an offset, whatever else is wrong with it.
-#[inline(always)]
-pub fn destination(packet: &impl Packet, offset: usize) -> Option<u32> {
-    Some(packet.view::<Ipv4>(offset)?.destination())
+    #[inline(always)]
+    fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
+        let Some(header) = packet.view::<Ipv4>(l3) else { return Parsed::Truncated };
+        if !header.is_plain() {
+            return header.peculiarity();
+        }
+        if header.is_fragment() {
+            return Parsed::Fragment;
+        }
+        let length = u32::from(header.length.get());
+        if l3 + length as usize > packet.len() {
+            return Parsed::Malformed;
+        }
+        if header.ttl == 0 {
+            return Parsed::HopLimit;
+        }
+        let (payload, transport) = (length.saturating_sub(HEADER as u32), l3 + HEADER);
+        let ports = match header.protocol {
+            l4::TCP => l4::tcp(packet, transport, payload),
+            l4::UDP => l4::udp(packet, transport, payload),
+            l4::ICMP => return Parsed::Icmp,
+            _ => return Parsed::OtherProtocol,
+        };
+        let Some(ports) = ports else { return Parsed::Malformed };
+        let tuple = Tuple4 { addresses: header.addresses.get(), transport: Transport::new(ports, header.protocol) };
+        Parsed::Flow(Inner { tuple, l3, length, transport })
+    }
+
+    #[inline(always)]
+    fn read_destination(packet: &impl Packet, l3: usize) -> Option<u32> {
+        Some(packet.view::<Ipv4>(l3)?.destination())
+    }
+
+    #[inline(always)]
+    fn read_length(packet: &impl Packet, l3: usize) -> Option<u32> {
+        Some(u32::from(packet.view::<Ipv4>(l3)?.length.get()))
+    }
+
+    #[inline(always)]
+    fn traffic_class(start: u16) -> u8 {
+        (start >> 8) as u8
+    }
 }

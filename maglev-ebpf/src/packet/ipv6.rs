@@ -1,11 +1,10 @@
 //! IPv6 (RFC 8200).
 
-use maglev_common::counters::Counter;
 use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, l4};
+use super::{Inner, Ip, Parsed, l4};
 use crate::env::Packet;
 
 /// Bytes of the fixed header.
@@ -59,44 +58,56 @@ impl Ipv6 {
         [self.addresses[2].get(), self.addresses[3].get()]
     }
 
-    fn peculiarity(&self) -> Counter {
+    /// What a header is that neither TCP nor UDP follows.
+    #[inline(always)]
+    fn peculiarity(&self) -> Parsed<Tuple6> {
         match self.next_header {
-            l4::ICMPV6 => Counter::Icmp,
-            FRAGMENT => Counter::Fragment,
-            header if EXTENSIONS.contains(&header) => Counter::ExtensionHeader,
-            _ => Counter::OtherProtocol,
+            l4::ICMPV6 => Parsed::Icmp,
+            FRAGMENT => Parsed::Fragment,
+            header if EXTENSIONS.contains(&header) => Parsed::ExtensionHeader,
+            _ => Parsed::OtherProtocol,
         }
     }
 }
 
-/// Parses the IPv6 packet at an offset.
-///
-/// # Errors
-/// Why it is not balanced.
-#[inline(always)]
-pub fn parse(packet: &impl Packet, offset: usize) -> Result<Inner<Tuple6>, Counter> {
-    let header = packet.view::<Ipv6>(offset).ok_or(Counter::Truncated)?;
-    let payload = u32::from(header.payload_length.get());
-    let end = offset + HEADER + payload as usize;
-    if header.version() != 6 || end > packet.len() {
-        return Err(Counter::Malformed);
-    }
-    if header.hop_limit == 0 {
-        return Err(Counter::HopLimit);
-    }
-    let ports = match header.next_header {
-        l4::TCP => l4::tcp(packet, offset + HEADER, payload),
-        l4::UDP => l4::udp(packet, offset + HEADER, payload),
-        _ => return Err(header.peculiarity()),
-    };
-    let ports = ports.ok_or(Counter::Malformed)?;
-    let addresses = header.addresses.map(U64::get);
-    let tuple = Tuple6 { addresses, transport: Transport::new(ports, header.next_header) };
-    Ok(Inner { tuple, length: HEADER as u32 + payload, transport: offset + HEADER })
-}
+impl Ip for Tuple6 {
+    type Address = [u64; 2];
+    const IN_IP: u8 = IN_IP;
 
-/// The destination of the IPv6 packet at an offset, whatever else is wrong with it.
-#[inline(always)]
-pub fn destination(packet: &impl Packet, offset: usize) -> Option<[u64; 2]> {
-    Some(packet.view::<Ipv6>(offset)?.destination())
+    #[inline(always)]
+    fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
+        let Some(header) = packet.view::<Ipv6>(l3) else { return Parsed::Truncated };
+        let payload = u32::from(header.payload_length.get());
+        let transport = l3 + HEADER;
+        if header.version() != 6 || transport + payload as usize > packet.len() {
+            return Parsed::Malformed;
+        }
+        if header.hop_limit == 0 {
+            return Parsed::HopLimit;
+        }
+        let ports = match header.next_header {
+            l4::TCP => l4::tcp(packet, transport, payload),
+            l4::UDP => l4::udp(packet, transport, payload),
+            _ => return header.peculiarity(),
+        };
+        let Some(ports) = ports else { return Parsed::Malformed };
+        let addresses = header.addresses.map(U64::get);
+        let tuple = Tuple6 { addresses, transport: Transport::new(ports, header.next_header) };
+        Parsed::Flow(Inner { tuple, l3, length: HEADER as u32 + payload, transport })
+    }
+
+    #[inline(always)]
+    fn read_destination(packet: &impl Packet, l3: usize) -> Option<[u64; 2]> {
+        Some(packet.view::<Ipv6>(l3)?.destination())
+    }
+
+    #[inline(always)]
+    fn read_length(packet: &impl Packet, l3: usize) -> Option<u32> {
+        Some(HEADER as u32 + u32::from(packet.view::<Ipv6>(l3)?.payload_length.get()))
+    }
+
+    #[inline(always)]
+    fn traffic_class(start: u16) -> u8 {
+        (start.swap_bytes() >> 4) as u8
+    }
 }

@@ -3,8 +3,7 @@
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-pub use crate::decision::Segment;
-use crate::env::Packet;
+use crate::env::{Packet, Segment};
 
 /// ICMP.
 pub const ICMP: u8 = 1;

@@ -87,7 +87,7 @@ pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);
     let tuple = Tuple4 { addresses: start.addresses.get(), transport };
-    Some(Inner { tuple, length, transport: eth::HEADER + ipv4::HEADER })
+    Some(Inner { tuple, l3: eth::HEADER, length, transport: eth::HEADER + ipv4::HEADER })
 }
 
 /// Reads a plain IPv6 packet to a MAC address of ours; `None` if it is not one.
@@ -104,7 +104,7 @@ pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);
     let tuple = Tuple6 { addresses: start.addresses.map(U64::get), transport };
-    Some(Inner { tuple, length, transport: eth::HEADER + ipv6::HEADER })
+    Some(Inner { tuple, l3: eth::HEADER, length, transport: eth::HEADER + ipv6::HEADER })
 }
 
 /// Whether a packet of this length holds the transport header it says it has: TCP or UDP.

@@ -10,9 +10,8 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::{self, Choice};
-use maglev_ebpf::env::Tables;
-use maglev_ebpf::packet::l4::Segment;
+use maglev_ebpf::affinity;
+use maglev_ebpf::env::{self, Choice, Clock, Counters, Flow, Flows, Segment};
 use maglev_model::plan::{Live, Step};
 use zerocopy::FromZeros as _;
 
@@ -83,7 +82,7 @@ impl Node {
         let sets = self.geometry.sets as usize;
         let region = &self.buckets[cpu * sets..][..sets];
         let view = View { node: self, region, now: self.seconds(now) };
-        affinity::choose(&view, affinity::Flow { pool, word: self.forwarding.pool(pool), hash }, || segment).0
+        view.choose(Flow { pool, word: self.forwarding.pool(pool), hash }, || segment).0
     }
 
     /// What is published of a member.
@@ -176,40 +175,45 @@ struct View<'a> {
     now: Seconds,
 }
 
-impl Tables for View<'_> {
-    fn ingress(&self) -> u32 {
-        1
-    }
-
-    #[inline(always)]
-    fn now(&self) -> Seconds {
-        self.now
-    }
-
-    fn hash_key(&self) -> impl KeyWords {
-        HashKey::new(0, 0)
-    }
-
+impl env::Forwarding for View<'_> {
     #[inline(always)]
     fn forwarding(&self) -> &Forwarding {
         &self.node.forwarding
     }
 
+    fn hash_key(&self) -> impl KeyWords {
+        HashKey::new(0, 0)
+    }
+}
+
+impl Clock for View<'_> {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        self.now
+    }
+}
+
+impl Flows for View<'_> {
     #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.region.get(hash.set(self.region.len() as u32 - 1) as usize)
     }
 
     #[inline(always)]
-    fn table_only(&self) -> bool {
-        self.node.table_only
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        if self.node.table_only {
+            return (affinity::owner(self, flow), Choice::Table);
+        }
+        affinity::choose(self, flow, segment)
     }
 
     #[inline(always)]
-    fn resolve(&self, flow: affinity::Flow, segment: Segment) -> (MemberId, Choice) {
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
         affinity::resolve(self, flow, segment)
     }
+}
 
+impl Counters for View<'_> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         let Shortages { full, evicted } = &self.node.shortages;

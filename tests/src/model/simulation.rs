@@ -1,7 +1,7 @@
 //! One run: traffic and a script, through nodes that keep connections by one design, under the oracle's eyes.
 
 use maglev_common::table::PoolIndex;
-use maglev_ebpf::packet::l4::Segment;
+use maglev_ebpf::env::Segment;
 
 use super::control::{Control, Manner};
 use super::design::Design;

@@ -10,9 +10,16 @@ type Allowed = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Dependencies among the crates of the workspace, those of tests apart. One that is not here is an error, as is one that is here
 /// and nowhere else.
-const CRATES: [Allowed; 16] = [
+const CRATES: [Allowed; 17] = [
     ("maglev-common", &[]),
     ("maglev-ebpf", &[("maglev-common", "the words of both sides of a map")]),
+    (
+        "maglev-harness",
+        &[
+            ("maglev-common", "the words of both sides of a map"),
+            ("maglev-ebpf", "the packet path that is measured, and its trait of packets"),
+        ],
+    ),
     ("maglev-model", &[("maglev-common", "a plan's steps hold the words that maps do")]),
     (
         "maglev-core",
@@ -41,6 +48,7 @@ const CRATES: [Allowed; 16] = [
         &[
             ("maglev-common", "the layout of maps"),
             ("maglev-ebpf", "explain runs the packet path itself"),
+            ("maglev-harness", "the rig's objects, for the benchmark and tests alone"),
             ("maglev-model", "the steps of plans"),
             ("maglev-net", "interfaces, and the programs on them"),
         ],

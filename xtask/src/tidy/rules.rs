@@ -28,15 +28,8 @@ const TERRITORIES: [Territory; 4] = [
     },
     Territory {
         words: &["aya_ebpf", "aya_log_ebpf"],
-        allowed: &[
-            "maglev-ebpf/src/main.rs",
-            "maglev-ebpf/src/maps.rs",
-            "maglev-ebpf/src/frame.rs",
-            "maglev-ebpf/src/skb.rs",
-            "maglev-ebpf/src/backend/",
-            "maglev-ebpf/src/harness/",
-        ],
-        remedy: "the packet path is generic over `Packet` and `Tables`, and runs on the host too",
+        allowed: &["maglev-ebpf/src/bin/", "maglev-ebpf/harness/src/"],
+        remedy: "the packet path is generic over the traits of `env`, and runs on the host too",
     },
 ];
 
@@ -67,20 +60,25 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 8] = [
+const UNSAFE: [&str; 9] = [
     "maglev-common/src/pod.rs",
-    "maglev-ebpf/src/frame.rs",
-    "maglev-ebpf/src/maps.rs",
-    "maglev-ebpf/src/skb.rs",
-    "maglev-ebpf/src/backend/maps.rs",
-    "maglev-ebpf/src/harness/maps.rs",
+    "maglev-ebpf/src/bin/frame.rs",
+    "maglev-ebpf/src/bin/node/maps.rs",
+    "maglev-ebpf/src/bin/node/skb.rs",
+    "maglev-ebpf/src/bin/backend/maps.rs",
+    "maglev-ebpf/harness/src/maps.rs",
+    "maglev-ebpf/harness/src/mode.rs",
     "maglev-daemon/crates/dataplane/src/",
     "maglev-daemon/crates/net/src/socket.rs",
 ];
 
 /// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.
-const UNSAFE_ATTRIBUTES: [&str; 3] =
-    ["maglev-ebpf/src/main.rs", "maglev-ebpf/src/backend/main.rs", "maglev-ebpf/src/harness/main.rs"];
+const UNSAFE_ATTRIBUTES: [&str; 4] = [
+    "maglev-ebpf/src/bin/node/main.rs",
+    "maglev-ebpf/src/bin/backend/main.rs",
+    "maglev-ebpf/harness/src/main.rs",
+    "maglev-ebpf/harness/src/measured.rs",
+];
 
 /// The files that name maps, counters and drop reasons.
 const NAMES: [&str; 2] = ["maglev-common/src/maps.rs", "maglev-common/src/counters.rs"];
@@ -230,8 +228,8 @@ mod tests {
 
     #[test]
     fn the_packet_path_knows_no_aya() {
-        assert_eq!(broken("maglev-ebpf/src/main.rs", "use aya_ebpf::macros::xdp;"), CLEAN);
-        assert_eq!(broken("maglev-ebpf/src/forward.rs", "use aya_ebpf::macros::xdp;"), [2]);
+        assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "use aya_ebpf::macros::xdp;"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/path/forward.rs", "use aya_ebpf::macros::xdp;"), [2]);
     }
 
     #[test]
@@ -249,10 +247,10 @@ mod tests {
 
     #[test]
     fn unsafe_stands_in_a_few_files() {
-        assert_eq!(broken("maglev-ebpf/src/frame.rs", "unsafe { read() }"), CLEAN);
-        assert_eq!(broken("maglev-ebpf/src/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
-        assert_eq!(broken("maglev-ebpf/src/main.rs", "#[unsafe(no_mangle)]\nstatic A: u8 = 1;"), CLEAN);
-        assert_eq!(broken("maglev-ebpf/src/main.rs", "unsafe { read() }"), [2]);
+        assert_eq!(broken("maglev-ebpf/src/bin/frame.rs", "unsafe { read() }"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/path/forward.rs", "// unsafe\nunsafe { read() }"), [3]);
+        assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "#[unsafe(no_mangle)]\nstatic A: u8 = 1;"), CLEAN);
+        assert_eq!(broken("maglev-ebpf/src/bin/node/main.rs", "unsafe { read() }"), [2]);
         assert_eq!(broken("maglev-daemon/crates/net/src/routes.rs", "#[unsafe(no_mangle)]"), [2]);
         assert_eq!(broken("maglev-daemon/src/runtime.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), CLEAN);
     }

@@ -12,10 +12,10 @@ use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, SlotWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::{self, Choice, Flow};
-use maglev_ebpf::env::Tables;
-use maglev_ebpf::forward::{Decision, decide};
-use maglev_ebpf::packet::l4::{self, Segment};
+use maglev_ebpf::affinity;
+use maglev_ebpf::env::{self, Choice, Clock, Decision, Flow, Flows, Forwarding as _, Segment};
+use maglev_ebpf::packet::l4;
+use maglev_ebpf::path::forward::decide;
 use maglev_ebpf::vip::{self, Lookup, Tuple};
 use maglev_model::Protocol;
 use nix::time::{ClockId, clock_gettime};
@@ -163,32 +163,39 @@ impl<'a> View<'a> {
     }
 }
 
-impl Tables for View<'_> {
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-        affinity::resolve(self, flow, segment)
-    }
-
-    fn ingress(&self) -> u32 {
-        0
-    }
-
-    fn now(&self) -> Seconds {
-        self.now
+impl env::Forwarding for View<'_> {
+    fn forwarding(&self) -> &Forwarding {
+        self.maps.forwarding()
     }
 
     fn hash_key(&self) -> impl KeyWords {
         self.maps.hash_key
     }
+}
 
-    fn forwarding(&self) -> &Forwarding {
-        self.maps.forwarding()
+impl Clock for View<'_> {
+    fn now(&self) -> Seconds {
+        self.now
     }
+}
 
+impl Flows for View<'_> {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let shared = self.shared_bucket(hash)?;
         Some(self.copy.get_or_init(|| shared.copy()))
     }
 
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        affinity::choose(self, flow, segment)
+    }
+
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::resolve(self, flow, segment)
+    }
+}
+
+/// What is only explained is not counted.
+impl env::Counters for View<'_> {
     fn count(&self, _: Counter) {}
 
     fn count_vip(&self, _: VipId, _: u64) {}

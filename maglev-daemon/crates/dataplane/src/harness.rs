@@ -5,11 +5,10 @@ use aya::maps::ProgramArray;
 use aya::programs::{Program, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::maps::PROGRAM;
+use maglev_harness::{HARNESS, UNDER_TEST};
 
 use super::Dataplane;
 use super::object::Loaded;
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
 
 /// `XDP_DROP`, `XDP_PASS`, `XDP_TX` and `XDP_REDIRECT`: what a program answers.
 pub(crate) mod action {
@@ -41,11 +40,11 @@ impl Harness {
     pub(super) fn of(ebpf: &mut Loaded, program: &'static str) -> Self {
         let id = ebpf.program(program).unwrap().id;
         let under_test = loaded_programs().map(Result::unwrap).find(|loaded| loaded.id() == id).unwrap().fd().unwrap();
-        let mut harness = Self(EbpfLoader::new().load(OBJECT).unwrap());
+        let mut harness = Self(EbpfLoader::new().load(HARNESS).unwrap());
         for before in [Before::Poison, Before::Crowd] {
             harness.program(before).load().unwrap();
         }
-        let mut programs = ProgramArray::try_from(harness.0.map_mut("UNDER_TEST").unwrap()).unwrap();
+        let mut programs = ProgramArray::try_from(harness.0.map_mut(UNDER_TEST).unwrap()).unwrap();
         programs.set(0, &under_test, 0).unwrap();
         harness
     }

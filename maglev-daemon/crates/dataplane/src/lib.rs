@@ -71,10 +71,6 @@ pub struct Settings {
     pub flow_sets: u32,
     /// The key of the flow hash.
     pub hash_key: HashKey,
-    /// Whether each packet costs one call of a helper more than it has to.
-    pub slowed: bool,
-    /// Whether the table alone decides, whatever pools and slots say.
-    pub table_only: bool,
     /// Whether the program logs each decision. Needs a tokio runtime.
     pub trace: bool,
     /// The interfaces to attach to, in the order of their slots: at most

@@ -90,13 +90,7 @@ impl Sizes {
 
 /// The name of the program that does what is wanted.
 pub(super) const fn program(wanted: &Settings) -> &'static str {
-    if wanted.trace {
-        names::TRACED_PROGRAM
-    } else if wanted.slowed || wanted.table_only {
-        names::MEASURED_PROGRAM
-    } else {
-        names::PROGRAM
-    }
+    if wanted.trace { names::TRACED_PROGRAM } else { names::PROGRAM }
 }
 
 /// Programs and their maps in the kernel, attached or not.
@@ -137,25 +131,31 @@ const EGRESS_PART: &str = "egress";
 impl Loaded {
     /// The load balancer that ships, its maps sized and its globals set.
     pub(super) fn balancer(wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        Self::balancer_of(OBJECT, wanted, sizes)
+        Self::balancer_of(OBJECT, program(wanted), wanted, sizes, &[])
     }
 
-    /// The same of any object that takes our maps and globals.
-    pub(super) fn balancer_of(object: &[u8], wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
+    /// The same of any object that takes our maps and globals, and these beside them.
+    pub(super) fn balancer_of(
+        object: &[u8],
+        program: &'static str,
+        wanted: &Settings,
+        sizes: &Sizes,
+        globals: &[(&'static str, u32)],
+    ) -> Result<Self, DataplaneError> {
         let seconds_per_jiffy = seconds_per_jiffy()?;
-        let flag = |wanted, flag| if wanted { flag } else { 0 };
-        let mode = flag(wanted.slowed, settings::SLOWED) | flag(wanted.table_only, settings::TABLE_ONLY);
         let words = wanted.hash_key.words();
         let mut loader = EbpfLoader::new();
         loader
             .override_global(settings::HASH_KEY, &words[..], true)
-            .override_global(settings::MODE, &mode, true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
             .map_max_entries(names::COUNTS, sizes.cpus);
-        Self::load(&mut loader, object, program(wanted))
+        for (name, value) in globals {
+            loader.override_global(name, value, true);
+        }
+        Self::load(&mut loader, object, program)
     }
 
     /// One of the backend's programs, on the maps of a set that are pinned already. Those that are not are pinned there.

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use maglev_common::backend::{Family, InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
@@ -12,12 +13,13 @@ use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
-use maglev_ebpf::affinity::Choice;
+use maglev_ebpf::env::{Choice, Ingress, Trace};
 use maglev_model::Protocol;
 use maglev_model::plan::Slots;
 use maglev_net::links::{AttachedXdp, XdpAt};
 use maglev_testing::network::{Peer, in_namespace, ip, sysctl};
 
+use super::explain::View;
 use super::harness::{Harness, action};
 use super::*;
 
@@ -25,6 +27,15 @@ mod egress;
 mod faults;
 mod outlive;
 mod packets;
+
+/// The whole path over the maps of the kernel, for packets that come in by no interface.
+impl Ingress for View<'_> {
+    fn ingress(&self) -> u32 {
+        0
+    }
+}
+
+impl Trace for View<'_> {}
 
 const POOL: PoolIndex = PoolIndex(2);
 const VIP: VipId = VipId(1);
@@ -36,8 +47,6 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         limits: Limits { vips: 8, pools: 4, backends: 100 },
         flow_sets: 64,
         hash_key: HashKey::from_bytes([7; 16]),
-        table_only: false,
-        slowed: false,
         trace: false,
         interfaces: interfaces(wanted),
     }
@@ -76,7 +85,7 @@ fn member(id: u16) -> MemberId {
 
 fn record(slot: u16) -> MemberRecord {
     MemberRecord {
-        state: Word::new(MemberState::alive(POOL, Family::V4, 0).0),
+        state: Word::new(MemberState::alive(POOL, Encap::IpIp4, 0).0),
         next_hop: Word::new(NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(slot)).0),
         destination: [Word::new(u64::from(u32::from_le_bytes([10, 0, 1, 11]))), Word::new(0)],
         source: [Word::new(u64::from(u32::from_le_bytes([10, 64, 11, 0]))), Word::new(0)],

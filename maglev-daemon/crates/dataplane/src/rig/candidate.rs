@@ -4,6 +4,8 @@ use aya::programs::{ProgramFd, Xdp};
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counter;
 use maglev_common::hash::HashKey;
+use maglev_common::maps::PROGRAM;
+use maglev_harness as names;
 use maglev_model::Limits;
 use maglev_model::plan::Step;
 
@@ -11,7 +13,7 @@ use super::LOOPBACK;
 use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
-use crate::object::{self, Loaded, Sizes};
+use crate::object::{Loaded, Sizes};
 use crate::{Settings, publish};
 
 /// The MTU of the interface packets leave by: more than any of them needs.
@@ -20,7 +22,7 @@ const MTU: u32 = 9_000;
 /// What a candidate is loaded with.
 #[derive(Clone, Debug)]
 pub struct CandidateSettings<'a> {
-    /// An object that takes our maps and globals; `None` for the one that ships.
+    /// An object that takes our maps and globals, and is measured as it is; `None` for the one that ships.
     pub object: Option<&'a [u8]>,
     /// Whether the table alone decides.
     pub table_only: bool,
@@ -32,6 +34,14 @@ pub struct CandidateSettings<'a> {
     pub limits: Limits,
     /// The MAC address of the one interface; members' next hops name slot 0.
     pub mac: [u8; 6],
+}
+
+impl CandidateSettings<'_> {
+    /// How the program departs from the one that ships; 0 if it does not.
+    const fn mode(&self) -> u32 {
+        let slowed = if self.slowed { names::SLOWED } else { 0 };
+        slowed | if self.table_only { names::TABLE_ONLY } else { 0 }
+    }
 }
 
 /// A load balancer, loaded.
@@ -53,21 +63,24 @@ impl Candidate {
             limits: wanted.limits,
             flow_sets: wanted.flow_sets,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
-            slowed: wanted.slowed,
-            table_only: wanted.table_only,
             trace: false,
             interfaces: Vec::new(),
         };
         let sizes = Sizes::of(&settings)?;
-        let ebpf = match wanted.object {
-            Some(object) => Loaded::balancer_of(object, &settings, &sizes)?,
-            None => Loaded::balancer(&settings, &sizes)?,
+        let mode = wanted.mode();
+        let (ebpf, program) = match wanted.object {
+            Some(object) => (Loaded::balancer_of(object, PROGRAM, &settings, &sizes, &[])?, PROGRAM),
+            None if mode == 0 => (Loaded::balancer(&settings, &sizes)?, PROGRAM),
+            None => {
+                let (program, globals) = (names::MEASURED_PROGRAM, [(names::MODE, mode)]);
+                (Loaded::balancer_of(names::MEASURED, program, &settings, &sizes, &globals)?, program)
+            }
         };
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
         maps.forwarding().set_interface(0, &InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
         let barrier = Barrier::choose()?;
         steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
-        Ok(Self { ebpf, maps, program: object::program(&settings) })
+        Ok(Self { ebpf, maps, program })
     }
 
     /// Packets the program says it has encapsulated and sent back.

@@ -8,7 +8,7 @@ use aya::maps::{Map, MapError, ProgramArray};
 use aya::programs::{Program, ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::pod::Word;
-use maglev_common::rig as names;
+use maglev_harness as names;
 
 use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
@@ -20,8 +20,6 @@ mod veth;
 pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
 pub use veth::{Live, VethRig};
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-harness"));
 
 /// What a program answers: `XDP_TX`.
 pub const TX: u32 = 3;
@@ -139,7 +137,8 @@ impl Rig {
     pub fn load() -> Result<Self, DataplaneError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(names::LINES, names::MOST_LINES);
-        let mut harness = loader.load(OBJECT).map_err(|error| DataplaneError::loading("the harness", &error))?;
+        let mut harness =
+            loader.load(names::HARNESS).map_err(|error| DataplaneError::loading("the harness", &error))?;
         for name in [names::VARY4, names::VARY6].into_iter().chain(Floor::ALL.map(Floor::program)) {
             program(&mut harness, name)?.load().map_err(|error| DataplaneError::program(name, &error))?;
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions};
 use aya::sys::{Stats, enable_stats};
-use maglev_common::rig as names;
+use maglev_harness as names;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 

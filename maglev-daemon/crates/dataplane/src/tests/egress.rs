@@ -4,8 +4,8 @@ use std::net::UdpSocket;
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use maglev_common::mark::Mark;
-use maglev_ebpf::egress::{Departure, Origin, depart};
 use maglev_ebpf::fixtures::{self, PORT, Unbalanced, VIP4, VecPacket};
+use maglev_ebpf::path::egress::{Departure, Origin, depart};
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use maglev_common::backend::Family;
 use maglev_common::counters::Outcome;
+use maglev_common::encap::Encap;
 use maglev_ebpf::fixtures::{self, CLIENT4, HOP_MAC, PORT, Unbalanced, VIP4, VIP6, VecPacket};
-use maglev_ebpf::forward::forward;
+use maglev_ebpf::path::forward::forward;
 use maglev_ebpf::verdict::Verdict;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -131,7 +131,7 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
 
 fn backend4(pool: PoolIndex, slot: u16) -> MemberRecord {
     MemberRecord {
-        state: Word::new(MemberState::alive(pool, Family::V4, partial_checksum()).0),
+        state: Word::new(MemberState::alive(pool, Encap::IpIp4, partial_checksum()).0),
         next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(slot)).0),
         source_hash_mask: [Word::new(0xff00_0000), Word::new(0)],
         ..record(slot)
@@ -149,7 +149,7 @@ fn backend6(pool: PoolIndex) -> MemberRecord {
     let word = |address: &str| words(address.parse::<Ipv6Addr>().unwrap().octets()).map(Word::new);
     MemberRecord {
         next_hop: Word::new(NextHop::new(HOP_MAC, InterfaceSlot(0)).0),
-        state: Word::new(MemberState::alive(pool, Family::V6, 0).0),
+        state: Word::new(MemberState::alive(pool, Encap::IpIp6, 0).0),
         destination: word("fd00:1::11"),
         source: word("fd00:64::"),
         source_hash_mask: word("::ffff:ffff:ffff:ffff"),

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use maglev_common::backend::{Family, MemberRecord, MemberState, NextHop};
+use maglev_common::backend::{MemberRecord, MemberState, NextHop};
+use maglev_common::encap::Encap;
 use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
@@ -23,11 +24,11 @@ pub fn member_record(pool: PoolIndex, backend: IpAddr, outer: &OuterSources, nex
             let net = outer.v4.unwrap_or_default();
             let checksum = partial_checksum(net.network(), to);
             let mask = words4(net.hostmask() & MOST_HOST_BITS);
-            (words4(to), words4(net.network()), mask, Family::V4, checksum)
+            (words4(to), words4(net.network()), mask, Encap::IpIp4, checksum)
         }
         IpAddr::V6(to) => {
             let net = outer.v6.unwrap_or_default();
-            (words6(to), words6(net.network()), words6(net.hostmask()), Family::V6, 0)
+            (words6(to), words6(net.network()), words6(net.hostmask()), Encap::IpIp6, 0)
         }
     };
     MemberRecord {

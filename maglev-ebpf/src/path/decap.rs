@@ -89,8 +89,8 @@ fn unwrap<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Result<(), D
 #[inline(always)]
 fn tunnel<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
     match eth::payload(packet) {
-        Some(Payload::Ipv4) => tunnel4(packet, tables),
-        Some(Payload::Ipv6) => tunnel6(packet, tables),
+        Some(Payload::Ipv4(eth::HEADER)) => tunnel4(packet, tables),
+        Some(Payload::Ipv6(eth::HEADER)) => tunnel6(packet, tables),
         _ => Err(DecapCounter::NotEncapsulated),
     }
 }

@@ -2,6 +2,7 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+#[path = "../frame.rs"]
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -15,36 +16,24 @@ fn main() {}
 mod programs {
     //! One function per program: wrap the context, walk the path, translate the verdict.
 
-    use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+    use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
     use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_md};
     use aya_ebpf::macros::{classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
-    use maglev_ebpf::egress::{Departure, depart};
-    use maglev_ebpf::forward::{forward, forward_plain};
-    use maglev_ebpf::verdict::Verdict;
+    use maglev_ebpf::path::egress::{Departure, depart};
+    use maglev_ebpf::path::forward::{forward, forward_plain};
 
     use crate::frame::Frame;
-    use crate::maps::{self, EgressMaps, Maps, Measured, Shipped, Traced, Variant};
+    use crate::maps::{self, EgressMaps, Maps};
     use crate::skb::Skb;
 
     /// The load balancer.
     #[xdp]
     fn maglev(ctx: XdpContext) -> u32 {
-        balance::<Shipped>(ctx)
-    }
-
-    /// The load balancer, and it minds the load-time global `MODE`: for measurement.
-    #[xdp]
-    fn maglev_measured(ctx: XdpContext) -> u32 {
-        balance::<Measured>(ctx)
-    }
-
-    #[inline(always)]
-    fn balance<V: Variant>(ctx: XdpContext) -> u32 {
-        let Some(maps) = Maps::<V>::new(&ctx) else { return XDP_ABORTED };
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
         match forward_plain(&mut Frame::new(ctx), &maps) {
-            Some(verdict) => action(verdict),
+            Some(verdict) => maps::action(verdict),
             None => maglev_otherwise(again),
         }
     }
@@ -54,15 +43,15 @@ mod programs {
     #[inline(never)]
     fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
-        let Some(maps) = Maps::<Shipped>::new(&ctx) else { return XDP_ABORTED };
-        action(forward(&mut Frame::new(ctx), &maps))
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(forward(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer, and it logs each decision.
     #[xdp]
     fn maglev_traced(ctx: XdpContext) -> u32 {
-        let Some(maps) = Maps::<Traced>::new(&ctx) else { return XDP_ABORTED };
-        action(forward(&mut Frame::new(ctx), &maps))
+        let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(forward(&mut Frame::new(ctx), &maps))
     }
 
     /// Encapsulates health checks as they leave. What it does not drop or hand to another interface, the next program or
@@ -83,16 +72,6 @@ mod programs {
                 packet.unmark();
                 packet.redirect(interface)
             }
-        }
-    }
-
-    #[inline(always)]
-    fn action(verdict: Verdict) -> u32 {
-        match verdict {
-            Verdict::Pass => XDP_PASS,
-            Verdict::Drop => XDP_DROP,
-            Verdict::Transmit => XDP_TX,
-            Verdict::Redirect(interface) => maps::redirect(interface),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What becomes of a packet that leaves the node by one of the load balancer's interfaces: health checks of backends are
 //! encapsulated as clients' packets are; whatever else the node itself sends to a VIP goes no further.
 
-use maglev_common::backend::{Family, MemberId};
+use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
+use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
-use crate::encap::{Outer, ipip};
-use crate::env::{Packet, Tables};
+use crate::encap::{self, Outer};
+use crate::env::{Counters, Directory, Forwarding, Ingress, Packet};
 use crate::packet::eth::{self, Payload};
-use crate::packet::{Inner, ipv4, ipv6};
+use crate::packet::{Inner, Ip, Parsed};
 use crate::vip::{self, Address, Tuple};
 
 /// Where a packet comes from.
@@ -35,45 +36,49 @@ pub enum Departure {
 
 /// Encapsulates a packet of a health check for its member; keeps back what else the node itself has for a VIP.
 #[inline(always)]
-pub fn depart<P: Packet, T: Tables>(packet: &mut P, tables: &T, from: Origin) -> Departure {
+pub fn depart<P: Packet, T: Ingress + Counters>(packet: &mut P, tables: &T, from: Origin) -> Departure {
     if !is_for_vip(packet, tables) || from.forwarded {
         return Departure::Pass;
     }
     // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
     let Some(member) = checked(tables, from.mark) else { return keep(tables, Counter::Stray) };
     match eth::payload(packet) {
-        Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
-            Ok(inner) => send(packet, tables, &inner, member),
-            Err(_) => keep(tables, Counter::CheckUnsent),
-        },
-        Some(Payload::Ipv6) => match ipv6::parse(packet, eth::HEADER) {
-            Ok(inner) => send(packet, tables, &inner, member),
-            Err(_) => keep(tables, Counter::CheckUnsent),
-        },
+        Some(Payload::Ipv4(eth::HEADER)) => parse_and_send::<Tuple4, _, _>(packet, tables, member),
+        Some(Payload::Ipv6(eth::HEADER)) => parse_and_send::<Tuple6, _, _>(packet, tables, member),
+        _ => keep(tables, Counter::CheckUnsent),
+    }
+}
+
+#[inline(always)]
+fn parse_and_send<F: Tuple, P: Packet, T: Ingress + Counters>(
+    packet: &mut P,
+    tables: &T,
+    member: MemberId,
+) -> Departure {
+    match F::parse(packet, eth::HEADER) {
+        Parsed::Flow(inner) => send(packet, tables, &inner, member),
         _ => keep(tables, Counter::CheckUnsent),
     }
 }
 
 /// The member that a mark names. The mark of a member that was removed names none: its record may still say where it was.
 #[inline(always)]
-fn checked<T: Tables>(tables: &T, mark: Mark) -> Option<MemberId> {
+fn checked<T: Forwarding>(tables: &T, mark: Mark) -> Option<MemberId> {
     mark.member().filter(|&id| tables.forwarding().member(id).state().is_member())
 }
 
 /// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
 #[inline(always)]
-fn is_for_vip<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+fn is_for_vip<P: Packet, T: Directory>(packet: &P, tables: &T) -> bool {
     match eth::payload(packet) {
-        Some(Payload::Ipv4) => is_vip(tables, ipv4::destination(packet, eth::HEADER)),
-        Some(Payload::Ipv6) => is_vip(tables, ipv6::destination(packet, eth::HEADER)),
-        Some(Payload::TaggedIpv4(offset)) => is_vip(tables, ipv4::destination(packet, offset)),
-        Some(Payload::TaggedIpv6(offset)) => is_vip(tables, ipv6::destination(packet, offset)),
+        Some(Payload::Ipv4(l3)) => is_vip(tables, Tuple4::read_destination(packet, l3)),
+        Some(Payload::Ipv6(l3)) => is_vip(tables, Tuple6::read_destination(packet, l3)),
         Some(Payload::Other) | None => false,
     }
 }
 
 #[inline(always)]
-fn is_vip<A: Address, T: Tables>(tables: &T, destination: Option<A>) -> bool {
+fn is_vip<A: Address, T: Directory>(tables: &T, destination: Option<A>) -> bool {
     destination.is_some_and(|address| vip::is_vip_address(address, tables))
 }
 
@@ -83,20 +88,15 @@ fn send<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, member: MemberId)
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Ingress + Counters,
 {
     let template = &tables.forwarding().template_of_check(member);
     let exit = template.exit();
     let hash = inner.tuple.hash(tables.hash_key());
-    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: hash.0 };
-    let sent = exit.takes(eth::HEADER + inner.length as usize)
-        && match exit.outer() {
-            Family::V4 => ipip::encapsulate4::<F>(packet, outer, template),
-            Family::V6 => {
-                let record = tables.forwarding().member(member);
-                ipip::encapsulate6::<F>(packet, outer, template, record)
-            }
-        };
+    let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: hash.0 };
+    let record = tables.forwarding().member(member);
+    let fits = exit.takes(eth::HEADER + inner.length as usize);
+    let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
         return keep(tables, Counter::CheckUnsent);
     }
@@ -106,7 +106,7 @@ where
 
 /// Counts a packet that does not leave.
 #[inline(always)]
-fn keep<T: Tables>(tables: &T, reason: Counter) -> Departure {
+fn keep<T: Counters>(tables: &T, reason: Counter) -> Departure {
     tables.count(reason);
     Departure::Drop
 }

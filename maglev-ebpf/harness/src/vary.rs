@@ -6,8 +6,8 @@ use core::hint::black_box;
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use maglev_common::rig::{MOST_PROGRAMS, READINGS, Rig};
 use maglev_ebpf::env::{Header, Packet};
+use maglev_harness::{MOST_PROGRAMS, READINGS, Rig};
 use zerocopy::byteorder::{LE, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -6,9 +6,9 @@ use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_I
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::TcContext;
 use maglev_common::mark::Mark;
-use maglev_ebpf::egress::Origin;
 use maglev_ebpf::encap::ipip::OVERHEAD6;
 use maglev_ebpf::env::{Header, Packet};
+use maglev_ebpf::path::egress::Origin;
 
 /// Bytes that are asked to stand in one piece: Ethernet, IPv6, and TCP without options.
 const HEADERS: u32 = 14 + 40 + 20;

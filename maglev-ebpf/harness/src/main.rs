@@ -1,12 +1,12 @@
 //! The test harness's programs: they make the frame of a test run look like one from a real driver, then hand over to
-//! the program under test; and the floors by which its speed is judged. Not part of what ships. On the host this binary
+//! the program under test; and the floors by which its speed is judged. On the host this binary
 //! is empty.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod floors;
 #[cfg(target_arch = "bpf")]
-#[path = "../frame.rs"]
+#[path = "../../src/bin/frame.rs"]
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;

@@ -1,9 +1,24 @@
-//! The contract between the measuring harness and whoever starts it: its programs, its maps, and the words through
-//! which a batch is described and reported. Not part of what ships.
+//! The contract between the measuring harness and its user space: its programs, its maps, and the words through which a batch is
+//! described and reported; and, on the host, the objects themselves. Never in what ships.
+#![no_std]
 
+use maglev_common::pod::Word;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::pod::Word;
+#[cfg(not(target_arch = "bpf"))]
+mod objects;
+
+#[cfg(not(target_arch = "bpf"))]
+pub use objects::{HARNESS, MEASURED};
+
+/// The load balancer that minds [`MODE`], in an object of its own.
+pub const MEASURED_PROGRAM: &str = "maglev_measured";
+/// How [`MEASURED_PROGRAM`] departs from the program that ships (`u32`): [`SLOWED`] and [`TABLE_ONLY`], or 0.
+pub const MODE: &str = "MODE";
+/// Of [`MODE`]: each packet costs one call of a helper more than it has to. For the tests of the benchmark.
+pub const SLOWED: u32 = 1;
+/// Of [`MODE`]: the table alone decides, whatever pools and slots say.
+pub const TABLE_ONLY: u32 = 2;
 
 /// The harness's entry for IPv4 packets: varies the flow, then continues in the program under test.
 pub const VARY4: &str = "vary4";

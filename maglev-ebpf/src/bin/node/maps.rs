@@ -2,12 +2,10 @@
 //!
 //! Capacities are set by the loader; the ones written here only have to be valid.
 
-use core::marker::PhantomData;
-
 use aya_ebpf::Global;
-use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap};
 use aya_ebpf::programs::XdpContext;
@@ -17,16 +15,12 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, KEY_WORDS, KeyWords};
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
-use maglev_common::settings::{SLOWED, TABLE_ONLY};
 use maglev_common::table::{PoolIndex, PoolWord};
 use maglev_common::vip::VipId;
-use maglev_ebpf::affinity::{self, Choice, Flow};
-use maglev_ebpf::env::Tables;
-use maglev_ebpf::forward::Decision;
-use maglev_ebpf::packet::l4::Segment;
+use maglev_ebpf::affinity;
+use maglev_ebpf::env::{self, Choice, Clock, Counters, Decision, Flow, Flows, Ingress, Segment, Trace};
+use maglev_ebpf::verdict::Verdict;
 
-#[unsafe(no_mangle)]
-static MODE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HASH_KEY: [Global<u64>; KEY_WORDS] = [const { Global::new(0) }; KEY_WORDS];
 #[unsafe(no_mangle)]
@@ -54,9 +48,20 @@ impl KeyWords for LoadedKey {
     }
 }
 
+/// What the kernel is answered.
+#[inline(always)]
+pub(crate) fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass => XDP_PASS,
+        Verdict::Drop => XDP_DROP,
+        Verdict::Transmit => XDP_TX,
+        Verdict::Redirect(interface) => redirect(interface),
+    }
+}
+
 /// Sends the frame out of an interface; a slot without a device drops it.
 #[inline(always)]
-pub(crate) fn redirect(interface: InterfaceSlot) -> u32 {
+fn redirect(interface: InterfaceSlot) -> u32 {
     DEVICES.redirect(u32::from(interface.0), u64::from(XDP_DROP)).unwrap_or(XDP_DROP)
 }
 
@@ -66,75 +71,56 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
-/// How a program departs from the one that balances in production: what it does not do costs nothing there.
-pub(crate) trait Variant {
-    /// Decisions are logged.
-    const TRACED: bool = false;
-    /// The load-time global `MODE` is minded.
-    const MEASURED: bool = false;
-}
-
-/// The program that balances in production.
-pub(crate) struct Shipped;
-/// The one that logs each decision.
-pub(crate) struct Traced;
-/// The one that can be told to leave out, or to do more than, what it would: for measurement.
-pub(crate) struct Measured;
-
-impl Variant for Shipped {}
-
-impl Variant for Traced {
-    const TRACED: bool = true;
-}
-
-impl Variant for Measured {
-    const MEASURED: bool = true;
-}
-
-/// The load balancer's tables, as the CPU that handles the packet sees them.
-pub(crate) struct Maps<V> {
+/// The load balancer's tables, as the CPU that handles the packet sees them. Decisions are logged if `TRACED`.
+pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
-    variant: PhantomData<V>,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
 }
 
-impl<V: Variant> Maps<V> {
+impl<const TRACED: bool> Maps<TRACED> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
-        if V::MEASURED && MODE.load() & SLOWED != 0 {
-            // SAFETY: the helper takes nothing and cannot fail.
-            unsafe { bpf_ktime_get_ns() };
-        }
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
-        Some(Self { ctx: XdpContext::new(ctx.ctx), variant: PhantomData, forwarding, counts })
+        Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts })
     }
 }
 
-impl<V: Variant> Tables for Maps<V> {
+impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
     #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
-    }
-
-    #[inline(always)]
-    fn now(&self) -> Seconds {
-        // SAFETY: the helper takes nothing and cannot fail.
-        let jiffies = unsafe { bpf_jiffies64() };
-        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    fn forwarding(&self) -> &Forwarding {
+        self.forwarding
     }
 
     #[inline(always)]
     fn hash_key(&self) -> impl KeyWords {
         LoadedKey
     }
+}
 
+impl<const TRACED: bool> Ingress for Maps<TRACED> {
     #[inline(always)]
-    fn forwarding(&self) -> &Forwarding {
-        self.forwarding
+    fn ingress(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
     }
 
+    #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        owns(self.ingress(), mac) != 0
+    }
+}
+
+impl<const TRACED: bool> Clock for Maps<TRACED> {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        // SAFETY: the helper takes nothing and cannot fail.
+        let jiffies = unsafe { bpf_jiffies64() };
+        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+    }
+}
+
+impl<const TRACED: bool> Flows for Maps<TRACED> {
     #[inline(always)]
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
@@ -142,13 +128,8 @@ impl<V: Variant> Tables for Maps<V> {
     }
 
     #[inline(always)]
-    fn owns(&self, mac: u64) -> bool {
-        owns(self.ingress(), mac) != 0
-    }
-
-    #[inline(always)]
-    fn table_only(&self) -> bool {
-        V::MEASURED && MODE.load() & TABLE_ONLY != 0
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        affinity::choose(self, flow, segment)
     }
 
     #[inline(always)]
@@ -156,14 +137,18 @@ impl<V: Variant> Tables for Maps<V> {
         let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
         (MemberId::from_low_bits(answer as u16), Choice::of_number(answer >> 16))
     }
+}
 
+impl<const TRACED: bool> Trace for Maps<TRACED> {
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
-        if V::TRACED {
+        if TRACED {
             log_decision(&self.ctx, decision, decision.slot_word(self.forwarding).owner());
         }
     }
+}
 
+impl<const TRACED: bool> Counters for Maps<TRACED> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         self.counts.count(counter);
@@ -180,7 +165,7 @@ impl<V: Variant> Tables for Maps<V> {
     }
 }
 
-/// The load balancer's tables, as the program at an interface's egress sees them. It asks no flow table.
+/// The load balancer's tables, as the program at an interface's egress sees them.
 pub(crate) struct EgressMaps {
     interface: u32,
     forwarding: &'static Forwarding,
@@ -196,38 +181,26 @@ impl EgressMaps {
     }
 }
 
-impl Tables for EgressMaps {
-    #[inline(always)]
-    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-        affinity::resolve(self, flow, segment)
-    }
-
-    /// Where packets leave, too, is an interface that they need not be handed to.
-    #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.interface
-    }
-
-    #[inline(always)]
-    fn now(&self) -> Seconds {
-        Seconds(0)
-    }
-
-    #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        LoadedKey
-    }
-
+impl env::Forwarding for EgressMaps {
     #[inline(always)]
     fn forwarding(&self) -> &Forwarding {
         self.forwarding
     }
 
     #[inline(always)]
-    fn bucket(&self, _hash: FlowHash) -> Option<&Bucket> {
-        None
+    fn hash_key(&self) -> impl KeyWords {
+        LoadedKey
     }
+}
 
+impl Ingress for EgressMaps {
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.interface
+    }
+}
+
+impl Counters for EgressMaps {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         self.counts.count(counter);
@@ -247,7 +220,7 @@ impl Tables for EgressMaps {
 /// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
 #[inline(never)]
 fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
-    let Some(maps) = Maps::<Shipped>::new(&XdpContext::new(ctx)) else { return 0 };
+    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::of_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16

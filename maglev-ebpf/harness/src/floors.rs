@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use maglev_common::rig::LINE_COUNT;
 use maglev_ebpf::env::Packet;
+use maglev_harness::LINE_COUNT;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

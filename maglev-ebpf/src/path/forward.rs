@@ -1,43 +1,29 @@
 //! The whole path of a packet through the load balancer.
 
-use maglev_common::backend::Family;
 use maglev_common::counters::{Counter, Outcome};
-use maglev_common::hash::FlowHash;
+use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
-use crate::affinity;
-use crate::decision::Flow;
-pub use crate::decision::{Choice, Decision};
-use crate::encap::{Outer, ipip};
-use crate::env::{Packet, Tables};
+use crate::encap::{self, Outer};
+use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
-use crate::packet::l4::{self, Segment};
-use crate::packet::{Inner, ipv4, ipv6, plain};
+use crate::packet::l4;
+use crate::packet::{Inner, Parsed, plain};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
 /// Balances one packet: it is encapsulated if the verdict is to send it.
 ///
 /// Only frames to the MAC addresses of the interface they came in by are: on a shared segment, frames to another host reach
-/// this one too, and broadcasts reach every node.
+/// this one too, and broadcasts reach every node. The host knows what to do with those.
 #[inline(always)]
-pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+pub fn forward<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
     let payload = eth::payload(packet);
-    if !is_addressed_here(packet, tables) {
-        return leave_alone(packet, tables, payload);
-    }
+    let here = is_addressed_here(packet, tables);
     match payload {
-        Some(Payload::Ipv4) => match ipv4::parse(packet, eth::HEADER) {
-            Ok(inner) => balance(packet, tables, &inner),
-            Err(reason) => unhandled(tables, ipv4::destination(packet, eth::HEADER), reason),
-        },
-        Some(Payload::Ipv6) => match ipv6::parse(packet, eth::HEADER) {
-            Ok(inner) => balance(packet, tables, &inner),
-            Err(reason) => unhandled(tables, ipv6::destination(packet, eth::HEADER), reason),
-        },
-        Some(Payload::TaggedIpv4(offset)) => unhandled(tables, ipv4::destination(packet, offset), Counter::Vlan),
-        Some(Payload::TaggedIpv6(offset)) => unhandled(tables, ipv6::destination(packet, offset), Counter::Vlan),
+        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here),
+        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here),
         Some(Payload::Other) => refuse(tables, Counter::NotIp),
         None => refuse(tables, Counter::Truncated),
     }
@@ -45,22 +31,32 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 /// Whether a frame is addressed to this node.
 #[inline(always)]
-fn is_addressed_here<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+fn is_addressed_here<P: Packet, T: Ingress>(packet: &P, tables: &T) -> bool {
     let Some(destination) = eth::destination(packet) else { return true };
     tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
-/// Passes a frame to another MAC address to the host, which knows what to do with it.
+/// Balances the IP packet at an offset of a frame, which may be addressed to another host.
 #[inline(always)]
-fn leave_alone<P: Packet, T: Tables>(packet: &P, tables: &T, payload: Option<Payload>) -> Verdict {
-    match payload {
-        Some(Payload::Ipv4) => unhandled(tables, ipv4::destination(packet, eth::HEADER), Counter::OtherMac),
-        Some(Payload::Ipv6) => unhandled(tables, ipv6::destination(packet, eth::HEADER), Counter::OtherMac),
-        Some(Payload::TaggedIpv4(offset)) => unhandled(tables, ipv4::destination(packet, offset), Counter::OtherMac),
-        Some(Payload::TaggedIpv6(offset)) => unhandled(tables, ipv6::destination(packet, offset), Counter::OtherMac),
-        Some(Payload::Other) => refuse(tables, Counter::NotIp),
-        None => refuse(tables, Counter::Truncated),
-    }
+fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Verdict {
+    let reason = if !here {
+        Counter::OtherMac
+    } else if l3 != eth::HEADER {
+        Counter::Vlan
+    } else {
+        match F::parse(packet, l3) {
+            Parsed::Flow(inner) => return balance(packet, tables, &inner),
+            Parsed::Icmp => Counter::Icmp,
+            Parsed::Fragment => Counter::Fragment,
+            Parsed::Options => Counter::Options,
+            Parsed::ExtensionHeader => Counter::ExtensionHeader,
+            Parsed::OtherProtocol => Counter::OtherProtocol,
+            Parsed::HopLimit => Counter::HopLimit,
+            Parsed::Malformed => Counter::Malformed,
+            Parsed::Truncated => Counter::Truncated,
+        }
+    };
+    unhandled(tables, F::read_destination(packet, l3), reason)
 }
 
 /// The same as [`forward`] for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
@@ -68,7 +64,7 @@ fn leave_alone<P: Packet, T: Tables>(packet: &P, tables: &T, payload: Option<Pay
 /// Whatever it answers, [`forward`] would have answered, and done, the same. It exists for speed: no reason is carried
 /// about for which a packet might have been refused.
 #[inline(always)]
-pub fn forward_plain<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Option<Verdict> {
+pub fn forward_plain<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Option<Verdict> {
     let own = |destination| tables.forwarding().is_own(destination, || tables.ingress());
     if let Some(inner) = plain::ipv4(packet, own) {
         return balance_plain(packet, tables, &inner);
@@ -82,7 +78,7 @@ fn balance_plain<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Optio
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => Some(serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))),
@@ -95,7 +91,7 @@ where
 /// # Errors
 /// The reason for which packets of the flow are passed or dropped.
 #[inline(always)]
-pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
+pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
     let word = match vip::lookup(tuple, tables) {
         Lookup::Vip(word) => word,
         Lookup::AddressOnly => return Err(Counter::NoSuchVip),
@@ -107,10 +103,10 @@ pub fn decide<F: Tuple, T: Tables>(tuple: F, segment: Segment, tables: &T) -> Re
 
 /// The decision for a flow of a VIP; its member may be nobody.
 #[inline(always)]
-fn choose<T: Tables>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
+fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
     let flow = Flow { pool, word: tables.forwarding().pool(pool), hash };
-    let (member, choice) = affinity::choose(tables, flow, segment);
+    let (member, choice) = tables.choose(flow, segment);
     Decision { vip, flow, member, choice }
 }
 
@@ -119,7 +115,7 @@ fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Verdict
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
@@ -134,7 +130,7 @@ fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, h
 where
     F: Tuple,
     P: Packet,
-    T: Tables,
+    T: Balancing,
 {
     let bytes = packet.len();
     tables.count_vip(word.id(), bytes as u64);
@@ -144,17 +140,12 @@ where
     // Nobody's template has no exit.
     let template = tables.forwarding().template(decision.member);
     let exit = template.exit();
-    let outer = Outer { protocol: F::IN_IP, length: inner.length, hash: decision.flow.hash.0 };
-    let fits = exit.takes(bytes) || trim::<F, P>(packet, exit);
-    let sent = match exit.outer() {
-        Family::V4 => fits && ipip::encapsulate4::<F>(packet, outer, template),
-        Family::V6 => {
-            let record = tables.forwarding().member(decision.member);
-            fits && ipip::encapsulate6::<F>(packet, outer, template, record)
-        }
-    };
+    let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: decision.flow.hash.0 };
+    let fits = exit.takes(inner.untagged(bytes)) || trim::<F, P>(packet, inner.l3, exit);
+    let record = tables.forwarding().member(decision.member);
+    let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
-        return refuse(tables, hindrance(template, packet.len()));
+        return refuse(tables, hindrance(template, inner.untagged(packet.len())));
     }
     tables.count_member(decision.member, bytes as u64);
     if exit.is_ingress(|| tables.ingress()) {
@@ -169,10 +160,9 @@ where
 /// Cuts off what an Ethernet frame carries behind its IP packet, if the packet itself fits: the driver would drop the
 /// frame. Tells whether it did. What fits keeps its padding, as bare ACKs do: cutting it costs a call.
 #[inline(always)]
-fn trim<F: Tuple, P: Packet>(packet: &mut P, exit: Exit) -> bool {
-    let Some(length) = F::length(packet) else { return false };
-    let frame = eth::HEADER + length as usize;
-    exit.takes(frame) && packet.trim(frame)
+fn trim<F: Tuple, P: Packet>(packet: &mut P, l3: usize, exit: Exit) -> bool {
+    let Some(length) = F::read_length(packet, l3) else { return false };
+    exit.takes(eth::HEADER + length as usize) && packet.trim(l3 + length as usize)
 }
 
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:
@@ -193,7 +183,7 @@ fn hindrance(template: &Template, frame: usize) -> Counter {
 
 /// Refuses a packet that cannot be balanced: by its reason if it is for a VIP's address, else it is the host's.
 #[inline(always)]
-fn unhandled<A: Address, T: Tables>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
+fn unhandled<A: Address, T: Directory + Counters>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
     match destination {
         Some(address) if vip::is_vip_address(address, tables) => refuse(tables, reason),
         Some(_) => refuse(tables, Counter::NotVip),
@@ -203,7 +193,7 @@ fn unhandled<A: Address, T: Tables>(tables: &T, destination: Option<A>, reason: 
 
 /// Counts a packet that is not sent and tells what becomes of it.
 #[inline(always)]
-fn refuse<T: Tables>(tables: &T, reason: Counter) -> Verdict {
+fn refuse<T: Counters>(tables: &T, reason: Counter) -> Verdict {
     tables.count(reason);
     match reason.outcome() {
         Outcome::Passed => Verdict::Pass,

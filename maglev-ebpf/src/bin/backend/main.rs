@@ -18,7 +18,7 @@ mod programs {
     use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use maglev_ebpf::decap::decapsulate;
+    use maglev_ebpf::path::decap::decapsulate;
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::*;
-use crate::forward::forward;
+use crate::path::forward::forward;
 use crate::testing::{FakeTables, INGRESS, backend4, backend6, member, tables};
 use crate::verdict::Verdict;
 

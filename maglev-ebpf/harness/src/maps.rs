@@ -6,7 +6,7 @@ use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
-use maglev_common::rig::{LINE_WORDS, MOST_LINES, MOST_PROGRAMS, Rig};
+use maglev_harness::{LINE_WORDS, MOST_LINES, MOST_PROGRAMS, Rig};
 
 /// The programs under test; tests use slot 0 alone.
 #[map]

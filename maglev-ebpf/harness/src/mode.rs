@@ -1,0 +1,103 @@
+//! The node's maps, and how the measured program departs from the one that ships.
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::programs::XdpContext;
+use maglev_common::backend::MemberId;
+use maglev_common::counters::Counter;
+use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding::Forwarding;
+use maglev_common::hash::{FlowHash, KeyWords};
+use maglev_common::vip::VipId;
+use maglev_ebpf::affinity;
+use maglev_ebpf::env::{self, Choice, Clock, Counters, Flow, Flows, Ingress, Segment, Trace};
+use maglev_harness::{SLOWED, TABLE_ONLY};
+
+use crate::maps::Maps;
+
+#[unsafe(no_mangle)]
+static MODE: Global<u32> = Global::new(0);
+
+/// The node's maps, seen as `MODE` says.
+pub(crate) struct Measured(Maps<false>);
+
+impl Measured {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
+        if MODE.load() & SLOWED != 0 {
+            // SAFETY: the helper takes nothing and cannot fail.
+            unsafe { bpf_ktime_get_ns() };
+        }
+        Maps::new(ctx).map(Self)
+    }
+}
+
+impl env::Forwarding for Measured {
+    #[inline(always)]
+    fn forwarding(&self) -> &Forwarding {
+        env::Forwarding::forwarding(&self.0)
+    }
+
+    #[inline(always)]
+    fn hash_key(&self) -> impl KeyWords {
+        env::Forwarding::hash_key(&self.0)
+    }
+}
+
+impl Ingress for Measured {
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.0.ingress()
+    }
+
+    #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        self.0.owns(mac)
+    }
+}
+
+impl Clock for Measured {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        self.0.now()
+    }
+}
+
+impl Flows for Measured {
+    #[inline(always)]
+    fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
+        self.0.bucket(hash)
+    }
+
+    #[inline(always)]
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
+        if MODE.load() & TABLE_ONLY != 0 {
+            return (affinity::owner(self, flow), Choice::Table);
+        }
+        affinity::choose(self, flow, segment)
+    }
+
+    #[inline(always)]
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        self.0.resolve(flow, segment)
+    }
+}
+
+impl Counters for Measured {
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        self.0.count(counter);
+    }
+
+    #[inline(always)]
+    fn count_vip(&self, vip: VipId, bytes: u64) {
+        self.0.count_vip(vip, bytes);
+    }
+
+    #[inline(always)]
+    fn count_member(&self, member: MemberId, bytes: u64) {
+        self.0.count_member(member, bytes);
+    }
+}
+
+impl Trace for Measured {}

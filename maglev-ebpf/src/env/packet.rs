@@ -1,0 +1,37 @@
+//! The bytes of a packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A header as it lies in a packet: any bytes are one, at any address.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
+
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+
+/// The bytes of one packet, from its Ethernet header on.
+pub trait Packet {
+    /// Bytes in the packet.
+    fn len(&self) -> usize;
+
+    /// Whether the packet has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at an offset, unless the packet ends before the header does.
+    fn view<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// The same, to write to.
+    fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Adds bytes of unspecified content in front of the packet. On failure the packet is as before.
+    #[must_use]
+    fn grow(&mut self, bytes: usize) -> bool;
+
+    /// Removes bytes from the front of the packet. On failure the packet is as before.
+    #[must_use]
+    fn shrink(&mut self, bytes: usize) -> bool;
+
+    /// Cuts the packet off at this length, which is less than it has. On failure the packet is as before.
+    #[must_use]
+    fn trim(&mut self, length: usize) -> bool;
+}

@@ -1,0 +1,106 @@
+//! The capabilities: what the path can ask and tell, as seen by the CPU that handles the packet.
+
+use maglev_common::backend::MemberId;
+use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::flow::{Bucket, Seconds};
+use maglev_common::forwarding;
+use maglev_common::hash::{FlowHash, KeyWords};
+use maglev_common::vip::{Directory4, Directory6, VipId};
+
+use super::decision::{Choice, Decision, Flow, Segment};
+
+/// Which VIP an address, port and protocol are.
+pub trait Directory {
+    /// The IPv4 directory in use, and its seed.
+    fn directory4(&self) -> (&Directory4, u64);
+    /// The IPv6 directory in use, and its seed.
+    fn directory6(&self) -> (&Directory6, u64);
+}
+
+/// Where the packets of a VIP go: pools, tables, members and interfaces.
+pub trait Forwarding {
+    /// What user space publishes.
+    fn forwarding(&self) -> &forwarding::Forwarding;
+    /// The key of the flow hash.
+    fn hash_key(&self) -> impl KeyWords;
+}
+
+impl<T: Forwarding> Directory for T {
+    #[inline(always)]
+    fn directory4(&self) -> (&Directory4, u64) {
+        self.forwarding().directory4()
+    }
+
+    #[inline(always)]
+    fn directory6(&self) -> (&Directory6, u64) {
+        self.forwarding().directory6()
+    }
+}
+
+/// The interface that the packet came in by.
+pub trait Ingress: Forwarding {
+    /// Its index. Of a packet that leaves, the interface it leaves by: it need not be handed to that one either.
+    fn ingress(&self) -> u32;
+
+    /// Whether frames to this MAC address are for this node if they come in where the packet did:
+    /// [`forwarding::Forwarding::owns`]. In the kernel, a function of its own, so that the verifier need not follow what comes after
+    /// from each turn of a loop.
+    #[inline(always)]
+    fn owns(&self, mac: u64) -> bool {
+        self.forwarding().owns(self.ingress(), mac)
+    }
+}
+
+/// The time by which flows age.
+pub trait Clock {
+    /// Now.
+    fn now(&self) -> Seconds;
+}
+
+/// The flow table.
+pub trait Flows: Forwarding + Clock {
+    /// The bucket in which a flow is kept.
+    fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
+
+    /// Chooses a flow's member, perhaps nobody: [`crate::affinity::choose`], or another design that is compared with it.
+    fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice);
+
+    /// [`crate::affinity::resolve`]: in the kernel a function of its own, so that the path of most packets stays short.
+    fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice);
+}
+
+/// What is counted.
+pub trait Counters {
+    /// Counts an event.
+    fn count(&self, counter: Counter);
+    /// Counts a packet of a VIP.
+    fn count_vip(&self, vip: VipId, bytes: u64);
+    /// Counts a packet sent to a member.
+    fn count_member(&self, member: MemberId, bytes: u64);
+}
+
+/// Receives each decision. Does nothing unless the program traces.
+pub trait Trace {
+    /// A packet of a VIP goes to a member, which may be nobody.
+    #[inline(always)]
+    fn decided(&self, _decision: &Decision) {}
+}
+
+/// All that balancing takes.
+pub trait Balancing: Ingress + Flows + Counters + Trace {}
+
+impl<T: Ingress + Flows + Counters + Trace> Balancing for T {}
+
+/// What decapsulation on a backend decides by.
+pub trait DecapTables {
+    /// Whether encapsulated packets are accepted from this IPv4 address: its network-order bytes read little-endian.
+    fn accepts4(&self, source: u32) -> bool;
+    /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.
+    fn accepts6(&self, source: [u64; 2]) -> bool;
+    /// Whether a VIP has this IPv4 address, in the same form.
+    fn serves4(&self, destination: u32) -> bool;
+    /// Whether a VIP has this IPv6 address, in the same form.
+    fn serves6(&self, destination: [u64; 2]) -> bool;
+    /// Counts an event.
+    fn count(&self, counter: DecapCounter);
+}
