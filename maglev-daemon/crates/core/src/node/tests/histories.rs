@@ -201,7 +201,10 @@ impl World {
             Effect::Persist(services) => {
                 let fails = self.failing_writes > 0;
                 self.failing_writes = self.failing_writes.saturating_sub(1);
-                let outcome = if fails { Err("disk full".to_owned()) } else { Ok(self.disk = (*services).clone()) };
+                let outcome = if fails { Err("disk full".to_owned()) } else { Ok(()) };
+                if !fails {
+                    self.disk = (*services).clone();
+                }
                 later(Report::Event(Event::Reconcile(reconcile::Event::Persisted(outcome))));
             }
             Effect::Publish(plan) => {
@@ -366,7 +369,7 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Change(change) => {
-                self.order(|request| Event::Reconcile(reconcile::Event::Change { request, change, force: true }))
+                self.order(|request| Event::Reconcile(reconcile::Event::Change { request, change, force: true }));
             }
             Action::Drain(on) => self.order(|request| {
                 let order = drain::Order { since: UnixTime(7), reason: None, last_node: false };
