@@ -64,18 +64,7 @@ pub(super) fn begin(
     clock: &Clock,
 ) -> Result<Begun, DataplaneError> {
     let now = clock.now();
-    let Some(folder) = &node.pin else {
-        let dataplane = Dataplane::start(settings, links)?;
-        return Ok(Begun {
-            dataplane,
-            planner: None,
-            in_use: InUse::new(),
-            served: Vec::new(),
-            kept: false,
-            keeper: None,
-            since: now,
-        });
-    };
+    let Some(folder) = &node.pin else { return Ok(Begun::new(Dataplane::start(settings, links)?, now)) };
     let pins = Arc::new(Pins::hold(folder)?);
     let path = node.socket.with_extension("state");
     let fingerprint = Fingerprint::of(settings)?;
@@ -106,7 +95,8 @@ pub(super) fn begin(
     });
     let reason = match adopted {
         Ok((dataplane, planner, keeper, since)) => {
-            return Ok(Begun { dataplane, planner: Some(planner), in_use, served, kept: true, keeper, since });
+            let begun = Begun::new(dataplane, since);
+            return Ok(Begun { planner: Some(planner), in_use, served, kept: true, keeper, ..begun });
         }
         Err(reason) => reason,
     };
@@ -119,7 +109,15 @@ pub(super) fn begin(
     let dataplane = Dataplane::replace(settings, links, &pins)?;
     let keeper = dataplane.set().map(|(_, set)| keeper(set, now));
     let served = if kept { served } else { Vec::new() };
-    Ok(Begun { dataplane, planner: None, in_use, served, kept, keeper, since: now })
+    Ok(Begun { in_use, served, kept, keeper, ..Begun::new(dataplane, now) })
+}
+
+impl Begun {
+    /// A data plane that follows no other.
+    fn new(dataplane: Dataplane, since: Duration) -> Self {
+        let (planner, in_use, served, keeper) = (None, InUse::new(), Vec::new(), None);
+        Self { dataplane, planner, in_use, served, kept: false, keeper, since }
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Kept<Saved>>, String> {

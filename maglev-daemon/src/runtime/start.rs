@@ -98,7 +98,6 @@ impl Followed {
 }
 
 /// Starts all that the owner needs, and the owner.
-// long: each line starts one part; what a part needs is what the lines before it started.
 pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Result<Started, Failure> {
     let Followed { links, existing, addresses, host } = Followed::begin().await?;
     let clock = Clock::start()?;
