@@ -18,6 +18,8 @@
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
 //! displace each other. It must not know how slots come to be in transition.
 
+use core::hint::cold_path;
+
 use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS, WayTags};
@@ -58,6 +60,8 @@ pub fn choose<T: Flows + Counters>(tables: &T, flow: Flow, segment: impl Fn() ->
             return (slot.owner(), Choice::Table);
         }
     }
+    // The compiler lays the other path out straight.
+    cold_path();
     // Read before the flow table is: what is known of the packet's bounds is forgotten by then.
     let segment = segment();
     match first_look(tables, flow, segment) {

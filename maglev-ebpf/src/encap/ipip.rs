@@ -77,19 +77,19 @@ pub fn encapsulate6<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Te
     // The flow label (RFC 6438) lets routers on the way spread flows that share both outer addresses.
     let label = outer.hash as u32 & 0x000f_ffff;
     let class_label = (6 << 28 | class << 20 | label).swap_bytes();
-    // Written from the end: fewer words are held at once, so fewer registers are spilled.
+    let length = u64::from((outer.length as u16).swap_bytes());
+    let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
+    frame.words[0].set(template.ethernet[0].get());
+    frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
+    // Each address is read where it is written: read all at once, they do not fit the registers.
+    let [source0, source1] = source6(record, outer.hash);
+    frame.words[2].set(start | source0 << 48);
+    frame.words[3].set(source0 >> 16 | source1 << 48);
     let [destination0, destination1] = [record.destination[0].get(), record.destination[1].get()];
+    frame.words[4].set(source1 >> 16 | destination0 << 48);
     frame.words[5].set(destination0 >> 16 | destination1 << 48);
     frame.last.set((destination1 >> 16) as u32);
     frame.end.set((destination1 >> 48) as u16);
-    let [source0, source1] = source6(record, outer.hash);
-    frame.words[4].set(source1 >> 16 | destination0 << 48);
-    frame.words[3].set(source0 >> 16 | source1 << 48);
-    frame.words[0].set(template.ethernet[0].get());
-    frame.words[1].set(template.ethernet[1].get() | u64::from(class_label & 0xffff) << 48);
-    let length = u64::from((outer.length as u16).swap_bytes());
-    let start = u64::from(class_label >> 16) | length << 16 | u64::from(outer.protocol) << 32 | TTL << 40;
-    frame.words[2].set(start | source0 << 48);
     true
 }
 
