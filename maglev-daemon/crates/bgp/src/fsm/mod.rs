@@ -26,14 +26,14 @@ mod table;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use maglev_model::bgp::{Carried, Neighbor, OnDrain, Route};
 
-use super::wire::{self, Boundary, Family, Fault, Message, Notification, Open, RouteRefresh};
+use super::wire::{self, Boundary, Family, Message, Notification, Open, RouteRefresh};
 use connection::Connection;
 use connections::Reason;
 pub(crate) use io::{End, Input, Output, Side, State};

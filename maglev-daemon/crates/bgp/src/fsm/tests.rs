@@ -1,12 +1,13 @@
 //! One neighbour, step by step: what we send, when, and why it ends.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use maglev_model::Community;
 use maglev_model::bgp::{Cause, OnDrain, Role};
 
 use super::*;
-use crate::wire::{Capabilities, Family, Update, decode};
+use crate::wire::{Capabilities, Family, Fault, Update, decode};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
 const SECOND: Duration = Duration::from_secs(1);
