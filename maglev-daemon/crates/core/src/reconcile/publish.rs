@@ -1,0 +1,170 @@
+//! From what is saved to what packets meet: the plan, its outcome, and the attempts after a failure. It must not know how a plan is
+//! made, nor who asked for a change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use maglev_common::backend::NextHop;
+use maglev_model::digest::Digest;
+use maglev_model::plan::{Known, Planned};
+use maglev_model::{Name, Refusal, Resolution, Services, ShownDuration, Vip};
+
+use super::{Backoff, Batch, Effect, Interfaces, OutOfSync, Phase, Reconciler, Wish, refuse};
+
+impl Reconciler {
+    /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
+    /// before the next attempt is due.
+    pub(super) fn publish(&mut self, batch: Batch) -> Vec<Effect> {
+        let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
+        let changed = before != self.target;
+        if changed {
+            self.target_digest = Digest::of_services(&self.target);
+        }
+        if changed || std::mem::take(&mut self.host_changed) {
+            self.serve_what_can_be();
+        }
+        self.restless = false;
+        let mut effects = self.follow();
+        if batch.is_empty() && self.is_pausing() {
+            effects.extend(self.check());
+            effects.extend(self.go_on());
+            return effects;
+        }
+        let planned = match self.unfinished.take() {
+            Some(planned) => Planned { complete: false, ..planned },
+            None => self.plan(),
+        };
+        let Planned { steps, complete } = planned;
+        if steps.is_empty() {
+            self.failing = None;
+            effects.extend(self.check());
+            effects.extend(accept_all(&batch));
+            effects.extend(self.go_on());
+            return effects;
+        }
+        effects.insert(0, Effect::Publish(steps.clone()));
+        self.phase = Phase::Publishing { batch, steps, complete };
+        // What is new is checked once the packet path knows its next hop.
+        effects.extend(self.check());
+        effects
+    }
+
+    /// Leaves out VIPs that would cut off what the node needs.
+    pub(super) fn serve_what_can_be(&mut self) {
+        self.conflicts = self.settings.needed.conflicts(&self.target);
+        self.served = Arc::clone(&self.target);
+        if !self.conflicts.is_empty() {
+            let Self { served, conflicts, .. } = self;
+            Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
+        }
+        let leaving: Vec<Vip> = self.leaving.iter().filter(|vip| self.can_stay(vip)).cloned().collect();
+        if !leaving.is_empty() && self.target.vips.len() + leaving.len() <= self.settings.rules.limits.vips as usize {
+            let vips = &mut Arc::make_mut(&mut self.served).vips;
+            vips.extend(leaving.into_iter().map(|vip| (vip.name.clone(), vip)));
+        }
+        self.fleet.follow(&self.served, self.now);
+    }
+
+    /// Whether a VIP that is not there any more can be served a while longer: nothing has its name or its place.
+    fn can_stay(&self, vip: &Vip) -> bool {
+        let Services { pools, vips, .. } = &*self.target;
+        let is_taken = vips.contains_key(&vip.name) || vips.values().any(|other| other.service == vip.service);
+        !is_taken && pools.contains_key(&vip.pool) && self.settings.needed.conflict(vip, &self.target).is_none()
+    }
+
+    fn plan(&mut self) -> Planned {
+        let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
+        let next_hop = |address| {
+            let adopted = adopted.get(&address).copied();
+            adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
+        };
+        let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
+        planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now)
+    }
+
+    pub(super) fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let (batch, steps, complete) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Publishing { batch, steps, complete } => (batch, steps, complete),
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        match outcome {
+            Ok(()) if complete => {
+                self.failing = None;
+                let mut effects: Vec<_> = accept_all(&batch).collect();
+                // Members that are new can be checked from here on.
+                effects.extend(self.check());
+                effects.extend(self.go_on());
+                effects
+            }
+            Ok(()) => self.publish(batch),
+            Err(reason) => {
+                let failing = Backoff::failed(self.failing.take(), reason, self.now);
+                let mut effects: Vec<_> =
+                    batch.iter().map(|(request, wish)| refuse(*request, not_applied(wish, &failing))).collect();
+                self.unfinished = Some(Planned { steps, complete });
+                self.failing = Some(failing);
+                effects.extend(self.go_on());
+                effects
+            }
+        }
+    }
+
+    /// Whether a plan failed and its next attempt is not due yet.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.unfinished.is_some() && self.failing.as_ref().is_some_and(|failing| self.now < failing.next())
+    }
+
+    /// Why the packet path does not do what was ordered of it, if it does not.
+    pub fn out_of_sync(&self) -> Option<String> {
+        let cleared = |why| format!("removed backends are not cleared: {why}");
+        let failing = self.failing.as_ref().map(|failing| failing.reason().to_owned());
+        failing.or_else(|| self.unclosed.as_ref().map(cleared))
+    }
+
+    /// Why the last plan was not carried out, and when the next attempt is due, if it is not under way.
+    pub(super) fn not_published(&self) -> Option<OutOfSync> {
+        let failing = self.failing.as_ref()?;
+        let next = self.unfinished.as_ref().map(|_| failing.next());
+        Some(OutOfSync { reason: failing.reason().to_owned(), next })
+    }
+
+    /// Names the addresses whose next hops matter, if they are others than before.
+    pub(super) fn follow(&mut self) -> Vec<Effect> {
+        let backends = self.target.pools.values().flat_map(|pool| pool.backends.values());
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).chain(self.asked()).collect();
+        if self.followed.as_ref() == Some(&addresses) {
+            return Vec::new();
+        }
+        self.resolutions.retain(|address, _| addresses.contains(address));
+        self.followed = Some(addresses.clone());
+        vec![Effect::Follow(addresses)]
+    }
+}
+
+/// The next hop's word; unresolved if it leaves by an interface that is not configured.
+fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
+    match resolution {
+        Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
+            let hop = |&slot| NextHop::new(*mac, slot).limited_to(*mtu);
+            interfaces.slots.get(interface).map_or(NextHop::UNRESOLVED, hop)
+        }
+        Some(Resolution::Unresolved(_)) | None => NextHop::UNRESOLVED,
+    }
+}
+
+/// That a request is not applied yet, by what it asked for.
+fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
+    let done = match wish {
+        Wish::Change(..) => "saved",
+        Wish::Reload(_) => "read",
+    };
+    let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
+    Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))
+}
+
+fn accept_all(batch: &Batch) -> impl Iterator<Item = Effect> {
+    batch.iter().map(|(request, _)| Effect::Reply { request: *request, outcome: Ok(()) })
+}
