@@ -15,7 +15,7 @@ const KEPT: usize = 1_024;
 /// Followers at once: each holds one of the API's connections, and the others are for requests.
 const FOLLOWERS: usize = 16;
 
-/// The way to the last events, for those who tell and those who listen.
+/// Takes events, and gives access to the last ones.
 #[derive(Clone, Debug)]
 pub struct Journal {
     kept: watch::Sender<Kept>,

@@ -63,7 +63,7 @@ pub enum Request {
         pool: Name,
         /// Its name.
         backend: Name,
-        /// Takes the way on which the report comes, which may take as long as the pool's timeout.
+        /// Takes the channel on which the report comes, which may take as long as the pool's timeout.
         reply: oneshot::Sender<Answer<oneshot::Receiver<view::CheckReport>>>,
     },
     /// Read the files again.
@@ -135,7 +135,7 @@ pub struct Flow {
     pub protocol: Protocol,
 }
 
-/// The way to the runtime, held by each connection.
+/// Access to the runtime, held by each connection.
 #[derive(Clone, Debug)]
 pub struct Handle {
     /// Takes requests; the runtime answers them in order.

@@ -108,7 +108,7 @@ pub(super) struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// The way to the thread.
+/// Takes orders for the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Orders(mpsc::Sender<Order>);
 
@@ -130,7 +130,7 @@ impl Worker {
         Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
     }
 
-    /// A way to the thread for another task.
+    /// Takes orders of another task.
     pub(super) fn orders(&self) -> &Orders {
         &self.orders
     }

@@ -5,7 +5,7 @@ mod bgp;
 pub mod bounds;
 mod check_keys;
 mod decode;
-mod drain;
+mod node_drain;
 mod health;
 mod interfaces;
 mod node;

@@ -110,7 +110,7 @@ impl Scheduler {
         self.tools.trust.reload();
     }
 
-    /// Checks exactly these from now on. What is checked the same way as before goes on.
+    /// Checks exactly these from now on. What is checked by the same path as before goes on.
     pub fn follow(&mut self, orders: Orders) {
         self.running.retain(|target, running| orders.get(target) == Some(&running.order));
         for (target, order) in orders {
@@ -142,12 +142,12 @@ impl Scheduler {
 }
 
 impl Tools {
-    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no way, nothing is asked.
-    async fn ask(&self, rng: &mut Rng, target: &Target, Order { check, way }: &Order) -> Option<Ended> {
-        match way {
-            Ok(way) => {
+    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no path, nothing is asked.
+    async fn ask(&self, rng: &mut Rng, target: &Target, Order { check, path }: &Order) -> Option<Ended> {
+        match path {
+            Ok(path) => {
                 let _socket = self.sockets.take(&target.pool).await?;
-                Some(probe(target.destination, way, check, &self.trust, rng).await)
+                Some(probe(target.destination, path, check, &self.trust, rng).await)
             }
             Err(none) => Some(Ended { outcome: Err(Fault::Dead(none.to_string())), latency: Duration::ZERO }),
         }
@@ -184,7 +184,7 @@ async fn again_and_again(tools: Tools, mut rng: Rng, target: Arc<Target>, order:
     let mut pause = part_of(&mut rng, check.interval);
     loop {
         sleep_until(due).await;
-        if let Err(none) = &order.way {
+        if let Err(none) = &order.path {
             // That is a failure only once there was none for as long as a check may take: routes and neighbours need a moment
             // to be found. Once they are, the order is another.
             tokio::time::sleep(if none.pending { NEXT_HOP.max(check.timeout) } else { check.timeout }).await;

@@ -113,7 +113,7 @@ pub(super) fn backend(pool: &PoolView, backend: &BackendView, started: Duration)
         learning_slots: *learning,
         pinned_flows: *pinned,
         health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, started))),
-        next_hop: way(next_hop),
+        next_hop: next_hop_text(next_hop),
     }
 }
 
@@ -153,7 +153,7 @@ fn health(known: &MemberHealth, next_hop: &NextHopView, started: Duration) -> vi
     }
 }
 
-fn way(next_hop: &NextHopView) -> view::NextHop {
+fn next_hop_text(next_hop: &NextHopView) -> view::NextHop {
     match next_hop {
         NextHopView::Unresolved(reason) => view::NextHop::Unresolved { reason: reason.clone() },
         NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway } => view::NextHop::Resolved {

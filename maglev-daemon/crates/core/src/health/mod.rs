@@ -22,14 +22,14 @@ mod panic;
 mod pool;
 mod tally;
 mod target;
-mod way;
+mod path;
 
 pub use check::Check;
 pub use fleet::{Fleet, News};
 pub use member::{Counts, Failure, Last, MemberHealth};
 pub use panic::Panic;
 pub use target::{Target, Targets, targets};
-pub use way::{NoWay, Order, Orders, Way};
+pub use path::{NoPath, Order, Orders, CheckPath};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::health::{Order, Orders, targets};
 use super::Reconciler;
 
 impl Reconciler {
-    /// What is checked of a backend, exactly as its pool says, and by what way.
+    /// What is checked of a backend, exactly as its pool says, and by which path.
     ///
     /// # Errors
     /// One line: there is no such backend, or nothing of it can be checked.
@@ -26,8 +26,8 @@ impl Reconciler {
         }
         let found = targets(&self.target, of_pool, found, &check).map_err(conflict)?;
         let orders = found.into_iter().map(|(target, check)| {
-            let way = self.way(&target).unwrap_or_else(|| Err("the way there is being looked up".into()));
-            (target, Order { check, way })
+            let path = self.path(&target).unwrap_or_else(|| Err("the way there is being looked up".into()));
+            (target, Order { check, path })
         });
         Ok(orders.collect())
     }

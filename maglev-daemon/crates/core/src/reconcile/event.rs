@@ -46,7 +46,7 @@ pub enum Event {
     Published(Result<(), String>),
     /// Members that a plan removed were cleared after all, or the reason they could not be.
     Closed(Result<(), String>),
-    /// The way to an address changed. Carried out with the next [`Event::Flush`], like a change.
+    /// The next hop of an address changed. Carried out with the next [`Event::Flush`], like a change.
     NextHop {
         /// A backend's address, or a VIP's.
         address: IpAddr,
@@ -79,7 +79,7 @@ pub enum Effect {
     Publish(Vec<Step>),
     /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
     Survey(Vec<SurveyOrder>),
-    /// Follow the ways to exactly these addresses.
+    /// Follow the next hops of exactly these addresses.
     Follow(BTreeSet<IpAddr>),
     /// Check exactly these, and so, from now on.
     Check(Orders),

@@ -32,7 +32,7 @@ mod preview;
 mod publish;
 mod serving;
 mod view;
-mod ways;
+mod check_paths;
 
 pub use admission::Denied;
 pub use backoff::Backoff;

@@ -21,7 +21,7 @@ pub struct Previewed {
 }
 
 impl Reconciler {
-    /// What a change to a backend would move, by what is published and what is known of the ways to backends.
+    /// What a change to a backend would move, by what is published and what is known of next hops.
     ///
     /// # Errors
     /// What the change itself would be refused for.

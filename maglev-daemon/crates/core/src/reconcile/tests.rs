@@ -22,7 +22,7 @@ mod faults;
 mod health;
 pub(crate) mod maps;
 mod transitions;
-mod ways;
+mod check_paths;
 
 const NOW: Duration = Duration::ZERO;
 

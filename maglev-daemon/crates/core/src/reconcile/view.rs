@@ -127,13 +127,13 @@ pub struct BackendView {
     pub health: Option<Box<MemberHealth>>,
     /// Whether it may own slots, as far as its health goes.
     pub serves: bool,
-    /// The way to it.
+    /// Its next hop.
     pub next_hop: NextHopView,
-    /// Whether packets leave for it, or did a moment ago. After an adoption they do before the way to it is known.
+    /// Whether packets leave for it, or did a moment ago. After an adoption they do before its next hop is known.
     pub is_reached: bool,
 }
 
-/// The way to a backend.
+/// The next hop of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopView {
     /// Packets can leave.

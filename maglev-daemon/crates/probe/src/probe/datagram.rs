@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::{Fault, Way, way, words};
+use super::{Fault, CheckPath, path, words};
 
 /// The longest answer that is looked at.
 const LONGEST: usize = 4 << 10;
@@ -13,7 +13,7 @@ const LONGEST: usize = 4 << 10;
 /// kernel keeps away.
 pub(super) async fn ask(
     destination: SocketAddr,
-    way: &Way,
+    path: &CheckPath,
     payload: &[u8],
     is_answer: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Fault> {
@@ -22,7 +22,7 @@ pub(super) async fn ask(
     let failed = |error| Fault::from_io("answer", &error, Fault::Dead);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(own)?;
-    way::set(&socket, way).map_err(own)?;
+    path::set(&socket, path).map_err(own)?;
     socket.connect(destination).await.map_err(failed)?;
     socket.send(payload).await.map_err(failed)?;
     let mut answer = vec![0; LONGEST];

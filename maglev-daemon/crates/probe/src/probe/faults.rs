@@ -107,7 +107,7 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
         (plain, Probe::Https(request(None), tls("www.example.org", false)), SHORT, true),
     ];
     for (at, what, timeout, answers) in rows {
-        let outcome = probe(at, &Way::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
+        let outcome = probe(at, &CheckPath::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
         assert_eq!(matches!(outcome, Err(Fault::Unready(_))), answers, "{what:?}: {outcome:?}");
         assert_eq!(matches!(outcome, Err(Fault::Dead(_))), !answers, "{what:?}: {outcome:?}");
     }
@@ -129,7 +129,7 @@ async fn authorities_are_read_again_after_a_reload() {
     let asked = async || {
         let (at, _) = identity.server(Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
         let what = Probe::Https(request(None), tls("www.example.org", true));
-        probe(at, &Way::default(), &check(what, LONG), &trust, &mut rng())
+        probe(at, &CheckPath::default(), &check(what, LONG), &trust, &mut rng())
             .await
             .outcome
             .map_err(|fault| fault.to_string())

@@ -12,7 +12,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod way;
+mod path;
 mod words;
 
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use maglev_model::{Check, Probe, ShownDuration};
 
 pub use fault::Fault;
-pub use maglev_core::health::Way;
+pub use maglev_core::health::CheckPath;
 pub use tls::Trust;
 
 /// What a check came to.
@@ -66,8 +66,8 @@ impl Doing {
     }
 }
 
-/// Asks once, by packets that leave this way.
-pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Trust, rng: &mut fastrand::Rng) -> Ended {
+/// Asks once, by packets that leave by this path.
+pub async fn probe(destination: SocketAddr, path: &CheckPath, check: &Check, trust: &Trust, rng: &mut fastrand::Rng) -> Ended {
     if let Probe::Https(_, server) = &check.probe {
         // What this takes is not the other side's fault.
         if let Err(fault) = trust.prepare(server).await {
@@ -77,7 +77,7 @@ pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Tr
     let doing = Doing::new("connect");
     let began = Instant::now();
     let asked =
-        tokio::time::timeout(check.timeout, ask(destination, way, &check.probe, trust, rng.u16(..), &doing)).await;
+        tokio::time::timeout(check.timeout, ask(destination, path, &check.probe, trust, rng.u16(..), &doing)).await;
     let outcome = asked.unwrap_or_else(|_| Err(doing.timed_out(check.timeout)));
     Ended { outcome, latency: began.elapsed() }
 }
@@ -85,33 +85,33 @@ pub async fn probe(destination: SocketAddr, way: &Way, check: &Check, trust: &Tr
 /// `id` is that of a query, where one has it.
 async fn ask(
     destination: SocketAddr,
-    way: &Way,
+    path: &CheckPath,
     probe: &Probe,
     trust: &Trust,
     id: u16,
     doing: &Doing,
 ) -> Result<(), Fault> {
     match probe {
-        Probe::Tcp => stream::connect(destination, way).await.map(drop),
+        Probe::Tcp => stream::connect(destination, path).await.map(drop),
         Probe::Http(request) => {
-            let stream = stream::connect(destination, way).await?;
+            let stream = stream::connect(destination, path).await?;
             http::ask(stream, &destination.to_string(), request, doing).await
         }
         Probe::Https(request, server) => {
-            let stream = stream::connect(destination, way).await?;
+            let stream = stream::connect(destination, path).await?;
             doing.answered("TLS handshake");
             let stream = trust.shake_hands(stream, server).await?;
             http::ask(stream, &tls::authority(server, destination.port()), request, doing).await
         }
         Probe::Udp { payload, expect } => {
             doing.now("answer");
-            let answer = datagram::ask(destination, way, payload, |_| true).await?;
+            let answer = datagram::ask(destination, path, payload, |_| true).await?;
             let expected = answer.starts_with(expect);
             if expected { Ok(()) } else { Err(Fault::Unready(words::unexpected(expect, &answer))) }
         }
         Probe::Dns { query, rcode } => {
             doing.now("answer");
-            dns::ask(destination, way, id, query, *rcode).await
+            dns::ask(destination, path, id, query, *rcode).await
         }
     }
 }

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Fault, Way, way, words};
+use super::{Fault, CheckPath, path, words};
 
 /// Connects. The connection is reset when it is dropped: at thousands of checks a second, ports that rest for a minute would
 /// run out.
-pub(super) async fn connect(destination: SocketAddr, way: &Way) -> Result<TcpStream, Fault> {
+pub(super) async fn connect(destination: SocketAddr, path: &CheckPath) -> Result<TcpStream, Fault> {
     // What happens before a packet leaves says nothing of the backend.
     let own = |error| Fault::Shortage(words::of_error("socket", &error));
     let socket = if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(own)?;
-    way::set(&socket, way).map_err(own)?;
+    path::set(&socket, path).map_err(own)?;
     socket.set_zero_linger().map_err(own)?;
     let connected = socket.connect(destination).await;
     let stream = connected.map_err(|error| Fault::from_io("connect", &error, Fault::Dead))?;

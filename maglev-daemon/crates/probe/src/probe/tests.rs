@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Ended, Trust, Way, probe};
+use super::{Ended, Trust, CheckPath, probe};
 
 pub(super) const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -40,7 +40,7 @@ pub(super) fn nobody() -> Trust {
 
 /// How a check of this ends: well, or by this reason.
 pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &Way::default(), &check(what, timeout), &nobody(), &mut rng())
+    probe(at, &CheckPath::default(), &check(what, timeout), &nobody(), &mut rng())
         .await
         .outcome
         .map_err(|fault| fault.to_string())
@@ -126,7 +126,7 @@ pub(super) async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<S
 async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
-    let Ended { outcome, latency } = probe(at, &Way::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
+    let Ended { outcome, latency } = probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -287,7 +287,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     for (trust, name, verify, expected) in rows {
         let (at, asked) = identity.server(GOOD).await;
         let what = Probe::Https(request(Some("ok")), tls(name, verify));
-        let ended = probe(at, &Way::default(), &check(what, LONG), trust, &mut rng()).await.outcome;
+        let ended = probe(at, &CheckPath::default(), &check(what, LONG), trust, &mut rng()).await.outcome;
         assert_eq!(ended.map_err(|fault| fault.to_string()), expected, "{name} {verify}");
         if expected.is_ok() {
             let (asked_for, request) = asked.await.unwrap().unwrap();
@@ -299,7 +299,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     let (at, _) = identity.server(GOOD).await;
     let what = Probe::Https(request(None), tls("api.example.org", true));
     let reason =
-        probe(at, &Way::default(), &check(what, LONG), &ours, &mut rng()).await.outcome.unwrap_err().to_string();
+        probe(at, &CheckPath::default(), &check(what, LONG), &ours, &mut rng()).await.outcome.unwrap_err().to_string();
     assert!(
         reason.starts_with("TLS: invalid peer certificate: certificate not valid for name \"api.example.org\""),
         "{reason}"
@@ -413,7 +413,7 @@ async fn hundreds_at_once_do_not_disturb_each_other() {
     let asked: Vec<_> = (0..300)
         .map(|_| {
             let (check, trust) = (Arc::clone(&check), trust.clone());
-            tokio::spawn(async move { probe(at, &Way::default(), &check, &trust, &mut rng()).await.outcome })
+            tokio::spawn(async move { probe(at, &CheckPath::default(), &check, &trust, &mut rng()).await.outcome })
         })
         .collect();
     for outcome in asked {

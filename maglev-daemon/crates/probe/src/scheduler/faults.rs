@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use maglev_core::health::{NoWay, Way};
+use maglev_core::health::{NoPath, CheckPath};
 use maglev_model::{Name, Probe};
 use maglev_testing::matrix::Row;
 use tokio::net::{TcpListener, UdpSocket};
@@ -70,7 +70,7 @@ async fn the_first_check_waits_for_its_next_hop_and_not_for_ever() {
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let to = target("a", open.local_addr().unwrap());
     let no_way = |pending| Order {
-        way: Err(NoWay { reason: "waiting for neighbour 10.0.1.11 on eth0".into(), pending }),
+        path: Err(NoPath { reason: "waiting for neighbour 10.0.1.11 on eth0".into(), pending }),
         ..order(Duration::ZERO)
     };
     let row = Row::fault("R10", "the first check waits while its next hop is resolved");
@@ -78,7 +78,7 @@ async fn the_first_check_waits_for_its_next_hop_and_not_for_ever() {
     scheduler.follow([(Arc::clone(&to), no_way(true))].into());
     tokio::time::sleep(NEXT_HOP - INTERVAL).await;
     assert!(told.try_recv().is_err(), "no result, and no failure");
-    scheduler.follow([(Arc::clone(&to), Order { way: Ok(Way::default()), ..order(Duration::ZERO) })].into());
+    scheduler.follow([(Arc::clone(&to), Order { path: Ok(CheckPath::default()), ..order(Duration::ZERO) })].into());
     assert_eq!(next(&mut told).await.1.outcome, Ok(()));
     drop(row);
     let mut row = Row::fault("R10", "a next hop that is never resolved is a failure in the end");

@@ -1,7 +1,7 @@
 //! Tests of when what is checked.
 
 use super::*;
-use maglev_core::health::Way;
+use maglev_core::health::CheckPath;
 use maglev_model::{Check, Hysteresis, Name, Probe, Via};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
@@ -12,7 +12,7 @@ pub(super) fn order(jitter: Duration) -> Order {
     let hysteresis = Hysteresis::default();
     let (probe, port, via) = (Probe::Tcp, None, Via::Direct);
     let check = Check { probe, interval: INTERVAL, timeout: INTERVAL / 2, jitter, hysteresis, port, via };
-    Order { check: Arc::new(check), way: Ok(Way::default()) }
+    Order { check: Arc::new(check), path: Ok(CheckPath::default()) }
 }
 
 pub(super) fn target(backend: &str, destination: SocketAddr) -> Arc<Target> {
@@ -99,7 +99,7 @@ async fn without_a_way_a_check_fails_by_the_reason_unless_one_is_found_in_time()
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let to = target("a", open.local_addr().unwrap());
     let (mut scheduler, mut told) = scheduler();
-    let lost = Order { way: Err("no route to 10.0.1.11".into()), ..order(Duration::ZERO) };
+    let lost = Order { path: Err("no route to 10.0.1.11".into()), ..order(Duration::ZERO) };
     scheduler.follow([(Arc::clone(&to), lost.clone())].into());
     scheduler.follow([(Arc::clone(&to), order(Duration::ZERO))].into());
     assert_eq!(next(&mut told).await.1.outcome, Ok(()));
@@ -115,7 +115,7 @@ async fn a_reason_without_end_is_cut_where_it_is_kept() {
     let [fits, long] = [200, 201].map(|length| "é".repeat(length));
     for (reason, kept) in [(fits.clone(), fits), (long, format!("{}…", "é".repeat(199)))] {
         let (mut scheduler, mut told) = scheduler();
-        let lost = Order { way: Err(reason.as_str().into()), ..order(Duration::ZERO) };
+        let lost = Order { path: Err(reason.as_str().into()), ..order(Duration::ZERO) };
         let asked = scheduler.once([(Arc::clone(&to), lost.clone())].into()).await;
         assert_eq!(asked[0].2.outcome, Err(Fault::Dead(reason)), "each waiting request receives the whole reason");
         scheduler.follow([(Arc::clone(&to), lost)].into());

@@ -1,4 +1,4 @@
-//! By what way each check goes: through the encapsulation to the member that its backend is, by the interface that the
+//! The path of each check: through the encapsulation to the member that its backend is, by the interface that the
 //! VIP is routed by; or directly. It must not know how a check is made.
 //!
 //! A check that goes through the encapsulation is ordered once packets can meet its member's record, never before: by then
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use maglev_common::mark::Mark;
 use maglev_model::Name;
 
-use crate::health::{NoWay, Order, Orders, Target, Way};
+use crate::health::{NoPath, Order, Orders, Target, CheckPath};
 
 use maglev_model::Resolution;
 
@@ -25,8 +25,8 @@ impl Reconciler {
         let targets = self.fleet.targets().into_iter();
         let orders: Orders = targets
             .filter_map(|(target, check)| {
-                let way = self.way(&target)?;
-                Some((target, Order { check, way }))
+                let path = self.path(&target)?;
+                Some((target, Order { check, path }))
             })
             .collect();
         if orders == self.checked {
@@ -42,33 +42,33 @@ impl Reconciler {
         targets.keys().filter(|target| target.vip.is_some()).map(|target| target.destination.ip()).collect()
     }
 
-    /// By what way something is checked, or why it cannot be; `None` as long as something is not known, or not published.
-    pub(super) fn way(&self, target: &Target) -> Option<Result<Way, NoWay>> {
-        let Some(vip) = &target.vip else { return Some(Ok(Way::default())) };
+    /// The path by which something is checked, or why it cannot be; `None` as long as something is not known, or not published.
+    pub(super) fn path(&self, target: &Target) -> Option<Result<CheckPath, NoPath>> {
+        let Some(vip) = &target.vip else { return Some(Ok(CheckPath::default())) };
         if self.unfinished.is_some() || !matches!(self.phase, Phase::Idle) {
             // Until a plan is carried out, what was published before is all that is certain.
-            return self.checked.get(target).map(|order| order.way.clone());
+            return self.checked.get(target).map(|order| order.path.clone());
         }
         let member = self.planner.pool(&target.pool)?.member(&target.backend, target.address)?;
         let interfaces = &self.settings.interfaces;
         if !self.adopted.contains_key(&target.address) {
             let resolution = self.resolutions.get(&target.address)?;
             if let NextHopView::Unresolved(reason) = next_hop_view(Some(resolution), interfaces) {
-                return Some(Err(NoWay { reason: reason.into(), pending: resolution.is_waiting() }));
+                return Some(Err(NoPath { reason: reason.into(), pending: resolution.is_waiting() }));
             }
         }
         let leaves =
             leaves_by(vip, target.destination.ip(), self.resolutions.get(&target.destination.ip())?, interfaces);
-        Some(leaves.map(|interface| Way { mark: Some(Mark::of(member).0), interface: Some(interface) }))
+        Some(leaves.map(|interface| CheckPath { mark: Some(Mark::of(member).0), interface: Some(interface) }))
     }
 }
 
 /// The interface that packets to a VIP leave by: one where they are encapsulated.
-fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &Interfaces) -> Result<u32, NoWay> {
+fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &Interfaces) -> Result<u32, NoPath> {
     let index = match resolution {
         Resolution::Resolved { interface, .. } => *interface,
         Resolution::Unresolved(reason) => {
-            return Err(NoWay { reason: format!("VIP {vip}: {reason}").into(), pending: resolution.is_waiting() });
+            return Err(NoPath { reason: format!("VIP {vip}: {reason}").into(), pending: resolution.is_waiting() });
         }
     };
     let name = interfaces.names.get(&index).map_or_else(|| format!("interface {index}"), Clone::clone);

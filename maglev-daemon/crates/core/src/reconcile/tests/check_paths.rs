@@ -1,9 +1,9 @@
-//! Tests of the ways of checks: to which member, by which interface, from when on, and why not.
+//! Tests of the paths of checks: to which member, by which interface, from when on, and why not.
 
 use maglev_common::mark::Mark;
 use maglev_model::{Check, Hysteresis, PoolHealth, Probe, Via};
 
-use crate::health::{Order, Way};
+use crate::health::{Order, CheckPath};
 
 use super::*;
 
@@ -39,16 +39,16 @@ impl Node {
         self.run(Event::Flush);
     }
 
-    /// The ways that were ordered, by backend.
-    fn ways(&self) -> Vec<(String, Result<Way, String>)> {
-        let way = |order: &Order| order.way.clone().map_err(|why| why.to_string());
-        self.checked.iter().map(|(target, order)| (target.backend.to_string(), way(order))).collect()
+    /// The paths that were ordered, by backend.
+    fn check_paths(&self) -> Vec<(String, Result<CheckPath, String>)> {
+        let path = |order: &Order| order.path.clone().map_err(|why| why.to_string());
+        self.checked.iter().map(|(target, order)| (target.backend.to_string(), path(order))).collect()
     }
 
     /// What `backend`, the `at`th of the pool, is asked by while all is well.
-    fn good(&self, at: usize, backend: &str) -> (String, Result<Way, String>) {
+    fn good(&self, at: usize, backend: &str) -> (String, Result<CheckPath, String>) {
         let mark = Mark::of(self.backends()[at].unwrap());
-        (backend.to_owned(), Ok(Way { mark: Some(mark.0), interface: Some(2) }))
+        (backend.to_owned(), Ok(CheckPath { mark: Some(mark.0), interface: Some(2) }))
     }
 }
 
@@ -56,9 +56,9 @@ impl Node {
 fn a_check_goes_to_its_member_by_the_interface_that_the_vip_is_routed_by() {
     let mut node = encapsulated();
     assert!(node.followed.contains(&VIP));
-    assert_eq!(node.ways(), [], "the route is being looked up");
+    assert_eq!(node.check_paths(), [], "the route is being looked up");
     node.route_vip(resolved(2));
-    assert_eq!(node.ways(), [node.good(0, "a"), node.good(1, "b")]);
+    assert_eq!(node.check_paths(), [node.good(0, "a"), node.good(1, "b")]);
     let destinations = node.checked.keys().map(|target| target.destination);
     assert!(destinations.eq([(VIP, 80).into(); 2]));
 }
@@ -67,7 +67,7 @@ fn a_check_goes_to_its_member_by_the_interface_that_the_vip_is_routed_by() {
 fn without_a_way_a_check_is_told_why() {
     let mut node = encapsulated();
     let all = |node: &Node, expected: &str| {
-        assert_eq!(node.ways(), ["a", "b"].map(|backend| (backend.to_owned(), Err(expected.to_owned()))));
+        assert_eq!(node.check_paths(), ["a", "b"].map(|backend| (backend.to_owned(), Err(expected.to_owned()))));
     };
     node.route_vip(Resolution::Unresolved("no route to 203.0.113.1".to_owned()));
     all(&node, "VIP www: no route to 203.0.113.1");
@@ -76,7 +76,7 @@ fn without_a_way_a_check_is_told_why() {
     node.route_vip(resolved(2));
     node.reach(1, false);
     node.run(Event::Flush);
-    assert_eq!(node.ways(), [("a".to_owned(), Err("no answer".to_owned())), node.good(1, "b")]);
+    assert_eq!(node.check_paths(), [("a".to_owned(), Err("no answer".to_owned())), node.good(1, "b")]);
     node.reach(1, true);
     let Settings { interfaces, .. } = settings(Limits::default());
     node.run(Event::Interfaces(Interfaces { unguarded: [2].into(), ..interfaces.clone() }));
@@ -84,7 +84,7 @@ fn without_a_way_a_check_is_told_why() {
     all(&node, "nothing encapsulates checks that leave by eth2: see the daemon's log");
     node.run(Event::Interfaces(interfaces));
     node.run(Event::Flush);
-    assert_eq!(node.ways(), [node.good(0, "a"), node.good(1, "b")]);
+    assert_eq!(node.check_paths(), [node.good(0, "a"), node.good(1, "b")]);
 }
 
 #[test]
@@ -115,13 +115,13 @@ fn a_member_is_checked_once_its_record_is_published() {
 fn a_plan_that_fails_leaves_checks_as_they_were() {
     let mut node = encapsulated();
     node.route_vip(resolved(2));
-    let before = node.ways();
+    let before = node.check_paths();
     node.fail_after = Some(0);
     assert!(node.change(add_backend("web", "c", 3)).is_err());
     node.reach(3, true);
-    assert_eq!(node.ways(), before);
+    assert_eq!(node.check_paths(), before);
     node.wait(1);
-    assert_eq!(node.ways().len(), 3);
+    assert_eq!(node.check_paths().len(), 3);
 }
 
 mod faults {
@@ -132,7 +132,7 @@ mod faults {
     #[test]
     fn a_check_waits_until_the_packet_path_knows_its_next_hop() {
         let names = |effects: &[Effect]| {
-            let of = |orders: &Orders| orders.values().map(|order| order.way.is_ok()).collect::<Vec<_>>();
+            let of = |orders: &Orders| orders.values().map(|order| order.path.is_ok()).collect::<Vec<_>>();
             effects
                 .iter()
                 .filter_map(|effect| if let Effect::Check(orders) = effect { Some(of(orders)) } else { None })
@@ -157,7 +157,7 @@ mod faults {
             [(Resolution::waiting("neighbour"), true), (Resolution::Unresolved("no answer".to_owned()), false)]
         {
             node.route_vip(resolution);
-            let all: Vec<_> = node.checked.values().map(|order| order.way.clone().unwrap_err().pending).collect();
+            let all: Vec<_> = node.checked.values().map(|order| order.path.clone().unwrap_err().pending).collect();
             assert_eq!(all, [pending; 2]);
         }
     }
