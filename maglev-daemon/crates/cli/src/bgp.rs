@@ -7,7 +7,7 @@ use super::output::Printer;
 use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum BgpCommand {
     /// The session with each neighbour, and why the last one ended
     Neighbors,
     /// The prefixes of the VIPs: which are announced, and why the others are not
@@ -19,11 +19,11 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: &BgpCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Command::Neighbors => printer.answer(&client.get::<BgpNeighbors>("/v1/bgp/neighbors")?),
-        Command::Routes => printer.answer(&client.get::<BgpRoutes>("/v1/bgp/routes")?),
-        Command::Reset { name } => {
+        BgpCommand::Neighbors => printer.answer(&client.get::<BgpNeighbors>("/v1/bgp/neighbors")?),
+        BgpCommand::Routes => printer.answer(&client.get::<BgpRoutes>("/v1/bgp/routes")?),
+        BgpCommand::Reset { name } => {
             // A name is of letters, digits, dots and colons; whatever else is given is no neighbour's.
             let path = format!("/v1/bgp/neighbors/{}/reset", name.replace(['/', '?', '#', '%', ' '], "_"));
             printer.done(&client.post::<Done>(&path, &())?, &format!("the session with {name} is being reset"))

@@ -11,7 +11,7 @@ use super::output::{Printer, Text};
 use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum FlowCommand {
     /// Which VIP, slot and backend a flow's packets meet, and why
     Explain {
         /// The client's address and port, such as 198.51.100.7:40000 or [2001:db8::7]:40000
@@ -26,8 +26,8 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let &Command::Explain { client: source, service, protocol } = command;
+pub(super) fn run(command: &FlowCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let &FlowCommand::Explain { client: source, service, protocol } = command;
     let path = format!("/v1/flow?client={}&service={}&protocol={protocol}", encoded(source), encoded(service));
     printer.answer(&client.get::<Explanation>(&path)?)
 }

@@ -80,16 +80,16 @@ enum Command {
     Status,
     /// Virtual IPs: the address, port and protocol that clients connect to
     #[command(subcommand)]
-    Vip(vip::Command),
+    Vip(vip::VipCommand),
     /// Pools: sets of backends that serve the same content
     #[command(subcommand)]
-    Pool(pool::Command),
+    Pool(pool::PoolCommand),
     /// Backends: the servers behind a pool
     #[command(subcommand)]
-    Backend(backend::Command),
+    Backend(backend::BackendCommand),
     /// What a change would move, in slots and flows, without making it
     #[command(subcommand)]
-    Plan(plan::Command),
+    Plan(plan::PlanCommand),
     /// Reload the configuration files; a file with errors changes nothing
     Reload(reload::Args),
     /// Packets by what became of them, and traffic of each VIP and backend
@@ -98,13 +98,13 @@ enum Command {
     Events(events::Args),
     /// The node as a whole: in service, or on its way out of it
     #[command(subcommand)]
-    Node(node::Command),
+    Node(node::NodeCommand),
     /// BGP: sessions with routers, and what they are told
     #[command(subcommand)]
-    Bgp(bgp::Command),
+    Bgp(bgp::BgpCommand),
     /// Single flows
     #[command(subcommand)]
-    Flow(flow::Command),
+    Flow(flow::FlowCommand),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }

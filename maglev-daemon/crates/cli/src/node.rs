@@ -19,7 +19,7 @@ use super::{Client, Failure};
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum NodeCommand {
     /// Whether the node serves, and how far a drain has come
     Status,
     /// Take the node out of service: routers turn to others, then packets stop, then it is safe to stop
@@ -41,10 +41,10 @@ pub(super) enum Command {
     Undrain,
 }
 
-pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: &NodeCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Command::Status => printer.answer(&client.get::<Node>("/v1/node")?),
-        Command::Drain { wait, timeout, reason, last_node } => {
+        NodeCommand::Status => printer.answer(&client.get::<Node>("/v1/node")?),
+        NodeCommand::Drain { wait, timeout, reason, last_node } => {
             let ordered = NewDrain { reason: reason.clone(), last_node: *last_node };
             let interrupt = wait.then(|| Interrupt::says("see `maglev node status`")).transpose()?;
             let node = order(client, *wait, &ordered)?;
@@ -57,7 +57,7 @@ pub(super) fn run(command: &Command, client: &Client, printer: &Printer) -> Resu
                 false => printer.done(&node, "the node is draining: `maglev node status` tells how far it is"),
             }
         }
-        Command::Undrain => {
+        NodeCommand::Undrain => {
             let node = client.post::<Node>("/v1/node/undrain", &())?;
             if let Some(reason) = &node.not_saved {
                 eprintln!(

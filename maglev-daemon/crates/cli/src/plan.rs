@@ -12,7 +12,7 @@ use super::output::{Printer, Text, table};
 use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum PlanCommand {
     /// A change to a backend, in the words that would make it
     #[command(subcommand)]
     Backend(Backend),
@@ -36,10 +36,10 @@ pub(super) enum Backend {
     Change(Change),
 }
 
-pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: PlanCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     let command = match command {
-        Command::Backend(command) => command,
-        Command::Reload => return printer.answer(&client.get::<PlannedReload>("/v1/plan/reload")?),
+        PlanCommand::Backend(command) => command,
+        PlanCommand::Reload => return printer.answer(&client.get::<PlannedReload>("/v1/plan/reload")?),
     };
     let plan: Plan = client.post("/v1/plan", &proposal(command))?;
     printer.answer(&plan)?;

@@ -13,7 +13,7 @@ use super::output::Printer;
 use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum PoolCommand {
     /// All pools
     List,
     /// One pool with its VIPs and backends
@@ -130,18 +130,18 @@ impl From<Settings> for SettingsChange {
     }
 }
 
-pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: PoolCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Command::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
-        Command::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
-        Command::Add { name, settings, checks } => {
+        PoolCommand::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
+        PoolCommand::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
+        PoolCommand::Add { name, settings, checks } => {
             let view::NewSettings { tracking, transition, min_healthy, .. } = SettingsChange::from(settings).into();
             let (name_text, health) = (name.to_string(), checks.into());
             let pool = view::NewPool { name: name_text, tracking, transition, min_healthy, health };
             let done: view::Done = client.post("/v1/pools", &pool)?;
             printer.done(&done, &format!("pool {name} added"))
         }
-        Command::Set { name, settings, checks, no_check } => {
+        PoolCommand::Set { name, settings, checks, no_check } => {
             let change = SettingsChange::from(settings);
             let mut health = view::NewHealth::from(checks);
             if no_check {
@@ -155,7 +155,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.patch(&format!("/v1/pools/{name}"), &new)?;
             printer.done(&done, &format!("pool {name} has {}", set.join(", ")))
         }
-        Command::Remove { name, force } => {
+        PoolCommand::Remove { name, force } => {
             let done = client.delete(&format!("/v1/pools/{name}?force={force}"))?;
             printer.done(&done, &format!("pool {name} removed"))
         }

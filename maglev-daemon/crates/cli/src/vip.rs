@@ -11,7 +11,7 @@ use super::output::Printer;
 use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum VipCommand {
     /// All VIPs
     List,
     /// One VIP
@@ -85,11 +85,11 @@ fn port(text: &str) -> Result<view::Port, maglev_model::BadValue> {
     parse_port(text).map(view::Port)
 }
 
-pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Command::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
-        Command::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
-        Command::Set { name, announcement, no_communities } => {
+        VipCommand::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
+        VipCommand::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
+        VipCommand::Set { name, announcement, no_communities } => {
             let mut change = AnnounceChange::from(announcement);
             if no_communities {
                 change.communities = Some(BTreeSet::new());
@@ -97,7 +97,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.patch(&format!("/v1/vips/{name}"), &body(&change))?;
             printer.done(&done, &format!("VIP {name} has {change}"))
         }
-        Command::Add { name, address, port, protocol, pool, announcement } => {
+        VipCommand::Add { name, address, port, protocol, pool, announcement } => {
             let view::NewAnnounce { announce, communities } = body(&announcement.into());
             let vip = view::NewVip {
                 name: name.to_string(),
@@ -111,7 +111,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
         }
-        Command::Remove { name } => {
+        VipCommand::Remove { name } => {
             let done = client.delete(&format!("/v1/vips/{name}"))?;
             printer.done(&done, &format!("VIP {name} removed"))
         }
@@ -128,7 +128,7 @@ mod faults {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(subcommand)]
-        command: Command,
+        command: VipCommand,
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod faults {
         let set = |arguments: &[&str]| {
             let line = Line::try_parse_from([&["vip", "set", "www"], arguments].concat())
                 .map_err(|error| error.to_string())?;
-            let Command::Set { announcement, .. } = line.command else { panic!() };
+            let VipCommand::Set { announcement, .. } = line.command else { panic!() };
             Ok::<_, String>(body(&announcement.into()))
         };
         {
@@ -147,7 +147,7 @@ mod faults {
             let off = set(&["--announce", "false"]);
             assert_eq!(off, Ok(view::NewAnnounce { announce: Some("false".into()), communities: None }));
             let none = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
-            assert!(matches!(none.command, Command::Set { no_communities: true, .. }));
+            assert!(matches!(none.command, VipCommand::Set { no_communities: true, .. }));
         }
         let _row = Row::fault("R9", "vip set: a bad value is refused with its field and what is allowed");
         let refused = set(&["--announce", "203.0.113.1/24"]).unwrap_err();

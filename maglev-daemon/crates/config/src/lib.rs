@@ -5,10 +5,10 @@ mod bgp;
 pub mod bounds;
 mod check_keys;
 mod decode;
-mod node_drain;
 mod health;
 mod interfaces;
 mod node;
+mod node_drain;
 #[cfg(test)]
 mod numbers;
 mod origin;

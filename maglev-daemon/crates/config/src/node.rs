@@ -168,7 +168,8 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
         section.get("dataplane").map_or_else(|| Some(Dataplane::default()), |field| decode_dataplane(&field));
     let outlives = outlives(dataplane.as_ref());
     let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, origin, outlives).map(Some));
-    let drain = section.get("drain").map_or(Some(drain::Settings::default()), |field| super::node_drain::decode(&field));
+    let drain =
+        section.get("drain").map_or(Some(drain::Settings::default()), |field| super::node_drain::decode(&field));
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {

@@ -15,7 +15,7 @@ mod check;
 mod drain;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum BackendCommand {
     /// All backends, or those of one pool
     List {
         /// Only this pool's
@@ -68,18 +68,18 @@ pub(super) enum Command {
     Change(Change),
 }
 
-pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(command: BackendCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Command::List { pool: None } => printer.answer(&client.get::<Vec<view::Backend>>("/v1/backends")?),
-        Command::List { pool: Some(pool) } => {
+        BackendCommand::List { pool: None } => printer.answer(&client.get::<Vec<view::Backend>>("/v1/backends")?),
+        BackendCommand::List { pool: Some(pool) } => {
             printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{pool}"))?.backends)
         }
-        Command::Show { pool, name } => printer.answer(&client.get::<view::Backend>(&path(&pool, &name))?),
-        Command::Drain { pool, name, wait, timeout, force } => {
+        BackendCommand::Show { pool, name } => printer.answer(&client.get::<view::Backend>(&path(&pool, &name))?),
+        BackendCommand::Drain { pool, name, wait, timeout, force } => {
             drain::run(client, printer, (&pool, &name), wait.then_some(timeout), force)
         }
-        Command::Check { pool, name } => check::run(client, printer, &pool, &name),
-        Command::Set { pool, name, check, no_check: _ } => {
+        BackendCommand::Check { pool, name } => check::run(client, printer, &pool, &name),
+        BackendCommand::Set { pool, name, check, no_check: _ } => {
             let sentence = match &check {
                 Some(check) => format!("backend {name} of pool {pool} has a check of its own: {check}"),
                 None => format!("backend {name} of pool {pool} is checked like the others"),
@@ -87,7 +87,7 @@ pub(super) fn run(command: Command, client: &Client, printer: &Printer) -> Resul
             let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Check(check))?;
             printer.done(&done, &sentence)
         }
-        Command::Change(command) => change(command, client, printer),
+        BackendCommand::Change(command) => change(command, client, printer),
     }
 }
 

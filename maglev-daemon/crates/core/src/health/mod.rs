@@ -19,17 +19,17 @@ mod faults;
 mod fleet;
 mod member;
 mod panic;
+mod path;
 mod pool;
 mod tally;
 mod target;
-mod path;
 
 pub use check::Check;
 pub use fleet::{Fleet, News};
 pub use member::{Counts, Failure, Last, MemberHealth};
 pub use panic::Panic;
+pub use path::{CheckPath, NoPath, Order, Orders};
 pub use target::{Target, Targets, targets};
-pub use path::{NoPath, Order, Orders, CheckPath};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use maglev_common::mark::Mark;
 use maglev_model::Name;
 
-use crate::health::{NoPath, Order, Orders, Target, CheckPath};
+use crate::health::{CheckPath, NoPath, Order, Orders, Target};
 
 use maglev_model::Resolution;
 

@@ -26,13 +26,13 @@ use crate::health::{Fleet, Orders};
 mod admission;
 mod backoff;
 mod check;
+mod check_paths;
 mod event;
 mod needed;
 mod preview;
 mod publish;
 mod serving;
 mod view;
-mod check_paths;
 
 pub use admission::Denied;
 pub use backoff::Backoff;

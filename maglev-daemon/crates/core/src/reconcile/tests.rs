@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 mod admission;
 mod adopted;
+mod check_paths;
 mod faults;
 mod health;
 pub(crate) mod maps;
 mod transitions;
-mod check_paths;
 
 const NOW: Duration = Duration::ZERO;
 

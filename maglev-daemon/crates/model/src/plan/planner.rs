@@ -46,17 +46,17 @@ pub struct Planner {
     /// Nothing was ever planned: whatever there was before, this node does not know.
     pub(super) fresh: bool,
     /// Until the first plan, if the maps outlived another daemon: what they hold beyond what is known.
-    pub(super) strangers: Option<Strangers>,
+    pub(super) unaccounted: Option<Unaccounted>,
 }
 
 /// What is alive in maps that outlived their daemon and is no part of what it left to be known. What their VIP directories
 /// say is unknown too.
 #[derive(Debug, Default)]
-pub(super) struct Strangers {
+pub(super) struct Unaccounted {
     pub(super) members: Vec<MemberId>,
     /// With the tables they use.
     pub(super) pools: Vec<(PoolIndex, [TableIndex; 2])>,
-    /// No stranger: how the backends were reached that are known.
+    /// Accounted for: how the backends that are known were reached.
     pub(super) next_hops: BTreeMap<IpAddr, NextHop>,
 }
 
@@ -121,7 +121,7 @@ impl Planner {
             served: None,
             idle: 0,
             fresh: true,
-            strangers: None,
+            unaccounted: None,
         }
     }
 
@@ -182,14 +182,14 @@ impl Planner {
         self.write_members(target, next_hop, &mut steps);
         let fallen = self.set_standings(standing, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
-        let strangers = self.strangers.take();
-        self.switch_directories(target, strangers.is_some(), &mut steps);
+        let unaccounted = self.unaccounted.take();
+        self.switch_directories(target, unaccounted.is_some(), &mut steps);
         self.remove_pools(target, &mut steps);
         let mut dying = self.leaving_members(target);
-        let Strangers { members, pools, next_hops: _ } = strangers.unwrap_or_default();
+        let Unaccounted { members, pools, next_hops: _ } = unaccounted.unwrap_or_default();
         self.remove_strangers(&pools, &mut steps);
         dying.extend(members);
-        self.bury(target, &dying, &fallen, lingering, &mut steps);
+        self.remove_members(target, &dying, &fallen, lingering, &mut steps);
         pools.iter().for_each(|(index, _)| self.pool_numbers.release(index.0));
         self.fresh = false;
         Planned { steps, complete }
@@ -373,7 +373,7 @@ impl Planner {
 
     /// Ends the members, and sets free all numbers that nothing names after this plan. The fallen may live again, by the
     /// same ids.
-    fn bury(
+    fn remove_members(
         &mut self,
         target: &Services,
         dying: &[MemberId],

@@ -17,7 +17,7 @@ use maglev_common::vip::VipId;
 use serde::{Deserialize, Serialize};
 
 use super::owners::Owners;
-use super::planner::Strangers;
+use super::planner::Unaccounted;
 use super::published::{Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
@@ -158,16 +158,16 @@ impl Planner {
             claimed(planner.vip_numbers.claim(*number), "VIP", *number)?;
             planner.vips.insert(name(vip)?, VipId(*number));
         }
-        let mut strangers = Strangers::default();
+        let mut unaccounted = Unaccounted::default();
         for pool in pools {
-            planner.restore_pool(pool, live, &mut strangers)?;
+            planner.restore_pool(pool, live, &mut unaccounted)?;
         }
-        planner.meet(live, &mut strangers);
-        planner.strangers = Some(strangers);
+        planner.meet(live, &mut unaccounted);
+        planner.unaccounted = Some(unaccounted);
         Ok(planner)
     }
 
-    fn restore_pool(&mut self, saved: &SavedPool, live: &Live, strangers: &mut Strangers) -> Result<(), String> {
+    fn restore_pool(&mut self, saved: &SavedPool, live: &Live, unaccounted: &mut Unaccounted) -> Result<(), String> {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
         let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
@@ -186,7 +186,7 @@ impl Planner {
                 pool.living.insert(id);
             }
             if reached_by.is_resolved() {
-                strangers.next_hops.insert(*address, reached_by);
+                unaccounted.next_hops.insert(*address, reached_by);
             }
             // What the maps hold, so that what differs from it is written.
             let lost = lost.filter(|_| !next_hop.is_resolved());
@@ -204,25 +204,25 @@ impl Planner {
         pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();
         [pool.current, pool.previous] = tables(pool.published);
         self.tables.claim(pool.current);
-        self.tables.claim_lent(pool.previous);
+        self.tables.claim_previous(pool.previous);
         self.pools.insert(name(&saved.name)?, pool);
         Ok(())
     }
 
     /// Takes note of what is alive in the maps and unknown: its numbers are given out once it is gone.
-    fn meet(&mut self, live: &Live, strangers: &mut Strangers) {
-        strangers.members = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
+    fn meet(&mut self, live: &Live, unaccounted: &mut Unaccounted) {
+        unaccounted.members = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
         for (index, word) in (0..).zip(&live.pools).filter(|(_, word)| **word != PoolWord::default()) {
             if self.pool_numbers.claim(index) {
                 tables(*word).into_iter().for_each(|table| self.tables.claim(table));
-                strangers.pools.push((PoolIndex(index), tables(*word)));
+                unaccounted.pools.push((PoolIndex(index), tables(*word)));
             }
         }
     }
 
     /// How the backends were reached, as the daemon knew that left the maps.
     pub fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
-        self.strangers.as_ref().map(|strangers| strangers.next_hops.clone()).unwrap_or_default()
+        self.unaccounted.as_ref().map(|unaccounted| unaccounted.next_hops.clone()).unwrap_or_default()
     }
 }
 

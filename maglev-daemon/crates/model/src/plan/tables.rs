@@ -6,9 +6,9 @@ use maglev_common::table::TableIndex;
 use super::Step;
 use super::ids::Numbers;
 
-/// Tables of previous owners that are lent at a time. Each pool can then have one of its owners, and beside these there is
+/// Tables of previous owners in use at a time. Each pool can then have one of its owners, and beside these there is
 /// room to fill one of either kind before the old one is given back.
-const LENT: usize = SPARE_TABLES as usize - 3;
+const MOST_PREVIOUS: usize = SPARE_TABLES as usize - 3;
 
 /// Table numbers that are free, and those that were unpublished on the way.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ pub(super) struct Tables {
     free: Numbers,
     retired: Vec<TableIndex>,
     /// Tables of previous owners.
-    lent: usize,
+    in_transition: usize,
 }
 
 impl Tables {
     /// As many as there is room for beside so many pools; number 0 is the empty table.
     pub(super) fn new(pools: u32) -> Self {
-        Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new(), lent: 0 }
+        Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new(), in_transition: 0 }
     }
 
     /// Takes this table out of those that are filled aside: it is in use.
@@ -31,26 +31,26 @@ impl Tables {
     }
 
     /// The same of one of previous owners.
-    pub(super) fn claim_lent(&mut self, table: TableIndex) {
+    pub(super) fn claim_previous(&mut self, table: TableIndex) {
         self.claim(table);
-        self.lent += usize::from(table != TableIndex::EMPTY);
+        self.in_transition += usize::from(table != TableIndex::EMPTY);
     }
 
     /// Whether a pool may have a table of previous owners: one it has already is given back for it.
-    pub(super) const fn lends(&self, has_one: bool) -> bool {
-        has_one || self.lent < LENT
+    pub(super) const fn has_previous_for(&self, has_one: bool) -> bool {
+        has_one || self.in_transition < MOST_PREVIOUS
     }
 
     /// A table for previous owners, as [`Self::take`] gives one.
-    pub(super) fn lend(&mut self, steps: &mut Vec<Step>) -> Option<TableIndex> {
+    pub(super) fn take_previous(&mut self, steps: &mut Vec<Step>) -> Option<TableIndex> {
         let table = self.take(steps)?;
-        self.lent += 1;
+        self.in_transition += 1;
         Some(table)
     }
 
     /// A table of previous owners that is no longer published.
     pub(super) fn give_back(&mut self, table: TableIndex) {
-        self.lent -= usize::from(table != TableIndex::EMPTY);
+        self.in_transition -= usize::from(table != TableIndex::EMPTY);
         self.retire(table);
     }
 

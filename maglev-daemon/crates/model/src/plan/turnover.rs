@@ -135,7 +135,7 @@ impl PublishedPool {
 
     /// Fills tables aside and names them in the pool's word to come.
     fn refill(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
-        if self.transition.is_learning() && !tables.lends(self.previous != TableIndex::EMPTY) {
+        if self.transition.is_learning() && !tables.has_previous_for(self.previous != TableIndex::EMPTY) {
             Arc::make_mut(&mut self.transition).learn_no_more();
         }
         let slots = Slots::owners(&self.transition);
@@ -145,12 +145,12 @@ impl PublishedPool {
             steps.push(Step::FillTable { table, slots });
             table
         } else {
-            // Never: there is one for each pool beside those that are lent. What there was is better than nothing.
+            // Never: there is one for each pool beside those of pools in transition. What there was is better than nothing.
             self.outdated.both = true;
             return;
         };
         let previous = Slots::previous_owners(&self.transition).and_then(|slots| {
-            let table = tables.lend(steps)?;
+            let table = tables.take_previous(steps)?;
             steps.push(Step::FillTable { table, slots });
             Some(table)
         });

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::{Fault, CheckPath, path, words};
+use super::{CheckPath, Fault, path, words};
 
 /// The longest answer that is looked at.
 const LONGEST: usize = 4 << 10;

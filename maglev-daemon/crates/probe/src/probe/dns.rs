@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use maglev_model::{RCODES, is_dns_name};
 
-use super::{Fault, CheckPath, datagram};
+use super::{CheckPath, Fault, datagram};
 
 /// RFC 1035, section 4.1.1.
 ///
@@ -26,7 +26,13 @@ const IS_RESPONSE: u8 = 0x80;
 const ADDRESS: [u8; 4] = [0, 1, 0, 1];
 
 /// Asks for the addresses of a name. The id is random, so that an answer cannot be forged without seeing the query.
-pub(super) async fn ask(destination: SocketAddr, path: &CheckPath, id: u16, name: &str, expected: u8) -> Result<(), Fault> {
+pub(super) async fn ask(
+    destination: SocketAddr,
+    path: &CheckPath,
+    id: u16,
+    name: &str,
+    expected: u8,
+) -> Result<(), Fault> {
     let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that DNS can ask for")))?;
     let answer = datagram::ask(destination, path, &query, |answer| answers(answer, &query)).await?;
     let rcode = answer[3] & 0x0f;

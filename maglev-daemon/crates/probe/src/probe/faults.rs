@@ -107,7 +107,8 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
         (plain, Probe::Https(request(None), tls("www.example.org", false)), SHORT, true),
     ];
     for (at, what, timeout, answers) in rows {
-        let outcome = probe(at, &CheckPath::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
+        let outcome =
+            probe(at, &CheckPath::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
         assert_eq!(matches!(outcome, Err(Fault::Unready(_))), answers, "{what:?}: {outcome:?}");
         assert_eq!(matches!(outcome, Err(Fault::Dead(_))), !answers, "{what:?}: {outcome:?}");
     }

@@ -8,11 +8,11 @@ mod fault;
 #[cfg(test)]
 mod faults;
 mod http;
+mod path;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod path;
 mod words;
 
 use std::net::SocketAddr;
@@ -67,7 +67,13 @@ impl Doing {
 }
 
 /// Asks once, by packets that leave by this path.
-pub async fn probe(destination: SocketAddr, path: &CheckPath, check: &Check, trust: &Trust, rng: &mut fastrand::Rng) -> Ended {
+pub async fn probe(
+    destination: SocketAddr,
+    path: &CheckPath,
+    check: &Check,
+    trust: &Trust,
+    rng: &mut fastrand::Rng,
+) -> Ended {
     if let Probe::Https(_, server) = &check.probe {
         // What this takes is not the other side's fault.
         if let Err(fault) = trust.prepare(server).await {

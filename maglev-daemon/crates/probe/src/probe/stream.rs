@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Fault, CheckPath, path, words};
+use super::{CheckPath, Fault, path, words};
 
 /// Connects. The connection is reset when it is dropped: at thousands of checks a second, ports that rest for a minute would
 /// run out.

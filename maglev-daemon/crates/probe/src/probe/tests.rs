@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Ended, Trust, CheckPath, probe};
+use super::{CheckPath, Ended, Trust, probe};
 
 pub(super) const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -126,7 +126,8 @@ pub(super) async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<S
 async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
-    let Ended { outcome, latency } = probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
+    let Ended { outcome, latency } =
+        probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use maglev_core::health::{NoPath, CheckPath};
+use maglev_core::health::{CheckPath, NoPath};
 use maglev_model::{Name, Probe};
 use maglev_testing::matrix::Row;
 use tokio::net::{TcpListener, UdpSocket};

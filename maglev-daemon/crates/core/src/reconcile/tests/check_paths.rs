@@ -3,7 +3,7 @@
 use maglev_common::mark::Mark;
 use maglev_model::{Check, Hysteresis, PoolHealth, Probe, Via};
 
-use crate::health::{Order, CheckPath};
+use crate::health::{CheckPath, Order};
 
 use super::*;
 
