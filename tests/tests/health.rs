@@ -101,7 +101,7 @@ fn when_all_fail_all_are_used() -> Result<()> {
     })?;
     let lab = &site.lab;
     site.backends.iter_mut().try_for_each(|backend| backend.start_server(lab))?;
-    site.balancers[0].await_log("panic is over")?;
+    site.balancers[0].await_log("panic of pool four is over")?;
     await_four(&mut site, "healthy backends", |all| all.iter().all(|backend| backend["health"]["state"] == "healthy"))?;
     assert_eq!(answering(&site)?, ["web1", "web2", "web3"]);
     Ok(())

@@ -146,7 +146,7 @@ fn a_stop_carries_out_what_waits_for_a_withdrawal() -> Result<()> {
             let mut remove = Command::new(binary("maglev")?);
             remove.arg("--socket").arg(balancer.socket()).args(["vip", "remove", "www4"]).stderr(Stdio::null());
             let mut remove = remove.spawn().context("maglev")?;
-            balancer.await_log("withdrawn: no VIP asks for it any more")?;
+            balancer.await_log("no VIP asks for it any more")?;
             balancer.stop()?;
             remove.wait()?;
             let state = balancer.socket().with_extension("state");
