@@ -223,7 +223,7 @@ impl Drain {
         [self.stage_ends(), count, again].into_iter().flatten().min()
     }
 
-    /// Whether routers are told prefixes.
+    /// Whether the node announces prefixes to neighbors.
     pub const fn announces(&self) -> bool {
         self.announces
     }

@@ -161,7 +161,7 @@ impl Owner {
         self.sessions_changed();
     }
 
-    /// What neighbors are told when the daemon stops, and whether they must be.
+    /// The reason that neighbors are sent when the daemon stops, and whether all prefixes must be withdrawn.
     pub(super) fn last_words(&self) -> (String, bool) {
         self.node.last_words()
     }
@@ -303,7 +303,7 @@ impl Owner {
         }
     }
 
-    /// Gives a request a number under which its outcome is told.
+    /// Gives a request a number under which it is answered.
     fn expect(&mut self, waiting: Waiting) -> RequestId {
         self.last_request += 1;
         let request = RequestId(self.last_request);

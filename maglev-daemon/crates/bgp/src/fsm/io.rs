@@ -1,4 +1,4 @@
-//! What the machine is told, and what it asks for. It must not know what follows from either.
+//! Inputs and outputs of the machine. It must not know what follows from either.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What the node is told, and what it asks for: its contract with the runtime. It must not know how either is carried out.
+//! Events and effects of the node: its contract with the runtime. It must not know how either is carried out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::health::Orders;
 use crate::reconcile::{Interfaces, RequestId};
 use crate::{announced, drain, health, reconcile};
 
-/// What a node is told at its start.
+/// Settings of a node.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// What the reconciler is told.
+    /// Settings of the reconciler.
     pub reconcile: reconcile::Settings,
     /// How a drain of the node goes.
     pub drain: maglev_model::drain::Settings,

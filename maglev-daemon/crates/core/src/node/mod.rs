@@ -201,7 +201,7 @@ impl Node {
         self.trouble.clone().map_or(drain, NodeState::Unable)
     }
 
-    /// What neighbors are told when the daemon stops, and whether they must be.
+    /// The reason that neighbors are sent when the daemon stops, and whether all prefixes must be withdrawn.
     pub fn last_words(&self) -> (String, bool) {
         match self.drain.progress() {
             None => ("maglevd is stopping".into(), false),

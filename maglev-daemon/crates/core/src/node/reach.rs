@@ -1,5 +1,5 @@
-//! Backends whose next hop is lost or found again, told by the names of all backends that have the address. It must not know who
-//! is told.
+//! Reports backends whose next hop is lost or resolved again, by the names of all backends that have the address. It must not know
+//! how reports are shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What each source of changes is told about the removal of backend `a` of pool `web`: a change, a plan of it, a reload.
+/// The answers to each source that removes backend `a` of pool `web`: a change, a plan of it, a reload.
 fn removals(node: &mut Node, force: bool) -> [Result<(), String>; 3] {
     let change = remove_backend("web", "a");
     let planned = node.reconciler.preview(change.clone(), force).map(drop).map_err(|refusal| refusal.to_string());
