@@ -20,6 +20,9 @@ pub const VERSION_HEADER: &str = "maglev-api";
 /// The header in which both sides name their release.
 pub const RELEASE_HEADER: &str = "maglev-release";
 
+/// The header in which a client says why it asks for a change: text in UTF-8, [`maglev_model::parse_reason`] says which.
+pub const WHY_HEADER: &str = "maglev-why";
+
 /// The release of this program.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
