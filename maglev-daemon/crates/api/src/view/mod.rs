@@ -20,7 +20,9 @@ pub use error::{Error, ErrorKind};
 pub use event::{Event, Events, Level, What};
 pub use health::{CheckCounts, CheckReport, CheckShortage, CheckedTarget, Health, HealthClock, HealthState, LastCheck};
 pub use health::{NewHealth, PoolHealth};
-pub use history::{DiffLine, History, NewRollback, PlannedRollback, Revision, RevisionContent, RevisionDiff, RolledBack};
+pub use history::{
+    DiffLine, History, NewRollback, PlannedRollback, Revision, RevisionContent, RevisionDiff, RolledBack,
+};
 pub use maglev_model::drain::Stage;
 pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving};
 pub use plan::{Plan, PlanShare, Proposal};
