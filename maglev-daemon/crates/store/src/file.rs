@@ -1,14 +1,11 @@
-//! The node's files: read with bounds, and `services.yaml` written.
+//! The node's files, read with bounds.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use maglev_config::{Problem, bounds, encode_services};
-use maglev_model::Services;
-
-use super::atomic_file::{Kept, replace};
+use maglev_config::{Problem, bounds};
 
 /// Which version of a file lies on the disk, as far as that can be told without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +17,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// That of the file which lies there now, if there is one.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn read(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
     }
@@ -42,20 +39,6 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     file.take(SMALL).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
-}
-
-/// Writes the services to disk, atomically and durably: once this returns, they survive a power cut, unless the disk refuses
-/// to make the new name last, which is logged. Mode and owner of an existing file are kept; a symbolic link is followed.
-///
-/// # Errors
-/// One line that names the file and the step, or that the file would be too large to be read again; the old file is still in
-/// place.
-pub fn persist(path: &Path, services: &Services) -> Result<(), String> {
-    let text = encode_services(services);
-    if text.len() as u64 > bounds::LARGEST {
-        return Err(bounds::too_large_to_write(path, text.len()));
-    }
-    replace(path, text.as_bytes(), Kept::Always)
 }
 
 /// The text of a file that must exist.

@@ -8,11 +8,15 @@ use maglev_model::{Rules, Services};
 
 mod atomic_file;
 mod file;
+mod history;
+mod services;
 #[cfg(test)]
 mod tests;
 
 pub use atomic_file::{Kept, remove, replace};
-pub use file::{Stamp, persist};
+pub use file::Stamp;
+pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
+pub use services::{Commit, FileStore, history_path, revision_of};
 
 /// Reads both files of a node.
 ///

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use maglev_model::{Backend, Limits, Name, OuterSources, Override, Pool, Rules, Services, Weight};
+use maglev_model::{Backend, Delta, Limits, Name, OuterSources, Override, Pool, Rules, Services, Weight};
 use maglev_testing::TempDir;
 use maglev_testing::matrix::{Row, is_full};
 
@@ -39,25 +40,32 @@ fn the_examples_are_what_they_say() {
 }
 
 #[test]
-fn persisting_replaces_the_file_and_keeps_its_mode() {
+fn saving_replaces_the_file_and_keeps_its_mode() {
     let directory = TempDir::new();
     let path = directory.path().join("services.yaml");
     let mut services = Services::default();
-    persist(&path, &services).unwrap();
+    save(&path, &services).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
     let name = Name::parse("web").unwrap();
     services.pools.insert(name.clone(), Pool::new(name));
-    persist(&path, &services).unwrap();
+    save(&path, &services).unwrap();
     assert_eq!(load_services(&path, &rules()).unwrap(), services);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o604);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left aside");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it and its history");
+}
+
+/// Saves services as one change.
+fn save(path: &Path, services: &Services) -> Result<u64, String> {
+    let (mut store, _) = FileStore::open(path, &rules()).unwrap();
+    let revisions = vec![(Author::default(), Delta::between(store.services(), services))];
+    store.commit(Commit { services: Arc::new(services.clone()), revisions, edited: None }, 0)
 }
 
 #[test]
 fn a_disk_that_refuses_is_named() {
     let directory = TempDir::new();
     let path = directory.path().join("absent/services.yaml");
-    let line = persist(&path, &Services::default()).unwrap_err();
+    let line = save(&path, &Services::default()).unwrap_err();
     assert!(line.starts_with("cannot write ") && line.contains("absent"), "{line}");
 }
 
@@ -105,8 +113,8 @@ mod faults {
         }
         let directory = TempDir::new();
         let path = directory.path().join("services.yaml");
-        persist(&path, &Services::default()).unwrap();
-        let refused = persist(&path, &large()).unwrap_err();
+        save(&path, &Services::default()).unwrap();
+        let refused = save(&path, &large()).unwrap_err();
         assert!(
             refused.contains("allowed: at most 16777216 (16 MiB)") && refused.contains("shorten paths"),
             "{refused}"
@@ -115,3 +123,5 @@ mod faults {
         row.says(refused.split_once(" would have ").unwrap().1.split_once(';').unwrap().0);
     }
 }
+
+mod kept;

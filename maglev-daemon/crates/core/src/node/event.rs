@@ -9,11 +9,11 @@ use maglev_common::vip::VipId;
 use maglev_model::bgp::{NeighborStatus, Wanted};
 use maglev_model::drain::Stage;
 use maglev_model::plan::{Saved, Step, SurveyOrder};
-use maglev_model::{Name, Refusal, Services};
+use maglev_model::{Name, Refusal};
 
 use crate::announce::Prefix;
 use crate::health::Orders;
-use crate::reconcile::{Interfaces, RequestId};
+use crate::reconcile::{Draft, Interfaces, RequestId};
 use crate::{announced, drain, health, reconcile};
 
 /// Settings of a node.
@@ -63,7 +63,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Effect {
     /// Write the services to disk, atomically and durably, then report [`reconcile::Event::Persisted`].
-    Persist(Arc<Services>),
+    Persist(Draft),
     /// Carry out a plan, then report [`reconcile::Event::Published`].
     Publish(Plan),
     /// Survey the flow tables, after all that was published before, then report [`reconcile::Event::Surveyed`].

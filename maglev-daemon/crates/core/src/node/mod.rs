@@ -238,7 +238,7 @@ impl Node {
 
     fn pass_on(&mut self, effect: reconcile::Effect) {
         self.effects.push(match effect {
-            reconcile::Effect::Persist(services) => Effect::Persist(services),
+            reconcile::Effect::Persist(draft) => Effect::Persist(draft),
             reconcile::Effect::Publish(steps) => {
                 self.latency.planned();
                 let saved = self.keeps.then(|| self.reconciler.save());

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use maglev_model::{AdminState, Backend, Change, Difference, Leftover, Name, Pool, Refusal, Services};
+use maglev_model::{AdminState, Backend, Change, Delta, Difference, Leftover, Name, Pool, Refusal, Services, Touched};
 
 use super::{Batch, Effect, Phase, Reconciler, RequestId, Wish, refuse};
 
@@ -91,10 +91,11 @@ impl Reconciler {
     /// Admits a change, or refuses it at once.
     pub(super) fn collect(&mut self, request: RequestId, change: Change, force: bool) -> Vec<Effect> {
         let reviewed = self.review_change(&change, force);
-        let rules = &self.settings.rules;
+        let (rules, touched) = (&self.settings.rules, Touched::by(&change, &self.working));
         match reviewed.and_then(|()| Arc::make_mut(&mut self.working).admit(change.clone(), rules)) {
             Ok(()) => {
-                self.collected.push((request, Wish::Change(change, force)));
+                let delta = touched.delta(&self.working);
+                self.collected.push((request, Wish::Change(change, force, delta)));
                 Vec::new()
             }
             Err(refusal) => vec![refuse(request, refusal)],
@@ -116,6 +117,20 @@ impl Reconciler {
         undone.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect()
     }
 
+    /// Other services as a whole. Changes that are not written yet would be undone by them, so they are refused.
+    pub(super) fn replace(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
+        let undone = std::mem::take(&mut self.collected);
+        let before = match &self.phase {
+            Phase::Persisting(_, services) => services,
+            Phase::Idle | Phase::Publishing { .. } => &self.saved,
+        };
+        let delta = Delta::between(before, &services);
+        self.working = Arc::clone(&services);
+        self.collected.push((request, Wish::Replace(services, delta)));
+        let line = "all services were replaced before this was saved; try again";
+        undone.into_iter().map(|(request, _)| refuse(request, Refusal::Conflict(line.to_owned()))).collect()
+    }
+
     /// The batch was not saved. Its changes are refused; reloads that share it are not undone by that: what they read is on
     /// the disk, and is published.
     pub(super) fn not_saved(&mut self, batch: Batch, reason: &str) -> Vec<Effect> {
@@ -134,12 +149,22 @@ impl Reconciler {
         let mut effects = Vec::new();
         for (request, wish) in collected {
             match wish {
-                Wish::Change(change, force) => effects.extend(self.collect(request, change, force)),
+                Wish::Change(change, force, _) => effects.extend(self.collect(request, change, force)),
                 Wish::Reload(services) => effects.extend(self.reload(request, services)),
+                Wish::Replace(services, _) => effects.extend(self.replace(request, services)),
             }
         }
         effects
     }
+}
+
+/// What each request of a batch changed.
+pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
+    let delta = |(request, wish): &(RequestId, Wish)| match wish {
+        Wish::Change(_, _, delta) | Wish::Replace(_, delta) => Some((*request, delta.clone())),
+        Wish::Reload(_) => None,
+    };
+    batch.iter().filter_map(delta).filter(|(_, delta)| !delta.is_empty()).collect()
 }
 
 const fn is_reload((_, wish): &(RequestId, Wish)) -> bool {

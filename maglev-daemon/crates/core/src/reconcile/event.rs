@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
-use maglev_model::{Change, Refusal, Resolution, Rules, Services};
+use maglev_model::{Change, Delta, Refusal, Resolution, Rules, Services};
 
 use crate::health::{Last, News, Orders, Target};
 
@@ -31,8 +31,16 @@ pub enum Event {
         /// Whether it may take out of service as much as it does.
         force: bool,
     },
-    /// The services file was read again: the whole desired state, [reviewed](super::Reconciler::review) before.
+    /// The services that the store holds: the whole desired state, [reviewed](super::Reconciler::review) before.
     Reload {
+        /// Who awaits the answer.
+        request: RequestId,
+        /// All services; already valid in themselves.
+        services: Services,
+    },
+    /// Other services as a whole, as of an edited file or an older revision; [reviewed](super::Reconciler::review) before. They are
+    /// saved like a change.
+    Replace {
         /// Who awaits the answer.
         request: RequestId,
         /// All services; already valid in themselves.
@@ -73,8 +81,8 @@ pub enum Event {
 /// Something to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Write the services to disk, atomically and durably, then report [`Event::Persisted`].
-    Persist(Arc<Services>),
+    /// Save the services, atomically and durably, then report [`Event::Persisted`].
+    Persist(Draft),
     /// Carry out a plan, then report [`Event::Published`].
     Publish(Vec<Step>),
     /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
@@ -92,6 +100,15 @@ pub enum Effect {
         /// What became of it.
         outcome: Result<(), Refusal>,
     },
+}
+
+/// Services that are to be saved, and the changes that led to them, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// All services.
+    pub services: Arc<Services>,
+    /// What each request changed; one that changed nothing is not here.
+    pub revisions: Vec<(RequestId, Delta)>,
 }
 
 /// The interfaces of the node.

@@ -19,7 +19,7 @@ use maglev_common::backend::NextHop;
 use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
 use maglev_model::plan::{InUse, Planned, Planner, Saved, Step, Surveyed};
-use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, Vip};
+use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services, Vip};
 
 use crate::health::{Fleet, Orders};
 
@@ -36,7 +36,7 @@ mod view;
 
 pub use admission::Denied;
 pub use backoff::Backoff;
-pub use event::{Effect, Event, Interfaces, RequestId, Settings};
+pub use event::{Draft, Effect, Event, Interfaces, RequestId, Settings};
 pub use needed::Needed;
 pub use preview::Previewed;
 pub use serving::{BackendUse, PoolUse, ServedVip, Serving};
@@ -45,9 +45,12 @@ pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 /// One thing that waits for the next flush.
 #[derive(Debug)]
 enum Wish {
-    /// The change, and whether it is forced.
-    Change(Change, bool),
+    /// The change, whether it is forced, and what it does.
+    Change(Change, bool, Delta),
+    /// Services that are saved already.
     Reload(Arc<Services>),
+    /// Services that are to be saved, and how they differ from those before.
+    Replace(Arc<Services>, Delta),
 }
 
 /// Requests in the order in which they came.
@@ -223,6 +226,7 @@ impl Reconciler {
         match event {
             Event::Change { request, change, force } => self.collect(request, change, force),
             Event::Reload { request, services } => self.reload(request, Arc::new(services)),
+            Event::Replace { request, services } => self.replace(request, Arc::new(services)),
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
@@ -336,8 +340,9 @@ impl Reconciler {
             self.working = Arc::clone(&self.saved);
             return self.publish(batch);
         }
-        self.phase = Phase::Persisting(batch, Arc::clone(&self.working));
-        vec![Effect::Persist(Arc::clone(&self.working))]
+        let (services, revisions) = (Arc::clone(&self.working), admission::revisions(&batch));
+        self.phase = Phase::Persisting(batch, Arc::clone(&services));
+        vec![Effect::Persist(Draft { services, revisions })]
     }
 
     fn persisted(&mut self, outcome: Result<(), String>) -> Vec<Effect> {

@@ -158,7 +158,7 @@ fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop
 /// That a request is not applied yet, by what it asked for.
 fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
     let done = match wish {
-        Wish::Change(..) => "saved",
+        Wish::Change(..) | Wish::Replace(..) => "saved",
         Wish::Reload(_) => "read",
     };
     let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));

@@ -113,7 +113,7 @@ impl Node {
         while let Some(event) = events.pop_front() {
             for effect in self.reconciler.handle(event, self.now) {
                 match effect {
-                    Effect::Persist(services) => {
+                    Effect::Persist(Draft { services, .. }) => {
                         self.disk = Arc::unwrap_or_clone(services);
                         events.push_back(Event::Persisted(Ok(())));
                     }
@@ -224,7 +224,7 @@ fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
         assert!(reconciler.handle(Event::Change { request: RequestId(n as u64), change, force: true }, NOW).is_empty());
     }
     let effects = reconciler.handle(Event::Flush, NOW);
-    assert!(matches!(&effects[..], [Effect::Persist(services)] if services.vips.len() == 1));
+    assert!(matches!(&effects[..], [Effect::Persist(draft)] if draft.services.vips.len() == 1));
     let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
     let [Effect::Publish(steps), Effect::Follow(addresses)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(steps.iter().filter(|step| matches!(step, Step::FillTable { .. })).count(), 1);
@@ -279,7 +279,7 @@ fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
     assert_eq!(refused[0], (1, "not saved, nothing changed: disk full".to_owned()));
     assert_eq!(refused[1], (2, "there is no pool api; there is: web".to_owned()));
     let effects = reconciler.handle(Event::Flush, NOW);
-    assert!(matches!(&effects[..], [Effect::Persist(s)] if s.pools.len() == 1 && s.backend_count() == 3));
+    assert!(matches!(&effects[..], [Effect::Persist(Draft { services: s, .. })] if s.pools.len() == 1 && s.backend_count() == 3));
 }
 
 #[test]

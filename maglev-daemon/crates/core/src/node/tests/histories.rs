@@ -5,6 +5,7 @@
 use super::*;
 use std::net::IpAddr;
 
+use crate::reconcile::Draft;
 use maglev_model::plan::{Planner, Saved};
 use proptest::prelude::*;
 
@@ -198,7 +199,7 @@ impl World {
         let at = self.now + self.delay();
         let mut later = |report| self.reports.push((at, report));
         match effect {
-            Effect::Persist(services) => {
+            Effect::Persist(Draft { services, .. }) => {
                 let fails = self.failing_writes > 0;
                 self.failing_writes = self.failing_writes.saturating_sub(1);
                 let outcome = if fails { Err("disk full".to_owned()) } else { Ok(()) };

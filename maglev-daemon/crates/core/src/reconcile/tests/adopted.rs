@@ -16,7 +16,7 @@ impl Node {
         while let Some(event) = events.pop_front() {
             for effect in self.reconciler.handle(event, self.now) {
                 match effect {
-                    Effect::Persist(services) => {
+                    Effect::Persist(Draft { services, .. }) => {
                         self.disk = Arc::unwrap_or_clone(services);
                         events.push_back(Event::Persisted(Ok(())));
                     }

@@ -130,7 +130,7 @@ fn what_comes_while_a_shared_batch_is_saved_has_its_turn() {
     reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
     let effects = reconciler.handle(Event::Published(Ok(())), NOW);
     assert_eq!(replies(&effects), [(2, true)]);
-    assert!(matches!(effects.last(), Some(Effect::Persist(services)) if services.pools.len() == 2), "{effects:?}");
+    assert!(matches!(effects.last(), Some(Effect::Persist(draft)) if draft.services.pools.len() == 2), "{effects:?}");
 }
 
 #[test]

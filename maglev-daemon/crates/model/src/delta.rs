@@ -1,0 +1,310 @@
+//! What leads from one state of the services to the next, object by object: what a history records. It depends on no rule of how
+//! changes are admitted, so that another release replays it alike. It must not know files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Backend, Change, Counts, Difference, Name, Override, Pool, PoolHealth, Services, Vip};
+
+/// A backend, and what of its pool's check is different for it.
+type WholeBackend = (Backend, Option<Override>);
+
+/// The objects that are new or others than before, and the names of those that are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// What is new or changed. A pool in it has only those of its backends that are; it is there too, as it is, where a backend or
+    /// a VIP needs it: these are services of their own, written and read like all others.
+    pub set: Services,
+    /// What is gone.
+    pub removed: Removed,
+    /// How many of each kind differ.
+    pub counts: Difference,
+}
+
+/// Names of what is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Pools, each with all of its backends.
+    pub pools: BTreeSet<Name>,
+    /// Backends, by pool and name, of pools that stay.
+    pub backends: BTreeSet<(Name, Name)>,
+    /// VIPs.
+    pub vips: BTreeSet<Name>,
+}
+
+impl Delta {
+    /// What leads from one state of the services to another.
+    pub fn between(before: &Services, after: &Services) -> Self {
+        let mut delta = Self::default();
+        for name in before.pools.keys().chain(after.pools.keys().filter(|name| !before.pools.contains_key(*name))) {
+            delta.pool(name, before.pools.get(name), after.pools.get(name));
+        }
+        for name in before.vips.keys().chain(after.vips.keys().filter(|name| !before.vips.contains_key(*name))) {
+            delta.vip(name, before.vips.get(name), after);
+        }
+        delta
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.counts == Difference::default()
+    }
+
+    /// The pools that it is about.
+    pub fn pools(&self) -> BTreeSet<&Name> {
+        let of_backends = self.removed.backends.iter().map(|(pool, _)| pool);
+        self.set.pools.keys().chain(&self.removed.pools).chain(of_backends).collect()
+    }
+
+    /// The backends that it is about, by pool and name. Those of a pool that is gone are not among them.
+    pub fn backends(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        let set = self.set.pools.iter().flat_map(|(pool, found)| found.backends.keys().map(move |name| (pool, name)));
+        set.chain(self.removed.backends.iter().map(|(pool, name)| (pool, name)))
+    }
+
+    fn pool(&mut self, name: &Name, before: Option<&Pool>, after: Option<&Pool>) {
+        let Some(now) = after else {
+            if let Some(gone) = before {
+                self.removed.pools.insert(name.clone());
+                self.counts.pools.removed += 1;
+                self.counts.backends.removed += gone.backends.len();
+            }
+            return;
+        };
+        let header = without_backends(now);
+        if before.map(without_backends).as_ref() != Some(&header) {
+            count(&mut self.counts.pools, before.is_some());
+            self.set.pools.insert(name.clone(), header);
+        }
+        for backend in before.iter().flat_map(|pool| pool.backends.keys()) {
+            self.backend(name, backend, whole_backend(before, backend), after);
+        }
+        let is_new = |name: &&Name| before.is_none_or(|pool| !pool.backends.contains_key(*name));
+        now.backends.keys().filter(is_new).for_each(|backend| self.backend(name, backend, None, after));
+    }
+
+    fn backend(&mut self, pool: &Name, name: &Name, before: Option<WholeBackend>, after: Option<&Pool>) {
+        let now = whole_backend(after, name);
+        match (after, now) {
+            (Some(of), Some(now)) if before.as_ref() != Some(&now) => {
+                count(&mut self.counts.backends, before.is_some());
+                put(self.set.pools.entry(pool.clone()).or_insert_with(|| without_backends(of)), now);
+            }
+            (_, None) if before.is_some() => {
+                self.counts.backends.removed += 1;
+                self.removed.backends.insert((pool.clone(), name.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn vip(&mut self, name: &Name, before: Option<&Vip>, after: &Services) {
+        match after.vips.get(name) {
+            Some(now) if before != Some(now) => {
+                count(&mut self.counts.vips, before.is_some());
+                if let Some(pool) = after.pools.get(&now.pool) {
+                    self.set.pools.entry(now.pool.clone()).or_insert_with(|| without_backends(pool));
+                }
+                self.set.vips.insert(name.clone(), now.clone());
+            }
+            None if before.is_some() => {
+                self.counts.vips.removed += 1;
+                self.removed.vips.insert(name.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One that is new, or is another than before.
+const fn count(counts: &mut Counts, existed: bool) {
+    if existed {
+        counts.changed += 1;
+    } else {
+        counts.added += 1;
+    }
+}
+
+fn without_backends(pool: &Pool) -> Pool {
+    let Pool { name, settings, health, backends: _ } = pool;
+    let PoolHealth { check, overrides: _, panic, slow_start, on_all_dead } = health;
+    let (check, overrides) = (check.clone(), BTreeMap::new());
+    let health = PoolHealth { check, overrides, panic: *panic, slow_start: *slow_start, on_all_dead: *on_all_dead };
+    Pool { settings: *settings, health, ..Pool::new(name.clone()) }
+}
+
+fn whole_backend(pool: Option<&Pool>, name: &Name) -> Option<WholeBackend> {
+    let pool = pool?;
+    Some((pool.backends.get(name)?.clone(), pool.health.overrides.get(name).cloned()))
+}
+
+fn put(pool: &mut Pool, (backend, own): WholeBackend) {
+    match own {
+        Some(own) => drop(pool.health.overrides.insert(backend.name.clone(), own)),
+        None => drop(pool.health.overrides.remove(&backend.name)),
+    }
+    pool.backends.insert(backend.name.clone(), backend);
+}
+
+/// The object that a change touches, as it is before.
+#[derive(Debug)]
+pub struct Touched(Object);
+
+#[derive(Debug)]
+enum Object {
+    Backend(Name, Name, Option<WholeBackend>),
+    Pool(Name, Option<Pool>),
+    Vip(Name, Option<Vip>),
+}
+
+impl Touched {
+    /// What a change touches of these services.
+    pub fn by(change: &Change, before: &Services) -> Self {
+        Self(match change {
+            Change::AddPool(Pool { name, .. }) | Change::RemovePool(name) | Change::SetPool { pool: name, .. } => {
+                Object::Pool(name.clone(), before.pools.get(name).cloned())
+            }
+            Change::AddVip(Vip { name, .. }) | Change::RemoveVip(name) | Change::SetAnnounce { vip: name, .. } => {
+                Object::Vip(name.clone(), before.vips.get(name).cloned())
+            }
+            Change::AddBackend { pool, backend: Backend { name, .. } }
+            | Change::RemoveBackend { pool, backend: name, .. }
+            | Change::SetWeight { pool, backend: name, .. }
+            | Change::SetCheck { pool, backend: name, .. }
+            | Change::SetState { pool, backend: name, .. } => {
+                Object::Backend(pool.clone(), name.clone(), whole_backend(before.pools.get(pool), name))
+            }
+        })
+    }
+
+    /// What the change did, in time in proportion to what it touched.
+    pub fn delta(self, after: &Services) -> Delta {
+        let mut delta = Delta::default();
+        match self.0 {
+            Object::Backend(pool, name, before) => delta.backend(&pool, &name, before, after.pools.get(&pool)),
+            Object::Pool(name, before) => delta.pool(&name, before.as_ref(), after.pools.get(&name)),
+            Object::Vip(name, before) => delta.vip(&name, before.as_ref(), after),
+        }
+        delta
+    }
+}
+
+impl Services {
+    /// Goes on to the next state.
+    pub fn patch(&mut self, delta: Delta) {
+        let Delta { set, removed: Removed { pools, backends, vips }, counts: _ } = delta;
+        vips.iter().for_each(|name| drop(self.vips.remove(name)));
+        pools.iter().for_each(|name| drop(self.pools.remove(name)));
+        for (pool, name) in backends {
+            if let Some(pool) = self.pools.get_mut(&pool) {
+                pool.backends.remove(&name);
+                pool.health.overrides.remove(&name);
+            }
+        }
+        for (name, Pool { name: _, settings, mut health, backends }) in set.pools {
+            let mut own = std::mem::take(&mut health.overrides);
+            let pool = self.pools.entry(name.clone()).or_insert_with(|| Pool::new(name));
+            let overrides = std::mem::take(&mut pool.health.overrides);
+            (pool.settings, pool.health) = (settings, PoolHealth { overrides, ..health });
+            for (name, backend) in backends {
+                put(pool, (backend, own.remove(&name)));
+            }
+        }
+        self.vips.extend(set.vips);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AdminState, Announce, Check, HealthChange, Hysteresis, Probe, Rules, Service, SettingsChange, Via, Weight};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn name(prefix: &str, n: u8) -> Name {
+        Name::parse(&format!("{prefix}{n}")).unwrap()
+    }
+
+    fn check() -> Arc<Check> {
+        let second = Duration::from_secs(1);
+        let (hysteresis, port, via) = (Hysteresis::default(), None, Via::Direct);
+        Arc::new(Check {
+            probe: Probe::Tcp,
+            interval: 2 * second,
+            timeout: second,
+            jitter: second / 5,
+            hysteresis,
+            port,
+            via,
+        })
+    }
+
+    /// A change that may or may not be admitted.
+    fn change() -> impl Strategy<Value = Change> {
+        let pool = || (0..3_u8).prop_map(|n| name("pool", n));
+        let backend = |n: u8, weight: u16| {
+            let address = [10, 0, 1, n].into();
+            Backend { name: name("b", n), address, weight: Weight(weight), state: AdminState::Active }
+        };
+        let vip = |n: u8, pool: Name| {
+            let service = Service::parse(&format!("203.0.113.{n}"), "443", "tcp").unwrap();
+            Vip { name: name("vip", n), service, pool, announce: Announce::default() }
+        };
+        let checked = check();
+        let own = Override { port: std::num::NonZeroU16::new(8_080), ..Override::default() };
+        prop_oneof![
+            pool().prop_map(|name| Change::AddPool(Pool::new(name))),
+            pool().prop_map(Change::RemovePool),
+            (pool(), 1..4_u32).prop_map(|(pool, least)| {
+                let change = SettingsChange { min_healthy: Some(least), ..SettingsChange::default() };
+                Change::SetPool { pool, change, health: HealthChange::default() }
+            }),
+            (pool(), any::<bool>()).prop_map(move |(pool, on)| {
+                let health = HealthChange { check: Some(on.then(|| checked.clone())), ..HealthChange::default() };
+                Change::SetPool { pool, change: SettingsChange::default(), health }
+            }),
+            (pool(), 1..6_u8, 0..9_u16)
+                .prop_map(move |(pool, n, weight)| Change::AddBackend { pool, backend: backend(n, weight) }),
+            (pool(), 1..6_u8).prop_map(|(pool, n)| Change::RemoveBackend { pool, backend: name("b", n), force: true }),
+            (pool(), 1..6_u8, 0..9_u16)
+                .prop_map(|(pool, n, weight)| Change::SetWeight { pool, backend: name("b", n), weight: Weight(weight) }),
+            (pool(), 1..6_u8, any::<bool>()).prop_map(move |(pool, n, on)| {
+                Change::SetCheck { pool, backend: name("b", n), own: on.then(|| own.clone()) }
+            }),
+            (pool(), 1..6_u8).prop_map(move |(pool, n)| Change::AddVip(vip(n, pool))),
+            (1..6_u8).prop_map(|n| Change::RemoveVip(name("vip", n))),
+        ]
+    }
+
+    fn rules() -> Rules {
+        let outer = crate::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None };
+        Rules { outer, ..Rules::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn a_delta_leads_from_each_state_to_the_next(changes in prop::collection::vec(change(), 1..60)) {
+            let (mut now, mut states) = (Services::default(), vec![Services::default()]);
+            for change in changes {
+                let (before, touched) = (now.clone(), Touched::by(&change, &now));
+                if now.admit(change, &rules()).is_err() {
+                    continue;
+                }
+                let (delta, whole) = (touched.delta(&now), Delta::between(&before, &now));
+                prop_assert_eq!(&delta, &whole, "what a change touched is all that differs");
+                prop_assert_eq!(delta.counts, before.difference(&now));
+                prop_assert_eq!(delta.is_empty(), before == now);
+                prop_assert_eq!(delta.set.validate(&rules()), vec![], "it can be written and read alone");
+                let mut patched = before;
+                patched.patch(delta);
+                prop_assert_eq!(&patched, &now);
+                states.push(now.clone());
+            }
+            for from in states.iter().step_by(7) {
+                let mut patched = from.clone();
+                patched.patch(Delta::between(from, &now));
+                prop_assert_eq!(&patched, &now);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Frames: how a record lies in the history file, with its length and a checksum before it. It must not know what a record says.
+//!
+//! ```text
+//!  "maglev history 1\n"  │ length u32 │ checksum 8 bytes │ payload, deflated │ length u32 │ …
+//! ```
+//!
+//! Numbers are little endian. The checksum is the beginning of the SHA-256 of length and payload.
+
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use sha2::{Digest as _, Sha256};
+
+/// The file's first line, which names its format.
+pub(super) const MAGIC: &[u8] = b"maglev history 1\n";
+
+/// What every format's first line begins with.
+pub(super) const FAMILY: &[u8] = b"maglev history ";
+
+const HEADER: usize = 4 + 8;
+
+/// Bytes that a payload has inflated at most: the largest services file and its record.
+const LARGEST: u64 = 32 << 20;
+
+/// Why no frame is at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// The file ends here.
+    End,
+    /// The file ends within the frame: it was being written as the machine stopped.
+    Torn,
+    /// The checksum is another.
+    Corrupt,
+}
+
+/// Makes a frame of a payload.
+pub(super) fn encode(payload: &[u8]) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("cannot deflate a revision: {error}");
+    let mut deflate = DeflateEncoder::new(vec![0; HEADER], Compression::fast());
+    deflate.write_all(payload).map_err(failed)?;
+    let mut frame = deflate.finish().map_err(failed)?;
+    let length = u32::try_from(frame.len() - HEADER).map_err(|_| "a revision is larger than 4 GiB".to_owned())?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    let checksum = checksum(length, &frame[HEADER..]);
+    frame[4..HEADER].copy_from_slice(&checksum);
+    Ok(frame)
+}
+
+/// The frame that begins a slice: its payload, still deflated.
+pub(super) fn first(bytes: &[u8]) -> Result<&[u8], Bad> {
+    if bytes.is_empty() {
+        return Err(Bad::End);
+    }
+    let (Some(length), Some(sum)) = (bytes.first_chunk::<4>(), bytes.get(4..HEADER)) else { return Err(Bad::Torn) };
+    let length = u32::from_le_bytes(*length);
+    let payload = bytes[HEADER..].get(..length as usize).ok_or(Bad::Torn)?;
+    if sum != checksum(length, payload) { Err(Bad::Corrupt) } else { Ok(payload) }
+}
+
+/// How long a frame is, by its payload.
+pub(super) const fn length(payload: &[u8]) -> usize {
+    HEADER + payload.len()
+}
+
+/// A payload as it was before it was deflated.
+pub(super) fn inflate(payload: &[u8]) -> Result<String, String> {
+    let mut text = String::new();
+    let read = DeflateDecoder::new(payload).take(LARGEST).read_to_string(&mut text);
+    read.map(|_| text).map_err(|error| format!("cannot inflate a revision: {error}"))
+}
+
+fn checksum(length: u32, payload: &[u8]) -> [u8; 8] {
+    let sum: [u8; 32] = Sha256::new().chain_update(length.to_le_bytes()).chain_update(payload).finalize().into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&sum[..8]);
+    first
+}

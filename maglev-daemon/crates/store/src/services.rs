@@ -1,0 +1,287 @@
+//! The store of the services: `services.yaml`, which people read and edit, and the history beside it. A change is in the history before
+//! it is acknowledged, and in `services.yaml` too; which of them is right after a crash, an edit or damage is decided here alone. It
+//! must not know who asks for a change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maglev_config::{Problem, Problems, bounds, decode_services, encode_services};
+use maglev_model::{Delta, Rules, Services};
+use sha2::{Digest as _, Sha256};
+
+use crate::atomic_file::{Kept, replace};
+use crate::file::{self, Stamp};
+use crate::history::{Author, Damage, History, Reader, Revision, Written};
+
+/// What the first line of `services.yaml` says before the number.
+const REVISION_LINE: &str = "# revision ";
+
+/// The services of a node as they are kept.
+#[derive(Debug)]
+pub struct FileStore {
+    path: PathBuf,
+    /// The version of `services.yaml` that may be replaced.
+    stamp: Option<Stamp>,
+    services: Arc<Services>,
+    revision: u64,
+    /// Or why nothing can be added to it.
+    history: Result<History, String>,
+}
+
+/// What is to be kept.
+#[derive(Debug)]
+pub struct Commit {
+    /// All services.
+    pub services: Arc<Services>,
+    /// What led there, one change after the other, and whose it was.
+    pub revisions: Vec<(Author, Delta)>,
+    /// The text of `services.yaml` if it says just this already, as edited by hand: its comments are kept.
+    pub edited: Option<(Stamp, String)>,
+}
+
+impl FileStore {
+    /// Opens the store, and decides what the services are. Returns what an operator should know of it, a line each.
+    ///
+    /// # Errors
+    /// All that is wrong with `services.yaml`, if the history does not know better; nothing was changed.
+    pub fn open(path: &Path, rules: &Rules) -> Result<(Self, Vec<String>), Problems> {
+        let text = file::read_if_present(path);
+        let stamp = Stamp::read(path);
+        let found = match &text {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) => decode_services(path, text, rules).map(Some),
+            Err(problem) => Err(problem.clone().into()),
+        };
+        let text = text.ok().flatten().unwrap_or_default();
+        let mut store = Self {
+            path: path.to_owned(),
+            stamp,
+            services: Arc::default(),
+            revision: revision_of(&text).unwrap_or(1),
+            history: Ok(History::empty(&history_path(path))),
+        };
+        let (history, damage) = match History::open(&history_path(path)) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                store.services = Arc::new(found?.unwrap_or_default());
+                store.history = Err(reason.clone());
+                return Ok((store, vec![format!("services cannot be changed: {reason}")]));
+            }
+        };
+        let mut notes: Vec<_> = damage.iter().map(ToString::to_string).collect();
+        if !history.exists() {
+            if damage.is_some() && matches!(found, Ok(None)) {
+                return Err(Problem::of_file(path, "there is no such file, and its history is damaged").into());
+            }
+            store.services = Arc::new(found?.unwrap_or_default());
+            return Ok((store, notes));
+        }
+        let last = history.reader().newest().map_or(1, |newest| newest.revision);
+        store.revision = last.max(store.revision);
+        let in_sync = history.written() == Some(&Written { revision: last, text: sum(&text) });
+        store.history = Ok(history);
+        match found {
+            Ok(Some(services)) if in_sync => store.services = Arc::new(services),
+            found => notes.extend(store.decide(found, damage.is_some(), last, rules)?),
+        }
+        Ok((store, notes))
+    }
+
+    /// What the services are where `services.yaml` is not what was written last.
+    fn decide(
+        &mut self,
+        found: Result<Option<Services>, Problems>,
+        damaged: bool,
+        last: u64,
+        rules: &Rules,
+    ) -> Result<Vec<String>, Problems> {
+        let file = self.path.display().to_string();
+        let kept = self.reader().services(last);
+        let kept = match (kept, &found) {
+            (Ok(kept), _) => kept,
+            // Its own text is all that is left.
+            (Err(reason), Ok(Some(services))) => {
+                self.services = Arc::new(services.clone());
+                return Ok(vec![format!("{file} is used as it is: {reason}")]);
+            }
+            (Err(reason), _) => return Err(Problem::of_file(&self.path, reason).into()),
+        };
+        let read = match found {
+            Ok(Some(read)) if read == kept => {
+                self.services = Arc::new(kept);
+                return Ok(Vec::new());
+            }
+            Ok(Some(read)) => read,
+            Ok(None) => return self.keep(kept, rules, format!("{file} is missing")).map_err(|()| invalid(&self.path)),
+            Err(problems) => {
+                self.stamp = None;
+                if damaged && kept == Services::default() {
+                    // All that is left of the history is its beginning: an empty table is not what was last in use.
+                    return Err(problems);
+                }
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                return self.keep(kept, rules, lines.join("; ")).map_err(|()| problems);
+            }
+        };
+        let written = self.history.as_ref().ok().and_then(History::written).map_or(last, |written| written.revision);
+        if written < last && !damaged {
+            // The daemon ended between saving a change and replacing the file.
+            if self.reader().services(written).as_ref() != Ok(&read) {
+                self.stamp = None;
+                let why = format!("{file} was edited without revisions {} to {last}", written + 1);
+                return self.keep(kept, rules, why).map_err(|()| invalid(&self.path));
+            }
+            return self.keep(kept, rules, format!("{file} was one change behind")).map_err(|()| invalid(&self.path));
+        }
+        if let Err(refusal) = kept.guard(&read) {
+            self.stamp = None;
+            return self.keep(kept, rules, format!("{file}: {refusal}")).map_err(|()| invalid(&self.path));
+        }
+        Ok(self.take_over(&kept, read, damaged))
+    }
+
+    /// Goes on with the last revision.
+    fn keep(&mut self, kept: Services, rules: &Rules, why: String) -> Result<Vec<String>, ()> {
+        if !kept.validate(rules).is_empty() {
+            return Err(());
+        }
+        self.services = Arc::new(kept);
+        let last = self.reader().newest().map_or(self.revision, |newest| newest.revision);
+        Ok(vec![format!("{why}; going on with revision {last}")])
+    }
+
+    /// Takes over what was edited while no daemon ran.
+    fn take_over(&mut self, before: &Services, read: Services, damaged: bool) -> Vec<String> {
+        let how = if damaged { "found beside a damaged history" } else { "edited while maglevd was not running" };
+        let author = Author { command: format!("services.yaml was {how}"), ..Author::default() };
+        let delta = Delta::between(before, &read);
+        self.services = Arc::new(read);
+        let saved = match (&mut self.history, std::fs::read_to_string(&self.path)) {
+            (Ok(history), Ok(text)) => {
+                let revision = self.revision + 1;
+                let new = Revision::new(revision, now(), author, &delta);
+                history.append(vec![(new, delta)]).map(|()| {
+                    self.revision = revision;
+                    history.note_written(Written { revision, text: sum(&text) });
+                })
+            }
+            (Err(reason), _) => Err(reason.clone()),
+            (_, Err(error)) => Err(error.to_string()),
+        };
+        let taken = format!("{} was {how}: taken over as revision {}", self.path.display(), self.revision);
+        vec![match saved {
+            Ok(()) => taken,
+            Err(error) => format!("{taken}; it is not in the history: {error}"),
+        }]
+    }
+
+    /// The services that are kept.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// The number of the last revision; 1 before anything was changed.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The history as it is now.
+    pub fn reader(&self) -> Reader {
+        self.history.as_ref().map(History::reader).unwrap_or_default()
+    }
+
+    /// Keeps changes: once this returns, they survive a power cut. `unix_milliseconds` is the present time.
+    ///
+    /// # Errors
+    /// One line, which names the file and the step, or says that `services.yaml` was edited since it was read; nothing changed.
+    pub fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, String> {
+        let Commit { services, revisions, edited } = commit;
+        let known = edited.as_ref().map(|(stamp, _)| *stamp).or(self.stamp);
+        let found = Stamp::read(&self.path);
+        if found.is_some() && found != known {
+            return Err(format!("{} was edited since it was read: `maglev reload` first", self.path.display()));
+        }
+        let first = self.revision + 1;
+        let last = self.revision + revisions.len() as u64;
+        let text = edited.map_or_else(|| encode_services(&services), |(_, text)| text);
+        let text = with_revision(&text, last);
+        if text.len() as u64 > bounds::LARGEST {
+            return Err(bounds::too_large_to_write(&self.path, text.len()));
+        }
+        let history = self.history.as_mut().map_err(|reason| reason.clone())?;
+        let found = Author { command: "services.yaml as it was found".to_owned(), ..Author::default() };
+        let base = Revision::new(self.revision, unix_milliseconds, found, &Delta::between(&Services::default(), &self.services));
+        history.begin(base, &self.services)?;
+        let number = |(n, (author, delta))| (Revision::new(first + n, unix_milliseconds, author, &delta), delta);
+        let mut new: Vec<_> = (0..).zip(revisions).map(number).collect();
+        if let Some((newest, _)) = new.last_mut() {
+            newest.digest = Some(format!("{:#}", maglev_model::digest::Digest::of_services(&services)));
+        }
+        history.append(new)?;
+        if let Err(error) = replace(&self.path, text.as_bytes(), Kept::Always) {
+            history.take_back(first).map_err(|also| format!("{error}; {also}"))?;
+            return Err(error);
+        }
+        history.note_written(Written { revision: last, text: sum(&text) });
+        (self.stamp, self.services, self.revision) = (Stamp::read(&self.path), services, last);
+        Ok(last)
+    }
+
+    /// Drops old revisions, if there are too many. It may take as long as reading all services does.
+    pub fn tidy(&mut self) {
+        if let Ok(history) = &mut self.history
+            && let Err(error) = history.compact()
+        {
+            tracing::warn!(error, file = %history.path().display(), "cannot drop old revisions");
+        }
+    }
+
+    /// This version of `services.yaml` says what is kept: it may be replaced.
+    pub const fn read_again(&mut self, stamp: Option<Stamp>) {
+        self.stamp = stamp;
+    }
+}
+
+/// The history of a services file: `services.history` beside `services.yaml`.
+pub fn history_path(services: &Path) -> PathBuf {
+    services.with_extension("history")
+}
+
+/// The revision that a text says it is based on.
+pub fn revision_of(text: &str) -> Option<u64> {
+    text.lines().next()?.strip_prefix(REVISION_LINE)?.trim().parse().ok()
+}
+
+/// A text with this revision in its first line.
+fn with_revision(text: &str, revision: u64) -> String {
+    let rest = match revision_of(text) {
+        Some(_) => text.split_once('\n').map_or("", |(_, rest)| rest),
+        None => text,
+    };
+    format!("{REVISION_LINE}{revision}\n{rest}")
+}
+
+fn sum(text: &str) -> String {
+    let sum: [u8; 32] = Sha256::digest(text).into();
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn invalid(path: &Path) -> Problems {
+    Problem::of_file(path, "its last revision is more than this node takes (limits and encap in maglev.yaml)").into()
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { after, reason, copy } = self;
+        match after {
+            Some(revision) => write!(f, "services.history: {reason}: going on after revision {revision}")?,
+            None => write!(f, "services.history: {reason}: no revision is left")?,
+        }
+        write!(f, "; the damaged file is kept as {}", copy.display())
+    }
+}
