@@ -3,7 +3,9 @@
 
 mod bgp;
 mod changes;
+mod by;
 mod events;
+mod history;
 mod journal;
 mod listener;
 mod pages;
@@ -17,6 +19,7 @@ mod shown;
 mod tests;
 
 pub use bgp::Bgp;
+pub use by::By;
 pub use journal::{Follower, Heard, Journal};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
@@ -31,8 +34,9 @@ use maglev_api::{Answer, view};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use maglev_core::drain::Order;
-use maglev_model::{Change, Name, Protocol};
+use maglev_model::{Change, Name, Protocol, Services};
 use maglev_probe::shortages::{Shortage, Shortages};
+use maglev_store::Reader;
 
 /// Something the runtime is asked; `reply` takes the answer.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ pub enum Request {
         change: Change,
         /// Whether it may take out of service as much as it does.
         force: bool,
-        /// Who asks for it.
-        caller: Caller,
+        /// Who asks for it, and why.
+        by: By,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
@@ -70,8 +74,30 @@ pub enum Request {
     Reload {
         /// Whether that may take out of service as much as it does.
         force: bool,
+        /// Who asks for it, and why.
+        by: By,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<view::Reloaded>>,
+    },
+    /// Take over the services of an older revision.
+    Rollback {
+        /// The revision.
+        revision: u64,
+        /// Its services.
+        services: Services,
+        /// Whether that may take out of service as much as it does.
+        force: bool,
+        /// Who asks for it, and why.
+        by: By,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<view::RolledBack>>,
+    },
+    /// Say what a rollback would do.
+    PlanRollback {
+        /// The services of the revision.
+        services: Services,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<view::PlannedRollback>>,
     },
     /// Say what reading the files again would do.
     PlanReload {
@@ -154,6 +180,8 @@ pub struct Handle {
     pub bgp: Bgp,
     /// What happened lately.
     pub journal: Journal,
+    /// The revisions of the services.
+    pub history: watch::Receiver<Reader>,
     /// Where answers are rendered.
     pub pages: Pages,
 }

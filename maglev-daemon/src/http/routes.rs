@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::changes::{self, addition, parse_backend, parse_name, proposed};
 use super::refused::Refused;
-use super::{Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events};
+use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events, history};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -39,6 +39,11 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/backends", get(backends))
         .route("/plan", post(plan))
         .route("/plan/reload", get(plan_reload))
+        .route("/plan/rollback/{revision}", get(history::plan))
+        .route("/history", get(history::list))
+        .route("/history/diff", get(history::diff))
+        .route("/history/{revision}", get(history::show))
+        .route("/rollback", post(history::roll_back))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
         .route("/bgp/neighbors", get(bgp_neighbors))
@@ -81,7 +86,7 @@ async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<vi
 
 async fn add_vip(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
@@ -93,25 +98,25 @@ async fn add_vip(
         announce: changes::announcement(view::NewAnnounce { announce, communities })?
             .of(&maglev_model::Announce::default()),
     };
-    change(&handle, caller, Change::AddVip(vip)).await
+    change(&handle, by, Change::AddVip(vip)).await
 }
 
 async fn set_vip(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let set = changes::announcement(parse(body)?)?;
-    change(&handle, caller, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
+    change(&handle, by, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
 }
 
 async fn remove_vip(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path(name): Path<String>,
 ) -> Reply<view::Done> {
-    change(&handle, caller, Change::RemoveVip(parse_name("name", &name)?)).await
+    change(&handle, by, Change::RemoveVip(parse_name("name", &name)?)).await
 }
 
 async fn pools(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
@@ -156,7 +161,7 @@ fn find_whole_pool(reading: &Reading, name: &Name) -> Answer<view::Pool> {
 
 async fn add_pool(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
@@ -166,28 +171,28 @@ async fn add_pool(
     let health = changes::health(new.health)?.of(&PoolHealth::default());
     let health = health.map_err(|bad| view::Error::invalid(format!("pool {name}: {bad}")))?;
     let pool = maglev_model::Pool { settings, health, ..maglev_model::Pool::new(name) };
-    change(&handle, caller, Change::AddPool(pool)).await
+    change(&handle, by, Change::AddPool(pool)).await
 }
 
 async fn set_pool(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let new: view::NewSettings = parse(body)?;
     let (pool, settings) = (parse_name("name", &name)?, SettingsChange::from(&new));
     let health = changes::health(new.health)?;
-    change(&handle, caller, Change::SetPool { pool, change: settings, health }).await
+    change(&handle, by, Change::SetPool { pool, change: settings, health }).await
 }
 
 async fn remove_pool(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path(name): Path<String>,
     query: Force,
 ) -> Reply<view::Done> {
-    change_by_force(&handle, caller, Change::RemovePool(parse_name("name", &name)?), forced(query)?).await
+    change_by_force(&handle, by, Change::RemovePool(parse_name("name", &name)?), forced(query)?).await
 }
 
 async fn backends(State(handle): State<Handle>, Extension(caller): Asker) -> Result<Page, Refused> {
@@ -217,11 +222,11 @@ fn find_backend(status: &view::Status, uptime: Duration, pool: &Name, name: &Nam
 
 async fn add_backend(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path(pool): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    change(&handle, caller, addition(&pool, parse(body)?)?).await
+    change(&handle, by, addition(&pool, parse(body)?)?).await
 }
 
 /// The query of what can take something out of service: `?force=true` does it even if it is more than is allowed at once.
@@ -241,30 +246,30 @@ fn forced(query: Force) -> Answer<bool> {
 
 async fn remove_backend(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path((pool, name)): Path<(String, String)>,
     query: Force,
 ) -> Reply<view::Done> {
     let force = forced(query)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change_by_force(&handle, caller, Change::RemoveBackend { pool, backend, force }, force).await
+    change_by_force(&handle, by, Change::RemoveBackend { pool, backend, force }, force).await
 }
 
 async fn set_backend(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path((pool, name)): Path<(String, String)>,
     query: Force,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
     let new: view::NewForBackend = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change_by_force(&handle, caller, changes::of_backend(pool, backend, new)?, forced(query)?).await
+    change_by_force(&handle, by, changes::of_backend(pool, backend, new)?, forced(query)?).await
 }
 
 async fn set_state(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    by: By,
     Path((pool, name)): Path<(String, String)>,
     query: Force,
     body: Result<Bytes, BytesRejection>,
@@ -272,7 +277,7 @@ async fn set_state(
     let view::NewState { order } = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
     let change = Change::SetState { pool, backend, change: order.at(maglev_api::now()) };
-    change_by_force(&handle, caller, change, forced(query)?).await
+    change_by_force(&handle, by, change, forced(query)?).await
 }
 
 /// The report may take longer than other answers do: that it comes is answered at once, it follows when it is there.
@@ -329,9 +334,9 @@ async fn explain(
     handle.ask(|reply| Request::Explain { flow, reply }).await.map(Json).map_err(Refused)
 }
 
-async fn reload(State(handle): State<Handle>, query: Force) -> Reply<view::Reloaded> {
+async fn reload(State(handle): State<Handle>, by: By, query: Force) -> Reply<view::Reloaded> {
     let force = forced(query)?;
-    handle.ask(|reply| Request::Reload { force, reply }).await.map(Json).map_err(Refused)
+    handle.ask(|reply| Request::Reload { force, by, reply }).await.map(Json).map_err(Refused)
 }
 
 async fn node(State(handle): State<Handle>) -> Reply<view::Node> {
@@ -377,13 +382,13 @@ async fn reset_neighbor(
     Ok(Json(view::Done {}))
 }
 
-async fn change(handle: &Handle, caller: Caller, change: Change) -> Reply<view::Done> {
-    change_by_force(handle, caller, change, false).await
+async fn change(handle: &Handle, by: By, change: Change) -> Reply<view::Done> {
+    change_by_force(handle, by, change, false).await
 }
 
 /// A change that may take something out of service.
-async fn change_by_force(handle: &Handle, caller: Caller, change: Change, force: bool) -> Reply<view::Done> {
-    handle.ask(|reply| Request::Change { change, force, caller, reply }).await?;
+async fn change_by_force(handle: &Handle, by: By, change: Change, force: bool) -> Reply<view::Done> {
+    handle.ask(|reply| Request::Change { change, force, by, reply }).await?;
     Ok(Json(view::Done {}))
 }
 
@@ -392,7 +397,7 @@ fn find_pool<'a>(status: &'a view::Status, name: &Name) -> Result<&'a view::Pool
     found.ok_or_else(|| Refusal::unknown("pool", name, status.pools.iter().map(|pool| pool.name.as_str())))
 }
 
-fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+pub(super) fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let body = body.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| view::Error::invalid(format!("request body: {error}")))
 }

@@ -47,6 +47,7 @@ impl Server {
             started: std::time::Instant::now(),
             bgp: super::Bgp::default(),
             journal: journal.clone(),
+            history: watch::channel(maglev_store::Reader::default()).1,
             pages: Pages::start().unwrap(),
         };
         tokio::spawn(server::serve(socket.listener().unwrap(), handle.clone()));
@@ -81,13 +82,13 @@ async fn a_change_reaches_the_owner_and_its_answer_the_client() {
     let mut server = Server::start(view::Status::default());
     let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
     let owner = tokio::spawn(async move {
-        let Some(Request::Change { change: Change::AddVip(vip), force: false, caller, reply }) = requests.recv().await
+        let Some(Request::Change { change: Change::AddVip(vip), force: false, by, reply }) = requests.recv().await
         else {
             panic!()
         };
-        assert_eq!(caller.uid, Some(nix::unistd::getuid().as_raw()), "the kernel tells who asks");
+        assert_eq!(by.caller.uid, Some(nix::unistd::getuid().as_raw()), "the kernel tells who asks");
         reply.send(Ok(())).unwrap();
-        let Some(Request::Change { change: Change::RemoveVip(_), force: false, caller: _, reply }) =
+        let Some(Request::Change { change: Change::RemoveVip(_), force: false, by: _, reply }) =
             requests.recv().await
         else {
             panic!()
@@ -107,7 +108,7 @@ async fn change_of<T: Send + 'static>(ask: impl FnOnce(&Client) -> Result<T, Cli
     let mut server = Server::start(view::Status::default());
     let mut requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);
     let owner = tokio::spawn(async move {
-        let Some(Request::Change { change, force: _, caller: _, reply }) = requests.recv().await else { panic!() };
+        let Some(Request::Change { change, force: _, by: _, reply }) = requests.recv().await else { panic!() };
         reply.send(Ok(())).unwrap();
         change
     });

@@ -1,7 +1,7 @@
-//! The node's files while the daemon runs: read again on request, written on the disk's thread.
+//! The node's files while the daemon runs: read again on request; the services are kept on the disk's thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use maglev_config::{NodeConfig, Problems};
 use maglev_core::reconcile::Event;
 use maglev_model::Services;
-use maglev_store::Stamp;
+use maglev_store::{Commit, Edited, FileStore, Reader, Stamp};
+use tokio::sync::watch;
 
 /// The node file as it was at the start, and where it lies.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Files {
 pub(super) struct Reread {
     pub(super) services: Services,
     /// The services file that says so.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) edited: Edited,
     /// Fields of the node file that differ from what runs.
     pub(super) restart_needed: Vec<String>,
 }
@@ -42,10 +43,11 @@ impl Files {
     /// # Errors
     /// All that is wrong with either, one line each.
     pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
-        let stamp = Stamp::of(&self.running.services);
         let services = maglev_store::reload_services(&self.running.services, &self.running.rules());
         match (maglev_store::load_node(&self.path), services) {
-            (Ok(node), Ok(services)) => Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) }),
+            (Ok(node), Ok((services, edited))) => {
+                Ok(Reread { services, edited, restart_needed: changed(&self.running, &node) })
+            }
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
             }
@@ -95,48 +97,59 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The thread that writes the services file, in the order of its orders.
+/// The thread that keeps the services, in the order of its orders.
 #[derive(Debug)]
 pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
+    history: watch::Receiver<Reader>,
     thread: JoinHandle<()>,
 }
 
 #[derive(Debug)]
 enum Order {
-    /// This version of the file was read: it may be replaced.
+    /// This version of the file was read and says what is kept: it may be replaced.
     Read(Option<Stamp>),
-    /// Replace the file.
-    Write(Arc<Services>),
+    Commit(Commit),
 }
 
 impl Disk {
-    /// Starts the thread for the file that was just read; it reports each write as [`Event::Persisted`].
-    pub(super) fn start(path: PathBuf, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
+    /// Starts the thread of an open store; it reports each commit as [`Event::Persisted`].
+    pub(super) fn start(
+        mut store: FileStore,
+        done: tokio::sync::mpsc::UnboundedSender<Event>,
+    ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
-        let mut known = Stamp::of(&path);
-        let write = move || {
+        let (shown, history) = watch::channel(store.reader());
+        let keep = move || {
             for order in received {
                 match order {
-                    Order::Read(stamp) => known = stamp,
-                    Order::Write(services) => {
-                        // Nobody listens any more once the daemon is stopping; the write counts all the same.
-                        let _ = done.send(Event::Persisted(replace(&path, &services, &mut known)));
+                    Order::Read(stamp) => store.read_again(stamp),
+                    Order::Commit(commit) => {
+                        let kept = store.commit(commit, maglev_api::now_in_milliseconds()).map(drop);
+                        shown.send_replace(store.reader());
+                        // Nothing awaits it once the daemon is stopping; what is kept counts all the same.
+                        let _ = done.send(Event::Persisted(kept));
+                        store.tidy();
                     }
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("disk".into()).spawn(write).context("cannot start a thread")?;
-        Ok(Self { orders, thread })
+        let thread = std::thread::Builder::new().name("disk".into()).spawn(keep).context("cannot start a thread")?;
+        Ok(Self { orders, history, thread })
     }
 
-    /// Tells that the file was read again.
+    /// The history, as it grows.
+    pub(super) fn history(&self) -> watch::Receiver<Reader> {
+        self.history.clone()
+    }
+
+    /// Notes that the file was read again and says what is kept.
     pub(super) fn read(&self, stamp: Option<Stamp>) {
         self.order(Order::Read(stamp));
     }
 
-    pub(super) fn persist(&self, services: Arc<Services>) {
-        self.order(Order::Write(services));
+    pub(super) fn commit(&self, commit: Commit) {
+        self.order(Order::Commit(commit));
     }
 
     fn order(&self, order: Order) {
@@ -144,47 +157,10 @@ impl Disk {
         let _ = self.orders.send(order);
     }
 
-    /// Waits until all that was ordered is written.
+    /// Waits until all that was ordered is kept.
     pub(super) fn stop(self) {
-        let Self { orders, thread } = self;
+        let Self { orders, history: _, thread } = self;
         drop(orders);
         let _ = thread.join();
-    }
-}
-
-/// Replaces the file, unless somebody else wrote it since it was known: their edit would be lost without a word.
-fn replace(path: &Path, services: &Services, known: &mut Option<Stamp>) -> Result<(), String> {
-    let found = Stamp::of(path);
-    if found.is_some() && found != *known {
-        return Err(format!("{} was edited since it was read: `maglev reload` first", path.display()));
-    }
-    maglev_store::persist(path, services)?;
-    *known = Stamp::of(path);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use maglev_testing::TempDir;
-
-    #[test]
-    fn an_edit_that_was_not_read_is_not_overwritten() {
-        let directory = TempDir::new();
-        let path = directory.path().join("services.yaml");
-        let services = Services::default();
-        let mut known = Stamp::of(&path);
-        replace(&path, &services, &mut known).unwrap();
-        replace(&path, &services, &mut known).unwrap();
-
-        std::fs::write(&path, "pools: []\nvips: [] # edited\n").unwrap();
-        let refused = replace(&path, &services, &mut known).unwrap_err();
-        assert!(refused.contains("services.yaml was edited") && refused.contains("maglev reload"), "{refused}");
-        assert!(std::fs::read_to_string(&path).unwrap().contains("edited"));
-
-        known = Stamp::of(&path);
-        replace(&path, &services, &mut known).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        replace(&path, &services, &mut known).unwrap();
     }
 }

@@ -49,6 +49,7 @@ use maglev_dataplane::DataplaneError;
 use maglev_model::{Name, Services};
 use maglev_net::identity::Identity;
 use maglev_net::{NetError, host};
+use maglev_store::FileStore;
 
 use crate::http::Bgp;
 use crate::http::server::BindError;
@@ -104,23 +105,36 @@ impl From<NetError> for Failure {
 /// What kept it from starting; nothing stays attached.
 pub fn run(path: &Path) -> Result<(), Failure> {
     limits::raise_open_files();
-    let (node, services) = maglev_store::load(path)?;
+    let (node, store) = open(path)?;
     if !node.services.exists() {
         tracing::warn!(file = %node.services.display(), "there is no services file yet: starting without services");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("cannot start the event loop")?.block_on(serve(path, node, services))
+    runtime.context("cannot start the event loop")?.block_on(serve(path, node, store))
+}
+
+/// Reads the node's file and opens the store of its services.
+fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
+    let node = match maglev_store::load_node(path) {
+        Ok(node) => node,
+        // What is wrong with the services is said in the same breath.
+        Err(problems) => return Err(maglev_store::load(path).err().unwrap_or(problems)),
+    };
+    let (store, notes) = FileStore::open(&node.services, &node.rules())?;
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
+    Ok((node, store))
 }
 
 /// Signals and the sockets first, so that nothing is attached that has to be detached again; the data plane's contents before the
 /// API, so that the first answer is true.
-async fn serve(path: &Path, node: NodeConfig, services: Services) -> Result<(), Failure> {
+async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
+    let services = Services::clone(store.services());
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
     let identity = node.bgp.as_ref().map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose();
     let _identity = identity.map_err(anyhow::Error::new)?;
     let (bgp, on_stop) = (node.bgp.clone(), node.on_stop);
-    let Started { mut owner, mut inputs, reads, news, kept, drained } = start::start(path, node, signals).await?;
+    let Started { mut owner, mut inputs, reads, news, kept, drained } = start::start(path, node, store, signals).await?;
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }

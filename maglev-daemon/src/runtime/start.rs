@@ -16,6 +16,7 @@ use maglev_net::{host, links};
 use maglev_probe::probe::Trust;
 use maglev_probe::scheduler::Scheduler;
 use maglev_probe::shortages::Shortages;
+use maglev_store::{FileStore, Reader};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
@@ -65,6 +66,7 @@ pub(super) struct Reads {
     state_file: watch::Receiver<Option<String>>,
     started: Instant,
     journal: Journal,
+    history: watch::Receiver<Reader>,
 }
 
 impl Reads {
@@ -73,9 +75,9 @@ impl Reads {
     /// # Errors
     /// The system starts no thread.
     pub(super) fn handle(self, bgp: Bgp) -> anyhow::Result<Handle> {
-        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal } = self;
+        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, history } = self;
         let pages = Pages::start().context("cannot start a thread")?;
-        Ok(Handle { requests, snapshots, flow_table, shortages, state_file, started, bgp, journal, pages })
+        Ok(Handle { requests, snapshots, flow_table, shortages, state_file, started, bgp, journal, history, pages })
     }
 }
 
@@ -98,7 +100,12 @@ impl Followed {
 }
 
 /// Starts all that the owner needs, and the owner.
-pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Result<Started, Failure> {
+pub(super) async fn start(
+    path: &Path,
+    node: NodeConfig,
+    store: FileStore,
+    signals: Signals,
+) -> Result<Started, Failure> {
     let Followed { links, existing, addresses, host } = Followed::begin().await?;
     let clock = Clock::start()?;
     let begun = adoption::begin(&node, &settings(&node), &existing, &clock)?;
@@ -107,7 +114,8 @@ pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Re
     let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
     let needed = needed(&node, host);
     let (done, finished) = mpsc::unbounded_channel();
-    let disk = Disk::start(node.services.clone(), done.clone())?;
+    let disk = Disk::start(store, done.clone())?;
+    let history = disk.history();
     let entries = dataplane.flow_entries();
     let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
     let dataplane = Worker::start(dataplane, keeper, done)?;
@@ -147,7 +155,7 @@ pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Re
         sessions,
     };
     let started = clock.started().0;
-    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal };
+    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, history };
     Ok(Started { owner, inputs, reads, news, kept, drained })
 }
 

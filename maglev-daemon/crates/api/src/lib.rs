@@ -35,6 +35,12 @@ pub const MISSED: &str = "missed";
 /// The answer to a request, or why there is none.
 pub type Answer<T> = Result<T, view::Error>;
 
+/// The present time, in milliseconds since 1970-01-01T00:00:00Z.
+pub fn now_in_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The present time.
 pub fn now() -> UnixTime {
     UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))

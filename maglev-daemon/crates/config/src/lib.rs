@@ -21,7 +21,7 @@ pub use interfaces::{Interface, Mode};
 pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};
 pub use origin::ReadSecret;
 pub use problem::{Problem, Problems};
-pub use services::{decode as decode_services, encode as encode_services};
+pub use services::{decode as decode_services, encode as encode_services, object_lines};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use maglev_model::{
-    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolSettings, Protocol, Rules, Service, Services,
+    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Protocol, Rules, Service,
+    Services,
 };
 use maglev_model::{
     SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, tracking_word, udp_word,
@@ -163,15 +164,49 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
             continue;
         }
         writeln!(text, "    backends:")?;
-        for Backend { name, address, weight, state } in backends.values() {
-            let (plain, address) = (quoted(name), quoted_address(*address));
-            write!(text, "      - {{ name: {plain}, address: {address}, weight: {weight}")?;
-            write_state(text, *state)?;
-            write_override(text, health, name)?;
-            writeln!(text, " }}")?;
+        for backend in backends.values() {
+            write!(text, "      - ")?;
+            write_backend(text, backend, health)?;
+            writeln!(text)?;
         }
     }
     Ok(())
+}
+
+fn write_backend(text: &mut String, backend: &Backend, health: &PoolHealth) -> std::fmt::Result {
+    let Backend { name, address, weight, state } = backend;
+    let (plain, address) = (quoted(name), quoted_address(*address));
+    write!(text, "{{ name: {plain}, address: {address}, weight: {weight}")?;
+    write_state(text, *state)?;
+    write_override(text, health, name)?;
+    write!(text, " }}")
+}
+
+/// Each pool, backend and VIP in a line of its own, with what `services.yaml` says of it: by these, two versions are compared.
+pub fn object_lines(services: &Services) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = |name: String, write: &dyn Fn(&mut String) -> std::fmt::Result| {
+        let mut text = format!("{name}: ");
+        // Writing to a string cannot fail.
+        let _ = write(&mut text);
+        lines.push(text);
+    };
+    for Pool { name, settings, health, backends } in services.pools.values() {
+        line(format!("pool {name}"), &|text| {
+            let mut fields = String::new();
+            write_settings(&mut fields, &SettingsChange::from_default(settings))?;
+            write_health(&mut fields, health)?;
+            let fields: Vec<_> = fields.lines().map(str::trim).collect();
+            write!(text, "{}", if fields.is_empty() { "default settings".to_owned() } else { fields.join(", ") })
+        });
+        for backend in backends.values() {
+            line(format!("backend {name}/{}", backend.name), &|text| write_backend(text, backend, health));
+        }
+    }
+    for vip in services.vips.values() {
+        line(format!("VIP {}", vip.name), &|text| write_vip(text, vip));
+    }
+    lines
 }
 
 /// Settings are written where they are not the default ones.
@@ -206,15 +241,21 @@ fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
         return writeln!(text, "vips: []");
     }
     writeln!(text, "vips:")?;
-    for Vip { name, service: Service { address, port, protocol }, pool, announce } in services.vips.values() {
-        let (name, address, pool) = (quoted(name), quoted_address(*address), quoted(pool));
-        let port = port.map_or_else(|| "any".to_owned(), |port| port.to_string());
-        let what = format_args!("address: {address}, port: {port}, protocol: {protocol}");
-        write!(text, "  - {{ name: {name}, {what}, pool: {pool}")?;
-        write_announce(text, announce)?;
-        writeln!(text, " }}")?;
+    for vip in services.vips.values() {
+        write!(text, "  - ")?;
+        write_vip(text, vip)?;
+        writeln!(text)?;
     }
     Ok(())
+}
+
+fn write_vip(text: &mut String, vip: &Vip) -> std::fmt::Result {
+    let Vip { name, service: Service { address, port, protocol }, pool, announce } = vip;
+    let (name, address, pool) = (quoted(name), quoted_address(*address), quoted(pool));
+    let port = port.map_or_else(|| "any".to_owned(), |port| port.to_string());
+    write!(text, "{{ name: {name}, address: {address}, port: {port}, protocol: {protocol}, pool: {pool}")?;
+    write_announce(text, announce)?;
+    write!(text, " }}")
 }
 
 /// How a VIP is announced is written unless it is by its address and nothing else.

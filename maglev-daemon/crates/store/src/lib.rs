@@ -16,7 +16,7 @@ mod tests;
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
-pub use services::{Commit, FileStore, history_path, revision_of};
+pub use services::{Commit, Edited, FileStore, history_path};
 
 /// Reads both files of a node.
 ///
@@ -69,9 +69,10 @@ pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
 ///
 /// # Errors
 /// As [`load_services`], and that there is no file.
-pub fn reload_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
+pub fn reload_services(path: &Path, rules: &Rules) -> Result<(Services, Edited), Problems> {
+    let stamp = Stamp::read(path);
     match file::read_if_present(path)? {
-        Some(text) => decode_services(path, &text, rules),
+        Some(text) => Ok((decode_services(path, &text, rules)?, Edited { stamp, text })),
         None => {
             let message = "there is no such file; one without services says `pools: []` and `vips: []`";
             Err(Problem::of_file(path, message).into())

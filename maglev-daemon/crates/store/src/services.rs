@@ -35,8 +35,24 @@ pub struct Commit {
     pub services: Arc<Services>,
     /// What led there, one change after the other, and whose it was.
     pub revisions: Vec<(Author, Delta)>,
-    /// The text of `services.yaml` if it says just this already, as edited by hand: its comments are kept.
-    pub edited: Option<(Stamp, String)>,
+    /// The edited `services.yaml` that was taken over, if one was.
+    pub edited: Option<Edited>,
+}
+
+/// A version of `services.yaml` that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// Which it is; `None` if it is gone since.
+    pub stamp: Option<Stamp>,
+    /// Its text.
+    pub text: String,
+}
+
+impl Edited {
+    /// The revision that it says it is based on: what is kept was that as somebody began to edit.
+    pub fn base(&self) -> Option<u64> {
+        revision_of(&self.text)
+    }
 }
 
 impl FileStore {
@@ -196,14 +212,18 @@ impl FileStore {
     /// One line, which names the file and the step, or says that `services.yaml` was edited since it was read; nothing changed.
     pub fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, String> {
         let Commit { services, revisions, edited } = commit;
-        let known = edited.as_ref().map(|(stamp, _)| *stamp).or(self.stamp);
+        let known = edited.as_ref().map_or(self.stamp, |edited| edited.stamp);
         let found = Stamp::read(&self.path);
         if found.is_some() && found != known {
             return Err(format!("{} was edited since it was read: `maglev reload` first", self.path.display()));
         }
         let first = self.revision + 1;
         let last = self.revision + revisions.len() as u64;
-        let text = edited.map_or_else(|| encode_services(&services), |(_, text)| text);
+        // The comments of a file that was edited by hand are kept where it says just this.
+        let text = match edited {
+            Some(Edited { text, .. }) if revisions.len() == 1 => text,
+            _ => encode_services(&services),
+        };
         let text = with_revision(&text, last);
         if text.len() as u64 > bounds::LARGEST {
             return Err(bounds::too_large_to_write(&self.path, text.len()));
@@ -248,7 +268,7 @@ pub fn history_path(services: &Path) -> PathBuf {
 }
 
 /// The revision that a text says it is based on.
-pub fn revision_of(text: &str) -> Option<u64> {
+fn revision_of(text: &str) -> Option<u64> {
     text.lines().next()?.strip_prefix(REVISION_LINE)?.trim().parse().ok()
 }
 

@@ -4,17 +4,19 @@ use maglev_api::view;
 use maglev_common::counters::Counter;
 use maglev_core::drain::{self, Traffic};
 use maglev_core::node::{Effect, Plan};
-use maglev_core::reconcile::RequestId;
+use maglev_core::reconcile::{Draft, RequestId};
 use maglev_dataplane::Snapshot;
 use maglev_model::Refusal;
+use maglev_store::{Author, Commit};
 
 use super::{Owner, Waiting};
+use crate::http::{By, Caller};
 
 impl Owner {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         let tools = &mut self.tools;
         match effect {
-            Effect::Persist(services) => tools.disk.persist(services),
+            Effect::Persist(draft) => self.commit(draft),
             Effect::Publish(Plan { steps, saved }) => tools.dataplane.orders().publish(steps, saved),
             Effect::Survey(orders) => tools.dataplane.orders().survey(orders),
             Effect::Follow(addresses) => tools.resolver.follow(addresses),
@@ -43,25 +45,55 @@ impl Owner {
         }
     }
 
+    /// Has services kept, each change with its author.
+    fn commit(&mut self, draft: Draft) {
+        let Draft { services, revisions } = draft;
+        let mut edited = None;
+        let by_author = |(request, delta)| {
+            if let Some(Waiting::Reload(_, _, read)) = self.waiting.get_mut(&request) {
+                edited = edited.take().or_else(|| read.take());
+            }
+            (self.waiting.get(&request).map(Waiting::author).unwrap_or_default(), delta)
+        };
+        let revisions = revisions.into_iter().map(by_author).collect();
+        self.tools.disk.commit(Commit { services, revisions, edited });
+    }
+
     fn answer(&mut self, request: RequestId, outcome: Result<(), Refusal>) {
         // Whoever asked may have gone.
         match self.waiting.remove(&request) {
             Some(Waiting::Start(reply)) => {
                 let _ = reply.send(outcome);
             }
-            Some(Waiting::Change(change, caller, reply)) => {
-                self.log.ordered(&change.to_string(), caller, &outcome);
+            Some(Waiting::Change(change, by, reply)) => {
+                self.log.ordered(&change.to_string(), by.caller, &outcome);
                 let _ = reply.send(outcome.map_err(view::Error::from));
             }
-            Some(Waiting::Reload(reload, reloaded)) => {
+            Some(Waiting::Reload(reload, reloaded, _)) => {
                 self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
             }
+            Some(Waiting::Rollback(rollback, changes)) => self.rolled_back(rollback, changes, outcome),
             Some(Waiting::Node(order, caller, reply)) => {
                 self.log.ordered(order, caller, &outcome);
                 let _ = reply.send(outcome.map_err(view::Error::from));
             }
             None => tracing::error!(?request, "a reply to a request that is not known"),
         }
+    }
+}
+
+impl Waiting {
+    /// Who asked for it, what for, and why.
+    fn author(&self) -> Author {
+        let (by, command) = match self {
+            Self::Start(_) => return Author::default(),
+            Self::Change(change, by, _) => (by.clone(), change.to_string()),
+            Self::Reload(reload, ..) => (reload.by.clone(), "reload services.yaml".to_owned()),
+            Self::Rollback(rollback, _) => (rollback.by.clone(), rollback.command()),
+            Self::Node(order, caller, _) => (By { caller: *caller, why: None }, (*order).to_owned()),
+        };
+        let By { caller: Caller { uid, pid }, why } = by;
+        Author { uid, pid, command, why }
     }
 }
 

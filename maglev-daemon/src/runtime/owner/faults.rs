@@ -14,6 +14,7 @@ use crate::runtime::dataplane::testing::{self, Ordered};
 use crate::runtime::snapshot;
 use maglev_core::reconcile::Event;
 use maglev_model::Name;
+use maglev_store::FileStore;
 
 thread_local! {
     static TIME: Cell<Duration> = const { Cell::new(Duration::from_secs(1)) };
@@ -44,14 +45,16 @@ impl Site {
         )
         .unwrap();
         std::fs::write(directory.path().join("services.yaml"), SERVICES).unwrap();
-        let (config, services) = maglev_store::load(&node).unwrap();
+        let config = maglev_store::load_node(&node).unwrap();
+        let (store, _) = FileStore::open(&config.services, &config.rules()).unwrap();
+        let services = Services::clone(store.services());
         let clock = Clock::from_source(|| Ok(TIME.get())).unwrap();
         let (done, finished) = mpsc::unbounded_channel();
         let (dataplane, ordered) = testing::worker();
         let journal = Journal::start();
         let tools = Tools {
             dataplane,
-            disk: Disk::start(config.services.clone(), done).unwrap(),
+            disk: Disk::start(store, done).unwrap(),
             resolver: Resolver::start(mpsc::channel(16).0).unwrap(),
             scheduler: Scheduler::new(mpsc::channel(16).0, Trust::of_system(), Arc::new(|| TIME.get())),
             journal,
@@ -107,9 +110,14 @@ impl Site {
     }
 
     /// Has the files read again.
-    fn reload(&mut self, force: bool) -> Answer<view::Reloaded> {
+    async fn reload(&mut self, force: bool) -> Answer<view::Reloaded> {
         let (reply, mut answer) = oneshot::channel();
-        self.take(Input::Request(Request::Reload { force, reply }));
+        self.take(Input::Request(Request::Reload { force, by: By::default(), reply }));
+        if let Ok(answer) = answer.try_recv() {
+            return answer;
+        }
+        let saved = self.finished.recv().await.unwrap();
+        self.take(Input::Event(saved));
         while self.ordered.plans() > 0 {
             self.take(Input::Event(Event::Published(Ok(()))));
         }
@@ -123,8 +131,7 @@ impl Site {
     /// What comes of a change, once it is saved and carried out.
     async fn change(&mut self, change: Change) -> Answer<()> {
         let (reply, mut answer) = oneshot::channel();
-        let caller = Caller::default();
-        self.take(Input::Request(Request::Change { change, force: false, caller, reply }));
+        self.take(Input::Request(Request::Change { change, force: false, by: By::default(), reply }));
         if let Ok(answer) = answer.try_recv() {
             return answer;
         }
@@ -147,7 +154,7 @@ async fn a_plan_that_fails_is_ordered_no_more_often_than_the_pauses_allow() {
         weight: maglev_model::Weight(7),
     };
     let (reply, mut answer) = oneshot::channel();
-    site.take(Input::Request(Request::Change { change: weight, force: false, caller: Caller::default(), reply }));
+    site.take(Input::Request(Request::Change { change: weight, force: false, by: By::default(), reply }));
     let saved = site.finished.recv().await.unwrap();
     site.take(Input::Event(saved));
     let attempts = site.fail(63_000);
@@ -171,7 +178,7 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
     let _row = Row::fault("C5", "through the owner: a file without services, by `reload`, SIGHUP and `plan reload`");
     let mut site = Site::start();
     site.write("pools: []\nvips: []\n");
-    let refused = site.reload(false).unwrap_err().error;
+    let refused = site.reload(false).await.unwrap_err().error;
     assert!(
         refused.starts_with("nothing changed: pool web: takes out 4 of 4") && refused.ends_with("--force does it"),
         "{refused}"
@@ -186,7 +193,7 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
     let pool = Name::parse("new").unwrap();
     let refused = site.change(Change::AddPool(maglev_model::Pool::new(pool.clone()))).await.unwrap_err().error;
     assert!(refused.contains("was edited since it was read"), "{refused}");
-    let done = site.reload(true).unwrap();
+    let done = site.reload(true).await.unwrap();
     assert_eq!((done.changes.vips.removed, done.changes.pools.removed, done.changes.backends.removed), (1, 1, 4));
     site.change(Change::AddPool(maglev_model::Pool::new(pool))).await.unwrap();
 }
@@ -200,9 +207,50 @@ async fn a_reload_says_what_it_did() {
             .replace("name: d, address: 10.9.2.14", "name: e, address: 10.9.2.15")
             .replace("10.9.2.13", "10.9.2.13, weight: 7"),
     );
-    let done = site.reload(false).unwrap();
+    let done = site.reload(false).await.unwrap();
     let counts = done.changes.backends;
     assert_eq!((counts.added, counts.changed, counts.removed), (1, 1, 1));
     assert_eq!(done.changes.to_string(), "backends 1 added, 1 changed, 1 removed");
-    assert_eq!(site.reload(false).unwrap().changes.to_string(), "no change");
+    assert_eq!(site.reload(false).await.unwrap().changes.to_string(), "no change");
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_know_the_last_change_is_refused_and_a_rollback_is_a_revision() {
+    let mut site = Site::start();
+    let web = Name::parse("web").unwrap();
+    let weight = |weight| Change::SetWeight {
+        pool: web.clone(),
+        backend: Name::parse("b").unwrap(),
+        weight: maglev_model::Weight(weight),
+    };
+    site.change(weight(7)).await.unwrap();
+    let edited = std::fs::read_to_string(site.directory.path().join("services.yaml")).unwrap();
+    assert!(edited.starts_with("# revision 2\n"), "{edited}");
+    site.change(weight(8)).await.unwrap();
+    site.write(&edited.replace("10.9.2.13, weight: 100", "10.9.2.13, weight: 9"));
+    let refused = site.reload(false).await.unwrap_err().error;
+    assert!(
+        refused.contains("based on revision 2") && refused.contains("3 set weight of backend b of pool web to 8"),
+        "{refused}"
+    );
+    let done = site.reload(true).await.unwrap();
+    assert_eq!(done.changes.backends.changed, 2);
+
+    let history = site.owner.tools.disk.history().borrow().clone();
+    let commands: Vec<_> = history.revisions().map(|found| (found.revision, found.author.command.clone())).collect();
+    assert_eq!(commands[3], (4, "reload services.yaml".to_owned()));
+    let (reply, mut answer) = oneshot::channel();
+    let services = history.services(3).unwrap();
+    let by = By { why: Some("it was better".to_owned()), ..By::default() };
+    site.take(Input::Request(Request::Rollback { revision: 3, services: services.clone(), force: false, by, reply }));
+    let saved = site.finished.recv().await.unwrap();
+    site.take(Input::Event(saved));
+    while site.ordered.plans() > 0 {
+        site.take(Input::Event(Event::Published(Ok(()))));
+    }
+    let done = answer.try_recv().unwrap().unwrap();
+    assert_eq!((done.to, done.revision, done.changes.backends.changed), (3, Some(5), 2));
+    let history = site.owner.tools.disk.history().borrow().clone();
+    assert_eq!(history.services(5).unwrap(), services);
+    assert_eq!(history.newest().unwrap().author.why.as_deref(), Some("it was better"));
 }

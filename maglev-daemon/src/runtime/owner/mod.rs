@@ -18,6 +18,7 @@ use maglev_model::plan::{InUse, Planner};
 use maglev_model::{Change, Refusal, Resolution, Services, Vip};
 use maglev_net::next_hop::{Found, Resolver};
 use maglev_probe::scheduler::Scheduler;
+use maglev_store::Edited;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
@@ -28,15 +29,17 @@ use super::inputs::{Input, Inputs};
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
 use super::systemd;
-use crate::http::{Caller, Journal};
+use crate::http::{By, Caller, Journal};
 
 mod effects;
 #[cfg(test)]
 mod faults;
 mod reload;
 mod requests;
+mod rollback;
 
 use reload::Reload;
+use rollback::Rollback;
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
@@ -48,10 +51,19 @@ const NEXT_HOPS: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 enum Waiting {
     Start(oneshot::Sender<Result<(), Refusal>>),
-    Change(Change, Caller, oneshot::Sender<Answer<()>>),
-    Reload(Reload, view::Reloaded),
+    Change(Change, By, oneshot::Sender<Answer<()>>),
+    /// With the version of `services.yaml` that is taken over, until it is kept.
+    Reload(Reload, view::Reloaded, Option<Edited>),
+    Rollback(Rollback, view::Changes),
     /// What was ordered of the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
+}
+
+/// Other services as a whole.
+#[derive(Debug)]
+enum Replacement {
+    Reload(Reload),
+    Rollback(Rollback),
 }
 
 /// What carries out effects.
@@ -98,8 +110,8 @@ pub(super) struct Owner {
     clock: Clock,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
-    /// Reloads that wait until no change is in flight: the file they read must hold every change acknowledged.
-    reloads: VecDeque<Reload>,
+    /// What replaces all services, once no change is in flight: the file that a reload reads must hold every change acknowledged.
+    replacements: VecDeque<Replacement>,
     last_reload: Option<view::LastReload>,
 }
 
@@ -138,7 +150,7 @@ impl Owner {
             clock,
             waiting: BTreeMap::new(),
             last_request: 0,
-            reloads: VecDeque::new(),
+            replacements: VecDeque::new(),
             last_reload: None,
         };
         owner.tell_interfaces();
@@ -232,13 +244,13 @@ impl Owner {
             self.log.pass(self.clock.now());
             let deadlines = [self.node.deadline(), self.log.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
-            let first = inputs.next(self.reloads.is_empty(), deadline).await;
+            let first = inputs.next(self.replacements.is_empty(), deadline).await;
             if !self.take(first) {
                 return;
             }
             // A burst becomes one plan: what has arrived by now belongs to it.
             for _ in 1..BATCH {
-                let Some(more) = inputs.ready(self.reloads.is_empty()) else { break };
+                let Some(more) = inputs.ready(self.replacements.is_empty()) else { break };
                 if !self.take(more) {
                     return;
                 }
@@ -265,7 +277,10 @@ impl Owner {
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Stop => return false,
-            Input::Hangup => self.reloads.push_back(Reload { force: false, reply: None }),
+            Input::Hangup => {
+                let reload = Reload { force: false, by: By::default(), reply: None };
+                self.replacements.push_back(Replacement::Reload(reload));
+            }
             Input::Request(request) => self.request(request),
             Input::Snapshot(reply) => {
                 // The reader may have gone.
@@ -326,13 +341,16 @@ impl Owner {
         effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 
-    /// Ends a burst. Reloads have their turn once no change is in flight.
+    /// Ends a burst. What replaces all services has its turn once no change is in flight.
     fn settle(&mut self) {
         self.handle(Event::Flush);
         while self.waiting.is_empty()
-            && let Some(reload) = self.reloads.pop_front()
+            && let Some(replacement) = self.replacements.pop_front()
         {
-            self.reload(reload);
+            match replacement {
+                Replacement::Reload(reload) => self.reload(reload),
+                Replacement::Rollback(rollback) => self.roll_back(rollback),
+            }
             self.handle(Event::Flush);
         }
     }

@@ -2,17 +2,23 @@
 
 use maglev_api::{Answer, view};
 use maglev_core::reconcile::{Denied, Event};
-use maglev_model::UnixTime;
+use maglev_model::{Difference, Refusal, UnixTime};
 use tokio::sync::oneshot;
 
 use super::super::files::Reread;
 use super::{Owner, Waiting};
+use crate::http::By;
+
+/// The most revisions that are listed of those that a file does not know.
+const MOST_LISTED: usize = 5;
 
 /// An order to read the files again.
 #[derive(Debug)]
 pub(super) struct Reload {
     /// Whether it may take out of service as much as it does; a signal's may not.
     pub(super) force: bool,
+    /// Who asks for it, and why.
+    pub(super) by: By,
     /// Takes the answer, if one is awaited.
     pub(super) reply: Option<oneshot::Sender<Answer<view::Reloaded>>>,
 }
@@ -23,24 +29,51 @@ impl Owner {
         self.tools.scheduler.reload_authorities();
         let reviewed = self.files.reread().map_err(Denied::Invalid).and_then(|read| {
             let difference = self.node.reconciler().review(&read.services, reload.force)?;
+            if !reload.force {
+                self.check_base(&read, difference)?;
+            }
             Ok((read, difference))
         });
         match reviewed {
-            Ok((Reread { services, stamp, restart_needed }, difference)) => {
-                // Only what is taken over may be replaced by the next change.
-                self.tools.disk.read(stamp);
+            Ok((Reread { services, edited, restart_needed }, difference)) => {
                 let reloaded = view::Reloaded { restart_needed, changes: difference.into() };
-                let request = self.expect(Waiting::Reload(reload, reloaded));
-                self.reconcile(Event::Reload { request, services });
+                let edited = if difference == Difference::default() {
+                    // It says what is kept: it may be replaced by the next change.
+                    self.tools.disk.read(edited.stamp);
+                    None
+                } else {
+                    Some(edited)
+                };
+                let request = self.expect(Waiting::Reload(reload, reloaded, edited));
+                self.reconcile(Event::Replace { request, services });
             }
             Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
         }
     }
 
+    /// That nothing was changed since somebody began to edit the file: it would be undone.
+    fn check_base(&self, read: &Reread, difference: Difference) -> Result<(), Denied> {
+        let Some(base) = read.edited.base() else { return Ok(()) };
+        let history = self.tools.disk.history();
+        let since: Vec<_> = history.borrow().revisions().filter(|found| found.revision > base).cloned().collect();
+        let Some(newest) = since.last().filter(|_| difference != Difference::default()) else { return Ok(()) };
+        let listed = since.iter().rev().take(MOST_LISTED).map(|found| format!("{} {}", found.revision, found.author.command));
+        let listed: Vec<_> = listed.collect();
+        let more = if since.len() > MOST_LISTED { ", …" } else { "" };
+        Err(Denied::Refused(Refusal::Conflict(format!(
+            "services.yaml is based on revision {base}, and {} changed since: {}{more}; see `maglev history diff {base} {}`, add what is \
+             missing and set its first line to `# revision {}`, or --force",
+            if since.len() == 1 { "one revision has" } else { "others have" },
+            listed.join("; "),
+            newest.revision,
+            newest.revision,
+        ))))
+    }
+
     /// Says what a reload would do.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
         let reread = self.files.reread().map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
-        let Reread { services, stamp: _, restart_needed } = reread;
+        let Reread { services, edited: _, restart_needed } = reread;
         let reconciler = self.node.reconciler();
         let refused = reconciler.review(&services, false).err().map(|denied| match denied {
             Denied::Invalid(problems) => problems.join("; "),

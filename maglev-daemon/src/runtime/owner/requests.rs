@@ -12,17 +12,24 @@ use tokio::sync::oneshot;
 use super::super::dataplane::ActiveFlows;
 use super::super::snapshot::Snapshot;
 use super::super::status;
-use super::{Owner, Reload, Waiting};
+use super::{Owner, Reload, Replacement, Rollback, Waiting};
 use crate::http::{Flow, Made, Request, Shown};
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request) {
         match request {
-            Request::Change { change, force, caller, reply } => {
-                let request = self.expect(Waiting::Change(change.clone(), caller, reply));
+            Request::Change { change, force, by, reply } => {
+                let request = self.expect(Waiting::Change(change.clone(), by, reply));
                 self.reconcile(reconcile::Event::Change { request, change, force });
             }
-            Request::Reload { force, reply } => self.reloads.push_back(Reload { force, reply: Some(reply) }),
+            Request::Reload { force, by, reply } => {
+                self.replacements.push_back(Replacement::Reload(Reload { force, by, reply: Some(reply) }));
+            }
+            Request::Rollback { revision, services, force, by, reply } => {
+                let rollback = Rollback { revision, services, force, by, reply };
+                self.replacements.push_back(Replacement::Rollback(rollback));
+            }
+            Request::PlanRollback { services, reply } => drop(reply.send(self.plan_rollback(&services))),
             Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
             Request::Counters { reply } => {
                 let (snapshot, view) = (self.tools.dataplane.orders().snapshot(), self.snapshot().view);

@@ -26,8 +26,8 @@ pub struct Revision {
     pub backends: Vec<String>,
     /// How many of each kind it added, changed and removed.
     pub changes: Changes,
-    /// The digest of the services after it, in full.
-    pub digest: String,
+    /// The digest of the services after it, in full; in a list, `None` for one that was saved together with the next.
+    pub digest: Option<String>,
 }
 
 /// `GET /v1/history`: the revisions that are kept, the newest first.

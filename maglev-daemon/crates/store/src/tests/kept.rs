@@ -158,7 +158,7 @@ fn an_edit_that_is_taken_over_keeps_its_comments_and_is_a_revision() {
     fs::write(site.yaml(), &text).unwrap();
     let next = services(3, 9);
     let revisions = vec![(author("reload services.yaml"), Delta::between(site.store.services(), &next))];
-    let edited = Some((Stamp::read(&site.yaml()).unwrap(), text.clone()));
+    let edited = Some(Edited { stamp: Stamp::read(&site.yaml()), text: text.clone() });
     assert_eq!(site.store.commit(Commit { services: Arc::new(next), revisions, edited }, 1), Ok(4));
     assert_eq!(fs::read_to_string(site.yaml()).unwrap(), text.replace("# revision 3", "# revision 4"));
     let site = site.restart();

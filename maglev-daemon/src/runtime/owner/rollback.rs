@@ -1,0 +1,78 @@
+//! Rollbacks: the services of an older revision are reviewed, and taken over or refused as a whole, as a revision of their own.
+
+use maglev_api::{Answer, view};
+use maglev_core::reconcile::{Denied, Event};
+use maglev_model::{Refusal, Services};
+use tokio::sync::oneshot;
+
+use super::{Owner, Waiting};
+use crate::http::By;
+
+/// An order to take over the services of an older revision.
+#[derive(Debug)]
+pub(super) struct Rollback {
+    pub(super) revision: u64,
+    pub(super) services: Services,
+    /// Whether that may take out of service as much as it does.
+    pub(super) force: bool,
+    /// Who asks for it, and why.
+    pub(super) by: By,
+    /// Takes the answer.
+    pub(super) reply: oneshot::Sender<Answer<view::RolledBack>>,
+}
+
+impl Rollback {
+    /// The order in words.
+    pub(super) fn command(&self) -> String {
+        format!("roll back to revision {}", self.revision)
+    }
+}
+
+impl Owner {
+    pub(super) fn roll_back(&mut self, mut rollback: Rollback) {
+        let services = std::mem::take(&mut rollback.services);
+        match self.review_revision(&services, rollback.force) {
+            Ok(changes) => {
+                let request = self.expect(Waiting::Rollback(rollback, changes));
+                self.reconcile(Event::Replace { request, services });
+            }
+            Err(denied) => {
+                let refused = match denied {
+                    Denied::Invalid(faults) => view::Error::conflict(format!("nothing changed: {}", faults.join("; "))),
+                    Denied::Refused(refusal) => view::Error::conflict(format!("nothing changed: {refusal}")),
+                };
+                let _ = rollback.reply.send(Err(refused));
+            }
+        }
+    }
+
+    /// Says what a rollback would do.
+    pub(super) fn plan_rollback(&self, services: &Services) -> Answer<view::PlannedRollback> {
+        let refused = self.review_revision(services, false).err().map(|denied| match denied {
+            Denied::Invalid(faults) => faults.join("; "),
+            Denied::Refused(refusal) => refusal.to_string(),
+        });
+        Ok(view::PlannedRollback { changes: self.node.reconciler().difference(services).into(), refused })
+    }
+
+    /// Whether an older revision may be taken over: this node's limits may be lower than they were.
+    fn review_revision(&self, services: &Services, force: bool) -> Result<view::Changes, Denied> {
+        let faults = services.validate(&self.files.running().rules());
+        if !faults.is_empty() {
+            return Err(Denied::Invalid(faults.iter().map(ToString::to_string).collect()));
+        }
+        Ok(self.node.reconciler().review(services, force)?.into())
+    }
+
+    pub(super) fn rolled_back(&mut self, rollback: Rollback, changes: view::Changes, outcome: Result<(), Refusal>) {
+        self.log.ordered(&rollback.command(), rollback.by.caller, &outcome);
+        let command = rollback.command();
+        let made = || {
+            let history = self.tools.disk.history();
+            let newest = history.borrow().revisions().rev().find(|found| found.author.command == command).map(|found| found.revision);
+            newest.filter(|_| changes != view::Changes::default())
+        };
+        let answer = outcome.map(|()| view::RolledBack { to: rollback.revision, revision: made(), changes });
+        let _ = rollback.reply.send(answer.map_err(view::Error::from));
+    }
+}
