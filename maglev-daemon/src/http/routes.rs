@@ -91,7 +91,7 @@ async fn add_vip(
         service,
         pool: parse_name("pool", &pool)?,
         announce: changes::announcement(view::NewAnnounce { announce, communities })?
-            .of(&maglev_model::Announce::default()),
+            .applied_to(&maglev_model::Announce::default()),
     };
     change(&handle, caller, Change::AddVip(vip)).await
 }
@@ -161,9 +161,9 @@ async fn add_pool(
 ) -> Reply<view::Done> {
     let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
     let new = view::NewSettings { tracking, transition, min_healthy, health };
-    let settings = SettingsChange::from(&new).of(&PoolSettings::default());
+    let settings = SettingsChange::from(&new).applied_to(&PoolSettings::default());
     let name = parse_name("name", &name)?;
-    let health = changes::health(new.health)?.of(&PoolHealth::default());
+    let health = changes::health(new.health)?.applied_to(&PoolHealth::default());
     let health = health.map_err(|bad| view::Error::invalid(format!("pool {name}: {bad}")))?;
     let pool = maglev_model::Pool { settings, health, ..maglev_model::Pool::new(name) };
     change(&handle, caller, Change::AddPool(pool)).await
@@ -259,7 +259,7 @@ async fn set_backend(
 ) -> Reply<view::Done> {
     let new: view::NewForBackend = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change_by_force(&handle, caller, changes::of_backend(pool, backend, new)?, forced(query)?).await
+    change_by_force(&handle, caller, changes::backend_change(pool, backend, new)?, forced(query)?).await
 }
 
 async fn set_state(

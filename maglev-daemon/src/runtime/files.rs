@@ -42,7 +42,7 @@ impl Files {
     /// # Errors
     /// All that is wrong with either, one line each.
     pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
-        let stamp = Stamp::of(&self.running.services);
+        let stamp = Stamp::read(&self.running.services);
         let services = maglev_store::reload_services(&self.running.services, &self.running.rules());
         match (maglev_store::load_node(&self.path), services) {
             (Ok(node), Ok(services)) => Ok(Reread { services, stamp, restart_needed: changed(&self.running, &node) }),
@@ -114,7 +114,7 @@ impl Disk {
     /// Starts the thread for the file that was just read; it reports each write as [`Event::Persisted`].
     pub(super) fn start(path: PathBuf, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
-        let mut known = Stamp::of(&path);
+        let mut known = Stamp::read(&path);
         let write = move || {
             for order in received {
                 match order {
@@ -154,12 +154,12 @@ impl Disk {
 
 /// Replaces the file, unless somebody else wrote it since it was known: their edit would be lost without a word.
 fn replace(path: &Path, services: &Services, known: &mut Option<Stamp>) -> Result<(), String> {
-    let found = Stamp::of(path);
+    let found = Stamp::read(path);
     if found.is_some() && found != *known {
         return Err(format!("{} was edited since it was read: `maglev reload` first", path.display()));
     }
     maglev_store::persist(path, services)?;
-    *known = Stamp::of(path);
+    *known = Stamp::read(path);
     Ok(())
 }
 
@@ -173,7 +173,7 @@ mod tests {
         let directory = TempDir::new();
         let path = directory.path().join("services.yaml");
         let services = Services::default();
-        let mut known = Stamp::of(&path);
+        let mut known = Stamp::read(&path);
         replace(&path, &services, &mut known).unwrap();
         replace(&path, &services, &mut known).unwrap();
 
@@ -182,7 +182,7 @@ mod tests {
         assert!(refused.contains("services.yaml was edited") && refused.contains("maglev reload"), "{refused}");
         assert!(std::fs::read_to_string(&path).unwrap().contains("edited"));
 
-        known = Stamp::of(&path);
+        known = Stamp::read(&path);
         replace(&path, &services, &mut known).unwrap();
         std::fs::remove_file(&path).unwrap();
         replace(&path, &services, &mut known).unwrap();

@@ -116,7 +116,7 @@ pub(super) async fn start(path: &Path, node: NodeConfig, signals: Signals) -> Re
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
     let resolver = Resolver::start(found)?;
     let (ended, checks) = mpsc::channel(CHECKS);
-    let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
+    let scheduler = Scheduler::new(ended, Trust::from_system(), Arc::new(move || clock.now()));
     let shortages = scheduler.shortages();
     let journal = Journal::start();
     journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });

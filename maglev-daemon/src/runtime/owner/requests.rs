@@ -70,7 +70,8 @@ impl Owner {
                 return;
             }
         };
-        let flows = ActiveFlows::of(&previewed).map(|flows| self.tools.dataplane.orders().active_flows(flows));
+        let flows =
+            ActiveFlows::from_preview(&previewed).map(|flows| self.tools.dataplane.orders().active_flows(flows));
         let view = self.snapshot().view;
         tokio::spawn(async move {
             let counted = match flows {
