@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use maglev_api::{Answer, view};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use maglev_core::drain::Order;
+use maglev_core::node_drain::Order;
 use maglev_model::{Change, Name, Protocol};
 use maglev_probe::shortages::{Shortage, Shortages};
 

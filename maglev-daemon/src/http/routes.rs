@@ -13,7 +13,7 @@ use axum::routing::{get, patch, post};
 use axum::{Extension, Json, Router};
 use futures_util::stream;
 use maglev_api::{Answer, view};
-use maglev_core::drain;
+use maglev_core::node_drain;
 use maglev_model::{Change, Name, PoolHealth, PoolSettings, Refusal, Service, SettingsChange};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -350,7 +350,7 @@ async fn drain_node(
         .transpose()
         .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
     let last_node = last_node || handle.snapshots.latest().await?.node.last_node;
-    let order = drain::Order { since: maglev_api::now(), reason, last_node };
+    let order = node_drain::Order { since: maglev_api::now(), reason, last_node };
     handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
     node(State(handle)).await
 }

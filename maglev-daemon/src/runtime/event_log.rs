@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maglev_api::view::{Fields, HealthState, Level, What};
 use maglev_core::node::News;
-use maglev_core::{announced, drain, health};
+use maglev_core::{announced, health, node_drain};
 use maglev_model::drain::Stage;
 use maglev_model::{Health, Refusal, Resolution};
 use tracing::field::display;
@@ -142,8 +142,8 @@ impl EventLog {
         }
     }
 
-    fn stage(&self, stage: Stage, order: &drain::Order, forwarded: u64) {
-        let drain::Order { since: _, reason, last_node } = order;
+    fn stage(&self, stage: Stage, order: &node_drain::Order, forwarded: u64) {
+        let node_drain::Order { since: _, reason, last_node } = order;
         self.tell(What::Node { stage: stage.as_str().to_owned(), reason: reason.clone() });
         match stage {
             Stage::Marked if *last_node => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use maglev_api::view;
 use maglev_config::NodeConfig;
-use maglev_core::drain::Record;
+use maglev_core::node_drain::Record;
 use maglev_core::reconcile::{Event, Needed};
 use maglev_dataplane::InterfaceSettings;
 use maglev_model::Host;
