@@ -86,7 +86,7 @@ impl FlowEntry {
     /// The slot of the flow: exactly, since the tag names it.
     #[inline(always)]
     pub const fn slot(self) -> Slot {
-        Slot::of_tag(self.tag())
+        Slot::from_tag(self.tag())
     }
 
     /// Whether it is the entry of a flow with this tag. An empty way's tag may match: its member is nobody.

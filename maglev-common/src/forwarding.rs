@@ -82,7 +82,7 @@ impl OwnMac {
 
     /// The destination of a frame that begins with these eight bytes, read little-endian.
     #[inline(always)]
-    pub const fn of_frame(start: u64) -> Self {
+    pub const fn from_frame(start: u64) -> Self {
         Self(start << 16)
     }
 
@@ -118,14 +118,14 @@ impl Forwarding {
     /// Makes a member's template anew: to be done when its record changed, or that of its interface.
     pub fn renew(&self, id: MemberId) {
         let member = self.member(id);
-        self.template(id).set(&Template::of(member, self.interface(member.next_hop().interface())));
+        self.template(id).set(&Template::new(member, self.interface(member.next_hop().interface())));
     }
 
     /// How health checks are sent to a member, dead or alive: worked out anew for each packet, since they are few.
     #[inline(always)]
     pub fn template_of_check(&self, id: MemberId) -> Template {
         let member = self.member(id);
-        Template::of_check(member, self.interface(member.next_hop().interface()))
+        Template::new_for_check(member, self.interface(member.next_hop().interface()))
     }
 
     #[inline(always)]

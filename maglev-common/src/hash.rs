@@ -154,7 +154,7 @@ impl FlowHash {
     /// The table slot of the flow: an unbiased scaling, no division.
     #[inline(always)]
     pub const fn slot(self) -> Slot {
-        Slot::of_tag(self.tag())
+        Slot::from_tag(self.tag())
     }
 
     /// The high 32 bits, kept in the flow entry.
@@ -186,7 +186,7 @@ impl FlowHash {
 impl Slot {
     /// The slot that a flow entry's tag stands for.
     #[inline(always)]
-    pub const fn of_tag(tag: u32) -> Self {
+    pub const fn from_tag(tag: u32) -> Self {
         Self(((tag as u64 * SLOTS as u64) >> 32) as u32)
     }
 }
@@ -328,8 +328,8 @@ mod tests {
     fn the_tag_names_the_slot() {
         for tag in [0, 1, 65_535, 65_536, u32::MAX] {
             let hash = FlowHash(u64::from(tag) << 32 | 0xdead_beef);
-            assert_eq!(hash.slot(), Slot::of_tag(hash.tag()));
+            assert_eq!(hash.slot(), Slot::from_tag(hash.tag()));
         }
-        assert_eq!(Slot::of_tag(u32::MAX).index(), SLOTS - 1);
+        assert_eq!(Slot::from_tag(u32::MAX).index(), SLOTS - 1);
     }
 }

@@ -20,7 +20,7 @@ impl Mark {
     pub const MASK: u32 = !(MemberId::MAX as u32);
 
     /// The mark of packets for a member.
-    pub const fn of(member: MemberId) -> Self {
+    pub const fn from_member(member: MemberId) -> Self {
         Self(Self::PREFIX | member.get() as u32)
     }
 
@@ -42,7 +42,7 @@ mod tests {
     fn a_mark_names_its_member_and_other_marks_nobody() {
         for id in [1, 77, MemberId::MAX] {
             let member = MemberId::new(id).unwrap();
-            assert_eq!(Mark::of(member).member(), Some(member));
+            assert_eq!(Mark::from_member(member).member(), Some(member));
         }
         // None at all, nobody's, a container network's, one bit off.
         for other in [0, Mark::PREFIX, 0x0200_0001, 0x4d41_8001, 0x4d40_0001] {

@@ -115,13 +115,13 @@ pub struct Template {
 
 impl Template {
     /// The template of a member, whose next hop is on this interface.
-    pub fn of(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
+    pub fn new(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
         Self::sending(member, interface, member.state().is_alive())
     }
 
     /// The same for health checks: they are sent to the dead too, since how else would those be found alive?
     #[inline(always)]
-    pub fn of_check(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
+    pub fn new_for_check(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
         Self::sending(member, interface, true)
     }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_template_is_a_cache_line_of_words_as_they_are_stored() {
         assert_eq!(size_of::<Template>(), 64);
-        let template = Template::of(&member(Encap::IpIp4), &interface(1_500));
+        let template = Template::new(&member(Encap::IpIp4), &interface(1_500));
         let bytes: [u8; 16] =
             template.ethernet.clone().map(|word| word.get().to_le_bytes()).concat().try_into().unwrap();
         assert_eq!(bytes, [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]);
@@ -205,7 +205,7 @@ mod tests {
         for (encap, mtu, longest) in
             [(Encap::IpIp4, 1_500, 1_494), (Encap::IpIp6, 1_500, 1_474), (Encap::IpIp4, 65_536, 32_767)]
         {
-            let exit = Template::of(&member(encap), &interface(mtu)).exit();
+            let exit = Template::new(&member(encap), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{encap:?} {mtu}");
             assert_eq!((exit.encap(), exit.slot()), (encap, InterfaceSlot(5)));
             assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
@@ -218,7 +218,9 @@ mod tests {
         for (path, longest) in [(1_500, 1_494), (9_000, 1_594), (20_000, 1_594)] {
             let member = member(Encap::IpIp4);
             member.set_next_hop(member.next_hop().limited_to(Some(path)));
-            for template in [Template::of(&member, &interface(1_600)), Template::of_check(&member, &interface(1_600))] {
+            for template in
+                [Template::new(&member, &interface(1_600)), Template::new_for_check(&member, &interface(1_600))]
+            {
                 assert!(template.exit().takes(longest) && !template.exit().takes(longest + 1), "{path}");
             }
         }
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn whoever_is_alone_is_not_asked_where_packets_come_in() {
-        let exit = Template::of(&member(Encap::IpIp6), &interface(1_500).alone()).exit();
+        let exit = Template::new(&member(Encap::IpIp6), &interface(1_500).alone()).exit();
         assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_474) && !exit.takes(1_475));
         assert_eq!(exit.index(), 7);
     }
@@ -238,10 +240,10 @@ mod tests {
         let dead = member(Encap::IpIp4);
         dead.state.set(dead.state().dead().0);
         for member in [&unreachable, &dead] {
-            let exit = Template::of(member, &interface(1_500)).exit();
+            let exit = Template::new(member, &interface(1_500)).exit();
             assert!(!exit.exists() && !exit.takes(1));
         }
-        let check = |member, interface| Template::of_check(member, &interface).exit();
+        let check = |member, interface| Template::new_for_check(member, &interface).exit();
         assert!(!check(&unreachable, interface(1_500)).exists());
         assert!(!check(&dead, InterfaceRecord::default()).exists());
         assert!(check(&dead, interface(1_500)).takes(1_494), "whether it still is dead is what a check asks");

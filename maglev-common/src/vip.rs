@@ -90,12 +90,12 @@ impl Key4 {
     /// The key of a destination: address and port are network-order bytes read as little-endian integers.
     #[inline(always)]
     pub const fn new(address: u32, port: u16, protocol: u8) -> Self {
-        Self::of_service(address, port as u64 | (protocol as u64) << 16)
+        Self::from_service(address, port as u64 | (protocol as u64) << 16)
     }
 
     /// The same, of port and protocol as [`crate::hash::Transport::service`] has them.
     #[inline(always)]
-    pub const fn of_service(address: u32, service: u64) -> Self {
+    pub const fn from_service(address: u32, service: u64) -> Self {
         Self(address as u64 | service << 32)
     }
 }
@@ -130,12 +130,12 @@ impl Key6 {
     /// The key of a destination: address and port are network-order bytes read as little-endian integers.
     #[inline(always)]
     pub const fn new(address: [u64; 2], port: u16, protocol: u8) -> Self {
-        Self::of_service(address, port as u64 | (protocol as u64) << 16)
+        Self::from_service(address, port as u64 | (protocol as u64) << 16)
     }
 
     /// The same, of port and protocol as [`crate::hash::Transport::service`] has them.
     #[inline(always)]
-    pub const fn of_service(address: [u64; 2], service: u64) -> Self {
+    pub const fn from_service(address: [u64; 2], service: u64) -> Self {
         Self { address, service }
     }
 }

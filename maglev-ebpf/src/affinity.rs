@@ -107,7 +107,7 @@ fn first_candidate(bucket: &Bucket, hash: FlowHash) -> Option<(usize, FlowEntry)
 pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
     let Some(bucket) = tables.bucket(flow.hash) else {
         tables.count(Counter::FlowTableMissing);
-        let owners = Owners::of(tables, flow);
+        let owners = Owners::look_up(tables, flow);
         return owners.unwritten(rule(flow.word, owners, segment), segment);
     };
     let now = tables.now();
@@ -122,7 +122,7 @@ pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) ->
     } else {
         tables.count(Counter::FlowMiss);
     }
-    let owners = Owners::of(tables, flow);
+    let owners = Owners::look_up(tables, flow);
     let ruling = rule(flow.word, owners, segment);
     let (member, choice) = owners.ruled(ruling);
     // An entry that binds no more is written over, or the flow would go back once its member can be reached.
@@ -144,7 +144,7 @@ pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) ->
 
 impl Owners {
     #[inline(always)]
-    fn of<T: Forwarding>(tables: &T, Flow { pool, word, hash }: Flow) -> Self {
+    fn look_up<T: Forwarding>(tables: &T, Flow { pool, word, hash }: Flow) -> Self {
         let owner = owner(tables, Flow { pool, word, hash });
         if word.previous() == TableStart::EMPTY {
             return Self { owner, previous: MemberId::NOBODY };

@@ -72,7 +72,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn key(self, service: u64) -> Key4 {
-        Key4::of_service(self, service)
+        Key4::from_service(self, service)
     }
 }
 
@@ -86,7 +86,7 @@ impl Address for [u64; 2] {
 
     #[inline(always)]
     fn key(self, service: u64) -> Key6 {
-        Key6::of_service(self, service)
+        Key6::from_service(self, service)
     }
 }
 

@@ -132,7 +132,7 @@ impl Checks {
             Process::start("web3", &lab.netns("web3"), &lab.directory(), command.arg("--authority").arg(authority))?;
         server.await_line("listening")?;
         let decap = decapsulate(&lab, "web3", &lab.directory().join("web3.counters"))?;
-        let balancer = Balancer::start(&lab, 1, &Settings::of(1), &Services::default())?;
+        let balancer = Balancer::start(&lab, 1, &Settings::new(1), &Services::default())?;
         Ok(Self { balancer, _processes: [decap, server], _lab: lab })
     }
 

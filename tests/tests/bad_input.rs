@@ -100,7 +100,7 @@ fn bytes_that_are_no_request_are_refused_and_the_daemon_goes_on() -> Result<()> 
 
 fn balancer() -> Result<(Lab, Balancer)> {
     let lab = Lab::new(Topology::standard(1))?;
-    let balancer = Balancer::start(&lab, 1, &Settings::of(1), &every_family(&lab))?;
+    let balancer = Balancer::start(&lab, 1, &Settings::new(1), &every_family(&lab))?;
     Ok((lab, balancer))
 }
 

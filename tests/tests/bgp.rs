@@ -24,7 +24,7 @@ fn vips_are_announced_to_frr_and_withdrawn() -> Result<()> {
 }
 
 fn announced_and_withdrawn(kind: Kind) -> Result<()> {
-    let mut site = Site::of(Topology::standard(2).routed_by(kind), services, Settings::announcing)?;
+    let mut site = Site::with_settings(Topology::standard(2).routed_by(kind), services, Settings::announcing)?;
     for vip in [WWW4, WWW6] {
         site.router()?.await_route(vip, &[1, 2])?;
     }
@@ -73,7 +73,7 @@ fn gobgp_learns_vips_from_both_nodes() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Gobgp), services, Settings::announcing)?;
+    let mut site = Site::with_settings(Topology::standard(2).routed_by(Kind::Gobgp), services, Settings::announcing)?;
     for vip in [WWW4, WWW6] {
         let hops = [1, 2].map(|n| addresses::balancer(n, 2).like(vip).to_string());
         Matrix::Bgp.row("GoBGP", &format!("a VIP from two nodes: {vip}"), || {
@@ -98,7 +98,7 @@ fn link_bandwidth_is_a_weight_in_the_kernel_of_frr() -> Result<()> {
         let more = settings.more.replace("bgp:\n", &format!("bgp:\n  link_bandwidth: {bandwidth}\n"));
         Settings { more, ..settings }
     };
-    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Frr), services, settings)?;
+    let mut site = Site::with_settings(Topology::standard(2).routed_by(Kind::Frr), services, settings)?;
     Matrix::Bgp.row("FRR", "link bandwidth 10G and 30G: weights", || {
         for vip in [WWW4, WWW6] {
             site.router()?.await_route(vip, &[1, 2])?;

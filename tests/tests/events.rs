@@ -17,8 +17,8 @@ fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
     let mut follower = follow(&site, "follower", None)?;
     check_four(&mut site)?;
     site.backends[0].stop_server()?;
-    await_heard(&mut follower, "that web1 is unhealthy", |event| of_web1(event, "unhealthy"))?;
-    let down = heard(&follower)?.into_iter().find(|event| of_web1(event, "unhealthy")).context("web1 is unhealthy")?;
+    await_heard(&mut follower, "that web1 is unhealthy", |event| is_web1(event, "unhealthy"))?;
+    let down = heard(&follower)?.into_iter().find(|event| is_web1(event, "unhealthy")).context("web1 is unhealthy")?;
     ensure!(down["reason"] == "connect: refused" && down["level"] == "warning", "{down}");
     ensure!(down["text"] == "backend web1 of pool four is unhealthy: connect: refused", "{down}");
 
@@ -28,7 +28,7 @@ fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
     let lab = &site.lab;
     site.backends[0].start_server(lab)?;
     let mut again = follow(&site, "again", last["sequence"].as_u64())?;
-    await_heard(&mut again, "that web1 is healthy", |event| of_web1(event, "healthy"))?;
+    await_heard(&mut again, "that web1 is healthy", |event| is_web1(event, "healthy"))?;
     let (before, after) = (heard(&follower)?, heard(&again)?);
     let sequences = before.iter().chain(&after).map(|event| event["sequence"].as_u64().unwrap_or(0));
     let sequences: Vec<u64> = sequences.collect();
@@ -121,7 +121,8 @@ fn checks_are_set_by_the_command_line_and_kept_in_the_file() -> Result<()> {
 
     balancer.maglev_ok(&["pool", "set", "four", "--no-check"])?;
     balancer.await_status("web1 with slots", |status| {
-        of_pool(status, "four").all(|backend| backend["slots"].as_u64() > Some(20_000) && backend["health"].is_null())
+        pool_backends(status, "four")
+            .all(|backend| backend["slots"].as_u64() > Some(20_000) && backend["health"].is_null())
     })?;
     balancer.maglev_ok(&["reload"])?;
     let text = balancer.maglev_ok(&["pool", "show", "four"])?;
@@ -174,7 +175,7 @@ fn await_heard(follower: &mut Process, what: &str, is_it: impl Fn(&Value) -> boo
     follower.await_event(what, |follower| Ok(heard(follower)?.iter().any(&is_it)))
 }
 
-fn of_web1(event: &Value, health: &str) -> bool {
+fn is_web1(event: &Value, health: &str) -> bool {
     event["event"] == "backend_health" && event["backend"] == "web1" && event["health"] == health
 }
 
@@ -182,16 +183,16 @@ fn of_web1(event: &Value, health: &str) -> bool {
 fn check_four(site: &mut Site) -> Result<()> {
     site.balancers[0].maglev_ok(&["pool", "set", "four", "--check", CHECK])?;
     site.balancers[0].await_status("healthy backends", |status| {
-        of_pool(status, "four").all(|backend| backend["health"]["state"] == "healthy")
+        pool_backends(status, "four").all(|backend| backend["health"]["state"] == "healthy")
     })
 }
 
-fn of_pool<'a>(status: &'a Value, pool: &'a str) -> impl Iterator<Item = &'a Value> {
+fn pool_backends<'a>(status: &'a Value, pool: &'a str) -> impl Iterator<Item = &'a Value> {
     status["backends"].as_array().into_iter().flatten().filter(move |backend| backend["pool"] == pool)
 }
 
 fn health_of<'a>(status: &'a Value, backend: &'a str) -> &'a Value {
-    of_pool(status, "four")
+    pool_backends(status, "four")
         .find(|found| found["name"] == backend)
         .map_or(&Value::Null, |found| &found["health"]["state"])
 }

@@ -36,7 +36,7 @@ fn when_all_fail_the_vip_stays_announced_unless_min_healthy_says_otherwise() -> 
     if skip() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), two_pools, settings)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), two_pools, settings)?;
     with_lines(&site, "web", CHECK)?;
     with_lines(&site, "strict", &format!("{CHECK}\n    min_healthy: 2"))?;
     site.balancers[0].maglev_ok(&["reload"])?;
@@ -90,7 +90,7 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
     if skip() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), with_nobody, settings)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), with_nobody, settings)?;
     site.lab.netns("router").ip(&[format!("route add blackhole {NOBODY}/32")])?;
     site.router()?.await_route(WWW4, &[1])?;
     Matrix::Health.row("BIRD", "start: announced after the first round of checks", || {
@@ -136,7 +136,7 @@ fn a_node_that_reaches_no_backend_leaves_the_vip_to_others() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(2).routed_by(Kind::Bird), two_pools, settings)?;
+    let mut site = Site::with_settings(Topology::standard(2).routed_by(Kind::Bird), two_pools, settings)?;
     site.router()?.await_route(WWW4, &[1, 2])?;
     let backends = site.balancers[0].maglev_json(&["backend", "list", "web"])?;
     let addresses = backends.as_array().into_iter().flatten().filter_map(|backend| backend["address"].as_str());

@@ -183,7 +183,7 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
         return Ok(());
     }
     // The router's routes are fixed: nobody can let go of them.
-    let mut site = Site::of(Topology::standard(1), every_family, |n| with(Settings::of(n), TIMES))?;
+    let mut site = Site::with_settings(Topology::standard(1), every_family, |n| with(Settings::new(n), TIMES))?;
     let stream = site.lab.client().stream(&[(WWW4, Backend::PORT).into()], RATE);
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "5s"])?;
     ensure!(answer.code == 1, "{answer:?}");
@@ -235,7 +235,7 @@ fn a_second_speaker_of_the_same_identity_is_refused() -> Result<()> {
 
 /// Load balancers that announce to a router, which has learnt from all of them.
 fn routed(kind: Kind, balancers: u8, settings: impl Fn(u8) -> Settings) -> Result<Site> {
-    let mut site = Site::of(Topology::standard(balancers).routed_by(kind), every_family, settings)?;
+    let mut site = Site::with_settings(Topology::standard(balancers).routed_by(kind), every_family, settings)?;
     let all: Vec<u8> = (1..=balancers).collect();
     await_routes(&mut site, &all)?;
     Ok(site)

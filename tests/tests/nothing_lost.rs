@@ -40,7 +40,7 @@ fn nothing_is_lost(kind: Kind) -> Result<()> {
     // One at a time: whoever panicked before has failed by itself.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock();
-    let mut site = Site::of(Topology::standard(2).routed_by(kind), services, settings)?;
+    let mut site = Site::with_settings(Topology::standard(2).routed_by(kind), services, settings)?;
     lead(&mut site, &[1, 2])?;
     let mut row = |case: &str, through: &[u8], change: Change| {
         Matrix::Bgp.row(&kind.to_string(), case, || {

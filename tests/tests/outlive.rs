@@ -18,7 +18,8 @@ fn a_daemon_may_leave_its_data_plane_forwarding_when_it_stops() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(1), every_family, |n| Settings { on_stop: "keep", ..Settings::of(n) })?;
+    let mut site =
+        Site::with_settings(Topology::standard(1), every_family, |n| Settings { on_stop: "keep", ..Settings::new(n) })?;
     answered(&site)?;
     site.balancers[0].stop()?;
     answered(&site)?;

@@ -74,7 +74,7 @@ fn bad_commands_are_refused_and_change_nothing() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::new(Topology::standard(1))?;
-    let settings = Settings { sources: [Some("10.64.1.0/24".to_owned()), None], ..Settings::of(1) };
+    let settings = Settings { sources: [Some("10.64.1.0/24".to_owned()), None], ..Settings::new(1) };
     let balancer = Balancer::start(&lab, 1, &settings, &four(&lab))?;
     let state = || -> Result<_> {
         let status = balancer.maglev_json(&["status"])?;
@@ -103,7 +103,7 @@ fn a_full_table_is_refused_by_its_limit() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::new(Topology::standard(1))?;
-    let settings = Settings { more: "limits: { vips: 2, pools: 1, backends: 3 }\n".to_owned(), ..Settings::of(1) };
+    let settings = Settings { more: "limits: { vips: 2, pools: 1, backends: 3 }\n".to_owned(), ..Settings::new(1) };
     let balancer = Balancer::start(&lab, 1, &settings, &four(&lab))?;
     for (command, key) in [
         ("backend add four web9 --address 10.3.9.2 --weight 1", "limits.backends"),
@@ -170,7 +170,7 @@ fn a_daemon_that_cannot_forward_does_not_start() -> Result<()> {
         link[0]["xdp"]["prog"]["id"].as_u64().context("no program is attached")
     };
     let before = program(&lab.netns("lb1"))?;
-    refused(&lab, &Settings::of(1), &[UPLINK, "pass"])?;
+    refused(&lab, &Settings::new(1), &[UPLINK, "pass"])?;
     assert_eq!(program(&lab.netns("lb1"))?, before);
     ensure!(foreign.stop()?.success(), "the pass program ends cleanly");
     Ok(())
@@ -190,7 +190,7 @@ fn without_root_the_daemon_says_what_it_needs() -> Result<()> {
     let config = lab.directory().join("maglev.yaml");
     let services = lab.directory().join("services.yaml");
     fs::write(&services, Services::default().to_string())?;
-    fs::write(&config, Settings::of(1).to_yaml(&services, &lab.directory().join("maglev.sock")))?;
+    fs::write(&config, Settings::new(1).to_yaml(&services, &lab.directory().join("maglev.sock")))?;
     let mut maglevd = Command::new(&copy);
     maglevd.args(["run", "--config"]).arg(&config).uid(65_534).gid(65_534);
     let output = lab.netns("lb1").run(|| maglevd.output().context("maglevd"))?;

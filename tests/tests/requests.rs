@@ -59,7 +59,7 @@ fn generic_mode_forwards_as_well() -> Result<()> {
     let mut lab = Lab::new(Topology::standard(1))?;
     let backends = lab.start_backends()?;
     let interfaces = [UPLINK, NEAR].map(|name| (name.to_owned(), "generic")).to_vec();
-    let settings = Settings { interfaces, ..Settings::of(1) };
+    let settings = Settings { interfaces, ..Settings::new(1) };
     let mut balancer = Balancer::start(&lab, 1, &settings, &every_family(&lab))?;
     balancer.await_next_hops()?;
     let site = Site { balancers: vec![balancer], backends, router: None, lab };

@@ -14,7 +14,7 @@ fn decisions_are_logged_where_it_is_asked_for() -> Result<()> {
     }
     let mut lab = Lab::new(Topology::standard(1))?;
     let _backends = lab.start_backends()?;
-    let settings = Settings { more: "trace: true\n".to_owned(), ..Settings::of(1) };
+    let settings = Settings { more: "trace: true\n".to_owned(), ..Settings::new(1) };
     let mut services = every_family(&lab);
     services.pools[0].affinity = Some(Affinity { tracking: "always", learning: 120, idle: 900 });
     let mut balancer = Balancer::start(&lab, 1, &settings, &services)?;

@@ -36,8 +36,8 @@ struct Finding {
 pub(crate) fn run() -> Result<()> {
     let sources = sources(&program_root())?;
     let mut findings = rules::all(&sources);
-    findings.extend(edges::of_modules(&sources));
-    findings.extend(edges::of_crates(&dependencies()?));
+    findings.extend(edges::check_modules(&sources));
+    findings.extend(edges::check_crates(&dependencies()?));
     for Finding { path, line, message } in &findings {
         println!("{path}:{line}: {message}");
     }

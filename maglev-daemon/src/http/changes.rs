@@ -67,7 +67,7 @@ pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
 }
 
 /// A change to a backend that is there.
-pub(super) fn of_backend(pool: Name, backend: Name, new: view::NewForBackend) -> Answer<Change> {
+pub(super) fn backend_change(pool: Name, backend: Name, new: view::NewForBackend) -> Answer<Change> {
     Ok(match new {
         view::NewForBackend::Weight(weight) => Change::SetWeight { pool, backend, weight: Weight(weight) },
         view::NewForBackend::Check(own) => {

@@ -80,7 +80,7 @@ pub(super) async fn show(State(handle): State<Handle>, Path(number): Path<String
         let services = read(&reader, number)?;
         let found = reader.revisions().find(|found| found.revision == number);
         let mut revision = found.map(shown).ok_or_else(|| view::Error::invalid("unknown revision"))?;
-        revision.digest = Some(format!("{:#}", maglev_model::digest::Digest::of_services(&services)));
+        revision.digest = Some(format!("{:#}", maglev_model::digest::Digest::from_services(&services)));
         Ok(view::RevisionContent { revision, services: maglev_config::encode_services(&services) })
     };
     handle.pages.compute(content).await?.map(Json).map_err(Refused)

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use maglev_api::{Answer, view};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use maglev_core::drain::Order;
+use maglev_core::node_drain::Order;
 use maglev_model::{Change, Name, Protocol, Services};
 use maglev_probe::shortages::{Shortage, Shortages};
 use maglev_store::Reader;

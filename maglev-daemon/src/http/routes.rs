@@ -13,7 +13,7 @@ use axum::routing::{get, patch, post};
 use axum::{Extension, Json, Router};
 use futures_util::stream;
 use maglev_api::{Answer, view};
-use maglev_core::drain;
+use maglev_core::node_drain;
 use maglev_model::{Change, Name, PoolHealth, PoolSettings, Refusal, Service, SettingsChange};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -96,7 +96,7 @@ async fn add_vip(
         service,
         pool: parse_name("pool", &pool)?,
         announce: changes::announcement(view::NewAnnounce { announce, communities })?
-            .of(&maglev_model::Announce::default()),
+            .applied_to(&maglev_model::Announce::default()),
     };
     change(&handle, by, Change::AddVip(vip)).await
 }
@@ -166,9 +166,9 @@ async fn add_pool(
 ) -> Reply<view::Done> {
     let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
     let new = view::NewSettings { tracking, transition, min_healthy, health };
-    let settings = SettingsChange::from(&new).of(&PoolSettings::default());
+    let settings = SettingsChange::from(&new).applied_to(&PoolSettings::default());
     let name = parse_name("name", &name)?;
-    let health = changes::health(new.health)?.of(&PoolHealth::default());
+    let health = changes::health(new.health)?.applied_to(&PoolHealth::default());
     let health = health.map_err(|bad| view::Error::invalid(format!("pool {name}: {bad}")))?;
     let pool = maglev_model::Pool { settings, health, ..maglev_model::Pool::new(name) };
     change(&handle, by, Change::AddPool(pool)).await
@@ -264,7 +264,7 @@ async fn set_backend(
 ) -> Reply<view::Done> {
     let new: view::NewForBackend = parse(body)?;
     let (pool, backend) = parse_backend(&pool, &name)?;
-    change_by_force(&handle, by, changes::of_backend(pool, backend, new)?, forced(query)?).await
+    change_by_force(&handle, by, changes::backend_change(pool, backend, new)?, forced(query)?).await
 }
 
 async fn set_state(
@@ -355,7 +355,7 @@ async fn drain_node(
         .transpose()
         .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
     let last_node = last_node || handle.snapshots.latest().await?.node.last_node;
-    let order = drain::Order { since: maglev_api::now(), reason, last_node };
+    let order = node_drain::Order { since: maglev_api::now(), reason, last_node };
     handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;
     node(State(handle)).await
 }

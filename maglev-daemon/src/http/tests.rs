@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_api::client::{Client, ClientError, Told};
+use maglev_api::client::{Client, ClientError, Received};
 use maglev_api::testing::{self, backend};
 use maglev_api::{VERSION, view};
 use maglev_model::{
@@ -336,8 +336,8 @@ async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_r
     let heard = |client: &Client| {
         let mut all = Vec::new();
         client
-            .follow("/v1/events", |told| {
-                all.push(told);
+            .follow("/v1/events", |received| {
+                all.push(received);
                 std::ops::ControlFlow::Break(())
             })
             .map(|()| all)
@@ -351,7 +351,7 @@ async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_r
     let most = all_seats.len();
     drop(all_seats);
     let all = server.client(heard).await.unwrap();
-    assert!(matches!(&all[..], [Told::Event(event)] if event.what == view::What::Stopping), "{all:?}");
+    assert!(matches!(&all[..], [Received::Event(event)] if event.what == view::What::Stopping), "{all:?}");
     // Who is gone leaves its place to others, at the next sign of life at the latest.
     let left = async {
         while seats().len() < most {

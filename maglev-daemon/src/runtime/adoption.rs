@@ -67,7 +67,7 @@ pub(super) fn begin(
     let Some(folder) = &node.pin else { return Ok(Begun::new(Dataplane::start(settings, links)?, now)) };
     let pins = Arc::new(Pins::hold(folder)?);
     let path = node.socket.with_extension("state");
-    let fingerprint = Fingerprint::of(settings)?;
+    let fingerprint = Fingerprint::from_settings(settings)?;
     let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
     let keeper = |set: &str, since| Keeper {
         path: path.clone(),

@@ -55,7 +55,7 @@ pub(super) struct ActiveFlows {
 
 impl ActiveFlows {
     /// Those on the slots that a change would move. A pool that is not published has none.
-    pub(super) fn of(previewed: &Previewed) -> Option<Self> {
+    pub(super) fn from_preview(previewed: &Previewed) -> Option<Self> {
         let idle = previewed.settings.transition.idle.as_secs();
         let idle = u16::try_from(idle).unwrap_or(u16::MAX / 2);
         Some(Self { pool: previewed.index?, slots: previewed.preview.moved.clone(), idle })

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use maglev_api::view::{HealthState, Level, What};
+use maglev_api::view::{Fields, HealthState, Level, What};
 use maglev_core::node::News;
-use maglev_core::{announced, drain, health};
+use maglev_core::{announced, health, node_drain};
 use maglev_model::drain::Stage;
 use maglev_model::{Health, Refusal, Resolution};
+use tracing::field::display;
 
 use super::dataplane::Refreshed;
 use super::flood::{Flood, Kind};
@@ -17,6 +18,15 @@ use crate::http::{Caller, Journal};
 
 /// Prefixes of which each has a line of its own; of more at once, the lines are at level debug.
 const FEW_PREFIXES: usize = 16;
+
+/// An event in the log, with its fields. A macro, since the level of a line is fixed when it is compiled.
+macro_rules! log_line {
+    ($level:ident, $what:expr) => {{
+        let Fields { pool, backend, address, vip, prefix, uid, pid } = $what.fields();
+        let (address, prefix) = (address.map(display), prefix.map(display));
+        tracing::$level!(pool, backend, address, vip, prefix, uid, pid, "{}", $what);
+    }};
+}
 
 /// The journal and the log.
 #[derive(Debug)]
@@ -32,7 +42,11 @@ impl EventLog {
 
     /// An event, in the journal and in the log.
     pub(super) fn tell(&self, what: What) {
-        write(&what, what.level());
+        match what.level() {
+            Level::Info => log_line!(info, what),
+            Level::Warning => log_line!(warn, what),
+            Level::Error => log_line!(error, what),
+        }
         self.journal.tell(what);
     }
 
@@ -41,7 +55,7 @@ impl EventLog {
         if self.flood.admits(kind, now) {
             return self.tell(what);
         }
-        tracing::debug!("{what}");
+        log_line!(debug, what);
         self.journal.tell(what);
     }
 
@@ -120,7 +134,7 @@ impl EventLog {
             let is_many = many[usize::from(withdrawn.is_none())];
             let what = What::Prefix { prefix, announced: withdrawn.is_none(), vips, reason: withdrawn };
             if is_many {
-                tracing::debug!("{what}");
+                log_line!(debug, what);
                 self.journal.tell(what);
             } else {
                 self.tell(what);
@@ -128,8 +142,8 @@ impl EventLog {
         }
     }
 
-    fn stage(&self, stage: Stage, order: &drain::Order, forwarded: u64) {
-        let drain::Order { since: _, reason, last_node } = order;
+    fn stage(&self, stage: Stage, order: &node_drain::Order, forwarded: u64) {
+        let node_drain::Order { since: _, reason, last_node } = order;
         self.tell(What::Node { stage: stage.as_str().to_owned(), reason: reason.clone() });
         match stage {
             Stage::Marked if *last_node => {
@@ -195,15 +209,6 @@ impl EventLog {
     }
 }
 
-/// An event in the log.
-fn write(what: &What, level: Level) {
-    match level {
-        Level::Info => tracing::info!("{what}"),
-        Level::Warning => tracing::warn!("{what}"),
-        Level::Error => tracing::error!("{what}"),
-    }
-}
-
 /// Lines that were not written.
 fn held((kind, count): (Kind, u32)) {
     match kind {
@@ -218,7 +223,81 @@ fn held((kind, count): (Kind, u32)) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use maglev_model::Name;
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
+
+    /// Keeps what is written to the log.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that this writes to the log, without the time.
+    fn lines(events: impl Fn()) -> Vec<String> {
+        // A line that another test writes first, on a thread without this subscriber, could stay disabled.
+        events();
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_ansi(false).without_time();
+        let subscriber = subscriber.with_target(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, events);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|line| line.trim_start().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_sentence_and_the_fields_of_its_event() {
+        let name = |text| Name::parse(text).unwrap();
+        let unhealthy = |backend| health::News::Health {
+            pool: name("web"),
+            backend: name(backend),
+            health: Health::Unhealthy,
+            reason: Some("HTTP 503".into()),
+        };
+        let found = lines(|| {
+            EventLog::new(Journal::start()).health(&unhealthy("held"), Duration::ZERO);
+            let mut log = EventLog::new(Journal::start());
+            log.started(Duration::ZERO);
+            log.health(&unhealthy("web1"), Duration::ZERO);
+            log.tell(What::Prefix {
+                prefix: "203.0.113.10/32".parse().unwrap(),
+                announced: true,
+                vips: vec!["www".to_owned()],
+                reason: None,
+            });
+            log.tell(What::BackendReach {
+                pool: "web".to_owned(),
+                backend: "web1".to_owned(),
+                address: [10, 0, 1, 11].into(),
+                reachable: true,
+                reason: None,
+            });
+            log.tell(What::Changed { change: "drain the node".to_owned(), uid: Some(7), pid: Some(4_711) });
+            log.tell(What::Stopping);
+        });
+        let expected = [
+            r#"DEBUG backend held of pool web is unhealthy: HTTP 503 pool="web" backend="held""#,
+            r#"WARN backend web1 of pool web is unhealthy: HTTP 503 pool="web" backend="web1""#,
+            r#"INFO 203.0.113.10/32 is announced, for VIP www vip="www" prefix=203.0.113.10/32"#,
+            r#"INFO backend web1 of pool web can be reached again pool="web" backend="web1" address=10.0.1.11"#,
+            "INFO drain the node (by user 7) uid=7 pid=4711",
+            "INFO maglevd is stopping",
+        ];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {

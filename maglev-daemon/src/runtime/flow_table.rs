@@ -28,7 +28,7 @@ pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTabl
         let mut news = News::default();
         loop {
             let Ok(snapshot) = dataplane.snapshot().await else { return };
-            let found = Found::of(&snapshot);
+            let found = Found::from_snapshot(&snapshot);
             sender.send_modify(|shown| {
                 found.show(shown, maglev_api::now());
                 shown.room = room(entries, snapshot.sent_by_cpu());
@@ -70,7 +70,7 @@ struct News {
 }
 
 impl Found {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn from_snapshot(snapshot: &Snapshot) -> Self {
         let [full, evicted] = [Counter::FlowTableFull, Counter::FlowEvicted].map(|counter| snapshot.counter(counter));
         Self { full, evicted }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use maglev_core::drain;
+use maglev_core::node_drain;
 use maglev_core::reconcile::Event;
 use maglev_net::next_hop::Found;
 use maglev_probe::scheduler::Checked;
@@ -28,7 +28,7 @@ pub(super) struct Inputs {
     /// Persisted and published.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
     /// What the drain of the node waits for.
-    pub(super) drain: mpsc::UnboundedReceiver<drain::Event>,
+    pub(super) drain: mpsc::UnboundedReceiver<node_drain::Event>,
     /// That a BGP session's status changed.
     pub(super) sessions: watch::Receiver<()>,
 }
@@ -42,7 +42,7 @@ pub(super) enum Input {
     Snapshot(oneshot::Sender<Arc<Shown>>),
     Event(Event),
     Interfaces(Refreshed),
-    Drain(drain::Event),
+    Drain(node_drain::Event),
     /// A BGP session's status changed.
     Sessions,
     /// Something is due.

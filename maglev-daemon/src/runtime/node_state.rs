@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use maglev_core::drain::{Event, Order, Record};
+use maglev_core::node_drain::{Event, Order, Record};
 use maglev_model::UnixTime;
 use maglev_store::Kept;
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use maglev_api::view;
 use maglev_config::NodeConfig;
-use maglev_core::drain::Record;
+use maglev_core::node_drain::Record;
 use maglev_core::reconcile::{Event, Needed};
 use maglev_dataplane::InterfaceSettings;
 use maglev_model::Host;
@@ -124,7 +124,7 @@ pub(super) async fn start(
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
     let resolver = Resolver::start(found)?;
     let (ended, checks) = mpsc::channel(CHECKS);
-    let scheduler = Scheduler::new(ended, Trust::of_system(), Arc::new(move || clock.now()));
+    let scheduler = Scheduler::new(ended, Trust::from_system(), Arc::new(move || clock.now()));
     let shortages = scheduler.shortages();
     let journal = Journal::start();
     journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });

@@ -20,7 +20,7 @@ fn encapsulated<F: Ip>(frame: &[u8], tags: usize) -> [Vec<u8>; 2] {
         Outer { protocol: F::IN_IP, l3, length: (frame.len() - eth::HEADER) as u32, hash: 0x0123_4567_89ab_cdef };
     [backend4(), backend6()].map(|record| {
         let interface = tables(record.clone()).forwarding.interfaces[0].clone();
-        let template = Template::of(&record, &interface);
+        let template = Template::new(&record, &interface);
         let mut packet = VecPacket::new(&tagged);
         let encap = template.exit().encap();
         let sent = encapsulate::<F>(&mut packet, encap, true, outer, &template, &record);

@@ -27,7 +27,7 @@ impl Segment {
 
     /// A TCP segment by the fourteenth byte of its header.
     #[inline(always)]
-    pub const fn of_flags(flags: u8) -> Self {
+    pub const fn from_flags(flags: u8) -> Self {
         Self(flags & (SYN | ACK | RST | FIN))
     }
 
@@ -39,7 +39,7 @@ impl Segment {
 
     /// The reverse of [`Self::bits`].
     #[inline(always)]
-    pub const fn of_bits(bits: u8) -> Self {
+    pub const fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
 
@@ -93,7 +93,7 @@ impl Choice {
 
     /// The reverse of [`Self::number`].
     #[inline(always)]
-    pub const fn of_number(number: u32) -> Self {
+    pub const fn from_number(number: u32) -> Self {
         match number {
             0 => Self::Table,
             1 => Self::FlowTable,

@@ -54,7 +54,7 @@ pub enum Payload {
 #[inline(always)]
 pub fn destination(packet: &impl Packet) -> Option<OwnMac> {
     let header = packet.view::<Ethernet>(0)?;
-    Some(OwnMac::of_frame(header.start.get()))
+    Some(OwnMac::from_frame(header.start.get()))
 }
 
 /// Tells what a frame carries; `None` if it is shorter than its headers.

@@ -45,7 +45,7 @@ pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
     if protocol == UDP {
         return Segment::DATAGRAM;
     }
-    packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::of_flags(header.flags))
+    packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::from_flags(header.flags))
 }
 
 /// The ports of a TCP header, source then destination, as four bytes read little-endian. The header has `length` bytes of IP payload; `None` if that cannot hold it.

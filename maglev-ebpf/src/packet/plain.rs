@@ -75,7 +75,7 @@ struct TransportStart {
 #[inline(always)]
 pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<Inner<Tuple4>> {
     let start = packet.view::<Start4>(0)?;
-    if start.kind.get() & Start4::KIND_MASK != Start4::KIND || !own(OwnMac::of_frame(start.macs.get())) {
+    if start.kind.get() & Start4::KIND_MASK != Start4::KIND || !own(OwnMac::from_frame(start.macs.get())) {
         return None;
     }
     if start.flags_fragment.get() & ipv4::FRAGMENT != 0 || start.ttl == 0 {
@@ -94,7 +94,7 @@ pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
 #[inline(always)]
 pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<Inner<Tuple6>> {
     let start = packet.view::<Start6>(0)?;
-    if start.kind.get() & Start6::KIND_MASK != Start6::KIND || !own(OwnMac::of_frame(start.macs.get())) {
+    if start.kind.get() & Start6::KIND_MASK != Start6::KIND || !own(OwnMac::from_frame(start.macs.get())) {
         return None;
     }
     let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));

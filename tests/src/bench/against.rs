@@ -177,8 +177,8 @@ impl Report {
         self.rows.push(Row {
             scenario: scenario.name,
             title: scenario.title,
-            difference: Interval::of_median(&raw).ok_or_else(missing)?,
-            spread: Spread::of(raw.iter().copied()).ok_or_else(missing)?,
+            difference: Interval::from_values(&raw).ok_or_else(missing)?,
+            spread: Spread::from_values(raw.iter().copied()).ok_or_else(missing)?,
             raw,
         });
         Ok(())

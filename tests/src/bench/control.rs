@@ -82,13 +82,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         // The one before ends first.
         drop(balancer.take());
         let began = Instant::now();
-        let started = Balancer::start(&lab, 1, &Settings::of(1), &services)?;
+        let started = Balancer::start(&lab, 1, &Settings::new(1), &services)?;
         await_answer(&lab, "web1")?;
         starts.push(milliseconds(began));
         balancer = Some(started);
     }
     let balancer = balancer.context("no balancer was started")?;
-    let memory = Memory::of(balancer.process_id())?;
+    let memory = Memory::from_process(balancer.process_id())?;
     eprintln!("bench: {CHANGES} changes");
     let (mut changes, mut commands) = (Vec::new(), Vec::new());
     for n in 0..CHANGES {
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         commands.push(command);
         changes.push(change);
     }
-    let spread = |values: Vec<f64>| Spread::of(values).context("nothing was measured");
+    let spread = |values: Vec<f64>| Spread::from_values(values).context("nothing was measured");
     let report = Report {
         machine,
         table_build,
@@ -128,7 +128,7 @@ fn table_build(backends: u32) -> Result<Spread> {
         drop(table);
         took
     };
-    Spread::of((0..BUILDS).map(|_| build())).context("nothing was built")
+    Spread::from_values((0..BUILDS).map(|_| build())).context("nothing was built")
 }
 
 /// The services of a full node. Only two backends exist; all others are reached by the default route, and one VIP's
@@ -195,7 +195,7 @@ fn change(lab: &Lab, balancer: &Balancer, to_second: bool) -> Result<(f64, f64)>
 }
 
 impl Memory {
-    fn of(process: u32) -> Result<Self> {
+    fn from_process(process: u32) -> Result<Self> {
         let file = format!("/proc/{process}/smaps");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
         Ok(Self::read(&text))

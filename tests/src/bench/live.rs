@@ -103,7 +103,7 @@ fn summary(scenario: &Scenario, all: &[Series]) -> Vec<Row> {
     let empty = all.first().map(nanoseconds).unwrap_or_default();
     let row = |(n, series): (usize, &Series)| {
         let own = nanoseconds(series);
-        let spread = if n == 0 { Spread::of(own) } else { Spread::of(stats::beyond(&own, &empty)) };
+        let spread = if n == 0 { Spread::from_values(own) } else { Spread::from_values(stats::beyond(&own, &empty)) };
         let rate = |live: &Live| live.sent as f64 / live.duration.as_secs_f64() / 1e6;
         Some(Row {
             scenario: scenario.name.to_owned(),
@@ -112,7 +112,7 @@ fn summary(scenario: &Scenario, all: &[Series]) -> Vec<Row> {
             sent: series.rounds.iter().map(|live| live.sent).sum(),
             returned: series.rounds.iter().map(|live| live.returned).sum(),
             nanoseconds: spread?,
-            million_per_second: Spread::of(series.rounds.iter().map(rate))?,
+            million_per_second: Spread::from_values(series.rounds.iter().map(rate))?,
         })
     };
     all.iter().enumerate().filter_map(row).collect()

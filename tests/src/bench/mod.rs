@@ -148,7 +148,7 @@ fn floors(wanted: &Packets, chosen: &[&'static Scenario], rounds: u16) -> Result
     let mut rows = Vec::new();
     for (n, scenario) in (1..).zip(chosen) {
         let screen = Progress { label: format!("bench: {n}/{} {}", chosen.len(), scenario.name), rounds };
-        let programs = of_scenario(&programs, scenario);
+        let programs = programs_for(&programs, scenario);
         let series = measure::scenario(scenario, &programs, rounds.into(), |round| screen.round(round))
             .with_context(|| scenario.name)?;
         screen.end();
@@ -184,7 +184,7 @@ fn verify() -> Result<()> {
 }
 
 /// Transitions are measured where the number of flows is what matters.
-fn of_scenario(programs: &[Program], scenario: &Scenario) -> Vec<Program> {
+fn programs_for(programs: &[Program], scenario: &Scenario) -> Vec<Program> {
     const MOVING: [&str; 4] = ["flows-1k", "flows-64k", "flows-1m", "syn-flood"];
     let moves = |program: &&Program| matches!(program.mode, Mode::Exception(1..));
     programs.iter().filter(|program| !moves(program) || MOVING.contains(&scenario.name)).cloned().collect()

@@ -61,9 +61,12 @@ pub(super) fn rows(scenario: &str, title: &str, all: &[Series]) -> Vec<Row> {
     let row = |series: &Series| {
         let own = &series.rounds;
         let is_empty = series.name == "empty";
-        let nanoseconds =
-            if is_empty { Spread::of(own.iter().copied()) } else { Spread::of(stats::beyond(own, empty)) }?;
-        let ratio = |floor| Spread::of(stats::ratios(own, floor, empty)).filter(|_| !is_empty);
+        let nanoseconds = if is_empty {
+            Spread::from_values(own.iter().copied())
+        } else {
+            Spread::from_values(stats::beyond(own, empty))
+        }?;
+        let ratio = |floor| Spread::from_values(stats::ratios(own, floor, empty)).filter(|_| !is_empty);
         Some(Row {
             scenario: scenario.to_owned(),
             title: title.to_owned(),

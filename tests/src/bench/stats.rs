@@ -15,8 +15,8 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of any number of values, at least one.
-    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// The spread of any number of values, at least one.
+    pub(super) fn from_values(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let at = |share| quantile(&sorted, share);
@@ -41,11 +41,12 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// Of any number of values, at least one; of fewer than six, it is their range, which holds less than it says.
+    /// The interval of the median of any number of values, at least one; of fewer than six, it is their range, which holds less
+    /// than it says.
     ///
     /// A value is below the median or above it as a coin falls: the ends are the values of the highest rank with which at most
     /// one run in forty falls beyond either (the sign test's interval).
-    pub(super) fn of_median(values: &[f64]) -> Option<Self> {
+    pub(super) fn from_values(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let median = quantile(&sorted, 0.5)?;
@@ -76,7 +77,7 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 
 /// The median of a few values.
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    Spread::of(values).map(|spread| spread.median)
+    Spread::from_values(values).map(|spread| spread.median)
 }
 
 /// What a program took beyond *empty*, round by round.
@@ -95,10 +96,10 @@ mod tests {
 
     #[test]
     fn a_spread_is_of_the_sorted_values() {
-        let spread = Spread::of([9.0, 1.0, 5.0, 3.0, 7.0, 11.0, 2.0, 4.0, 6.0, 8.0, 10.0]).unwrap();
+        let spread = Spread::from_values([9.0, 1.0, 5.0, 3.0, 7.0, 11.0, 2.0, 4.0, 6.0, 8.0, 10.0]).unwrap();
         assert_eq!(spread, Spread { p10: 2.0, median: 6.0, p90: 10.0 });
-        assert_eq!(Spread::of([3.0]), Some(Spread { p10: 3.0, median: 3.0, p90: 3.0 }));
-        assert_eq!(Spread::of([]), None);
+        assert_eq!(Spread::from_values([3.0]), Some(Spread { p10: 3.0, median: 3.0, p90: 3.0 }));
+        assert_eq!(Spread::from_values([]), None);
         assert_eq!(median([1.0, 2.0]), Some(1.5));
     }
 
@@ -108,9 +109,9 @@ mod tests {
         assert_eq!([6, 9, 15, 20, 31, 50, 101].map(rank), [0, 1, 3, 5, 9, 17, 40]);
         assert_eq!([1, 2, 5].map(rank), [0; 3]);
         let values: Vec<f64> = (0..31).rev().map(f64::from).collect();
-        assert_eq!(Interval::of_median(&values), Some(Interval { low: 9.0, median: 15.0, high: 21.0 }));
-        assert_eq!(Interval::of_median(&[]), None);
-        assert_eq!(Interval::of_median(&[2.0]), Some(Interval { low: 2.0, median: 2.0, high: 2.0 }));
+        assert_eq!(Interval::from_values(&values), Some(Interval { low: 9.0, median: 15.0, high: 21.0 }));
+        assert_eq!(Interval::from_values(&[]), None);
+        assert_eq!(Interval::from_values(&[2.0]), Some(Interval { low: 2.0, median: 2.0, high: 2.0 }));
     }
 
     /// Of rounds without a difference, however uneven their noise, the interval holds 0 in at least 95 of 100 runs.
@@ -124,7 +125,7 @@ mod tests {
         let runs = 2_000;
         let held = (0..runs).filter(|_| {
             let values: Vec<f64> = (0..31).map(|_| coin().powi(3) * 40.0 + coin().powi(7)).collect();
-            Interval::of_median(&values).is_some_and(|interval| interval.low <= 0.0 && 0.0 <= interval.high)
+            Interval::from_values(&values).is_some_and(|interval| interval.low <= 0.0 && 0.0 <= interval.high)
         });
         let held = held.count();
         assert!(held * 100 >= runs * 95, "{held} of {runs}");
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn one_slow_round_in_nine_moves_neither_median_nor_p90_by_much() {
         let calm = [10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1];
-        let spread = Spread::of(calm.into_iter().chain([500.0])).unwrap();
+        let spread = Spread::from_values(calm.into_iter().chain([500.0])).unwrap();
         assert!(spread.median < 10.2 && spread.p10 > 9.7, "{spread:?}");
     }
 

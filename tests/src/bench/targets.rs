@@ -143,5 +143,5 @@ impl Target {
 /// What a row takes as a multiple of another of its scenario, within each round.
 fn ratio(report: &Report, row: &Row, to: &str) -> Option<Spread> {
     let (other, empty) = (report.row(&row.scenario, to)?, report.row(&row.scenario, "empty")?);
-    Spread::of(super::stats::ratios(&row.raw, &other.raw, &empty.raw))
+    Spread::from_values(super::stats::ratios(&row.raw, &other.raw, &empty.raw))
 }

@@ -53,7 +53,7 @@ pub(super) async fn attempt<A>(sources: &Sources, target: SocketAddr, ask: A) ->
 where
     A: AsyncFnOnce(&mut Connection) -> Result<String>,
 {
-    Outcome::of(target, async |local: &mut Option<SocketAddr>| {
+    Outcome::run(target, async |local: &mut Option<SocketAddr>| {
         let stream = connect(sources, target).await.context("connect")?;
         *local = Some(stream.local_addr()?);
         let mut connection = Connection::on(stream, target).await?;

@@ -192,7 +192,7 @@ impl Client {
 
 /// Sends one datagram from the next source and awaits the answer.
 async fn datagram(sources: &Sources, target: SocketAddr, payload: &str) -> Outcome {
-    Outcome::of(target, async |local: &mut Option<SocketAddr>| {
+    Outcome::run(target, async |local: &mut Option<SocketAddr>| {
         let socket = UdpSocket::bind(sources.next(target)).await?;
         // A connected socket takes answers only from the address it sent to.
         socket.connect(target).await?;

@@ -37,7 +37,7 @@ pub struct Outcomes(pub Vec<Outcome>);
 
 impl Outcome {
     /// Runs one request to its end, at most as long as [`PATIENCE`]; `ask` notes the client's end in its argument.
-    pub(super) async fn of<A>(target: SocketAddr, ask: A) -> Self
+    pub(super) async fn run<A>(target: SocketAddr, ask: A) -> Self
     where
         A: AsyncFnOnce(&mut Option<SocketAddr>) -> Result<String>,
     {

@@ -150,7 +150,7 @@ impl Stage {
                 vip("talk6", WWW6, Backend::TALK_PORT),
             ],
         };
-        let mut site = Site::of(Topology::standard(2).routed_by(router), services, Settings::announcing)?;
+        let mut site = Site::with_settings(Topology::standard(2).routed_by(router), services, Settings::announcing)?;
         for vip in [WWW4, WWW6] {
             site.router()?.await_route(vip, &[1, 2])?;
         }

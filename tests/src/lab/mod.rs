@@ -172,7 +172,7 @@ impl Lab {
 
 impl Settings {
     /// Load balancer `n`: native XDP on both interfaces, outer sources of its own.
-    pub fn of(n: u8) -> Self {
+    pub fn new(n: u8) -> Self {
         Self {
             interfaces: [UPLINK, NEAR].map(|name| (name.to_owned(), "native")).to_vec(),
             sources: addresses::outer_sources(n.into()).map(Some),
@@ -195,7 +195,7 @@ impl Settings {
             neighbor("router", router.v4.into()),
             neighbor("router6", router.v6.into())
         );
-        Self { more, ..Self::of(n) }
+        Self { more, ..Self::new(n) }
     }
 }
 

@@ -45,14 +45,14 @@ impl Site {
     /// # Errors
     /// If anything does not come up.
     pub fn new(balancers: u8, services: impl FnOnce(&Lab) -> Services) -> Result<Self> {
-        Self::of(Topology::standard(balancers), services, Settings::of)
+        Self::with_settings(Topology::standard(balancers), services, Settings::new)
     }
 
     /// Builds this topology with these services, and with these settings of each load balancer.
     ///
     /// # Errors
     /// If anything does not come up.
-    pub fn of(
+    pub fn with_settings(
         topology: Topology,
         services: impl FnOnce(&Lab) -> Services,
         settings: impl Fn(u8) -> Settings,

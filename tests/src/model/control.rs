@@ -233,7 +233,7 @@ impl Walk {
     fn new(orders: Vec<SurveyOrder>, node: &Node, now: Millis, takes: Millis) -> Self {
         let survey = |SurveyOrder { pool, transition, idle, all_slots }| {
             let survey = Survey::new(transition, node.seconds(now), idle);
-            (pool, if all_slots { survey.of_all_slots() } else { survey })
+            (pool, if all_slots { survey.with_all_slots() } else { survey })
         };
         Self { pools: orders.into_iter().map(survey).collect(), done_at: now + takes }
     }

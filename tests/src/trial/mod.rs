@@ -91,7 +91,7 @@ impl Setting {
 
     fn settings(&self, n: u8) -> Settings {
         let flows = self.flows.map(|flows| format!("flow_table: {{ flows: {flows} }}\n"));
-        Settings { more: flows.unwrap_or_default(), ..Settings::of(n) }
+        Settings { more: flows.unwrap_or_default(), ..Settings::new(n) }
     }
 
     fn plan(&self, vips: [IpAddr; 2]) -> Plan {
@@ -113,7 +113,7 @@ impl Trial {
     /// If anything does not come up.
     pub fn begin(setting: &Setting) -> Result<Self> {
         let topology = Topology::new(setting.balancers, setting.backends + setting.spare);
-        let site = Site::of(topology, |lab| setting.services(lab), |n| setting.settings(n))?;
+        let site = Site::with_settings(topology, |lab| setting.services(lab), |n| setting.settings(n))?;
         site.balancers.iter().try_for_each(insist_on_neighbours)?;
         let pools = setting.tracking.iter().zip(VIPS);
         let pools: Vec<_> = pools.map(|(&name, vips)| (name, site.lab.client().hold(setting.plan(vips)))).collect();

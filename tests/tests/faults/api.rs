@@ -45,7 +45,7 @@ fn slow_readers_and_full_disks_stop_nothing_else() -> Result<()> {
         let more = settings.more.replace("gtsm: true", "gtsm: true, hold_time: 3s");
         Settings { more, ..settings }
     };
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), services, settings)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, settings)?;
     site.router()?.await_route(WWW4, &[1])?;
     let balancer = &mut site.balancers[0];
     Matrix::Fault.row("C14", "a start with many backends: a count in the log", || few_lines(balancer))?;

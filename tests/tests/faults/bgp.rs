@@ -81,7 +81,7 @@ fn announced_is_what_neighbors_hold() -> Result<()> {
         return Ok(());
     }
     // The lab's IPv6 neighbor takes both families; IPv6 prefixes go to it alone.
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), services, Settings::announcing)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, Settings::announcing)?;
     site.router()?.await_route(WWW4, &[1])?;
     site.router()?.await_route(WWW6, &[1])?;
     Matrix::Fault.row("C3", "sessions up: announced to N of M in every view", || {
@@ -131,9 +131,9 @@ fn a_removal_that_waits_for_routers_outlives_a_stop() -> Result<()> {
     let settings = |n| {
         let settings = Settings::announcing(n);
         let absent = "    - { name: absent, address: 192.0.2.1, remote_as: 65000, multihop: 2 }\n";
-        Settings { on_stop: "keep", more: settings.more + absent, ..Settings::of(n) }
+        Settings { on_stop: "keep", more: settings.more + absent, ..Settings::new(n) }
     };
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), services, settings)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, settings)?;
     site.router()?.await_route(WWW4, &[1])?;
     Matrix::Fault.row(
         "R8",

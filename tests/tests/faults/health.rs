@@ -114,7 +114,7 @@ fn certificate_authorities_are_read_again_on_reload() -> Result<()> {
     server.await_line("listening")?;
     let pool = lab.pool("web", WWW4, &[(1, 100)]);
     let services = Services { vips: vec![Vip::new("www", (WWW4, 443), "tcp", "web")], pools: vec![pool] };
-    let mut lb1 = Balancer::start(&lab, 1, &Settings::of(1), &services)?;
+    let mut lb1 = Balancer::start(&lab, 1, &Settings::new(1), &services)?;
     check(&lb1, HTTPS)?;
     let unknown = |backend: &Value| backend["health"]["last"]["error"].to_string().contains("invalid peer certificate");
     await_backends(&mut lb1, "an authority that is unknown", unknown)?;
@@ -140,7 +140,7 @@ fn a_pool_that_answers_nothing_is_withdrawn_after_a_minute() -> Result<()> {
     if skip() || !is_full() {
         return Ok(());
     }
-    let mut site = Site::of(Topology::standard(1).routed_by(Kind::Bird), one_pool, Settings::announcing)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), one_pool, Settings::announcing)?;
     check(&site.balancers[0], CHECK)?;
     await_backends(&mut site.balancers[0], "healthy", |backend| backend["health"]["state"] == "healthy")?;
     site.router()?.await_route(WWW4, &[1])?;

@@ -21,7 +21,7 @@ fn one_backend(lab: &Lab) -> Services {
 }
 
 fn site(settings: impl Fn(u8) -> Settings) -> Result<Site> {
-    Site::of(Topology::standard(1), one_backend, settings)
+    Site::with_settings(Topology::standard(1), one_backend, settings)
 }
 
 fn ip(netns: &Netns, lines: &[&str]) -> Result<()> {
@@ -88,7 +88,7 @@ fn one_of_two_gateways_dies_under_load() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let mut site = site(Settings::of)?;
+    let mut site = site(Settings::new)?;
     let second = SecondGateway::new(&site)?;
     gateway_is(&mut site.balancers[0], "10.2.1.3")?;
     let client = site.lab.netns("client");
@@ -135,7 +135,7 @@ fn routes_addresses_and_links_that_change() -> Result<()> {
         return Ok(());
     }
     let settings = |n| {
-        let mut settings = Settings::of(n);
+        let mut settings = Settings::new(n);
         settings.interfaces.push(("eth7".to_owned(), "generic"));
         settings
     };

@@ -93,7 +93,7 @@ const CRATES: [Allowed; 17] = [
 pub(super) type Edge = (String, String);
 
 /// What breaks the graph of crates. `found` are the normal dependencies, as cargo knows them.
-pub(super) fn of_crates(found: &BTreeSet<Edge>) -> Vec<Finding> {
+pub(super) fn check_crates(found: &BTreeSet<Edge>) -> Vec<Finding> {
     let declared: BTreeSet<Edge> =
         CRATES.iter().flat_map(|(from, to)| to.iter().map(|(to, _)| ((*from).to_owned(), (*to).to_owned()))).collect();
     let of = |(from, to): &Edge, what: &str| Finding {
@@ -107,7 +107,7 @@ pub(super) fn of_crates(found: &BTreeSet<Edge>) -> Vec<Finding> {
 }
 
 /// The cycles among the modules at the top of each crate, tests apart.
-pub(super) fn of_modules(sources: &[Source]) -> Vec<Finding> {
+pub(super) fn check_modules(sources: &[Source]) -> Vec<Finding> {
     let mut crates = BTreeMap::<&str, Vec<&Source>>::new();
     for source in sources {
         if let Some((root, _)) = source.path.split_once("/src/") {
@@ -249,12 +249,12 @@ mod tests {
         let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
         let declared = CRATES.iter().flat_map(|(from, to)| to.iter().map(|(to, _)| edge(from, to)));
         let mut all: BTreeSet<Edge> = declared.collect();
-        assert_eq!(of_crates(&all), []);
+        assert_eq!(check_crates(&all), []);
         all.insert(edge("maglev-cli", "maglev-dataplane"));
-        assert_eq!(of_crates(&all)[0].message, "maglev-cli may not depend on maglev-dataplane");
+        assert_eq!(check_crates(&all)[0].message, "maglev-cli may not depend on maglev-dataplane");
         all.remove(&edge("maglev-cli", "maglev-dataplane"));
         all.remove(&edge("maglev-cli", "maglev-api"));
-        assert_eq!(of_crates(&all)[0].message, "maglev-cli is allowed to depend on, and does not: maglev-api");
+        assert_eq!(check_crates(&all)[0].message, "maglev-cli is allowed to depend on, and does not: maglev-api");
     }
 
     #[test]
@@ -280,10 +280,10 @@ mod tests {
             source("a/src/three.rs", "#[cfg(test)]\nmod tests { use crate::one; }\n"),
             source("a/src/tests.rs", "use crate::one;\n"),
         ];
-        let lines: Vec<String> = of_modules(&cycle).into_iter().map(|found| found.message).collect();
+        let lines: Vec<String> = check_modules(&cycle).into_iter().map(|found| found.message).collect();
         assert_eq!(lines, ["a cycle of modules: one → two → one", "a cycle of modules: two → one → two"]);
         let straight = [root(), source("a/src/one.rs", "use super::two::Two; use crate::three;\n")];
-        assert_eq!(of_modules(&straight), []);
+        assert_eq!(check_modules(&straight), []);
     }
 
     #[test]

@@ -238,7 +238,7 @@ mod tests {
             broken("maglev-daemon/crates/core/src/reconcile.rs", "fn handle(event: Event, now: Instant) {}"),
             CLEAN
         );
-        assert_eq!(broken("maglev-daemon/crates/core/src/drain.rs", "let now = Instant::now();"), [2]);
+        assert_eq!(broken("maglev-daemon/crates/core/src/node_drain.rs", "let now = Instant::now();"), [2]);
         assert_eq!(broken("maglev-daemon/crates/model/src/table/lookup.rs", "let now = SystemTime::now();"), [2]);
         assert_eq!(broken("maglev-daemon/crates/config/src/node.rs", "use tokio::fs;"), [2]);
         assert_eq!(broken("maglev-common/src/hash.rs", "use std::net::UdpSocket;"), [2]);

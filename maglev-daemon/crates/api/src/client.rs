@@ -36,9 +36,9 @@ pub struct Client {
     runtime: Runtime,
 }
 
-/// What one who follows events hears.
+/// What a follower of events receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Received {
     /// An event.
     Event(Box<view::Event>),
     /// How many events were missed: they came faster than they were read.
@@ -113,12 +113,12 @@ impl Client {
         self.send_within(Method::POST, path, encode(body)?, time)
     }
 
-    /// Tells events from a path as they come, until `tell` has heard enough.
+    /// Receives events from a path as they come, until `receive` breaks off.
     ///
     /// # Errors
     /// See [`ClientError`]; that the daemon went away among them.
-    pub fn follow(&self, path: &str, tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
-        self.runtime.block_on(self.listen(path, tell))
+    pub fn follow(&self, path: &str, receive: impl FnMut(Received) -> ControlFlow<()>) -> Result<(), ClientError> {
+        self.runtime.block_on(self.listen(path, receive))
     }
 
     /// Changes what lies at a path.
@@ -153,7 +153,11 @@ impl Client {
         decode(&body)
     }
 
-    async fn listen(&self, path: &str, mut tell: impl FnMut(Told) -> ControlFlow<()>) -> Result<(), ClientError> {
+    async fn listen(
+        &self,
+        path: &str,
+        mut receive: impl FnMut(Received) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
         let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Bytes::new())).await;
         let (response, connection) =
             opened.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
@@ -168,11 +172,11 @@ impl Client {
                     break Enough::Failed(self.unreachable(format!("it said nothing for {} s", SILENCE.as_secs())));
                 }
             };
-            let told = reader.read(&piece, |message| match tell(told(&message)?) {
+            let read = reader.read(&piece, |message| match receive(received(&message)?) {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(Enough::Heard),
             });
-            if let Err(ended) = told {
+            if let Err(ended) = read {
                 break ended;
             }
         };
@@ -249,16 +253,16 @@ impl From<TooLarge> for Enough {
     }
 }
 
-fn told(message: &Message) -> Result<Told, ClientError> {
+fn received(message: &Message) -> Result<Received, ClientError> {
     #[derive(serde::Deserialize)]
     struct Missed {
         missed: u64,
     }
     let Message { name, data } = message;
     if name == MISSED {
-        return decode(data.as_bytes()).map(|Missed { missed }| Told::Missed(missed));
+        return decode(data.as_bytes()).map(|Missed { missed }| Received::Missed(missed));
     }
-    decode(data.as_bytes()).map(|event| Told::Event(Box::new(event)))
+    decode(data.as_bytes()).map(|event| Received::Event(Box::new(event)))
 }
 
 /// Refuses a daemon of another version. Its refusal of us, if it says one, is as good and names both versions too.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use maglev_model::bgp::{Cause, Neighbor, NeighborStatus};
 
 use super::fsm::{End, Input, Output, Peer, Settings, Side, State};
-use super::link::{self, Happened, Link};
+use super::link::{self, Link, LinkEvent};
 use super::wanted::{Clock, Wanted};
 use super::wire::Family;
 
@@ -62,7 +62,7 @@ enum Heard {
     Wanted,
     Incoming(TcpStream),
     Dialed(Result<TcpStream, String>),
-    Link(Side, Happened),
+    Link(Side, LinkEvent),
     Time,
 }
 
@@ -107,7 +107,7 @@ impl Driver {
                 Heard::Incoming(stream) => self.incoming(stream),
                 Heard::Dialed(Ok(stream)) => self.connected(Side::First, stream, Input::Connected),
                 Heard::Dialed(Err(why)) => self.input(Input::Closed(Side::First, why)),
-                Heard::Link(side, happened) => self.happened(side, happened),
+                Heard::Link(side, event) => self.link_event(side, event),
                 Heard::Time => self.input(Input::Tick),
             }
         }
@@ -134,8 +134,8 @@ impl Driver {
             Ok(()) = inputs.wanted.changed() => Heard::Wanted,
             Some(stream) = inputs.incoming.recv() => Heard::Incoming(stream),
             outcome = dialing => Heard::Dialed(outcome),
-            happened = happening(first.as_mut()) => Heard::Link(Side::First, happened),
-            happened = happening(second.as_mut()) => Heard::Link(Side::Second, happened),
+            event = next_event(first.as_mut()) => Heard::Link(Side::First, event),
+            event = next_event(second.as_mut()) => Heard::Link(Side::Second, event),
             () = due => Heard::Time,
             Some(_) = self.finishing.join_next() => Heard::Time,
         }
@@ -185,14 +185,14 @@ impl Driver {
         }
     }
 
-    fn happened(&mut self, side: Side, happened: Happened) {
-        match happened {
-            Happened::Flushed => self.input(Input::Flushed(side)),
-            Happened::Closed(why) => {
+    fn link_event(&mut self, side: Side, event: LinkEvent) {
+        match event {
+            LinkEvent::Flushed => self.input(Input::Flushed(side)),
+            LinkEvent::Closed(why) => {
                 *self.link(side) = None;
                 self.input(Input::Closed(side, why));
             }
-            Happened::Read(count) => self.read(side, count),
+            LinkEvent::Read(count) => self.read(side, count),
         }
     }
 
@@ -305,9 +305,9 @@ impl Driver {
     }
 }
 
-async fn happening(link: Option<&mut Link>) -> Happened {
+async fn next_event(link: Option<&mut Link>) -> LinkEvent {
     match link {
-        Some(link) => link.happening().await,
+        Some(link) => link.next_event().await,
         None => pending().await,
     }
 }

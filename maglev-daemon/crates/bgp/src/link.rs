@@ -31,9 +31,9 @@ pub(super) struct Link {
     chunk: Box<[u8]>,
 }
 
-/// What became of a link.
+/// An event of a link.
 #[derive(Debug)]
-pub(super) enum Happened {
+pub(super) enum LinkEvent {
     /// So many octets were read: see [`Link::read`].
     Read(usize),
     /// All that was to be written is.
@@ -128,20 +128,20 @@ impl Link {
         &self.chunk[..count]
     }
 
-    /// Reads and writes until something has happened. Nothing is lost if the wait is given up.
-    pub(super) async fn happening(&mut self) -> Happened {
+    /// Reads and writes until there is an event. Nothing is lost if the wait is given up.
+    pub(super) async fn next_event(&mut self) -> LinkEvent {
         loop {
             let interest =
                 if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-            let happened = match self.stream.ready(interest).await {
+            let event = match self.stream.ready(interest).await {
                 Ok(ready) => {
                     let written = if ready.is_writable() { self.write() } else { None };
                     if written.is_none() && ready.is_readable() { self.fill() } else { written }
                 }
-                Err(error) => Some(Happened::Closed(error.to_string())),
+                Err(error) => Some(LinkEvent::Closed(error.to_string())),
             };
-            if let Some(happened) = happened {
-                return happened;
+            if let Some(event) = event {
+                return event;
             }
         }
     }
@@ -153,26 +153,26 @@ impl Link {
         read.ok().filter(|count| *count > 0)
     }
 
-    fn write(&mut self) -> Option<Happened> {
+    fn write(&mut self) -> Option<LinkEvent> {
         if self.out.is_empty() {
             return None;
         }
         match self.stream.try_write(&self.out) {
             Ok(count) => {
                 self.out.drain(..count);
-                self.out.is_empty().then_some(Happened::Flushed)
+                self.out.is_empty().then_some(LinkEvent::Flushed)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Happened::Closed(error.to_string())),
+            Err(error) => Some(LinkEvent::Closed(error.to_string())),
         }
     }
 
-    fn fill(&mut self) -> Option<Happened> {
+    fn fill(&mut self) -> Option<LinkEvent> {
         match self.stream.try_read(&mut self.chunk) {
-            Ok(0) => Some(Happened::Closed("the neighbor closed the connection".into())),
-            Ok(count) => Some(Happened::Read(count)),
+            Ok(0) => Some(LinkEvent::Closed("the neighbor closed the connection".into())),
+            Ok(count) => Some(LinkEvent::Read(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Happened::Closed(format!("connection lost: {error}"))),
+            Err(error) => Some(LinkEvent::Closed(format!("connection lost: {error}"))),
         }
     }
 

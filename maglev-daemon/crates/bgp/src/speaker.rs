@@ -207,7 +207,7 @@ impl Handle {
 
     /// Sessions without tasks.
     #[cfg(feature = "testing")]
-    pub fn of(statuses: Vec<watch::Receiver<NeighborStatus>>) -> Self {
+    pub fn from_statuses(statuses: Vec<watch::Receiver<NeighborStatus>>) -> Self {
         let neighbor = |status: watch::Receiver<NeighborStatus>| {
             let name = status.borrow().name.clone();
             NeighborHandle { name, orders: mpsc::channel(1).0, status }

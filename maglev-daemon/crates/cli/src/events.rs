@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use maglev_api::client::Told;
+use maglev_api::client::Received;
 use maglev_api::view::{Event, Events};
 use maglev_model::utc_with_milliseconds;
 
@@ -27,12 +27,12 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
     if *follow {
         let mut failure = None;
         let interrupt = Interrupt::says("nothing was changed; `maglev events --follow` goes on")?;
-        client.follow(&format!("/v1/events{query}"), |told| {
-            if let Told::Event(event) = &told {
+        client.follow(&format!("/v1/events{query}"), |received| {
+            if let Received::Event(event) = &received {
                 let last = event.sequence;
                 interrupt.now_says(format!("nothing was changed; `maglev events --follow --after {last}` goes on"));
             }
-            print_on(&line(format, &told)).unwrap_or_else(|error| {
+            print_on(&line(format, &received)).unwrap_or_else(|error| {
                 failure = Some(error);
                 ControlFlow::Break(())
             })
@@ -40,9 +40,9 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
         return failure.map_or(Ok(()), Err);
     }
     let Events { missed, events } = client.get(&format!("/v1/events/recent{query}"))?;
-    let missed = (missed > 0).then_some(Told::Missed(missed));
-    for told in missed.into_iter().chain(events.into_iter().map(|event| Told::Event(Box::new(event)))) {
-        if print_on(&line(format, &told))?.is_break() {
+    let missed = (missed > 0).then_some(Received::Missed(missed));
+    for received in missed.into_iter().chain(events.into_iter().map(|event| Received::Event(Box::new(event)))) {
+        if print_on(&line(format, &received))?.is_break() {
             break;
         }
     }
@@ -50,16 +50,16 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
 }
 
 /// One line: a sentence with its time, or an object.
-fn line(format: Format, told: &Told) -> String {
-    match (format, told) {
-        (Format::Text, Told::Event(event)) => {
+fn line(format: Format, received: &Received) -> String {
+    match (format, received) {
+        (Format::Text, Received::Event(event)) => {
             let Event { sequence: _, unix_milliseconds, level, text, what: _ } = &**event;
             format!("{}  {:<7}  {text}\n", utc_with_milliseconds(*unix_milliseconds), level.as_str())
         }
-        (Format::Text, Told::Missed(missed)) => format!("({missed} events lost)\n"),
+        (Format::Text, Received::Missed(missed)) => format!("({missed} events lost)\n"),
         // Its keys are text, so that it can be written.
-        (Format::Json, Told::Event(event)) => serde_json::to_string(event).unwrap_or_default() + "\n",
-        (Format::Json, Told::Missed(missed)) => format!("{{\"event\":\"missed\",\"missed\":{missed}}}\n"),
+        (Format::Json, Received::Event(event)) => serde_json::to_string(event).unwrap_or_default() + "\n",
+        (Format::Json, Received::Missed(missed)) => format!("{{\"event\":\"missed\",\"missed\":{missed}}}\n"),
     }
 }
 
@@ -73,12 +73,12 @@ mod tests {
         let what = What::PoolPanic { pool: "web".into(), on: true, healthy: 1, of: 4 };
         let (level, text) = (what.level(), what.to_string());
         let event =
-            Told::Event(Box::new(Event { sequence: 9, unix_milliseconds: 1_709_164_799_999, level, text, what }));
+            Received::Event(Box::new(Event { sequence: 9, unix_milliseconds: 1_709_164_799_999, level, text, what }));
         let sentence = "PANIC: 1 of 4 backends of pool web are healthy: all that are active are used";
         assert_eq!(line(Format::Text, &event), format!("2024-02-28T23:59:59.999Z  error    {sentence}\n"));
         let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &event)).unwrap();
         assert_eq!((&json["sequence"], &json["event"], &json["on"]), (&9.into(), &"pool_panic".into(), &true.into()));
-        assert_eq!(line(Format::Text, &Told::Missed(3)), "(3 events lost)\n");
-        assert_eq!(line(Format::Json, &Told::Missed(3)), "{\"event\":\"missed\",\"missed\":3}\n");
+        assert_eq!(line(Format::Text, &Received::Missed(3)), "(3 events lost)\n");
+        assert_eq!(line(Format::Json, &Received::Missed(3)), "{\"event\":\"missed\",\"missed\":3}\n");
     }
 }

@@ -364,9 +364,9 @@ fn fields(check: &Check) -> Vec<String> {
     let mut fields = vec![field("kind", probe.kind())];
     match probe {
         Probe::Tcp => {}
-        Probe::Http(request) => fields.extend(of_request(request)),
+        Probe::Http(request) => fields.extend(request_fields(request)),
         Probe::Https(request, Tls { name, of_host, verify }) => {
-            fields.extend(of_request(request));
+            fields.extend(request_fields(request));
             fields.extend((!of_host).then(|| field("sni", quoted(name))));
             fields.push(field("verify", verify));
         }
@@ -392,7 +392,7 @@ fn fields(check: &Check) -> Vec<String> {
     fields
 }
 
-fn of_request(Request { path, host, status, body }: &Request) -> Vec<String> {
+fn request_fields(Request { path, host, status, body }: &Request) -> Vec<String> {
     let mut fields = vec![field("path", quoted(path))];
     fields.extend(host.as_ref().map(|host| field("host", quoted(host))));
     fields.push(field("status", format_args!("\"{}-{}\"", status.start(), status.end())));

@@ -20,7 +20,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a file as a whole.
-    pub fn of_file(file: &Path, message: impl fmt::Display) -> Self {
+    pub fn new(file: &Path, message: impl fmt::Display) -> Self {
         Self { file: file.to_owned(), line: None, field: String::new(), message: message.to_string() }
     }
 }

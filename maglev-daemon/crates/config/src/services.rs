@@ -33,7 +33,7 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
     let root = tree::parse(file, text)?;
     if matches!(root.value, tree::Value::Null) {
         // More likely cut off by a full disk or an editor than meant as an order to remove everything.
-        return Err(Problem::of_file(file, "empty; a file without services says `pools: []` and `vips: []`").into());
+        return Err(Problem::new(file, "empty; a file without services says `pools: []` and `vips: []`").into());
     }
     let out = Collector::new(file);
     let mut services = Services::default();

@@ -3,7 +3,7 @@
 
 pub mod announce;
 pub mod announced;
-pub mod drain;
 pub mod health;
 pub mod node;
+pub mod node_drain;
 pub mod reconcile;

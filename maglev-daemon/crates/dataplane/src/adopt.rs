@@ -36,15 +36,15 @@ impl Fingerprint {
     ///
     /// # Errors
     /// A setting is out of range.
-    pub fn of(settings: &Settings) -> Result<Self, DataplaneError> {
+    pub fn from_settings(settings: &Settings) -> Result<Self, DataplaneError> {
         let Limits { vips, pools, backends } = settings.limits;
         Ok(Self {
             layout: LAYOUT,
             object: sha256().to_owned(),
             program: object::program(settings).to_owned(),
-            hash_key: Digest::of_key(settings.hash_key).to_string(),
+            hash_key: Digest::from_key(settings.hash_key).to_string(),
             flow_sets: settings.flow_sets,
-            cpus: Sizes::of(settings)?.cpus,
+            cpus: Sizes::from_settings(settings)?.cpus,
             limits: [vips, pools, backends],
             interfaces: settings.interfaces.iter().map(|interface| interface.name.clone()).collect(),
         })

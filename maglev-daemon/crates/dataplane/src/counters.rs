@@ -29,7 +29,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of(maps: &Maps) -> Self {
+    pub(super) fn read(maps: &Maps) -> Self {
         Self {
             counters: sums(maps.counts.values().iter().map(|counts| &counts.counters[..])),
             sent_by_cpu: maps.counts.values().iter().map(sent).collect(),
@@ -64,7 +64,7 @@ impl Snapshot {
 pub struct DecapSnapshot(Vec<u64>);
 
 impl DecapSnapshot {
-    pub(super) fn of(counters: &Mapped<Word>) -> Self {
+    pub(super) fn read(counters: &Mapped<Word>) -> Self {
         Self(sums(counters.values().chunks_exact(COUNTER_REGION as usize)))
     }
 

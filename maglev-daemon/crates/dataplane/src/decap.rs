@@ -107,7 +107,7 @@ impl Decap {
 
     /// All counters, summed over the CPUs and the interfaces.
     pub fn snapshot(&self) -> DecapSnapshot {
-        self.places.iter().map(|place| DecapSnapshot::of(&place.counters)).sum()
+        self.places.iter().map(|place| DecapSnapshot::read(&place.counters)).sum()
     }
 
     /// Attaches to interfaces that have come, or were made anew under their names.

@@ -29,7 +29,7 @@ pub(super) enum Means {
 
 impl Means {
     /// The one that ends with the daemon, where the kernel has it.
-    fn of_kernel() -> Self {
+    fn detect() -> Self {
         let has_links = KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(6, 6, 0));
         if has_links { Self::Link } else { Self::Filter }
     }
@@ -45,7 +45,7 @@ pub(super) struct Egress {
 
 impl Default for Egress {
     fn default() -> Self {
-        Self::by(Means::of_kernel())
+        Self::by(Means::detect())
     }
 }
 

@@ -76,12 +76,12 @@ pub(super) fn explain(maps: &Maps, flow: Asked) -> Result<Explanation, Dataplane
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let word = |address: [u8; 4]| u64::from(u32::from_le_bytes(address));
             let addresses = word(source.octets()) | word(destination.octets()) << 32;
-            Ok(of_tuple(maps.sizes.cpus, view, Tuple4 { addresses, transport }))
+            Ok(explain_tuple(maps.sizes.cpus, view, Tuple4 { addresses, transport }))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let [a, b] = words(source.octets());
             let [c, d] = words(destination.octets());
-            Ok(of_tuple(maps.sizes.cpus, view, Tuple6 { addresses: [a, b, c, d], transport }))
+            Ok(explain_tuple(maps.sizes.cpus, view, Tuple6 { addresses: [a, b, c, d], transport }))
         }
         (source, destination) => {
             Err(DataplaneError::Flow(format!("{source} and {destination} are addresses of different families")))
@@ -95,7 +95,7 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
     [address as u64, (address >> 64) as u64]
 }
 
-fn of_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -> Explanation {
+fn explain_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple: F) -> Explanation {
     // A packet in the midst of the flow: a SYN would ask whether the flow begins anew.
     let segment = if tuple.transport().protocol() == l4::UDP { Segment::DATAGRAM } else { Segment::OTHER };
     let table = view(0);

@@ -32,12 +32,12 @@ pub(crate) struct Harness(Ebpf);
 
 impl Harness {
     /// For the load balancer.
-    pub(crate) fn of_balancer(plane: &mut Dataplane) -> Self {
-        Self::of(&mut plane.ebpf, PROGRAM)
+    pub(crate) fn from_dataplane(plane: &mut Dataplane) -> Self {
+        Self::new(&mut plane.ebpf, PROGRAM)
     }
 
     /// For a program of an object.
-    pub(super) fn of(ebpf: &mut Loaded, program: &'static str) -> Self {
+    pub(super) fn new(ebpf: &mut Loaded, program: &'static str) -> Self {
         let id = ebpf.program(program).unwrap().id;
         let under_test = loaded_programs().map(Result::unwrap).find(|loaded| loaded.id() == id).unwrap().fd().unwrap();
         let mut harness = Self(EbpfLoader::new().load(HARNESS).unwrap());

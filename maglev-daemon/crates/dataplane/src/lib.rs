@@ -145,7 +145,7 @@ impl Dataplane {
             return Err(DataplaneError::Setting("`trace` is on: only a program of one's own is traced".to_owned()));
         }
         let barrier = Barrier::choose()?;
-        let sizes = object::Sizes::of(settings)?;
+        let sizes = object::Sizes::from_settings(settings)?;
         let ebpf = object::Loaded::pinned(pins, set, program)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         // Packets of the other daemon's last steps have ended then.
@@ -165,7 +165,7 @@ impl Dataplane {
         let barrier = Barrier::choose()?;
         let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links())?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
-        let sizes = object::Sizes::of(settings)?;
+        let sizes = object::Sizes::from_settings(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
         ebpf.load_egress()?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
@@ -260,7 +260,7 @@ impl Dataplane {
 
     /// All counters, summed over the CPUs.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.maps)
+        Snapshot::read(&self.maps)
     }
 
     /// How the interfaces are at the start: some may not exist yet.

@@ -57,7 +57,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// The sizes for these settings on this machine.
-    pub(super) fn of(settings: &Settings) -> Result<Self, DataplaneError> {
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self, DataplaneError> {
         let limits = settings.limits;
         let cpus = possible_cpus()?;
         for (what, value, most) in [

@@ -29,7 +29,7 @@ impl Survey {
                 pools.resize_with(index + 1, || None);
             }
             let survey = transition::Survey::new(transition, now, idle);
-            pools[index] = Some(if all_slots { survey.of_all_slots() } else { survey });
+            pools[index] = Some(if all_slots { survey.with_all_slots() } else { survey });
         }
         Self { pools, next: 0 }
     }

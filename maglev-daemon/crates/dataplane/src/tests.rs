@@ -269,10 +269,10 @@ fn an_interface_that_is_absent_or_refuses_is_named() {
 fn settings_out_of_range_are_named() {
     let mut wrong = settings(&[]);
     wrong.flow_sets = 63;
-    assert!(object::Sizes::of(&wrong).unwrap_err().to_string().contains("63 is not a power of two"));
+    assert!(object::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("63 is not a power of two"));
     wrong.flow_sets = 64;
     wrong.limits.backends = 40_000;
-    assert!(object::Sizes::of(&wrong).unwrap_err().to_string().contains("backends: 40000"));
+    assert!(object::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("backends: 40000"));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_published_plan_moves_packets() {
         let mut plane =
             Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]), &links()).unwrap();
         let (first, second) = (plane.interfaces()[0].index, plane.interfaces()[1].index);
-        let mut harness = Harness::of_balancer(&mut plane);
+        let mut harness = Harness::from_dataplane(&mut plane);
         assert_eq!(harness.run(first, &datagram(1)).0, action::PASS);
         assert_eq!(plane.snapshot().counter(Counter::NotVip), 1);
 
@@ -372,7 +372,7 @@ fn a_flow_is_explained_by_table_and_flow_table_and_forgotten_when_purged() {
         let _peer = two_veths();
         let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
         let index = plane.interfaces()[0].index;
-        let mut harness = Harness::of_balancer(&mut plane);
+        let mut harness = Harness::from_dataplane(&mut plane);
         assert_eq!(plane.explain(flow(9)).unwrap().outcome, Err(Counter::NotVip));
         plane.publish(&first_plan()).unwrap();
         let unseen = plane.explain(flow(9)).unwrap();
@@ -524,7 +524,7 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
         let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
         plane.publish(&first_plan()).unwrap();
         let index = plane.interfaces()[0].index;
-        let wrapped = Harness::of_balancer(&mut plane).run(index, &datagram(1)).1;
+        let wrapped = Harness::from_dataplane(&mut plane).run(index, &datagram(1)).1;
         let start = |source: &str| {
             let sources = [source, "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
             let vips = Prefixes::new([VIP_ADDRESS.to_string().parse().unwrap()].map(|ip: std::net::IpAddr| ip.into()));
@@ -535,7 +535,7 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
 
         let mut decap = start("10.64.0.0/16");
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
-        let (verdict, unwrapped) = Harness::of(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped);
+        let (verdict, unwrapped) = Harness::new(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped);
         assert_eq!(verdict, action::PASS);
         assert_eq!(unwrapped[14..], datagram(1)[14..]);
         assert_eq!(decap.snapshot().counter(DecapCounter::Decapsulated), 1);
@@ -543,7 +543,7 @@ fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
         assert_eq!(attached("eth2"), None);
 
         let mut decap = start("10.65.0.0/16");
-        assert_eq!(Harness::of(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped), (action::PASS, wrapped));
+        assert_eq!(Harness::new(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped), (action::PASS, wrapped));
         assert_eq!(decap.snapshot().counter(DecapCounter::ForeignSource), 1);
     });
 }

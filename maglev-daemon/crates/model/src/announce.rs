@@ -38,7 +38,7 @@ impl AnnounceChange {
 
     /// How a VIP is announced once this is set.
     #[must_use]
-    pub fn of(&self, before: &Announce) -> Announce {
+    pub fn applied_to(&self, before: &Announce) -> Announce {
         let communities = self.communities.as_ref().unwrap_or(&before.communities);
         Announce { by: self.by.unwrap_or(before.by), communities: communities.clone() }
     }

@@ -124,7 +124,7 @@ impl Services {
             return Err(Refusal::Invalid("nothing to set; allowed: announce, communities".to_owned()));
         }
         let before = self.vips.get(name).ok_or_else(|| self.no_vip(name))?;
-        let vip = Vip { announce: change.of(&before.announce), ..before.clone() };
+        let vip = Vip { announce: change.applied_to(&before.announce), ..before.clone() };
         vip.check_announce()?;
         self.vips.insert(name.clone(), vip);
         Ok(())

@@ -53,7 +53,7 @@ impl Community {
     }
 
     /// `rt` and `ro`: two octets of AS and four of value, or the other way round.
-    fn of_as(two: [u8; 2], four: [u8; 2], asn: u32, value: u32) -> Option<Self> {
+    fn from_as(two: [u8; 2], four: [u8; 2], asn: u32, value: u32) -> Option<Self> {
         if let Ok(asn) = u16::try_from(asn) {
             let ([high, low], [a, b], [c, d, e, f]) = (two, asn.to_be_bytes(), value.to_be_bytes());
             return Some(Self::Extended([high, low, a, b, c, d, e, f]));
@@ -70,8 +70,8 @@ impl Community {
         let parts: Vec<&str> = text.split(':').collect();
         match parts[..] {
             [asn, value] => Some(Self::Standard(number(asn)?, number(value)?)),
-            ["rt", asn, value] => Self::of_as(ROUTE_TARGET, ROUTE_TARGET_4, number(asn)?, number(value)?),
-            ["ro", asn, value] => Self::of_as(ROUTE_ORIGIN, ROUTE_ORIGIN_4, number(asn)?, number(value)?),
+            ["rt", asn, value] => Self::from_as(ROUTE_TARGET, ROUTE_TARGET_4, number(asn)?, number(value)?),
+            ["ro", asn, value] => Self::from_as(ROUTE_ORIGIN, ROUTE_ORIGIN_4, number(asn)?, number(value)?),
             ["bandwidth", asn, bytes] => Some(Self::bandwidth(number(asn)?, number::<u32>(bytes)? as f32)),
             [asn, first, second] => Some(Self::Large(number(asn)?, number(first)?, number(second)?)),
             _ => None,

@@ -41,11 +41,11 @@ impl Services {
         let empty = BTreeMap::new();
         for name in self.pools.keys().chain(next.pools.keys().filter(|name| !self.pools.contains_key(*name))) {
             let of = |services: &Self| services.pools.get(name).map_or_else(|| empty.clone(), with_checks);
-            backends = backends.and(Counts::of(&of(self), &of(next)));
+            backends = backends.and(Counts::new(&of(self), &of(next)));
         }
         Difference {
-            vips: Counts::of(&self.vips, &next.vips),
-            pools: Counts::of(&settings(self), &settings(next)),
+            vips: Counts::new(&self.vips, &next.vips),
+            pools: Counts::new(&settings(self), &settings(next)),
             backends,
         }
     }
@@ -59,7 +59,7 @@ fn with_checks(pool: &super::Pool) -> BTreeMap<Name, (Backend, Option<Override>)
 
 impl Counts {
     /// How two maps differ.
-    fn of<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Self {
+    fn new<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Self {
         let kept = || before.iter().filter_map(|(key, value)| Some((value, after.get(key)?)));
         Self {
             added: after.len() - kept().count(),

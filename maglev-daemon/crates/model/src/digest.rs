@@ -20,14 +20,14 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// Of the services: all that `services.yaml` says, in the order of names, but for since when a backend is in its
     /// state. That differs by seconds between nodes which were told one after the other.
-    pub fn of_services(services: &Services) -> Self {
+    pub fn from_services(services: &Services) -> Self {
         let mut fields = Fields::new("services", 2);
         fields.services(services);
         fields.finish()
     }
 
     /// Of a pool's table: the names in their order, then per slot the owner's index in it.
-    pub fn of_table(table: &Table) -> Self {
+    pub fn from_table(table: &Table) -> Self {
         let mut fields = Fields::new("table", 1);
         for name in table.names() {
             fields.add(format_args!("{name}"));
@@ -38,7 +38,7 @@ impl Digest {
     }
 
     /// Of the flow hash: its version, and its key. The key has 128 random bits, so its digest gives nothing away.
-    pub fn of_key(key: HashKey) -> Self {
+    pub fn from_key(key: HashKey) -> Self {
         let mut fields = Fields::new("hash key", 1);
         fields.add(format_args!("hash {VERSION}"));
         key.words().iter().for_each(|word| fields.0.update(word.to_le_bytes()));
@@ -121,7 +121,7 @@ mod tests {
             pool.backends.insert(name.clone(), backend);
             let mut services = Services::default();
             services.pools.insert(name.clone(), pool);
-            Digest::of_services(&services)
+            Digest::from_services(&services)
         };
         let draining = |since| AdminState::Draining { since };
         let one = of(draining(Some(UnixTime(1_700_000_000))), Tracking::Exception);
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn kinds_and_contents_are_told_apart() {
-        let empty = Digest::of_services(&Services::default());
+        let empty = Digest::from_services(&Services::default());
         let name = Name::parse("web").unwrap();
         let mut services = Services::default();
         services.pools.insert(name.clone(), Pool::new(name.clone()));
-        let one = Digest::of_services(&services);
-        let table = Digest::of_table(&Table::build([(&name, Weight(1))]));
-        let none = Digest::of_table(&Table::build([]));
-        let key = Digest::of_key(HashKey::new(0, 0));
+        let one = Digest::from_services(&services);
+        let table = Digest::from_table(&Table::build([(&name, Weight(1))]));
+        let none = Digest::from_table(&Table::build([]));
+        let key = Digest::from_key(HashKey::new(0, 0));
         let all = [empty, one, table, none, key];
         assert!(all.iter().enumerate().all(|(n, digest)| !all[..n].contains(digest)));
         assert_eq!(format!("{one}").len(), 12);

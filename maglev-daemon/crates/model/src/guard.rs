@@ -29,7 +29,7 @@ impl Loss {
     }
 
     /// What is wrong with taking this out of a pool.
-    fn of_pool(self, pool: &Name) -> Option<String> {
+    fn pool_refusal(self, pool: &Name) -> Option<String> {
         let Self { before, lost, after } = self;
         if lost > 0 && after == 0 {
             return Some(format!(
@@ -44,7 +44,7 @@ impl Loss {
     }
 
     /// What is wrong with taking these VIPs out.
-    fn of_vips<'a>(self, names: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
+    fn vips_refusal<'a>(self, names: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
         let Self { before, lost, after: _ } = self;
         self.is_beyond(OF_VIPS).then(|| {
             let names = listed(names, "maglev vip list");
@@ -89,7 +89,7 @@ impl Services {
             | Change::SetCheck { .. }
             | Change::SetState { change: StateChange::Undrain | StateChange::Enable, .. } => None,
         };
-        refused(&found.and_then(|(pool, loss)| loss.of_pool(pool)).into_iter().collect::<Vec<_>>())
+        refused(&found.and_then(|(pool, loss)| loss.pool_refusal(pool)).into_iter().collect::<Vec<_>>())
     }
 
     /// Whether going over to other services takes out no more than it may without force.
@@ -97,10 +97,11 @@ impl Services {
     /// # Errors
     /// All that it takes out beyond the limits, with the remedy.
     pub fn guard(&self, next: &Self) -> Result<(), Refusal> {
-        let of_pools = self.pools.values().filter_map(|pool| pool.loss(next.pools.get(&pool.name)).of_pool(&pool.name));
+        let of_pools =
+            self.pools.values().filter_map(|pool| pool.loss(next.pools.get(&pool.name)).pool_refusal(&pool.name));
         let lost: Vec<&Vip> = self.vips.values().filter(|vip| !next.keeps(vip)).collect();
         let loss = Loss { before: self.vips.len(), lost: lost.len(), after: self.vips.len() - lost.len() };
-        let of_vips = loss.of_vips(lost.iter().map(|vip| vip.name.as_str()));
+        let of_vips = loss.vips_refusal(lost.iter().map(|vip| vip.name.as_str()));
         let moved = self.vips.values().filter_map(|vip| self.deserted(vip, next));
         refused(&of_vips.into_iter().chain(of_pools).chain(moved).collect::<Vec<_>>())
     }

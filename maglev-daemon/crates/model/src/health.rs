@@ -189,7 +189,7 @@ impl PoolHealth {
     pub fn check_of(&self, backend: &Name) -> Option<Arc<Check>> {
         let check = self.check.as_ref()?;
         Some(match self.overrides.get(backend) {
-            Some(different) => Arc::new(different.of(check)),
+            Some(different) => Arc::new(different.applied_to(check)),
             None => Arc::clone(check),
         })
     }
@@ -205,7 +205,7 @@ impl HealthChange {
     ///
     /// # Errors
     /// It does not fit what the pool has.
-    pub fn of(&self, health: &PoolHealth) -> Result<PoolHealth, String> {
+    pub fn applied_to(&self, health: &PoolHealth) -> Result<PoolHealth, String> {
         let Self { check, panic, slow_start, on_all_dead } = self;
         let Some(check) = check.clone().unwrap_or_else(|| health.check.clone()) else {
             let key = panic.map(|_| "panic").or(slow_start.map(|_| "slow_start"));
@@ -255,7 +255,8 @@ impl Services {
     /// Sets how a pool's backends are checked.
     pub(super) fn set_health(&mut self, pool: &Name, change: &HealthChange) -> Result<(), Refusal> {
         let pool = self.pool_mut(pool)?;
-        pool.health = change.of(&pool.health).map_err(|bad| Refusal::Conflict(format!("pool {}: {bad}", pool.name)))?;
+        pool.health =
+            change.applied_to(&pool.health).map_err(|bad| Refusal::Conflict(format!("pool {}: {bad}", pool.name)))?;
         Ok(())
     }
 
@@ -335,7 +336,7 @@ impl Override {
     }
 
     /// A check with what is different. Another host is another server, unless the server has a name of its own.
-    pub fn of(&self, check: &Check) -> Check {
+    pub fn applied_to(&self, check: &Check) -> Check {
         let Self { port, path, host } = self;
         let mut check = check.clone();
         check.port = port.or(check.port);

@@ -109,7 +109,7 @@ fn another_host_of_a_backend_is_another_server_unless_the_server_is_named() {
         let name = sni.or(pool).unwrap().to_owned();
         let tls = Tls { name, of_host: sni.is_none(), verify: true };
         let own = Override { host: Some(own.to_owned()), ..Override::default() };
-        let Probe::Https(request, tls) = own.of(&check(Probe::Https(request, tls))).probe else { panic!() };
+        let Probe::Https(request, tls) = own.applied_to(&check(Probe::Https(request, tls))).probe else { panic!() };
         (request.host.unwrap(), tls.name)
     };
     let named = |host: &str, name: &str| (host.to_owned(), name.to_owned());

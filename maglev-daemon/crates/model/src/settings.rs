@@ -102,7 +102,7 @@ impl SettingsChange {
     }
 
     /// These settings with the change made.
-    pub fn of(&self, settings: &PoolSettings) -> PoolSettings {
+    pub fn applied_to(&self, settings: &PoolSettings) -> PoolSettings {
         let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = settings;
         let transition = TransitionSettings {
             learning: self.learning.unwrap_or(*learning),
@@ -122,7 +122,7 @@ impl Services {
         learning.map_or(Ok(()), |learning| LEARNING.check(learning))?;
         idle.map_or(Ok(()), |idle| IDLE.check(idle))?;
         let pool = self.pool_mut(pool)?;
-        let settings = change.of(&pool.settings);
+        let settings = change.applied_to(&pool.settings);
         settings.transition.check().map_err(|bad| match (learning, idle) {
             (Some(_), Some(_)) => Refusal::from(bad),
             _ => Refusal::Conflict(format!("pool {}: {bad}", pool.name)),
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(set(&services, change), Ok(expected));
         let change = SettingsChange { learning: Some(SECOND), idle: Some(SECOND * 10), ..SettingsChange::default() };
         assert_eq!(set(&services, change).unwrap().transition, transition(1, 10));
-        assert_eq!(SettingsChange::from_default(&expected).of(&PoolSettings::default()), expected);
+        assert_eq!(SettingsChange::from_default(&expected).applied_to(&PoolSettings::default()), expected);
         assert!(SettingsChange::from_default(&PoolSettings::default()).is_empty());
     }
 

@@ -318,7 +318,7 @@ mod tests {
         let change = Change::SetState { pool: name("web"), backend: name("web4"), change };
         assert_eq!(change.to_string(), "drain backend web4 of pool web");
         let change = SettingsChange { learning: Some(Duration::from_secs(30)), ..SettingsChange::default() };
-        let settings = change.of(&PoolSettings::default());
+        let settings = change.applied_to(&PoolSettings::default());
         assert_eq!(
             Change::SetPool { pool: name("web"), change, health: HealthChange::default() }.to_string(),
             "set learning 30s for pool web"

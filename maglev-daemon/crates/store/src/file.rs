@@ -43,21 +43,19 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
 
 /// The text of a file that must exist.
 pub(super) fn read(path: &Path) -> Result<String, Problem> {
-    read_if_present(path)?.ok_or_else(|| Problem::of_file(path, "there is no such file"))
+    read_if_present(path)?.ok_or_else(|| Problem::new(path, "there is no such file"))
 }
 
 /// The text of a file, if it exists.
 pub(super) fn read_if_present(path: &Path) -> Result<Option<String>, Problem> {
     match fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(Problem::of_file(path, "not a file")),
-        Ok(found) if found.len() > bounds::LARGEST => {
-            Err(Problem::of_file(path, bounds::too_large_to_read(found.len())))
-        }
+        Ok(found) if !found.is_file() => Err(Problem::new(path, "not a file")),
+        Ok(found) if found.len() > bounds::LARGEST => Err(Problem::new(path, bounds::too_large_to_read(found.len()))),
         Ok(_) => fs::read_to_string(path).map(Some).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Problem::of_file(path, "not text: expected YAML in UTF-8"),
-            _ => Problem::of_file(path, error),
+            io::ErrorKind::InvalidData => Problem::new(path, "not text: expected YAML in UTF-8"),
+            _ => Problem::new(path, error),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Problem::of_file(path, error)),
+        Err(error) => Err(Problem::new(path, error)),
     }
 }

@@ -75,7 +75,7 @@ pub fn reload_services(path: &Path, rules: &Rules) -> Result<(Services, Edited),
         Some(text) => Ok((decode_services(path, &text, rules)?, Edited { stamp, text })),
         None => {
             let message = "there is no such file; one without services says `pools: []` and `vips: []`";
-            Err(Problem::of_file(path, message).into())
+            Err(Problem::new(path, message).into())
         }
     }
 }

@@ -219,12 +219,14 @@ impl FileStore {
         }
         let first = self.revision + 1;
         let last = self.revision + revisions.len() as u64;
-        // The comments of a file that was edited by hand are kept where it says just this.
-        let text = match edited {
-            Some(Edited { text, .. }) if revisions.len() == 1 => text,
-            _ => encode_services(&services),
+        // An edited file that says just this keeps its comments; without a revision in it, it is somebody else's to write.
+        let (text, is_written) = match edited {
+            Some(Edited { text, .. }) if revisions.len() == 1 => match revision_of(&text) {
+                Some(_) => (with_revision(&text, last), false),
+                None => (text, true),
+            },
+            _ => (with_revision(&encode_services(&services), last), false),
         };
-        let text = with_revision(&text, last);
         if text.len() as u64 > bounds::LARGEST {
             return Err(bounds::too_large_to_write(&self.path, text.len()));
         }
@@ -235,10 +237,10 @@ impl FileStore {
         let number = |(n, (author, delta))| (Revision::new(first + n, unix_milliseconds, author, &delta), delta);
         let mut new: Vec<_> = (0..).zip(revisions).map(number).collect();
         if let Some((newest, _)) = new.last_mut() {
-            newest.digest = Some(format!("{:#}", maglev_model::digest::Digest::of_services(&services)));
+            newest.digest = Some(format!("{:#}", maglev_model::digest::Digest::from_services(&services)));
         }
         history.append(new)?;
-        if let Err(error) = replace(&self.path, text.as_bytes(), Kept::Always) {
+        if !is_written && let Err(error) = replace(&self.path, text.as_bytes(), Kept::Always) {
             history.take_back(first).map_err(|also| format!("{error}; {also}"))?;
             return Err(error);
         }

@@ -179,7 +179,7 @@ fn start(args: &DecapArgs, vips: Prefixes, links: &[Link]) -> Result<Decap, Fail
 
 /// The VIPs among the addresses that the host holds on its loopback device.
 fn held(addresses: BTreeSet<IpNet>) -> Prefixes {
-    let (vips, beyond) = maglev_dataplane::within_limit(Prefixes::of_loopback(addresses));
+    let (vips, beyond) = maglev_dataplane::within_limit(Prefixes::from_loopback(addresses));
     if beyond > 0 {
         tracing::error!(
             "{beyond} addresses on lo are beyond the limit of {MAX_DECAP_VIPS}: packets for them are dropped"

@@ -2,8 +2,8 @@
 
 use maglev_api::view;
 use maglev_common::counters::Counter;
-use maglev_core::drain::{self, Traffic};
 use maglev_core::node::{Effect, Plan};
+use maglev_core::node_drain::{self, Traffic};
 use maglev_core::reconcile::{Draft, RequestId};
 use maglev_dataplane::Snapshot;
 use maglev_model::Refusal;
@@ -37,7 +37,7 @@ impl Owner {
                     let Ok(snapshot) = snapshot.await else { return };
                     let vips = vips.into_iter().map(|(name, id)| (name, snapshot.vip(id).packets)).collect();
                     // The owner may have ended.
-                    let _ = counted.send(drain::Event::Counted(Traffic { vips, forwarded: forwarded(&snapshot) }));
+                    let _ = counted.send(node_drain::Event::Counted(Traffic { vips, forwarded: forwarded(&snapshot) }));
                 });
             }
             Effect::News(news) => self.log.news(news, self.clock.now()),

@@ -56,7 +56,7 @@ impl Site {
             dataplane,
             disk: Disk::start(store, done).unwrap(),
             resolver: Resolver::start(mpsc::channel(16).0).unwrap(),
-            scheduler: Scheduler::new(mpsc::channel(16).0, Trust::of_system(), Arc::new(|| TIME.get())),
+            scheduler: Scheduler::new(mpsc::channel(16).0, Trust::from_system(), Arc::new(|| TIME.get())),
             journal,
             records: mpsc::unbounded_channel().0,
             counted: mpsc::unbounded_channel().0,

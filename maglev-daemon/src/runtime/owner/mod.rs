@@ -10,8 +10,8 @@ use anyhow::anyhow;
 use maglev_api::{Answer, view};
 use maglev_bgp::speaker;
 use maglev_core::announce::Prefix;
-use maglev_core::drain;
 use maglev_core::node::{self, Event, Node};
+use maglev_core::node_drain;
 use maglev_core::reconcile::{self, Needed, RequestId};
 use maglev_model::bgp::Wanted;
 use maglev_model::plan::{InUse, Planner};
@@ -74,9 +74,9 @@ pub(super) struct Tools {
     pub(super) scheduler: Scheduler,
     pub(super) journal: Journal,
     /// Takes what is to be saved of the node's drain.
-    pub(super) records: mpsc::UnboundedSender<Option<drain::Record>>,
+    pub(super) records: mpsc::UnboundedSender<Option<node_drain::Record>>,
     /// Takes counters that the node's drain asked for.
-    pub(super) counted: mpsc::UnboundedSender<drain::Event>,
+    pub(super) counted: mpsc::UnboundedSender<node_drain::Event>,
 }
 
 /// What the daemon finds at its start.
@@ -179,8 +179,8 @@ impl Owner {
     }
 
     /// Goes on with a drain that was ordered before the daemon was started.
-    pub(super) fn resume_drain(&mut self, record: drain::Record, kept: bool) {
-        self.handle(Event::Drain(drain::Event::Resume { record, kept }));
+    pub(super) fn resume_drain(&mut self, record: node_drain::Record, kept: bool) {
+        self.handle(Event::Drain(node_drain::Event::Resume { record, kept }));
     }
 
     /// What the node does, for the service manager.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use maglev_api::{Answer, view};
-use maglev_core::drain;
 use maglev_core::node::Event;
+use maglev_core::node_drain;
 use maglev_core::reconcile;
 use maglev_model::{Change, Name};
 use tokio::sync::oneshot;
@@ -46,11 +46,11 @@ impl Owner {
             }
             Request::DrainNode { order, caller, reply } => {
                 let request = self.expect(Waiting::Node("drain the node", caller, reply));
-                self.handle(Event::Drain(drain::Event::Drain { request, order }));
+                self.handle(Event::Drain(node_drain::Event::Drain { request, order }));
             }
             Request::UndrainNode { caller, reply } => {
                 let request = self.expect(Waiting::Node("undrain the node", caller, reply));
-                self.handle(Event::Drain(drain::Event::Undrain { request }));
+                self.handle(Event::Drain(node_drain::Event::Undrain { request }));
             }
         }
     }
@@ -77,7 +77,8 @@ impl Owner {
                 return;
             }
         };
-        let flows = ActiveFlows::of(&previewed).map(|flows| self.tools.dataplane.orders().active_flows(flows));
+        let flows =
+            ActiveFlows::from_preview(&previewed).map(|flows| self.tools.dataplane.orders().active_flows(flows));
         let view = self.snapshot().view;
         tokio::spawn(async move {
             let counted = match flows {

@@ -41,7 +41,7 @@ impl Facts {
         let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
         Self {
             services_file: absolute(&node.services).display().to_string(),
-            hash_key_digest: Digest::of_key(node.hash_key).to_string(),
+            hash_key_digest: Digest::from_key(node.hash_key).to_string(),
             memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
             forwarding: view::Forwarding {
                 pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),

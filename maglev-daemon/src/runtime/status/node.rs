@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use maglev_api::view;
 use maglev_config::NodeConfig;
-use maglev_core::drain::{Order, Progress};
 use maglev_core::node::Node;
+use maglev_core::node_drain::{Order, Progress};
 use maglev_model::UnixTime;
 use maglev_model::drain::{Settings, Stage};
 

@@ -106,7 +106,7 @@ pub(super) fn backend(pool: &PoolView, backend: &BackendView, started: Duration)
         name: name.to_string(),
         address: *address,
         weight: weight.0,
-        state: view::BackendState::of(*state, *weight),
+        state: view::BackendState::new(*state, *weight),
         since: state.since().map(|UnixTime(since)| since),
         slots: *slots,
         share: *share,

@@ -135,7 +135,7 @@ impl<const TRACED: bool> Flows for Maps<TRACED> {
     #[inline(always)]
     fn resolve(&self, Flow { pool, word, hash }: Flow, segment: Segment) -> (MemberId, Choice) {
         let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
-        (MemberId::from_low_bits(answer as u16), Choice::of_number(answer >> 16))
+        (MemberId::from_low_bits(answer as u16), Choice::from_number(answer >> 16))
     }
 }
 
@@ -222,7 +222,7 @@ impl Counters for EgressMaps {
 fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
     let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
-    let (member, choice) = affinity::resolve(&maps, flow, Segment::of_bits(segment as u8));
+    let (member, choice) = affinity::resolve(&maps, flow, Segment::from_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
 }
 

@@ -12,7 +12,7 @@ use crate::testing::{FakeTables, INGRESS, backend4, backend6, member, tables};
 use crate::verdict::Verdict;
 
 fn check(id: u16) -> Origin {
-    Origin { mark: Mark::of(member(id)), forwarded: false }
+    Origin { mark: Mark::from_member(member(id)), forwarded: false }
 }
 
 const UNMARKED: Origin = Origin { mark: Mark(0), forwarded: false };
@@ -103,7 +103,7 @@ fn what_the_node_itself_has_for_a_vip_goes_no_further() {
 #[test]
 fn what_the_node_passes_on_or_has_for_others_leaves_as_it_is() {
     let served = tables(backend4());
-    for mark in [0, Mark::of(member(1)).0] {
+    for mark in [0, Mark::from_member(member(1)).0] {
         let from = Origin { mark: Mark(mark), forwarded: true };
         assert_eq!(run(&served, &tcp4(b""), from), (Departure::Pass, tcp4(b"")));
     }
@@ -145,7 +145,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..120),
         v6 in any::<bool>(),
         keep in 0_usize..70,
-        mark in prop_oneof![Just(0), Just(Mark::of(member(1)).0), any::<u32>()],
+        mark in prop_oneof![Just(0), Just(Mark::from_member(member(1)).0), any::<u32>()],
     ) {
         let mut frame = if v6 { tcp6(b"") } else { tcp4(b"") };
         frame.truncate(keep);

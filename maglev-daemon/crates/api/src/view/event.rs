@@ -157,6 +157,25 @@ pub enum What {
     },
 }
 
+/// The subjects of an event, as fields of a log line. Each is `None` where the event has none or has several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'a> {
+    /// The name of the pool.
+    pub pool: Option<&'a str>,
+    /// The name of the backend.
+    pub backend: Option<&'a str>,
+    /// The address of the backend.
+    pub address: Option<IpAddr>,
+    /// The name of the VIP.
+    pub vip: Option<&'a str>,
+    /// The announced or withdrawn prefix.
+    pub prefix: Option<IpNet>,
+    /// The user who made the change.
+    pub uid: Option<u32>,
+    /// The process that made the change.
+    pub pid: Option<i32>,
+}
+
 impl Level {
     /// The word in JSON and text.
     pub const fn as_str(self) -> &'static str {
@@ -194,6 +213,32 @@ impl What {
             | Self::InterfaceName { renamed_to: None, .. }
             | Self::Changed { .. }
             | Self::Reloaded { successful: true } => Level::Info,
+        }
+    }
+
+    /// The fields of its log line.
+    pub fn fields(&self) -> Fields<'_> {
+        match self {
+            Self::BackendHealth { pool, backend, health: _, reason: _ } => {
+                Fields { pool: Some(pool), backend: Some(backend), ..Fields::default() }
+            }
+            Self::BackendReach { pool, backend, address, reachable: _, reason: _ } => {
+                Fields { pool: Some(pool), backend: Some(backend), address: Some(*address), ..Fields::default() }
+            }
+            Self::PoolPanic { pool, on: _, healthy: _, of: _ } => Fields { pool: Some(pool), ..Fields::default() },
+            Self::Prefix { prefix, announced: _, vips, reason: _ } => {
+                let vip = if let [vip] = &vips[..] { Some(vip.as_str()) } else { None };
+                Fields { vip, prefix: Some(*prefix), ..Fields::default() }
+            }
+            Self::VipError { vip, reason: _ } => Fields { vip: Some(vip), ..Fields::default() },
+            Self::Changed { change: _, uid, pid } => Fields { uid: *uid, pid: *pid, ..Fields::default() },
+            Self::Started { version: _ }
+            | Self::Stopping
+            | Self::CommonFailure { on: _, healthy: _ }
+            | Self::Node { stage: _, reason: _ }
+            | Self::Interface { interface: _, attached: _ }
+            | Self::InterfaceName { interface: _, renamed_to: _ }
+            | Self::Reloaded { successful: _ } => Fields::default(),
         }
     }
 }
@@ -309,6 +354,20 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&event).unwrap(), json);
         assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn a_prefix_of_several_vips_names_none_of_them_in_its_fields() {
+        let prefix = "203.0.113.10/32".parse().unwrap();
+        let event = |vips: &[&str]| What::Prefix {
+            prefix,
+            announced: true,
+            vips: vips.iter().map(ToString::to_string).collect(),
+            reason: None,
+        };
+        let fields = Fields { prefix: Some(prefix), ..Fields::default() };
+        assert_eq!(event(&["a", "b"]).fields(), fields);
+        assert_eq!(event(&["a"]).fields(), Fields { vip: Some("a"), ..fields });
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, Events, Level, What};
+pub use event::{Event, Events, Fields, Level, What};
 pub use health::{CheckCounts, CheckReport, CheckShortage, CheckedTarget, Health, HealthClock, HealthState, LastCheck};
 pub use health::{NewHealth, PoolHealth};
 pub use history::{

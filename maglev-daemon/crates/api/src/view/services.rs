@@ -220,7 +220,7 @@ impl BackendState {
     pub const ALL: [Self; 4] = [Self::Active, Self::Draining, Self::Disabled, Self::Out];
 
     /// The state of a backend: what an operator ordered before what its weight says.
-    pub const fn of(state: AdminState, weight: Weight) -> Self {
+    pub const fn new(state: AdminState, weight: Weight) -> Self {
         match state {
             AdminState::Active if weight.0 == 0 => Self::Out,
             AdminState::Active => Self::Active,

@@ -83,7 +83,7 @@ impl Rib {
             return;
         }
         self.refreshing.entry(family).or_insert(false);
-        self.pending.extend(self.wanted.keys().filter(|prefix| Family::of(prefix) == family));
+        self.pending.extend(self.wanted.keys().filter(|prefix| Family::from_prefix(prefix) == family));
     }
 
     /// The next messages; none if all is said. Returns prefixes that there was no room for.
@@ -122,8 +122,8 @@ impl Rib {
         let mut new = BTreeMap::<(Family, &Route), Vec<IpNet>>::new();
         for prefix in (0..BATCH).map_while(|_| pending.pop_first()) {
             match wanted.get(&prefix) {
-                Some(route) => new.entry((Family::of(&prefix), route)).or_default().push(prefix),
-                None => gone.entry(Family::of(&prefix)).or_default().push(prefix),
+                Some(route) => new.entry((Family::from_prefix(&prefix), route)).or_default().push(prefix),
+                None => gone.entry(Family::from_prefix(&prefix)).or_default().push(prefix),
             }
         }
         let mut too_long = 0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use maglev_testing::TempDir;
 use maglev_testing::network::Peer;
 
-use super::router::{Kind, Process, Session, Told, run};
+use super::router::{Kind, Process, Received, Session, run};
 
 /// BIRD's configuration for one neighbour.
 fn config(session: &Session) -> String {
@@ -39,7 +39,7 @@ pub(super) fn ask(directory: &TempDir, words: &str) -> String {
     run("birdc", &[&["-r", "-s", &socket], &words.split(' ').collect::<Vec<_>>()[..]].concat())
 }
 
-pub(super) fn told(directory: &TempDir, prefix: &str) -> Option<Told> {
+pub(super) fn received(directory: &TempDir, prefix: &str) -> Option<Received> {
     let text = ask(directory, &format!("show route {prefix} all"));
     let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
     let communities =
@@ -47,7 +47,7 @@ pub(super) fn told(directory: &TempDir, prefix: &str) -> Option<Told> {
     let communities = communities
         .flat_map(|list| list.split(") "))
         .map(|one| one.trim_matches(['(', ')', ' ']).replace(' ', "").replace("rt,", "").replace(',', ":"));
-    Some(Told {
+    Some(Received {
         next_hop: field("BGP.next_hop:")?.split(' ').next()?.to_owned(),
         as_path: field("BGP.as_path:")?.to_owned(),
         med: field("BGP.med:").and_then(|med| med.parse().ok()),

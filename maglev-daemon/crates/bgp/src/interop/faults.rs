@@ -36,7 +36,7 @@ fn a_session_outlasts_a_daemon_whose_event_loop_is_blocked() {
             let node = Node::start(vec![Neighbor { hold_time: HOLD, ..neighbor(&session) }]);
             node.announce([(prefix("203.0.113.10/32"), route(&[]))]);
             node.established().await;
-            router.until_told("203.0.113.10/32").await;
+            router.until_received("203.0.113.10/32").await;
             let mut row = Row::fault("C2", "both workers and the main task blocked, hold time 3 s: the session stays");
             let before = node.status().errors;
             for _ in 0..2 {
@@ -46,7 +46,7 @@ fn a_session_outlasts_a_daemon_whose_event_loop_is_blocked() {
             let status = node.status();
             assert_eq!((status.state.as_str(), status.sessions, status.announced.len()), ("established", 1, 1));
             assert_eq!(status.errors, before);
-            router.until_told("203.0.113.10/32").await;
+            router.until_received("203.0.113.10/32").await;
             row.says(format!("blocked for {} ms", LATE.as_millis()));
         });
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use maglev_testing::TempDir;
 use maglev_testing::network::Peer;
 
-use super::router::{Kind, Process, Session, Told, run};
+use super::router::{Kind, Process, Received, Session, run};
 
 /// bgpd's configuration for one neighbour.
 fn config(session: &Session) -> String {
@@ -67,7 +67,7 @@ pub(super) fn ask(directory: &TempDir, words: &str) -> String {
     run("vtysh", &["--vty_socket", &directory.path().display().to_string(), "-d", "bgpd", "-c", words])
 }
 
-pub(super) fn told(directory: &TempDir, prefix: &str) -> Option<Told> {
+pub(super) fn received(directory: &TempDir, prefix: &str) -> Option<Received> {
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let text = ask(directory, &format!("show bgp {family} unicast {prefix} json"));
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -76,7 +76,7 @@ pub(super) fn told(directory: &TempDir, prefix: &str) -> Option<Told> {
     let communities = ["community", "largeCommunity", "extendedCommunity"].map(list).join(" ");
     let hops = path["nexthops"].as_array()?;
     let global = hops.iter().find(|hop| hop["scope"].as_str() != Some("link-local"))?;
-    Some(Told {
+    Some(Received {
         next_hop: global["ip"].as_str()?.to_owned(),
         as_path: path["aspath"]["string"].as_str()?.to_owned(),
         med: path["metric"].as_u64().and_then(|med| u32::try_from(med).ok()),

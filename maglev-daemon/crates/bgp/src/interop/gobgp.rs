@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use maglev_testing::TempDir;
 use maglev_testing::network::Peer;
 
-use super::router::{Kind, Process, Session, Told};
+use super::router::{Kind, Process, Received, Session};
 
 /// gobgpd's configuration for one neighbour.
 fn config(session: &Session) -> String {
@@ -45,7 +45,7 @@ pub(super) fn ask(peer: &Peer, words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub(super) fn told(peer: &Peer, prefix: &str) -> Option<Told> {
+pub(super) fn received(peer: &Peer, prefix: &str) -> Option<Received> {
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let text = ask(peer, &format!("-j global rib {prefix} -a {family}"));
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -66,7 +66,7 @@ pub(super) fn told(peer: &Peer, prefix: &str) -> Option<Told> {
         communities.push(extended["value"].as_str().unwrap_or_default().to_owned());
     }
     let path = of(2)?["as_paths"].get(0)?["asns"].as_array()?.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Some(Told {
+    Some(Received {
         next_hop: of(3).or(of(14))?["nexthop"].as_str()?.to_owned(),
         as_path: path.join(" "),
         med: of(4).and_then(|found| found["metric"].as_u64()).and_then(|med| u32::try_from(med).ok()),

@@ -130,7 +130,7 @@ fn over_ipv4(kind: Kind) {
         drop(row);
 
         let mut row = kind.row("/32: next hop, 4-byte AS, MED, communities");
-        let Some(route) = router.until_told("203.0.113.10/32").await else { panic!("no route") };
+        let Some(route) = router.until_received("203.0.113.10/32").await else { panic!("no route") };
         row.says(format!(
             "next hop {}, path {}, {}",
             route.next_hop,
@@ -170,7 +170,7 @@ fn over_ipv6(kind: Kind) {
         let cases = ["/128: next hop, 4-byte AS, communities", "/48: the same", "v4 /32 with a v6 next hop: the same"];
         for (text, case) in prefixes.into_iter().zip(cases) {
             let mut row = kind.row(case);
-            let Some(route) = router.until_told(text).await else { panic!("no route") };
+            let Some(route) = router.until_received(text).await else { panic!("no route") };
             row.says(format!("{text} via {}, path {}", route.next_hop, route.as_path));
             assert_eq!(route.next_hop, "2001:db8::11", "{text}");
             assert_eq!(route.as_path, "4200000010");
@@ -233,7 +233,7 @@ fn ten_thousand(kind: Kind) {
         let node = Node::start(vec![neighbor(&Session::default())]);
         node.announce([(prefix("203.0.113.10/32"), Route::default())]);
         node.established().await;
-        router.until_told("203.0.113.10/32").await;
+        router.until_received("203.0.113.10/32").await;
         let mut row = kind.row("10,000 prefixes");
         let begin = Instant::now();
         node.announce(many(10_000));

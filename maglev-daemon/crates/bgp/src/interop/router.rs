@@ -46,9 +46,9 @@ impl Session {
     }
 }
 
-/// What a router knows of a prefix.
+/// What a router received about a prefix.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Received {
     pub(super) next_hop: String,
     pub(super) as_path: String,
     pub(super) med: Option<u32>,
@@ -114,24 +114,26 @@ impl Router {
         tokio::task::spawn_blocking(move || ask(kind, &peer, &directory)).await.unwrap()
     }
 
-    async fn told(&self, prefix: &str) -> Option<Told> {
+    async fn received(&self, prefix: &str) -> Option<Received> {
         let prefix = prefix.to_owned();
         self.ask(move |kind, peer, directory| match kind {
-            Kind::Bird => bird::told(directory, &prefix),
-            Kind::Frr => frr::told(directory, &prefix),
-            Kind::GoBgp => gobgp::told(peer, &prefix),
+            Kind::Bird => bird::received(directory, &prefix),
+            Kind::Frr => frr::received(directory, &prefix),
+            Kind::GoBgp => gobgp::received(peer, &prefix),
         })
         .await
     }
 
     /// What the router knows of a prefix, as soon as it knows it.
-    pub(super) async fn until_told(&self, prefix: &str) -> Option<Told> {
-        Some(eventually(prefix, async || self.told(prefix).await.ok_or_else(|| self.log())).await)
+    pub(super) async fn until_received(&self, prefix: &str) -> Option<Received> {
+        Some(eventually(prefix, async || self.received(prefix).await.ok_or_else(|| self.log())).await)
     }
 
     pub(super) async fn until_gone(&self, prefix: &str) {
-        eventually("end of a prefix", async || self.told(prefix).await.map_or(Ok(()), |told| Err(format!("{told:?}"))))
-            .await;
+        eventually("end of a prefix", async || {
+            self.received(prefix).await.map_or(Ok(()), |received| Err(format!("{received:?}")))
+        })
+        .await;
     }
 
     pub(super) async fn until_count(&self, count: usize) {

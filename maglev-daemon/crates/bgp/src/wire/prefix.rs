@@ -20,7 +20,7 @@ pub(super) const UNICAST: u8 = 1;
 impl Family {
     pub(crate) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
-    pub(crate) const fn of(prefix: &IpNet) -> Self {
+    pub(crate) const fn from_prefix(prefix: &IpNet) -> Self {
         match prefix {
             IpNet::V4(_) => Self::Ipv4,
             IpNet::V6(_) => Self::Ipv6,

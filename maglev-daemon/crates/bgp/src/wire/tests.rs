@@ -313,7 +313,7 @@ proptest! {
     fn prefixes_are_read_back(attributes in any_attributes(), mut prefixes in vec(any_prefix(), 0..1_500)) {
         let family = family_of(&attributes);
         let encoding = Encoding { four_octet_as: true, extended_next_hop: false };
-        prefixes.retain(|prefix| Family::of(prefix) == family);
+        prefixes.retain(|prefix| Family::from_prefix(prefix) == family);
         let bytes = encoded(|out| announce(out, encoding, family, &attributes, &prefixes).unwrap());
         prop_assert_eq!(told(&bytes), (prefixes.clone(), vec![]));
         let bytes = encoded(|out| withdraw(out, encoding, family, &prefixes));
@@ -336,7 +336,7 @@ proptest! {
     ) {
         let family = family_of(&attributes);
         let mut bytes = encoded(|out| open(capabilities).encode(out));
-        announce(&mut bytes, AS4, family, &attributes, &prefixes.iter().copied().filter(|p| Family::of(p) == family).collect::<Vec<_>>()).unwrap();
+        announce(&mut bytes, AS4, family, &attributes, &prefixes.iter().copied().filter(|p| Family::from_prefix(p) == family).collect::<Vec<_>>()).unwrap();
         bytes.extend(message(3, &notification));
         let mut rest = bytes.as_mut_slice();
         while !rest.is_empty() {

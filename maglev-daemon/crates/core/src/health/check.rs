@@ -63,7 +63,7 @@ impl Check {
             Health::Unhealthy => self.run >= rise && now.saturating_sub(self.began) >= self.damping.hold(now),
         };
         if trusted {
-            self.become_(Health::Healthy, now);
+            self.enter(Health::Healthy, now);
         }
     }
 
@@ -87,7 +87,7 @@ impl Check {
             if relied_on || self.health == Health::Healthy {
                 self.damping.fell();
             }
-            self.become_(Health::Unhealthy, now);
+            self.enter(Health::Unhealthy, now);
         }
         falls
     }
@@ -99,7 +99,7 @@ impl Check {
         self.run = self.run.saturating_add(1);
     }
 
-    fn become_(&mut self, health: Health, now: Duration) {
+    fn enter(&mut self, health: Health, now: Duration) {
         (self.health, self.since) = (health, now);
     }
 }

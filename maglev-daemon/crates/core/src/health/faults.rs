@@ -98,7 +98,7 @@ fn the_checkers_own_failure_does_not_make_a_pool_dead_before_backends_fall() {
 }
 
 /// One backend, healthy by both VIPs of its pool; what is checked of it.
-fn of_two_vips() -> (Scene, Vec<Arc<Target>>) {
+fn scene_of_two_vips() -> (Scene, Vec<Arc<Target>>) {
     let mut scene = Scene::new(Plan { via: "any", rise: 1, ..USUAL }, 0, &[("web", 1)]);
     scene.change(vip("a", "80"));
     scene.change(vip("bb", "443"));
@@ -125,14 +125,14 @@ impl Scene {
 #[test]
 fn a_backend_is_as_old_as_its_last_change() {
     let row = Row::fault("T3", "one of two targets fails and comes back");
-    let (mut scene, targets) = of_two_vips();
+    let (mut scene, targets) = scene_of_two_vips();
     (0..2).for_each(|_| scene.one(&targets[0], false));
     assert_eq!(scene.since(), scene.now);
     scene.one(&targets[0], true);
     assert_eq!(scene.since(), scene.now, "healthy since now, though the other target always was");
     drop(row);
     let row = Row::fault("T3", "unhealthy since the first of two fell, also once only the second is");
-    let (mut scene, targets) = of_two_vips();
+    let (mut scene, targets) = scene_of_two_vips();
     let began = scene.now + SECOND * 2;
     (0..2).for_each(|_| scene.one(&targets[0], false));
     (0..2).for_each(|_| scene.one(&targets[1], false));
@@ -140,7 +140,7 @@ fn a_backend_is_as_old_as_its_last_change() {
     assert_eq!(scene.since(), began);
     drop(row);
     let _row = Row::fault("T3", "a VIP is added: checking since then");
-    let (mut scene, _) = of_two_vips();
+    let (mut scene, _) = scene_of_two_vips();
     scene.change(vip("ccc", "80"));
     assert_eq!(scene.since(), scene.now);
 }

@@ -109,8 +109,8 @@ pub(super) struct Member {
     pub(super) heard_of: bool,
     pub(super) checked: BTreeMap<Arc<Target>, Checked>,
     pub(super) waiting: Option<Arc<str>>,
-    /// Whether it was usable when the pool was last assessed, and what followed.
-    pub(super) was_usable: bool,
+    /// Whether it counted as healthy when the pool was last assessed, and what followed.
+    pub(super) was_healthy: bool,
     pub(super) standing: Standing,
     pub(super) ramp: Option<Ramp>,
     pub(super) counts: Counts,
@@ -119,11 +119,11 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn new(takes: bool, presumed: Presumed, heard_of: bool, now: Duration) -> Self {
-        let was_usable = presumed != Presumed::Nothing;
-        let standing = Standing { serves: takes && was_usable, ..Standing::default() };
+        let was_healthy = presumed != Presumed::Nothing;
+        let standing = Standing { serves: takes && was_healthy, ..Standing::default() };
         let (checked, waiting, ramp) = (BTreeMap::new(), None, None);
         let counts = Counts::default();
-        Self { takes, presumed, heard_of, checked, waiting, was_usable, standing, ramp, counts, since: now }
+        Self { takes, presumed, heard_of, checked, waiting, was_healthy, standing, ramp, counts, since: now }
     }
 
     /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.
@@ -161,8 +161,8 @@ impl Member {
         self.worst().map_or(Health::Checking, |worst| worst.check.health())
     }
 
-    /// Whether it may be sent new flows.
-    pub(super) fn is_usable(&self) -> bool {
+    /// Whether it counts as healthy: by its checks, or presumed so until they have ended.
+    pub(super) fn counts_as_healthy(&self) -> bool {
         match self.health() {
             Health::Healthy => true,
             Health::Checking => self.presumed != Presumed::Nothing,

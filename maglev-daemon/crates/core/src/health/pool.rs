@@ -92,7 +92,7 @@ impl CheckedPool {
     pub(super) fn assess(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
         let takers = || self.members.values().filter(|member| member.takes);
         let known = takers().filter(|member| member.is_known()).count();
-        let healthy = takers().filter(|member| member.is_usable()).count();
+        let healthy = takers().filter(|member| member.counts_as_healthy()).count();
         if self.panic.update(self.threshold, healthy, known, now) {
             news.push(News::Panic { pool: self.name.clone(), on: self.panic.is_on(), healthy, of: known });
         }
@@ -127,13 +127,13 @@ impl CheckedPool {
 
 /// In panic all are used; where nothing is known of anybody, all of whom nothing is known.
 fn stand(member: &mut Member, panic: bool, unknown: bool, slow_start: Duration, now: Duration) -> Standing {
-    let usable = member.is_usable();
-    let was_used = member.was_usable || member.standing.serves;
-    member.was_usable = usable;
-    if usable && !was_used {
+    let healthy = member.counts_as_healthy();
+    let was_used = member.was_healthy || member.standing.serves;
+    member.was_healthy = healthy;
+    if healthy && !was_used {
         member.ramp = Ramp::begin(now, slow_start);
     }
-    if panic || !usable {
+    if panic || !healthy {
         member.ramp = None;
     }
     let percent = member.ramp.map_or(Ramp::FULL, |ramp| ramp.percent(now));
@@ -141,6 +141,6 @@ fn stand(member: &mut Member, panic: bool, unknown: bool, slow_start: Duration, 
         member.ramp = None;
     }
     let health = member.health();
-    let serves = panic || usable || (unknown && health == Health::Checking);
+    let serves = panic || healthy || (unknown && health == Health::Checking);
     Standing { serves, lives: panic || health != Health::Unhealthy, percent }
 }

@@ -14,7 +14,7 @@ use maglev_model::{Name, Refusal};
 use crate::announce::Prefix;
 use crate::health::Orders;
 use crate::reconcile::{Draft, Interfaces, RequestId};
-use crate::{announced, drain, health, reconcile};
+use crate::{announced, health, node_drain, reconcile};
 
 /// Settings of a node.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +37,8 @@ pub enum Event {
     /// To services, next hops, checks, disk or packet path. The runtime sends neither [`reconcile::Event::Flush`], nor
     /// [`reconcile::Event::Tick`], nor [`reconcile::Event::Interfaces`].
     Reconcile(reconcile::Event),
-    /// To the drain of the node. The runtime sends neither [`drain::Event::Told`] nor [`drain::Event::Tick`].
-    Drain(drain::Event),
+    /// To the drain of the node. The runtime sends neither [`node_drain::Event::Told`] nor [`node_drain::Event::Tick`].
+    Drain(node_drain::Event),
     /// The interfaces are others than before.
     Interfaces {
         /// What is known of them now.
@@ -79,9 +79,9 @@ pub enum Effect {
         /// Every prefix, and why it is withheld if it is.
         prefixes: Arc<Vec<Prefix>>,
     },
-    /// Save this of the drain, or that there is none; then report [`drain::Event::Saved`].
-    SaveDrain(Option<drain::Record>),
-    /// Read the counters of these VIPs, then report [`drain::Event::Counted`].
+    /// Save this of the drain, or that there is none; then report [`node_drain::Event::Saved`].
+    SaveDrain(Option<node_drain::Record>),
+    /// Read the counters of these VIPs, then report [`node_drain::Event::Counted`].
     Count(Vec<(Name, VipId)>),
     /// Tell an operator.
     News(News),
@@ -140,7 +140,7 @@ pub enum News {
         /// The stage.
         stage: Stage,
         /// What was ordered.
-        order: drain::Order,
+        order: node_drain::Order,
         /// Packets sent on to backends since the drain began.
         forwarded: u64,
     },

@@ -20,7 +20,7 @@ use maglev_model::plan::{InUse, Planner};
 use maglev_model::{Name, Refusal, Vip};
 
 use crate::announce::{NodeState, Prefix};
-use crate::drain::{self, Drain};
+use crate::node_drain::{self, Drain};
 use crate::reconcile::{self, Reconciler, RequestId, View};
 
 mod announcements;
@@ -142,7 +142,7 @@ impl Node {
             }
             Event::Tick => {
                 self.reconcile(reconcile::Event::Tick);
-                self.drain(drain::Event::Tick);
+                self.drain(node_drain::Event::Tick);
                 if self.departure.ends(self.now) {
                     self.reconciler.let_go();
                 }
@@ -252,28 +252,28 @@ impl Node {
         });
     }
 
-    fn drain(&mut self, event: drain::Event) {
+    fn drain(&mut self, event: node_drain::Event) {
         let effects = self.drain.handle(event, self.now);
         self.unsettled |= !effects.is_empty();
         self.generation += 1;
         for effect in effects {
             match effect {
-                drain::Effect::Save(record) => self.effects.push(Effect::SaveDrain(record)),
-                drain::Effect::Count => self.effects.push(Effect::Count(self.reconciler.vip_ids())),
-                drain::Effect::AwaitTold => self.awaits = Some(Awaited::Next),
-                drain::Effect::Entered(stage) => self.tell_stage(stage),
-                drain::Effect::Ended => {
+                node_drain::Effect::Save(record) => self.effects.push(Effect::SaveDrain(record)),
+                node_drain::Effect::Count => self.effects.push(Effect::Count(self.reconciler.vip_ids())),
+                node_drain::Effect::AwaitTold => self.awaits = Some(Awaited::Next),
+                node_drain::Effect::Entered(stage) => self.tell_stage(stage),
+                node_drain::Effect::Ended => {
                     // What neighbors are sent for this drain says nothing of another one.
                     self.awaits = None;
                     self.tell(News::Serving);
                 }
-                drain::Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
+                node_drain::Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
             }
         }
     }
 
     fn tell_stage(&mut self, stage: Stage) {
-        if let Some(drain::Progress { order, forwarded, .. }) = self.drain.progress() {
+        if let Some(node_drain::Progress { order, forwarded, .. }) = self.drain.progress() {
             let (order, forwarded) = (order.clone(), forwarded);
             self.tell(News::Stage { stage, order, forwarded });
         }
@@ -302,7 +302,7 @@ impl Node {
             && self.announcements.is_sent(version)
         {
             self.awaits = None;
-            self.drain(drain::Event::Told);
+            self.drain(node_drain::Event::Told);
         }
     }
 

@@ -96,7 +96,7 @@ mod tests {
                 Backend { name: name(backend), address: at(*host), weight: Weight::DEFAULT, state: AdminState::Active };
             services.admit(Change::AddBackend { pool: name("web"), backend }, &rules).unwrap();
         }
-        let digest = Digest::of_services(&services);
+        let digest = Digest::from_services(&services);
         (services, digest)
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let mut reach = Reach::default();
         reach.moved(at(11), &lost("no route"));
         let none = Services::default();
-        assert_eq!(shown(reach.news(&none, Digest::of_services(&none))), [""; 0]);
+        assert_eq!(shown(reach.news(&none, Digest::from_services(&none))), [""; 0]);
         assert_eq!(told(&mut reach, &[&[]]), ["web1 lost: no route"]);
     }
 

@@ -209,22 +209,22 @@ fn a_drain_goes_on_when_its_own_withdrawal_was_sent_and_not_another_one_s() {
     let _row =
         Row::fault("R8", "neighbors are sent the withdrawal of an earlier drain: a later one does not go on by it");
     let mut node = serving(&[1]);
-    let order = || drain::Order { since: UnixTime(0), reason: None, last_node: false };
+    let order = || node_drain::Order { since: UnixTime(0), reason: None, last_node: false };
     let begin = |node: &mut Node, request, now| {
         let request = RequestId(request);
-        all(node, now, [Event::Drain(drain::Event::Drain { request, order: order() })]);
-        all(node, now, [Event::Drain(drain::Event::Saved(Ok(())))]);
+        all(node, now, [Event::Drain(node_drain::Event::Drain { request, order: order() })]);
+        all(node, now, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
         let withdrawing = now + Duration::from_secs(1);
         let told = all(node, withdrawing, [Event::Tick]);
         assert!(told.iter().any(|effect| effect.starts_with("announce []")), "{told:?}");
-        all(node, withdrawing, [Event::Drain(drain::Event::Saved(Ok(())))]);
+        all(node, withdrawing, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
         assert_eq!(node.drain.stage(), Some(Stage::Withdrawing));
         node.announcements.wanted().version
     };
     let first = begin(&mut node, 1, NOW);
     let undrained = NOW + Duration::from_millis(1_100);
-    all(&mut node, undrained, [Event::Drain(drain::Event::Undrain { request: RequestId(2) })]);
-    let served = all(&mut node, undrained, [Event::Drain(drain::Event::Saved(Ok(())))]);
+    all(&mut node, undrained, [Event::Drain(node_drain::Event::Undrain { request: RequestId(2) })]);
+    let served = all(&mut node, undrained, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
     assert!(served[0].starts_with("announce [1]") && served[1] == "reply 2", "{served:?}");
     let second = begin(&mut node, 3, undrained);
     let later = undrained + Duration::from_millis(1_050);

@@ -59,7 +59,7 @@ impl Reconciler {
         }
         let leaves =
             leaves_by(vip, target.destination.ip(), self.resolutions.get(&target.destination.ip())?, interfaces);
-        Some(leaves.map(|interface| CheckPath { mark: Some(Mark::of(member).0), interface: Some(interface) }))
+        Some(leaves.map(|interface| CheckPath { mark: Some(Mark::from_member(member).0), interface: Some(interface) }))
     }
 }
 

@@ -146,7 +146,7 @@ impl Reconciler {
             phase: Phase::Idle,
             flush_again: false,
             target: Arc::default(),
-            target_digest: Digest::of_services(&Services::default()),
+            target_digest: Digest::from_services(&Services::default()),
             served: Arc::default(),
             leaving: Vec::new(),
             conflicts: BTreeMap::new(),

@@ -35,7 +35,7 @@ impl Reconciler {
         let published = self.planner.pool(&pool.name);
         let before = published.map_or_else(|| Table::build([]), PublishedPool::table);
         let named = was.backends.keys().chain(pool.backends.keys());
-        let preview = Preview::of(&before, &table_of(pool, published), named);
+        let preview = Preview::new(&before, &table_of(pool, published), named);
         Ok(Previewed { index: published.map(PublishedPool::index), settings: pool.settings, preview, change })
     }
 }

@@ -18,7 +18,7 @@ impl Reconciler {
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
         let changed = before != self.target;
         if changed {
-            self.target_digest = Digest::of_services(&self.target);
+            self.target_digest = Digest::from_services(&self.target);
         }
         if changed || std::mem::take(&mut self.host_changed) {
             self.serve_what_can_be();

@@ -24,7 +24,7 @@ impl Prefixes {
 
     /// Of what the host takes as its own by its loopback device, what can be VIPs. The last address of an IPv4 prefix there is
     /// a broadcast address.
-    pub fn of_loopback(held: impl IntoIterator<Item = IpNet>) -> Self {
+    pub fn from_loopback(held: impl IntoIterator<Item = IpNet>) -> Self {
         let held: Vec<_> = held.into_iter().filter(|&prefix| can_be_vips(prefix)).collect();
         let broadcast = |prefix: &IpNet| match prefix {
             IpNet::V4(prefix) if prefix.prefix_len() < 31 => Some(Ipv4Net::from(prefix.broadcast()).into()),
@@ -139,14 +139,14 @@ mod tests {
     fn vips_are_what_can_be_reached_from_beyond_a_link() {
         let held =
             nets(&["127.0.0.0/8", "::1/128", "fe80::1/128", "169.254.1.1/32", "203.0.113.10/32", "2001:db8::10/128"]);
-        let vips = Prefixes::of_loopback(held);
+        let vips = Prefixes::from_loopback(held);
         assert_eq!(vips.accepted().collect::<Vec<_>>(), nets(&["203.0.113.10/32", "2001:db8::10/128"]));
-        assert!(Prefixes::of_loopback(nets(&["127.0.0.0/8", "::1/128"])).is_empty());
+        assert!(Prefixes::from_loopback(nets(&["127.0.0.0/8", "::1/128"])).is_empty());
     }
 
     #[test]
     fn a_prefix_on_loopback_has_a_broadcast_address_that_is_no_vip() {
-        let vips = Prefixes::of_loopback(nets(&["203.0.113.0/24", "198.51.100.0/31"]));
+        let vips = Prefixes::from_loopback(nets(&["203.0.113.0/24", "198.51.100.0/31"]));
         assert_eq!(vips.0.get(&nets(&["203.0.113.255/32"])[0]), Some(&false));
         assert_eq!(vips.0.len(), 3);
         assert_eq!(vips.accepted().count(), 2);

@@ -66,7 +66,7 @@ impl Candidate {
             trace: false,
             interfaces: Vec::new(),
         };
-        let sizes = Sizes::of(&settings)?;
+        let sizes = Sizes::from_settings(&settings)?;
         let mode = wanted.mode();
         let (ebpf, program) = match wanted.object {
             Some(object) => (Loaded::balancer_of(object, PROGRAM, &settings, &sizes, &[])?, PROGRAM),

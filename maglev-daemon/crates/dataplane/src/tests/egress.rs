@@ -88,7 +88,7 @@ impl Rig {
 }
 
 pub(super) fn check(id: u16) -> Origin {
-    Origin { mark: Mark::of(member(id)), forwarded: false }
+    Origin { mark: Mark::from_member(member(id)), forwarded: false }
 }
 
 const UNMARKED: Origin = Origin { mark: Mark(0), forwarded: false };
@@ -189,8 +189,9 @@ fn sockets_packets_meet_the_program_wherever_it_is_attached_until_it_is_detached
     in_namespace(|| {
         let (peer, mut plane) = started();
         route_to_vip("eth1");
-        let all =
-            |plane: &Dataplane| [0, 1, 2, 4].map(|id| sent(plane, if id == 0 { 7 } else { Mark::of(member(id)).0 }));
+        let all = |plane: &Dataplane| {
+            [0, 1, 2, 4].map(|id| sent(plane, if id == 0 { 7 } else { Mark::from_member(member(id)).0 }))
+        };
         let expected = [[0, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]];
         assert_eq!(all(&plane), expected);
         ip("address del 10.9.0.1/24 dev eth1");
@@ -223,7 +224,7 @@ fn filters_do_what_links_do_and_one_that_a_killed_daemon_left_is_replaced() {
         };
         drop(std::mem::take(&mut plane.egress));
         let filters = attach(&mut plane);
-        let both = |plane: &Dataplane| [sent(plane, 0), sent(plane, Mark::of(member(1)).0)];
+        let both = |plane: &Dataplane| [sent(plane, 0), sent(plane, Mark::from_member(member(1)).0)];
         for interface in ["eth2", "eth1"] {
             route_to_vip(interface);
             assert_eq!(both(&plane), [[0, 0, 1], [1, 0, 0]], "{interface}");

@@ -76,7 +76,7 @@ const ROUTER_ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0
 fn dropped(vips: &[&str], rows: &[(&'static str, &str, Vec<u8>, DecapCounter)]) {
     let mut decap = Decap::start(&decap_settings("eth2", vips, None), &links()).unwrap();
     let index = decap.interfaces().next().unwrap().index;
-    let mut harness = Harness::of(decap.ebpf(), DECAP_PROGRAM);
+    let mut harness = Harness::new(decap.ebpf(), DECAP_PROGRAM);
     for (number, name, frame, reason) in rows {
         case(number, name, || {
             let before = decap.snapshot().counter(*reason);
@@ -176,14 +176,14 @@ fn vips_are_replaced_while_it_runs() {
         let _peer = two_veths();
         let mut decap = Decap::start(&decap_settings("eth2", &[], None), &links()).unwrap();
         let index = decap.interfaces().next().unwrap().index;
-        let mut harness = Harness::of(decap.ebpf(), DECAP_PROGRAM);
+        let mut harness = Harness::new(decap.ebpf(), DECAP_PROGRAM);
         let mut run = |to: &str| harness.run(index, &ipv4("198.51.100.7", to, 17, &UDP)).0;
         case("D7", "a VIP that comes to loopback later, and goes", || {
             assert_eq!(run(VIP4), action::DROP);
-            decap.serve(&Prefixes::of_loopback(nets(&["203.0.113.0/24", "127.0.0.0/8"]))).unwrap();
+            decap.serve(&Prefixes::from_loopback(nets(&["203.0.113.0/24", "127.0.0.0/8"]))).unwrap();
             assert_eq!([VIP4, "203.0.113.254"].map(&mut run), [action::PASS; 2]);
             assert_eq!(run("203.0.113.255"), action::DROP, "the prefix's broadcast address");
-            decap.serve(&Prefixes::of_loopback(nets(&["127.0.0.0/8"]))).unwrap();
+            decap.serve(&Prefixes::from_loopback(nets(&["127.0.0.0/8"]))).unwrap();
             assert_eq!(run(VIP4), action::DROP);
             format!("{} dropped as foreign_destination", decap.snapshot().counter(DecapCounter::ForeignDestination))
         });
@@ -198,7 +198,7 @@ fn decapsulation_outlives_its_process() {
             |interface: &str, vips: &[&str]| Decap::start(&decap_settings(interface, vips, Some(&folder)), &links());
         let run = |decap: &mut Decap| {
             let index = decap.interfaces().next().unwrap().index;
-            Harness::of(decap.ebpf(), DECAP_PROGRAM).run(index, &ipv4("198.51.100.7", VIP4, 17, &UDP)).0
+            Harness::new(decap.ebpf(), DECAP_PROGRAM).run(index, &ipv4("198.51.100.7", VIP4, 17, &UDP)).0
         };
         let count = |decap: &Decap| decap.snapshot().counter(DecapCounter::Decapsulated);
         let vip = ["203.0.113.10/32"];

@@ -56,7 +56,7 @@ fn killed(folder: &Folder, settings: &Settings) -> String {
     plane.publish(&first_plan()).unwrap();
     plane.outlive().unwrap();
     let index = plane.interfaces()[0].index;
-    assert_eq!(Harness::of_balancer(&mut plane).run(index, &datagram(9)).0, action::TX);
+    assert_eq!(Harness::from_dataplane(&mut plane).run(index, &datagram(9)).0, action::TX);
     plane.set().unwrap().1.to_owned()
 }
 
@@ -88,7 +88,7 @@ fn what_a_killed_daemon_left_goes_on_and_is_adopted_with_its_flows() {
                 Step::SwitchPool { pool: POOL, word: always(2) },
             ])
             .unwrap();
-        let mut harness = Harness::of_balancer(&mut plane);
+        let mut harness = Harness::from_dataplane(&mut plane);
         assert_eq!((harness.run(index, &datagram(9)).0, harness.run(index, &datagram(8)).0), (action::TX, action::TX));
         let snapshot = plane.snapshot();
         assert_eq!([1, 2].map(|id| snapshot.member(member(id)).packets), [2, 1], "a known flow stays where it is");
@@ -141,7 +141,10 @@ fn what_cannot_be_adopted_forwards_until_it_is_replaced() {
         let set = killed(&folder, &old);
         let before = attached("eth1").unwrap();
         let new = Settings { hash_key: HashKey::from_bytes([8; 16]), flow_sets: 128, ..old.clone() };
-        assert_eq!(Fingerprint::of(&new).unwrap().difference(&Fingerprint::of(&old).unwrap()), Some("`hash_key`"));
+        assert_eq!(
+            Fingerprint::from_settings(&new).unwrap().difference(&Fingerprint::from_settings(&old).unwrap()),
+            Some("`hash_key`")
+        );
         let error = Dataplane::adopt(&new, &links(), &folder.hold(), &set).unwrap_err().to_string();
         assert!(error.contains(FLOWS) && error.contains("entries"), "{error}");
         assert!(Dataplane::adopt(&old, &links(), &folder.hold(), "v1-none-7").is_err());

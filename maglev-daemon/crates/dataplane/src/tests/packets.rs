@@ -59,7 +59,7 @@ impl Rig {
         settings.limits.pools = 8;
         let mut plane = Dataplane::start(&settings, &links()).unwrap();
         plane.publish(&plan()).unwrap();
-        let harness = Harness::of_balancer(&mut plane);
+        let harness = Harness::from_dataplane(&mut plane);
         Self { plane, harness, _peer: peer }
     }
 

@@ -94,8 +94,8 @@ fn services_have_the_same_digest_in_every_release() {
     let mut row = Row::fault("R3", "services that say all they can have the expected digests");
     const EXPECTED: [&str; 6] =
         ["33ea0ac4b483", "0848b4aa05ab", "376825af5d1d", "bfc1251acd56", "e9b7790b4dfe", "0f76fe3a6b25"];
-    let all = probes().map(|probe| Digest::of_services(&services(probe)));
-    let empty = Digest::of_services(&Services::default());
+    let all = probes().map(|probe| Digest::from_services(&services(probe)));
+    let empty = Digest::from_services(&Services::default());
     let found: Vec<_> = all.into_iter().chain([empty]).map(|digest| digest.to_string()).collect();
     assert_eq!(found, EXPECTED);
     row.says(format!("{} digests", found.len()));
@@ -168,10 +168,10 @@ fn every_field_of_services_counts() {
         let mut services = services(https());
         let (pool, vip) = (services.pools.values_mut().next().unwrap(), services.vips.values_mut().next().unwrap());
         change(pool, vip);
-        Digest::of_services(&services)
+        Digest::from_services(&services)
     };
     let mut all: Vec<_> = CHANGES.iter().map(of).collect();
-    all.push(Digest::of_services(&services(https())));
+    all.push(Digest::from_services(&services(https())));
     let count = all.len();
     all.sort_unstable();
     all.dedup();
@@ -187,7 +187,7 @@ fn text_cannot_pass_for_another_field() {
         let (path, body) = (path.to_owned(), Some(body.to_owned()));
         let pool = services.pools.values_mut().next().unwrap();
         with_tls(pool, |request, _| (request.path, request.body) = (path, body));
-        Digest::of_services(&services)
+        Digest::from_services(&services)
     };
     assert_ne!(of("/a\nbackend web2 10.0.1.12 1 active", "b"), of("/a", "b"));
     assert_ne!(of("/ab", "c"), of("/a", "bc"));
@@ -199,6 +199,6 @@ fn nodes_of_old_and_new_hash_show_different_digests() {
     let _row = Row::fault("D11", "the version of the flow hash is in the hash key digest");
     let key = HashKey::from_bytes(std::array::from_fn(|n| n as u8));
     // What 0.1.0 shows for this key, whose hash can be steered; then that of version 2.
-    assert_ne!(Digest::of_key(key).to_string(), "74d3d1d6ed4a");
-    assert_eq!((VERSION, Digest::of_key(key).to_string().as_str()), (2, "aebca15c0820"));
+    assert_ne!(Digest::from_key(key).to_string(), "74d3d1d6ed4a");
+    assert_eq!((VERSION, Digest::from_key(key).to_string().as_str()), (2, "aebca15c0820"));
 }

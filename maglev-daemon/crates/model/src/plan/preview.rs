@@ -34,7 +34,7 @@ pub struct Share {
 
 impl Preview {
     /// Compares two tables. The backends `named` are named too, though they may own nothing.
-    pub fn of<'a>(before: &'a Table, after: &'a Table, named: impl IntoIterator<Item = &'a Name>) -> Self {
+    pub fn new<'a>(before: &'a Table, after: &'a Table, named: impl IntoIterator<Item = &'a Name>) -> Self {
         let names: BTreeSet<_> = before.names().iter().chain(after.names()).chain(named).collect();
         let (had, has) = (owned(before), owned(after));
         let slots = |owned: &BTreeMap<_, _>, name: &'a Name| owned.get(name).copied().unwrap_or(0);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn preview(before: &Pool, after: &Pool) -> Preview {
-        Preview::of(&table_of(before, None), &table_of(after, None), before.backends.keys())
+        Preview::new(&table_of(before, None), &table_of(after, None), before.backends.keys())
     }
 
     /// Moved, collateral, and the slots of these backends before and after.

@@ -100,7 +100,7 @@ impl PublishedPool {
             owners: Owners::new(),
             living: BTreeSet::new(),
             awaits: None,
-            digest: Digest::of_table(&Table::build([])),
+            digest: Digest::from_table(&Table::build([])),
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
             outdated: Outdated::default(),
@@ -168,7 +168,7 @@ impl PublishedPool {
             return self.transition.owners().to_vec();
         }
         let table = table_of(&owners);
-        self.digest = Digest::of_table(&table);
+        self.digest = Digest::from_table(&table);
         self.shares = table.shares();
         self.owners = owners;
         by_slot(&table, &self.owners)

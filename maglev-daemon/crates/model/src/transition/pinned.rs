@@ -57,7 +57,7 @@ impl Survey {
 
     /// Counts entries of slots that are not in transition too: where every flow is tracked, they bind.
     #[must_use]
-    pub fn of_all_slots(self) -> Self {
+    pub fn with_all_slots(self) -> Self {
         Self { stable_too: true, ..self }
     }
 

@@ -95,7 +95,7 @@ async fn on_a_thread(source: Source, verifying: Verifying) -> Result<(usize, Tls
 }
 
 /// The authorities that the system trusts.
-pub(super) fn of_system() -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(super) fn from_system() -> Result<Vec<CertificateDer<'static>>, Fault> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         if let ErrorKind::Io { inner, .. } = &error.kind

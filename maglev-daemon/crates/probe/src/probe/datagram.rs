@@ -18,7 +18,7 @@ pub(super) async fn ask(
     is_answer: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Fault> {
     // What happens before a packet leaves says nothing of the backend.
-    let own = |error| Fault::Shortage(words::of_error("socket", &error));
+    let own = |error| Fault::Shortage(words::from_io("socket", &error));
     let failed = |error| Fault::from_io("answer", &error, Fault::Dead);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(own)?;

@@ -21,7 +21,7 @@ pub enum Fault {
 impl Fault {
     /// What the system reports: of the backend as `kind` says, unless it is this node's own shortage.
     pub(super) fn from_io(doing: &str, error: &io::Error, kind: fn(String) -> Self) -> Self {
-        let text = words::of_error(doing, error);
+        let text = words::from_io(doing, error);
         if is_shortage(error) { Self::Shortage(text) } else { kind(text) }
     }
 

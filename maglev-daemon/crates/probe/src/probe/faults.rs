@@ -126,7 +126,7 @@ fn system() -> Result<Vec<CertificateDer<'static>>, Fault> {
 #[tokio::test]
 async fn authorities_are_read_again_after_a_reload() {
     let identity = Identity::new();
-    let trust = Trust::of_source(system);
+    let trust = Trust::from_source(system);
     let asked = async || {
         let (at, _) = identity.server(Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
         let what = Probe::Https(request(None), tls("www.example.org", true));

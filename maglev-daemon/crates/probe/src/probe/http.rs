@@ -53,9 +53,9 @@ where
     let mut client = http1::Builder::new();
     client.max_buf_size(LONGEST_HEAD).max_headers(MOST_FIELDS).ignore_invalid_headers_in_responses(true);
     let shaken = client.handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(|error| of_hyper("response", &error))?;
+    let (mut sender, connection) = shaken.map_err(|error| from_hyper("response", &error))?;
     let answered = async {
-        let response = sender.send_request(request).await.map_err(|error| of_hyper("response", &error))?;
+        let response = sender.send_request(request).await.map_err(|error| from_hyper("response", &error))?;
         is_good(response.status().as_u16(), asked)?;
         doing.answered("body");
         find(response.into_body(), wanted).await
@@ -81,7 +81,7 @@ async fn find(mut body: Incoming, wanted: &str) -> Result<(), Fault> {
     let mut search = Search::new(wanted.as_bytes());
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| of_hyper("body", &error))?;
+        let frame = frame.map_err(|error| from_hyper("body", &error))?;
         let Some(data) = frame.data_ref() else { continue };
         length += data.len();
         search.go_on(data);
@@ -123,7 +123,7 @@ impl<'a> Search<'a> {
     }
 }
 
-fn of_hyper(doing: &str, error: &hyper::Error) -> Fault {
+fn from_hyper(doing: &str, error: &hyper::Error) -> Fault {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {

@@ -10,7 +10,7 @@ use super::{CheckPath, Fault, path, words};
 /// run out.
 pub(super) async fn connect(destination: SocketAddr, path: &CheckPath) -> Result<TcpStream, Fault> {
     // What happens before a packet leaves says nothing of the backend.
-    let own = |error| Fault::Shortage(words::of_error("socket", &error));
+    let own = |error| Fault::Shortage(words::from_io("socket", &error));
     let socket = if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(own)?;
     path::set(&socket, path).map_err(own)?;
     socket.set_zero_linger().map_err(own)?;

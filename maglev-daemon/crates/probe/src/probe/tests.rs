@@ -35,7 +35,7 @@ pub(super) fn rng() -> fastrand::Rng {
 }
 
 pub(super) fn nobody() -> Trust {
-    Trust::of(Vec::new())
+    Trust::from_authorities(Vec::new())
 }
 
 /// How a check of this ends: well, or by this reason.
@@ -278,7 +278,7 @@ impl Identity {
 async fn a_certificate_is_verified_unless_that_is_off() {
     const GOOD: Says = Says::Once("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let identity = Identity::new();
-    let ours = Trust::of(vec![identity.authority.clone()]);
+    let ours = Trust::from_authorities(vec![identity.authority.clone()]);
     let rows = [
         (&ours, "www.example.org", true, Ok(())),
         (&nobody(), "www.example.org", true, failed("TLS: invalid peer certificate: UnknownIssuer")),

@@ -34,18 +34,18 @@ pub struct Trust {
 
 impl Trust {
     /// The authorities that the system trusts. If there are none, no certificate is good.
-    pub fn of_system() -> Self {
-        Self { authorities: Authorities::found_by(authorities::of_system, verifying), believing: Arc::default() }
+    pub fn from_system() -> Self {
+        Self { authorities: Authorities::found_by(authorities::from_system, verifying), believing: Arc::default() }
     }
 
     /// The authorities that this finds.
     #[cfg(test)]
-    pub(super) fn of_source(source: fn() -> Result<Vec<CertificateDer<'static>>, Fault>) -> Self {
+    pub(super) fn from_source(source: fn() -> Result<Vec<CertificateDer<'static>>, Fault>) -> Self {
         Self { authorities: Authorities::found_by(source, verifying), believing: Arc::default() }
     }
 
     /// These authorities alone.
-    pub fn of(authorities: Vec<CertificateDer<'static>>) -> Self {
+    pub fn from_authorities(authorities: Vec<CertificateDer<'static>>) -> Self {
         Self { authorities: Authorities::given(verifying(authorities)), believing: Arc::default() }
     }
 
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn authorities_are_read_only_when_a_certificate_is_to_be_verified() {
-        let (trust, name) = (Trust::of_system(), "www.example.org".to_owned());
+        let (trust, name) = (Trust::from_system(), "www.example.org".to_owned());
         let [believed, verified] = [false, true].map(|verify| Tls { name: name.clone(), of_host: false, verify });
         trust.prepare(&believed).await.unwrap();
         assert!(!trust.authorities.are_read());

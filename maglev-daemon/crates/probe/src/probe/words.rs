@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 /// What the system says, shortly.
-pub(super) fn of_error(doing: &str, error: &io::Error) -> String {
+pub(super) fn from_io(doing: &str, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no route".to_owned(),
         ErrorKind::ConnectionRefused => format!("{doing}: refused"),
@@ -11,12 +11,12 @@ pub(super) fn of_error(doing: &str, error: &io::Error) -> String {
         ErrorKind::UnexpectedEof => format!("{doing}: closed"),
         ErrorKind::AddrNotAvailable => format!("{doing}: no local address or port is free"),
         ErrorKind::TimedOut => format!("{doing}: no answer"),
-        _ => format!("{doing}: {}", of_system(error)),
+        _ => format!("{doing}: {}", without_number(error)),
     }
 }
 
 /// Without the error's number.
-fn of_system(error: &io::Error) -> String {
+fn without_number(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn errors_are_short_and_without_numbers() {
-        let said = |number| of_error("connect", &io::Error::from_raw_os_error(number));
+        let said = |number| from_io("connect", &io::Error::from_raw_os_error(number));
         let told =
             [nix::libc::ECONNREFUSED, nix::libc::EHOSTUNREACH, nix::libc::ENETUNREACH, nix::libc::EMFILE].map(said);
         assert_eq!(told, ["connect: refused", "no route", "no route", "connect: too many open files"]);

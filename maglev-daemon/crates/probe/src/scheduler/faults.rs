@@ -20,7 +20,7 @@ fn each_second(probe: Probe) -> Order {
 }
 
 /// A target of this pool, the `n`th backend.
-fn of_pool(pool: &str, n: usize, destination: SocketAddr) -> Arc<Target> {
+fn target_in_pool(pool: &str, n: usize, destination: SocketAddr) -> Arc<Target> {
     let (pool, backend) = (Name::parse(pool).unwrap(), Name::parse(&format!("b{n}")).unwrap());
     Arc::new(Target { pool, backend, ..(*target("a", destination)).clone() })
 }
@@ -31,7 +31,7 @@ async fn longest_pause(others: Orders) -> Duration {
     let at_once = || each_second(Probe::Dns { query: "example..org".to_owned(), rcode: 0 });
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
     let mut orders = others;
-    orders.extend((0..20).map(|n| (of_pool("good", n, at), at_once())));
+    orders.extend((0..20).map(|n| (target_in_pool("good", n, at), at_once())));
     let (mut scheduler, mut told) = scheduler();
     scheduler.follow(orders);
     let good = Name::parse("good").unwrap();
@@ -53,8 +53,8 @@ async fn checks_that_hang_do_not_delay_those_of_other_pools() {
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let at = silent.local_addr().unwrap();
     let hanging = || each_second(Probe::Udp { payload: b"ping".to_vec(), expect: b"pong".to_vec() });
-    let one = (0..2_000).map(|n| (of_pool("hung", n, at), hanging())).collect();
-    let several = (0..2_000).map(|n| (of_pool(&format!("hung{}", n % 5), n, at), hanging())).collect();
+    let one = (0..2_000).map(|n| (target_in_pool("hung", n, at), hanging())).collect();
+    let several = (0..2_000).map(|n| (target_in_pool(&format!("hung{}", n % 5), n, at), hanging())).collect();
     for (case, others) in
         [("one pool of 2,000 backends that hang", one), ("five pools of 400 backends that hang", several)]
     {

@@ -23,7 +23,15 @@ pub(super) fn target(backend: &str, destination: SocketAddr) -> Arc<Target> {
 
 pub(super) fn scheduler() -> (Scheduler, mpsc::Receiver<Checked>) {
     let (results, told) = mpsc::channel(16);
-    (Scheduler::with_rng(results, Trust::of(Vec::new()), Arc::new(|| Duration::from_secs(7)), Rng::with_seed(1)), told)
+    (
+        Scheduler::with_rng(
+            results,
+            Trust::from_authorities(Vec::new()),
+            Arc::new(|| Duration::from_secs(7)),
+            Rng::with_seed(1),
+        ),
+        told,
+    )
 }
 
 pub(super) async fn next(told: &mut mpsc::Receiver<Checked>) -> (Arc<Target>, Last) {

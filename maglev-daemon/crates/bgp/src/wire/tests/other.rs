@@ -114,10 +114,10 @@ proptest! {
     ) {
         let mut attributes = attributes;
         attributes.communities.retain(|community| !matches!(community, Community::Extended([1..=u8::MAX, ..] | [0, 9, ..])));
-        let family = Family::of(&prefixes[0]);
+        let family = Family::from_prefix(&prefixes[0]);
         prop_assume!(family == Family::Ipv4 || attributes.next_hop.is_ipv6());
         prop_assume!(!attributes.next_hop.is_multicast() && !attributes.next_hop.is_unspecified());
-        prefixes.retain(|prefix| Family::of(prefix) == family);
+        prefixes.retain(|prefix| Family::from_prefix(prefix) == family);
         let encoding = if attributes.next_hop.is_ipv6() { OVER_V6 } else { AS4 };
 
         let bytes = encoded(|out| announce(out, encoding, family, &attributes, &prefixes).unwrap());

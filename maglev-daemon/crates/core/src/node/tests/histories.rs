@@ -60,7 +60,7 @@ struct World {
     now: Duration,
     maps: Maps,
     disk: Services,
-    drain: Option<drain::Record>,
+    drain: Option<node_drain::Record>,
     /// What the next daemon finds of the planner.
     state: Option<String>,
     reports: Vec<(Duration, Report)>,
@@ -122,7 +122,7 @@ impl World {
         let interfaces = settings().reconcile.interfaces;
         self.handle(Event::Interfaces { interfaces, trouble: None });
         if let Some(record) = self.drain.clone() {
-            self.handle(Event::Drain(drain::Event::Resume { record, kept: true }));
+            self.handle(Event::Drain(node_drain::Event::Resume { record, kept: true }));
         }
         self.followed.clear();
         let request = self.expect();
@@ -224,10 +224,10 @@ impl World {
             Effect::Announce { wanted, .. } => self.announce(wanted),
             Effect::SaveDrain(record) => {
                 self.drain = record;
-                later(Report::Event(Event::Drain(drain::Event::Saved(Ok(())))));
+                later(Report::Event(Event::Drain(node_drain::Event::Saved(Ok(())))));
             }
             Effect::Count(_) => {
-                later(Report::Event(Event::Drain(drain::Event::Counted(drain::Traffic::default()))));
+                later(Report::Event(Event::Drain(node_drain::Event::Counted(node_drain::Traffic::default()))));
             }
             Effect::News(News::Stage { stage: Stage::Waiting, .. }) => self.check_withdrawn(),
             Effect::Follow(addresses) => {
@@ -373,11 +373,11 @@ impl World {
                 self.order(|request| Event::Reconcile(reconcile::Event::Change { request, change, force: true }));
             }
             Action::Drain(on) => self.order(|request| {
-                let order = drain::Order { since: UnixTime(7), reason: None, last_node: false };
+                let order = node_drain::Order { since: UnixTime(7), reason: None, last_node: false };
                 Event::Drain(if on {
-                    drain::Event::Drain { request, order }
+                    node_drain::Event::Drain { request, order }
                 } else {
-                    drain::Event::Undrain { request }
+                    node_drain::Event::Undrain { request }
                 })
             }),
             Action::Flush => self.handle(Event::Flush),

@@ -47,7 +47,7 @@ impl Node {
 
     /// What `backend`, the `at`th of the pool, is asked by while all is well.
     fn good(&self, at: usize, backend: &str) -> (String, Result<CheckPath, String>) {
-        let mark = Mark::of(self.backends()[at].unwrap());
+        let mark = Mark::from_member(self.backends()[at].unwrap());
         (backend.to_owned(), Ok(CheckPath { mark: Some(mark.0), interface: Some(2) }))
     }
 }
