@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp`, `health` and `faults` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store` and `faults` read off the tests' output.
 
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ pub enum Matrix {
     Health,
     /// The subject of a row is the fault's number.
     Fault,
+    /// The subject of a row is what is done to what is kept.
+    Store,
 }
 
 /// Whether the case is to be run at its full size, which may take minutes: in `cargo xtask test faults`, not in the suite.
@@ -44,6 +46,7 @@ impl Matrix {
             Self::Bgp => "bgp",
             Self::Health => "health",
             Self::Fault => "fault",
+            Self::Store => "store",
         }
     }
 }

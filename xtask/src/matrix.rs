@@ -1,4 +1,4 @@
-//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health` and `faults`. Knows which tests print rows, and
+//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store` and `faults`. Knows which tests print rows, and
 //! how a row reads; what a case is, only the tests know.
 //!
 //! ```text
@@ -54,6 +54,13 @@ pub(crate) const HEALTH: Matrix = Matrix {
         ],
     ],
     subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost", "encap", "direct"],
+};
+
+/// The store of the services: by what is done to it.
+pub(crate) const STORE: Matrix = Matrix {
+    name: "store",
+    lots: &[&["--package", "maglev-store", "--lib"], &["--package", "maglev-e2e", "--test", "history"]],
+    subjects: &["kept", "edit", "crash", "damage", "full", "release", "lab", "kill"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

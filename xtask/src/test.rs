@@ -38,6 +38,10 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Health,
+    /// Keep the services over edits, crashes and damage: a line for each case, with what was measured.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
+    Store,
     /// Repeat every fault that was found by running the product: a line for each case, with what was measured.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
@@ -53,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Kernels(arguments)) => return kernels::run(arguments),
         Some(Apart::Bgp) => return matrix::BGP.run(),
         Some(Apart::Health) => return matrix::HEALTH.run(),
+        Some(Apart::Store) => return matrix::STORE.run(),
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }

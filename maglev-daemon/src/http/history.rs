@@ -42,8 +42,7 @@ pub(super) async fn list(
     let is_wanted = |revision: &&Revision| {
         let of_pool = pool.as_ref().is_none_or(|pool| revision.pools.iter().any(|found| found == pool.as_str()));
         // Of a revision with very many backends, none is listed: it may be about this one.
-        let of_backend =
-            backend.as_ref().is_none_or(|name| revision.backends.contains(name) || lists_none(revision));
+        let of_backend = backend.as_ref().is_none_or(|name| revision.backends.contains(name) || lists_none(revision));
         of_pool && of_backend && since.is_none_or(|since| revision.unix_milliseconds >= since)
     };
     let numbers = || reader.revisions().map(|revision| revision.revision);
@@ -162,5 +161,7 @@ fn parse_revision(field: &str, text: &str) -> Answer<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { text.parse().ok() } else { None };
     let shown = maglev_model::shown(text);
-    number.ok_or_else(|| view::Error::invalid(format!("{field}: {shown} is not a revision; allowed: a number, see `maglev history`")))
+    number.ok_or_else(|| {
+        view::Error::invalid(format!("{field}: {shown} is not a revision; allowed: a number, see `maglev history`"))
+    })
 }

@@ -2,8 +2,8 @@
 //! answer comes about; requests go to the runtime through [`Handle`].
 
 mod bgp;
-mod changes;
 mod by;
+mod changes;
 mod events;
 mod history;
 mod journal;
@@ -269,6 +269,7 @@ impl Reading {
             bgp: bgp.summary(),
             check_shortage,
             state_not_saved: state_file.borrow().clone(),
+            revision: self.handle.history.borrow().newest().map(|newest| newest.revision),
             ..self.services().at(self.uptime())
         }
     }

@@ -84,11 +84,7 @@ async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<vi
     Ok(Json(found.cloned().ok_or_else(unknown)?))
 }
 
-async fn add_vip(
-    State(handle): State<Handle>,
-    by: By,
-    body: Result<Bytes, BytesRejection>,
-) -> Reply<view::Done> {
+async fn add_vip(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
     let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
     let service = Service { address, port: port.0, protocol: protocol.into() };
     let vip = maglev_model::Vip {
@@ -111,11 +107,7 @@ async fn set_vip(
     change(&handle, by, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
 }
 
-async fn remove_vip(
-    State(handle): State<Handle>,
-    by: By,
-    Path(name): Path<String>,
-) -> Reply<view::Done> {
+async fn remove_vip(State(handle): State<Handle>, by: By, Path(name): Path<String>) -> Reply<view::Done> {
     change(&handle, by, Change::RemoveVip(parse_name("name", &name)?)).await
 }
 
@@ -159,11 +151,7 @@ fn find_whole_pool(reading: &Reading, name: &Name) -> Answer<view::Pool> {
     Ok(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends })
 }
 
-async fn add_pool(
-    State(handle): State<Handle>,
-    by: By,
-    body: Result<Bytes, BytesRejection>,
-) -> Reply<view::Done> {
+async fn add_pool(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
     let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
     let new = view::NewSettings { tracking, transition, min_healthy, health };
     let settings = SettingsChange::from(&new).applied_to(&PoolSettings::default());

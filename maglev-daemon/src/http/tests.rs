@@ -88,8 +88,7 @@ async fn a_change_reaches_the_owner_and_its_answer_the_client() {
         };
         assert_eq!(by.caller.uid, Some(nix::unistd::getuid().as_raw()), "the kernel tells who asks");
         reply.send(Ok(())).unwrap();
-        let Some(Request::Change { change: Change::RemoveVip(_), force: false, by: _, reply }) =
-            requests.recv().await
+        let Some(Request::Change { change: Change::RemoveVip(_), force: false, by: _, reply }) = requests.recv().await
         else {
             panic!()
         };

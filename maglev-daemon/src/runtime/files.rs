@@ -114,10 +114,7 @@ enum Order {
 
 impl Disk {
     /// Starts the thread of an open store; it reports each commit as [`Event::Persisted`].
-    pub(super) fn start(
-        mut store: FileStore,
-        done: tokio::sync::mpsc::UnboundedSender<Event>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(mut store: FileStore, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
         let (shown, history) = watch::channel(store.reader());
         let keep = move || {

@@ -134,7 +134,8 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
     let identity = node.bgp.as_ref().map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose();
     let _identity = identity.map_err(anyhow::Error::new)?;
     let (bgp, on_stop) = (node.bgp.clone(), node.on_stop);
-    let Started { mut owner, mut inputs, reads, news, kept, drained } = start::start(path, node, store, signals).await?;
+    let Started { mut owner, mut inputs, reads, news, kept, drained } =
+        start::start(path, node, store, signals).await?;
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::stream::{self, Message, TooLarge};
-use super::{MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, view};
+use super::{MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, WHY_HEADER, view};
 
 /// Longer than the daemon takes to give up on a request, so that its own answer arrives.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +34,8 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
+    /// Why changes are asked for.
+    reason: Option<HeaderValue>,
 }
 
 /// What a follower of events receives.
@@ -73,7 +75,13 @@ impl Client {
     /// The system gives no event loop: out of file descriptors.
     pub fn new(socket: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime })
+        Ok(Self { socket: socket.to_owned(), runtime, reason: None })
+    }
+
+    /// The same client, whose changes are asked for with this reason; it is one that [`maglev_model::parse_reason`] took.
+    #[must_use]
+    pub fn with_reason(self, reason: Option<String>) -> Self {
+        Self { reason: reason.and_then(|reason| HeaderValue::from_bytes(reason.as_bytes()).ok()), ..self }
     }
 
     /// Reads what lies at a path.
@@ -203,7 +211,8 @@ impl Client {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
         let connection = tokio::spawn(connection);
 
-        let request = Request::builder()
+        let reason = self.reason.clone().filter(|_| method != Method::GET);
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "maglevd")
@@ -212,6 +221,9 @@ impl Client {
             .header(RELEASE_HEADER, RELEASE)
             .body(Full::new(body))
             .map_err(|error| ClientError::Foreign(format!("cannot ask for {path}: {error}")))?;
+        if let Some(reason) = reason {
+            request.headers_mut().insert(WHY_HEADER, reason);
+        }
         let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         check_version(&response)?;
         if response.status().is_success() {

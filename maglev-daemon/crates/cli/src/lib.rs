@@ -9,6 +9,7 @@ mod counters;
 mod events;
 mod flow;
 mod flow_table;
+mod history;
 mod interrupt;
 mod node;
 mod output;
@@ -16,6 +17,7 @@ mod plan;
 mod pool;
 mod progress;
 mod reload;
+mod rollback;
 mod status;
 mod text;
 pub mod usage;
@@ -70,6 +72,10 @@ struct Args {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
 
+    /// Why, for the history: one line of at most 160 bytes
+    #[arg(long = "message", short = 'm', global = true, value_name = "WHY", value_parser = maglev_model::parse_reason)]
+    why: Option<String>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -92,6 +98,10 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Reload the configuration files; a file with errors changes nothing
     Reload(reload::Args),
+    /// Who changed what, when and why: the revisions of the services, and how two of them differ
+    History(history::Args),
+    /// Take over the services of an older revision, as a revision of its own
+    Rollback(rollback::Args),
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
     /// What happened lately: backends, pools, prefixes and the node, and who changed what
@@ -122,9 +132,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    let Args { socket, output, command } = args;
+    let Args { socket, output, why, command } = args;
     let printer = Printer::new(output);
-    let client = || Client::new(&socket).map_err(|error| Failure::Io("start", error));
+    let client =
+        || Client::new(&socket).map(|client| client.with_reason(why)).map_err(|error| Failure::Io("start", error));
     match command {
         Command::Status => status::run(&client()?, &printer),
         Command::Vip(command) => vip::run(command, &client()?, &printer),
@@ -132,6 +143,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Backend(command) => backend::run(command, &client()?, &printer),
         Command::Plan(command) => plan::run(command, &client()?, &printer),
         Command::Reload(args) => reload::run(&args, &client()?, &printer),
+        Command::History(args) => history::run(args, &client()?, &printer),
+        Command::Rollback(args) => rollback::run(args, &client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
@@ -239,6 +252,16 @@ mod tests {
             "maglev reload",
             "maglev reload --force",
             "maglev plan reload",
+            "maglev plan rollback 41",
+            "maglev history",
+            "maglev history --pool web --backend web1 --since 2h",
+            "maglev history --since 2026-11-29T10:00:00Z --output json",
+            "maglev history show 41",
+            "maglev history diff 41 57",
+            "maglev rollback 41 -m reason",
+            "maglev rollback 41 --force",
+            "maglev backend drain web web4 -m reason",
+            "maglev -m reason backend drain web web4",
             "maglev backend drain web web4 --force",
             "maglev backend disable web web4 --force",
             "maglev backend weight web web4 0 --force",
@@ -303,6 +326,14 @@ mod tests {
             "maglev pool add web --idle 5s",
             "maglev pool add web --tracking never",
             "maglev pool add web --udp old",
+            "maglev history --backend web1",
+            "maglev history --since yesterday",
+            "maglev history show",
+            "maglev history diff 1",
+            "maglev history --pool web show 1",
+            "maglev rollback",
+            "maglev rollback first",
+            "maglev reload -m",
             "maglev frobnicate",
         ] {
             assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Subcommand;
-use maglev_api::view::{NewBackend, Plan, PlanShare, PlannedReload, Proposal, StateOrder, Tracking};
+use maglev_api::view::{NewBackend, Plan, PlanShare, PlannedReload, PlannedRollback, Proposal, StateOrder, Tracking};
 use maglev_model::Name;
 
 use super::changes::Change;
@@ -18,6 +18,11 @@ pub(super) enum PlanCommand {
     Backend(Backend),
     /// What `maglev reload` would add, change and remove now, and whether it would be refused
     Reload,
+    /// What `maglev rollback` would add, change and remove now, and whether it would be refused
+    Rollback {
+        /// The revision
+        revision: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +44,9 @@ pub(super) enum Backend {
 pub(super) fn run(command: PlanCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     let command = match command {
         PlanCommand::Backend(command) => command,
+        PlanCommand::Rollback { revision } => {
+            return printer.answer(&client.get::<PlannedRollback>(&format!("/v1/plan/rollback/{revision}"))?);
+        }
         PlanCommand::Reload => return printer.answer(&client.get::<PlannedReload>("/v1/plan/reload")?),
     };
     let plan: Plan = client.post("/v1/plan", &proposal(command))?;
@@ -108,6 +116,14 @@ impl Text for PlannedReload {
             text += &format!("would be refused: {refused}\n");
         }
         text
+    }
+}
+
+impl Text for PlannedRollback {
+    fn text(&self) -> String {
+        let Self { changes, refused } = self;
+        let refused = refused.as_ref().map(|why| format!("would be refused: {why}\n")).unwrap_or_default();
+        format!("would change: {changes}\n{refused}")
     }
 }
 

@@ -76,16 +76,16 @@ impl Delta {
             self.set.pools.insert(name.clone(), header);
         }
         for backend in before.iter().flat_map(|pool| pool.backends.keys()) {
-            self.backend(name, backend, whole_backend(before, backend), after);
+            self.backend(name, backend, whole_backend(before, backend).as_ref(), after);
         }
         let is_new = |name: &&Name| before.is_none_or(|pool| !pool.backends.contains_key(*name));
         now.backends.keys().filter(is_new).for_each(|backend| self.backend(name, backend, None, after));
     }
 
-    fn backend(&mut self, pool: &Name, name: &Name, before: Option<WholeBackend>, after: Option<&Pool>) {
+    fn backend(&mut self, pool: &Name, name: &Name, before: Option<&WholeBackend>, after: Option<&Pool>) {
         let now = whole_backend(after, name);
         match (after, now) {
-            (Some(of), Some(now)) if before.as_ref() != Some(&now) => {
+            (Some(of), Some(now)) if before != Some(&now) => {
                 count(&mut self.counts.backends, before.is_some());
                 put(self.set.pools.entry(pool.clone()).or_insert_with(|| without_backends(of)), now);
             }
@@ -180,7 +180,7 @@ impl Touched {
     pub fn delta(self, after: &Services) -> Delta {
         let mut delta = Delta::default();
         match self.0 {
-            Object::Backend(pool, name, before) => delta.backend(&pool, &name, before, after.pools.get(&pool)),
+            Object::Backend(pool, name, before) => delta.backend(&pool, &name, before.as_ref(), after.pools.get(&pool)),
             Object::Pool(name, before) => delta.pool(&name, before.as_ref(), after.pools.get(&name)),
             Object::Vip(name, before) => delta.vip(&name, before.as_ref(), after),
         }
@@ -216,7 +216,9 @@ impl Services {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AdminState, Announce, Check, HealthChange, Hysteresis, Probe, Rules, Service, SettingsChange, Via, Weight};
+    use crate::{
+        AdminState, Announce, Check, HealthChange, Hysteresis, Probe, Rules, Service, SettingsChange, Via, Weight,
+    };
     use proptest::prelude::*;
     use std::sync::Arc;
     use std::time::Duration;
@@ -266,8 +268,11 @@ mod tests {
             (pool(), 1..6_u8, 0..9_u16)
                 .prop_map(move |(pool, n, weight)| Change::AddBackend { pool, backend: backend(n, weight) }),
             (pool(), 1..6_u8).prop_map(|(pool, n)| Change::RemoveBackend { pool, backend: name("b", n), force: true }),
-            (pool(), 1..6_u8, 0..9_u16)
-                .prop_map(|(pool, n, weight)| Change::SetWeight { pool, backend: name("b", n), weight: Weight(weight) }),
+            (pool(), 1..6_u8, 0..9_u16).prop_map(|(pool, n, weight)| Change::SetWeight {
+                pool,
+                backend: name("b", n),
+                weight: Weight(weight)
+            }),
             (pool(), 1..6_u8, any::<bool>()).prop_map(move |(pool, n, on)| {
                 Change::SetCheck { pool, backend: name("b", n), own: on.then(|| own.clone()) }
             }),

@@ -54,7 +54,8 @@ pub use standing::{Health, Standing};
 pub use state::{AdminState, StateChange};
 pub use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_port, parse_reason};
-pub use time::{ShownDuration, UnixTime, WrittenDuration, parse_duration, parse_timeout, utc_with_milliseconds};
+pub use time::{ShownDuration, UnixTime, WrittenDuration};
+pub use time::{parse_duration, parse_timeout, parse_utc, utc_with_milliseconds};
 
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -40,6 +40,12 @@ pub fn utc_with_milliseconds(unix_milliseconds: u64) -> String {
     format!("{:.3}", time.unwrap_or(Timestamp::MAX))
 }
 
+/// Reads a moment as RFC 3339 with an offset (`2026-11-24T20:43:26Z`), in milliseconds since 1970; `None`: it is not one.
+pub fn parse_utc(text: &str) -> Option<u64> {
+    let time: Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok()
+}
+
 /// Units from the largest, in milliseconds.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 

@@ -87,7 +87,7 @@ impl FileStore {
         let mut notes: Vec<_> = damage.iter().map(ToString::to_string).collect();
         if !history.exists() {
             if damage.is_some() && matches!(found, Ok(None)) {
-                return Err(Problem::of_file(path, "there is no such file, and its history is damaged").into());
+                return Err(Problem::new(path, "there is no such file, and its history is damaged").into());
             }
             store.services = Arc::new(found?.unwrap_or_default());
             return Ok((store, notes));
@@ -120,7 +120,7 @@ impl FileStore {
                 self.services = Arc::new(services.clone());
                 return Ok(vec![format!("{file} is used as it is: {reason}")]);
             }
-            (Err(reason), _) => return Err(Problem::of_file(&self.path, reason).into()),
+            (Err(reason), _) => return Err(Problem::new(&self.path, reason).into()),
         };
         let read = match found {
             Ok(Some(read)) if read == kept => {
@@ -128,7 +128,7 @@ impl FileStore {
                 return Ok(Vec::new());
             }
             Ok(Some(read)) => read,
-            Ok(None) => return self.keep(kept, rules, format!("{file} is missing")).map_err(|()| invalid(&self.path)),
+            Ok(None) => return self.keep(kept, rules, &format!("{file} is missing")).map_err(|()| invalid(&self.path)),
             Err(problems) => {
                 self.stamp = None;
                 if damaged && kept == Services::default() {
@@ -136,7 +136,7 @@ impl FileStore {
                     return Err(problems);
                 }
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                return self.keep(kept, rules, lines.join("; ")).map_err(|()| problems);
+                return self.keep(kept, rules, &lines.join("; ")).map_err(|()| problems);
             }
         };
         let written = self.history.as_ref().ok().and_then(History::written).map_or(last, |written| written.revision);
@@ -145,19 +145,19 @@ impl FileStore {
             if self.reader().services(written).as_ref() != Ok(&read) {
                 self.stamp = None;
                 let why = format!("{file} was edited without revisions {} to {last}", written + 1);
-                return self.keep(kept, rules, why).map_err(|()| invalid(&self.path));
+                return self.keep(kept, rules, &why).map_err(|()| invalid(&self.path));
             }
-            return self.keep(kept, rules, format!("{file} was one change behind")).map_err(|()| invalid(&self.path));
+            return self.keep(kept, rules, &format!("{file} was one change behind")).map_err(|()| invalid(&self.path));
         }
         if let Err(refusal) = kept.guard(&read) {
             self.stamp = None;
-            return self.keep(kept, rules, format!("{file}: {refusal}")).map_err(|()| invalid(&self.path));
+            return self.keep(kept, rules, &format!("{file}: {refusal}")).map_err(|()| invalid(&self.path));
         }
         Ok(self.take_over(&kept, read, damaged))
     }
 
     /// Goes on with the last revision.
-    fn keep(&mut self, kept: Services, rules: &Rules, why: String) -> Result<Vec<String>, ()> {
+    fn keep(&mut self, kept: Services, rules: &Rules, why: &str) -> Result<Vec<String>, ()> {
         if !kept.validate(rules).is_empty() {
             return Err(());
         }
@@ -232,7 +232,12 @@ impl FileStore {
         }
         let history = self.history.as_mut().map_err(|reason| reason.clone())?;
         let found = Author { command: "services.yaml as it was found".to_owned(), ..Author::default() };
-        let base = Revision::new(self.revision, unix_milliseconds, found, &Delta::between(&Services::default(), &self.services));
+        let base = Revision::new(
+            self.revision,
+            unix_milliseconds,
+            found,
+            &Delta::between(&Services::default(), &self.services),
+        );
         history.begin(base, &self.services)?;
         let number = |(n, (author, delta))| (Revision::new(first + n, unix_milliseconds, author, &delta), delta);
         let mut new: Vec<_> = (0..).zip(revisions).map(number).collect();
@@ -289,7 +294,7 @@ fn sum(text: &str) -> String {
 }
 
 fn invalid(path: &Path) -> Problems {
-    Problem::of_file(path, "its last revision is more than this node takes (limits and encap in maglev.yaml)").into()
+    Problem::new(path, "its last revision is more than this node takes (limits and encap in maglev.yaml)").into()
 }
 
 fn now() -> u64 {

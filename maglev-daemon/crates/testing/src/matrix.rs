@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp`, `health` and `faults` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store` and `faults` read off the tests' output.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,11 @@ impl Row {
     /// A case of the fault with this number.
     pub fn fault(number: &'static str, case: &str) -> Self {
         Self::begin("fault", number, case)
+    }
+
+    /// A case of what is kept on the disk: what it is about.
+    pub fn store(subject: &'static str, case: &str) -> Self {
+        Self::begin("store", subject, case)
     }
 
     fn begin(matrix: &'static str, subject: &'static str, case: &str) -> Self {

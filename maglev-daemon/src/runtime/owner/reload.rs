@@ -57,7 +57,8 @@ impl Owner {
         let history = self.tools.disk.history();
         let since: Vec<_> = history.borrow().revisions().filter(|found| found.revision > base).cloned().collect();
         let Some(newest) = since.last().filter(|_| difference != Difference::default()) else { return Ok(()) };
-        let listed = since.iter().rev().take(MOST_LISTED).map(|found| format!("{} {}", found.revision, found.author.command));
+        let listed =
+            since.iter().rev().take(MOST_LISTED).map(|found| format!("{} {}", found.revision, found.author.command));
         let listed: Vec<_> = listed.collect();
         let more = if since.len() > MOST_LISTED { ", …" } else { "" };
         Err(Denied::Refused(Refusal::Conflict(format!(

@@ -69,7 +69,12 @@ impl Owner {
         let command = rollback.command();
         let made = || {
             let history = self.tools.disk.history();
-            let newest = history.borrow().revisions().rev().find(|found| found.author.command == command).map(|found| found.revision);
+            let newest = history
+                .borrow()
+                .revisions()
+                .rev()
+                .find(|found| found.author.command == command)
+                .map(|found| found.revision);
             newest.filter(|_| changes != view::Changes::default())
         };
         let answer = outcome.map(|()| view::RolledBack { to: rollback.revision, revision: made(), changes });

@@ -73,6 +73,8 @@ impl Facts {
             uptime_seconds: 0,
             services_file: services_file.clone(),
             services_digest: services.to_string(),
+            // Filled in as it is read, like BGP.
+            revision: None,
             hash_key_digest: hash_key_digest.clone(),
             publishing: *busy,
             out_of_sync: out_of_sync(not_published.as_ref(), not_cleared.as_deref(), *started),

@@ -21,6 +21,9 @@ pub struct Status {
     pub services_file: String,
     /// Digest of the services: equal on nodes that serve the same.
     pub services_digest: String,
+    /// The number of their last revision; `None` before anything was changed.
+    #[serde(default)]
+    pub revision: Option<u64>,
     /// Digest of the flow hash's key: equal on nodes that choose the same slots.
     pub hash_key_digest: String,
     /// Whether a change, or a next hop that was found or lost, is on its way to the packet path.

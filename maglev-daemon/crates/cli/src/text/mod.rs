@@ -3,6 +3,7 @@
 mod backend;
 mod bgp;
 mod check;
+mod history;
 pub(crate) mod node;
 mod pool;
 mod status;

@@ -29,6 +29,7 @@ fn facts(status: &Status) -> String {
         ("memory", bytes(status.memory.total_bytes)),
         ("services", status.services_file.clone()),
         ("services digest", status.services_digest.clone()),
+        ("revision", status.revision.map_or_else(|| "none yet".to_owned(), |revision| revision.to_string())),
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
         ("waiting", waiting(&status.backends)),

@@ -279,7 +279,9 @@ fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
     assert_eq!(refused[0], (1, "not saved, nothing changed: disk full".to_owned()));
     assert_eq!(refused[1], (2, "there is no pool api; there is: web".to_owned()));
     let effects = reconciler.handle(Event::Flush, NOW);
-    assert!(matches!(&effects[..], [Effect::Persist(Draft { services: s, .. })] if s.pools.len() == 1 && s.backend_count() == 3));
+    assert!(
+        matches!(&effects[..], [Effect::Persist(Draft { services: s, .. })] if s.pools.len() == 1 && s.backend_count() == 3)
+    );
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl History {
                 // Nothing can be made of changes to services that are not known.
                 Line::Revision { whole: false, .. } if entries.is_empty() => break Bad::Corrupt,
                 Line::Revision { revision, whole, .. } => {
-                    entries.push(Entry { revision, whole, offset: at as u64, length });
+                    entries.push(Entry { revision: *revision, whole, offset: at as u64, length });
                 }
             }
             at += length;
@@ -168,7 +168,7 @@ impl History {
         if self.file.is_some() {
             return Ok(());
         }
-        let frame = frame::encode(&Line::whole(revision.clone()).payload(Some(services))?)?;
+        let frame = frame::encode(&Line::whole(&revision).payload(Some(services))?)?;
         let entry = Entry { revision, whole: true, offset: frame::MAGIC.len() as u64, length: frame.len() };
         self.replace(&[frame::MAGIC, &frame].concat(), vec![entry])
     }
@@ -181,7 +181,7 @@ impl History {
         let mut bytes = Vec::new();
         let mut entries = Vec::with_capacity(revisions.len());
         for (revision, delta) in revisions {
-            let frame = frame::encode(&Line::delta(revision.clone(), &delta.removed).payload(Some(&delta.set))?)?;
+            let frame = frame::encode(&Line::delta(&revision, &delta.removed).payload(Some(&delta.set))?)?;
             let offset = self.length + bytes.len() as u64;
             entries.push(Entry { revision, whole: false, offset, length: frame.len() });
             bytes.extend(frame);
@@ -240,7 +240,7 @@ impl History {
         let (Some(file), Some(first)) = (self.file.clone(), self.first_kept()) else { return Ok(()) };
         let Some(oldest) = self.entries.get(first).map(|entry| entry.revision.clone()) else { return Ok(()) };
         let base = self.reader().services(oldest.revision)?;
-        let frame = frame::encode(&Line::whole(oldest.clone()).payload(Some(&base))?)?;
+        let frame = frame::encode(&Line::whole(&oldest).payload(Some(&base))?)?;
         let mut bytes = [frame::MAGIC, &frame].concat();
         let offset = frame::MAGIC.len() as u64;
         let mut entries = vec![Entry { revision: oldest, whole: true, offset, length: frame.len() }];
@@ -332,10 +332,9 @@ impl Reader {
 
     fn unknown(&self, revision: u64) -> String {
         match (self.entries.first(), self.entries.last()) {
-            (Some(first), Some(last)) => format!(
-                "unknown revision {revision}; kept: {} to {}",
-                first.revision.revision, last.revision.revision
-            ),
+            (Some(first), Some(last)) => {
+                format!("unknown revision {revision}; kept: {} to {}", first.revision.revision, last.revision.revision)
+            }
             _ => format!("unknown revision {revision}; none is kept"),
         }
     }

@@ -75,7 +75,7 @@ pub(super) enum Line {
     /// A revision; its objects follow.
     Revision {
         #[serde(flatten)]
-        revision: Revision,
+        revision: Box<Revision>,
         /// Whether they are all services, and not only what changed.
         whole: bool,
         removed_pools: Vec<String>,
@@ -91,11 +91,11 @@ pub(super) enum Line {
 }
 
 impl Line {
-    pub(super) fn delta(revision: Revision, removed: &Removed) -> Self {
+    pub(super) fn delta(revision: &Revision, removed: &Removed) -> Self {
         let Removed { pools, backends, vips } = removed;
         let text = |name: &Name| name.to_string();
         Self::Revision {
-            revision,
+            revision: Box::new(revision.clone()),
             whole: false,
             removed_pools: pools.iter().map(text).collect(),
             removed_backends: backends.iter().map(|(pool, name)| (text(pool), text(name))).collect(),
@@ -103,8 +103,9 @@ impl Line {
         }
     }
 
-    pub(super) fn whole(revision: Revision) -> Self {
+    pub(super) fn whole(revision: &Revision) -> Self {
         let (removed_pools, removed_backends, removed_vips) = (Vec::new(), Vec::new(), Vec::new());
+        let revision = Box::new(revision.clone());
         Self::Revision { revision, whole: true, removed_pools, removed_backends, removed_vips }
     }
 

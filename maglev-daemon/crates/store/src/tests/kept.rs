@@ -83,6 +83,7 @@ impl Site {
 
 #[test]
 fn every_revision_is_read_as_it_was() {
+    let _row = Row::store("kept", "every revision is read as it was");
     let mut site = Site::new();
     assert_eq!((site.store.revision(), site.store.reader().revisions().count()), (1, 0));
     site.weights(5);
@@ -93,7 +94,10 @@ fn every_revision_is_read_as_it_was() {
     let reader = site.store.reader();
     let newest = reader.newest().unwrap();
     assert_eq!(newest.author, author("weight 5"));
-    assert_eq!((newest.pools.as_slice(), newest.backends.as_slice()), (&["web".to_owned()][..], &["web/b3".to_owned()][..]));
+    assert_eq!(
+        (newest.pools.as_slice(), newest.backends.as_slice()),
+        (&["web".to_owned()][..], &["web/b3".to_owned()][..])
+    );
     assert_eq!(newest.counts().backends.changed, 1);
     assert_eq!(reader.services(7).unwrap_err(), "unknown revision 7; kept: 1 to 6");
     assert!(fs::read_to_string(site.yaml()).unwrap().starts_with("# revision 6\n"));
@@ -101,6 +105,7 @@ fn every_revision_is_read_as_it_was() {
 
 #[test]
 fn a_batch_is_kept_whole_with_a_revision_for_each_change() {
+    let _row = Row::store("kept", "a batch has a revision for each change");
     let mut site = Site::new();
     let (one, two) = (services(3, 1), services(3, 2));
     let deltas = [Delta::between(&Services::default(), &one), Delta::between(&one, &two)];
@@ -114,6 +119,7 @@ fn a_batch_is_kept_whole_with_a_revision_for_each_change() {
 
 #[test]
 fn the_oldest_revisions_are_dropped_and_a_reader_keeps_what_it_opened() {
+    let _row = Row::store("kept", "700 revisions: the oldest are dropped");
     let mut site = Site::new();
     for weight in 1..=400_u16 {
         site.commit(services(2, weight), "weight").unwrap();
@@ -136,6 +142,7 @@ fn the_oldest_revisions_are_dropped_and_a_reader_keeps_what_it_opened() {
 
 #[test]
 fn an_edit_that_was_not_read_is_not_overwritten() {
+    let _row = Row::store("edit", "an edit that was not read is not overwritten");
     let mut site = Site::new();
     site.weights(1);
     fs::write(site.yaml(), "pools: []\nvips: [] # edited\n").unwrap();
@@ -152,6 +159,7 @@ fn an_edit_that_was_not_read_is_not_overwritten() {
 
 #[test]
 fn an_edit_that_is_taken_over_keeps_its_comments_and_is_a_revision() {
+    let _row = Row::store("edit", "an edit is a revision and keeps its comments");
     let mut site = Site::new();
     site.weights(2);
     let text = fs::read_to_string(site.yaml()).unwrap().replace("weight: 2", "weight: 9") + "# by hand\n";
@@ -167,19 +175,28 @@ fn an_edit_that_is_taken_over_keeps_its_comments_and_is_a_revision() {
 
 #[test]
 fn an_edit_while_no_daemon_ran_is_a_revision_unless_it_removes_most() {
+    let _row = Row::store("edit", "an edit while no daemon ran");
     let mut site = Site::new();
     site.weights(2);
     let text = fs::read_to_string(site.yaml()).unwrap().replace("weight: 2", "weight: 9");
     fs::write(site.yaml(), &text).unwrap();
     let site = site.restart();
     assert_eq!((&**site.store.services(), site.store.revision()), (&services(3, 9), 4));
-    assert!(site.notes[0].ends_with("edited while maglevd was not running: taken over as revision 4"), "{:?}", site.notes);
+    assert!(
+        site.notes[0].ends_with("edited while maglevd was not running: taken over as revision 4"),
+        "{:?}",
+        site.notes
+    );
     assert_eq!(site.store.reader().newest().unwrap().author.uid, None);
 
     fs::write(site.yaml(), "pools: [{ name: web, backends: [] }]\nvips: []\n").unwrap();
     let mut site = site.restart();
     assert_eq!(**site.store.services(), services(3, 9));
-    assert!(site.notes[0].ends_with("going on with revision 4") && site.notes[0].contains("pool web"), "{:?}", site.notes);
+    assert!(
+        site.notes[0].ends_with("going on with revision 4") && site.notes[0].contains("pool web"),
+        "{:?}",
+        site.notes
+    );
     assert!(site.commit(services(3, 8), "weight 8").unwrap_err().contains("maglev reload"));
 }
 
@@ -194,6 +211,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 
 #[test]
 fn a_change_that_was_saved_is_there_even_if_the_file_was_not_replaced() {
+    let _row = Row::store("crash", "between the history and services.yaml");
     let mut site = Site::new();
     site.weights(2);
     let old = fs::read(site.yaml()).unwrap();
@@ -215,6 +233,7 @@ fn a_change_that_was_saved_is_there_even_if_the_file_was_not_replaced() {
 
 #[test]
 fn a_change_that_cannot_be_saved_is_not_in_the_history() {
+    let _row = Row::store("full", "a change that cannot be saved is not in the history");
     let mut site = Site::new();
     site.weights(2);
     let aside = site.directory.path().join(".services.yaml.new");
@@ -229,6 +248,7 @@ fn a_change_that_cannot_be_saved_is_not_in_the_history() {
 
 #[test]
 fn a_history_of_another_release_is_left_alone() {
+    let _row = Row::store("release", "a history of another release is left alone");
     let mut site = Site::new();
     site.weights(2);
     for foreign in ["maglev history 2\nsomething", ""] {
@@ -263,7 +283,8 @@ fn damage(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[test]
 fn damage_never_empties_the_table() {
-    let mut row = Row::fault("store", "1,000 random damages of services.yaml and services.history: never an empty table");
+    let mut row =
+        Row::store("damage", "1,000 random damages of services.yaml and services.history: never an empty table");
     let mut site = Site::new();
     site.weights(6);
     let last = services(3, 6);
@@ -297,5 +318,7 @@ fn damage_never_empties_the_table() {
         }
     }
     let [neither, whole, named, read] = counts;
-    row.says(&format!("{whole} unharmed by the history, {named} at the last good revision, {read} read as edited, {neither} refused"));
+    row.says(format!(
+        "{whole} unharmed by the history, {named} at the last good revision, {read} read as edited, {neither} refused"
+    ));
 }

@@ -1,0 +1,127 @@
+//! The history in words.
+
+use std::fmt::Write as _;
+
+use maglev_api::view::{DiffLine, History, Revision, RevisionContent, RevisionDiff};
+use maglev_model::utc_with_milliseconds;
+
+use crate::output::{Text, table};
+
+impl Text for History {
+    fn text(&self) -> String {
+        let Self { revisions, oldest, newest } = self;
+        if revisions.is_empty() {
+            let none = if *newest == 0 { "no change was made yet\n".to_owned() } else { kept(*oldest, *newest) };
+            return none;
+        }
+        let row = |revision: &Revision| {
+            let why = revision.why.clone().unwrap_or_default();
+            let number = revision.revision.to_string();
+            [number, time(revision), by(revision), revision.command.clone(), revision.changes.to_string(), why]
+        };
+        let header = ["revision", "time", "by", "command", "changes", "why"];
+        let mut text = table(header, &["revision"], revisions.iter().map(row));
+        if *oldest > 1 && revisions.last().is_some_and(|last| last.revision == *oldest) {
+            text += &kept(*oldest, *newest);
+        }
+        text
+    }
+}
+
+fn kept(oldest: u64, newest: u64) -> String {
+    format!("(kept: revisions {oldest} to {newest})\n")
+}
+
+fn time(revision: &Revision) -> String {
+    utc_with_milliseconds(revision.unix_milliseconds)
+}
+
+/// The user, by number: names may differ between the daemon's machine and this one.
+fn by(revision: &Revision) -> String {
+    revision.uid.map_or_else(|| "maglevd".to_owned(), |uid| format!("uid {uid}"))
+}
+
+impl Text for RevisionContent {
+    fn text(&self) -> String {
+        let Self { revision, services } = self;
+        let rows = [
+            ("revision", Some(revision.revision.to_string())),
+            ("time", Some(time(revision))),
+            ("by", Some(by(revision))),
+            ("command", Some(revision.command.clone())),
+            ("changes", Some(revision.changes.to_string())),
+            ("why", revision.why.clone()),
+            ("digest", revision.digest.clone()),
+        ];
+        let mut text = String::new();
+        for (name, value) in rows.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:<10}{value}");
+        }
+        text + "\n" + services
+    }
+}
+
+impl Text for RevisionDiff {
+    fn text(&self) -> String {
+        let Self { from, to, changes, lines } = self;
+        let mut text = format!("from revision {from} to {to}: {changes}\n");
+        for DiffLine { added, object } in lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{} {object}", if *added { '+' } else { '-' });
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglev_api::view::{ChangeCounts, Changes};
+
+    fn revision(number: u64, why: Option<&str>) -> Revision {
+        let backends = ChangeCounts { added: 0, changed: 1, removed: 0 };
+        Revision {
+            revision: number,
+            unix_milliseconds: 1_795_946_400_123,
+            uid: why.map(|_| 0),
+            pid: None,
+            command: "set weight of backend web1 of pool web to 7".to_owned(),
+            why: why.map(str::to_owned),
+            pools: vec!["web".to_owned()],
+            backends: vec!["web/web1".to_owned()],
+            changes: Changes { backends, ..Changes::default() },
+            digest: None,
+        }
+    }
+
+    #[test]
+    fn a_history_is_a_table_that_says_where_it_ends() {
+        let revisions = vec![revision(8, Some("it is slow")), revision(7, None)];
+        let text = History { revisions, oldest: 7, newest: 8 }.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "REVISION  TIME                      BY       COMMAND                                      CHANGES             WHY"
+        );
+        assert!(
+            lines[1].starts_with("       8  2026-11-29T10:00:00.123Z  uid 0    set weight")
+                && lines[1].ends_with("it is slow"),
+            "{text}"
+        );
+        assert!(lines[2].contains("  maglevd  "), "{text}");
+        assert_eq!(lines[3], "(kept: revisions 7 to 8)");
+        assert_eq!(History { revisions: Vec::new(), oldest: 0, newest: 0 }.text(), "no change was made yet\n");
+    }
+
+    #[test]
+    fn a_difference_is_shown_object_by_object() {
+        let line = |added, object: &str| DiffLine { added, object: object.to_owned() };
+        let lines = vec![line(false, "backend web/a: { weight: 1 }"), line(true, "backend web/a: { weight: 2 }")];
+        let text = RevisionDiff { from: 1, to: 2, changes: revision(1, None).changes, lines }.text();
+        assert_eq!(
+            text,
+            "from revision 1 to 2: backends 1 changed\n- backend web/a: { weight: 1 }\n+ backend web/a: { weight: 2 }\n"
+        );
+    }
+}
