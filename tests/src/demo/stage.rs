@@ -120,7 +120,22 @@ pub(super) const STEPS: &[Step] = &[
         title: "web4's server is stopped, is found out, and comes back through slow start",
         actions: &[Action::Check, Action::StopServer("web4"), Action::StartServer("web4")],
     },
+    Step {
+        title: "a weight is mistyped on both nodes: the history says by whom, and it is rolled back",
+        actions: &[
+            Action::Maglev(&["backend", "weight", POOL, "web1", "3", "-m", "make web1 stronger"]),
+            Action::On(1, &["history"]),
+            Action::On(1, &["history", "diff", BEFORE_MISTAKE, MISTAKE]),
+            Action::Maglev(&["rollback", BEFORE_MISTAKE, "-m", "it was to be 300"]),
+            Action::On(1, &["history", "diff", BEFORE_MISTAKE, ROLLED_BACK]),
+        ],
+    },
 ];
+
+/// Revisions of the last step: each command of the steps before that changes services is one, after the first.
+const BEFORE_MISTAKE: &str = "8";
+const MISTAKE: &str = "9";
+const ROLLED_BACK: &str = "10";
 
 /// The demo's site.
 pub(super) struct Stage {

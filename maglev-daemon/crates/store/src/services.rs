@@ -231,14 +231,11 @@ impl FileStore {
             return Err(bounds::too_large_to_write(&self.path, text.len()));
         }
         let history = self.history.as_mut().map_err(|reason| reason.clone())?;
-        let found = Author { command: "services.yaml as it was found".to_owned(), ..Author::default() };
-        let base = Revision::new(
-            self.revision,
-            unix_milliseconds,
-            found,
-            &Delta::between(&Services::default(), &self.services),
-        );
-        history.begin(base, &self.services)?;
+        if !history.exists() {
+            let found = Author { command: "services.yaml as it was found".to_owned(), ..Author::default() };
+            let all = Delta::between(&Services::default(), &self.services);
+            history.begin(Revision::new(self.revision, unix_milliseconds, found, &all), &self.services)?;
+        }
         let number = |(n, (author, delta))| (Revision::new(first + n, unix_milliseconds, author, &delta), delta);
         let mut new: Vec<_> = (0..).zip(revisions).map(number).collect();
         if let Some((newest, _)) = new.last_mut() {

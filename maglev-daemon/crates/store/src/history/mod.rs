@@ -160,14 +160,11 @@ impl History {
         self.written.as_ref()
     }
 
-    /// Begins a file with all services as one revision, unless there is one.
+    /// Begins the file with all services as one revision.
     ///
     /// # Errors
     /// One line; there is no file then.
     pub(crate) fn begin(&mut self, revision: Revision, services: &Services) -> Result<(), String> {
-        if self.file.is_some() {
-            return Ok(());
-        }
         let frame = frame::encode(&Line::whole(&revision).payload(Some(services))?)?;
         let entry = Entry { revision, whole: true, offset: frame::MAGIC.len() as u64, length: frame.len() };
         self.replace(&[frame::MAGIC, &frame].concat(), vec![entry])
