@@ -266,3 +266,19 @@ fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
     }
     assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
 }
+
+#[test]
+fn a_removal_is_not_held_up_by_withdrawals_that_come_after_it() {
+    let _row = Row::fault("R8", "through the node: a removal waits for a neighbor, and other prefixes are withdrawn");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    let interfaces = settings().reconcile.interfaces;
+    let trouble = Event::Interfaces { interfaces, trouble: Some("eth0 is down".to_owned()) };
+    let later = NOW + Duration::from_secs(1);
+    let withdrawn = all(&mut node, later, [trouble]);
+    assert!(withdrawn[0].starts_with("announce []"), "{withdrawn:?}");
+    assert_eq!(node.deadline().unwrap(), due);
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+}
