@@ -146,8 +146,6 @@ impl Node {
                 if self.departure.ends(self.now) {
                     self.reconciler.let_go();
                 }
-                let plans = self.release.due(self.now);
-                self.publish(plans);
             }
             Event::Flush => self.flush(),
         }

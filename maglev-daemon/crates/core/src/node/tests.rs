@@ -282,3 +282,12 @@ fn a_removal_is_not_held_up_by_withdrawals_that_come_after_it() {
     assert_eq!(node.deadline().unwrap(), due);
     assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
 }
+
+#[test]
+fn a_tick_in_a_burst_releases_no_plan_before_its_withdrawal() {
+    let _row = Row::fault("R8", "through the node: a removal is saved, and a deadline comes within the same burst");
+    let mut node = serving(&[1, 2]);
+    let version = node.announcements.wanted().version + 1;
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    assert_eq!(all(&mut node, NOW, [saved(), Event::Tick]), [format!("announce [1] as {version}")]);
+}
