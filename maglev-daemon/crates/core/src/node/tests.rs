@@ -291,3 +291,31 @@ fn a_tick_in_a_burst_releases_no_plan_before_its_withdrawal() {
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     assert_eq!(all(&mut node, NOW, [saved(), Event::Tick]), [format!("announce [1] as {version}")]);
 }
+
+fn failed() -> Event {
+    Event::Reconcile(reconcile::Event::Published(Err("no memory".to_owned())))
+}
+
+fn weigh(request: u64, weight: u16) -> Event {
+    change(request, Change::SetWeight { pool: name("web"), backend: name("b1"), weight: Weight(weight) })
+}
+
+#[test]
+fn an_attempt_at_an_earlier_plan_saves_the_vips_that_are_still_served() {
+    let _row =
+        Row::fault("R8", "through the node: a plan fails, a VIP is removed, the daemon is killed in the next attempt");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [weigh(1, 7)]);
+    all(&mut node, NOW, [saved()]);
+    all(&mut node, NOW, [failed()]);
+    all(&mut node, NOW, [change(2, Change::RemoveVip(name("v2")))]);
+    node.handle(saved(), NOW);
+    let effects = node.handle(Event::Flush, NOW);
+    let plan = effects.iter().find_map(|effect| match effect {
+        Effect::Publish(plan) => Some(plan),
+        _ => None,
+    });
+    let served = plan.unwrap().saved.as_ref().unwrap().served();
+    let served: Vec<String> = served.iter().map(|vip| vip.name.to_string()).collect();
+    assert_eq!(served, ["v1", "v2"]);
+}

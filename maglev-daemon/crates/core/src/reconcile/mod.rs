@@ -83,6 +83,8 @@ pub struct Reconciler {
     target_digest: Digest,
     /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
     served: Arc<Services>,
+    /// That at the time of the last plan: an attempt at it after a failure serves no others.
+    planned: Arc<Services>,
     /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
     leaving: Vec<Vip>,
     /// VIPs that cannot be served, and why.
@@ -145,6 +147,7 @@ impl Reconciler {
             target: Arc::default(),
             target_digest: Digest::of_services(&Services::default()),
             served: Arc::default(),
+            planned: Arc::default(),
             leaving: Vec::new(),
             conflicts: BTreeMap::new(),
             host_changed: false,
@@ -175,7 +178,7 @@ impl Reconciler {
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
-        self.planner.save().with_served(self.served.vips.values())
+        self.planner.save().with_served(self.planned.vips.values())
     }
 
     /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until

@@ -73,6 +73,7 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
+        self.planned = Arc::clone(&self.served);
         let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
