@@ -18,7 +18,7 @@ use std::time::Duration;
 use maglev_common::backend::NextHop;
 use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
-use maglev_model::plan::{InUse, Planned, Planner, Saved, Step, Surveyed};
+use maglev_model::plan::{HOLD, InUse, Planned, Planner, Saved, Step, Surveyed};
 use maglev_model::{Change, Name, Refusal, Resolution, Rules, Services, Vip};
 
 use crate::health::{Fleet, Orders};
@@ -92,6 +92,8 @@ pub struct Reconciler {
     /// Whether that has to be judged anew.
     host_changed: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
+    /// The addresses whose next hops are unresolved, and since when.
+    lost: BTreeMap<IpAddr, Duration>,
     followed: Option<BTreeSet<IpAddr>>,
     planner: Planner,
     /// A plan that failed. It is carried out again before any other.
@@ -152,6 +154,7 @@ impl Reconciler {
             conflicts: BTreeMap::new(),
             host_changed: false,
             resolutions: BTreeMap::new(),
+            lost: BTreeMap::new(),
             followed: None,
             planner: Planner::new(limits, outer),
             unfinished: None,
@@ -211,7 +214,8 @@ impl Reconciler {
         }
         if self.unfinished.is_some() {
             let next = self.failing.as_ref().map(Backoff::next);
-            return next.into_iter().chain(self.fleet.deadline()).min();
+            let lost = self.lost.values().map(|since| *since + HOLD).filter(|at| self.now < *at);
+            return lost.chain(next).chain(self.fleet.deadline()).min();
         }
         let survey = match self.survey {
             Survey::Due(at) if !self.planner.surveys(&self.served).is_empty() => Some(at),
@@ -236,6 +240,9 @@ impl Reconciler {
             Event::NextHop { address, resolution } => {
                 if matches!(resolution, Resolution::Resolved { .. }) {
                     self.adopted.remove(&address);
+                    self.lost.remove(&address);
+                } else {
+                    self.lost.entry(address).or_insert(self.now);
                 }
                 self.resolutions.insert(address, resolution);
                 Vec::new()

@@ -140,6 +140,7 @@ impl Reconciler {
             return Vec::new();
         }
         self.resolutions.retain(|address, _| addresses.contains(address));
+        self.lost.retain(|address, _| addresses.contains(address));
         self.followed = Some(addresses.clone());
         vec![Effect::Follow(addresses)]
     }
