@@ -53,7 +53,7 @@ pub enum Event {
         /// Neighbors keep the prefixes that they hold (graceful restart).
         kept: bool,
     },
-    /// [`super::Node::deadline`] has come.
+    /// [`super::Node::deadline`] has come. What is due is acted on with the next [`Event::Flush`].
     Tick,
     /// The burst is over: act on what was collected.
     Flush,

@@ -146,8 +146,6 @@ impl Node {
                 if self.departure.ends(self.now) {
                     self.reconciler.let_go();
                 }
-                let plans = self.release.due(self.now);
-                self.publish(plans);
             }
             Event::Flush => self.flush(),
         }
@@ -292,9 +290,7 @@ impl Node {
         if self.announcements.has_neighbors() {
             self.departure.sessions(self.announcements.is_complete(), self.now);
         }
-        if self.release.awaits().is_some_and(|version| self.announcements.is_sent(version)) {
-            self.release.sent(self.now);
-        }
+        self.release.sent(|version| self.announcements.is_sent(version), self.now);
         if self.awaits == Some(Awaited::Next) && self.announcements.has_neighbors() && !self.unsettled {
             self.awaits = Some(Awaited::Version(self.announcements.wanted().version));
         }

@@ -15,7 +15,12 @@ pub(super) const TURNED: Duration = Duration::from_millis(100);
 /// Plans that wait, in their order, and what for.
 #[derive(Debug, Default)]
 pub(super) struct Release {
+    /// What the first plan waits for.
     turning: Option<Turning>,
+    /// The last withdrawal since the first plan began to wait: only later plans wait for it.
+    later: Option<Turning>,
+    /// The first plan waits already.
+    held: bool,
     plans: VecDeque<Plan>,
 }
 
@@ -32,17 +37,14 @@ struct Turning {
 impl Release {
     /// These routes withdraw a prefix.
     pub(super) fn withdraw(&mut self, version: u64, now: Duration) {
-        self.turning = Some(Turning { version, sent: false, until: now + TOLD + TURNED });
+        let turning = Some(Turning { version, sent: false, until: now + TOLD + TURNED });
+        if self.held { self.later = turning } else { self.turning = turning }
     }
 
-    /// The version of the routes that neighbors are yet to be sent.
-    pub(super) fn awaits(&self) -> Option<u64> {
-        self.turning.as_ref().filter(|turning| !turning.sent).map(|turning| turning.version)
-    }
-
-    /// Every neighbor was sent the awaited version.
-    pub(super) fn sent(&mut self, now: Duration) {
-        if let Some(turning) = self.turning.as_mut().filter(|turning| !turning.sent) {
+    /// Neighbors were sent more. `is_sent`: every neighbor was sent this version of the routes.
+    pub(super) fn sent(&mut self, is_sent: impl Fn(u64) -> bool, now: Duration) {
+        let all = self.turning.iter_mut().chain(&mut self.later);
+        for turning in all.filter(|turning| !turning.sent && is_sent(turning.version)) {
             turning.sent = true;
             turning.until = turning.until.min(now + TURNED);
         }
@@ -60,17 +62,22 @@ impl Release {
 
     /// The plans that may be carried out now, in their order.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Plan> {
-        if self.turning.as_ref().is_some_and(|turning| turning.until <= now) {
-            self.turning = None;
+        let mut due = Vec::new();
+        loop {
+            self.turning = self.turning.take().filter(|turning| now < turning.until);
+            self.held = self.turning.is_some() && self.plans.front().is_some_and(Plan::changes_vips);
+            if self.held {
+                return due;
+            }
+            let Some(plan) = self.plans.pop_front() else { return due };
+            due.push(plan);
+            self.turning = self.later.take().or(self.turning.take());
         }
-        let waits = |plan: &Plan| self.turning.is_some() && plan.changes_vips();
-        let free = self.plans.iter().take_while(|plan| !waits(plan)).count();
-        self.plans.drain(..free).collect()
     }
 
     /// All plans, whatever they wait for: sessions have ended.
     pub(super) fn end(&mut self) -> Vec<Plan> {
-        self.turning = None;
+        (self.turning, self.later, self.held) = (None, None, false);
         self.plans.drain(..).collect()
     }
 }
@@ -98,10 +105,11 @@ mod tests {
             let mut release = Release::default();
             release.withdraw(3, NOW);
             release.push(removal());
-            assert_eq!((release.awaits(), release.due(NOW + TOLD).len()), (Some(3), 0));
-            release.sent(NOW);
-            assert_eq!((release.awaits(), release.deadline()), (None, Some(NOW + TURNED)));
-            release.sent(NOW + TURNED);
+            release.sent(|version| version < 3, NOW);
+            assert_eq!((release.due(NOW + TOLD).len(), release.deadline()), (0, Some(NOW + TOLD + TURNED)));
+            release.sent(|version| version <= 3, NOW);
+            assert_eq!(release.deadline(), Some(NOW + TURNED));
+            release.sent(|_| true, NOW + TURNED);
             assert_eq!(release.due(NOW + TURNED).len(), 1, "being sent it again delays nothing");
             assert_eq!(release.deadline(), None);
         }
@@ -132,5 +140,23 @@ mod tests {
         release.withdraw(2, NOW);
         release.push(plain());
         assert_eq!(release.due(NOW).len(), 1, "which VIPs are served is not changed by it");
+    }
+
+    #[test]
+    fn a_held_plan_waits_for_no_withdrawal_that_comes_after_it() {
+        let _row =
+            Row::fault("R8", "prefixes are withdrawn one after the other while a plan is held: only later plans wait");
+        let mut release = Release::default();
+        release.withdraw(1, NOW);
+        release.push(removal());
+        assert_eq!(release.due(NOW).len(), 0);
+        release.withdraw(2, NOW + TOLD);
+        release.push(removal());
+        assert_eq!(release.deadline(), Some(NOW + TOLD + TURNED));
+        assert_eq!(release.due(NOW + TOLD + TURNED).len(), 1, "the second plan waits for the second withdrawal");
+        assert_eq!(release.deadline(), Some(NOW + 2 * TOLD + TURNED));
+        release.sent(|version| version == 2, NOW + TOLD + TURNED);
+        assert_eq!(release.due(NOW + TOLD + 2 * TURNED).len(), 1);
+        assert_eq!(release.deadline(), None);
     }
 }

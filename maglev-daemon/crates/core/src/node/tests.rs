@@ -266,3 +266,81 @@ fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
     }
     assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
 }
+
+fn failed() -> Event {
+    Event::Reconcile(reconcile::Event::Published(Err("no memory".to_owned())))
+}
+
+fn weigh(request: u64, weight: u16) -> Event {
+    change(request, Change::SetWeight { pool: name("web"), backend: name("b1"), weight: Weight(weight) })
+}
+
+fn lost(n: u8) -> Event {
+    let resolution = Resolution::Unresolved("no answer".to_owned());
+    Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, n].into(), resolution })
+}
+
+#[test]
+fn a_tick_in_a_burst_releases_no_plan_before_its_withdrawal() {
+    let _row = Row::fault("R8", "through the node: a removal is saved, and a deadline comes within the same burst");
+    let mut node = serving(&[1, 2]);
+    let version = node.announcements.wanted().version + 1;
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    assert_eq!(all(&mut node, NOW, [saved(), Event::Tick]), [format!("announce [1] as {version}")]);
+}
+
+#[test]
+fn an_attempt_at_an_earlier_plan_saves_the_vips_that_are_still_served() {
+    let _row =
+        Row::fault("R8", "through the node: a plan fails, a VIP is removed, the daemon is killed in the next attempt");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [weigh(1, 7)]);
+    all(&mut node, NOW, [saved()]);
+    all(&mut node, NOW, [failed()]);
+    all(&mut node, NOW, [change(2, Change::RemoveVip(name("v2")))]);
+    node.handle(saved(), NOW);
+    let effects = node.handle(Event::Flush, NOW);
+    let plan = effects.iter().find_map(|effect| match effect {
+        Effect::Publish(plan) => Some(plan),
+        _ => None,
+    });
+    let served = plan.unwrap().saved.as_ref().unwrap().served();
+    let served: Vec<String> = served.iter().map(|vip| vip.name.to_string()).collect();
+    assert_eq!(served, ["v1", "v2"]);
+}
+
+#[test]
+fn a_removal_is_not_held_up_by_withdrawals_that_come_after_it() {
+    let _row = Row::fault("R8", "through the node: a removal waits for a neighbor, and other prefixes are withdrawn");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    let interfaces = settings().reconcile.interfaces;
+    let trouble = Event::Interfaces { interfaces, trouble: Some("eth0 is down".to_owned()) };
+    let later = NOW + Duration::from_secs(1);
+    let withdrawn = all(&mut node, later, [trouble]);
+    assert!(withdrawn[0].starts_with("announce []"), "{withdrawn:?}");
+    assert_eq!(node.deadline().unwrap(), due);
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+}
+
+#[test]
+fn a_vip_is_withdrawn_while_a_plan_fails_if_no_backend_can_be_reached() {
+    let _row = Row::fault("R1", "through the node: plans fail, and every next hop is lost");
+    let mut node = serving(&[1]);
+    all(&mut node, NOW, [weigh(1, 7)]);
+    all(&mut node, NOW, [saved()]);
+    all(&mut node, NOW, [failed()]);
+    let mut told = all(&mut node, NOW, [lost(1), lost(2)]);
+    let mut now = NOW;
+    while now < NOW + Duration::from_secs(60) {
+        let due = node.deadline().unwrap();
+        assert!(due > now);
+        now = due;
+        told.extend(all(&mut node, now, [Event::Tick]));
+        told.extend(all(&mut node, now, [failed()]));
+    }
+    assert!(told.iter().any(|told| told.starts_with("announce []")), "{told:?}");
+    assert!(told.iter().filter(|told| *told == "publish").count() < 12, "the attempts are no more than before");
+}

@@ -18,7 +18,7 @@ use std::time::Duration;
 use maglev_common::backend::NextHop;
 use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
-use maglev_model::plan::{InUse, Planned, Planner, Saved, Step, Surveyed};
+use maglev_model::plan::{HOLD, InUse, Planned, Planner, Saved, Step, Surveyed};
 use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services, Vip};
 
 use crate::health::{Fleet, Orders};
@@ -86,6 +86,8 @@ pub struct Reconciler {
     target_digest: Digest,
     /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
     served: Arc<Services>,
+    /// That at the time of the last plan: an attempt at it after a failure serves no others.
+    planned: Arc<Services>,
     /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
     leaving: Vec<Vip>,
     /// VIPs that cannot be served, and why.
@@ -93,6 +95,8 @@ pub struct Reconciler {
     /// Whether that has to be judged anew.
     host_changed: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
+    /// The addresses whose next hops are unresolved, and since when.
+    lost: BTreeMap<IpAddr, Duration>,
     followed: Option<BTreeSet<IpAddr>>,
     planner: Planner,
     /// A plan that failed. It is carried out again before any other.
@@ -148,10 +152,12 @@ impl Reconciler {
             target: Arc::default(),
             target_digest: Digest::from_services(&Services::default()),
             served: Arc::default(),
+            planned: Arc::default(),
             leaving: Vec::new(),
             conflicts: BTreeMap::new(),
             host_changed: false,
             resolutions: BTreeMap::new(),
+            lost: BTreeMap::new(),
             followed: None,
             planner: Planner::new(limits, outer),
             unfinished: None,
@@ -178,7 +184,7 @@ impl Reconciler {
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
-        self.planner.save().with_served(self.served.vips.values())
+        self.planner.save().with_served(self.planned.vips.values())
     }
 
     /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until
@@ -211,7 +217,8 @@ impl Reconciler {
         }
         if self.unfinished.is_some() {
             let next = self.failing.as_ref().map(Backoff::next);
-            return next.into_iter().chain(self.fleet.deadline()).min();
+            let lost = self.lost.values().map(|since| *since + HOLD).filter(|at| self.now < *at);
+            return lost.chain(next).chain(self.fleet.deadline()).min();
         }
         let survey = match self.survey {
             Survey::Due(at) if !self.planner.surveys(&self.served).is_empty() => Some(at),
@@ -237,6 +244,9 @@ impl Reconciler {
             Event::NextHop { address, resolution } => {
                 if matches!(resolution, Resolution::Resolved { .. }) {
                     self.adopted.remove(&address);
+                    self.lost.remove(&address);
+                } else {
+                    self.lost.entry(address).or_insert(self.now);
                 }
                 self.resolutions.insert(address, resolution);
                 Vec::new()

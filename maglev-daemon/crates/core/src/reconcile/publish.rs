@@ -73,6 +73,7 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
+        self.planned = Arc::clone(&self.served);
         let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
@@ -139,6 +140,7 @@ impl Reconciler {
             return Vec::new();
         }
         self.resolutions.retain(|address, _| addresses.contains(address));
+        self.lost.retain(|address, _| addresses.contains(address));
         self.followed = Some(addresses.clone());
         vec![Effect::Follow(addresses)]
     }

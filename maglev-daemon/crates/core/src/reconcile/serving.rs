@@ -2,9 +2,10 @@
 //! usable backend. It must not know what is announced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use maglev_model::plan::PublishedPool;
+use maglev_model::plan::{HOLD, PublishedPool};
 use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings};
 
 use super::{Phase, Reconciler};
@@ -141,8 +142,13 @@ impl Reconciler {
         BackendUse {
             active: backend.takes_new_flows(),
             serves: self.fleet.standing(&of.name, name, *address).serves,
-            reached: published.is_some_and(|pool| pool.reaches(name, *address, self.now)),
+            reached: !self.is_lost(*address) && published.is_some_and(|pool| pool.reaches(name, *address, self.now)),
             unhealthy: self.fleet.state(&of.name, name, *address) == Some(Health::Unhealthy),
         }
+    }
+
+    /// Whether a next hop is unresolved for so long that it counts, while plans fail: until then the next plan would say so.
+    fn is_lost(&self, address: IpAddr) -> bool {
+        self.failing.is_some() && self.lost.get(&address).is_some_and(|since| *since + HOLD <= self.now)
     }
 }

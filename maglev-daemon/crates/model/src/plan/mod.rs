@@ -19,7 +19,7 @@ mod turnover;
 pub use encode::{Directories, directories, member_record};
 pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
-pub use published::PublishedPool;
+pub use published::{HOLD, PublishedPool};
 pub use saved::{InUse, Live, Saved};
 pub use slots::Slots;
 

@@ -61,7 +61,7 @@ pub(super) struct Member {
 /// How long a member whose next hop was lost counts as living. Its slots go to others at once; but its connections wait
 /// for it as long: what is dropped is sent again, while another backend would reset them. And how long a node that knows
 /// no history waits for those it has not reached yet.
-pub(super) const HOLD: Duration = Duration::from_secs(5);
+pub const HOLD: Duration = Duration::from_secs(5);
 
 impl Member {
     /// Takes over what is known of the next hop.
