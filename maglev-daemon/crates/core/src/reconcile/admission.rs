@@ -109,7 +109,7 @@ impl Reconciler {
             return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
         }
         let refusal = Refusal::Conflict("services.yaml was read again before this was saved; try again".to_owned());
-        let (kept, undone): (Batch, Batch) = std::mem::take(&mut self.collected).into_iter().partition(is_reload);
+        let (kept, undone): (Batch, Batch) = std::mem::take(&mut self.collected).into_iter().partition(is_saved);
         self.collected = kept;
         self.saved = Arc::clone(&services);
         self.working = Arc::clone(&services);
@@ -131,14 +131,13 @@ impl Reconciler {
         undone.into_iter().map(|(request, _)| refuse(request, Refusal::Conflict(line.to_owned()))).collect()
     }
 
-    /// The batch was not saved. Its changes are refused; reloads that share it are not undone by that: what they read is on
-    /// the disk, and is published.
+    /// The batch was not saved. What it was to change is refused; a request that shares it and needs nothing to be saved is not.
     pub(super) fn not_saved(&mut self, batch: Batch, reason: &str) -> Vec<Effect> {
         let refusal = Refusal::Failed(format!("not saved, nothing changed: {reason}"));
-        let (reloads, changes): (Batch, Batch) = batch.into_iter().partition(is_reload);
+        let (saved, changes): (Batch, Batch) = batch.into_iter().partition(is_saved);
         let mut effects: Vec<_> = changes.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect();
         effects.extend(self.restore());
-        effects.extend(if reloads.is_empty() { self.go_on() } else { self.publish(reloads) });
+        effects.extend(if saved.is_empty() { self.go_on() } else { self.publish(saved) });
         effects
     }
 
@@ -167,6 +166,11 @@ pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
     batch.iter().filter_map(delta).filter(|(_, delta)| !delta.is_empty()).collect()
 }
 
-const fn is_reload((_, wish): &(RequestId, Wish)) -> bool {
-    matches!(wish, Wish::Reload(_))
+/// Whether a request needs nothing to be saved.
+fn is_saved((_, wish): &(RequestId, Wish)) -> bool {
+    match wish {
+        Wish::Reload(_) => true,
+        Wish::Replace(_, delta) => delta.is_empty(),
+        Wish::Change(..) => false,
+    }
 }

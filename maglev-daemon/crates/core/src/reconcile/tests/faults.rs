@@ -121,6 +121,46 @@ fn a_reload_that_changes_nothing_is_accepted_though_the_change_beside_it_fails()
 }
 
 #[test]
+fn an_edited_file_and_a_change_that_share_a_batch_are_saved_or_refused_together() {
+    let _row = Row::fault("R2", "an edited file and a change that share a batch: saved together, or neither");
+    for saved in [true, false] {
+        let mut reconciler = reached().reconciler;
+        let before = Arc::clone(&reconciler.target);
+        let mut read = (*before).clone();
+        read.admit(add_backend("web", "d", 4), &reconciler.settings.rules).unwrap();
+        reconciler.handle(Event::Replace { request: RequestId(2), services: read.clone() }, NOW);
+        reconciler.handle(Event::Change { request: RequestId(3), change: add_pool("api"), force: false }, NOW);
+        let effects = reconciler.handle(Event::Flush, NOW);
+        let [Effect::Persist(Draft { services, revisions })] = &effects[..] else { panic!("{effects:?}") };
+        let requests: Vec<_> = revisions.iter().map(|(request, delta)| (request.0, delta.counts)).collect();
+        assert_eq!(
+            (requests.len(), requests[0].0, requests[0].1.backends.added, requests[1].1.pools.added),
+            (2, 2, 1, 1)
+        );
+        assert_eq!((services.pools.len(), services.backend_count()), (2, 3));
+        let outcome = if saved { Ok(()) } else { Err("no space".to_owned()) };
+        let effects = reconciler.handle(Event::Persisted(outcome), NOW);
+        assert_eq!(replies(&effects), if saved { vec![] } else { vec![(2, false), (3, false)] });
+        assert_eq!(effects.iter().any(|effect| matches!(effect, Effect::Publish(_))), saved, "{effects:?}");
+        assert_eq!(reconciler.target == before, !saved);
+        assert_eq!(reconciler.saved == before, !saved);
+    }
+}
+
+#[test]
+fn an_edited_file_that_says_what_is_so_is_accepted_though_the_change_beside_it_fails() {
+    let _row = Row::fault("R2", "a file that says what is so, and a change that cannot be saved");
+    let mut reconciler = reached().reconciler;
+    let read = (*reconciler.saved).clone();
+    reconciler.handle(Event::Replace { request: RequestId(2), services: read }, NOW);
+    reconciler.handle(Event::Change { request: RequestId(3), change: add_pool("api"), force: false }, NOW);
+    reconciler.handle(Event::Flush, NOW);
+    let effects = reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
+    assert_eq!(replies(&effects), [(3, false), (2, true)]);
+    assert!(reconciler.is_idle());
+}
+
+#[test]
 fn what_comes_while_a_shared_batch_is_saved_has_its_turn() {
     let _row = Row::fault("R2", "the same, with changes that come while the batch is being saved");
     let (mut reconciler, _) = waiting();
