@@ -26,6 +26,10 @@ const CHANGES: usize = 20;
 const STARTS: usize = 3;
 /// A full node: VIPs, pools, backends in each.
 const FULL: (u16, u8, u8) = (512, 64, 100);
+/// Backends of nodes whose answers are compared.
+const ANSWERED: [u16; 2] = [100, 6_400];
+/// Orders of each kind that are timed.
+const ORDERS: u16 = 15;
 /// How long a probe waits for its answer; and how many are sent before it counts as an outage.
 const PATIENCE: Duration = Duration::from_millis(2);
 const PROBES: usize = 10_000;
@@ -52,7 +56,20 @@ struct Report {
     change: Spread,
     /// Milliseconds the change's command took.
     command: Spread,
+    /// From call to answer, by the number of backends.
+    answers: Vec<Answered>,
     memory: Memory,
+}
+
+/// Milliseconds from an order's call to its answer, on a node with so many backends.
+#[derive(Debug, Serialize)]
+struct Answered {
+    backends: u16,
+    weight: Spread,
+    add: Spread,
+    reload: Spread,
+    /// To write and sync a file as large as `services.yaml`, by itself: part of each of the others.
+    sync: Spread,
 }
 
 /// The daemon's memory with everything published, in bytes.
@@ -96,13 +113,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         commands.push(command);
         changes.push(change);
     }
-    let spread = |values: Vec<f64>| Spread::from_values(values).context("nothing was measured");
+    drop(balancer);
+    eprintln!("bench: answers of nodes with {ANSWERED:?} backends");
+    let answers = ANSWERED.into_iter().map(|size| answers(&lab, size)).collect::<Result<_>>()?;
     let report = Report {
         machine,
         table_build,
         start: spread(starts)?,
         change: spread(changes)?,
         command: spread(commands)?,
+        answers,
         memory,
     };
     print!("{}", report.text());
@@ -116,6 +136,46 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         bail!("{} targets missed", missed.len());
     }
     Ok(())
+}
+
+fn spread(values: Vec<f64>) -> Result<Spread> {
+    Spread::from_values(values).context("nothing was measured")
+}
+
+/// Times orders to a node with pools of at most a hundred backends.
+fn answers(lab: &Lab, backends: u16) -> Result<Answered> {
+    let address = |n: u16| IpAddr::from(Ipv4Addr::from(0x0a09_0000 + u32::from(n)));
+    let pool = |n: u16| Pool {
+        name: format!("p{n}"),
+        affinity: None,
+        backends: (1..=100).map(|m| (format!("b{m}"), address(100 * n + m), 100)).collect(),
+    };
+    let services = Services {
+        pools: (0..backends / 100).map(pool).collect(),
+        vips: vec![Vip::new("www", (WWW4, Backend::PORT), "udp", "p0")],
+    };
+    let balancer = Balancer::start(lab, 1, &Settings::new(1), &services)?;
+    let timed = |order: &[&str]| -> Result<f64> {
+        let began = Instant::now();
+        balancer.maglev_ok(order)?;
+        Ok(milliseconds(began))
+    };
+    let (mut weight, mut add, mut reload, mut sync) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for n in 0..ORDERS {
+        weight.push(timed(&["backend", "weight", "p0", "b7", &(50 + n).to_string()])?);
+        let new = address(30_000 + n).to_string();
+        add.push(timed(&["backend", "add", "p0", &format!("new{n}"), "--address", &new])?);
+        let text = fs::read_to_string(balancer.services())?;
+        let edited = text.replacen("weight: 100", &format!("weight: {}", 200 + n), 1);
+        fs::write(balancer.services(), &edited)?;
+        reload.push(timed(&["reload"])?);
+        let (path, began) = (balancer.services().with_extension("bench"), Instant::now());
+        fs::write(&path, &edited)?;
+        fs::File::open(&path)?.sync_all()?;
+        sync.push(milliseconds(began));
+    }
+    let (weight, add) = (spread(weight)?, spread(add)?);
+    Ok(Answered { backends, weight, add, reload: spread(reload)?, sync: spread(sync)? })
 }
 
 /// Builds the table of this many backends, each time from the same names.
@@ -232,6 +292,12 @@ impl Report {
         line("start of a full node to the first answer", shown(self.start));
         line("change acknowledged to the first answer", shown(self.change));
         line("the change's command", shown(self.command));
+        for Answered { backends, weight, add, reload, sync } in &self.answers {
+            let rows = [("a weight", weight), ("an add", add), ("a reload", reload), ("of it to write and sync", sync)];
+            for (what, spread) in rows {
+                line(&format!("{backends} backends, {what}, call to answer"), shown(*spread));
+            }
+        }
         let Memory { resident, maps, maps_resident } = self.memory;
         line("daemon, resident without BPF maps", megabytes(resident));
         line("BPF maps", format!("{}, of which touched {}", megabytes(maps), megabytes(maps_resident)));
