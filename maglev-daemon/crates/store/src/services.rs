@@ -128,7 +128,10 @@ impl FileStore {
                 return Ok(Vec::new());
             }
             Ok(Some(read)) => read,
-            Ok(None) => return self.keep(kept, rules, &format!("{file} is missing")).map_err(|()| invalid(&self.path)),
+            Ok(None) => {
+                let notes = self.keep(kept, rules, &format!("{file} is missing")).map_err(|()| invalid(&self.path))?;
+                return Ok(self.with_rewritten(notes));
+            }
             Err(problems) => {
                 self.stamp = None;
                 if damaged && kept == Services::default() {
@@ -147,7 +150,9 @@ impl FileStore {
                 let why = format!("{file} was edited without revisions {} to {last}", written + 1);
                 return self.keep(kept, rules, &why).map_err(|()| invalid(&self.path));
             }
-            return self.keep(kept, rules, &format!("{file} was one change behind")).map_err(|()| invalid(&self.path));
+            let why = format!("{file} was one change behind");
+            let notes = self.keep(kept, rules, &why).map_err(|()| invalid(&self.path))?;
+            return Ok(self.with_rewritten(notes));
         }
         if let Err(refusal) = kept.guard(&read) {
             self.stamp = None;
@@ -164,6 +169,20 @@ impl FileStore {
         self.services = Arc::new(kept);
         let last = self.reader().newest().map_or(self.revision, |newest| newest.revision);
         Ok(vec![format!("{why}; going on with revision {last}")])
+    }
+
+    /// Writes `services.yaml` anew. It is written with the next change if that fails now.
+    fn with_rewritten(&mut self, mut notes: Vec<String>) -> Vec<String> {
+        let text = with_revision(&encode_services(&self.services), self.revision);
+        match (replace(&self.path, text.as_bytes(), Kept::Always), &mut self.history) {
+            (Ok(()), Ok(history)) => {
+                history.note_written(Written { revision: self.revision, text: sum(&text) });
+                self.stamp = Stamp::read(&self.path);
+            }
+            (Err(error), _) => notes.push(error),
+            (Ok(()), Err(_)) => {}
+        }
+        notes
     }
 
     /// Takes over what was edited while no daemon ran.

@@ -221,8 +221,14 @@ fn a_change_that_was_saved_is_there_even_if_the_file_was_not_replaced() {
     // Cut off: that `services.yaml` was replaced by the last revision.
     fs::write(site.history(), &bytes[..frames[frames.len() - 2]]).unwrap();
     fs::write(site.yaml(), &old).unwrap();
-    let mut site = site.restart();
+    let site = site.restart();
     assert_eq!((&**site.store.services(), site.store.revision()), (&services(3, 3), 6), "{:?}", site.notes);
+    let written = fs::read_to_string(site.yaml()).unwrap();
+    assert!(written.starts_with("# revision 6\n") && written.contains("weight: 3"), "{written}");
+    fs::remove_file(site.yaml()).unwrap();
+    let mut site = site.restart();
+    assert!(site.notes[0].ends_with("services.yaml is missing; going on with revision 6"), "{:?}", site.notes);
+    assert_eq!(fs::read_to_string(site.yaml()).unwrap(), written);
     site.commit(services(3, 4), "weight 4").unwrap();
 
     // Put back, by contrast, by hand.
