@@ -1,4 +1,4 @@
-//! The history of the services: who changed what and why, the way back, and that a killed daemon loses nothing it acknowledged.
+//! The history of the services: authors and reasons, rollbacks, and kills that lose no acknowledged change.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -222,7 +222,7 @@ fn complete(seen: &[(u64, String, Option<String>)], asked: &Asked) -> Result<Str
     ensure!(kept.len() == once.len(), "a change is there twice");
     let lost: Vec<_> = acknowledged.difference(&once).collect();
     ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    ensure!(once.is_subset(all), "changes that nobody asked for");
+    ensure!(once.is_subset(all), "changes that no client asked for");
     let unknown = once.len() - acknowledged.len();
     Ok(format!("{} acknowledged, 0 lost, 0 twice; {unknown} more kept, not acknowledged", acknowledged.len()))
 }

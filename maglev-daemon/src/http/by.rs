@@ -9,7 +9,7 @@ use maglev_api::{WHY_HEADER, view};
 use super::Caller;
 use super::refused::Refused;
 
-/// Who asks for something, and why.
+/// The author of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
     /// The process, as the kernel names it.

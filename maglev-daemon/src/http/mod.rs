@@ -47,7 +47,7 @@ pub enum Request {
         change: Change,
         /// Whether it may take out of service as much as it does.
         force: bool,
-        /// Who asks for it, and why.
+        /// The author, and the reason.
         by: By,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<()>>,
@@ -74,7 +74,7 @@ pub enum Request {
     Reload {
         /// Whether that may take out of service as much as it does.
         force: bool,
-        /// Who asks for it, and why.
+        /// The author, and the reason.
         by: By,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<view::Reloaded>>,
@@ -87,7 +87,7 @@ pub enum Request {
         services: Services,
         /// Whether that may take out of service as much as it does.
         force: bool,
-        /// Who asks for it, and why.
+        /// The author, and the reason.
         by: By,
         /// Takes the outcome.
         reply: oneshot::Sender<Answer<view::RolledBack>>,

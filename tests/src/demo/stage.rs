@@ -121,7 +121,7 @@ pub(super) const STEPS: &[Step] = &[
         actions: &[Action::Check, Action::StopServer("web4"), Action::StartServer("web4")],
     },
     Step {
-        title: "a weight is mistyped on both nodes: the history says by whom, and it is rolled back",
+        title: "a weight is mistyped on both nodes: the history names the author, and it is rolled back",
         actions: &[
             Action::Maglev(&["backend", "weight", POOL, "web1", "3", "-m", "make web1 stronger"]),
             Action::On(1, &["history"]),

@@ -1,4 +1,4 @@
-//! `maglev history`: who changed what, when and why. It must not know how the history is kept.
+//! `maglev history`: the revisions of the services, each with author, time and reason. It must not know how they are kept.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

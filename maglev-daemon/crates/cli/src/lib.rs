@@ -98,7 +98,7 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Reload the configuration files; a file with errors changes nothing
     Reload(reload::Args),
-    /// Who changed what, when and why: the revisions of the services, and how two of them differ
+    /// Revisions of the services: author, time, change and reason; and how two of them differ
     History(history::Args),
     /// Take over the services of an older revision, as a revision of its own
     Rollback(rollback::Args),

@@ -1,6 +1,6 @@
 //! The store of the services: `services.yaml`, which people read and edit, and the history beside it. A change is in the history before
 //! it is acknowledged, and in `services.yaml` too; which of them is right after a crash, an edit or damage is decided here alone. It
-//! must not know who asks for a change.
+//! must not know its callers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub struct Edited {
 }
 
 impl Edited {
-    /// The revision that it says it is based on: what is kept was that as somebody began to edit.
+    /// The revision that its first line names: the one that was kept when the edit began.
     pub fn base(&self) -> Option<u64> {
         revision_of(&self.text)
     }
@@ -238,7 +238,7 @@ impl FileStore {
         }
         let first = self.revision + 1;
         let last = self.revision + revisions.len() as u64;
-        // An edited file that says just this keeps its comments; without a revision in it, it is somebody else's to write.
+        // An edited file that says just this keeps its comments. One without a revision is managed elsewhere and is not rewritten.
         let (text, is_written) = match edited {
             Some(Edited { text, .. }) if revisions.len() == 1 => match revision_of(&text) {
                 Some(_) => (with_revision(&text, last), false),

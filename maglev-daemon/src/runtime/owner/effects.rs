@@ -83,7 +83,7 @@ impl Owner {
 }
 
 impl Waiting {
-    /// Who asked for it, what for, and why.
+    /// Its author, the command and the reason.
     fn author(&self) -> Author {
         let (by, command) = match self {
             Self::Start(_) => return Author::default(),

@@ -17,7 +17,7 @@ const MOST_LISTED: usize = 5;
 pub(super) struct Reload {
     /// Whether it may take out of service as much as it does; a signal's may not.
     pub(super) force: bool,
-    /// Who asks for it, and why.
+    /// The author, and the reason.
     pub(super) by: By,
     /// Takes the answer, if one is awaited.
     pub(super) reply: Option<oneshot::Sender<Answer<view::Reloaded>>>,
@@ -51,7 +51,7 @@ impl Owner {
         }
     }
 
-    /// That nothing was changed since somebody began to edit the file: it would be undone.
+    /// Refuses a file that is based on an older revision: later changes would be undone.
     fn check_base(&self, read: &Reread, difference: Difference) -> Result<(), Denied> {
         let Some(base) = read.edited.base() else { return Ok(()) };
         let history = self.tools.disk.history();

@@ -15,7 +15,7 @@ pub(super) struct Rollback {
     pub(super) services: Services,
     /// Whether that may take out of service as much as it does.
     pub(super) force: bool,
-    /// Who asks for it, and why.
+    /// The author, and the reason.
     pub(super) by: By,
     /// Takes the answer.
     pub(super) reply: oneshot::Sender<Answer<view::RolledBack>>,

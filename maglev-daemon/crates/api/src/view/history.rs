@@ -12,7 +12,7 @@ pub struct Revision {
     pub revision: u64,
     /// When it was saved, in milliseconds since 1970-01-01T00:00:00Z.
     pub unix_milliseconds: u64,
-    /// The user who asked for it, as the kernel names the process on the socket; `None` for the daemon itself.
+    /// The user, as the kernel names the process on the socket; `None` for the daemon itself.
     pub uid: Option<u32>,
     /// The process that asked for it.
     pub pid: Option<i32>,

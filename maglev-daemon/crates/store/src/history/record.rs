@@ -7,7 +7,7 @@ use maglev_config::{decode_services, encode_services};
 use maglev_model::{Counts, Delta, Difference, Limits, Name, OuterSources, Removed, Rules, Services};
 use serde::{Deserialize, Serialize};
 
-/// Who asked for a change, and why.
+/// The author of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {
     /// The user, as the kernel names the process; `None` for the daemon itself.
@@ -27,7 +27,7 @@ pub struct Revision {
     pub revision: u64,
     /// When it was saved, in milliseconds since 1970-01-01T00:00:00Z.
     pub unix_milliseconds: u64,
-    /// Who asked for it.
+    /// Its author.
     #[serde(flatten)]
     pub author: Author,
     /// The pools that it is about.
