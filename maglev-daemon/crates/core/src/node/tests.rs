@@ -290,6 +290,23 @@ fn a_tick_in_a_burst_releases_no_plan_before_its_withdrawal() {
 }
 
 #[test]
+fn a_slow_disk_does_not_delay_what_checks_and_next_hops_say() {
+    let _row = Row::fault("R8", "through the node: a change is being saved, and a next hop changes");
+    let mut node = serving(&[1]);
+    assert_eq!(all(&mut node, NOW, [weigh(1, 7)]), ["persist"]);
+    let moved = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 9, 9], gateway: None, mtu: None };
+    let moved = Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, 1].into(), resolution: moved });
+    assert_eq!(all(&mut node, NOW, [moved]), [""; 0], "a disk that answers soon saves a plan");
+    let due = node.deadline().unwrap();
+    assert_eq!(due, NOW + Duration::from_millis(100));
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish"]);
+    // Saved while that plan is under way: it has the next one, and is answered by it.
+    assert_eq!(all(&mut node, due, [saved()]), [""; 0]);
+    assert_eq!(all(&mut node, due, [published()]), ["publish"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+}
+
+#[test]
 fn an_attempt_at_an_earlier_plan_saves_the_vips_that_are_still_served() {
     let _row =
         Row::fault("R8", "through the node: a plan fails, a VIP is removed, the daemon is killed in the next attempt");

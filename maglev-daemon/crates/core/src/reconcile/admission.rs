@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use maglev_model::{AdminState, Backend, Change, Delta, Difference, Leftover, Name, Pool, Refusal, Services, Touched};
 
-use super::{Batch, Effect, Phase, Reconciler, RequestId, Wish, refuse};
+use super::{Batch, Effect, Reconciler, RequestId, Wish, refuse};
 
 /// Why services that were read are not taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Reconciler {
 
     /// The file is the truth: changes that are not written yet would be undone by it, so they are refused.
     pub(super) fn reload(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
-        if matches!(self.phase, Phase::Persisting(..)) {
+        if self.saving.is_some() {
             let line = "services.yaml was being saved while it was read; check your edit and reload again";
             return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
         }
@@ -120,10 +120,7 @@ impl Reconciler {
     /// Other services as a whole. Changes that are not written yet would be undone by them, so they are refused.
     pub(super) fn replace(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
         let undone = std::mem::take(&mut self.collected);
-        let before = match &self.phase {
-            Phase::Persisting(_, services) => services,
-            Phase::Idle | Phase::Publishing { .. } => &self.saved,
-        };
+        let before = self.saving.as_ref().map_or(&self.saved, |saving| &saving.services);
         let delta = Delta::between(before, &services);
         self.working = Arc::clone(&services);
         self.collected.push((request, Wish::Replace(services, delta)));
@@ -137,7 +134,7 @@ impl Reconciler {
         let (saved, changes): (Batch, Batch) = batch.into_iter().partition(is_saved);
         let mut effects: Vec<_> = changes.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect();
         effects.extend(self.restore());
-        effects.extend(if saved.is_empty() { self.go_on() } else { self.publish(saved) });
+        effects.extend(if saved.is_empty() { self.go_on() } else { self.publish_when_idle(saved) });
         effects
     }
 

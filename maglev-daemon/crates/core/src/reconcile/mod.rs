@@ -60,8 +60,6 @@ type Batch = Vec<(RequestId, Wish)>;
 #[derive(Debug)]
 enum Phase {
     Idle,
-    /// These services are being written.
-    Persisting(Batch, Arc<Services>),
     /// These steps are being carried out.
     Publishing {
         batch: Batch,
@@ -79,6 +77,12 @@ pub struct Reconciler {
     /// What the disk will hold once everything collected is written.
     working: Arc<Services>,
     collected: Batch,
+    /// What is being saved. What checks and next hops say is published meanwhile, unless the disk answers soon.
+    saving: Option<Saving>,
+    /// Requests that were saved while a plan was under way: the next plan is theirs.
+    ready: Batch,
+    /// A next hop, an interface or an address of the host is another than at the last plan.
+    stirred: bool,
     phase: Phase,
     flush_again: bool,
     /// What is or is being published.
@@ -119,6 +123,19 @@ pub struct Reconciler {
     restless: bool,
 }
 
+/// Services that are being saved.
+#[derive(Debug)]
+struct Saving {
+    /// For these requests.
+    batch: Batch,
+    services: Arc<Services>,
+    /// Plans wait for the disk until then, so that a burst becomes one plan.
+    until: Duration,
+}
+
+/// How long plans wait for the disk.
+const DISK: Duration = Duration::from_millis(100);
+
 /// Surveys of the flow tables, one after the other.
 #[derive(Clone, Copy, Debug)]
 enum Survey {
@@ -147,6 +164,9 @@ impl Reconciler {
             saved: Arc::default(),
             working: Arc::default(),
             collected: Vec::new(),
+            saving: None,
+            ready: Vec::new(),
+            stirred: false,
             phase: Phase::Idle,
             flush_again: false,
             target: Arc::default(),
@@ -226,7 +246,7 @@ impl Reconciler {
         };
         let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
         let health = self.fleet.deadline();
-        survey.into_iter().chain(adopted).chain(health).chain(self.planner.deadline()).min()
+        survey.into_iter().chain(adopted).chain(health).chain(self.planner.deadline()).chain(self.impatient()).min()
     }
 
     fn take(&mut self, event: Event) -> Vec<Effect> {
@@ -248,6 +268,7 @@ impl Reconciler {
                 } else {
                     self.lost.entry(address).or_insert(self.now);
                 }
+                self.stirred = true;
                 self.resolutions.insert(address, resolution);
                 Vec::new()
             }
@@ -258,10 +279,12 @@ impl Reconciler {
             Event::Tick => self.tick(),
             Event::Surveyed(found) => self.surveyed(found),
             Event::Interfaces(interfaces) => {
+                self.stirred = true;
                 self.settings.interfaces = interfaces;
                 Vec::new()
             }
             Event::Host(host) => {
+                self.stirred = true;
                 self.host_changed |= self.settings.needed.host != host;
                 self.settings.needed.host = host;
                 Vec::new()
@@ -296,7 +319,8 @@ impl Reconciler {
 
     /// Whether nothing is under way and nothing waits.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle) && self.collected.is_empty() && self.unfinished.is_none()
+        let waits = !self.collected.is_empty() || self.saving.is_some() || !self.ready.is_empty();
+        matches!(self.phase, Phase::Idle) && !waits && self.unfinished.is_none()
     }
 
     /// What the time alone changes.
@@ -308,7 +332,8 @@ impl Reconciler {
         if self.fleet.deadline().is_some_and(|deadline| deadline <= self.now) {
             self.restless |= self.fleet.tick(self.now);
         }
-        due |= self.restless;
+        due |= self.restless && self.saving.is_none();
+        due |= self.impatient().is_some_and(|until| until <= self.now);
         due |= self.unfinished.is_some() && !self.is_pausing();
         if due && matches!(self.phase, Phase::Idle) { self.publish(Vec::new()) } else { Vec::new() }
     }
@@ -344,6 +369,12 @@ impl Reconciler {
             self.flush_again = true;
             return Vec::new();
         }
+        if self.saving.is_some() {
+            // What was collected meanwhile is saved after it.
+            self.flush_again |= !self.collected.is_empty();
+            let is_due = self.impatient().is_some_and(|until| until <= self.now);
+            return if is_due { self.publish(Vec::new()) } else { Vec::new() };
+        }
         let batch = std::mem::take(&mut self.collected);
         if self.working == self.saved {
             // Changes that were refused, or undid each other, left a copy.
@@ -351,25 +382,35 @@ impl Reconciler {
             return self.publish(batch);
         }
         let (services, revisions) = (Arc::clone(&self.working), admission::revisions(&batch));
-        self.phase = Phase::Persisting(batch, Arc::clone(&services));
+        self.saving = Some(Saving { batch, services: Arc::clone(&services), until: self.now + DISK });
         vec![Effect::Persist(Draft { services, revisions })]
     }
 
+    /// When what checks, next hops and the host say is published although the disk has not answered.
+    fn impatient(&self) -> Option<Duration> {
+        let is_new = self.stirred || self.restless || self.host_changed;
+        self.saving.as_ref().map(|saving| saving.until).filter(|_| is_new)
+    }
+
     fn persisted(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
-        let (batch, services) = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Persisting(batch, services) => (batch, services),
-            other => {
-                self.phase = other;
-                return Vec::new();
-            }
-        };
+        let Some(Saving { batch, services, .. }) = self.saving.take() else { return Vec::new() };
         match outcome {
             Ok(()) => {
                 self.saved = services;
-                self.publish(batch)
+                self.publish_when_idle(batch)
             }
             Err(reason) => self.not_saved(batch, &reason),
         }
+    }
+
+    /// Publishes what is saved for these requests, now or with the next plan.
+    fn publish_when_idle(&mut self, batch: Batch) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Idle) {
+            return self.publish(batch);
+        }
+        self.ready.extend(batch);
+        self.flush_again = true;
+        Vec::new()
     }
 
     /// What was collected and flushed while something was under way has its turn.

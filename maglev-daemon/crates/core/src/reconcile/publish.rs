@@ -15,6 +15,7 @@ impl Reconciler {
     /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
     /// before the next attempt is due.
     pub(super) fn publish(&mut self, batch: Batch) -> Vec<Effect> {
+        let batch: Batch = std::mem::take(&mut self.ready).into_iter().chain(batch).collect();
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
         let changed = before != self.target;
         if changed {
@@ -23,7 +24,7 @@ impl Reconciler {
         if changed || std::mem::take(&mut self.host_changed) {
             self.serve_what_can_be();
         }
-        self.restless = false;
+        (self.restless, self.stirred) = (false, false);
         let mut effects = self.follow();
         if batch.is_empty() && self.is_pausing() {
             effects.extend(self.check());

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use maglev_model::plan::{HOLD, PublishedPool};
 use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings};
 
-use super::{Phase, Reconciler};
+use super::Reconciler;
 
 /// The VIPs with a prefix, and their pools, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +110,7 @@ impl Reconciler {
         let pools = named.into_iter().filter_map(|name| self.target.pools.get(name));
         Serving {
             pools: pools.map(|pool| (pool.name.clone(), self.pool_use(pool))).collect(),
-            pending: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty() || self.failing.is_some(),
+            pending: !self.is_idle() || self.failing.is_some(),
             checked: self.target.pools.keys().all(|pool| self.fleet.awaited(pool) == 0),
             vips,
         }
