@@ -301,3 +301,51 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body)
         .map_err(|error| ClientError::Foreign(format!("maglevd's answer is unreadable: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use maglev_testing::TempDir;
+
+    use super::*;
+
+    /// The reason in the heads of as many requests as `ask` makes, each answered with success.
+    fn reasons(requests: usize, ask: impl FnOnce(&Path)) -> Vec<Option<String>> {
+        let folder = TempDir::new();
+        let socket = folder.path().join("maglev.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = thread::spawn(move || (0..requests).map(|_| answer(&listener)).collect());
+        ask(&socket);
+        server.join().unwrap()
+    }
+
+    fn answer(listener: &UnixListener) -> Option<String> {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+        let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let answer = format!("HTTP/1.1 200 OK\r\n{VERSION_HEADER}: {VERSION}\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(answer.as_bytes()).unwrap();
+        head.iter().find_map(|line| line.strip_prefix(&format!("{WHY_HEADER}: "))).map(str::to_owned)
+    }
+
+    #[test]
+    fn changes_carry_their_reason_as_utf_8_and_reads_carry_none() {
+        let why = "größer als web2 → langsam";
+        let sent = reasons(4, |socket| {
+            let client = Client::new(socket).unwrap().with_reason(Some(why.to_owned()));
+            client.post::<view::Done>("/", &()).unwrap();
+            client.patch::<view::Done>("/", &()).unwrap();
+            client.delete("/").unwrap();
+            client.get::<view::Done>("/").unwrap();
+        });
+        let given = Some(why.to_owned());
+        assert_eq!(sent, [given.clone(), given.clone(), given, None]);
+        let sent = reasons(1, |socket| {
+            Client::new(socket).unwrap().post::<view::Done>("/", &()).unwrap();
+        });
+        assert_eq!(sent, [None], "a change without a reason");
+    }
+}

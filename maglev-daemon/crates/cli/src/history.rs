@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
+use clap::error::ErrorKind;
 use maglev_api::view::{History, RevisionContent, RevisionDiff};
 use maglev_model::{Name, parse_duration};
 
@@ -11,7 +12,6 @@ use super::{Client, Failure};
 
 /// Which revisions are listed.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     /// Only changes to this pool, its backends and VIPs
     #[arg(long)]
@@ -40,6 +40,20 @@ enum HistoryCommand {
         /// The number of the second
         to: u64,
     },
+}
+
+impl Args {
+    /// Refuses filters beside a subcommand. clap's own rule for that would refuse `--output` and `-m` there too.
+    pub(super) fn check(&self) -> Result<(), clap::Error> {
+        let Self { pool, backend, since, command } = self;
+        let filters = [("--pool", pool.is_some()), ("--backend", backend.is_some()), ("--since", since.is_some())];
+        let given = filters.into_iter().find(|(_, given)| *given && command.is_some());
+        given.map_or(Ok(()), |(filter, _)| {
+            let message =
+                format!("{filter} cannot be used with `show` or `diff`: it selects what `maglev history` lists");
+            Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+        })
+    }
 }
 
 /// Since when.

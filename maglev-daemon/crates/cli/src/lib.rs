@@ -121,7 +121,7 @@ enum Command {
 
 /// Runs `maglev` with these arguments, program name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let args = match Args::try_parse_from(arguments) {
+    let args = match parse(arguments) {
         Ok(args) => args,
         Err(error) => return usage::report("maglev", &error),
     };
@@ -129,6 +129,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(()) => Exit::Done,
         Err(failure) => failure.report(),
     }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let args = Args::try_parse_from(arguments)?;
+    if let Command::History(history) = &args.command {
+        history.check()?;
+    }
+    Ok(args)
 }
 
 fn run(args: Args) -> Result<(), Failure> {
@@ -200,7 +208,7 @@ mod tests {
     use maglev_api::view;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split(' '))
+        super::parse(line.split(' ').map(OsString::from))
     }
 
     #[test]
@@ -257,6 +265,8 @@ mod tests {
             "maglev history --pool web --backend web1 --since 2h",
             "maglev history --since 2026-11-29T10:00:00Z --output json",
             "maglev history show 41",
+            "maglev history --output json show 41",
+            "maglev history -m reason diff 41 57",
             "maglev history diff 41 57",
             "maglev rollback 41 -m reason",
             "maglev rollback 41 --force",
@@ -331,9 +341,11 @@ mod tests {
             "maglev history show",
             "maglev history diff 1",
             "maglev history --pool web show 1",
+            "maglev history --since 2h diff 1 2",
             "maglev rollback",
             "maglev rollback first",
             "maglev reload -m",
+            "maglev reload -m \tindented",
             "maglev frobnicate",
         ] {
             assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");

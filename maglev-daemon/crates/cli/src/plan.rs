@@ -149,6 +149,7 @@ fn shares(backends: &[PlanShare]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maglev_api::view::{ChangeCounts, Changes};
 
     fn plan() -> Plan {
         let share = |name: &str, slots_before, slots_after| PlanShare { name: name.into(), slots_before, slots_after };
@@ -193,5 +194,16 @@ web3     21845           0  -21845
     fn of_a_backend_that_owns_nothing_any_more_what_is_left_is_cut() {
         let text = Plan { backend: "web10".into(), ..plan() }.text();
         assert!(text.contains("cut    the connections that web10 has left\n"), "{text}");
+    }
+
+    #[test]
+    fn a_planned_rollback_reads_like_a_planned_reload() {
+        let changes = Changes { pools: ChangeCounts { removed: 1, ..ChangeCounts::default() }, ..Changes::default() };
+        let planned = PlannedRollback { changes, refused: None };
+        assert_eq!(planned.text(), "would change: pools 1 removed\n");
+        let reload = PlannedReload { changes, refused: None, restart_needed: Vec::new() };
+        assert_eq!(planned.text(), reload.text());
+        let refused = PlannedRollback { refused: Some("it is the last backend".to_owned()), ..planned };
+        assert_eq!(refused.text(), "would change: pools 1 removed\nwould be refused: it is the last backend\n");
     }
 }

@@ -28,3 +28,18 @@ impl Text for RolledBack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglev_api::view::{ChangeCounts, Changes};
+
+    #[test]
+    fn a_rollback_names_the_revision_it_made_or_says_that_nothing_differed() {
+        let backends = ChangeCounts { added: 0, changed: 1, removed: 0 };
+        let done = RolledBack { to: 41, revision: Some(57), changes: Changes { backends, ..Changes::default() } };
+        assert_eq!(done.text(), "rolled back to revision 41 as revision 57: backends 1 changed\n");
+        let none = RolledBack { revision: None, changes: Changes::default(), ..done };
+        assert_eq!(none.text(), "nothing changed: the services are as they were at revision 41\n");
+    }
+}

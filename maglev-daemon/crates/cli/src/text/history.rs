@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use maglev_api::view::{DiffLine, History, Revision, RevisionContent, RevisionDiff};
+use maglev_api::view::{Changes, DiffLine, History, Revision, RevisionContent, RevisionDiff};
 use maglev_model::utc_with_milliseconds;
 
 use crate::output::{Text, table};
@@ -11,8 +11,10 @@ impl Text for History {
     fn text(&self) -> String {
         let Self { revisions, oldest, newest } = self;
         if revisions.is_empty() {
-            let none = if *newest == 0 { "no change was made yet\n".to_owned() } else { kept(*oldest, *newest) };
-            return none;
+            return match newest {
+                0 => "no change was made yet\n".to_owned(),
+                _ => format!("no revision matches {}", kept(*oldest, *newest)),
+            };
         }
         let row = |revision: &Revision| {
             let why = revision.why.clone().unwrap_or_default();
@@ -65,6 +67,9 @@ impl Text for RevisionContent {
 impl Text for RevisionDiff {
     fn text(&self) -> String {
         let Self { from, to, changes, lines } = self;
+        if lines.is_empty() && *changes == Changes::default() {
+            return format!("no difference between revisions {from} and {to}\n");
+        }
         let mut text = format!("from revision {from} to {to}: {changes}\n");
         for DiffLine { added, object } in lines {
             // Writing to a string cannot fail.
@@ -77,7 +82,7 @@ impl Text for RevisionDiff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maglev_api::view::{ChangeCounts, Changes};
+    use maglev_api::view::ChangeCounts;
 
     fn revision(number: u64, why: Option<&str>) -> Revision {
         let backends = ChangeCounts { added: 0, changed: 1, removed: 0 };
@@ -115,6 +120,39 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_matches_nothing_is_no_empty_history() {
+        let text = History { revisions: Vec::new(), oldest: 7, newest: 8 }.text();
+        assert_eq!(text, "no revision matches (kept: revisions 7 to 8)\n");
+        // The first revision is the oldest there ever was: nothing is left out.
+        let text = History { revisions: vec![revision(1, None)], oldest: 1, newest: 1 }.text();
+        assert!(!text.contains("kept"), "{text}");
+        let text = History { revisions: vec![revision(8, None)], oldest: 7, newest: 8 }.text();
+        assert!(!text.contains("kept"), "the table ends before the oldest: {text}");
+    }
+
+    #[test]
+    fn a_revision_is_shown_with_its_author_above_its_services() {
+        let digest = Some("c44d".to_owned());
+        let shown = Revision { digest, ..revision(8, Some("it is slow")) };
+        let services = "pools: []\nvips: []\n".to_owned();
+        let text = "\
+revision  8
+time      2026-11-29T10:00:00.123Z
+by        uid 0
+command   set weight of backend web1 of pool web to 7
+changes   backends 1 changed
+why       it is slow
+digest    c44d
+
+pools: []
+vips: []
+";
+        assert_eq!(RevisionContent { revision: shown, services }.text(), text);
+        let text = RevisionContent { revision: revision(8, None), services: String::new() }.text();
+        assert!(text.contains("by        maglevd\n") && !text.contains("why") && !text.contains("digest"), "{text}");
+    }
+
+    #[test]
     fn a_difference_is_shown_object_by_object() {
         let line = |added, object: &str| DiffLine { added, object: object.to_owned() };
         let lines = vec![line(false, "backend web/a: { weight: 1 }"), line(true, "backend web/a: { weight: 2 }")];
@@ -123,5 +161,7 @@ mod tests {
             text,
             "from revision 1 to 2: backends 1 changed\n- backend web/a: { weight: 1 }\n+ backend web/a: { weight: 2 }\n"
         );
+        let none = RevisionDiff { from: 1, to: 2, changes: Changes::default(), lines: Vec::new() };
+        assert_eq!(none.text(), "no difference between revisions 1 and 2\n");
     }
 }
