@@ -333,7 +333,7 @@ async fn node(State(handle): State<Handle>) -> Reply<view::Node> {
 
 async fn drain_node(
     State(handle): State<Handle>,
-    Extension(caller): Extension<Caller>,
+    By { caller, why }: By,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Node> {
     let view::NewDrain { reason, last_node } = parse(body)?;
@@ -341,7 +341,8 @@ async fn drain_node(
         .as_deref()
         .map(maglev_model::parse_reason)
         .transpose()
-        .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?;
+        .map_err(|bad| view::Error::invalid(format!("reason: {bad}")))?
+        .or(why);
     let last_node = last_node || handle.snapshots.latest().await?.node.last_node;
     let order = node_drain::Order { since: maglev_api::now(), reason, last_node };
     handle.ask(|reply| Request::DrainNode { order, caller, reply }).await?;

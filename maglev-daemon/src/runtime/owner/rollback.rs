@@ -3,6 +3,7 @@
 use maglev_api::{Answer, view};
 use maglev_core::reconcile::{Denied, Event};
 use maglev_model::{Refusal, Services};
+use maglev_store::Author;
 use tokio::sync::oneshot;
 
 use super::{Owner, Waiting};
@@ -66,15 +67,12 @@ impl Owner {
 
     pub(super) fn rolled_back(&mut self, rollback: Rollback, changes: view::Changes, outcome: Result<(), Refusal>) {
         self.log.ordered(&rollback.command(), rollback.by.caller, &outcome);
-        let command = rollback.command();
+        let (By { caller, why }, command) = (rollback.by.clone(), rollback.command());
+        let author = Author { uid: caller.uid, pid: caller.pid, command, why };
         let made = || {
             let history = self.tools.disk.history();
-            let newest = history
-                .borrow()
-                .revisions()
-                .rev()
-                .find(|found| found.author.command == command)
-                .map(|found| found.revision);
+            let newest =
+                history.borrow().revisions().rev().find(|found| found.author == author).map(|found| found.revision);
             newest.filter(|_| changes != view::Changes::default())
         };
         let answer = outcome.map(|()| view::RolledBack { to: rollback.revision, revision: made(), changes });
