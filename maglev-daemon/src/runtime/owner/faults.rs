@@ -228,7 +228,9 @@ async fn a_file_that_does_not_know_the_last_change_is_refused_and_a_rollback_is_
     assert!(edited.starts_with("# revision 2\n"), "{edited}");
     site.change(weight(8)).await.unwrap();
     site.write(&edited.replace("10.9.2.13, weight: 100", "10.9.2.13, weight: 9"));
+    let planned = site.owner.plan_reload().unwrap().refused.unwrap();
     let refused = site.reload(false).await.unwrap_err().error;
+    assert_eq!(refused, format!("nothing changed: {planned}"));
     assert!(
         refused.contains("based on revision 2") && refused.contains("3 set weight of backend b of pool web to 8"),
         "{refused}"

@@ -28,10 +28,7 @@ impl Owner {
     pub(super) fn reload(&mut self, reload: Reload) {
         self.tools.scheduler.reload_authorities();
         let reviewed = self.files.reread().map_err(Denied::Invalid).and_then(|read| {
-            let difference = self.node.reconciler().review(&read.services, reload.force)?;
-            if !reload.force {
-                self.check_base(&read, difference)?;
-            }
+            let difference = self.review(&read, reload.force)?;
             Ok((read, difference))
         });
         match reviewed {
@@ -49,6 +46,15 @@ impl Owner {
             }
             Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
         }
+    }
+
+    /// Whether a file may be taken over, and what it changes.
+    fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
+        let difference = self.node.reconciler().review(&read.services, force)?;
+        if !force {
+            self.check_base(read, difference)?;
+        }
+        Ok(difference)
     }
 
     /// Refuses a file that is based on an older revision: later changes would be undone.
@@ -74,13 +80,13 @@ impl Owner {
     /// Says what a reload would do.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
         let reread = self.files.reread().map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
-        let Reread { services, edited: _, restart_needed } = reread;
-        let reconciler = self.node.reconciler();
-        let refused = reconciler.review(&services, false).err().map(|denied| match denied {
+        let refused = self.review(&reread, false).err().map(|denied| match denied {
             Denied::Invalid(problems) => problems.join("; "),
             Denied::Refused(refusal) => refusal.to_string(),
         });
-        Ok(view::PlannedReload { restart_needed, changes: reconciler.difference(&services).into(), refused })
+        let Reread { services, edited: _, restart_needed } = reread;
+        let changes = self.node.reconciler().difference(&services).into();
+        Ok(view::PlannedReload { restart_needed, changes, refused })
     }
 
     pub(super) fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
