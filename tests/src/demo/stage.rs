@@ -117,10 +117,6 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step { title: "node lb1 is back", actions: &[Action::On(1, &["node", "undrain"]), Action::Route(&[1, 2])] },
     Step {
-        title: "web4's server is stopped, is found out, and comes back through slow start",
-        actions: &[Action::Check, Action::StopServer("web4"), Action::StartServer("web4")],
-    },
-    Step {
         title: "a weight is mistyped on both nodes: the history names the author, and it is rolled back",
         actions: &[
             Action::Maglev(&["backend", "weight", POOL, "web1", "3", "-m", "make web1 stronger"]),
@@ -130,12 +126,16 @@ pub(super) const STEPS: &[Step] = &[
             Action::On(1, &["history", "diff", BEFORE_MISTAKE, ROLLED_BACK]),
         ],
     },
+    Step {
+        title: "web4's server is stopped, is found out, and comes back through slow start",
+        actions: &[Action::Check, Action::StopServer("web4"), Action::StartServer("web4")],
+    },
 ];
 
-/// Revisions of the last step: each command of the steps before that changes services is one, after the first.
-const BEFORE_MISTAKE: &str = "8";
-const MISTAKE: &str = "9";
-const ROLLED_BACK: &str = "10";
+/// Revisions: each command of the steps before that changes services is one, after the services as they were found.
+const BEFORE_MISTAKE: &str = "7";
+const MISTAKE: &str = "8";
+const ROLLED_BACK: &str = "9";
 
 /// The demo's site.
 pub(super) struct Stage {
