@@ -1,7 +1,7 @@
 //! One load balancer: its configuration files, its daemon, and the command line that drives it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -53,6 +53,13 @@ impl Balancer {
         let config = settings.to_yaml(&directory.join("services.yaml"), &directory.join("maglev.sock"));
         write(&directory.join("maglev.yaml"), &config)?;
         write(&directory.join("services.yaml"), &services.to_string())?;
+        // These are the services of a new node: what another one kept in its history is no revision of theirs.
+        match fs::remove_file(directory.join("services.history")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context("cannot remove the history of another node");
+            }
+            _ => {}
+        }
         let netns = lab.netns(&name);
         let daemon = spawn(&name, &netns, &directory)?;
         let mut balancer = Self { name, netns, directory, interfaces: settings.interfaces.len(), daemon, keep: false };
