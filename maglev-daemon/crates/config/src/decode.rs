@@ -2,8 +2,9 @@
 //! particular key.
 
 use std::cell::RefCell;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use maglev_model::shown;
 
@@ -25,17 +26,57 @@ impl Collector {
         Problems::sorted(self.problems.into_inner())
     }
 
-    fn report(&self, line: u64, field: &str, message: impl Display) {
+    fn report(&self, line: u64, field: &FieldPath<'_>, message: impl Display) {
         let message = message.to_string();
-        let field = field.to_owned();
+        let field = field.to_string();
         self.problems.borrow_mut().push(Problem { file: self.file.clone(), line: Some(line), field, message });
+    }
+}
+
+/// The way from the document to a value, put into words only when something is wrong with it.
+#[derive(Clone, Default)]
+struct FieldPath<'a>(Option<Rc<(Self, Step<'a>)>>);
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Key(&'a str),
+    /// A list's item, from 0.
+    Item(usize),
+}
+
+impl<'a> FieldPath<'a> {
+    fn then(&self, step: Step<'a>) -> Self {
+        Self(Some(Rc::new((self.clone(), step))))
+    }
+
+    /// The key it ends with, if it does.
+    fn last_key(&self) -> Option<&'a str> {
+        match self.0.as_deref() {
+            Some((_, Step::Key(key))) => Some(key),
+            _ => None,
+        }
+    }
+
+    const fn is_root(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Display for FieldPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((parent, step)) = self.0.as_deref() else { return Ok(()) };
+        match step {
+            Step::Key(key) if parent.is_root() => f.write_str(&shown(key)),
+            Step::Key(key) => write!(f, "{parent}.{}", shown(key)),
+            Step::Item(n) => write!(f, "{parent}[{n}]"),
+        }
     }
 }
 
 /// A value, the path to it, and where to complain.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
-    path: String,
+    path: FieldPath<'a>,
     line: u64,
     value: &'a Value,
     out: &'a Collector,
@@ -44,12 +85,12 @@ pub(super) struct Field<'a> {
 impl<'a> Field<'a> {
     /// The document itself.
     pub(super) fn root(node: &'a Node, out: &'a Collector) -> Self {
-        Self { path: String::new(), line: node.line, value: &node.value, out }
+        Self { path: FieldPath::default(), line: node.line, value: &node.value, out }
     }
 
     /// A value that stands alone, under the name it has where it usually stands.
-    pub(super) fn named(name: &str, node: &'a Node, out: &'a Collector) -> Self {
-        Self { path: name.to_owned(), ..Self::root(node, out) }
+    pub(super) fn named(name: &'a str, node: &'a Node, out: &'a Collector) -> Self {
+        Self { path: FieldPath::default().then(Step::Key(name)), ..Self::root(node, out) }
     }
 
     /// Reports something wrong with this value.
@@ -102,9 +143,10 @@ impl<'a> Field<'a> {
     pub(super) fn items(&self) -> Option<Vec<Self>> {
         let found = self.list();
         if found.is_none() {
-            let key = self.path.rsplit('.').next().unwrap_or_default();
-            let remedy =
-                if matches!(self.value, Value::Null) { format!("; write `{key}: []` for none") } else { String::new() };
+            let remedy = match (self.value, self.path.last_key()) {
+                (Value::Null, Some(key)) => format!("; write `{key}: []` for none"),
+                _ => String::new(),
+            };
             self.report(format_args!("{} where a list belongs{remedy}", self.kind()));
         }
         found
@@ -114,7 +156,7 @@ impl<'a> Field<'a> {
     pub(super) fn list(&self) -> Option<Vec<Self>> {
         let Value::List(items) = self.value else { return None };
         let item = |(n, node): (usize, &'a Node)| Self {
-            path: format!("{}[{n}]", self.path),
+            path: self.path.then(Step::Item(n)),
             line: node.line,
             value: &node.value,
             out: self.out,
@@ -126,7 +168,7 @@ impl<'a> Field<'a> {
     pub(super) fn section(&self, known: &[&str], later: &[&str]) -> Option<Section<'a>> {
         let entries = match self.value {
             Value::Map(entries) => entries.as_slice(),
-            Value::Null if self.path.is_empty() => &[],
+            Value::Null if self.path.is_root() => &[],
             _ => {
                 self.report(format_args!("{} where keys and values belong ({})", self.kind(), known.join(", ")));
                 return None;
@@ -150,7 +192,12 @@ impl<'a> Field<'a> {
     pub(super) fn peek(&self, key: &str) -> Option<Self> {
         let Value::Map(entries) = self.value else { return None };
         let entry = entries.iter().find(|entry| entry.key == key)?;
-        Some(Self { path: join(&self.path, key), line: entry.line, value: &entry.node.value, out: self.out })
+        Some(Self {
+            path: self.path.then(Step::Key(&entry.key)),
+            line: entry.line,
+            value: &entry.node.value,
+            out: self.out,
+        })
     }
 
     fn kind(&self) -> &'static str {
@@ -182,7 +229,7 @@ impl<'a> Section<'a> {
         let found = self.get(key);
         if found.is_none() {
             let Field { path, line, out, .. } = &self.field;
-            out.report(*line, &join(path, key), format_args!("missing; expected {what}"));
+            out.report(*line, &path.then(Step::Key(key)), format_args!("missing; expected {what}"));
         }
         found
     }
@@ -199,13 +246,8 @@ impl<'a> Section<'a> {
 
     fn child(&self, entry: &'a Entry) -> Field<'a> {
         let Field { path, out, .. } = &self.field;
-        Field { path: join(path, &entry.key), line: entry.line, value: &entry.node.value, out }
+        Field { path: path.then(Step::Key(&entry.key)), line: entry.line, value: &entry.node.value, out }
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    let key = shown(key);
-    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 /// A whole number from 1 to `most`.

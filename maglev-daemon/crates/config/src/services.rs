@@ -41,8 +41,11 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
         for pool in section.need("pools", NO_POOLS).iter().filter_map(Field::items).flatten() {
             decode_pool(&pool, &mut services, rules);
         }
+        let mut admission = services.vips_of_file(rules);
         for vip in section.need("vips", NO_VIPS).iter().filter_map(Field::items).flatten() {
-            decode_vip(&vip, &mut services, rules);
+            if let Some(decoded) = decode_vip(&vip) {
+                vip.accept(admission.add(decoded));
+            }
         }
     }
     let problems = out.finish();
@@ -117,11 +120,9 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
     }
 }
 
-fn decode_vip(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let Some(section) = field.section(&["name", "address", "port", "protocol", "pool", "announce", "communities"], &[])
-    else {
-        return;
-    };
+fn decode_vip(field: &Field<'_>) -> Option<Vip> {
+    let known = ["name", "address", "port", "protocol", "pool", "announce", "communities"];
+    let section = field.section(&known, &[])?;
     let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", "the VIP's IP address").and_then(|address| address.parse(parse_address));
     let port = section.need("port", "1 to 65535, or any").and_then(|port| port.parse(parse_port));
@@ -129,13 +130,8 @@ fn decode_vip(field: &Field<'_>, services: &mut Services, rules: &Rules) {
     let pool = section.need("pool", "the name of a pool").and_then(|pool| pool.parse(Name::parse));
     let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
     let communities = super::bgp::decode_communities(&section);
-    let vip = || {
-        let service = Service { address: address?, port: port?, protocol: protocol? };
-        Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
-    };
-    if let Some(vip) = vip() {
-        field.accept(services.admit(Change::AddVip(vip), rules));
-    }
+    let service = Service { address: address?, port: port?, protocol: protocol? };
+    Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
 }
 
 /// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.

@@ -10,8 +10,12 @@ use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::{Problem, bounds};
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
 /// A value and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     /// The line, from 1.
     pub(super) line: u64,
@@ -19,7 +23,7 @@ pub(super) struct Node {
 }
 
 /// What a value is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
     Bool(bool),
@@ -33,7 +37,7 @@ pub(super) enum Value {
 }
 
 /// A key of a map, and its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
     /// The key's line.
@@ -43,6 +47,11 @@ pub(super) struct Entry {
 
 /// Reads one document.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Node, Problem> {
+    plain::parse(text, bounds::VALUES).map_or_else(|| parse_all(file, text), Ok)
+}
+
+/// Reads one document, whatever of YAML it uses.
+fn parse_all(file: &Path, text: &str) -> Result<Node, Problem> {
     let options = serde_yaml::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::AsOrdinary,

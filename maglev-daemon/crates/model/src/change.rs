@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
-use super::admission::Found;
+use super::admission::{Found, InTheWay};
 use super::refusal::listed;
 use super::{
     AnnounceChange, Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules,
@@ -80,7 +80,8 @@ impl Services {
             let mut pool = admitted.backends_of(name, rules);
             refusals.extend(backends.values().filter_map(|backend| pool.add(backend.clone()).err()));
         }
-        refusals.extend(self.vips.values().filter_map(|vip| admitted.admit(Change::AddVip(vip.clone()), rules).err()));
+        let mut vips = admitted.vips_of_file(rules);
+        refusals.extend(self.vips.values().filter_map(|vip| vips.add(vip.clone()).err()));
         refusals
     }
 
@@ -95,28 +96,33 @@ impl Services {
     }
 
     fn add_vip(&mut self, vip: Vip, rules: &Rules) -> Result<(), Refusal> {
-        let Vip { name, service, pool, announce: _ } = &vip;
+        let found = InTheWay::by_scan(self, vip.service);
+        self.check_vip(&vip, rules, &found)?;
+        self.vips.insert(vip.name.clone(), vip);
+        Ok(())
+    }
+
+    /// `found` is what else has the VIP's service or address.
+    pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
+        let Vip { name, service, pool, announce: _ } = vip;
         check_unicast("VIP", name, service.address)?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
         }
-        if let Some(other) = self.vips.values().find(|other| other.service == *service) {
+        if let Some(other) = found.vip {
             return Err(Refusal::Conflict(format!(
-                "{service} is already VIP {}; remove it first, or choose another address, port or protocol",
-                other.name
+                "{service} is already VIP {other}; remove it first, or choose another address, port or protocol"
             )));
         }
         self.pool(pool)?;
         vip.check_announce()?;
-        if let Some((pool, backend)) = self.backend_at(service.address) {
+        if let Some((pool, backend)) = found.backend {
             return Err(Refusal::Invalid(format!(
                 "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",
                 service.address
             )));
         }
-        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)?;
-        self.vips.insert(name.clone(), vip);
-        Ok(())
+        check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)
     }
 
     fn set_announce(&mut self, name: &Name, change: &AnnounceChange) -> Result<(), Refusal> {
@@ -204,13 +210,6 @@ impl Services {
             )));
         }
         check_limit("backends", "limits.backends", found.backends, rules.limits.backends, MAX_MEMBERS)
-    }
-
-    fn backend_at(&self, address: IpAddr) -> Option<(&Name, &Name)> {
-        self.pools.values().find_map(|pool| {
-            let backend = pool.backends.values().find(|backend| backend.address == address)?;
-            Some((&pool.name, &backend.name))
-        })
     }
 
     /// The pool with this name.

@@ -33,7 +33,7 @@ mod text;
 mod time;
 pub mod transition;
 
-pub use admission::Admission;
+pub use admission::{Admission, VipAdmission};
 pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
 pub use change::not_unicast;
 pub use community::Community;
