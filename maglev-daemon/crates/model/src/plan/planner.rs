@@ -202,6 +202,9 @@ impl Planner {
             self.pools.get(pool).is_none_or(|pool| pool.member(backend, address).is_none())
         };
         let new_backends = |pool: &Pool| {
+            if self.pools.get(&pool.name).is_some_and(|published| published.is_desired(pool)) {
+                return 0;
+            }
             let members = pool.backends.values().filter(|backend| !backend.is_disabled());
             members.filter(|backend| is_new(&pool.name, &backend.name, backend.address)).count()
         };
@@ -237,7 +240,11 @@ impl Planner {
         for pool in self.pools.values_mut() {
             for ((_, address), member) in &mut pool.members {
                 let next_hop = next_hop(*address);
-                member.lost = member.lost.filter(|_| member.is_reached(now));
+                let is_lost_for_good = member.lost.is_some() && !member.is_reached(now);
+                if is_lost_for_good {
+                    member.lost = None;
+                }
+                pool.stirred |= is_lost_for_good || member.next_hop != next_hop;
                 if member.next_hop != next_hop {
                     member.reach(next_hop, now);
                     steps.push(Step::SetNextHop { id: member.id, next_hop });
@@ -252,7 +259,9 @@ impl Planner {
         let mut fallen = Vec::new();
         for (name, pool) in &mut self.pools {
             for ((backend, address), member) in &mut pool.members {
-                member.standing = standing(name, backend, *address);
+                let standing = standing(name, backend, *address);
+                pool.stirred |= member.standing != standing;
+                member.standing = standing;
                 if member.dead == member.standing.lives {
                     member.dead = !member.standing.lives;
                     if member.dead { fallen.push(member.id) } else { steps.push(Step::ReviveMember { id: member.id }) }
@@ -265,13 +274,13 @@ impl Planner {
     /// Writes the records of backends that have no member yet. An address that changed makes a new member; a disabled
     /// backend has none.
     fn write_members(&mut self, target: &Services, next_hop: &dyn Fn(IpAddr) -> NextHop, steps: &mut Vec<Step>) {
-        for (name, Pool { backends, .. }) in &target.pools {
+        for (name, desired) in &target.pools {
             if !self.pools.contains_key(name) {
                 let Some(index) = self.pool_numbers.take() else { continue };
                 self.pools.insert(name.clone(), PublishedPool::new(PoolIndex(index)));
             }
-            let Some(pool) = self.pools.get_mut(name) else { continue };
-            for backend in backends.values().filter(|backend| !backend.is_disabled()) {
+            let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.is_desired(desired)) else { continue };
+            for backend in desired.backends.values().filter(|backend| !backend.is_disabled()) {
                 let key = (backend.name.clone(), backend.address);
                 if pool.members.contains_key(&key) {
                     continue;
@@ -298,7 +307,9 @@ impl Planner {
             if self.fresh && is_served {
                 pool.awaits = Some(now + HOLD);
             }
-            pool.turn_over(desired, is_served, now);
+            if pool.has_news(desired, now) {
+                pool.turn_over(desired, is_served, now);
+            }
             if self.fresh && is_served {
                 pool.derive(desired, now);
             }
@@ -358,7 +369,12 @@ impl Planner {
     fn leaving_members(&mut self, target: &Services) -> Vec<MemberId> {
         let mut leaving = Vec::new();
         for (name, pool) in &mut self.pools {
-            let backends = target.pools.get(name).map(|pool| &pool.backends);
+            let desired = target.pools.get(name);
+            if desired.is_some_and(|desired| pool.is_desired(desired)) {
+                continue;
+            }
+            pool.desired = desired.cloned();
+            let backends = desired.map(|pool| &pool.backends);
             pool.members.retain(|(backend, address), member| {
                 let backend = backends.and_then(|backends| backends.get(backend));
                 let stays = backend.is_some_and(|backend| backend.address == *address && !backend.is_disabled());
@@ -417,3 +433,7 @@ impl Planner {
 fn idle_seconds(settings: &PoolSettings) -> u16 {
     u16::try_from(settings.transition.idle.as_secs()).unwrap_or(u16::MAX / 2)
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

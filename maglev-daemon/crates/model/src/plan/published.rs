@@ -12,7 +12,7 @@ use crate::Standing;
 use crate::digest::Digest;
 use crate::table::Table;
 use crate::transition::{Outdated, Pinned, Progress, Transition};
-use crate::{Name, PoolSettings};
+use crate::{Name, Pool, PoolSettings};
 
 use super::owners::{Owners, by_slot, table_of};
 
@@ -27,6 +27,10 @@ pub struct PublishedPool {
     pub(super) previous: TableIndex,
     pub(super) published: PoolWord,
     pub(super) settings: PoolSettings,
+    /// What was desired of it by the last plan.
+    pub(super) desired: Option<Pool>,
+    /// Whether members, or what is known of them, are others than at the last turn-over.
+    pub(super) stirred: bool,
     /// What the table was built from.
     pub(super) owners: Owners,
     /// Members whose flows are kept.
@@ -97,6 +101,8 @@ impl PublishedPool {
             previous: TableIndex::EMPTY,
             published: PoolWord::default(),
             settings: PoolSettings::default(),
+            desired: None,
+            stirred: true,
             owners: Owners::new(),
             living: BTreeSet::new(),
             awaits: None,
@@ -107,6 +113,11 @@ impl PublishedPool {
             progress: Progress::default(),
             pinned: None,
         }
+    }
+
+    /// Whether just this was desired by the last plan too.
+    pub(super) fn is_desired(&self, pool: &Pool) -> bool {
+        self.desired.as_ref() == Some(pool)
     }
 
     /// When time alone is the next to change something.

@@ -17,6 +17,12 @@ use crate::transition::{Change, Outdated, Pinned, Transition};
 use crate::{AdminState, Backend, Name, Pool, PoolSettings};
 
 impl PublishedPool {
+    /// Whether there is anything to take over since the last turn-over: settings, backends, what is known of them, or time.
+    pub(super) fn has_news(&mut self, desired: &Pool, now: Duration) -> bool {
+        let is_due = self.transition.deadline().is_some_and(|deadline| deadline <= now);
+        std::mem::take(&mut self.stirred) || is_due || self.awaits.is_some() || !self.is_desired(desired)
+    }
+
     /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until
     /// now has no flows.
     pub(super) fn turn_over(&mut self, desired: &Pool, is_served: bool, now: Duration) {
