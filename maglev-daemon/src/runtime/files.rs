@@ -38,12 +38,12 @@ impl Files {
         &self.running
     }
 
-    /// Reads both files again.
+    /// Reads both files again. `known` is what runs: what the file says of it need not be read.
     ///
     /// # Errors
     /// All that is wrong with either, one line each.
-    pub(super) fn reread(&self) -> Result<Reread, Vec<String>> {
-        let services = maglev_store::reload_services(&self.running.services, &self.running.rules());
+    pub(super) fn reread(&self, known: &Services) -> Result<Reread, Vec<String>> {
+        let services = maglev_store::reload_services(&self.running.services, &self.running.rules(), known);
         match (maglev_store::load_node(&self.path), services) {
             (Ok(node), Ok((services, edited))) => {
                 Ok(Reread { services, edited, restart_needed: changed(&self.running, &node) })

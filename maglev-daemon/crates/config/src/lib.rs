@@ -15,6 +15,7 @@ mod origin;
 mod problem;
 mod services;
 mod tree;
+mod unchanged;
 
 pub use health::{check_text, parse_check, parse_override};
 pub use interfaces::{Interface, Mode};
@@ -22,6 +23,7 @@ pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};
 pub use origin::ReadSecret;
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services, object_lines};
+pub use unchanged::decode_since as decode_services_since;
 
 #[cfg(test)]
 mod tests;

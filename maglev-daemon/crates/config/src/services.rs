@@ -36,8 +36,14 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
         return Err(Problem::new(file, "empty; a file without services says `pools: []` and `vips: []`").into());
     }
     let out = Collector::new(file);
-    let mut services = Services::default();
-    if let Some(section) = Field::root(&root, &out).section(&["pools", "vips"], &[]) {
+    let services = decode_root(&root, &out, Services::default(), rules);
+    let problems = out.finish();
+    if problems.is_empty() { Ok(services) } else { Err(problems) }
+}
+
+/// Adds what a document says to services that were admitted before.
+pub(super) fn decode_root(root: &tree::Node, out: &Collector, mut services: Services, rules: &Rules) -> Services {
+    if let Some(section) = Field::root(root, out).section(&["pools", "vips"], &[]) {
         for pool in section.need("pools", NO_POOLS).iter().filter_map(Field::items).flatten() {
             decode_pool(&pool, &mut services, rules);
         }
@@ -48,8 +54,7 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
             }
         }
     }
-    let problems = out.finish();
-    if problems.is_empty() { Ok(services) } else { Err(problems) }
+    services
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
@@ -150,21 +155,23 @@ fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
         return writeln!(text, "pools: []");
     }
     writeln!(text, "pools:")?;
-    for pool in services.pools.values() {
-        let Pool { name, settings, health, backends } = pool;
-        writeln!(text, "  - name: {}", quoted(name))?;
-        write_settings(text, &SettingsChange::from_default(settings))?;
-        write_health(text, health)?;
-        if backends.is_empty() {
-            writeln!(text, "    backends: []")?;
-            continue;
-        }
-        writeln!(text, "    backends:")?;
-        for backend in backends.values() {
-            write!(text, "      - ")?;
-            write_backend(text, backend, health)?;
-            writeln!(text)?;
-        }
+    services.pools.values().try_for_each(|pool| write_pool(text, pool))
+}
+
+/// Writes a pool as an item of the list of pools.
+pub(super) fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {
+    let Pool { name, settings, health, backends } = pool;
+    writeln!(text, "  - name: {}", quoted(name))?;
+    write_settings(text, &SettingsChange::from_default(settings))?;
+    write_health(text, health)?;
+    if backends.is_empty() {
+        return writeln!(text, "    backends: []");
+    }
+    writeln!(text, "    backends:")?;
+    for backend in backends.values() {
+        write!(text, "      - ")?;
+        write_backend(text, backend, health)?;
+        writeln!(text)?;
     }
     Ok(())
 }

@@ -368,30 +368,138 @@ fn any_backend() -> impl Strategy<Value = Backend> {
         .prop_map(|(name, address, weight, state)| Backend { name, address, weight, state })
 }
 
+type AnyPool = (Name, PoolSettings, Vec<Backend>);
+type AnyVip = (Name, IpAddr, u16, bool, usize, Announce);
+
+fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
+    prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4)
+}
+
+fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
+    let vip = (any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce());
+    prop::collection::vec(vip, 0..4)
+}
+
+/// What of it follows the rules.
+fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
+    let mut services = Services::default();
+    for (pool, settings, backends) in pools {
+        let added = Pool { settings: *settings, ..Pool::new(pool.clone()) };
+        let _ = services.admit(Change::AddPool(added), &rules());
+        for backend in backends {
+            let change = Change::AddBackend { pool: pool.clone(), backend: backend.clone() };
+            let _ = services.admit(change, &rules());
+        }
+    }
+    for (name, address, port, tcp, pool, announce) in vips {
+        let Some((pool, ..)) = pools.get(*pool) else { continue };
+        let protocol = if *tcp { Protocol::Tcp } else { Protocol::Udp };
+        let service = Service { address: *address, port: std::num::NonZeroU16::new(*port), protocol };
+        let vip = Vip { name: name.clone(), service, pool: pool.clone(), announce: announce.clone() };
+        let _ = services.admit(Change::AddVip(vip), &rules());
+    }
+    services
+}
+
+/// An edit by hand: of a line, by number, counted round the file.
+#[derive(Clone, Debug)]
+enum Edit {
+    Deleted(usize),
+    Doubled(usize),
+    /// Moved to where another stands.
+    Moved(usize, usize),
+    Indented(usize),
+    Replaced(usize, &'static str, &'static str),
+    /// A line of its own.
+    Added(usize, &'static str),
+}
+
+fn any_edit() -> impl Strategy<Value = Edit> {
+    let replaced = prop_oneof![
+        Just(("weight: ", "weight: 7")),
+        Just(("name: ", "name: x")),
+        Just(("    backends:", "    backends: # here")),
+        Just(("pools:", "pools: ")),
+        Just(("- ", "-  ")),
+        Just((" }", " },")),
+        Just(("address: ", "addres: ")),
+    ];
+    let added = prop_oneof![
+        Just("# a comment"),
+        Just("    # a comment"),
+        Just(""),
+        Just("pools:"),
+        Just("  - name: new"),
+        Just("    backends: []"),
+        Just("  - name: \"new"),
+        Just("    payload: |"),
+        Just("vips: []"),
+    ];
+    prop_oneof![
+        any::<usize>().prop_map(Edit::Deleted),
+        any::<usize>().prop_map(Edit::Doubled),
+        (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Edit::Moved(from, to)),
+        any::<usize>().prop_map(Edit::Indented),
+        (any::<usize>(), replaced).prop_map(|(at, (what, by))| Edit::Replaced(at, what, by)),
+        (any::<usize>(), added).prop_map(|(at, line)| Edit::Added(at, line)),
+    ]
+}
+
+impl Edit {
+    fn apply(&self, lines: &mut Vec<String>) {
+        let count = lines.len().max(1);
+        match *self {
+            Self::Deleted(at) if !lines.is_empty() => drop(lines.remove(at % count)),
+            Self::Doubled(at) if !lines.is_empty() => lines.insert(at % count, lines[at % count].clone()),
+            Self::Moved(from, to) if !lines.is_empty() => {
+                let line = lines.remove(from % count);
+                lines.insert(to % count, line);
+            }
+            Self::Indented(at) if !lines.is_empty() => lines[at % count].insert_str(0, "  "),
+            Self::Replaced(at, what, by) => {
+                let found = lines.iter().enumerate().filter(|(_, line)| line.contains(what)).map(|(n, _)| n);
+                let found: Vec<_> = found.collect();
+                if let Some(&n) = found.get(at % found.len().max(1)) {
+                    lines[n] = lines[n].replacen(what, by, 1);
+                }
+            }
+            Self::Added(at, line) => lines.insert(at % count, line.to_owned()),
+            Self::Deleted(_) | Self::Doubled(_) | Self::Moved(..) | Self::Indented(_) => {}
+        }
+    }
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
     #[test]
     fn what_is_written_is_read_back(
-        pools in prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4),
-        vips in prop::collection::vec((any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce()), 0..4),
+        pools in any_pools(),
+        vips in any_vips(),
     ) {
-        let mut services = Services::default();
-        // What the rules refuse is simply not part of the example.
-        for (pool, settings, backends) in &pools {
-            let added = Pool { settings: *settings, ..Pool::new(pool.clone()) };
-            let _ = services.admit(Change::AddPool(added), &rules());
-            for backend in backends {
-                let change = Change::AddBackend { pool: pool.clone(), backend: backend.clone() };
-                let _ = services.admit(change, &rules());
-            }
-        }
-        for (name, address, port, tcp, pool, announce) in vips {
-            let Some((pool, ..)) = pools.get(pool) else { continue };
-            let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-            let service = Service { address, port: std::num::NonZeroU16::new(port), protocol };
-            let _ = services.admit(Change::AddVip(Vip { name, service, pool: pool.clone(), announce: announce.clone() }), &rules());
-        }
+        let services = services(&pools, &vips);
         let text = encode_services(&services);
+        prop_assert!(tree::parse_plain(&text).is_some(), "it takes the full parser: {}", text);
         prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services);
+    }
+
+    #[test]
+    fn a_file_read_beside_what_is_known_says_what_it_says_alone(
+        pools in any_pools(),
+        vips in any_vips(),
+        known in any::<bool>(),
+        edits in prop::collection::vec(any_edit(), 0..4),
+    ) {
+        let written = services(&pools, &vips);
+        let known = if known { written.clone() } else { services(&pools[..pools.len() / 2], &[]) };
+        let mut lines: Vec<String> = encode_services(&written).lines().map(str::to_owned).collect();
+        edits.iter().for_each(|edit| edit.apply(&mut lines));
+        let (file, text) = (Path::new("services.yaml"), lines.join("\n") + "\n");
+        let read = |read: Result<Services, Problems>| read.map_err(|problems| problems.to_string());
+        prop_assert_eq!(
+            read(decode_services_since(file, &text, &rules(), &known)),
+            read(decode_services(file, &text, &rules()))
+        );
     }
 
     #[test]

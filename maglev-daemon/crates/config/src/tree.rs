@@ -47,7 +47,12 @@ pub(super) struct Entry {
 
 /// Reads one document.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Node, Problem> {
-    plain::parse(text, bounds::VALUES).map_or_else(|| parse_all(file, text), Ok)
+    parse_plain(text).map_or_else(|| parse_all(file, text), Ok)
+}
+
+/// Reads one document, if it uses no more of YAML than the daemon does: every line of it then stands for itself.
+pub(super) fn parse_plain(text: &str) -> Option<Node> {
+    plain::parse(text, bounds::VALUES)
 }
 
 /// Reads one document, whatever of YAML it uses.

@@ -1,7 +1,7 @@
 //! The backends of one pool, and all VIPs, admitted one after the other, as a file lists them: each is compared with those before it
 //! by a look-up, so that a whole file takes time in proportion to its size. It must not know files.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::{Backend, Name, Refusal, Rules, Service, Services, Vip};
@@ -54,10 +54,10 @@ impl<'a> InTheWay<'a> {
 pub struct VipAdmission<'a> {
     services: &'a mut Services,
     rules: &'a Rules,
-    /// The VIPs by service.
-    taken: HashMap<Service, Name>,
-    /// Pool and name of the first backend with an address.
-    backends: HashMap<IpAddr, (Name, Name)>,
+    /// What VIPs have.
+    taken: HashSet<Service>,
+    /// What backends have.
+    backends: HashSet<IpAddr>,
 }
 
 impl VipAdmission<'_> {
@@ -67,9 +67,10 @@ impl VipAdmission<'_> {
     /// What is in the way, and the remedy; nothing changed.
     pub fn add(&mut self, vip: Vip) -> Result<(), Refusal> {
         let Self { services, rules, taken, backends } = self;
-        let backend = backends.get(&vip.service.address).map(|(pool, backend)| (pool, backend));
-        services.check_vip(&vip, rules, &InTheWay { vip: taken.get(&vip.service), backend })?;
-        taken.insert(vip.service, vip.name.clone());
+        let is_free = !taken.contains(&vip.service) && !backends.contains(&vip.service.address);
+        let found = if is_free { InTheWay::default() } else { InTheWay::by_scan(services, vip.service) };
+        services.check_vip(&vip, rules, &found)?;
+        taken.insert(vip.service);
         services.vips.insert(vip.name.clone(), vip);
         Ok(())
     }
@@ -81,10 +82,10 @@ pub struct Admission<'a> {
     services: &'a mut Services,
     pool: Name,
     rules: &'a Rules,
-    /// The pool's backends by address.
-    taken: HashMap<IpAddr, Name>,
-    /// The VIPs by address.
-    vips: HashMap<IpAddr, Name>,
+    /// What the pool's backends have.
+    taken: HashSet<IpAddr>,
+    /// What VIPs have.
+    vips: HashSet<IpAddr>,
     /// The backends of all pools.
     backends: usize,
 }
@@ -92,14 +93,13 @@ pub struct Admission<'a> {
 impl Services {
     /// Admits VIPs, one after the other.
     pub fn vips_of_file<'a>(&'a mut self, rules: &'a Rules) -> VipAdmission<'a> {
-        let mut backends = HashMap::new();
-        for pool in self.pools.values() {
-            for backend in pool.backends.values() {
-                backends.entry(backend.address).or_insert_with(|| (pool.name.clone(), backend.name.clone()));
-            }
+        let backends = self.pools.values().flat_map(|pool| pool.backends.values());
+        VipAdmission {
+            rules,
+            taken: self.vips.values().map(|vip| vip.service).collect(),
+            backends: backends.map(|backend| backend.address).collect(),
+            services: self,
         }
-        let taken = self.vips.values().map(|vip| (vip.service, vip.name.clone())).collect();
-        VipAdmission { services: self, rules, taken, backends }
     }
 
     /// Admits backends to a pool, one after the other.
@@ -108,8 +108,8 @@ impl Services {
         Admission {
             pool: pool.clone(),
             rules,
-            taken: backends.map(|backend| (backend.address, backend.name.clone())).collect(),
-            vips: self.vips.values().map(|vip| (vip.service.address, vip.name.clone())).collect(),
+            taken: backends.map(|backend| backend.address).collect(),
+            vips: self.vips.values().map(|vip| vip.service.address).collect(),
             backends: self.backend_count(),
             services: self,
         }
@@ -123,10 +123,10 @@ impl Admission<'_> {
     /// What is in the way, and the remedy; nothing changed.
     pub fn add(&mut self, backend: Backend) -> Result<(), Refusal> {
         let Self { services, pool, rules, taken, vips, backends } = self;
-        let address = &backend.address;
-        let found = Found { backend: taken.get(address), vip: vips.get(address), backends: *backends };
-        services.check_backend(pool, &backend, rules, &found)?;
-        taken.insert(backend.address, backend.name.clone());
+        let is_free = !taken.contains(&backend.address) && !vips.contains(&backend.address);
+        let found = if is_free { Found::default() } else { Found::by_scan(services, pool, &backend) };
+        services.check_backend(pool, &backend, rules, &Found { backends: *backends, ..found })?;
+        taken.insert(backend.address);
         *backends += 1;
         services.pool_mut(pool)?.backends.insert(backend.name.clone(), backend);
         Ok(())

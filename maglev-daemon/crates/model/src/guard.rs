@@ -97,8 +97,9 @@ impl Services {
     /// # Errors
     /// All that it takes out beyond the limits, with the remedy.
     pub fn guard(&self, next: &Self) -> Result<(), Refusal> {
-        let of_pools =
-            self.pools.values().filter_map(|pool| pool.loss(next.pools.get(&pool.name)).pool_refusal(&pool.name));
+        let changed = self.pools.values().map(|pool| (pool, next.pools.get(&pool.name)));
+        let changed = changed.filter(|(pool, next)| Some(*pool) != *next);
+        let of_pools = changed.filter_map(|(pool, next)| pool.loss(next).pool_refusal(&pool.name));
         let lost: Vec<&Vip> = self.vips.values().filter(|vip| !next.keeps(vip)).collect();
         let loss = Loss { before: self.vips.len(), lost: lost.len(), after: self.vips.len() - lost.len() };
         let of_vips = loss.vips_refusal(lost.iter().map(|vip| vip.name.as_str()));

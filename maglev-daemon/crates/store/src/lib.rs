@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use maglev_config::{NodeConfig, Problem, Problems, decode_node, decode_services};
+use maglev_config::{NodeConfig, Problem, Problems, decode_node, decode_services, decode_services_since};
 use maglev_model::{Rules, Services};
 
 mod atomic_file;
@@ -65,14 +65,15 @@ pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
     }
 }
 
-/// Reads `services.yaml` while services run: a file that is gone is no order to remove them all.
+/// Reads `services.yaml` while services run, of which what it says again need not be read: a file that is gone is no order to
+/// remove them all.
 ///
 /// # Errors
 /// As [`load_services`], and that there is no file.
-pub fn reload_services(path: &Path, rules: &Rules) -> Result<(Services, Edited), Problems> {
+pub fn reload_services(path: &Path, rules: &Rules, known: &Services) -> Result<(Services, Edited), Problems> {
     let stamp = Stamp::read(path);
     match file::read_if_present(path)? {
-        Some(text) => Ok((decode_services(path, &text, rules)?, Edited { stamp, text })),
+        Some(text) => Ok((decode_services_since(path, &text, rules, known)?, Edited { stamp, text })),
         None => {
             let message = "there is no such file; one without services says `pools: []` and `vips: []`";
             Err(Problem::new(path, message).into())

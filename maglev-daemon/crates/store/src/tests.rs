@@ -24,7 +24,9 @@ fn a_missing_services_file_is_a_first_start_and_a_missing_node_file_an_error() {
         load_node(&directory.path().join("maglev.yaml")).unwrap_err().to_string().ends_with("there is no such file")
     );
     assert!(load_services(directory.path(), &rules()).unwrap_err().to_string().ends_with("not a file"));
-    let told = reload_services(&directory.path().join("services.yaml"), &rules()).unwrap_err().to_string();
+    let told = reload_services(&directory.path().join("services.yaml"), &rules(), &Services::default())
+        .unwrap_err()
+        .to_string();
     assert!(told.contains("there is no such file") && told.contains("vips: []"), "{told}");
 }
 

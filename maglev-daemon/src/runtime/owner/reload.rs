@@ -27,7 +27,7 @@ impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     pub(super) fn reload(&mut self, reload: Reload) {
         self.tools.scheduler.reload_authorities();
-        let reviewed = self.files.reread().map_err(Denied::Invalid).and_then(|read| {
+        let reviewed = self.files.reread(self.node.reconciler().services()).map_err(Denied::Invalid).and_then(|read| {
             let difference = self.review(&read, reload.force)?;
             Ok((read, difference))
         });
@@ -79,7 +79,10 @@ impl Owner {
 
     /// Says what a reload would do.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
-        let reread = self.files.reread().map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
+        let reread = self
+            .files
+            .reread(self.node.reconciler().services())
+            .map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
         let refused = self.review(&reread, false).err().map(|denied| match denied {
             Denied::Invalid(problems) => problems.join("; "),
             Denied::Refused(refusal) => refusal.to_string(),

@@ -83,7 +83,8 @@ impl Reconciler {
             let found = next.pools.get(&pool.name).and_then(|pool| pool.backends.get(&backend.name));
             found.is_some_and(|found| found.address == backend.address)
         };
-        let all = self.saved.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
+        let changed = self.saved.pools.values().filter(|pool| next.pools.get(&pool.name) != Some(*pool));
+        let all = changed.flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
         all.filter(|(pool, backend)| !stays(pool, backend))
             .try_for_each(|(pool, backend)| self.check_drained(pool, backend))
     }

@@ -176,6 +176,9 @@ impl Planner {
         let stage = self.stage(services);
         let complete = stage.is_none();
         let target = stage.as_ref().unwrap_or(services);
+        for (name, pool) in &mut self.pools {
+            pool.differs = !target.pools.get(name).is_some_and(|desired| pool.is_desired(desired));
+        }
         let mut steps = Vec::new();
         self.set_idle(target, &mut steps);
         self.set_next_hops(next_hop, now, &mut steps);
@@ -279,7 +282,7 @@ impl Planner {
                 let Some(index) = self.pool_numbers.take() else { continue };
                 self.pools.insert(name.clone(), PublishedPool::new(PoolIndex(index)));
             }
-            let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.is_desired(desired)) else { continue };
+            let Some(pool) = self.pools.get_mut(name).filter(|pool| pool.differs) else { continue };
             for backend in desired.backends.values().filter(|backend| !backend.is_disabled()) {
                 let key = (backend.name.clone(), backend.address);
                 if pool.members.contains_key(&key) {
@@ -307,7 +310,7 @@ impl Planner {
             if self.fresh && is_served {
                 pool.awaits = Some(now + HOLD);
             }
-            if pool.has_news(desired, now) {
+            if pool.has_news(now) {
                 pool.turn_over(desired, is_served, now);
             }
             if self.fresh && is_served {
@@ -368,11 +371,8 @@ impl Planner {
     /// Takes out the members that no backend is any more, or only a disabled one; no table names them any more.
     fn leaving_members(&mut self, target: &Services) -> Vec<MemberId> {
         let mut leaving = Vec::new();
-        for (name, pool) in &mut self.pools {
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.differs) {
             let desired = target.pools.get(name);
-            if desired.is_some_and(|desired| pool.is_desired(desired)) {
-                continue;
-            }
             pool.desired = desired.cloned();
             let backends = desired.map(|pool| &pool.backends);
             pool.members.retain(|(backend, address), member| {

@@ -27,8 +27,10 @@ pub struct PublishedPool {
     pub(super) previous: TableIndex,
     pub(super) published: PoolWord,
     pub(super) settings: PoolSettings,
-    /// What was desired of it by the last plan.
+    /// What was desired of it by the last plan; by the present one, once it is made.
     pub(super) desired: Option<Pool>,
+    /// Whether the present plan desires another.
+    pub(super) differs: bool,
     /// Whether members, or what is known of them, are others than at the last turn-over.
     pub(super) stirred: bool,
     /// What the table was built from.
@@ -102,6 +104,7 @@ impl PublishedPool {
             published: PoolWord::default(),
             settings: PoolSettings::default(),
             desired: None,
+            differs: true,
             stirred: true,
             owners: Owners::new(),
             living: BTreeSet::new(),

@@ -18,9 +18,9 @@ use crate::{AdminState, Backend, Name, Pool, PoolSettings};
 
 impl PublishedPool {
     /// Whether there is anything to take over since the last turn-over: settings, backends, what is known of them, or time.
-    pub(super) fn has_news(&mut self, desired: &Pool, now: Duration) -> bool {
+    pub(super) fn has_news(&mut self, now: Duration) -> bool {
         let is_due = self.transition.deadline().is_some_and(|deadline| deadline <= now);
-        std::mem::take(&mut self.stirred) || is_due || self.awaits.is_some() || !self.is_desired(desired)
+        std::mem::take(&mut self.stirred) || is_due || self.awaits.is_some() || self.differs
     }
 
     /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until

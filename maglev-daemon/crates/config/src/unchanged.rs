@@ -1,0 +1,79 @@
+//! A services file most of which says what is in use already: a pool of which it says just what would be written is taken over
+//! as it is, without being read. It must not know what a pool holds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use maglev_model::{Name, Pool, Rules, Services};
+
+use super::decode::Collector;
+use super::services::{decode, decode_root, write_pool};
+use super::{Problems, tree};
+
+/// The first line of the list of pools, and how each of them begins, as they are written.
+const POOLS: &str = "pools:\n";
+const POOL: &str = "  - ";
+const NAME: &str = "name: ";
+
+/// Reads the services like [`decode`], in time that follows from what is new: pools that say what these services say of them
+/// are taken over. `known` follow the same rules.
+///
+/// # Errors
+/// Everything that is wrong, each with line and field.
+pub fn decode_since(file: &Path, text: &str, rules: &Rules, known: &Services) -> Result<Services, Problems> {
+    decode_new(file, text, rules, known).map_or_else(|| decode(file, text, rules), Ok)
+}
+
+/// What the file says, if it is written as the daemon writes it and nothing is wrong with it.
+fn decode_new(file: &Path, text: &str, rules: &Rules, known: &Services) -> Option<Services> {
+    let Split { rest, kept } = split(text, known)?;
+    let root = tree::parse_plain(&rest)?;
+    let out = Collector::new(file);
+    let services = decode_root(&root, &out, Services { pools: kept, ..Services::default() }, rules);
+    out.finish().is_empty().then_some(services)
+}
+
+/// A file without the pools that are known.
+struct Split {
+    rest: String,
+    kept: BTreeMap<Name, Pool>,
+}
+
+fn split(text: &str, known: &Services) -> Option<Split> {
+    let (head, behind) = match text.strip_prefix(POOLS) {
+        Some(behind) => ("", behind),
+        None => text.split_once("\npools:\n")?,
+    };
+    // Up to the next key of the document.
+    let end = line_starts(behind).find(|&at| behind[at..].starts_with(|first: char| first.is_ascii_lowercase()));
+    let (pools, tail) = behind.split_at(end?);
+    if !pools.starts_with(POOL) {
+        return None;
+    }
+    let (mut kept, mut new) = (BTreeMap::new(), String::new());
+    let starts: Vec<_> = line_starts(pools).filter(|&at| pools[at..].starts_with(POOL)).collect();
+    for (n, &start) in starts.iter().enumerate() {
+        let chunk = &pools[start..starts.get(n + 1).copied().unwrap_or(pools.len())];
+        match known_pool(chunk, known) {
+            Some(pool) if !kept.contains_key(&pool.name) => drop(kept.insert(pool.name.clone(), pool.clone())),
+            _ => new.push_str(chunk),
+        }
+    }
+    let list = if new.is_empty() { "pools: []\n" } else { POOLS };
+    Some(Split { rest: [head, "\n", list, &new, tail].concat(), kept })
+}
+
+/// The pool that is written just so.
+fn known_pool<'a>(chunk: &str, known: &'a Services) -> Option<&'a Pool> {
+    let name = chunk.strip_prefix(POOL)?.strip_prefix(NAME)?.lines().next()?;
+    let pool = known.pools.get(&Name::parse(name.trim_matches('"')).ok()?)?;
+    let mut written = String::with_capacity(chunk.len());
+    write_pool(&mut written, pool).ok()?;
+    (written == chunk).then_some(pool)
+}
+
+/// Where lines begin.
+fn line_starts(text: &str) -> impl Iterator<Item = usize> {
+    let behind = text.match_indices('\n').map(|(at, _)| at + 1).filter(|&at| at < text.len());
+    (!text.is_empty()).then_some(0).into_iter().chain(behind)
+}
