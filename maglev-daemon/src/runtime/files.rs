@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use maglev_config::{NodeConfig, Problems};
 use maglev_core::reconcile::Event;
 use maglev_model::Services;
-use maglev_store::{Commit, Edited, FileStore, Reader, Stamp};
+use maglev_store::{Commit, Edited, Reader, ServiceStore, Stamp};
 use tokio::sync::watch;
 
 /// The node file as it was at the start, and where it lies.
@@ -114,16 +114,19 @@ enum Order {
 
 impl Disk {
     /// Starts the thread of an open store; it reports each commit as [`Event::Persisted`].
-    pub(super) fn start(mut store: FileStore, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        mut store: impl ServiceStore + 'static,
+        done: tokio::sync::mpsc::UnboundedSender<Event>,
+    ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
-        let (shown, history) = watch::channel(store.reader());
+        let history = store.watch();
         let keep = move || {
             for order in received {
                 match order {
                     Order::Read(stamp) => store.read_again(stamp),
                     Order::Commit(commit) => {
-                        let kept = store.commit(commit, maglev_api::now_in_milliseconds()).map(drop);
-                        shown.send_replace(store.reader());
+                        let kept = store.commit(commit, maglev_api::now_in_milliseconds());
+                        let kept = kept.map(drop).map_err(|why| why.to_string());
                         // Nothing awaits it once the daemon is stopping; what is kept counts all the same.
                         let _ = done.send(Event::Persisted(kept));
                         store.tidy();

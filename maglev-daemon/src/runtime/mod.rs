@@ -49,7 +49,7 @@ use maglev_dataplane::DataplaneError;
 use maglev_model::{Name, Services};
 use maglev_net::identity::Identity;
 use maglev_net::{NetError, host};
-use maglev_store::FileStore;
+use maglev_store::{FileStore, ServiceStore as _};
 
 use crate::http::Bgp;
 use crate::http::server::BindError;
@@ -128,7 +128,7 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
 /// Signals and the sockets first, so that nothing is attached that has to be detached again; the data plane's contents before the
 /// API, so that the first answer is true.
 async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
-    let services = Services::clone(store.services());
+    let services = Services::clone(&store.load().0);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
     let identity = node.bgp.as_ref().map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose();

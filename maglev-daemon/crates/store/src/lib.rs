@@ -9,6 +9,7 @@ use maglev_model::{Rules, Services};
 mod atomic_file;
 mod file;
 mod history;
+mod service_store;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
+pub use service_store::{NotKept, ServiceStore};
 pub use services::{Commit, Edited, FileStore, history_path};
 
 /// Reads both files of a node.

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use maglev_config::{Problem, Problems, bounds, decode_services, encode_services};
 use maglev_model::{Delta, Rules, Services};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use crate::atomic_file::{Kept, replace};
 use crate::file::{self, Stamp};
 use crate::history::{Author, Damage, History, Reader, Revision, Written};
+use crate::service_store::{NotKept, ServiceStore};
 
 /// What the first line of `services.yaml` says before the number.
 const REVISION_LINE: &str = "# revision ";
@@ -26,11 +28,14 @@ pub struct FileStore {
     revision: u64,
     /// Or why nothing can be added to it.
     history: Result<History, String>,
+    shown: watch::Sender<Reader>,
 }
 
 /// What is to be kept.
 #[derive(Debug)]
 pub struct Commit {
+    /// The revision that it was made of.
+    pub expected: u64,
     /// All services.
     pub services: Arc<Services>,
     /// What led there, one change after the other, and whose it was.
@@ -61,6 +66,12 @@ impl FileStore {
     /// # Errors
     /// All that is wrong with `services.yaml`, if the history does not know better; nothing was changed.
     pub fn open(path: &Path, rules: &Rules) -> Result<(Self, Vec<String>), Problems> {
+        let (store, notes) = Self::decided(path, rules)?;
+        store.shown.send_replace(store.reader());
+        Ok((store, notes))
+    }
+
+    fn decided(path: &Path, rules: &Rules) -> Result<(Self, Vec<String>), Problems> {
         let text = file::read_if_present(path);
         let stamp = Stamp::read(path);
         let found = match &text {
@@ -75,6 +86,7 @@ impl FileStore {
             services: Arc::default(),
             revision: revision_of(&text).unwrap_or(1),
             history: Ok(History::empty(&history_path(path))),
+            shown: watch::Sender::default(),
         };
         let (history, damage) = match History::open(&history_path(path)) {
             Ok(opened) => opened,
@@ -222,15 +234,11 @@ impl FileStore {
 
     /// The history as it is now.
     pub fn reader(&self) -> Reader {
-        self.history.as_ref().map(History::reader).unwrap_or_default()
+        self.history.as_ref().map(History::reader).unwrap_or_default().at(self.revision)
     }
 
-    /// Keeps changes: once this returns, they survive a power cut. `unix_milliseconds` is the present time.
-    ///
-    /// # Errors
-    /// One line, which names the file and the step, or says that `services.yaml` was edited since it was read; nothing changed.
-    pub fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, String> {
-        let Commit { services, revisions, edited } = commit;
+    fn keep_commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, String> {
+        let Commit { expected: _, services, revisions, edited } = commit;
         let known = edited.as_ref().map_or(self.stamp, |edited| edited.stamp);
         let found = Stamp::read(&self.path);
         if found.is_some() && found != known {
@@ -269,18 +277,38 @@ impl FileStore {
         (self.stamp, self.services, self.revision) = (Stamp::read(&self.path), services, last);
         Ok(last)
     }
+}
 
-    /// Drops old revisions, if there are too many. It may take as long as reading all services does.
-    pub fn tidy(&mut self) {
+impl ServiceStore for FileStore {
+    fn load(&self) -> (Arc<Services>, u64) {
+        (Arc::clone(&self.services), self.revision)
+    }
+
+    fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, NotKept> {
+        if commit.expected != self.revision {
+            return Err(NotKept::Conflict { revision: self.revision });
+        }
+        let kept = self.keep_commit(commit, unix_milliseconds).map_err(NotKept::Failed);
+        let reader = self.reader();
+        self.shown.send_replace(reader);
+        kept
+    }
+
+    fn watch(&self) -> watch::Receiver<Reader> {
+        self.shown.subscribe()
+    }
+
+    fn tidy(&mut self) {
         if let Ok(history) = &mut self.history
             && let Err(error) = history.compact()
         {
             tracing::warn!(error, file = %history.path().display(), "cannot drop old revisions");
         }
+        let reader = self.reader();
+        self.shown.send_replace(reader);
     }
 
-    /// This version of `services.yaml` says what is kept: it may be replaced.
-    pub const fn read_again(&mut self, stamp: Option<Stamp>) {
+    fn read_again(&mut self, stamp: Option<Stamp>) {
         self.stamp = stamp;
     }
 }

@@ -60,7 +60,9 @@ fn saving_replaces_the_file_and_keeps_its_mode() {
 fn save(path: &Path, services: &Services) -> Result<u64, String> {
     let (mut store, _) = FileStore::open(path, &rules()).unwrap();
     let revisions = vec![(Author::default(), Delta::between(store.services(), services))];
-    store.commit(Commit { services: Arc::new(services.clone()), revisions, edited: None }, 0)
+    let expected = store.revision();
+    let commit = Commit { expected, services: Arc::new(services.clone()), revisions, edited: None };
+    store.commit(commit, 0).map_err(|why| why.to_string())
 }
 
 #[test]

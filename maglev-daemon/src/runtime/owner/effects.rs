@@ -56,7 +56,9 @@ impl Owner {
             (self.waiting.get(&request).map(Waiting::author).unwrap_or_default(), delta)
         };
         let revisions = revisions.into_iter().map(by_author).collect();
-        self.tools.disk.commit(Commit { services, revisions, edited });
+        // Nothing but this owner adds to the history while it runs: what the last commit led to is what was worked on.
+        let expected = self.tools.disk.history().borrow().revision();
+        self.tools.disk.commit(Commit { expected, services, revisions, edited });
     }
 
     fn answer(&mut self, request: RequestId, outcome: Result<(), Refusal>) {

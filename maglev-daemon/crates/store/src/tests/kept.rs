@@ -56,9 +56,15 @@ impl Site {
         self.commit_all(next, vec![(author(command), delta)])
     }
 
+    /// A commit that expects this revision.
+    fn commit_to(&mut self, expected: u64, next: Services) -> Result<u64, NotKept> {
+        let revisions = vec![(author("a weight"), Delta::between(self.store.services(), &next))];
+        self.store.commit(Commit { expected, services: Arc::new(next), revisions, edited: None }, 1_700_000_000_000)
+    }
+
     fn commit_all(&mut self, next: Services, revisions: Vec<(Author, Delta)>) -> Result<u64, String> {
-        let commit = Commit { services: Arc::new(next), revisions, edited: None };
-        self.store.commit(commit, 1_700_000_000_000)
+        let commit = Commit { expected: self.store.revision(), services: Arc::new(next), revisions, edited: None };
+        self.store.commit(commit, 1_700_000_000_000).map_err(|why| why.to_string())
     }
 
     /// Weights 1 to `last`, a revision each.
@@ -167,7 +173,8 @@ fn an_edit_that_is_taken_over_keeps_its_comments_and_is_a_revision() {
     let next = services(3, 9);
     let revisions = vec![(author("reload services.yaml"), Delta::between(site.store.services(), &next))];
     let edited = Some(Edited { stamp: Stamp::read(&site.yaml()), text: text.clone() });
-    assert_eq!(site.store.commit(Commit { services: Arc::new(next), revisions, edited }, 1), Ok(4));
+    let expected = site.store.revision();
+    assert_eq!(site.store.commit(Commit { expected, services: Arc::new(next), revisions, edited }, 1), Ok(4));
     assert_eq!(fs::read_to_string(site.yaml()).unwrap(), text.replace("# revision 3", "# revision 4"));
     let site = site.restart();
     assert_eq!((site.notes.len(), site.at(4)), (0, services(3, 9)));
@@ -327,4 +334,25 @@ fn damage_never_empties_the_table() {
     row.says(format!(
         "{whole} unharmed by the history, {named} at the last good revision, {read} read as edited, {neither} refused"
     ));
+}
+
+#[test]
+fn a_commit_to_another_revision_than_the_last_is_refused_and_those_that_follow_see_each() {
+    let _row = Row::store("conflict", "a commit to another revision than the last is refused");
+    let mut site = Site::new();
+    let watch = site.store.watch();
+    assert_eq!(watch.borrow().revision(), 1);
+    assert_eq!(site.commit_to(1, services(3, 1)), Ok(2));
+    let files = |site: &Site| [fs::read(site.yaml()).unwrap(), fs::read(site.history()).unwrap()];
+    let before = files(&site);
+    for expected in [0, 1, 3, u64::MAX] {
+        assert_eq!(site.commit_to(expected, services(3, 2)), Err(NotKept::Conflict { revision: 2 }));
+    }
+    assert_eq!(site.store.load(), (Arc::new(services(3, 1)), 2));
+    assert_eq!(files(&site), before, "nothing changed");
+    assert_eq!(site.commit_to(2, services(3, 2)), Ok(3));
+    assert_eq!(watch.borrow().revision(), 3);
+    assert_eq!(watch.borrow().services(3), Ok(services(3, 2)));
+    let restarted = site.restart();
+    assert_eq!(restarted.store.watch().borrow().revision(), 3);
 }
