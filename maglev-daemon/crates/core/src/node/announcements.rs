@@ -79,7 +79,7 @@ impl Announcements {
         let hold = HoldDown { lasts: self.hold_down, now };
         let prefixes = announce::prefixes(serving, state, &self.prefixes, hold);
         let routes = announce::routes(&prefixes);
-        let complete = self.wanted.complete || !serving.pending && serving.checked;
+        let complete = self.wanted.complete || serving.is_complete();
         let mut updated = Updated::default();
         if self.wanted.complete != complete || self.wanted.routes != routes {
             updated.changed = true;

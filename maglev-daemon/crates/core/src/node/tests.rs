@@ -361,3 +361,73 @@ fn a_vip_is_withdrawn_while_a_plan_fails_if_no_backend_can_be_reached() {
     assert!(told.iter().any(|told| told.starts_with("announce []")), "{told:?}");
     assert!(told.iter().filter(|told| *told == "publish").count() < 12, "the attempts are no more than before");
 }
+
+fn moved(last: u8) -> Event {
+    let resolution = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 9, last], gateway: None, mtu: None };
+    Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, 1].into(), resolution })
+}
+
+#[test]
+fn a_vip_is_announced_though_next_hops_change_all_the_time() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP is added, and a next hop changes before each plan is carried out");
+    let mut node = serving(&[1]);
+    all(&mut node, NOW, [change(1, Change::AddVip(vip(2)))]);
+    all(&mut node, NOW, [saved()]);
+    let mut after = Vec::new();
+    for n in 0..100 {
+        let now = NOW + Duration::from_millis(10 * u64::from(n));
+        assert!(all(&mut node, now, [moved(n)]).is_empty(), "a plan is under way");
+        after.push(all(&mut node, now, [published()]));
+    }
+    assert!(after[0][0].starts_with("announce [1 2]"), "{after:?}");
+}
+
+#[test]
+fn neighbors_are_sent_that_all_is_known_though_next_hops_change_all_the_time() {
+    let _row = Row::fault("R8", "through the node: the start, and a next hop changes before each plan is carried out");
+    let mut node = Node::new(settings(), None, NOW);
+    let load = reconcile::Event::Reload { request: RequestId(0), services: services(&[1]) };
+    all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
+    assert!(!node.announcements.wanted().complete);
+    all(&mut node, NOW, [moved(1)]);
+    all(&mut node, NOW, [published()]);
+    assert!(node.announcements.wanted().complete, "what the first plan did is known");
+}
+
+#[test]
+fn a_vip_is_not_announced_by_backends_that_the_packet_path_does_not_know_yet() {
+    let _row = Row::fault("R8", "through the node: a VIP without usable backends is served, and one is reached");
+    let mut node = serving(&[1]);
+    let second = Vip { pool: name("dns"), ..vip(2) };
+    let is_announced = |node: &Node| node.announcements.wanted().routes.contains_key(&vip(2).prefix().unwrap());
+    let added = [
+        Change::AddPool(Pool::new(name("dns"))),
+        Change::AddBackend { pool: name("dns"), backend: backend(3) },
+        Change::AddVip(second),
+    ];
+    all(&mut node, NOW, (1..).zip(added).map(|(request, added)| change(request, added)));
+    all(&mut node, NOW, [saved()]);
+    all(&mut node, NOW, [published()]);
+    assert_eq!((is_announced(&node), node.reconciler.is_idle()), (false, true), "its backend is not reached");
+    assert_eq!(all(&mut node, NOW, [resolved(3)]).last().unwrap(), "publish");
+    assert_eq!(all(&mut node, NOW, [moved(7)]), [""; 0]);
+    assert!(!is_announced(&node), "the packet path does not reach it yet");
+    all(&mut node, NOW, [published()]);
+    assert!(is_announced(&node));
+}
+
+#[test]
+fn a_vip_that_is_added_again_after_its_removal_is_not_announced_by_what_was_before() {
+    let _row = Row::fault("R8", "through the node: a VIP is added again while the plan that removes it is under way");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    assert!(all(&mut node, due, [change(2, Change::AddVip(vip(2)))]).is_empty());
+    assert_eq!(all(&mut node, due, [published()]), ["persist", "reply 1"]);
+    let (again, served) = (all(&mut node, due, [saved()]), all(&mut node, due, [published()]));
+    assert!(again[0].starts_with("announce [1] ") && again[1] == "publish vips", "{again:?}");
+    assert!(served[0].starts_with("announce [1 2] "), "{served:?}");
+}

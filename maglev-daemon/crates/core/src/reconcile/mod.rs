@@ -39,6 +39,7 @@ pub use backoff::Backoff;
 pub use event::{Draft, Effect, Event, Interfaces, RequestId, Settings};
 pub use needed::Needed;
 pub use preview::Previewed;
+use serving::Served;
 pub use serving::{BackendUse, PoolUse, ServedVip, Serving};
 pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
@@ -90,8 +91,10 @@ pub struct Reconciler {
     target_digest: Digest,
     /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
     served: Arc<Services>,
-    /// That at the time of the last plan: an attempt at it after a failure serves no others.
-    planned: Arc<Services>,
+    /// What the last plan makes packets meet: an attempt at it after a failure serves no others.
+    planned: Served,
+    /// What packets meet since a plan was last carried out to its end; nothing before the first.
+    settled: Option<Served>,
     /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
     leaving: Vec<Vip>,
     /// VIPs that cannot be served, and why.
@@ -172,7 +175,8 @@ impl Reconciler {
             target: Arc::default(),
             target_digest: Digest::from_services(&Services::default()),
             served: Arc::default(),
-            planned: Arc::default(),
+            planned: Served::default(),
+            settled: None,
             leaving: Vec::new(),
             conflicts: BTreeMap::new(),
             host_changed: false,
@@ -204,7 +208,7 @@ impl Reconciler {
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
-        self.planner.save().with_served(self.planned.vips.values())
+        self.planner.save().with_served(self.planned.services.vips.values())
     }
 
     /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until

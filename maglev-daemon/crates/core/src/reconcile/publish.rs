@@ -37,7 +37,7 @@ impl Reconciler {
         };
         let Planned { steps, complete } = planned;
         if steps.is_empty() {
-            self.failing = None;
+            self.settle(complete);
             effects.extend(self.check());
             effects.extend(accept_all(&batch));
             effects.extend(self.go_on());
@@ -74,14 +74,23 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
-        self.planned = Arc::clone(&self.served);
         let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
             adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
         };
         let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
-        planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now)
+        let planned = planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now);
+        self.planned = self.plan_serves();
+        planned
+    }
+
+    /// A plan was carried out. `complete`: it led all the way.
+    fn settle(&mut self, complete: bool) {
+        self.failing = None;
+        if complete {
+            self.settled = Some(self.planned.clone());
+        }
     }
 
     pub(super) fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
@@ -94,7 +103,7 @@ impl Reconciler {
         };
         match outcome {
             Ok(()) if complete => {
-                self.failing = None;
+                self.settle(complete);
                 let mut effects: Vec<_> = accept_all(&batch).collect();
                 // Members that are new can be checked from here on.
                 effects.extend(self.check());

@@ -298,6 +298,7 @@ impl View {
                 pool: vip.pool.clone(),
                 communities: vip.communities.clone(),
                 conflict: vip.conflict.clone(),
+                pending: false,
             })
         };
         super::Serving {
