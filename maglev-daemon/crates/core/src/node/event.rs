@@ -103,13 +103,6 @@ pub struct Plan {
     pub saved: Option<Saved>,
 }
 
-impl Plan {
-    /// Whether the packet path serves other VIPs after it.
-    pub fn changes_vips(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::SwitchDirectory4 { .. } | Step::SwitchDirectory6 { .. }))
-    }
-}
-
 /// Something that operators want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {

@@ -5,13 +5,14 @@
 //!  Reconcile ──▶ Reconciler ──┬─ Serving ──▶ Announcements ── Announce ─┐
 //!  Drain ──────▶ Drain ───────┼─ NodeState ─▶      │                    ├──▶ effects, then replies
 //!  Sessions ──────────────────┼────────────────────┤ sent               │
-//!                             └─ Plan ──────▶ Release ──────── Publish ─┘
+//!       ▲                     ├─ Plan ───────────────────────── Publish ─┘
+//!       ╰─ Forget ── Release ◀┴─ departing VIPs
 //! ```
 //!
-//! What is new is announced once the packet path serves it. What goes is withdrawn first: the plan that forgets it is an effect
-//! only once neighbors have turned elsewhere, or had the time to. A request is answered last.
+//! What is new is announced once the packet path serves it. What goes is withdrawn first: the packet path serves a VIP that was
+//! removed until neighbors have turned elsewhere, or had the time to; plans do not wait for that. A request is answered last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Node {
     /// Outcomes to be told once all that they lead to is asked for.
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     effects: Vec<Effect>,
+    /// Plans of this burst: an effect once prefixes are withdrawn.
+    plans: Vec<Plan>,
     generation: u64,
 }
 
@@ -82,10 +85,13 @@ impl Node {
     /// daemon ended.
     pub fn new(settings: Settings, adopted: Option<Planner>, now: Duration) -> Self {
         let Settings { reconcile, drain, announces, hold_down, keeps } = settings;
-        let reconciler = match adopted {
+        let mut reconciler = match adopted {
             Some(planner) => Reconciler::adopt(reconcile, planner, now),
             None => Reconciler::new(reconcile),
         };
+        if announces {
+            reconciler.keep_removed();
+        }
         Self {
             reconciler,
             announcements: Announcements::new(hold_down),
@@ -103,6 +109,7 @@ impl Node {
             unsettled: false,
             replies: Vec::new(),
             effects: Vec::new(),
+            plans: Vec::new(),
             generation: 0,
         }
     }
@@ -137,8 +144,8 @@ impl Node {
             // serves them until neighbors know.
             Event::SessionsEnded { kept: true } => {}
             Event::SessionsEnded { kept: false } => {
-                let plans = self.release.end();
-                self.publish(plans);
+                let all = self.reconciler.departing().map(|vip| vip.name.clone()).collect();
+                self.forget(all);
             }
             Event::Tick => {
                 self.reconcile(reconcile::Event::Tick);
@@ -240,7 +247,7 @@ impl Node {
             reconcile::Effect::Publish(steps) => {
                 self.latency.planned();
                 let saved = self.keeps.then(|| self.reconciler.save());
-                return self.release.push(Plan { steps, saved });
+                return self.plans.push(Plan { steps, saved });
             }
             reconcile::Effect::Survey(orders) => Effect::Survey(orders),
             reconcile::Effect::Follow(addresses) => Effect::Follow(addresses),
@@ -290,7 +297,7 @@ impl Node {
         if self.announcements.has_neighbors() {
             self.departure.sessions(self.announcements.is_complete(), self.now);
         }
-        self.release.sent(|version| self.announcements.is_sent(version), self.now);
+        self.release.sent(|version| self.announcements.is_known(version), self.now);
         if self.awaits == Some(Awaited::Next) && self.announcements.has_neighbors() && !self.unsettled {
             self.awaits = Some(Awaited::Version(self.announcements.wanted().version));
         }
@@ -308,24 +315,39 @@ impl Node {
             self.reconcile(reconcile::Event::Flush);
             self.replan = false;
         }
+        self.settle();
+        let due = self.release.due(self.reconciler.departing(), self.now);
+        self.forget(due);
+        let replies = std::mem::take(&mut self.replies);
+        self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
+    }
+
+    /// Announces what can be served, then publishes what was planned.
+    fn settle(&mut self) {
         // A drain may go on by what was sent before.
         while std::mem::take(&mut self.unsettled) {
             self.announce();
             self.look();
             self.note_sent();
         }
-        let plans = self.release.due(self.now);
-        self.publish(plans);
-        let replies = std::mem::take(&mut self.replies);
-        self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
+        self.effects.extend(self.plans.drain(..).map(Effect::Publish));
+    }
+
+    /// Ends to serve VIPs that were removed.
+    fn forget(&mut self, vips: BTreeSet<Name>) {
+        if !vips.is_empty() {
+            self.reconcile(reconcile::Event::Forget(vips));
+            self.replan = false;
+            self.settle();
+        }
     }
 
     fn announce(&mut self) {
         let state = self.state();
         let Updated { changed, withdrawn } = self.announcements.update(&self.reconciler.serving(), &state, self.now);
         let wanted = self.announcements.wanted();
-        if withdrawn && self.announcements.has_neighbors() {
-            self.release.withdraw(wanted.version, self.now);
+        if self.announcements.has_neighbors() {
+            self.release.withdraw(withdrawn, wanted.version, self.now);
         }
         if changed {
             self.generation += 1;
@@ -347,10 +369,6 @@ impl Node {
             conflicts.clone_from(now);
         }
         news.into_iter().for_each(|news| self.tell(news));
-    }
-
-    fn publish(&mut self, plans: Vec<Plan>) {
-        self.effects.extend(plans.into_iter().map(Effect::Publish));
     }
 
     fn tell(&mut self, news: News) {

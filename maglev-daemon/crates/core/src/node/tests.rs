@@ -75,11 +75,16 @@ fn session(told: u64, holds: &[u8]) -> NeighborStatus {
     }
 }
 
+/// Whether the packet path serves other VIPs after a plan.
+fn changes_vips(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::SwitchDirectory4 { .. }))
+}
+
 /// What effects do, in short and in their order: `announce 1 2`, `publish`, `reply 3 ok`, `save drain`, …
 fn shown(effects: &[Effect]) -> Vec<String> {
     let one = |effect: &Effect| match effect {
         Effect::Persist(_) => Some("persist".to_owned()),
-        Effect::Publish(plan) => Some(if plan.changes_vips() { "publish vips" } else { "publish" }.to_owned()),
+        Effect::Publish(plan) => Some(if changes_vips(plan) { "publish vips" } else { "publish" }.to_owned()),
         Effect::Announce { wanted, .. } => {
             let last = |prefix: &ipnet::IpNet| prefix.to_string()["203.0.113.".len()..].replace("/32", "");
             let all: Vec<_> = wanted.routes.keys().map(last).collect();
@@ -260,9 +265,9 @@ fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
             Effect::News(News::Vip { vip, conflict }) => Some((vip, conflict.is_some())),
             _ => None,
         }));
-        let due = node.deadline().unwrap_or(NOW);
-        node.handle(Event::Tick, due.max(NOW + Duration::from_secs(2)));
-        all(&mut node, NOW + Duration::from_secs(2), [published()]);
+        let later = NOW + Duration::from_secs(2);
+        all(&mut node, later, [Event::Tick]);
+        all(&mut node, later, [published()]);
     }
     assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
 }
@@ -384,6 +389,27 @@ fn a_vip_is_announced_though_next_hops_change_all_the_time() {
 }
 
 #[test]
+fn a_removal_that_waits_does_not_delay_what_next_hops_say_nor_other_changes() {
+    let _row = Row::fault("R8", "through the node: a removal waits for a neighbor, and a next hop and a weight change");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(all(&mut node, NOW, [moved(9)]), ["publish"]);
+    assert!(all(&mut node, NOW, [published()]).is_empty(), "the removal is not answered yet");
+    assert_eq!(all(&mut node, NOW, [weigh(2, 7)]), ["persist"]);
+    assert_eq!(all(&mut node, NOW, [saved()]), ["publish"]);
+    assert_eq!(all(&mut node, NOW, [published()]), ["reply 2"]);
+    let due = node.deadline().unwrap();
+    assert_eq!(due, NOW + release::TOLD + release::TURNED);
+    assert!(all(&mut node, due - Duration::from_millis(1), [moved(8)]) == ["publish"]);
+    // A plan is under way when it is due: the next one forgets it, however often next hops change.
+    assert!(all(&mut node, due, [Event::Tick, moved(7)]).is_empty());
+    assert_eq!(all(&mut node, due, [published()]), ["publish vips"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+    assert!(node.reconciler.is_idle());
+}
+
+#[test]
 fn neighbors_are_sent_that_all_is_known_though_next_hops_change_all_the_time() {
     let _row = Row::fault("R8", "through the node: the start, and a next hop changes before each plan is carried out");
     let mut node = Node::new(settings(), None, NOW);
@@ -430,4 +456,80 @@ fn a_vip_that_is_added_again_after_its_removal_is_not_announced_by_what_was_befo
     let (again, served) = (all(&mut node, due, [saved()]), all(&mut node, due, [published()]));
     assert!(again[0].starts_with("announce [1] ") && again[1] == "publish vips", "{again:?}");
     assert!(served[0].starts_with("announce [1 2] "), "{served:?}");
+}
+
+#[test]
+fn a_neighbor_without_a_session_holds_a_removal_up_for_a_second() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP is removed while a neighbor has no session, and keeps its prefix");
+    let mut node = serving(&[1, 2]);
+    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    all(&mut node, NOW, [Event::Sessions(vec![down])]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(node.deadline().unwrap(), NOW + release::TOLD + release::TURNED);
+    let version = node.announcements.wanted().version;
+    all(&mut node, NOW, [Event::Sessions(vec![session(version, &[1])])]);
+    assert_eq!(node.deadline().unwrap(), NOW + release::TURNED);
+}
+
+/// The plan among effects, and whether packets for these VIPs are taken after it.
+fn plan_takes(effects: &[Effect], vips: &[u8]) -> Vec<bool> {
+    let plan = effects.iter().find_map(|effect| match effect {
+        Effect::Publish(plan) => Some(plan),
+        _ => None,
+    });
+    let mut maps = Maps::default();
+    let directories = plan.unwrap().steps.iter().filter(|step| matches!(step, Step::SwitchDirectory4 { .. }));
+    // What no table is there for is not looked at.
+    directories.for_each(|step| maps.carry_out(step));
+    vips.iter().map(|n| maps.takes(vip(*n).service)).collect()
+}
+
+fn replace(request: u64, services: Services) -> Event {
+    Event::Reconcile(reconcile::Event::Replace { request: RequestId(request), services })
+}
+
+#[test]
+fn a_vip_that_changes_its_address_has_the_old_one_until_neighbors_turned_elsewhere() {
+    let _row = Row::fault("R8", "through the node: v1 gets the address of v2, which is removed, by one reload");
+    let mut node = serving(&[1, 2]);
+    let mut other = services(&[1]);
+    other.vips.get_mut(&name("v1")).unwrap().service = vip(2).service;
+    all(&mut node, NOW, [replace(1, other)]);
+    let version = node.announcements.wanted().version + 1;
+    let withdrawn = format!("announce [2] as {version}");
+    assert_eq!(all(&mut node, NOW, [saved()]), [withdrawn], "v2 serves its address still");
+    all(&mut node, NOW, [Event::Sessions(vec![session(version, &[2])])]);
+    let due = NOW + release::TURNED;
+    let mut effects = node.handle(Event::Tick, due);
+    effects.extend(node.handle(Event::Flush, due));
+    assert_eq!((shown(&effects), plan_takes(&effects, &[1, 2])), (vec!["publish vips".to_owned()], vec![false, true]));
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+}
+
+#[test]
+fn a_pool_that_is_removed_with_its_vip_stays_until_neighbors_turned_elsewhere() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP and its pool are removed by one reload, and a next hop changes");
+    let mut node = serving(&[1]);
+    all(&mut node, NOW, [replace(1, Services::default())]);
+    assert!(all(&mut node, NOW, [saved()])[0].starts_with("announce []"));
+    assert_eq!(all(&mut node, NOW, [moved(9)]), ["publish"], "packets find its backends");
+    assert_eq!(all(&mut node, NOW, [published()]), [""; 0]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+    assert!(node.view().pools.is_empty() && node.reconciler.is_idle());
+}
+
+#[test]
+fn a_vip_that_is_added_again_while_its_removal_waits_is_announced_at_once_and_both_are_answered() {
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(all(&mut node, NOW, [change(2, Change::AddVip(vip(2)))]), ["persist"]);
+    let again = all(&mut node, NOW, [saved()]);
+    assert!(again[0].starts_with("announce [1 2] ") && again[1..] == ["reply 1", "reply 2"], "{again:?}");
+    assert!(node.reconciler.is_idle());
 }

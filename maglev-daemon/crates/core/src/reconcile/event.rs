@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
-use maglev_model::{Change, Delta, Refusal, Resolution, Rules, Services};
+use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services};
 
 use crate::health::{Last, News, Orders, Target};
 
@@ -52,6 +52,8 @@ pub enum Event {
     Persisted(Result<(), String>),
     /// The last plan was carried out, or the reason it could not be.
     Published(Result<(), String>),
+    /// Neighbors send no packets for these VIPs any more, which are among [`super::Reconciler::departing`].
+    Forget(BTreeSet<Name>),
     /// Members that a plan removed were cleared after all, or the reason they could not be.
     Closed(Result<(), String>),
     /// The next hop of an address changed. Carried out with the next [`Event::Flush`], like a change.

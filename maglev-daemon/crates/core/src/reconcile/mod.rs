@@ -27,6 +27,7 @@ mod admission;
 mod backoff;
 mod check;
 mod check_paths;
+mod departing;
 mod event;
 mod needed;
 mod preview;
@@ -36,6 +37,7 @@ mod view;
 
 pub use admission::Denied;
 pub use backoff::Backoff;
+use departing::Departing;
 pub use event::{Draft, Effect, Event, Interfaces, RequestId, Settings};
 pub use needed::Needed;
 pub use preview::Previewed;
@@ -89,7 +91,7 @@ pub struct Reconciler {
     /// What is or is being published.
     target: Arc<Services>,
     target_digest: Digest,
-    /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
+    /// The same without VIPs that cannot be served, and with those that were removed and are served still: what packets meet.
     served: Arc<Services>,
     /// What the last plan makes packets meet: an attempt at it after a failure serves no others.
     planned: Served,
@@ -97,10 +99,11 @@ pub struct Reconciler {
     settled: Option<Served>,
     /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
     leaving: Vec<Vip>,
+    departing: Departing,
     /// VIPs that cannot be served, and why.
     conflicts: BTreeMap<Name, String>,
-    /// Whether that has to be judged anew.
-    host_changed: bool,
+    /// What is served has to be found out anew, though services did not change.
+    served_outdated: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
     /// The addresses whose next hops are unresolved, and since when.
     lost: BTreeMap<IpAddr, Duration>,
@@ -178,8 +181,9 @@ impl Reconciler {
             planned: Served::default(),
             settled: None,
             leaving: Vec::new(),
+            departing: Departing::default(),
             conflicts: BTreeMap::new(),
-            host_changed: false,
+            served_outdated: false,
             resolutions: BTreeMap::new(),
             lost: BTreeMap::new(),
             followed: None,
@@ -211,7 +215,7 @@ impl Reconciler {
         self.planner.save().with_served(self.planned.services.vips.values())
     }
 
-    /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until
+    /// Goes on serving VIPs that another daemon served, if they are not there any more and their pools are; until
     /// [`Self::let_go`].
     pub fn keep_serving(&mut self, vips: Vec<Vip>) {
         self.leaving = vips;
@@ -219,7 +223,7 @@ impl Reconciler {
 
     /// VIPs that are not there any more are served no longer, from the next [`Event::Flush`] on.
     pub fn let_go(&mut self) {
-        self.host_changed |= !self.leaving.is_empty();
+        self.served_outdated |= !self.leaving.is_empty();
         self.leaving.clear();
     }
 
@@ -261,6 +265,10 @@ impl Reconciler {
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
+            Event::Forget(vips) => {
+                self.forget(vips);
+                self.publish_when_idle(Vec::new())
+            }
             Event::Closed(outcome) => {
                 self.unclosed = outcome.err();
                 Vec::new()
@@ -289,7 +297,7 @@ impl Reconciler {
             }
             Event::Host(host) => {
                 self.stirred = true;
-                self.host_changed |= self.settings.needed.host != host;
+                self.served_outdated |= self.settings.needed.host != host;
                 self.settings.needed.host = host;
                 Vec::new()
             }
@@ -324,6 +332,7 @@ impl Reconciler {
     /// Whether nothing is under way and nothing waits.
     pub fn is_idle(&self) -> bool {
         let waits = !self.collected.is_empty() || self.saving.is_some() || !self.ready.is_empty();
+        let waits = waits || !self.departing.is_empty();
         matches!(self.phase, Phase::Idle) && !waits && self.unfinished.is_none()
     }
 
@@ -355,7 +364,7 @@ impl Reconciler {
     }
 
     /// Begins a survey if one is due, and all that it may settle is published.
-    fn begin_survey(&mut self) -> Option<Effect> {
+    pub(super) fn begin_survey(&mut self) -> Option<Effect> {
         let due = matches!(self.survey, Survey::Due(at) if at <= self.now);
         if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
             return None;
@@ -392,7 +401,7 @@ impl Reconciler {
 
     /// When what checks, next hops and the host say is published although the disk has not answered.
     fn impatient(&self) -> Option<Duration> {
-        let is_new = self.stirred || self.restless || self.host_changed;
+        let is_new = self.stirred || self.restless || self.served_outdated;
         self.saving.as_ref().map(|saving| saving.until).filter(|_| is_new)
     }
 

@@ -1,6 +1,7 @@
 //! Slots that change hands: learning, surveys, deadlines, and backends that come and go.
 
 use super::*;
+use maglev_testing::matrix::Row;
 
 #[test]
 fn a_drained_backends_flows_are_learned_then_looked_for_until_none_is_left() {
@@ -175,4 +176,30 @@ fn the_flows_of_a_backend_that_is_lost_wait_for_it_for_a_while() {
     node.reach(2, true);
     node.run(Event::Flush);
     assert_eq!(node.phases(), (owned, 0), "whoever stood in for it is a previous owner now");
+}
+
+#[test]
+fn the_flow_tables_are_surveyed_though_next_hops_change_all_the_time() {
+    let _row = Row::fault("R8", "a backend drains, and a next hop changes before each plan is carried out");
+    let mut node = reached();
+    node.change(order("a", DRAIN)).unwrap();
+    let late = node.now + Duration::from_secs(600);
+    let moved = |last| {
+        let resolution = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 9, last], gateway: None, mtu: None };
+        Event::NextHop { address: [10, 0, 1, 2].into(), resolution }
+    };
+    let mut surveyed = 0;
+    for last in 0..10 {
+        let now = late + Duration::from_secs(2 * last);
+        let mut handle = |event| node.reconciler.handle(event, now);
+        let mut effects: Vec<Effect> = [moved(last as u8), Event::Flush].into_iter().flat_map(&mut handle).collect();
+        let next = [moved(last as u8 + 100), Event::Flush, Event::Published(Ok(()))];
+        effects.extend(next.into_iter().flat_map(&mut handle));
+        assert!(matches!(node.reconciler.phase, Phase::Publishing { .. }));
+        if effects.iter().any(|effect| matches!(effect, Effect::Survey(_))) {
+            surveyed += 1;
+            node.reconciler.handle(Event::Surveyed(Vec::new()), now);
+        }
+    }
+    assert_eq!(surveyed, 10);
 }
