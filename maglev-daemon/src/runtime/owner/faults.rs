@@ -199,6 +199,45 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
 }
 
 #[tokio::test]
+async fn a_node_is_drained_while_a_reload_waits_for_the_disk() {
+    let _row = Row::fault(
+        "R8",
+        "through the owner: a change is stuck on the disk, a reload waits for it, and the node is drained",
+    );
+    let mut site = Site::start();
+    let add = |name: &str| Change::AddPool(maglev_model::Pool::new(Name::parse(name).unwrap()));
+    let change = |change| {
+        let (reply, answer) = oneshot::channel();
+        (Input::Request(Request::Change { change, force: false, by: By::default(), reply }), answer)
+    };
+    let (first, mut first_answer) = change(add("first"));
+    site.take(first);
+    let (reply, mut reloaded) = oneshot::channel();
+    site.take(Input::Request(Request::Reload { force: false, by: By::default(), reply }));
+    let (second, mut second_answer) = change(add("second"));
+    site.take(second);
+    assert!(site.owner.takes_requests());
+    let order = node_drain::Order { since: maglev_model::UnixTime(0), reason: None, last_node: false };
+    let (reply, mut drained) = oneshot::channel();
+    site.take(Input::Request(Request::DrainNode { order, caller: Caller::default(), reply }));
+    site.take(Input::Drain(node_drain::Event::Saved(Ok(()))));
+    assert_eq!(drained.try_recv().unwrap().map_err(|error| error.error), Ok(()));
+    assert!(first_answer.try_recv().is_err() && reloaded.try_recv().is_err(), "the disk is stuck");
+
+    for (case, outcome) in
+        [("the first change and the reload", &mut first_answer), ("the second change", &mut second_answer)]
+    {
+        let saved = site.finished.recv().await.unwrap();
+        site.take(Input::Event(saved));
+        while site.ordered.plans() > 0 {
+            site.take(Input::Event(Event::Published(Ok(()))));
+        }
+        assert!(outcome.try_recv().unwrap().is_ok(), "{case}");
+        assert!(reloaded.try_recv().map_or(case == "the second change", |answer| answer.is_ok()), "{case}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_says_what_it_did() {
     let _row = Row::fault("C5", "through the owner: what a reload adds, changes and removes");
     let mut site = Site::start();
