@@ -248,7 +248,7 @@ mod tests {
     /// What the reconciler shows of services that are published.
     fn view(services: Services) -> View {
         let mut reconciler = Reconciler::new(Settings { rules: rules(), ..Settings::default() });
-        reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
+        reconciler.handle(Event::Load { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);
         let mut view = View { busy: false, not_published: None, ..reconciler.view() };
         view.pools.iter_mut().flat_map(|pool| &mut pool.backends).for_each(|backend| backend.is_reached = true);

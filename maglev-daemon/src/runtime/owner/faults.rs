@@ -73,7 +73,7 @@ impl Site {
         let snapshots = snapshot::Snapshots::new(generation);
         let mut owner = Owner::new(Files::new(&node, config), found, tools, snapshots, clock);
         let request = owner.expect(Waiting::Start(oneshot::channel().0));
-        owner.reconcile(Event::Reload { request, services });
+        owner.reconcile(Event::Load { request, services });
         owner.settle();
         let mut site = Self { owner, ordered, directory, finished };
         assert_eq!(site.ordered.plans(), 1);

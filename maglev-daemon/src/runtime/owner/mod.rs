@@ -202,7 +202,7 @@ impl Owner {
         self.resolve(&services, inputs).await;
         let (reply, mut outcome) = oneshot::channel();
         let request = self.expect(Waiting::Start(reply));
-        self.reconcile(reconcile::Event::Reload { request, services });
+        self.reconcile(reconcile::Event::Load { request, services });
         self.settle();
         loop {
             match outcome.try_recv() {

@@ -111,8 +111,8 @@ fn all(node: &mut Node, now: Duration, events: impl IntoIterator<Item = Event>) 
 /// A node that serves these VIPs, and has announced them to a neighbor as version 1.
 fn serving(vips: &[u8]) -> Node {
     let mut node = Node::new(settings(), None, NOW);
-    let reload = reconcile::Event::Reload { request: RequestId(0), services: services(vips) };
-    let begun = all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(reload)]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(vips) };
+    let begun = all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
     assert_eq!(begun, ["announce [] as 0", "publish vips"], "all are withheld, and it is said why");
     let done = all(&mut node, NOW, [published()]);
     assert_eq!(done.last().unwrap(), "reply 0");
@@ -200,12 +200,11 @@ fn a_stop_carries_out_what_waits_for_neighbors() {
 #[test]
 fn without_neighbors_nothing_waits() {
     let mut node = Node::new(settings(), None, NOW);
-    let reload = |request, vips| {
-        Event::Reconcile(reconcile::Event::Reload { request: RequestId(request), services: services(vips) })
-    };
-    all(&mut node, NOW, [resolved(1), resolved(2), reload(0, &[1, 2])]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1, 2]) };
+    all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
     all(&mut node, NOW, [published()]);
-    let gone = all(&mut node, NOW, [reload(1, &[1])]);
+    all(&mut node, NOW, [replace(1, services(&[1]))]);
+    let gone = all(&mut node, NOW, [saved()]);
     assert!(gone.len() == 2 && gone[0].starts_with("announce [1]") && gone[1] == "publish vips", "{gone:?}");
 }
 
@@ -413,7 +412,7 @@ fn a_removal_that_waits_does_not_delay_what_next_hops_say_nor_other_changes() {
 fn neighbors_are_sent_that_all_is_known_though_next_hops_change_all_the_time() {
     let _row = Row::fault("R8", "through the node: the start, and a next hop changes before each plan is carried out");
     let mut node = Node::new(settings(), None, NOW);
-    let load = reconcile::Event::Reload { request: RequestId(0), services: services(&[1]) };
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1]) };
     all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
     assert!(!node.announcements.wanted().complete);
     all(&mut node, NOW, [moved(1)]);
@@ -532,4 +531,81 @@ fn a_vip_that_is_added_again_while_its_removal_waits_is_announced_at_once_and_bo
     let again = all(&mut node, NOW, [saved()]);
     assert!(again[0].starts_with("announce [1 2] ") && again[1..] == ["reply 1", "reply 2"], "{again:?}");
     assert!(node.reconciler.is_idle());
+}
+
+#[test]
+fn a_vip_that_is_added_again_after_its_removal_failed_is_announced_once_it_is_served() {
+    let _row =
+        Row::fault("R8", "through the node: the plan that removes a VIP fails half-way, and the VIP is added again");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    all(&mut node, due, [failed()]);
+    all(&mut node, due, [change(2, Change::AddVip(vip(2)))]);
+    let again = all(&mut node, due, [saved()]);
+    assert!(again[0].starts_with("announce [1] ") && again[1] == "publish vips", "the removal first: {again:?}");
+    let again = all(&mut node, due, [published()]);
+    assert_eq!(again, ["publish vips"], "then the VIP");
+    let served = all(&mut node, due, [published()]);
+    assert!(served[0].starts_with("announce [1 2] ") && served[1] == "reply 2", "{served:?}");
+}
+
+#[test]
+fn a_drain_goes_on_by_no_session_that_is_reported_before_its_withdrawal() {
+    let _row = Row::fault("R8", "a drain withdraws, and a session is reported within the same burst");
+    let mut node = serving(&[1]);
+    let order = node_drain::Order { since: UnixTime(0), reason: None, last_node: false };
+    all(&mut node, NOW, [Event::Drain(node_drain::Event::Drain { request: RequestId(1), order })]);
+    all(&mut node, NOW, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
+    let version = node.announcements.wanted().version;
+    let known = || Event::Sessions(vec![session(version, &[1])]);
+    all(&mut node, NOW, [known()]);
+    all(&mut node, NOW + Duration::from_secs(1), [Event::Tick, known()]);
+    assert_eq!(node.drain.stage(), Some(Stage::Withdrawing));
+}
+
+/// A node that starts with v1 where another one served v1 and v9.
+fn after_another(host: maglev_model::Host) -> Node {
+    let mut node = Node::new(settings(), None, NOW);
+    node.keep_serving(vec![vip(1), vip(9)]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1]) };
+    all(&mut node, NOW, [Event::Reconcile(reconcile::Event::Host(host)), resolved(1), resolved(2)]);
+    all(&mut node, NOW, [Event::Reconcile(load)]);
+    all(&mut node, NOW, [published()]);
+    node
+}
+
+fn serves(node: &Node) -> Vec<String> {
+    node.reconciler.save().served().iter().map(|vip| vip.name.to_string()).collect()
+}
+
+#[test]
+fn a_vip_of_another_daemon_is_not_served_in_the_place_of_what_the_node_needs() {
+    let own = [([203, 0, 113, 9].into(), "eth0".to_owned())].into();
+    assert_eq!(serves(&after_another(maglev_model::Host::default())), ["v1", "v9"]);
+    assert_eq!(serves(&after_another(maglev_model::Host { own, ..Default::default() })), ["v1"]);
+}
+
+#[test]
+fn a_vip_of_another_daemon_is_served_until_every_neighbor_is_back_and_knows() {
+    let _row =
+        Row::fault("R8", "through the node: after a restart, one of two neighbors is not back, or was not sent all");
+    let mut node = after_another(maglev_model::Host::default());
+    let wanted = node.announcements.wanted();
+    assert!(wanted.complete);
+    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    let (knows, behind) = (session(wanted.version, &[1]), session(wanted.version - 1, &[1]));
+    for (seconds, other) in (1..).zip([down, behind]) {
+        let now = NOW + Duration::from_secs(seconds);
+        all(&mut node, now, [Event::Sessions(vec![knows.clone(), other])]);
+        all(&mut node, now + release::TURNED, [Event::Tick]);
+        assert_eq!(serves(&node), ["v1", "v9"]);
+    }
+    let now = NOW + Duration::from_secs(3);
+    all(&mut node, now, [Event::Sessions(vec![knows.clone(), knows])]);
+    assert_eq!(serves(&node), ["v1", "v9"]);
+    assert_eq!(all(&mut node, now + release::TURNED, [Event::Tick]), ["publish vips"]);
+    assert_eq!(serves(&node), ["v1"]);
 }

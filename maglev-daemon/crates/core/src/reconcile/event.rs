@@ -31,8 +31,8 @@ pub enum Event {
         /// Whether it may take out of service as much as it does.
         force: bool,
     },
-    /// The services that the store holds: the whole desired state, [reviewed](super::Reconciler::review) before.
-    Reload {
+    /// The services that the store holds at the start: the first event.
+    Load {
         /// Who awaits the answer.
         request: RequestId,
         /// All services; already valid in themselves.

@@ -2,7 +2,7 @@
 //! sockets, files or a clock.
 //!
 //! ```text
-//! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
+//! Change, Replace, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
 //!        │ refused: Reply at once                 (if the disk holds                (again, if the way
 //!        ▼                                         something else)                   takes two plans)
 //! Checked ──▶ collected, if a backend is used no more or again by it
@@ -50,8 +50,8 @@ pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 enum Wish {
     /// The change, whether it is forced, and what it does.
     Change(Change, bool, Delta),
-    /// Services that are saved already.
-    Reload(Arc<Services>),
+    /// The services that the store holds.
+    Load,
     /// Services that are to be saved, and how they differ from those before.
     Replace(Arc<Services>, Delta),
 }
@@ -158,7 +158,7 @@ const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 const ADOPTED: Duration = Duration::from_secs(5);
 
 impl Reconciler {
-    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
+    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Load`] with the services
     /// from disk.
     pub fn new(settings: Settings) -> Self {
         let Rules { limits, outer } = settings.rules;
@@ -260,7 +260,7 @@ impl Reconciler {
     fn take(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Change { request, change, force } => self.collect(request, change, force),
-            Event::Reload { request, services } => self.reload(request, Arc::new(services)),
+            Event::Load { request, services } => self.load(request, Arc::new(services)),
             Event::Replace { request, services } => self.replace(request, Arc::new(services)),
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),

@@ -187,7 +187,7 @@ fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop
 fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
     let done = match wish {
         Wish::Change(..) | Wish::Replace(..) => "saved",
-        Wish::Reload(_) => "read",
+        Wish::Load => "read",
     };
     let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
     Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))

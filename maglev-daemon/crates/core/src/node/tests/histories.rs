@@ -133,7 +133,7 @@ impl World {
         }
         self.followed.clear();
         let request = self.expect();
-        self.handle(Event::Reconcile(reconcile::Event::Reload { request, services: self.disk.clone() }));
+        self.handle(Event::Reconcile(reconcile::Event::Load { request, services: self.disk.clone() }));
         self.handle(Event::Flush);
         while self.open.contains(&request.0) {
             assert!(self.step(self.now + Duration::from_secs(120)), "the start is answered");

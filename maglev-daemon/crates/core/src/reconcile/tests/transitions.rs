@@ -81,7 +81,7 @@ fn a_node_without_history_learns_the_flows_of_draining_backends() {
         ..node
     };
     (1..3).for_each(|host| fresh.reach(host, true));
-    fresh.run(Event::Reload { request: RequestId(0), services: fresh.disk.clone() });
+    fresh.run(Event::Load { request: RequestId(0), services: fresh.disk.clone() });
     fresh.run(Event::Flush);
     assert_eq!(fresh.phases(), (node_slots(), 0));
 }
@@ -101,7 +101,7 @@ fn fresh(reached: &[u8]) -> Node {
     };
     node.disk = known.disk;
     reached.iter().for_each(|&host| node.reach(host, true));
-    node.run(Event::Reload { request: RequestId(0), services: node.disk.clone() });
+    node.run(Event::Load { request: RequestId(0), services: node.disk.clone() });
     node.run(Event::Flush);
     node
 }
