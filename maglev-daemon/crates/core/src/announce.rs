@@ -1,4 +1,4 @@
-//! Which prefixes routers are told of, and why not the others. Pure: it must not know sessions, nor who asks.
+//! Which prefixes are announced, and why not the others. Pure: it must not know sessions, nor who asks.
 //!
 //! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. What may be
 //! announced only once the packet path knows it is announced late; what may not is withdrawn at once. What was
@@ -51,7 +51,7 @@ pub enum Shortage {
     Over(Duration),
 }
 
-/// A prefix, and whether routers are told of it.
+/// A prefix, and whether it is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
     /// The prefix.

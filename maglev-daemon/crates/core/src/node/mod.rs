@@ -49,12 +49,12 @@ pub struct Node {
     release: Release,
     departure: Departure,
     reach: Reach,
-    /// The VIPs that cannot be served, as last told.
+    /// The VIPs that cannot be served, as last reported.
     conflicts: BTreeMap<Name, String>,
     latency: TableLatency,
     /// Why no packet can come in or leave, if so.
     trouble: Option<String>,
-    /// What the drain waits for neighbors to be sent.
+    /// What neighbors are to be sent before the drain leaves its stage *withdrawing*; each entry into that stage sets it anew.
     awaits: Option<Awaited>,
     keeps: bool,
     /// The time of the last event.
@@ -63,7 +63,7 @@ pub struct Node {
     replan: bool,
     /// Something happened by which other prefixes may be announced.
     unsettled: bool,
-    /// Outcomes to be told once all that they lead to is asked for.
+    /// Outcomes to be answered once all that they lead to is asked for.
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     effects: Vec<Effect>,
     /// Plans of this burst: an effect once prefixes are withdrawn.
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same for a
+    /// Takes in an event and returns what to do about it, in this order. `now` is the time since some start that is the same for a
     /// daemon that goes on where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
@@ -221,13 +221,13 @@ impl Node {
         }
         if matches!(event, reconcile::Event::Published(Ok(()))) {
             let took = self.latency.published(self.now);
-            took.into_iter().for_each(|took| self.tell(News::TablesFollow(took)));
+            took.into_iter().for_each(|took| self.report(News::TablesFollow(took)));
         }
         let before = self.reconciler.out_of_sync();
         let effects = self.reconciler.handle(event, self.now);
         let after = self.reconciler.out_of_sync();
         if before.is_some() != after.is_some() {
-            self.tell(News::OutOfSync(after));
+            self.report(News::OutOfSync(after));
         }
         let restless = self.reconciler.is_restless();
         if restless {
@@ -252,7 +252,7 @@ impl Node {
             reconcile::Effect::Survey(orders) => Effect::Survey(orders),
             reconcile::Effect::Follow(addresses) => Effect::Follow(addresses),
             reconcile::Effect::Check(orders) => Effect::Check(orders),
-            reconcile::Effect::Tell(news) => return news.into_iter().for_each(|news| self.tell(News::Health(news))),
+            reconcile::Effect::News(news) => return news.into_iter().for_each(|news| self.report(News::Health(news))),
             reconcile::Effect::Reply { request, outcome } => return self.replies.push((request, outcome)),
         });
     }
@@ -265,29 +265,25 @@ impl Node {
             match effect {
                 node_drain::Effect::Save(record) => self.effects.push(Effect::SaveDrain(record)),
                 node_drain::Effect::Count => self.effects.push(Effect::Count(self.reconciler.vip_ids())),
-                node_drain::Effect::AwaitTold => self.awaits = Some(Awaited::Next),
-                node_drain::Effect::Entered(stage) => self.tell_stage(stage),
-                node_drain::Effect::Ended => {
-                    // What neighbors are sent for this drain says nothing of another one.
-                    self.awaits = None;
-                    self.tell(News::Serving);
-                }
+                node_drain::Effect::AwaitSent => self.awaits = Some(Awaited::Next),
+                node_drain::Effect::Entered(stage) => self.report_stage(stage),
+                node_drain::Effect::Ended => self.report(News::Serving),
                 node_drain::Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
             }
         }
     }
 
-    fn tell_stage(&mut self, stage: Stage) {
+    fn report_stage(&mut self, stage: Stage) {
         if let Some(node_drain::Progress { order, forwarded, .. }) = self.drain.progress() {
             let (order, forwarded) = (order.clone(), forwarded);
-            self.tell(News::Stage { stage, order, forwarded });
+            self.report(News::Stage { stage, order, forwarded });
         }
     }
 
     fn sessions(&mut self, sessions: Vec<maglev_model::bgp::NeighborStatus>) {
         let news = self.announcements.follow(sessions);
         if !news.is_empty() {
-            self.tell(News::Prefixes(news));
+            self.report(News::Prefixes(news));
         }
         self.note_sent();
     }
@@ -305,7 +301,7 @@ impl Node {
             && self.announcements.is_sent(version)
         {
             self.awaits = None;
-            self.drain(node_drain::Event::Told);
+            self.drain(node_drain::Event::Sent);
         }
     }
 
@@ -324,8 +320,7 @@ impl Node {
 
     /// Announces what can be served, then publishes what was planned.
     fn settle(&mut self) {
-        // A drain may go on by what was sent before.
-        while std::mem::take(&mut self.unsettled) {
+        if std::mem::take(&mut self.unsettled) {
             self.announce();
             self.look();
             self.note_sent();
@@ -355,7 +350,7 @@ impl Node {
         }
     }
 
-    /// Tells what is new of backends and VIPs.
+    /// Reports what is new of backends and VIPs.
     fn look(&mut self) {
         let Self { reconciler, reach, conflicts, .. } = self;
         let mut news = reach.news(reconciler.services(), reconciler.services_digest());
@@ -368,10 +363,10 @@ impl Node {
             news.extend(conflicts.keys().filter(|name| !now.contains_key(*name)).map(|name| vip((name, None))));
             conflicts.clone_from(now);
         }
-        news.into_iter().for_each(|news| self.tell(news));
+        news.into_iter().for_each(|news| self.report(news));
     }
 
-    fn tell(&mut self, news: News) {
+    fn report(&mut self, news: News) {
         self.effects.push(Effect::News(news));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use maglev_model::{Name, Vip};
 
-/// How long neighbors may take to be sent a withdrawal. One that takes nothing off our hands is waited for no longer.
-pub(super) const TOLD: Duration = Duration::from_secs(1);
+/// How long neighbors may take to be sent a withdrawal. One that reads nothing is waited for no longer.
+pub(super) const SENT: Duration = Duration::from_secs(1);
 
 /// How long neighbors that were sent it take to turn to other nodes.
 pub(super) const TURNED: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ struct Turning {
 impl Release {
     /// This version of the wanted routes withdraws these prefixes.
     pub(super) fn withdraw(&mut self, prefixes: Vec<IpNet>, version: u64, now: Duration) {
-        let turning = Turning { version, sent: false, until: now + TOLD + TURNED };
+        let turning = Turning { version, sent: false, until: now + SENT + TURNED };
         self.withdrawn.extend(prefixes.into_iter().map(|prefix| (prefix, turning)));
     }
 
@@ -106,7 +106,7 @@ mod tests {
             release.withdraw(vec![prefix(1)], 3, NOW);
             assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
             release.sent(|version| version < 3, NOW);
-            assert_eq!(release.deadline(), Some(NOW + TOLD + TURNED));
+            assert_eq!(release.deadline(), Some(NOW + SENT + TURNED));
             release.sent(|version| version <= 3, NOW);
             assert_eq!(release.deadline(), Some(NOW + TURNED));
             release.sent(|_| true, NOW + TURNED);
@@ -116,8 +116,8 @@ mod tests {
         let _row = Row::fault("R8", "a neighbor that is never sent it holds a removal up for a second");
         let mut release = Release::default();
         release.withdraw(vec![prefix(1)], 1, NOW);
-        assert_eq!(due(&mut release, &[1], NOW + TOLD), [""; 0]);
-        assert_eq!(due(&mut release, &[1], NOW + TOLD + TURNED), ["v1"]);
+        assert_eq!(due(&mut release, &[1], NOW + SENT), [""; 0]);
+        assert_eq!(due(&mut release, &[1], NOW + SENT + TURNED), ["v1"]);
     }
 
     #[test]
@@ -128,8 +128,8 @@ mod tests {
         assert_eq!((due(&mut release, &[2], NOW), release.deadline()), (vec!["v2".to_owned()], None));
         let later = NOW + TURNED;
         assert_eq!(due(&mut release, &[1, 2, 9], later), ["v2"]);
-        assert_eq!(release.deadline(), Some(NOW + TOLD + TURNED));
-        assert_eq!(due(&mut release, &[1, 9], NOW + TOLD + TURNED), ["v1", "v9"]);
+        assert_eq!(release.deadline(), Some(NOW + SENT + TURNED));
+        assert_eq!(due(&mut release, &[1, 9], NOW + SENT + TURNED), ["v1", "v9"]);
     }
 
     #[test]
@@ -138,11 +138,11 @@ mod tests {
         let mut release = Release::default();
         release.withdraw(vec![prefix(1)], 1, NOW);
         assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
-        release.withdraw(vec![prefix(1), prefix(2)], 2, NOW + TOLD);
-        assert_eq!(due(&mut release, &[1, 2], NOW + TOLD + TURNED), ["v1"]);
-        assert_eq!(release.deadline(), Some(NOW + 2 * TOLD + TURNED));
-        release.sent(|version| version == 2, NOW + TOLD + TURNED);
-        assert_eq!(due(&mut release, &[2], NOW + TOLD + 2 * TURNED), ["v2"]);
+        release.withdraw(vec![prefix(1), prefix(2)], 2, NOW + SENT);
+        assert_eq!(due(&mut release, &[1, 2], NOW + SENT + TURNED), ["v1"]);
+        assert_eq!(release.deadline(), Some(NOW + 2 * SENT + TURNED));
+        release.sent(|version| version == 2, NOW + SENT + TURNED);
+        assert_eq!(due(&mut release, &[2], NOW + SENT + 2 * TURNED), ["v2"]);
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         release.withdraw(vec![prefix(1)], 1, NOW);
         assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
         assert_eq!(due(&mut release, &[], NOW + TURNED), [""; 0]);
-        release.withdraw(vec![prefix(1)], 3, NOW + TOLD);
-        assert_eq!(due(&mut release, &[1], NOW + TOLD + TURNED), [""; 0]);
-        assert_eq!(release.deadline(), Some(NOW + 2 * TOLD + TURNED));
+        release.withdraw(vec![prefix(1)], 3, NOW + SENT);
+        assert_eq!(due(&mut release, &[1], NOW + SENT + TURNED), [""; 0]);
+        assert_eq!(release.deadline(), Some(NOW + 2 * SENT + TURNED));
     }
 }

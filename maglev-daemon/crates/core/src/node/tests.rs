@@ -164,7 +164,7 @@ fn a_neighbor_that_takes_nothing_holds_a_removal_up_for_a_second() {
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     all(&mut node, NOW, [saved()]);
     let due = node.deadline().unwrap();
-    assert_eq!(due, NOW + release::TOLD + release::TURNED);
+    assert_eq!(due, NOW + release::SENT + release::TURNED);
     assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
 }
 
@@ -182,7 +182,7 @@ fn a_removal_waits_for_a_withdrawal_that_came_long_before_its_plan() {
     let after = all(&mut node, NOW, [saved()]);
     assert_eq!(after, [format!("announce [1] as {version}"), "publish".to_owned()], "what failed comes first");
     assert!(all(&mut node, NOW, [published()]).is_empty(), "then the removal, which waits");
-    let due = NOW + release::TOLD + release::TURNED;
+    let due = NOW + release::SENT + release::TURNED;
     assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
 }
 
@@ -399,7 +399,7 @@ fn a_removal_that_waits_does_not_delay_what_next_hops_say_nor_other_changes() {
     assert_eq!(all(&mut node, NOW, [saved()]), ["publish"]);
     assert_eq!(all(&mut node, NOW, [published()]), ["reply 2"]);
     let due = node.deadline().unwrap();
-    assert_eq!(due, NOW + release::TOLD + release::TURNED);
+    assert_eq!(due, NOW + release::SENT + release::TURNED);
     assert!(all(&mut node, due - Duration::from_millis(1), [moved(8)]) == ["publish"]);
     // A plan is under way when it is due: the next one forgets it, however often next hops change.
     assert!(all(&mut node, due, [Event::Tick, moved(7)]).is_empty());
@@ -466,7 +466,7 @@ fn a_neighbor_without_a_session_holds_a_removal_up_for_a_second() {
     all(&mut node, NOW, [Event::Sessions(vec![down])]);
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     all(&mut node, NOW, [saved()]);
-    assert_eq!(node.deadline().unwrap(), NOW + release::TOLD + release::TURNED);
+    assert_eq!(node.deadline().unwrap(), NOW + release::SENT + release::TURNED);
     let version = node.announcements.wanted().version;
     all(&mut node, NOW, [Event::Sessions(vec![session(version, &[1])])]);
     assert_eq!(node.deadline().unwrap(), NOW + release::TURNED);

@@ -93,8 +93,8 @@ pub enum Effect {
     Follow(BTreeSet<IpAddr>),
     /// Check exactly these, and so, from now on.
     Check(Orders),
-    /// Tell an operator.
-    Tell(Vec<News>),
+    /// Something that operators want to know.
+    News(Vec<News>),
     /// Answer a request; an error is one line for the operator.
     Reply {
         /// Who asked.

@@ -234,7 +234,7 @@ impl Reconciler {
         let mut effects = self.take(event);
         effects.extend(self.begin_survey());
         let news = self.fleet.take_news();
-        effects.extend((!news.is_empty()).then_some(Effect::Tell(news)));
+        effects.extend((!news.is_empty()).then_some(Effect::News(news)));
         effects
     }
 

@@ -124,7 +124,7 @@ impl Node {
                     Effect::Survey(orders) => self.surveys = orders,
                     Effect::Follow(addresses) => self.followed = addresses,
                     Effect::Check(targets) => self.checked = targets,
-                    Effect::Tell(_) => {}
+                    Effect::News(_) => {}
                     Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
                 }
             }

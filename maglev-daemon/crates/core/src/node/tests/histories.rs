@@ -288,7 +288,7 @@ impl World {
         for vip in (1..5).map(vip).filter(|vip| self.maps.takes(vip.service) && !after.takes(vip.service)) {
             let prefix = vip.prefix().unwrap();
             assert!(!self.wanted.routes.contains_key(&prefix), "{prefix} is announced, and forgotten");
-            let most = release::TOLD + release::TURNED;
+            let most = release::SENT + release::TURNED;
             let had_time = self.displaced.contains(&prefix)
                 || self.withdrawn.get(&prefix).is_some_and(|withdrawn| *withdrawn + most <= self.now)
                 || self.started + Duration::from_secs(120) <= self.now;
