@@ -62,7 +62,7 @@ impl From<Checked> for Input {
 }
 
 impl Inputs {
-    /// Waits for the next input, or for the time that something is due at. While a reload waits, requests do.
+    /// Waits for the next input, or for the time that something is due at. `requests_too`: or for a request.
     pub(super) async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
         let due = async {
             match deadline {

@@ -1,4 +1,4 @@
-//! Which prefixes routers are told of, and why not the others. Pure: it must not know sessions, nor who asks.
+//! Which prefixes are announced, and why not the others. Pure: it must not know sessions, nor who asks.
 //!
 //! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. What may be
 //! announced only once the packet path knows it is announced late; what may not is withdrawn at once. What was
@@ -51,7 +51,7 @@ pub enum Shortage {
     Over(Duration),
 }
 
-/// A prefix, and whether routers are told of it.
+/// A prefix, and whether it is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
     /// The prefix.
@@ -145,7 +145,7 @@ impl Short {
     fn from_vip(vip: &ServedVip, pool: &PoolUse) -> Option<Self> {
         let PoolUse { min_healthy: least, active, unreachable, long_dead, .. } = *pool;
         let usable = pool.counted();
-        (usable < least as usize).then(|| {
+        (!pool.is_enough()).then(|| {
             let ServedVip { name: vip, pool: name, .. } = vip;
             let away = if unreachable == 0 { String::new() } else { format!("; {unreachable} cannot be reached") };
             let dead = if long_dead { "; none has answered anything for 60 s" } else { "" };
@@ -182,8 +182,8 @@ impl Shortage {
 
 /// Why a prefix with these VIPs is not announced yet, that was not announced before.
 fn early(serving: &Serving, vips: &[&ServedVip]) -> Option<String> {
-    if serving.pending {
-        return Some("the packet path is being told".to_owned());
+    if serving.pending || vips.iter().any(|vip| vip.pending) {
+        return Some("the packet path does not serve it yet".to_owned());
     }
     vips.iter().find_map(|vip| {
         let PoolUse { min_healthy, awaited, dead, on_all_dead, .. } = *serving.pools.get(&vip.pool)?;
@@ -248,7 +248,7 @@ mod tests {
     /// What the reconciler shows of services that are published.
     fn view(services: Services) -> View {
         let mut reconciler = Reconciler::new(Settings { rules: rules(), ..Settings::default() });
-        reconciler.handle(Event::Reload { request: RequestId(1), services }, Duration::ZERO);
+        reconciler.handle(Event::Load { request: RequestId(1), services }, Duration::ZERO);
         reconciler.handle(Event::Flush, Duration::ZERO);
         let mut view = View { busy: false, not_published: None, ..reconciler.view() };
         view.pools.iter_mut().flat_map(|pool| &mut pool.backends).for_each(|backend| backend.is_reached = true);
@@ -314,7 +314,7 @@ mod tests {
         let settled = view(services(&[AdminState::Active], 1, BY_ADDRESS));
         let known: Vec<Prefix> = at(&settled, &NodeState::Serving, &[]).split_off(1);
         let busy = View { busy: true, ..settled };
-        let wait = "203.0.113.10/32: the packet path is being told";
+        let wait = "203.0.113.10/32: the packet path does not serve it yet";
         assert_eq!(told(&at(&busy, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
         let not_published = crate::reconcile::OutOfSync { reason: "no memory".into(), next: None };
         let failed = View { busy: false, not_published: Some(not_published), ..busy };

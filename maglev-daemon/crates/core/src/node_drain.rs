@@ -2,9 +2,9 @@
 //! disks, nor where counters come from.
 //!
 //! ```text
-//!            saved                          lead over            neighbours told        no packets for quiet
+//!            saved                          lead over            neighbors sent         no packets for quiet
 //!  (serving) ─────▶ marked ─────▶ leaving ────────▶ withdrawing ───────────────▶ waiting ───────────────────▶ drained
-//!      ▲            if routers are told            │                             ▲   │   packets come again      │
+//!      ▲            if neighbors are configured    │                             ▲   │   packets come again      │
 //!      │               └───────────────────────────┘ otherwise                   └───┼───────────────────────────┘
 //!      └──────────────────────────── undrain, saved: from every stage ◀──────────────┘
 //! ```
@@ -23,8 +23,8 @@ use crate::reconcile::RequestId;
 #[cfg(test)]
 mod tests;
 
-/// How long it may take until neighbours have been told: one that takes nothing off our hands is waited for no longer.
-const TOLD: Duration = Duration::from_secs(2);
+/// How long neighbors may take to be sent the withdrawal: one that reads nothing is waited for no longer.
+const SENT: Duration = Duration::from_secs(2);
 
 /// How long after a failure it is saved again what was ordered.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ pub enum Event {
     Resume {
         /// What was saved.
         record: Record,
-        /// Neighbours may still send packets by what the last daemon told them.
+        /// Neighbors may still send packets by what the last daemon announced.
         kept: bool,
     },
     /// An operator orders a drain.
@@ -82,8 +82,8 @@ pub enum Event {
     },
     /// What was to be saved is, or why not.
     Saved(Result<(), String>),
-    /// Every neighbour was told that nothing is announced any more.
-    Told,
+    /// Every neighbor was sent the withdrawal of all prefixes.
+    Sent,
     /// The counters that were asked for.
     Counted(Traffic),
     /// [`Drain::deadline`] has come.
@@ -97,8 +97,8 @@ pub enum Effect {
     Save(Option<Record>),
     /// Read the counters, then report [`Event::Counted`].
     Count,
-    /// Report [`Event::Told`] once it is so.
-    AwaitTold,
+    /// Report [`Event::Sent`] once it is so.
+    AwaitSent,
     /// A stage begins.
     Entered(Stage),
     /// The node serves again.
@@ -130,7 +130,7 @@ pub struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// What neighbours are told if the daemon stops in its midst.
+    /// The reason that neighbors are sent if the daemon stops in its midst.
     pub fn last_words(&self) -> String {
         let reason = self.order.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         format!("the node is out of service{reason}")
@@ -141,7 +141,7 @@ impl Progress<'_> {
 #[derive(Debug)]
 pub struct Drain {
     settings: Settings,
-    /// Routers are told prefixes.
+    /// Neighbors are configured.
     announces: bool,
     course: Option<Course>,
     saving: VecDeque<Saving>,
@@ -208,8 +208,8 @@ impl Drain {
             Event::Drain { request, order } => self.drain(request, order),
             Event::Undrain { request } => self.undrain(request),
             Event::Saved(outcome) => self.saved(outcome, now),
-            Event::Told if self.stage() == Some(Stage::Withdrawing) => self.enter(Stage::Waiting, now),
-            Event::Told | Event::Tick => Vec::new(),
+            Event::Sent if self.stage() == Some(Stage::Withdrawing) => self.enter(Stage::Waiting, now),
+            Event::Sent | Event::Tick => Vec::new(),
             Event::Counted(traffic) => self.counted(traffic, now),
         };
         effects.extend(self.pass(now));
@@ -337,7 +337,7 @@ impl Drain {
                     self.saving.push_back(Saving::Withdrawn);
                 }
                 if self.announces {
-                    effects.push(Effect::AwaitTold);
+                    effects.push(Effect::AwaitSent);
                 } else {
                     effects.extend(self.enter(Stage::Waiting, now));
                 }
@@ -352,7 +352,7 @@ impl Drain {
         let (stage, since) = self.course.as_ref()?.last();
         match stage {
             Stage::Leaving => Some(since + self.settings.lead),
-            Stage::Withdrawing => Some(since + TOLD),
+            Stage::Withdrawing => Some(since + SENT),
             Stage::Marked | Stage::Waiting | Stage::Drained => None,
         }
     }

@@ -73,7 +73,7 @@ impl Site {
         let snapshots = snapshot::Snapshots::new(generation);
         let mut owner = Owner::new(Files::new(&node, config), found, tools, snapshots, clock);
         let request = owner.expect(Waiting::Start(oneshot::channel().0));
-        owner.reconcile(Event::Reload { request, services });
+        owner.reconcile(Event::Load { request, services });
         owner.settle();
         let mut site = Self { owner, ordered, directory, finished };
         assert_eq!(site.ordered.plans(), 1);
@@ -196,6 +196,45 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
     let done = site.reload(true).await.unwrap();
     assert_eq!((done.changes.vips.removed, done.changes.pools.removed, done.changes.backends.removed), (1, 1, 4));
     site.change(Change::AddPool(maglev_model::Pool::new(pool))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_is_drained_while_a_reload_waits_for_the_disk() {
+    let _row = Row::fault(
+        "R8",
+        "through the owner: a change is stuck on the disk, a reload waits for it, and the node is drained",
+    );
+    let mut site = Site::start();
+    let add = |name: &str| Change::AddPool(maglev_model::Pool::new(Name::parse(name).unwrap()));
+    let change = |change| {
+        let (reply, answer) = oneshot::channel();
+        (Input::Request(Request::Change { change, force: false, by: By::default(), reply }), answer)
+    };
+    let (first, mut first_answer) = change(add("first"));
+    site.take(first);
+    let (reply, mut reloaded) = oneshot::channel();
+    site.take(Input::Request(Request::Reload { force: false, by: By::default(), reply }));
+    let (second, mut second_answer) = change(add("second"));
+    site.take(second);
+    assert!(site.owner.takes_requests());
+    let order = node_drain::Order { since: maglev_model::UnixTime(0), reason: None, last_node: false };
+    let (reply, mut drained) = oneshot::channel();
+    site.take(Input::Request(Request::DrainNode { order, caller: Caller::default(), reply }));
+    site.take(Input::Drain(node_drain::Event::Saved(Ok(()))));
+    assert_eq!(drained.try_recv().unwrap().map_err(|error| error.error), Ok(()));
+    assert!(first_answer.try_recv().is_err() && reloaded.try_recv().is_err(), "the disk is stuck");
+
+    for (case, outcome) in
+        [("the first change and the reload", &mut first_answer), ("the second change", &mut second_answer)]
+    {
+        let saved = site.finished.recv().await.unwrap();
+        site.take(Input::Event(saved));
+        while site.ordered.plans() > 0 {
+            site.take(Input::Event(Event::Published(Ok(()))));
+        }
+        assert!(outcome.try_recv().unwrap().is_ok(), "{case}");
+        assert!(reloaded.try_recv().map_or(case == "the second change", |answer| answer.is_ok()), "{case}");
+    }
 }
 
 #[tokio::test]

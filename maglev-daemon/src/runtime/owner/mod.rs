@@ -29,7 +29,7 @@ use super::inputs::{Input, Inputs};
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
 use super::systemd;
-use crate::http::{By, Caller, Journal};
+use crate::http::{By, Caller, Journal, Request};
 
 mod effects;
 #[cfg(test)]
@@ -43,6 +43,9 @@ use rollback::Rollback;
 
 /// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
 const BATCH: usize = 4_096;
+
+/// Changes that wait for a replacement of all services at most; beyond them, no request is taken.
+const POSTPONED: usize = 1_024;
 
 /// How long the start waits for backends' next hops.
 const NEXT_HOPS: Duration = Duration::from_millis(500);
@@ -112,6 +115,8 @@ pub(super) struct Owner {
     last_request: u64,
     /// What replaces all services, once no change is in flight: the file that a reload reads must hold every change acknowledged.
     replacements: VecDeque<Replacement>,
+    /// Changes that came after it, in their order.
+    postponed: VecDeque<Request>,
     last_reload: Option<view::LastReload>,
 }
 
@@ -151,6 +156,7 @@ impl Owner {
             waiting: BTreeMap::new(),
             last_request: 0,
             replacements: VecDeque::new(),
+            postponed: VecDeque::new(),
             last_reload: None,
         };
         owner.tell_interfaces();
@@ -196,7 +202,7 @@ impl Owner {
         self.resolve(&services, inputs).await;
         let (reply, mut outcome) = oneshot::channel();
         let request = self.expect(Waiting::Start(reply));
-        self.reconcile(reconcile::Event::Reload { request, services });
+        self.reconcile(reconcile::Event::Load { request, services });
         self.settle();
         loop {
             match outcome.try_recv() {
@@ -244,13 +250,13 @@ impl Owner {
             self.log.pass(self.clock.now());
             let deadlines = [self.node.deadline(), self.log.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
-            let first = inputs.next(self.replacements.is_empty(), deadline).await;
+            let first = inputs.next(self.takes_requests(), deadline).await;
             if !self.take(first) {
                 return;
             }
             // A burst becomes one plan: what has arrived by now belongs to it.
             for _ in 1..BATCH {
-                let Some(more) = inputs.ready(self.replacements.is_empty()) else { break };
+                let Some(more) = inputs.ready(self.takes_requests()) else { break };
                 if !self.take(more) {
                     return;
                 }
@@ -341,17 +347,28 @@ impl Owner {
         effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 
+    /// Whether requests are taken: those that change no services do not wait for a replacement.
+    fn takes_requests(&self) -> bool {
+        self.postponed.len() < POSTPONED
+    }
+
     /// Ends a burst. What replaces all services has its turn once no change is in flight.
     fn settle(&mut self) {
         self.handle(Event::Flush);
-        while self.waiting.is_empty()
-            && let Some(replacement) = self.replacements.pop_front()
-        {
-            match replacement {
-                Replacement::Reload(reload) => self.reload(reload),
-                Replacement::Rollback(rollback) => self.roll_back(rollback),
-            }
+        while self.go_on() {
             self.handle(Event::Flush);
         }
+    }
+
+    /// Begins with the next replacement, or takes the changes that came after the last one. Tells whether there was something.
+    fn go_on(&mut self) -> bool {
+        let is_changing = self.waiting.values().any(|waiting| !matches!(waiting, Waiting::Node(..)));
+        match self.replacements.pop_front_if(|_| !is_changing) {
+            Some(Replacement::Reload(reload)) => self.reload(reload),
+            Some(Replacement::Rollback(rollback)) => self.roll_back(rollback),
+            None if !self.replacements.is_empty() || self.postponed.is_empty() => return false,
+            None => std::mem::take(&mut self.postponed).into_iter().for_each(|request| self.request(request)),
+        }
+        true
     }
 }

@@ -17,6 +17,11 @@ use crate::http::{Flow, Made, Request, Shown};
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request) {
+        let changes_services =
+            matches!(request, Request::Change { .. } | Request::Reload { .. } | Request::Rollback { .. });
+        if changes_services && !self.replacements.is_empty() {
+            return self.postponed.push_back(request);
+        }
         match request {
             Request::Change { change, force, by, reply } => {
                 let request = self.expect(Waiting::Change(change.clone(), by, reply));

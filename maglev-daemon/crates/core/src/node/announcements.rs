@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use maglev_model::bgp::{NeighborStatus, Wanted};
 
 use crate::announce::{self, HoldDown, NodeState, Prefix};
@@ -25,12 +26,12 @@ pub(super) struct Announcements {
 }
 
 /// What an update changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Updated {
     /// What neighbors are to know, or why a prefix is withheld.
     pub(super) changed: bool,
-    /// A prefix is not to be announced any more.
-    pub(super) withdrawn: bool,
+    /// Prefixes that are not to be announced any more.
+    pub(super) withdrawn: Vec<IpNet>,
 }
 
 impl Announcements {
@@ -56,10 +57,16 @@ impl Announcements {
         self.sessions.as_ref().is_some_and(|all| all.iter().all(|session| session.told >= version))
     }
 
+    /// Whether every neighbor has a session and was sent this version in it. One without a session may keep what it holds (graceful
+    /// restart).
+    pub(super) fn is_known(&self, version: u64) -> bool {
+        let is_known = |session: &NeighborStatus| session.is_established() && session.told >= version;
+        self.sessions.as_ref().is_some_and(|all| all.iter().all(is_known))
+    }
+
     /// Whether every neighbor is back after a restart, and was sent all that is wanted: it drops what it kept beside that.
     pub(super) fn is_complete(&self) -> bool {
-        let established = |all: &Vec<NeighborStatus>| all.iter().all(NeighborStatus::is_established);
-        self.wanted.complete && self.sessions.as_ref().is_some_and(established) && self.is_sent(self.wanted.version)
+        self.wanted.complete && self.is_known(self.wanted.version)
     }
 
     /// Takes in the sessions. Returns the prefixes that are announced to a first neighbor now, or to none any more.
@@ -79,11 +86,12 @@ impl Announcements {
         let hold = HoldDown { lasts: self.hold_down, now };
         let prefixes = announce::prefixes(serving, state, &self.prefixes, hold);
         let routes = announce::routes(&prefixes);
-        let complete = self.wanted.complete || !serving.pending && serving.checked;
+        let complete = self.wanted.complete || serving.is_complete();
         let mut updated = Updated::default();
         if self.wanted.complete != complete || self.wanted.routes != routes {
             updated.changed = true;
-            updated.withdrawn = self.wanted.routes.keys().any(|prefix| !routes.contains_key(prefix));
+            let before = self.wanted.routes.keys();
+            updated.withdrawn = before.filter(|prefix| !routes.contains_key(*prefix)).copied().collect();
             self.wanted = Arc::new(Wanted { routes, complete, version: self.wanted.version + 1 });
         }
         if *self.prefixes != prefixes {

@@ -37,7 +37,7 @@ pub enum Event {
     /// To services, next hops, checks, disk or packet path. The runtime sends neither [`reconcile::Event::Flush`], nor
     /// [`reconcile::Event::Tick`], nor [`reconcile::Event::Interfaces`].
     Reconcile(reconcile::Event),
-    /// To the drain of the node. The runtime sends neither [`node_drain::Event::Told`] nor [`node_drain::Event::Tick`].
+    /// To the drain of the node. The runtime sends neither [`node_drain::Event::Sent`] nor [`node_drain::Event::Tick`].
     Drain(node_drain::Event),
     /// The interfaces are others than before.
     Interfaces {
@@ -83,7 +83,7 @@ pub enum Effect {
     SaveDrain(Option<node_drain::Record>),
     /// Read the counters of these VIPs, then report [`node_drain::Event::Counted`].
     Count(Vec<(Name, VipId)>),
-    /// Tell an operator.
+    /// Something that operators want to know.
     News(News),
     /// Answer a request. All that it leads to was asked for before.
     Reply {
@@ -101,13 +101,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What the next daemon has to know, if that is to be written down before.
     pub saved: Option<Saved>,
-}
-
-impl Plan {
-    /// Whether the packet path serves other VIPs after it.
-    pub fn changes_vips(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::SwitchDirectory4 { .. } | Step::SwitchDirectory6 { .. }))
-    }
 }
 
 /// Something that operators want to know.

@@ -5,13 +5,14 @@
 //!  Reconcile ──▶ Reconciler ──┬─ Serving ──▶ Announcements ── Announce ─┐
 //!  Drain ──────▶ Drain ───────┼─ NodeState ─▶      │                    ├──▶ effects, then replies
 //!  Sessions ──────────────────┼────────────────────┤ sent               │
-//!                             └─ Plan ──────▶ Release ──────── Publish ─┘
+//!       ▲                     ├─ Plan ───────────────────────── Publish ─┘
+//!       ╰─ Forget ── Release ◀┴─ departing VIPs
 //! ```
 //!
-//! What is new is announced once the packet path serves it. What goes is withdrawn first: the plan that forgets it is an effect
-//! only once neighbors have turned elsewhere, or had the time to. A request is answered last.
+//! What is new is announced once the packet path serves it. What goes is withdrawn first: the packet path serves a VIP that was
+//! removed until neighbors have turned elsewhere, or had the time to; plans do not wait for that. A request is answered last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,12 +49,12 @@ pub struct Node {
     release: Release,
     departure: Departure,
     reach: Reach,
-    /// The VIPs that cannot be served, as last told.
+    /// The VIPs that cannot be served, as last reported.
     conflicts: BTreeMap<Name, String>,
     latency: TableLatency,
     /// Why no packet can come in or leave, if so.
     trouble: Option<String>,
-    /// What the drain waits for neighbors to be sent.
+    /// What neighbors are to be sent before the drain leaves its stage *withdrawing*; each entry into that stage sets it anew.
     awaits: Option<Awaited>,
     keeps: bool,
     /// The time of the last event.
@@ -62,9 +63,11 @@ pub struct Node {
     replan: bool,
     /// Something happened by which other prefixes may be announced.
     unsettled: bool,
-    /// Outcomes to be told once all that they lead to is asked for.
+    /// Outcomes to be answered once all that they lead to is asked for.
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     effects: Vec<Effect>,
+    /// Plans of this burst: an effect once prefixes are withdrawn.
+    plans: Vec<Plan>,
     generation: u64,
 }
 
@@ -82,10 +85,13 @@ impl Node {
     /// daemon ended.
     pub fn new(settings: Settings, adopted: Option<Planner>, now: Duration) -> Self {
         let Settings { reconcile, drain, announces, hold_down, keeps } = settings;
-        let reconciler = match adopted {
+        let mut reconciler = match adopted {
             Some(planner) => Reconciler::adopt(reconcile, planner, now),
             None => Reconciler::new(reconcile),
         };
+        if announces {
+            reconciler.keep_removed();
+        }
         Self {
             reconciler,
             announcements: Announcements::new(hold_down),
@@ -103,6 +109,7 @@ impl Node {
             unsettled: false,
             replies: Vec::new(),
             effects: Vec::new(),
+            plans: Vec::new(),
             generation: 0,
         }
     }
@@ -121,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same for a
+    /// Takes in an event and returns what to do about it, in this order. `now` is the time since some start that is the same for a
     /// daemon that goes on where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
@@ -137,8 +144,8 @@ impl Node {
             // serves them until neighbors know.
             Event::SessionsEnded { kept: true } => {}
             Event::SessionsEnded { kept: false } => {
-                let plans = self.release.end();
-                self.publish(plans);
+                let all = self.reconciler.departing().map(|vip| vip.name.clone()).collect();
+                self.forget(all);
             }
             Event::Tick => {
                 self.reconcile(reconcile::Event::Tick);
@@ -214,13 +221,13 @@ impl Node {
         }
         if matches!(event, reconcile::Event::Published(Ok(()))) {
             let took = self.latency.published(self.now);
-            took.into_iter().for_each(|took| self.tell(News::TablesFollow(took)));
+            took.into_iter().for_each(|took| self.report(News::TablesFollow(took)));
         }
         let before = self.reconciler.out_of_sync();
         let effects = self.reconciler.handle(event, self.now);
         let after = self.reconciler.out_of_sync();
         if before.is_some() != after.is_some() {
-            self.tell(News::OutOfSync(after));
+            self.report(News::OutOfSync(after));
         }
         let restless = self.reconciler.is_restless();
         if restless {
@@ -240,12 +247,12 @@ impl Node {
             reconcile::Effect::Publish(steps) => {
                 self.latency.planned();
                 let saved = self.keeps.then(|| self.reconciler.save());
-                return self.release.push(Plan { steps, saved });
+                return self.plans.push(Plan { steps, saved });
             }
             reconcile::Effect::Survey(orders) => Effect::Survey(orders),
             reconcile::Effect::Follow(addresses) => Effect::Follow(addresses),
             reconcile::Effect::Check(orders) => Effect::Check(orders),
-            reconcile::Effect::Tell(news) => return news.into_iter().for_each(|news| self.tell(News::Health(news))),
+            reconcile::Effect::News(news) => return news.into_iter().for_each(|news| self.report(News::Health(news))),
             reconcile::Effect::Reply { request, outcome } => return self.replies.push((request, outcome)),
         });
     }
@@ -258,29 +265,25 @@ impl Node {
             match effect {
                 node_drain::Effect::Save(record) => self.effects.push(Effect::SaveDrain(record)),
                 node_drain::Effect::Count => self.effects.push(Effect::Count(self.reconciler.vip_ids())),
-                node_drain::Effect::AwaitTold => self.awaits = Some(Awaited::Next),
-                node_drain::Effect::Entered(stage) => self.tell_stage(stage),
-                node_drain::Effect::Ended => {
-                    // What neighbors are sent for this drain says nothing of another one.
-                    self.awaits = None;
-                    self.tell(News::Serving);
-                }
+                node_drain::Effect::AwaitSent => self.awaits = Some(Awaited::Next),
+                node_drain::Effect::Entered(stage) => self.report_stage(stage),
+                node_drain::Effect::Ended => self.report(News::Serving),
                 node_drain::Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
             }
         }
     }
 
-    fn tell_stage(&mut self, stage: Stage) {
+    fn report_stage(&mut self, stage: Stage) {
         if let Some(node_drain::Progress { order, forwarded, .. }) = self.drain.progress() {
             let (order, forwarded) = (order.clone(), forwarded);
-            self.tell(News::Stage { stage, order, forwarded });
+            self.report(News::Stage { stage, order, forwarded });
         }
     }
 
     fn sessions(&mut self, sessions: Vec<maglev_model::bgp::NeighborStatus>) {
         let news = self.announcements.follow(sessions);
         if !news.is_empty() {
-            self.tell(News::Prefixes(news));
+            self.report(News::Prefixes(news));
         }
         self.note_sent();
     }
@@ -290,7 +293,7 @@ impl Node {
         if self.announcements.has_neighbors() {
             self.departure.sessions(self.announcements.is_complete(), self.now);
         }
-        self.release.sent(|version| self.announcements.is_sent(version), self.now);
+        self.release.sent(|version| self.announcements.is_known(version), self.now);
         if self.awaits == Some(Awaited::Next) && self.announcements.has_neighbors() && !self.unsettled {
             self.awaits = Some(Awaited::Version(self.announcements.wanted().version));
         }
@@ -298,7 +301,7 @@ impl Node {
             && self.announcements.is_sent(version)
         {
             self.awaits = None;
-            self.drain(node_drain::Event::Told);
+            self.drain(node_drain::Event::Sent);
         }
     }
 
@@ -308,24 +311,38 @@ impl Node {
             self.reconcile(reconcile::Event::Flush);
             self.replan = false;
         }
-        // A drain may go on by what was sent before.
-        while std::mem::take(&mut self.unsettled) {
+        self.settle();
+        let due = self.release.due(self.reconciler.departing(), self.now);
+        self.forget(due);
+        let replies = std::mem::take(&mut self.replies);
+        self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
+    }
+
+    /// Announces what can be served, then publishes what was planned.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
             self.announce();
             self.look();
             self.note_sent();
         }
-        let plans = self.release.due(self.now);
-        self.publish(plans);
-        let replies = std::mem::take(&mut self.replies);
-        self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
+        self.effects.extend(self.plans.drain(..).map(Effect::Publish));
+    }
+
+    /// Ends to serve VIPs that were removed.
+    fn forget(&mut self, vips: BTreeSet<Name>) {
+        if !vips.is_empty() {
+            self.reconcile(reconcile::Event::Forget(vips));
+            self.replan = false;
+            self.settle();
+        }
     }
 
     fn announce(&mut self) {
         let state = self.state();
         let Updated { changed, withdrawn } = self.announcements.update(&self.reconciler.serving(), &state, self.now);
         let wanted = self.announcements.wanted();
-        if withdrawn && self.announcements.has_neighbors() {
-            self.release.withdraw(wanted.version, self.now);
+        if self.announcements.has_neighbors() {
+            self.release.withdraw(withdrawn, wanted.version, self.now);
         }
         if changed {
             self.generation += 1;
@@ -333,7 +350,7 @@ impl Node {
         }
     }
 
-    /// Tells what is new of backends and VIPs.
+    /// Reports what is new of backends and VIPs.
     fn look(&mut self) {
         let Self { reconciler, reach, conflicts, .. } = self;
         let mut news = reach.news(reconciler.services(), reconciler.services_digest());
@@ -346,14 +363,10 @@ impl Node {
             news.extend(conflicts.keys().filter(|name| !now.contains_key(*name)).map(|name| vip((name, None))));
             conflicts.clone_from(now);
         }
-        news.into_iter().for_each(|news| self.tell(news));
+        news.into_iter().for_each(|news| self.report(news));
     }
 
-    fn publish(&mut self, plans: Vec<Plan>) {
-        self.effects.extend(plans.into_iter().map(Effect::Publish));
-    }
-
-    fn tell(&mut self, news: News) {
+    fn report(&mut self, news: News) {
         self.effects.push(Effect::News(news));
     }
 }

@@ -1,31 +1,27 @@
-//! Withdraw before forgetting: a plan that changes which VIPs the packet path serves waits until neighbors have turned away from
-//! the prefixes that were withdrawn before it. It must not know why a prefix was withdrawn.
+//! Withdraw before forgetting: a VIP that was removed is served until neighbors have turned away from the prefixes by which they knew
+//! it. It must not know why a prefix was withdrawn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Plan;
+use ipnet::IpNet;
+use maglev_model::{Name, Vip};
 
-/// How long neighbors may take to be sent a withdrawal. One that takes nothing off our hands is waited for no longer.
-pub(super) const TOLD: Duration = Duration::from_secs(1);
+/// How long neighbors may take to be sent a withdrawal. One that reads nothing is waited for no longer.
+pub(super) const SENT: Duration = Duration::from_secs(1);
 
 /// How long neighbors that were sent it take to turn to other nodes.
 pub(super) const TURNED: Duration = Duration::from_millis(100);
 
-/// Plans that wait, in their order, and what for.
+/// Prefixes that neighbors turn away from, and the VIPs that are served until they have.
 #[derive(Debug, Default)]
 pub(super) struct Release {
-    /// What the first plan waits for.
-    turning: Option<Turning>,
-    /// The last withdrawal since the first plan began to wait: only later plans wait for it.
-    later: Option<Turning>,
-    /// The first plan waits already.
-    held: bool,
-    plans: VecDeque<Plan>,
+    withdrawn: BTreeMap<IpNet, Turning>,
+    departing: BTreeMap<Name, Turning>,
 }
 
 /// A withdrawal that neighbors may not follow yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Turning {
     /// The version of the wanted routes that withdraws.
     version: u64,
@@ -35,128 +31,128 @@ struct Turning {
 }
 
 impl Release {
-    /// These routes withdraw a prefix.
-    pub(super) fn withdraw(&mut self, version: u64, now: Duration) {
-        let turning = Some(Turning { version, sent: false, until: now + TOLD + TURNED });
-        if self.held { self.later = turning } else { self.turning = turning }
+    /// This version of the wanted routes withdraws these prefixes.
+    pub(super) fn withdraw(&mut self, prefixes: Vec<IpNet>, version: u64, now: Duration) {
+        let turning = Turning { version, sent: false, until: now + SENT + TURNED };
+        self.withdrawn.extend(prefixes.into_iter().map(|prefix| (prefix, turning)));
     }
 
     /// Neighbors were sent more. `is_sent`: every neighbor was sent this version of the routes.
     pub(super) fn sent(&mut self, is_sent: impl Fn(u64) -> bool, now: Duration) {
-        let all = self.turning.iter_mut().chain(&mut self.later);
+        let all = self.withdrawn.values_mut().chain(self.departing.values_mut());
         for turning in all.filter(|turning| !turning.sent && is_sent(turning.version)) {
             turning.sent = true;
             turning.until = turning.until.min(now + TURNED);
         }
     }
 
-    /// Takes a plan in.
-    pub(super) fn push(&mut self, plan: Plan) {
-        self.plans.push_back(plan);
-    }
-
     /// When [`Self::due`] has something, if nothing else happens before.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.turning.as_ref().filter(|_| !self.plans.is_empty()).map(|turning| turning.until)
+        self.departing.values().map(|turning| turning.until).min()
     }
 
-    /// The plans that may be carried out now, in their order.
-    pub(super) fn due(&mut self, now: Duration) -> Vec<Plan> {
-        let mut due = Vec::new();
-        loop {
-            self.turning = self.turning.take().filter(|turning| now < turning.until);
-            self.held = self.turning.is_some() && self.plans.front().is_some_and(Plan::changes_vips);
-            if self.held {
-                return due;
+    /// Of these VIPs, which are all that were removed and are served still: those that need not be served any longer. Each waits for
+    /// the withdrawals before its removal, and for none after it.
+    pub(super) fn due<'a>(&mut self, departing: impl Iterator<Item = &'a Vip>, now: Duration) -> BTreeSet<Name> {
+        self.withdrawn.retain(|_, turning| now < turning.until);
+        let mut known = std::mem::take(&mut self.departing);
+        let mut due = BTreeSet::new();
+        for vip in departing {
+            let turning = known.remove(&vip.name).or_else(|| self.last_withdrawal(vip));
+            match turning.filter(|turning| now < turning.until) {
+                Some(turning) => drop(self.departing.insert(vip.name.clone(), turning)),
+                None => drop(due.insert(vip.name.clone())),
             }
-            let Some(plan) = self.plans.pop_front() else { return due };
-            due.push(plan);
-            self.turning = self.later.take().or(self.turning.take());
         }
+        due
     }
 
-    /// All plans, whatever they wait for: sessions have ended.
-    pub(super) fn end(&mut self) -> Vec<Plan> {
-        (self.turning, self.later, self.held) = (None, None, false);
-        self.plans.drain(..).collect()
+    /// The last withdrawal of a prefix with the VIP's address.
+    fn last_withdrawal(&self, vip: &Vip) -> Option<Turning> {
+        let found = self.withdrawn.iter().filter(|(prefix, _)| prefix.contains(&vip.service.address));
+        found.map(|(_, turning)| *turning).max_by_key(|turning| turning.until)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maglev_model::plan::Step;
+    use maglev_model::{Announce, Service};
     use maglev_testing::matrix::Row;
 
     const NOW: Duration = Duration::from_secs(100);
 
-    fn removal() -> Plan {
-        Plan { steps: vec![Step::SwitchDirectory4 { entries: Vec::new() }], saved: None }
+    fn vip(n: u8) -> Vip {
+        let service = Service::parse(&format!("203.0.113.{n}"), "80", "tcp").unwrap();
+        let name = |text: &str| Name::parse(text).unwrap();
+        Vip { name: name(&format!("v{n}")), service, pool: name("web"), announce: Announce::default() }
     }
 
-    fn plain() -> Plan {
-        Plan { steps: vec![Step::Barrier], saved: None }
+    fn prefix(n: u8) -> IpNet {
+        vip(n).prefix().unwrap()
+    }
+
+    /// Which of these VIPs need not be served any longer.
+    fn due(release: &mut Release, vips: &[u8], now: Duration) -> Vec<String> {
+        let vips: Vec<Vip> = vips.iter().copied().map(vip).collect();
+        release.due(vips.iter(), now).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_plan_is_held_until_neighbors_turned_elsewhere_and_never_lost() {
+    fn a_vip_is_served_until_neighbors_turned_elsewhere() {
         {
-            let _row = Row::fault("R8", "a held plan waits for neighbors to be sent the withdrawal, and is due");
+            let _row = Row::fault("R8", "a removed VIP waits for neighbors to be sent its withdrawal, and is due");
             let mut release = Release::default();
-            release.withdraw(3, NOW);
-            release.push(removal());
+            release.withdraw(vec![prefix(1)], 3, NOW);
+            assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
             release.sent(|version| version < 3, NOW);
-            assert_eq!((release.due(NOW + TOLD).len(), release.deadline()), (0, Some(NOW + TOLD + TURNED)));
+            assert_eq!(release.deadline(), Some(NOW + SENT + TURNED));
             release.sent(|version| version <= 3, NOW);
             assert_eq!(release.deadline(), Some(NOW + TURNED));
             release.sent(|_| true, NOW + TURNED);
-            assert_eq!(release.due(NOW + TURNED).len(), 1, "being sent it again delays nothing");
+            assert_eq!(due(&mut release, &[1], NOW + TURNED), ["v1"], "being sent it again delays nothing");
             assert_eq!(release.deadline(), None);
         }
-        {
-            let _row = Row::fault("R8", "a neighbor that is never sent it holds a plan for a second");
-            let mut release = Release::default();
-            release.withdraw(1, NOW);
-            release.push(removal());
-            assert_eq!((release.due(NOW + TOLD).len(), release.due(NOW + TOLD + TURNED).len()), (0, 1));
-        }
-        let _row = Row::fault("R8", "a stop carries the held plans out, in their order");
+        let _row = Row::fault("R8", "a neighbor that is never sent it holds a removal up for a second");
         let mut release = Release::default();
-        release.withdraw(1, NOW);
-        release.push(removal());
-        release.push(plain());
-        assert_eq!(release.due(NOW).len(), 0, "the second one does not overtake the first");
-        assert_eq!((release.end().len(), release.end().len()), (2, 0));
+        release.withdraw(vec![prefix(1)], 1, NOW);
+        assert_eq!(due(&mut release, &[1], NOW + SENT), [""; 0]);
+        assert_eq!(due(&mut release, &[1], NOW + SENT + TURNED), ["v1"]);
     }
 
     #[test]
-    fn a_plan_waits_for_a_withdrawal_that_came_before_it() {
-        let _row = Row::fault("R8", "a plan that comes after the withdrawal it belongs to waits as well");
+    fn a_vip_waits_for_the_withdrawal_of_its_own_address_alone() {
+        let _row = Row::fault("R8", "a removal that comes after the withdrawal it belongs to waits as well");
         let mut release = Release::default();
-        release.withdraw(1, NOW);
-        assert_eq!((release.due(NOW).len(), release.deadline()), (0, None), "nothing waits yet");
-        release.push(removal());
-        assert_eq!((release.due(NOW + TOLD).len(), release.due(NOW + TOLD + TURNED).len()), (0, 1));
-        release.withdraw(2, NOW);
-        release.push(plain());
-        assert_eq!(release.due(NOW).len(), 1, "which VIPs are served is not changed by it");
+        release.withdraw(vec![prefix(1), "203.0.113.8/29".parse().unwrap()], 1, NOW);
+        assert_eq!((due(&mut release, &[2], NOW), release.deadline()), (vec!["v2".to_owned()], None));
+        let later = NOW + TURNED;
+        assert_eq!(due(&mut release, &[1, 2, 9], later), ["v2"]);
+        assert_eq!(release.deadline(), Some(NOW + SENT + TURNED));
+        assert_eq!(due(&mut release, &[1, 9], NOW + SENT + TURNED), ["v1", "v9"]);
     }
 
     #[test]
-    fn a_held_plan_waits_for_no_withdrawal_that_comes_after_it() {
-        let _row =
-            Row::fault("R8", "prefixes are withdrawn one after the other while a plan is held: only later plans wait");
+    fn a_vip_waits_for_no_withdrawal_that_comes_after_its_removal() {
+        let _row = Row::fault("R8", "prefixes are withdrawn one after the other: each removal waits for its own");
         let mut release = Release::default();
-        release.withdraw(1, NOW);
-        release.push(removal());
-        assert_eq!(release.due(NOW).len(), 0);
-        release.withdraw(2, NOW + TOLD);
-        release.push(removal());
-        assert_eq!(release.deadline(), Some(NOW + TOLD + TURNED));
-        assert_eq!(release.due(NOW + TOLD + TURNED).len(), 1, "the second plan waits for the second withdrawal");
-        assert_eq!(release.deadline(), Some(NOW + 2 * TOLD + TURNED));
-        release.sent(|version| version == 2, NOW + TOLD + TURNED);
-        assert_eq!(release.due(NOW + TOLD + 2 * TURNED).len(), 1);
-        assert_eq!(release.deadline(), None);
+        release.withdraw(vec![prefix(1)], 1, NOW);
+        assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
+        release.withdraw(vec![prefix(1), prefix(2)], 2, NOW + SENT);
+        assert_eq!(due(&mut release, &[1, 2], NOW + SENT + TURNED), ["v1"]);
+        assert_eq!(release.deadline(), Some(NOW + 2 * SENT + TURNED));
+        release.sent(|version| version == 2, NOW + SENT + TURNED);
+        assert_eq!(due(&mut release, &[2], NOW + SENT + 2 * TURNED), ["v2"]);
+    }
+
+    #[test]
+    fn a_vip_that_is_there_again_and_goes_once_more_waits_anew() {
+        let mut release = Release::default();
+        release.withdraw(vec![prefix(1)], 1, NOW);
+        assert_eq!(due(&mut release, &[1], NOW), [""; 0]);
+        assert_eq!(due(&mut release, &[], NOW + TURNED), [""; 0]);
+        release.withdraw(vec![prefix(1)], 3, NOW + SENT);
+        assert_eq!(due(&mut release, &[1], NOW + SENT + TURNED), [""; 0]);
+        assert_eq!(release.deadline(), Some(NOW + 2 * SENT + TURNED));
     }
 }

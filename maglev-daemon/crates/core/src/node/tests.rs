@@ -75,11 +75,16 @@ fn session(told: u64, holds: &[u8]) -> NeighborStatus {
     }
 }
 
+/// Whether the packet path serves other VIPs after a plan.
+fn changes_vips(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::SwitchDirectory4 { .. }))
+}
+
 /// What effects do, in short and in their order: `announce 1 2`, `publish`, `reply 3 ok`, `save drain`, …
 fn shown(effects: &[Effect]) -> Vec<String> {
     let one = |effect: &Effect| match effect {
         Effect::Persist(_) => Some("persist".to_owned()),
-        Effect::Publish(plan) => Some(if plan.changes_vips() { "publish vips" } else { "publish" }.to_owned()),
+        Effect::Publish(plan) => Some(if changes_vips(plan) { "publish vips" } else { "publish" }.to_owned()),
         Effect::Announce { wanted, .. } => {
             let last = |prefix: &ipnet::IpNet| prefix.to_string()["203.0.113.".len()..].replace("/32", "");
             let all: Vec<_> = wanted.routes.keys().map(last).collect();
@@ -106,8 +111,8 @@ fn all(node: &mut Node, now: Duration, events: impl IntoIterator<Item = Event>) 
 /// A node that serves these VIPs, and has announced them to a neighbor as version 1.
 fn serving(vips: &[u8]) -> Node {
     let mut node = Node::new(settings(), None, NOW);
-    let reload = reconcile::Event::Reload { request: RequestId(0), services: services(vips) };
-    let begun = all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(reload)]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(vips) };
+    let begun = all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
     assert_eq!(begun, ["announce [] as 0", "publish vips"], "all are withheld, and it is said why");
     let done = all(&mut node, NOW, [published()]);
     assert_eq!(done.last().unwrap(), "reply 0");
@@ -159,7 +164,7 @@ fn a_neighbor_that_takes_nothing_holds_a_removal_up_for_a_second() {
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     all(&mut node, NOW, [saved()]);
     let due = node.deadline().unwrap();
-    assert_eq!(due, NOW + release::TOLD + release::TURNED);
+    assert_eq!(due, NOW + release::SENT + release::TURNED);
     assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
 }
 
@@ -177,7 +182,7 @@ fn a_removal_waits_for_a_withdrawal_that_came_long_before_its_plan() {
     let after = all(&mut node, NOW, [saved()]);
     assert_eq!(after, [format!("announce [1] as {version}"), "publish".to_owned()], "what failed comes first");
     assert!(all(&mut node, NOW, [published()]).is_empty(), "then the removal, which waits");
-    let due = NOW + release::TOLD + release::TURNED;
+    let due = NOW + release::SENT + release::TURNED;
     assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
 }
 
@@ -195,12 +200,11 @@ fn a_stop_carries_out_what_waits_for_neighbors() {
 #[test]
 fn without_neighbors_nothing_waits() {
     let mut node = Node::new(settings(), None, NOW);
-    let reload = |request, vips| {
-        Event::Reconcile(reconcile::Event::Reload { request: RequestId(request), services: services(vips) })
-    };
-    all(&mut node, NOW, [resolved(1), resolved(2), reload(0, &[1, 2])]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1, 2]) };
+    all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
     all(&mut node, NOW, [published()]);
-    let gone = all(&mut node, NOW, [reload(1, &[1])]);
+    all(&mut node, NOW, [replace(1, services(&[1]))]);
+    let gone = all(&mut node, NOW, [saved()]);
     assert!(gone.len() == 2 && gone[0].starts_with("announce [1]") && gone[1] == "publish vips", "{gone:?}");
 }
 
@@ -260,9 +264,9 @@ fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
             Effect::News(News::Vip { vip, conflict }) => Some((vip, conflict.is_some())),
             _ => None,
         }));
-        let due = node.deadline().unwrap_or(NOW);
-        node.handle(Event::Tick, due.max(NOW + Duration::from_secs(2)));
-        all(&mut node, NOW + Duration::from_secs(2), [published()]);
+        let later = NOW + Duration::from_secs(2);
+        all(&mut node, later, [Event::Tick]);
+        all(&mut node, later, [published()]);
     }
     assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
 }
@@ -360,4 +364,248 @@ fn a_vip_is_withdrawn_while_a_plan_fails_if_no_backend_can_be_reached() {
     }
     assert!(told.iter().any(|told| told.starts_with("announce []")), "{told:?}");
     assert!(told.iter().filter(|told| *told == "publish").count() < 12, "the attempts are no more than before");
+}
+
+fn moved(last: u8) -> Event {
+    let resolution = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 9, last], gateway: None, mtu: None };
+    Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, 1].into(), resolution })
+}
+
+#[test]
+fn a_vip_is_announced_though_next_hops_change_all_the_time() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP is added, and a next hop changes before each plan is carried out");
+    let mut node = serving(&[1]);
+    all(&mut node, NOW, [change(1, Change::AddVip(vip(2)))]);
+    all(&mut node, NOW, [saved()]);
+    let mut after = Vec::new();
+    for n in 0..100 {
+        let now = NOW + Duration::from_millis(10 * u64::from(n));
+        assert!(all(&mut node, now, [moved(n)]).is_empty(), "a plan is under way");
+        after.push(all(&mut node, now, [published()]));
+    }
+    assert!(after[0][0].starts_with("announce [1 2]"), "{after:?}");
+}
+
+#[test]
+fn a_removal_that_waits_does_not_delay_what_next_hops_say_nor_other_changes() {
+    let _row = Row::fault("R8", "through the node: a removal waits for a neighbor, and a next hop and a weight change");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(all(&mut node, NOW, [moved(9)]), ["publish"]);
+    assert!(all(&mut node, NOW, [published()]).is_empty(), "the removal is not answered yet");
+    assert_eq!(all(&mut node, NOW, [weigh(2, 7)]), ["persist"]);
+    assert_eq!(all(&mut node, NOW, [saved()]), ["publish"]);
+    assert_eq!(all(&mut node, NOW, [published()]), ["reply 2"]);
+    let due = node.deadline().unwrap();
+    assert_eq!(due, NOW + release::SENT + release::TURNED);
+    assert!(all(&mut node, due - Duration::from_millis(1), [moved(8)]) == ["publish"]);
+    // A plan is under way when it is due: the next one forgets it, however often next hops change.
+    assert!(all(&mut node, due, [Event::Tick, moved(7)]).is_empty());
+    assert_eq!(all(&mut node, due, [published()]), ["publish vips"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+    assert!(node.reconciler.is_idle());
+}
+
+#[test]
+fn neighbors_are_sent_that_all_is_known_though_next_hops_change_all_the_time() {
+    let _row = Row::fault("R8", "through the node: the start, and a next hop changes before each plan is carried out");
+    let mut node = Node::new(settings(), None, NOW);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1]) };
+    all(&mut node, NOW, [resolved(1), resolved(2), Event::Reconcile(load)]);
+    assert!(!node.announcements.wanted().complete);
+    all(&mut node, NOW, [moved(1)]);
+    all(&mut node, NOW, [published()]);
+    assert!(node.announcements.wanted().complete, "what the first plan did is known");
+}
+
+#[test]
+fn a_vip_is_not_announced_by_backends_that_the_packet_path_does_not_know_yet() {
+    let _row = Row::fault("R8", "through the node: a VIP without usable backends is served, and one is reached");
+    let mut node = serving(&[1]);
+    let second = Vip { pool: name("dns"), ..vip(2) };
+    let is_announced = |node: &Node| node.announcements.wanted().routes.contains_key(&vip(2).prefix().unwrap());
+    let added = [
+        Change::AddPool(Pool::new(name("dns"))),
+        Change::AddBackend { pool: name("dns"), backend: backend(3) },
+        Change::AddVip(second),
+    ];
+    all(&mut node, NOW, (1..).zip(added).map(|(request, added)| change(request, added)));
+    all(&mut node, NOW, [saved()]);
+    all(&mut node, NOW, [published()]);
+    assert_eq!((is_announced(&node), node.reconciler.is_idle()), (false, true), "its backend is not reached");
+    assert_eq!(all(&mut node, NOW, [resolved(3)]).last().unwrap(), "publish");
+    assert_eq!(all(&mut node, NOW, [moved(7)]), [""; 0]);
+    assert!(!is_announced(&node), "the packet path does not reach it yet");
+    all(&mut node, NOW, [published()]);
+    assert!(is_announced(&node));
+}
+
+#[test]
+fn a_vip_that_is_added_again_after_its_removal_is_not_announced_by_what_was_before() {
+    let _row = Row::fault("R8", "through the node: a VIP is added again while the plan that removes it is under way");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    assert!(all(&mut node, due, [change(2, Change::AddVip(vip(2)))]).is_empty());
+    assert_eq!(all(&mut node, due, [published()]), ["persist", "reply 1"]);
+    let (again, served) = (all(&mut node, due, [saved()]), all(&mut node, due, [published()]));
+    assert!(again[0].starts_with("announce [1] ") && again[1] == "publish vips", "{again:?}");
+    assert!(served[0].starts_with("announce [1 2] "), "{served:?}");
+}
+
+#[test]
+fn a_neighbor_without_a_session_holds_a_removal_up_for_a_second() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP is removed while a neighbor has no session, and keeps its prefix");
+    let mut node = serving(&[1, 2]);
+    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    all(&mut node, NOW, [Event::Sessions(vec![down])]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(node.deadline().unwrap(), NOW + release::SENT + release::TURNED);
+    let version = node.announcements.wanted().version;
+    all(&mut node, NOW, [Event::Sessions(vec![session(version, &[1])])]);
+    assert_eq!(node.deadline().unwrap(), NOW + release::TURNED);
+}
+
+/// The plan among effects, and whether packets for these VIPs are taken after it.
+fn plan_takes(effects: &[Effect], vips: &[u8]) -> Vec<bool> {
+    let plan = effects.iter().find_map(|effect| match effect {
+        Effect::Publish(plan) => Some(plan),
+        _ => None,
+    });
+    let mut maps = Maps::default();
+    let directories = plan.unwrap().steps.iter().filter(|step| matches!(step, Step::SwitchDirectory4 { .. }));
+    // What no table is there for is not looked at.
+    directories.for_each(|step| maps.carry_out(step));
+    vips.iter().map(|n| maps.takes(vip(*n).service)).collect()
+}
+
+fn replace(request: u64, services: Services) -> Event {
+    Event::Reconcile(reconcile::Event::Replace { request: RequestId(request), services })
+}
+
+#[test]
+fn a_vip_that_changes_its_address_has_the_old_one_until_neighbors_turned_elsewhere() {
+    let _row = Row::fault("R8", "through the node: v1 gets the address of v2, which is removed, by one reload");
+    let mut node = serving(&[1, 2]);
+    let mut other = services(&[1]);
+    other.vips.get_mut(&name("v1")).unwrap().service = vip(2).service;
+    all(&mut node, NOW, [replace(1, other)]);
+    let version = node.announcements.wanted().version + 1;
+    let withdrawn = format!("announce [2] as {version}");
+    assert_eq!(all(&mut node, NOW, [saved()]), [withdrawn], "v2 serves its address still");
+    all(&mut node, NOW, [Event::Sessions(vec![session(version, &[2])])]);
+    let due = NOW + release::TURNED;
+    let mut effects = node.handle(Event::Tick, due);
+    effects.extend(node.handle(Event::Flush, due));
+    assert_eq!((shown(&effects), plan_takes(&effects, &[1, 2])), (vec!["publish vips".to_owned()], vec![false, true]));
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+}
+
+#[test]
+fn a_pool_that_is_removed_with_its_vip_stays_until_neighbors_turned_elsewhere() {
+    let _row =
+        Row::fault("R8", "through the node: a VIP and its pool are removed by one reload, and a next hop changes");
+    let mut node = serving(&[1]);
+    all(&mut node, NOW, [replace(1, Services::default())]);
+    assert!(all(&mut node, NOW, [saved()])[0].starts_with("announce []"));
+    assert_eq!(all(&mut node, NOW, [moved(9)]), ["publish"], "packets find its backends");
+    assert_eq!(all(&mut node, NOW, [published()]), [""; 0]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    assert_eq!(all(&mut node, due, [published()]), ["reply 1"]);
+    assert!(node.view().pools.is_empty() && node.reconciler.is_idle());
+}
+
+#[test]
+fn a_vip_that_is_added_again_while_its_removal_waits_is_announced_at_once_and_both_are_answered() {
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    assert_eq!(all(&mut node, NOW, [change(2, Change::AddVip(vip(2)))]), ["persist"]);
+    let again = all(&mut node, NOW, [saved()]);
+    assert!(again[0].starts_with("announce [1 2] ") && again[1..] == ["reply 1", "reply 2"], "{again:?}");
+    assert!(node.reconciler.is_idle());
+}
+
+#[test]
+fn a_vip_that_is_added_again_after_its_removal_failed_is_announced_once_it_is_served() {
+    let _row =
+        Row::fault("R8", "through the node: the plan that removes a VIP fails half-way, and the VIP is added again");
+    let mut node = serving(&[1, 2]);
+    all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
+    all(&mut node, NOW, [saved()]);
+    let due = node.deadline().unwrap();
+    assert_eq!(all(&mut node, due, [Event::Tick]), ["publish vips"]);
+    all(&mut node, due, [failed()]);
+    all(&mut node, due, [change(2, Change::AddVip(vip(2)))]);
+    let again = all(&mut node, due, [saved()]);
+    assert!(again[0].starts_with("announce [1] ") && again[1] == "publish vips", "the removal first: {again:?}");
+    let again = all(&mut node, due, [published()]);
+    assert_eq!(again, ["publish vips"], "then the VIP");
+    let served = all(&mut node, due, [published()]);
+    assert!(served[0].starts_with("announce [1 2] ") && served[1] == "reply 2", "{served:?}");
+}
+
+#[test]
+fn a_drain_goes_on_by_no_session_that_is_reported_before_its_withdrawal() {
+    let _row = Row::fault("R8", "a drain withdraws, and a session is reported within the same burst");
+    let mut node = serving(&[1]);
+    let order = node_drain::Order { since: UnixTime(0), reason: None, last_node: false };
+    all(&mut node, NOW, [Event::Drain(node_drain::Event::Drain { request: RequestId(1), order })]);
+    all(&mut node, NOW, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
+    let version = node.announcements.wanted().version;
+    let known = || Event::Sessions(vec![session(version, &[1])]);
+    all(&mut node, NOW, [known()]);
+    all(&mut node, NOW + Duration::from_secs(1), [Event::Tick, known()]);
+    assert_eq!(node.drain.stage(), Some(Stage::Withdrawing));
+}
+
+/// A node that starts with v1 where another one served v1 and v9.
+fn after_another(host: maglev_model::Host) -> Node {
+    let mut node = Node::new(settings(), None, NOW);
+    node.keep_serving(vec![vip(1), vip(9)]);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1]) };
+    all(&mut node, NOW, [Event::Reconcile(reconcile::Event::Host(host)), resolved(1), resolved(2)]);
+    all(&mut node, NOW, [Event::Reconcile(load)]);
+    all(&mut node, NOW, [published()]);
+    node
+}
+
+fn serves(node: &Node) -> Vec<String> {
+    node.reconciler.save().served().iter().map(|vip| vip.name.to_string()).collect()
+}
+
+#[test]
+fn a_vip_of_another_daemon_is_not_served_in_the_place_of_what_the_node_needs() {
+    let own = [([203, 0, 113, 9].into(), "eth0".to_owned())].into();
+    assert_eq!(serves(&after_another(maglev_model::Host::default())), ["v1", "v9"]);
+    assert_eq!(serves(&after_another(maglev_model::Host { own, ..Default::default() })), ["v1"]);
+}
+
+#[test]
+fn a_vip_of_another_daemon_is_served_until_every_neighbor_is_back_and_knows() {
+    let _row =
+        Row::fault("R8", "through the node: after a restart, one of two neighbors is not back, or was not sent all");
+    let mut node = after_another(maglev_model::Host::default());
+    let wanted = node.announcements.wanted();
+    assert!(wanted.complete);
+    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    let (knows, behind) = (session(wanted.version, &[1]), session(wanted.version - 1, &[1]));
+    for (seconds, other) in (1..).zip([down, behind]) {
+        let now = NOW + Duration::from_secs(seconds);
+        all(&mut node, now, [Event::Sessions(vec![knows.clone(), other])]);
+        all(&mut node, now + release::TURNED, [Event::Tick]);
+        assert_eq!(serves(&node), ["v1", "v9"]);
+    }
+    let now = NOW + Duration::from_secs(3);
+    all(&mut node, now, [Event::Sessions(vec![knows.clone(), knows])]);
+    assert_eq!(serves(&node), ["v1", "v9"]);
+    assert_eq!(all(&mut node, now + release::TURNED, [Event::Tick]), ["publish vips"]);
+    assert_eq!(serves(&node), ["v1"]);
 }

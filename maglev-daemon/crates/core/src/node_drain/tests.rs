@@ -60,7 +60,7 @@ fn waiting() -> (Drain, Duration) {
     drain.handle(Event::Tick, LEAD);
     drain.handle(Event::Saved(Ok(())), LEAD);
     drain.handle(Event::Counted(traffic(200)), LEAD);
-    drain.handle(Event::Told, LEAD);
+    drain.handle(Event::Sent, LEAD);
     assert_eq!(drain.stage(), Some(Stage::Waiting));
     (drain, LEAD)
 }
@@ -76,7 +76,7 @@ fn run(drain: &mut Drain, from: Duration, until: Duration, count: impl Fn(Durati
             for effect in drain.handle(event, now) {
                 match effect {
                     Effect::Count => heard.push(Event::Counted(traffic(count(now)))),
-                    Effect::AwaitTold => heard.push(Event::Told),
+                    Effect::AwaitSent => heard.push(Event::Sent),
                     Effect::Save(_) => heard.push(Event::Saved(Ok(()))),
                     Effect::Entered(stage) => entered.push((stage, now)),
                     Effect::Ended | Effect::Reply { .. } => {}
@@ -105,18 +105,18 @@ fn a_node_passes_through_every_stage() {
     assert_eq!(effects[2..], [accepted(ONE), Effect::Count]);
 
     drain.handle(Event::Counted(traffic(100)), Duration::ZERO);
-    assert_eq!(drain.handle(Event::Told, SECOND), [Effect::Count], "that routers know means nothing yet");
+    assert_eq!(drain.handle(Event::Sent, SECOND), [Effect::Count], "that routers know means nothing yet");
     assert_eq!(drain.stage(), Some(Stage::Leaving));
     drain.handle(Event::Counted(traffic(3_100)), SECOND);
     assert_eq!(drain.progress().unwrap().receiving, [(Name::parse("www").unwrap(), 3_000)]);
 
     let effects = drain.handle(Event::Tick, LEAD);
     let expected =
-        [Effect::Entered(Stage::Withdrawing), Effect::Save(Some(record(true))), Effect::AwaitTold, Effect::Count];
+        [Effect::Entered(Stage::Withdrawing), Effect::Save(Some(record(true))), Effect::AwaitSent, Effect::Count];
     assert_eq!(effects, expected);
     drain.handle(Event::Counted(traffic(30_100)), LEAD);
     drain.handle(Event::Saved(Ok(())), LEAD);
-    assert_eq!(drain.handle(Event::Told, LEAD), [Effect::Entered(Stage::Waiting), Effect::Count]);
+    assert_eq!(drain.handle(Event::Sent, LEAD), [Effect::Entered(Stage::Waiting), Effect::Count]);
 
     // Packets come in for two seconds more; then a quiet time, by the counters, ends it.
     let last = LEAD + SECOND * 2;
@@ -136,7 +136,7 @@ fn a_node_that_announces_nothing_only_waits() {
     let mut drain = Drain::new(settings(), false);
     drain.handle(Event::Drain { request: ONE, order: ordered() }, Duration::ZERO);
     let effects = drain.handle(Event::Saved(Ok(())), Duration::ZERO);
-    assert!(!effects.contains(&Effect::AwaitTold), "{effects:?}");
+    assert!(!effects.contains(&Effect::AwaitSent), "{effects:?}");
     assert_eq!(drain.stage(), Some(Stage::Waiting));
     let entered = run(&mut drain, Duration::ZERO, LEAD, |_| 7);
     assert_eq!(entered, [(Stage::Drained, QUIET)]);
@@ -149,8 +149,8 @@ fn routers_that_take_nothing_are_waited_for_no_longer() {
     drain.handle(Event::Tick, LEAD);
     assert_eq!(drain.stage(), Some(Stage::Withdrawing));
     drain.handle(Event::Counted(traffic(0)), LEAD);
-    assert!(drain.deadline().unwrap() <= LEAD + TOLD);
-    drain.handle(Event::Tick, LEAD + TOLD);
+    assert!(drain.deadline().unwrap() <= LEAD + SENT);
+    drain.handle(Event::Tick, LEAD + SENT);
     assert_eq!(drain.stage(), Some(Stage::Waiting));
 }
 
@@ -218,7 +218,7 @@ fn undrain_ends_every_stage_at_once() {
         assert_eq!(effects, [Effect::Ended, accepted(TWO)], "{stage}");
         assert_eq!((drain.stage(), drain.deadline()), (None, None));
         // What was under way comes too late.
-        for late in [Event::Told, Event::Counted(traffic(9)), Event::Saved(Ok(())), Event::Tick] {
+        for late in [Event::Sent, Event::Counted(traffic(9)), Event::Saved(Ok(())), Event::Tick] {
             assert_eq!(drain.handle(late, now), []);
         }
         assert_eq!(drain.handle(Event::Drain { request: ONE, order: ordered() }, now).len(), 1);
@@ -287,7 +287,7 @@ fn a_daemon_goes_on_where_routers_still_rely_on_the_last_one() {
             drain.handle(Event::Saved(Ok(())), now);
         }
         if stage != Stage::Leaving && announces {
-            drain.handle(Event::Told, now);
+            drain.handle(Event::Sent, now);
         }
         let entered = run(&mut drain, now, now + LEAD * 2, |_| 5);
         assert_eq!(entered.last().map(|(stage, _)| *stage), Some(Stage::Drained), "{entered:?}");
@@ -329,7 +329,7 @@ enum Move {
     Drain,
     Undrain,
     Saved(bool),
-    Told,
+    Sent,
     Count(u64),
     Wait(u64),
 }
@@ -339,7 +339,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         Just(Move::Drain),
         Just(Move::Undrain),
         (0..4_u8).prop_map(|n| Move::Saved(n > 0)),
-        Just(Move::Told),
+        Just(Move::Sent),
         (0..2_u64).prop_map(Move::Count),
         (0..6_000_u64).prop_map(Move::Wait),
     ]
@@ -366,7 +366,7 @@ proptest! {
                     }
                     Event::Saved(if holds { Ok(()) } else { Err("no".into()) })
                 }
-                Move::Told => Event::Told,
+                Move::Sent => Event::Sent,
                 Move::Count(more) => {
                     if asked == 0 {
                         continue;
@@ -393,7 +393,7 @@ proptest! {
                     Effect::Count => asked += 1,
                     Effect::Reply { request, .. } => prop_assert!(open.remove(&request), "answered twice"),
                     Effect::Entered(Stage::Drained) => prop_assert!(now >= last_packet + QUIET),
-                    Effect::AwaitTold | Effect::Entered(_) | Effect::Ended => {}
+                    Effect::AwaitSent | Effect::Entered(_) | Effect::Ended => {}
                 }
             }
             prop_assert!(asked <= 1, "asked for counters that are being read");

@@ -103,19 +103,12 @@ impl Reconciler {
         }
     }
 
-    /// The file is the truth: changes that are not written yet would be undone by it, so they are refused.
-    pub(super) fn reload(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
-        if self.saving.is_some() {
-            let line = "services.yaml was being saved while it was read; check your edit and reload again";
-            return vec![refuse(request, Refusal::Conflict(line.to_owned()))];
-        }
-        let refusal = Refusal::Conflict("services.yaml was read again before this was saved; try again".to_owned());
-        let (kept, undone): (Batch, Batch) = std::mem::take(&mut self.collected).into_iter().partition(is_saved);
-        self.collected = kept;
+    /// The services that the store holds are known.
+    pub(super) fn load(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
         self.saved = Arc::clone(&services);
-        self.working = Arc::clone(&services);
-        self.collected.push((request, Wish::Reload(services)));
-        undone.into_iter().map(|(request, _)| refuse(request, refusal.clone())).collect()
+        self.working = services;
+        self.collected.push((request, Wish::Load));
+        Vec::new()
     }
 
     /// Other services as a whole. Changes that are not written yet would be undone by them, so they are refused.
@@ -147,7 +140,7 @@ impl Reconciler {
         for (request, wish) in collected {
             match wish {
                 Wish::Change(change, force, _) => effects.extend(self.collect(request, change, force)),
-                Wish::Reload(services) => effects.extend(self.reload(request, services)),
+                Wish::Load => self.collected.push((request, Wish::Load)),
                 Wish::Replace(services, _) => effects.extend(self.replace(request, services)),
             }
         }
@@ -159,7 +152,7 @@ impl Reconciler {
 pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
     let delta = |(request, wish): &(RequestId, Wish)| match wish {
         Wish::Change(_, _, delta) | Wish::Replace(_, delta) => Some((*request, delta.clone())),
-        Wish::Reload(_) => None,
+        Wish::Load => None,
     };
     batch.iter().filter_map(delta).filter(|(_, delta)| !delta.is_empty()).collect()
 }
@@ -167,7 +160,7 @@ pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
 /// Whether a request needs nothing to be saved.
 fn is_saved((_, wish): &(RequestId, Wish)) -> bool {
     match wish {
-        Wish::Reload(_) => true,
+        Wish::Load => true,
         Wish::Replace(_, delta) => delta.is_empty(),
         Wish::Change(..) => false,
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
-use maglev_model::{Change, Delta, Refusal, Resolution, Rules, Services};
+use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services};
 
 use crate::health::{Last, News, Orders, Target};
 
@@ -31,8 +31,8 @@ pub enum Event {
         /// Whether it may take out of service as much as it does.
         force: bool,
     },
-    /// The services that the store holds: the whole desired state, [reviewed](super::Reconciler::review) before.
-    Reload {
+    /// The services that the store holds at the start: the first event.
+    Load {
         /// Who awaits the answer.
         request: RequestId,
         /// All services; already valid in themselves.
@@ -52,6 +52,8 @@ pub enum Event {
     Persisted(Result<(), String>),
     /// The last plan was carried out, or the reason it could not be.
     Published(Result<(), String>),
+    /// Neighbors send no packets for these VIPs any more, which are among [`super::Reconciler::departing`].
+    Forget(BTreeSet<Name>),
     /// Members that a plan removed were cleared after all, or the reason they could not be.
     Closed(Result<(), String>),
     /// The next hop of an address changed. Carried out with the next [`Event::Flush`], like a change.
@@ -91,8 +93,8 @@ pub enum Effect {
     Follow(BTreeSet<IpAddr>),
     /// Check exactly these, and so, from now on.
     Check(Orders),
-    /// Tell an operator.
-    Tell(Vec<News>),
+    /// Something that operators want to know.
+    News(Vec<News>),
     /// Answer a request; an error is one line for the operator.
     Reply {
         /// Who asked.

@@ -2,7 +2,7 @@
 //! sockets, files or a clock.
 //!
 //! ```text
-//! Change, Reload, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
+//! Change, Replace, NextHop ──▶ collected ──Flush──▶ Persist ──Persisted──▶ Publish ──Published──▶ Reply
 //!        │ refused: Reply at once                 (if the disk holds                (again, if the way
 //!        ▼                                         something else)                   takes two plans)
 //! Checked ──▶ collected, if a backend is used no more or again by it
@@ -27,6 +27,7 @@ mod admission;
 mod backoff;
 mod check;
 mod check_paths;
+mod departing;
 mod event;
 mod needed;
 mod preview;
@@ -36,9 +37,11 @@ mod view;
 
 pub use admission::Denied;
 pub use backoff::Backoff;
+use departing::Departing;
 pub use event::{Draft, Effect, Event, Interfaces, RequestId, Settings};
 pub use needed::Needed;
 pub use preview::Previewed;
+use serving::Served;
 pub use serving::{BackendUse, PoolUse, ServedVip, Serving};
 pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
@@ -47,8 +50,8 @@ pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 enum Wish {
     /// The change, whether it is forced, and what it does.
     Change(Change, bool, Delta),
-    /// Services that are saved already.
-    Reload(Arc<Services>),
+    /// The services that the store holds.
+    Load,
     /// Services that are to be saved, and how they differ from those before.
     Replace(Arc<Services>, Delta),
 }
@@ -88,16 +91,19 @@ pub struct Reconciler {
     /// What is or is being published.
     target: Arc<Services>,
     target_digest: Digest,
-    /// The same without VIPs that cannot be served, and with those that are leaving: what packets meet.
+    /// The same without VIPs that cannot be served, and with those that were removed and are served still: what packets meet.
     served: Arc<Services>,
-    /// That at the time of the last plan: an attempt at it after a failure serves no others.
-    planned: Arc<Services>,
+    /// What the last plan makes packets meet: an attempt at it after a failure serves no others.
+    planned: Served,
+    /// What packets meet since a plan was last carried out to its end; nothing before the first.
+    settled: Option<Served>,
     /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
     leaving: Vec<Vip>,
+    departing: Departing,
     /// VIPs that cannot be served, and why.
     conflicts: BTreeMap<Name, String>,
-    /// Whether that has to be judged anew.
-    host_changed: bool,
+    /// What is served has to be found out anew, though services did not change.
+    served_outdated: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
     /// The addresses whose next hops are unresolved, and since when.
     lost: BTreeMap<IpAddr, Duration>,
@@ -152,7 +158,7 @@ const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 const ADOPTED: Duration = Duration::from_secs(5);
 
 impl Reconciler {
-    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Reload`] with the services
+    /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Load`] with the services
     /// from disk.
     pub fn new(settings: Settings) -> Self {
         let Rules { limits, outer } = settings.rules;
@@ -172,10 +178,12 @@ impl Reconciler {
             target: Arc::default(),
             target_digest: Digest::from_services(&Services::default()),
             served: Arc::default(),
-            planned: Arc::default(),
+            planned: Served::default(),
+            settled: None,
             leaving: Vec::new(),
+            departing: Departing::default(),
             conflicts: BTreeMap::new(),
-            host_changed: false,
+            served_outdated: false,
             resolutions: BTreeMap::new(),
             lost: BTreeMap::new(),
             followed: None,
@@ -204,10 +212,10 @@ impl Reconciler {
 
     /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
-        self.planner.save().with_served(self.planned.vips.values())
+        self.planner.save().with_served(self.planned.services.vips.values())
     }
 
-    /// Goes on serving VIPs that another daemon served, if they are not there any more, as long as their pools are; until
+    /// Goes on serving VIPs that another daemon served, if they are not there any more and their pools are; until
     /// [`Self::let_go`].
     pub fn keep_serving(&mut self, vips: Vec<Vip>) {
         self.leaving = vips;
@@ -215,7 +223,7 @@ impl Reconciler {
 
     /// VIPs that are not there any more are served no longer, from the next [`Event::Flush`] on.
     pub fn let_go(&mut self) {
-        self.host_changed |= !self.leaving.is_empty();
+        self.served_outdated |= !self.leaving.is_empty();
         self.leaving.clear();
     }
 
@@ -226,7 +234,7 @@ impl Reconciler {
         let mut effects = self.take(event);
         effects.extend(self.begin_survey());
         let news = self.fleet.take_news();
-        effects.extend((!news.is_empty()).then_some(Effect::Tell(news)));
+        effects.extend((!news.is_empty()).then_some(Effect::News(news)));
         effects
     }
 
@@ -252,11 +260,15 @@ impl Reconciler {
     fn take(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Change { request, change, force } => self.collect(request, change, force),
-            Event::Reload { request, services } => self.reload(request, Arc::new(services)),
+            Event::Load { request, services } => self.load(request, Arc::new(services)),
             Event::Replace { request, services } => self.replace(request, Arc::new(services)),
             Event::Flush => self.flush(),
             Event::Persisted(outcome) => self.persisted(outcome),
             Event::Published(outcome) => self.published(outcome),
+            Event::Forget(vips) => {
+                self.forget(vips);
+                self.publish_when_idle(Vec::new())
+            }
             Event::Closed(outcome) => {
                 self.unclosed = outcome.err();
                 Vec::new()
@@ -285,7 +297,7 @@ impl Reconciler {
             }
             Event::Host(host) => {
                 self.stirred = true;
-                self.host_changed |= self.settings.needed.host != host;
+                self.served_outdated |= self.settings.needed.host != host;
                 self.settings.needed.host = host;
                 Vec::new()
             }
@@ -320,6 +332,7 @@ impl Reconciler {
     /// Whether nothing is under way and nothing waits.
     pub fn is_idle(&self) -> bool {
         let waits = !self.collected.is_empty() || self.saving.is_some() || !self.ready.is_empty();
+        let waits = waits || !self.departing.is_empty();
         matches!(self.phase, Phase::Idle) && !waits && self.unfinished.is_none()
     }
 
@@ -351,7 +364,7 @@ impl Reconciler {
     }
 
     /// Begins a survey if one is due, and all that it may settle is published.
-    fn begin_survey(&mut self) -> Option<Effect> {
+    pub(super) fn begin_survey(&mut self) -> Option<Effect> {
         let due = matches!(self.survey, Survey::Due(at) if at <= self.now);
         if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
             return None;
@@ -388,7 +401,7 @@ impl Reconciler {
 
     /// When what checks, next hops and the host say is published although the disk has not answered.
     fn impatient(&self) -> Option<Duration> {
-        let is_new = self.stirred || self.restless || self.host_changed;
+        let is_new = self.stirred || self.restless || self.served_outdated;
         self.saving.as_ref().map(|saving| saving.until).filter(|_| is_new)
     }
 

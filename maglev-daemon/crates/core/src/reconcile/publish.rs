@@ -15,18 +15,20 @@ impl Reconciler {
     /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
     /// before the next attempt is due.
     pub(super) fn publish(&mut self, batch: Batch) -> Vec<Effect> {
-        let batch: Batch = std::mem::take(&mut self.ready).into_iter().chain(batch).collect();
+        let mut batch: Batch = std::mem::take(&mut self.ready).into_iter().chain(batch).collect();
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
         let changed = before != self.target;
         if changed {
             self.target_digest = Digest::from_services(&self.target);
         }
-        if changed || std::mem::take(&mut self.host_changed) {
+        if std::mem::take(&mut self.served_outdated) || changed {
             self.serve_what_can_be();
         }
+        let is_asked = !batch.is_empty();
+        batch = self.departing.hold(batch);
         (self.restless, self.stirred) = (false, false);
         let mut effects = self.follow();
-        if batch.is_empty() && self.is_pausing() {
+        if !is_asked && batch.is_empty() && self.is_pausing() {
             effects.extend(self.check());
             effects.extend(self.go_on());
             return effects;
@@ -37,9 +39,14 @@ impl Reconciler {
         };
         let Planned { steps, complete } = planned;
         if steps.is_empty() {
-            self.failing = None;
+            self.settle(complete);
             effects.extend(self.check());
-            effects.extend(accept_all(&batch));
+            if complete || self.departing.is_empty() {
+                effects.extend(accept_all(&batch));
+            } else {
+                // Numbers are short as long as removed VIPs have some.
+                self.departing.wait(batch);
+            }
             effects.extend(self.go_on());
             return effects;
         }
@@ -53,35 +60,50 @@ impl Reconciler {
     /// Leaves out VIPs that would cut off what the node needs.
     pub(super) fn serve_what_can_be(&mut self) {
         self.conflicts = self.settings.needed.conflicts(&self.target);
-        self.served = Arc::clone(&self.target);
+        let before = std::mem::replace(&mut self.served, Arc::clone(&self.target));
         if !self.conflicts.is_empty() {
             let Self { served, conflicts, .. } = self;
             Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
         }
-        let leaving: Vec<Vip> = self.leaving.iter().filter(|vip| self.can_stay(vip)).cloned().collect();
+        let leaving: Vec<Vip> = self.leaving.iter().filter(|vip| self.can_stay(vip, &before)).cloned().collect();
         if !leaving.is_empty() && self.target.vips.len() + leaving.len() <= self.settings.rules.limits.vips as usize {
-            let vips = &mut Arc::make_mut(&mut self.served).vips;
-            vips.extend(leaving.into_iter().map(|vip| (vip.name.clone(), vip)));
+            let Services { vips, pools, .. } = Arc::make_mut(&mut self.served);
+            for vip in leaving {
+                let pool = before.pools.get(&vip.pool).filter(|pool| !pools.contains_key(&pool.name));
+                pools.extend(pool.map(|pool| (pool.name.clone(), pool.clone())));
+                vips.insert(vip.name.clone(), vip);
+            }
         }
+        self.keep_departing(&before);
         self.fleet.follow(&self.served, self.now);
     }
 
     /// Whether a VIP that is not there any more can be served a while longer: nothing has its name or its place.
-    fn can_stay(&self, vip: &Vip) -> bool {
+    fn can_stay(&self, vip: &Vip, before: &Services) -> bool {
         let Services { pools, vips, .. } = &*self.target;
         let is_taken = vips.contains_key(&vip.name) || vips.values().any(|other| other.service == vip.service);
-        !is_taken && pools.contains_key(&vip.pool) && self.settings.needed.conflict(vip, &self.target).is_none()
+        let has_pool = [pools, &before.pools].iter().any(|pools| pools.contains_key(&vip.pool));
+        !is_taken && has_pool && self.settings.needed.conflict(vip, &self.target).is_none()
     }
 
     fn plan(&mut self) -> Planned {
-        self.planned = Arc::clone(&self.served);
         let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
             adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
         };
         let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
-        planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now)
+        let planned = planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now);
+        self.planned = self.plan_serves();
+        planned
+    }
+
+    /// A plan was carried out. `complete`: it led all the way.
+    fn settle(&mut self, complete: bool) {
+        self.failing = None;
+        if complete {
+            self.settled = Some(self.planned.clone());
+        }
     }
 
     pub(super) fn published(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
@@ -94,10 +116,12 @@ impl Reconciler {
         };
         match outcome {
             Ok(()) if complete => {
-                self.failing = None;
+                self.settle(complete);
                 let mut effects: Vec<_> = accept_all(&batch).collect();
                 // Members that are new can be checked from here on.
                 effects.extend(self.check());
+                // Another plan may follow at once, and yet another.
+                effects.extend(self.begin_survey());
                 effects.extend(self.go_on());
                 effects
             }
@@ -135,7 +159,8 @@ impl Reconciler {
 
     /// Names the addresses whose next hops matter, if they are others than before.
     pub(super) fn follow(&mut self) -> Vec<Effect> {
-        let backends = self.target.pools.values().flat_map(|pool| pool.backends.values());
+        let pools = self.target.pools.values().chain(self.served.pools.values());
+        let backends = pools.flat_map(|pool| pool.backends.values());
         let addresses: BTreeSet<_> = backends.map(|backend| backend.address).chain(self.asked()).collect();
         if self.followed.as_ref() == Some(&addresses) {
             return Vec::new();
@@ -162,7 +187,7 @@ fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop
 fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
     let done = match wish {
         Wish::Change(..) | Wish::Replace(..) => "saved",
-        Wish::Reload(_) => "read",
+        Wish::Load => "read",
     };
     let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
     Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))

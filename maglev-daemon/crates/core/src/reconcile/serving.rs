@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use maglev_model::plan::{HOLD, PublishedPool};
-use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings};
+use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings, Services, Vip};
 
 use super::Reconciler;
 
@@ -17,7 +18,7 @@ pub struct Serving {
     pub vips: Vec<ServedVip>,
     /// Their pools.
     pub pools: BTreeMap<Name, PoolUse>,
-    /// The packet path does not serve these VIPs yet: a change is being saved or published, or the last plan failed.
+    /// It is not known which VIPs the packet path serves: no plan has been carried out yet, or the last one failed.
     pub pending: bool,
     /// Every check that was due at the start has ended once, in all pools.
     pub checked: bool,
@@ -36,6 +37,34 @@ pub struct ServedVip {
     pub communities: BTreeSet<Community>,
     /// Why it cannot be served, if so.
     pub conflict: Option<String>,
+    /// The packet path does not serve it yet, or not by enough backends: a plan that changes this is under way or waits.
+    pub pending: bool,
+}
+
+impl Serving {
+    /// Whether the packet path serves every VIP that it can serve, by as many backends as there are.
+    pub fn is_complete(&self) -> bool {
+        self.checked && !self.pending && !self.vips.iter().any(|vip| vip.pending && vip.conflict.is_none())
+    }
+}
+
+/// What a plan makes the packet path serve.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Served {
+    /// The VIPs, each with its pool.
+    pub(super) services: Arc<Services>,
+    /// Pools with enough usable backends.
+    enough: BTreeSet<Name>,
+}
+
+impl Served {
+    /// Whether packets for a VIP reach its pool; and enough backends, if there are enough now.
+    fn serves(&self, vip: &Vip, is_enough: bool) -> bool {
+        let is_there = |found: &Vip| {
+            found.service == vip.service && found.pool == vip.pool && (!is_enough || self.enough.contains(&vip.pool))
+        };
+        self.services.vips.get(&vip.name).is_some_and(is_there)
+    }
 }
 
 /// What decides whether a backend can be sent new connections.
@@ -100,24 +129,45 @@ impl PoolUse {
     pub const fn counted(&self) -> usize {
         if self.min_healthy <= 1 { self.usable } else { self.healthy }
     }
+
+    /// Whether its VIPs may be announced, as far as the number of backends goes.
+    pub const fn is_enough(&self) -> bool {
+        self.counted() >= self.min_healthy as usize
+    }
 }
 
 impl Reconciler {
     /// What announcements depend on, as it is now.
     pub fn serving(&self) -> Serving {
-        let vips: Vec<ServedVip> = self.target.vips.values().filter_map(|vip| self.served_vip(vip)).collect();
-        let named: BTreeSet<&Name> = vips.iter().map(|vip| &vip.pool).collect();
-        let pools = named.into_iter().filter_map(|name| self.target.pools.get(name));
+        let pools = self.pool_uses(&self.target);
+        let vips = self.target.vips.values().filter_map(|vip| self.served_vip(vip, pools.get(&vip.pool)?)).collect();
         Serving {
-            pools: pools.map(|pool| (pool.name.clone(), self.pool_use(pool))).collect(),
-            pending: !self.is_idle() || self.failing.is_some(),
-            checked: self.target.pools.keys().all(|pool| self.fleet.awaited(pool) == 0),
             vips,
+            pools,
+            pending: self.settled.is_none() || self.failing.is_some(),
+            checked: self.target.pools.keys().all(|pool| self.fleet.awaited(pool) == 0),
         }
     }
 
-    fn served_vip(&self, vip: &maglev_model::Vip) -> Option<ServedVip> {
+    /// What the plan that was just made makes the packet path serve.
+    pub(super) fn plan_serves(&self) -> Served {
+        let enough = self.pool_uses(&self.served).into_iter().filter(|(_, pool)| pool.is_enough());
+        Served { services: Arc::clone(&self.served), enough: enough.map(|(name, _)| name).collect() }
+    }
+
+    /// The pools of VIPs that have a prefix.
+    fn pool_uses(&self, services: &Services) -> BTreeMap<Name, PoolUse> {
+        let announced = services.vips.values().filter(|vip| vip.prefix().is_some());
+        let named: BTreeSet<&Name> = announced.map(|vip| &vip.pool).collect();
+        let pools = named.into_iter().filter_map(|name| services.pools.get(name));
+        pools.map(|pool| (pool.name.clone(), self.pool_use(pool))).collect()
+    }
+
+    fn served_vip(&self, vip: &Vip, pool: &PoolUse) -> Option<ServedVip> {
+        // A plan that is under way keeps it: it was made for these services, unless one failed.
+        let is_served = self.settled.as_ref().is_some_and(|settled| settled.serves(vip, pool.is_enough()));
         Some(ServedVip {
+            pending: !is_served,
             name: vip.name.clone(),
             prefix: vip.prefix()?,
             pool: vip.pool.clone(),

@@ -102,7 +102,7 @@ impl Node {
             fail_after: None,
         };
         node.reconciler.recall(in_use);
-        node.run(Event::Reload { request: RequestId(0), services });
+        node.run(Event::Load { request: RequestId(0), services });
         node.run(Event::Flush);
         assert_eq!(node.replies, [(RequestId(0), Ok(()))]);
         node
@@ -124,7 +124,7 @@ impl Node {
                     Effect::Survey(orders) => self.surveys = orders,
                     Effect::Follow(addresses) => self.followed = addresses,
                     Effect::Check(targets) => self.checked = targets,
-                    Effect::Tell(_) => {}
+                    Effect::News(_) => {}
                     Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
                 }
             }
@@ -256,7 +256,7 @@ fn services_are_kept_once_while_nothing_changes() {
     assert!(kept_once(&node));
     node.change(add_backend("web", "c", 3)).unwrap_err();
     assert!(kept_once(&node), "what is refused leaves nothing");
-    node.run(Event::Reload { request: RequestId(90), services: node.disk.clone() });
+    node.run(Event::Replace { request: RequestId(90), services: node.disk.clone() });
     node.run(Event::Flush);
     assert!(kept_once(&node), "services that are read again are the same");
 }
@@ -312,18 +312,17 @@ fn a_plan_that_failed_is_carried_out_again() {
 }
 
 #[test]
-fn a_reload_is_a_full_diff_and_is_not_written_back() {
+fn a_replacement_is_a_full_difference_and_refuses_what_it_undoes() {
     let mut node = web();
     let mut services = node.disk.clone();
     services.admit(Change::RemoveVip(name("www")), &node.reconciler.settings.rules).unwrap();
     services.admit(Change::RemovePool(name("web")), &node.reconciler.settings.rules).unwrap();
-    node.disk = Services::default();
     node.run(Event::Change { request: RequestId(90), change: add_pool("late"), force: true });
-    node.run(Event::Reload { request: RequestId(91), services: services.clone() });
+    node.run(Event::Replace { request: RequestId(91), services: services.clone() });
     node.run(Event::Flush);
     assert!(matches!(&node.replies[node.replies.len() - 2], (RequestId(90), Err(Refusal::Conflict(_)))));
     assert_eq!(node.replies.last(), Some(&(RequestId(91), Ok(()))));
-    assert_eq!(node.disk, Services::default(), "what was read is not written");
+    assert_eq!(node.disk, services);
     assert!(node.followed.is_empty());
     assert!(node.reconciler.view().pools.is_empty());
 }
@@ -423,7 +422,7 @@ fn a_full_node_gives_a_draining_backend_its_id_after_those_that_serve() {
         services
     };
     let mut node = Node::start(limits, build(["a", "b"]));
-    node.run(Event::Reload { request: RequestId(1), services: build(["c", "d"]) });
+    node.run(Event::Replace { request: RequestId(1), services: build(["c", "d"]) });
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
     assert_eq!(node.tables()[0].2, [0, 65_537]);
@@ -444,7 +443,7 @@ fn a_full_node_exchanges_everything_it_has() {
         services
     };
     let mut node = Node::start(limits, build(1));
-    node.run(Event::Reload { request: RequestId(1), services: build(11) });
+    node.run(Event::Replace { request: RequestId(1), services: build(11) });
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
     assert_eq!(node.tables(), Node::start(limits, build(11)).tables());
@@ -466,7 +465,7 @@ fn more_pools_than_spare_tables_change_in_one_plan() {
     for n in 0..POOLS {
         services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
     }
-    node.run(Event::Reload { request: RequestId(1), services });
+    node.run(Event::Replace { request: RequestId(1), services });
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
 }
@@ -501,7 +500,7 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
             services.admit(change, &rules).unwrap();
         }
     }
-    node.run(Event::Reload { request: RequestId(1), services: services.clone() });
+    node.run(Event::Replace { request: RequestId(1), services: services.clone() });
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
     node.maps.check_serves(&services);

@@ -220,7 +220,7 @@ impl Reconciler {
             services: self.target_digest,
             vips: self.target.vips.values().map(vip).collect(),
             pools: self.target.pools.values().map(|pool| self.pool_view(pool)).collect(),
-            busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty(),
+            busy: !matches!(self.phase, Phase::Idle) || !self.collected.is_empty() || !self.departing.is_empty(),
             common_failure: self.fleet.is_common_failure(),
             not_published: self.not_published(),
             not_cleared: self.unclosed.clone(),
@@ -298,6 +298,7 @@ impl View {
                 pool: vip.pool.clone(),
                 communities: vip.communities.clone(),
                 conflict: vip.conflict.clone(),
+                pending: false,
             })
         };
         super::Serving {

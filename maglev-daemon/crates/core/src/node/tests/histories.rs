@@ -3,6 +3,7 @@
 //! forgotten that a neighbor may still send packets for.
 
 use super::*;
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 use crate::reconcile::Draft;
@@ -17,8 +18,8 @@ struct Neighbor {
     /// It has a session with this daemon. Without one, it keeps what it held.
     up: bool,
     told: u64,
-    holds: BTreeSet<ipnet::IpNet>,
-    lost: BTreeMap<ipnet::IpNet, Duration>,
+    holds: BTreeSet<IpNet>,
+    lost: BTreeMap<IpNet, Duration>,
 }
 
 impl Neighbor {
@@ -66,7 +67,7 @@ struct World {
     reports: Vec<(Duration, Report)>,
     neighbors: Vec<Neighbor>,
     wanted: Arc<maglev_model::bgp::Wanted>,
-    withdrawn: BTreeMap<ipnet::IpNet, Duration>,
+    withdrawn: BTreeMap<IpNet, Duration>,
     /// Neighbors are sent what is wanted.
     speaks: bool,
     followed: BTreeSet<IpAddr>,
@@ -74,6 +75,10 @@ struct World {
     lost: BTreeSet<u8>,
     /// When the daemon was started.
     started: Duration,
+    /// The VIPs that the one before served.
+    recalled: Vec<Vip>,
+    /// Prefixes of those that it could not go on serving: their pools, or their names, were taken while no neighbor was sent anything.
+    displaced: BTreeSet<IpNet>,
     open: BTreeSet<u64>,
     requests: u64,
     /// The next plans and writes that fail.
@@ -101,6 +106,8 @@ impl World {
             followed: BTreeSet::new(),
             lost: BTreeSet::new(),
             started: NOW,
+            recalled: Vec::new(),
+            displaced: BTreeSet::new(),
             open: BTreeSet::new(),
             requests: 0,
             failing_plans: 0,
@@ -126,7 +133,7 @@ impl World {
         }
         self.followed.clear();
         let request = self.expect();
-        self.handle(Event::Reconcile(reconcile::Event::Reload { request, services: self.disk.clone() }));
+        self.handle(Event::Reconcile(reconcile::Event::Load { request, services: self.disk.clone() }));
         self.handle(Event::Flush);
         while self.open.contains(&request.0) {
             assert!(self.step(self.now + Duration::from_secs(120)), "the start is answered");
@@ -171,6 +178,9 @@ impl World {
         let planner = Planner::restore(rules.limits, rules.outer, &saved, &live).unwrap();
         self.node = Node::new(settings(), Some(planner), self.now);
         self.node.recall(saved.in_use());
+        let has_no_pool = |vip: &&Vip| !self.disk.pools.contains_key(&vip.pool);
+        self.displaced = saved.served().iter().filter(has_no_pool).map(|vip| vip.service.address.into()).collect();
+        self.recalled = saved.served();
         self.node.keep_serving(saved.served());
         self.wanted = Arc::default();
         self.started = self.now;
@@ -248,7 +258,7 @@ impl World {
         let services = self.node.reconciler().services();
         for prefix in wanted.routes.keys().filter(|prefix| !self.wanted.routes.contains_key(*prefix)) {
             for vip in services.vips.values().filter(|vip| vip.prefix() == Some(*prefix)) {
-                assert!(self.maps.takes(vip.service), "{prefix} is announced, and {} is not served", vip.name);
+                assert!(self.maps.finds_backend(vip.service), "{prefix} is announced, and {} is not served", vip.name);
             }
             self.withdrawn.remove(prefix);
         }
@@ -264,7 +274,7 @@ impl World {
     }
 
     /// No neighbor sends packets for a VIP that the plan forgets, or it had the time to turn elsewhere.
-    fn check_forgets(&self, plan: &Plan) {
+    fn check_forgets(&mut self, plan: &Plan) {
         let last = plan.steps.iter().rev().find_map(|step| match step {
             Step::SwitchDirectory4 { entries } => Some(entries),
             _ => None,
@@ -272,11 +282,15 @@ impl World {
         let Some(entries) = last else { return };
         let mut after = Maps::default();
         after.carry_out(&Step::SwitchDirectory4 { entries: entries.clone() });
+        let services = self.node.reconciler().services();
+        let is_other = |vip: &&Vip| services.vips.get(&vip.name).is_some_and(|found| found.service != vip.service);
+        self.displaced.extend(self.recalled.iter().filter(is_other).map(|vip| IpNet::from(vip.service.address)));
         for vip in (1..5).map(vip).filter(|vip| self.maps.takes(vip.service) && !after.takes(vip.service)) {
             let prefix = vip.prefix().unwrap();
             assert!(!self.wanted.routes.contains_key(&prefix), "{prefix} is announced, and forgotten");
-            let most = release::TOLD + release::TURNED;
-            let had_time = self.withdrawn.get(&prefix).is_some_and(|withdrawn| *withdrawn + most <= self.now)
+            let most = release::SENT + release::TURNED;
+            let had_time = self.displaced.contains(&prefix)
+                || self.withdrawn.get(&prefix).is_some_and(|withdrawn| *withdrawn + most <= self.now)
                 || self.started + Duration::from_secs(120) <= self.now;
             for neighbor in &self.neighbors {
                 let turned = !neighbor.holds.contains(&prefix)
@@ -367,6 +381,39 @@ impl World {
         self.handle(event(request));
     }
 
+    fn replace(&mut self, services: Services) {
+        self.order(|request| Event::Reconcile(reconcile::Event::Replace { request, services }));
+    }
+
+    fn renumber(&mut self, [a, b]: [Vip; 2]) {
+        let mut services = self.disk.clone();
+        for (own, other) in [(&a, &b), (&b, &a)] {
+            if let Some(found) = services.vips.get_mut(&own.name) {
+                found.service = if found.service == own.service { other.service } else { own.service };
+            }
+        }
+        let places: BTreeSet<Service> = services.vips.values().map(|vip| vip.service).collect();
+        if places.len() == services.vips.len() {
+            self.replace(services);
+        }
+    }
+
+    fn change_pools(&mut self, pools: [bool; 4]) {
+        let mut services = self.disk.clone();
+        let dns = Pool { name: name("dns"), ..services.pools[&name("web")].clone() };
+        for (n, own) in (1..5).zip(pools) {
+            if let Some(vip) = services.vips.get_mut(&vip(n).name) {
+                vip.pool = name(if own { "dns" } else { "web" });
+            }
+        }
+        if services.vips.values().any(|vip| vip.pool == dns.name) {
+            services.pools.entry(dns.name.clone()).or_insert(dns);
+        } else {
+            services.pools.remove(&dns.name);
+        }
+        self.replace(services);
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Change(change) => {
@@ -402,6 +449,8 @@ impl World {
                 let interfaces = settings().reconcile.interfaces;
                 self.handle(Event::Interfaces { interfaces, trouble: on.then(|| "eth0 is down".to_owned()) });
             }
+            Action::Renumber(a, b) => self.renumber([vip(a), vip(b)]),
+            Action::Pools(pools) => self.change_pools(pools),
             Action::Restart(end, removed) => self.restart(end, removed),
         }
     }
@@ -419,6 +468,10 @@ enum Action {
     Lose(u8),
     Find(u8),
     Trouble(bool),
+    /// An edited file gives two VIPs each other's address, or one the address that the other would have.
+    Renumber(u8, u8),
+    /// An edited file gives these VIPs a pool of their own, which is removed once none has it.
+    Pools([bool; 4]),
     /// How the daemon ends, and which VIP is gone when another one starts.
     Restart(End, Option<u8>),
 }
@@ -454,6 +507,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => (1_u8..5).prop_map(Action::Lose),
         2 => (1_u8..5).prop_map(Action::Find),
         1 => any::<bool>().prop_map(Action::Trouble),
+        2 => (1_u8..5, 1_u8..5).prop_map(|(a, b)| Action::Renumber(a, b)),
+        2 => any::<[bool; 4]>().prop_map(Action::Pools),
         2 => (prop_oneof![Just(End::Killed), Just(End::Kept), Just(End::Withdrawn)], prop::option::of(1_u8..5))
             .prop_map(|(end, removed)| Action::Restart(end, removed)),
     ]
@@ -481,9 +536,10 @@ proptest! {
         prop_assert!(world.open.is_empty(), "each request is answered: {:?}", world.open);
         prop_assert!(world.node.reconciler().is_idle());
         prop_assert_eq!(world.node.reconciler().services(), &world.disk);
-        let used = world.disk.pools[&name("web")].available() > 0;
         for vip in (1..5).map(vip) {
-            let there = world.disk.vips.contains_key(&vip.name);
+            let found = world.disk.vips.values().find(|found| found.service == vip.service);
+            let there = found.is_some();
+            let used = found.is_some_and(|found| world.disk.pools[&found.pool].available() > 0);
             prop_assert_eq!(world.maps.takes(vip.service), there, "{}", &vip.name);
             let prefix = vip.prefix().unwrap();
             prop_assert_eq!(world.wanted.routes.contains_key(&prefix), there && used, "{}", &vip.name);

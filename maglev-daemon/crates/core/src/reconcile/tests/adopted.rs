@@ -42,7 +42,7 @@ impl Node {
         self.reconciler = Reconciler::adopt(settings(limits), planner, self.now);
         self.reconciler.recall(saved.in_use());
         (self.replies, self.surveys) = (Vec::new(), Vec::new());
-        self.run(Event::Reload { request: RequestId(0), services: self.disk.clone() });
+        self.run(Event::Load { request: RequestId(0), services: self.disk.clone() });
         self.run(Event::Flush);
         assert_eq!(self.replies, [(RequestId(0), Ok(()))]);
         for pool in self.disk.pools.keys().filter_map(|name| self.reconciler.planner.pool(name)) {

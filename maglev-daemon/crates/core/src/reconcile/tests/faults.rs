@@ -55,8 +55,8 @@ fn what_failed_is_carried_out_once_it_can_be_and_the_pause_begins_anew() {
 }
 
 #[test]
-fn an_order_is_tried_at_once_and_a_reload_is_said_to_be_read() {
-    let _row = Row::fault("R1", "a change or a reload is tried at once, and its answer says what was done");
+fn an_order_is_tried_at_once() {
+    let _row = Row::fault("R1", "a change or a reload is tried at once, and its answer says that it is saved");
     let mut node = reached();
     node.fail_after = Some(0);
     node.change(remove_backend("web", "a")).unwrap_err();
@@ -64,25 +64,10 @@ fn an_order_is_tried_at_once_and_a_reload_is_said_to_be_read() {
     assert_eq!(node.reconciler.out_of_sync(), None);
     node.fail_after = Some(0);
     let services = Services::default();
-    node.run(Event::Reload { request: RequestId(50), services });
+    node.run(Event::Replace { request: RequestId(50), services });
     node.run(Event::Flush);
     let Some((RequestId(50), Err(refused))) = node.replies.last() else { panic!("{:?}", node.replies) };
-    assert!(refused.to_string().starts_with("read, but not applied: the test says so"), "{refused}");
-}
-
-/// A reconciler that is publishing, with a reload and a change that wait; the services read.
-fn waiting() -> (Reconciler, Services) {
-    let mut reconciler = reached().reconciler;
-    reconciler.handle(Event::Change { request: RequestId(1), change: add_backend("web", "c", 3), force: false }, NOW);
-    reconciler.handle(Event::Flush, NOW);
-    let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Publish(_))));
-    let mut read = (*reconciler.saved).clone();
-    read.admit(add_backend("web", "d", 4), &reconciler.settings.rules).unwrap();
-    reconciler.handle(Event::Reload { request: RequestId(2), services: read.clone() }, NOW);
-    reconciler.handle(Event::Flush, NOW);
-    reconciler.handle(Event::Change { request: RequestId(3), change: add_pool("api"), force: false }, NOW);
-    (reconciler, read)
+    assert!(refused.to_string().starts_with("saved, but not applied: the test says so"), "{refused}");
 }
 
 /// The outcomes of requests among effects.
@@ -92,32 +77,6 @@ fn replies(effects: &[Effect]) -> Vec<(u64, bool)> {
         _ => None,
     };
     effects.iter().filter_map(reply).collect()
-}
-
-#[test]
-fn a_reload_is_not_refused_with_a_change_that_is_not_saved() {
-    let _row = Row::fault("R2", "a reload shares a batch with a change that cannot be saved");
-    let (mut reconciler, read) = waiting();
-    let effects = reconciler.handle(Event::Published(Ok(())), NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Persist(_))), "{effects:?}");
-    let effects = reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
-    assert_eq!(replies(&effects), [(3, false)], "the reload is being published");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Publish(_))));
-    assert_eq!(replies(&reconciler.handle(Event::Published(Ok(())), NOW)), [(2, true)]);
-    assert_eq!(*reconciler.target, read);
-}
-
-#[test]
-fn a_reload_that_changes_nothing_is_accepted_though_the_change_beside_it_fails() {
-    let _row = Row::fault("R2", "the same, with a file that says what is so");
-    let mut reconciler = reached().reconciler;
-    let read = (*reconciler.saved).clone();
-    reconciler.handle(Event::Reload { request: RequestId(2), services: read }, NOW);
-    reconciler.handle(Event::Change { request: RequestId(3), change: add_pool("api"), force: false }, NOW);
-    reconciler.handle(Event::Flush, NOW);
-    let effects = reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
-    assert_eq!(replies(&effects), [(3, false), (2, true)]);
-    assert!(reconciler.is_idle());
 }
 
 #[test]
@@ -158,19 +117,6 @@ fn an_edited_file_that_says_what_is_so_is_accepted_though_the_change_beside_it_f
     let effects = reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
     assert_eq!(replies(&effects), [(3, false), (2, true)]);
     assert!(reconciler.is_idle());
-}
-
-#[test]
-fn what_comes_while_a_shared_batch_is_saved_has_its_turn() {
-    let _row = Row::fault("R2", "the same, with changes that come while the batch is being saved");
-    let (mut reconciler, _) = waiting();
-    reconciler.handle(Event::Published(Ok(())), NOW);
-    reconciler.handle(Event::Change { request: RequestId(4), change: add_pool("dns"), force: false }, NOW);
-    reconciler.handle(Event::Flush, NOW);
-    reconciler.handle(Event::Persisted(Err("no space".to_owned())), NOW);
-    let effects = reconciler.handle(Event::Published(Ok(())), NOW);
-    assert_eq!(replies(&effects), [(2, true)]);
-    assert!(matches!(effects.last(), Some(Effect::Persist(draft)) if draft.services.pools.len() == 2), "{effects:?}");
 }
 
 #[test]

@@ -257,6 +257,11 @@ impl Maps {
         self.directory.iter().any(|(found, _)| *found == key)
     }
 
+    /// Whether packets for a VIP find a backend.
+    pub(crate) fn finds_backend(&self, service: Service) -> bool {
+        self.backends_of(service).is_some_and(|backends| !backends.is_empty())
+    }
+
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
         let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;

@@ -1,6 +1,7 @@
 //! Slots that change hands: learning, surveys, deadlines, and backends that come and go.
 
 use super::*;
+use maglev_testing::matrix::Row;
 
 #[test]
 fn a_drained_backends_flows_are_learned_then_looked_for_until_none_is_left() {
@@ -80,7 +81,7 @@ fn a_node_without_history_learns_the_flows_of_draining_backends() {
         ..node
     };
     (1..3).for_each(|host| fresh.reach(host, true));
-    fresh.run(Event::Reload { request: RequestId(0), services: fresh.disk.clone() });
+    fresh.run(Event::Load { request: RequestId(0), services: fresh.disk.clone() });
     fresh.run(Event::Flush);
     assert_eq!(fresh.phases(), (node_slots(), 0));
 }
@@ -100,7 +101,7 @@ fn fresh(reached: &[u8]) -> Node {
     };
     node.disk = known.disk;
     reached.iter().for_each(|&host| node.reach(host, true));
-    node.run(Event::Reload { request: RequestId(0), services: node.disk.clone() });
+    node.run(Event::Load { request: RequestId(0), services: node.disk.clone() });
     node.run(Event::Flush);
     node
 }
@@ -175,4 +176,30 @@ fn the_flows_of_a_backend_that_is_lost_wait_for_it_for_a_while() {
     node.reach(2, true);
     node.run(Event::Flush);
     assert_eq!(node.phases(), (owned, 0), "whoever stood in for it is a previous owner now");
+}
+
+#[test]
+fn the_flow_tables_are_surveyed_though_next_hops_change_all_the_time() {
+    let _row = Row::fault("R8", "a backend drains, and a next hop changes before each plan is carried out");
+    let mut node = reached();
+    node.change(order("a", DRAIN)).unwrap();
+    let late = node.now + Duration::from_secs(600);
+    let moved = |last| {
+        let resolution = Resolution::Resolved { interface: 2, mac: [2, 0, 0, 0, 9, last], gateway: None, mtu: None };
+        Event::NextHop { address: [10, 0, 1, 2].into(), resolution }
+    };
+    let mut surveyed = 0;
+    for last in 0..10 {
+        let now = late + Duration::from_secs(2 * last);
+        let mut handle = |event| node.reconciler.handle(event, now);
+        let mut effects: Vec<Effect> = [moved(last as u8), Event::Flush].into_iter().flat_map(&mut handle).collect();
+        let next = [moved(last as u8 + 100), Event::Flush, Event::Published(Ok(()))];
+        effects.extend(next.into_iter().flat_map(&mut handle));
+        assert!(matches!(node.reconciler.phase, Phase::Publishing { .. }));
+        if effects.iter().any(|effect| matches!(effect, Effect::Survey(_))) {
+            surveyed += 1;
+            node.reconciler.handle(Event::Surveyed(Vec::new()), now);
+        }
+    }
+    assert_eq!(surveyed, 10);
 }
