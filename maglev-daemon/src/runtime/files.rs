@@ -9,8 +9,10 @@ use anyhow::Context as _;
 use maglev_config::{NodeConfig, Problems};
 use maglev_core::reconcile::Event;
 use maglev_model::Services;
-use maglev_store::{Commit, Edited, FileStore, Reader, Stamp};
+use maglev_store::{Commit, Edited, FileStore, Stamp};
 use tokio::sync::watch;
+
+use crate::http::Stored;
 
 /// The node file as it was at the start, and where it lies.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
 #[derive(Debug)]
 pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
-    history: watch::Receiver<Reader>,
+    stored: watch::Receiver<Stored>,
     thread: JoinHandle<()>,
 }
 
@@ -116,14 +118,14 @@ impl Disk {
     /// Starts the thread of an open store; it reports each commit as [`Event::Persisted`].
     pub(super) fn start(mut store: FileStore, done: tokio::sync::mpsc::UnboundedSender<Event>) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
-        let (shown, history) = watch::channel(store.reader());
+        let (shown, stored) = watch::channel(Stored::from(&store));
         let keep = move || {
             for order in received {
                 match order {
                     Order::Read(stamp) => store.read_again(stamp),
                     Order::Commit(commit) => {
                         let kept = store.commit(commit, maglev_api::now_in_milliseconds()).map(drop);
-                        shown.send_replace(store.reader());
+                        shown.send_replace(Stored::from(&store));
                         // Nothing awaits it once the daemon is stopping; what is kept counts all the same.
                         let _ = done.send(Event::Persisted(kept));
                         store.tidy();
@@ -132,12 +134,12 @@ impl Disk {
             }
         };
         let thread = std::thread::Builder::new().name("disk".into()).spawn(keep).context("cannot start a thread")?;
-        Ok(Self { orders, history, thread })
+        Ok(Self { orders, stored, thread })
     }
 
-    /// The history, as it grows.
-    pub(super) fn history(&self) -> watch::Receiver<Reader> {
-        self.history.clone()
+    /// What is kept, as it changes.
+    pub(super) fn stored(&self) -> watch::Receiver<Stored> {
+        self.stored.clone()
     }
 
     /// Notes that the file was read again and says what is kept.
@@ -156,7 +158,7 @@ impl Disk {
 
     /// Waits until all that was ordered is kept.
     pub(super) fn stop(self) {
-        let Self { orders, history: _, thread } = self;
+        let Self { orders, stored: _, thread } = self;
         drop(orders);
         let _ = thread.join();
     }

@@ -16,7 +16,7 @@ mod tests;
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
-pub use services::{Commit, Edited, FileStore, history_path};
+pub use services::{Commit, Edited, FileStore, history_path, revision_of, with_revision};
 
 /// Reads both files of a node.
 ///

@@ -291,12 +291,12 @@ pub fn history_path(services: &Path) -> PathBuf {
 }
 
 /// The revision that a text says it is based on.
-fn revision_of(text: &str) -> Option<u64> {
+pub fn revision_of(text: &str) -> Option<u64> {
     text.lines().next()?.strip_prefix(REVISION_LINE)?.trim().parse().ok()
 }
 
 /// A text with this revision in its first line.
-fn with_revision(text: &str, revision: u64) -> String {
+pub fn with_revision(text: &str, revision: u64) -> String {
     let rest = match revision_of(text) {
         Some(_) => text.split_once('\n').map_or("", |(_, rest)| rest),
         None => text,

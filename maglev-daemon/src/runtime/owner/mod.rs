@@ -31,6 +31,7 @@ use super::status::{self, Facts};
 use super::systemd;
 use crate::http::{By, Caller, Journal};
 
+mod apply;
 mod effects;
 #[cfg(test)]
 mod faults;
@@ -38,6 +39,7 @@ mod reload;
 mod requests;
 mod rollback;
 
+use apply::Apply;
 use reload::Reload;
 use rollback::Rollback;
 
@@ -55,6 +57,7 @@ enum Waiting {
     /// With the version of `services.yaml` that is taken over, until it is kept.
     Reload(Reload, view::Reloaded, Option<Edited>),
     Rollback(Rollback, view::Changes),
+    Apply(Apply, view::Changes),
     /// What was ordered of the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
@@ -64,6 +67,7 @@ enum Waiting {
 enum Replacement {
     Reload(Reload),
     Rollback(Rollback),
+    Apply(Apply),
 }
 
 /// What carries out effects.
@@ -350,6 +354,7 @@ impl Owner {
             match replacement {
                 Replacement::Reload(reload) => self.reload(reload),
                 Replacement::Rollback(rollback) => self.roll_back(rollback),
+                Replacement::Apply(apply) => self.apply(apply),
             }
             self.handle(Event::Flush);
         }
