@@ -1,14 +1,19 @@
-//! All services as a file: exported, compared and applied; and bad files, which change nothing.
+//! All services as a file: exported, compared and applied; bad files, which change nothing; and the socket on which only reads are
+//! served.
 
 use std::{
     fs,
     io::Write as _,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use maglev_e2e::lab::{Answer, Balancer, Lab, Settings, Topology, binary, site::every_family, skip};
+use maglev_e2e::lab::{Answer, Balancer, Lab, Settings, Topology, binary, maglev, site::every_family, skip};
 use maglev_e2e::matrix::Matrix;
 use serde_json::Value;
 
@@ -20,11 +25,12 @@ struct Node {
 }
 
 impl Node {
-    fn start() -> Result<Self> {
+    fn start(settings: impl FnOnce(Settings, &Path) -> Settings) -> Result<Self> {
         let lab = Lab::new(Topology::standard(1))?;
         let files = lab.directory().join("files");
         fs::create_dir_all(&files)?;
-        let balancer = Balancer::start(&lab, 1, &Settings::new(1), &every_family(&lab))?;
+        let settings = settings(Settings::new(1), &files);
+        let balancer = Balancer::start(&lab, 1, &settings, &every_family(&lab))?;
         Ok(Self { balancer, files, _lab: lab })
     }
 
@@ -59,7 +65,7 @@ fn services_are_exported_edited_compared_and_applied_in_one_revision() -> Result
             if skip() {
                 return Ok("skipped: needs root".to_owned());
             }
-            let node = Node::start()?;
+            let node = Node::start(|settings, _| settings)?;
             let balancer = &node.balancer;
             // Before any change was made, too.
             let first = balancer.maglev_ok(&["services", "export"])?;
@@ -166,7 +172,7 @@ fn bad_files_are_refused_by_name_and_change_nothing() -> Result<()> {
         if skip() {
             return Ok("skipped: needs root".to_owned());
         }
-        let node = Node::start()?;
+        let node = Node::start(|settings, _| settings)?;
         let good = node.balancer.maglev_ok(&["services", "export"])?;
         let large = [good.as_bytes(), &vec![b'#'; 20_000_000]].concat();
         let several = "pools:\n  - name: four\n    colour: red\n    backends:\n      - { name: web1, address: 10.3.1, weight: 70000 }\n\
@@ -233,7 +239,7 @@ fn a_file_is_applied_while_the_node_drains_and_not_over_an_edit() -> Result<()> 
             if skip() {
                 return Ok("skipped: needs root".to_owned());
             }
-            let node = Node::start()?;
+            let node = Node::start(|settings, _| settings)?;
             let exported = node.balancer.maglev_ok(&["services", "export"])?;
             node.ends(0, &["node", "drain"])?;
             let path = node.file("web.yaml", exported.replacen("weight: 100", "weight: 99", 1))?;
@@ -249,4 +255,114 @@ fn a_file_is_applied_while_the_node_drains_and_not_over_an_edit() -> Result<()> 
             Ok("applied; refused".to_owned())
         },
     )
+}
+
+#[test]
+fn the_socket_for_reads_refuses_changes_and_names_the_other_one() -> Result<()> {
+    Matrix::Store.row(
+        "file",
+        "the socket for reads: reads and plans by any user, changes refused with exit code 1",
+        || {
+            if skip() {
+                return Ok("skipped: needs root".to_owned());
+            }
+            let mut node = Node::start(|settings, files| {
+                let socket = files.join("read.sock");
+                // What a daemon that was killed leaves.
+                drop(std::os::unix::net::UnixListener::bind(&socket));
+                Settings { read_socket: Some(socket), ..settings }
+            })?;
+            let socket = node.files.join("read.sock");
+            let on_reads = |arguments: &[&str]| maglev(&socket, arguments);
+            let found = fs::metadata(&socket)?;
+            ensure!(found.file_type().is_socket() && found.permissions().mode() & 0o777 == 0o666, "{found:?}");
+            let changes = fs::metadata(node.balancer.socket())?;
+            assert_eq!(changes.permissions().mode() & 0o777, 0o660);
+
+            let exported = node.balancer.maglev_ok(&["services", "export"])?;
+            let path = node.file("web.yaml", exported.replacen("weight: 100", "weight: 99", 1))?;
+            let before = node.state()?;
+            for (arguments, code) in [
+                (&["status"][..], 0),
+                (&["counters"], 0),
+                (&["events"], 0),
+                (&["services", "export"], 0),
+                (&["services", "diff", &path], 1),
+                (&["services", "apply", &path, "--dry-run"], 0),
+                (&["plan", "backend", "drain", "four", "web1"], 0),
+                (&["plan", "reload"], 0),
+            ] {
+                let answer = on_reads(arguments)?;
+                ensure!(answer.code == code && answer.stderr.is_empty(), "{arguments:?}: {answer:?}");
+            }
+            for arguments in [
+                &["services", "apply", &path][..],
+                &["node", "drain"],
+                &["node", "drain", "--wait"],
+                &["backend", "weight", "four", "web1", "7"],
+                &["backend", "check", "four", "web1"],
+                &["vip", "remove", "www-tcp"],
+                &["reload", "--force"],
+                &["rollback", "1"],
+            ] {
+                let answer = on_reads(arguments)?;
+                let other = format!("send it to {}", node.balancer.socket().display());
+                ensure!(
+                    answer.code == 1
+                        && answer.stderr.contains("serves reads and plans alone")
+                        && answer.stderr.contains(&other),
+                    "{arguments:?}: {answer:?}"
+                );
+            }
+            assert_eq!(node.state()?, before);
+            as_nobody(&socket, &node)?;
+
+            node.balancer.stop()?;
+            ensure!(!socket.exists() && !node.balancer.socket().exists(), "both are gone with the daemon");
+            node.balancer.restart()?;
+            ensure!(on_reads(&["status"])?.code == 0, "and back");
+            Ok("8 reads, 8 changes".to_owned())
+        },
+    )
+}
+
+/// Another user is served on the socket for reads, and does not reach the other one.
+fn as_nobody(socket: &Path, node: &Node) -> Result<()> {
+    const NOBODY: u32 = 65_534;
+    // The program and both sockets where every user gets to; the modes of the sockets decide.
+    let program = Path::new("/tmp").join(format!("maglev-{}", std::process::id()));
+    fs::copy(binary("maglev")?, &program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let folders =
+        [socket, &node.balancer.socket()].map(|path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>());
+    for folder in folders.iter().flatten().filter(|folder| folder.starts_with("/run/") || folder.starts_with("/tmp/")) {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let ask = |socket: &Path| -> Result<Option<i32>> {
+        let mut command = Command::new(&program);
+        let done = command.arg("--socket").arg(socket).arg("status").uid(NOBODY).gid(NOBODY).output();
+        Ok(done.context("maglev as another user")?.status.code())
+    };
+    let codes = (ask(socket), ask(&node.balancer.socket()));
+    fs::remove_file(&program)?;
+    assert_eq!((codes.0?, codes.1?), (Some(0), Some(3)));
+    Ok(())
+}
+
+#[test]
+fn sockets_that_are_the_same_are_refused_before_anything_runs() -> Result<()> {
+    Matrix::Store.row("file", "maglevd check: one path for both sockets is refused, with field and value", || {
+        if skip() {
+            return Ok("skipped: needs root".to_owned());
+        }
+        let node = Node::start(|settings, _| settings)?;
+        let config = fs::read_to_string(node.balancer.config())?;
+        let path = node.balancer.socket().display().to_string();
+        let same = node.file("same.yaml", config.replacen("api: { ", &format!("api: {{ read_socket: {path}, "), 1))?;
+        let output = Command::new(binary("maglevd")?).args(["check", "--config", &same]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = format!("api.read_socket: {path} is api.socket; allowed: another path");
+        ensure!(output.status.code() == Some(2) && said.contains(&line), "{said}");
+        Ok("exit code 2".to_owned())
+    })
 }

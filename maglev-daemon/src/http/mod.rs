@@ -12,6 +12,7 @@ mod listener;
 mod pages;
 mod patience;
 mod places;
+mod reads;
 mod refused;
 mod routes;
 pub mod server;

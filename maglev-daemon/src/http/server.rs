@@ -1,4 +1,4 @@
-//! Serves the API on its socket: connections, limits in size and time, and versions that must agree. It must not know
+//! Serves the API on its sockets: connections, limits in size and time, and versions that must agree. It must not know
 //! what a request means.
 
 use std::pin::Pin;
@@ -23,11 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::body::Bodies;
-pub use super::listener::{BindError, Socket};
+pub use super::listener::{BindError, Role, Socket};
 use super::patience::Patient;
 use super::places::{Activity, Busy, Place, Places};
+pub use super::reads::Sockets;
 use super::refused::Refused;
-use super::{Caller, Handle, routes};
+use super::{Caller, Handle, reads, routes};
 
 /// How long a request's head may take to arrive, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +41,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves the API on its socket. Ends only by being dropped.
 pub async fn serve(listener: UnixListener, handle: Handle) {
-    let router = routes::routes(handle).layer(middleware::from_fn(agree_on_version));
+    serve_api(listener, routes::routes(handle)).await;
+}
+
+/// Serves what of the API changes nothing, on a socket of its own. Ends only by being dropped.
+pub async fn serve_reads(listener: UnixListener, handle: Handle, sockets: Sockets) {
+    let journal = handle.journal.with_own_followers();
+    serve_api(listener, reads::only(routes::routes(Handle { journal, ..handle }), sockets)).await;
+}
+
+async fn serve_api(listener: UnixListener, router: Router) {
+    let router = router.layer(middleware::from_fn(agree_on_version));
     serve_router(listener, router, Bodies::new(routes::is_file), caller).await;
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::server::{self, Socket};
+use super::server::{self, Role, Socket};
 use super::{Handle, Journal, Pages, Request, Snapshots, Stored};
 
 mod faults;
@@ -39,7 +39,7 @@ impl Server {
 
     fn start_with(status: view::Status, change: impl FnOnce(Handle) -> Handle) -> Self {
         let directory = TempDir::new();
-        let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
+        let socket = Socket::bind(&directory.path().join("maglev.sock"), Role::Changes).unwrap();
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
         let journal = Journal::start();

@@ -194,7 +194,7 @@ impl Failure {
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
             Self::Client(ClientError::Refused(error)) => match error.kind {
                 ErrorKind::Invalid => Exit::Invalid,
-                ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
+                ErrorKind::Conflict | ErrorKind::Failed | ErrorKind::Forbidden => Exit::Refused,
             },
             Self::File(_) => Exit::Invalid,
             Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) | Self::Differs => {
@@ -385,6 +385,7 @@ mod tests {
         assert_eq!(refused(view::Error::invalid("x")), Exit::Invalid);
         assert_eq!(refused(view::Error::conflict("x")), Exit::Refused);
         assert_eq!(refused(view::Error::failed("x")), Exit::Refused);
+        assert_eq!(refused(view::Error::forbidden("x")), Exit::Refused);
         assert_eq!((Failure::Differs.exit(), Failure::File("x".into()).exit()), (Exit::Refused, Exit::Invalid));
         let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into(), remedy: "y" };
         assert_eq!(Failure::Client(unreachable).exit(), Exit::Unreachable);

@@ -1,8 +1,9 @@
-//! All services as a file: exported, compared, replaced.
+//! All services as a file: exported, compared, replaced; and the socket on which only reads are served.
 
 use maglev_model::Services;
 
 use super::*;
+use crate::http::server::Sockets;
 
 const FILE: &str = "# revision 3
 pools:
@@ -132,4 +133,61 @@ async fn a_file_may_be_as_large_as_one_that_the_daemon_reads() {
     let mut text = "pools: []\nvips: []\n".to_owned();
     text += &"# ".repeat((16 << 20) / 2 - text.len());
     server.client(move |client| client.put_file::<view::Applied>("/v1/services", "large", text)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_socket_for_reads_serves_reads_and_plans_and_names_the_other_for_changes() {
+    let (server, mut requests) = server(FILE);
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::ReviewFile { reply, .. } => drop(reply.send(Ok(None))),
+                Request::Plan { reply, .. } => drop(reply.send(Err(view::Error::conflict("planned")))),
+                other => panic!("a change came through: {other:?}"),
+            }
+        }
+    });
+    let path = server.directory.path().join("read.sock");
+    let socket = Socket::bind(&path, Role::Reads).unwrap();
+    let sockets = Sockets { reads: path.clone(), changes: "/run/maglev/maglev.sock".into() };
+    tokio::spawn(server::serve_reads(socket.listener().unwrap(), server.handle.clone(), sockets));
+    let served = path.clone();
+    let reads = move || {
+        let client = Client::new(&served).unwrap();
+        client.get::<view::Status>("/v1/status").unwrap();
+        client.get::<view::ServicesFile>("/v1/services").unwrap();
+        client.get::<view::History>("/v1/history").unwrap();
+        client.post_file::<view::PlannedServices>("/v1/plan/services", "f", FILE.to_owned()).unwrap();
+        let plan = json!({ "change": "remove", "pool": "web", "name": "a" });
+        assert_eq!(client.post::<view::Plan>("/v1/plan", &plan).unwrap_err().to_string(), "planned");
+        for (method, refused) in [
+            ("PUT /v1/services", client.put_file::<view::Done>("/v1/services", "f", FILE.to_owned()).unwrap_err()),
+            ("POST /v1/node/drain", client.post::<view::Node>("/v1/node/drain", &json!({})).unwrap_err()),
+            ("POST /v1/reload", client.post::<view::Done>("/v1/reload?force=true", &()).unwrap_err()),
+            ("POST /v1/rollback", client.post::<view::Done>("/v1/rollback", &json!({ "revision": 1 })).unwrap_err()),
+            ("DELETE /v1/vips/www", client.delete("/v1/vips/www").unwrap_err()),
+            ("PATCH /v1/pools/web", client.patch::<view::Done>("/v1/pools/web", &json!({})).unwrap_err()),
+            (
+                "POST /v1/pools/web/backends/a/check",
+                client.post::<view::Done>("/v1/pools/web/backends/a/check", &()).unwrap_err(),
+            ),
+            ("POST /v1/plan/", client.post::<view::Done>("/v1/plan/", &()).unwrap_err()),
+        ] {
+            let ClientError::Refused(error) = refused else { panic!("{refused}") };
+            let line = format!(
+                "{method} is neither; send it to /run/maglev/maglev.sock (maglev --socket /run/maglev/maglev.sock)"
+            );
+            assert!(error.kind == view::ErrorKind::Forbidden && error.error.ends_with(&line), "{error:?}");
+            assert!(
+                error.error.starts_with("nothing changed: ") && error.error.contains("read.sock serves reads"),
+                "{error:?}"
+            );
+        }
+    };
+    tokio::task::spawn_blocking(reads).await.unwrap();
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"POST /v1/reload HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
