@@ -12,7 +12,7 @@ use maglev_api::view::{self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoutes,
 use maglev_common::table::SLOTS;
 use tokio::net::TcpListener;
 
-use crate::http::{Caller, Handle, Page, Reading, Refused, Rendered, Request, Subject, Wanted, server};
+use crate::http::{Bodies, Caller, Handle, Page, Reading, Refused, Rendered, Request, Subject, Wanted, server};
 use text::{Registry, count, measure, measure_seconds};
 
 /// What scrapers are told the text is.
@@ -21,7 +21,7 @@ const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 /// Serves `/metrics`. Ends only by being dropped.
 pub async fn serve(listener: TcpListener, handle: Handle) {
     let router = Router::new().route("/metrics", get(scrape)).with_state(handle);
-    server::serve_router(listener, router, |_| Caller::default()).await;
+    server::serve_router(listener, router, Bodies::new(|_| false), |_| Caller::default()).await;
 }
 
 /// Scrapes that come together get the same page.

@@ -59,8 +59,11 @@ pub(crate) const HEALTH: Matrix = Matrix {
 /// The store of the services: by what is done to it.
 pub(crate) const STORE: Matrix = Matrix {
     name: "store",
-    lots: &[&["--package", "maglev-store", "--lib"], &["--package", "maglev-e2e", "--test", "history"]],
-    subjects: &["kept", "edit", "crash", "damage", "full", "release", "lab", "kill"],
+    lots: &[
+        &["--package", "maglev-store", "--lib"],
+        &["--package", "maglev-e2e", "--test", "history", "--test", "services"],
+    ],
+    subjects: &["kept", "edit", "crash", "damage", "full", "release", "lab", "kill", "file"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

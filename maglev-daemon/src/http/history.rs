@@ -1,10 +1,10 @@
 //! The history of the services over HTTP: its revisions, their contents and how two of them differ, read from the file by the
 //! rendering thread; and the order to go back to one. It must not know how the history is kept.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use maglev_api::{Answer, view};
 use maglev_model::{Delta, Services};
 use maglev_store::{Reader, Revision};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::changes::{parse_backend, parse_name};
 use super::refused::Refused;
-use super::{By, Handle, Request};
+use super::{By, Caller, Handle, Page, Rendered, Request};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -38,7 +38,7 @@ pub(super) async fn list(
         (_, None) => None,
     };
     let pool = pool.map(|pool| parse_name("pool", &pool)).transpose()?;
-    let reader = handle.history.borrow().clone();
+    let reader = handle.stored.borrow().history.clone();
     let is_wanted = |revision: &&Revision| {
         let of_pool = pool.as_ref().is_none_or(|pool| revision.pools.iter().any(|found| found == pool.as_str()));
         // Of a revision with very many backends, none is listed: it may be about this one.
@@ -72,9 +72,13 @@ fn shown(revision: &Revision) -> view::Revision {
     }
 }
 
-pub(super) async fn show(State(handle): State<Handle>, Path(number): Path<String>) -> Reply<view::RevisionContent> {
+pub(super) async fn show(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(number): Path<String>,
+) -> Result<Page, Refused> {
     let number = parse_revision("revision", &number)?;
-    let reader = handle.history.borrow().clone();
+    let reader = handle.stored.borrow().history.clone();
     let content = move || {
         let services = read(&reader, number)?;
         let found = reader.revisions().find(|found| found.revision == number);
@@ -82,7 +86,7 @@ pub(super) async fn show(State(handle): State<Handle>, Path(number): Path<String
         revision.digest = Some(format!("{:#}", maglev_model::digest::Digest::from_services(&services)));
         Ok(view::RevisionContent { revision, services: maglev_config::encode_services(&services) })
     };
-    handle.pages.compute(content).await?.map(Json).map_err(Refused)
+    handle.pages.once(handle.wanted(caller), || Rendered::json(content)).await.map_err(Refused)
 }
 
 /// The query of `GET /v1/history/diff`.
@@ -95,21 +99,22 @@ pub(super) struct DiffQuery {
 
 pub(super) async fn diff(
     State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<DiffQuery>, QueryRejection>,
-) -> Reply<view::RevisionDiff> {
+) -> Result<Page, Refused> {
     let Query(DiffQuery { from, to }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
     let (from, to) = (parse_revision("from", &from)?, parse_revision("to", &to)?);
-    let reader = handle.history.borrow().clone();
+    let reader = handle.stored.borrow().history.clone();
     let difference = move || {
         let (before, after) = (read(&reader, from)?, read(&reader, to)?);
         let changes = before.difference(&after).into();
         Ok(view::RevisionDiff { from, to, changes, lines: lines(&before, &after) })
     };
-    handle.pages.compute(difference).await?.map(Json).map_err(Refused)
+    handle.pages.once(handle.wanted(caller), || Rendered::json(difference)).await.map_err(Refused)
 }
 
 /// One line for each object in which two differ, in the order of the second.
-fn lines(before: &Services, after: &Services) -> Vec<view::DiffLine> {
+pub(super) fn lines(before: &Services, after: &Services) -> Vec<view::DiffLine> {
     let (old, new) = (Delta::between(after, before), Delta::between(before, after));
     let mut lines = objects(&old.set, &new.set, false);
     lines.extend(objects(&new.set, &old.set, true));
@@ -148,7 +153,7 @@ pub(super) async fn plan(State(handle): State<Handle>, Path(number): Path<String
 impl Handle {
     /// The services as a revision had them, read by the rendering thread.
     async fn services_at(&self, revision: u64) -> Answer<Services> {
-        let reader = self.history.borrow().clone();
+        let reader = self.stored.borrow().history.clone();
         self.pages.compute(move || read(&reader, revision)).await?
     }
 }

@@ -57,6 +57,11 @@ impl Journal {
         Self::from(u64::try_from(first).unwrap_or(1))
     }
 
+    /// The same journal for clients of another listener, with followers of their own: neither's take the places of the other's.
+    pub(super) fn with_own_followers(&self) -> Self {
+        Self { kept: self.kept.clone(), seats: Arc::new(Semaphore::new(FOLLOWERS)) }
+    }
+
     fn from(first: u64) -> Self {
         let kept = Kept { events: VecDeque::with_capacity(KEPT), first, next: first };
         Self { kept: watch::Sender::new(kept), seats: Arc::new(Semaphore::new(FOLLOWERS)) }
@@ -204,6 +209,9 @@ mod tests {
         let refused = journal.follow(None).unwrap_err();
         assert_eq!(refused.kind, view::ErrorKind::Conflict);
         assert_eq!(refused.to_string(), "16 others follow the events, no more can; end one of them first");
+        let others = journal.with_own_followers();
+        assert_eq!(others.recent(None).events.len(), 1);
+        assert!(others.follow(None).is_ok(), "those of another listener have places of their own");
         followers.pop();
         assert!(journal.follow(None).is_ok());
     }

@@ -1,5 +1,5 @@
-//! The Unix socket of the API: one daemon per path, mode 0660 from its first moment, gone when the daemon ends. It
-//! must not know what is spoken over it.
+//! The Unix sockets of the API: one daemon per path, with its final mode from its first moment, gone when the daemon ends. It
+//! must not know what is spoken over them.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -10,8 +10,31 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// Owner and group may connect; the directory decides who else gets near.
-const MODE: u32 = 0o660;
+/// What a socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads and changes: owner and group may connect.
+    Changes,
+    /// Reads and plans alone: every user may connect that its folder lets in.
+    Reads,
+}
+
+impl Role {
+    const fn mode(self) -> u32 {
+        match self {
+            Self::Changes => 0o660,
+            Self::Reads => 0o666,
+        }
+    }
+
+    /// Its key in the node's file.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Changes => "api.socket",
+            Self::Reads => "api.read_socket",
+        }
+    }
+}
 
 /// A bound socket that belongs to this process alone.
 #[derive(Debug)]
@@ -26,18 +49,32 @@ pub struct Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another daemon owns the path.
-    #[error("another maglevd answers on {}: stop it first, or set another api.socket", .0.display())]
-    InUse(PathBuf),
+    #[error("another maglevd answers on {}: stop it first, or set another {}", path.display(), role.key())]
+    InUse {
+        /// Where.
+        path: PathBuf,
+        /// For what.
+        role: Role,
+    },
     /// Something that is not a socket lies there.
-    #[error("{} exists and is not a socket: move it away, or set another api.socket", .0.display())]
-    NotASocket(PathBuf),
+    #[error("{} exists and is not a socket: move it away, or set another {}", path.display(), role.key())]
+    NotASocket {
+        /// Where.
+        path: PathBuf,
+        /// For what.
+        role: Role,
+    },
     /// Not as this user.
-    #[error("not permitted to {action} {}: run as root, or set an api.socket that this user may create", path.display())]
+    #[error(
+        "not permitted to {action} {}: run as root, or set another {} that this user may create", path.display(), role.key()
+    )]
     NotPermitted {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
+        /// For what.
+        role: Role,
     },
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -57,18 +94,18 @@ impl Socket {
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind(path: &Path) -> Result<Self, BindError> {
+    pub fn bind(path: &Path, role: Role) -> Result<Self, BindError> {
         let directory = directory_of(path);
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        fs::create_dir_all(directory).map_err(failed("create", directory, role))?;
         // Looked at before a lock is left beside what is not ours, and again once nobody else can bind.
-        refuse_foreign(path)?;
-        let lock = lock(path)?;
-        refuse_foreign(path)?;
+        refuse_foreign(path, role)?;
+        let lock = lock(path, role)?;
+        refuse_foreign(path, role)?;
 
         // Bound in a directory that nobody else can enter, then moved into place.
         let aside = directory.join(format!(".{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&aside).map_err(failed("create", &aside))?;
-        let bound = bind_aside(&aside.join("s"), path);
+        DirBuilder::new().mode(0o700).create(&aside).map_err(failed("create", &aside, role))?;
+        let bound = bind_aside(&aside.join("s"), path, role);
         let _ = fs::remove_dir_all(&aside);
         Ok(Self { listener: bound?, path: path.to_owned(), _lock: lock })
     }
@@ -99,45 +136,49 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
+fn failed(action: &'static str, path: &Path, role: Role) -> impl FnOnce(io::Error) -> BindError {
     let path = path.to_owned();
     move |source| match source.kind() {
-        io::ErrorKind::PermissionDenied => BindError::NotPermitted { action, path },
+        io::ErrorKind::PermissionDenied => BindError::NotPermitted { action, path, role },
         _ => BindError::Io { action, path, source },
     }
 }
 
 /// Two daemons that start at once meet here, not at the socket.
-fn lock(socket: &Path) -> Result<Flock<File>, BindError> {
+fn lock(socket: &Path, role: Role) -> Result<Flock<File>, BindError> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(failed("open", &path, role))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => BindError::InUse(socket.to_owned()),
+        Errno::EWOULDBLOCK => BindError::InUse { path: socket.to_owned(), role },
         other => BindError::Io { action: "lock", path, source: other.into() },
     })
 }
 
 /// What lies at the path may be replaced only if it is a socket on which nobody listens.
-fn refuse_foreign(path: &Path) -> Result<(), BindError> {
+fn refuse_foreign(path: &Path, role: Role) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("look at", path)(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Err(error) => return Err(failed("look at", path, role)(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket { path: path.to_owned(), role });
+        }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) => Err(failed("connect to", path)(error)),
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
+        Err(error) => Err(failed("connect to", path, role)(error)),
+        Ok(_) => Err(BindError::InUse { path: path.to_owned(), role }),
     }
 }
 
-fn bind_aside(aside: &Path, path: &Path) -> Result<UnixListener, BindError> {
-    let listener = UnixListener::bind(aside).map_err(failed("bind", path))?;
-    fs::set_permissions(aside, Permissions::from_mode(MODE)).map_err(failed("set the mode of", path))?;
-    fs::rename(aside, path).map_err(failed("create", path))?;
+fn bind_aside(aside: &Path, path: &Path, role: Role) -> Result<UnixListener, BindError> {
+    let listener = UnixListener::bind(aside).map_err(failed("bind", path, role))?;
+    let mode = Permissions::from_mode(role.mode());
+    fs::set_permissions(aside, mode).map_err(failed("set the mode of", path, role))?;
+    fs::rename(aside, path).map_err(failed("create", path, role))?;
     Ok(listener)
 }
 
@@ -148,18 +189,20 @@ mod tests {
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-        let directory = TempDir::new();
-        let path = directory.path().join("maglev.sock");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "std leaves the file of a dead listener behind");
+        for (role, mode, key) in [(Role::Changes, 0o660, "api.socket"), (Role::Reads, 0o666, "api.read_socket")] {
+            let directory = TempDir::new();
+            let path = directory.path().join("maglev.sock");
+            drop(UnixListener::bind(&path).unwrap());
+            assert!(path.exists(), "std leaves the file of a dead listener behind");
 
-        let ours = Socket::bind(&path).unwrap();
-        let refused = Socket::bind(&path).unwrap_err();
-        assert!(matches!(refused, BindError::InUse(_)), "{refused}");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+            let ours = Socket::bind(&path, role).unwrap();
+            let refused = Socket::bind(&path, role).unwrap_err();
+            assert!(matches!(refused, BindError::InUse { .. }) && refused.to_string().ends_with(key), "{refused}");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
 
-        drop(ours);
-        assert!(!path.exists());
+            drop(ours);
+            assert!(!path.exists());
+        }
     }
 
     #[test]
@@ -167,7 +210,7 @@ mod tests {
         let directory = TempDir::new();
         let path = directory.path().join("maglev.sock");
         let _theirs = UnixListener::bind(&path).unwrap();
-        assert!(matches!(Socket::bind(&path), Err(BindError::InUse(_))));
+        assert!(matches!(Socket::bind(&path, Role::Changes), Err(BindError::InUse { .. })));
         assert!(UnixStream::connect(&path).is_ok());
     }
 
@@ -176,7 +219,7 @@ mod tests {
         let directory = TempDir::new();
         let path = directory.path().join("precious");
         fs::write(&path, "x").unwrap();
-        assert!(matches!(Socket::bind(&path), Err(BindError::NotASocket(_))));
+        assert!(matches!(Socket::bind(&path, Role::Reads), Err(BindError::NotASocket { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"x");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }

@@ -2,6 +2,7 @@
 //! answer comes about; requests go to the runtime through [`Handle`].
 
 mod bgp;
+mod body;
 mod by;
 mod changes;
 mod events;
@@ -11,19 +12,23 @@ mod listener;
 mod pages;
 mod patience;
 mod places;
+mod reads;
 mod refused;
 mod routes;
 pub mod server;
+mod services;
 mod shown;
 #[cfg(test)]
 mod tests;
 
 pub use bgp::Bgp;
+pub(crate) use body::Bodies;
 pub use by::By;
 pub use journal::{Follower, Heard, Journal};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
 pub(crate) use refused::Refused;
+pub use services::SentFile;
 pub use shown::{Made, Shown, SnapshotRequests, Snapshots};
 
 use std::net::SocketAddr;
@@ -34,9 +39,9 @@ use maglev_api::{Answer, view};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use maglev_core::node_drain::Order;
-use maglev_model::{Change, Name, Protocol, Services};
+use maglev_model::{Change, Name, Protocol, Rules, Services};
 use maglev_probe::shortages::{Shortage, Shortages};
-use maglev_store::Reader;
+use maglev_store::Stored;
 
 /// Something the runtime is asked; `reply` takes the answer.
 #[derive(Debug)]
@@ -98,6 +103,26 @@ pub enum Request {
         services: Services,
         /// Takes the answer.
         reply: oneshot::Sender<Answer<view::PlannedRollback>>,
+    },
+    /// Replace all services by those of a file.
+    Apply {
+        /// The file.
+        file: SentFile,
+        /// Whether that may take out of service as much as it does.
+        force: bool,
+        /// The author, and the reason.
+        by: By,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Answer<view::Applied>>,
+    },
+    /// Say how that would be refused, if it would.
+    ReviewFile {
+        /// The file.
+        file: Arc<SentFile>,
+        /// Whether that may take out of service as much as it does.
+        force: bool,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer<Option<view::Error>>>,
     },
     /// Say what reading the files again would do.
     PlanReload {
@@ -180,8 +205,10 @@ pub struct Handle {
     pub bgp: Bgp,
     /// What happened lately.
     pub journal: Journal,
-    /// The revisions of the services.
-    pub history: watch::Receiver<Reader>,
+    /// The services that are kept, and their history.
+    pub stored: watch::Receiver<Stored>,
+    /// What services are checked against.
+    pub rules: Rules,
     /// Where answers are rendered.
     pub pages: Pages,
 }
@@ -269,7 +296,7 @@ impl Reading {
             bgp: bgp.summary(),
             check_shortage,
             state_not_saved: state_file.borrow().clone(),
-            revision: self.handle.history.borrow().newest().map(|newest| newest.revision),
+            revision: self.handle.stored.borrow().history.newest().map(|newest| newest.revision),
             ..self.services().at(self.uptime())
         }
     }

@@ -35,6 +35,7 @@ pub(crate) enum Subject {
     Pool(String),
     Backends,
     Counters,
+    Services,
     Metrics,
 }
 
@@ -148,6 +149,24 @@ impl Pages {
         drop(kept);
         self.forget_later(subject, &cell, began);
         Ok(page)
+    }
+
+    /// An answer to one client alone, counted like a page until it is read.
+    ///
+    /// # Errors
+    /// What `render` answers, or slow readers hold too much memory.
+    pub(crate) async fn once(
+        &self,
+        wanted: Wanted,
+        render: impl FnOnce() -> Answer<Rendered> + Send + 'static,
+    ) -> Answer<Page> {
+        let pages = self.clone();
+        let rendered = move || {
+            pages.check_room(wanted)?;
+            let Rendered { content, bytes, cost: _ } = render()?;
+            Ok(Page { content, bytes: pages.hold(bytes) })
+        };
+        self.compute(rendered).await?
     }
 
     /// Bytes that are kept, and that clients have not read yet.

@@ -28,6 +28,7 @@ impl IntoResponse for Refused {
             ErrorKind::Invalid => StatusCode::BAD_REQUEST,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         };
         (status, axum::Json(error)).into_response()
     }

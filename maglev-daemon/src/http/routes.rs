@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, patch, post};
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::changes::{self, addition, parse_backend, parse_name, proposed};
 use super::refused::Refused;
-use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events, history};
+use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events, history, services};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -40,6 +41,8 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/plan", post(plan))
         .route("/plan/reload", get(plan_reload))
         .route("/plan/rollback/{revision}", get(history::plan))
+        .route("/plan/services", post(services::plan))
+        .route("/services", get(services::export).put(services::apply))
         .route("/history", get(history::list))
         .route("/history/diff", get(history::diff))
         .route("/history/{revision}", get(history::show))
@@ -56,14 +59,24 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/events", get(events::follow))
         .route("/events/recent", get(events::recent))
         .with_state(handle);
-    Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+    let all = Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method);
+    // Bodies are received, within limits, before a route is found.
+    all.layer(DefaultBodyLimit::disable())
+}
+
+/// Whether the body of a request is a services file.
+pub(super) fn is_file(request: &axum::extract::Request) -> bool {
+    matches!(
+        (request.method(), request.uri().path()),
+        (&Method::PUT, "/v1/services") | (&Method::POST, "/v1/plan/services")
+    )
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> Refused {
     Refused(view::Error::invalid(format!("no such path: {}", uri.path())))
 }
 
-async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
+async fn unknown_method(method: Method, uri: axum::http::Uri) -> Refused {
     Refused(view::Error::invalid(format!("{} does not take {method}", uri.path())))
 }
 
@@ -220,14 +233,14 @@ async fn add_backend(
 /// The query of what can take something out of service: `?force=true` does it even if it is more than is allowed at once.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ForceQuery {
+pub(super) struct ForceQuery {
     #[serde(default)]
     force: bool,
 }
 
-type Force = Result<Query<ForceQuery>, QueryRejection>;
+pub(super) type Force = Result<Query<ForceQuery>, QueryRejection>;
 
-fn forced(query: Force) -> Answer<bool> {
+pub(super) fn forced(query: Force) -> Answer<bool> {
     let Query(ForceQuery { force }) = query.map_err(|rejection| view::Error::invalid(rejection.body_text()))?;
     Ok(force)
 }

@@ -1,4 +1,4 @@
-//! Serves the API on its socket: connections, limits in size and time, and versions that must agree. It must not know
+//! Serves the API on its sockets: connections, limits in size and time, and versions that must agree. It must not know
 //! what a request means.
 
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{self, Next};
@@ -22,11 +22,13 @@ use maglev_api::{RELEASE, RELEASE_HEADER, VERSION, VERSION_HEADER, view};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-pub use super::listener::{BindError, Socket};
+use super::body::Bodies;
+pub use super::listener::{BindError, Role, Socket};
 use super::patience::Patient;
 use super::places::{Activity, Busy, Place, Places};
+pub use super::reads::Sockets;
 use super::refused::Refused;
-use super::{Caller, Handle, routes};
+use super::{Caller, Handle, reads, routes};
 
 /// How long a request's head may take to arrive, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,13 +39,20 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a request may take from its head to its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes a request's body may have: no request needs more than a name, an address and a number.
-const MAX_BODY: usize = 16 * 1024;
-
 /// Serves the API on its socket. Ends only by being dropped.
 pub async fn serve(listener: UnixListener, handle: Handle) {
-    let router = routes::routes(handle);
-    serve_router(listener, router.layer(middleware::from_fn(agree_on_version)), caller).await;
+    serve_api(listener, routes::routes(handle)).await;
+}
+
+/// Serves what of the API changes nothing, on a socket of its own. Ends only by being dropped.
+pub async fn serve_reads(listener: UnixListener, handle: Handle, sockets: Sockets) {
+    let journal = handle.journal.with_own_followers();
+    serve_api(listener, reads::only(routes::routes(Handle { journal, ..handle }), sockets)).await;
+}
+
+async fn serve_api(listener: UnixListener, router: Router) {
+    let router = router.layer(middleware::from_fn(agree_on_version));
+    serve_router(listener, router, Bodies::new(routes::is_file), caller).await;
 }
 
 /// Who is at the other end of a connection to the socket.
@@ -54,11 +63,15 @@ fn caller(stream: &UnixStream) -> Caller {
 
 /// Serves any router within the limits of time and connections; requests carry what `caller` tells of their
 /// connection. Accepting goes on whatever a connection does.
-pub(crate) async fn serve_router<L: Listener>(mut listener: L, router: Router, caller: impl Fn(&L::Io) -> Caller)
-where
+pub(crate) async fn serve_router<L: Listener>(
+    mut listener: L,
+    router: Router,
+    bodies: Bodies,
+    caller: impl Fn(&L::Io) -> Caller,
+) where
     L::Io: Unpin,
 {
-    let router = router.layer(middleware::from_fn(limit_time));
+    let router = router.layer(middleware::from_fn_with_state(bodies, limit_time));
     let places = Places::new();
     loop {
         let (stream, _) = listener.accept().await;
@@ -108,11 +121,11 @@ async fn refuse(mut stream: impl AsyncWrite + Unpin) {
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(answer.as_bytes())).await;
 }
 
-async fn limit_time(request: Request, next: Next) -> Response {
+async fn limit_time(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
     let activity = request.extensions().get::<Arc<Activity>>().cloned();
     let mut busy = None;
     let answer = async {
-        let request = with_whole_body(request).await?;
+        let (request, _turn) = bodies.receive(request).await?;
         // Until here the connection waits for its client.
         busy = activity.as_ref().map(Activity::begin);
         Ok::<_, Refused>(next.run(request).await)
@@ -152,14 +165,6 @@ impl HttpBody for Answering {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// Receives the whole body.
-async fn with_whole_body(request: Request) -> Result<Request, view::Error> {
-    let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|error| view::Error::invalid(format!("request body: {error}")))?;
-    Ok(Request::from_parts(head, Body::from(body)))
 }
 
 /// Whether it is a stream of events.

@@ -11,16 +11,18 @@ use maglev_model::{
     Change, HealthChange, Name, Override, Percent, PoolSettings, SettingsChange, StateChange, Tracking,
     TransitionSettings, UdpPolicy,
 };
+use maglev_store::Stored;
 use maglev_testing::TempDir;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::server::{self, Socket};
+use super::server::{self, Role, Socket};
 use super::{Handle, Journal, Pages, Request, Snapshots};
 
 mod faults;
+mod services;
 
 /// An API server and the receiving end of its requests.
 struct Server {
@@ -33,8 +35,12 @@ struct Server {
 
 impl Server {
     fn start(status: view::Status) -> Self {
+        Self::start_with(status, |handle| handle)
+    }
+
+    fn start_with(status: view::Status, change: impl FnOnce(Handle) -> Handle) -> Self {
         let directory = TempDir::new();
-        let socket = Socket::bind(&directory.path().join("maglev.sock")).unwrap();
+        let socket = Socket::bind(&directory.path().join("maglev.sock"), Role::Changes).unwrap();
         let (sender, requests) = mpsc::channel(8);
         let (_, flow_table) = watch::channel(status.flow_table);
         let journal = Journal::start();
@@ -47,9 +53,11 @@ impl Server {
             started: std::time::Instant::now(),
             bgp: super::Bgp::default(),
             journal: journal.clone(),
-            history: watch::channel(maglev_store::Reader::default()).1,
+            stored: watch::channel(Stored::default()).1,
+            rules: maglev_model::Rules::default(),
             pages: Pages::start().unwrap(),
         };
+        let handle = change(handle);
         tokio::spawn(server::serve(socket.listener().unwrap(), handle.clone()));
         Self { directory, handle, journal, requests, _socket: socket }
     }

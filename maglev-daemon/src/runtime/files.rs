@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use maglev_config::{NodeConfig, Problems};
 use maglev_core::reconcile::Event;
 use maglev_model::Services;
-use maglev_store::{Commit, Edited, Reader, ServiceStore, Stamp};
+use maglev_store::{Commit, Edited, ServiceStore, Stamp, Stored};
 use tokio::sync::watch;
 
 /// The node file as it was at the start, and where it lies.
@@ -68,6 +68,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         hash_key,
         services,
         socket,
+        read_socket,
         metrics,
         bgp,
         drain,
@@ -85,6 +86,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("hash_key", *hash_key != file.hash_key),
         ("services", *services != file.services),
         ("api.socket", *socket != file.socket),
+        ("api.read_socket", *read_socket != file.read_socket),
         ("api.metrics", *metrics != file.metrics),
         ("bgp", *bgp != file.bgp),
         ("drain", *drain != file.drain),
@@ -101,7 +103,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
 #[derive(Debug)]
 pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
-    history: watch::Receiver<Reader>,
+    stored: watch::Receiver<Stored>,
     thread: JoinHandle<()>,
 }
 
@@ -119,7 +121,7 @@ impl Disk {
         done: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
-        let history = store.watch();
+        let stored = store.watch();
         let keep = move || {
             for order in received {
                 match order {
@@ -135,12 +137,12 @@ impl Disk {
             }
         };
         let thread = std::thread::Builder::new().name("disk".into()).spawn(keep).context("cannot start a thread")?;
-        Ok(Self { orders, history, thread })
+        Ok(Self { orders, stored, thread })
     }
 
-    /// The history, as it grows.
-    pub(super) fn history(&self) -> watch::Receiver<Reader> {
-        self.history.clone()
+    /// What is kept, as it changes.
+    pub(super) fn stored(&self) -> watch::Receiver<Stored> {
+        self.stored.clone()
     }
 
     /// Notes that the file was read again and says what is kept.
@@ -159,7 +161,7 @@ impl Disk {
 
     /// Waits until all that was ordered is kept.
     pub(super) fn stop(self) {
-        let Self { orders, history: _, thread } = self;
+        let Self { orders, stored: _, thread } = self;
         drop(orders);
         let _ = thread.join();
     }

@@ -128,7 +128,7 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
 /// Signals and the sockets first, so that nothing is attached that has to be detached again; the data plane's contents before the
 /// API, so that the first answer is true.
 async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
-    let services = Services::clone(&store.load().0);
+    let services = Services::clone(&store.load().services);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
     let identity = node.bgp.as_ref().map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose();

@@ -11,19 +11,21 @@ use tokio::task::JoinHandle;
 
 use super::Failure;
 use crate::http::Handle;
-use crate::http::server::{self, Socket};
+use crate::http::server::{self, Role, Socket};
 use crate::metrics;
 
 /// Sockets that nothing is answered at yet.
 pub(super) struct Sockets {
     socket: Socket,
     listener: UnixListener,
+    reads: Option<(Socket, UnixListener)>,
     scraped: Option<TcpListener>,
 }
 
 /// The servers. They end with this value's [`Self::end`].
 pub(super) struct Servers {
     socket: Socket,
+    reads: Option<Socket>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -33,20 +35,31 @@ impl Sockets {
     /// # Errors
     /// Another daemon has one of them.
     pub(super) fn open(node: &NodeConfig) -> Result<Self, Failure> {
-        let socket = Socket::bind(&node.socket)?;
-        let listener = socket.listener().context("cannot listen on the API's socket")?;
+        let (socket, listener) = bind(&node.socket, Role::Changes)?;
+        let reads = node.read_socket.as_ref().map(|path| bind(path, Role::Reads)).transpose()?;
         let listen = |at| socket::listen_early(at).with_context(|| format!("cannot listen on api.metrics {at}"));
         let scraped = node.metrics.map(listen).transpose()?;
-        Ok(Self { socket, listener, scraped })
+        Ok(Self { socket, listener, reads, scraped })
     }
 
     /// Begins to answer.
     pub(super) fn serve(self, handle: Handle) -> Servers {
-        let Self { socket, listener, scraped } = self;
-        let api = tokio::spawn(server::serve(listener, handle.clone()));
-        let scrapes = scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle)));
-        Servers { socket, tasks: [Some(api), scrapes].into_iter().flatten().collect() }
+        let Self { socket, listener, reads, scraped } = self;
+        let mut tasks = vec![tokio::spawn(server::serve(listener, handle.clone()))];
+        let reads = reads.map(|(of_reads, listener)| {
+            let sockets = server::Sockets { reads: of_reads.path().to_owned(), changes: socket.path().to_owned() };
+            tasks.push(tokio::spawn(server::serve_reads(listener, handle.clone(), sockets)));
+            of_reads
+        });
+        tasks.extend(scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle))));
+        Servers { socket, reads, tasks }
     }
+}
+
+fn bind(path: &Path, role: Role) -> Result<(Socket, UnixListener), Failure> {
+    let socket = Socket::bind(path, role)?;
+    let listener = socket.listener().with_context(|| format!("cannot listen on {}", path.display()))?;
+    Ok((socket, listener))
 }
 
 impl Servers {
@@ -57,8 +70,8 @@ impl Servers {
 
     /// Ends them: clients are refused from here on.
     pub(super) fn end(self) {
-        let Self { socket, tasks } = self;
-        drop(socket);
+        let Self { socket, reads, tasks } = self;
+        drop((socket, reads));
         tasks.iter().for_each(JoinHandle::abort);
     }
 }

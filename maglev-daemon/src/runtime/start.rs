@@ -10,13 +10,13 @@ use maglev_config::NodeConfig;
 use maglev_core::node_drain::Record;
 use maglev_core::reconcile::{Event, Needed};
 use maglev_dataplane::InterfaceSettings;
-use maglev_model::Host;
+use maglev_model::{Host, Rules};
 use maglev_net::next_hop::Resolver;
 use maglev_net::{host, links};
 use maglev_probe::probe::Trust;
 use maglev_probe::scheduler::Scheduler;
 use maglev_probe::shortages::Shortages;
-use maglev_store::{FileStore, Reader};
+use maglev_store::{FileStore, Stored};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
@@ -66,7 +66,8 @@ pub(super) struct Reads {
     state_file: watch::Receiver<Option<String>>,
     started: Instant,
     journal: Journal,
-    history: watch::Receiver<Reader>,
+    stored: watch::Receiver<Stored>,
+    rules: Rules,
 }
 
 impl Reads {
@@ -75,9 +76,21 @@ impl Reads {
     /// # Errors
     /// The system starts no thread.
     pub(super) fn handle(self, bgp: Bgp) -> anyhow::Result<Handle> {
-        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, history } = self;
+        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules } = self;
         let pages = Pages::start().context("cannot start a thread")?;
-        Ok(Handle { requests, snapshots, flow_table, shortages, state_file, started, bgp, journal, history, pages })
+        Ok(Handle {
+            requests,
+            snapshots,
+            flow_table,
+            shortages,
+            state_file,
+            started,
+            bgp,
+            journal,
+            stored,
+            rules,
+            pages,
+        })
     }
 }
 
@@ -115,7 +128,7 @@ pub(super) async fn start(
     let needed = needed(&node, host);
     let (done, finished) = mpsc::unbounded_channel();
     let disk = Disk::start(store, done.clone())?;
-    let history = disk.history();
+    let (stored, rules) = (disk.stored(), node.rules());
     let entries = dataplane.flow_entries();
     let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
     let dataplane = Worker::start(dataplane, keeper, done)?;
@@ -155,7 +168,7 @@ pub(super) async fn start(
         sessions,
     };
     let started = clock.started().0;
-    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, history };
+    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules };
     Ok(Started { owner, inputs, reads, news, kept, drained })
 }
 

@@ -177,6 +177,7 @@ impl Settings {
             interfaces: [UPLINK, NEAR].map(|name| (name.to_owned(), "native")).to_vec(),
             sources: addresses::outer_sources(n.into()).map(Some),
             hash_key: HASH_KEY.to_owned(),
+            read_socket: None,
             on_stop: "detach",
             more: String::new(),
         }

@@ -85,6 +85,8 @@ pub struct Settings {
     pub sources: [Option<String>; 2],
     /// 32 hexadecimal digits.
     pub hash_key: String,
+    /// The socket that serves reads alone, if there is one.
+    pub read_socket: Option<PathBuf>,
     /// What becomes of the data plane when the daemon is told to stop: `detach` or `keep`.
     pub on_stop: &'static str,
     /// Further lines of the file.
@@ -97,15 +99,16 @@ pub const HASH_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 impl Settings {
     /// The file's text; `services` and `socket` are the paths it names. What the daemon pins lies where [`pin_folder`] says.
     pub fn to_yaml(&self, services: &Path, socket: &Path) -> String {
-        let Self { interfaces, sources, hash_key, on_stop, more } = self;
+        let Self { interfaces, sources, hash_key, read_socket, on_stop, more } = self;
         let interfaces: String =
             interfaces.iter().map(|(name, mode)| format!("  - {{ name: {name}, mode: {mode} }}\n")).collect();
         let given = ["source", "source6"].into_iter().zip(sources);
         let sources: String =
             given.filter_map(|(key, source)| Some(format!(", {key}: \"{}\"", source.as_ref()?))).collect();
+        let reads: String = read_socket.iter().map(|path| format!(", read_socket: {}", path.display())).collect();
         format!(
             "interfaces:\n{interfaces}encap: {{ kind: ipip{sources} }}\nhash_key: \"{hash_key}\"\nservices: {}\n\
-             api: {{ socket: {}, metrics: \"127.0.0.1:9642\" }}\n\
+             api: {{ socket: {}{reads}, metrics: \"127.0.0.1:9642\" }}\n\
              dataplane: {{ pin: {}, on_stop: {on_stop} }}\n{more}",
             services.display(),
             socket.display(),

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::stream::{self, Message, TooLarge};
-use super::{MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, WHY_HEADER, view};
+use super::{FILE_HEADER, MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, WHY_HEADER, view};
 
 /// Longer than the daemon takes to give up on a request, so that its own answer arrives.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +36,14 @@ pub struct Client {
     runtime: Runtime,
     /// Why changes are asked for.
     reason: Option<HeaderValue>,
+}
+
+/// What a request carries.
+#[derive(Debug, Default)]
+struct Body {
+    bytes: Bytes,
+    /// The name of the file that it is, in a body that is no JSON.
+    file: Option<HeaderValue>,
 }
 
 /// What a follower of events receives.
@@ -89,7 +97,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.send(Method::GET, path, Bytes::new())
+        self.send(Method::GET, path, Body::default())
     }
 
     /// Removes what lies at a path.
@@ -97,7 +105,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn delete(&self, path: &str) -> Result<view::Done, ClientError> {
-        self.send(Method::DELETE, path, Bytes::new())
+        self.send(Method::DELETE, path, Body::default())
     }
 
     /// Sends a body to a path.
@@ -121,6 +129,22 @@ impl Client {
         self.send_within(Method::POST, path, encode(body)?, time)
     }
 
+    /// Sends a file's text to a path, with the file's name for messages.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_file<T: DeserializeOwned>(&self, path: &str, name: &str, text: String) -> Result<T, ClientError> {
+        self.send(Method::POST, path, Body::from_file(name, text))
+    }
+
+    /// Replaces what lies at a path by a file's text, with the file's name for messages.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_file<T: DeserializeOwned>(&self, path: &str, name: &str, text: String) -> Result<T, ClientError> {
+        self.send(Method::PUT, path, Body::from_file(name, text))
+    }
+
     /// Receives events from a path as they come, until `receive` breaks off.
     ///
     /// # Errors
@@ -137,11 +161,11 @@ impl Client {
         self.send(Method::PATCH, path, encode(body)?)
     }
 
-    fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+    fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> Result<T, ClientError> {
         self.send_within(method, path, body, TIMEOUT)
     }
 
-    fn send_within<T>(&self, method: Method, path: &str, body: Bytes, time: Duration) -> Result<T, ClientError>
+    fn send_within<T>(&self, method: Method, path: &str, body: Body, time: Duration) -> Result<T, ClientError>
     where
         T: DeserializeOwned,
     {
@@ -153,7 +177,7 @@ impl Client {
         })
     }
 
-    async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+    async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> Result<T, ClientError> {
         let (response, connection) = self.open(method, path, body).await?;
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
@@ -166,7 +190,7 @@ impl Client {
         path: &str,
         mut receive: impl FnMut(Received) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
-        let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Bytes::new())).await;
+        let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Body::default())).await;
         let (response, connection) =
             opened.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
         let (mut body, mut reader) = (response.into_body(), stream::Reader::default());
@@ -200,7 +224,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: Body,
     ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
         let unreachable = |error: &dyn std::error::Error| self.unreachable(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
@@ -212,17 +236,19 @@ impl Client {
         let connection = tokio::spawn(connection);
 
         let reason = self.reason.clone().filter(|_| method != Method::GET);
+        let Body { bytes, file } = body;
+        let content = if file.is_some() { "application/yaml" } else { "application/json" };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "maglevd")
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, content)
             .header(VERSION_HEADER, VERSION)
             .header(RELEASE_HEADER, RELEASE)
-            .body(Full::new(body))
+            .body(Full::new(bytes))
             .map_err(|error| ClientError::Foreign(format!("cannot ask for {path}: {error}")))?;
-        if let Some(reason) = reason {
-            request.headers_mut().insert(WHY_HEADER, reason);
+        for (name, value) in [(WHY_HEADER, reason), (FILE_HEADER, file)] {
+            value.into_iter().for_each(|value| drop(request.headers_mut().insert(name, value)));
         }
         let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         check_version(&response)?;
@@ -292,9 +318,17 @@ fn check_version(response: &Response<Incoming>) -> Result<(), ClientError> {
     )))
 }
 
-fn encode(body: &impl Serialize) -> Result<Bytes, ClientError> {
-    let encoded = serde_json::to_vec(body);
-    encoded.map(Bytes::from).map_err(|error| ClientError::Foreign(format!("cannot write the request: {error}")))
+impl Body {
+    /// A file's text. Instead of a name that no header can hold, `file` is sent.
+    fn from_file(name: &str, text: String) -> Self {
+        let file = HeaderValue::from_bytes(name.as_bytes()).unwrap_or(HeaderValue::from_static("file"));
+        Self { bytes: text.into(), file: Some(file) }
+    }
+}
+
+fn encode(body: &impl Serialize) -> Result<Body, ClientError> {
+    let encoded = serde_json::to_vec(body).map(|bytes| Body { bytes: bytes.into(), file: None });
+    encoded.map_err(|error| ClientError::Foreign(format!("cannot write the request: {error}")))
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

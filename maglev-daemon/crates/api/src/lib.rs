@@ -23,6 +23,12 @@ pub const RELEASE_HEADER: &str = "maglev-release";
 /// The header in which a client says why it asks for a change: text in UTF-8, [`maglev_model::parse_reason`] says which.
 pub const WHY_HEADER: &str = "maglev-why";
 
+/// The header in which a client names the file that it sends: messages and the history name it.
+pub const FILE_HEADER: &str = "maglev-file";
+
+/// Bytes that a services file may have at most: the largest that the daemon reads, and writes.
+pub const LARGEST_FILE: u64 = 16 << 20;
+
 /// The release of this program.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 

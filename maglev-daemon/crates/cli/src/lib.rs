@@ -18,6 +18,7 @@ mod pool;
 mod progress;
 mod reload;
 mod rollback;
+mod services;
 mod status;
 mod text;
 pub mod usage;
@@ -102,6 +103,9 @@ enum Command {
     History(history::Args),
     /// Take over the services of an older revision, as a revision of its own
     Rollback(rollback::Args),
+    /// The services as a whole, as a file: export, compare, replace
+    #[command(subcommand)]
+    Services(services::ServicesCommand),
     /// Packets by what became of them, and traffic of each VIP and backend
     Counters,
     /// What happened lately: backends, pools, prefixes and the node, and who changed what
@@ -153,6 +157,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Reload(args) => reload::run(&args, &client()?, &printer),
         Command::History(args) => history::run(args, &client()?, &printer),
         Command::Rollback(args) => rollback::run(args, &client()?, &printer),
+        Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters => counters::run(&client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
@@ -175,6 +180,12 @@ enum Failure {
     /// What was asked about is not as it should be.
     #[error("{0}")]
     Bad(String),
+    /// What was compared differs; standard output says how.
+    #[error("there is a difference")]
+    Differs,
+    /// A file that cannot be sent.
+    #[error("{0}")]
+    File(String),
 }
 
 impl Failure {
@@ -183,15 +194,20 @@ impl Failure {
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
             Self::Client(ClientError::Refused(error)) => match error.kind {
                 ErrorKind::Invalid => Exit::Invalid,
-                ErrorKind::Conflict | ErrorKind::Failed => Exit::Refused,
+                ErrorKind::Conflict | ErrorKind::Failed | ErrorKind::Forbidden => Exit::Refused,
             },
-            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) => Exit::Refused,
+            Self::File(_) => Exit::Invalid,
+            Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) | Self::Differs => {
+                Exit::Refused
+            }
         }
     }
 
-    /// One line on standard error, and one more for each fault of a file.
+    /// One line on standard error, and one more for each fault of a file; none that a difference was found.
     fn report(&self) -> Exit {
-        eprintln!("maglev: {self}");
+        if !matches!(self, Self::Differs) {
+            eprintln!("maglev: {self}");
+        }
         if let Self::Client(ClientError::Refused(error)) = self {
             for detail in &error.details {
                 eprintln!("  {detail}");
@@ -270,6 +286,13 @@ mod tests {
             "maglev history diff 41 57",
             "maglev rollback 41 -m reason",
             "maglev rollback 41 --force",
+            "maglev services export",
+            "maglev services export services.yaml",
+            "maglev services export --output json",
+            "maglev services diff services.yaml",
+            "maglev services diff -",
+            "maglev services apply services.yaml -m reason",
+            "maglev services apply - --dry-run --force",
             "maglev backend drain web web4 -m reason",
             "maglev -m reason backend drain web web4",
             "maglev backend drain web web4 --force",
@@ -344,6 +367,10 @@ mod tests {
             "maglev history --since 2h diff 1 2",
             "maglev rollback",
             "maglev rollback first",
+            "maglev services",
+            "maglev services diff",
+            "maglev services diff services.yaml --force",
+            "maglev services apply --dry-run",
             "maglev reload -m",
             "maglev reload -m \tindented",
             "maglev frobnicate",
@@ -358,6 +385,8 @@ mod tests {
         assert_eq!(refused(view::Error::invalid("x")), Exit::Invalid);
         assert_eq!(refused(view::Error::conflict("x")), Exit::Refused);
         assert_eq!(refused(view::Error::failed("x")), Exit::Refused);
+        assert_eq!(refused(view::Error::forbidden("x")), Exit::Refused);
+        assert_eq!((Failure::Differs.exit(), Failure::File("x".into()).exit()), (Exit::Refused, Exit::Invalid));
         let unreachable = ClientError::Unreachable { socket: "/s".into(), reason: "x".into(), remedy: "y" };
         assert_eq!(Failure::Client(unreachable).exit(), Exit::Unreachable);
         assert_eq!(Failure::Client(ClientError::Foreign("x".into())).exit(), Exit::Refused);

@@ -46,8 +46,10 @@ pub struct NodeConfig {
     pub hash_key: HashKey,
     /// The services file, absolute or relative to the working directory.
     pub services: PathBuf,
-    /// The API's Unix socket.
+    /// The API's Unix socket, for reads and changes.
     pub socket: PathBuf,
+    /// A second one that serves reads alone; another path. `None` is nowhere.
+    pub read_socket: Option<PathBuf>,
     /// Where `/metrics` is served: a loopback address; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
     /// The BGP speaker; `None` announces nothing.
@@ -173,7 +175,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {
-        let Api { socket, metrics } = api?;
+        let Api { socket, read_socket, metrics } = api?;
         let Dataplane { pin, on_stop } = dataplane?;
         let Health { common_failure, hold_down } = health?;
         Some(NodeConfig {
@@ -182,6 +184,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
             hash_key: hash_key?,
             services: services.clone()?,
             socket,
+            read_socket,
             metrics,
             bgp: bgp.clone()?,
             drain: drain?,
@@ -270,21 +273,29 @@ fn decode_key(field: &Field<'_>) -> Option<HashKey> {
 
 struct Api {
     socket: PathBuf,
+    read_socket: Option<PathBuf>,
     metrics: Option<SocketAddr>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { socket: PathBuf::from(DEFAULT_SOCKET), metrics: None }
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), read_socket: None, metrics: None }
     }
 }
 
 fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
-    let section = field.section(&["socket", "metrics"], &[])?;
+    let section = field.section(&["socket", "read_socket", "metrics"], &[])?;
     let default = Api::default();
     let socket = section.get("socket").map_or(Some(default.socket), |field| decode_socket(&field, file));
+    let read_socket = section.get("read_socket").map_or(Some(default.read_socket), |field| {
+        let path = decode_socket(&field, file)?;
+        if socket.as_ref() == Some(&path) {
+            field.report(format_args!("{} is api.socket; allowed: another path", path.display()));
+        }
+        Some(Some(path))
+    });
     let metrics = section.get("metrics").map_or(Some(default.metrics), |field| field.parse(parse_metrics));
-    Some(Api { socket: socket?, metrics: metrics? })
+    Some(Api { socket: socket?, read_socket: read_socket?, metrics: metrics? })
 }
 
 /// The path of a Unix socket: what clients connect to is short (`sun_path` in unix(7)).

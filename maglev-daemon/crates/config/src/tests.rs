@@ -88,6 +88,29 @@ fn where_a_node_pins_is_read_and_checked() {
 }
 
 #[test]
+fn the_socket_for_reads_is_another_one() {
+    let node = |api: &str| GOOD.replace("{ socket: /run/m.sock, metrics: \"127.0.0.1:9642\" }", api);
+    let read =
+        |api: &str| node::decode(Path::new("/etc/maglev.yaml"), &node(api), no_secret).config.unwrap().read_socket;
+    assert_eq!(read("{ socket: /run/m.sock }"), None);
+    assert_eq!(read("{ socket: /run/m.sock, read_socket: /run/r.sock }"), Some(PathBuf::from("/run/r.sock")));
+    assert_eq!(read("{ read_socket: r.sock }"), Some(PathBuf::from("/etc/r.sock")));
+    for (api, said) in [
+        (
+            "{ socket: /run/m.sock, read_socket: /run//./m.sock }",
+            "maglev.yaml:6: api.read_socket: /run//./m.sock is api.socket; allowed: another path",
+        ),
+        ("{ read_socket: /run/maglev/maglev.sock }", "/run/maglev/maglev.sock is api.socket; allowed: another path"),
+        ("{ read_socket: \"\" }", "api.read_socket: \"\" is not the path of a file"),
+        ("{ read_socket: [] }", "api.read_socket: a list where text belongs"),
+        ("{ reads: x }", "api.reads: unknown key; allowed: socket, read_socket, metrics"),
+    ] {
+        let told = node_problems(&node(api));
+        assert!(told.len() == 1 && told[0].contains(said), "{api}: {told:?}");
+    }
+}
+
+#[test]
 fn every_mistake_in_a_node_is_told_with_its_line_and_field() {
     let text = "interfaces: [{ name: eth0 }, { name: eth0 }, { name: a/b, mode: fast }]
 encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }

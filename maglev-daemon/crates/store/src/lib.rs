@@ -17,8 +17,8 @@ mod tests;
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
-pub use service_store::{NotKept, ServiceStore};
-pub use services::{Commit, Edited, FileStore, history_path};
+pub use service_store::{NotKept, ServiceStore, Stored};
+pub use services::{Commit, Edited, FileStore, history_path, revision_of, with_revision};
 
 /// Reads both files of a node.
 ///

@@ -8,10 +8,21 @@ use tokio::sync::watch;
 
 use crate::{Commit, Reader, Stamp};
 
+/// What a store holds, the parts of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The services.
+    pub services: Arc<Services>,
+    /// The number of the last revision; 1 before anything was changed.
+    pub revision: u64,
+    /// The revisions that are kept.
+    pub history: Reader,
+}
+
 /// Keeps the services, revision by revision. One thread owns it: a commit may take as long as a disk or a network does.
 pub trait ServiceStore: Send {
-    /// The services that are kept, and the number of their revision: 1 before anything was changed.
-    fn load(&self) -> (Arc<Services>, u64);
+    /// What is kept.
+    fn load(&self) -> Stored;
 
     /// Keeps changes to the revision that they expect: once this returns, they survive a power cut. `unix_milliseconds` is the
     /// present time. Returns the revision that they led to.
@@ -20,8 +31,8 @@ pub trait ServiceStore: Send {
     /// Another change came first, or why they cannot be kept; nothing changed.
     fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, NotKept>;
 
-    /// The history as it grows, whoever adds to it.
-    fn watch(&self) -> watch::Receiver<Reader>;
+    /// What is kept, after each commit.
+    fn watch(&self) -> watch::Receiver<Stored>;
 
     /// Drops old revisions, if there are too many. It may take as long as reading all services does.
     fn tidy(&mut self) {}

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::atomic_file::{Kept, replace};
 use crate::file::{self, Stamp};
 use crate::history::{Author, Damage, History, Reader, Revision, Written};
-use crate::service_store::{NotKept, ServiceStore};
+use crate::service_store::{NotKept, ServiceStore, Stored};
 
 /// What the first line of `services.yaml` says before the number.
 const REVISION_LINE: &str = "# revision ";
@@ -28,7 +28,7 @@ pub struct FileStore {
     revision: u64,
     /// Or why nothing can be added to it.
     history: Result<History, String>,
-    shown: watch::Sender<Reader>,
+    shown: watch::Sender<Stored>,
 }
 
 /// What is to be kept.
@@ -67,7 +67,7 @@ impl FileStore {
     /// All that is wrong with `services.yaml`, if the history does not know better; nothing was changed.
     pub fn open(path: &Path, rules: &Rules) -> Result<(Self, Vec<String>), Problems> {
         let (store, notes) = Self::decided(path, rules)?;
-        store.shown.send_replace(store.reader());
+        store.shown.send_replace(store.load());
         Ok((store, notes))
     }
 
@@ -234,7 +234,7 @@ impl FileStore {
 
     /// The history as it is now.
     pub fn reader(&self) -> Reader {
-        self.history.as_ref().map(History::reader).unwrap_or_default().at(self.revision)
+        self.history.as_ref().map(History::reader).unwrap_or_default()
     }
 
     fn keep_commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, String> {
@@ -280,8 +280,8 @@ impl FileStore {
 }
 
 impl ServiceStore for FileStore {
-    fn load(&self) -> (Arc<Services>, u64) {
-        (Arc::clone(&self.services), self.revision)
+    fn load(&self) -> Stored {
+        Stored { services: Arc::clone(&self.services), revision: self.revision, history: self.reader() }
     }
 
     fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, NotKept> {
@@ -289,12 +289,11 @@ impl ServiceStore for FileStore {
             return Err(NotKept::Conflict { revision: self.revision });
         }
         let kept = self.keep_commit(commit, unix_milliseconds).map_err(NotKept::Failed);
-        let reader = self.reader();
-        self.shown.send_replace(reader);
+        self.shown.send_replace(self.load());
         kept
     }
 
-    fn watch(&self) -> watch::Receiver<Reader> {
+    fn watch(&self) -> watch::Receiver<Stored> {
         self.shown.subscribe()
     }
 
@@ -304,8 +303,7 @@ impl ServiceStore for FileStore {
         {
             tracing::warn!(error, file = %history.path().display(), "cannot drop old revisions");
         }
-        let reader = self.reader();
-        self.shown.send_replace(reader);
+        self.shown.send_replace(self.load());
     }
 
     fn read_again(&mut self, stamp: Option<Stamp>) {
@@ -319,12 +317,12 @@ pub fn history_path(services: &Path) -> PathBuf {
 }
 
 /// The revision that a text says it is based on.
-fn revision_of(text: &str) -> Option<u64> {
+pub fn revision_of(text: &str) -> Option<u64> {
     text.lines().next()?.strip_prefix(REVISION_LINE)?.trim().parse().ok()
 }
 
 /// A text with this revision in its first line.
-fn with_revision(text: &str, revision: u64) -> String {
+pub fn with_revision(text: &str, revision: u64) -> String {
     let rest = match revision_of(text) {
         Some(_) => text.split_once('\n').map_or("", |(_, rest)| rest),
         None => text,

@@ -57,7 +57,7 @@ impl Owner {
         };
         let revisions = revisions.into_iter().map(by_author).collect();
         // Nothing but this owner adds to the history while it runs: what the last commit led to is what was worked on.
-        let expected = self.tools.disk.history().borrow().revision();
+        let expected = self.tools.disk.stored().borrow().revision;
         self.tools.disk.commit(Commit { expected, services, revisions, edited });
     }
 
@@ -75,6 +75,7 @@ impl Owner {
                 self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
             }
             Some(Waiting::Rollback(rollback, changes)) => self.rolled_back(rollback, changes, outcome),
+            Some(Waiting::Apply(apply, changes)) => self.applied(apply, changes, outcome),
             Some(Waiting::Node(order, caller, reply)) => {
                 self.log.ordered(order, caller, &outcome);
                 let _ = reply.send(outcome.map_err(view::Error::from));
@@ -92,6 +93,7 @@ impl Waiting {
             Self::Change(change, by, _) => (by.clone(), change.to_string()),
             Self::Reload(reload, ..) => (reload.by.clone(), "reload services.yaml".to_owned()),
             Self::Rollback(rollback, _) => (rollback.by.clone(), rollback.command()),
+            Self::Apply(apply, _) => (apply.by.clone(), apply.command()),
             Self::Node(order, caller, _) => (By { caller: *caller, why: None }, (*order).to_owned()),
         };
         let By { caller: Caller { uid, pid }, why } = by;

@@ -9,7 +9,7 @@ use maglev_testing::matrix::Row;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::http::{Request, Snapshots};
+use crate::http::{Request, SentFile, Snapshots};
 use crate::runtime::dataplane::testing::{self, Ordered};
 use crate::runtime::snapshot;
 use maglev_core::reconcile::Event;
@@ -277,7 +277,7 @@ async fn a_file_that_does_not_know_the_last_change_is_refused_and_a_rollback_is_
     let done = site.reload(true).await.unwrap();
     assert_eq!(done.changes.backends.changed, 2);
 
-    let history = site.owner.tools.disk.history().borrow().clone();
+    let history = site.owner.tools.disk.stored().borrow().history.clone();
     let commands: Vec<_> = history.revisions().map(|found| (found.revision, found.author.command.clone())).collect();
     assert_eq!(commands[3], (4, "reload services.yaml".to_owned()));
     let (reply, mut answer) = oneshot::channel();
@@ -291,7 +291,86 @@ async fn a_file_that_does_not_know_the_last_change_is_refused_and_a_rollback_is_
     }
     let done = answer.try_recv().unwrap().unwrap();
     assert_eq!((done.to, done.revision, done.changes.backends.changed), (3, Some(5), 2));
-    let history = site.owner.tools.disk.history().borrow().clone();
+    let history = site.owner.tools.disk.stored().borrow().history.clone();
     assert_eq!(history.services(5).unwrap(), services);
     assert_eq!(history.newest().unwrap().author.why.as_deref(), Some("it was better"));
+}
+
+/// What a client sends as its file.
+fn sent(base: Option<u64>, text: &str, site: &Site) -> SentFile {
+    let rules = site.owner.files.running().rules();
+    let services = maglev_config::decode_services(std::path::Path::new("web.yaml"), text, &rules).unwrap();
+    SentFile { name: "web.yaml".to_owned(), base, services }
+}
+
+impl Site {
+    async fn apply(&mut self, file: SentFile, force: bool) -> Answer<view::Applied> {
+        let planned = self.owner.plan_file(&file, force);
+        let (reply, mut answer) = oneshot::channel();
+        let by = By { why: Some("from git".to_owned()), ..By::default() };
+        self.take(Input::Request(Request::Apply { file, force, by, reply }));
+        if let Ok(answer) = answer.try_recv() {
+            let refused = answer.as_ref().err().cloned();
+            assert_eq!(refused, planned, "the plan says what becomes of the order");
+            return answer;
+        }
+        assert_eq!(planned, None);
+        let saved = self.finished.recv().await.unwrap();
+        self.take(Input::Event(saved));
+        while self.ordered.plans() > 0 {
+            self.take(Input::Event(Event::Published(Ok(()))));
+        }
+        answer.try_recv().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_applied_as_one_revision_and_one_that_knows_less_is_refused() {
+    let mut site = Site::start();
+    let unchanged = site.apply(sent(None, SERVICES, &site), false).await.unwrap();
+    assert_eq!((unchanged.revision, unchanged.changes.to_string()), (None, "no change".to_owned()));
+    let empty = sent(None, "pools: []\nvips: []\n", &site);
+    let refused = site.apply(empty, false).await.unwrap_err();
+    assert!(refused.kind == view::ErrorKind::Conflict && refused.error.contains("takes out 4 of 4"), "{refused}");
+    assert!(site.owner.tools.disk.stored().borrow().history.newest().is_none(), "nothing was kept");
+
+    // One step, whatever it changes: one revision.
+    let other = SERVICES
+        .replace("name: d, address: 10.9.2.14", "name: e, address: 10.9.2.15")
+        .replace("10.9.2.13", "10.9.2.13, weight: 7");
+    let done = site.apply(sent(Some(1), &other, &site), false).await.unwrap();
+    assert_eq!(
+        (done.revision, done.changes.to_string()),
+        (Some(2), "backends 1 added, 1 changed, 1 removed".to_owned())
+    );
+    let stored = site.owner.tools.disk.stored().borrow().clone();
+    let author = &stored.history.newest().unwrap().author;
+    assert_eq!((author.command.as_str(), author.why.as_deref()), ("apply services from web.yaml", Some("from git")));
+    assert_eq!((stored.revision, &*stored.services), (2, &sent(None, &other, &site).services));
+    assert_eq!(site.apply(sent(Some(1), &other, &site), false).await.unwrap().revision, None, "the same file again");
+
+    // Another change was made since the file was exported.
+    let weight = maglev_model::Weight(9);
+    let (pool, backend) = (Name::parse("web").unwrap(), Name::parse("b").unwrap());
+    site.change(Change::SetWeight { pool, backend, weight }).await.unwrap();
+    let refused = site.apply(sent(Some(2), SERVICES, &site), false).await.unwrap_err();
+    assert!(
+        refused.kind == view::ErrorKind::Conflict
+            && refused.error.starts_with(
+                "nothing changed: web.yaml is based on revision 2, and one revision has changed since: 3 set weight"
+            )
+            && refused.error.contains("or --force"),
+        "{refused}"
+    );
+    let done = site.apply(sent(Some(2), SERVICES, &site), true).await.unwrap();
+    assert_eq!(done.revision, Some(4));
+    // One without a revision is taken as a whole.
+    assert_eq!(site.apply(sent(None, &other, &site), false).await.unwrap().revision, Some(5));
+    // An edit of the daemon's own file that was not reloaded is not overwritten.
+    site.write(&other);
+    let refused = site.apply(sent(None, SERVICES, &site), false).await.unwrap_err();
+    assert!(
+        refused.kind == view::ErrorKind::Failed && refused.error.contains("was edited since it was read"),
+        "{refused}"
+    );
 }

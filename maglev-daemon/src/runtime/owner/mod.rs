@@ -31,6 +31,7 @@ use super::status::{self, Facts};
 use super::systemd;
 use crate::http::{By, Caller, Journal, Request};
 
+mod apply;
 mod effects;
 #[cfg(test)]
 mod faults;
@@ -38,6 +39,7 @@ mod reload;
 mod requests;
 mod rollback;
 
+use apply::Apply;
 use reload::Reload;
 use rollback::Rollback;
 
@@ -58,6 +60,7 @@ enum Waiting {
     /// With the version of `services.yaml` that is taken over, until it is kept.
     Reload(Reload, view::Reloaded, Option<Edited>),
     Rollback(Rollback, view::Changes),
+    Apply(Apply, view::Changes),
     /// What was ordered of the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
@@ -67,6 +70,7 @@ enum Waiting {
 enum Replacement {
     Reload(Reload),
     Rollback(Rollback),
+    Apply(Apply),
 }
 
 /// What carries out effects.
@@ -366,6 +370,7 @@ impl Owner {
         match self.replacements.pop_front_if(|_| !is_changing) {
             Some(Replacement::Reload(reload)) => self.reload(reload),
             Some(Replacement::Rollback(rollback)) => self.roll_back(rollback),
+            Some(Replacement::Apply(apply)) => self.apply(apply),
             None if !self.replacements.is_empty() || self.postponed.is_empty() => return false,
             None => std::mem::take(&mut self.postponed).into_iter().for_each(|request| self.request(request)),
         }

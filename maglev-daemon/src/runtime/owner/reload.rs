@@ -52,23 +52,24 @@ impl Owner {
     fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
         let difference = self.node.reconciler().review(&read.services, force)?;
         if !force {
-            self.check_base(read, difference)?;
+            self.check_base("services.yaml", read.edited.base(), difference)?;
         }
         Ok(difference)
     }
 
     /// Refuses a file that is based on an older revision: later changes would be undone.
-    fn check_base(&self, read: &Reread, difference: Difference) -> Result<(), Denied> {
-        let Some(base) = read.edited.base() else { return Ok(()) };
-        let history = self.tools.disk.history();
-        let since: Vec<_> = history.borrow().revisions().filter(|found| found.revision > base).cloned().collect();
+    pub(super) fn check_base(&self, file: &str, base: Option<u64>, difference: Difference) -> Result<(), Denied> {
+        let Some(base) = base else { return Ok(()) };
+        let stored = self.tools.disk.stored();
+        let since: Vec<_> =
+            stored.borrow().history.revisions().filter(|found| found.revision > base).cloned().collect();
         let Some(newest) = since.last().filter(|_| difference != Difference::default()) else { return Ok(()) };
         let listed =
             since.iter().rev().take(MOST_LISTED).map(|found| format!("{} {}", found.revision, found.author.command));
         let listed: Vec<_> = listed.collect();
         let more = if since.len() > MOST_LISTED { ", …" } else { "" };
         Err(Denied::Refused(Refusal::Conflict(format!(
-            "services.yaml is based on revision {base}, and {} changed since: {}{more}; see `maglev history diff {base} {}`, add what is \
+            "{file} is based on revision {base}, and {} changed since: {}{more}; see `maglev history diff {base} {}`, add what is \
              missing and set its first line to `# revision {}`, or --force",
             if since.len() == 1 { "one revision has" } else { "others have" },
             listed.join("; "),
@@ -79,14 +80,9 @@ impl Owner {
 
     /// Says what a reload would do.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
-        let reread = self
-            .files
-            .reread(self.node.reconciler().services())
-            .map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
-        let refused = self.review(&reread, false).err().map(|denied| match denied {
-            Denied::Invalid(problems) => problems.join("; "),
-            Denied::Refused(refusal) => refusal.to_string(),
-        });
+        let reread = self.files.reread(self.node.reconciler().services());
+        let reread = reread.map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
+        let refused = self.review(&reread, false).err().map(in_words);
         let Reread { services, edited: _, restart_needed } = reread;
         let changes = self.node.reconciler().difference(&services).into();
         Ok(view::PlannedReload { restart_needed, changes, refused })
@@ -115,8 +111,16 @@ impl Owner {
     }
 }
 
+/// Why services would not be taken over, in one line.
+pub(super) fn in_words(denied: Denied) -> String {
+    match denied {
+        Denied::Invalid(problems) => problems.join("; "),
+        Denied::Refused(refusal) => refusal.to_string(),
+    }
+}
+
 /// Why files are not taken over: one line, and one more for each fault if there are several.
-fn nothing_changed(denied: Denied) -> view::Error {
+pub(super) fn nothing_changed(denied: Denied) -> view::Error {
     let invalid = |problems: Vec<String>| match problems.as_slice() {
         [problem] => view::Error::invalid(format!("nothing changed: {problem}")),
         several => {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::super::dataplane::ActiveFlows;
 use super::super::snapshot::Snapshot;
 use super::super::status;
-use super::{Owner, Reload, Replacement, Rollback, Waiting};
+use super::{Apply, Owner, Reload, Replacement, Rollback, Waiting};
 use crate::http::{Flow, Made, Request, Shown};
 
 impl Owner {
@@ -34,6 +34,10 @@ impl Owner {
                 let rollback = Rollback { revision, services, force, by, reply };
                 self.replacements.push_back(Replacement::Rollback(rollback));
             }
+            Request::Apply { file, force, by, reply } => {
+                self.replacements.push_back(Replacement::Apply(Apply { file, force, by, reply }));
+            }
+            Request::ReviewFile { file, force, reply } => drop(reply.send(Ok(self.plan_file(&file, force)))),
             Request::PlanRollback { services, reply } => drop(reply.send(self.plan_rollback(&services))),
             Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
             Request::Counters { reply } => {

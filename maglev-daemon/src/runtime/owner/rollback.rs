@@ -6,6 +6,7 @@ use maglev_model::{Refusal, Services};
 use maglev_store::Author;
 use tokio::sync::oneshot;
 
+use super::reload::in_words;
 use super::{Owner, Waiting};
 use crate::http::By;
 
@@ -38,10 +39,7 @@ impl Owner {
                 self.reconcile(Event::Replace { request, services });
             }
             Err(denied) => {
-                let refused = match denied {
-                    Denied::Invalid(faults) => view::Error::conflict(format!("nothing changed: {}", faults.join("; "))),
-                    Denied::Refused(refusal) => view::Error::conflict(format!("nothing changed: {refusal}")),
-                };
+                let refused = view::Error::conflict(format!("nothing changed: {}", in_words(denied)));
                 let _ = rollback.reply.send(Err(refused));
             }
         }
@@ -49,10 +47,7 @@ impl Owner {
 
     /// Says what a rollback would do.
     pub(super) fn plan_rollback(&self, services: &Services) -> Answer<view::PlannedRollback> {
-        let refused = self.review_revision(services, false).err().map(|denied| match denied {
-            Denied::Invalid(faults) => faults.join("; "),
-            Denied::Refused(refusal) => refusal.to_string(),
-        });
+        let refused = self.review_revision(services, false).err().map(in_words);
         Ok(view::PlannedRollback { changes: self.node.reconciler().difference(services).into(), refused })
     }
 
@@ -67,15 +62,18 @@ impl Owner {
 
     pub(super) fn rolled_back(&mut self, rollback: Rollback, changes: view::Changes, outcome: Result<(), Refusal>) {
         self.log.ordered(&rollback.command(), rollback.by.caller, &outcome);
-        let (By { caller, why }, command) = (rollback.by.clone(), rollback.command());
-        let author = Author { uid: caller.uid, pid: caller.pid, command, why };
-        let made = || {
-            let history = self.tools.disk.history();
-            let newest =
-                history.borrow().revisions().rev().find(|found| found.author == author).map(|found| found.revision);
-            newest.filter(|_| changes != view::Changes::default())
-        };
+        let made = || self.revision_made(&rollback.by, rollback.command(), changes);
         let answer = outcome.map(|()| view::RolledBack { to: rollback.revision, revision: made(), changes });
         let _ = rollback.reply.send(answer.map_err(view::Error::from));
+    }
+
+    /// The revision that an order made; none if it changed nothing.
+    pub(super) fn revision_made(&self, by: &By, command: String, changes: view::Changes) -> Option<u64> {
+        let By { caller, why } = by.clone();
+        let author = Author { uid: caller.uid, pid: caller.pid, command, why };
+        let stored = self.tools.disk.stored();
+        let newest =
+            stored.borrow().history.revisions().rev().find(|found| found.author == author).map(|found| found.revision);
+        newest.filter(|_| changes != view::Changes::default())
     }
 }

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Conflict,
     /// The daemon failed to do it.
     Failed,
+    /// Not on this socket: it serves reads alone.
+    Forbidden,
 }
 
 impl Error {
@@ -43,6 +45,11 @@ impl Error {
     /// The daemon failed to do it.
     pub fn failed(error: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, error.into())
+    }
+
+    /// Not on this socket.
+    pub fn forbidden(error: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Forbidden, error.into())
     }
 
     const fn new(kind: ErrorKind, error: String) -> Self {

@@ -4,6 +4,7 @@
 mod bgp;
 mod error;
 mod event;
+mod file;
 mod health;
 mod history;
 mod node;
@@ -18,6 +19,7 @@ mod value;
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Events, Fields, Level, What};
+pub use file::{Applied, PlannedServices, ServicesFile};
 pub use health::{CheckCounts, CheckReport, CheckShortage, CheckedTarget, Health, HealthClock, HealthState, LastCheck};
 pub use health::{NewHealth, PoolHealth};
 pub use history::{

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use maglev_api::view::{Changes, DiffLine, History, Revision, RevisionContent, RevisionDiff};
+use maglev_api::view::{Changes, History, Revision, RevisionContent, RevisionDiff};
 use maglev_model::utc_with_milliseconds;
 
 use crate::output::{Text, table};
@@ -70,19 +70,14 @@ impl Text for RevisionDiff {
         if lines.is_empty() && *changes == Changes::default() {
             return format!("no difference between revisions {from} and {to}\n");
         }
-        let mut text = format!("from revision {from} to {to}: {changes}\n");
-        for DiffLine { added, object } in lines {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{} {object}", if *added { '+' } else { '-' });
-        }
-        text
+        format!("from revision {from} to {to}: {changes}\n{}", super::difference(lines))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maglev_api::view::ChangeCounts;
+    use maglev_api::view::{ChangeCounts, DiffLine};
 
     fn revision(number: u64, why: Option<&str>) -> Revision {
         let backends = ChangeCounts { added: 0, changed: 1, removed: 0 };

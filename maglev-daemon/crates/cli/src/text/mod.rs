@@ -6,8 +6,16 @@ mod check;
 mod history;
 pub(crate) mod node;
 mod pool;
+mod services;
 mod status;
 mod vip;
+
+use maglev_api::view::DiffLine;
+
+/// A line for each object in which two versions of the services differ.
+fn difference(lines: &[DiffLine]) -> String {
+    lines.iter().map(|DiffLine { added, object }| format!("{} {object}\n", if *added { '+' } else { '-' })).collect()
+}
 
 /// A count that may not be known yet.
 fn count(count: Option<u32>) -> String {

@@ -60,7 +60,6 @@ pub(crate) struct History {
 pub struct Reader {
     file: Option<Arc<File>>,
     entries: Arc<Vec<Entry>>,
-    revision: u64,
 }
 
 /// What was wrong with a history that is gone on with.
@@ -154,8 +153,7 @@ impl History {
 
     /// The revisions, to be listed and read.
     pub(crate) fn reader(&self) -> Reader {
-        let revision = self.entries.last().map_or(0, |entry| entry.revision.revision);
-        Reader { file: self.file.clone(), entries: Arc::clone(&self.entries), revision }
+        Reader { file: self.file.clone(), entries: Arc::clone(&self.entries) }
     }
 
     pub(crate) const fn written(&self) -> Option<&Written> {
@@ -288,16 +286,6 @@ impl History {
 }
 
 impl Reader {
-    /// The same, of a store that is at this revision, whether or not the history has it.
-    pub(crate) fn at(self, revision: u64) -> Self {
-        Self { revision, ..self }
-    }
-
-    /// The revision that the store is at: what a commit expects.
-    pub const fn revision(&self) -> u64 {
-        self.revision
-    }
-
     /// The revisions, the oldest first.
     pub fn revisions(&self) -> impl DoubleEndedIterator<Item = &Revision> {
         self.entries.iter().map(|entry| &entry.revision)

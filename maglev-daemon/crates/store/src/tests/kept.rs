@@ -341,18 +341,19 @@ fn a_commit_to_another_revision_than_the_last_is_refused_and_those_that_follow_s
     let _row = Row::store("conflict", "a commit to another revision than the last is refused");
     let mut site = Site::new();
     let watch = site.store.watch();
-    assert_eq!(watch.borrow().revision(), 1);
+    assert_eq!(watch.borrow().revision, 1);
     assert_eq!(site.commit_to(1, services(3, 1)), Ok(2));
     let files = |site: &Site| [fs::read(site.yaml()).unwrap(), fs::read(site.history()).unwrap()];
     let before = files(&site);
     for expected in [0, 1, 3, u64::MAX] {
         assert_eq!(site.commit_to(expected, services(3, 2)), Err(NotKept::Conflict { revision: 2 }));
     }
-    assert_eq!(site.store.load(), (Arc::new(services(3, 1)), 2));
+    let Stored { services: kept, revision, .. } = site.store.load();
+    assert_eq!((kept, revision), (Arc::new(services(3, 1)), 2));
     assert_eq!(files(&site), before, "nothing changed");
     assert_eq!(site.commit_to(2, services(3, 2)), Ok(3));
-    assert_eq!(watch.borrow().revision(), 3);
-    assert_eq!(watch.borrow().services(3), Ok(services(3, 2)));
+    assert_eq!(watch.borrow().revision, 3);
+    assert_eq!(watch.borrow().history.services(3), Ok(services(3, 2)));
     let restarted = site.restart();
-    assert_eq!(restarted.store.watch().borrow().revision(), 3);
+    assert_eq!(restarted.store.watch().borrow().revision, 3);
 }
