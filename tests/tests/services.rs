@@ -10,9 +10,11 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use maglev_e2e::lab::{Answer, Balancer, Lab, Settings, Topology, binary, maglev, site::every_family, skip};
 use maglev_e2e::matrix::Matrix;
 use serde_json::Value;
@@ -365,4 +367,50 @@ fn sockets_that_are_the_same_are_refused_before_anything_runs() -> Result<()> {
         ensure!(output.status.code() == Some(2) && said.contains(&line), "{said}");
         Ok("exit code 2".to_owned())
     })
+}
+
+#[test]
+fn large_files_at_once_take_bounded_memory_and_delay_no_read() -> Result<()> {
+    Matrix::Store.row("file", "12 files of 15 MiB at once: memory bounded, reads answered meanwhile", || {
+        if skip() {
+            return Ok("skipped: needs root".to_owned());
+        }
+        const CLIENTS: usize = 12;
+        let node = Node::start(|settings, _| settings)?;
+        let exported = node.balancer.maglev_ok(&["services", "export"])?;
+        let path = node.file("large.yaml", exported + &format!("# {}\n", "-".repeat(97)).repeat(157_000))?;
+        let before = memory(&node.balancer, "VmRSS")?;
+        fs::write(format!("/proc/{}/clear_refs", node.balancer.process_id()), "5").context("clear_refs")?;
+        let (codes, slowest) = thread::scope(|scope| -> Result<_> {
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|_| scope.spawn(|| node.balancer.maglev(&["services", "apply", &path]))).collect();
+            let mut slowest = Duration::ZERO;
+            while clients.iter().any(|client| !client.is_finished()) {
+                let began = Instant::now();
+                node.balancer.maglev_ok(&["status"])?;
+                slowest = slowest.max(began.elapsed());
+            }
+            let mut codes = Vec::new();
+            for client in clients {
+                let answer = client.join().map_err(|_| anyhow!("a client panicked"))??;
+                // One that waits too long for its turn is refused by name.
+                let refused = answer.code == 1 && answer.stderr.contains("takes 2 files at once");
+                ensure!(answer.code == 0 || refused, "{answer:?}");
+                codes.push(answer.code);
+            }
+            Ok((codes, slowest))
+        })?;
+        let taken = memory(&node.balancer, "VmHWM")?.saturating_sub(before) / 1024;
+        ensure!(taken < 200 && slowest < Duration::from_secs(5), "{taken} MiB, a read took {slowest:?}");
+        let done = codes.iter().filter(|code| **code == 0).count();
+        Ok(format!("{done} of {CLIENTS} in turn, {taken} MiB at most, a read took {} ms at most", slowest.as_millis()))
+    })
+}
+
+/// A line of the daemon's memory, in KiB.
+fn memory(balancer: &Balancer, line: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", balancer.process_id()))?;
+    let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+    let kib = found.and_then(|found| found.trim().strip_suffix(" kB")).with_context(|| line.to_owned())?;
+    Ok(kib.trim().parse()?)
 }

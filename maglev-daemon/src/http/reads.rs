@@ -1,5 +1,5 @@
-//! The socket that serves reads alone: whatever changes something is refused there, with the socket that takes it. It must not know
-//! what a read answers.
+//! The socket that serves reads alone: a change is refused there, with the path of the socket that takes it. It must not know what a
+//! read answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ async fn refuse_changes(State(sockets): State<Arc<Sockets>>, request: Request, n
     .into_response()
 }
 
-/// What has no effect, on backends either: a single check is not among it.
+/// Whether a request has no effect, on backends either: a single check has one.
 fn is_read(method: &Method, path: &str) -> bool {
     let plans = ["/v1/plan", "/v1/plan/services"];
     matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && plans.contains(&path))

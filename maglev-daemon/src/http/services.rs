@@ -90,7 +90,7 @@ pub(super) async fn apply(
     handle.ask(|reply| Request::Apply { file, force, by, reply }).await.map(Json).map_err(Refused)
 }
 
-/// What the client calls its file.
+/// The client's name for its file.
 fn name_of(headers: &HeaderMap) -> String {
     let name = headers.get(FILE_HEADER).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
     name.unwrap_or_else(|| "file".to_owned())
@@ -117,7 +117,7 @@ fn read(name: &str, body: &[u8], rules: &Rules) -> Result<SentFile, Problems> {
 
 /// One fault in one line, several in as many more.
 fn invalid(name: &str, problems: &Problems) -> view::Error {
-    /// More help nobody, and an answer has its bounds.
+    /// Further ones do not help, and an answer has its bounds.
     const MOST: usize = 1_000;
     let all = problems.iter().len();
     let mut details: Vec<_> = problems.iter().take(MOST).map(ToString::to_string).collect();

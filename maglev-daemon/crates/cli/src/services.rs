@@ -1,5 +1,5 @@
-//! `maglev services`: all services as a file, for those who keep files in git. It must not know what a file says: the daemon reads
-//! it.
+//! `maglev services`: all services as a file, for services that are kept in git. It must not know what a file says: the daemon
+//! reads it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -82,7 +82,7 @@ fn export(file: Option<&Path>, client: &Client, printer: &Printer) -> Result<(),
     printer.done(&exported, &format!("exported revision {} to {}", exported.revision, file.display()))
 }
 
-/// Writes a file beside and moves it into place: a full disk leaves the old one. What is no file is written to as it is.
+/// Writes a file beside and moves it into place: a full disk leaves the old one. A pipe or a device is written to as it is.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     let found = fs::metadata(file).ok();
     if found.as_ref().is_some_and(|found| !found.is_file()) {

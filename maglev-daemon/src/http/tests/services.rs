@@ -81,7 +81,7 @@ async fn what_is_exported_is_applied_without_a_difference() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_every_fault_and_reaches_nobody() {
+async fn a_bad_file_is_refused_with_every_fault_before_the_owner_sees_it() {
     let (server, mut requests) = server("pools: []\nvips: []\n");
     let several =
         "pools:\n  - name: web\n    color: red\n    backends: [{ name: a, address: 10.9.2 }]\nvips: [{ name: x }]\n";

@@ -296,7 +296,7 @@ async fn a_file_that_does_not_know_the_last_change_is_refused_and_a_rollback_is_
     assert_eq!(history.newest().unwrap().author.why.as_deref(), Some("it was better"));
 }
 
-/// What a client sends as its file.
+/// A file as a client sends it.
 fn sent(base: Option<u64>, text: &str, site: &Site) -> SentFile {
     let rules = site.owner.files.running().rules();
     let services = maglev_config::decode_services(std::path::Path::new("web.yaml"), text, &rules).unwrap();
