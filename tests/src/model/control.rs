@@ -79,7 +79,7 @@ impl Control {
         self.come_up(node, now);
         if self.down.is_none() {
             self.find_ways(node, now);
-            self.reload(node, self.services(), now);
+            self.replace(node, self.services(), now);
         }
     }
 
@@ -165,7 +165,7 @@ impl Control {
         let planner = Planner::restore(limits, outer, &saved, &node.live()).expect("a planner that fits the maps");
         self.reconciler = Reconciler::adopt(settings, planner, time(now));
         self.find_ways(node, now);
-        self.reload(node, self.services(), now);
+        self.load(node, self.services(), now);
     }
 
     /// As the daemon starts: ways first.
@@ -181,8 +181,8 @@ impl Control {
         services.pools.values_mut().for_each(|pool| pool.settings.transition.learning = left);
         // Whoever drains without having been active owned nothing.
         let first = if left.is_zero() { without_drains(services) } else { services };
-        self.reload(node, first, now);
-        self.reload(node, self.services(), now);
+        self.load(node, first, now);
+        self.replace(node, self.services(), now);
     }
 
     /// When it was told last that a backend drains.
@@ -204,8 +204,13 @@ impl Control {
         }
     }
 
-    fn reload(&mut self, node: &Node, services: Services, now: Millis) {
-        self.handle(node, Event::Reload { request: RequestId(0), services }, now);
+    fn load(&mut self, node: &Node, services: Services, now: Millis) {
+        self.handle(node, Event::Load { request: RequestId(0), services }, now);
+        self.handle(node, Event::Flush, now);
+    }
+
+    fn replace(&mut self, node: &Node, services: Services, now: Millis) {
+        self.handle(node, Event::Replace { request: RequestId(0), services }, now);
         self.handle(node, Event::Flush, now);
     }
 
@@ -222,7 +227,7 @@ impl Control {
                     }
                     Effect::Survey(orders) => self.survey = Some(Walk::new(orders, node, now, self.manner.survey)),
                     Effect::Reply { outcome, .. } => outcome.expect("services that are possible"),
-                    Effect::Follow(_) | Effect::Check(_) | Effect::Tell(_) => {}
+                    Effect::Follow(_) | Effect::Check(_) | Effect::News(_) => {}
                 }
             }
         }
