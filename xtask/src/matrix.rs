@@ -67,7 +67,7 @@ pub(crate) const STORE: Matrix = Matrix {
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more
-/// cases: the fault as it was found, and others of its kind. D12 and T6 are sentences in `docs/deploy.md` alone.
+/// cases: the fault as it was found, and others of its kind. D12 and T6 are sentences in `docs` alone.
 pub(crate) const FAULTS: Matrix = Matrix {
     name: "fault",
     lots: &[&["--workspace", "--lib", "faults::"], &["--package", "maglev-e2e", "--test", "faults"]],

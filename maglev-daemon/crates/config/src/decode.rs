@@ -1,7 +1,7 @@
 //! A small decoder over [`super::tree`]: it goes on after an error and collects them all. It must not know any
 //! particular key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,24 +11,37 @@ use maglev_model::shown;
 use super::tree::{Entry, Node, Value};
 use super::{Problem, Problems};
 
+/// The most errors that are kept of one file: further ones do not help, and a file can hold a million.
+const MOST: usize = 1_000;
+
 /// What was found wrong so far with one file.
 pub(super) struct Collector {
     file: PathBuf,
     problems: RefCell<Vec<Problem>>,
+    /// How many more there are.
+    more: Cell<usize>,
 }
 
 impl Collector {
     pub(super) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), problems: RefCell::default() }
+        Self { file: file.to_owned(), problems: RefCell::default(), more: Cell::default() }
     }
 
     pub(super) fn finish(self) -> Problems {
-        Problems::sorted(self.problems.into_inner())
+        let Self { file, problems, more } = self;
+        let mut found = Problems::sorted(problems.into_inner());
+        if more.get() > 0 {
+            found.extend(Problem::new(&file, format!("{} more errors", more.get())).into());
+        }
+        found
     }
 
     fn report(&self, line: u64, field: &FieldPath<'_>, message: impl Display) {
-        let message = message.to_string();
-        let field = field.to_string();
+        if self.problems.borrow().len() == MOST {
+            self.more.set(self.more.get() + 1);
+            return;
+        }
+        let (message, field) = (message.to_string(), field.to_string());
         self.problems.borrow_mut().push(Problem { file: self.file.clone(), line: Some(line), field, message });
     }
 }

@@ -201,3 +201,14 @@ fn a_whole_pool_is_admitted_in_proportion_to_its_size() {
     let [decoded, validated, before] = [decoded, validated, before].map(|time| time.as_millis());
     row.says(format!("read in {decoded} ms, admitted in {validated} ms; by scans about {before} ms"));
 }
+
+#[test]
+fn of_many_errors_the_first_thousand_are_kept_and_the_others_counted() {
+    let _row = Row::fault("C1", "a file of nothing but errors is refused in bounded memory");
+    let text = format!("pools: [{}1]\nvips: []\n", "1,\n".repeat(100_000));
+    let problems = decode_services(Path::new("services.yaml"), &text, &rules()).unwrap_err();
+    assert_eq!(problems.iter().len(), 1_001);
+    let last = problems.iter().last().unwrap().to_string();
+    assert_eq!(last, "services.yaml: 99001 more errors");
+    assert!(problems.iter().next().unwrap().to_string().starts_with("services.yaml:1: pools[0]: "));
+}
