@@ -1,7 +1,7 @@
 //! The history of the services: authors and reasons, rollbacks, and kills that lose no acknowledged change.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use std::{fs, process::Command, thread};
@@ -107,6 +107,84 @@ fn a_rollback_that_takes_out_most_needs_force() -> Result<()> {
         balancer.maglev_ok(&["rollback", "1"])?;
         assert_eq!(balancer.maglev_json(&["status"])?["services_digest"], before);
         Ok("refused with exit code 1".to_owned())
+    })
+}
+
+/// A file system of one's own, of this size, until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: PathBuf, size: &str) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder).status()?;
+        ensure!(mounted.success(), "cannot mount a tmpfs");
+        Ok(Self(folder))
+    }
+
+    /// Writes until nothing more fits. The file that took the room.
+    fn fill(&self) -> Result<PathBuf> {
+        let file = self.0.join("filler");
+        let full = fs::write(&file, vec![b'x'; 64 << 20]).unwrap_err();
+        ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+        Ok(file)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_still_lets_the_node_drain() -> Result<()> {
+    Matrix::Store.row("lab", "a full disk: changes are refused, nothing is lost, the node drains", || {
+        if skip() {
+            return Ok("skipped: needs root".to_owned());
+        }
+        let mut site = Site::standard(1)?;
+        let balancer = &mut site.balancers[0];
+        balancer.kill()?;
+        let disk = SmallDisk::mount(balancer.services().with_file_name("disk"), "256k")?;
+        let services = disk.0.join("services.yaml");
+        fs::copy(balancer.services(), &services)?;
+        let config = fs::read_to_string(balancer.config())?;
+        let path = |path: &Path| path.display().to_string();
+        fs::write(balancer.config(), config.replace(&path(&balancer.services()), &path(&services)))?;
+        balancer.restart()?;
+        balancer.maglev_ok(&["backend", "weight", "four", "web1", "7", "-m", "before"])?;
+        let before = (balancer.maglev_json(&["status"])?["services_digest"].clone(), fs::read(&services)?);
+
+        let other = services.with_file_name("other.yaml");
+        fs::write(&other, String::from_utf8_lossy(&before.1).replace("weight: 7", "weight: 8"))?;
+        let (filler, other) = (disk.fill()?, path(&other));
+        let orders = [
+            &["backend", "weight", "four", "web1", "9"][..],
+            &["backend", "drain", "four", "web2"],
+            &["rollback", "1"],
+            &["services", "apply", &other],
+        ];
+        for order in orders {
+            let refused = balancer.maglev(order)?;
+            let is_named = refused.stderr.contains("No space left") && refused.stderr.contains("nothing changed");
+            ensure!(refused.code == 1 && is_named, "{order:?}: {refused:?}");
+            let now = (balancer.maglev_json(&["status"])?["services_digest"].clone(), fs::read(&services)?);
+            ensure!(now == before, "{order:?} changed something");
+        }
+        let drained = balancer.maglev(&["node", "drain", "--last-node"])?;
+        ensure!(drained.code == 0, "{drained:?}");
+        let state = balancer.maglev_json(&["node", "status"])?;
+        ensure!(state["not_saved"].as_str().is_some_and(|why| why.contains("No space left")), "{state}");
+        balancer.maglev_ok(&["node", "undrain"])?;
+
+        fs::remove_file(filler)?;
+        balancer.maglev_ok(&["backend", "weight", "four", "web1", "9", "-m", "after"])?;
+        balancer.kill()?;
+        balancer.restart()?;
+        let whys: Vec<_> = revisions(balancer, &[])?.into_iter().filter_map(|(_, _, why)| why).collect();
+        assert_eq!(whys, ["after", "before"]);
+        Ok("4 changes refused, 2 kept".to_owned())
     })
 }
 
