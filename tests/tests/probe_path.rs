@@ -165,7 +165,7 @@ fn without_a_way_a_check_says_what_is_missing() -> Result<()> {
         ip("address add 10.9.0.1/24 dev other")?;
         ip("neighbour add 10.9.0.2 lladdr 02:00:00:00:00:22 nud permanent dev other")?;
         ip(&format!("route add {WWW4}/32 via 10.9.0.2"))?;
-        words(&mut site, 0, "the route to VIP 203.0.113.10 leaves by other, which is none of `interfaces`")
+        words(&mut site, 0, "VIP 203.0.113.10 is routed via other, which is not listed in `interfaces`")
     })?;
     row("encap", "the VIP is routed by another configured interface", || {
         ip(&format!("route replace {WWW4}/32 via 10.4.0.1 dev near"))?;

@@ -73,7 +73,7 @@ fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &
     };
     let name = interfaces.names.get(&index).map_or_else(|| format!("interface {index}"), Clone::clone);
     if !interfaces.slots.contains_key(&index) {
-        return Err(format!("the route to VIP {address} leaves by {name}, which is none of `interfaces`").into());
+        return Err(format!("VIP {address} is routed via {name}, which is not listed in `interfaces`").into());
     }
     if interfaces.unguarded.contains(&index) {
         return Err(format!("nothing encapsulates checks that leave by {name}: see the daemon's log").into());

@@ -364,7 +364,10 @@ fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
     let expected = NextHop::new([2; 6], InterfaceSlot(0));
     assert!(matches!(&steps[..], [Step::SetNextHop { next_hop, .. }, ..] if *next_hop == expected), "{steps:?}");
     assert!(matches!(&hops(&node)[0], NextHopView::Resolved { interface: 2, .. }));
-    assert_eq!(hops(&node)[1], NextHopView::Unresolved("leaves by eth5, which is not in `interfaces`".to_owned()));
+    assert_eq!(
+        hops(&node)[1],
+        NextHopView::Unresolved("routed via eth5, which is not listed in `interfaces`".to_owned())
+    );
 }
 
 #[test]

@@ -281,7 +281,7 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
                 return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };
             }
             let name = name.unwrap_or_else(|| format!("interface {interface}"));
-            NextHopView::Unresolved(format!("leaves by {name}, which is not in `interfaces`"))
+            NextHopView::Unresolved(format!("routed via {name}, which is not listed in `interfaces`"))
         }
     }
 }

@@ -72,7 +72,7 @@ fn without_a_way_a_check_is_told_why() {
     node.route_vip(Resolution::Unresolved("no route to 203.0.113.1".to_owned()));
     all(&node, "VIP www: no route to 203.0.113.1");
     node.route_vip(resolved(5));
-    all(&node, "the route to VIP 203.0.113.1 leaves by eth5, which is none of `interfaces`");
+    all(&node, "VIP 203.0.113.1 is routed via eth5, which is not listed in `interfaces`");
     node.route_vip(resolved(2));
     node.reach(1, false);
     node.run(Event::Flush);
