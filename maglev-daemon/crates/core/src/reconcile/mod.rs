@@ -108,6 +108,8 @@ pub struct Reconciler {
     /// The addresses whose next hops are unresolved, and since when.
     lost: BTreeMap<IpAddr, Duration>,
     followed: Option<BTreeSet<IpAddr>>,
+    /// The same addresses as they were listed last, unsorted.
+    named: Vec<IpAddr>,
     planner: Planner,
     /// A plan that failed. It is carried out again before any other.
     unfinished: Option<Planned>,
@@ -187,6 +189,7 @@ impl Reconciler {
             resolutions: BTreeMap::new(),
             lost: BTreeMap::new(),
             followed: None,
+            named: Vec::new(),
             planner: Planner::new(limits, outer),
             unfinished: None,
             failing: None,
