@@ -1,4 +1,4 @@
-//! Which prefixes are announced, and why not the others. Pure: it must not know sessions, nor who asks.
+//! Which prefixes are announced, and why not the others. Pure: it must not know sessions or callers.
 //!
 //! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. What may be
 //! announced only once the packet path knows it is announced late; what may not is withdrawn at once. What was
