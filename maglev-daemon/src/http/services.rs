@@ -115,16 +115,13 @@ fn read(name: &str, body: &[u8], rules: &Rules) -> Result<SentFile, Problems> {
     Ok(SentFile { name, base, services: maglev_config::decode_services(file, text, rules)? })
 }
 
-/// One fault in one line, several in as many more.
+/// One error in one line, several in as many more.
 fn invalid(name: &str, problems: &Problems) -> view::Error {
-    /// Further ones do not help, and an answer has its bounds.
-    const MOST: usize = 1_000;
-    let all = problems.iter().len();
-    let mut details: Vec<_> = problems.iter().take(MOST).map(ToString::to_string).collect();
+    let details: Vec<_> = problems.lines().collect();
     if let [problem] = details.as_slice() {
         return view::Error::invalid(format!("nothing changed: {problem}"));
     }
-    details.extend((all > MOST).then(|| format!("… and {} more", all - MOST)));
-    let error = view::Error::invalid(format!("nothing changed: {all} errors in {}:", shown(name)));
+    let line = format!("nothing changed: {} errors in {}:", problems.count(), shown(name));
+    let error = view::Error::invalid(line);
     view::Error { details, ..error }
 }

@@ -57,7 +57,7 @@ impl Files {
 
 /// One line per problem.
 pub(super) fn lines(problems: &Problems) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+    problems.lines().collect()
 }
 
 /// The fields of the node file in which two differ.

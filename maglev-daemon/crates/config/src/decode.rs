@@ -28,12 +28,7 @@ impl Collector {
     }
 
     pub(super) fn finish(self) -> Problems {
-        let Self { file, problems, more } = self;
-        let mut found = Problems::sorted(problems.into_inner());
-        if more.get() > 0 {
-            found.extend(Problem::new(&file, format!("{} more errors", more.get())).into());
-        }
-        found
+        Problems::sorted(self.problems.into_inner(), self.more.get())
     }
 
     fn report(&self, line: u64, field: &FieldPath<'_>, message: impl Display) {

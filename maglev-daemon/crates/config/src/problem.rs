@@ -40,43 +40,60 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, in the order of files and lines; shown one a line.
+/// What is wrong, in the order of files and lines, one a line; problems beyond a bound are counted only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    listed: Vec<Problem>,
+    /// How many others there are.
+    more: usize,
+}
 
 impl Problems {
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.count() == 0
     }
 
-    /// Each problem.
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.listed.len() + self.more
+    }
+
+    /// Each problem that is listed.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.listed.iter()
+    }
+
+    /// A line for each listed problem, and one with the number of those that are only counted.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let more = (self.more > 0).then(|| format!("{} more errors", self.more));
+        self.listed.iter().map(ToString::to_string).chain(more)
     }
 
     /// Adds those of another file.
     pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        self.listed.extend(others.listed);
+        self.more += others.more;
     }
 
-    pub(super) fn sorted(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.line);
-        Self(problems)
+    /// `more`: how many there are besides these.
+    pub(super) fn sorted(mut listed: Vec<Problem>, more: usize) -> Self {
+        listed.sort_by_key(|problem| problem.line);
+        Self { listed, more }
     }
 }
 
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+        Self { listed: vec![problem], more: 0 }
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.0.iter().enumerate() {
+        for (n, line) in self.lines().enumerate() {
             let newline = if n == 0 { "" } else { "\n" };
-            write!(f, "{newline}{problem}")?;
+            write!(f, "{newline}{line}")?;
         }
         Ok(())
     }

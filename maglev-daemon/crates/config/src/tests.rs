@@ -26,7 +26,7 @@ fn no_secret(_: &Path) -> Result<String, String> {
 }
 
 fn lines(problems: &Problems) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+    problems.lines().collect()
 }
 
 fn node_problems(text: &str) -> Vec<String> {

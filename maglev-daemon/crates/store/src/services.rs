@@ -150,7 +150,7 @@ impl FileStore {
                     // All that is left of the history is its beginning: an empty table is not what was last in use.
                     return Err(problems);
                 }
-                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let lines: Vec<_> = problems.lines().collect();
                 return self.keep(kept, rules, &lines.join("; ")).map_err(|()| problems);
             }
         };

@@ -99,7 +99,10 @@ async fn a_bad_file_is_refused_with_every_fault_before_the_owner_sees_it() {
                 true => client.post_file::<view::Done>("/v1/plan/services", "f.yaml", text),
                 false => client.put_file::<view::Done>("/v1/services", "f.yaml", text),
             });
-            let ClientError::Refused(error) = refused.await.unwrap_err() else { panic!() };
+            let error = match refused.await.unwrap_err() {
+                ClientError::Refused(error) => error,
+                other => panic!("not an answer: {other:?}"),
+            };
             assert!(error.kind == view::ErrorKind::Invalid && error.error.starts_with(line), "{error:?}");
             assert_eq!(error.details.len(), details, "{error:?}");
         }
