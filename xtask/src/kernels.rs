@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::{
     program,
     setup::{self, Package},
+    test,
     totals::{Totals, result_line},
 };
 
@@ -131,20 +132,12 @@ fn report(release: &str, said: &str, binaries: usize) -> Result<Totals> {
 
 /// Builds the unit tests, of which the data plane's embed the object that ships.
 fn test_binaries() -> Result<Vec<PathBuf>> {
-    let mut command = program::command(program::cargo());
-    command.args(["test", "--lib", "--no-run", "--locked", "--message-format", "json-render-diagnostics"]);
-    command.args(CRATES.iter().flat_map(|name| ["--package", name]));
-    let binaries = executables(&program::output(&mut command)?);
+    let selection: Vec<_> = CRATES.iter().flat_map(|name| ["--package", name]).chain(["--lib"]).collect();
+    let binaries = test::built(&selection)?;
     if binaries.len() != CRATES.len() {
         bail!("cargo named {} test binaries of {}", binaries.len(), CRATES.len());
     }
-    Ok(binaries)
-}
-
-fn executables(messages: &str) -> Vec<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let tests = messages.filter(|message| message["profile"]["test"] == true);
-    tests.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect()
+    Ok(binaries.into_iter().map(|binary| binary.executable).collect())
 }
 
 #[cfg(test)]
@@ -176,15 +169,5 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
             why(here, &PASSED.replace("test result", "Segmentation fault")),
             "0 of 1 test binaries came to their end"
         );
-    }
-
-    #[test]
-    fn the_test_binaries_are_read_from_cargos_messages() {
-        let messages = r#"
-{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/build-script"}
-{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/deps/maglev_net-1"}
-"#;
-        assert_eq!(executables(messages), [PathBuf::from("/t/deps/maglev_net-1")]);
-        assert!(executables("").is_empty());
     }
 }

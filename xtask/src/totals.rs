@@ -40,3 +40,23 @@ pub(crate) fn result_line(line: &str) -> Totals {
     }
     totals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed_and_others_are_not() {
+        let output = "\
+running 3 tests
+test a ... ok
+test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s
+test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s
+";
+        let mut totals = Totals::default();
+        for line in output.lines() {
+            totals += result_line(line);
+        }
+        assert_eq!(totals, Totals { passed: 13, failed: 2, skipped: 1 });
+    }
+}

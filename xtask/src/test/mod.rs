@@ -1,26 +1,48 @@
 //! `cargo xtask test`: every test of the workspace, and one total line.
 
-use std::{
-    env,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{ExitStatus, Stdio},
-    thread,
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::totals::{Totals, result_line};
-use crate::{build, kernels, matrix, program, setup};
+use crate::{build, kernels, matrix, program, setup, totals::Totals};
+
+mod binaries;
+mod runner;
+
+pub(crate) use binaries::{Binary, built};
+use runner::{Runner, Timed};
 
 /// The model test runs with the others.
 const MODEL: &str = "maglev-e2e/model";
 
-/// What the user may narrow, or another kernel to run on.
+/// End-to-end tests that `--quick` leaves out: each of these files takes more than 15 s.
+const LONG: [&str; 11] = [
+    "affinity",
+    "changes",
+    "drain",
+    "faults",
+    "health_announce",
+    "health_cost",
+    "killed",
+    "model",
+    "node_drain",
+    "nothing_lost",
+    "probe_path",
+];
+
+/// How many of the slowest tests are listed.
+const SLOWEST: usize = 10;
+
+/// A choice of tests, or another kernel to run on.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     /// Run only tests whose name contains this.
     filter: Option<String>,
+
+    /// Leave out the end-to-end tests that take long, and drive the binaries of the development profile.
+    #[arg(long)]
+    quick: bool,
 
     #[command(subcommand)]
     apart: Option<Apart>,
@@ -61,52 +83,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }
+    let began = Instant::now();
     setup::run()?;
-    build::for_tests()?;
-
-    println!("test: running the tests");
-    let (totals, status) = tests(arguments.filter.as_deref())?;
-    println!("\n{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
-    verdict(totals, status.success(), program::is_root())
-}
-
-/// Runs `cargo test`, lets its words through as they come, and sums the result lines.
-fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
-    let mut command = program::command(program::cargo());
-    command.args(["test", "--workspace", "--features", MODEL, "--locked", "--no-fail-fast"]);
-    command.args(filter).stdout(Stdio::piped());
-    // The end-to-end tests drive what ships.
-    command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
-    if env::var_os("RUST_TEST_THREADS").is_none() {
-        command.env("RUST_TEST_THREADS", threads().to_string());
+    if !arguments.quick {
+        build::for_tests()?;
     }
-    let mut child = command.spawn().context("cannot run cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output")?;
-    let mut totals = Totals::default();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what cargo test says")?;
-        let mut screen = std::io::stdout().lock();
-        screen.write_all(&line)?;
-        screen.write_all(b"\n")?;
-        screen.flush()?;
-        totals += result_line(&String::from_utf8_lossy(&line));
+    let binaries = binaries(arguments.quick)?;
+    let ready = began.elapsed();
+
+    println!("test: running {} test binaries", binaries.len());
+    let mut runner = Runner::new(arguments.filter.as_deref(), !arguments.quick);
+    for binary in &binaries {
+        runner.run(binary)?;
     }
-    Ok((totals, child.wait().context("cannot wait for cargo test")?))
+    let Runner { totals, tests, crashed, .. } = runner;
+    println!("\nthe slowest tests:\n{}", slowest(tests));
+    let Totals { passed, failed, skipped } = totals;
+    let took = [ready, began.elapsed() - ready].map(minutes);
+    println!("{passed} passed, {failed} failed, {skipped} skipped; built in {}, run in {}", took[0], took[1]);
+    verdict(totals, &crashed, program::is_root())
 }
 
-/// One test for each core, but at least two, so that a wait does not stop everything; and at most eight, because each
-/// end-to-end test brings up a lab of a dozen namespaces.
-fn threads() -> usize {
-    thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
+/// Builds the tests, and returns those to run.
+fn binaries(quick: bool) -> Result<Vec<Binary>> {
+    println!("test: building the tests");
+    let selection = ["--workspace", "--features", MODEL];
+    if quick {
+        program::run(program::command(program::cargo()).args(["build", "--locked", "--bins"]).args(selection))?;
+    }
+    let mut binaries = built(&selection)?;
+    binaries.retain(|binary| !(quick && binary.is_end_to_end() && LONG.contains(&binary.name.as_str())));
+    Ok(binaries)
 }
 
-/// The totals decide, and cargo's own exit: a test binary that crashes reports nothing.
-fn verdict(totals: Totals, succeeded: bool, root: bool) -> Result<()> {
+/// A line for each of the slowest.
+fn slowest(mut tests: Vec<Timed>) -> String {
+    tests.sort_by_key(|test| std::cmp::Reverse(test.took));
+    let lines = tests.iter().take(SLOWEST).map(|Timed { name, took }| format!("{:8.1} s  {name}", took.as_secs_f64()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `2m 5s`
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{}m {}s", seconds / 60, seconds % 60)
+}
+
+/// The totals decide, and `crashed`, the binaries that reported no total.
+fn verdict(totals: Totals, crashed: &[String], root: bool) -> Result<()> {
     if totals.failed > 0 {
         bail!("{} tests failed", totals.failed);
     }
-    if !succeeded {
-        bail!("a test binary did not build or did not end by itself; see above");
+    if !crashed.is_empty() {
+        bail!("no result from {}: the test binary ended early; see above", crashed.join(", "));
     }
     if root && totals.skipped > 0 {
         bail!("{} tests were skipped; as root none may be", totals.skipped);
@@ -119,18 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn result_lines_are_summed_and_others_are_not() {
-        let output = "\
-running 3 tests
-test a ... ok
-test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s
-test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s
-";
-        let mut totals = Totals::default();
-        for line in output.lines() {
-            totals += result_line(line);
-        }
-        assert_eq!(totals, Totals { passed: 13, failed: 2, skipped: 1 });
+    fn the_slowest_come_first_and_ten_of_them() {
+        let test = |n: u64| Timed { name: format!("test_{n}"), took: Duration::from_millis(n * 100) };
+        let listed = slowest((1..=12).map(test).collect());
+        let lines: Vec<_> = listed.lines().collect();
+        assert_eq!((lines.len(), lines[0], lines[9]), (10, "     1.2 s  test_12", "     0.3 s  test_3"));
+        assert_eq!(minutes(Duration::from_secs(125)), "2m 5s");
     }
 
     #[test]
@@ -161,10 +184,10 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
     fn a_failure_a_crash_and_roots_skip_each_fail_the_run() {
         let clean = Totals { passed: 5, ..Totals::default() };
         let skip = Totals { skipped: 1, ..clean };
-        assert!(verdict(clean, true, true).is_ok());
-        assert!(verdict(skip, true, false).is_ok());
-        assert!(verdict(skip, true, true).is_err());
-        assert!(verdict(clean, false, false).is_err());
-        assert!(verdict(Totals { failed: 1, ..clean }, false, false).is_err());
+        assert!(verdict(clean, &[], true).is_ok());
+        assert!(verdict(skip, &[], false).is_ok());
+        assert!(verdict(skip, &[], true).is_err());
+        assert!(verdict(clean, &["udp".to_owned()], false).is_err());
+        assert!(verdict(Totals { failed: 1, ..clean }, &[], false).is_err());
     }
 }
