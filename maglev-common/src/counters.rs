@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::backend::MemberId;
+use crate::flow::Seconds;
 use crate::forwarding::MEMBER_IDS;
 use crate::maps::{COUNTER_REGION, MAX_VIPS};
 use crate::pod::Word;
@@ -18,6 +19,8 @@ pub enum Outcome {
     Forwarded,
     /// Left to the host's network stack.
     Passed,
+    /// Answered by the node itself.
+    Answered,
     /// Dropped.
     Dropped,
     /// None of these: something that happened on the way.
@@ -71,11 +74,10 @@ counters! {
         NoHeadroom = "no_headroom", Dropped, "The driver left no room for the outer header.";
         Malformed = "malformed", Dropped, "For a VIP's address, with a header that is cut short or contradicts itself.";
         Fragment = "fragment", Dropped, "For a VIP's address, an IP fragment.";
-        Options = "options", Dropped, "For a VIP's address, with IPv4 options.";
-        ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with an IPv6 extension header.";
-        Icmp = "icmp", Dropped, "For a VIP's address, ICMP or ICMPv6.";
+        SourceRoute = "source_route", Dropped, "For a VIP's address, with a route that its sender chose: an IPv4 source route option, or an IPv6 routing header of type 0 or with segments left.";
+        ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with more than 8 IPv6 extension headers, or more than 512 bytes of them.";
+        Icmp = "icmp", Dropped, "For a VIP's address, an ICMP or ICMPv6 message that is neither an error nor an echo request, or has options or extension headers.";
         OtherProtocol = "other_protocol", Dropped, "For a VIP's address, neither TCP nor UDP nor ICMP.";
-        Vlan = "vlan", Dropped, "For a VIP's address, inside a VLAN tag.";
         Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
         FlowHit = "flow_hit", Noted, "The flow table knew the flow, but not at a first look, which is not counted.";
         FlowMiss = "flow_miss", Noted, "The flow table was asked for a flow and did not know it.";
@@ -90,6 +92,11 @@ counters! {
         Stray = "stray", Dropped, "From this node itself for a VIP's address, and of no health check of a backend that exists: it would be balanced.";
         OtherMac = "other_mac", Passed, "For a VIP's address, but addressed to another MAC address than the interface's own.";
         HopLimit = "hop_limit", Dropped, "For a VIP's address, with a TTL or hop limit of 0.";
+        IcmpError = "icmp_error", Noted, "An ICMP or ICMPv6 error about a flow of a VIP; it goes to the flow's backend.";
+        IcmpStray = "icmp_stray", Dropped, "For a VIP's address, an ICMP or ICMPv6 error that quotes no TCP or UDP packet from a VIP at that address.";
+        EchoReply = "echo_reply", Answered, "An echo request to a VIP's address, answered by the node.";
+        AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
+        Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's.";
     }
 }
 
@@ -143,6 +150,10 @@ pub struct Counts {
     pub vips: [Traffic; VIPS],
     /// What was sent to each member.
     pub members: [Traffic; MEMBER_IDS],
+    /// Answers that the CPU may still give: [`Self::may_answer`].
+    pub answers: Word,
+    /// Fills the line.
+    pub reserved: [Word; 7],
 }
 
 impl Counts {
@@ -150,6 +161,25 @@ impl Counts {
     #[inline(always)]
     pub fn count(&self, counter: Counter) {
         self.counters[counter as usize & (COUNTER_REGION as usize - 1)].add_unshared(1);
+    }
+
+    /// Takes one of `each_second` answers that the CPU may give in one second; tells whether one was left.
+    ///
+    /// ```text
+    ///  63      48 47     32 31            0
+    /// +----------+---------+---------------+
+    /// | 0        | second  | answers left  |
+    /// +----------+---------+---------------+
+    /// ```
+    #[inline(always)]
+    pub fn may_answer(&self, Seconds(now): Seconds, each_second: u32) -> bool {
+        let word = self.answers.get();
+        let left = if (word >> 32) as u16 == now { word as u32 } else { each_second };
+        if left == 0 {
+            return false;
+        }
+        self.answers.set(u64::from(now) << 32 | u64::from(left - 1));
+        true
     }
 
     /// Counts a packet that came for a VIP.
@@ -178,6 +208,13 @@ mod tests {
         for name in all {
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         }
+    }
+
+    #[test]
+    fn a_cpu_answers_so_often_in_a_second_and_again_in_the_next() {
+        let counts = <Counts as zerocopy::FromZeros>::new_box_zeroed().unwrap();
+        let answered = |second| (0..5).filter(|_| counts.may_answer(Seconds(second), 3)).count();
+        assert_eq!([answered(65_535), answered(65_535), answered(0), answered(1)], [3, 0, 3, 3]);
     }
 
     #[test]

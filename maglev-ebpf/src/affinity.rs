@@ -205,7 +205,24 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
         || (segment.is_datagram() && unreachable())
 }
 
-/// What the flow table says of a flow, for `maglev flow explain`: reads only.
+/// The member that an ICMP error about a flow goes to, perhaps nobody: by the same rules, but nothing is written, not even that
+/// the flow was seen. `segment`: [`Segment::DATAGRAM`] or [`Segment::RST`], which begins nothing.
+#[inline(always)]
+pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+    let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
+    if flow.word.tracking() == Tracking::Exception && !slot.in_transition() {
+        return (slot.owner(), Choice::Table);
+    }
+    let entry = tables.bucket(flow.hash).and_then(|bucket| peek(tables, bucket, flow.pool, flow.hash));
+    if let Some(entry) = entry {
+        return (entry.member(), Choice::FlowTable);
+    }
+    let owners = Owners::look_up(tables, flow);
+    owners.ruled(rule(flow.word, owners, segment))
+}
+
+/// What the flow table says of a flow: reads only.
+#[inline(always)]
 pub fn peek<T: Forwarding>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
     let entry = bucket.entry(find(bucket, hash)?);
     tables.forwarding().template(entry.member()).state().serves(pool).then_some(entry)

@@ -19,6 +19,10 @@ pub const HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 pub const CLIENT4: [u8; 4] = [198, 51, 100, 7];
 /// The address of the IPv4 VIPs.
 pub const VIP4: [u8; 4] = [203, 0, 113, 10];
+/// A router between client and VIP, which sends ICMP errors.
+pub const ROUTER4: [u8; 4] = [192, 0, 2, 1];
+/// The same for ICMPv6.
+pub const ROUTER6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 /// The client.
 pub const CLIENT6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 /// The address of the IPv6 VIPs.
@@ -139,10 +143,15 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 16] = [
+    let rows: [(_, Change, _); 21] = [
         ("a later fragment", |p| p[21] = 1, Counter::Fragment),
         ("a first fragment", |p| p[20] = 0x20, Counter::Fragment),
-        ("options", |p| p[14] = 0x46, Counter::Options),
+        ("a loose source route", |p| insert_options(p, &[1, 131, 3, 4]), Counter::SourceRoute),
+        ("a strict source route", |p| insert_options(p, &[137, 7, 4, 198, 51, 100, 1, 0]), Counter::SourceRoute),
+        ("an option longer than the header", |p| insert_options(p, &[1, 1, 148, 3]), Counter::Malformed),
+        ("an option of one byte that should have two", |p| insert_options(p, &[148, 1, 0, 0]), Counter::Malformed),
+        ("options that were never written", |p| p[14] = 0x46, Counter::Malformed),
+        ("a header longer than the packet", |p| p[14] = 0x4f, Counter::Malformed),
         ("a header of four words", |p| p[14] = 0x44, Counter::Malformed),
         ("version 5", |p| p[14] = 0x55, Counter::Malformed),
         ("longer than the frame", |p| p[17] += 1, Counter::Malformed),
@@ -150,34 +159,206 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
         ("shorter than its own header", |p| p[17] = 19, Counter::Malformed),
         ("no length at all", |p| p[17] = 0, Counter::Malformed),
         ("a TTL of 0", |p| p[22] = 0, Counter::HopLimit),
-        ("ICMP", |p| p[23] = 1, Counter::Icmp),
+        ("an unknown ICMP message", |p| p[23] = 1, Counter::Icmp),
+        ("an ICMP error that quotes nothing", |p| (p[23], p[34]) = (1, 3), Counter::IcmpStray),
+        ("ICMP cut short", |p| (p[17], p[23]) = (27, 1), Counter::Malformed),
         ("SCTP", |p| p[23] = 132, Counter::OtherProtocol),
         ("IP in IP", |p| p[23] = 4, Counter::OtherProtocol),
         ("another port", |p| p[37] = 81, Counter::NoSuchVip),
-        ("a VLAN tag", |p| drop(p.splice(12..12, [0x81, 0, 0, 5])), Counter::Vlan),
-        ("two VLAN tags", |p| drop(p.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6])), Counter::Vlan),
     ];
-    changed(&tcp4(b""), &rows)
+    let rows = changed(&tcp4(b""), &rows).into_iter().chain(changed(&icmp4(3, 4, &reply4()), &stray_rows()));
+    rows.chain(changed(&icmp4(8, 0, b"ping"), &echo_rows4())).collect()
+}
+
+/// What makes an error one about no flow of a VIP; its quoted packet begins at byte 42.
+fn stray_rows() -> [(&'static str, Change, Counter); 5] {
+    [
+        ("an error about a packet of another address", |p| p[57] ^= 1, Counter::IcmpStray),
+        ("an error about a packet from another port", |p| p[63] ^= 1, Counter::IcmpStray),
+        ("an error about a later fragment", |p| p[49] = 1, Counter::IcmpStray),
+        ("an error about SCTP", |p| p[51] = 132, Counter::IcmpStray),
+        ("an error that quotes three bytes of ports", |p| p[17] = 51, Counter::IcmpStray),
+    ]
+}
+
+fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
+    [
+        ("an echo request of a multicast address", |p| p[26] = 224, Counter::Unanswerable),
+        ("an echo request of a loopback address", |p| p[26] = 127, Counter::Unanswerable),
+        ("an echo request of no address", |p| p[26] = 0, Counter::Unanswerable),
+        ("an echo request of the broadcast address", |p| p[26..30].fill(255), Counter::Unanswerable),
+        ("an echo request of the VIP itself", |p| p[26..30].copy_from_slice(&VIP4), Counter::Unanswerable),
+        ("an echo request with options", |p| insert_options(p, &[1, 1, 1, 1]), Counter::Icmp),
+    ]
 }
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 13] = [
-        ("hop-by-hop options", |p| p[20] = 0, Counter::ExtensionHeader),
-        ("a routing header", |p| p[20] = 43, Counter::ExtensionHeader),
-        ("destination options", |p| p[20] = 60, Counter::ExtensionHeader),
-        ("ESP", |p| p[20] = 50, Counter::ExtensionHeader),
+    let rows: [(_, Change, _); 18] = [
+        ("hop-by-hop options longer than the packet", |p| p[20] = 0, Counter::Malformed),
+        ("a routing header with segments left", |p| extend(p, &[(43, &[4, 1, 0, 0, 0, 0])]), Counter::SourceRoute),
+        ("a routing header of type 0", |p| extend(p, &[(43, &[0; 6])]), Counter::SourceRoute),
+        ("nine extension headers", |p| extend(p, &[(60, &[0_u8; 6][..]); 9]), Counter::ExtensionHeader),
+        ("600 bytes of extension headers", |p| extend(p, &[(60, &[0_u8; 198][..]); 4]), Counter::ExtensionHeader),
+        (
+            "a first fragment behind options",
+            |p| extend(p, &[(60, &[0; 6]), (44, &[0, 1, 0, 0, 0, 1])]),
+            Counter::Fragment,
+        ),
+        ("a later fragment", |p| extend(p, &[(44, &[0, 8, 0, 0, 0, 1])]), Counter::Fragment),
+        ("an ICMPv6 error that quotes nothing", |p| (p[20], p[54]) = (58, 1), Counter::IcmpStray),
+        ("options with nothing behind", |p| (p[20], p[54], p[55], p[19]) = (60, 6, 1, 16), Counter::Malformed),
+        ("ESP", |p| p[20] = 50, Counter::OtherProtocol),
         ("an IPv6 fragment", |p| p[20] = 44, Counter::Fragment),
-        ("ICMPv6", |p| p[20] = 58, Counter::Icmp),
+        ("an unknown ICMPv6 message", |p| p[20] = 58, Counter::Icmp),
         ("no next header", |p| p[20] = 59, Counter::OtherProtocol),
         ("version 4 in IPv6", |p| p[14] = 0x45, Counter::Malformed),
         ("an IPv6 packet longer than the frame", |p| p[19] += 1, Counter::Malformed),
         ("an IPv6 packet too short for TCP", |p| p[19] = 19, Counter::Malformed),
         ("a hop limit of 0", |p| p[21] = 0, Counter::HopLimit),
         ("another IPv6 port", |p| p[57] = 81, Counter::NoSuchVip),
-        ("IPv6 in a VLAN tag", |p| drop(p.splice(12..12, [0x81, 0, 0, 5])), Counter::Vlan),
     ];
-    changed(&tcp6(b""), &rows)
+    let echo: [(_, Change, _); 4] = [
+        ("an echo request of an IPv6 multicast address", |p| p[22] = 0xff, Counter::Unanswerable),
+        ("an echo request of `::1`", |p| (p[22..38].fill(0), p[37] = 1).1, Counter::Unanswerable),
+        ("an echo request of `::`", |p| p[22..38].fill(0), Counter::Unanswerable),
+        ("an echo request of the IPv6 VIP itself", |p| p[22..38].copy_from_slice(&VIP6), Counter::Unanswerable),
+    ];
+    let redirect: [(_, Change, _); 1] = [("an ICMPv6 redirect", |p| p[54] = 137, Counter::Icmp)];
+    let rows = changed(&tcp6(b""), &rows).into_iter().chain(changed(&icmp6(128, 0, b"ping"), &echo));
+    rows.chain(changed(&icmp6(2, 0, &reply6()), &redirect)).collect()
+}
+
+/// A VLAN tag of a provider, and one of a customer.
+const TAGS: [[u8; 4]; 2] = [[0x88, 0xa8, 0, 5], [0x81, 0, 0, 6]];
+
+fn tag(frame: &mut Vec<u8>, tags: &[[u8; 4]]) {
+    frame.splice(12..12, tags.concat());
+}
+
+/// Puts options behind an IPv4 header without any: whole words of them.
+fn insert_options(frame: &mut Vec<u8>, options: &[u8]) {
+    frame.splice(34..34, options.iter().copied());
+    frame[14] += (options.len() / 4) as u8;
+    frame[17] += options.len() as u8;
+}
+
+/// Puts extension headers behind an IPv6 header without any: protocol, and all behind the first two bytes. The length is
+/// that of options, in units of eight bytes.
+fn extend(frame: &mut Vec<u8>, extensions: &[(u8, &[u8])]) {
+    let mut bytes = Vec::new();
+    for (n, (_, content)) in extensions.iter().enumerate() {
+        let next = extensions.get(n + 1).map_or(frame[20], |(protocol, _)| *protocol);
+        bytes.extend([next, ((content.len() + 2) / 8 - 1) as u8]);
+        bytes.extend(*content);
+    }
+    frame[20] = extensions[0].0;
+    let length = u16::from_be_bytes([frame[18], frame[19]]) + bytes.len() as u16;
+    frame[18..20].copy_from_slice(&length.to_be_bytes());
+    frame.splice(54..54, bytes);
+}
+
+/// Frames to the VIPs at TCP port 80 that are not plain and are balanced as [`tcp4`] and [`tcp6`] are.
+pub fn peculiar() -> Vec<(&'static str, Vec<u8>)> {
+    let rows4: [(_, Change); 7] = [
+        ("a VLAN tag", |p| tag(p, &TAGS[1..])),
+        ("two VLAN tags", |p| tag(p, &TAGS)),
+        ("padding options", |p| insert_options(p, &[1; 4])),
+        ("a router alert", |p| insert_options(p, &[148, 4, 0, 0])),
+        ("an end of options before a source route", |p| insert_options(p, &[0, 131, 3, 4])),
+        ("forty bytes of options", |p| insert_options(p, &[1; 40])),
+        ("options in a VLAN tag", |p| (insert_options(p, &[1; 8]), tag(p, &TAGS[1..])).1),
+    ];
+    let rows6: [(_, Change); 8] = [
+        ("IPv6 in a VLAN tag", |p| tag(p, &TAGS[1..])),
+        ("hop-by-hop options", |p| extend(p, &[(0, &[0; 6])])),
+        ("destination options", |p| extend(p, &[(60, &[0; 22])])),
+        ("a routing header that was followed", |p| extend(p, &[(43, &[4, 0, 0, 0, 0, 0])])),
+        ("a packet whole in a fragment header", |p| extend(p, &[(44, &[0, 0, 0, 0, 0, 1])])),
+        ("an authentication header", |p| {
+            extend(p, &[(51, &[0; 22])]);
+            // Its length is in words, beyond the first two.
+            p[55] = 4;
+        }),
+        ("eight extension headers", |p| extend(p, &[(60, &[0_u8; 6][..]); 8])),
+        ("extension headers in two VLAN tags", |p| (extend(p, &[(0, &[0; 6]), (60, &[0; 6])]), tag(p, &TAGS)).1),
+    ];
+    let changed = |frame: Vec<u8>, rows: &[(&'static str, Change)]| -> Vec<_> {
+        let row = |&(what, change): &(_, Change)| {
+            let mut frame = frame.clone();
+            change(&mut frame);
+            (what, frame)
+        };
+        rows.iter().map(row).collect()
+    };
+    [changed(tcp4(b"hello"), &rows4), changed(tcp6(b"hello"), &rows6)].concat()
+}
+
+/// A segment of the VIP's to the client of [`tcp4`]: an IP packet without an Ethernet header.
+pub fn reply4() -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(VIP4, CLIENT4, 60).tcp(PORT, 40_000, 1, 64_000);
+    written(|bytes| builder.write(bytes, b"response"))
+}
+
+/// The same to the client of [`tcp6`].
+pub fn reply6() -> Vec<u8> {
+    let builder = PacketBuilder::ipv6(VIP6, CLIENT6, 60).tcp(PORT, 40_000, 1, 64_000);
+    written(|bytes| builder.write(bytes, b"response"))
+}
+
+/// An ICMP message of a router to the VIP's address, with what follows its header.
+pub fn icmp4(kind: u8, code: u8, content: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ROUTER_MAC, NODE_MAC).ipv4(ROUTER4, VIP4, 61);
+    let builder = builder.icmpv4_raw(kind, code, [0, 1, 5, 120]);
+    written(|bytes| builder.write(bytes, content))
+}
+
+/// The same of ICMPv6.
+pub fn icmp6(kind: u8, code: u8, content: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ROUTER_MAC, NODE_MAC).ipv6(ROUTER6, VIP6, 61);
+    let builder = builder.icmpv6_raw(kind, code, [0, 0, 5, 120]);
+    written(|bytes| builder.write(bytes, content))
+}
+
+/// Errors about the flows of [`tcp4`] and [`tcp6`]: all must reach the backend of these.
+pub fn errors() -> Vec<(&'static str, Vec<u8>)> {
+    let (reply4, reply6) = (reply4(), reply6());
+    let with_options = {
+        let mut quoted = [&[0; 14][..], &reply4].concat();
+        insert_options(&mut quoted, &[148, 4, 0, 0]);
+        quoted.split_off(14)
+    };
+    let with_extensions = {
+        let mut quoted = [&[0; 14][..], &reply6].concat();
+        extend(&mut quoted, &[(0, &[0; 6]), (44, &[0, 1, 0, 0, 0, 1])]);
+        quoted.split_off(14)
+    };
+    std::vec![
+        ("fragmentation needed", icmp4(3, 4, &reply4)),
+        ("port unreachable that quotes eight bytes", icmp4(3, 3, &reply4[..28])),
+        ("time exceeded that quotes the ports alone", icmp4(11, 0, &reply4[..24])),
+        ("a parameter problem about a packet with options", icmp4(12, 0, &with_options)),
+        ("packet too big", icmp6(2, 0, &reply6)),
+        ("unreachable that quotes eight bytes", icmp6(1, 3, &reply6[..48])),
+        ("hop limit exceeded that quotes the ports alone", icmp6(3, 0, &reply6[..44])),
+        ("a parameter problem about a first fragment behind options", icmp6(4, 1, &with_extensions)),
+    ]
+}
+
+/// Echo requests to the VIPs' addresses, tagged ones among them.
+pub fn echoes() -> Vec<(&'static str, Vec<u8>)> {
+    let (mut tagged4, mut tagged6) = (icmp4(8, 0, b"ping"), icmp6(128, 0, b"ping"));
+    tag(&mut tagged4, &TAGS);
+    tag(&mut tagged6, &TAGS[1..]);
+    std::vec![
+        ("an echo request", icmp4(8, 0, b"ping")),
+        ("an empty echo request", icmp4(8, 0, b"")),
+        ("a long echo request", icmp4(8, 0, &[0xa5; 1_400])),
+        ("an echo request in two VLAN tags", tagged4),
+        ("an IPv6 echo request", icmp6(128, 0, b"ping")),
+        ("a long IPv6 echo request", icmp6(128, 0, &[0xff; 1_399])),
+        ("an IPv6 echo request in a VLAN tag", tagged6),
+    ]
 }
 
 fn changed(frame: &[u8], rows: &[(&'static str, Change, Counter)]) -> Vec<Unbalanced> {
@@ -195,7 +376,8 @@ pub fn misaddressed() -> Vec<Unbalanced> {
         frame[..6].copy_from_slice(&mac);
         Unbalanced { what, frame, reason: Counter::OtherMac }
     };
-    let tagged = unbalanced4().into_iter().find(|row| row.reason == Counter::Vlan).map(|row| row.frame);
+    let mut tagged = tcp4(b"");
+    tag(&mut tagged, &TAGS[1..]);
     std::vec![
         row("to another host's MAC address", HOP_MAC, tcp4(b"hello")),
         row("to another host's MAC address, IPv6", HOP_MAC, tcp6(b"hello")),
@@ -204,7 +386,7 @@ pub fn misaddressed() -> Vec<Unbalanced> {
         row("to a multicast address", [1, 0, 0x5e, 0, 113, 10], tcp4(b"hello")),
         row("to an IPv6 multicast address", [0x33, 0x33, 0, 0, 0, 10], tcp6(b"hello")),
         row("to no address at all", [0; 6], tcp4(b"hello")),
-        row("to another host's MAC address, with a VLAN tag", HOP_MAC, tagged.unwrap_or_default()),
+        row("to another host's MAC address, with a VLAN tag", HOP_MAC, tagged),
         row("a datagram to another host's MAC address, for a port without a VIP", HOP_MAC, udp4(VIP4, 9)),
     ]
 }

@@ -19,7 +19,7 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
-use crate::env::{self, Choice, Clock, Counters, DecapTables, Flow, Flows, Ingress, Segment, Trace};
+use crate::env::{self, Answers, Choice, Clock, Counters, DecapTables, Flow, Flows, Ingress, Segment, Trace};
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
@@ -44,6 +44,8 @@ pub(crate) struct FakeTables {
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) vip_bytes: Cell<u64>,
     pub(crate) member_bytes: Cell<u64>,
+    /// How many packets may be answered.
+    pub(crate) answers: Cell<u32>,
     now: Cell<u16>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -62,6 +64,7 @@ impl FakeTables {
             buckets: vec![Bucket::default()],
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
+            answers: Cell::new(2),
             now: Cell::new(65_530),
             counts: RefCell::default(),
         };
@@ -182,9 +185,21 @@ impl Flows for FakeTables {
     fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
         affinity::resolve(self, flow, segment)
     }
+
+    fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::choose_for_error(self, flow, segment)
+    }
 }
 
 impl Trace for FakeTables {}
+
+impl Answers for FakeTables {
+    fn may_answer(&self) -> bool {
+        let left = self.answers.get();
+        self.answers.set(left.saturating_sub(1));
+        left > 0
+    }
+}
 
 impl Counters for FakeTables {
     fn count(&self, counter: Counter) {

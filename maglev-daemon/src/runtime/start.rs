@@ -172,6 +172,9 @@ pub(super) async fn start(
     Ok(Started { owner, inputs, reads, news, kept, drained })
 }
 
+/// Packets that a node answers in a second, of all CPUs: as many as Linux sends ICMP messages (`icmp_msgs_per_sec`).
+const ANSWERS_PER_SECOND: u32 = 1_000;
+
 fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
     let interface = |interface: &maglev_config::Interface| InterfaceSettings {
         name: interface.name.clone(),
@@ -184,6 +187,7 @@ fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
     maglev_dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
+        answers: ANSWERS_PER_SECOND,
         hash_key: node.hash_key,
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),

@@ -23,7 +23,7 @@ mod programs {
     use aya_ebpf::bindings::xdp_md;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use maglev_ebpf::path::forward::{forward, forward_plain};
+    use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
 
     use crate::frame::Frame;
     use crate::maps::{self, Maps};
@@ -45,7 +45,11 @@ mod programs {
     fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
-        maps::action(forward(&mut Frame::new(ctx), &maps))
+        match forward_transport(&mut Frame::new(ctx), &maps) {
+            Ok(verdict) => maps::action(verdict),
+            // Nothing that is measured.
+            Err(Left::Icmp4 | Left::Icmp6) => XDP_ABORTED,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Choice, Clock, Counters, Flow, Flows, Ingress, Segment, Trace};
+use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Ingress, Segment, Trace};
 use maglev_harness::{SLOWED, TABLE_ONLY};
 
 use crate::maps::Maps;
@@ -56,6 +56,13 @@ impl Ingress for Measured {
     }
 }
 
+impl Answers for Measured {
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        self.0.may_answer()
+    }
+}
+
 impl Clock for Measured {
     #[inline(always)]
     fn now(&self) -> Seconds {
@@ -80,6 +87,11 @@ impl Flows for Measured {
     #[inline(always)]
     fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
         self.0.resolve(flow, segment)
+    }
+
+    #[inline(always)]
+    fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        self.0.choose_for_error(flow, segment)
     }
 }
 

@@ -6,6 +6,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use maglev_ebpf::env::{Header, Packet};
+use maglev_ebpf::packet::ipv6::Chain;
+
+/// Where extension headers may begin, one less than a power of two: headers of a frame, and of a packet that it quotes.
+const MOST_START: usize = 127;
 
 /// A frame in the kernel's buffer.
 pub(crate) struct Frame {
@@ -60,6 +64,11 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
+        Chain::from_bits(follow(self.ctx.ctx, start as u32, u32::from(first), u32::from(quoted)))
+    }
+
+    #[inline(always)]
     fn grow(&mut self, bytes: usize) -> bool {
         self.adjust(-(bytes as i32))
     }
@@ -77,6 +86,13 @@ impl Packet for Frame {
         let surplus = unsafe { (&raw const surplus).read_volatile() };
         cut(self.ctx.ctx, surplus as u32) == 0
     }
+}
+
+/// [`Chain::follow`] as a function of the kernel's kind: numbers in, a number out.
+#[inline(never)]
+fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
+    let frame = Frame::new(XdpContext::new(ctx));
+    Chain::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
 }
 
 /// Takes bytes off a frame's end: a function of its own, so that it takes no registers from the frames that keep theirs.

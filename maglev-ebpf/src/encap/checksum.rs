@@ -8,9 +8,24 @@ pub const fn finish(sum: u32) -> u16 {
     (!sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
+/// The checksum of data of which one word changed (RFC 1624, equation 3).
+#[inline(always)]
+pub const fn replaced(checksum: u16, old: u16, new: u16) -> u16 {
+    finish(!checksum as u32 + !old as u32 + new as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_word_changes_the_checksum_as_a_new_sum_does() {
+        for (old, new, others) in [(8, 0, 0xfff8), (0, 8, 0x1234), (0xffff, 0, 0x10), (0x80, 0x81, 0xff7e), (7, 7, 0)] {
+            let before = finish(u32::from(others) + u32::from(old));
+            let after = finish(others + u32::from(new));
+            assert_eq!(replaced(before, old, new), after, "{old:x} {new:x}");
+        }
+    }
 
     #[test]
     fn carries_are_folded_twice() {

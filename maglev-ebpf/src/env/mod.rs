@@ -7,4 +7,4 @@ mod tables;
 
 pub use decision::{Choice, Decision, Flow, Segment};
 pub use packet::{Header, Packet};
-pub use tables::{Balancing, Clock, Counters, DecapTables, Directory, Flows, Forwarding, Ingress, Trace};
+pub use tables::{Answers, Balancing, Clock, Counters, DecapTables, Directory, Flows, Forwarding, Ingress, Trace};

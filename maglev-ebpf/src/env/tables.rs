@@ -67,6 +67,15 @@ pub trait Flows: Forwarding + Clock {
 
     /// [`crate::affinity::resolve`]: in the kernel a function of its own, so that the path of most packets stays short.
     fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice);
+
+    /// [`crate::affinity::choose_for_error`]: likewise.
+    fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice);
+}
+
+/// Packets that the node itself answers.
+pub trait Answers {
+    /// Takes one of the answers that this CPU may give in this second; tells whether one was left.
+    fn may_answer(&self) -> bool;
 }
 
 /// What is counted.
@@ -87,9 +96,9 @@ pub trait Trace {
 }
 
 /// All that balancing takes.
-pub trait Balancing: Ingress + Flows + Counters + Trace {}
+pub trait Balancing: Ingress + Flows + Answers + Counters + Trace {}
 
-impl<T: Ingress + Flows + Counters + Trace> Balancing for T {}
+impl<T: Ingress + Flows + Answers + Counters + Trace> Balancing for T {}
 
 /// What decapsulation on a backend decides by.
 pub trait DecapTables {

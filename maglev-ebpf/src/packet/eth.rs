@@ -57,6 +57,16 @@ pub fn destination(packet: &impl Packet) -> Option<OwnMac> {
     Some(OwnMac::from_frame(header.start.get()))
 }
 
+/// Turns a frame round: it goes to where it came from.
+#[inline(always)]
+pub fn turn(packet: &mut impl Packet) {
+    let Some(header) = packet.view_mut::<Ethernet>(0) else { return };
+    let start = header.start.get();
+    let source = start >> 48 | u64::from(u32::from_le_bytes(header.source_end)) << 16;
+    header.start.set(source | start << 48);
+    header.source_end = ((start >> 16) as u32).to_le_bytes();
+}
+
 /// Tells what a frame carries; `None` if it is shorter than its headers.
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {

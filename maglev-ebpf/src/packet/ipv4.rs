@@ -4,7 +4,8 @@ use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, Ip, Parsed, l4};
+use super::{HOPS, Inner, Ip, Parsed, Span, bounded, equals, l4};
+use crate::encap::checksum;
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -14,7 +15,8 @@ pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
 pub(super) const FRAGMENT: u16 = 0x3fff;
-const VERSION_4_NO_OPTIONS: u8 = 0x45;
+/// The fragment offset alone: zero in the first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// A header without options.
 ///
@@ -57,7 +59,13 @@ impl Ipv4 {
     /// Whether this is version 4 with a header of twenty bytes.
     #[inline(always)]
     pub const fn is_plain(&self) -> bool {
-        self.version_ihl == VERSION_4_NO_OPTIONS
+        self.version_ihl == 0x45
+    }
+
+    /// The version: 4, or the packet is malformed.
+    #[inline(always)]
+    pub const fn version(&self) -> u8 {
+        self.version_ihl >> 4
     }
 
     /// The header's length in bytes, as it says itself.
@@ -71,39 +79,87 @@ impl Ipv4 {
     pub const fn destination(&self) -> u32 {
         (self.addresses.get() >> 32) as u32
     }
+}
 
-    /// What a header other than a plain one is.
+/// What the options of a header say of its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Options {
+    /// Nothing that matters to the path.
+    Plain,
+    /// The sender chose its route.
+    SourceRoute,
+    /// They end in the midst of one.
+    Malformed,
+}
+
+/// Options (RFC 791 section 3.1): a byte of type, and for all but these two one of length, which counts both.
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+/// Loose (131) and strict (137) source and record route: they differ in these bits.
+const SOURCE_ROUTE: u8 = 131 | 137;
+const SOURCE_ROUTE_BITS: u8 = 131 ^ 137;
+/// Bytes of options that a header may have.
+const MOST_OPTIONS: usize = 40;
+
+impl Options {
+    /// Reads the options at an offset of the frame.
     #[inline(always)]
-    const fn peculiarity(&self) -> Parsed<Tuple4> {
-        if self.version_ihl >> 4 == 4 && self.version_ihl & 0xf > 5 { Parsed::Options } else { Parsed::Malformed }
+    fn read(packet: &impl Packet, start: usize, length: usize) -> Self {
+        let mut at = 0;
+        for _ in 0..MOST_OPTIONS {
+            if at >= length {
+                return Self::Plain;
+            }
+            // The second byte may be the next header's, and is not looked at then.
+            let Some(&[kind, bytes]) = packet.view::<[u8; 2]>(start + at) else { return Self::Malformed };
+            if kind == END_OF_OPTIONS {
+                return Self::Plain;
+            }
+            if kind | SOURCE_ROUTE_BITS == SOURCE_ROUTE {
+                return Self::SourceRoute;
+            }
+            // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
+            let padding = equals(kind, NO_OPERATION);
+            let step = padding + (1 - padding) * usize::from(bytes);
+            if step + padding < 2 || at + step > length {
+                return Self::Malformed;
+            }
+            at = bounded(at + step, 63);
+        }
+        Self::Plain
     }
 }
 
 impl Ip for Tuple4 {
     type Address = u32;
     const IN_IP: u8 = IN_IP;
+    const HEADER: usize = HEADER;
 
     #[inline(always)]
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
         let Some(header) = packet.view::<Ipv4>(l3) else { return Parsed::Truncated };
-        if !header.is_plain() {
-            return header.peculiarity();
+        let (bytes, length) = (header.header_length(), u32::from(header.length.get()));
+        if header.version() != 4 || bytes < HEADER || length < bytes as u32 || l3 + length as usize > packet.len() {
+            return Parsed::Malformed;
         }
         if header.is_fragment() {
             return Parsed::Fragment;
         }
-        let length = u32::from(header.length.get());
-        if l3 + length as usize > packet.len() {
-            return Parsed::Malformed;
-        }
         if header.ttl == 0 {
             return Parsed::HopLimit;
         }
-        let (payload, transport) = (length.saturating_sub(HEADER as u32), l3 + HEADER);
+        if bytes > HEADER {
+            match Options::read(packet, l3 + HEADER, bytes - HEADER) {
+                Options::Plain => {}
+                Options::SourceRoute => return Parsed::SourceRoute,
+                Options::Malformed => return Parsed::Malformed,
+            }
+        }
+        let (payload, transport) = (length - bytes as u32, l3 + bytes);
         let ports = match header.protocol {
             l4::TCP => l4::tcp(packet, transport, payload),
             l4::UDP => l4::udp(packet, transport, payload),
-            l4::ICMP => return Parsed::Icmp,
+            l4::ICMP => return Parsed::Icmp(Span { l3, length, transport }),
             _ => return Parsed::OtherProtocol,
         };
         let Some(ports) = ports else { return Parsed::Malformed };
@@ -117,6 +173,29 @@ impl Ip for Tuple4 {
     }
 
     #[inline(always)]
+    fn read_source(packet: &impl Packet, l3: usize) -> Option<u32> {
+        Some(packet.view::<Ipv4>(l3)?.addresses.get() as u32)
+    }
+
+    /// Neither in 0.0.0.0/8 nor 127.0.0.0/8, nor in 224.0.0.0/4 or beyond (RFC 1122 section 3.2.1.3).
+    #[inline(always)]
+    fn is_remote_host(address: u32) -> bool {
+        let first = address as u8;
+        first != 0 && first != 127 && first < 224
+    }
+
+    #[inline(always)]
+    fn turn(packet: &mut impl Packet, l3: usize) {
+        let Some(header) = packet.view_mut::<Ipv4>(l3) else { return };
+        header.addresses.set(header.addresses.get().rotate_left(32));
+        let [before, after] = [header.ttl, HOPS].map(u16::from);
+        header.ttl = HOPS;
+        // The two addresses are summed in either order.
+        let sum = checksum::replaced(header.checksum.get().swap_bytes(), before, after);
+        header.checksum.set(sum.swap_bytes());
+    }
+
+    #[inline(always)]
     fn read_length(packet: &impl Packet, l3: usize) -> Option<u32> {
         Some(u32::from(packet.view::<Ipv4>(l3)?.length.get()))
     }
@@ -124,5 +203,18 @@ impl Ip for Tuple4 {
     #[inline(always)]
     fn traffic_class(start: u16) -> u8 {
         (start >> 8) as u8
+    }
+
+    #[inline(always)]
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self> {
+        let header = packet.view::<Ipv4>(l3)?;
+        let (bytes, protocol) = (header.header_length(), header.protocol);
+        let first = header.flags_fragment.get() & FRAGMENT_OFFSET == 0;
+        if header.version() != 4 || bytes < HEADER || !first || !l4::has_ports(protocol) {
+            return None;
+        }
+        let addresses = header.addresses.get().rotate_left(32);
+        let ports = l4::quoted_ports(packet, l3 + bytes, end)?;
+        Some(Self { addresses, transport: Transport::new(ports, protocol) })
     }
 }

@@ -4,7 +4,7 @@ use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Inner, Ip, Parsed, l4};
+use super::{HOPS, Inner, Ip, Parsed, Span, bounded, equals, l4};
 use crate::env::Packet;
 
 /// Bytes of the fixed header.
@@ -12,9 +12,16 @@ pub const HEADER: usize = 40;
 /// The protocol number of an encapsulated IPv6 packet (RFC 2473).
 pub const IN_IP: u8 = 41;
 
-/// Extension headers, by the IANA registry: hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6.
-const EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
+/// Extension headers that are followed (RFC 8200 section 4, RFC 4302): hop-by-hop options, routing, fragment, authentication,
+/// destination options.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
+/// How many of them are followed, and how many bytes.
+const MOST_EXTENSIONS: usize = 8;
+const MOST_BYTES: usize = 512;
 
 /// The fixed header.
 ///
@@ -57,15 +64,98 @@ impl Ipv6 {
     pub const fn destination(&self) -> [u64; 2] {
         [self.addresses[2].get(), self.addresses[3].get()]
     }
+}
 
-    /// What a header is that neither TCP nor UDP follows.
+/// The first eight bytes of an extension header.
+///
+/// ```text
+///  0             1        2        3                                8
+/// +-------------+--------+--------+--------------------------------+
+/// | next header | length | routing: type, segments left; else … |
+/// +-------------+--------+--------+--------------------------------+
+/// ```
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Extension {
+    next_header: u8,
+    /// Beyond the first eight bytes: in units of eight, or of four beyond the first eight for an authentication header.
+    length: u8,
+    /// Of a fragment header, its offset in the high 13 bits and *more fragments* in the lowest.
+    kind_segments: U16<BE>,
+    rest: [u8; 4],
+}
+
+const _: () = assert!(MOST_BYTES + size_of::<Extension>() + 255 * 8 <= Chain::MOST);
+
+/// What follows the extension headers of a packet, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// A header of this protocol, so many bytes on.
+    Ends(u8, usize),
+    /// A fragment, the first or a later one.
+    Fragment,
+    /// The sender chose the packet's route: [`Parsed::SourceRoute`].
+    SourceRoute,
+    /// More than are followed.
+    TooLong,
+    /// The frame ends before they do.
+    Cut,
+}
+
+impl Chain {
+    /// Offsets fit twelve bits.
+    const MOST: usize = 4_095;
+
+    /// Follows the extension headers that begin at an offset of the frame; `quoted`: a first fragment is as good as a packet.
     #[inline(always)]
-    fn peculiarity(&self) -> Parsed<Tuple6> {
-        match self.next_header {
-            l4::ICMPV6 => Parsed::Icmp,
-            FRAGMENT => Parsed::Fragment,
-            header if EXTENSIONS.contains(&header) => Parsed::ExtensionHeader,
-            _ => Parsed::OtherProtocol,
+    pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Self {
+        let (mut header, mut at) = (first, 0);
+        for _ in 0..=MOST_EXTENSIONS {
+            if !matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
+                return Self::Ends(header, at);
+            }
+            if at > MOST_BYTES {
+                return Self::TooLong;
+            }
+            let Some(extension) = packet.view::<Extension>(start + at) else { return Self::Cut };
+            let kind_segments = extension.kind_segments.get();
+            match header {
+                ROUTING if kind_segments >> 8 == 0 || kind_segments & 0xff != 0 => return Self::SourceRoute,
+                // Neither an offset nor more to come: a packet whole (RFC 6946).
+                FRAGMENT if kind_segments & 0xfff9 == 0 || quoted && kind_segments >> 3 == 0 => {}
+                FRAGMENT => return Self::Fragment,
+                _ => {}
+            }
+            // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
+            let (fragment, words) = (equals(header, FRAGMENT), equals(header, AUTHENTICATION));
+            let units = usize::from(extension.length);
+            at = bounded(at + 8 + (1 - fragment) * (units << (3 - words)), Self::MOST);
+            header = extension.next_header;
+        }
+        Self::TooLong
+    }
+
+    /// As a number, to be handed back by a function of the kernel.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Ends(protocol, at) => protocol as u32 | (at as u32) << 8,
+            Self::Fragment => 1 << 24,
+            Self::SourceRoute => 2 << 24,
+            Self::TooLong => 3 << 24,
+            Self::Cut => 4 << 24,
+        }
+    }
+
+    /// The reverse of [`Self::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits >> 24 {
+            0 => Self::Ends(bits as u8, (bits >> 8) as usize & Self::MOST),
+            1 => Self::Fragment,
+            2 => Self::SourceRoute,
+            3 => Self::TooLong,
+            _ => Self::Cut,
         }
     }
 }
@@ -73,32 +163,61 @@ impl Ipv6 {
 impl Ip for Tuple6 {
     type Address = [u64; 2];
     const IN_IP: u8 = IN_IP;
+    const HEADER: usize = HEADER;
 
     #[inline(always)]
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
         let Some(header) = packet.view::<Ipv6>(l3) else { return Parsed::Truncated };
         let payload = u32::from(header.payload_length.get());
-        let transport = l3 + HEADER;
-        if header.version() != 6 || transport + payload as usize > packet.len() {
+        if header.version() != 6 || l3 + HEADER + payload as usize > packet.len() {
             return Parsed::Malformed;
         }
         if header.hop_limit == 0 {
             return Parsed::HopLimit;
         }
-        let ports = match header.next_header {
+        let (addresses, length) = (header.addresses, HEADER as u32 + payload);
+        let (protocol, transport) = match packet.follow(l3 + HEADER, header.next_header, false) {
+            Chain::Ends(protocol, at) => (protocol, l3 + HEADER + at),
+            Chain::Fragment => return Parsed::Fragment,
+            Chain::SourceRoute => return Parsed::SourceRoute,
+            Chain::TooLong => return Parsed::ExtensionHeader,
+            Chain::Cut => return Parsed::Malformed,
+        };
+        let Some(payload) = (l3 as u32 + length).checked_sub(transport as u32) else { return Parsed::Malformed };
+        let ports = match protocol {
             l4::TCP => l4::tcp(packet, transport, payload),
             l4::UDP => l4::udp(packet, transport, payload),
-            _ => return header.peculiarity(),
+            l4::ICMPV6 => return Parsed::Icmp(Span { l3, length, transport }),
+            _ => return Parsed::OtherProtocol,
         };
         let Some(ports) = ports else { return Parsed::Malformed };
-        let addresses = header.addresses.map(U64::get);
-        let tuple = Tuple6 { addresses, transport: Transport::new(ports, header.next_header) };
-        Parsed::Flow(Inner { tuple, l3, length: HEADER as u32 + payload, transport })
+        let tuple = Tuple6 { addresses: addresses.map(U64::get), transport: Transport::new(ports, protocol) };
+        Parsed::Flow(Inner { tuple, l3, length, transport })
     }
 
     #[inline(always)]
     fn read_destination(packet: &impl Packet, l3: usize) -> Option<[u64; 2]> {
         Some(packet.view::<Ipv6>(l3)?.destination())
+    }
+
+    #[inline(always)]
+    fn read_source(packet: &impl Packet, l3: usize) -> Option<[u64; 2]> {
+        let [high, low, ..] = packet.view::<Ipv6>(l3)?.addresses;
+        Some([high.get(), low.get()])
+    }
+
+    /// Neither `::`, `::1`, nor in `ff00::/8` (RFC 4291 section 2).
+    #[inline(always)]
+    fn is_remote_host([high, low]: [u64; 2]) -> bool {
+        high as u8 != 0xff && !(high == 0 && (low == 0 || low == 1 << 56))
+    }
+
+    #[inline(always)]
+    fn turn(packet: &mut impl Packet, l3: usize) {
+        let Some(header) = packet.view_mut::<Ipv6>(l3) else { return };
+        let [a, b, c, d] = header.addresses;
+        header.addresses = [c, d, a, b];
+        header.hop_limit = HOPS;
     }
 
     #[inline(always)]
@@ -109,5 +228,20 @@ impl Ip for Tuple6 {
     #[inline(always)]
     fn traffic_class(start: u16) -> u8 {
         (start.swap_bytes() >> 4) as u8
+    }
+
+    #[inline(always)]
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self> {
+        let header = packet.view::<Ipv6>(l3)?;
+        if header.version() != 6 {
+            return None;
+        }
+        let [a, b, c, d] = header.addresses.map(U64::get);
+        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, header.next_header, true) else { return None };
+        if !l4::has_ports(protocol) {
+            return None;
+        }
+        let ports = l4::quoted_ports(packet, l3 + HEADER + at, end)?;
+        Some(Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) })
     }
 }

@@ -65,3 +65,17 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     }
     Some(packet.view::<U32<LE>>(offset)?.get())
 }
+
+/// Whether a protocol's header begins with its ports.
+#[inline(always)]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP)
+}
+
+/// The ports that a quoted transport header at an offset begins with, destination then source; `None` if it is cut off at `end`
+/// before. No more of it need be there: an ICMP error may quote eight bytes of it (RFC 792).
+#[inline(always)]
+pub fn quoted_ports(packet: &impl Packet, offset: usize, end: usize) -> Option<u32> {
+    let ports = packet.view::<U32<LE>>(offset)?.get();
+    (offset + size_of::<U32<LE>>() <= end).then_some(ports.rotate_left(16))
+}

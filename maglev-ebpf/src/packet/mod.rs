@@ -2,6 +2,7 @@
 //! found; what becomes of that, and by which counter, is the path's to say.
 
 pub mod eth;
+pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
@@ -9,18 +10,35 @@ pub mod plain;
 
 use crate::env::Packet;
 
+/// 1 if two bytes are the same, else 0: by arithmetic that neither compiler nor verifier makes a branch of.
+#[inline(always)]
+fn equals(a: u8, b: u8) -> usize {
+    let differs = core::hint::black_box(usize::from(a ^ b));
+    differs.wrapping_sub(1) >> (usize::BITS - 1)
+}
+
+/// A number that never exceeds `mask`, one less than a power of two, in a form in which the verifier knows it too.
+#[inline(always)]
+fn bounded(number: usize, mask: usize) -> usize {
+    core::hint::black_box(number) & mask
+}
+
+/// Hops that a packet made here has before it.
+const HOPS: u8 = 64;
+
 /// What a parser found where an IP packet should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
     /// A packet of a flow: TCP or UDP, whole.
     Flow(Inner<T>),
-    /// An ICMP or ICMPv6 message.
-    Icmp,
+    /// An ICMP or ICMPv6 message, whole.
+    Icmp(Span),
     /// A fragment, the first or a later one.
     Fragment,
-    /// An IPv4 header with options.
-    Options,
-    /// An IPv6 extension header other than a fragment's.
+    /// A packet whose route its sender chose: an IPv4 source route option (RFC 7126 sections 4.3 and 4.4), or an IPv6 routing
+    /// header of type 0 (RFC 5095) or with segments left.
+    SourceRoute,
+    /// More IPv6 extension headers than are followed.
     ExtensionHeader,
     /// A packet of another transport protocol.
     OtherProtocol,
@@ -45,31 +63,53 @@ pub struct Inner<T> {
     pub transport: usize,
 }
 
-impl<T> Inner<T> {
-    /// The length of a frame that carries this packet, if all in front of the packet is an Ethernet header without tags. `frame` is
-    /// the length as it came in.
+/// An IP packet in a frame, by offsets and lengths in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where in the frame the IP header begins.
+    pub l3: usize,
+    /// The IP packet's length, IP header included.
+    pub length: u32,
+    /// Where in the frame begins what follows the IP header and its options or extension headers.
+    pub transport: usize,
+}
+
+impl Span {
+    /// Where in the frame the packet ends; trailers may follow.
     #[inline(always)]
-    pub fn untagged(&self, frame: usize) -> usize {
-        frame - (self.l3 - eth::HEADER)
+    pub const fn end(self) -> usize {
+        self.l3 + self.length as usize
     }
 }
 
 /// A version of IP: how its packets are read.
 pub trait Ip: Copy {
     /// An address.
-    type Address: Copy;
+    type Address: Copy + PartialEq;
     /// The protocol number of an encapsulated packet in an outer header.
     const IN_IP: u8;
+    /// Bytes of a header without options or extension headers.
+    const HEADER: usize;
 
     /// Parses the packet whose IP header begins at an offset of the frame.
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self>;
     /// The packet's destination, whatever else is wrong with it.
     fn read_destination(packet: &impl Packet, l3: usize) -> Option<Self::Address>;
+    /// The packet's source.
+    fn read_source(packet: &impl Packet, l3: usize) -> Option<Self::Address>;
+    /// Whether an address may be that of a single remote host: neither unspecified, loopback, multicast nor broadcast.
+    fn is_remote_host(address: Self::Address) -> bool;
+    /// Turns a packet round: its destination becomes its source, and it has all hops before it.
+    fn turn(packet: &mut impl Packet, l3: usize);
     /// The packet's length, as its IP header says: read again, since few need it so late.
     fn read_length(packet: &impl Packet, l3: usize) -> Option<u32>;
     /// The traffic class, DSCP in the high six bits and ECN in the low two, of an IP header that begins with these two
     /// bytes, read little-endian.
     fn traffic_class(start: u16) -> u8;
+    /// The flow of a packet that an ICMP error quotes, seen from the other side: its source is the quoted packet's destination.
+    /// The quoted packet begins at this offset and is cut off at `end` or before. `None` if no ports are left of it, or it is
+    /// neither TCP nor UDP.
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self>;
 }
 
 #[cfg(test)]

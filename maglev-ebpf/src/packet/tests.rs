@@ -31,17 +31,26 @@ fn plain(frame: &[u8]) -> Option<Found> {
     plain::ipv4(&packet, is_own).map(Found::V4).or_else(|| plain::ipv6(&packet, is_own).map(Found::V6))
 }
 
-/// What the full parsers find of what the plain ones are for: an untagged frame to this node, long enough to be read at once.
+/// What the full parsers find of what the plain ones are for: an untagged frame to this node, without options or extension
+/// headers, long enough to be read at once.
 fn full(frame: &[u8]) -> Option<Found> {
     let packet = VecPacket::new(frame);
     if !is_own(eth::destination(&packet)?) {
         return None;
     }
     match eth::payload(&packet)? {
-        Payload::Ipv4(l3 @ eth::HEADER) if frame.len() >= PLAIN4 => flow(Tuple4::parse(&packet, l3)).map(Found::V4),
-        Payload::Ipv6(l3 @ eth::HEADER) if frame.len() >= PLAIN6 => flow(Tuple6::parse(&packet, l3)).map(Found::V6),
+        Payload::Ipv4(l3 @ eth::HEADER) if frame.len() >= PLAIN4 => {
+            plain_flow(Tuple4::parse(&packet, l3)).map(Found::V4)
+        }
+        Payload::Ipv6(l3 @ eth::HEADER) if frame.len() >= PLAIN6 => {
+            plain_flow(Tuple6::parse(&packet, l3)).map(Found::V6)
+        }
         _ => None,
     }
+}
+
+fn plain_flow<T: Ip>(parsed: Parsed<T>) -> Option<Inner<T>> {
+    flow(parsed).filter(|inner| inner.transport == inner.l3 + T::HEADER)
 }
 
 fn flow<T>(parsed: Parsed<T>) -> Option<Inner<T>> {
@@ -54,10 +63,11 @@ fn flow<T>(parsed: Parsed<T>) -> Option<Inner<T>> {
 /// Every frame of the fixtures.
 fn frames() -> Vec<Vec<u8>> {
     let rows = [unbalanced4(), unbalanced6(), misaddressed(), passed()].concat();
+    let others = [peculiar(), errors(), echoes()].concat().into_iter().map(|(_, frame)| frame);
     let long = [7; 1_400];
     let plain = [tcp4(b""), tcp4(b"hello"), tcp4(&long), tcp6(b""), tcp6(b"hello"), tcp6(&long)];
     let datagrams = [udp4(VIP4, PORT), udp4(VIP4, 53), udp6(PORT), udp6(53)];
-    rows.into_iter().map(|row| row.frame).chain(plain).chain(datagrams).collect()
+    rows.into_iter().map(|row| row.frame).chain(plain).chain(datagrams).chain(others).collect()
 }
 
 /// What a frame is for the parsers: of each family, at an offset.
@@ -69,6 +79,7 @@ fn parsed(frame: &[u8], l3: usize) -> (Parsed<Tuple4>, Parsed<Tuple6>) {
 fn moved<T>(parsed: Parsed<T>, by: usize) -> Parsed<T> {
     match parsed {
         Parsed::Flow(inner) => Parsed::Flow(Inner { l3: inner.l3 + by, transport: inner.transport + by, ..inner }),
+        Parsed::Icmp(span) => Parsed::Icmp(Span { l3: span.l3 + by, transport: span.transport + by, ..span }),
         other => other,
     }
 }
@@ -94,9 +105,10 @@ fn a_parser_says_what_it_found() {
         change(&mut frame);
         parsed(&frame, eth::HEADER).0
     };
-    assert_eq!(four(|p| p[23] = l4::ICMP), Parsed::Icmp);
+    let span = Span { l3: 14, length: 40, transport: 34 };
+    assert_eq!(four(|p| p[23] = l4::ICMP), Parsed::Icmp(span));
     assert_eq!(four(|p| p[20] = 0x20), Parsed::Fragment);
-    assert_eq!(four(|p| p[14] = 0x46), Parsed::Options);
+    assert_eq!(four(|p| p[14] = 0x46), Parsed::Malformed);
     assert_eq!(four(|p| p[22] = 0), Parsed::HopLimit);
     assert_eq!(four(|p| p[23] = 132), Parsed::OtherProtocol);
     assert_eq!(four(|p| p[17] = 39), Parsed::Malformed);

@@ -75,7 +75,7 @@ pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Ver
     tables.count(counter);
     match counter.outcome() {
         Outcome::Dropped => Verdict::Drop,
-        Outcome::Forwarded | Outcome::Passed | Outcome::Noted => Verdict::Pass,
+        Outcome::Forwarded | Outcome::Passed | Outcome::Answered | Outcome::Noted => Verdict::Pass,
     }
 }
 

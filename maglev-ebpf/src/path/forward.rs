@@ -1,15 +1,17 @@
 //! The whole path of a packet through the load balancer.
 
+use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
 use crate::encap::{self, Outer};
-use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Ingress, Packet, Segment};
+use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Forwarding, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
 use crate::packet::{Inner, Parsed, plain};
+use crate::path::icmp::forward_icmp;
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
@@ -19,13 +21,32 @@ use crate::vip::{self, Address, Lookup, Tuple};
 /// this one too, and broadcasts reach every node. The host knows what to do with those.
 #[inline(always)]
 pub fn forward<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
+    match forward_transport(packet, tables) {
+        Ok(verdict) => verdict,
+        Err(Left::Icmp4) => forward_icmp::<Tuple4, _, _>(packet, tables),
+        Err(Left::Icmp6) => forward_icmp::<Tuple6, _, _>(packet, tables),
+    }
+}
+
+/// A packet to this node that [`forward_transport`] leaves to another function, as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// An ICMP message, whole and without options.
+    Icmp4,
+    /// An ICMPv6 message, whole and without extension headers.
+    Icmp6,
+}
+
+/// The same as [`forward`] for anything but what it leaves: the kernel bounds what one function may hold on its stack.
+#[inline(always)]
+pub fn forward_transport<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Result<Verdict, Left> {
     let payload = eth::payload(packet);
     let here = is_addressed_here(packet, tables);
     match payload {
-        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here),
-        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here),
-        Some(Payload::Other) => refuse(tables, Counter::NotIp),
-        None => refuse(tables, Counter::Truncated),
+        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here).ok_or(Left::Icmp4),
+        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here).ok_or(Left::Icmp6),
+        Some(Payload::Other) => Ok(refuse(tables, Counter::NotIp)),
+        None => Ok(refuse(tables, Counter::Truncated)),
     }
 }
 
@@ -36,19 +57,18 @@ fn is_addressed_here<P: Packet, T: Ingress>(packet: &P, tables: &T) -> bool {
     tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
-/// Balances the IP packet at an offset of a frame, which may be addressed to another host.
+/// Balances the IP packet at an offset of a frame, which may be addressed to another host; `None` for ICMP to this one.
 #[inline(always)]
-fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Verdict {
+fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Option<Verdict> {
     let reason = if !here {
         Counter::OtherMac
-    } else if l3 != eth::HEADER {
-        Counter::Vlan
     } else {
         match F::parse(packet, l3) {
-            Parsed::Flow(inner) => return balance(packet, tables, &inner),
-            Parsed::Icmp => Counter::Icmp,
+            Parsed::Flow(inner) => return Some(balance(packet, tables, &inner)),
+            Parsed::Icmp(span) if span.transport == l3 + F::HEADER => return None,
+            Parsed::Icmp(_) => Counter::Icmp,
             Parsed::Fragment => Counter::Fragment,
-            Parsed::Options => Counter::Options,
+            Parsed::SourceRoute => Counter::SourceRoute,
             Parsed::ExtensionHeader => Counter::ExtensionHeader,
             Parsed::OtherProtocol => Counter::OtherProtocol,
             Parsed::HopLimit => Counter::HopLimit,
@@ -56,7 +76,7 @@ fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: us
             Parsed::Truncated => Counter::Truncated,
         }
     };
-    unhandled(tables, F::read_destination(packet, l3), reason)
+    Some(unhandled(tables, F::read_destination(packet, l3), reason))
 }
 
 /// The same as [`forward`] for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
@@ -110,6 +130,13 @@ fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, w
     Decision { vip, flow, member, choice }
 }
 
+/// A flow of a VIP, and its pool.
+#[inline(always)]
+pub(super) fn flow_of<F: Tuple, T: Forwarding>(tuple: F, tables: &T, word: VipWord) -> Flow {
+    let pool = word.pool();
+    Flow { pool, word: tables.forwarding().pool(pool), hash: tuple.hash(tables.hash_key()) }
+}
+
 #[inline(always)]
 fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Verdict
 where
@@ -137,17 +164,51 @@ where
     let segment = || l4::segment(packet, inner.tuple.transport().protocol(), inner.transport);
     let decision = choose(hash, segment, tables, word);
     tables.decided(&decision);
+    let load = Load { l3: inner.l3, length: inner.length, hash: decision.flow.hash, bytes };
+    send::<F, _, _>(packet, tables, load, decision.member)
+}
+
+/// A packet that is to be encapsulated.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    /// Where in the frame its IP header begins.
+    pub(super) l3: usize,
+    /// Its length in bytes.
+    pub(super) length: u32,
+    /// The hash of its flow.
+    pub(super) hash: FlowHash,
+    /// The frame's length as it came in.
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    /// The length of a frame that carries this packet, if all in front of the packet is an Ethernet header without tags. `frame` is
+    /// the length with what is in front of it now.
+    #[inline(always)]
+    const fn untagged(self, frame: usize) -> usize {
+        frame - (self.l3 - eth::HEADER)
+    }
+}
+
+/// Sends a packet to a member, which may be nobody, encapsulated.
+#[inline(always)]
+pub(super) fn send<F, P, T>(packet: &mut P, tables: &T, load: Load, member: MemberId) -> Verdict
+where
+    F: Tuple,
+    P: Packet,
+    T: Balancing,
+{
     // Nobody's template has no exit.
-    let template = tables.forwarding().template(decision.member);
+    let template = tables.forwarding().template(member);
     let exit = template.exit();
-    let outer = Outer { protocol: F::IN_IP, l3: inner.l3, length: inner.length, hash: decision.flow.hash.0 };
-    let fits = exit.takes(inner.untagged(bytes)) || trim::<F, P>(packet, inner.l3, exit);
-    let record = tables.forwarding().member(decision.member);
+    let outer = Outer { protocol: F::IN_IP, l3: load.l3, length: load.length, hash: load.hash.0 };
+    let fits = exit.takes(load.untagged(load.bytes)) || trim::<F, P>(packet, load.l3, exit);
+    let record = tables.forwarding().member(member);
     let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
-        return refuse(tables, hindrance(template, inner.untagged(packet.len())));
+        return refuse(tables, hindrance(template, load.untagged(packet.len())));
     }
-    tables.count_member(decision.member, bytes as u64);
+    tables.count_member(member, load.bytes as u64);
     if exit.is_ingress(|| tables.ingress()) {
         tables.count(Counter::Transmitted);
         Verdict::Transmit
@@ -193,11 +254,11 @@ fn unhandled<A: Address, T: Directory + Counters>(tables: &T, destination: Optio
 
 /// Counts a packet that is not sent and tells what becomes of it.
 #[inline(always)]
-fn refuse<T: Counters>(tables: &T, reason: Counter) -> Verdict {
+pub(super) fn refuse<T: Counters>(tables: &T, reason: Counter) -> Verdict {
     tables.count(reason);
     match reason.outcome() {
         Outcome::Passed => Verdict::Pass,
-        Outcome::Dropped | Outcome::Forwarded | Outcome::Noted => Verdict::Drop,
+        Outcome::Dropped | Outcome::Forwarded | Outcome::Answered | Outcome::Noted => Verdict::Drop,
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod decap;
 pub mod egress;
 pub mod forward;
+pub mod icmp;

@@ -211,6 +211,10 @@ impl Flows for View<'_> {
     fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
         affinity::resolve(self, flow, segment)
     }
+
+    fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::choose_for_error(self, flow, segment)
+    }
 }
 
 impl Counters for View<'_> {

@@ -192,6 +192,17 @@ impl Flows for View<'_> {
     fn resolve(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
         affinity::resolve(self, flow, segment)
     }
+
+    fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice) {
+        affinity::choose_for_error(self, flow, segment)
+    }
+}
+
+/// What is only explained is not answered too often.
+impl env::Answers for View<'_> {
+    fn may_answer(&self) -> bool {
+        true
+    }
 }
 
 /// What is only explained is not counted.

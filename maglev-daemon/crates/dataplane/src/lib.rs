@@ -69,6 +69,9 @@ pub struct Settings {
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two, at most [`maglev_common::flow::MAX_SETS`].
     pub flow_sets: u32,
+    /// Packets that the node itself may answer in a second, over all CPUs: echo requests. A CPU may answer at least
+    /// ten of them.
+    pub answers: u32,
     /// The key of the flow hash.
     pub hash_key: HashKey,
     /// Whether the program logs each decision. Needs a tokio runtime.

@@ -123,6 +123,9 @@ pub(super) struct Runnable<'a> {
 /// The maps that a daemon leaves to the next one.
 pub(super) const LEFT: [&str; 4] = [names::FORWARDING, names::FLOWS, names::COUNTS, names::DEVICES];
 
+/// Packets that each CPU may answer in a second, however many CPUs there are.
+pub(super) const LEAST_ANSWERS: u32 = 10;
+
 /// What the program is called in a set.
 const PROGRAM_PART: &str = "program";
 /// And the one at the interfaces' egress.
@@ -144,10 +147,12 @@ impl Loaded {
     ) -> Result<Self, DataplaneError> {
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let words = wanted.hash_key.words();
+        let answers = (wanted.answers / sizes.cpus.max(1)).max(LEAST_ANSWERS);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(settings::HASH_KEY, &words[..], true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
+            .override_global(settings::ANSWERS_PER_SECOND, &answers, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)

@@ -20,8 +20,11 @@ mod programs {
     use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_md};
     use aya_ebpf::macros::{classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
+    use maglev_common::hash::{Tuple4, Tuple6};
     use maglev_ebpf::path::egress::{Departure, depart};
-    use maglev_ebpf::path::forward::{forward, forward_plain};
+    use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
+    use maglev_ebpf::path::icmp::forward_icmp;
+    use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
     use crate::maps::{self, EgressMaps, Maps};
@@ -34,7 +37,30 @@ mod programs {
         let again = ctx.ctx;
         match forward_plain(&mut Frame::new(ctx), &maps) {
             Some(verdict) => maps::action(verdict),
-            None => maglev_otherwise(again),
+            None => rest(again, maglev_otherwise(again)),
+        }
+    }
+
+    /// What [`maglev_otherwise`] answers of a packet that it leaves to another function.
+    const ICMP4: u32 = 0x100;
+    const ICMP6: u32 = 0x101;
+
+    fn answer(done: Result<Verdict, Left>) -> u32 {
+        match done {
+            Ok(verdict) => maps::action(verdict),
+            Err(Left::Icmp4) => ICMP4,
+            Err(Left::Icmp6) => ICMP6,
+        }
+    }
+
+    /// The action for a packet of which another function has answered this. Functions call each other no deeper than they must:
+    /// all that are under way share 512 bytes of stack.
+    #[inline(always)]
+    fn rest(ctx: *mut xdp_md, answer: u32) -> u32 {
+        match answer {
+            ICMP4 => maglev_icmp4(ctx),
+            ICMP6 => maglev_icmp6(ctx),
+            action => action,
         }
     }
 
@@ -44,14 +70,31 @@ mod programs {
     fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
-        maps::action(forward(&mut Frame::new(ctx), &maps))
+        answer(forward_transport(&mut Frame::new(ctx), &maps))
+    }
+
+    /// The load balancer for ICMP messages.
+    #[inline(never)]
+    fn maglev_icmp4(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(forward_icmp::<Tuple4, _, _>(&mut Frame::new(ctx), &maps))
+    }
+
+    /// The load balancer for ICMPv6 messages.
+    #[inline(never)]
+    fn maglev_icmp6(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(forward_icmp::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer, and it logs each decision.
     #[xdp]
     fn maglev_traced(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
-        maps::action(forward(&mut Frame::new(ctx), &maps))
+        let again = ctx.ctx;
+        rest(again, answer(forward_transport(&mut Frame::new(ctx), &maps)))
     }
 
     /// Encapsulates health checks as they leave. What it does not drop or hand to another interface, the next program or

@@ -18,13 +18,15 @@ use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::table::{PoolIndex, PoolWord};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Choice, Clock, Counters, Decision, Flow, Flows, Ingress, Segment, Trace};
+use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Ingress, Segment, Trace};
 use maglev_ebpf::verdict::Verdict;
 
 #[unsafe(no_mangle)]
 static HASH_KEY: [Global<u64>; KEY_WORDS] = [const { Global::new(0) }; KEY_WORDS];
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+static ANSWERS_PER_SECOND: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
 
@@ -137,6 +139,19 @@ impl<const TRACED: bool> Flows for Maps<TRACED> {
         let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
         (MemberId::from_low_bits(answer as u16), Choice::from_number(answer >> 16))
     }
+
+    #[inline(always)]
+    fn choose_for_error(&self, Flow { pool, word, hash }: Flow, segment: Segment) -> (MemberId, Choice) {
+        let answer = choose_for_error(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
+        (MemberId::from_low_bits(answer as u16), Choice::from_number(answer >> 16))
+    }
+}
+
+impl<const TRACED: bool> Answers for Maps<TRACED> {
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        self.counts.may_answer(self.now(), ANSWERS_PER_SECOND.load())
+    }
 }
 
 impl<const TRACED: bool> Trace for Maps<TRACED> {
@@ -223,6 +238,15 @@ fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u
     let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::from_bits(segment as u8));
+    u32::from(member.get()) | choice.number() << 16
+}
+
+/// [`affinity::choose_for_error`] likewise.
+#[inline(never)]
+fn choose_for_error(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
+    let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
+    let (member, choice) = affinity::choose_for_error(&maps, flow, Segment::from_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
 }
 

@@ -187,6 +187,28 @@ fn what_is_not_balanced_is_dropped_by_reason_for_a_vip_and_passed_otherwise() {
 }
 
 #[test]
+fn tags_options_and_extension_headers_change_no_flows_backend() {
+    for (what, frame) in peculiar() {
+        for (backend, overhead) in [(backend4(), 20), (backend6(), 40)] {
+            let tables = tables(backend);
+            let starts = |bytes: &[u8]| matches!(bytes, [8, 0, 0x45..=0x4f] | [0x86, 0xdd, 0x60]);
+            let inner = 2 + frame.windows(3).position(starts).unwrap();
+            let plain = if frame[inner] == 0x60 { tcp6(b"") } else { tcp4(b"") };
+            let (_, flow) = run(&tables, &plain);
+            let (verdict, sent) = run(&tables, &frame);
+            assert_eq!(verdict, Verdict::Transmit, "{what}");
+            assert_eq!(
+                sent.bytes[14 + overhead..],
+                frame[inner..],
+                "{what}: the packet is untouched, its tags are gone"
+            );
+            let addresses = if overhead == 20 { 26..34 } else { 22..54 };
+            assert_eq!(sent.bytes[addresses.clone()], flow.bytes[addresses], "{what}: as the flow's plain packets");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_for_a_vip_is_the_hosts() {
     for Unbalanced { what, frame, reason } in passed() {
         assert_eq!(refused(&tables(backend4()), &frame), (Verdict::Pass, reason), "{what}");

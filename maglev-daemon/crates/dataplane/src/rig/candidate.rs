@@ -62,6 +62,7 @@ impl Candidate {
         let settings = Settings {
             limits: wanted.limits,
             flow_sets: wanted.flow_sets,
+            answers: 0,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             trace: false,
             interfaces: Vec::new(),

@@ -52,11 +52,15 @@ impl Rig {
 
     /// The same, and the first interface takes frames to further MAC addresses.
     pub(super) fn with_also(also: &[[u8; 6]]) -> Self {
+        Self::with(|settings| settings.interfaces[0].also = also.to_vec())
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
         stay_on_one_cpu();
         let peer = two_veths();
         let mut settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
-        settings.interfaces[0].also = also.to_vec();
         settings.limits.pools = 8;
+        change(&mut settings);
         let mut plane = Dataplane::start(&settings, &links()).unwrap();
         plane.publish(&plan()).unwrap();
         let harness = Harness::from_dataplane(&mut plane);
@@ -243,6 +247,11 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
             assert_eq!(rig.counted(&frame), (expected, frame, reason), "{what}");
             covered.insert(reason.name());
         }
+        for (what, frame) in fixtures::echoes() {
+            let (done, _, fate) = rig.counted(&frame);
+            assert_eq!((done, fate), (action::TX, Counter::EchoReply), "{what}");
+            covered.insert(fate.name());
+        }
         let (action, _, fate) = rig.counted_after(Before::Crowd, &fixtures::tcp4(b"hello"));
         assert_eq!((action, fate), (action::DROP, Counter::NoHeadroom));
         covered.insert(fate.name());
@@ -250,10 +259,38 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         assert_eq!((action, fate), (action::REDIRECT, Counter::Redirected));
         covered.extend([fate.name(), Counter::Transmitted.name()]);
 
+        covered.insert(the_limit_of_answers(rig).name());
         let on_the_way_in = |counter: &&Counter| !egress::COUNTERS.contains(counter);
         let fates = Counter::ALL.iter().filter(on_the_way_in).filter(|counter| counter.outcome() != Outcome::Noted);
         let missing: Vec<_> = fates.map(|counter| counter.name()).filter(|name| !covered.contains(name)).collect();
         assert_eq!(missing, Vec::<&str>::new(), "every counted reason has a fixture");
+    });
+}
+
+/// Asks for echoes of a load balancer that gives the fewest answers, until it gives no more.
+fn the_limit_of_answers(rig: Rig) -> Counter {
+    drop(rig);
+    let mut rig = Rig::with(|settings| settings.answers = 0);
+    let frame = fixtures::icmp4(8, 0, b"ping");
+    let mut fates = (0..1_000).map(|_| rig.counted(&frame).2);
+    fates.find(|fate| *fate != Counter::EchoReply).expect("a thousand requests are more than ten a second")
+}
+
+#[test]
+fn packets_that_are_not_plain_are_balanced_as_the_host_would() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        for (what, frame) in [fixtures::peculiar(), fixtures::errors()].concat() {
+            let expected = rig.host(&frame);
+            let (action, out, fate) = rig.counted(&frame);
+            assert_eq!((action, fate), (action::TX, Counter::Transmitted), "{what}");
+            assert_eq!((action, out), expected, "{what}: byte for byte what the host's build makes of it");
+        }
+        for (what, frame) in fixtures::echoes() {
+            let expected = rig.host(&frame);
+            let (action, out, _) = rig.counted(&frame);
+            assert_eq!((action, out), expected, "{what}");
+        }
     });
 }
 
@@ -283,11 +320,13 @@ fn the_kernel_and_the_host_make_the_same_of_any_frame_while_slots_learn() {
 fn same_of_any_frame(rig: fn() -> Rig) {
     in_namespace(move || {
         let rig = std::cell::RefCell::new(rig());
-        let bases =
+        let plain =
             [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::udp4(VIP4, PORT), fixtures::udp6(PORT)];
+        let others = [fixtures::peculiar(), fixtures::errors(), fixtures::echoes()].concat();
+        let bases: Vec<_> = plain.into_iter().chain(others.into_iter().map(|(_, frame)| frame)).collect();
         let change = (any::<prop::sample::Index>(), any::<u8>());
-        let strategy = (0..bases.len(), prop::collection::vec(change, 0..4), 14_usize..90, any::<bool>());
-        let mut runner = TestRunner::new(Config { cases: 3_000, failure_persistence: None, ..Config::default() });
+        let strategy = (0..bases.len(), prop::collection::vec(change, 0..4), 14_usize..120, any::<bool>());
+        let mut runner = TestRunner::new(Config { cases: 6_000, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&strategy, |(base, changes, keep, whole)| {
             let mut frame = bases[base].clone();
             for (at, value) in changes {
