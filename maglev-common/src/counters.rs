@@ -70,7 +70,7 @@ counters! {
         NoSuchVip = "no_such_vip", Dropped, "For a VIP's address, but no VIP has this protocol and port.";
         NoBackend = "no_backend", Dropped, "For a VIP whose pool has no backend to send to.";
         NextHopUnresolved = "next_hop_unresolved", Dropped, "The backend's route or neighbour is not resolved.";
-        TooBig = "too_big", Dropped, "With its outer header the packet exceeds the outgoing interface's MTU.";
+        TooBig = "too_big", Dropped, "With its outer header the packet exceeds the MTU of the path to its backend, and its sender is not to be told: it has no DF, or is an ICMP error.";
         NoHeadroom = "no_headroom", Dropped, "The driver left no room for the outer header.";
         Malformed = "malformed", Dropped, "For a VIP's address, with a header that is cut short or contradicts itself.";
         Fragment = "fragment", Dropped, "For a VIP's address, an IP fragment.";
@@ -95,6 +95,7 @@ counters! {
         IcmpError = "icmp_error", Noted, "An ICMP or ICMPv6 error about a flow of a VIP; it goes to the flow's backend.";
         IcmpStray = "icmp_stray", Dropped, "For a VIP's address, an ICMP or ICMPv6 error that quotes no TCP or UDP packet from a VIP at that address.";
         EchoReply = "echo_reply", Answered, "An echo request to a VIP's address, answered by the node.";
+        PacketTooBig = "packet_too_big", Answered, "Too long for the path to its backend with an outer header: answered with the MTU.";
         AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
         Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's.";
     }

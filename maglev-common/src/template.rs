@@ -64,6 +64,12 @@ impl Exit {
         frame as u64 <= self.0 >> 48 & Self::MOST
     }
 
+    /// Bytes of the longest IP packet that fits.
+    #[inline(always)]
+    pub const fn longest_packet(self) -> u16 {
+        (self.0 >> 48 & Self::MOST).saturating_sub(ETHERNET) as u16
+    }
+
     /// How packets are encapsulated.
     #[inline(always)]
     pub const fn encap(self) -> Encap {
@@ -207,6 +213,7 @@ mod tests {
         {
             let exit = Template::new(&member(encap), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{encap:?} {mtu}");
+            assert_eq!(usize::from(exit.longest_packet()), longest - 14);
             assert_eq!((exit.encap(), exit.slot()), (encap, InterfaceSlot(5)));
             assert!(exit.is_ingress(|| 7) && !exit.is_ingress(|| 8));
             assert_eq!(exit.index(), 7);

@@ -35,8 +35,10 @@ mod programs {
         let Some(maps) = Measured::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
         match forward_plain(&mut Frame::new(ctx), &maps) {
-            Some(verdict) => maps::action(verdict),
-            None => maglev_otherwise(again),
+            Ok(verdict) => maps::action(verdict),
+            Err(Left::Otherwise) => maglev_otherwise(again),
+            // Nothing that is measured.
+            Err(Left::Icmp4 | Left::Icmp6 | Left::TooBig(_)) => XDP_ABORTED,
         }
     }
 
@@ -47,8 +49,7 @@ mod programs {
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         match forward_transport(&mut Frame::new(ctx), &maps) {
             Ok(verdict) => maps::action(verdict),
-            // Nothing that is measured.
-            Err(Left::Icmp4 | Left::Icmp6) => XDP_ABORTED,
+            Err(_) => XDP_ABORTED,
         }
     }
 }

@@ -67,6 +67,28 @@ pub fn turn(packet: &mut impl Packet) {
     header.source_end = ((start >> 16) as u32).to_le_bytes();
 }
 
+/// Makes room for headers between the Ethernet header, tags included, and the packet at an offset; the frame is turned round
+/// with it. Tells whether there was room; if not, the frame is as before.
+#[inline(always)]
+pub fn insert_and_turn(packet: &mut impl Packet, l3: usize, bytes: usize) -> bool {
+    if !packet.grow(bytes) {
+        return false;
+    }
+    let Some(&[destination, source]) = packet.view::<[[u8; 6]; 2]>(bytes) else { return false };
+    let Some(macs) = packet.view_mut::<[[u8; 6]; 2]>(0) else { return false };
+    *macs = [source, destination];
+    // Tags and EtherType, two bytes at a time.
+    for at in [12, 14, 16, 18, 20] {
+        if at >= l3 {
+            break;
+        }
+        let Some(&word) = packet.view::<[u8; 2]>(bytes + at) else { return false };
+        let Some(to) = packet.view_mut::<[u8; 2]>(at) else { return false };
+        *to = word;
+    }
+    true
+}
+
 /// Tells what a frame carries; `None` if it is shorter than its headers.
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {

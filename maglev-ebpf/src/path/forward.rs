@@ -12,6 +12,7 @@ use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
 use crate::packet::{Inner, Parsed, plain};
 use crate::path::icmp::forward_icmp;
+use crate::path::too_big;
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
@@ -21,30 +22,53 @@ use crate::vip::{self, Address, Lookup, Tuple};
 /// this one too, and broadcasts reach every node. The host knows what to do with those.
 #[inline(always)]
 pub fn forward<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
-    match forward_transport(packet, tables) {
-        Ok(verdict) => verdict,
-        Err(Left::Icmp4) => forward_icmp::<Tuple4, _, _>(packet, tables),
-        Err(Left::Icmp6) => forward_icmp::<Tuple6, _, _>(packet, tables),
+    forward_plain(packet, tables).unwrap_or_else(|left| finish(packet, tables, left))
+}
+
+/// A packet that one function of the path leaves to another, as it is: the kernel bounds what a function may hold on its stack,
+/// and the path of most packets has no registers to spare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Not a plain packet to a VIP: [`forward_transport`].
+    Otherwise,
+    /// An ICMP message, whole and without options: [`forward_icmp`].
+    Icmp4,
+    /// An ICMPv6 message, whole and without extension headers: [`forward_icmp`].
+    Icmp6,
+    /// A packet that is longer than this, all that fits the path to its backend: [`too_big::answer`].
+    TooBig(u16),
+}
+
+/// Does what was left.
+#[inline(always)]
+fn finish<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
+    match left {
+        Left::Otherwise => forward_transport(packet, tables).unwrap_or_else(|left| finish_last(packet, tables, left)),
+        left => finish_last(packet, tables, left),
     }
 }
 
-/// A packet to this node that [`forward_transport`] leaves to another function, as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// An ICMP message, whole and without options.
-    Icmp4,
-    /// An ICMPv6 message, whole and without extension headers.
-    Icmp6,
+#[inline(always)]
+fn finish_last<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
+    match left {
+        Left::Icmp4 => forward_icmp::<Tuple4, _, _>(packet, tables),
+        Left::Icmp6 => forward_icmp::<Tuple6, _, _>(packet, tables),
+        Left::TooBig(mtu) => too_big::answer(packet, tables, mtu),
+        Left::Otherwise => refuse(tables, Counter::NotIp),
+    }
 }
 
-/// The same as [`forward`] for anything but what it leaves: the kernel bounds what one function may hold on its stack.
+/// Balances a packet that is not plain, of TCP or UDP, or refuses it.
+///
+/// # Errors
+/// What it leaves, and nothing done: never [`Left::Otherwise`].
 #[inline(always)]
 pub fn forward_transport<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Result<Verdict, Left> {
     let payload = eth::payload(packet);
     let here = is_addressed_here(packet, tables);
     match payload {
-        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here).ok_or(Left::Icmp4),
-        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here).ok_or(Left::Icmp6),
+        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here, Left::Icmp4),
+        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here, Left::Icmp6),
         Some(Payload::Other) => Ok(refuse(tables, Counter::NotIp)),
         None => Ok(refuse(tables, Counter::Truncated)),
     }
@@ -57,15 +81,21 @@ fn is_addressed_here<P: Packet, T: Ingress>(packet: &P, tables: &T) -> bool {
     tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
-/// Balances the IP packet at an offset of a frame, which may be addressed to another host; `None` for ICMP to this one.
+/// Balances the IP packet at an offset of a frame, which may be addressed to another host. `icmp`: as what ICMP is left.
 #[inline(always)]
-fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, here: bool) -> Option<Verdict> {
+fn receive<F: Tuple, P: Packet, T: Balancing>(
+    packet: &mut P,
+    tables: &T,
+    l3: usize,
+    here: bool,
+    icmp: Left,
+) -> Result<Verdict, Left> {
     let reason = if !here {
         Counter::OtherMac
     } else {
         match F::parse(packet, l3) {
-            Parsed::Flow(inner) => return Some(balance(packet, tables, &inner)),
-            Parsed::Icmp(span) if span.transport == l3 + F::HEADER => return None,
+            Parsed::Flow(inner) => return balance(packet, tables, &inner),
+            Parsed::Icmp(span) if span.transport == l3 + F::HEADER => return Err(icmp),
             Parsed::Icmp(_) => Counter::Icmp,
             Parsed::Fragment => Counter::Fragment,
             Parsed::SourceRoute => Counter::SourceRoute,
@@ -76,33 +106,36 @@ fn receive<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: us
             Parsed::Truncated => Counter::Truncated,
         }
     };
-    Some(unhandled(tables, F::read_destination(packet, l3), reason))
+    Ok(unhandled(tables, F::read_destination(packet, l3), reason))
 }
 
-/// The same as [`forward`] for a plain packet to a VIP, which is what nearly every packet is; `None`, and nothing done, for any other.
+/// Balances a plain packet to a VIP, which is what nearly every packet is.
 ///
-/// Whatever it answers, [`forward`] would have answered, and done, the same. It exists for speed: no reason is carried
-/// about for which a packet might have been refused.
+/// Whatever it answers, [`forward_transport`] would have answered, and done, the same. It exists for speed: no reason is
+/// carried about for which a packet might have been refused.
+///
+/// # Errors
+/// What it leaves, and nothing done.
 #[inline(always)]
-pub fn forward_plain<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Option<Verdict> {
+pub fn forward_plain<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Result<Verdict, Left> {
     let own = |destination| tables.forwarding().is_own(destination, || tables.ingress());
     if let Some(inner) = plain::ipv4(packet, own) {
         return balance_plain(packet, tables, &inner);
     }
-    let inner = plain::ipv6(packet, own)?;
+    let Some(inner) = plain::ipv6(packet, own) else { return Err(Left::Otherwise) };
     balance_plain(packet, tables, &inner)
 }
 
 #[inline(always)]
-fn balance_plain<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Option<Verdict>
+fn balance_plain<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Result<Verdict, Left>
 where
     F: Tuple,
     P: Packet,
     T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => Some(serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))),
-        Lookup::AddressOnly | Lookup::Unknown => None,
+        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
+        Lookup::AddressOnly | Lookup::Unknown => Err(Left::Otherwise),
     }
 }
 
@@ -138,7 +171,7 @@ pub(super) fn flow_of<F: Tuple, T: Forwarding>(tuple: F, tables: &T, word: VipWo
 }
 
 #[inline(always)]
-fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Verdict
+fn balance<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>) -> Result<Verdict, Left>
 where
     F: Tuple,
     P: Packet,
@@ -146,14 +179,14 @@ where
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
-        Lookup::AddressOnly => refuse(tables, Counter::NoSuchVip),
-        Lookup::Unknown => refuse(tables, Counter::NotVip),
+        Lookup::AddressOnly => Ok(refuse(tables, Counter::NoSuchVip)),
+        Lookup::Unknown => Ok(refuse(tables, Counter::NotVip)),
     }
 }
 
 /// Sends a packet of a VIP to its member, encapsulated.
 #[inline(always)]
-fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, hash: FlowHash) -> Verdict
+fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, hash: FlowHash) -> Result<Verdict, Left>
 where
     F: Tuple,
     P: Packet,
@@ -192,7 +225,7 @@ impl Load {
 
 /// Sends a packet to a member, which may be nobody, encapsulated.
 #[inline(always)]
-pub(super) fn send<F, P, T>(packet: &mut P, tables: &T, load: Load, member: MemberId) -> Verdict
+pub(super) fn send<F, P, T>(packet: &mut P, tables: &T, load: Load, member: MemberId) -> Result<Verdict, Left>
 where
     F: Tuple,
     P: Packet,
@@ -206,15 +239,18 @@ where
     let record = tables.forwarding().member(member);
     let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
-        return refuse(tables, hindrance(template, load.untagged(packet.len())));
+        return match hindrance(template, load.untagged(packet.len())) {
+            Counter::TooBig => Err(Left::TooBig(exit.longest_packet())),
+            reason => Ok(refuse(tables, reason)),
+        };
     }
     tables.count_member(member, load.bytes as u64);
     if exit.is_ingress(|| tables.ingress()) {
         tables.count(Counter::Transmitted);
-        Verdict::Transmit
+        Ok(Verdict::Transmit)
     } else {
         tables.count(Counter::Redirected);
-        Verdict::Redirect(exit.slot())
+        Ok(Verdict::Redirect(exit.slot()))
     }
 }
 

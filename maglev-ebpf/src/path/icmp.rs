@@ -4,7 +4,7 @@
 use maglev_common::counters::Counter;
 
 use super::forward::{Load, flow_of, refuse, send};
-use crate::env::{Balancing, Packet, Segment};
+use crate::env::{Balancing, Directory, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::icmp::{self, Icmp, Message, Messages};
 use crate::packet::{Span, l4};
@@ -60,7 +60,8 @@ where
     let load = Load { l3: span.l3, length: span.length, hash: flow.hash, bytes: packet.len() };
     tables.count_vip(word.id(), load.bytes as u64);
     tables.count(Counter::IcmpError);
-    send::<F, _, _>(packet, tables, load, member)
+    // An error about an error is never sent (RFC 1122 section 3.2.2).
+    send::<F, _, _>(packet, tables, load, member).unwrap_or_else(|_| refuse(tables, Counter::TooBig))
 }
 
 /// Answers an echo request in its own frame (RFC 792, RFC 4443 section 4.2), not more often than the node may answer at all.
@@ -81,7 +82,7 @@ fn echo<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P, tables: &T
 
 /// Whether the source of a packet is one that an answer may be sent to: a single remote host, and no VIP.
 #[inline(always)]
-fn is_answered<F: Tuple, P: Packet, T: Balancing>(packet: &P, tables: &T, l3: usize) -> bool {
+pub(super) fn is_answered<F: Tuple, P: Packet, T: Directory>(packet: &P, tables: &T, l3: usize) -> bool {
     let source = F::read_source(packet, l3);
     source.is_some_and(|source| F::is_remote_host(source) && !vip::is_vip_address(source, tables))
 }

@@ -4,3 +4,4 @@ pub mod decap;
 pub mod egress;
 pub mod forward;
 pub mod icmp;
+pub mod too_big;

@@ -24,6 +24,7 @@ mod programs {
     use maglev_ebpf::path::egress::{Departure, depart};
     use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
     use maglev_ebpf::path::icmp::forward_icmp;
+    use maglev_ebpf::path::too_big;
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
@@ -36,20 +37,26 @@ mod programs {
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
         match forward_plain(&mut Frame::new(ctx), &maps) {
-            Some(verdict) => maps::action(verdict),
-            None => rest(again, maglev_otherwise(again)),
+            Ok(verdict) => maps::action(verdict),
+            Err(Left::Otherwise) => rest(again, maglev_otherwise(again)),
+            Err(left) => rest(again, answer(Err(left))),
         }
     }
 
-    /// What [`maglev_otherwise`] answers of a packet that it leaves to another function.
+    /// What a function answers of a packet that it leaves to another one: no action of XDP. The last has an MTU in its low half.
     const ICMP4: u32 = 0x100;
     const ICMP6: u32 = 0x101;
+    const TOO_BIG: u32 = 0x1_0000;
 
+    /// The action, or what is left to do.
+    #[inline(always)]
     fn answer(done: Result<Verdict, Left>) -> u32 {
         match done {
             Ok(verdict) => maps::action(verdict),
             Err(Left::Icmp4) => ICMP4,
             Err(Left::Icmp6) => ICMP6,
+            Err(Left::TooBig(mtu)) => TOO_BIG | u32::from(mtu),
+            Err(Left::Otherwise) => XDP_ABORTED,
         }
     }
 
@@ -60,8 +67,17 @@ mod programs {
         match answer {
             ICMP4 => maglev_icmp4(ctx),
             ICMP6 => maglev_icmp6(ctx),
+            answer if answer & TOO_BIG != 0 => maglev_too_big(ctx, answer),
             action => action,
         }
+    }
+
+    /// Answers a packet that is too long for the path to its backend; the MTU is in the number's low half.
+    #[inline(never)]
+    fn maglev_too_big(ctx: *mut xdp_md, mtu: u32) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(too_big::answer(&mut Frame::new(ctx), &maps, mtu as u16))
     }
 
     /// The load balancer for whatever is not a plain packet to a VIP: a function of its own, so that its branches take

@@ -15,7 +15,7 @@ use crate::testing::{BACKEND4, BACKEND6, FakeTables, INGRESS, SOURCE4, SOURCE6, 
 /// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
 fn balance_as_shipped(packet: &mut VecPacket, tables: &FakeTables) -> Verdict {
     tables.renew(1);
-    forward_plain(packet, tables).unwrap_or_else(|| forward(packet, tables))
+    forward(packet, tables)
 }
 
 fn run(tables: &FakeTables, bytes: &[u8]) -> (Verdict, VecPacket) {
@@ -288,7 +288,7 @@ proptest! {
                 packet.bytes.clone_from(&bytes);
                 packet.headroom = room;
                 tables.renew(1);
-                if plain { balance_as_shipped(&mut packet, &tables) } else { forward(&mut packet, &tables) }
+                if plain { forward(&mut packet, &tables) } else { finish(&mut packet, &tables, Left::Otherwise) }
             });
             (verdicts, packet, tables.all_counted())
         });

@@ -238,7 +238,7 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         let dropped = dropped.chain([
             row("a pool without backends", to_port(fixtures::tcp4(b""), port::EMPTY), Counter::NoBackend),
             row("no neighbour", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
-            row("too big", fixtures::tcp4(&vec![0; MTU as usize - 20 - 40 + 1]), Counter::TooBig),
+            row("too big, and without DF", without_df(too_long4()), Counter::TooBig),
         ]);
         let passed = fixtures::passed().into_iter().chain(fixtures::misaddressed());
         let rows = dropped.map(|row| (action::DROP, row)).chain(passed.map(|row| (action::PASS, row)));
@@ -250,6 +250,11 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         for (what, frame) in fixtures::echoes() {
             let (done, _, fate) = rig.counted(&frame);
             assert_eq!((done, fate), (action::TX, Counter::EchoReply), "{what}");
+            covered.insert(fate.name());
+        }
+        for frame in [too_long4(), too_long6()] {
+            let (done, _, fate) = rig.counted(&frame);
+            assert_eq!((done, fate), (action::TX, Counter::PacketTooBig));
             covered.insert(fate.name());
         }
         let (action, _, fate) = rig.counted_after(Before::Crowd, &fixtures::tcp4(b"hello"));
@@ -265,6 +270,20 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         let missing: Vec<_> = fates.map(|counter| counter.name()).filter(|name| !covered.contains(name)).collect();
         assert_eq!(missing, Vec::<&str>::new(), "every counted reason has a fixture");
     });
+}
+
+/// Segments that are too long by a byte.
+fn too_long4() -> Vec<u8> {
+    fixtures::tcp4(&vec![0; MTU as usize - 20 - 40 + 1])
+}
+
+fn too_long6() -> Vec<u8> {
+    fixtures::tcp6(&vec![7; MTU as usize - 20 - 60 + 1])
+}
+
+fn without_df(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[20] = 0;
+    frame
 }
 
 /// Asks for echoes of a load balancer that gives the fewest answers, until it gives no more.
@@ -286,7 +305,8 @@ fn packets_that_are_not_plain_are_balanced_as_the_host_would() {
             assert_eq!((action, fate), (action::TX, Counter::Transmitted), "{what}");
             assert_eq!((action, out), expected, "{what}: byte for byte what the host's build makes of it");
         }
-        for (what, frame) in fixtures::echoes() {
+        let too_long = [("too long", too_long4()), ("too long, IPv6", too_long6())];
+        for (what, frame) in fixtures::echoes().into_iter().chain(too_long) {
             let expected = rig.host(&frame);
             let (action, out, _) = rig.counted(&frame);
             assert_eq!((action, out), expected, "{what}");

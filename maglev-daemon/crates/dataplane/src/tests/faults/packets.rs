@@ -86,8 +86,10 @@ fn trailers_are_cut_where_the_frame_would_not_fit() {
             assert_eq!(out.len(), 14 + 40 + length, "within the MTU of 1,500");
             assert_eq!(out[..expected.len()], expected);
         }
-        let _row = Row::fault("D6", "what is too long without its trailer stays too_big, and is left alone");
-        let padded = [fixtures::tcp4(&vec![7; longest + 1]), vec![0xee; 50]].concat();
+        let _row =
+            Row::fault("D6", "what is too long without its trailer, and has no DF, stays too_big, and is left alone");
+        let mut padded = [fixtures::tcp4(&vec![7; longest + 1]), vec![0xee; 50]].concat();
+        padded[20] = 0;
         let before = rig.plane.snapshot().vip(VipId(0));
         assert_eq!(rig.counted(&padded), (action::DROP, padded.clone(), Counter::TooBig));
         let after = rig.plane.snapshot().vip(VipId(0));

@@ -1,0 +1,155 @@
+//! Tells a client that its packet is too long for the path to its backend: *fragmentation needed* (RFC 792, RFC 1191) and
+//! *packet too big* (RFC 4443 section 3.2), from the VIP. The answer is never longer than the packet, and not given to what must
+//! not be answered.
+
+use maglev_common::counters::Counter;
+use maglev_common::hash::{Tuple4, Tuple6};
+use zerocopy::byteorder::{LE, U16, U32, U64};
+use zerocopy::transmute_ref;
+
+use super::forward::refuse;
+use super::icmp::is_answered;
+use crate::encap::checksum;
+use crate::env::{Balancing, Packet};
+use crate::packet::eth::{self, Payload};
+use crate::packet::icmp::Icmp;
+use crate::packet::ipv4::{self, Ipv4};
+use crate::packet::ipv6::{self, Ipv6};
+use crate::packet::l4;
+use crate::verdict::Verdict;
+
+/// The smallest MTU that is told: every host can receive 576 bytes (RFC 791), and sends IPv6 packets of 1,280 (RFC 8200).
+const LEAST4: u16 = 576;
+const LEAST6: u16 = 1_280;
+/// Bytes of the packet that the answer quotes, so that it has the length of the smallest MTU: always the same, because the
+/// verifier wants to know it.
+const QUOTE4: usize = LEAST4 as usize - ipv4::HEADER - size_of::<Icmp>();
+const QUOTE6: usize = LEAST6 as usize - ipv6::HEADER - size_of::<Icmp>();
+
+/// Hops before an answer, and its traffic class: internetwork control (RFC 1812 section 4.3.2.5).
+const HOPS: u8 = 64;
+const CLASS: u8 = 0xc0;
+
+/// *Don't fragment*, of an IPv4 header's flags.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// Answers a packet that is longer than `mtu` bytes, all that fits the path to its backend; or drops it.
+#[inline(always)]
+pub fn answer<P: Packet, T: Balancing>(packet: &mut P, tables: &T, mtu: u16) -> Verdict {
+    let answered = match eth::payload(packet) {
+        Some(Payload::Ipv4(l3)) => answer4(packet, tables, l3, mtu),
+        Some(Payload::Ipv6(l3)) => answer6(packet, tables, l3, mtu),
+        Some(Payload::Other) | None => None,
+    };
+    match answered {
+        Some(()) => {
+            tables.count(Counter::PacketTooBig);
+            Verdict::Transmit
+        }
+        None => refuse(tables, Counter::TooBig),
+    }
+}
+
+/// What an answer needs of the packet: read before the frame is changed.
+#[inline(always)]
+fn answer4<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: u16) -> Option<()> {
+    let header = packet.view::<Ipv4>(l3)?;
+    let (addresses, told) = (header.addresses.get(), mtu.max(LEAST4));
+    // A shorter packet than the MTU that is told would be answered in vain.
+    if header.flags_fragment.get() & DONT_FRAGMENT == 0 || header.protocol == l4::ICMP || header.length.get() <= told {
+        return None;
+    }
+    let overhead = ipv4::HEADER + size_of::<Icmp>();
+    if !may_answer::<Tuple4, _, _>(packet, tables, l3) || !make_room(packet, l3, QUOTE4, overhead) {
+        return None;
+    }
+    let quoted = sum(packet.view::<[U32<LE>; QUOTE4 / 4]>(l3 + overhead)?);
+    let [kind, code] = [3, 4];
+    *packet.view_mut::<Icmp>(l3 + ipv4::HEADER)? = message(kind, code, u32::from(told), quoted);
+    let mut header = Ipv4 {
+        version_ihl: 0x45,
+        traffic_class: CLASS,
+        length: U16::new(LEAST4),
+        identification: U16::ZERO,
+        flags_fragment: U16::new(DONT_FRAGMENT),
+        ttl: HOPS,
+        protocol: l4::ICMP,
+        checksum: U16::ZERO,
+        addresses: U64::new(addresses.rotate_left(32)),
+    };
+    let words: &[U32<LE>; ipv4::HEADER / 4] = transmute_ref!(&header);
+    header.checksum = U16::from_bytes(checksum::finish(folded(sum(words))).to_le_bytes());
+    *packet.view_mut::<Ipv4>(l3)? = header;
+    Some(())
+}
+
+#[inline(always)]
+fn answer6<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: u16) -> Option<()> {
+    let header = packet.view::<Ipv6>(l3)?;
+    let ([a, b, c, d], told) = (header.addresses, mtu.max(LEAST6));
+    let length = ipv6::HEADER as u32 + u32::from(header.payload_length.get());
+    if length <= u32::from(told) {
+        return None;
+    }
+    let overhead = ipv6::HEADER + size_of::<Icmp>();
+    if !may_answer::<Tuple6, _, _>(packet, tables, l3) || !make_room(packet, l3, QUOTE6, overhead) {
+        return None;
+    }
+    let payload = (size_of::<Icmp>() + QUOTE6) as u16;
+    let quoted = sum(packet.view::<[U32<LE>; QUOTE6 / 4]>(l3 + overhead)?);
+    // The pseudo-header (RFC 8200 section 8.1).
+    let addresses = [c, d, a, b];
+    let words: &[U32<LE>; 8] = transmute_ref!(&addresses);
+    let pseudo = sum(words) + u64::from(payload.swap_bytes()) + u64::from(u16::from(l4::ICMPV6).swap_bytes());
+    let [kind, code] = [2, 0];
+    *packet.view_mut::<Icmp>(l3 + ipv6::HEADER)? = message(kind, code, u32::from(told), quoted + pseudo);
+    *packet.view_mut::<Ipv6>(l3)? = Ipv6 {
+        version_class_label: U32::new(6 << 28 | u32::from(CLASS) << 20),
+        payload_length: U16::new(payload),
+        next_header: l4::ICMPV6,
+        hop_limit: HOPS,
+        addresses,
+    };
+    Some(())
+}
+
+/// Whether a packet may be answered at all, and one of this second's answers is left.
+#[inline(always)]
+fn may_answer<F: crate::vip::Tuple, P: Packet, T: Balancing>(packet: &P, tables: &T, l3: usize) -> bool {
+    is_answered::<F, _, _>(packet, tables, l3) && tables.may_answer()
+}
+
+/// Cuts a packet to what is quoted, and makes room for headers before it.
+#[inline(always)]
+fn make_room<P: Packet>(packet: &mut P, l3: usize, quote: usize, headers: usize) -> bool {
+    packet.len() > l3 + quote && packet.trim(l3 + quote) && eth::insert_and_turn(packet, l3, headers)
+}
+
+/// The header of a message that tells an MTU; `rest`: the sum of what its checksum covers beside.
+#[inline(always)]
+fn message(kind: u8, code: u8, mtu: u32, rest: u64) -> Icmp {
+    let header = Icmp { kind, code, checksum: U16::ZERO, rest: U32::new(mtu) };
+    let words: &[U32<LE>; 2] = transmute_ref!(&header);
+    let checksum = checksum::finish(folded(sum(words) + rest));
+    Icmp { checksum: U16::new(checksum), ..header }
+}
+
+/// The sum of the 16-bit words, not yet folded.
+#[inline(always)]
+fn sum<const N: usize>(words: &[U32<LE>; N]) -> u64 {
+    let mut sum = 0;
+    for word in words {
+        sum += u64::from(word.get());
+    }
+    sum
+}
+
+/// A sum of 32-bit words as one of 16-bit words, in 32 bits.
+#[inline(always)]
+const fn folded(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    (sum & 0xffff) as u32 + (sum >> 16) as u32
+}
+
+#[cfg(test)]
+mod tests;
