@@ -33,7 +33,7 @@ pub(super) async fn ask(
     name: &str,
     expected: u8,
 ) -> Result<(), Fault> {
-    let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that DNS can ask for")))?;
+    let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that can be queried")))?;
     let answer = datagram::ask(destination, path, &query, |answer| answers(answer, &query)).await?;
     let rcode = answer[3] & 0x0f;
     if rcode == expected { Ok(()) } else { Err(Fault::Unready(format!("DNS {}", shown(rcode)))) }

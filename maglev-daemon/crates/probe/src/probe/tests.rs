@@ -393,7 +393,7 @@ async fn a_query_is_answered_with_a_response_code() {
     assert_eq!(ends(at, query("example.com", 3), LONG).await, Ok(()));
     assert_eq!(
         ends(at, query("example..org", 0), LONG).await,
-        failed("example..org is not a name that DNS can ask for")
+        failed("example..org is not a name that can be queried")
     );
     let echo = datagrams(false, |query| Some(query.to_vec())).await;
     assert_eq!(ends(echo, query("example.org", 0), SHORT).await, failed("answer: timed out after 300 ms"));
