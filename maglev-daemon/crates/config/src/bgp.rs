@@ -74,7 +74,7 @@ pub(super) fn decode(field: &Field<'_>, origin: Origin<'_>, outlives: Outlives) 
 fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outlives) -> Result<(), String> {
     let Outlives { killed, stopped } = outlives;
     if graceful_restart.is_some() && !killed {
-        return Err("graceful_restart has neighbours send packets while nothing forwards them: it needs \
+        return Err("graceful_restart makes neighbors send packets while they are not forwarded: it needs \
                     dataplane.pin; allowed with `pin: off`: off"
             .into());
     }
@@ -82,7 +82,7 @@ fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outl
         return Err("on_stop: keep needs graceful_restart, or neighbors drop every prefix at once".into());
     }
     if on_stop == OnStop::Keep && !stopped {
-        return Err("on_stop: keep has neighbours send packets while nothing forwards them: it needs \
+        return Err("on_stop: keep makes neighbors send packets while they are not forwarded: it needs \
                     `dataplane: { on_stop: keep }`; allowed with detach: withdraw"
             .into());
     }

@@ -231,7 +231,7 @@ vips:
 ";
     let expected = [
         "services.yaml:3: pools[0].check.via: tunnel is not a check path; allowed: encap, direct",
-        "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
+        "services.yaml:4: pools[0].tracking: affinity is not a tracking mode; allowed: exception, always",
         "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
         "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",
         "services.yaml:5: pools[0].transition.idle: 365d is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
@@ -251,7 +251,7 @@ vips:
         "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
         "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
         "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
-        "services.yaml:22: vips[3]: there is no pool api; there is: dns, web",
+        "services.yaml:22: vips[3]: unknown pool api; known: dns, web",
     ];
     assert_eq!(service_problems(text), expected);
 }

@@ -1,4 +1,4 @@
-//! A YAML document as a tree whose values have their line numbers. It must not know what any key means: wrong types and
+//! A YAML document as a tree whose values have their line numbers. It must not know the meaning of any key: wrong types and
 //! unknown keys are for the decoder to report, all at once.
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,

@@ -1,5 +1,5 @@
 //! A services file that is mostly in use already: a pool whose text equals what would be written for the known pool is taken over
-//! without being parsed. It must not know what a pool holds.
+//! without being parsed. It must not know a pool's content.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -38,7 +38,7 @@ const KEYS: [&str; 19] = [
 pub(super) fn decode_neighbors(field: &Field<'_>, local_as: Option<u32>, origin: Origin<'_>) -> Option<Vec<Neighbor>> {
     let items = field.items()?;
     if !(1..=MAX_NEIGHBORS).contains(&items.len()) {
-        field.report(format_args!("{} neighbours; allowed: 1 to {MAX_NEIGHBORS}", items.len()));
+        field.report(format_args!("{} neighbors; allowed: 1 to {MAX_NEIGHBORS}", items.len()));
         return None;
     }
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());

@@ -215,7 +215,7 @@ fn settings_of_checks_are_read_and_rejected_without_a_check() {
         ("panic: 50".to_owned(), format!("panic: {nothing}")),
         ("slow_start: 30s".into(), format!("slow_start: {nothing}")),
         ("on_all_dead: keep".into(), format!("on_all_dead: {nothing}")),
-        (format!("{tcp}, on_all_dead: stay"), "on_all_dead: stay is not a rule; allowed: withdraw, keep".to_owned()),
+        (format!("{tcp}, on_all_dead: stay"), "on_all_dead: stay is not an action; allowed: withdraw, keep".to_owned()),
         (backend("port: 81"), format!("backends[0].check: {nothing}")),
         (
             format!("{tcp}, {}", backend("path: /a")),
