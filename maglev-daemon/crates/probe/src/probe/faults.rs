@@ -115,7 +115,7 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
     row.says("HTTP 503, a request that hangs, plain text for TLS; not: refused, no datagram");
 }
 
-/// What the system trusts, for the one test that changes it.
+/// The authorities that the system trusts, for the one test that changes them.
 static SYSTEM: Mutex<Result<Vec<CertificateDer<'static>>, ()>> = Mutex::new(Ok(Vec::new()));
 
 fn system() -> Result<Vec<CertificateDer<'static>>, Fault> {
@@ -145,7 +145,7 @@ async fn authorities_are_read_again_after_a_reload() {
     drop(row);
     let row = Row::fault("C10", "an authority is added, reload");
     set(Ok(vec![identity.authority.clone()]));
-    assert_eq!(asked().await, unknown(), "nobody asked for a reload");
+    assert_eq!(asked().await, unknown(), "no reload was requested");
     trust.reload();
     assert_eq!(asked().await, Ok(()));
     drop(row);
