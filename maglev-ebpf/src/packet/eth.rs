@@ -57,7 +57,7 @@ pub fn destination(packet: &impl Packet) -> Option<OwnMac> {
     Some(OwnMac::from_frame(header.start.get()))
 }
 
-/// Tells what a frame carries; `None` if it is shorter than its headers.
+/// Returns the content of a frame; `None` if it is shorter than its headers.
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {
     match packet.view::<Ethernet>(0)?.ether_type.get() {
