@@ -20,7 +20,7 @@ const FOUND_OUT: Duration = Duration::from_millis(2 * 500 + 250);
 /// The time for the switch from the end of the last failed check on.
 const SWITCH: Duration = Duration::from_millis(10);
 
-/// The daemon's log line for it.
+/// What the daemon logs of it.
 const TURN: &str = "the tables follow what checks found";
 
 /// Packets a second that show the chosen backends.

@@ -22,7 +22,7 @@ pub(super) enum Barrier {
     MapOfMaps {
         /// The outer map.
         outer: OwnedFd,
-        /// The inner map that is put into it each time.
+        /// What is put into it each time.
         inner: OwnedFd,
     },
 }

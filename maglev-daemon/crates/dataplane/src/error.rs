@@ -17,7 +17,7 @@ pub enum DataplaneError {
     /// Neither root nor the capabilities.
     #[error("not permitted to {0}: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted(&'static str),
-    /// The running kernel lacks a feature.
+    /// The running kernel cannot do what is needed.
     #[error("kernel {release}: {reason}; Linux 6.1 or later with CONFIG_BPF_SYSCALL is needed")]
     Kernel {
         /// The running kernel's release.
