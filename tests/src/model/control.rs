@@ -78,7 +78,7 @@ impl Control {
         self.received_at.extend(news.iter().map(|news| (news.backend, now)));
         self.come_up(node, now);
         if self.down.is_none() {
-            self.find_ways(node, now);
+            self.resolve_next_hops(node, now);
             self.replace(node, self.services(), now);
         }
     }
@@ -164,13 +164,13 @@ impl Control {
         let Rules { limits, outer } = settings.rules;
         let planner = Planner::restore(limits, outer, &saved, &node.live()).expect("a planner that fits the maps");
         self.reconciler = Reconciler::adopt(settings, planner, time(now));
-        self.find_ways(node, now);
+        self.resolve_next_hops(node, now);
         self.load(node, self.services(), now);
     }
 
     /// As the daemon starts: ways first.
     fn start(&mut self, node: &Node, now: Millis) {
-        self.find_ways(node, now);
+        self.resolve_next_hops(node, now);
         let learning = Duration::from_secs(self.manner.design.learning().into());
         let left = match self.manner.design.fresh() {
             Fresh::FromStart => learning,
@@ -191,7 +191,7 @@ impl Control {
         drains.map(|(_, at)| *at).max().unwrap_or(0)
     }
 
-    fn find_ways(&mut self, node: &Node, now: Millis) {
+    fn resolve_next_hops(&mut self, node: &Node, now: Millis) {
         for News { backend, reachable, .. } in self.known.clone().into_values() {
             let address = address(backend);
             let resolution = match reachable {

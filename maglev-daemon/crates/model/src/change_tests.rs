@@ -39,7 +39,7 @@ fn web() -> Services {
 }
 
 #[test]
-fn what_is_in_the_way_is_named_with_its_remedy() {
+fn conflicts_are_named_with_their_remedy() {
     use Change::{AddPool, RemoveBackend, RemovePool, RemoveVip, SetWeight};
     let rows: [(Change, &str); 10] = [
         (add_vip("w", "203.0.113.11", "443", "wbe"), "unknown pool wbe; known: web"),
@@ -146,7 +146,7 @@ fn a_pool_with_a_wrong_backend_is_not_half_added() {
 }
 
 #[test]
-fn validation_tells_everything_at_once() {
+fn validation_reports_everything_at_once() {
     let everything =
         Rules { outer: OuterSources { v6: Some("2001:db8::/64".parse().unwrap()), ..rules().outer }, ..rules() };
     let services = web().apply(&add_backend("web", "six", "2001:db8::1"), &everything).unwrap();

@@ -237,14 +237,18 @@ pub(super) async fn connect(from: IpAddr, to: [u8; 4], port: u16) -> Talk {
 #[test]
 fn a_passive_speaker_is_connected_to_by_neighbors_alone() {
     in_namespace_async(async || {
-        let _row = Row::bgp(ROGUE, "connects twice; a stranger connects");
+        let _row = Row::bgp(ROGUE, "connects twice; an unknown address connects");
         let mut passive = Neighbor::new(GOOD, 65_000);
         (passive.passive, passive.port, passive.ipv6) = (true, 1_790, false);
         passive.source = Some([127, 0, 0, 11].into());
         let node = Node::start(vec![passive]);
         node.announce([(prefix("203.0.113.10/32"), route(&[]))]);
 
-        assert_eq!(connect(BAD, [127, 0, 0, 11], 1_790).await.receive().await, None, "a stranger is hung up on");
+        assert_eq!(
+            connect(BAD, [127, 0, 0, 11], 1_790).await.receive().await,
+            None,
+            "an unknown address is disconnected"
+        );
         let mut first = connect(GOOD, [127, 0, 0, 11], 1_790).await;
         let mut second = connect(GOOD, [127, 0, 0, 11], 1_790).await;
         second.establish(&open(9)).await;

@@ -8,7 +8,7 @@ use maglev_testing::matrix::Row;
 use nix::libc;
 
 use super::fault::{Fault, is_shortage};
-use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, nobody, request, rng, server, tls, udp};
+use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, no_authorities, request, rng, server, tls, udp};
 use super::*;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -107,8 +107,9 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
         (plain, Probe::Https(request(None), tls("www.example.org", false)), SHORT, true),
     ];
     for (at, what, timeout, answers) in rows {
-        let outcome =
-            probe(at, &CheckPath::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
+        let outcome = probe(at, &CheckPath::default(), &check(what.clone(), timeout), &no_authorities(), &mut rng())
+            .await
+            .outcome;
         assert_eq!(matches!(outcome, Err(Fault::Unready(_))), answers, "{what:?}: {outcome:?}");
         assert_eq!(matches!(outcome, Err(Fault::Dead(_))), !answers, "{what:?}: {outcome:?}");
     }

@@ -34,13 +34,13 @@ pub(super) fn rng() -> fastrand::Rng {
     fastrand::Rng::with_seed(1)
 }
 
-pub(super) fn nobody() -> Trust {
+pub(super) fn no_authorities() -> Trust {
     Trust::from_authorities(Vec::new())
 }
 
 /// The result of such a check.
 pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &CheckPath::default(), &check(what, timeout), &nobody(), &mut rng())
+    probe(at, &CheckPath::default(), &check(what, timeout), &no_authorities(), &mut rng())
         .await
         .outcome
         .map_err(|fault| fault.to_string())
@@ -127,7 +127,7 @@ async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
     let Ended { outcome, latency } =
-        probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
+        probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &no_authorities(), &mut rng()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -281,8 +281,8 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     let ours = Trust::from_authorities(vec![identity.authority.clone()]);
     let rows = [
         (&ours, "www.example.org", true, Ok(())),
-        (&nobody(), "www.example.org", true, failed("TLS: invalid peer certificate: UnknownIssuer")),
-        (&nobody(), "www.example.org", false, Ok(())),
+        (&no_authorities(), "www.example.org", true, failed("TLS: invalid peer certificate: UnknownIssuer")),
+        (&no_authorities(), "www.example.org", false, Ok(())),
         (&ours, "api.example.org", false, Ok(())),
     ];
     for (trust, name, verify, expected) in rows {
@@ -410,7 +410,7 @@ async fn hundreds_at_once_do_not_disturb_each_other() {
         }
     });
     let check = Arc::new(check(Probe::Http(request(Some("ok"))), LONG));
-    let trust = nobody();
+    let trust = no_authorities();
     let asked: Vec<_> = (0..300)
         .map(|_| {
             let (check, trust) = (Arc::clone(&check), trust.clone());

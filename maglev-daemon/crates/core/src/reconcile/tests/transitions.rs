@@ -143,7 +143,7 @@ fn another_backend_that_is_drained_while_one_arrives_keeps_its_flows() {
 }
 
 #[test]
-fn whoever_stood_in_for_long_is_a_previous_owner_like_any_other() {
+fn a_long_stand_in_is_a_previous_owner_like_any_other() {
     let mut node = fresh(&[1, 2]);
     assert!(node.phases().1 > 0);
     node.wait(10);
