@@ -1,4 +1,4 @@
-//! Members and their records: all the packet path needs to know to send a packet to one backend of one pool.
+//! Members and their records: everything the packet path needs to send a packet to one backend of one pool.
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -7,7 +7,7 @@ pub use crate::ids::MemberId;
 use crate::ids::PoolIndex;
 use crate::pod::Word;
 
-/// Where the encapsulated packet leaves, in one word.
+/// The next hop of an encapsulated packet, in one word.
 ///
 /// ```text
 ///  63                                    16 15              0
@@ -46,15 +46,15 @@ impl PathMtu {
 }
 
 impl NextHop {
-    /// No route or no neighbour: packets for the member are dropped and counted.
+    /// No route or no neighbor: packets for the member are dropped and counted.
     pub const UNRESOLVED: Self = Self(0, PathMtu::NONE);
 
-    /// The neighbour with this MAC address behind the interface in this slot.
+    /// The neighbor with this MAC address behind the interface in this slot.
     pub const fn new(mac: [u8; 6], interface: InterfaceSlot) -> Self {
         Self(mac_word(mac) << 16 | interface.0 as u64, PathMtu::NONE)
     }
 
-    /// The same by a path that has an MTU of its own, if it has.
+    /// The same by a path with its own MTU, if it has one.
     #[must_use]
     pub const fn limited_to(self, mtu: Option<u32>) -> Self {
         match mtu {
@@ -75,7 +75,7 @@ impl NextHop {
         InterfaceSlot(self.0 as u16)
     }
 
-    /// Whether there is a neighbour to send to.
+    /// Whether there is a neighbor to send to.
     #[inline(always)]
     pub const fn is_resolved(self) -> bool {
         self.0 != 0
@@ -95,7 +95,7 @@ pub struct InterfaceSlot(pub u16);
 /// MAC addresses beside its own that an interface can be given.
 pub const MAX_ALSO: usize = 4;
 
-/// An interface that packets come in by and leave by: what templates are made of, and which frames are for this node.
+/// An interface that packets are received and sent on: the input of templates, and which frames are for this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
@@ -267,7 +267,7 @@ impl MemberState {
 
 /// A member's record: one cache line, as it lies in [`crate::forwarding::Forwarding`].
 ///
-/// It is what user space knows of a member; packets are sent by the [`Template`] made of it. `next_hop` and `state` are
+/// It is user space's record of a member; packets are sent by the [`Template`] made of it. `next_hop` and `state` are
 /// rewritten in place, each whole. The addresses never change under an id: a backend whose
 /// address or outer source changes becomes a new member, so that no packet sees half of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]

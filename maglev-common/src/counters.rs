@@ -1,4 +1,4 @@
-//! Every counter and drop reason, once: its name, its help text, and what becomes of the packet.
+//! Every counter and drop reason, once: its name, its help text, and the packet's verdict.
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -69,8 +69,8 @@ counters! {
         NotVip = "not_vip", Passed, "For an address that no VIP has.";
         NoSuchVip = "no_such_vip", Dropped, "For a VIP's address, but no VIP has this protocol and port.";
         NoBackend = "no_backend", Dropped, "For a VIP whose pool has no backend to send to.";
-        NextHopUnresolved = "next_hop_unresolved", Dropped, "The backend's route or neighbour is not resolved.";
-        TooBig = "too_big", Dropped, "With its outer header the packet exceeds the MTU of the path to its backend, and its sender is not to be told: it has no DF, or is an ICMP error.";
+        NextHopUnresolved = "next_hop_unresolved", Dropped, "The backend's route or neighbor is not resolved.";
+        TooBig = "too_big", Dropped, "With its outer header the packet exceeds the MTU of the path to its backend, and is not answered: it has no DF, is an ICMP error, or has a source that is never answered.";
         NoHeadroom = "no_headroom", Dropped, "The driver left no room for the outer header.";
         Malformed = "malformed", Dropped, "For a VIP's address, with a header that is cut short or contradicts itself.";
         Fragment = "fragment", Dropped, "For a VIP's address, an IP fragment.";
@@ -84,7 +84,7 @@ counters! {
         FlowPrevious = "flow_previous", Noted, "A flow that the flow table did not know went to the previous owner of its learning slot.";
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
         FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
-        FlowEvicted = "flow_evicted", Noted, "A recent entry gave way to another flow: it named another backend than its slot's owner, or flows displace each other where every one is tracked.";
+        FlowEvicted = "flow_evicted", Noted, "A recent entry was evicted by another flow: it named another backend than its slot's owner, or flows displace each other where every one is tracked.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
         FlowMemberDead = "flow_member_dead", Noted, "The flow's backend is gone, or serves the VIP no more; the table chose again.";
         CheckSent = "check_sent", Forwarded, "Of a health check of this node: encapsulated and sent to the backend that is checked.";

@@ -1,4 +1,4 @@
-//! How packets are encapsulated on their way to a member.
+//! How packets for a member are encapsulated.
 
 /// The headers that a packet is given, from the outside in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -89,7 +89,7 @@ impl FlowEntry {
         Slot::from_tag(self.tag())
     }
 
-    /// Whether it is the entry of a flow with this tag. An empty way's tag may match: its member is nobody.
+    /// Whether it is the entry of a flow with this tag. An empty way's tag may match: it has no member.
     #[inline(always)]
     pub const fn is_of(self, tag: u32) -> bool {
         self.tag() == tag
@@ -130,8 +130,8 @@ impl WayTags {
         !self.0 & Self::HIGH_BITS & Self::ALL_WAYS
     }
 
-    /// The lowest of the ways that [`Self::candidates`] or [`Self::empty`] tells, of which there is one. Without a branch:
-    /// which way it is, no processor can foresee.
+    /// The lowest of the ways that [`Self::candidates`] or [`Self::empty`] returns, of which there is one. Without a branch:
+    /// no processor can predict which way it is.
     #[inline(always)]
     pub const fn lowest(ways: u64) -> usize {
         // Byte 7 − n holds n, and multiplying by 256^n brings it to the top.

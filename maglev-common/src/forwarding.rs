@@ -12,7 +12,7 @@ use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableStart
 use crate::template::Template;
 use crate::vip::{Directory4, Directory6, DirectoryWord, Switch};
 
-/// Ids a member can have, nobody's included: all that fifteen bits can name.
+/// Ids a member can have, the reserved 0 included: all that fifteen bits can name.
 pub const MEMBER_IDS: usize = MAX_MEMBERS as usize + 1;
 
 /// Tables there is room for.
@@ -33,7 +33,7 @@ const _: () = assert!(OWN_MACS.is_power_of_two());
 
 /// What user space publishes and the packet path reads; no program writes to it.
 ///
-/// All of it is zero at first: no VIPs, nobody alive. What each packet reads first stands first: an instruction's offset
+/// All of it is zero at first: no VIPs, no live members. The fields that each packet reads first come first: an instruction's offset
 /// reaches 32 KiB.
 #[derive(Debug, FromBytes, KnownLayout)]
 #[repr(C)]
@@ -43,7 +43,7 @@ pub struct Forwarding {
     /// Seconds for which a confirmed flow entry that nothing renews is kept: the longest that any pool asks for.
     pub idle: Word,
     /// The [`OwnMac`] that all of [`Self::own_macs`] hold, or that of no frame if they differ: a node with one interface need not
-    /// look at where a frame comes in.
+    /// check on which interface a frame arrives.
     pub only_mac: Word,
     /// Fills the line.
     pub reserved: [Word; 4],
@@ -56,7 +56,7 @@ pub struct Forwarding {
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
     pub directories6: [Directory6; 2],
-    /// A template per member id; nobody's stays zero.
+    /// A template per member id; that of id 0 stays zero.
     pub templates: [Template; MEMBER_IDS],
     /// A record per member id, likewise.
     pub members: [MemberRecord; MEMBER_IDS],
@@ -188,14 +188,14 @@ impl Forwarding {
         }
     }
 
-    /// A slot of a table; a settled slot of nobody if there is no such table.
+    /// A slot of a table; a settled slot without an owner if there is no such table.
     #[inline(always)]
     pub fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
         let word = self.tables.as_flattened().get(start as usize + slot.index());
         word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
     }
 
-    /// Seconds after which a confirmed flow entry may give way to another flow.
+    /// Seconds after which a confirmed flow entry may be evicted by another flow.
     #[inline(always)]
     pub fn idle(&self) -> u16 {
         self.idle.get() as u16

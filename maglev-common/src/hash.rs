@@ -169,14 +169,14 @@ impl FlowHash {
         self.0 as u32 & mask & 0x01ff_ffff
     }
 
-    /// The way that the flow takes if it is free, and that is looked at first: below seven, and independent of set, way tag
+    /// The way that the flow takes if it is free, and that is checked first: below seven, and independent of set, way tag
     /// and slot.
     #[inline(always)]
     pub const fn home_way(self) -> usize {
         ((self.tag() & 0xffff) as usize * WAYS) >> 16
     }
 
-    /// The seven bits by which ways are told apart before their entries are read.
+    /// The seven bits by which ways are distinguished before their entries are read.
     #[inline(always)]
     pub const fn way_tag(self) -> u8 {
         (self.0 as u32 >> 25) as u8

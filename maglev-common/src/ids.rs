@@ -1,6 +1,6 @@
 //! The numbers of members and pools, by which the words of maps name them.
 
-/// A backend in a pool, by number: 1…32,767, node-wide. 0 is nobody.
+/// A backend in a pool, by number: 1…32,767, node-wide. 0 is no member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(u32);
 
@@ -33,7 +33,7 @@ impl MemberId {
         self.0 as usize
     }
 
-    /// Whether this is nobody.
+    /// Whether this is no member.
     #[inline(always)]
     pub const fn is_nobody(self) -> bool {
         self.0 == 0

@@ -11,7 +11,7 @@ pub const MMAPABLE: u32 = 1 << 10;
 pub const MAX_VIPS: u32 = 512;
 /// Pools a node can have.
 pub const MAX_POOLS: u32 = 512;
-/// Members a node can have: one less than the ids that fit fifteen bits, because 0 is nobody.
+/// Members a node can have: one less than the ids that fit fifteen bits, because 0 is no member.
 pub const MAX_MEMBERS: u32 = 32_767;
 /// Tables beyond one for each pool: the empty one, the previous owners of as many pools as learn at once, and what is built
 /// aside while the old one is still in use.
@@ -30,8 +30,8 @@ pub const FLOWS: &str = "FLOWS";
 /// [`crate::counters::Counts`] for each possible CPU.
 pub const COUNTS: &str = "COUNTS";
 
-/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses. A value of 0 refuses what a
-/// shorter prefix accepts.
+/// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses. A value of 0 rejects part of a
+/// shorter prefix.
 pub const DECAP_SOURCES4: &str = "DECAP_SOURCES4";
 /// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv6 addresses.
 pub const DECAP_SOURCES6: &str = "DECAP_SOURCES6";

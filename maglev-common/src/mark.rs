@@ -1,4 +1,4 @@
-//! The mark of a health check's packets: it tells the program at an interface's egress for which member they are.
+//! The mark of a health check's packets, from which the program at an interface's egress learns their member.
 
 use crate::backend::MemberId;
 
@@ -14,7 +14,7 @@ use crate::backend::MemberId;
 pub struct Mark(pub u32);
 
 impl Mark {
-    /// What the high bits say, in every mark of ours and in no other.
+    /// The high bits of every mark of ours and of no other.
     pub const PREFIX: u32 = 0x4d41_0000;
     /// Which bits these are.
     pub const MASK: u32 = !(MemberId::MAX as u32);
@@ -44,7 +44,7 @@ mod tests {
             let member = MemberId::new(id).unwrap();
             assert_eq!(Mark::from_member(member).member(), Some(member));
         }
-        // None at all, nobody's, a container network's, one bit off.
+        // No mark, the mark of id 0, a container network's, one bit off.
         for other in [0, Mark::PREFIX, 0x0200_0001, 0x4d41_8001, 0x4d40_0001] {
             assert_eq!(Mark(other).member(), None, "{other:#x}");
         }

@@ -44,7 +44,7 @@ impl Word {
         self.set(self.get().wrapping_add(value));
     }
 
-    /// Replaces the word if it still holds `old`; tells whether it did. For user space, which clears what the
+    /// Replaces the word if it still holds `old`; returns whether it did. For user space, which clears words that the
     /// kernel may be rewriting at the same moment.
     #[cfg(not(target_arch = "bpf"))]
     pub fn replace(&self, old: u64, new: u64) -> bool {

@@ -19,7 +19,7 @@ pub enum Tracking {
     Always,
 }
 
-/// What a datagram without an entry does while its slot is learning.
+/// The handling of a datagram without an entry while its slot is learning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UdpPolicy {
     /// It goes to the slot's owner: each request stands for itself, as DNS's do.

@@ -29,7 +29,7 @@ impl Slot {
     }
 }
 
-/// What a slot holds: the owner's member id in 15 bits; bit 15 is set while the slot is in transition.
+/// The content of a slot: the owner's member id in 15 bits; bit 15 is set while the slot is in transition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct SlotWord(pub u16);
@@ -48,7 +48,7 @@ impl SlotWord {
         Self(owner.get() | Self::IN_TRANSITION)
     }
 
-    /// The slot's owner; [`MemberId::NOBODY`] in a table without backends.
+    /// The slot's owner; member id 0 in a table without backends.
     #[inline(always)]
     pub const fn owner(self) -> MemberId {
         MemberId::from_low_bits(self.0)
@@ -63,12 +63,12 @@ impl SlotWord {
 
 /// The index of a table in the map of tables.
 ///
-/// Table 0 is never written: all its slots name nobody, and a pool word of zeroes finds "no backend" by it.
+/// Table 0 is never written: none of its slots has an owner, and a pool word of zeroes finds "no backend" by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableIndex(pub u16);
 
 impl TableIndex {
-    /// The table in which nobody owns any slot.
+    /// The table in which no slot has an owner.
     pub const EMPTY: Self = Self(0);
 
     /// Where the table begins.
@@ -106,7 +106,7 @@ impl TableStart {
 pub struct PoolWord(pub u64);
 
 impl PoolWord {
-    /// The sign: one comparison tells it.
+    /// The sign: one comparison tests it.
     const ALWAYS: u64 = 1 << 63;
     const KEEP: u64 = 1 << 31;
     /// Where a table may begin.
@@ -143,7 +143,7 @@ impl PoolWord {
         if (self.0 as i64) < 0 { Tracking::Always } else { Tracking::Exception }
     }
 
-    /// What datagrams without an entry do in a slot that is learning.
+    /// The handling of datagrams without an entry in a slot that is learning.
     #[inline(always)]
     pub const fn udp(self) -> UdpPolicy {
         if self.0 & Self::KEEP == 0 { UdpPolicy::New } else { UdpPolicy::Keep }

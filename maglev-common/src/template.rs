@@ -14,7 +14,7 @@ const IPV6: u64 = 0xdd86;
 /// Version 4, five words of header.
 const VERSION_IHL: u64 = 0x45;
 
-/// By what way packets leave for a member.
+/// The exit of packets for a member.
 ///
 /// ```text
 ///  63   62       48   47  46             32  31     30              0
@@ -25,8 +25,8 @@ const VERSION_IHL: u64 = 0x45;
 ///
 /// *v6* and *kind*: the [`Encap`]; the outer IP header is IPv6 if *v6* is set, and a *kind* of 0 is IP in IP. *longest*: bytes of
 /// the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path once it is
-/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be asked. A word of zeroes is no way at
-/// all: no packet is that short.
+/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be checked. A word of zeroes is no
+/// exit: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -34,7 +34,7 @@ impl Exit {
     /// The member is dead, or its next hop is not resolved.
     pub const NONE: Self = Self(0);
 
-    /// The sign: one comparison tells it.
+    /// The sign: one comparison tests it.
     const OUTER_V6: u64 = 1 << 63;
     /// The low half's sign. Interface indices are positive numbers of 32 bits with sign.
     const ALONE: u32 = 1 << 31;
@@ -52,13 +52,13 @@ impl Exit {
         Self(u64::from(interface.index()) | u64::from(alone) | slot << 32 | family | longest << 48)
     }
 
-    /// Whether there is a way.
+    /// Whether there is an exit.
     #[inline(always)]
     pub const fn exists(self) -> bool {
         self.0 != 0
     }
 
-    /// Whether a frame of this length can leave by it, once it has an outer header.
+    /// Whether a frame of this length can be sent on it, once it has an outer header.
     #[inline(always)]
     pub const fn takes(self, frame: usize) -> bool {
         frame as u64 <= self.0 >> 48 & Self::MOST
@@ -88,7 +88,7 @@ impl Exit {
         self.0 as u32 & !Self::ALONE
     }
 
-    /// Whether a packet that came in by an interface leaves by the same one.
+    /// Whether a packet that came in by an interface is sent on the same one.
     #[inline(always)]
     pub fn is_ingress(self, ingress: impl FnOnce() -> u32) -> bool {
         (self.0 as u32 as i32) < 0 || self.0 as u32 == ingress()
@@ -98,7 +98,7 @@ impl Exit {
 /// All that sending to a member over IPv4 takes: one cache line. Over IPv6, the addresses are taken from its record.
 ///
 /// Made of a member's record and the record of the interface its next hop is on. Both may change while packets are sent:
-/// each word is rewritten whole, the exit last, so that what leaves by a way that is no more is at worst lost with it.
+/// each word is rewritten whole, the exit last, so that a packet sent to an old exit is at worst lost with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Template {
@@ -125,7 +125,7 @@ impl Template {
         Self::sending(member, interface, member.state().is_alive())
     }
 
-    /// The same for health checks: they are sent to the dead too, since how else would those be found alive?
+    /// The same for health checks: they are sent to dead members too, since a recovery could not be noticed otherwise.
     #[inline(always)]
     pub fn new_for_check(member: &MemberRecord, interface: &InterfaceRecord) -> Self {
         Self::sending(member, interface, true)
@@ -161,7 +161,7 @@ impl Template {
         self.exit.set(exit.get());
     }
 
-    /// By what way packets leave now.
+    /// The exit of packets now.
     #[inline(always)]
     pub fn exit(&self) -> Exit {
         Exit(self.exit.get())

@@ -24,7 +24,7 @@ const ATTEMPTS: u64 = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VipId(pub u16);
 
-/// What a directory says of a key.
+/// A directory's value of a key.
 ///
 /// ```text
 ///  63          34    33        32     31         16 15         0
@@ -33,8 +33,8 @@ pub struct VipId(pub u16);
 /// +--------------+---------+---------+-------------+------------+
 /// ```
 ///
-/// All zero, it says nothing. *address*: some VIP has this address, but the entry is not a VIP: it tells packets to be dropped from those to be
-/// passed to the host.
+/// All zero: no value. *address*: some VIP has this address, but the entry is not a VIP: it distinguishes packets to be dropped from
+/// those to be passed to the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
 
@@ -165,7 +165,7 @@ const fn mix(word: u64) -> u64 {
     h ^ (h >> 29)
 }
 
-/// One entry: a key and what the directory says of it.
+/// One entry: a key and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Entry<K> {
@@ -228,18 +228,18 @@ impl DirectoryWord {
 }
 
 impl<K: Key> Directory<K> {
-    /// What the directory, built under this seed, says of a key; a word that is not present if it says nothing.
+    /// The value of a key in this directory, built under this seed; a word that is not present if it has none.
     #[inline(always)]
     pub fn find(&self, seed: u64, key: K) -> VipWord {
         let entry = &self.entries[position(key, seed)];
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
-    /// Rebuilds the directory, which is number 0 or 1, from scratch and tells the word that switches to it. The same keys in
+    /// Rebuilds the directory, which is number 0 or 1, from scratch and returns the word that switches to it. The same keys in
     /// the same order give the same bytes.
     ///
     /// # Errors
-    /// The directory is left empty and the reason is told.
+    /// The directory is left empty and the reason is returned.
     pub fn build(&mut self, directory: usize, keys: &[(K, VipWord)]) -> Result<DirectoryWord, BuildError> {
         self.entries.fill(Entry { key: K::new_zeroed(), word: 0 });
         if keys.len() > MOST_KEYS {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_directory_of_neighbouring_addresses_builds() {
+    fn a_full_directory_of_neighboring_addresses_builds() {
         let keys = (0..1_024).map(|n| ((0x0a71_00cb | n << 24, 0x5000, 6), n as u16)).collect();
         let (directory, seed) = build(&keys);
         for (&(address, port, protocol), &id) in &keys {

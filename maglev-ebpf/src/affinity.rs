@@ -1,6 +1,6 @@
 //! Which member a flow goes to: *affinity by exception*. A slot whose owner has not changed sends every packet to it by
 //! arithmetic, on every node, and nothing is remembered. A slot whose owner changed while the old owner lives is *in
-//! transition*: its flows are looked up and written down.
+//! transition*: its flows are looked up and recorded.
 //!
 //! ```text
 //!                       in transition           entry      no entry,             no entry,
@@ -37,20 +37,20 @@ pub const SYN_GUARD: u16 = 3;
 /// The members that a slot may send a flow to.
 #[derive(Clone, Copy, Debug)]
 struct Owners {
-    /// The slot's owner, or nobody.
+    /// The slot's owner, if it has one.
     owner: MemberId,
-    /// Its living previous owner while the slot is learning, else nobody.
+    /// Its living previous owner while the slot is learning, else no member.
     previous: MemberId,
 }
 
-/// Where a flow goes that no entry binds, and whether that is to be written down.
+/// The member of a flow without an entry, and whether the flow is to be recorded.
 #[derive(Clone, Copy, Debug)]
 struct Ruling {
     to_previous: bool,
     written: bool,
 }
 
-/// Chooses a flow's member, perhaps nobody, and keeps the flow table. Nearly every packet is decided here; the rest, by
+/// Chooses a flow's member, if there is one, and keeps the flow table. Nearly every packet is decided here; the rest, by
 /// [`resolve`], which is a function of its own in the kernel.
 #[inline(always)]
 pub fn choose<T: Flows + Counters>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
@@ -102,7 +102,7 @@ fn first_candidate(bucket: &Bucket, hash: FlowHash) -> Option<(usize, FlowEntry)
 }
 
 /// Chooses the member of a flow whose slot is in transition, or whose pool is always tracked: by its entry, or by the
-/// rules above. A RST never makes an entry: whoever sends one has no flow to keep.
+/// rules above. A RST never makes an entry: its sender has no flow to keep.
 #[inline(always)]
 pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
     let Some(bucket) = tables.bucket(flow.hash) else {
@@ -160,7 +160,7 @@ impl Owners {
         if ruling.to_previous { (self.previous, Choice::Previous) } else { (self.owner, Choice::Table) }
     }
 
-    /// The same of a flow that cannot be written down: a connection that begins goes where its next segments will.
+    /// The same of a flow that cannot be recorded: a connection that begins goes to the member of its later segments.
     #[inline(always)]
     fn unwritten(self, ruling: Ruling, segment: Segment) -> (MemberId, Choice) {
         let to_previous = ruling.to_previous || segment.is_syn() && !self.previous.is_nobody();
@@ -168,7 +168,7 @@ impl Owners {
     }
 }
 
-/// The owner of a flow's slot, or nobody.
+/// The owner of a flow's slot, if it has one.
 #[inline(always)]
 pub fn owner<T: Forwarding>(tables: &T, flow: Flow) -> MemberId {
     tables.forwarding().slot(flow.word.current(), flow.hash.slot()).owner()
@@ -281,9 +281,9 @@ fn free_way<T: Forwarding + Counters>(
     Some(way)
 }
 
-/// Counts an entry that gives way though its flow may live, if the flow goes elsewhere without it. Where every flow is
-/// tracked, one in the midst of its life that nobody knows has lost its entry before: they displace each other. First
-/// packets do so in any flood, nearly always of the same pool: one look tells that its owner is whom the entry names.
+/// Counts an entry that is evicted although its flow may live, if the flow goes elsewhere without it. Where every flow is
+/// tracked, a later packet of a flow without an entry has lost its entry before: the flows displace each other. First
+/// packets do so in any flood, nearly always of the same pool: one comparison shows that its owner is the entry's member.
 #[inline(always)]
 fn note_eviction<T: Forwarding + Counters>(
     tables: &T,

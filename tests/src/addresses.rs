@@ -1,4 +1,4 @@
-//! Who has which address. The same in every lab: no address is seen outside its namespaces.
+//! The addresses of all hosts. The same in every lab: no address is seen outside its namespaces.
 //!
 //! ```text
 //!                                              ┌─ lb1 ──┐ near
@@ -29,7 +29,7 @@ pub const VIP_PREFIXES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
 pub const ROUTER_AS: u32 = 65_000;
 /// The load balancers' AS number.
 pub const BALANCERS_AS: u32 = 65_010;
-/// Nobody's addresses: floods come from here, and the router drops what is sent back.
+/// Unused addresses: floods come from here, and the router drops the answers.
 pub const NOWHERE: &str = "198.18.0.0/15";
 /// The first of them.
 pub const NOWHERE_FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);

@@ -1,4 +1,4 @@
-//! What health checks cost: a daemon that checks hundreds of backends, all of them one server with many addresses.
+//! The cost of health checks: a daemon that checks hundreds of backends, all of them one server with many addresses.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -31,7 +31,7 @@ pub enum Kind {
     Https,
 }
 
-/// What is checked each second.
+/// Checks each second.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// How.
@@ -42,7 +42,7 @@ pub struct Case {
     pub backends: u16,
 }
 
-/// What is to cost no more than [`TARGET`].
+/// The check that may cost no more than [`TARGET`].
 pub const CASES: [Case; 4] = [
     Case { kind: Kind::Tcp, via: "encap", backends: 1_000 },
     Case { kind: Kind::Http, via: "encap", backends: 1_000 },
@@ -53,7 +53,7 @@ pub const CASES: [Case; 4] = [
 /// How much of one core may be spent on them.
 pub const TARGET: f64 = 0.20;
 
-/// What it cost.
+/// The cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// The part of one core, in the daemon and in the kernel for it.
@@ -154,7 +154,7 @@ impl Checks {
             all.filter(|backend| backend["health"]["state"] == "healthy").count() == usize::from(case.backends)
         };
         self.balancer.await_status("healthy backends", healthy)?;
-        // Before that, the way to the server had to be found: whoever was checked meanwhile was not well.
+        // Before that, the server's route had to be resolved: a backend that was checked meanwhile was not healthy.
         let known = self.balancer.log().len();
         let core = self.measure(lasts)?;
         self.balancer.await_status("healthy backends", healthy)?;

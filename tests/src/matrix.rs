@@ -7,7 +7,7 @@ use anyhow::Result;
 /// One of the matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matrix {
-    /// The subject of a row is who is spoken with.
+    /// The subject of a row is the other implementation.
     Bgp,
     /// The subject of a row is what is checked, or where.
     Health,
@@ -27,7 +27,7 @@ impl Matrix {
     /// has to say, between tabs.
     ///
     /// # Errors
-    /// What `case` returns.
+    /// The result of `case`.
     pub fn row(self, subject: &str, name: &str, case: impl FnOnce() -> Result<String>) -> Result<()> {
         let began = Instant::now();
         let done = case();

@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// A named network namespace. Whoever made it removes it; see [`crate::lab::registry`].
+/// A named network namespace. Its maker removes it; see [`crate::lab::registry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netns {
     name: String,

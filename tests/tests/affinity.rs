@@ -2,7 +2,7 @@
 //! returns, and under floods.
 //!
 //! Times are scaled down: a pool learns for 8 s here, not for 120 s, and forgets the silent after 10 s, not after 15 min;
-//! under floods it learns for once and a half the time that a flood takes on this machine. Who is silent for 0.9 ×
+//! under floods it learns for once and a half the time that a flood takes on this machine. A connection that is silent for 0.9 ×
 //! learning is silent for 7.2 s then, and a packet that the machine holds up for 0.8 s counts as too late: nothing else
 //! runs beside a trial.
 //!
@@ -35,7 +35,7 @@ const PACE: Duration = Duration::from_millis(2_500);
 /// How long the pools learn.
 const LEARNING: Duration = Duration::from_secs(8);
 const MILLION: u32 = 1_000_000;
-/// What the floods go to: the first pool's VIP.
+/// The destination of the floods: the first pool's VIP.
 const TARGET: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 10), Backend::TALK_PORT);
 
 #[test]
@@ -56,7 +56,7 @@ fn one_node_breaks_nothing_while_backends_change_and_restart() -> Result<()> {
     trial.change(Change::Undrain(1))?;
     trial.await_learned()?;
 
-    // A rolling restart as it should be: nobody is cut, for everybody has left.
+    // A rolling restart as it should be: no connection is cut, since all have left.
     for n in 1..=4 {
         trial.change(Change::Drain(n))?;
         trial.leave(n);
@@ -71,7 +71,7 @@ fn one_node_breaks_nothing_while_backends_change_and_restart() -> Result<()> {
     // What is born while its slot is in transition is known to one CPU alone: a packet that the kernel hands to another one,
     // which happens here once in some thousand connections, finds the previous owner.
     let born_since = [Kind::Successor, Kind::Arrival];
-    ensure!(report.broken(&born_since) <= 10, "{report}: {}", report.told(&born_since));
+    ensure!(report.broken(&born_since) <= 10, "{report}: {}", report.summary(&born_since));
     ensure!(report.cut.is_empty(), "a drained backend still had connections: {report}");
     Ok(())
 }
@@ -92,7 +92,7 @@ fn two_nodes_of_which_one_goes_and_returns_break_less_than_half_of_what_always_b
             _ => 0.5,
         };
         trial.pass_learning(drained, part);
-        // Whoever has not gone by itself is cut, as a restart after a deadline does.
+        // A connection that has not left is cut, as a restart after a deadline does.
         trial.restart(n)?;
         trial.change(Change::Undrain(n))?;
     }
@@ -100,13 +100,13 @@ fn two_nodes_of_which_one_goes_and_returns_break_less_than_half_of_what_always_b
 
     let [exception, always] = reports(trial, "two nodes")?;
     let [broken, by_always] = [&exception, &always].map(|report| report.broken(&[Kind::Held]));
-    let told = exception.told(&[Kind::Held]);
-    ensure!(broken * 1_000 <= HELD * 15, "{broken} of {HELD} broken: {told}");
-    ensure!(broken * 2 <= by_always, "{broken} broken, {by_always} by always: {told}");
-    // Who was cut comes back at once, a thousand at a time, while slots are in transition: the one thing that a load
-    // balancer that knows nothing of them cannot tell. Even so it is better to know the previous owner.
+    let summary = exception.summary(&[Kind::Held]);
+    ensure!(broken * 1_000 <= HELD * 15, "{broken} of {HELD} broken: {summary}");
+    ensure!(broken * 2 <= by_always, "{broken} broken, {by_always} by always: {summary}");
+    // Cut clients come back at once, a thousand at a time, while slots are in transition: the one thing that a load
+    // balancer that knows nothing of them cannot distinguish. Even so it is better to know the previous owner.
     let [broken, by_always] = [&exception, &always].map(|report| report.broken(&Kind::ALL));
-    ensure!(broken <= by_always, "{broken} broken in all, {by_always} by always: {}", exception.told(&Kind::ALL));
+    ensure!(broken <= by_always, "{broken} broken in all, {by_always} by always: {}", exception.summary(&Kind::ALL));
     Ok(())
 }
 
@@ -116,7 +116,7 @@ fn floods_during_a_transition_break_nothing() -> Result<()> {
         return Ok(());
     }
     let _alone = alone();
-    // Half of the connections is silenced by order; the others all talk. Whoever sends every tuple twice fills a flow
+    // Half of the connections is silenced by order; the others all talk. A sender of every tuple twice fills a flow
     // table with half a million flows, the default one: it is sized for twice as many, as `maglev drain` advises.
     let silence = PACE;
     let mut trial = Trial::begin(&Setting { silence, flows: Some(2 * MILLION), ..setting(1, &["exception"]) })?;

@@ -86,7 +86,7 @@ fn bytes_that_are_no_request_are_refused_and_the_daemon_goes_on() -> Result<()> 
     for request in requests {
         let mut stream = UnixStream::connect(balancer.socket())?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        // The daemon may have heard enough before all of it is sent, and says so or hangs up.
+        // The daemon may have received enough before all of it is sent, and reports so or closes the connection.
         let _ = stream.write_all(&request);
         let mut answer = [0; 12];
         let shown = String::from_utf8_lossy(&request[..request.len().min(40)]).into_owned();
@@ -104,7 +104,7 @@ fn balancer() -> Result<(Lab, Balancer)> {
     Ok((lab, balancer))
 }
 
-/// What must not change.
+/// The state that must not change.
 fn state(balancer: &Balancer) -> Result<Value> {
     let mut status = balancer.maglev_json(&["status"])?;
     Ok(serde_json::json!([status["services_digest"].take(), status["vips"].take()]))

@@ -39,7 +39,7 @@ fn announced_and_withdrawn(kind: Kind) -> Result<()> {
     let text = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
     assert!(text.contains("203.0.113.10/32") && text.contains("to 1 of 1 neighbors"), "{text}");
 
-    // A reset ends one session, and another follows; a neighbour that is not one is named with those that are.
+    // A reset ends one session, and another follows; a neighbor that is not one is named with those that are.
     site.balancers[0].maglev_ok(&["bgp", "reset", "router6"])?;
     let again = |neighbors: &Value| neighbors[1]["sessions"] == 2 && neighbors[1]["state"] == "established";
     site.balancers[0].await_answer("another session", &["bgp", "neighbors"], again)?;
@@ -62,7 +62,7 @@ fn announced_and_withdrawn(kind: Kind) -> Result<()> {
     assert!(text.contains("no: VIP www4: pool web has 0 usable backends, fewer than its min_healthy 1"), "{text}");
     site.lab.client().requests(&targets[..1], 100, 8)?.all_answered()?;
 
-    // A node that stops says so, and nobody turns to it any more.
+    // A node that stops withdraws its prefixes, and no traffic is sent to it any more.
     site.balancers[0].stop()?;
     site.router()?.await_route(WWW4, &[])
 }
@@ -77,7 +77,7 @@ fn gobgp_learns_vips_from_both_nodes() -> Result<()> {
     for vip in [WWW4, WWW6] {
         let hops = [1, 2].map(|n| addresses::balancer(n, 2).like(vip).to_string());
         Matrix::Bgp.row("GoBGP", &format!("a VIP from two nodes: {vip}"), || {
-            site.router()?.await_told(vip, |told| hops.iter().all(|hop| told.contains(hop.as_str())))?;
+            site.router()?.await_route_text(vip, |text| hops.iter().all(|hop| text.contains(hop.as_str())))?;
             Ok(hops.join(" "))
         })?;
     }
@@ -105,7 +105,7 @@ fn link_bandwidth_is_a_weight_in_the_kernel_of_frr() -> Result<()> {
             let hops = router::next_hops(&site.lab.netns("router"), vip)?;
             // FRR counts in hundredths, and rounds.
             let off = (3 * hops[0].weight).abs_diff(hops[1].weight);
-            ensure!(off <= 3 && hops[1].weight > 50, "{vip}: {hops:?}\n{}", site.router()?.told(vip)?);
+            ensure!(off <= 3 && hops[1].weight > 50, "{vip}: {hops:?}\n{}", site.router()?.route_text(vip)?);
         }
         let line = site.router()?.route_line(WWW4)?;
         Ok(line.split_whitespace().filter(|word| *word != "nexthop").collect::<Vec<_>>().join(" "))

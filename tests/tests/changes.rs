@@ -120,7 +120,7 @@ fn decap_detaches_and_says_what_it_counted() -> Result<()> {
     let packets = site.await_balance()?;
     let mut decapsulated = 0;
     for backend in &mut site.backends {
-        // Neighbour discovery goes on until the end: only what is written last equals what is printed.
+        // Neighbor discovery goes on until the end: only what is written last equals what is printed.
         let printed = backend.stop_decap()?;
         assert_eq!(backend.counters()?, printed);
         decapsulated += printed["decapsulated"];

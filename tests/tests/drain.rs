@@ -45,7 +45,7 @@ fn a_drain_is_planned_awaited_and_then_nothing_is_cut() -> Result<()> {
     let after = balancer.maglev_json(&["status"])?;
     assert_eq!((&before["services_digest"], &before["backends"]), (&after["services_digest"], &after["backends"]));
 
-    // Those who stay on it are counted, and keep it from being removed.
+    // Connections that stay on it are counted, and keep it from being removed.
     let late = maglev(balancer, "backend drain exception web1 --wait --timeout 8s")?;
     ensure!(late.code == 1 && late.stdout.is_empty(), "{late:?}");
     let last = late.stderr.lines().last().context("a last line")?;
@@ -69,7 +69,7 @@ fn a_drain_is_planned_awaited_and_then_nothing_is_cut() -> Result<()> {
     let balancer = &trial.site.balancers[0];
     let drained = maglev(balancer, "backend drain exception web1 --wait --timeout 1m")?;
     assert_eq!((drained.code, drained.stdout.as_str()), (0, "web1 is drained: no flow is left; safe to stop\n"));
-    ensure!(drained.stderr.contains("flows are pinned to it"), "progress is told: {drained:?}");
+    ensure!(drained.stderr.contains("flows are pinned to it"), "progress is reported: {drained:?}");
     let removed = maglev(balancer, "backend remove exception web1")?;
     assert_eq!(removed.code, 0, "{removed:?}");
     let [report] = trial.finish()?.try_into().ok().context("one report")?;
@@ -104,7 +104,7 @@ fn a_wait_ends_when_the_order_is_taken_back() -> Result<()> {
 }
 
 #[test]
-fn where_every_flow_is_tracked_a_plan_counts_them_and_a_table_too_small_is_told() -> Result<()> {
+fn if_every_flow_is_tracked_a_plan_counts_them_and_a_table_too_small_is_reported() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -172,7 +172,7 @@ fn backend(balancer: &Balancer, name: &str) -> Result<Value> {
     json(balancer, &format!("backend show exception {name}"))
 }
 
-/// The slots of each backend, as a status or a plan tells them: all there are.
+/// The slots of each backend, as a status or a plan shows them: all there are.
 fn shares(view: &Value, field: &str) -> Result<BTreeSet<(String, u64)>> {
     let backends = view["backends"].as_array().context("backends")?;
     let share = |backend: &Value| Some((backend["name"].as_str()?.to_owned(), backend[field].as_u64()?));

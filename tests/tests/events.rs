@@ -9,7 +9,7 @@ use serde_json::Value;
 const CHECK: &str = "kind: http, via: direct, port: 80, interval: 500ms, timeout: 400ms, jitter: 50ms";
 
 #[test]
-fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
+fn a_follower_receives_events_and_resumes_where_it_was() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -17,25 +17,26 @@ fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
     let mut follower = follow(&site, "follower", None)?;
     check_four(&mut site)?;
     site.backends[0].stop_server()?;
-    await_heard(&mut follower, "that web1 is unhealthy", |event| is_web1(event, "unhealthy"))?;
-    let down = heard(&follower)?.into_iter().find(|event| is_web1(event, "unhealthy")).context("web1 is unhealthy")?;
+    await_received(&mut follower, "that web1 is unhealthy", |event| is_web1(event, "unhealthy"))?;
+    let down =
+        received(&follower)?.into_iter().find(|event| is_web1(event, "unhealthy")).context("web1 is unhealthy")?;
     ensure!(down["reason"] == "connect: refused" && down["level"] == "warning", "{down}");
     ensure!(down["text"] == "backend web1 of pool four is unhealthy: connect: refused", "{down}");
 
-    // It is interrupted, and begins again after the last that it heard.
+    // It is interrupted, and begins again after the last event that it received.
     follower.stop()?;
-    let last = heard(&follower)?.pop().context("events")?;
+    let last = received(&follower)?.pop().context("events")?;
     let lab = &site.lab;
     site.backends[0].start_server(lab)?;
     let mut again = follow(&site, "again", last["sequence"].as_u64())?;
-    await_heard(&mut again, "that web1 is healthy", |event| is_web1(event, "healthy"))?;
-    let (before, after) = (heard(&follower)?, heard(&again)?);
+    await_received(&mut again, "that web1 is healthy", |event| is_web1(event, "healthy"))?;
+    let (before, after) = (received(&follower)?, received(&again)?);
     let sequences = before.iter().chain(&after).map(|event| event["sequence"].as_u64().unwrap_or(0));
     let sequences: Vec<u64> = sequences.collect();
     ensure!(sequences.is_sorted_by(|one, next| one + 1 == *next), "each once, and none left out: {sequences:?}");
-    let told = |name: &str| before.iter().any(|event| event["event"] == name);
-    ensure!(told("started") && told("changed"), "{before:?}");
-    ensure!(!told("prefix"), "nothing is announced without BGP: {before:?}");
+    let has = |name: &str| before.iter().any(|event| event["event"] == name);
+    ensure!(has("started") && has("changed"), "{before:?}");
+    ensure!(!has("prefix"), "nothing is announced without BGP: {before:?}");
     ensure!(before.iter().filter(|event| event["event"] == "backend_health").count() >= 4, "{before:?}");
 
     // The same by the command that does not follow.
@@ -51,12 +52,12 @@ fn who_follows_hears_what_happens_and_goes_on_where_it_was() -> Result<()> {
     balancer.stop()?;
     let status = again.wait()?;
     assert_eq!(status.code(), Some(3), "{}", again.log());
-    ensure!(heard(&again)?.iter().any(|event| event["event"] == "stopping"), "{}", again.stdout()?);
+    ensure!(received(&again)?.iter().any(|event| event["event"] == "stopping"), "{}", again.stdout()?);
     Ok(())
 }
 
 #[test]
-fn a_check_that_is_asked_for_tells_what_happened_and_counts_for_nothing() -> Result<()> {
+fn a_requested_check_shows_its_result_and_counts_for_nothing() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -85,8 +86,8 @@ fn a_check_that_is_asked_for_tells_what_happened_and_counts_for_nothing() -> Res
     ensure!(shown["health"]["state"] == "healthy" && shown["slots"].as_u64() > Some(20_000), "{shown}");
 
     let balancer = &site.balancers[0];
-    refused(balancer, "backend check four web9", 1, "there is no backend web9 in pool four")?;
-    refused(balancer, "backend check nosuch web1", 1, "there is no pool nosuch")?;
+    refused(balancer, "backend check four web9", 1, "unknown backend web9 in pool four")?;
+    refused(balancer, "backend check nosuch web1", 1, "unknown pool nosuch")?;
     balancer.maglev_ok(&["backend", "disable", "four", "web2"])?;
     refused(balancer, "backend check four web2", 1, "backend web2 of pool four is disabled")
 }
@@ -102,13 +103,13 @@ fn checks_are_set_by_the_command_line_and_kept_in_the_file() -> Result<()> {
     balancer.maglev_ok(&["pool", "set", "four", "--panic", "30", "--slow-start", "10s"])?;
     balancer.maglev_ok(&["backend", "set", "four", "web1", "--check", "port: 81, path: /elsewhere"])?;
     balancer.await_status("web1 unhealthy on a port of its own", |status| health_of(status, "web1") == "unhealthy")?;
-    let told = balancer.maglev_json(&["pool", "show", "four"])?;
-    let health = &told["health"];
-    ensure!(health["panic_percent"] == 30 && health["slow_start_milliseconds"] == 10_000, "{told}");
-    ensure!(health["healthy"] == 2 && health["unhealthy"] == 1, "{told}");
+    let reported = balancer.maglev_json(&["pool", "show", "four"])?;
+    let health = &reported["health"];
+    ensure!(health["panic_percent"] == 30 && health["slow_start_milliseconds"] == 10_000, "{reported}");
+    ensure!(health["healthy"] == 2 && health["unhealthy"] == 1, "{reported}");
     let status = balancer.maglev_ok(&["status"])?;
     ensure!(status.contains("2 of 3 backends are healthy, 1 unhealthy"), "{status}");
-    // What the file holds says the same.
+    // The file holds the same.
     balancer.maglev_ok(&["reload"])?;
     let reloaded = balancer.maglev_json(&["pool", "show", "four"])?;
     ensure!(reloaded["health"]["check"] == health["check"] && reloaded["health"]["unhealthy"] == 1, "{reloaded}");
@@ -116,7 +117,7 @@ fn checks_are_set_by_the_command_line_and_kept_in_the_file() -> Result<()> {
     let wrong = balancer.maglev(&["pool", "set", "four", "--check", "kind: icmp, via: direct"])?;
     ensure!(wrong.code == 2 && wrong.stderr.contains("check.kind: icmp is not a kind of check"), "{wrong:?}");
     let misfit = balancer.maglev(&["pool", "set", "four", "--check", "kind: tcp, via: direct"])?;
-    ensure!(misfit.code == 1 && misfit.stderr.contains("backend web1 has a path of its own"), "{misfit:?}");
+    ensure!(misfit.code == 1 && misfit.stderr.contains("backend web1 has its own path"), "{misfit:?}");
     refused(balancer, "pool set six --panic 30", 1, "give the pool a check too")?;
 
     balancer.maglev_ok(&["pool", "set", "four", "--no-check"])?;
@@ -131,7 +132,7 @@ fn checks_are_set_by_the_command_line_and_kept_in_the_file() -> Result<()> {
 }
 
 #[test]
-fn one_follower_too_many_is_refused_and_the_others_hear_on() -> Result<()> {
+fn one_follower_too_many_is_refused_and_the_others_go_on() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -140,13 +141,13 @@ fn one_follower_too_many_is_refused_and_the_others_hear_on() -> Result<()> {
     let mut followers = Vec::new();
     for n in 0..16 {
         let mut follower = follow(&site, &format!("follower{n}"), None)?;
-        await_heard(&mut follower, "the start", |event| event["event"] == "started")?;
+        await_received(&mut follower, "the start", |event| event["event"] == "started")?;
         followers.push(follower);
     }
     refused(balancer, "events --follow", 1, "16 others follow the events")?;
     balancer.maglev_ok(&["backend", "weight", "four", "web1", "50"])?;
     for follower in &mut followers {
-        await_heard(follower, "the change", |event| {
+        await_received(follower, "the change", |event| {
             event["change"] == "set weight of backend web1 of pool four to 50"
         })?;
     }
@@ -164,15 +165,15 @@ fn follow(site: &Site, name: &str, after: Option<u64>) -> Result<Process> {
     Process::start(name, balancer.netns(), &site.lab.directory(), &mut command)
 }
 
-/// What a follower printed so far, but for a line that is not whole yet.
-fn heard(follower: &Process) -> Result<Vec<Value>> {
+/// The follower's output so far, except an incomplete line.
+fn received(follower: &Process) -> Result<Vec<Value>> {
     let printed = follower.stdout()?;
     let lines = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-fn await_heard(follower: &mut Process, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<()> {
-    follower.await_event(what, |follower| Ok(heard(follower)?.iter().any(&is_it)))
+fn await_received(follower: &mut Process, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<()> {
+    follower.await_event(what, |follower| Ok(received(follower)?.iter().any(&is_it)))
 }
 
 fn is_web1(event: &Value, health: &str) -> bool {

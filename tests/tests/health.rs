@@ -1,5 +1,5 @@
-//! Health checks of real servers: who stops serving leaves the table, who serves again comes back; and who is left alone
-//! when all fail at once.
+//! Health checks of real servers: a failed backend is removed from the table, a recovered one is added again; and backends
+//! are kept when all fail at once.
 
 use std::cell::RefCell;
 use std::fs;
@@ -14,23 +14,23 @@ use serde_json::Value;
 
 const CHECK: &str = "check: { kind: http, via: direct, port: 80, interval: 500ms, timeout: 250ms, jitter: 50ms }";
 
-/// What a failure is found out within: `fall × interval + timeout`.
+/// The time to notice a failure: `fall × interval + timeout`.
 const FOUND_OUT: Duration = Duration::from_millis(2 * 500 + 250);
 
-/// What the switch may take from the end of the last failed check on.
+/// The time for the switch from the end of the last failed check on.
 const SWITCH: Duration = Duration::from_millis(10);
 
 /// What the daemon logs of it.
 const TURN: &str = "the tables follow what checks found";
 
-/// Packets a second that tell who is sent to.
+/// Packets a second that show the chosen backends.
 const RATE: u32 = 2_000;
 
 /// On a machine that does something else too.
 const ROOM: Duration = Duration::from_secs(2);
 
 #[test]
-fn a_backend_whose_server_stops_leaves_the_table_until_it_serves_again() -> Result<()> {
+fn a_backend_whose_server_stops_is_removed_from_the_table_until_it_serves_again() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -69,7 +69,7 @@ fn a_backend_whose_server_stops_leaves_the_table_until_it_serves_again() -> Resu
     ensure!(text.contains("unhealthy for") && text.contains("connect: refused ("), "{text}");
     assert_eq!(answering(&site)?, ["web2", "web3"]);
 
-    // What is known of health outlives neither the daemon nor what it did.
+    // A restarted daemon uses the backends that were in use until it has checked anew.
     site.balancers[0].kill()?;
     site.balancers[0].restart()?;
     assert_eq!(answering(&site)?, ["web2", "web3"]);
@@ -125,7 +125,7 @@ fn a_pool_that_slow_starts_gives_a_backend_its_share_by_and_by() -> Result<()> {
     })
 }
 
-/// Follows `web1` from its first slots to its whole share. Tells how far its slots were off at most.
+/// Follows `web1` from its first slots to its whole share. Returns how far its slots were off at most.
 fn ramp(site: &mut Site) -> Result<f64> {
     let began = Instant::now();
     let seen = RefCell::new(Vec::new());
@@ -134,9 +134,9 @@ fn ramp(site: &mut Site) -> Result<f64> {
         seen.borrow_mut().extend(slots.zip(percent).map(|(slots, percent)| (began.elapsed(), slots, percent)));
         percent == Some(100)
     })?;
-    let (mut told, mut furthest) = (0, 0.0_f64);
+    let (mut last, mut furthest) = (0, 0.0_f64);
     for (at, slots, percent) in seen.into_inner() {
-        if std::mem::replace(&mut told, percent) != percent {
+        if std::mem::replace(&mut last, percent) != percent {
             println!("{:5} ms: {percent:3} % of its weight, {slots} slots", at.as_millis());
         }
         // With two others of full weight, a part p of the weight is p / (p + 2) of the slots.

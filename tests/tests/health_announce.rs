@@ -25,11 +25,11 @@ const CHECK: &str = "check: { kind: http, path: /, via: direct, port: 80, interv
 /// How long what was withdrawn is held down.
 const HOLD_DOWN: Duration = Duration::from_secs(3);
 
-/// How long a check of nobody takes.
+/// How long a check of an unused address takes.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A backend that nobody is: the router drops what is sent there.
-const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// A backend's address that no host has: the router drops its packets.
+const NO_HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 #[test]
 fn when_all_fail_the_vip_stays_announced_unless_min_healthy_says_otherwise() -> Result<()> {
@@ -75,7 +75,7 @@ fn when_all_fail_the_vip_stays_announced_unless_min_healthy_says_otherwise() -> 
         await_backends(&mut site, "healthy backends", strict)?;
         let healthy = Instant::now();
         site.balancers[0].await_answer("the hold-down", &["bgp", "routes"], |routes| {
-            routes.to_string().contains("it was withdrawn for want of healthy backends; there are enough again")
+            routes.to_string().contains("withdrawn for lack of healthy backends; enough are healthy again")
         })?;
         site.router()?.await_route(ALT4, &[1])?;
         let took = healthy.elapsed();
@@ -86,12 +86,13 @@ fn when_all_fail_the_vip_stays_announced_unless_min_healthy_says_otherwise() -> 
 }
 
 #[test]
-fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_be_well() -> Result<()> {
+fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_backends_known_to_be_healthy() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), with_nobody, settings)?;
-    site.lab.netns("router").ip(&[format!("route add blackhole {NOBODY}/32")])?;
+    let mut site =
+        Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), with_a_backend_without_host, settings)?;
+    site.lab.netns("router").ip(&[format!("route add blackhole {NO_HOST}/32")])?;
     site.router()?.await_route(WWW4, &[1])?;
     Matrix::Health.row("BIRD", "start: announced after the first round of checks", || {
         site.balancers[0].stop()?;
@@ -99,19 +100,19 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
         with_lines(&site, "web", "check: { kind: tcp, via: direct, port: 80, interval: 3s, timeout: 2s }")?;
         let began = Instant::now();
         site.balancers[0].restart()?;
-        let told = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
+        let reported = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
         site.router()?.await_route(WWW4, &[1])?;
         let took = began.elapsed();
-        ensure!(took >= TIMEOUT, "announced after {took:?}: {told}");
-        Ok(format!("after {} ms, of which a check that nobody answers took {} s", took.as_millis(), TIMEOUT.as_secs()))
+        ensure!(took >= TIMEOUT, "announced after {took:?}: {reported}");
+        Ok(format!("after {} ms, of which an unanswered check took {} s", took.as_millis(), TIMEOUT.as_secs()))
     })?;
-    // Who was in use before, unchecked, is not given up by its first failure.
+    // A backend that was in use before, unchecked, is not given up by its first failure.
     await_backends(&mut site, "known health", |backend| backend["health"]["state"] != "checking")?;
-    Matrix::Health.row("BIRD", "stop and start: whom it knew to be dead is not used", || {
+    Matrix::Health.row("BIRD", "stop and start: a backend known to be dead is not used", || {
         site.balancers[0].stop()?;
         site.router()?.await_route(WWW4, &[])?;
         site.balancers[0].restart()?;
-        nobody_is_unused(&site)?;
+        a_backend_without_a_host_is_unused(&site)?;
         site.router()?.await_route(WWW4, &[1])?;
         Ok("while it is being checked again".to_owned())
     })?;
@@ -120,7 +121,7 @@ fn a_daemon_that_starts_announces_once_it_has_checked_and_uses_whom_it_knows_to_
         let watch = site.router()?.watch()?;
         site.balancers[0].kill()?;
         site.balancers[0].restart()?;
-        nobody_is_unused(&site)?;
+        a_backend_without_a_host_is_unused(&site)?;
         await_backends(&mut site, "known health", |backend| backend["health"]["state"] != "checking")?;
         site.balancers[0].await_answer("its announcements", &["bgp", "neighbors"], |neighbors| {
             neighbors.as_array().is_some_and(|all| all.iter().any(|neighbor| neighbor["prefixes_sent"] == 1))
@@ -148,8 +149,8 @@ fn a_node_that_reaches_no_backend_leaves_the_vip_to_others() -> Result<()> {
         let began = Instant::now();
         site.router()?.await_route(WWW4, &[2])?;
         let took = began.elapsed();
-        let told = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
-        ensure!(told.contains("fewer than its min_healthy 1; 3 cannot be reached"), "{told}");
+        let reported = site.balancers[0].maglev_ok(&["bgp", "routes"])?;
+        ensure!(reported.contains("fewer than its min_healthy 1; 3 unreachable"), "{reported}");
         let outcomes = site.lab.client().requests(&[(WWW4, Backend::PORT).into()], 100, 16)?;
         outcomes.all_answered()?;
         site.lab.netns("lb1").ip(&routes("del"))?;
@@ -158,12 +159,12 @@ fn a_node_that_reaches_no_backend_leaves_the_vip_to_others() -> Result<()> {
     })
 }
 
-/// The backend that is nobody is being checked, and owns no slots.
-fn nobody_is_unused(site: &Site) -> Result<()> {
+/// The backend without a host is being checked, and owns no slots.
+fn a_backend_without_a_host_is_unused(site: &Site) -> Result<()> {
     let backends = site.balancers[0].maglev_json(&["backend", "list", "web"])?;
-    let nobody = backends.as_array().into_iter().flatten().find(|backend| backend["name"] == "nobody");
-    let nobody = nobody.context("no such backend")?;
-    ensure!(nobody["health"]["state"] == "checking" && nobody["slots"] == 0, "{nobody}");
+    let hostless = backends.as_array().into_iter().flatten().find(|backend| backend["name"] == "hostless");
+    let hostless = hostless.context("no such backend")?;
+    ensure!(hostless["health"]["state"] == "checking" && hostless["slots"] == 0, "{hostless}");
     Ok(())
 }
 
@@ -183,9 +184,9 @@ fn two_pools(lab: &Lab) -> Services {
     }
 }
 
-fn with_nobody(lab: &Lab) -> Services {
+fn with_a_backend_without_host(lab: &Lab) -> Services {
     let mut pool = lab.pool("web", WWW4, &[(1, 100), (2, 100)]);
-    pool.backends.push(("nobody".to_owned(), NOBODY.into(), 100));
+    pool.backends.push(("hostless".to_owned(), NO_HOST.into(), 100));
     Services { pools: vec![pool], vips: vec![Vip::new("www", (WWW4, Backend::PORT), "tcp", "web")] }
 }
 

@@ -1,4 +1,4 @@
-//! What health checks cost.
+//! The cost of health checks.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use maglev_e2e::{
 /// How long is measured: CPU time comes in hundredths of a second.
 const LASTS: Duration = Duration::from_secs(10);
 
-/// What a machine that does something else too may make of it.
+/// The allowance for a machine that is busy otherwise.
 const ROOM: f64 = 2.0;
 
 #[test]

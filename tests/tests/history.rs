@@ -198,7 +198,7 @@ struct Asked {
     ended: bool,
 }
 
-/// What clients and the test wait for each other by.
+/// The synchronization between clients and the test.
 #[derive(Default)]
 struct Storm {
     asked: Mutex<Asked>,

@@ -36,7 +36,7 @@ fn a_daemon_killed_in_mid_transition_and_started_again_breaks_nothing() -> Resul
     })?;
     let forwarding_since = forwarding(&trial.site.balancers[0])?["since"].clone();
 
-    // Learning: killed in its midst, nobody there for a while, and another one that goes on to its end.
+    // Learning: killed in its midst, no daemon for a while, and another one that continues to its end.
     let drained = trial.change(Change::Drain(1))?;
     trial.pass_learning(drained, 0.3);
     trial.site.balancers[0].kill()?;
@@ -49,7 +49,7 @@ fn a_daemon_killed_in_mid_transition_and_started_again_breaks_nothing() -> Resul
     let added = trial.change(Change::Add(5))?;
     trial.site.balancers[0].kill()?;
     restart(&mut trial)?;
-    // Killed while learning, and nobody there when it ends.
+    // Killed while learning, and no daemon when it ends.
     trial.pass_learning(added, 0.5);
     trial.site.balancers[0].kill()?;
     trial.pass_learning(added, 1.2);

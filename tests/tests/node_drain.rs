@@ -26,7 +26,7 @@ const RATE: u32 = 3_000;
 /// Datagrams after which whatever was going to be lost is.
 const A_WHILE: u64 = 1_500;
 
-/// Two seconds are as good as ten where nobody has to be convinced.
+/// Two seconds are as good as ten in a test.
 const TIMES: &str = "drain: { lead: 2s, quiet: 2s }\n";
 
 #[test]
@@ -96,16 +96,16 @@ fn a_drain_is_taken_back_while_routers_are_only_asked_to_prefer_others() -> Resu
     let answer = site.balancers[0].maglev(&["node", "drain"])?;
     ensure!(answer.code == 0 && answer.stderr.contains("nobody will serve them"), "{answer:?}");
     await_routes(&mut site, &[2])?;
-    let told = site.router()?.told(WWW4)?;
-    ensure!(told.contains("(65535,0)"), "{told}");
+    let reported = site.router()?.route_text(WWW4)?;
+    ensure!(reported.contains("(65535,0)"), "{reported}");
     // A daemon that follows goes on asking: the community is there again, and the route is not gone.
     site.balancers[0].kill()?;
     site.balancers[0].restart()?;
     site.balancers[0].await_answer("sessions", &["bgp", "neighbors"], established)?;
     let node = site.balancers[0].maglev_json(&["node", "status"])?;
     ensure!(node["drain"]["stages"][1]["stage"] == "leaving", "{node}");
-    let told = site.router()?.told(WWW4)?;
-    ensure!(told.contains("(65535,0)"), "{told}");
+    let reported = site.router()?.route_text(WWW4)?;
+    ensure!(reported.contains("(65535,0)"), "{reported}");
     site.balancers[0].maglev_ok(&["node", "undrain"])?;
     await_routes(&mut site, &[1, 2])?;
     stream.pass(A_WHILE)?;
@@ -144,7 +144,7 @@ fn killed_and_kept(kind: Kind) -> Result<()> {
         stream.pass(A_WHILE)?;
     }
 
-    // What is not announced again goes, once the end of the announcements is marked: not before, as the other stays.
+    // A prefix that is not announced again is dropped once End-of-RIB arrives: not before, as the other stays.
     site.balancers[0].kill()?;
     let services = fs::read_to_string(site.balancers[0].services())?;
     let kept: String =
@@ -182,7 +182,7 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    // The router's routes are fixed: nobody can let go of them.
+    // The router's routes are fixed: they cannot be withdrawn.
     let mut site = Site::with_settings(Topology::standard(1), every_family, |n| with(Settings::new(n), TIMES))?;
     let stream = site.lab.client().stream(&[(WWW4, Backend::PORT).into()], RATE);
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "5s"])?;
@@ -193,12 +193,12 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
     ensure!(last.starts_with(start) && last.ends_with(" packets/s; it goes on draining"), "{answer:?}");
     stream.finish()?.none_lost()?;
 
-    // Nothing comes any more: now it ends. Who waits does not mind that it was ordered before.
+    // No more packets arrive: now it ends. A waiting client may order it a second time.
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "2m"])?;
     ensure!(answer.code == 0 && answer.stdout.starts_with("drained: 0 VIP packets for 2s, "), "{answer:?}");
     is_drained(&mut site.balancers[0])?;
 
-    // A file that makes no sense leaves it drained, and is told of.
+    // An invalid file leaves it drained, and is reported.
     site.balancers[0].kill()?;
     let file = site.balancers[0].services().with_file_name("node-state.json");
     fs::write(&file, "{")?;

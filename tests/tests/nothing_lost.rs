@@ -23,7 +23,7 @@ const RATE: u32 = 3_000;
 /// Datagrams before and after each change.
 const AROUND: u64 = 3_000;
 
-/// What is done to a site while datagrams pass.
+/// The change to a site while datagrams pass.
 type Change = fn(&mut Site, &Stream) -> Result<()>;
 
 #[test]
@@ -37,7 +37,7 @@ fn with_frr() -> Result<()> {
 }
 
 fn nothing_is_lost(kind: Kind) -> Result<()> {
-    // One at a time: whoever panicked before has failed by itself.
+    // One at a time: a test that panicked before has failed on its own.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock();
     let mut site = Site::with_settings(Topology::standard(2).routed_by(kind), services, settings)?;
@@ -92,8 +92,8 @@ fn killed(site: &mut Site, stream: &Stream, n: usize) -> Result<()> {
     let status = balancer.maglev_json(&["status"])?;
     ensure!(status["forwarding"]["adopted"] == true, "{status}\n{}", balancer.log());
     balancer.await_answer("its sessions", &["bgp", "neighbors"], |neighbors| {
-        let told = |neighbor: &Value| neighbor["state"] == "established" && neighbor["prefixes_sent"] == 1;
-        neighbors.as_array().is_some_and(|all| all.iter().all(told))
+        let reported = |neighbor: &Value| neighbor["state"] == "established" && neighbor["prefixes_sent"] == 1;
+        neighbors.as_array().is_some_and(|all| all.iter().all(reported))
     })
 }
 
@@ -101,7 +101,7 @@ fn lead(site: &mut Site, through: &[u8]) -> Result<()> {
     [WWW4, WWW6].into_iter().try_for_each(|vip| site.router()?.await_route(vip, through))
 }
 
-/// Two seconds of each stage are as good as ten where nobody has to be convinced.
+/// Two seconds of each stage are as good as ten in a test.
 fn settings(n: u8) -> Settings {
     let settings = Settings::announcing(n);
     Settings { more: settings.more + "drain: { lead: 2s, quiet: 2s }\n", ..settings }

@@ -1,4 +1,4 @@
-//! The data plane outlives its daemon: one that is told to keep forwarding when it stops, a second one of the same identity,
+//! The data plane outlives its daemon: one that keeps forwarding when it stops, a second one of the same identity,
 //! and one that cannot go on with what is pinned.
 
 use std::{fs, net::SocketAddr, process::Command};
@@ -65,7 +65,7 @@ fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
     outcomes.all_answered()?;
     ensure!(balancer.pinned()?.len() == 2, "links and one set: {:?}", balancer.pinned()?);
 
-    // Told to stop, it leaves nothing in the kernel; the next one reads which backends were in use.
+    // Configured to detach, it leaves nothing in the kernel; the next one reads which backends were in use.
     balancer.stop()?;
     ensure!(!balancer.pin_folder().exists(), "{:?}", balancer.pinned()?);
     ensure!(!balancer.socket().exists(), "the API's socket stays");

@@ -63,7 +63,7 @@ fn backends_are_checked_through_the_encapsulation_over_every_family() -> Result<
 }
 
 #[test]
-fn a_vip_that_is_missing_and_decapsulation_that_is_broken_fail_on_the_clients_way_alone() -> Result<()> {
+fn a_vip_that_is_missing_and_decapsulation_that_is_broken_fail_on_the_clients_path_alone() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -80,7 +80,7 @@ fn a_vip_that_is_missing_and_decapsulation_that_is_broken_fail_on_the_clients_wa
                 all[0]["health"]["state"] == "unhealthy" && error == Some("connect: timed out after 400 ms")
             })?;
             await_health(site, "four", "the others healthy", |all| all[1..].iter().all(is_healthy))?;
-            // What an operator has checked once goes the same way.
+            // A single check by an operator uses the same path.
             for (backend, code) in [("web1", 1), ("web2", 0)] {
                 let answer = site.balancers[0].maglev(&["backend", "check", "four", backend])?;
                 ensure!(answer.code == code && answer.stdout.contains("encap, VIP www-tcp"), "{answer:?}");
@@ -101,7 +101,7 @@ fn a_vip_that_is_missing_and_decapsulation_that_is_broken_fail_on_the_clients_wa
     site.backends[0].stop_decap()?;
     both(&mut site, "a backend's decapsulation is broken")?;
 
-    // Nobody takes the outer header off any more, so it can be looked at.
+    // The outer header is not removed any more, so it can be examined.
     check(&mut site, "four", &on_the_way)?;
     row("encap", "the outer source is of the configured range", || {
         let seen = web1.run(|| outer(8))?;
@@ -118,7 +118,7 @@ fn a_vip_that_is_missing_and_decapsulation_that_is_broken_fail_on_the_clients_wa
 }
 
 #[test]
-fn what_is_no_check_does_not_leave_for_a_vip() -> Result<()> {
+fn other_packets_are_not_sent_to_a_vip() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -143,7 +143,7 @@ fn what_is_no_check_does_not_leave_for_a_vip() -> Result<()> {
 }
 
 #[test]
-fn without_a_way_a_check_says_what_is_missing() -> Result<()> {
+fn without_a_path_a_check_names_the_reason() -> Result<()> {
     if skip() {
         return Ok(());
     }

@@ -182,7 +182,7 @@ fn without_root_the_daemon_says_what_it_needs() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::new(Topology::standard(1))?;
-    // Nobody may look into root's folders, so the program goes where everybody may.
+    // Other users may not read root's folders, so the program goes where all may.
     let copy = lab.directory().join("maglevd");
     // By a process of its own: were it open for writing here, a process that another test starts meanwhile would hold it
     // open, and a program that is open for writing cannot be run.

@@ -67,7 +67,7 @@ fn vips_lead_to_the_load_balancers_and_no_further() -> Result<()> {
     }
     let lab = Lab::new(Topology::standard(2))?;
     let _backends = lab.start_servers()?;
-    // The load balancers run no program yet and do not route: nobody may answer for a VIP.
+    // The load balancers run no program yet and do not route: no host may answer for a VIP.
     for vip in addresses::VIPS {
         let routes =
             lab.netns("router").ip_json(&[family(vip.is_ipv4()), "route", "show", "match", &vip.to_string()])?;
@@ -83,7 +83,7 @@ fn vips_lead_to_the_load_balancers_and_no_further() -> Result<()> {
 
 /// Connected sockets put hashes of their own on what they send, another one each; the router must not go by them.
 #[test]
-fn a_5_tuple_has_one_way_whichever_socket_sends_it() -> Result<()> {
+fn a_5_tuple_has_one_path_whichever_socket_sends_it() -> Result<()> {
     if skip() {
         return Ok(());
     }

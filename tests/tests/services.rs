@@ -50,7 +50,7 @@ impl Node {
         Ok(answer)
     }
 
-    /// What must not change: the file, the digest and the last revision.
+    /// The state that must not change: the file, the digest and the last revision.
     fn state(&self) -> Result<(String, Value, Value)> {
         let mut status = self.balancer.maglev_json(&["status"])?;
         let text = fs::read_to_string(self.balancer.services())?;
@@ -217,7 +217,7 @@ fn bad_files_are_refused_by_name_and_change_nothing() -> Result<()> {
             assert_eq!(dry.stderr, answer.stderr, "{case}");
             assert_eq!(node.state()?, before, "{case}");
         }
-        // What takes out most is shown all the same, and done by force.
+        // A change that takes out most is shown all the same, and is made by force.
         let few = rows[rows.len() - 1].1.as_str();
         ensure!(node.ends(1, &["services", "diff", few])?.stdout.contains("\n- VIP www-tcp: "), "the difference is shown");
         node.ends(0, &["services", "apply", few, "--force"])?;
@@ -270,7 +270,7 @@ fn the_socket_for_reads_refuses_changes_and_names_the_other_one() -> Result<()> 
             }
             let mut node = Node::start(|settings, files| {
                 let socket = files.join("read.sock");
-                // What a daemon that was killed leaves.
+                // The state that a killed daemon leaves.
                 drop(std::os::unix::net::UnixListener::bind(&socket));
                 Settings { read_socket: Some(socket), ..settings }
             })?;

@@ -1,4 +1,4 @@
-//! Backends that an operator drains or disables, and settings of a pool: what becomes of new connections, and what
+//! Backends that an operator drains or disables, and settings of a pool: where new connections go, and what
 //! outlives the daemon.
 
 use anyhow::{Context, Result, ensure};

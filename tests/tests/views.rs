@@ -1,4 +1,4 @@
-//! What people and machines read: tables and JSON of the CLI, metrics, versions.
+//! The views for people and machines: tables and JSON of the CLI, metrics, versions.
 
 use std::{net::SocketAddr, process::Command};
 

@@ -94,7 +94,7 @@ impl Bgp {
 }
 
 fn neighbor(status: NeighborStatus) -> view::BgpNeighbor {
-    let NeighborStatus { name, remote_as, state, since, announced, ipv4: _, ipv6: _, told: _, sessions, errors } =
+    let NeighborStatus { name, remote_as, state, since, announced, ipv4: _, ipv6: _, sent: _, sessions, errors } =
         status;
     let of = |failure: Option<Failure>| failure.map(|Failure { text, at: UnixTime(at) }| (text, at)).unzip();
     let (last_error, last_error_at) = of(errors.last);

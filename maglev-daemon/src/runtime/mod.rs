@@ -186,7 +186,7 @@ async fn end_sessions(speaker: Option<Speaker>, (text, must_withdraw): (String, 
     if must_withdraw {
         speaker.withdraw_on_stop();
     }
-    let (served, kept) = (speaker.is_heard(), speaker.keeps_on_stop());
+    let (served, kept) = (speaker.has_announced(), speaker.keeps_on_stop());
     speaker.stop(&text).await;
     if served && end == End::Detach {
         tokio::time::sleep(TURNED).await;

@@ -118,7 +118,7 @@ fn vary<H: Headers>(ctx: XdpContext) -> u32 {
     XDP_ABORTED
 }
 
-/// Reads the clock: every second time, a turn ends. Tells whose turn it is now.
+/// Reads the clock: every second time, a turn ends. Returns whose turn it is now.
 #[inline(always)]
 fn read_clock(rig: &Rig, run: u64, turn: u64) -> u64 {
     let reading = rig.readings.get();

@@ -43,7 +43,7 @@ struct Frame6 {
     inner: U16<LE>,
 }
 
-/// Puts an outer IPv4 header in front of a packet, and an Ethernet header without tags before it. Tells whether there was room.
+/// Puts an outer IPv4 header in front of a packet, and an Ethernet header without tags before it. Returns whether there was room.
 #[inline(always)]
 pub fn encapsulate4<F: Ip>(packet: &mut impl Packet, outer: Outer, template: &Template) -> bool {
     if !packet.grow(OVERHEAD4 + eth::HEADER - outer.l3) {

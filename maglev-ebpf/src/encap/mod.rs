@@ -1,4 +1,4 @@
-//! Encapsulation: the outer headers a packet is given on its way to a backend.
+//! Encapsulation: the outer headers of a packet for a backend.
 
 pub mod checksum;
 pub mod ipip;
@@ -23,7 +23,7 @@ pub struct Outer {
     pub hash: u64,
 }
 
-/// Encapsulates a packet that fits its way out; `record` is the member's. Tells whether it did, and there was room. (Whether it
+/// Encapsulates a packet that fits its exit; `record` is the member's. Returns whether it did, and there was room. (Whether it
 /// fits is asked on each branch: asked before, the compiler spills registers between.)
 #[inline(always)]
 pub fn encapsulate<F: Ip>(

@@ -1,4 +1,4 @@
-//! The capabilities: what the path can ask and tell, as seen by the CPU that handles the packet.
+//! The capabilities: the inputs and outputs of the path, as seen by the CPU that handles the packet.
 
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, DecapCounter};
@@ -39,7 +39,7 @@ impl<T: Forwarding> Directory for T {
 
 /// The interface that the packet came in by.
 pub trait Ingress: Forwarding {
-    /// Its index. Of a packet that leaves, the interface it leaves by: it need not be handed to that one either.
+    /// Its index. For an outgoing packet, the outgoing interface, which may differ from the one it is redirected to.
     fn ingress(&self) -> u32;
 
     /// Whether frames to this MAC address are for this node if they come in where the packet did:
@@ -62,7 +62,7 @@ pub trait Flows: Forwarding + Clock {
     /// The bucket in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
 
-    /// Chooses a flow's member, perhaps nobody: [`crate::affinity::choose`], or another design that is compared with it.
+    /// Chooses a flow's member, if there is one: [`crate::affinity::choose`], or another design that is compared with it.
     fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice);
 
     /// [`crate::affinity::resolve`]: in the kernel a function of its own, so that the path of most packets stays short.
@@ -90,7 +90,7 @@ pub trait Counters {
 
 /// Receives each decision. Does nothing unless the program traces.
 pub trait Trace {
-    /// A packet of a VIP goes to a member, which may be nobody.
+    /// A packet of a VIP goes to a member, if there is one.
     #[inline(always)]
     fn decided(&self, _decision: &Decision) {}
 }

@@ -68,7 +68,7 @@ pub fn turn(packet: &mut impl Packet) {
 }
 
 /// Makes room for headers between the Ethernet header, tags included, and the packet at an offset; the frame is turned round
-/// with it. Tells whether there was room; if not, the frame is as before.
+/// with it. False if there was no room: the frame is as before.
 #[inline(always)]
 pub fn insert_and_turn(packet: &mut impl Packet, l3: usize, bytes: usize) -> bool {
     if !packet.grow(bytes) {
@@ -89,7 +89,7 @@ pub fn insert_and_turn(packet: &mut impl Packet, l3: usize, bytes: usize) -> boo
     true
 }
 
-/// Tells what a frame carries; `None` if it is shorter than its headers.
+/// Returns the content of a frame; `None` if it is shorter than its headers.
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {
     match packet.view::<Ethernet>(0)?.ether_type.get() {

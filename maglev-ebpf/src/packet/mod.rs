@@ -1,5 +1,5 @@
-//! Headers, one page each: offsets, accessors, and parsers that yield values which cannot be wrong. A parser says what it
-//! found; what becomes of that, and by which counter, is the path's to say.
+//! Headers, one page each: offsets, accessors, and parsers that yield values which cannot be wrong. A parser reports what it
+//! found; the verdict and its counter are the path's decision.
 
 pub mod eth;
 pub mod icmp;

@@ -1,6 +1,6 @@
 //! Plain packets: to the interface's own MAC address, untagged, without options, extension headers or fragments, TCP or UDP,
 //! with hops left. Nearly all packets are, so they are read with one comparison with the packet's end. It must not say what is
-//! wrong with any other: the parsers of the neighbouring modules do.
+//! wrong with any other: the parsers of the neighboring modules do.
 
 use maglev_common::forwarding::OwnMac;
 use maglev_common::hash::{Transport, Tuple4, Tuple6};
@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Inner, eth, ipv4, ipv6, l4};
 use crate::env::Packet;
 
-/// Ethernet, IPv4, and TCP as far as its flags; headers are cut where one load tells most. A datagram of a few bytes ends
+/// Ethernet, IPv4, and TCP as far as its flags; headers are cut where one load covers most. A datagram of a few bytes ends
 /// before: it is not plain.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

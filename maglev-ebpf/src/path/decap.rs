@@ -152,7 +152,7 @@ fn strip<P: Packet>(packet: &mut P, tunnel: &Tunnel) -> Result<(), DecapCounter>
 /// The inner ECN field after decapsulation (RFC 6040 §4.2, figure 4).
 ///
 /// # Errors
-/// The packet must be dropped: congestion was met that the inner transport could not be told of.
+/// The packet must be dropped: congestion was met that the inner transport could not be notified of.
 #[inline(always)]
 fn combine(inner: u8, outer: u8) -> Result<u8, DecapCounter> {
     match (inner & ecn::MASK, outer & ecn::MASK) {

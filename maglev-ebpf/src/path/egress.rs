@@ -1,5 +1,5 @@
-//! What becomes of a packet that leaves the node by one of the load balancer's interfaces: health checks of backends are
-//! encapsulated as clients' packets are; whatever else the node itself sends to a VIP goes no further.
+//! The verdict for a packet that the node sends on one of the load balancer's interfaces: health checks of backends are
+//! encapsulated as client packets are; all other packets of the node itself to a VIP are dropped.
 
 use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
@@ -28,9 +28,9 @@ pub enum Departure {
     Pass,
     /// It does not leave.
     Drop,
-    /// It was encapsulated, and leaves by this interface.
+    /// It was encapsulated, and is sent on this interface.
     Encapsulated,
-    /// It was encapsulated, and leaves by the interface with this index.
+    /// It was encapsulated, and is sent on the interface with this index.
     Redirect(u32),
 }
 

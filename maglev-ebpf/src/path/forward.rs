@@ -154,7 +154,7 @@ pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Res
     if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
 }
 
-/// The decision for a flow of a VIP; its member may be nobody.
+/// The decision for a flow of a VIP; it may have no member.
 #[inline(always)]
 fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
@@ -223,7 +223,7 @@ impl Load {
     }
 }
 
-/// Sends a packet to a member, which may be nobody, encapsulated.
+/// Encapsulates a packet and sends it to a member; id 0 stands for none.
 #[inline(always)]
 pub(super) fn send<F, P, T>(packet: &mut P, tables: &T, load: Load, member: MemberId) -> Result<Verdict, Left>
 where
@@ -231,7 +231,7 @@ where
     P: Packet,
     T: Balancing,
 {
-    // Nobody's template has no exit.
+    // The template of id 0 has no exit.
     let template = tables.forwarding().template(member);
     let exit = template.exit();
     let outer = Outer { protocol: F::IN_IP, l3: load.l3, length: load.length, hash: load.hash.0 };
@@ -255,7 +255,7 @@ where
 }
 
 /// Cuts off what an Ethernet frame carries behind its IP packet, if the packet itself fits: the driver would drop the
-/// frame. Tells whether it did. What fits keeps its padding, as bare ACKs do: cutting it costs a call.
+/// frame. Returns whether it did. A frame that fits keeps its padding, as bare ACKs do: cutting it costs a call.
 #[inline(always)]
 fn trim<F: Tuple, P: Packet>(packet: &mut P, l3: usize, exit: Exit) -> bool {
     let Some(length) = F::read_length(packet, l3) else { return false };
@@ -288,7 +288,7 @@ fn unhandled<A: Address, T: Directory + Counters>(tables: &T, destination: Optio
     }
 }
 
-/// Counts a packet that is not sent and tells what becomes of it.
+/// Counts a packet that is not sent and returns its verdict.
 #[inline(always)]
 pub(super) fn refuse<T: Counters>(tables: &T, reason: Counter) -> Verdict {
     tables.count(reason);

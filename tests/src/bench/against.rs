@@ -48,7 +48,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// What a side is.
+/// One side of a comparison.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Described {
     /// The SHA-256 of the object that ships with its user space.

@@ -98,7 +98,7 @@ impl Scale {
 /// nowhere settled, which is no way to run one.
 const LEFT_OUT: [&str; 3] = ["transmit", "headers+flow line", "all moving"];
 
-/// What is drawn.
+/// The drawn programs.
 fn groups(report: &Report) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for Row { title, program, to_headers, nanoseconds, .. } in &report.rows {

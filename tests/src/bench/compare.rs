@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::report::{Report, Row};
 use super::stats::Spread;
 
-/// Smaller changes of the median are not told apart from where the kernel happened to put code and maps.
+/// Smaller changes of the median are indistinguishable from the effects of where the kernel put code and maps.
 const LEAST: f64 = 0.05;
 
 #[derive(clap::Args, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     after: PathBuf,
 }
 
-/// What became of a figure.
+/// The change of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Same,

@@ -229,7 +229,7 @@ fn await_answer(lab: &Lab, backend: &str) -> Result<()> {
     })
 }
 
-/// Who answers one datagram, if anyone does in time.
+/// The backend that answers one datagram, if one does in time.
 fn probe(target: SocketAddr) -> Result<Option<String>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
     socket.set_read_timeout(Some(PATIENCE))?;

@@ -37,7 +37,7 @@ pub(super) struct Row {
     pub(super) million_per_second: Spread,
 }
 
-/// What one program did in each round.
+/// One program's results in each round.
 struct Series {
     name: String,
     rounds: Vec<Live>,

@@ -25,13 +25,13 @@ pub(super) struct Program {
     pub(super) name: String,
     /// An object that takes our maps; `None` for the one that ships.
     pub(super) object: Option<Vec<u8>>,
-    /// What it decides by.
+    /// Its decision rule.
     pub(super) mode: Mode,
     /// Whether each packet costs one call of a helper more than it has to.
     pub(super) slowed: bool,
 }
 
-/// What a program decides by.
+/// The decision rule of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// The table alone: a load-time mode for measurement.
@@ -53,7 +53,7 @@ impl Mode {
     }
 }
 
-/// What one program took in each round.
+/// One program's times in each round.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     /// Its name.
@@ -94,7 +94,7 @@ pub(super) const fn floor_name(floor: Floor) -> &'static str {
     }
 }
 
-/// Keeps this thread on one CPU: test runs happen on the CPU of whoever asks for them. Tells which.
+/// Keeps this thread on one CPU: test runs happen on the caller's CPU. Returns which.
 ///
 /// # Errors
 /// The kernel refuses it.
@@ -109,7 +109,7 @@ pub(super) fn stay_on_one_cpu() -> Result<usize> {
     Ok(last)
 }
 
-/// Measures one scenario. `progress` is told of each round as it begins.
+/// Measures one scenario. `progress` is called at the start of each round.
 ///
 /// Everything is loaded anew for each round: where the kernel happens to put a program's code is worth a nanosecond, and
 /// the median is to be of many such places.
@@ -142,7 +142,7 @@ pub(super) fn scenario(
     Ok(all)
 }
 
-/// What a batch of a scenario does.
+/// The batch of a scenario.
 pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
     let (flow_mask, flow_step) = scenario.flow_numbers();
     let vip_mask = u64::from(scenario.vips) - 1;
@@ -235,7 +235,7 @@ impl Entry {
         }
     }
 
-    /// What the program itself counted.
+    /// The program's own counts.
     fn transmitted(&self) -> Option<u64> {
         match &self.kind {
             Kind::Floor(_) => None,

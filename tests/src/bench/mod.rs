@@ -54,7 +54,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Tell what changed between two runs, beyond noise
+    /// Show what changed between two runs, beyond noise
     Compare(compare::Arguments),
     /// Load the program that ships and print how many instructions the verifier walks
     Verify,
@@ -209,7 +209,7 @@ fn programs(objects: &[(String, PathBuf)], slowed: bool) -> Result<Vec<Program>>
     Ok(programs)
 }
 
-/// What is measured is what `maglevd` beside this program carries.
+/// The measured object is the one in `maglevd` beside this program.
 fn check_digest() -> Result<()> {
     let own = std::env::current_exe().context("cannot find this program")?;
     let daemon = own.with_file_name("maglevd");

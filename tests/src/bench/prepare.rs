@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     slowed: bool,
 }
 
-/// What is said of it, as one line of JSON.
+/// Its description, as one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Prepared {
     /// The kernel's number of the program.

@@ -1,4 +1,4 @@
-//! What is measured: the packets, the services they meet, and how many flows there are.
+//! The measured scenarios: the packets, the services they meet, and how many flows there are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) enum Ip {
 pub(super) struct Scenario {
     /// Its name on the command line.
     pub(super) name: &'static str,
-    /// What it is, for people.
+    /// A description for people.
     pub(super) title: &'static str,
     /// Which flows.
     pub(super) flows: Flows,
@@ -136,8 +136,8 @@ impl Scenario {
         }
     }
 
-    /// Packets of a turn before its time begins, in which the caches fill with what this program uses: nearly every flow is
-    /// seen. Else a program that looks at few flows would find all of them where the others drove them, out of the caches,
+    /// Packets of a turn before its time begins, in which the caches fill with the data of this program: nearly every flow is
+    /// seen. Otherwise a program with few flows would find all of them where the others drove them, out of the caches,
     /// and not seen for seconds.
     pub(super) const fn warming(&self) -> u32 {
         const LEAST: u32 = 20_000;
@@ -147,7 +147,7 @@ impl Scenario {
         }
     }
 
-    /// The frame of flow number 0 to VIP number 0. Checksums are not filled in: nobody reads them.
+    /// The frame of flow number 0 to VIP number 0. Checksums are not filled in: they are not read.
     pub(super) fn frame(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 5];
         let protocol = self.protocol.number();

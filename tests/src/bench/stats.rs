@@ -80,12 +80,12 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Spread::from_values(values).map(|spread| spread.median)
 }
 
-/// What a program took beyond *empty*, round by round.
+/// A program's time beyond *empty*, round by round.
 pub(super) fn beyond<'a>(program: &'a [f64], empty: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     program.iter().zip(empty).map(|(program, empty)| program - empty)
 }
 
-/// What a program took beyond *empty* as a multiple of what a floor took beyond *empty*, round by round.
+/// A program's time beyond *empty* as a multiple of a floor's, round by round.
 pub(super) fn ratios<'a>(program: &'a [f64], floor: &'a [f64], empty: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     beyond(program, empty).zip(beyond(floor, empty)).map(|(program, floor)| program / floor)
 }

@@ -16,7 +16,7 @@ struct Target {
     most: f64,
     /// Or so many nanoseconds more: where retpolines inflate what it is held against, or it is small.
     or_beyond: Option<f64>,
-    /// What may stand in the way, if the same run shows it.
+    /// A possible obstacle, if the same run shows it.
     obstacle: Option<Obstacle>,
 }
 
@@ -38,7 +38,7 @@ const fn to_table(scenario: &'static str, program: &'static str, most: f64, or_b
     Target { scenario, program, to: TABLE, most, or_beyond, obstacle: None }
 }
 
-/// The flow table of a million flows is larger than the line floor's 8 MB: it is out of reach of more of the machine's
+/// The flow table of a million flows is larger than the line floor's 8 MB: it exceeds more of the machine's
 /// caches, translations above all.
 const fn to_line(scenario: &'static str, program: &'static str, most: f64) -> Target {
     let obstacle = Some(Obstacle::Against(FLOW_LINE));
@@ -65,7 +65,7 @@ const TARGETS: [Target; 15] = [
     to_table("flows-1m", MOVING_5, 1.4, None),
 ];
 
-/// What became of a target.
+/// The outcome of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Reached.
@@ -125,7 +125,7 @@ impl Target {
         Some(Judged { outcome, line })
     }
 
-    /// What the run shows to stand in the way.
+    /// The obstacle that the run shows.
     fn obstructed(&self, obstacle: Obstacle, report: &Report, row: &Row) -> Option<String> {
         match obstacle {
             Obstacle::Less(program) => {
@@ -140,7 +140,7 @@ impl Target {
     }
 }
 
-/// What a row takes as a multiple of another of its scenario, within each round.
+/// A row's time as a multiple of another of its scenario, within each round.
 fn ratio(report: &Report, row: &Row, to: &str) -> Option<Spread> {
     let (other, empty) = (report.row(&row.scenario, to)?, report.row(&row.scenario, "empty")?);
     Spread::from_values(super::stats::ratios(&row.raw, &other.raw, &empty.raw))

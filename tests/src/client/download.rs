@@ -1,4 +1,4 @@
-//! A download that takes its time: it lives on a backend that was chosen, and goes on until it is told to hurry.
+//! A slow download: it lives on a chosen backend, and continues until it is ordered to hurry.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::timeout_at};
 use super::{Client, http::Connection, sources::Sources};
 use crate::bytes;
 
-/// Bytes in a second, until it is told to hurry.
+/// Bytes in a second, until it is ordered to hurry.
 const RATE: f64 = 1_000_000.0;
 /// How many connections are tried for one that lives where it should.
 const TRIES: usize = 1_000;
@@ -49,7 +49,7 @@ impl Download {
             client.block_on(async {
                 let mut connection = living_on(&client.sources, target, &home).await?;
                 let body = connection.get(&format!("/bytes/{length}")).await?;
-                // Nobody waits any more if the test has failed meanwhile.
+                // The receiver is gone if the test has failed meanwhile.
                 let _ = begun.send(());
                 read(body, length, hurried).await
             })
@@ -95,7 +95,7 @@ async fn read(mut body: Incoming, length: u64, mut hurried: watch::Receiver<bool
             hash.update(&data);
         }
         let due = began + Duration::from_secs_f64(received as f64 / RATE);
-        // Whichever comes first; without anybody to tell it to hurry, at once.
+        // Whichever comes first; without a sender for the order to hurry, at once.
         let _ = timeout_at(due.into(), hurried.wait_for(|hurry| *hurry)).await;
     }
     ensure!(received == length, "{received} of {length} bytes");

@@ -1,7 +1,7 @@
-//! Floods: packets of nobody's flows, by the million, as fast as the lab carries them.
+//! Floods: packets without a connection, by the million, as fast as the lab carries them.
 //!
-//! They leave by a raw socket in the client's namespace, from addresses that no connection uses, and take the way that
-//! every packet takes. What the backends answer ends at the router. What finds the client's link full is sent again.
+//! They are sent on a raw socket in the client's namespace, from addresses that no connection uses, on the same path as
+//! every packet. The backends' answers end at the router. Packets that find the client's link full are sent again.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -32,7 +32,7 @@ const TUPLES: u64 = 1 << 33;
 /// A flood: so many tuples, and all of them again in each further pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
-    /// What its packets pretend to be.
+    /// The kind of its packets.
     pub flags: Flags,
     /// The first tuple's number; floods whose numbers do not overlap share no tuple.
     pub first: u32,
@@ -57,7 +57,7 @@ pub struct Flooding {
     thread: thread::JoinHandle<Result<Flooded>>,
 }
 
-/// What was sent.
+/// The packets sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flooded {
     /// Packets.
@@ -145,7 +145,7 @@ fn step_aside() -> Result<()> {
     Ok(())
 }
 
-/// Where the `n`th tuple comes from. No two numbers have the same one, and neighbours have nothing in common.
+/// Where the `n`th tuple comes from. No two numbers have the same one, and neighbors have nothing in common.
 fn tuple(n: u32) -> SocketAddrV4 {
     let mut x = u64::from(n);
     for factor in [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb_u64] {
@@ -202,7 +202,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn no_two_tuples_are_the_same_and_all_are_nobodys() {
+    fn no_two_tuples_are_the_same_and_all_are_unused() {
         let tuples: BTreeSet<SocketAddrV4> = (0..100_000).map(tuple).collect();
         assert_eq!(tuples.len(), 100_000);
         for tuple in &tuples {

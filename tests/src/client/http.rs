@@ -37,7 +37,7 @@ impl Connection {
         Ok(accepted(self.sender.send_request(request).await?)?.into_body())
     }
 
-    /// Asks `/`: who answers?
+    /// Asks `/`: which backend answers?
     pub(super) async fn name(&mut self, last: bool) -> Result<String> {
         let mut request = request(Method::GET, self.target, "/");
         if last {
@@ -95,7 +95,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // What ends the connection early reaches the sender as well.
+    // An early end of the connection is reported to the sender as well.
     tokio::spawn(connection);
     Ok(sender)
 }

@@ -58,12 +58,12 @@ impl Client {
         self.start(targets, count, concurrency).finish()
     }
 
-    /// Begins requests that end after `count`, or when told to stop.
+    /// Begins requests that end after `count`, or when stopped.
     pub fn start(&self, targets: &[SocketAddr], count: u64, concurrency: usize) -> Traffic {
         Traffic::start(self, targets, count, concurrency)
     }
 
-    /// Begins requests that end when told to stop; a connection that is refused is tried again from another port, as a
+    /// Begins requests that end when stopped; a connection that is refused is tried again from another port, as a
     /// client may that has not asked anything yet.
     pub fn insist(&self, targets: &[SocketAddr], concurrency: usize) -> Traffic {
         Traffic::insist(self, targets, concurrency)
@@ -81,7 +81,7 @@ impl Client {
                 let (open, sources) = (open.clone(), self.sources.clone());
                 tasks.spawn(async move {
                     attempt(&sources, target, async move |connection: &mut Connection| {
-                        // Nobody asks before everybody is connected. One that fails leaves the others waiting, and so
+                        // No request is sent before all are connected. One that fails leaves the others waiting, and so
                         // fails them all: they are bounded by `PATIENCE`.
                         open.wait().await;
                         let first = connection.name(false).await?;
@@ -154,7 +154,7 @@ impl Client {
         Download::start(self, target, home, length)
     }
 
-    /// What `GET path` answers, as text.
+    /// The answer to `GET path`, as text.
     ///
     /// # Errors
     /// If the request fails or the answer is not text.

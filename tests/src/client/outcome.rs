@@ -1,4 +1,4 @@
-//! What became of requests: one outcome each, and what many say together.
+//! The outcomes of requests: one each, and the summary of many.
 
 use std::{
     collections::BTreeMap,

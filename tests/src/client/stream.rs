@@ -42,7 +42,7 @@ pub struct Stream {
     thread: thread::JoinHandle<Result<Streamed>>,
 }
 
-/// What became of them.
+/// Their outcome.
 #[derive(Clone, Debug)]
 pub struct Streamed {
     /// Datagrams that were sent.
@@ -69,14 +69,14 @@ impl Stream {
     pub(super) fn start(client: &Client, targets: &[SocketAddr], rate: u32) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (client, targets) = (client.clone(), targets.to_vec());
-        let told = (Arc::clone(&stop), Arc::clone(&sent));
+        let shared = (Arc::clone(&stop), Arc::clone(&sent));
         let thread = thread::spawn(move || {
             let sources = Arc::clone(&client.sources);
             client.netns.run(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
                 LocalSet::new().block_on(&runtime, async {
                     let flows = flows(&sources, &targets).await?;
-                    stream(flows, rate, &told.0, &told.1).await
+                    stream(flows, rate, &shared.0, &shared.1).await
                 })
             })
         });
@@ -178,7 +178,7 @@ async fn stream(flows: Vec<Rc<UdpSocket>>, rate: u32, stop: &AtomicBool, count: 
     Ok(Streamed { sent: ledger.len() as u64, took, lost })
 }
 
-/// Sends what is due at each tick, until told to stop.
+/// Sends the due datagrams at each tick, until stopped.
 async fn pace(flows: &[Rc<UdpSocket>], rate: u32, stop: &AtomicBool, count: &AtomicU64, ledger: &Ledger) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -192,7 +192,7 @@ async fn pace(flows: &[Rc<UdpSocket>], rate: u32, stop: &AtomicBool, count: &Ato
             due -= 1.0;
             let n = ledger.borrow().len();
             ledger.borrow_mut().push((Instant::now(), false));
-            // What cannot be sent is not answered; an error of the packet before is told here too, so it is tried again.
+            // A datagram that cannot be sent is not answered; an earlier packet's error is reported here too, so it is tried again.
             let flow = &flows[n % flows.len()];
             if flow.try_send(n.to_string().as_bytes()).is_err() {
                 let _ = flow.try_send(n.to_string().as_bytes());

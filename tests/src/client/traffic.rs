@@ -1,4 +1,4 @@
-//! Requests in numbers: so many at a time, until there are enough or somebody says stop.
+//! Requests in numbers: so many at a time, until there are enough or they are stopped.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use super::{
     sources::Sources,
 };
 
-/// Requests that go on until they are told to stop.
+/// Requests that go on until they are stopped.
 #[derive(Debug)]
 pub struct Traffic {
     stop: Arc<AtomicBool>,
@@ -28,14 +28,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Begins requests that end after `count`, or when told to stop.
+    /// Begins requests that end after `count`, or when stopped.
     pub(super) fn start(client: &Client, targets: &[SocketAddr], count: u64, concurrency: usize) -> Self {
         let plan =
             Plan { targets: targets.to_vec(), count, insists: false, next: AtomicU64::new(0), stop: Arc::default() };
         Self::follow(client, plan, concurrency)
     }
 
-    /// Begins requests that end when told to stop. Where a connection is refused, another one is tried.
+    /// Begins requests that end when stopped. Where a connection is refused, another one is tried.
     pub(super) fn insist(client: &Client, targets: &[SocketAddr], concurrency: usize) -> Self {
         let (targets, count) = (targets.to_vec(), u64::MAX);
         let plan = Plan { targets, count, insists: true, next: AtomicU64::new(0), stop: Arc::default() };
@@ -76,7 +76,7 @@ impl Traffic {
     }
 }
 
-/// What a run of requests shares among its workers.
+/// The state that the workers of a run share.
 struct Plan {
     targets: Vec<SocketAddr>,
     count: u64,
@@ -116,7 +116,7 @@ async fn work(
                 } else {
                     attempt(&sources, target, async |connection: &mut Connection| connection.name(true).await).await
                 };
-                // Nobody listens any more: the run is over.
+                // The receiver is gone: the run is over.
                 if outcomes.send(done).is_err() {
                     return;
                 }

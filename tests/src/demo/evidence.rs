@@ -10,10 +10,10 @@ use crate::lab::{
     router,
 };
 
-/// What netlink calls XDP in the driver (`XDP_ATTACHED_DRV`), as opposed to generic (2) or offloaded (3).
+/// Netlink's value for XDP in the driver (`XDP_ATTACHED_DRV`), as opposed to generic (2) or offloaded (3).
 const NATIVE: u64 = 1;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Serialize)]
 pub(super) struct Evidence {
     /// Each load balancer's interfaces, `lb1/eth0`, that netlink reports native XDP on.

@@ -12,7 +12,7 @@ use crate::{
     lab::{Backend, Balancer},
 };
 
-/// What the pool is told at first, in `services.yaml`.
+/// The pool's first settings, in `services.yaml`.
 const LINES: [&str; 2] =
     ["check: { kind: http, port: 80, interval: 500ms, timeout: 250ms, fall: 2, rise: 3 }", "slow_start: 4s"];
 
@@ -21,7 +21,7 @@ fn lines() -> String {
     LINES.map(|line| format!("    {line}\n")).concat()
 }
 
-/// What was lost with a server.
+/// The losses with a server.
 #[derive(Debug, Serialize)]
 pub(super) struct Lost {
     pub(super) backend: &'static str,
@@ -40,7 +40,7 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
-    /// What was lost, and what else failed.
+    /// The losses, and other failures.
     pub(super) fn judge(self, outcomes: &[Outcome]) -> Lost {
         let Self { backend, at } = self;
         let mut lost = Lost { backend, in_flight: 0, refused: 0 };
@@ -90,7 +90,7 @@ impl Stage {
         self.show_backend(backend)
     }
 
-    /// Waits until every load balancer has found the way to a backend, and sends it its part.
+    /// Waits until every load balancer has resolved a backend's next hop, and sends it its part.
     pub(super) fn await_slots(&mut self, backend: &'static str) -> Result<()> {
         self.await_backends("the table with it", |found| found["name"] != backend || found["slots"] != 0)
     }
@@ -124,7 +124,7 @@ impl Stage {
         })
     }
 
-    /// Its line in the list, as the first load balancer tells it.
+    /// Its line in the first load balancer's list.
     fn show_backend(&mut self, backend: &str) -> Result<()> {
         let list = self.balancer(1)?.maglev_ok(&["backend", "list", POOL])?;
         let is_shown = |line: &&str| line.contains("STATE") || line.split_whitespace().any(|word| word == backend);

@@ -26,7 +26,7 @@ use stage::Stage;
 /// The fewest requests a step is judged by.
 const FEWEST: u64 = 5_000;
 
-/// What the user may choose.
+/// The user's options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
     /// Requests each step is judged by
@@ -58,22 +58,22 @@ struct Report {
     evidence: Evidence,
 }
 
-/// What one step did and where its requests went.
+/// The effect of one step, and where its requests went.
 #[derive(Debug, Serialize)]
 struct StepReport {
     title: &'static str,
     /// The commands of the CLI, as run on each load balancer or on the one that is named.
     commands: Vec<String>,
-    /// What was answered and seen meanwhile.
+    /// Answers and observations meanwhile.
     seen: Vec<String>,
     /// Requests begun at any time of the step.
     requests: u64,
     failed: u64,
     /// Reasons for the first few that failed.
     failures: Vec<String>,
-    /// What was lost with a server that was stopped, in the step that stops one.
+    /// The losses with a server that was stopped, in the step that stops one.
     lost: Option<Lost>,
-    /// What became of the download and the held connections, in the step that has them.
+    /// The fate of the download and the held connections, in the step that has them.
     riders: Option<Ridden>,
     /// Of the requests begun after the load balancers had acknowledged the change.
     shares: Vec<Share>,

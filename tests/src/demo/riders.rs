@@ -20,12 +20,12 @@ use crate::{
 
 /// Connections that are held.
 const HELD: usize = 200;
-/// The length of the download in bytes: more than it can be through with before it is told to hurry.
+/// The length of the download in bytes: more than it can finish before it is ordered to hurry.
 const LENGTH: u64 = 64 << 20;
 /// The pool's times in the demo: a step of two minutes would be a long one.
 pub(super) const AFFINITY: Affinity = Affinity { tracking: "exception", learning: 5, idle: 30 };
 
-/// Who is on.
+/// The connections.
 pub(super) struct Riders {
     held: Held,
     download: Download,
@@ -38,7 +38,7 @@ pub(super) struct Ridden {
     pub(super) held: usize,
     /// Of them, those that broke, and the download if it did.
     pub(super) broken: usize,
-    /// Bytes that the held ones heard, every one as it should be.
+    /// Bytes that the held ones received, every one correct.
     pub(super) bytes: u64,
     /// The download's bytes, likewise, and how long it took.
     pub(super) downloaded: u64,

@@ -27,7 +27,7 @@ const BEFOREHAND: usize = 500;
 /// Packets that must reach backends while a daemon is dead, and how long that may take.
 const ORPHANED: u64 = 5_000;
 const FORWARDED_WITHIN: Duration = Duration::from_secs(30);
-/// How often something is looked at while it is awaited.
+/// The polling interval of waits.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// One change.
@@ -43,13 +43,13 @@ pub(super) enum Action {
     Kill(u8),
     /// It is started again, finds what forwards, and the routes have been there throughout.
     Restart(u8),
-    /// Wait until the tables hold this backend: the way to it has to be found first.
+    /// Wait until the tables hold this backend: its next hop has to be resolved first.
     AwaitSlots(&'static str),
     /// Wait until no packet has gone to this backend for a second.
     AwaitQuiet(&'static str),
     /// A long download begins on this backend, and connections that are held begin on all.
     Board(&'static str),
-    /// Wait until every connection that is held has been heard of again: each is silent for a while.
+    /// Wait until every held connection has been active again: each is silent for a while.
     AwaitSpoken,
     /// They end.
     Alight,
@@ -144,7 +144,7 @@ pub(super) struct Stage {
     watch: Option<Watch>,
     /// The server that the step at hand has stopped.
     pub(super) stopped: Option<Stopped>,
-    /// What the step at hand has to show.
+    /// The results of the present step.
     pub(super) seen: Vec<String>,
     pub(super) site: Site,
 }
@@ -215,7 +215,7 @@ impl Stage {
         all.into_iter().next().context("no load balancer")
     }
 
-    /// What there is to look at when the demo fails: the router's routes, and of each node the sessions and what the daemon
+    /// The evidence when the demo fails: the router's routes, and of each node the sessions and what the daemon
     /// logged last.
     pub(super) fn last_words(&self) -> String {
         let mut text = String::new();
@@ -258,11 +258,11 @@ impl Stage {
             Action::AwaitSlots(backend) => self.await_slots(backend)?,
             Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
             Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
-            Action::AwaitSpoken => self.riders.as_ref().context("nobody rides")?.await_spoken()?,
+            Action::AwaitSpoken => self.riders.as_ref().context("no riders")?.await_spoken()?,
             Action::Check => self.check()?,
             Action::StopServer(backend) => self.stop_server(backend)?,
             Action::StartServer(backend) => self.start_server(backend)?,
-            Action::Alight => return self.riders.take().context("nobody rides")?.alight().map(Some),
+            Action::Alight => return self.riders.take().context("no riders")?.alight().map(Some),
         }
         Ok(None)
     }
@@ -320,11 +320,11 @@ impl Stage {
             "lb{n} did not adopt what forwarded: see `maglev status` there"
         );
         balancer.await_answer("its BGP sessions", &["bgp", "neighbors"], |neighbors| {
-            let told = |neighbor: &Value| neighbor["state"] == "established" && neighbor["prefixes_sent"] != 0;
-            neighbors.as_array().is_some_and(|all| all.iter().all(told))
+            let announces = |neighbor: &Value| neighbor["state"] == "established" && neighbor["prefixes_sent"] != 0;
+            neighbors.as_array().is_some_and(|all| all.iter().all(announces))
         })?;
         self.seen.push(format!("lb{n}: maglevd is back, has adopted what forwards, and announces"));
-        let watch = self.watch.take().context("nobody watched the routes")?;
+        let watch = self.watch.take().context("no route watch")?;
         for vip in [WWW4, WWW6] {
             let deleted = watch.changes(vip)?.into_iter().find(|line| line.starts_with("Deleted"));
             ensure!(deleted.is_none(), "the router gave up its route to {vip}: {}", deleted.unwrap_or_default());

@@ -74,7 +74,7 @@ pub(super) fn evidence(evidence: &Evidence) -> String {
     )
 }
 
-/// What to do with a lab that was kept.
+/// Hints for a lab that was kept.
 pub(super) fn commands_to_try(stage: &Stage) -> Result<String> {
     let client = format!("nsenter --net={}", stage.site.lab.netns("client").path().display());
     let maglev = binary("maglev")?.display().to_string();

@@ -113,7 +113,7 @@ impl Backend {
         &self.name
     }
 
-    /// What `decap` has counted up to a tenth of a second ago, by the counters' names.
+    /// The counters of `decap` up to a tenth of a second ago, by name.
     ///
     /// # Errors
     /// If it has not written its counters.

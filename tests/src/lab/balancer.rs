@@ -24,10 +24,10 @@ pub struct Balancer {
     keep: bool,
 }
 
-/// What CPU time is counted in, in milliseconds: the kernel tells all programs of hundredths of a second.
+/// The unit of CPU time, in milliseconds: the kernel reports hundredths of a second to all programs.
 const TICK: u64 = 10;
 
-/// The file in the lab's directory that holds the certificate of those whom daemons started from then on trust.
+/// The file in the lab's directory that holds the certificate that daemons started from then on trust.
 pub const AUTHORITY: &str = "authority.pem";
 
 /// How a command of the CLI ended.
@@ -92,7 +92,7 @@ impl Balancer {
         self.directory.join("services.yaml")
     }
 
-    /// What the daemon has logged.
+    /// The daemon's log.
     pub fn log(&self) -> String {
         self.daemon.log()
     }
@@ -124,7 +124,7 @@ impl Balancer {
         Ok(answer)
     }
 
-    /// What a reading command answers with `--output json`.
+    /// A reading command's answer with `--output json`.
     ///
     /// # Errors
     /// If the CLI exits with another code than 0, or does not print JSON.
@@ -242,7 +242,7 @@ impl Balancer {
         pin_folder(&self.socket())
     }
 
-    /// What is pinned of it: nothing once it was stopped.
+    /// Its pinned objects: none once it was stopped.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -293,7 +293,7 @@ pub fn maglev(socket: &Path, arguments: &[&str]) -> Result<Answer> {
 fn spawn(name: &str, netns: &Netns, directory: &Path) -> Result<Process> {
     let mut command = Command::new(binary("maglevd")?);
     command.arg("run").arg("--config").arg(directory.join("maglev.yaml"));
-    // Whom its https checks trust: whoever the lab says, if it says anything.
+    // The authorities of its https checks: those of the lab, if it names any.
     let authority = directory.with_file_name(AUTHORITY);
     if authority.exists() {
         command.env("SSL_CERT_FILE", authority);

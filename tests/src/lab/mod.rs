@@ -60,7 +60,7 @@ impl Lab {
         Ok(Self { topology, client, passing: Vec::new(), claim })
     }
 
-    /// What was built.
+    /// The topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -149,7 +149,7 @@ impl Lab {
     /// Lets the lab stand when it is dropped.
     ///
     /// # Errors
-    /// If the mark that tells later runs so cannot be written.
+    /// If the mark for later runs cannot be written.
     pub fn keep(&mut self) -> Result<()> {
         self.passing.iter_mut().for_each(Process::keep);
         self.claim.keep()

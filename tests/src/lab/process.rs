@@ -17,7 +17,7 @@ use nix::{
 
 use crate::netns::Netns;
 
-/// How often a file or a process is looked at while something is awaited of it.
+/// The polling interval of waits for a file or a process.
 const LOOK: Duration = Duration::from_millis(5);
 /// How many looks before something that should take milliseconds is given up: half a minute.
 const LOOKS: usize = 6_000;
@@ -89,7 +89,7 @@ impl Process {
         bail!("{} did not come to {what}\n{}", self.name, self.log())
     }
 
-    /// What it has printed on standard output so far.
+    /// Its standard output so far.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -97,7 +97,7 @@ impl Process {
         fs::read_to_string(&self.stdout).with_context(|| format!("cannot read {}", self.stdout.display()))
     }
 
-    /// What it has logged on standard error so far.
+    /// Its standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }

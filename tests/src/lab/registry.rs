@@ -1,8 +1,8 @@
-//! Which labs stand on this machine, who owns each, and how one is removed, by its owner or after its owner's death.
+//! Which labs exist on this machine, the owner of each, and how one is removed, by its owner or after its owner's death.
 //!
 //! A lab has an id, `<pid>-<number>`. Its namespaces are called `mgl-<id>-<node>`, its files lie in
 //! `/run/maglev-lab/<id>/`, what its daemons pin in `/sys/fs/bpf/maglev-lab/<id>/`, and its owner holds a lock on `lock` in
-//! the former: the kernel drops that lock when the owner dies, however it dies, which is how a crashed run is told from a
+//! the former: the kernel drops that lock when the owner dies, however it dies, which distinguishes a crashed run from a
 //! living one.
 
 use std::{
@@ -110,7 +110,7 @@ fn remove(id: &str) -> Result<()> {
     }
     let lines: Vec<String> = namespaces.iter().map(|namespace| format!("netns del {}", namespace.name())).collect();
     ip_batch(&lines)?;
-    // What outlived its daemons.
+    // Objects that outlived their daemons.
     let _ = fs::remove_dir_all(Path::new(BPF).join("maglev-lab").join(id));
     match fs::remove_dir_all(directory(id)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove its files"),
@@ -198,7 +198,7 @@ fn try_lock(directory: &Path) -> Result<Option<Flock<File>>> {
     }
 }
 
-/// Held while ids are claimed or judged, so that a lab between its making and its lock is not taken for abandoned.
+/// Held while ids are claimed or judged, so that a lab between its making and its lock is not treated as abandoned.
 fn lock_all() -> Result<Flock<File>> {
     fs::create_dir_all(ROOT).with_context(|| format!("cannot make {ROOT}"))?;
     let file = File::create(Path::new(ROOT).join("lock")).with_context(|| format!("cannot write in {ROOT}"))?;

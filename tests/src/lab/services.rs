@@ -31,7 +31,7 @@ pub struct Pool {
 pub struct Affinity {
     /// `exception` or `always`.
     pub tracking: &'static str,
-    /// How long the previous owner takes what nobody remembers.
+    /// How long the previous owner gets unknown flows.
     pub learning: u64,
     /// How long a silent flow is remembered.
     pub idle: u64,
@@ -87,7 +87,7 @@ pub struct Settings {
     pub hash_key: String,
     /// The socket that serves reads alone, if there is one.
     pub read_socket: Option<PathBuf>,
-    /// What becomes of the data plane when the daemon is told to stop: `detach` or `keep`.
+    /// What happens to the data plane when the daemon is stopped: `detach` or `keep`.
     pub on_stop: &'static str,
     /// Further lines of the file.
     pub more: String,

@@ -83,7 +83,7 @@ impl Site {
     /// Lets everything stand when this handle is dropped.
     ///
     /// # Errors
-    /// If the mark that tells later runs so cannot be written.
+    /// If the mark for later runs cannot be written.
     pub fn keep(&mut self) -> Result<()> {
         self.balancers.iter_mut().for_each(Balancer::keep);
         self.backends.iter_mut().for_each(Backend::keep);

@@ -19,20 +19,20 @@ pub const NEAR: &str = "near";
 /// Where a backend stands, seen from a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Behind the router: encapsulated packets leave by the interface they came in by.
+    /// Behind the router: encapsulated packets are sent on the interface they came in by.
     BehindRouter,
     /// On a second interface's own segment: they are redirected.
     OnLink,
 }
 
-/// What to build.
+/// The topology to build.
 #[derive(Clone, Debug)]
 pub struct Topology {
     /// Load balancers, `lb1` and so on; at least one.
     pub balancers: u8,
     /// Backends, `web1` and so on.
     pub backends: Vec<Place>,
-    /// Who leads the VIPs to the load balancers: a router that they announce them to, or fixed routes.
+    /// How traffic for the VIPs reaches the load balancers: by a router that they announce them to, or by fixed routes.
     pub router: Option<Kind>,
 }
 

@@ -61,7 +61,7 @@ fn object() -> Vec<u8> {
     let (names, offsets) = names();
     let contents = [PROGRAM.concat(), b"GPL\0".to_vec(), symbols(offsets[0]), names];
     let mut body = Vec::new();
-    // The first section is nobody's.
+    // The first section is unused.
     let mut table = vec![0; 64];
     for ((section, name), content) in SECTIONS.iter().zip(offsets).zip(&contents) {
         body.resize(body.len().next_multiple_of(8), 0);

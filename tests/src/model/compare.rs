@@ -34,11 +34,11 @@ pub(super) struct Figure {
     pub(super) faults: u32,
     /// Flows that found their bucket full.
     pub(super) flow_table_full: u32,
-    /// Recent entries that gave way though their flows went elsewhere without them.
+    /// Recent entries that were evicted though their flows went elsewhere without them.
     pub(super) flow_evicted: u32,
 }
 
-/// What is compared.
+/// The compared designs.
 #[derive(Clone, Debug)]
 pub(super) struct Comparison {
     pub(super) seed: u64,
@@ -51,7 +51,7 @@ pub(super) struct Comparison {
 }
 
 impl Column {
-    /// What the column is called.
+    /// The name of the column.
     pub(super) fn name(&self) -> String {
         if self.unlimited { format!("{}, unlimited", self.design) } else { self.design.to_string() }
     }

@@ -1,4 +1,4 @@
-//! A node's control plane: the daemon's own reconciler, which is told of changes as the daemon is, and whose plans and
+//! A node's control plane: the daemon's own reconciler, which receives changes as the daemon does, and whose plans and
 //! surveys are carried out on the model's maps. A daemon that restarts goes on with these maps and with what the last one
 //! saved. It must not know what other nodes know, nor which backends really live.
 
@@ -25,13 +25,13 @@ use super::{Millis, NEVER};
 /// The interface by which all packets leave.
 const INTERFACE: u32 = 1;
 
-/// What a control plane is to be.
+/// The properties of a control plane.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
     pub(super) design: Design,
     /// Seconds for which a flow entry counts that nothing renews.
     pub(super) idle: u16,
-    /// How long a look at all flow tables takes.
+    /// How long a survey of all flow tables takes.
     pub(super) survey: Millis,
     /// Member ids that there are.
     pub(super) ids: u32,
@@ -40,17 +40,17 @@ pub(super) struct Manner {
 /// The control plane of one node.
 pub(super) struct Control {
     manner: Manner,
-    /// What it was told last of each backend.
+    /// Its last order for each backend.
     known: BTreeMap<u16, News>,
-    /// When it was told so.
-    told_at: BTreeMap<u16, Millis>,
+    /// When it received that.
+    received_at: BTreeMap<u16, Millis>,
     reconciler: Reconciler,
     survey: Option<Walk>,
     /// When it starts again, while it is not running, and what it left to be known.
     down: Option<(Millis, String)>,
 }
 
-/// A look at the flow tables that is under way.
+/// A survey of the flow tables that is under way.
 struct Walk {
     pools: Vec<(PoolIndex, Survey)>,
     done_at: Millis,
@@ -63,7 +63,7 @@ impl Control {
         let mut control = Self {
             manner,
             known,
-            told_at: BTreeMap::new(),
+            received_at: BTreeMap::new(),
             reconciler: Reconciler::new(settings(manner.ids)),
             survey: None,
             down: None,
@@ -72,13 +72,13 @@ impl Control {
         control
     }
 
-    /// Takes in what is told at once; while the daemon is down, its files and neighbours will tell it.
-    pub(super) fn told(&mut self, node: &Node, news: &[News], now: Millis) {
+    /// Processes an order at once; while the daemon is down, its files and neighbors deliver it later.
+    pub(super) fn receive(&mut self, node: &Node, news: &[News], now: Millis) {
         self.known.extend(news.iter().map(|news| (news.backend, *news)));
-        self.told_at.extend(news.iter().map(|news| (news.backend, now)));
+        self.received_at.extend(news.iter().map(|news| (news.backend, now)));
         self.come_up(node, now);
         if self.down.is_none() {
-            self.find_ways(node, now);
+            self.resolve_next_hops(node, now);
             self.replace(node, self.services(), now);
         }
     }
@@ -135,7 +135,7 @@ impl Control {
         self.down.is_none() && self.known.get(&backend).is_some_and(|news| news.standing == Standing::Draining)
     }
 
-    /// What it knows, as services.yaml would tell it.
+    /// Its services, as services.yaml would hold them.
     fn services(&self) -> Services {
         let mut services = Services::default();
         for &News { pool, backend, standing, weight, reachable: _ } in self.known.values() {
@@ -164,13 +164,13 @@ impl Control {
         let Rules { limits, outer } = settings.rules;
         let planner = Planner::restore(limits, outer, &saved, &node.live()).expect("a planner that fits the maps");
         self.reconciler = Reconciler::adopt(settings, planner, time(now));
-        self.find_ways(node, now);
+        self.resolve_next_hops(node, now);
         self.load(node, self.services(), now);
     }
 
     /// As the daemon starts: ways first.
     fn start(&mut self, node: &Node, now: Millis) {
-        self.find_ways(node, now);
+        self.resolve_next_hops(node, now);
         let learning = Duration::from_secs(self.manner.design.learning().into());
         let left = match self.manner.design.fresh() {
             Fresh::FromStart => learning,
@@ -179,19 +179,19 @@ impl Control {
         };
         let mut services = self.services();
         services.pools.values_mut().for_each(|pool| pool.settings.transition.learning = left);
-        // Whoever drains without having been active owned nothing.
+        // A backend that drains without having been active owned nothing.
         let first = if left.is_zero() { without_drains(services) } else { services };
         self.load(node, first, now);
         self.replace(node, self.services(), now);
     }
 
-    /// When it was told last that a backend drains.
+    /// When it last received the order that a backend drains.
     fn last_drain(&self) -> Millis {
-        let drains = self.told_at.iter().filter(|(backend, _)| self.is_draining(**backend));
+        let drains = self.received_at.iter().filter(|(backend, _)| self.is_draining(**backend));
         drains.map(|(_, at)| *at).max().unwrap_or(0)
     }
 
-    fn find_ways(&mut self, node: &Node, now: Millis) {
+    fn resolve_next_hops(&mut self, node: &Node, now: Millis) {
         for News { backend, reachable, .. } in self.known.clone().into_values() {
             let address = address(backend);
             let resolution = match reachable {
@@ -282,7 +282,7 @@ fn settings(ids: u32) -> Settings {
     Settings { rules, interfaces, needed: Needed::default(), common_failure: 0 }
 }
 
-/// The same services, in which whoever drains owns nothing and never did.
+/// The same services, in which draining backends own nothing and never did.
 fn without_drains(mut services: Services) -> Services {
     let backends = services.pools.values_mut().flat_map(|pool| pool.backends.values_mut());
     for backend in backends.filter(|backend| matches!(backend.state, AdminState::Draining { .. })) {
@@ -291,7 +291,7 @@ fn without_drains(mut services: Services) -> Services {
     services
 }
 
-/// The address of a backend; the outer destination tells it apart.
+/// The address of a backend; the outer destination identifies it.
 fn address(backend: u16) -> IpAddr {
     let [high, low] = backend.to_be_bytes();
     Ipv4Addr::new(10, 1, high, low).into()

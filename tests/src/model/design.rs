@@ -10,13 +10,13 @@ use maglev_common::settings::Tracking;
 pub(super) enum Design {
     /// The table alone decides.
     Table,
-    /// Every flow is written down: the Maglev paper's design.
+    /// Every flow is recorded: the Maglev paper's design.
     Always,
     /// Affinity by exception.
     Exception {
         /// Seconds for which slots learn.
         learning: u32,
-        /// What a node does that knows no history.
+        /// The rule of a node without history.
         fresh: Fresh,
     },
 }
@@ -28,7 +28,7 @@ pub(super) enum Fresh {
     FromStart,
     /// As long as nodes with history go on learning them.
     SinceTheDrain,
-    /// Whoever is not known is taken to be new.
+    /// A flow without an entry is treated as new.
     NotAtAll,
 }
 
@@ -46,7 +46,7 @@ impl Design {
         }
     }
 
-    /// What a node does that knows no history.
+    /// The rule of a node without history.
     pub(super) const fn fresh(self) -> Fresh {
         match self {
             Self::Table | Self::Always => Fresh::FromStart,

@@ -1,4 +1,4 @@
-//! What happens to backends and nodes, and when each node hears of it: never all at the same moment. It must not know
+//! Events of backends and nodes, and when each node learns of them: never all at the same moment. It must not know
 //! flows.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use maglev_model::Name;
 use super::random::{mix, scale};
 use super::{Millis, SECOND};
 
-/// What an operator wants of a backend.
+/// A backend's ordered state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Not configured.
@@ -22,13 +22,13 @@ pub(super) enum Standing {
     Disabled,
 }
 
-/// What a node is told of a backend.
+/// A node's information about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) pool: u8,
     pub(super) backend: u16,
     pub(super) standing: Standing,
-    /// Whether its neighbour answers.
+    /// Whether its neighbor answers.
     pub(super) reachable: bool,
     pub(super) weight: u16,
 }
@@ -50,11 +50,11 @@ pub(super) enum Event {
     Return(u16),
     /// A backend gets another weight.
     Weigh(u16, u16),
-    /// A node's routes are withdrawn; it hears of changes still.
+    /// A node's routes are withdrawn; it still receives changes.
     Leave(usize),
     /// A node's routes are announced again.
     Join(usize),
-    /// A node's daemon starts anew over its maps; for ten seconds nobody minds changes.
+    /// A node's daemon starts anew over its maps; for ten seconds changes are not processed.
     RestartWithMaps(usize),
     /// A node starts anew without its maps.
     RestartWithout(usize),
@@ -64,13 +64,13 @@ pub(super) enum Event {
     Flood(usize),
 }
 
-/// What the simulation does at some time.
+/// An act of the simulation at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     /// It happens, where it happens.
     Happen(Event),
-    /// A node is told of changes, which it takes in at once.
-    Tell(usize, Vec<News>),
+    /// A node receives changes, which it processes at once.
+    Report(usize, Vec<News>),
 }
 
 /// Backends, nodes and pools at the beginning.
@@ -86,9 +86,9 @@ pub(super) struct Fleet {
 
 /// The weight of a backend that was given no other.
 pub(super) const WEIGHT: u16 = 100;
-/// By how much one node hears of a change later than another.
+/// By how much one node receives a change later than another.
 const SKEW: Millis = 3 * SECOND;
-/// Until a neighbour that does not answer is given up.
+/// Until a neighbor that does not answer is given up.
 const UNNOTICED: Millis = 2 * SECOND;
 /// How long a daemon takes to start anew.
 pub(super) const RESTART: Millis = 10 * SECOND;
@@ -98,16 +98,16 @@ const LEAST_ACTIVE: usize = 2;
 /// A script in the making.
 struct Director<'a> {
     fleet: &'a Fleet,
-    /// By number, what nodes are told of each backend.
+    /// By number, the nodes' information about each backend.
     backends: Vec<News>,
     live: Vec<bool>,
-    /// By node, when it is told next at the earliest: it hears of things in their order.
-    told: Vec<Millis>,
+    /// By node, when it next receives a change at the earliest: it receives changes in their order.
+    next_report: Vec<Millis>,
     acts: Vec<(Millis, Act)>,
 }
 
 impl Fleet {
-    /// The backends that are there from the beginning, as every node is told of them.
+    /// The backends that exist from the beginning, as every node knows them.
     pub(super) fn beginning(&self) -> Vec<News> {
         self.backends().into_iter().filter(|news| news.standing == Standing::Active).collect()
     }
@@ -127,8 +127,8 @@ impl Fleet {
     /// What is done when, if these events happen. What is not possible as things stand is left out: so any part of a
     /// history is one.
     pub(super) fn acts(&self, events: &[(Millis, Event)]) -> Vec<(Millis, Act)> {
-        let (live, told) = (vec![true; self.nodes], vec![0; self.nodes]);
-        let mut director = Director { fleet: self, backends: self.backends(), live, told, acts: Vec::new() };
+        let (live, next_report) = (vec![true; self.nodes], vec![0; self.nodes]);
+        let mut director = Director { fleet: self, backends: self.backends(), live, next_report, acts: Vec::new() };
         events.iter().for_each(|&(at, event)| director.take(at, event));
         director.in_order()
     }
@@ -142,22 +142,22 @@ impl Director<'_> {
         self.acts.push((at, Act::Happen(event)));
         match event {
             Event::Add(backend) | Event::Undrain(backend) => {
-                self.tell(at, event, backend, |news| news.standing = Standing::Active);
+                self.report(at, event, backend, |news| news.standing = Standing::Active);
             }
-            Event::Drain(backend) => self.tell(at, event, backend, |news| news.standing = Standing::Draining),
-            Event::Stop(backend) => self.tell(at, event, backend, |news| news.standing = Standing::Disabled),
-            Event::Die(backend) => self.tell(at, event, backend, |news| news.reachable = false),
-            Event::Return(backend) => self.tell(at, event, backend, |news| {
+            Event::Drain(backend) => self.report(at, event, backend, |news| news.standing = Standing::Draining),
+            Event::Stop(backend) => self.report(at, event, backend, |news| news.standing = Standing::Disabled),
+            Event::Die(backend) => self.report(at, event, backend, |news| news.reachable = false),
+            Event::Return(backend) => self.report(at, event, backend, |news| {
                 news.reachable = true;
-                // Who drains and was out of reach goes on draining.
+                // A draining backend that was unreachable continues to drain.
                 if news.standing == Standing::Disabled {
                     news.standing = Standing::Active;
                 }
             }),
-            Event::Weigh(backend, weight) => self.tell(at, event, backend, |news| news.weight = weight),
+            Event::Weigh(backend, weight) => self.report(at, event, backend, |news| news.weight = weight),
             Event::Leave(node) => self.live[node] = false,
             Event::Join(node) => self.live[node] = true,
-            Event::RestartWithMaps(node) => self.told[node] = self.told[node].max(at + RESTART),
+            Event::RestartWithMaps(node) => self.next_report[node] = self.next_report[node].max(at + RESTART),
             Event::RestartWithout(_) | Event::DealCpus(_) | Event::Flood(_) => {}
         }
     }
@@ -189,14 +189,14 @@ impl Director<'_> {
         others.filter(takes).count() >= LEAST_ACTIVE
     }
 
-    /// In the order of time. What happens at a moment comes before what is told, and what a node is told is one.
+    /// In the order of time. Events of a moment come before the reports of it, and a node's reports are one.
     fn in_order(mut self) -> Vec<(Millis, Act)> {
-        let key = |(at, act): &(Millis, Act)| (*at, if let Act::Tell(node, _) = act { Some(*node) } else { None });
+        let key = |(at, act): &(Millis, Act)| (*at, if let Act::Report(node, _) = act { Some(*node) } else { None });
         self.acts.sort_by_key(key);
         let mut acts: Vec<(Millis, Act)> = Vec::new();
         for (at, act) in self.acts {
             match (acts.last_mut(), &act) {
-                (Some((then, Act::Tell(last, all))), Act::Tell(node, news)) if *then == at && last == node => {
+                (Some((then, Act::Report(last, all))), Act::Report(node, news)) if *then == at && last == node => {
                     all.extend(news);
                 }
                 _ => acts.push((at, act)),
@@ -205,15 +205,15 @@ impl Director<'_> {
         acts
     }
 
-    fn tell(&mut self, at: Millis, event: Event, backend: u16, change: impl FnOnce(&mut News)) {
+    fn report(&mut self, at: Millis, event: Event, backend: u16, change: impl FnOnce(&mut News)) {
         let news = &mut self.backends[usize::from(backend)];
         change(news);
         let unnoticed = if matches!(event, Event::Die(_)) { UNNOTICED } else { 0 };
-        for (node, told) in self.told.iter_mut().enumerate() {
+        for (node, next_report) in self.next_report.iter_mut().enumerate() {
             // A function of the event alone: leaving out another one changes nothing here.
             let draw = mix(self.fleet.seed ^ mix(u64::from(at) << 32 | u64::from(backend) << 8 | node as u64));
-            *told = (*told).max(at + unnoticed + scale(draw, SKEW));
-            self.acts.push((*told, Act::Tell(node, vec![*news])));
+            *next_report = (*next_report).max(at + unnoticed + scale(draw, SKEW));
+            self.acts.push((*next_report, Act::Report(node, vec![*news])));
         }
     }
 }
@@ -255,37 +255,37 @@ mod tests {
     }
 
     #[test]
-    fn nodes_hear_of_a_change_within_three_seconds_and_in_order() {
+    fn nodes_receive_a_change_within_three_seconds_and_in_order() {
         let acts = fleet().acts(&[DRAIN, (1_001, Event::Stop(1)), (1_002, Event::Return(1))]);
         let of_node = |wanted| {
             let news = |(at, act): &(Millis, Act)| match act {
-                Act::Tell(node, news) if *node == wanted => news.iter().map(|news| (*at, news.standing)).collect(),
+                Act::Report(node, news) if *node == wanted => news.iter().map(|news| (*at, news.standing)).collect(),
                 _ => Vec::new(),
             };
             acts.iter().flat_map(news).collect::<Vec<_>>()
         };
         for node in [0, 1] {
-            let heard = of_node(node);
-            let standings: Vec<Standing> = heard.iter().map(|(_, standing)| *standing).collect();
+            let received = of_node(node);
+            let standings: Vec<Standing> = received.iter().map(|(_, standing)| *standing).collect();
             assert_eq!(standings, [Standing::Draining, Standing::Disabled, Standing::Active]);
-            assert!(heard.iter().all(|(at, _)| (1_000..4_002).contains(at)), "{heard:?}");
+            assert!(received.iter().all(|(at, _)| (1_000..4_002).contains(at)), "{received:?}");
         }
         assert_ne!(of_node(0), of_node(1));
     }
 
     #[test]
-    fn a_daemon_that_restarts_hears_of_it_later_and_of_everything_at_once() {
+    fn a_daemon_that_restarts_receives_it_later_and_everything_at_once() {
         let acts = fleet().acts(&[(900, Event::RestartWithMaps(1)), DRAIN, (2_000, Event::Add(2))]);
         let acts = [acts, fleet().acts(&[(900, Event::RestartWithMaps(1)), DRAIN, (2_000, Event::Undrain(1))])];
-        let heard = acts.map(|acts| match acts.last() {
-            Some((10_900, Act::Tell(1, news))) => news.len(),
+        let received = acts.map(|acts| match acts.last() {
+            Some((10_900, Act::Report(1, news))) => news.len(),
             _ => 0,
         });
-        assert_eq!(heard, [1, 2], "what is there already is not added");
+        assert_eq!(received, [1, 2], "what is there already is not added");
     }
 
     #[test]
-    fn what_is_not_possible_does_not_happen() {
+    fn impossible_events_do_not_happen() {
         let happens = |events: &[(Millis, Event)]| {
             let acts = fleet().acts(events);
             acts.iter().filter(|(_, act)| matches!(act, Act::Happen(_))).count()

@@ -14,7 +14,7 @@ const AFTER: [u32; 8] = [30, 60, 90, 120, 300, 600, 900, 1_500];
 const WAYS: [(Fresh, &str); 3] =
     [(Fresh::FromStart, "from its start"), (Fresh::SinceTheDrain, "since the drain"), (Fresh::NotAtAll, "not at all")];
 
-/// What breaks either way, by how old the drain is.
+/// Breaks in either case, by the age of the drain.
 pub(super) fn text(seed: u64, flows: u32) -> String {
     let traffic = Traffic::new(&scenario::shape(flows, false), seed);
     let learnings = [120, 600];

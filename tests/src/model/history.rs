@@ -26,7 +26,7 @@ const RETURN: Millis = 20 * SECOND;
 pub(super) struct History {
     seed: u64,
     setting: Setting,
-    /// What the nodes do, and what is promised.
+    /// The nodes' design, and the promise.
     design: Design,
     events: Vec<(Millis, Event)>,
     traffic: Traffic,
@@ -37,7 +37,7 @@ pub(super) struct History {
 pub(super) struct Failure {
     /// How many events and packets are left.
     pub(super) left: (usize, usize),
-    /// What happens in it, for people.
+    /// The events in it, for people.
     pub(super) text: String,
 }
 

@@ -60,7 +60,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Run random histories alone; one that fails is shrunk and told
+    /// Run random histories alone; one that fails is shrunk and shown
     Histories {
         #[command(flatten)]
         chance: Chance,
@@ -74,7 +74,7 @@ enum What {
 
 #[derive(clap::Args, Clone, Copy, Debug)]
 struct Chance {
-    /// What chance is made of
+    /// Seed of the random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Flows of the comparison
@@ -89,7 +89,7 @@ struct Run {
     /// Run only what is held against a bound, and few histories
     #[arg(long)]
     short: bool,
-    /// What becomes of flows when a node leaves or returns
+    /// The fate of flows when a node leaves or returns
     #[arg(long, value_enum, default_value_t = Ecmp::Reshuffle)]
     ecmp: Ecmp,
     /// Write the figures as JSON

@@ -18,7 +18,7 @@ use zerocopy::FromZeros as _;
 use super::control::backend;
 use super::{Millis, SECOND};
 
-/// What a node's flow tables are like.
+/// The flow tables of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
     /// CPUs.
@@ -27,12 +27,12 @@ pub(super) struct Geometry {
     pub(super) sets: u32,
 }
 
-/// How often a flow could not be written down, or its entry gave way.
+/// How often a flow could not be recorded, or its entry was evicted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shortages {
     /// Flows that found their bucket full.
     pub(super) full: Cell<u32>,
-    /// Recent entries that gave way to another flow.
+    /// Recent entries that were evicted by another flow.
     pub(super) evicted: Cell<u32>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Node {
     /// A region for each CPU.
     buckets: Box<[Bucket]>,
     geometry: Geometry,
-    /// What its clock shows when the others show zero.
+    /// The reading of its clock when the others show zero.
     clock: Millis,
     table_only: bool,
     pub(super) shortages: Shortages,
@@ -85,7 +85,7 @@ impl Node {
         view.choose(Flow { pool, word: self.forwarding.pool(pool), hash }, || segment).0
     }
 
-    /// What is published of a member.
+    /// The published state of a member.
     #[inline]
     pub(super) fn state(&self, member: MemberId) -> MemberState {
         self.forwarding.template(member).state()
@@ -99,13 +99,13 @@ impl Node {
         (exists && !member.is_nobody()).then_some(backend([a, b, c, d]))
     }
 
-    /// What is published of a slot.
+    /// The published state of a slot.
     #[inline]
     pub(super) fn slot(&self, pool: PoolIndex, slot: Slot) -> SlotWord {
         self.forwarding.slot(self.forwarding.pool(pool).current(), slot)
     }
 
-    /// What a daemon finds that starts over these maps.
+    /// The state that a daemon finds that starts over these maps.
     pub(super) fn live(&self) -> Live {
         let alive = |id: MemberId| {
             let record = self.forwarding.member(id);
@@ -118,7 +118,7 @@ impl Node {
     }
 
     /// Carries out a step of a plan. No packet comes meanwhile, so that barriers have nothing to wait for; and directories
-    /// nobody looks at.
+    /// are not read.
     pub(super) fn carry_out(&self, step: &Step) {
         let Forwarding { idle, pools, tables, .. } = &*self.forwarding;
         match step {
@@ -155,7 +155,7 @@ impl Node {
         self.forwarding.renew(id);
     }
 
-    /// Looks at all entries of all CPUs and clears those that match.
+    /// Examines all entries of all CPUs and clears those that match.
     pub(super) fn clear(&self, mut matches: impl FnMut(FlowEntry) -> bool) {
         // A bucket without way tags never held a flow.
         let used = self.buckets.iter().filter(|bucket| bucket.tags().0 != 0);

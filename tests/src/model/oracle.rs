@@ -7,14 +7,14 @@ use super::{Millis, SECOND};
 /// So soon after a flow was seen, a SYN never moves it: less than three seconds in whole seconds.
 const STRAY_SYN: Millis = 2 * SECOND;
 
-/// A backend's life, told from its earlier and later ones.
+/// A backend's life, distinguished from its earlier and later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Home {
     backend: u16,
     life: u16,
 }
 
-/// What the oracle knows of a flow.
+/// The oracle's record of a flow.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
     home: Option<Home>,
@@ -27,7 +27,7 @@ struct Fate {
     was_moving: bool,
 }
 
-/// A packet that reached a backend, or nobody.
+/// A packet that reached a backend, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) at: Millis,
@@ -37,12 +37,12 @@ pub(super) struct Arrival {
     pub(super) to: Option<u16>,
 }
 
-/// What became of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It came where it belongs, or asks who is there.
+    /// It came where it belongs, or opens a connection.
     Well,
-    /// Nobody was there to take it; what is dropped is sent again.
+    /// No backend took it; a dropped packet is sent again.
     Dropped,
     /// Its connection ended with its backend, or never came to be.
     Ended,
@@ -112,8 +112,8 @@ impl Oracle {
         let Arrival { at, syn, is_moving, to } = arrival;
         let fate = self.fates[number];
         let silent = fate.home.is_some() && at - fate.last_at > self.silence;
-        // A SYN that begins nothing, spoofed or sent again before its answer came, moves no flow that was written down
-        // shortly before. Of others nobody can know that they live.
+        // A SYN that begins nothing, spoofed or sent again before its answer came, moves no flow that was recorded
+        // shortly before. Whether others live cannot be known.
         let stray = fate.home.is_some() && syn && (fate.established || flow.late_answer);
         let known = fate.was_moving && at - fate.last_at <= STRAY_SYN;
         let excused = fate.excused || silent || stray && is_moving && !known;
@@ -129,8 +129,8 @@ impl Oracle {
             return Verdict::Ended;
         }
         let is_first = fate.home.is_none() && (syn || flow.datagram);
-        // The handshake is completed with whoever answered: with the backend that the last SYN reached, unless the answer
-        // to the first one is on its way.
+        // The handshake is completed with the backend that answered: with the one that the last SYN reached, unless the answer
+        // to the first one is under way.
         let asks_again = syn && !fate.established && !flow.late_answer;
         if is_first || asks_again {
             fate.home = to.filter(|&backend| self.backends[usize::from(backend)].0).map(|backend| self.home(backend));
@@ -171,7 +171,7 @@ mod tests {
         oracle
     }
 
-    /// What becomes of packets: when, whether a SYN, and to whom they come.
+    /// The fate of packets: when, whether a SYN, and the backend they reach.
     fn verdicts(oracle: &mut Oracle, flow: &Flow, packets: &[(Millis, bool, Option<u16>)]) -> Vec<Verdict> {
         packets
             .iter()
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_syn_decides_where_a_connection_lives_unless_the_first_ones_answer_is_on_its_way() {
+    fn the_last_syn_decides_where_a_connection_lives_unless_the_first_ones_answer_is_under_way() {
         let packets =
             [(0, true, Some(1)), (1, true, Some(2)), (2, false, Some(2)), (3, true, Some(1)), (4, false, Some(1))];
         let found = verdicts(&mut oracle(), &FLOW, &packets);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_silent_for_too_long_is_excused() {
+    fn a_flow_silent_for_too_long_is_excused() {
         let broken =
             |last| *verdicts(&mut oracle(), &FLOW, &[(0, true, Some(1)), (last, false, Some(2))]).last().unwrap();
         assert_eq!(broken(100), BROKEN);

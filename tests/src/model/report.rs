@@ -8,7 +8,7 @@ use super::compare::{Column, Comparison, Figure};
 use super::design::Design;
 use super::scenario::{BACKENDS, Bound, CPUS, NODES, Scenario};
 
-/// What connections are promised is promised of this design.
+/// The design to which the promise applies.
 pub(super) const PROMISED: Design = Design::exception(120);
 
 /// All that a comparison found.
@@ -32,7 +32,7 @@ pub(super) struct Judged {
 }
 
 impl<'a> Report<'a> {
-    /// What a comparison found.
+    /// The result of a comparison.
     pub(super) fn new(comparison: &Comparison, figures: &'a [Figure]) -> Self {
         let Comparison { seed, flows, ecmp, .. } = comparison;
         let ecmp = format!("{ecmp:?}").to_lowercase();
@@ -77,7 +77,7 @@ pub(super) fn table(comparison: &Comparison, figures: &[Figure]) -> String {
     text
 }
 
-/// What the comparison must show.
+/// The required result of the comparison.
 pub(super) fn judge(comparison: &Comparison, figures: &[Figure]) -> Vec<Judged> {
     let bounds = comparison.scenarios.iter().filter_map(|scenario| bound(scenario, figures));
     bounds.chain([no_faults(figures)]).collect()
@@ -101,7 +101,7 @@ fn bound(scenario: &Scenario, figures: &[Figure]) -> Option<Judged> {
     Some(Judged { held, line: format!("{}: {broken} broken by {PROMISED}; {wanted}", scenario.title) })
 }
 
-/// Whoever kept to the rules must be kept, in every scenario.
+/// Flows that kept to the rules must be kept, in every scenario.
 fn no_faults(figures: &[Figure]) -> Judged {
     let of_one = |figure: &Figure| figure.design == PROMISED.to_string() && figure.flow_evicted == 0;
     let faults: u32 = figures.iter().filter(|figure| of_one(figure)).map(|figure| figure.faults).sum();
@@ -126,7 +126,7 @@ fn shortages(figures: &[Figure]) -> String {
     let short = |figure: &&Figure| figure.flow_table_full + figure.flow_evicted > 0;
     figures.iter().filter(short).fold(String::new(), |text, figure| {
         let Figure { scenario, design, flow_table_full, flow_evicted, .. } = figure;
-        format!("{text}{scenario}, {design}: {flow_table_full} flows found their bucket full, {flow_evicted} entries gave way\n")
+        format!("{text}{scenario}, {design}: {flow_table_full} flows found their bucket full, {flow_evicted} entries were evicted\n")
     })
 }
 

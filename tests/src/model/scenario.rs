@@ -26,7 +26,7 @@ const TURN: Millis = 75 * SECOND;
 /// So many sets that no flow ever finds its bucket full.
 pub(super) const UNLIMITED_SETS: u32 = 1 << 20;
 
-/// What connections by exception must reach, learning 120 s, without the silent tail.
+/// The target of connections by exception, learning 120 s, without the silent tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
     /// None may break.

@@ -13,7 +13,7 @@ use super::router::{Ecmp, Place, Router};
 use super::traffic::{Flow, Packet, Traffic};
 use super::{Millis, NEVER, SECOND};
 
-/// What a run takes place in.
+/// The setting of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) fleet: Fleet,
@@ -21,7 +21,7 @@ pub(super) struct Setting {
     pub(super) ecmp: Ecmp,
     /// Seconds for which a flow entry counts that nothing renews.
     pub(super) idle: u16,
-    /// How long a look at all flow tables takes.
+    /// How long a survey of all flow tables takes.
     pub(super) survey: Millis,
     /// Member ids that a node has to give out.
     pub(super) ids: u32,
@@ -38,11 +38,11 @@ pub(super) enum Fault {
     DeadMember,
     /// A packet was sent to another pool's member.
     OtherPool,
-    /// A new connection was sent to a backend that its node was told to drain.
+    /// A new connection was sent to a backend that its node was ordered to drain.
     Draining,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     /// Connections that broke while their backend lived.
@@ -51,17 +51,17 @@ pub(super) struct Outcome {
     pub(super) ended: u32,
     /// Flows that found their bucket full.
     pub(super) full: u32,
-    /// Recent entries that gave way to another flow.
+    /// Recent entries that were evicted by another flow.
     pub(super) evicted: u32,
     /// The first rule that was broken, when, and by which flow's packet.
     pub(super) fault: Option<(Fault, Millis, usize)>,
     /// How many were.
     pub(super) faults: u32,
-    /// What happened, if that was asked for.
+    /// The events, if they were requested.
     pub(super) log: Vec<(Millis, String)>,
 }
 
-/// Runs it. With `log`, what happened is told as well: for few packets.
+/// Runs it. With `log`, events are shown as well: for few packets.
 pub(super) fn simulate(
     setting: &Setting,
     traffic: &Traffic,
@@ -95,7 +95,7 @@ struct Simulation<'a> {
     outcome: Outcome,
 }
 
-/// What a node did with a packet.
+/// A node's handling of a packet.
 struct Sent {
     to: Option<u16>,
     /// Whether its slot is in transition.
@@ -157,7 +157,7 @@ impl<'a> Simulation<'a> {
             }
         }
         if self.log {
-            self.tell_of(packet, place, to, verdict);
+            self.log_packet(packet, place, to, verdict);
         }
     }
 
@@ -197,17 +197,17 @@ impl<'a> Simulation<'a> {
 
     fn act(&mut self, at: Millis, act: &Act) {
         match act {
-            Act::Tell(node, news) => {
-                // A node that hears of a death when the backend is back already: it is not the backends' change that cuts.
+            Act::Report(node, news) => {
+                // A node that learns of a death when the backend is back already: it is not the backends' change that cuts.
                 let dead = news.iter().filter(|news| news.standing == Standing::Disabled || !news.reachable);
                 dead.for_each(|news| self.oracle.excuse_all(news.backend));
                 let (node, control) = &mut self.nodes[*node];
-                control.told(node, news, at);
+                control.receive(node, news, at);
             }
             Act::Happen(event) => self.happen(at, *event),
         }
         if self.log {
-            self.tell_of_act(at, act);
+            self.log_act(at, act);
         }
         self.mind();
     }
@@ -282,14 +282,14 @@ impl<'a> Simulation<'a> {
         self.due = self.nodes.iter().map(|(_, control)| control.due()).min().unwrap_or(NEVER);
     }
 
-    fn tell_of(&mut self, packet: Packet, place: Place, to: Option<u16>, verdict: Verdict) {
+    fn log_packet(&mut self, packet: Packet, place: Place, to: Option<u16>, verdict: Verdict) {
         let flow = &self.traffic.flows[packet.flow()];
         let what = match (flow.datagram, packet.is_syn()) {
             (true, _) => "a datagram",
             (false, true) => "a SYN",
             (false, false) => "a segment",
         };
-        let to = to.map_or("nobody".to_owned(), |backend| name("web", backend).to_string());
+        let to = to.map_or("no backend".to_owned(), |backend| name("web", backend).to_string());
         let (number, Place { node, cpu }) = (packet.flow(), place);
         let end = match verdict {
             Verdict::Well => "",
@@ -300,12 +300,12 @@ impl<'a> Simulation<'a> {
         self.outcome.log.push((packet.at(), format!("{what} of flow {number} → node {node}, CPU {cpu} → {to}{end}")));
     }
 
-    fn tell_of_act(&mut self, at: Millis, act: &Act) {
+    fn log_act(&mut self, at: Millis, act: &Act) {
         let line = match act {
             Act::Happen(event) => event.to_string(),
-            Act::Tell(node, news) => {
+            Act::Report(node, news) => {
                 let names: Vec<String> = news.iter().map(|news| name("web", news.backend).to_string()).collect();
-                format!("  node {node} hears of {}; {}", names.join(", "), self.nodes[*node].1.progress())
+                format!("  node {node} receives {}; {}", names.join(", "), self.nodes[*node].1.progress())
             }
         };
         self.outcome.log.push((at, line));

@@ -9,7 +9,7 @@ use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4};
 use super::random::{Random, mix};
 use super::{Millis, SECOND};
 
-/// What flows are like.
+/// The properties of flows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// How many there are.
@@ -32,14 +32,14 @@ pub(super) struct Shape {
 pub(super) struct Flow {
     /// Its hash: slot, set and tag.
     pub(super) hash: FlowHash,
-    /// What routers and network cards place it by.
+    /// The input of routers' and network cards' hashes.
     pub(super) route: u64,
     /// The pool that it is for.
     pub(super) pool: u8,
     /// Whether it is a flow of datagrams.
     pub(super) datagram: bool,
-    /// Whether the answer to its first SYN comes, later than the SYN is sent again: the connection is with whom the first
-    /// one reached.
+    /// Whether the answer to its first SYN comes, later than the SYN is sent again: the connection is with the backend that the
+    /// first one reached.
     pub(super) late_answer: bool,
     /// Whether a flow of another service has the same hash.
     pub(super) twin: bool,
@@ -110,7 +110,7 @@ impl Traffic {
         Self { flows: self.flows.clone(), packets }
     }
 
-    /// Makes one flow in a few odd. Tells when it begins.
+    /// Makes one flow in a few odd. Returns when it begins.
     fn make_odd(&mut self, flow: &mut Flow, birth: Millis, last_end: Millis, random: &mut Random) -> Millis {
         /// Slots that they share.
         const SLOTS: u32 = 48;
@@ -136,7 +136,7 @@ impl Traffic {
         }
     }
 
-    /// Adds the packets of the flow that was added last. Tells when it ends.
+    /// Adds the packets of the flow that was added last. Returns when it ends.
     fn speak(&mut self, shape: &Shape, birth: Millis, random: &mut Random) -> Millis {
         let number = self.flows.len() as u32 - 1;
         let Flow { datagram, late_answer, .. } = self.flows[number as usize];

@@ -35,7 +35,7 @@ mod tls;
 
 pub use tls::Identity;
 
-/// What the server answers to an upload.
+/// The server's answer to an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The backend that took it.
@@ -145,7 +145,7 @@ fn echo(name: &str, socket: &UdpSocket) -> Result<()> {
         });
         let (length, client) = (received.bytes, received.address);
         let Some(mut source) = arrived else { continue };
-        // The VIP is on `lo`; the answer leaves by whatever interface the route says.
+        // The VIP is on `lo`; the answer is sent on the route's interface.
         source.ipi6_ifindex = 0;
         let answer = [IoSlice::new(name.as_bytes()), IoSlice::new(b":"), IoSlice::new(&datagram[..length])];
         let from = [ControlMessage::Ipv6PacketInfo(&source)];

@@ -1,5 +1,5 @@
 //! The talk service, for connections that are held: it greets with the backend's name, then answers every byte with that
-//! byte under the backend's own pad. A byte that is lost, repeated, out of order, or answered by somebody else shows.
+//! byte under the backend's own pad. A byte that is lost, repeated, out of order, or answered by another backend shows.
 
 use std::{io, sync::Arc};
 

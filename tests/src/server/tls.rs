@@ -43,12 +43,12 @@ impl Identity {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
-        // Nobody comes back to resume anything.
+        // No session is ever resumed.
         config.send_tls13_tickets = 0;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), authority: authority.der().to_vec() })
     }
 
-    /// Writes the authority's certificate, for those who are to trust it.
+    /// Writes the authority's certificate, for daemons that are to trust it.
     ///
     /// # Errors
     /// If the file cannot be written.

@@ -26,14 +26,14 @@ pub use change::Change;
 const VIPS: [[IpAddr; 2]; 2] = [[WWW4, WWW6], [ALT4, ALT6]];
 /// The weight of a backend that nothing is said of.
 const WEIGHT: u32 = 100;
-/// How often something is looked at while it is awaited.
+/// The polling interval of waits.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long those that are told to leave may take: a second and an exchange.
+/// How long connections that are ordered to leave may take: a second and an exchange.
 const LEFT_WITHIN: Duration = Duration::from_secs(30);
-/// A load balancer's links share their rings with a flood: its neighbours are asked so often until they count as gone.
+/// A load balancer's links share their rings with a flood: its neighbors are asked so often until they count as gone.
 const NEIGHBOUR_PROBES: &str = "20";
 
-/// What to build and to hold.
+/// The site to build and the connections to hold.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Load balancers.
@@ -114,7 +114,7 @@ impl Trial {
     pub fn begin(setting: &Setting) -> Result<Self> {
         let topology = Topology::new(setting.balancers, setting.backends + setting.spare);
         let site = Site::with_settings(topology, |lab| setting.services(lab), |n| setting.settings(n))?;
-        site.balancers.iter().try_for_each(insist_on_neighbours)?;
+        site.balancers.iter().try_for_each(insist_on_neighbors)?;
         let pools = setting.tracking.iter().zip(VIPS);
         let pools: Vec<_> = pools.map(|(&name, vips)| (name, site.lab.client().hold(setting.plan(vips)))).collect();
         for (name, held) in &pools {
@@ -205,7 +205,7 @@ impl Trial {
         homes
     }
 
-    /// Who lives on this backend opens a connection elsewhere: it is draining.
+    /// Connections on this backend move elsewhere: it is draining.
     pub fn leave(&self, n: u8) {
         self.pools.iter().for_each(|(_, held)| held.leave(&format!("web{n}")));
     }
@@ -238,7 +238,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Ends a backend's server and starts it again: who still lives on it is cut.
+    /// Ends a backend's server and starts it again: connections that still live on it are cut.
     ///
     /// # Errors
     /// If it does not come back.
@@ -259,7 +259,7 @@ impl Trial {
     }
 }
 
-fn insist_on_neighbours(balancer: &Balancer) -> Result<()> {
+fn insist_on_neighbors(balancer: &Balancer) -> Result<()> {
     let keys = [UPLINK, NEAR].map(|device| ["ipv4", "ipv6"].map(|ip| format!("net.{ip}.neigh.{device}.ucast_solicit")));
     balancer.netns().sysctl(&keys.as_flattened().iter().map(|key| (key.as_str(), NEIGHBOUR_PROBES)).collect::<Vec<_>>())
 }

@@ -24,7 +24,7 @@ use nix::{
 };
 use serde_json::Value;
 
-/// What the daemon answers within, on a loaded machine too.
+/// The time for an answer of the daemon, on a loaded machine too.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Memory that readers may take, in KiB.
@@ -119,7 +119,7 @@ fn unread(balancer: &Balancer, page: &str) -> Result<String> {
         for change in 0..4 {
             for _ in 0..64 {
                 let mut stream = UnixStream::connect(balancer.socket())?;
-                // It may be closed already for want of a place.
+                // It may be closed already for lack of a place.
                 let _ = write!(stream, "GET {page} HTTP/1.1\r\nhost: x\r\n\r\n");
                 silent.push(stream);
             }

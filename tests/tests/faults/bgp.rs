@@ -26,7 +26,7 @@ fn services(lab: &Lab) -> Services {
     Services { pools: vec![pool], vips: vec![vip("www4", WWW4), vip("www6", WWW6)] }
 }
 
-/// What is shown of a VIP: whether it is announced, to how many neighbors of how many, and why not to all.
+/// The display of a VIP: whether it is announced, to how many neighbors of how many, and why not to all.
 fn shown(site: &Site, vip: &str) -> Result<(Value, Value, Value, Value)> {
     let health = site.balancers[0].maglev_json(&["vip", "show", vip])?["health"].clone();
     let [announced, to, of, reason] =
@@ -127,7 +127,7 @@ fn a_removal_that_waits_for_routers_outlives_a_stop() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    // A neighbor that may hold prefixes of an earlier daemon, and is not there to be told otherwise: a removal waits for it.
+    // A neighbor that may hold prefixes of an earlier daemon, and is away when they are withdrawn: a removal waits for it.
     let settings = |n| {
         let settings = Settings::announcing(n);
         let absent = "    - { name: absent, address: 192.0.2.1, remote_as: 65000, multihop: 2 }\n";

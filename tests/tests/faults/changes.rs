@@ -24,7 +24,7 @@ fn refused(balancer: &Balancer, command: &str, names: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn what_takes_too_much_out_of_service_is_refused_at_every_door() -> Result<()> {
+fn changes_that_take_too_much_out_of_service_are_refused_everywhere() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -56,9 +56,9 @@ fn what_takes_too_much_out_of_service_is_refused_at_every_door() -> Result<()> {
             balancer.maglev_ok(&["backend", "weight", "four", backend, "0"])?;
         }
         for command in ["drain four web3", "disable four web3", "weight four web3 0", "remove four web3"] {
-            let told = ["pool four", "1 of 1 available backends", "--force"];
-            refused(balancer, &format!("backend {command}"), &told)?;
-            refused(balancer, &format!("plan backend {command}"), &told)?;
+            let reported = ["pool four", "1 of 1 available backends", "--force"];
+            refused(balancer, &format!("backend {command}"), &reported)?;
+            refused(balancer, &format!("plan backend {command}"), &reported)?;
         }
         balancer.maglev_ok(&["plan", "backend", "drain", "four", "web3", "--force"])?;
         balancer.maglev_ok(&["backend", "drain", "four", "web3", "--force"])?;

@@ -1,4 +1,4 @@
-//! What a backend unwraps, and what becomes of its decapsulation when the process ends or an interface is late.
+//! Which packets a backend unwraps, and its decapsulation after the process ends or when an interface is late.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;

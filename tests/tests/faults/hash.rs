@@ -97,7 +97,7 @@ impl Flow for V6 {
     }
 }
 
-/// What came of the differences tried so far.
+/// The results of the differences tried so far.
 #[derive(Default)]
 struct Tally {
     differences: u64,
@@ -207,7 +207,7 @@ fn scattered<T: From<u8> + std::ops::BitXor<Output = T>>(n: u32, places: impl Fn
     (0..16).filter(|bit| n >> bit & 1 == 1).fold(T::from(0), |all, bit| all ^ places(bit))
 }
 
-/// A client's IPv6 flow to one service. The source is a number as it is written down: its last bits are the host's.
+/// A client's IPv6 flow to one service. The source is a number in reading order: its last bits are the host's.
 fn from6(source: u128, port: u16) -> V6 {
     let source = source ^ 0x2001_0db8_0000_0000_0000_0000_0000_0000;
     let words = |bytes: [u8; 16]| [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n])));

@@ -74,7 +74,7 @@ fn the_nodes_own_shortage_is_no_result() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_reached_does_not_serve() -> Result<()> {
+fn an_unreachable_backend_does_not_serve() -> Result<()> {
     if skip() {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! The task of one neighbour: it hears sockets, orders and time, tells the state machine, and does what that says. It must
-//! not know the protocol.
+//! The task of one neighbor: it receives from sockets, orders and timers, passes events to the state machine, and carries out its
+//! outputs. It must not know the protocol.
 
 use std::future::pending;
 use std::net::IpAddr;
@@ -18,10 +18,10 @@ use super::link::{self, Link, LinkEvent};
 use super::wanted::{Clock, Wanted};
 use super::wire::Family;
 
-/// Connections whose last word is still on its way, at most: a neighbour that is refused again and again costs no more.
+/// Closed connections whose last message is still being sent, at most: a neighbor that is rejected again and again costs no more.
 const FINISHING: usize = 4;
 
-/// What a neighbour's task is told.
+/// An order to a neighbor's task.
 #[derive(Debug)]
 pub(super) enum Order {
     /// End the session and begin again.
@@ -30,7 +30,7 @@ pub(super) enum Order {
     Stop(End),
 }
 
-/// All that a neighbour's task hears, but its own sockets.
+/// The inputs of a neighbor's task, except its own sockets.
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) orders: mpsc::Receiver<Order>,
@@ -40,13 +40,13 @@ pub(super) struct Inputs {
 
 type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
-/// A neighbour's task.
+/// A neighbor's task.
 pub(super) struct Driver {
     peer: Peer,
     neighbor: Arc<Neighbor>,
     started: Instant,
-    /// What the state machine was told is wanted.
-    told: Arc<Wanted>,
+    /// The wanted set that was passed to the state machine.
+    applied: Arc<Wanted>,
     dialing: Option<Dialing>,
     links: [Option<Link>; 2],
     finishing: JoinSet<()>,
@@ -56,8 +56,8 @@ pub(super) struct Driver {
     clock: Clock,
 }
 
-/// Something the task heard.
-enum Heard {
+/// An event that the task received.
+enum Received {
     Order(Option<Order>),
     Wanted,
     Incoming(TcpStream),
@@ -77,7 +77,7 @@ impl Driver {
             neighbor: Arc::clone(&settings.neighbor),
             peer: Peer::new(settings),
             started: Instant::now(),
-            told: Arc::default(),
+            applied: Arc::default(),
             dialing: None,
             links: [None, None],
             finishing: JoinSet::new(),
@@ -87,34 +87,34 @@ impl Driver {
         }
     }
 
-    /// Runs until told to stop, and until its last word is said.
+    /// Runs until ordered to stop, and until its last message is sent.
     pub(super) async fn run(mut self, mut inputs: Inputs) {
         self.wanted(&inputs.wanted.borrow_and_update().clone());
         self.input(Input::Start);
         loop {
-            match self.hear(&mut inputs).await {
-                Heard::Order(Some(Order::Reset(text))) => self.input(Input::Reset(text)),
-                Heard::Order(Some(Order::Stop(end))) => {
+            match self.receive(&mut inputs).await {
+                Received::Order(Some(Order::Reset(text))) => self.input(Input::Reset(text)),
+                Received::Order(Some(Order::Stop(end))) => {
                     self.input(Input::Stop(end));
                     break;
                 }
-                // Nobody is left who could say how to end.
-                Heard::Order(None) => break,
-                Heard::Wanted => {
+                // The speaker is gone, and with it the source of orders.
+                Received::Order(None) => break,
+                Received::Wanted => {
                     let wanted = inputs.wanted.borrow_and_update().clone();
                     self.wanted(&wanted);
                 }
-                Heard::Incoming(stream) => self.incoming(stream),
-                Heard::Dialed(Ok(stream)) => self.connected(Side::First, stream, Input::Connected),
-                Heard::Dialed(Err(why)) => self.input(Input::Closed(Side::First, why)),
-                Heard::Link(side, event) => self.link_event(side, event),
-                Heard::Time => self.input(Input::Tick),
+                Received::Incoming(stream) => self.incoming(stream),
+                Received::Dialed(Ok(stream)) => self.connected(Side::First, stream, Input::Connected),
+                Received::Dialed(Err(why)) => self.input(Input::Closed(Side::First, why)),
+                Received::Link(side, event) => self.link_event(side, event),
+                Received::Time => self.input(Input::Tick),
             }
         }
         while self.finishing.join_next().await.is_some() {}
     }
 
-    async fn hear(&mut self, inputs: &mut Inputs) -> Heard {
+    async fn receive(&mut self, inputs: &mut Inputs) -> Received {
         let deadline = self.peer.deadline().map(|at| tokio::time::Instant::from_std(self.started + at));
         let due = async {
             match deadline {
@@ -130,29 +130,29 @@ impl Driver {
         };
         let [first, second] = &mut self.links;
         tokio::select! {
-            order = inputs.orders.recv() => Heard::Order(order),
-            Ok(()) = inputs.wanted.changed() => Heard::Wanted,
-            Some(stream) = inputs.incoming.recv() => Heard::Incoming(stream),
-            outcome = dialing => Heard::Dialed(outcome),
-            event = next_event(first.as_mut()) => Heard::Link(Side::First, event),
-            event = next_event(second.as_mut()) => Heard::Link(Side::Second, event),
-            () = due => Heard::Time,
-            Some(_) = self.finishing.join_next() => Heard::Time,
+            order = inputs.orders.recv() => Received::Order(order),
+            Ok(()) = inputs.wanted.changed() => Received::Wanted,
+            Some(stream) = inputs.incoming.recv() => Received::Incoming(stream),
+            outcome = dialing => Received::Dialed(outcome),
+            event = next_event(first.as_mut()) => Received::Link(Side::First, event),
+            event = next_event(second.as_mut()) => Received::Link(Side::Second, event),
+            () = due => Received::Time,
+            Some(_) = self.finishing.join_next() => Received::Time,
         }
     }
 
-    /// Tells the state machine what has changed of what is wanted.
+    /// Passes the changes of the wanted set to the state machine.
     fn wanted(&mut self, wanted: &Arc<Wanted>) {
         let Wanted { routes, complete, version: _ } = wanted.as_ref();
-        let gone = self.told.routes.keys().filter(|prefix| !routes.contains_key(prefix)).copied().collect();
-        let changed = routes.iter().filter(|(prefix, route)| self.told.routes.get(prefix) != Some(route));
+        let gone = self.applied.routes.keys().filter(|prefix| !routes.contains_key(prefix)).copied().collect();
+        let changed = routes.iter().filter(|(prefix, route)| self.applied.routes.get(prefix) != Some(route));
         let changed = changed.map(|(prefix, route)| (*prefix, Arc::clone(route))).collect();
         self.input(Input::Withdraw(gone));
         self.input(Input::Announce(changed));
         if *complete {
             self.input(Input::Complete);
         }
-        self.told = Arc::clone(wanted);
+        self.applied = Arc::clone(wanted);
         self.show();
     }
 
@@ -196,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// Hands over what was read last.
+    /// Passes on the bytes that were read last.
     fn read(&mut self, side: Side, count: usize) {
         let Some(link) = self.link(side).take() else { return };
         let now = self.started.elapsed();
@@ -284,19 +284,19 @@ impl Driver {
     /// Publishes the state, if it has changed.
     fn show(&self) {
         let (state, announced) = (self.peer.state().to_string(), self.peer.announced());
-        let told = self.peer.is_all_said().then_some(self.told.version);
+        let sent = self.peer.is_all_said().then_some(self.applied.version);
         let [ipv4, ipv6] = [Family::Ipv4, Family::Ipv6].map(|family| self.peer.carried(family));
         let changed = self.status.send_if_modified(|status| {
-            let told = told.unwrap_or(status.told);
+            let sent = sent.unwrap_or(status.sent);
             let same = Arc::ptr_eq(&status.announced, announced) || status.announced == *announced;
-            if same && (&status.state, status.told, status.ipv4, status.ipv6) == (&state, told, ipv4, ipv6) {
+            if same && (&status.state, status.sent, status.ipv4, status.ipv6) == (&state, sent, ipv4, ipv6) {
                 return false;
             }
             if status.state != state {
                 status.since = (self.clock)().0;
             }
             status.announced = Arc::clone(announced);
-            (status.state, status.told, status.ipv4, status.ipv6) = (state, told, ipv4, ipv6);
+            (status.state, status.sent, status.ipv4, status.ipv6) = (state, sent, ipv4, ipv6);
             true
         });
         if changed {

@@ -7,8 +7,8 @@
 //!                                    fsm ──▶ wire
 //! ```
 //!
-//! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock. `driver` carries out what the state
-//! machine orders, `link` reads and writes a connection.
+//! `wire` knows bytes, `fsm` knows the protocol, and neither knows a socket or a clock. `driver` carries out the state
+//! machine's outputs, `link` reads and writes a connection.
 
 mod driver;
 mod fsm;

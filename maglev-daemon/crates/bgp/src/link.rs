@@ -1,5 +1,5 @@
-//! TCP connections to a neighbour: dialled or taken with the options its settings ask for, read and written without waiting
-//! for one another. It must not know what is said.
+//! TCP connections to a neighbor: dialled or accepted with the options of its settings, read and written without waiting
+//! for one another. It must not know their messages.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,11 +19,11 @@ const CHUNK: usize = 16 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
 
-/// How long a last word may take to be read, and how much the other side may still say meanwhile.
+/// How long the last message may take to be read, and how much the other side may still send meanwhile.
 const LAST_WORD: Duration = Duration::from_secs(1);
 const LAST_HEARD: u64 = 1 << 20;
 
-/// A connection, and what is still to be written to it.
+/// A connection, and the octets still to be written to it.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,
@@ -36,13 +36,13 @@ pub(super) struct Link {
 pub(super) enum LinkEvent {
     /// So many octets were read: see [`Link::read`].
     Read(usize),
-    /// All that was to be written is.
+    /// Everything is written.
     Flushed,
-    /// It is over, and why.
+    /// It is closed, and why.
     Closed(String),
 }
 
-/// Dials a neighbour.
+/// Dials a neighbor.
 ///
 /// # Errors
 /// Why there is no connection, in words.
@@ -62,7 +62,7 @@ pub(super) async fn dial(neighbor: &Neighbor) -> Result<TcpStream, String> {
     connected.await.map_err(|error| format!("cannot connect to {to}: {error}"))
 }
 
-/// Sets what a connection to a neighbour needs, whoever opened it.
+/// Sets the options of a connection to a neighbor, dialled or accepted.
 ///
 /// # Errors
 /// The kernel refused an option.
@@ -75,7 +75,7 @@ pub(super) fn prepare(socket: impl AsFd, neighbor: &Neighbor) -> io::Result<()> 
     Ok(())
 }
 
-/// The TTL of our packets: one link and no further, unless told otherwise.
+/// The TTL of our packets: by default 1, the link and no further.
 fn ttl(neighbor: &Neighbor) -> u8 {
     match (neighbor.gtsm, neighbor.multihop) {
         (true, _) => 255,
@@ -84,7 +84,7 @@ fn ttl(neighbor: &Neighbor) -> u8 {
     }
 }
 
-/// Listens for passive neighbours at an address of ours.
+/// Listens for passive neighbors at an address of ours.
 ///
 /// # Errors
 /// The address and port are in use.
@@ -94,14 +94,14 @@ pub(super) fn listen(at: SocketAddr, neighbors: &[&Neighbor]) -> io::Result<TcpL
         socket::only_v6(&socket)?;
     }
     socket.set_reuseaddr(true)?;
-    // Before the neighbour is known, so that who insists on 255 hears the first answer too.
+    // Before the neighbor is known, so that a neighbor that requires 255 accepts the first answer too.
     socket::mark(&socket, at.is_ipv6(), 255)?;
     for neighbor in neighbors {
         if let Some(password) = &neighbor.password {
             socket::sign(&socket, neighbor.address, password.secret())?;
         }
     }
-    // An address that is not there yet, or no more, is listened at all the same.
+    // An address that does not exist yet, or no longer, is listened at all the same.
     setsockopt(&socket, sockopt::IpFreebind, &true)?;
     socket.bind(at)?;
     socket.listen(BACKLOG)
@@ -109,7 +109,7 @@ pub(super) fn listen(at: SocketAddr, neighbors: &[&Neighbor]) -> io::Result<TcpL
 
 impl Link {
     pub(super) fn new(stream: TcpStream) -> Self {
-        // Without it a message waits for the answer to the one before; if it cannot be had, it does.
+        // Without it a message waits for the answer to the one before; a failure is ignored.
         let _ = stream.set_nodelay(true);
         Self { stream, out: Vec::new(), chunk: vec![0; CHUNK].into() }
     }
@@ -123,7 +123,7 @@ impl Link {
         self.out.extend_from_slice(bytes);
     }
 
-    /// What was read last.
+    /// The octets that were read last.
     pub(super) fn read(&self, count: usize) -> &[u8] {
         &self.chunk[..count]
     }
@@ -146,10 +146,10 @@ impl Link {
         }
     }
 
-    /// Reads what waits in the socket, whatever the event loop knows of it.
+    /// Reads the octets that wait in the socket, whatever the event loop knows of it.
     pub(super) fn read_now(&mut self) -> Option<usize> {
         let read = recv(self.stream.as_raw_fd(), &mut self.chunk, MsgFlags::MSG_DONTWAIT);
-        // The end of the connection, and its failure, are found where everything else is read.
+        // The end of the connection, and its failure, are handled by the normal read.
         read.ok().filter(|count| *count > 0)
     }
 
@@ -181,8 +181,8 @@ impl Link {
         !self.out.is_empty()
     }
 
-    /// Writes what is left, and stays until the other side has read it: were octets of its own unread when we close, the
-    /// kernel would throw our last word away with them.
+    /// Writes the rest, and stays until the other side has read it: if octets of its own were unread when we close, the
+    /// kernel would discard our last message with them.
     pub(super) async fn finish(self) {
         let Self { mut stream, out, chunk: _ } = self;
         let last = async {
@@ -190,7 +190,7 @@ impl Link {
             stream.shutdown().await?;
             tokio::io::copy(&mut stream.take(LAST_HEARD), &mut tokio::io::sink()).await
         };
-        // Whether it was heard, nobody can tell.
+        // Whether it was received cannot be known.
         let _ = tokio::time::timeout(LAST_WORD, last).await;
     }
 }

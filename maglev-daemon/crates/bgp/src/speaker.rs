@@ -1,9 +1,9 @@
-//! The speaker: a thread with a task for each neighbour, and one more for each address at which passive ones are listened for.
+//! The speaker: a thread with a task for each neighbor, and one more for each address at which passive ones are listened for.
 //! It must not know why a prefix is wanted.
 //!
 //! ```text
 //!                    ┌ thread `bgp` ──────────────┐
-//!  Wanted ──watch──▶ │ driver (one per neighbour) │ ──watch──▶ NeighborStatus, and that there is news
+//!  Wanted ──watch──▶ │ driver (one per neighbor) │ ──watch──▶ NeighborStatus, and that there is news
 //!  Order  ──mpsc───▶ │    ▲ connections           │
 //!                    │ listener (one per address) │
 //!                    └────────────────────────────┘
@@ -27,14 +27,14 @@ use super::fsm::{End, Settings, State};
 use super::link;
 pub use super::wanted::{Clock, Wanted};
 
-/// Orders, and connections of a passive neighbour, that wait for its task. More connections are dropped.
+/// Orders, and connections of a passive neighbor, that wait for its task. More connections are dropped.
 const ORDERS: usize = 8;
 const INCOMING: usize = 4;
 
 /// How long the end of all sessions may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What was before this process, as far as neighbours ask.
+/// The state before this process, as far as neighbors ask.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Before {
     /// It follows another one that announced the same prefixes.
@@ -43,7 +43,7 @@ pub struct Before {
     pub forwarding_kept: bool,
 }
 
-/// The thread of the sessions: nothing that other tasks of the daemon do delays a KEEPALIVE. It ends with this value.
+/// The thread of the sessions: no other task of the daemon delays a KEEPALIVE. It ends with this value.
 #[derive(Debug)]
 pub struct Speaker {
     handle: Handle,
@@ -53,7 +53,7 @@ pub struct Speaker {
     _alive: oneshot::Sender<()>,
 }
 
-/// Gives access to the neighbours' tasks; empty if there are none.
+/// Gives access to the neighbors' tasks; empty if there are none.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<Vec<NeighborHandle>>);
 
@@ -72,10 +72,10 @@ struct Expected {
     task: mpsc::Sender<TcpStream>,
 }
 
-/// Passive neighbours by their address.
+/// Passive neighbors by their address.
 type Passive = BTreeMap<IpAddr, Expected>;
 
-/// What the thread runs.
+/// The tasks of the thread.
 struct Sessions {
     drivers: Vec<(Driver, Inputs)>,
     neighbors: Vec<Neighbor>,
@@ -83,7 +83,7 @@ struct Sessions {
 }
 
 impl Speaker {
-    /// Starts the thread, in the calling thread's network namespace. Its tasks follow `wanted`; `news` tells that a session's
+    /// Starts the thread, in the calling thread's network namespace. Its tasks follow `wanted`; `news` is notified when a session's
     /// status changed.
     ///
     /// # Errors
@@ -123,8 +123,8 @@ impl Speaker {
         self.handle.clone()
     }
 
-    /// Whether a neighbour knows prefixes of us.
-    pub fn is_heard(&self) -> bool {
+    /// Whether prefixes are announced to a neighbor.
+    pub fn has_announced(&self) -> bool {
         self.handle.0.iter().any(|neighbor| !neighbor.status.borrow().announced.is_empty())
     }
 
@@ -138,7 +138,7 @@ impl Speaker {
         self.on_stop == OnStop::Keep
     }
 
-    /// Ends all sessions as the settings say, with this reason for neighbours if prefixes are withdrawn.
+    /// Ends all sessions as the settings say, with this reason for neighbors if prefixes are withdrawn.
     pub async fn stop(self, text: &str) {
         let Self { handle, on_stop, ended, _alive } = self;
         let end = match on_stop {
@@ -146,17 +146,17 @@ impl Speaker {
             OnStop::Keep => End::Silent,
         };
         for neighbor in handle.0.iter() {
-            // A task that does not take orders is ended below.
+            // A task that does not process orders is ended below.
             let _ = neighbor.orders.try_send(Order::Stop(end.clone()));
         }
         if tokio::time::timeout(GOODBYE, ended).await.is_err() {
-            tracing::warn!("not every BGP neighbour took the end of its session");
+            tracing::warn!("not every BGP neighbor received the end of its session");
         }
     }
 }
 
 impl Sessions {
-    /// Runs until every session was told to end, or until the speaker is dropped. Reports whether it could begin.
+    /// Runs until every session was ordered to end, or until the speaker is dropped. Reports whether it could begin.
     fn run(
         self,
         begun: &std::sync::mpsc::SyncSender<anyhow::Result<()>>,
@@ -195,14 +195,14 @@ impl Sessions {
 }
 
 impl Handle {
-    /// Every neighbour's session, in the order of the configuration.
+    /// Every neighbor's session, in the order of the configuration.
     pub fn neighbors(&self) -> Vec<NeighborStatus> {
         self.0.iter().map(|neighbor| neighbor.status.borrow().clone()).collect()
     }
 
-    /// Whether every neighbour that can be told was told this version: it is with the kernel, which sends it.
-    pub fn is_told(&self, version: u64) -> bool {
-        self.0.iter().all(|neighbor| neighbor.status.borrow().told >= version)
+    /// Whether this version was sent to every neighbor with a session: it is with the kernel, which transmits it.
+    pub fn has_sent(&self, version: u64) -> bool {
+        self.0.iter().all(|neighbor| neighbor.status.borrow().sent >= version)
     }
 
     /// Sessions without tasks.
@@ -215,7 +215,7 @@ impl Handle {
         Self(Arc::new(statuses.into_iter().map(neighbor).collect()))
     }
 
-    /// Ends a neighbour's session and begins again; `false` if there is no such neighbour.
+    /// Ends a neighbor's session and begins again; `false` if the neighbor is unknown.
     pub async fn reset(&self, name: &str, text: &str) -> bool {
         let Some(neighbor) = self.0.iter().find(|neighbor| neighbor.name == name) else { return false };
         neighbor.orders.send(Order::Reset(text.to_owned())).await.is_ok()
@@ -247,15 +247,15 @@ fn settings(bgp: &Bgp, neighbor: &Neighbor, before: Before, number: u64) -> Sett
         graceful_restart: bgp.graceful_restart,
         restarted: before.restarted,
         forwarding_kept: before.forwarding_kept,
-        // Jitter keeps neighbours apart, not secrets: node and neighbour are enough.
+        // Jitter keeps neighbors apart, not secrets: node and neighbor are enough.
         seed: u64::from(u32::from(bgp.router_id)) << 16 | number,
     }
 }
 
-/// One listener for each address and port at which a passive neighbour is expected.
+/// One listener for each address and port at which a passive neighbor is expected.
 fn listeners(neighbors: &[Neighbor]) -> anyhow::Result<Vec<TcpListener>> {
     let listener = |(at, here): (SocketAddr, Vec<&Neighbor>)| {
-        link::listen(at, &here).with_context(|| format!("cannot listen for BGP neighbours at {at}"))
+        link::listen(at, &here).with_context(|| format!("cannot listen for BGP neighbors at {at}"))
     };
     places(neighbors).into_iter().map(listener).collect()
 }
@@ -278,16 +278,16 @@ fn places(neighbors: &[Neighbor]) -> BTreeMap<SocketAddr, Vec<&Neighbor>> {
     places
 }
 
-/// Accepts connections and hands each to its neighbour's task; others are closed.
+/// Accepts connections and hands each to its neighbor's task; others are closed.
 async fn take_in(listener: TcpListener, passive: Passive) {
-    /// Accepting fails for want of descriptors, mostly: others must close theirs first.
+    /// Accepting fails mostly for lack of descriptors: others must close theirs first.
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
         match listener.accept().await {
             Ok((stream, from)) => match passive.get(&from.ip()).filter(|expected| expected.at(&stream)) {
-                // A task that has no time for one more connection has enough of them.
+                // A task whose queue is full has enough connections.
                 Some(expected) => drop(expected.task.try_send(stream)),
-                None => tracing::debug!(%from, "a connection from no neighbour"),
+                None => tracing::debug!(%from, "a connection from an unknown neighbor"),
             },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a BGP connection");

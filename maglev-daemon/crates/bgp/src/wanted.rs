@@ -1,4 +1,4 @@
-//! What a session follows: the wanted routes, and the time.
+//! The inputs of a session: the wanted routes, and the time.
 
 use maglev_model::UnixTime;
 pub use maglev_model::bgp::Wanted;

@@ -1,4 +1,4 @@
-//! The `bgp` section of `maglev.yaml`: who we are, and the neighbours. It must not know sessions.
+//! The `bgp` section of `maglev.yaml`: this node's AS and router id, and the neighbors. It must not know sessions.
 
 mod neighbor;
 #[cfg(test)]
@@ -17,15 +17,15 @@ use neighbor::decode_neighbors;
 pub(super) use values::decode_communities;
 use values::{AS_NUMBERS, optional, parse_as, parse_prepend, parse_u32, seconds};
 
-/// For how long neighbours keep our prefixes while we restart unless told otherwise: what most of them suggest.
+/// For how long neighbors keep our prefixes while we restart, by default: the value that most of them suggest.
 const RESTART_TIME: u16 = 120;
 
-/// What the packet path does without the daemon, as far as neighbours have to rely on it.
+/// What the packet path does without the daemon, as far as neighbors depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outlives {
-    /// It goes on when the daemon is killed.
+    /// It keeps forwarding when the daemon is killed.
     pub(super) killed: bool,
-    /// It goes on when the daemon is told to stop.
+    /// It keeps forwarding when the daemon is stopped.
     pub(super) stopped: bool,
 }
 
@@ -70,19 +70,19 @@ pub(super) fn decode(field: &Field<'_>, origin: Origin<'_>, outlives: Outlives) 
     })
 }
 
-/// Neighbours must not keep what nobody forwards.
+/// Neighbors must not keep prefixes whose packets are not forwarded.
 fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outlives) -> Result<(), String> {
     let Outlives { killed, stopped } = outlives;
     if graceful_restart.is_some() && !killed {
-        return Err("graceful_restart has neighbours send packets while nothing forwards them: it needs \
+        return Err("graceful_restart makes neighbors send packets while they are not forwarded: it needs \
                     dataplane.pin; allowed with `pin: off`: off"
             .into());
     }
     if on_stop == OnStop::Keep && graceful_restart.is_none() {
-        return Err("on_stop: keep needs graceful_restart, or neighbours drop every prefix at once".into());
+        return Err("on_stop: keep needs graceful_restart, or neighbors drop every prefix at once".into());
     }
     if on_stop == OnStop::Keep && !stopped {
-        return Err("on_stop: keep has neighbours send packets while nothing forwards them: it needs \
+        return Err("on_stop: keep makes neighbors send packets while they are not forwarded: it needs \
                     `dataplane: { on_stop: keep }`; allowed with detach: withdraw"
             .into());
     }
@@ -92,7 +92,9 @@ fn check_outlives(on_stop: OnStop, graceful_restart: Option<u16>, outlives: Outl
 /// A prefix has one bandwidth.
 fn check_one_bandwidth(communities: &BTreeSet<Community>) -> Result<(), String> {
     match communities.iter().find(|community| community.is_bandwidth()) {
-        Some(other) => Err(format!("link_bandwidth and {other} in communities say the same; allowed: one of them")),
+        Some(other) => {
+            Err(format!("link_bandwidth and {other} in communities both set the bandwidth; allowed: one of them"))
+        }
         None => Ok(()),
     }
 }
@@ -109,7 +111,7 @@ fn parse_on_stop(text: &str) -> Result<OnStop, String> {
     match text {
         "withdraw" => Ok(OnStop::Withdraw),
         "keep" => Ok(OnStop::Keep),
-        _ => Err(format!("{} is not what a stop can mean; allowed: withdraw, keep", shown(text))),
+        _ => Err(format!("{} is not a stop action; allowed: withdraw, keep", shown(text))),
     }
 }
 
@@ -129,7 +131,7 @@ fn parse_router_id(text: &str) -> Result<Ipv4Addr, String> {
     })
 }
 
-/// Bits a second with a unit; returns bytes a second, which is what routers are told (RFC 10005).
+/// Bits a second with a unit; returns bytes a second, the unit of the community (RFC 10005).
 fn parse_bandwidth(text: &str) -> Result<f32, String> {
     const UNITS: [(char, f32); 4] = [('K', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12)];
     let unit = UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(*unit)?, bits / 8.0)));

@@ -1,4 +1,4 @@
-//! How much a file holds at most. The parser's bounds follow from the limits on services, so that every file that the
+//! The size limits of a file. The parser's bounds follow from the limits on services, so that every file that the
 //! daemon writes can be read again. It must not know the files' keys.
 
 use std::path::Path;
@@ -26,30 +26,30 @@ const OF_POOL: usize = 1 + 10 * ENTRY + 3 * ENTRY + (COMMON.len() + OF_KINDS.len
 /// A map with seven keys, the last a list of communities.
 const OF_VIP: usize = 1 + 7 * ENTRY + MAX_COMMUNITIES;
 
-/// What services at their limits take: scalars, lists and maps, keys included.
+/// The values that services at their limits need: scalars, lists and maps, keys included.
 pub(super) const VALUES: usize =
     1 + 2 * ENTRY + MAX_MEMBERS as usize * OF_BACKEND + MAX_POOLS as usize * OF_POOL + MAX_VIPS as usize * OF_VIP;
 
-/// What is read of a file written by hand: it may hold more than is taken over, and is then refused for what is wrong with it.
+/// Values that are read from a file written by hand: it may exceed the limits on services, and is then rejected with its errors.
 pub(super) const MOST_VALUES: usize = 2 * VALUES;
 
 /// Levels of lists and maps that are read; the files use seven.
 const DEEPEST: usize = 64;
 
-/// What the parser may spend on a file.
+/// The parser's limits for one file.
 pub(super) fn budget() -> Option<Budget> {
     serde_yaml::budget! {
         max_nodes: MOST_VALUES,
-        // A list or a map ends by an event of its own.
+        // The end of a list or map is a separate event.
         max_events: 2 * MOST_VALUES + 8,
         max_depth: DEEPEST,
         max_aliases: MAX_MEMBERS as usize,
-        // No escape is shorter than half of what it stands for.
+        // An escape is at least half as long as the text it stands for.
         max_total_scalar_bytes: 2 * LARGEST as usize,
     }
 }
 
-/// That a file holds more than is read of it.
+/// The message for a file that exceeds a limit of the parser.
 pub(super) fn exceeded(breach: &BudgetBreach) -> String {
     match breach {
         BudgetBreach::Depth { .. } => format!("nested deeper than {DEEPEST} levels; remove levels"),
@@ -61,12 +61,12 @@ pub(super) fn exceeded(breach: &BudgetBreach) -> String {
     }
 }
 
-/// That a file is not read.
+/// The message for a file that is too large to read.
 pub fn too_large_to_read(bytes: u64) -> String {
     format!("{bytes} bytes; allowed: at most {LARGEST} (16 MiB); remove comments, or shorten paths and hosts of checks")
 }
 
-/// That a file is not written, because it would not be read again.
+/// The message for a file that is not written because it could not be read again.
 pub fn too_large_to_write(path: &Path, bytes: usize) -> String {
     format!(
         "{} would have {bytes} bytes; allowed: at most {LARGEST} (16 MiB); shorten paths and hosts of backends' checks, or \

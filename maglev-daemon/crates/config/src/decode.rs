@@ -1,4 +1,4 @@
-//! A small decoder over [`super::tree`]: it goes on after an error and collects them all. It must not know any
+//! A small decoder over [`super::tree`]: it continues after an error and collects all errors. It must not know any
 //! particular key.
 
 use std::cell::{Cell, RefCell};
@@ -11,14 +11,14 @@ use maglev_model::shown;
 use super::tree::{Entry, Node, Value};
 use super::{Problem, Problems};
 
-/// The most errors that are kept of one file: further ones do not help, and a file can hold a million.
+/// The most errors kept of one file: more do not help, and a file can hold a million.
 const MOST: usize = 1_000;
 
-/// What was found wrong so far with one file.
+/// The errors found so far in one file.
 pub(super) struct Collector {
     file: PathBuf,
     problems: RefCell<Vec<Problem>>,
-    /// How many more there are.
+    /// How many more there are, only counted.
     more: Cell<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Collector {
     }
 }
 
-/// The way from the document to a value, put into words only when something is wrong with it.
+/// The path from the document to a value, formatted only when there is an error.
 #[derive(Clone, Default)]
 struct FieldPath<'a>(Option<Rc<(Self, Step<'a>)>>);
 
@@ -81,7 +81,7 @@ impl Display for FieldPath<'_> {
     }
 }
 
-/// A value, the path to it, and where to complain.
+/// A value, the path to it, and the collector of its errors.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
     path: FieldPath<'a>,
@@ -96,17 +96,17 @@ impl<'a> Field<'a> {
         Self { path: FieldPath::default(), line: node.line, value: &node.value, out }
     }
 
-    /// A value that stands alone, under the name it has where it usually stands.
+    /// A value that stands alone, under the name of the key it usually has.
     pub(super) fn named(name: &'a str, node: &'a Node, out: &'a Collector) -> Self {
         Self { path: FieldPath::default().then(Step::Key(name)), ..Self::root(node, out) }
     }
 
-    /// Reports something wrong with this value.
+    /// Reports an error of this value.
     pub(super) fn report(&self, message: impl Display) {
         self.out.report(self.line, &self.path, message);
     }
 
-    /// The value if there is one, or a report.
+    /// The value, or a report of the error.
     pub(super) fn accept<T, E: Display>(&self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.report(error)).ok()
     }
@@ -118,13 +118,13 @@ impl<'a> Field<'a> {
             Value::Float(number) => self.accept(parse(&number.to_string())),
             Value::Bool(value) => self.accept(parse(if *value { "true" } else { "false" })),
             Value::Null | Value::List(_) | Value::Map(_) => {
-                self.report(format_args!("{} where a single value belongs", self.kind()));
+                self.report(format_args!("expected a single value, found {}", self.kind()));
                 None
             }
         }
     }
 
-    /// Text that YAML did not take for something else.
+    /// A value that YAML reads as text.
     pub(super) fn text(&self) -> Option<&'a str> {
         let Value::Text(text) = self.value else {
             let quotes = if matches!(self.value, Value::List(_) | Value::Map(_) | Value::Null) {
@@ -132,7 +132,7 @@ impl<'a> Field<'a> {
             } else {
                 "; put it in quotes"
             };
-            self.report(format_args!("{} where text belongs{quotes}", self.kind()));
+            self.report(format_args!("expected text, found {}{quotes}", self.kind()));
             return None;
         };
         Some(text)
@@ -141,13 +141,13 @@ impl<'a> Field<'a> {
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         let Value::Bool(value) = self.value else {
-            self.report(format_args!("{} where true or false belongs", self.kind()));
+            self.report(format_args!("expected true or false, found {}", self.kind()));
             return None;
         };
         Some(*value)
     }
 
-    /// The items of a list, or a report. A key without a value is no empty list: what it listed may have been lost.
+    /// The items of a list, or a report. A key without a value is not an empty list: its items may have been lost.
     pub(super) fn items(&self) -> Option<Vec<Self>> {
         let found = self.list();
         if found.is_none() {
@@ -155,12 +155,12 @@ impl<'a> Field<'a> {
                 (Value::Null, Some(key)) => format!("; write `{key}: []` for none"),
                 _ => String::new(),
             };
-            self.report(format_args!("{} where a list belongs{remedy}", self.kind()));
+            self.report(format_args!("expected a list, found {}{remedy}", self.kind()));
         }
         found
     }
 
-    /// The items of a list, if it is one; what else it is, another reader reports.
+    /// The items if the value is a list; another value is reported by the function that reads the whole.
     pub(super) fn list(&self) -> Option<Vec<Self>> {
         let Value::List(items) = self.value else { return None };
         let item = |(n, node): (usize, &'a Node)| Self {
@@ -172,13 +172,13 @@ impl<'a> Field<'a> {
         Some(items.iter().enumerate().map(item).collect())
     }
 
-    /// The value as a map with these keys; others are reported, those of later releases as such.
+    /// The value as a map with these keys; other keys are reported, those of later releases as such.
     pub(super) fn section(&self, known: &[&str], later: &[&str]) -> Option<Section<'a>> {
         let entries = match self.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null if self.path.is_root() => &[],
             _ => {
-                self.report(format_args!("{} where keys and values belong ({})", self.kind(), known.join(", ")));
+                self.report(format_args!("expected keys and values ({}), found {}", known.join(", "), self.kind()));
                 return None;
             }
         };
@@ -196,7 +196,7 @@ impl<'a> Field<'a> {
         Some(section)
     }
 
-    /// The value of a key, if this is a map that has it; what else is there, whoever reads the whole tells.
+    /// The value of a key, if this is a map with that key; every other fault is reported by the function that reads the whole.
     pub(super) fn peek(&self, key: &str) -> Option<Self> {
         let Value::Map(entries) = self.value else { return None };
         let entry = entries.iter().find(|entry| entry.key == key)?;
@@ -242,12 +242,12 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Reports something wrong with the section as a whole.
+    /// Reports an error of the section as a whole.
     pub(super) fn report(&self, message: impl Display) {
         self.field.report(message);
     }
 
-    /// The value if there is one, or a report of the section as a whole.
+    /// The value, or a report of the error for the section as a whole.
     pub(super) fn accept<T, E: Display>(&self, result: Result<T, E>) -> Option<T> {
         self.field.accept(result)
     }

@@ -1,4 +1,4 @@
-//! Checks in `services.yaml`: what they say, and how they are written. It must not know how a check is made.
+//! Checks in `services.yaml`: how they are read and written. It must not know how a check is made.
 
 use std::fmt::{Display, Write as _};
 use std::net::Ipv6Addr;
@@ -24,7 +24,7 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_TEXT: usize = 1_024;
 
-/// What a pool says of health. `overrides` are those of its backends.
+/// Reads a pool's health settings. `overrides` are those of its backends.
 pub(super) fn decode_health(pool: &Section<'_>) -> Option<PoolHealth> {
     let default = PoolHealth::default();
     let check = match pool.get("check") {
@@ -34,7 +34,7 @@ pub(super) fn decode_health(pool: &Section<'_>) -> Option<PoolHealth> {
     let needs_check = |key: &str| {
         let field = pool.get(key)?;
         if check.is_none() {
-            field.report("without effect where nothing is checked; give the pool a `check`, or remove it");
+            field.report("has no effect without a check; give the pool a `check`, or remove it");
         }
         Some(field)
     };
@@ -50,12 +50,12 @@ pub(super) fn decode_health(pool: &Section<'_>) -> Option<PoolHealth> {
 /// Reads a check as it stands in `services.yaml`, with or without its braces: `kind: http, path: /healthz`.
 ///
 /// # Errors
-/// All that is wrong with it, a line each, with the field.
+/// All its errors, one per line, with the field.
 pub fn parse_check(text: &str) -> Result<Check, Vec<String>> {
     parse_alone(text, decode_check)
 }
 
-/// Reads what of a check is different for one backend: `port: 8080`.
+/// Reads the override of a check for one backend: `port: 8080`.
 ///
 /// # Errors
 /// As [`parse_check`].
@@ -75,19 +75,19 @@ fn parse_alone<T>(text: &str, decode: fn(&Field<'_>) -> Option<T>) -> Result<T, 
     decoded.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
-/// A check as `services.yaml` says it, without braces.
+/// A check as `services.yaml` holds it, without braces.
 pub fn check_text(check: &Check) -> String {
     fields(check).join(", ")
 }
 
-/// What is different for single backends.
+/// The overrides of single backends.
 fn decode_overrides(pool: &Section<'_>, check: Option<&Check>) -> std::collections::BTreeMap<Name, Override> {
     let mut overrides = std::collections::BTreeMap::new();
     for item in pool.get("backends").iter().filter_map(Field::list).flatten() {
-        // What else is wrong with the backend is told where it is decoded.
+        // Other errors of the backend are reported where it is decoded.
         let Some((name, field)) = item.peek("name").zip(item.peek("check")) else { continue };
         let Some(check) = check else {
-            field.report("without effect where nothing is checked; give the pool a `check`, or remove it");
+            field.report("has no effect without a check; give the pool a `check`, or remove it");
             continue;
         };
         if let (Some(name), Some(different)) = (name.parse(Name::parse), decode_override(&field)) {
@@ -95,7 +95,7 @@ fn decode_overrides(pool: &Section<'_>, check: Option<&Check>) -> std::collectio
                 Some(key) => field
                     .peek(key)
                     .unwrap_or(field)
-                    .report(format_args!("is not of a {} check; allowed: port", check.probe.kind())),
+                    .report(format_args!("not a key of a {} check; allowed: port", check.probe.kind())),
                 None => drop(overrides.insert(name, different)),
             }
         }
@@ -146,7 +146,7 @@ fn decode_check(field: &Field<'_>) -> Option<Check> {
     Some(Check { probe: probe?, interval, timeout, jitter: jitter?, hysteresis, port: port?, via: via? })
 }
 
-/// In whole milliseconds, as durations are written.
+/// In whole milliseconds, the unit in which durations are written.
 fn part(whole: Duration, of: u64) -> Duration {
     Duration::from_millis(u64::try_from(whole.as_millis()).unwrap_or(u64::MAX) / of)
 }
@@ -160,18 +160,18 @@ fn decode_port(section: &Section<'_>) -> Option<Option<NonZeroU16>> {
         .map(Some)
 }
 
-/// As clients' packets go, unless the file says otherwise.
+/// The path of client packets by default.
 fn decode_via(section: &Section<'_>) -> Option<Via> {
     let direct = section.get("via").map_or(Some(false), |field| {
         field.parse(|text| match text {
             "encap" => Ok(false),
             "direct" => Ok(true),
-            _ => Err(format!("{} is not a way; allowed: encap, direct", shown(text))),
+            _ => Err(format!("{} is not a check path; allowed: encap, direct", shown(text))),
         })
     })?;
     match section.get("vip") {
         Some(vip) if direct => {
-            vip.report("belongs to `via: encap`: a direct check asks no VIP; remove it");
+            vip.report("applies only to `via: encap`; remove it");
             None
         }
         Some(vip) => Some(Via::Encap { vip: Some(vip.parse(Name::parse)?) }),
@@ -196,7 +196,7 @@ fn decode_probe(kind: &Field<'_>, section: &Section<'_>) -> Option<Probe> {
     for key in OF_KINDS.into_iter().filter(|key| *key != "vip" && !keys.contains(key)) {
         if let Some(field) = section.get(key) {
             let allowed = if keys.is_empty() { "none beside those of every check".to_owned() } else { keys.join(", ") };
-            field.report(format_args!("is not of a {kind} check; allowed: {allowed}"));
+            field.report(format_args!("not a key of a {kind} check; allowed: {allowed}"));
             fits = false;
         }
     }
@@ -222,12 +222,12 @@ fn decode_request(section: &Section<'_>) -> Option<Request> {
     Some(Request { path: path?, host: host?, status: status?, body: body? })
 }
 
-/// The server's name: what is asked for, or else the host that the request names.
+/// The server's name: the one given, or else the host of the request.
 fn decode_tls(section: &Section<'_>, host: Option<&str>) -> Option<Tls> {
     let verify = section.get("verify").map_or(Some(true), |field| field.boolean());
     let (name, of_host) = match (section.get("sni"), section.get("host")) {
         (Some(sni), _) => (sni.parse(parse_server_name), false),
-        // What is wrong with it was told where the request is read.
+        // Its errors were reported where the request is read.
         (None, Some(_)) => (host.and_then(server_name).map(str::to_owned), true),
         (None, None) => {
             section.report("an https check needs a server's name; set `sni`, or `host`");
@@ -239,16 +239,16 @@ fn decode_tls(section: &Section<'_>, host: Option<&str>) -> Option<Tls> {
 
 fn decode_udp(section: &Section<'_>) -> Option<Probe> {
     let bytes = |field: Field<'_>| field.parse(parse_text).map(String::into_bytes);
-    let payload = section.need("payload", "what is sent").and_then(bytes);
-    let expect = section.need("expect", "what the answer begins with").and_then(bytes);
+    let payload = section.need("payload", "the payload to send").and_then(bytes);
+    let expect = section.need("expect", "the first bytes of the answer").and_then(bytes);
     Some(Probe::Udp { payload: payload?, expect: expect? })
 }
 
 fn decode_dns(section: &Section<'_>) -> Option<Probe> {
-    let query = section.need("query", "the name that is asked for, such as example.org");
+    let query = section.need("query", "the name to query, such as example.org");
     let query = query.and_then(|field| {
         field.parse(|text| {
-            let bad = || format!("{} is not a name that DNS can ask for; allowed: such as example.org", shown(text));
+            let bad = || format!("{} is not a name that can be queried; allowed: such as example.org", shown(text));
             if is_dns_name(text) { Ok(text.to_owned()) } else { Err(bad()) }
         })
     });
@@ -281,7 +281,7 @@ fn parse_in_a_row(text: &str) -> Result<u32, BadValue> {
     })
 }
 
-/// What a request can be made of. A fragment is never sent.
+/// A path that can be requested. A fragment is never sent.
 fn parse_path(text: &str) -> Result<String, BadValue> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let asked = || PathAndQuery::try_from(text).is_ok();
@@ -294,7 +294,7 @@ fn parse_path(text: &str) -> Result<String, BadValue> {
     )))
 }
 
-/// Any server's name, with a port or not.
+/// Any server's name, with or without a port.
 fn parse_host(text: &str) -> Result<String, BadValue> {
     if server_name(text).is_some() {
         return Ok(text.to_owned());
@@ -329,7 +329,7 @@ fn parse_status(text: &str) -> Result<RangeInclusive<u16>, BadValue> {
     }
 }
 
-/// A pool's part, in lines.
+/// The lines of a pool.
 pub(super) fn write_health(text: &mut String, health: &PoolHealth) -> std::fmt::Result {
     let PoolHealth { check, overrides: _, panic, slow_start, on_all_dead } = health;
     let Some(check) = check else { return Ok(()) };
@@ -347,7 +347,7 @@ pub(super) fn write_health(text: &mut String, health: &PoolHealth) -> std::fmt::
     Ok(())
 }
 
-/// A backend's part.
+/// The part of a backend.
 pub(super) fn write_override(text: &mut String, health: &PoolHealth, backend: &Name) -> std::fmt::Result {
     let Some(Override { port, path, host }) = health.overrides.get(backend) else { return Ok(()) };
     let fields = [
@@ -358,7 +358,7 @@ pub(super) fn write_override(text: &mut String, health: &PoolHealth, backend: &N
     write!(text, ", check: {{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
-/// All that a check says, defaults included: one day they may be others.
+/// The whole check, defaults included: the defaults may change in a later release.
 fn fields(check: &Check) -> Vec<String> {
     let Check { probe, interval, timeout, jitter, hysteresis: Hysteresis { fall, rise }, port, via } = check;
     let mut fields = vec![field("kind", probe.kind())];
@@ -404,7 +404,7 @@ fn field(key: &str, value: impl Display) -> String {
     format!("{key}: {value}")
 }
 
-/// In double quotes (YAML 1.2, section 5.7); all but plain letters, digits and signs is written by number.
+/// In double quotes (YAML 1.2, section 5.7); all characters but plain letters, digits and signs are escaped by number.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

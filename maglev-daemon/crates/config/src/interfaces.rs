@@ -1,4 +1,4 @@
-//! `interfaces` of `maglev.yaml`: which ones balance, how the program is attached, and which MAC addresses are this node's. It
+//! `interfaces` of `maglev.yaml`: which interfaces balance, how the program is attached, and which MAC addresses are this node's. It
 //! must not know whether they exist.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use super::decode::Field;
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// In the driver. The default; a driver that cannot is an error, never a silent fallback.
+    /// In the driver. The default; a driver without support is an error, never a silent fallback.
     #[default]
     Native,
     /// In the network stack: any interface, slowly.
@@ -30,7 +30,7 @@ pub struct Interface {
     pub also: Vec<[u8; 6]>,
 }
 
-/// Decodes `interfaces`, each fault reported.
+/// Decodes `interfaces` and reports every error.
 pub(super) fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
     let items = field.items()?;
     if items.is_empty() {
@@ -54,7 +54,7 @@ pub(super) fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
         let also = section.get("also").map_or(Some(Vec::new()), |also| decode_macs(&also));
         Some(Interface { name: name?, mode: mode?, also: also? })
     });
-    // Each is decoded, so that each is reported, before any is missed.
+    // Each is decoded before any missing one is noticed, so that all errors are reported.
     decoded.collect::<Vec<_>>().into_iter().collect()
 }
 
@@ -84,7 +84,7 @@ fn parse_mac(text: &str) -> Result<[u8; 6], String> {
             Err(format!("{} is a multicast or broadcast address; allowed: unicast addresses", shown(text)))
         }
         Some([0, 0, 0, 0, 0, 0]) => {
-            Err(format!("{} is no interface's address; allowed: unicast addresses", shown(text)))
+            Err(format!("{} is not an interface's address; allowed: unicast addresses", shown(text)))
         }
         Some(mac) => Ok(mac),
         None => Err(format!("{} is not a MAC address; write it like 00:00:5e:00:01:0a", shown(text))),

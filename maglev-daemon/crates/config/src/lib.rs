@@ -1,5 +1,5 @@
 //! The two files: `maglev.yaml` (this node) and `services.yaml` (the same on every node), decoded into domain types.
-//! All errors are reported at once, each with its line and field path. It must not know its callers, nor what runs.
+//! All errors are reported at once, each with its line and field path. It must not know its callers, nor the running state.
 
 mod bgp;
 pub mod bounds;

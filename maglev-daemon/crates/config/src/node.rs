@@ -18,24 +18,24 @@ use super::interfaces::{Interface, decode_interfaces};
 use super::origin::{Origin, ReadSecret, decode_path};
 use super::{Problems, tree};
 
-/// Where the services are kept unless the file says otherwise.
+/// The default path of the services file.
 const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
-/// Where the API listens unless the file says otherwise.
+/// The default path of the API's socket.
 const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
-/// Where the program and its maps are pinned unless the file says otherwise.
+/// The default folder in which the program and its maps are pinned.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
 
-/// What becomes of the data plane when the daemon is told to stop.
+/// What happens to the data plane when the daemon is stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {
     /// The program is detached: packets for VIPs are left to the host. The default.
     #[default]
     Detach,
-    /// It goes on forwarding as it did, until a daemon is started again.
+    /// It keeps forwarding until a daemon is started again.
     Keep,
 }
 
-/// What `maglev.yaml` says.
+/// The settings in `maglev.yaml`.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The interfaces, 1 to 64, in the order of the file.
@@ -48,40 +48,40 @@ pub struct NodeConfig {
     pub services: PathBuf,
     /// The API's Unix socket, for reads and changes.
     pub socket: PathBuf,
-    /// A second one that serves reads alone; another path. `None` is nowhere.
+    /// The path of a second socket that serves reads only, different from the first. `None`: not served.
     pub read_socket: Option<PathBuf>,
-    /// Where `/metrics` is served: a loopback address; `None` is nowhere.
+    /// The loopback address that serves `/metrics`; `None`: not served.
     pub metrics: Option<SocketAddr>,
     /// The BGP speaker; `None` announces nothing.
     pub bgp: Option<Bgp>,
-    /// How the node is taken out of service.
+    /// The settings of a node drain.
     pub drain: drain::Settings,
-    /// How many VIPs, pools and backends the node takes.
+    /// The most VIPs, pools and backends of the node.
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
     pub flow_sets: u32,
     /// Whether the packet path logs its decisions.
     pub trace: bool,
-    /// Where the program and its maps are pinned, so that they outlive the daemon: a folder of this node's own in the BPF
-    /// file system. `None` is nowhere.
+    /// Where the program and its maps are pinned, so that they outlive the daemon: a folder in the BPF file system that only
+    /// this node uses. `None`: not pinned.
     pub pin: Option<PathBuf>,
-    /// What becomes of them when the daemon is told to stop.
+    /// What happens to them when the daemon is stopped.
     pub on_stop: OnStop,
-    /// For how many rounds failures of everything that is checked are put down to this node; 0: never.
+    /// For how many rounds a failure of every check is assumed to be a local fault; 0: never.
     pub common_failure: u32,
-    /// For how long a VIP's pool must have enough healthy backends again before its prefix is announced that was withdrawn
-    /// for want of them.
+    /// For how long a VIP's pool must have enough healthy backends again before its prefix, withdrawn for lack of them, is
+    /// announced again.
     pub hold_down: Duration,
 }
 
 impl NodeConfig {
-    /// What services are checked against.
+    /// The limits that services are validated against.
     pub const fn rules(&self) -> Rules {
         Rules { limits: self.limits, outer: self.outer }
     }
 }
 
-/// Of health checks, what is this node's own.
+/// The health settings of this node.
 struct Health {
     common_failure: u32,
     hold_down: Duration,
@@ -116,17 +116,17 @@ fn decode_health(field: &Field<'_>) -> Option<Health> {
 /// A node's configuration as far as it could be read.
 #[derive(Debug)]
 pub struct Draft {
-    /// All of it, if nothing is wrong.
+    /// The whole configuration, if it has no errors.
     pub config: Option<NodeConfig>,
-    /// All that is wrong.
+    /// All errors.
     pub problems: Problems,
     /// The services file, if it is known.
     pub services: Option<PathBuf>,
-    /// What to check services against; where a rule could not be read, nothing is refused for it.
+    /// The rules that services are validated against; a rule that could not be read rejects nothing.
     pub rules: Rules,
 }
 
-/// Reads the node's configuration, and the passwords that it names by `read_secret`.
+/// Reads the node's configuration, and by `read_secret` the passwords that it names.
 pub fn decode(file: &Path, text: &str, read_secret: ReadSecret) -> Draft {
     let root = match tree::parse(file, text) {
         Ok(root) => root,
@@ -221,13 +221,13 @@ fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
     let v4 = source.map_or(Some(None), |field| {
         field.parse(parse_source).and_then(|net| match net {
             IpNet::V4(net) => Some(Some(net)),
-            IpNet::V6(net) => field.accept(Err(format!("{net} is IPv6; it belongs under source6"))),
+            IpNet::V6(net) => field.accept(Err(format!("{net} is IPv6; set it as source6"))),
         })
     });
     let v6 = source6.map_or(Some(None), |field| {
         field.parse(parse_source).and_then(|net| match net {
             IpNet::V6(net) => Some(Some(net)),
-            IpNet::V4(net) => field.accept(Err(format!("{net} is IPv4; it belongs under source"))),
+            IpNet::V4(net) => field.accept(Err(format!("{net} is IPv4; set it as source"))),
         })
     });
     kind?;
@@ -254,7 +254,7 @@ fn parse_source(text: &str) -> Result<IpNet, String> {
 
 const HASH_KEY: &str = "32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)";
 
-/// The key is a secret: no report shows any of it.
+/// The key is a secret: no report shows any part of it.
 fn decode_key(field: &Field<'_>) -> Option<HashKey> {
     let text = field.text()?;
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
@@ -298,7 +298,7 @@ fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
     Some(Api { socket: socket?, read_socket: read_socket?, metrics: metrics? })
 }
 
-/// The path of a Unix socket: what clients connect to is short (`sun_path` in unix(7)).
+/// The path of a Unix socket, whose length is limited (`sun_path` in unix(7)).
 fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
     const LONGEST: usize = 107;
     let path = decode_path(field, file)?;
@@ -342,14 +342,14 @@ fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
     let on_stop = section.get("on_stop").map_or(Some(default.on_stop), |field| {
         let on_stop = field.parse(parse_on_stop)?;
         if (on_stop, &pin) == (OnStop::Keep, &Some(None)) {
-            field.report("keep needs a folder to pin in; allowed with `pin: off`: detach");
+            field.report("keep needs a pin folder; allowed with `pin: off`: detach");
         }
         Some(on_stop)
     });
     Some(Dataplane { pin: pin?, on_stop: on_stop? })
 }
 
-/// What of the packet path goes on without the daemon. Where that could not be read, nothing is refused for it.
+/// What keeps forwarding without the daemon. A setting that could not be read rejects nothing.
 fn outlives(dataplane: Option<&Dataplane>) -> Outlives {
     dataplane.map_or(Outlives { killed: true, stopped: true }, |Dataplane { pin, on_stop }| Outlives {
         killed: pin.is_some(),
@@ -376,7 +376,7 @@ fn parse_on_stop(text: &str) -> Result<OnStop, String> {
     match text {
         "detach" => Ok(OnStop::Detach),
         "keep" => Ok(OnStop::Keep),
-        _ => Err(format!("{} is not known; allowed: detach, keep", shown(text))),
+        _ => Err(format!("{} is not a stop action; allowed: detach, keep", shown(text))),
     }
 }
 

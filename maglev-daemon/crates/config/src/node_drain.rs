@@ -1,4 +1,4 @@
-//! The `drain` section of `maglev.yaml`: how the node is taken out of service. It must not know how a drain goes.
+//! The `drain` section of `maglev.yaml`: the settings of a node drain. It must not know how a drain is carried out.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use maglev_model::{parse_duration, shown};
 
 use super::decode::Field;
 
-/// The longest of the times.
+/// The upper bound of the times.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// The shortest time without packets that proves anything.
+/// The shortest time without packets that is proof.
 const SHORTEST_QUIET: Duration = Duration::from_secs(1);
 
 pub(super) fn decode(field: &Field<'_>) -> Option<Settings> {
@@ -26,7 +26,7 @@ pub(super) fn decode(field: &Field<'_>) -> Option<Settings> {
 
 fn parse_time(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     parse_duration(text).filter(|time| (least..=most).contains(time)).ok_or_else(|| {
-        format!("{} is not such a time; allowed: {}s to {}s", shown(text), least.as_secs(), most.as_secs())
+        format!("{} is not a drain time; allowed: {}s to {}s", shown(text), least.as_secs(), most.as_secs())
     })
 }
 
@@ -49,16 +49,16 @@ mod tests {
     }
 
     #[test]
-    fn times_are_within_bounds_and_ten_seconds_each_unless_told_otherwise() {
+    fn times_are_within_bounds_and_ten_seconds_each_by_default() {
         let ten = Duration::from_secs(10);
         assert_eq!(decoded("{ }"), Ok(Settings { lead: ten, quiet: ten, last_node: false }));
         let second = Duration::from_secs(1);
-        let told = "{ lead: 0s, quiet: 1s, last_node: true }";
-        assert_eq!(decoded(told), Ok(Settings { lead: Duration::ZERO, quiet: second, last_node: true }));
+        let text = "{ lead: 0s, quiet: 1s, last_node: true }";
+        assert_eq!(decoded(text), Ok(Settings { lead: Duration::ZERO, quiet: second, last_node: true }));
         let problems = decoded("{ lead: 2h, quiet: 0s, last_node: perhaps, pace: 1s }").unwrap_err();
         for start in [
-            "lead: 2h is not such a time; allowed: 0s to 3600s",
-            "quiet: 0s is not such a time; allowed: 1s to 3600s",
+            "lead: 2h is not a drain time; allowed: 0s to 3600s",
+            "quiet: 0s is not a drain time; allowed: 1s to 3600s",
             "last_node: ",
             "pace: unknown key; allowed: lead, quiet, last_node",
         ] {

@@ -1,4 +1,4 @@
-//! Numbers and times of `maglev.yaml`: what a message allows, and what is documented as the default, is accepted.
+//! Numbers and times of `maglev.yaml`: values that a message allows and documented defaults are accepted.
 
 mod faults {
     use std::path::Path;
@@ -13,21 +13,21 @@ mod faults {
         Err("there is none".to_owned())
     }
 
-    /// What is wrong with the example once this part of it is another.
+    /// The errors of the example with this part of it replaced.
     fn problems(part: &str, other: &str) -> Vec<String> {
         assert!(EXAMPLE.contains(part), "{part}");
         let found = node::decode(Path::new("maglev.yaml"), &EXAMPLE.replacen(part, other, 1), no_secret).problems;
         found.iter().map(|problem| problem.message.clone()).collect()
     }
 
-    /// The least and the most that a message allows.
+    /// The least and the most value that a message allows.
     fn bounds(message: &str) -> Option<[String; 2]> {
         let (least, most) = message.split_once("allowed: ")?.1.split_once(" to ")?;
         let least = least.split(' ').rfind(|word| !word.starts_with('('))?;
         Some([least, most.split([' ', ',']).next()?].map(str::to_owned))
     }
 
-    /// A part of the example, the same with a value at `@`, and the values that are documented as defaults or examples.
+    /// A part of the example, the same with a value at `@`, and the values documented as defaults or examples.
     const FIELDS: [(&str, &str, &[&str]); 21] = [
         ("local_as: 65010", "local_as: @", &["65010"]),
         ("remote_as: 65000", "remote_as: @", &["65000"]),

@@ -6,15 +6,15 @@ use maglev_model::shown;
 
 use super::decode::Field;
 
-/// Reads a small file that others must not read; an error is one line.
+/// Reads a small file that must not be readable by others; an error is one line.
 pub type ReadSecret = fn(&Path) -> Result<String, String>;
 
 /// Where a configuration comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
-    /// Its file: paths in it are relative to the folder of this.
+    /// Its file: relative paths in it start at the folder of this file.
     pub(super) file: &'a Path,
-    /// Reads the files with passwords that it names.
+    /// Reads the password files that it names.
     pub(super) read_secret: ReadSecret,
 }
 

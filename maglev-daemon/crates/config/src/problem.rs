@@ -1,11 +1,11 @@
-//! What is wrong with a file, where, and what would be right.
+//! The errors of a file: the place, the value and the allowed values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use maglev_model::shown;
 
-/// One thing that is wrong with a file.
+/// One error of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, as it was named.
@@ -19,7 +19,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with a file as a whole.
+    /// An error of a file as a whole.
     pub fn new(file: &Path, message: impl fmt::Display) -> Self {
         Self { file: file.to_owned(), line: None, field: String::new(), message: message.to_string() }
     }
@@ -40,7 +40,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is wrong, in the order of files and lines, one a line; problems beyond a bound are counted only.
+/// Errors in the order of files and lines, one per line; those beyond a limit are only counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     listed: Vec<Problem>,

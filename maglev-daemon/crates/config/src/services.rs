@@ -19,16 +19,16 @@ use super::decode::{Collector, Field, Section};
 use super::health::{decode_health, write_health, write_override};
 use super::{Problem, Problems, tree};
 
-/// What a file without pools or VIPs says: a key that is missing, or has no value, is more likely a mistake than an order to
-/// remove everything.
+/// The message for a file without pools or VIPs: a key that is missing, or has no value, is more likely a mistake than an
+/// order to remove everything.
 const NO_POOLS: &str = "a list; write `pools: []` for none";
 const NO_VIPS: &str = "a list; write `vips: []` for none";
 
-/// Reads the services. Each pool, backend and VIP is admitted like a change of an operator's, so file and command line
+/// Reads the services. Each pool, backend and VIP is validated like an operator's change, so file and command line
 /// follow the same rules.
 ///
 /// # Errors
-/// Everything that is wrong, each with line and field.
+/// All errors, each with line and field.
 pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Problems> {
     let root = tree::parse(file, text)?;
     if matches!(root.value, tree::Value::Null) {
@@ -41,7 +41,7 @@ pub fn decode(file: &Path, text: &str, rules: &Rules) -> Result<Services, Proble
     if problems.is_empty() { Ok(services) } else { Err(problems) }
 }
 
-/// Adds what a document says to services that were admitted before.
+/// Adds a document's objects to services that were validated before.
 pub(super) fn decode_root(root: &tree::Node, out: &Collector, mut services: Services, rules: &Rules) -> Services {
     if let Some(section) = Field::root(root, out).section(&["pools", "vips"], &[]) {
         for pool in section.need("pools", NO_POOLS).iter().filter_map(Field::items).flatten() {
@@ -62,7 +62,7 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
         ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "on_all_dead", "backends"];
     let Some(section) = field.section(&known, &[]) else { return };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
-    // A pool with wrong settings is admitted with others, so that its backends and VIPs are looked at too.
+    // A pool with invalid settings is replaced by a default one, so that its backends and VIPs are checked too.
     let settings = decode_settings(&section).unwrap_or_default();
     let health = decode_health(&section).unwrap_or_default();
     if let Some(name) = &name {
@@ -109,7 +109,7 @@ fn decode_backend(field: &Field<'_>) -> Option<Backend> {
     Some(Backend { name: name?, address: address?, weight: weight?, state: state? })
 }
 
-/// The state, and since when if the file tells it.
+/// The state, and the time of the order if the file holds it.
 fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
     let state = match backend.get("state") {
         Some(state) => state.parse(str::parse::<AdminState>),
@@ -118,9 +118,7 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
     let Some(since) = backend.get("since") else { return state };
     let time = since.parse(UnixTime::parse_seconds);
     match state? {
-        AdminState::Active => {
-            since.accept(Err("tells since when a backend is draining or disabled; this one is active"))
-        }
+        AdminState::Active => since.accept(Err("only a draining or disabled backend has `since`; this one is active")),
         state => Some(state.set_at(time?)),
     }
 }
@@ -185,7 +183,7 @@ fn write_backend(text: &mut String, backend: &Backend, health: &PoolHealth) -> s
     write!(text, " }}")
 }
 
-/// Each pool, backend and VIP in a line of its own, with what `services.yaml` says of it: by these, two versions are compared.
+/// Each pool, backend and VIP in one line with its settings, to compare two versions.
 pub fn object_lines(services: &Services) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |name: String, write: &dyn Fn(&mut String) -> std::fmt::Result| {
@@ -230,7 +228,7 @@ fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Res
     min_healthy.map_or(Ok(()), |number| writeln!(text, "    min_healthy: {number}"))
 }
 
-/// The state is written unless it is active.
+/// The state is written unless the backend is active.
 fn write_state(text: &mut String, state: AdminState) -> std::fmt::Result {
     if state == AdminState::Active {
         return Ok(());
@@ -261,7 +259,7 @@ fn write_vip(text: &mut String, vip: &Vip) -> std::fmt::Result {
     write!(text, " }}")
 }
 
-/// How a VIP is announced is written unless it is by its address and nothing else.
+/// The announcement is written unless it is the VIP's address without communities.
 fn write_announce(text: &mut String, announce: &Announce) -> std::fmt::Result {
     let Announce { by, communities } = announce;
     match by {
@@ -276,7 +274,7 @@ fn write_announce(text: &mut String, announce: &Announce) -> std::fmt::Result {
     write!(text, ", communities: [{}]", communities.join(", "))
 }
 
-/// A name, in quotes where some reader of YAML could take it for a number, a truth value or nothing.
+/// A name, in quotes where a YAML parser could read it as a number, a boolean or null.
 fn quoted(name: &Name) -> String {
     const RESERVED: [&str; 11] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
     let text = name.as_str();

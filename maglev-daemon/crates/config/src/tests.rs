@@ -1,4 +1,4 @@
-//! Tests of the files: every mistake is told, in one pass, with its line and field.
+//! Tests of the files: every error is reported, in one pass, with its line and field.
 
 use super::*;
 use maglev_model::{
@@ -78,12 +78,12 @@ fn where_a_node_pins_is_read_and_checked() {
         ("{ pin: maglev }", "dataplane.pin: maglev is not a pin folder; allowed: such as /sys/fs/bpf/maglev"),
         ("{ pin: /sys/fs/bpf/lb.1 }", "without dots"),
         ("{ pin: / }", "dataplane.pin: / is not a pin folder"),
-        ("{ on_stop: leave }", "dataplane.on_stop: leave is not known; allowed: detach, keep"),
-        ("{ pin: off, on_stop: keep }", "dataplane.on_stop: keep needs a folder to pin in"),
+        ("{ on_stop: leave }", "dataplane.on_stop: leave is not a stop action; allowed: detach, keep"),
+        ("{ pin: off, on_stop: keep }", "dataplane.on_stop: keep needs a pin folder"),
         ("{ pins: x }", "dataplane.pins: unknown key; allowed: pin, on_stop"),
     ] {
-        let told = node_problems(&dataplane(text));
-        assert!(told.len() == 1 && told[0].contains(said), "{text}: {told:?}");
+        let reported = node_problems(&dataplane(text));
+        assert!(reported.len() == 1 && reported[0].contains(said), "{text}: {reported:?}");
     }
 }
 
@@ -102,16 +102,16 @@ fn the_socket_for_reads_is_another_one() {
         ),
         ("{ read_socket: /run/maglev/maglev.sock }", "/run/maglev/maglev.sock is api.socket; allowed: another path"),
         ("{ read_socket: \"\" }", "api.read_socket: \"\" is not the path of a file"),
-        ("{ read_socket: [] }", "api.read_socket: a list where text belongs"),
+        ("{ read_socket: [] }", "api.read_socket: expected text, found a list"),
         ("{ reads: x }", "api.reads: unknown key; allowed: socket, read_socket, metrics"),
     ] {
-        let told = node_problems(&node(api));
-        assert!(told.len() == 1 && told[0].contains(said), "{api}: {told:?}");
+        let reported = node_problems(&node(api));
+        assert!(reported.len() == 1 && reported[0].contains(said), "{api}: {reported:?}");
     }
 }
 
 #[test]
-fn every_mistake_in_a_node_is_told_with_its_line_and_field() {
+fn every_error_in_a_node_is_reported_with_its_line_and_field() {
     let text = "interfaces: [{ name: eth0 }, { name: eth0 }, { name: a/b, mode: fast }]
 encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }
 hash_key: \"c0ffee\"
@@ -129,7 +129,7 @@ trace: true
         "maglev.yaml:1: interfaces[2].mode: fast is not a mode; allowed: native, generic",
         "maglev.yaml:2: encap.kind: gue is not supported by this release; allowed: ipip",
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
-        "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; it belongs under source",
+        "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; set it as source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
         "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane, health",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
@@ -137,7 +137,7 @@ trace: true
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
         "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
         "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
-        "maglev.yaml:8: trace: text where true or false belongs",
+        "maglev.yaml:8: trace: expected true or false, found text",
         "maglev.yaml:9: bgp.router_id: missing; expected such as 10.0.0.11",
         "maglev.yaml:9: bgp.neighbors: missing; expected a list such as [{ address: 10.0.0.1, remote_as: 65000 }]",
         "maglev.yaml:10: trace: given twice, first in line 8",
@@ -146,7 +146,7 @@ trace: true
 }
 
 #[test]
-fn every_mistake_in_further_mac_addresses_is_told() {
+fn every_error_in_further_mac_addresses_is_reported() {
     let also = |list: &str| {
         let text =
             format!("interfaces: [{{ name: eth0, also: {list} }}]\nencap: {{ kind: ipip, source: 10.64.11.0/24 }}\n");
@@ -163,48 +163,49 @@ fn every_mistake_in_further_mac_addresses_is_told() {
         (r#"["00:00:5e:00:01:+a"]"#, "is not a MAC address"),
         (r#"["ff:ff:ff:ff:ff:ff"]"#, "ff:ff:ff:ff:ff:ff is a multicast or broadcast address"),
         (r#"["01:00:5e:00:00:12"]"#, "is a multicast or broadcast address"),
-        (r#"["00:00:00:00:00:00"]"#, "is no interface's address"),
+        (r#"["00:00:00:00:00:00"]"#, "is not an interface's address"),
         (&format!("[{good}, {good}]"), "also[1]: a MAC address that is in the list twice"),
         (
             r#"["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04", "02:00:00:00:00:05"]"#,
             "5 MAC addresses; at most 4 are supported",
         ),
     ] {
-        let told = also(list);
-        assert!(told.len() == 1 && told[0].contains(said), "{list}: {told:?}");
+        let reported = also(list);
+        assert!(reported.len() == 1 && reported[0].contains(said), "{list}: {reported:?}");
     }
 }
 
 #[test]
-fn missing_keys_and_wrong_types_are_told() {
-    let told = node_problems("");
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told.iter().all(|line| line.contains("missing; expected")));
-    let told = node_problems("interfaces: eth0\nencap: [ipip]\nhash_key: 12345678901234567890123456789012\n");
+fn missing_keys_and_wrong_types_are_reported() {
+    let reported = node_problems("");
+    assert_eq!(reported.len(), 3, "{reported:?}");
+    assert!(reported.iter().all(|line| line.contains("missing; expected")));
+    let reported = node_problems("interfaces: eth0\nencap: [ipip]\nhash_key: 12345678901234567890123456789012\n");
     assert!(
-        told.iter().any(|line| line.starts_with("maglev.yaml:1: interfaces: text where a list belongs")),
-        "{told:?}"
+        reported.iter().any(|line| line.starts_with("maglev.yaml:1: interfaces: expected a list, found text")),
+        "{reported:?}"
     );
-    assert!(told.iter().any(|line| line.starts_with("maglev.yaml:2: encap: a list where keys and values belong")));
+    assert!(reported.iter().any(|line| line.starts_with("maglev.yaml:2: encap: expected keys and values (")));
     assert!(
-        told.iter()
-            .any(|line| line.starts_with("maglev.yaml:3: hash_key: a number where text belongs; put it in quotes"))
+        reported
+            .iter()
+            .any(|line| line.starts_with("maglev.yaml:3: hash_key: expected text, found a number; put it in quotes"))
     );
-    assert!(told.iter().all(|line| !line.contains("123456789")), "a key is a secret: {told:?}");
+    assert!(reported.iter().all(|line| !line.contains("123456789")), "a key is a secret: {reported:?}");
     assert_eq!(node_problems("- just\n- a list\n").len(), 1);
 }
 
 #[test]
-fn broken_yaml_is_told_with_its_line() {
-    let told = node_problems("interfaces: [{ name: eth0 }\nencap: {\n");
-    assert_eq!(told.len(), 1);
-    assert!(told[0].contains("not valid YAML"), "{told:?}");
-    let told = service_problems("pools: [{ name: web }]\nvips: [ }\n");
-    assert!(told[0].starts_with("services.yaml:2: not valid YAML"), "{told:?}");
+fn broken_yaml_is_reported_with_its_line() {
+    let reported = node_problems("interfaces: [{ name: eth0 }\nencap: {\n");
+    assert_eq!(reported.len(), 1);
+    assert!(reported[0].contains("not valid YAML"), "{reported:?}");
+    let reported = service_problems("pools: [{ name: web }]\nvips: [ }\n");
+    assert!(reported[0].starts_with("services.yaml:2: not valid YAML"), "{reported:?}");
 }
 
 #[test]
-fn every_mistake_in_services_is_told_with_its_line_and_field() {
+fn every_error_in_services_is_reported_with_its_line_and_field() {
     let text = "pools:
   - name: web
     check: { kind: http, via: tunnel }
@@ -229,8 +230,8 @@ vips:
   - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
 ";
     let expected = [
-        "services.yaml:3: pools[0].check.via: tunnel is not a way; allowed: encap, direct",
-        "services.yaml:4: pools[0].tracking: affinity is not a way of tracking; allowed: exception, always",
+        "services.yaml:3: pools[0].check.via: tunnel is not a check path; allowed: encap, direct",
+        "services.yaml:4: pools[0].tracking: affinity is not a tracking mode; allowed: exception, always",
         "services.yaml:5: pools[0].transition.window: unknown key; allowed: learning, idle, udp",
         "services.yaml:5: pools[0].transition.learning: 0s is not a learning time; allowed: 1s to 1h, whole seconds with a unit such as 90s or 5m",
         "services.yaml:5: pools[0].transition.idle: 365d is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
@@ -243,14 +244,14 @@ vips:
         "services.yaml:11: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",
         "services.yaml:12: pools[0].backends[5].state: drained is not a state; allowed: active, draining, disabled",
         "services.yaml:12: pools[0].backends[5].since: yesterday is not a time; allowed: seconds since 1970, 1 to 253402300799",
-        "services.yaml:13: pools[0].backends[6].since: tells since when a backend is draining or disabled; this one is active",
+        "services.yaml:13: pools[0].backends[6].since: only a draining or disabled backend has `since`; this one is active",
         "services.yaml:14: pools[1]: there is already a pool web; choose another name",
         "services.yaml:15: pools[1].transition: learning 30m is longer than idle 15m; allowed: at most the idle time",
         "services.yaml:17: pools[2].transition.idle: 60 is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
         "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
         "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
         "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
-        "services.yaml:22: vips[3]: there is no pool api; there is: dns, web",
+        "services.yaml:22: vips[3]: unknown pool api; known: dns, web",
     ];
     assert_eq!(service_problems(text), expected);
 }
@@ -310,7 +311,7 @@ fn services_that_were_cut_off_or_deleted_are_no_order_to_remove_everything() {
 }
 
 #[test]
-fn what_cannot_work_is_told_before_it_is_tried() {
+fn a_configuration_that_cannot_work_is_rejected_at_once() {
     let node = |encap: &str, api: &str| {
         let key = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
         node_problems(&format!("interfaces: [{{ name: a }}]\nencap: {encap}\nhash_key: \"{key}\"\napi: {api}\n"))
@@ -324,17 +325,17 @@ fn what_cannot_work_is_told_before_it_is_tried() {
         ("source: 10.0.0.1", "{ socket: \"a\\0b\" }", "is not the path of a file"),
     ];
     for (encap, api, part) in rows {
-        let told = node(&format!("{{ kind: ipip, {encap} }}"), api);
-        assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
+        let reported = node(&format!("{{ kind: ipip, {encap} }}"), api);
+        assert!(reported.len() == 1 && reported[0].contains(part), "{reported:?}");
     }
-    let told = node("{ kind: ipip, source: 10.0.0.1 }", &format!("{{ socket: /run/{} }}", "x".repeat(103)));
-    assert!(told[0].ends_with("is too long for a socket: 108 bytes, at most 107"), "{told:?}");
+    let reported = node("{ kind: ipip, source: 10.0.0.1 }", &format!("{{ socket: /run/{} }}", "x".repeat(103)));
+    assert!(reported[0].ends_with("is too long for a socket: 108 bytes, at most 107"), "{reported:?}");
 }
 
 #[test]
 fn each_fault_is_one_printable_line() {
     assert_eq!(node_problems("interfaces: 5\nencap: [\n").len(), 1);
-    assert_eq!(service_problems("pools: 5\nvips: []\n"), ["services.yaml:1: pools: a number where a list belongs"]);
+    assert_eq!(service_problems("pools: 5\nvips: []\n"), ["services.yaml:1: pools: expected a list, found a number"]);
     let unknown = service_problems("pools: []\nvips: []\n\"a\\nb\": 5\n");
     assert_eq!(unknown, ["services.yaml:3: \"a\\nb\": unknown key; allowed: pools, vips"]);
     assert_eq!(
@@ -343,7 +344,7 @@ fn each_fault_is_one_printable_line() {
     );
 }
 
-/// Names that YAML could take for something else among them.
+/// Names, among them some that YAML could read as another type.
 fn any_name() -> impl Strategy<Value = Name> {
     prop_oneof!["[a-zA-Z0-9][a-zA-Z0-9._-]{0,8}", "(null|true|no|on|NaN|1e5|0x1f|007|1[.]5|12|y|2001-01-01)"]
         .prop_map(|text| Name::parse(&text).unwrap())
@@ -368,7 +369,7 @@ fn any_state() -> impl Strategy<Value = AdminState> {
 fn any_settings() -> impl Strategy<Value = PoolSettings> {
     let tracking = prop_oneof![Just(Tracking::Exception), Just(Tracking::Always)];
     let udp = prop_oneof![Just(UdpPolicy::New), Just(UdpPolicy::Keep)];
-    // Among them the default ones, and some that do not go together.
+    // Among them the defaults, and some that do not fit together.
     let seconds = |most: u64| prop_oneof![Just(120), Just(900), 1..=most].prop_map(Duration::from_secs);
     (tracking, seconds(3_600), seconds(14_400), udp, 0_u32..3).prop_map(|(tracking, learning, idle, udp, healthy)| {
         PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: healthy }
@@ -403,7 +404,7 @@ fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
     prop::collection::vec(vip, 0..4)
 }
 
-/// What of it follows the rules.
+/// The part that follows the rules.
 fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
     let mut services = Services::default();
     for (pool, settings, backends) in pools {
@@ -424,16 +425,16 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
     services
 }
 
-/// An edit by hand: of a line, by number, counted round the file.
+/// An edit by hand of one line, by number, modulo the file's length.
 #[derive(Clone, Debug)]
 enum Edit {
     Deleted(usize),
     Doubled(usize),
-    /// Moved to where another stands.
+    /// Moved to the place of another line.
     Moved(usize, usize),
     Indented(usize),
     Replaced(usize, &'static str, &'static str),
-    /// A line of its own.
+    /// A separate line.
     Added(usize, &'static str),
 }
 
@@ -496,7 +497,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn what_is_written_is_read_back(
+    fn written_services_are_read_back(
         pools in any_pools(),
         vips in any_vips(),
     ) {
@@ -507,7 +508,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_read_beside_what_is_known_says_what_it_says_alone(
+    fn a_file_read_with_known_services_gives_the_same_result_as_alone(
         pools in any_pools(),
         vips in any_vips(),
         known in any::<bool>(),

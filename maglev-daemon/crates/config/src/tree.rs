@@ -1,4 +1,4 @@
-//! A YAML document as a tree in which every value knows its line. It must not know what any key means: wrong types and
+//! A YAML document as a tree whose values have their line numbers. It must not know the meaning of any key: wrong types and
 //! unknown keys are for the decoder to report, all at once.
 
 use std::fmt;
@@ -14,7 +14,7 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-/// A value and where it stands.
+/// A value and its line.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     /// The line, from 1.
@@ -22,7 +22,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
@@ -50,12 +50,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Node, Problem> {
     parse_plain(text).map_or_else(|| parse_all(file, text), Ok)
 }
 
-/// Reads one document, if it uses no more of YAML than the daemon does: every line of it then stands for itself.
+/// Reads one document if it uses no more of YAML than the daemon writes: every line then has its own meaning.
 pub(super) fn parse_plain(text: &str) -> Option<Node> {
     plain::parse(text, bounds::VALUES)
 }
 
-/// Reads one document, whatever of YAML it uses.
+/// Reads one document with any feature of YAML.
 fn parse_all(file: &Path, text: &str) -> Result<Node, Problem> {
     let options = serde_yaml::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -75,7 +75,7 @@ fn parse_all(file: &Path, text: &str) -> Result<Node, Problem> {
     })
 }
 
-/// What the parser says, on one line, without the position that stands before it and advice to programmers.
+/// The parser's message on one line, without its position and without advice to programmers.
 fn gist(message: &str) -> &str {
     let line = message.lines().next().unwrap_or_default();
     let line = line.split_once(" at line ").map_or(line, |(gist, _)| gist);

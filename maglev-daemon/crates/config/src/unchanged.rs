@@ -1,5 +1,5 @@
-//! A services file most of which says what is in use already: a pool of which it says just what would be written is taken over
-//! as it is, without being read. It must not know what a pool holds.
+//! A services file that is mostly in use already: a pool whose text equals what would be written for the known pool is taken over
+//! without being parsed. It must not know a pool's content.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,16 +15,16 @@ const POOLS: &str = "pools:\n";
 const POOL: &str = "  - ";
 const NAME: &str = "name: ";
 
-/// Reads the services like [`decode`], in time that follows from what is new: pools that say what these services say of them
-/// are taken over. `known` follow the same rules.
+/// Reads the services like [`decode`], in time proportional to what is new: pools with the same text as these known services are
+/// taken over. `known` follow the same rules.
 ///
 /// # Errors
-/// Everything that is wrong, each with line and field.
+/// All errors, each with line and field.
 pub fn decode_since(file: &Path, text: &str, rules: &Rules, known: &Services) -> Result<Services, Problems> {
     decode_new(file, text, rules, known).map_or_else(|| decode(file, text, rules), Ok)
 }
 
-/// What the file says, if it is written as the daemon writes it and nothing is wrong with it.
+/// The services of the file, if it has the form that the daemon writes and no errors.
 fn decode_new(file: &Path, text: &str, rules: &Rules, known: &Services) -> Option<Services> {
     let Split { rest, kept } = split(text, known)?;
     let root = tree::parse_plain(&rest)?;
@@ -63,7 +63,7 @@ fn split(text: &str, known: &Services) -> Option<Split> {
     Some(Split { rest: [head, "\n", list, &new, tail].concat(), kept })
 }
 
-/// The pool that is written just so.
+/// The known pool with exactly this text.
 fn known_pool<'a>(chunk: &str, known: &'a Services) -> Option<&'a Pool> {
     let name = chunk.strip_prefix(POOL)?.strip_prefix(NAME)?.lines().next()?;
     let pool = known.pools.get(&Name::parse(name.trim_matches('"')).ok()?)?;

@@ -1,9 +1,9 @@
 //! Which prefixes are announced, and why not the others. Pure: it must not know sessions or callers.
 //!
-//! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. What may be
-//! announced only once the packet path knows it is announced late; what may not is withdrawn at once. What was
-//! withdrawn for want of healthy backends stays so until there have been enough for a while: routers are not to follow every
-//! turn.
+//! A prefix is announced while the node can forward, is not drained, and every VIP on it has enough backends. A new prefix is
+//! announced only once the packet path serves it; a prefix that may no longer be announced is withdrawn at once. A prefix
+//! withdrawn for lack of healthy backends stays so until there have been enough for a while, so that routers do not follow every
+//! flap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use maglev_model::{Community, Name, OnAllDead};
 
 use crate::reconcile::{PoolUse, ServedVip, Serving};
 
-/// Communities of one prefix, however many VIPs it holds: with those of node and neighbour they fit into a message.
+/// Communities of one prefix, however many VIPs it holds: with those of node and neighbor they fit into a message.
 const MAX_COMMUNITIES: usize = 96;
 
-/// What the node as a whole allows.
+/// The state of the node as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodeState {
     /// It serves.
     #[default]
     Serving,
-    /// It serves still, and asks to be preferred least: it is about to go.
+    /// It still serves, but its prefixes are least preferred: they are about to be withdrawn.
     Leaving,
     /// It is drained: nothing is announced.
     Drained,
@@ -32,17 +32,17 @@ pub enum NodeState {
     Unable(String),
 }
 
-/// For how long there must be enough backends again before what was withdrawn for want of healthy ones is announced; and
-/// what time it is.
+/// For how long there must be enough backends again before a prefix withdrawn for lack of healthy ones is announced; and
+/// the present time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HoldDown {
     /// For so long.
     pub lasts: Duration,
-    /// By the clock of whoever asks.
+    /// By the caller's clock.
     pub now: Duration,
 }
 
-/// What remains of a withdrawal for want of healthy backends.
+/// The hold-down of a withdrawal for lack of healthy backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
     /// There are too few still.
@@ -62,11 +62,11 @@ pub struct Prefix {
     pub communities: BTreeSet<Community>,
     /// Why it is not announced; `None`: it is.
     pub withheld: Option<String>,
-    /// That it was withdrawn for want of healthy backends, and is not trusted yet.
+    /// The hold-down after a withdrawal for lack of healthy backends.
     pub shortage: Option<Shortage>,
 }
 
-/// Every prefix that VIPs ask for, in order. `before` is what this said the last time.
+/// Every prefix that VIPs ask for, in order. `before` is the last result.
 pub fn prefixes(serving: &Serving, node: &NodeState, before: &[Prefix], hold: HoldDown) -> Vec<Prefix> {
     let mut by_prefix = BTreeMap::<IpNet, Vec<&ServedVip>>::new();
     for vip in &serving.vips {
@@ -93,7 +93,7 @@ pub fn prefixes(serving: &Serving, node: &NodeState, before: &[Prefix], hold: Ho
         .collect()
 }
 
-/// When time alone changes what is announced.
+/// When time alone changes the announced prefixes.
 pub fn deadline(prefixes: &[Prefix], lasts: Duration) -> Option<Duration> {
     let over = |prefix: &Prefix| match prefix.shortage? {
         Shortage::Lasts => None,
@@ -102,7 +102,7 @@ pub fn deadline(prefixes: &[Prefix], lasts: Duration) -> Option<Duration> {
     prefixes.iter().filter_map(over).min()
 }
 
-/// What is announced, as the speaker takes it.
+/// The announced routes, for the speaker.
 pub fn routes(prefixes: &[Prefix]) -> BTreeMap<IpNet, Arc<Route>> {
     let announced = prefixes.iter().filter(|prefix| prefix.withheld.is_none());
     announced.map(|found| (found.prefix, Arc::new(Route { communities: found.communities.clone() }))).collect()
@@ -128,10 +128,10 @@ fn conflict(vips: &[&ServedVip]) -> Option<String> {
     vips.iter().find_map(|vip| Some(format!("VIP {}: {}", vip.name, vip.conflict.as_ref()?)))
 }
 
-/// That one of a prefix's VIPs has too few backends.
+/// The reason if one of a prefix's VIPs has too few backends.
 struct Short {
     why: String,
-    /// There would be enough if all were healthy: it is not what an operator ordered.
+    /// There would be enough if all were healthy: the shortage is not an operator's order.
     by_health: bool,
 }
 
@@ -147,7 +147,7 @@ impl Short {
         let usable = pool.counted();
         (!pool.is_enough()).then(|| {
             let ServedVip { name: vip, pool: name, .. } = vip;
-            let away = if unreachable == 0 { String::new() } else { format!("; {unreachable} cannot be reached") };
+            let away = if unreachable == 0 { String::new() } else { format!("; {unreachable} unreachable") };
             let dead = if long_dead { "; none has answered anything for 60 s" } else { "" };
             let why = format!(
                 "VIP {vip}: pool {name} has {usable} usable backends, fewer than its min_healthy {least}{away}{dead}"
@@ -157,8 +157,8 @@ impl Short {
     }
 }
 
-/// What is to be remembered of a withdrawal. It begins where what is announced falls short by its backends' health; nothing
-/// that an operator ordered begins it, nor the start.
+/// The hold-down of a prefix. It begins when the prefix falls short by its backends' health; neither an operator's order nor the
+/// start begins it.
 fn shortage(known: Option<&Prefix>, announced: bool, short: Option<&Short>, hold: HoldDown) -> Option<Shortage> {
     let known = known.and_then(|known| known.shortage);
     if let Some(short) = short {
@@ -172,15 +172,15 @@ fn shortage(known: Option<&Prefix>, announced: bool, short: Option<&Short>, hold
 }
 
 impl Shortage {
-    /// Why nothing is announced though there are enough backends.
+    /// Why the prefix is not announced although there are enough backends.
     fn time_left(self, hold: HoldDown) -> Option<String> {
         let Self::Over(since) = self else { return None };
         let left = (since + hold.lasts).saturating_sub(hold.now).as_secs_f64().ceil();
-        Some(format!("it was withdrawn for want of healthy backends; there are enough again: announced in {left} s"))
+        Some(format!("withdrawn for lack of healthy backends; enough are healthy again: announced in {left} s"))
     }
 }
 
-/// Why a prefix with these VIPs is not announced yet, that was not announced before.
+/// Why a prefix with these VIPs that was not announced before is not announced yet.
 fn early(serving: &Serving, vips: &[&ServedVip]) -> Option<String> {
     if serving.pending || vips.iter().any(|vip| vip.pending) {
         return Some("the packet path does not serve it yet".to_owned());
@@ -245,7 +245,7 @@ mod tests {
         services
     }
 
-    /// What the reconciler shows of services that are published.
+    /// The reconciler's view of published services.
     fn view(services: Services) -> View {
         let mut reconciler = Reconciler::new(Settings { rules: rules(), ..Settings::default() });
         reconciler.handle(Event::Load { request: RequestId(1), services }, Duration::ZERO);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     /// `prefix` or `prefix: why not`.
-    fn told(prefixes: &[Prefix]) -> Vec<String> {
+    fn lines(prefixes: &[Prefix]) -> Vec<String> {
         let one = |found: &Prefix| match &found.withheld {
             None => found.prefix.to_string(),
             Some(why) => format!("{}: {why}", found.prefix),
@@ -266,7 +266,7 @@ mod tests {
 
     const HOLD: Duration = Duration::from_secs(10);
 
-    /// What is said at the beginning of time.
+    /// The prefixes at the beginning of time.
     fn at(view: &View, node: &NodeState, before: &[Prefix]) -> Vec<Prefix> {
         prefixes(&view.serving(), node, before, HoldDown { lasts: HOLD, now: Duration::ZERO })
     }
@@ -291,7 +291,7 @@ mod tests {
         ];
         for (web, min_healthy, by, expected) in rows {
             let view = view(services(web, min_healthy, by));
-            assert_eq!(told(&at(&view, &NodeState::Serving, &[])), expected);
+            assert_eq!(lines(&at(&view, &NodeState::Serving, &[])), expected);
         }
     }
 
@@ -299,8 +299,8 @@ mod tests {
     fn a_node_that_cannot_or_may_not_serve_announces_nothing() {
         let view = view(services(&[AdminState::Active], 1, ["203.0.113.0/24"; 2]));
         let of = |node| at(&view, &node, &[]);
-        assert_eq!(told(&of(NodeState::Drained)), ["203.0.113.0/24: the node is drained"]);
-        assert_eq!(told(&of(NodeState::Unable("eth0 is detached".into()))), ["203.0.113.0/24: eth0 is detached"]);
+        assert_eq!(lines(&of(NodeState::Drained)), ["203.0.113.0/24: the node is drained"]);
+        assert_eq!(lines(&of(NodeState::Unable("eth0 is detached".into()))), ["203.0.113.0/24: eth0 is detached"]);
         assert!(routes(&of(NodeState::Drained)).is_empty());
         let (serving, leaving) = (routes(&of(NodeState::Serving)), routes(&of(NodeState::Leaving)));
         let prefix = "203.0.113.0/24".parse().unwrap();
@@ -310,18 +310,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_waits_for_the_packet_path_and_what_must_go_does_not() {
+    fn a_new_prefix_waits_for_the_packet_path_and_a_withdrawal_does_not() {
         let settled = view(services(&[AdminState::Active], 1, BY_ADDRESS));
         let known: Vec<Prefix> = at(&settled, &NodeState::Serving, &[]).split_off(1);
         let busy = View { busy: true, ..settled };
         let wait = "203.0.113.10/32: the packet path does not serve it yet";
-        assert_eq!(told(&at(&busy, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(lines(&at(&busy, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
         let not_published = crate::reconcile::OutOfSync { reason: "no memory".into(), next: None };
         let failed = View { busy: false, not_published: Some(not_published), ..busy };
-        assert_eq!(told(&at(&failed, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
+        assert_eq!(lines(&at(&failed, &NodeState::Serving, &known)), [wait, "203.0.113.20/32"]);
         let gone = View { busy: true, ..view(services(&[OUT], 1, BY_ADDRESS)) };
         let all = at(&failed, &NodeState::Serving, &at(&failed, &NodeState::Serving, &known));
-        assert!(told(&at(&gone, &NodeState::Serving, &all))[0].contains("min_healthy 1"));
+        assert!(lines(&at(&gone, &NodeState::Serving, &all))[0].contains("min_healthy 1"));
     }
 
     #[test]
@@ -331,8 +331,8 @@ mod tests {
         let web = checking.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
         web.awaited = 2;
         let wait = "203.0.113.10/32: VIP web: 2 backends of pool web are being checked first";
-        assert_eq!(told(&at(&checking, &NodeState::Serving, &[])), [wait, "203.0.113.20/32"]);
-        assert_eq!(told(&at(&checking, &NodeState::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
+        assert_eq!(lines(&at(&checking, &NodeState::Serving, &[])), [wait, "203.0.113.20/32"]);
+        assert_eq!(lines(&at(&checking, &NodeState::Serving, &known)), ["203.0.113.10/32", "203.0.113.20/32"]);
         assert!(!checking.serving().checked);
     }
 
@@ -349,7 +349,7 @@ mod tests {
                     Some(Box::new(MemberHealth { health, since, last, waiting, held_until: None, percent, counts }));
                 backend.serves = panic;
             }
-            told(&at(&view, &NodeState::Serving, &[]))[0].clone()
+            lines(&at(&view, &NodeState::Serving, &[]))[0].clone()
         };
         assert_eq!(with(1, true), "203.0.113.10/32");
         assert_eq!(with(0, false), "203.0.113.10/32");
@@ -365,10 +365,10 @@ mod tests {
         let away = |view: &mut View, which: &[usize]| {
             let web = view.pools.iter_mut().find(|pool| pool.name == name("web")).unwrap();
             which.iter().for_each(|&n| web.backends[n].is_reached = false);
-            told(&at(view, &NodeState::Serving, &[]))[0].clone()
+            lines(&at(view, &NodeState::Serving, &[]))[0].clone()
         };
         assert_eq!(away(&mut view, &[0]), "203.0.113.10/32");
-        let none = "VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; 2 cannot be reached";
+        let none = "VIP web: pool web has 0 usable backends, fewer than its min_healthy 1; 2 unreachable";
         assert_eq!(away(&mut view, &[0, 1]), format!("203.0.113.10/32: {none}"));
     }
 
@@ -413,12 +413,12 @@ mod tests {
     }
 
     fn held(seconds: u64) -> Option<String> {
-        let why = "it was withdrawn for want of healthy backends; there are enough again: announced in";
+        let why = "withdrawn for lack of healthy backends; enough are healthy again: announced in";
         Some(format!("{why} {seconds} s"))
     }
 
     #[test]
-    fn what_was_withdrawn_for_want_of_healthy_backends_is_held_down() {
+    fn a_prefix_withdrawn_for_lack_of_healthy_backends_is_held_down() {
         let mut story = Story::new(2);
         let few = Some("VIP web: pool web has 1 usable backends, fewer than its min_healthy 2".to_owned());
         assert_eq!(story.goes_on(1, 1, &NodeState::Serving), few);
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_orders_is_not_held_down() {
+    fn an_operators_order_is_not_held_down() {
         let mut story = Story::new(1);
         assert!(story.goes_on(1, 2, &NodeState::Drained).is_some());
         assert!(story.goes_on(1, 0, &NodeState::Drained).is_some(), "it was withdrawn by then");
@@ -481,7 +481,7 @@ mod tests {
             for (case, view, before, expected) in rows {
                 let _row = Row::fault("C11", case);
                 let before = if before { announced.as_slice() } else { &[] };
-                assert_eq!(told(&at(&view, &NodeState::Serving, before)), [expected], "{case}");
+                assert_eq!(lines(&at(&view, &NodeState::Serving, before)), [expected], "{case}");
             }
         }
 
@@ -497,7 +497,7 @@ mod tests {
                     (backend.slots, backend.is_reached, backend.weight) = (21_845, reached, Weight(weight));
                 }
                 assert_eq!(web.usable(), 0, "they own slots still");
-                assert!(told(&at(&view, &NodeState::Serving, &[]))[0].contains("0 usable backends"));
+                assert!(lines(&at(&view, &NodeState::Serving, &[]))[0].contains("0 usable backends"));
             }
             let _row = Row::fault("T1", "all dead for 60 s");
             let view = dead(1, OnAllDead::Withdraw, true);

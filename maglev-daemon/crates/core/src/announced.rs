@@ -1,4 +1,4 @@
-//! To which neighbors a prefix is announced, and why not to the others: what sessions hold, not what is wanted. Pure.
+//! To which neighbors a prefix is announced, and why not to the others: the routes that sessions hold, not the wanted ones. Pure.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// What these neighbors hold of a prefix.
+    /// The announcement of a prefix to these neighbors.
     pub fn new(prefix: &Prefix, neighbors: &[NeighborStatus]) -> Self {
         let Prefix { prefix, withheld, .. } = prefix;
         let family: Vec<&NeighborStatus> = neighbors.iter().filter(|neighbor| neighbor.is_for(prefix)).collect();
@@ -70,7 +70,7 @@ pub struct News {
 pub struct Known(BTreeMap<IpNet, Vec<String>>);
 
 impl Known {
-    /// Takes in what neighbors hold now, and returns what is new in it.
+    /// Records the neighbors' routes, and returns the changes.
     pub fn update(&mut self, prefixes: &[Prefix], neighbors: &[NeighborStatus]) -> Vec<News> {
         let wanted = |prefix: &IpNet| {
             let at = prefixes.binary_search_by_key(prefix, |found| found.prefix).ok()?;
@@ -128,7 +128,7 @@ mod faults {
     const V6: &str = "2001:db8::10/128";
 
     #[test]
-    fn announced_is_what_sessions_hold() {
+    fn announced_prefixes_are_those_that_sessions_hold() {
         let of = |text: &str, withheld, neighbors: &[NeighborStatus]| {
             let Announced { to, of, reason } = Announced::new(&prefix(text, withheld), neighbors);
             format!("{to} of {of}: {}", reason.unwrap_or_default())
@@ -175,10 +175,10 @@ mod faults {
     }
 
     #[test]
-    fn events_follow_what_sessions_hold() {
+    fn events_follow_the_routes_that_sessions_hold() {
         let _row = Row::fault("C3", "events: announced and withdrawn by what sessions hold");
         let mut known = Known::default();
-        let mut told = |prefixes: &[Prefix], neighbors: &[NeighborStatus]| -> Vec<String> {
+        let mut events = |prefixes: &[Prefix], neighbors: &[NeighborStatus]| -> Vec<String> {
             let news = known.update(prefixes, neighbors);
             let word = |news: News| match news.withdrawn {
                 None => format!("{} announced for {}", news.prefix, news.vips.join(" ")),
@@ -188,21 +188,21 @@ mod faults {
         };
         let wanted = [prefix(V4, None)];
         let (up, down) = (neighbor("tor1", "established", &[V4]), neighbor("tor1", "active", &[]));
-        assert_eq!(told(&wanted, &[]), [""; 0], "BGP is off");
-        assert_eq!(told(&wanted, std::slice::from_ref(&down)), [""; 0]);
-        assert_eq!(told(&wanted, &[up.clone(), down.clone()]), ["203.0.113.10/32 announced for www"]);
-        assert_eq!(told(&wanted, &[up.clone(), up.clone()]), [""; 0]);
+        assert_eq!(events(&wanted, &[]), [""; 0], "BGP is off");
+        assert_eq!(events(&wanted, std::slice::from_ref(&down)), [""; 0]);
+        assert_eq!(events(&wanted, &[up.clone(), down.clone()]), ["203.0.113.10/32 announced for www"]);
+        assert_eq!(events(&wanted, &[up.clone(), up.clone()]), [""; 0]);
         let lost = "203.0.113.10/32 withdrawn for www: no BGP session is established";
-        assert_eq!(told(&wanted, std::slice::from_ref(&down)), [lost]);
-        told(&wanted, std::slice::from_ref(&up));
+        assert_eq!(events(&wanted, std::slice::from_ref(&down)), [lost]);
+        events(&wanted, std::slice::from_ref(&up));
         let drained = [prefix(V4, Some("the node is drained"))];
-        assert_eq!(told(&drained, std::slice::from_ref(&up)), [""; 0], "the neighbor holds it still");
+        assert_eq!(events(&drained, std::slice::from_ref(&up)), [""; 0], "the neighbor holds it still");
         let empty = neighbor("tor1", "established", &[]);
         assert_eq!(
-            told(&drained, std::slice::from_ref(&empty)),
+            events(&drained, std::slice::from_ref(&empty)),
             ["203.0.113.10/32 withdrawn for www: the node is drained"]
         );
-        told(&wanted, &[up]);
-        assert_eq!(told(&[], &[empty]), ["203.0.113.10/32 withdrawn for www: no VIP asks for it any more"]);
+        events(&wanted, &[up]);
+        assert_eq!(events(&[], &[empty]), ["203.0.113.10/32 withdrawn for www: no VIP asks for it any more"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What follows from events: health, announcements, drains, reconciliation. State machines that are given events and the time,
+//! The consequences of events: health, announcements, drains, reconciliation. State machines that are given events and the time,
 //! and return effects; they must not know tasks, sockets, files or a clock.
 
 pub mod announce;

@@ -1,4 +1,4 @@
-//! How a node is taken out of service, and how it is shown that nothing is lost by it. Pure: it must not know sessions,
+//! How a node is taken out of service, and how it is shown that no packet is lost by it. Pure: it must not know sessions,
 //! disks, nor where counters come from.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!      └──────────────────────────── undrain, saved: from every stage ◀──────────────┘
 //! ```
 //!
-//! What is ordered outlives the daemon and the machine once it is saved. If it cannot be saved, it holds until the next start,
+//! An order outlives the daemon and the machine once it is saved. If it cannot be saved, it holds until the next start,
 //! and saving is retried.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,38 +23,38 @@ use crate::reconcile::RequestId;
 #[cfg(test)]
 mod tests;
 
-/// How long neighbors may take to be sent the withdrawal: one that reads nothing is waited for no longer.
+/// How long neighbors may take to be sent the withdrawal: for one that reads nothing the wait ends then.
 const SENT: Duration = Duration::from_secs(2);
 
-/// How long after a failure it is saved again what was ordered.
+/// How long after a failure the order is saved again.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
-/// What was ordered.
+/// The order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// When.
     pub since: UnixTime,
     /// Why, in the operator's words.
     pub reason: Option<String>,
-    /// No other node announces the VIPs of this one.
+    /// No other node announces this node's VIPs.
     pub last_node: bool,
 }
 
-/// What is saved of a drain.
+/// The saved state of a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What was ordered.
+    /// The order.
     pub order: Order,
-    /// Nothing is announced any more.
+    /// All prefixes are withdrawn.
     pub withdrawn: bool,
 }
 
-/// What the counters said at one moment.
+/// The counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Packets that came in for each VIP.
+    /// Packets that arrived for each VIP.
     pub vips: BTreeMap<Name, u64>,
-    /// Packets that were sent on to backends.
+    /// Packets that were forwarded to backends.
     pub forwarded: u64,
 }
 
@@ -63,41 +63,41 @@ pub struct Traffic {
 pub enum Event {
     /// The daemon starts, and this was saved. `kept`: packets were forwarded in between.
     Resume {
-        /// What was saved.
+        /// The saved state.
         record: Record,
-        /// Neighbors may still send packets by what the last daemon announced.
+        /// Neighbors may still send packets because of the last daemon's announcements.
         kept: bool,
     },
     /// An operator orders a drain.
     Drain {
-        /// Who awaits the answer.
+        /// The request to answer.
         request: RequestId,
-        /// What is ordered.
+        /// The order.
         order: Order,
     },
-    /// An operator takes it back.
+    /// An operator cancels the drain.
     Undrain {
-        /// Who awaits the answer.
+        /// The request to answer.
         request: RequestId,
     },
-    /// What was to be saved is, or why not.
+    /// The state was saved, or why not.
     Saved(Result<(), String>),
     /// Every neighbor was sent the withdrawal of all prefixes.
     Sent,
-    /// The counters that were asked for.
+    /// The requested counters.
     Counted(Traffic),
     /// [`Drain::deadline`] has come.
     Tick,
 }
 
-/// Something to do.
+/// An order to the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Save this durably, in order, or that there is nothing; then report [`Event::Saved`].
     Save(Option<Record>),
     /// Read the counters, then report [`Event::Counted`].
     Count,
-    /// Report [`Event::Sent`] once it is so.
+    /// Report [`Event::Sent`] once every neighbor was sent the withdrawal.
     AwaitSent,
     /// A stage begins.
     Entered(Stage),
@@ -105,39 +105,39 @@ pub enum Effect {
     Ended,
     /// Answer a request.
     Reply {
-        /// Who asked.
+        /// The request.
         request: RequestId,
-        /// What became of it.
+        /// Its outcome.
         outcome: Result<(), Refusal>,
     },
 }
 
-/// How far a drain has come.
+/// The progress of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// What was ordered.
+    /// The order.
     pub order: &'a Order,
     /// The stages so far and when each began; the last one is the present one.
     pub stages: &'a [(Stage, Duration)],
-    /// Packets sent on to backends since the drain began, or since the daemon did.
+    /// Packets forwarded to backends since the drain began, or since the daemon did.
     pub forwarded: u64,
     /// The daemon began in the midst of the drain.
     pub resumed: bool,
-    /// VIPs that packets came in for when last counted, and how many a second.
+    /// VIPs with packets at the last count, and how many a second.
     pub receiving: &'a [(Name, u64)],
-    /// For how long no packet came in, once they are waited for to stop.
+    /// For how long no packet has arrived, in the stage that waits for packets to stop.
     pub quiet_for: Duration,
 }
 
 impl Progress<'_> {
-    /// The reason that neighbors are sent if the daemon stops in its midst.
+    /// The reason that neighbors are sent if the daemon stops during the drain.
     pub fn last_words(&self) -> String {
         let reason = self.order.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         format!("the node is out of service{reason}")
     }
 }
 
-/// Whether the node is drained, and what is to be done about it.
+/// Whether the node is drained, and how it gets there.
 #[derive(Debug)]
 pub struct Drain {
     settings: Settings,
@@ -145,13 +145,13 @@ pub struct Drain {
     announces: bool,
     course: Option<Course>,
     saving: VecDeque<Saving>,
-    /// When the counters were asked for, until they are there.
+    /// When the counters were requested, until they are there.
     asked: Option<Duration>,
     count_at: Duration,
     unsaved: Option<Unsaved>,
 }
 
-/// What was ordered could not be saved.
+/// The order could not be saved.
 #[derive(Debug)]
 struct Unsaved {
     reason: String,
@@ -168,7 +168,7 @@ struct Course {
     counted: Option<Counted>,
 }
 
-/// What is known of traffic.
+/// The last counts of traffic.
 #[derive(Debug)]
 struct Counted {
     forwarded_first: u64,
@@ -178,7 +178,7 @@ struct Counted {
     quiet_since: Option<Duration>,
 }
 
-/// What becomes true once the disk says so.
+/// The change that takes effect once it is saved.
 #[derive(Debug)]
 enum Saving {
     Drain(RequestId, Order),
@@ -201,7 +201,7 @@ impl Drain {
         }
     }
 
-    /// Takes an event in and tells what to do about it, in this order.
+    /// Processes an event and returns effects, in their order.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = match event {
             Event::Resume { record, kept } => self.resume(record, kept, now),
@@ -216,7 +216,7 @@ impl Drain {
         effects
     }
 
-    /// When [`Event::Tick`] is due, if nothing else happens before.
+    /// When [`Event::Tick`] is due, if no other event comes before.
     pub fn deadline(&self) -> Option<Duration> {
         let count = self.course.as_ref().and_then(|_| self.asked.is_none().then_some(self.count_at));
         let again = self.unsaved.as_ref().filter(|_| self.saving.is_empty()).map(|unsaved| unsaved.again_at);
@@ -228,7 +228,7 @@ impl Drain {
         self.announces
     }
 
-    /// Why what was ordered is not saved, if so: it holds until the next start.
+    /// Why the order is not saved, if so: it holds until the next start.
     pub fn unsaved(&self) -> Option<&str> {
         self.unsaved.as_ref().map(|unsaved| unsaved.reason.as_str())
     }
@@ -252,7 +252,7 @@ impl Drain {
         })
     }
 
-    /// What was announced before is announced again only if routers may still rely on it.
+    /// Prefixes that were announced before are announced again only if routers may still rely on them.
     fn resume(&mut self, Record { order, withdrawn }: Record, kept: bool, now: Duration) -> Vec<Effect> {
         let mut course = Course::new(order, now);
         (course.withdrawn_saved, course.resumed) = (withdrawn, true);
@@ -322,10 +322,10 @@ impl Drain {
     }
 
     fn enter(&mut self, stage: Stage, now: Duration) -> Vec<Effect> {
-        // What comes after an order that waits for the disk must not undo it.
+        // A later event must not undo an order that waits for the disk.
         let is_ordered = self.saving.iter().any(|saving| matches!(saving, Saving::Drain(..) | Saving::Undrain(_)));
         let Some(course) = &mut self.course else { return Vec::new() };
-        // A stage that comes again takes the place of what followed it.
+        // A stage that begins again replaces those after it.
         course.stages.retain(|(passed, _)| *passed < stage);
         course.stages.push((stage, now));
         let mut effects = vec![Effect::Entered(stage)];
@@ -357,7 +357,7 @@ impl Drain {
         }
     }
 
-    /// What the time alone brings.
+    /// Applies the time.
     fn pass(&mut self, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.stage_ends().is_some_and(|at| at <= now) {
@@ -373,7 +373,7 @@ impl Drain {
         effects
     }
 
-    /// Saves what holds now, if the last attempt failed a while ago.
+    /// Saves the present state, if the last attempt failed a while ago.
     fn save_again(&mut self, now: Duration) -> Option<Effect> {
         let unsaved = self.unsaved.as_mut().filter(|unsaved| self.saving.is_empty() && unsaved.again_at <= now)?;
         unsaved.again_at = now + SAVE_AGAIN;
@@ -382,14 +382,14 @@ impl Drain {
         Some(Effect::Save(self.course.as_ref().map(record)))
     }
 
-    /// The time between two looks at the counters.
+    /// The time between two reads of the counters.
     fn pace(&self) -> Duration {
         (self.settings.quiet / 4).min(Duration::from_secs(1))
     }
 
     fn counted(&mut self, traffic: Traffic, now: Duration) -> Vec<Effect> {
-        // They were read after they were asked for and before now: the time without packets is at least that between the
-        // end of one look and the begin of another.
+        // They were read after they were requested and before now: the time without packets is at least that between the
+        // end of one read and the start of another.
         let (asked, quiet) = (self.asked.take().unwrap_or(now), self.settings.quiet);
         let Some(course) = &mut self.course else { return Vec::new() };
         let quiet_for = course.count(traffic, asked, now);
@@ -414,8 +414,8 @@ impl Course {
         self.last().0
     }
 
-    /// Takes in what was counted. Returns for how long no packet came in, if none did since they are waited for to stop
-    /// and the counters were looked at before.
+    /// Records the counters. Returns for how long no packet arrived, if none did in the stage that waits for packets to stop,
+    /// and there was an earlier count.
     fn count(&mut self, traffic: Traffic, asked: Duration, now: Duration) -> Option<Duration> {
         let waits = self.stage() >= Stage::Waiting;
         let before = self.counted.take();
@@ -433,11 +433,11 @@ impl Course {
     }
 }
 
-/// VIPs that packets came in for between two looks, and how many a second: at least one.
+/// VIPs with packets between two counts, and how many a second: at least one.
 fn received(before: &Traffic, after: &Traffic, time: Duration) -> Vec<(Name, u64)> {
     let milliseconds = (time.as_millis() as u64).max(1);
     let grown = after.vips.iter().filter_map(|(name, count)| {
-        // A VIP that is new counts from now on; a number that is taken over by another one begins anew.
+        // A new VIP counts from now on; a number that is reused begins anew.
         let before = *before.vips.get(name).unwrap_or(count);
         let packets = count.checked_sub(before).unwrap_or(*count);
         (packets > 0).then(|| (name.clone(), (packets.saturating_mul(1_000) / milliseconds).max(1)))

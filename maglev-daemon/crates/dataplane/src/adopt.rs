@@ -1,4 +1,4 @@
-//! What another daemon left: whether it can be gone on with, and what it holds. It must not know why it was left.
+//! The state that another daemon left: whether it can be adopted, and its contents. It must not know why it was left.
 
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{Bucket, FlowEntry};
@@ -13,7 +13,7 @@ use super::maps::Maps;
 use super::object::{self, LAYOUT, Sizes, sha256};
 use super::{Settings, flows, publish};
 
-/// What must agree between the daemon that left a program and its maps, and the one that goes on with them.
+/// The properties that must agree between the daemon that left a program and its maps, and the one that adopts them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
@@ -32,7 +32,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of what a daemon with these settings loads.
+    /// The properties that a daemon with these settings loads.
     ///
     /// # Errors
     /// A setting is out of range.
@@ -67,7 +67,7 @@ impl Fingerprint {
     }
 }
 
-/// What the maps hold.
+/// The contents of the maps.
 pub(super) fn live(maps: &Maps) -> Live {
     let forwarding = maps.forwarding();
     let pools = &forwarding.pools[..maps.sizes.pools as usize];
@@ -81,7 +81,7 @@ pub(super) fn live(maps: &Maps) -> Live {
     }
 }
 
-/// Removes the members that are dead, and clears their flow entries: the daemon that left the maps may not have come to it,
+/// Removes the dead members, and clears their flow entries: the daemon that left the maps may not have done it,
 /// and this one begins anew with those whose backends still exist.
 ///
 /// # Errors

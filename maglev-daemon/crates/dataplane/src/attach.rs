@@ -1,4 +1,4 @@
-//! Interfaces: which ones the program is attached to, in which mode, and what the packet path knows of them. It must
+//! Interfaces: those the program is attached to, their mode, and their records in the packet path. It must
 //! not know tables or plans.
 
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Whether it exists, or did when last looked at.
+    /// Whether it exists, or did at the last refresh.
     pub(super) const fn exists(&self) -> bool {
         self.index != 0
     }
@@ -108,7 +108,7 @@ pub(super) fn choose_or_await(
     Ok(chosen)
 }
 
-/// Tells the packet path of an interface: its record and its place in the device map.
+/// Publishes an interface to the packet path: its record and its place in the device map.
 pub(super) fn describe(
     ebpf: &mut Loaded,
     maps: &Maps,
@@ -123,7 +123,7 @@ pub(super) fn describe(
     devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
 }
 
-/// Makes anew the templates of all members that are reached by an interface.
+/// Rebuilds the templates of all members that are reached through an interface.
 fn renew_all(maps: &Maps, slot: usize) {
     let forwarding = maps.forwarding();
     for id in (1..=MemberId::MAX).filter_map(MemberId::new) {
@@ -134,36 +134,36 @@ fn renew_all(maps: &Maps, slot: usize) {
     }
 }
 
-/// What came of a look at the interfaces that exist.
+/// The result of a refresh of the existing interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refresh {
     /// The names of the interfaces the program is not attached to: they are gone, or there is a problem.
     pub detached: Vec<String>,
     /// The names of those at whose egress nothing encapsulates health checks, for a problem.
     pub unguarded: Vec<String>,
-    /// What could not be done; worth another try later.
+    /// The errors; the next refresh tries again.
     pub problems: Vec<String>,
 }
 
 impl Refresh {
-    /// Logs what was not so before.
+    /// Logs new problems.
     pub fn log_news(&self, before: &Self) {
         for name in self.detached.iter().filter(|name| !before.detached.contains(name)) {
-            tracing::error!(interface = name, "the XDP program is not attached; it will be once that is possible");
+            tracing::error!(interface = name, "the XDP program is not attached; retrying");
         }
         for problem in self.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-            tracing::error!("{problem}; trying again every few seconds");
+            tracing::error!("{problem}; retrying every few seconds");
         }
     }
 }
 
-/// The interfaces a program is attached to. Dropping it detaches, but for what is pinned.
+/// The interfaces a program is attached to. Dropping it detaches all links that are not pinned.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     interfaces: Vec<Interface>,
-    /// What holds the program on each; nothing yet on one that is waited for.
+    /// The program's hold on each; `None` for one that does not exist yet.
     links: Vec<Option<Held>>,
-    /// Where links are pinned, once what they hold is to outlive the daemon.
+    /// Where links are pinned, if they are to outlive the daemon.
     pins: Option<Arc<Pins>>,
 }
 
@@ -197,14 +197,14 @@ impl Attached {
         all.filter(|(_, held)| held.is_none()).map(|(interface, _)| interface.name.clone()).collect()
     }
 
-    /// Takes over a link that another daemon pinned: it goes on holding what it holds.
+    /// Takes over a link that another daemon pinned, with the program it holds.
     pub(super) fn take_over(&mut self, interface: Interface, link: PinnedLink) {
         let PinnedLink { link, path, program } = link;
         self.links.push(Some(Held { link, program, pin: Some(path) }));
         self.interfaces.push(interface);
     }
 
-    /// Lets every link hold this program, and pins it. From here on links outlive this.
+    /// Replaces the program in every link, and pins the links, which then outlive this.
     pub(super) fn outlive(&mut self, pins: &Arc<Pins>, program: Runnable<'_>) -> Result<(), DataplaneError> {
         let Runnable { fd, id } = program;
         for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
@@ -220,13 +220,13 @@ impl Attached {
         Ok(())
     }
 
-    /// Lets nothing outlive this: what is dropped is detached.
+    /// Lets nothing outlive this: dropped links are detached.
     pub(super) fn unpin(&mut self) {
         self.links.iter_mut().flatten().for_each(Held::unpin);
     }
 
-    /// Takes over what changed; an interface that was made anew under its name is attached to anew. Only the balancer's
-    /// packet path has to be told of it, in its maps. What fails on one interface leaves the others as they should be.
+    /// Applies changes; an interface that was made anew under its name is attached to anew. Only the load balancer's
+    /// maps need an update. A failure on one interface does not affect the others.
     pub(super) fn refresh(
         &mut self,
         ebpf: &mut Loaded,
@@ -254,7 +254,7 @@ impl Attached {
                 }
                 maps.map_or(Ok(()), |maps| describe(ebpf, maps, slot, &current))?;
                 if !attached {
-                    // What it held is gone; so is its name.
+                    // Its link is gone; so is its name.
                     held.iter_mut().for_each(Held::unpin);
                     let held = held.insert(link(ebpf, program, &current)?);
                     pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, current.index))?;
@@ -301,7 +301,7 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// Closing would do, were it certain that nobody else holds the descriptor: a child that is just being started does.
+    /// Closing is not enough: another process may hold the descriptor, such as a child that is being started.
     fn drop(&mut self) {
         if self.pin.is_none()
             && let Err(errno) = bpf::detach(self.link.as_fd())
@@ -335,7 +335,7 @@ fn absent(name: &str, links: &[Link]) -> DataplaneError {
 
 fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
     let AttachedXdp { at, program: id } = attached;
-    // Only root and CAP_SYS_ADMIN may look at others' programs.
+    // Only root and CAP_SYS_ADMIN may inspect other programs.
     let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
     let name = found.as_ref().and_then(|program| program.name_as_str()).filter(|name| !name.is_empty());
     let program = name.map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Waiting until every packet that was being handled has ended. It must not know what was unpublished.
+//! Waiting until every packet that was being handled has ended. It must not know which data was unpublished.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,7 +11,7 @@ use super::error::DataplaneError;
 /// `MEMBARRIER_CMD_GLOBAL`, of membarrier(2).
 const GLOBAL: libc::c_int = 1;
 
-/// A way to wait for an RCU grace period. XDP programs run inside RCU read sections, so whichever was running when the
+/// A method of waiting for an RCU grace period. XDP programs run inside RCU read sections, so each program that ran when the
 /// wait began has ended when it returns: about 8 ms.
 #[derive(Debug)]
 pub(super) enum Barrier {
@@ -28,7 +28,7 @@ pub(super) enum Barrier {
 }
 
 impl Barrier {
-    /// The first way that this kernel offers.
+    /// The first method that this kernel offers.
     pub(super) fn choose() -> Result<Self, DataplaneError> {
         match Self::Membarrier.wait() {
             Ok(()) => Ok(Self::Membarrier),
@@ -36,7 +36,7 @@ impl Barrier {
         }
     }
 
-    /// The second way.
+    /// The second method.
     pub(super) fn map_of_maps() -> Result<Self, DataplaneError> {
         let inner = bpf::create_map(bpf::ARRAY, None).map_err(refused)?;
         let outer = bpf::create_map(bpf::ARRAY_OF_MAPS, Some(inner.as_fd())).map_err(refused)?;
@@ -69,7 +69,7 @@ mod tests {
     use super::Barrier;
 
     #[test]
-    fn both_ways_to_wait_work_as_root() {
+    fn both_methods_of_waiting_work_as_root() {
         Barrier::Membarrier.wait().unwrap();
         let second = Barrier::map_of_maps().unwrap();
         second.wait().unwrap();

@@ -176,12 +176,12 @@ pub(super) fn link_egress(program: BorrowedFd<'_>, interface: u32) -> Result<Own
     own(&LinkCreate { prog_fd, target_ifindex, attach_type: TCX_EGRESS, flags: BEFORE }, LINK_CREATE)
 }
 
-/// Ends a link now, whoever else may hold it.
+/// Ends a link now, even if other processes hold it.
 pub(super) fn detach(link: BorrowedFd<'_>) -> Result<(), Errno> {
     call(&LinkDetach { link_fd: number(link) }, LINK_DETACH).map(drop)
 }
 
-/// Lets another program take the place of the one that a link holds: no packet meets neither.
+/// Replaces the program that a link holds; no packet passes without a program.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let attributes = LinkUpdate { link_fd: number(link), new_prog_fd: number(program), flags: 0, old_prog_fd: 0 };
     call(&attributes, LINK_UPDATE).map(drop)
@@ -192,7 +192,7 @@ pub(super) fn pin(path: &CStr, object: BorrowedFd<'_>) -> Result<(), Errno> {
     call(&Object::at(path, number(object)), OBJ_PIN).map(drop)
 }
 
-/// Opens what has a name in the BPF file system.
+/// Opens the object with this name in the BPF file system.
 pub(super) fn get(path: &CStr) -> Result<OwnedFd, Errno> {
     own(&Object::at(path, 0), OBJ_GET)
 }
@@ -218,7 +218,7 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 /// A command that answers with a new file descriptor.
 fn own<A: Attributes>(attributes: &A, command: libc::c_int) -> Result<OwnedFd, Errno> {
     let fd = call(attributes, command)? as RawFd;
-    // SAFETY: the kernel made the descriptor for this call; nobody else knows it.
+    // SAFETY: the kernel made the descriptor for this call; no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,4 +1,4 @@
-//! Counters as totals: what the per-CPU regions of the maps sum up to. It must not know names of VIPs or backends.
+//! Counters as totals over the per-CPU regions of the maps. It must not know names of VIPs or backends.
 
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Counts, DecapCounter, Traffic};
@@ -48,12 +48,12 @@ impl Snapshot {
         &self.sent_by_cpu
     }
 
-    /// What came for a VIP.
+    /// Packets that arrived for a VIP.
     pub fn vip(&self, id: VipId) -> Totals {
         self.vips.get(usize::from(id.0)).copied().unwrap_or_default()
     }
 
-    /// What was sent to a member.
+    /// Packets that were sent to a member.
     pub fn member(&self, id: MemberId) -> Totals {
         self.members.get(usize::from(id.get())).copied().unwrap_or_default()
     }

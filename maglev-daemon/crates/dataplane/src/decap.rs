@@ -1,5 +1,5 @@
-//! The backend's side: the program that decapsulates, one for each interface, and what of it outlives the process. It must
-//! not know the load balancer's tables.
+//! The backend's side: the program that decapsulates, one for each interface, and its pinned state, which outlives the process. It
+//! must not know the load balancer's tables.
 //!
 //! ```text
 //!  /sys/fs/bpf/maglev-decap/eth0   locked by the process that decapsulates on eth0
@@ -38,7 +38,7 @@ const SET: &str = "decap-v1";
 const SOURCES: [&str; 2] = [names::DECAP_SOURCES4, names::DECAP_SOURCES6];
 const VIPS: [&str; 2] = [names::DECAP_VIPS4, names::DECAP_VIPS6];
 
-/// What decapsulation is started with.
+/// The settings of decapsulation.
 #[derive(Clone, Debug)]
 pub struct DecapSettings {
     /// The interfaces encapsulated packets come in by.
@@ -58,7 +58,7 @@ pub struct Decap {
 }
 
 impl Decap {
-    /// Loads the programs, or goes on with what is pinned, and attaches them to those interfaces that exist.
+    /// Loads the programs, or adopts the pinned ones, and attaches them to those interfaces that exist.
     ///
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays attached that was not so before.
@@ -151,7 +151,7 @@ struct Place {
     left: Option<Left>,
 }
 
-/// What is left to the next process.
+/// The state that is left to the next process.
 #[derive(Debug)]
 struct Left {
     pins: Arc<Pins>,

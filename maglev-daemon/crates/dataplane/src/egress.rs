@@ -1,5 +1,5 @@
-//! The program at the egress of interfaces: attached wherever health checks leave, and never left behind on purpose. It
-//! must not know what it does to packets.
+//! The program at the egress of interfaces: attached wherever health checks are sent, and never left behind on purpose. It
+//! must not know its effect on packets.
 //!
 //! Since Linux 6.6 a link holds it (tcx), and ends with the daemon, however that ends. Before, it is a filter of the
 //! interface's clsact qdisc, which outlives a daemon that is killed: the next one replaces it, by its name. Programs of
@@ -18,7 +18,7 @@ use super::attach::Interface;
 use super::bpf;
 use super::error::{DataplaneError, chain, os_error};
 
-/// By what the kernel holds the program on an interface.
+/// The kernel object that holds the program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Means {
     /// A link.
@@ -75,7 +75,7 @@ impl Egress {
     }
 }
 
-/// What holds the program on one interface; it is detached when this is dropped.
+/// The program's hold on one interface; it is detached when this is dropped.
 #[derive(Debug)]
 enum Hold {
     Link(OwnedFd),
@@ -84,8 +84,8 @@ enum Hold {
 }
 
 impl Drop for Hold {
-    /// Closing would do, were it certain that nobody else holds the descriptor. What the interface took with it is no
-    /// concern.
+    /// Closing is not enough: another process may hold the descriptor. An interface that was removed took its hold along, which is
+    /// not an error.
     fn drop(&mut self) {
         if let Self::Link(link) = self
             && let Err(errno) = bpf::detach(link.as_fd())
@@ -110,7 +110,7 @@ fn attach(means: Means, program: &mut SchedClassifier, interface: &Interface) ->
     Ok(hold)
 }
 
-/// Adds a filter, after what another daemon left was removed.
+/// Adds a filter, after the one of another daemon was removed.
 fn filter(program: &mut SchedClassifier, interface: &str) -> Result<SchedClassifierLink, String> {
     match tc::qdisc_add_clsact(interface) {
         Err(error) if errno(&error) != Some(Errno::EEXIST) => return Err(format!("clsact qdisc: {}", chain(&error))),

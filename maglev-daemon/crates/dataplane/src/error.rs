@@ -1,4 +1,4 @@
-//! Why the data plane could not do what it was asked to: one line each, with the remedy.
+//! Why an operation of the data plane failed: one line each, with the remedy.
 
 use std::error::Error;
 use std::io;
@@ -22,7 +22,7 @@ pub enum DataplaneError {
     Kernel {
         /// The running kernel's release.
         release: String,
-        /// What is missing.
+        /// The missing feature.
         reason: String,
     },
     /// The kernel's verifier refused a program.
@@ -44,11 +44,11 @@ pub enum DataplaneError {
     Map {
         /// The map.
         map: &'static str,
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
-        /// What the kernel says.
+        /// The kernel's value.
         found: u64,
-        /// What it should be.
+        /// The expected value.
         expected: u64,
     },
     /// A map's memory could not be mapped, or a map could not be written.
@@ -56,15 +56,13 @@ pub enum DataplaneError {
     MapCall {
         /// The map.
         map: &'static str,
-        /// What was tried.
+        /// The operation.
         call: &'static str,
         /// Why it failed.
         source: io::Error,
     },
     /// The kernel refuses to wait for packets in flight.
-    #[error(
-        "the kernel offers no way to wait for packets in flight, without which tables cannot be replaced safely: {0}"
-    )]
+    #[error("the kernel cannot wait for packets in flight, without which tables cannot be replaced safely: {0}")]
     Barrier(Errno),
     /// Another daemon holds the pin folder.
     #[error(
@@ -74,7 +72,7 @@ pub enum DataplaneError {
     PinsInUse {
         /// The folder.
         folder: PathBuf,
-        /// Its process id, if the kernel tells.
+        /// Its process id, if the kernel reports it.
         holder: Option<u32>,
     },
     /// Another process decapsulates on an interface.
@@ -89,7 +87,7 @@ pub enum DataplaneError {
         interface: String,
         /// Its folder.
         folder: PathBuf,
-        /// The process id, if the kernel tells.
+        /// The process id, if the kernel reports it.
         holder: Option<u32>,
     },
     /// Nothing can be pinned there.
@@ -108,9 +106,9 @@ pub enum DataplaneError {
     /// Something in the pin folder could not be used.
     #[error("cannot {action} {}: {source}", path.display())]
     Pins {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
@@ -136,7 +134,7 @@ pub enum DataplaneError {
         program: Option<String>,
         /// Its id.
         id: u32,
-        /// What `ip link` calls the mode it is attached in.
+        /// The name of its mode in the output of `ip link`.
         keyword: &'static str,
     },
     /// The driver refused native mode.
@@ -171,7 +169,7 @@ pub enum DataplaneError {
     /// A step names something beyond a map's end.
     #[error("{what} {index} is beyond the limit of {limit}")]
     OutOfRange {
-        /// What it names.
+        /// The kind of object.
         what: &'static str,
         /// Its number.
         index: usize,
@@ -191,7 +189,7 @@ pub enum DataplaneError {
     Flow(String),
 }
 
-/// What an unprivileged process may not do in the BPF file system.
+/// The operation in the BPF file system that an unprivileged process may not do.
 pub(super) const PINNING: &str = "pin maps in the BPF file system";
 
 /// Lines of the verifier's log that are shown: the last ones name the instruction and the reason.
@@ -203,7 +201,7 @@ impl DataplaneError {
         matches!(self, Self::NotBpf(_) | Self::BpfNotMounted | Self::NotPermitted(PINNING))
     }
 
-    /// What went wrong while the object was loaded.
+    /// The error of loading the object.
     pub(super) fn loading(program: &str, error: &EbpfError) -> Self {
         match error {
             EbpfError::ProgramError(error) => Self::program(program, error),
@@ -215,7 +213,7 @@ impl DataplaneError {
         }
     }
 
-    /// What went wrong while a program was given to the kernel.
+    /// The error of loading a program into the kernel.
     pub(super) fn program(program: &str, error: &ProgramError) -> Self {
         match error {
             ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().trim().is_empty() => {
@@ -229,7 +227,7 @@ impl DataplaneError {
         }
     }
 
-    /// What went wrong with a map.
+    /// The error of a map operation.
     pub(super) fn map(map: &'static str, call: &'static str, error: &(dyn Error + 'static)) -> Self {
         let source = os_error(error).map_or_else(|| io::Error::other(chain(error)), io::Error::from);
         Self::MapCall { map, call, source }
@@ -247,11 +245,11 @@ impl DataplaneError {
     }
 }
 
-/// A foreign program: by its name, or how to learn it.
+/// A foreign program: by its name, or the command that shows it.
 fn named(program: Option<&str>, id: u32) -> String {
     match program {
         Some(name) => format!("XDP program '{name}' (id {id})"),
-        None => format!("XDP program {id} (`bpftool prog show id {id}`, as root, tells its name)"),
+        None => format!("XDP program {id} (`bpftool prog show id {id}`, as root, shows its name)"),
     }
 }
 
@@ -267,7 +265,7 @@ pub(super) fn os_error(error: &(dyn Error + 'static)) -> Option<Errno> {
     None
 }
 
-/// An error and its causes in one line, each said once.
+/// An error and its causes in one line, each once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

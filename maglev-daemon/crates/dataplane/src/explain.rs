@@ -1,5 +1,5 @@
-//! Where a flow goes, and why: the packet path of the kernel, run here over the same maps. Reads only: what the path
-//! would write to the flow table goes to a copy of the bucket.
+//! The decision for a flow, and its reason: the packet path of the kernel, run here over the same maps. Reads only: writes to
+//! the flow table go to a copy of the bucket.
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +35,7 @@ pub struct Asked {
     pub protocol: Protocol,
 }
 
-/// A CPU whose flow table knows the flow.
+/// A CPU whose flow table has the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remembered {
     /// The CPU's number.
@@ -48,7 +48,7 @@ pub struct Remembered {
     pub idle: u16,
 }
 
-/// Where a flow goes, and why.
+/// The decision for a flow, and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The VIP the flow is for, if there is one.
@@ -56,9 +56,9 @@ pub struct Explanation {
     /// The decision for the flow's next packet, on the CPU that saw it last; or the reason for which it is passed or
     /// dropped.
     pub outcome: Result<Decision, Counter>,
-    /// The owner of the flow's slot, or nobody.
+    /// The owner of the flow's slot, if it has one.
     pub owner: MemberId,
-    /// The CPUs that know the flow, the one that saw it last first.
+    /// The CPUs whose flow tables have the flow, the last to see it first.
     pub remembered: Vec<Remembered>,
 }
 
@@ -117,7 +117,7 @@ fn explain_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple:
     Explanation { vip, outcome, owner: slot.owner(), remembered }
 }
 
-/// Whether the flow table is asked for a flow at all.
+/// Whether the flow table is consulted for a flow at all.
 fn is_remembered(decision: &Decision, forwarding: &Forwarding) -> bool {
     decision.flow.word.tracking() == Tracking::Always || decision.slot_word(forwarding).in_transition()
 }
@@ -152,7 +152,7 @@ impl<'a> View<'a> {
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
         let entry = affinity::peek(self, self.shared_bucket(hash)?, pool, hash)?;
         let idle = self.now.since(entry.last_seen());
-        // The two clocks may differ by a tick: what was seen "in a second" was seen now.
+        // The two clocks may differ by a tick: an entry that was used "in a second" was used now.
         let idle = if idle > u16::MAX / 2 { 0 } else { idle };
         Some(Remembered { cpu: self.cpu, member: entry.member(), confirmed: entry.is_confirmed(), idle })
     }
@@ -205,7 +205,7 @@ impl env::Answers for View<'_> {
     }
 }
 
-/// What is only explained is not counted.
+/// An explanation is not counted.
 impl env::Counters for View<'_> {
     fn count(&self, _: Counter) {}
 

@@ -1,4 +1,4 @@
-//! Clearing the flow tables under the program that writes them, and counting what is in them. It must not know why a
+//! Clearing the flow tables under the program that writes them, and counting their flows. It must not know why a
 //! member died.
 
 use maglev_common::backend::MemberId;
@@ -20,7 +20,7 @@ pub(super) fn purge(maps: &Maps, ids: &[MemberId]) {
     clear(maps, |entry| dead[usize::from(entry.member().get())]);
 }
 
-/// Clears every entry whose age can no longer be told. To be done more often than each nine hours.
+/// Clears every entry whose age is about to become ambiguous. To be called at least every nine hours.
 pub(super) fn sweep(maps: &Maps, now: Seconds) {
     clear(maps, |entry| now.since(entry.last_seen()) > HALF_A_WRAP);
 }
@@ -49,7 +49,7 @@ pub(super) fn active(maps: &Maps, now: Seconds, pool: PoolIndex, slots: &[bool],
     count
 }
 
-/// Clears the entries that match, unless the kernel rewrites one in that moment: then it is looked at again.
+/// Clears the entries that match, unless the kernel rewrites one in that moment: then it is examined again.
 fn clear(maps: &Maps, matches: impl Fn(FlowEntry) -> bool) {
     for word in maps.flows.values().iter().flat_map(Bucket::entries) {
         let mut found = FlowEntry(word.get());

@@ -1,5 +1,5 @@
-//! Test runs of the loaded programs, with the headroom a driver leaves: full of ones. It must not know what a packet
-//! holds.
+//! Test runs of the loaded programs, with the headroom a driver leaves: full of ones. It must not know a packet's
+//! content.
 
 use aya::maps::ProgramArray;
 use aya::programs::{Program, TestRun, TestRunOptions, Xdp, loaded_programs};
@@ -10,7 +10,7 @@ use maglev_harness::{HARNESS, UNDER_TEST};
 use super::Dataplane;
 use super::object::Loaded;
 
-/// `XDP_DROP`, `XDP_PASS`, `XDP_TX` and `XDP_REDIRECT`: what a program answers.
+/// `XDP_DROP`, `XDP_PASS`, `XDP_TX` and `XDP_REDIRECT`: a program's verdicts.
 pub(crate) mod action {
     pub(crate) const DROP: u32 = 1;
     pub(crate) const PASS: u32 = 2;
@@ -18,7 +18,7 @@ pub(crate) mod action {
     pub(crate) const REDIRECT: u32 = 4;
 }
 
-/// What happens to a frame before the program under test sees it.
+/// A change to a frame before the program under test sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before {
     /// Its headroom is filled with ones.
@@ -60,12 +60,12 @@ impl Harness {
         }
     }
 
-    /// Gives the program one packet that came in by an interface; what it answers and what became of the packet.
+    /// Runs the program on one packet from an interface; returns its verdict and the packet.
     pub(crate) fn run(&mut self, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         self.run_after(Before::Poison, ingress, frame)
     }
 
-    /// The same, with something else done to the frame before.
+    /// The same, with another change to the frame before.
     pub(super) fn run_after(&mut self, before: Before, ingress: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, frame.len() as u32, 0, ingress, 0, 0].map(u32::to_ne_bytes).concat();

@@ -1,5 +1,5 @@
 //! The data plane: loads the eBPF object, attaches it, and publishes plans into its memory-mapped maps. The only room
-//! that names aya. It must not know files, requests or what a pool is for.
+//! that names aya. It must not know files, requests or the purpose of a pool.
 //!
 //! ```text
 //!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach, egress (interfaces)
@@ -62,7 +62,7 @@ pub use pass::Pass;
 pub use pins::Pins;
 pub use survey::Survey;
 
-/// What the data plane is started with; none of it changes while it runs.
+/// The data plane's settings; they do not change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How many of each are taken; more is refused. The maps have room for the most.
@@ -86,7 +86,7 @@ pub struct Settings {
 pub struct Dataplane {
     /// Declared first, so that they are dropped first: nothing is unmapped under a program that still runs.
     attached: attach::Attached,
-    /// Never outlives the daemon: without one, nobody checks health.
+    /// Never outlives the daemon: without a daemon there are no health checks.
     egress: egress::Egress,
     maps: maps::Maps,
     barrier: Barrier,
@@ -98,7 +98,7 @@ pub struct Dataplane {
     left: Option<Left>,
 }
 
-/// What is left to the next daemon.
+/// The state that is left to the next daemon.
 #[derive(Debug)]
 struct Left {
     pins: Arc<Pins>,
@@ -112,7 +112,7 @@ struct Left {
 }
 
 impl Drop for Left {
-    /// A set that never forwarded is of no use to anybody.
+    /// A set that never forwarded is useless.
     fn drop(&mut self) {
         if !self.whole && !self.adopted {
             self.pins.remove_set(&self.set);
@@ -130,22 +130,22 @@ impl Dataplane {
         Self::load(settings, links, None)
     }
 
-    /// The same, to be left to the next daemon. What another daemon left goes on forwarding until [`Self::outlive`].
+    /// The same, to be left to the next daemon. Another daemon's set keeps forwarding until [`Self::outlive`].
     ///
     /// # Errors
-    /// As for [`Self::start`]; what another daemon left goes on forwarding.
+    /// As for [`Self::start`]; another daemon's set keeps forwarding.
     pub fn replace(settings: &Settings, links: &[Link], pins: &Arc<Pins>) -> Result<Self, DataplaneError> {
         Self::load(settings, links, Some(pins))
     }
 
-    /// Goes on with the program and the maps of a set that another daemon left, which go on forwarding.
+    /// Adopts the program and the maps of another daemon's set, which keep forwarding.
     ///
     /// # Errors
-    /// What does not fit. What another daemon left goes on forwarding.
+    /// The mismatch. Another daemon's set keeps forwarding.
     pub fn adopt(settings: &Settings, links: &[Link], pins: &Arc<Pins>, set: &str) -> Result<Self, DataplaneError> {
         let program = object::program(settings);
         if settings.trace {
-            return Err(DataplaneError::Setting("`trace` is on: only a program of one's own is traced".to_owned()));
+            return Err(DataplaneError::Setting("`trace` is on: an adopted program cannot be traced".to_owned()));
         }
         let barrier = Barrier::choose()?;
         let sizes = object::Sizes::from_settings(settings)?;
@@ -224,8 +224,8 @@ impl Dataplane {
         }
     }
 
-    /// From here on what forwards outlives the daemon. To be called once the first plan is published: every interface runs
-    /// this program then, and what another daemon left beside it ends.
+    /// From here on forwarding outlives the daemon. To be called once the first plan is published: every interface runs
+    /// this program then, and another daemon's set is removed.
     ///
     /// # Errors
     /// A program cannot be replaced, or a link not be pinned.
@@ -238,7 +238,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// What the maps hold, for a planner to go on with.
+    /// The contents of the maps, from which a planner continues.
     pub fn live(&self) -> Live {
         adopt::live(&self.maps)
     }
@@ -294,7 +294,7 @@ impl Dataplane {
         refresh
     }
 
-    /// Where a flow goes, and why, by the code that runs in the kernel. Reads only.
+    /// The decision for a flow, and its reason, by the code that runs in the kernel. Reads only.
     ///
     /// # Errors
     /// The flow's addresses are of different families.
@@ -302,7 +302,7 @@ impl Dataplane {
         explain::explain(&self.maps, flow)
     }
 
-    /// Clears flow entries so old that their age can no longer be told. To be called each hour or so.
+    /// Clears flow entries whose age is about to become ambiguous. To be called every hour or so.
     ///
     /// # Errors
     /// The clock cannot be read.
@@ -311,7 +311,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Begins to look at every flow entry, for pools in transition.
+    /// Begins a survey of every flow entry, for pools in transition.
     ///
     /// # Errors
     /// The clock cannot be read.
@@ -319,7 +319,7 @@ impl Dataplane {
         Ok(Survey::new(orders, explain::now()?))
     }
 
-    /// Looks at some of the flow entries: a few milliseconds' worth. Tells whether there are more.
+    /// Examines some of the flow entries: a few milliseconds' worth. Returns whether there are more.
     pub fn go_on(&self, survey: &mut Survey) -> bool {
         survey.go_on(&self.maps)
     }
@@ -355,7 +355,7 @@ impl Dataplane {
         tracing::info!(interfaces = ?names, "data plane detached");
     }
 
-    /// Ends, and what forwards is left to the next daemon. Dropping does the same.
+    /// Ends, and leaves forwarding to the next daemon. Dropping does the same.
     pub fn leave(self) {
         match self.left.as_ref().filter(|left| left.whole || left.adopted) {
             Some(left) => tracing::info!(set = left.set, "data plane left forwarding"),

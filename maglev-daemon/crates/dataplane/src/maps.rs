@@ -1,4 +1,4 @@
-//! The load balancer's maps as memory, each by its name and type. It must not know what is written to them when.
+//! The load balancer's maps as memory, each by its name and type. It must not know their contents.
 
 use aya::maps::{Map, MapData};
 use maglev_common::counters::Counts;

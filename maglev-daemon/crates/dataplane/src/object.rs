@@ -21,7 +21,7 @@ use super::error::DataplaneError;
 use super::pins::{self, Pins};
 use super::shared::{DEVICE, Shape};
 
-/// The version of what lies in the pin folder, and how.
+/// The version of the pin folder's content and layout.
 pub(super) const LAYOUT: u32 = 2;
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
@@ -51,7 +51,7 @@ pub(super) struct Sizes {
     /// Interfaces the program is attached to.
     pub(super) interfaces: usize,
     pub(super) vips: u32,
-    /// Members, nobody included.
+    /// Members, the reserved id 0 included.
     pub(super) member_ids: u32,
 }
 
@@ -88,7 +88,7 @@ impl Sizes {
     }
 }
 
-/// The name of the program that does what is wanted.
+/// The name of the program for this purpose.
 pub(super) const fn program(wanted: &Settings) -> &'static str {
     if wanted.trace { names::TRACED_PROGRAM } else { names::PROGRAM }
 }
@@ -98,11 +98,11 @@ pub(super) const fn program(wanted: &Settings) -> &'static str {
 pub(super) enum Loaded {
     /// Loaded from an object.
     New(Box<Ebpf>),
-    /// Left by another daemon.
+    /// A program of another daemon.
     Pinned {
         /// The program that it had attached.
         program: OwnedFd,
-        /// What it is called.
+        /// Its name.
         name: &'static str,
         /// The kernel's number of it.
         id: u32,
@@ -126,9 +126,9 @@ pub(super) const LEFT: [&str; 4] = [names::FORWARDING, names::FLOWS, names::COUN
 /// Packets that each CPU may answer in a second, however many CPUs there are.
 pub(super) const LEAST_ANSWERS: u32 = 10;
 
-/// What the program is called in a set.
+/// The program's name in a set.
 const PROGRAM_PART: &str = "program";
-/// And the one at the interfaces' egress.
+/// The name of the program at the interfaces' egress.
 const EGRESS_PART: &str = "egress";
 
 impl Loaded {
@@ -163,7 +163,7 @@ impl Loaded {
         Self::load(&mut loader, object, program)
     }
 
-    /// One of the backend's programs, on the maps of a set that are pinned already. Those that are not are pinned there.
+    /// One of the backend's programs, on the maps of a set that are pinned already. Missing maps are pinned there.
     pub(super) fn backend(
         program: &'static str,
         cpus: u32,
@@ -189,13 +189,13 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// What another daemon left in a set. Maps mapped into memory are looked at as they are mapped; here the one that is
-    /// not.
+    /// Another daemon's set. Maps that are mapped into memory are checked as they are mapped; the one that is not mapped is checked
+    /// here.
     pub(super) fn pinned(pins: &Pins, set: &str, name: &'static str) -> Result<Self, DataplaneError> {
         let path = pins.part(set, PROGRAM_PART);
         let info = ProgramInfo::from_pin(&path).map_err(|error| DataplaneError::program(name, &error))?;
         if info.name_as_str() != Some(name) {
-            return Err(DataplaneError::Load(format!("what is pinned is {:?}, not '{name}'", info.name_as_str())));
+            return Err(DataplaneError::Load(format!("the pinned map is {:?}, not '{name}'", info.name_as_str())));
         }
         let program = pins::open(&path)?;
         let open = |name| {

@@ -1,5 +1,5 @@
-//! The pin folder: what outlives the daemon lies there, in the BPF file system, under a lock that one daemon holds. It must
-//! not know what is forwarded.
+//! The pin folder: programs, links and maps that outlive the daemon lie there, in the BPF file system, under a lock that one daemon
+//! holds. It must not know the forwarding state.
 //!
 //! ```text
 //!  /sys/fs/bpf/maglev              locked by the daemon
@@ -29,7 +29,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::bpf;
 use super::error::{DataplaneError, PINNING};
 
-/// Where the BPF file system is mounted by convention, and by whoever needs it first.
+/// Where the BPF file system is mounted by convention, by the first process that needs it.
 const BPF_FS: &str = "/sys/fs/bpf";
 
 const LINKS: &str = "links";
@@ -38,7 +38,7 @@ const LINKS: &str = "links";
 #[derive(Debug)]
 pub struct Pins {
     folder: PathBuf,
-    /// The kernel lets go of it when the process dies.
+    /// The kernel releases it when the process dies.
     _lock: Flock<File>,
 }
 
@@ -77,7 +77,7 @@ impl Pins {
         self.sets().next().is_none()
     }
 
-    /// The sets in it. What others have put there is none of ours.
+    /// The sets in it. Other entries are not ours.
     fn sets(&self) -> impl Iterator<Item = String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_set(name))
@@ -99,17 +99,17 @@ impl Pins {
         pinned
     }
 
-    /// Lets go of a set: what nothing else holds, the kernel frees.
+    /// Unpins a set: the kernel frees everything that has no other holder.
     pub(super) fn remove_set(&self, set: &str) {
         let folder = self.folder.join(set);
         if let Err(error) = fs::remove_dir_all(&folder)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(folder = %folder.display(), %error, "cannot remove what is pinned");
+            tracing::warn!(folder = %folder.display(), %error, "cannot unpin");
         }
     }
 
-    /// Lets go of all sets but one.
+    /// Unpins all sets but one.
     pub(super) fn remove_sets_but(&self, kept: &str) {
         self.sets().filter(|set| set != kept).for_each(|set| self.remove_set(&set));
     }
@@ -136,7 +136,7 @@ impl Pins {
         for entry in entries {
             let path = entry.map_err(failed("read", &folder))?.path();
             let link = open(&path)?;
-            let info = bpf::link_info(link.as_fd()).map_err(|errno| failed("look at", &path)(errno.into()))?;
+            let info = bpf::link_info(link.as_fd()).map_err(|errno| failed("inspect", &path)(errno.into()))?;
             match info.interface {
                 0 => fs::remove_file(&path).map_err(failed("remove", &path))?,
                 index => {
@@ -149,7 +149,7 @@ impl Pins {
 }
 
 impl Drop for Pins {
-    /// What is empty is of no use: the folder, and those above it that were made for it.
+    /// Removes the folder if it is empty, and those above it that were made for it.
     fn drop(&mut self) {
         let links = self.folder.join(LINKS);
         let _ = fs::remove_dir(links);
@@ -173,8 +173,8 @@ fn lock(folder: &Path) -> Result<Flock<File>, DataplaneError> {
         errno => failed("lock", folder)(errno.into()),
     })?;
     let number = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino());
-    let locked = number(lock.metadata()).map_err(failed("look at", folder))?;
-    match number(fs::metadata(folder)).map_err(failed("look at", folder))? {
+    let locked = number(lock.metadata()).map_err(failed("inspect", folder))?;
+    match number(fs::metadata(folder)).map_err(failed("inspect", folder))? {
         there if there == locked => Ok(lock),
         _ => Err(failed("lock", folder)(io::ErrorKind::NotFound.into())),
     }
@@ -202,7 +202,7 @@ impl PinnedLink {
     }
 }
 
-/// Opens what is pinned.
+/// Opens a pinned object.
 pub(super) fn open(path: &Path) -> Result<OwnedFd, DataplaneError> {
     bpf::get(&c_path(path)?).map_err(|errno| failed("open", path)(errno.into()))
 }
@@ -222,7 +222,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Datapl
     }
 }
 
-/// Sees to it that the folder is in the BPF file system, or will be once it is made.
+/// Ensures that the folder is in the BPF file system, or will be once it is made.
 fn mount_if_needed(folder: &Path) -> Result<(), DataplaneError> {
     if is_bpf(folder)? {
         return Ok(());
@@ -230,7 +230,7 @@ fn mount_if_needed(folder: &Path) -> Result<(), DataplaneError> {
     if !folder.starts_with(BPF_FS) {
         return Err(DataplaneError::NotBpf(folder.to_owned()));
     }
-    // Whoever comes second must not mount another one over the first.
+    // A second process must not mount another one over the first.
     let below = File::open(BPF_FS).map_err(failed("open", Path::new(BPF_FS)))?;
     let _lock = Flock::lock(below, FlockArg::LockExclusive)
         .map_err(|(_, errno)| failed("lock", Path::new(BPF_FS))(errno.into()))?;
@@ -246,14 +246,14 @@ fn mount_if_needed(folder: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// Whether a path, or what of it exists, is in the BPF file system.
+/// Whether a path, or its existing part, is in the BPF file system.
 fn is_bpf(path: &Path) -> Result<bool, DataplaneError> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = statfs(existing).map_err(|errno| failed("look at", existing)(errno.into()))?;
+    let found = statfs(existing).map_err(|errno| failed("inspect", existing)(errno.into()))?;
     Ok(found.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Who holds the lock on an open file, as far as the kernel tells: `1: FLOCK ADVISORY WRITE 4711 00:1b:2 0 EOF`.
+/// The holder of the lock on an open file, if the kernel reports it: `1: FLOCK ADVISORY WRITE 4711 00:1b:2 0 EOF`.
 fn holder(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let device = metadata.dev();

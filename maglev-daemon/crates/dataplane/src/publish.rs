@@ -50,7 +50,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Resu
     }
 }
 
-/// Stores the word that makes visible what was written before, and not earlier. The packet path reaches what was
+/// Stores the word that makes earlier writes visible, and not before. The packet path reaches the data that was
 /// written through this word's value, which orders its loads.
 fn publish(word: &Word, value: u64) {
     fence(Ordering::Release);
@@ -64,8 +64,8 @@ fn change(maps: &Maps, id: MemberId, change: impl FnOnce(&MemberRecord)) -> Resu
     Ok(())
 }
 
-/// Ends a member. Its addresses stay until the id is given out again, since packets that are being handled read them; without
-/// a state and a next hop, no later one does.
+/// Ends a member. Its addresses stay until the id is allocated again, since packets that are being handled read them; without
+/// a state and a next hop, no later packet does.
 pub(super) fn remove_member(maps: &Maps, id: MemberId) -> Result<(), DataplaneError> {
     change(maps, id, |member| {
         member.state.set(MemberState::NONE.0);

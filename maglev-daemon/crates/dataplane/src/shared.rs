@@ -39,7 +39,7 @@ unsafe impl Shared for Forwarding {}
 /// The bytes of a device map's value: an interface index and a program.
 pub(super) const DEVICE: u32 = 8;
 
-/// What a map is, so that one of another release is not taken for ours.
+/// The shape of a map, so that one of another release is not used as ours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) kind: MapType,

@@ -34,7 +34,7 @@ impl Survey {
         Self { pools, next: 0 }
     }
 
-    /// Looks at the next part. Tells whether there are more.
+    /// Examines the next part. Returns whether there are more.
     pub(super) fn go_on(&mut self, maps: &Maps) -> bool {
         let buckets = maps.flows.values();
         let end = (self.next + PART).min(buckets.len());
@@ -58,7 +58,7 @@ impl Survey {
         }
     }
 
-    /// What was found.
+    /// The result.
     pub fn end(self) -> Vec<Surveyed> {
         let found = |(index, survey): (usize, Option<transition::Survey>)| {
             let (transition, pinned) = survey?.end();

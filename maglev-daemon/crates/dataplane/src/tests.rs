@@ -69,7 +69,7 @@ fn attached(name: &str) -> Option<AttachedXdp> {
 
 fn two_veths() -> Peer {
     let peer = Peer::new();
-    // Nobody speaks of his own accord, so that tests can count frames: IPv6 would solicit routers and neighbours.
+    // No other traffic, so that tests can count frames: IPv6 would solicit routers and neighbors.
     sysctl("ipv6/conf/default/disable_ipv6", "1");
     peer.sysctl("ipv6/conf/default/disable_ipv6", "1");
     peer.connect("eth1", "eth1");
@@ -146,7 +146,7 @@ fn flow(port: u16) -> Asked {
 }
 
 #[test]
-fn flows_whose_age_cannot_be_told_are_swept() {
+fn flows_with_an_ambiguous_age_are_swept() {
     in_namespace(|| {
         let _peer = two_veths();
         let plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
@@ -184,12 +184,12 @@ fn active_flows_are_counted_once_and_only_where_asked() {
             plane.active_flows(POOL, &slots, idle).unwrap()
         };
         assert_eq!((count(&[10, 11], 900), count(&[10], 900), count(&[11], 900)), (3, 2, 1));
-        // Silent for too long, on another slot, of nobody who serves the pool.
+        // Silent for too long, on another slot, of a member outside the pool.
         assert_eq!((count(&[10, 11], 40), count(&[12], 900)), (2, 0));
         put(4, 0, 10, 2, 0);
         assert_eq!(count(&[10], 900), 2);
         assert_eq!(plane.active_flows(PoolIndex(0), &[true; SLOTS], 900).unwrap(), 0);
-        // What several CPUs know is one flow.
+        // A flow in several CPUs' tables counts once.
         let cpus = plane.maps.sizes.cpus as usize;
         (1..cpus).for_each(|cpu| put(cpu * sets + 3, 2, 10, 1, 0));
         assert_eq!(count(&[10], 900), 2);
@@ -519,7 +519,7 @@ fn a_map_of_another_shape_is_refused() {
 }
 
 #[test]
-fn what_the_balancer_wraps_is_unwrapped_from_accepted_sources_only() {
+fn encapsulated_packets_are_unwrapped_from_accepted_sources_only() {
     in_namespace(|| {
         let _peer = two_veths();
         let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();

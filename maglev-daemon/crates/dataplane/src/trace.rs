@@ -1,4 +1,4 @@
-//! The program's trace of decisions, handed on to the daemon's log. It must not know what a line says.
+//! The program's trace of decisions, passed to the daemon's log. It must not know the content of a line.
 
 use std::io;
 
@@ -20,7 +20,7 @@ impl Reader {
     pub(super) fn start(ebpf: &mut Loaded) -> Result<Self, DataplaneError> {
         let failed = |reason: String| DataplaneError::Load(format!("cannot read the trace: {reason}"));
         let runtime = Handle::try_current().map_err(|error| failed(error.to_string()))?;
-        let Loaded::New(ebpf) = ebpf else { return Err(failed("it was another daemon's".to_owned())) };
+        let Loaded::New(ebpf) = ebpf else { return Err(failed("an adopted program cannot be traced".to_owned())) };
         let logger = EbpfLogger::init(ebpf).map_err(|error| failed(error.to_string()))?;
         // SAFETY: the logger owns the ring buffer's file descriptor, never changes it, and closes it when it is
         // dropped, after `AsyncFd` deregistered it.

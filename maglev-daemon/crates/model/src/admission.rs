@@ -1,4 +1,4 @@
-//! The backends of one pool, and all VIPs, admitted one after the other, as a file lists them: each is compared with those before it
+//! The backends of one pool, and all VIPs, admitted one after the other in a file's order: each is compared with those before it
 //! by a look-up, so that a whole file takes time in proportion to its size. It must not know files.
 
 use std::collections::HashSet;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{Backend, Name, Refusal, Rules, Service, Services, Vip};
 
-/// What stands in the way of a backend's address, and how many backends there are.
+/// Conflicts with a backend's address, and the number of backends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found<'a> {
     /// The backend of the same pool that has the address.
@@ -29,7 +29,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What stands in the way of a VIP.
+/// Conflicts with a VIP.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InTheWay<'a> {
     /// The VIP that has the service.
@@ -54,9 +54,9 @@ impl<'a> InTheWay<'a> {
 pub struct VipAdmission<'a> {
     services: &'a mut Services,
     rules: &'a Rules,
-    /// What VIPs have.
+    /// The services of VIPs.
     taken: HashSet<Service>,
-    /// What backends have.
+    /// The addresses of backends.
     backends: HashSet<IpAddr>,
 }
 
@@ -64,7 +64,7 @@ impl VipAdmission<'_> {
     /// Admits a VIP.
     ///
     /// # Errors
-    /// What is in the way, and the remedy; nothing changed.
+    /// The conflict and the remedy; nothing changed.
     pub fn add(&mut self, vip: Vip) -> Result<(), Refusal> {
         let Self { services, rules, taken, backends } = self;
         let is_free = !taken.contains(&vip.service) && !backends.contains(&vip.service.address);
@@ -82,9 +82,9 @@ pub struct Admission<'a> {
     services: &'a mut Services,
     pool: Name,
     rules: &'a Rules,
-    /// What the pool's backends have.
+    /// The addresses of the pool's backends.
     taken: HashSet<IpAddr>,
-    /// What VIPs have.
+    /// The addresses of VIPs.
     vips: HashSet<IpAddr>,
     /// The backends of all pools.
     backends: usize,
@@ -120,7 +120,7 @@ impl Admission<'_> {
     /// Admits a backend.
     ///
     /// # Errors
-    /// What is in the way, and the remedy; nothing changed.
+    /// The conflict and the remedy; nothing changed.
     pub fn add(&mut self, backend: Backend) -> Result<(), Refusal> {
         let Self { services, pool, rules, taken, vips, backends } = self;
         let is_free = !taken.contains(&backend.address) && !vips.contains(&backend.address);

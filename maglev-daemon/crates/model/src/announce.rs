@@ -1,4 +1,4 @@
-//! What a VIP says of how routers are told of it. It must not know BGP, nor whether they are.
+//! How a VIP is announced. It must not know BGP, nor whether the VIP is announced now.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,7 +21,7 @@ pub struct Announce {
     pub communities: BTreeSet<Community>,
 }
 
-/// What is set of how a VIP is announced; `None` stays as it is.
+/// A change to how a VIP is announced; `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceChange {
     /// By which prefix.
@@ -45,7 +45,7 @@ impl AnnounceChange {
 }
 
 impl fmt::Display for AnnounceChange {
-    /// What is set: `announce 203.0.113.0/24, communities 65010:100`.
+    /// The change: `announce 203.0.113.0/24, communities 65010:100`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { by, communities } = self;
         let by = by.map(|by| format!("announce {by}"));
@@ -115,7 +115,7 @@ impl FromStr for AnnounceBy {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        /// Wider than this is no range of VIPs, but a mistake that takes the traffic of others.
+        /// A wider prefix is no range of VIPs, but a mistake that attracts other hosts' traffic.
         const WIDEST: u8 = 8;
         match (text, text.parse::<IpNet>()) {
             ("true", _) => Ok(Self::Address),

@@ -1,4 +1,4 @@
-//! Changes to the services: what is refused, and why. It must not know what is published or written down.
+//! Changes to the services, and why they are refused. It must not know what is published or saved.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,14 +17,14 @@ impl Services {
     /// The services after a change.
     ///
     /// # Errors
-    /// One line that names what is in the way and the remedy.
+    /// One line that names the conflict and the remedy.
     pub fn apply(&self, change: &Change, rules: &Rules) -> Result<Self, Refusal> {
         let mut next = self.clone();
         next.admit(change.clone(), rules)?;
         Ok(next)
     }
 
-    /// Makes a change in place; refused, it leaves the services as they were.
+    /// Makes a change in place; a refused change leaves the services as they were.
     ///
     /// # Errors
     /// As [`Self::apply`].
@@ -46,7 +46,7 @@ impl Services {
                 self.pool_mut(&pool)?.backends.insert(backend.name.clone(), backend);
                 Ok(())
             }
-            // What would be cut is not known here: who knows it refuses.
+            // Whether connections would be dropped is not known here: the caller refuses such a change.
             Change::RemoveBackend { pool, backend, force: _ } => {
                 let pool = self.pool_mut(&pool)?;
                 match pool.backends.remove(&backend) {
@@ -69,7 +69,7 @@ impl Services {
         }
     }
 
-    /// All that is wrong with the services on a node with these rules: each pool, backend and VIP is admitted anew.
+    /// All errors of the services on a node with these rules: each pool, backend and VIP is admitted anew.
     pub fn validate(&self, rules: &Rules) -> Vec<Refusal> {
         let mut admitted = Self::default();
         let mut refusals = Vec::new();
@@ -102,7 +102,7 @@ impl Services {
         Ok(())
     }
 
-    /// `found` is what else has the VIP's service or address.
+    /// `found` is the object that already has the VIP's service or address.
     pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
         let Vip { name, service, pool, announce: _ } = vip;
         check_unicast("VIP", name, service.address)?;
@@ -118,7 +118,7 @@ impl Services {
         vip.check_announce()?;
         if let Some((pool, backend)) = found.backend {
             return Err(Refusal::Invalid(format!(
-                "VIP {name}: {} is the address of backend {backend} of pool {pool}; a backend keeps an address of its own",
+                "VIP {name}: {} is the address of backend {backend} of pool {pool}; choose an address that no backend has",
                 service.address
             )));
         }
@@ -183,7 +183,7 @@ impl Services {
         Ok(())
     }
 
-    /// `found` is what else has the backend's address.
+    /// `found` is the object that already has the backend's address.
     pub(super) fn check_backend(
         &self,
         pool: &Name,
@@ -206,7 +206,7 @@ impl Services {
         }
         if let Some(vip) = found.vip {
             return Err(Refusal::Invalid(format!(
-                "backend {name}: {address} is the address of VIP {vip}; a backend keeps an address of its own"
+                "backend {name}: {address} is the address of VIP {vip}; choose an address that no VIP has"
             )));
         }
         check_limit("backends", "limits.backends", found.backends, rules.limits.backends, MAX_MEMBERS)
@@ -215,13 +215,13 @@ impl Services {
     /// The pool with this name.
     ///
     /// # Errors
-    /// There is none; the names that there are.
+    /// The pool is unknown; the known names.
     pub fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
         self.pools.get(name).ok_or_else(|| self.no_pool(name))
     }
 
     pub(super) fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
-        // Names are listed only for a pool that is not there: there may be many.
+        // Names are listed only if the pool is unknown: there may be many.
         if !self.pools.contains_key(name) {
             return Err(self.no_pool(name));
         }
@@ -262,7 +262,7 @@ impl Pool {
         Self { name, settings: PoolSettings::default(), health: PoolHealth::default(), backends: BTreeMap::new() }
     }
 
-    /// That a pool has no backend with this name.
+    /// The refusal of an unknown backend of a pool.
     pub fn no_backend(&self, name: &Name) -> Refusal {
         Refusal::unknown_backend(&self.name, name, self.backends.keys().map(Name::as_str))
     }
@@ -272,7 +272,7 @@ fn taken(what: &str, name: &str) -> Refusal {
     Refusal::Conflict(format!("there is already a {what} {name}; choose another name"))
 }
 
-/// `most` is what the limit can be raised to.
+/// `most` is the highest value of the limit.
 fn check_limit(what: &str, key: &str, count: usize, limit: u32, most: u32) -> Result<(), Refusal> {
     if count < limit as usize {
         return Ok(());
@@ -281,7 +281,7 @@ fn check_limit(what: &str, key: &str, count: usize, limit: u32, most: u32) -> Re
     Err(Refusal::Conflict(format!("limit of {limit} {what} reached; {raise}remove one")))
 }
 
-/// Packets are sent to one host by its address: nothing else can be balanced or encapsulated to.
+/// Packets are sent to a single host's address: no other address can be balanced or encapsulated to.
 fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal> {
     match not_unicast(address) {
         Some(kind) => Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}"))),
@@ -289,7 +289,7 @@ fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal
     }
 }
 
-/// What an address is that cannot be a single host's on a network.
+/// The kind of an address that is not a single host's on a network.
 pub fn not_unicast(address: IpAddr) -> Option<&'static str> {
     Some(match address {
         _ if address.is_unspecified() => "the unspecified address",

@@ -1,4 +1,4 @@
-//! Tests of [`super`]: each refusal, what it names, and that nothing changed.
+//! Tests of [`super`]: each refusal, the names in it, and that nothing changed.
 
 use super::*;
 use crate::{AdminState, Limits, Service, Weight};
@@ -39,16 +39,16 @@ fn web() -> Services {
 }
 
 #[test]
-fn what_is_in_the_way_is_named_with_its_remedy() {
+fn conflicts_are_named_with_their_remedy() {
     use Change::{AddPool, RemoveBackend, RemovePool, RemoveVip, SetWeight};
     let rows: [(Change, &str); 10] = [
-        (add_vip("w", "203.0.113.11", "443", "wbe"), "there is no pool wbe; there is: web"),
+        (add_vip("w", "203.0.113.11", "443", "wbe"), "unknown pool wbe; known: web"),
         (add_vip("www", "203.0.113.11", "443", "web"), "there is already a VIP www; choose another name"),
         (
             add_vip("w", "203.0.113.10", "443", "web"),
             "203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
         ),
-        (RemoveVip(name("w")), "there is no VIP w; there is: www"),
+        (RemoveVip(name("w")), "unknown VIP w; known: www"),
         (AddPool(Pool::new(name("web"))), "there is already a pool web; choose another name"),
         (RemovePool(name("web")), "pool web serves VIPs (www); remove them first"),
         (add_backend("web", "web1", "10.0.1.12"), "there is already a backend web1 in pool web; choose another name"),
@@ -58,12 +58,9 @@ fn what_is_in_the_way_is_named_with_its_remedy() {
         ),
         (
             RemoveBackend { pool: name("web"), backend: name("web9"), force: true },
-            "there is no backend web9 in pool web; there is: web1",
+            "unknown backend web9 in pool web; known: web1",
         ),
-        (
-            SetWeight { pool: name("api"), backend: name("web1"), weight: Weight(1) },
-            "there is no pool api; there is: web",
-        ),
+        (SetWeight { pool: name("api"), backend: name("web1"), weight: Weight(1) }, "unknown pool api; known: web"),
     ];
     for (change, line) in rows {
         let mut services = web();
@@ -149,7 +146,7 @@ fn a_pool_with_a_wrong_backend_is_not_half_added() {
 }
 
 #[test]
-fn validation_tells_everything_at_once() {
+fn validation_reports_everything_at_once() {
     let everything =
         Rules { outer: OuterSources { v6: Some("2001:db8::/64".parse().unwrap()), ..rules().outer }, ..rules() };
     let services = web().apply(&add_backend("web", "six", "2001:db8::1"), &everything).unwrap();

@@ -1,5 +1,5 @@
 //! BGP communities as an operator writes them: `65010:100` (RFC 1997), `65010:1:2` (large, RFC 8092), `rt:65010:100`
-//! and `bandwidth:65010:1250000` (extended, RFC 4360 and RFC 10005). It must not know what routers make of them.
+//! and `bandwidth:65010:1250000` (extended, RFC 4360 and RFC 10005). It must not know how routers use them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,11 +33,11 @@ const ROUTE_ORIGIN_4: [u8; 2] = [0x02, 0x03];
 const BANDWIDTH: [u8; 2] = [0x40, 0x04];
 
 impl Community {
-    /// RFC 8326: prefer any other path, this one is about to go.
+    /// RFC 8326: prefer any other path, this one is about to be withdrawn.
     pub const GRACEFUL_SHUTDOWN: Self = Self::Standard(65_535, 0);
 
     /// Link bandwidth (RFC 10005): a share for weighted ECMP, in bytes a second. The AS has 16 bits there; a larger one is
-    /// told as `AS_TRANS`.
+    /// sent as `AS_TRANS`.
     pub fn bandwidth(asn: u32, bytes_per_second: f32) -> Self {
         const AS_TRANS: u16 = 23_456;
         let [a, b] = u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes();

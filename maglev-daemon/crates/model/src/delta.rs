@@ -1,26 +1,26 @@
-//! What leads from one state of the services to the next, object by object: what a history records. It depends on no rule of how
+//! The difference between two states of the services, object by object, as a history records it. It depends on no rule of how
 //! changes are admitted, so that another release replays it alike. It must not know files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Backend, Change, Counts, Difference, Name, Override, Pool, PoolHealth, Services, Vip};
 
-/// A backend, and what of its pool's check is different for it.
+/// A backend, and its override of the pool's check.
 type WholeBackend = (Backend, Option<Override>);
 
-/// The objects that are new or others than before, and the names of those that are gone.
+/// The objects that are new or changed, and the names of those that are removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// What is new or changed. A pool in it has only those of its backends that are; it is there too, as it is, where a backend or
-    /// a VIP needs it: these are services of their own, written and read like all others.
+    /// New and changed objects. A pool in it has only its new and changed backends; an unchanged pool is included where a backend or
+    /// a VIP needs it: these are complete services, written and read like all others.
     pub set: Services,
-    /// What is gone.
+    /// Removed objects.
     pub removed: Removed,
     /// How many of each kind differ.
     pub counts: Difference,
 }
 
-/// Names of what is gone.
+/// Names of removed objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Pools, each with all of its backends.
@@ -32,7 +32,7 @@ pub struct Removed {
 }
 
 impl Delta {
-    /// What leads from one state of the services to another.
+    /// The difference between two states of the services.
     pub fn between(before: &Services, after: &Services) -> Self {
         let mut delta = Self::default();
         for name in before.pools.keys().chain(after.pools.keys().filter(|name| !before.pools.contains_key(*name))) {
@@ -52,13 +52,13 @@ impl Delta {
         self.counts == Difference::default()
     }
 
-    /// The pools that it is about.
+    /// The pools that it affects.
     pub fn pools(&self) -> BTreeSet<&Name> {
         let of_backends = self.removed.backends.iter().map(|(pool, _)| pool);
         self.set.pools.keys().chain(&self.removed.pools).chain(of_backends).collect()
     }
 
-    /// The backends that it is about, by pool and name. Those of a pool that is gone are not among them.
+    /// The backends that it affects, by pool and name, without those of a removed pool.
     pub fn backends(&self) -> impl Iterator<Item = (&Name, &Name)> {
         let set = self.set.pools.iter().flat_map(|(pool, found)| found.backends.keys().map(move |name| (pool, name)));
         set.chain(self.removed.backends.iter().map(|(pool, name)| (pool, name)))
@@ -119,7 +119,7 @@ impl Delta {
     }
 }
 
-/// One that is new, or is another than before.
+/// An object that is new or changed.
 const fn count(counts: &mut Counts, existed: bool) {
     if existed {
         counts.changed += 1;
@@ -140,7 +140,7 @@ fn whole_backend(pool: Option<&Pool>, name: &Name) -> Option<WholeBackend> {
     part(pool, name).map(|(backend, own)| (backend.clone(), own.cloned()))
 }
 
-/// A backend of a pool, and what of the pool's check is different for it.
+/// A backend of a pool, and its override of the pool's check.
 fn part<'a>(pool: Option<&'a Pool>, name: &Name) -> Option<(&'a Backend, Option<&'a Override>)> {
     let pool = pool?;
     Some((pool.backends.get(name)?, pool.health.overrides.get(name)))
@@ -154,7 +154,7 @@ fn put(pool: &mut Pool, (backend, own): WholeBackend) {
     pool.backends.insert(backend.name.clone(), backend);
 }
 
-/// The object that a change touches, as it is before.
+/// The object that a change affects, as it is before.
 #[derive(Debug)]
 pub struct Touched(Object);
 
@@ -166,7 +166,7 @@ enum Object {
 }
 
 impl Touched {
-    /// What a change touches of these services.
+    /// The objects of these services that a change affects.
     pub fn by(change: &Change, before: &Services) -> Self {
         Self(match change {
             Change::AddPool(Pool { name, .. }) | Change::RemovePool(name) | Change::SetPool { pool: name, .. } => {
@@ -185,7 +185,7 @@ impl Touched {
         })
     }
 
-    /// What the change did, in time in proportion to what it touched.
+    /// The effect of the change, in time in proportion to the objects it affects.
     pub fn delta(self, after: &Services) -> Delta {
         let mut delta = Delta::default();
         match self.0 {
@@ -198,7 +198,7 @@ impl Touched {
 }
 
 impl Services {
-    /// Goes on to the next state.
+    /// Applies the difference.
     pub fn patch(&mut self, delta: Delta) {
         let Delta { set, removed: Removed { pools, backends, vips }, counts: _ } = delta;
         vips.iter().for_each(|name| drop(self.vips.remove(name)));

@@ -16,16 +16,16 @@ pub struct Difference {
 /// How many of a kind differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that are new.
+    /// New ones.
     pub added: usize,
-    /// Those that are others than before.
+    /// Changed ones.
     pub changed: usize,
-    /// Those that are gone.
+    /// Removed ones.
     pub removed: usize,
 }
 
 impl Services {
-    /// What leads from these services to others.
+    /// The differences from these services to others.
     pub fn difference(&self, next: &Self) -> Difference {
         Delta::between(self, next).counts
     }

@@ -1,5 +1,5 @@
-//! Digests by which nodes are compared at a glance: of the services, of each pool's table, of the hash key. They must
-//! not depend on history, member ids or anything else of one node alone.
+//! Digests for a quick comparison of nodes: of the services, of each pool's table, of the hash key. They must not depend on
+//! history, member ids or anything else of one node alone.
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ mod services;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Of the services: all that `services.yaml` says, in the order of names, but for since when a backend is in its
-    /// state. That differs by seconds between nodes which were told one after the other.
+    /// Of the services: everything in `services.yaml`, in the order of names, except since when a backend is in its state: that
+    /// time differs by seconds between nodes that received the order one after the other.
     pub fn from_services(services: &Services) -> Self {
         let mut fields = Fields::new("services", 2);
         fields.services(services);
@@ -37,7 +37,7 @@ impl Digest {
         fields.finish()
     }
 
-    /// Of the flow hash: its version, and its key. The key has 128 random bits, so its digest gives nothing away.
+    /// Of the flow hash: its version, and its key. The key has 128 random bits, so its digest reveals nothing.
     pub fn from_key(key: HashKey) -> Self {
         let mut fields = Fields::new("hash key", 1);
         fields.add(format_args!("hash {VERSION}"));
@@ -46,7 +46,7 @@ impl Digest {
     }
 }
 
-/// What is fed to SHA-256: the kind of thing first, so that two kinds never share a digest, and the version of what follows.
+/// The input of SHA-256: first the kind of thing, so that two kinds never share a digest, and the version of the rest.
 struct Fields(Sha256);
 
 impl Fields {
@@ -112,7 +112,7 @@ mod tests {
     use crate::{AdminState, Backend, Name, Pool, Tracking, UnixTime, Weight};
 
     #[test]
-    fn nodes_that_were_told_at_different_times_compare_equal() {
+    fn nodes_with_orders_at_different_times_compare_equal() {
         let name = Name::parse("web").unwrap();
         let of = |state, tracking| {
             let backend = Backend { name: name.clone(), address: [10, 0, 1, 11].into(), weight: Weight(1), state };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_and_contents_are_told_apart() {
+    fn kinds_and_contents_have_different_digests() {
         let empty = Digest::from_services(&Services::default());
         let name = Name::parse("web").unwrap();
         let mut services = Services::default();

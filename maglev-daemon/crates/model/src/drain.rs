@@ -1,18 +1,18 @@
-//! The settings and the stages of a drain of the node. It must not know what takes it from one to the next.
+//! The settings and the stages of a drain of the node. It must not know the triggers of the stages.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What an operator says of drains.
+/// An operator's settings of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long prefixes are announced as least preferred before they are withdrawn.
     pub lead: Duration,
-    /// How long no packet for a VIP may come in until the node is drained.
+    /// For how long no packet for a VIP may arrive before the node counts as drained.
     pub quiet: Duration,
-    /// No other node announces the VIPs of this one.
+    /// No other node announces this node's VIPs.
     pub last_node: bool,
 }
 
@@ -22,19 +22,19 @@ impl Default for Settings {
     }
 }
 
-/// The stages of a drain. By these names everywhere, in what the API answers too.
+/// The stages of a drain. The API and the CLI use the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// It is saved that the node is to be drained.
+    /// The order to drain the node is saved.
     Marked,
     /// Prefixes are announced as least preferred.
     Leaving,
-    /// Neighbours are being told that nothing is announced any more. What arrives is forwarded, here and later.
+    /// All prefixes are being withdrawn. Packets that still arrive are forwarded, in this stage and later.
     Withdrawing,
-    /// Packets for VIPs are waited for to stop.
+    /// Waiting until no more packets for VIPs arrive.
     Waiting,
-    /// They have stopped.
+    /// No more packets arrive.
     Drained,
 }
 

@@ -1,9 +1,9 @@
 //! How much a change may take out of service at once. One rule for every order that can: a backend's removal, drain, weight
-//! and state, a pool's removal, and a reload of the file. It must not know where an order comes from.
+//! and state, a pool's removal, and a reload of the file. It must not know the source of an order.
 //!
 //! A backend is *available* if it is active and has a weight ([`Backend::takes_new_flows`]); one that is drained, disabled,
-//! removed, moved to another address or given weight 0 is taken out. A VIP is taken out if it is removed, or announced no
-//! more. Refused without force is what takes out
+//! removed, moved to another address or given weight 0 is taken out. A VIP is taken out if it is removed, or no longer
+//! announced. A change is refused without force if it takes out
 //! - more than 30 % and more than one of a pool's available backends, or the last of them;
 //! - more than 10 % and more than one of the VIPs, or leaves a VIP to a pool that has no available backend.
 
@@ -14,7 +14,7 @@ use super::{AnnounceBy, Backend, Change, Name, Pool, Refusal, Services, StateCha
 const OF_BACKENDS: usize = 30;
 const OF_VIPS: usize = 10;
 
-/// What of a set goes, and what it has then.
+/// How much of a set is taken out, and its size before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Loss {
     before: usize,
@@ -23,12 +23,12 @@ struct Loss {
 }
 
 impl Loss {
-    /// Whether more goes than one, and than this share.
+    /// Whether more than one is taken out, and more than this share.
     const fn is_beyond(self, percent: usize) -> bool {
         self.lost > 1 && self.lost * 100 > self.before * percent
     }
 
-    /// What is wrong with taking this out of a pool.
+    /// The refusal of taking these out of a pool.
     fn pool_refusal(self, pool: &Name) -> Option<String> {
         let Self { before, lost, after } = self;
         if lost > 0 && after == 0 {
@@ -43,7 +43,7 @@ impl Loss {
         })
     }
 
-    /// What is wrong with taking these VIPs out.
+    /// The refusal of taking these VIPs out.
     fn vips_refusal<'a>(self, names: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
         let Self { before, lost, after: _ } = self;
         self.is_beyond(OF_VIPS).then(|| {
@@ -54,10 +54,10 @@ impl Loss {
 }
 
 impl Services {
-    /// Whether a change takes out no more than it may without force. One that cannot be made at all may pass.
+    /// Whether a change takes out no more than is allowed without force. A change that is invalid may pass.
     ///
     /// # Errors
-    /// What it takes out, the limit, and the remedy.
+    /// What is taken out, the limit, and the remedy.
     pub fn guard_change(&self, change: &Change) -> Result<(), Refusal> {
         let takes_out = |backend: &&Backend| backend.takes_new_flows();
         let one = |pool: &Name, backend: &Name| {
@@ -72,7 +72,7 @@ impl Services {
             | Change::SetState { pool, backend, change: StateChange::Drain { .. } | StateChange::Disable { .. } } => {
                 one(pool, backend)
             }
-            // That it serves VIPs is said where it is removed.
+            // VIPs of a removed pool are reported where it is removed.
             Change::RemovePool(name) => {
                 self.pools.get(name).filter(|_| self.vips_of(name).next().is_none()).map(|pool| {
                     let before = pool.available();
@@ -92,10 +92,10 @@ impl Services {
         refused(&found.and_then(|(pool, loss)| loss.pool_refusal(pool)).into_iter().collect::<Vec<_>>())
     }
 
-    /// Whether going over to other services takes out no more than it may without force.
+    /// Whether a switch to other services takes out no more than is allowed without force.
     ///
     /// # Errors
-    /// All that it takes out beyond the limits, with the remedy.
+    /// Everything taken out beyond the limits, with the remedy.
     pub fn guard(&self, next: &Self) -> Result<(), Refusal> {
         let changed = self.pools.values().map(|pool| (pool, next.pools.get(&pool.name)));
         let changed = changed.filter(|(pool, next)| Some(*pool) != *next);
@@ -107,7 +107,7 @@ impl Services {
         refused(&of_vips.into_iter().chain(of_pools).chain(moved).collect::<Vec<_>>())
     }
 
-    /// Whether a VIP is there, by whatever name, and announced if it is announced elsewhere.
+    /// Whether a VIP exists, under any name, and is announced if the other one is.
     fn keeps(&self, vip: &Vip) -> bool {
         let is_announced = |vip: &Vip| vip.announce.by != AnnounceBy::Nothing;
         let by_name = self.vips.get(&vip.name).filter(|found| found.service == vip.service);
@@ -115,7 +115,7 @@ impl Services {
         found.is_some_and(|found| is_announced(found) || !is_announced(vip))
     }
 
-    /// That a VIP goes over from a pool with available backends to one without.
+    /// The refusal of moving a VIP from a pool with available backends to one without.
     fn deserted(&self, vip: &Vip, next: &Self) -> Option<String> {
         let moved = next.vips.get(&vip.name).filter(|moved| moved.pool != vip.pool && moved.service == vip.service)?;
         let available = |services: &Self, pool: &Name| services.pools.get(pool).map_or(0, Pool::available);
@@ -135,7 +135,7 @@ impl Pool {
         self.backends.values().filter(|backend| backend.takes_new_flows()).count()
     }
 
-    /// What of it goes if this is what becomes of it.
+    /// How many of them a change to this state takes out.
     fn loss(&self, next: Option<&Self>) -> Loss {
         let stays = |backend: &&Backend| {
             let next = next.and_then(|pool| pool.backends.get(&backend.name));
@@ -147,7 +147,7 @@ impl Pool {
     }
 }
 
-/// One line, if anything is beyond the limits.
+/// One line, if anything exceeds the limits.
 fn refused(faults: &[String]) -> Result<(), Refusal> {
     const FEW: usize = 8;
     if faults.is_empty() {

@@ -1,4 +1,4 @@
-//! Faults that were found by running the product: how much each door takes out of service at once.
+//! Faults that were found by running the product: how much each kind of order takes out of service at once.
 
 use maglev_testing::matrix::Row;
 
@@ -38,7 +38,7 @@ fn active(count: usize) -> Vec<(AdminState, u16)> {
     vec![(AdminState::Active, 1); count]
 }
 
-/// Every change that takes a backend out, by its door.
+/// Every change that takes a backend out, by its command.
 fn doors(backend: &str) -> [(&'static str, Change); 4] {
     let (pool, backend) = (name("web"), name(backend));
     let state = |change| Change::SetState { pool: pool.clone(), backend: backend.clone(), change };
@@ -52,8 +52,8 @@ fn doors(backend: &str) -> [(&'static str, Change); 4] {
 
 #[test]
 fn the_last_available_backend_is_refused_at_every_door() {
-    let told = "pool web: takes out 1 of 1 available backends and leaves none (limit: one must stay); --force does it";
-    let refused = Err(Refusal::Conflict(told.to_owned()));
+    let line = "pool web: takes out 1 of 1 available backends and leaves none (limit: one must stay); --force does it";
+    let refused = Err(Refusal::Conflict(line.to_owned()));
     let out = [(AdminState::Active, 0), (DRAINING, 1), (DISABLED, 1)];
     for (door, change) in doors("b1") {
         let _row = Row::fault("C9", &format!("{door} of the last available backend"));
@@ -76,15 +76,15 @@ fn the_last_available_backend_is_refused_at_every_door() {
 fn a_pool_with_available_backends_is_removed_by_force_alone() {
     let _row = Row::fault("C5", "the removal of a pool with available backends");
     let removal = Change::RemovePool(name("web"));
-    let told = "pool web: takes out 3 of 3 available backends and leaves none (limit: one must stay); --force does it";
-    assert_eq!(services(&active(3), 0).guard_change(&removal), Err(Refusal::Conflict(told.to_owned())));
+    let line = "pool web: takes out 3 of 3 available backends and leaves none (limit: one must stay); --force does it";
+    assert_eq!(services(&active(3), 0).guard_change(&removal), Err(Refusal::Conflict(line.to_owned())));
     assert_eq!(services(&[(DRAINING, 1), (AdminState::Active, 0)], 0).guard_change(&removal), Ok(()));
-    // That it serves VIPs is in the way whatever is forced.
+    // A pool that serves VIPs cannot be removed even with force.
     assert_eq!(services(&active(3), 1).guard_change(&removal), Ok(()));
     assert!(services(&active(3), 1).apply(&removal, &rules()).is_err());
 }
 
-/// What a file is told that leaves `left` of `of` backends available, by each way to take the others out.
+/// The outcome for a file that leaves `left` of `of` backends available, for each way to take the others out.
 fn cut(of: usize, left: usize) -> Vec<Result<(), Refusal>> {
     let before = services(&active(of), 1);
     let ways: [fn(&mut Pool, &Name); 5] = [
@@ -110,11 +110,11 @@ fn more_than_a_third_or_so_of_a_pool_is_refused() {
         Row::fault("C5", "a file takes out more than 30 % and more than one of a pool, removed, drained, disabled, …");
     assert!(cut(3, 2).iter().all(Result::is_ok), "one is always allowed");
     assert!(cut(10, 7).iter().all(Result::is_ok), "30 % are allowed");
-    let told = "pool web: takes out 4 of 10 available backends (limit: 30 %, or one, at once); --force does it";
-    assert!(cut(10, 6).iter().all(|told_| *told_ == Err(Refusal::Conflict(told.to_owned()))), "{:?}", cut(10, 6));
+    let line = "pool web: takes out 4 of 10 available backends (limit: 30 %, or one, at once); --force does it";
+    assert!(cut(10, 6).iter().all(|outcome| *outcome == Err(Refusal::Conflict(line.to_owned()))), "{:?}", cut(10, 6));
     assert!(cut(3, 1).iter().all(Result::is_err));
-    assert_eq!(cut(2, 0)[..4].iter().filter(|told| told.is_err()).count(), 4);
-    assert_eq!(cut(1, 0).iter().filter(|told| told.is_ok()).count(), 1, "one may move to another address");
+    assert_eq!(cut(2, 0)[..4].iter().filter(|outcome| outcome.is_err()).count(), 4);
+    assert_eq!(cut(1, 0).iter().filter(|outcome| outcome.is_ok()).count(), 1, "one may move to another address");
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn more_than_a_tenth_of_the_vips_is_refused() {
             before.guard(&next)
         };
         assert_eq!((without(1, 1), without(5, 1), without(20, 2)), (Ok(()), Ok(()), Ok(())));
-        let told = "takes out 2 of 5 VIPs (limit: 10 %, or one, at once): v1, v2; --force does it";
-        assert_eq!(without(5, 2), Err(Refusal::Conflict(told.to_owned())));
-        assert!(without(200, 21).is_err_and(|told| told.to_string().starts_with("takes out 21 of 200 VIPs")));
+        let line = "takes out 2 of 5 VIPs (limit: 10 %, or one, at once): v1, v2; --force does it";
+        assert_eq!(without(5, 2), Err(Refusal::Conflict(line.to_owned())));
+        assert!(without(200, 21).is_err_and(|error| error.to_string().starts_with("takes out 21 of 200 VIPs")));
     }
     let before = services(&active(2), 5);
     let mut renamed = before.clone();
@@ -152,7 +152,8 @@ fn more_than_a_tenth_of_the_vips_is_refused() {
 
 #[test]
 fn a_vip_is_not_left_to_an_empty_pool() {
-    let _row = Row::fault("C5", "a file moves a VIP to a pool without available backends; all faults are told at once");
+    let _row =
+        Row::fault("C5", "a file moves a VIP to a pool without available backends; all faults are reported at once");
     let mut before = services(&active(4), 1);
     before.admit(Change::AddPool(Pool::new(name("api"))), &rules()).unwrap();
     let mut next = before.clone();

@@ -1,4 +1,4 @@
-//! What is checked of a pool's backends, and what follows from it, as an operator sets it. It must not know how a check is
+//! How a pool's backends are checked, and the consequences of failures, as an operator sets them. It must not know how a check is
 //! made.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use rustls_pki_types::ServerName;
 use super::time::{WrittenDuration, parse_duration};
 use super::{BadValue, Name, Refusal, Services, shown};
 
-/// How many checks in a row must end alike for a backend's health to change.
+/// How many checks in a row must have the same result to change a backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hysteresis {
     /// Failures that make a healthy backend unhealthy; at least 1.
@@ -27,22 +27,22 @@ pub struct Hysteresis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u8);
 
-/// What a pool says of its backends' health.
+/// A pool's health settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolHealth {
-    /// How its backends are checked; `None`: they are not.
+    /// How its backends are checked; `None`: not checked.
     pub check: Option<Arc<Check>>,
-    /// What is different for single backends, by name.
+    /// The overrides of single backends, by name.
     pub overrides: BTreeMap<Name, Override>,
-    /// Below this share of healthy backends, all are used; 0 is never.
+    /// Below this share of healthy backends the pool fails open and uses all; 0: never.
     pub panic: Percent,
-    /// How long a backend that comes back takes to reach its full weight; zero: it has it at once.
+    /// How long a recovered backend takes to reach its full weight; zero: no slow start.
     pub slow_start: Duration,
-    /// What follows once none of them answers anything.
+    /// What happens once no backend answers.
     pub on_all_dead: OnAllDead,
 }
 
-/// What becomes of a pool's VIPs once none of its backends has answered anything for 60 s.
+/// What happens to a pool's VIPs once no backend has answered anything for 60 s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnAllDead {
     /// They are withdrawn: other nodes may reach the backends.
@@ -52,23 +52,23 @@ pub enum OnAllDead {
     Keep,
 }
 
-/// Other checks for a pool; what is not named stays.
+/// A change to a pool's health settings; fields that are `None` stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthChange {
-    /// How its backends are checked. `Some(None)`: they are not, and whatever else is said of their checks goes.
+    /// How its backends are checked. `Some(None)`: not checked, and all overrides are removed.
     pub check: Option<Option<Arc<Check>>>,
-    /// Below which share all are used.
+    /// Below which share of healthy backends the pool fails open.
     pub panic: Option<Percent>,
-    /// How long a backend that comes back takes to reach its full weight.
+    /// How long a recovered backend takes to reach its full weight.
     pub slow_start: Option<Duration>,
-    /// What follows once none of its backends answers anything.
+    /// What happens once no backend answers.
     pub on_all_dead: Option<OnAllDead>,
 }
 
 /// How a backend is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What is asked, and what must be answered.
+    /// The request, and the expected answer.
     pub probe: Probe,
     /// How long from one check to the next: 100 ms to 1 h.
     pub interval: Duration,
@@ -76,15 +76,15 @@ pub struct Check {
     pub timeout: Duration,
     /// By how much at most the next check comes early: at most half of the interval.
     pub jitter: Duration,
-    /// How many checks in a row decide.
+    /// How many checks in a row change a backend's health.
     pub hysteresis: Hysteresis,
     /// The port that is checked, if it is not the VIP's.
     pub port: Option<NonZeroU16>,
-    /// The way there.
+    /// The path of its packets.
     pub via: Via,
 }
 
-/// What of a check is different for one backend.
+/// The override of a check for one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
     /// The port.
@@ -95,19 +95,19 @@ pub struct Override {
     pub host: Option<String>,
 }
 
-/// The way of a check to its backend.
+/// The path of a check's packets to the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// To the backend's own address.
     Direct,
-    /// To a VIP, encapsulated as the clients' packets are; to each of the pool's VIPs if none is named.
+    /// To a VIP, encapsulated like client packets; by default to each of the pool's VIPs.
     Encap {
         /// The VIP.
         vip: Option<Name>,
     },
 }
 
-/// What is asked, and what must be answered.
+/// The request, and the expected answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// A connection is accepted.
@@ -118,48 +118,48 @@ pub enum Probe {
     Https(Request, Tls),
     /// A datagram is answered.
     Udp {
-        /// What it holds.
+        /// Its bytes.
         payload: Vec<u8>,
-        /// What the answer begins with.
+        /// The first bytes of the answer.
         expect: Vec<u8>,
     },
     /// A query is answered.
     Dns {
-        /// The name that is asked for; its addresses (A).
+        /// The name to query; its addresses (A).
         query: String,
         /// The response code of the answer.
         rcode: u8,
     },
 }
 
-/// A GET request, and what must be answered.
+/// A GET request, and the expected answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The path, with a query if there is one.
     pub path: String,
-    /// The host it names, if that is not the address.
+    /// The host in the request, if it is not the address.
     pub host: Option<String>,
-    /// Which status is good.
+    /// The accepted status codes.
     pub status: RangeInclusive<u16>,
-    /// What the body must hold.
+    /// A text that the body must contain.
     pub body: Option<String>,
 }
 
 /// TLS as a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The server's name, which is asked for and which its certificate must hold.
+    /// The server's name: sent to the server (SNI), and required in its certificate.
     pub name: String,
-    /// Whether that is the name of the host that the request names, because no other was given.
+    /// Whether the name is the host of the request, because no other was given.
     pub of_host: bool,
-    /// Whether the certificate is verified, by the authorities that the system trusts.
+    /// Whether the certificate is verified against the authorities that the system trusts.
     pub verify: bool,
 }
 
 /// The names of DNS response codes (RFC 1035, section 4.1.1), by number.
 pub const RCODES: [&str; 6] = ["noerror", "formerr", "servfail", "nxdomain", "notimp", "refused"];
 
-/// Whether DNS can ask for this name: labels of 1 to 63 bytes, 255 in all with their lengths (RFC 1035, section 2.3.4).
+/// Whether this name can be queried: labels of 1 to 63 bytes, 255 in all with their lengths (RFC 1035, section 2.3.4).
 pub fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let fits = |label: &str| (1..64).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic());
@@ -204,7 +204,7 @@ impl HealthChange {
     /// A pool's health with the change made.
     ///
     /// # Errors
-    /// It does not fit what the pool has.
+    /// It does not fit the pool's settings.
     pub fn applied_to(&self, health: &PoolHealth) -> Result<PoolHealth, String> {
         let Self { check, panic, slow_start, on_all_dead } = self;
         let Some(check) = check.clone().unwrap_or_else(|| health.check.clone()) else {
@@ -212,16 +212,14 @@ impl HealthChange {
             let key = key.or(on_all_dead.map(|_| "on_all_dead"));
             return match key {
                 None => Ok(PoolHealth::default()),
-                Some(key) => {
-                    Err(format!("{key} is without effect where nothing is checked; give the pool a check too"))
-                }
+                Some(key) => Err(format!("{key} has no effect without a check; give the pool a check too")),
             };
         };
         let misfit = health.overrides.iter().find_map(|(name, own)| Some((name, own.misfit(&check)?)));
         if let Some((name, key)) = misfit {
             let kind = check.probe.kind();
             return Err(format!(
-                "backend {name} has a {key} of its own, which is not of a {kind} check; remove that first"
+                "backend {name} has its own {key}, which is not a key of a {kind} check; remove it first"
             ));
         }
         Ok(PoolHealth {
@@ -235,7 +233,7 @@ impl HealthChange {
 }
 
 impl fmt::Display for HealthChange {
-    /// What is set: `check http every 2s, panic 50`.
+    /// The change: `check http every 2s, panic 50`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { check, panic, slow_start, on_all_dead } = self;
         let named = [
@@ -260,7 +258,7 @@ impl Services {
         Ok(())
     }
 
-    /// Sets what of its pool's check is different for a backend.
+    /// Sets a backend's override of its pool's check.
     pub(super) fn set_override(&mut self, pool: &Name, backend: &Name, own: Option<Override>) -> Result<(), Refusal> {
         let pool = self.pool_mut(pool)?;
         if !pool.backends.contains_key(backend) {
@@ -272,11 +270,11 @@ impl Services {
         };
         let conflict = |line: String| Refusal::Conflict(format!("backend {backend} of pool {}: {line}", pool.name));
         let Some(check) = &pool.health.check else {
-            return Err(conflict("without effect where nothing is checked; give the pool a check first".to_owned()));
+            return Err(conflict("has no effect without a check; give the pool a check first".to_owned()));
         };
         if let Some(key) = own.misfit(check) {
             let kind = check.probe.kind();
-            return Err(conflict(format!("check.{key} is not of a {kind} check; allowed: port")));
+            return Err(conflict(format!("check.{key} is not a key of a {kind} check; allowed: port")));
         }
         pool.health.overrides.insert(backend.clone(), own);
         Ok(())
@@ -293,19 +291,19 @@ impl OnAllDead {
     }
 }
 
-/// Reads what follows once no backend of a pool answers anything.
+/// Reads what happens once no backend of a pool answers.
 ///
 /// # Errors
-/// The text is no such rule.
+/// The text is not such a rule.
 pub fn parse_on_all_dead(text: &str) -> Result<OnAllDead, BadValue> {
     let found = [OnAllDead::Withdraw, OnAllDead::Keep].into_iter().find(|rule| rule.as_str() == text);
-    found.ok_or_else(|| BadValue(format!("{} is not a rule; allowed: withdraw, keep", shown(text))))
+    found.ok_or_else(|| BadValue(format!("{} is not an action; allowed: withdraw, keep", shown(text))))
 }
 
-/// Reads below which share of healthy backends all are used.
+/// Reads the share of healthy backends below which a pool fails open.
 ///
 /// # Errors
-/// The text is no such share.
+/// The text is not such a share.
 pub fn parse_panic(text: &str) -> Result<Percent, BadValue> {
     text.parse()
         .ok()
@@ -314,7 +312,7 @@ pub fn parse_panic(text: &str) -> Result<Percent, BadValue> {
         .ok_or_else(|| BadValue(format!("{} is not a share in percent; allowed: 0 (never) to 100", shown(text))))
 }
 
-/// Reads how long a backend that comes back takes to reach its full weight.
+/// Reads how long a recovered backend takes to reach its full weight.
 ///
 /// # Errors
 /// The text is not a duration of at most an hour.
@@ -327,7 +325,7 @@ pub fn parse_slow_start(text: &str) -> Result<Duration, BadValue> {
 }
 
 impl Override {
-    /// What of it has no place in a check.
+    /// The keys of an override that this kind of check does not have.
     pub fn misfit(&self, check: &Check) -> Option<&'static str> {
         let Self { port: _, path, host } = self;
         let of_http = matches!(check.probe, Probe::Http(_) | Probe::Https(..));
@@ -335,7 +333,7 @@ impl Override {
         key.filter(|_| !of_http)
     }
 
-    /// A check with what is different. Another host is another server, unless the server has a name of its own.
+    /// A check with its override. Another host means another server name, unless the name was given.
     pub fn applied_to(&self, check: &Check) -> Check {
         let Self { port, path, host } = self;
         let mut check = check.clone();

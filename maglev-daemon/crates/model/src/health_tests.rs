@@ -66,7 +66,7 @@ fn checks_are_turned_on_changed_and_turned_off() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_changes_nothing() {
+fn a_setting_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut without = services(None);
     let nothing = HealthChange::default();
     for (change, key) in [
@@ -74,16 +74,16 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         (HealthChange { slow_start: Some(SECOND), ..nothing.clone() }, "slow_start"),
         (HealthChange { on_all_dead: Some(OnAllDead::Keep), ..nothing.clone() }, "on_all_dead"),
     ] {
-        let line = format!("pool web: {key} is without effect where nothing is checked; give the pool a check too");
+        let line = format!("pool web: {key} has no effect without a check; give the pool a check too");
         assert_eq!(set(&mut without, change), conflict(&line));
     }
     let port = Override { port: NonZeroU16::new(8_080), ..Override::default() };
-    let line = "backend a of pool web: without effect where nothing is checked; give the pool a check first";
+    let line = "backend a of pool web: has no effect without a check; give the pool a check first";
     assert_eq!(own(&mut without, "a", Some(port)), conflict(line));
 
     let mut with = services(Some(http()));
     let path = Override { path: Some("/a".into()), ..Override::default() };
-    let line = "there is no backend b in pool web; there is: a";
+    let line = "unknown backend b in pool web; known: a";
     assert_eq!(own(&mut with, "b", Some(path.clone())), conflict(line));
     own(&mut with, "a", Some(path.clone())).unwrap();
     let before = with.clone();
@@ -93,12 +93,12 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         change: SettingsChange { learning, ..SettingsChange::default() },
         health: HealthChange { check: Some(Some(check(Probe::Tcp))), ..nothing },
     };
-    let line = "pool web: backend a has a path of its own, which is not of a tcp check; remove that first";
+    let line = "pool web: backend a has its own path, which is not a key of a tcp check; remove it first";
     assert_eq!(with.admit(both, &Rules::default()), conflict(line));
     assert_eq!(with, before, "all or nothing");
     assert_eq!(own(&mut with, "a", None).unwrap().overrides.len(), 0);
     set(&mut with, HealthChange { check: Some(Some(check(Probe::Tcp))), ..HealthChange::default() }).unwrap();
-    let line = "backend a of pool web: check.path is not of a tcp check; allowed: port";
+    let line = "backend a of pool web: check.path is not a key of a tcp check; allowed: port";
     assert_eq!(own(&mut with, "a", Some(path)), conflict(line));
 }
 
@@ -148,15 +148,15 @@ fn hosts_name_servers() {
 }
 
 #[test]
-fn a_change_is_told_in_short() {
+fn a_change_is_shown_in_short() {
     let (panic, slow_start) = (Some(Percent(30)), Some(SECOND * 30));
     let health = HealthChange { check: Some(Some(http())), panic, slow_start, on_all_dead: Some(OnAllDead::Keep) };
     let change = SettingsChange { learning: Some(SECOND * 5), ..SettingsChange::default() };
-    let told = |change, health| Change::SetPool { pool: name("web"), change, health }.to_string();
+    let shown = |change, health| Change::SetPool { pool: name("web"), change, health }.to_string();
     let line = "set learning 5s, check http every 2s, panic 30, slow_start 30s, on_all_dead keep for pool web";
-    assert_eq!(told(change, health), line);
+    assert_eq!(shown(change, health), line);
     let off = HealthChange { check: Some(None), ..HealthChange::default() };
-    assert_eq!(told(SettingsChange::default(), off), "set no check for pool web");
+    assert_eq!(shown(SettingsChange::default(), off), "set no check for pool web");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! What the host needs for itself. It must not know netlink.
+//! The addresses that the host uses itself. It must not know netlink.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The addresses that this host needs for itself.
+/// The addresses that this host uses itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// Its own, with the interface's name.

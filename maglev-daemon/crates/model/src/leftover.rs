@@ -1,4 +1,4 @@
-//! What a backend has left that new connections do not reach any more. It must not know how it is counted.
+//! What still binds connections to a backend that gets no new ones. It must not know how it is counted.
 
 use std::fmt;
 

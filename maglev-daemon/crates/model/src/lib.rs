@@ -61,8 +61,8 @@ pub use time::{parse_duration, parse_timeout, parse_utc, utc_with_milliseconds};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
-/// A backend's weight: its share of the table relative to its pool's other backends. 0 is out of the table, alive for
-/// the flows it has.
+/// A backend's weight: its share of the table relative to its pool's other backends. With 0 it owns no slots and keeps the
+/// flows it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(pub u16);
 
@@ -75,7 +75,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// What packets a VIP takes: a destination address, port and protocol. `None` is any port.
+/// The packets of a VIP: a destination address, port and protocol. `None` is any port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
     /// The destination address.
@@ -95,7 +95,7 @@ pub struct Vip {
     pub service: Service,
     /// The pool that serves it.
     pub pool: Name,
-    /// How routers are told of it.
+    /// How it is announced.
     pub announce: Announce,
 }
 
@@ -108,7 +108,7 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its share.
     pub weight: Weight,
-    /// What an operator wants of it.
+    /// The state that an operator ordered.
     pub state: AdminState,
 }
 
@@ -119,13 +119,13 @@ pub struct Pool {
     pub name: Name,
     /// How it keeps connections while its backends change.
     pub settings: PoolSettings,
-    /// How its backends' health is found out, and what follows from it.
+    /// How its backends are checked, and the consequences of failures.
     pub health: PoolHealth,
     /// Its backends by name.
     pub backends: BTreeMap<Name, Backend>,
 }
 
-/// All that is the same on every node: pools and the VIPs they serve.
+/// Everything that is the same on every node: pools and the VIPs they serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
     /// Pools by name.
@@ -162,12 +162,12 @@ pub struct OuterSources {
     pub v6: Option<Ipv6Net>,
 }
 
-/// What a node can carry: services are checked against it.
+/// The capabilities of a node: services are validated against them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// How many of each.
     pub limits: Limits,
-    /// Which families of backends it can reach.
+    /// The families of backends that it can send to.
     pub outer: OuterSources,
 }
 
@@ -176,26 +176,26 @@ pub struct Rules {
 pub enum Change {
     /// A new VIP.
     AddVip(Vip),
-    /// The end of a VIP.
+    /// The removal of a VIP.
     RemoveVip(Name),
-    /// Another announcement of a VIP.
+    /// A change to a VIP's announcement.
     SetAnnounce {
         /// The VIP.
         vip: Name,
-        /// What is set.
+        /// The change.
         change: AnnounceChange,
     },
     /// A new pool.
     AddPool(Pool),
-    /// The end of a pool that no VIP uses.
+    /// The removal of a pool that no VIP uses.
     RemovePool(Name),
     /// Other settings for a pool.
     SetPool {
         /// The pool.
         pool: Name,
-        /// What is set.
+        /// The change.
         change: SettingsChange,
-        /// What is set of its checks.
+        /// The change to its checks.
         health: HealthChange,
     },
     /// A new backend.
@@ -205,13 +205,13 @@ pub enum Change {
         /// The backend.
         backend: Backend,
     },
-    /// The end of a backend.
+    /// The removal of a backend.
     RemoveBackend {
         /// In this pool.
         pool: Name,
         /// Its name.
         backend: Name,
-        /// Even if that cuts connections.
+        /// Even if connections are dropped.
         force: bool,
     },
     /// Another weight for a backend.
@@ -223,13 +223,13 @@ pub enum Change {
         /// The new weight.
         weight: Weight,
     },
-    /// Another part of its pool's check for a backend.
+    /// A change to a backend's override of its pool's check.
     SetCheck {
         /// In this pool.
         pool: Name,
-        /// Its name.
+        /// The override; `None`: none.
         backend: Name,
-        /// What is different for it; `None`: nothing.
+        /// The override; `None`: none.
         own: Option<Override>,
     },
     /// Another administrative state for a backend.

@@ -1,4 +1,4 @@
-//! Slow start: a backend that comes back gets its share by and by. It must not know weights.
+//! Slow start: a recovered backend gets its share step by step. It must not know weights.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// so that each is near the straight line; and few, because each is a change of the table.
 const STEPS: [u8; 10] = [10, 14, 20, 29, 40, 52, 64, 76, 88, 100];
 
-/// The way of one backend from little to all of its weight.
+/// The ramp of one backend from little to its full weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ramp {
     began: Duration,
@@ -14,10 +14,10 @@ pub struct Ramp {
 }
 
 impl Ramp {
-    /// All of the weight, in percent.
+    /// The full weight, in percent.
     pub const FULL: u8 = 100;
 
-    /// Begins now; nothing that lasts no time is a ramp.
+    /// Begins now; a duration of zero is no ramp.
     pub fn begin(now: Duration, lasts: Duration) -> Option<Self> {
         (!lasts.is_zero()).then_some(Self { began: now, lasts })
     }
@@ -28,7 +28,7 @@ impl Ramp {
         STEPS[step]
     }
 
-    /// When the step after this one is due, or was; none after the last.
+    /// When the step after this one is or was due; none after the last.
     pub fn next(&self, percent: u8) -> Option<Duration> {
         (1..STEPS.len()).find(|&step| STEPS[step] > percent).map(|step| self.at(step))
     }

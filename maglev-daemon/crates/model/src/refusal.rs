@@ -1,5 +1,5 @@
-//! Why a request is not carried out, and the sentences that are the same wherever a thing is not found. It must not
-//! know who asked.
+//! Why a request is not carried out, and the sentences for unknown objects. It must not know the
+//! requester.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,10 @@ use super::{BadValue, Name};
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The input can never be right (exit code 2).
+    /// The input is invalid on any node (exit code 2).
     #[error("{0}")]
     Invalid(String),
-    /// Not possible as things stand: unknown, taken, in use, full (exit code 1).
+    /// Not possible now: unknown, taken, in use, full (exit code 1).
     #[error("{0}")]
     Conflict(String),
     /// The daemon failed to do it (exit code 1).
@@ -26,12 +26,12 @@ impl From<BadValue> for Refusal {
 }
 
 impl Refusal {
-    /// There is no `what` (a VIP, a pool) of this name; what there is.
+    /// No `what` (a VIP, a pool) has this name; the known names.
     pub fn unknown<'a>(what: &str, name: &Name, known: impl ExactSizeIterator<Item = &'a str>) -> Self {
         not_found(what, name.as_str(), known)
     }
 
-    /// There is no backend of this name in the pool; what there is.
+    /// No backend of the pool has this name; the known names.
     pub fn unknown_backend<'a>(pool: &Name, name: &Name, known: impl ExactSizeIterator<Item = &'a str>) -> Self {
         not_found("backend", &format!("{name} in pool {pool}"), known)
     }
@@ -39,10 +39,10 @@ impl Refusal {
 
 fn not_found<'a>(what: &str, which: &str, known: impl ExactSizeIterator<Item = &'a str>) -> Refusal {
     if known.len() == 0 {
-        return Refusal::Conflict(format!("there is no {what} {which}, nor any other {what}"));
+        return Refusal::Conflict(format!("unknown {what} {which}; known: none"));
     }
     let command = format!("maglev {} list", what.to_ascii_lowercase());
-    Refusal::Conflict(format!("there is no {what} {which}; there is: {}", listed(known, &command)))
+    Refusal::Conflict(format!("unknown {what} {which}; known: {}", listed(known, &command)))
 }
 
 /// A few names, and the command that shows all if there are more.

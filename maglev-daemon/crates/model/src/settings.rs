@@ -1,4 +1,4 @@
-//! How a pool keeps connections while its backends change, and changes to that. It must not know how it is done.
+//! How a pool keeps connections while its backends change, and changes to that. It must not know how they are kept.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{BadValue, Name, Refusal, Services, shown};
 pub struct PoolSettings {
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
-    /// How the flows of a slot go over to a new owner.
+    /// How the flows of a slot move to a new owner.
     pub transition: TransitionSettings,
     /// Backends that must be able to serve for its VIPs to be announced.
     pub min_healthy: u32,
@@ -25,28 +25,28 @@ impl Default for PoolSettings {
     }
 }
 
-/// How the flows of a slot go over to a new owner while the old one is alive.
+/// How the flows of a slot move to a new owner while the old one is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransitionSettings {
-    /// How long flows of the previous owner have to show themselves: 1 s to 1 h, in whole seconds, not beyond `idle`.
+    /// How long flows of the previous owner are learned: 1 s to 1 h, in whole seconds, not beyond `idle`.
     pub learning: Duration,
-    /// How long a flow is remembered that says nothing: 10 s to 4 h, in whole seconds.
+    /// How long a silent flow is remembered: 10 s to 4 h, in whole seconds.
     pub idle: Duration,
-    /// Whom a flow belongs to that is not TCP, so that its first packet cannot be told from a later one, and that is not
-    /// known while its slot learns.
+    /// The owner of an unknown flow that is not TCP while its slot is learning: its first packet cannot be distinguished from a
+    /// later one.
     pub udp: UdpPolicy,
 }
 
-/// Other settings for a pool; what is not named stays.
+/// A change to a pool's settings; fields that are `None` stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SettingsChange {
     /// For which packets the flow table is consulted.
     pub tracking: Option<Tracking>,
-    /// How long flows of the previous owner have to show themselves.
+    /// How long flows of the previous owner are learned.
     pub learning: Option<Duration>,
-    /// How long a flow is remembered that says nothing.
+    /// How long a silent flow is remembered.
     pub idle: Option<Duration>,
-    /// Whom an unknown flow belongs to that is not TCP.
+    /// The owner of an unknown flow that is not TCP.
     pub udp: Option<UdpPolicy>,
     /// How many backends must be healthy for the pool's VIPs to be announced.
     pub min_healthy: Option<u32>,
@@ -64,10 +64,10 @@ impl Default for TransitionSettings {
 }
 
 impl TransitionSettings {
-    /// Whether the values may be these, each by itself and together.
+    /// Whether the values are allowed, each alone and together.
     ///
     /// # Errors
-    /// The first that may not.
+    /// The first value that is not.
     pub fn check(&self) -> Result<(), BadValue> {
         let Self { learning, idle, udp: _ } = self;
         LEARNING.check(*learning)?;
@@ -88,7 +88,7 @@ impl SettingsChange {
         *self == Self::default()
     }
 
-    /// What leads from the defaults to these settings.
+    /// The change from the defaults to these settings.
     pub fn from_default(settings: &PoolSettings) -> Self {
         let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = *settings;
         let PoolSettings { transition: default, min_healthy: least, .. } = PoolSettings::default();
@@ -115,7 +115,7 @@ impl SettingsChange {
 }
 
 impl Services {
-    /// Sets other settings. Whether learning and idle time agree may depend on what the pool has.
+    /// Applies a change. Whether learning and idle time agree may depend on the pool's settings.
     pub(super) fn set_settings(&mut self, pool: &Name, change: &SettingsChange) -> Result<(), Refusal> {
         let SettingsChange { tracking: _, learning, idle, udp: _, min_healthy } = change;
         min_healthy.map_or(Ok(()), |number| parse_min_healthy(&number.to_string()).map(drop))?;
@@ -132,16 +132,16 @@ impl Services {
     }
 }
 
-/// Reads a way of tracking.
+/// Reads a tracking mode.
 ///
 /// # Errors
-/// The text is no such way.
+/// The text is not a tracking mode.
 pub fn parse_tracking(text: &str) -> Result<Tracking, BadValue> {
     let found = [Tracking::Exception, Tracking::Always].into_iter().find(|tracking| tracking_word(*tracking) == text);
-    found.ok_or_else(|| BadValue(format!("{} is not a way of tracking; allowed: exception, always", shown(text))))
+    found.ok_or_else(|| BadValue(format!("{} is not a tracking mode; allowed: exception, always", shown(text))))
 }
 
-/// The word for a way of tracking.
+/// The word for a tracking mode.
 pub const fn tracking_word(tracking: Tracking) -> &'static str {
     match tracking {
         Tracking::Exception => "exception",
@@ -152,7 +152,7 @@ pub const fn tracking_word(tracking: Tracking) -> &'static str {
 /// Reads a policy for UDP.
 ///
 /// # Errors
-/// The text is no such policy.
+/// The text is not such a policy.
 pub fn parse_udp(text: &str) -> Result<UdpPolicy, BadValue> {
     let found = [UdpPolicy::New, UdpPolicy::Keep].into_iter().find(|policy| udp_word(*policy) == text);
     found.ok_or_else(|| BadValue(format!("{} is not a policy for UDP; allowed: new, keep", shown(text))))
@@ -169,7 +169,7 @@ pub const fn udp_word(policy: UdpPolicy) -> &'static str {
 /// Reads how many backends must be able to serve.
 ///
 /// # Errors
-/// The text is no such number.
+/// The text is not such a number.
 pub fn parse_min_healthy(text: &str) -> Result<u32, BadValue> {
     let most = maglev_common::maps::MAX_MEMBERS;
     text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
@@ -197,7 +197,7 @@ pub fn parse_idle(text: &str) -> Result<Duration, BadValue> {
 }
 
 impl fmt::Display for SettingsChange {
-    /// What is set: `tracking always, learning 30s`.
+    /// The change: `tracking always, learning 30s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tracking, learning, idle, udp, min_healthy } = self;
         let named = [
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_changes_and_the_rest_stays() {
+    fn a_change_applies_and_the_rest_stays() {
         let services = pool(transition(30, 600)).unwrap();
         let change = SettingsChange {
             tracking: Some(Tracking::Always),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_set_is_told() {
+    fn invalid_settings_are_reported() {
         let services = pool(transition(30, 600)).unwrap();
         let none = SettingsChange::default();
         let conflict = |line: &str| Err(Refusal::Conflict(line.to_owned()));
@@ -309,7 +309,7 @@ mod tests {
                 "nothing to set; allowed: tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead"
             )
         );
-        assert_eq!(set(&Services::default(), longer), conflict("there is no pool web, nor any other pool"));
+        assert_eq!(set(&Services::default(), longer), conflict("unknown pool web; known: none"));
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
             assert_eq!(parse_udp(udp_word(policy)), Ok(policy));
         }
         let refused = parse_tracking("affinity").unwrap_err().to_string();
-        assert_eq!(refused, "affinity is not a way of tracking; allowed: exception, always");
+        assert_eq!(refused, "affinity is not a tracking mode; allowed: exception, always");
         assert_eq!(parse_udp("old").unwrap_err().to_string(), "old is not a policy for UDP; allowed: new, keep");
     }
 }

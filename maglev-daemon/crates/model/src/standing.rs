@@ -1,26 +1,26 @@
-//! What checks say of a backend, and what follows for its slots. It must not know how it was found out.
+//! A backend's health by its checks, and the consequences for its slots. It must not know how the health was determined.
 
 use super::Ramp;
 
-/// What is known by checks.
+/// The result of checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// It failed.
     Unhealthy,
     /// No check has ended yet.
     Checking,
-    /// It serves.
+    /// It is healthy.
     Healthy,
 }
 
-/// What a backend's health makes of it.
+/// The standing of a backend by its health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether it owns slots, as far as its health goes.
+    /// Whether its health lets it own slots.
     pub serves: bool,
-    /// Whether flows that are its are kept.
+    /// Whether its flows are kept.
     pub lives: bool,
-    /// The part of its weight that it has, in percent.
+    /// The part of its weight that is in effect, in percent.
     pub percent: u8,
 }
 

@@ -1,5 +1,5 @@
-//! A backend's administrative state: what an operator has ordered, and when. It must not know health, nor what becomes
-//! of flows.
+//! A backend's administrative state: an operator's order, and its time. It must not know health, nor the effect
+//! on flows.
 //!
 //! ```text
 //!              drain                 disable
@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use super::{Backend, BadValue, Name, Refusal, Services, UnixTime, Weight, shown};
 
-/// What an operator wants of a backend, and since when. The time is unknown where a file written by hand does not tell it.
+/// A backend's state as ordered by an operator, and since when. The time is unknown if a file written by hand does not hold it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminState {
     /// It takes its share of new flows.
@@ -52,7 +52,7 @@ pub enum StateChange {
 }
 
 impl Backend {
-    /// Whether it is available: active, and with a weight. New flows are sent to it if it is healthy and can be reached.
+    /// Whether it is available: active, and with a weight. New flows are sent to it if it is healthy and reachable.
     pub const fn takes_new_flows(&self) -> bool {
         self.state.takes_new_flows(self.weight)
     }
@@ -77,7 +77,7 @@ impl AdminState {
         }
     }
 
-    /// The same state, set at this time; active has none.
+    /// The same state, set at this time; active has no time.
     #[must_use]
     pub const fn set_at(self, time: UnixTime) -> Self {
         match self {
@@ -87,7 +87,7 @@ impl AdminState {
         }
     }
 
-    /// The state after an order, or what is in the way of it and the remedy.
+    /// The state after an order, or the conflict and the remedy.
     fn after(self, change: StateChange) -> Result<Self, &'static str> {
         use AdminState::{Active, Disabled, Draining};
         use StateChange::{Disable, Drain, Enable, Undrain};
@@ -110,7 +110,7 @@ impl AdminState {
 impl FromStr for AdminState {
     type Err = BadValue;
 
-    /// Reads the state's name; since when is another matter.
+    /// Reads the state's name, without its time.
     fn from_str(text: &str) -> Result<Self, BadValue> {
         match text {
             "active" => Ok(Self::Active),
@@ -221,8 +221,8 @@ mod tests {
         let change = |pool, backend| Change::SetState { pool: name(pool), backend: name(backend), change: DRAIN };
         let services = web(&[(AdminState::Active, 1)]);
         let refused = |change| services.apply(&change, &rules()).unwrap_err().to_string();
-        assert_eq!(refused(change("web", "web9")), "there is no backend web9 in pool web; there is: web1");
-        assert_eq!(refused(change("api", "web1")), "there is no pool api; there is: web");
+        assert_eq!(refused(change("web", "web9")), "unknown backend web9 in pool web; known: web1");
+        assert_eq!(refused(change("api", "web1")), "unknown pool api; known: web");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::{AdminState, Backend, Change, Name, Pool, Protocol, Service, SettingsChange, Vip, Weight};
 
-/// A value that is not what it should be: one line that names the value and what is allowed.
+/// An invalid value: one line that names the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadValue(pub String);
@@ -55,7 +55,7 @@ impl fmt::Display for Name {
 }
 
 impl Weight {
-    /// The weight of a backend that names none.
+    /// The default weight of a backend.
     pub const DEFAULT: Self = Self(100);
 
     /// Reads a weight, 0 to 65535.
@@ -204,7 +204,7 @@ impl fmt::Display for Pool {
 }
 
 impl fmt::Display for Change {
-    /// What is to be done: `add backend web4 (10.0.1.14) weight 100 to pool web`.
+    /// The order: `add backend web4 (10.0.1.14) weight 100 to pool web`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddVip(vip) => write!(f, "add VIP {vip}"),
@@ -226,10 +226,10 @@ impl fmt::Display for Change {
                 write!(f, "set {change}{between}{health} for pool {pool}")
             }
             Self::SetCheck { pool, backend, own: Some(_) } => {
-                write!(f, "set a check of its own for backend {backend} of pool {pool}")
+                write!(f, "set check overrides for backend {backend} of pool {pool}")
             }
             Self::SetCheck { pool, backend, own: None } => {
-                write!(f, "check backend {backend} of pool {pool} like the others")
+                write!(f, "remove check overrides of backend {backend} of pool {pool}")
             }
         }
     }
@@ -252,7 +252,7 @@ pub fn shown(text: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
-/// Reads why something was ordered, in an operator's words: one line that fits into what neighbours are told.
+/// Reads an operator's reason for an order: one line that fits into a shutdown message to neighbors.
 ///
 /// # Errors
 /// It is empty, too long, or more than a line.
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_in_one_sentence() {
+    fn a_change_is_shown_in_one_sentence() {
         let name = |text| Name::parse(text).unwrap();
         let backend = Backend {
             name: name("web4"),

@@ -1,4 +1,4 @@
-//! Times and durations as text: as an operator writes them, and as people read them. It must not know what they measure.
+//! Times and durations as text: as an operator writes them, and as people read them. It must not know their use.
 
 use std::fmt;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(*milliseconds)?))
 }
 
-/// What a duration may be.
+/// The range of a duration.
 pub(super) struct Range {
     /// The duration, with its article.
     pub(super) what: &'static str,

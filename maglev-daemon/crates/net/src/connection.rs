@@ -1,5 +1,5 @@
-//! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know what is asked, or
-//! what a notice means.
+//! Netlink sockets, the tasks that serve them, and how long to wait before new ones. It must not know the requests, nor
+//! the meaning of a notice.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::error::NetError;
 use super::notices::Notices;
 
-/// How long the kernel may take for the next part of an answer, which it gives at once: then its answer was lost.
+/// How long the kernel may take to send the next part of an answer, which it normally sends at once: after that the answer is lost.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The next part of an answer; `None` at its end.
@@ -35,7 +35,7 @@ pub(super) async fn first<T>(
     tokio::time::timeout(ANSWER, answer.next()).await.map_err(|_| NetError::Silent { what })
 }
 
-/// That something was done, or the kernel's refusal.
+/// The success of a request, or the kernel's refusal.
 pub(super) async fn done(
     what: &'static str,
     answer: impl Future<Output = Result<(), rtnetlink::Error>>,
@@ -110,8 +110,8 @@ impl Sockets {
         Ok(Self { notices: Notices::open(groups)?, requests: Requests::open()?, what, groups, outage: None })
     }
 
-    /// Takes a failure in: waits, and opens new sockets. All has to be read anew after that. A wait that is given up goes
-    /// on with the next call.
+    /// Handles a failure: waits, and opens new sockets. Everything has to be read anew after that. A cancelled wait continues
+    /// with the next call.
     pub(super) async fn renew(&mut self, failure: NetError) {
         loop {
             let Self { outage, what, .. } = self;
@@ -129,7 +129,7 @@ impl Sockets {
         }
     }
 
-    /// All was read: an outage, if there was one, is over.
+    /// Everything was read: an outage, if there was one, is over.
     pub(super) fn works(&mut self) {
         if self.outage.take().is_some() {
             tracing::info!("the netlink subscription for {} works again", self.what);

@@ -11,7 +11,7 @@ pub enum NetError {
     /// A request failed.
     #[error("netlink: cannot {what}: {source}")]
     Request {
-        /// What was asked.
+        /// The request.
         what: &'static str,
         /// Why it failed.
         source: rtnetlink::Error,
@@ -19,7 +19,7 @@ pub enum NetError {
     /// No answer came.
     #[error("netlink: cannot {what}: no answer")]
     Silent {
-        /// What was asked.
+        /// The request.
         what: &'static str,
     },
     /// A socket was closed.

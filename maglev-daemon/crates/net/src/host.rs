@@ -1,4 +1,4 @@
-//! The addresses that this host needs for itself: its own and those of its gateways, followed. It must not know which VIPs
+//! The addresses that this host uses itself: its own and those of its gateways, followed. It must not know which VIPs
 //! there are.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::connection::{self, Requests, Sockets};
 use super::error::NetError;
 
-/// What changes them.
+/// The notices that may change them.
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,

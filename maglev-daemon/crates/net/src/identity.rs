@@ -1,5 +1,5 @@
-//! One BGP speaker for each identity: a name in the network's own namespace, taken for as long as the process lives. It must
-//! not know what the speaker says.
+//! One BGP speaker for each identity: a name in the network's own namespace, held for as long as the process lives. It must
+//! not know the speaker's messages.
 //!
 //! Two speakers with one identity take each other's sessions, for ever if routers keep prefixes over restarts. The name is
 //! an abstract Unix socket: there is one such namespace for each network namespace, so nodes that share a machine and not
@@ -16,16 +16,16 @@ use nix::sys::socket::{getsockopt, sockopt};
 #[derive(Debug)]
 pub struct Identity(#[expect(dead_code, reason = "the name is free once it is dropped")] UnixListener);
 
-/// Why it is not.
+/// Why the identity is not held.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error(
         "{holder} speaks BGP as router id {router_id} in AS {local_as} already: two with one identity would take each \
          other's sessions; stop it, or give this node a `bgp.router_id` of its own"
     )]
     Taken {
-        /// Who, as far as the kernel tells.
+        /// That process, if the kernel reports it.
         holder: String,
         /// The router id.
         router_id: Ipv4Addr,

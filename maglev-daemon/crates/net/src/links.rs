@@ -1,4 +1,4 @@
-//! Interfaces: what exists, and when it changes. It must not know which of them are configured.
+//! Interfaces: those that exist, and their changes. It must not know which of them are configured.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes, IP header included.
     pub mtu: u32,
-    /// Whether packets can leave by it.
+    /// Whether packets can be sent on it.
     pub state: LinkState,
     /// The XDP program that is attached to it.
     pub xdp: Option<AttachedXdp>,
 }
 
-/// Whether packets can leave by an interface.
+/// Whether packets can be sent on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
     /// It is up and has a carrier.
@@ -38,7 +38,7 @@ pub enum LinkState {
 }
 
 impl LinkState {
-    /// Whether packets can leave.
+    /// Whether packets can be sent.
     pub const fn is_up(self) -> bool {
         matches!(self, Self::Up)
     }
@@ -92,7 +92,7 @@ impl Requests {
 }
 
 impl Link {
-    /// What a link message says.
+    /// The interface in a link message.
     pub(super) fn from_message(message: &LinkMessage) -> Self {
         let header = &message.header;
         let state = match (header.flags.contains(LinkFlags::Up), header.flags.contains(LinkFlags::LowerUp)) {
@@ -131,13 +131,13 @@ fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     Some(AttachedXdp { at, program: program.unwrap_or(0) })
 }
 
-/// How soon all interfaces are told again at the wish of who follows them.
+/// How soon all interfaces are reported again on request.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Follows the interfaces of one network namespace.
 pub struct Watch {
     sockets: Sockets,
-    /// When all interfaces are to be told, changed or not.
+    /// When all interfaces are to be reported, changed or not.
     due: Option<Instant>,
 }
 
@@ -150,7 +150,7 @@ impl Watch {
         Ok(Self { sockets: Sockets::open("interfaces", &[MulticastGroup::Link])?, due: None })
     }
 
-    /// All interfaces as they are now. What changes from now on, [`Watch::changed`] tells.
+    /// All interfaces as they are now. [`Watch::changed`] reports later changes.
     ///
     /// # Errors
     /// Netlink cannot be asked.
@@ -162,14 +162,14 @@ impl Watch {
     /// the wait is given up.
     pub async fn changed(&mut self) -> Vec<Link> {
         loop {
-            match self.told().await {
+            match self.next_change().await {
                 Ok(links) => {
                     self.sockets.works();
                     self.due = None;
                     return links;
                 }
                 Err(failure) => {
-                    // Whatever changed during the outage is told after it.
+                    // Changes during the outage are reported after it.
                     self.due = Some(Instant::now());
                     self.sockets.renew(failure).await;
                 }
@@ -177,13 +177,13 @@ impl Watch {
         }
     }
 
-    /// Has [`Watch::changed`] tell all interfaces in a few seconds, changed or not: something could not be done with
-    /// one of them.
+    /// Makes [`Watch::changed`] report all interfaces in a few seconds, changed or not: an operation on one of them
+    /// failed.
     pub fn again(&mut self) {
         self.due = Some(Instant::now() + AGAIN);
     }
 
-    async fn told(&mut self) -> Result<Vec<Link>, NetError> {
+    async fn next_change(&mut self) -> Result<Vec<Link>, NetError> {
         let Self { sockets, due } = self;
         tokio::select! {
             notice = sockets.notices.next() => drop(notice?),

@@ -33,8 +33,8 @@ impl Loopback {
         Ok(Self { sockets: Sockets::open("loopback addresses", GROUPS)?, due: None })
     }
 
-    /// What the host takes as its own by its loopback device: an IPv4 address with its prefix, all of which is local there,
-    /// and an IPv6 address alone. [`Self::changed`] returns what changes from now on.
+    /// The addresses that the host owns by its loopback device: an IPv4 address with its prefix, all of which is local there,
+    /// and an IPv6 address alone. [`Self::changed`] returns later changes.
     ///
     /// # Errors
     /// Netlink cannot be asked.
@@ -55,7 +55,7 @@ impl Loopback {
                     return addresses;
                 }
                 Err(failure) => {
-                    // What changed during the outage is read after it.
+                    // Changes during the outage are read after it.
                     self.due = Some(Instant::now());
                     self.sockets.renew(failure).await;
                 }

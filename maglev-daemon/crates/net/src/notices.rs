@@ -1,5 +1,5 @@
-//! The netlink socket for notices: what changed, what could not be decoded, and that notices were lost. It must not know
-//! what follows from a notice.
+//! The netlink socket for notices: changes, undecodable notices, and lost notices. It must not know
+//! the effects of a notice.
 //!
 //! The socket is read here and not by the netlink library: the library drops a message that it cannot decode, and such a
 //! message may say that the kernel's routes changed.
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::error::NetError;
 
-/// What a notice says.
+/// The content of a notice.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// Something changed.
@@ -74,7 +74,7 @@ impl Notices {
         self.waiting.try_recv().ok()
     }
 
-    /// What waits is worth nothing once something before it is lost: all is read anew.
+    /// Queued notices are useless once an earlier one is lost: everything is read anew.
     fn all_lost(&mut self) -> Notice {
         while self.waiting.try_recv().is_ok() {}
         Notice::Lost
@@ -119,7 +119,7 @@ const HEADER: usize = 16;
 fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*datagram.first_chunk()?) as usize;
-        // One that says nonsense of its length is the last one; it cannot be decoded.
+        // A message with an invalid length is the last one; it cannot be decoded.
         let length = if length < HEADER { datagram.len() } else { length.min(datagram.len()) };
         let message = &datagram[..length];
         datagram = &datagram[length.next_multiple_of(4).min(datagram.len())..];
@@ -133,7 +133,7 @@ const fn is_next_hop_object(kind: u16) -> bool {
     matches!(kind, 104..=107 | 116..=119)
 }
 
-/// What a message says; nothing if it is no news.
+/// The content of a message; `None` if it is no news.
 fn notice(message: &[u8]) -> Option<Notice> {
     let kind = message.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     if kind.is_some_and(is_next_hop_object) {

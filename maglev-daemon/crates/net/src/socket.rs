@@ -89,7 +89,7 @@ pub fn mark(socket: impl AsFd, v6: bool, ttl: u8) -> io::Result<()> {
     Ok(())
 }
 
-/// Has what is sent leave by one interface alone, and nothing taken in from another.
+/// Binds the socket to one interface: packets are sent and received on it alone.
 ///
 /// # Errors
 /// There is no such interface.
@@ -167,7 +167,7 @@ mod tests {
     fn packets_from_afar_are_dropped() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        // An ordinary TTL is 64: what this listener sends never reaches who insists on 255.
+        // An ordinary TTL is 64: this listener's packets never reach a peer that requires 255.
         let near = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
         least_ttl(&near, false, 255).unwrap();
         let stream = TcpStream::from(near);

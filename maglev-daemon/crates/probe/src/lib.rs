@@ -1,4 +1,4 @@
-//! Health checks: made in [`probe`], when [`scheduler`] says. What follows from their results is pure and stands in
+//! Health checks: made in [`probe`], at the times of [`scheduler`]. The consequences of their results are pure and stand in
 //! `maglev-core`.
 
 pub mod probe;

@@ -1,5 +1,5 @@
-//! When what is checked: a task for each thing that is, bounded sockets for all together. It must not know what follows
-//! from what comes of it.
+//! When targets are checked: a task for each, bounded sockets for all together. It must not know the consequences of
+//! results.
 //!
 //! ```text
 //!  follow ──▶ Scheduler ──┬─▶ a task per target: pause, (wait for a free socket), probe ──┬─▶ Checked
@@ -36,22 +36,22 @@ const SOCKET: Duration = Duration::from_secs(5);
 /// after 3 s.
 const NEXT_HOP: Duration = Duration::from_secs(5);
 
-/// How much is kept of why a check failed, in characters: TLS names every name of a certificate that holds another.
+/// How much of a failure's reason is kept, in characters: TLS names every name of a wrong certificate.
 const LONGEST_REASON: usize = 200;
 
-/// What was asked, how, and what came of it.
+/// The target, the check, and its result.
 pub type Asked = (Arc<Target>, Arc<Check>, Ended);
 
 /// A check ended.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// What was checked.
+    /// The target.
     pub target: Arc<Target>,
-    /// What came of it.
+    /// The result.
     pub last: Last,
 }
 
-/// The time that results are told in.
+/// The clock of results.
 pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The checks, while it lives.
@@ -62,10 +62,10 @@ pub struct Scheduler {
     running: BTreeMap<Arc<Target>, Running>,
 }
 
-/// What each task has.
+/// Shared by all tasks.
 #[derive(Clone)]
 struct Tools {
-    /// What times are counted from.
+    /// The zero of times.
     began: Instant,
     sockets: Slots,
     trust: Trust,
@@ -88,7 +88,7 @@ impl Drop for Running {
 }
 
 impl Scheduler {
-    /// Nothing is checked yet. What comes of checks is told to `results`, by the time that `now` tells.
+    /// Nothing is checked yet. Results go to `results`, with times by `now`.
     pub fn new(results: mpsc::Sender<Checked>, trust: Trust, now: Now) -> Self {
         Self::with_rng(results, trust, now, Rng::new())
     }
@@ -100,17 +100,17 @@ impl Scheduler {
         Self { tools, rng, running: BTreeMap::new() }
     }
 
-    /// Checks that are not made, by this node's own shortage.
+    /// Checks that were not made, for lack of a resource of this node.
     pub fn shortages(&self) -> Shortages {
         self.tools.shortages.clone()
     }
 
-    /// The system's certificate authorities may be others by now.
+    /// The system's certificate authorities may have changed.
     pub fn reload_authorities(&self) {
         self.tools.trust.reload();
     }
 
-    /// Checks exactly these from now on. What is checked by the same path as before goes on.
+    /// Checks exactly these from now on. Targets with the same path as before continue.
     pub fn follow(&mut self, orders: Orders) {
         self.running.retain(|target, running| orders.get(target) == Some(&running.order));
         for (target, order) in orders {
@@ -122,7 +122,7 @@ impl Scheduler {
         }
     }
 
-    /// Checks these once and now, beside what goes on: nothing of it counts. Ends with it if it is dropped.
+    /// Checks these once and now, beside the regular checks: the results do not count. Ends with it if it is dropped.
     pub fn once(&mut self, orders: Orders) -> impl Future<Output = Vec<Asked>> + Send + use<> {
         let (tools, mut rng) = (self.tools.clone(), self.rng.fork());
         async move {
@@ -142,7 +142,7 @@ impl Scheduler {
 }
 
 impl Tools {
-    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Where there is no path, nothing is asked.
+    /// Asks once, with one of the sockets; `None`: there are no sockets any more. Without a path, no check is sent.
     async fn ask(&self, rng: &mut Rng, target: &Target, Order { check, path }: &Order) -> Option<Ended> {
         match path {
             Ok(path) => {
@@ -153,7 +153,7 @@ impl Tools {
         }
     }
 
-    /// What a check says of what it asked. One that was not made says nothing.
+    /// The result for a target. A check that was not made has none.
     fn judge(&self, Ended { outcome, latency }: Ended) -> Option<Last> {
         let outcome = match outcome {
             Ok(()) => Ok(()),
@@ -185,7 +185,7 @@ async fn again_and_again(tools: Tools, mut rng: Rng, target: Arc<Target>, order:
     loop {
         sleep_until(due).await;
         if let Err(none) = &order.path {
-            // That is a failure only once there was none for as long as a check may take: routes and neighbours need a moment
+            // That is a failure only once there was none for as long as a check may take: routes and neighbors need a moment
             // to be found. Once they are, the order is another.
             tokio::time::sleep(if none.pending { NEXT_HOP.max(check.timeout) } else { check.timeout }).await;
         }
@@ -195,13 +195,13 @@ async fn again_and_again(tools: Tools, mut rng: Rng, target: Arc<Target>, order:
         {
             return;
         }
-        // From when it was due: what comes late does not come later each time; but nothing is made up for.
+        // Counted from the due time: a late check does not delay the next ones, and missed checks are not made up for.
         due = together(tools.began, due + pause, check.interval).max(Instant::now());
         pause = check.interval - part_of(&mut rng, check.jitter);
     }
 }
 
-/// A reason that fits where it is kept and shown for every backend; whoever checks once reads all of it.
+/// A reason cut to the length that is kept for every backend; a single check returns all of it.
 fn short(reason: String) -> Arc<str> {
     match reason.char_indices().nth(LONGEST_REASON) {
         None => reason.into(),

@@ -1,10 +1,10 @@
-//! Checks that were not made, by this node's own shortage: counted, and warned of now and then. It must not know what is
-//! checked.
+//! Checks that were not made, for lack of a resource of this node: counted, and logged as a warning now and then. It must not
+//! know the kind of check.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A shortage that lasts is warned of once in this time.
+/// A lasting shortage is logged once in this time.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
 
 /// The record, shared by checks and status.
@@ -18,19 +18,19 @@ struct State {
     warned: Option<Instant>,
 }
 
-/// What there is to say of shortages.
+/// The summary of shortages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// Checks that were not made since the start.
     pub checks: u64,
-    /// What the last one lacked.
+    /// The resource that the last one lacked.
     pub reason: String,
     /// How long ago that was.
     pub ago: Duration,
 }
 
 impl Shortages {
-    /// A check was not made, for this reason. Tells whether that is to be warned of.
+    /// A check was not made, for this reason. Returns whether to log a warning.
     fn count(&self, reason: &str, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.checks += 1;
@@ -67,7 +67,7 @@ mod faults {
     use maglev_testing::matrix::Row;
 
     #[test]
-    fn a_shortage_is_counted_always_and_warned_of_once_a_minute() {
+    fn a_shortage_is_always_counted_and_logged_once_a_minute() {
         let _row = Row::fault("C8", "a shortage that lasts is warned of once a minute");
         let (shortages, began) = (Shortages::default(), Instant::now());
         assert_eq!(shortages.latest(), None);

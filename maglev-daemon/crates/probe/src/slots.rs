@@ -22,7 +22,7 @@ struct State {
     pools: BTreeMap<Name, Share>,
 }
 
-/// What one pool holds, and its checks that wait.
+/// The places of one pool, and its waiting checks.
 #[derive(Debug, Default)]
 struct Share {
     held: usize,
@@ -39,7 +39,7 @@ impl Slots {
         Self(Arc::new(Mutex::new(State { free, pools: BTreeMap::new() })))
     }
 
-    /// A place for a check of this pool, as soon as one is due to it.
+    /// A place for a check of this pool, as soon as the pool may have one.
     pub(super) async fn take(&self, pool: &Name) -> Option<Slot> {
         let (place, given) = oneshot::channel();
         self.state().share(pool).waiting.push_back(place);
@@ -48,7 +48,7 @@ impl Slots {
         given.await.ok()
     }
 
-    /// Gives free places to those that wait.
+    /// Gives free places to waiting checks.
     fn give(&self) {
         let mut state = self.state();
         while let Some((name, place)) = state.next() {
@@ -63,7 +63,7 @@ impl Slots {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
+        // No code panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use maglev_config::{Problem, bounds};
 
-/// Which version of a file lies on the disk, as far as that can be told without reading it.
+/// Which version of a file lies on the disk, as far as that is known without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     inode: u64,
@@ -16,7 +16,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// That of the file which lies there now, if there is one.
+    /// The version of the file that is there now, if there is one.
     pub fn read(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
@@ -26,7 +26,7 @@ impl Stamp {
 /// Reads a small file that only its owner, and perhaps a group, may read.
 ///
 /// # Errors
-/// One line: it cannot be read, or everybody can.
+/// One line: it cannot be read, or every user can read it.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     const SMALL: u64 = 4_096;
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());

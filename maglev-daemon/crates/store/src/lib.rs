@@ -1,5 +1,5 @@
 //! The node's files: read, and replaced so that a crash leaves either the old or the new one. It must not know its
-//! callers, nor what runs.
+//! callers, nor the running state.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub use services::{Commit, Edited, FileStore, history_path, revision_of, with_re
 /// Reads both files of a node.
 ///
 /// # Errors
-/// Everything that is wrong with either.
+/// All errors of either.
 pub fn load(path: &Path) -> Result<(NodeConfig, Services), Problems> {
     let mut problems = Problems::default();
     let draft = match file::read(path) {
@@ -47,7 +47,7 @@ pub fn load(path: &Path) -> Result<(NodeConfig, Services), Problems> {
 /// Reads `maglev.yaml` alone.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All its errors.
 pub fn load_node(path: &Path) -> Result<NodeConfig, Problems> {
     let draft = decode_node(path, &file::read(path)?, file::read_secret);
     match draft.config {
@@ -59,7 +59,7 @@ pub fn load_node(path: &Path) -> Result<NodeConfig, Problems> {
 /// Reads `services.yaml`. A file that does not exist holds no services: that is a node's first start.
 ///
 /// # Errors
-/// Everything that is wrong with it on a node with these rules.
+/// All its errors on a node with these rules.
 pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
     match file::read_if_present(path)? {
         Some(text) => decode_services(path, &text, rules),
@@ -67,7 +67,7 @@ pub fn load_services(path: &Path, rules: &Rules) -> Result<Services, Problems> {
     }
 }
 
-/// Reads `services.yaml` while services run, of which what it says again need not be read: a file that is gone is no order to
+/// Reads `services.yaml` while services run; unchanged pools need not be read again. A missing file is not an order to
 /// remove them all.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The seam between a node and what keeps its services: a file beside it, or what a fleet shares. It must not know either.
+//! The interface between a node and the store of its services: a file beside it, or a store shared by a fleet. It must not know either.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{Commit, Reader, Stamp};
 
-/// What a store holds, the parts of one moment.
+/// The content of a store, the parts of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// The services.
@@ -21,7 +21,7 @@ pub struct Stored {
 
 /// Keeps the services, revision by revision. One thread owns it: a commit may take as long as a disk or a network does.
 pub trait ServiceStore: Send {
-    /// What is kept.
+    /// The stored services.
     fn load(&self) -> Stored;
 
     /// Keeps changes to the revision that they expect: once this returns, they survive a power cut. `unix_milliseconds` is the
@@ -31,13 +31,13 @@ pub trait ServiceStore: Send {
     /// Another change came first, or why they cannot be kept; nothing changed.
     fn commit(&mut self, commit: Commit, unix_milliseconds: u64) -> Result<u64, NotKept>;
 
-    /// What is kept, after each commit.
+    /// The stored services, after each commit.
     fn watch(&self) -> watch::Receiver<Stored>;
 
     /// Drops old revisions, if there are too many. It may take as long as reading all services does.
     fn tidy(&mut self) {}
 
-    /// This version of the file that operators edit says what is kept: it may be replaced.
+    /// This version of the file that operators edit holds the stored services: it may be replaced.
     fn read_again(&mut self, stamp: Option<Stamp>) {
         let _ = stamp;
     }
@@ -46,12 +46,12 @@ pub trait ServiceStore: Send {
 /// Why a commit was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotKept {
-    /// It was made of another revision than this last one.
+    /// It was based on a revision other than the last one.
     Conflict {
         /// The last revision.
         revision: u64,
     },
-    /// One line, which names the file and the step, or says that `services.yaml` was edited since it was read.
+    /// One line, which names the file and the step, or reports that `services.yaml` was edited since it was read.
     Failed(String),
 }
 

@@ -15,7 +15,7 @@ use crate::file::{self, Stamp};
 use crate::history::{Author, Damage, History, Reader, Revision, Written};
 use crate::service_store::{NotKept, ServiceStore, Stored};
 
-/// What the first line of `services.yaml` says before the number.
+/// The start of the first line of `services.yaml`, before the number.
 const REVISION_LINE: &str = "# revision ";
 
 /// The services of a node as they are kept.
@@ -31,14 +31,14 @@ pub struct FileStore {
     shown: watch::Sender<Stored>,
 }
 
-/// What is to be kept.
+/// The services to store.
 #[derive(Debug)]
 pub struct Commit {
     /// The revision that it was made of.
     pub expected: u64,
     /// All services.
     pub services: Arc<Services>,
-    /// What led there, one change after the other, and whose it was.
+    /// The changes that led there, one after the other, with their authors.
     pub revisions: Vec<(Author, Delta)>,
     /// The edited `services.yaml` that was taken over, if one was.
     pub edited: Option<Edited>,
@@ -61,7 +61,7 @@ impl Edited {
 }
 
 impl FileStore {
-    /// Opens the store, and decides what the services are. Returns what an operator should know of it, a line each.
+    /// Opens the store, and decides which services are in use. Returns notes for the operator, a line each.
     ///
     /// # Errors
     /// All that is wrong with `services.yaml`, if the history does not know better; nothing was changed.
@@ -115,7 +115,7 @@ impl FileStore {
         Ok((store, notes))
     }
 
-    /// What the services are where `services.yaml` is not what was written last.
+    /// The services if `services.yaml` is not as it was written last.
     fn decide(
         &mut self,
         found: Result<Option<Services>, Problems>,
@@ -147,7 +147,7 @@ impl FileStore {
             Err(problems) => {
                 self.stamp = None;
                 if damaged && kept == Services::default() {
-                    // All that is left of the history is its beginning: an empty table is not what was last in use.
+                    // Only the beginning of the history is left: the services in use were not empty.
                     return Err(problems);
                 }
                 let lines: Vec<_> = problems.lines().collect();
@@ -173,14 +173,14 @@ impl FileStore {
         Ok(self.take_over(&kept, read, damaged))
     }
 
-    /// Goes on with the last revision.
+    /// Continues with the last revision.
     fn keep(&mut self, kept: Services, rules: &Rules, why: &str) -> Result<Vec<String>, ()> {
         if !kept.validate(rules).is_empty() {
             return Err(());
         }
         self.services = Arc::new(kept);
         let last = self.reader().newest().map_or(self.revision, |newest| newest.revision);
-        Ok(vec![format!("{why}; going on with revision {last}")])
+        Ok(vec![format!("{why}; continuing with revision {last}")])
     }
 
     /// Writes `services.yaml` anew. It is written with the next change if that fails now.
@@ -197,7 +197,7 @@ impl FileStore {
         notes
     }
 
-    /// Takes over what was edited while no daemon ran.
+    /// Takes over the edits that were made while no daemon ran.
     fn take_over(&mut self, before: &Services, read: Services, damaged: bool) -> Vec<String> {
         let how = if damaged { "found beside a damaged history" } else { "edited while maglevd was not running" };
         let author = Author { command: format!("services.yaml was {how}"), ..Author::default() };
@@ -246,7 +246,7 @@ impl FileStore {
         }
         let first = self.revision + 1;
         let last = self.revision + revisions.len() as u64;
-        // An edited file that says just this keeps its comments. One without a revision is managed elsewhere and is not rewritten.
+        // An edited file with exactly these services keeps its comments. One without a revision is managed elsewhere and is not rewritten.
         let (text, is_written) = match edited {
             Some(Edited { text, .. }) if revisions.len() == 1 => match revision_of(&text) {
                 Some(_) => (with_revision(&text, last), false),
@@ -348,7 +348,7 @@ impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { after, reason, copy } = self;
         match after {
-            Some(revision) => write!(f, "services.history: {reason}: going on after revision {revision}")?,
+            Some(revision) => write!(f, "services.history: {reason}: continuing after revision {revision}")?,
             None => write!(f, "services.history: {reason}: no revision is left")?,
         }
         write!(f, "; the damaged file is kept as {}", copy.display())

@@ -24,10 +24,10 @@ fn a_missing_services_file_is_a_first_start_and_a_missing_node_file_an_error() {
         load_node(&directory.path().join("maglev.yaml")).unwrap_err().to_string().ends_with("there is no such file")
     );
     assert!(load_services(directory.path(), &rules()).unwrap_err().to_string().ends_with("not a file"));
-    let told = reload_services(&directory.path().join("services.yaml"), &rules(), &Services::default())
+    let refused = reload_services(&directory.path().join("services.yaml"), &rules(), &Services::default())
         .unwrap_err()
         .to_string();
-    assert!(told.contains("there is no such file") && told.contains("vips: []"), "{told}");
+    assert!(refused.contains("there is no such file") && refused.contains("vips: []"), "{refused}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_disk_that_refuses_is_named() {
 }
 
 #[test]
-fn a_secret_is_for_nobody_elses_eyes() {
+fn a_secret_is_readable_by_its_owner_alone() {
     let directory = TempDir::new();
     let path = directory.path().join("secret");
     let missing = file::read_secret(&path).unwrap_err();
@@ -110,7 +110,7 @@ mod faults {
     }
 
     #[test]
-    fn what_would_be_too_large_to_read_is_not_written() {
+    fn a_file_too_large_to_read_is_not_written() {
         let mut row = Row::fault("C1", "a file that would be too large to be read is refused, and the old one stays");
         if !is_full() {
             return row.says("at full size only");

@@ -1,4 +1,4 @@
-//! What tests of several crates share. It must not know what is tested.
+//! Helpers that tests of several crates share. It must not know the tested code.
 
 mod directory;
 pub mod matrix;

@@ -37,7 +37,7 @@ impl Row {
         Self { matrix, subject, case: case.to_owned(), began: Instant::now(), said: String::new() }
     }
 
-    /// What is to be said beside the time it took.
+    /// Notes beside the time it took.
     pub fn says(&mut self, said: impl Into<String>) {
         self.said = said.into();
     }

@@ -54,7 +54,7 @@ pub fn sysctl(path: &str, value: &str) {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Another namespace: a neighbour on the other end of a veth.
+/// Another namespace: a neighbor on the other end of a veth.
 pub struct Peer {
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
@@ -98,7 +98,7 @@ impl Peer {
         let (done, finished) = mpsc::channel();
         let task: Task = Box::new(move || {
             let value = task();
-            // Whoever waits for it is there.
+            // The waiting process is there.
             let _ = done.send(value);
         });
         self.tasks.as_ref().unwrap().send(task).unwrap();

@@ -113,8 +113,8 @@ mod programs {
         rest(again, answer(forward_transport(&mut Frame::new(ctx), &maps)))
     }
 
-    /// Encapsulates health checks as they leave. What it does not drop or hand to another interface, the next program or
-    /// filter there may look at.
+    /// Encapsulates outgoing health checks. Packets that it does not drop or redirect to another interface go on to the next program or
+    /// filter there.
     #[classifier]
     fn maglev_egress(ctx: TcContext) -> i32 {
         let mut packet = Skb::new(ctx);
@@ -142,7 +142,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends some helpers (`bpf_redirect_map`, ring buffers for tracing) only to GPL-compatible programs.
+/// Some helpers (`bpf_redirect_map`, ring buffers for tracing) are available only to GPL-compatible programs.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -188,7 +188,7 @@ pub(crate) struct EgressMaps {
 }
 
 impl EgressMaps {
-    /// Looks up, once, what a packet that leaves by an interface needs; `None` on a CPU that the maps have no room for.
+    /// Looks up, once, the maps for an outgoing packet; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(interface: u32) -> Option<Self> {
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);

@@ -1,4 +1,4 @@
-//! The bytes of a packet in a socket buffer, on its way out: the only code that turns pointers into one into references.
+//! The bytes of an outgoing packet in a socket buffer: the only code that turns pointers into one into references.
 
 use core::ptr::NonNull;
 
@@ -29,7 +29,7 @@ impl Skb {
         Self { ctx }
     }
 
-    /// The interface it leaves by.
+    /// The outgoing interface.
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
         // SAFETY: the context this program was called with, which the kernel leaves to it until it ends.
@@ -90,7 +90,7 @@ impl Packet for Skb {
         Some(unsafe { address.as_mut() })
     }
 
-    /// Makes room after the Ethernet header, for an outer IP header of just this size, of which the kernel is told: it
+    /// Makes room after the Ethernet header, for an outer IP header of just this size. The kernel needs to know it: it
     /// finishes checksums that it had left to the network card by where the inner headers are.
     #[inline(always)]
     fn grow(&mut self, bytes: usize) -> bool {

@@ -13,7 +13,7 @@ use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
 use crate::packet::l4;
 
-/// ICMP messages by which a router tells hosts where to send (RFC 792, RFC 1256).
+/// ICMP messages by which a router directs hosts (RFC 792, RFC 1256).
 mod icmp {
     pub(super) const REDIRECT: u8 = 5;
     pub(super) const ROUTER_ADVERTISEMENT: u8 = 9;

@@ -1,4 +1,4 @@
-//! What leaves, byte for byte, held against what a client's packet of the same flow becomes on its way in.
+//! Outgoing packets, byte for byte, compared with the encapsulated form of a client's packet of the same flow.
 
 use std::vec::Vec;
 
@@ -119,7 +119,7 @@ fn what_the_node_passes_on_or_has_for_others_leaves_as_it_is() {
 fn a_check_that_cannot_be_sent_is_kept_back() {
     type Change = fn(&mut FakeTables);
     let rows: [(&str, Change); 3] = [
-        ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0)),
+        ("no neighbor", |t| t.forwarding.members[1].next_hop.set(0)),
         ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default()),
         ("too long", |t| t.forwarding.interfaces[0] = InterfaceRecord::new(NODE_MAC, INGRESS, 59)),
     ];

@@ -232,7 +232,7 @@ fn without_a_way_to_send_packets_are_dropped_and_counted() {
         ("an empty pool", |t| t.set_owner(0), Counter::NoBackend),
         ("a member without a record", |t| t.set_owner(9), Counter::NoBackend),
         ("a dead member", |t| t.kill(1), Counter::NoBackend),
-        ("no neighbour", |t| t.forwarding.members[1].next_hop.set(0), Counter::NextHopUnresolved),
+        ("no neighbor", |t| t.forwarding.members[1].next_hop.set(0), Counter::NextHopUnresolved),
         ("no such interface", |t| t.forwarding.interfaces[0] = InterfaceRecord::default(), Counter::NextHopUnresolved),
     ];
     for (what, change, reason) in rows {

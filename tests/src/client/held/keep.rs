@@ -30,7 +30,7 @@ const STAYS: u64 = 20;
 /// Exchanges of an arrival that stays, each after a pause.
 const STAY: u32 = 4;
 
-/// What all tasks share.
+/// The state that all tasks share.
 pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) sources: Arc<Sources>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     opening: Semaphore,
 }
 
-/// What ends a silence.
+/// The end of a silence.
 enum Next {
     Speak,
     Leave,
@@ -125,7 +125,7 @@ impl<'a> One<'a> {
         Self { shared, kind, n, target, born, source: None, home: None }
     }
 
-    /// Talks by its rhythm until it is told to leave, or all is over.
+    /// Talks by its rhythm until it is ordered to leave, or all is over.
     async fn hold(&mut self, rhythm: &mut Rhythm) -> Result<()> {
         let mut talk = self.open().await?;
         let mut gap = rhythm.first_gap();
@@ -222,7 +222,7 @@ impl<'a> One<'a> {
         }
     }
 
-    /// Writes down how it ended.
+    /// Records how it ended.
     fn note(self, ended: Result<()>) {
         let mut ledger = self.shared.ledger();
         if let Some(place) = self.place(&mut ledger) {
@@ -255,7 +255,7 @@ impl Shared {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // What is in it holds at every moment: no statement leaves it half written.
+        // Its content is valid at every moment: no statement leaves it half written.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

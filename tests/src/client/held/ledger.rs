@@ -1,4 +1,4 @@
-//! What became of the connections: where each lives, when it last spoke, which broke, and whether that was to be expected.
+//! The fate of the connections: where each lives, when it last spoke, which broke, and whether that was to be expected.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// How many breaks a report tells one by one.
+/// How many breaks a report lists one by one.
 const TOLD: usize = 5;
 
 /// Which of the connections one is.
@@ -60,7 +60,7 @@ pub(super) struct Place {
     pub(super) spoke: Option<Instant>,
 }
 
-/// Everything that is written down while it happens.
+/// The record of all events.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) places: Vec<Place>,
@@ -73,7 +73,7 @@ pub(super) struct Ledger {
 pub struct Counts {
     /// Held connections that took another's place.
     pub successors: u64,
-    /// Held connections that went when they were told to.
+    /// Held connections that left when ordered to.
     pub left: u64,
     /// Connections that came, talked and went beside the held ones.
     pub arrivals: u64,
@@ -83,7 +83,7 @@ pub struct Counts {
     pub bytes: u64,
 }
 
-/// What came of it all. Its text is one line.
+/// The overall result. Its text is one line.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// How many connections were held at a time.
@@ -133,12 +133,12 @@ impl Report {
     /// # Errors
     /// If one did.
     pub fn none_broken(&self, kinds: &[Kind]) -> Result<()> {
-        ensure!(self.broken(kinds) == 0, "{self}: {}", self.told(kinds));
+        ensure!(self.broken(kinds) == 0, "{self}: {}", self.summary(kinds));
         Ok(())
     }
 
     /// The first few of these kinds that broke.
-    pub fn told(&self, kinds: &[Kind]) -> String {
+    pub fn summary(&self, kinds: &[Kind]) -> String {
         let broken = self.broken.iter().filter(|lost| kinds.contains(&lost.kind));
         broken.take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }

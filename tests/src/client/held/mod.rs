@@ -1,5 +1,5 @@
 //! Connections that are held for a long while, and the steady stream of short ones beside them: each on a schedule of its
-//! own, every byte of each checked, and each break put down to the backend's own end or to nobody's.
+//! own, every byte of each checked, and each break attributed to the backend's own end or to no cause.
 
 use std::{
     collections::BTreeMap,
@@ -23,12 +23,12 @@ pub use ledger::{Break, Counts, Kind, Report};
 use ledger::{Cut, Ledger};
 use orders::Orders;
 
-/// How often the ledger is looked at while something is awaited of it.
+/// How often the ledger is polled while a test waits for it.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long opening all of them may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What to hold, and what to begin beside it.
+/// The connections to hold, and those to begin beside them.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The talk service's addresses, in turn.
@@ -60,15 +60,15 @@ impl Held {
     pub(super) fn start(client: &Client, plan: Plan) -> Self {
         let ledger = Ledger { places: vec![ledger::Place::default(); plan.held], ..Ledger::default() };
         let ledger = Arc::new(Mutex::new(ledger));
-        let (orders, told) = watch::channel(Orders::default());
-        let shared = keep::Shared::new(plan.clone(), client.sources.clone(), ledger.clone(), told.clone());
+        let (orders, stopped) = watch::channel(Orders::default());
+        let shared = keep::Shared::new(plan.clone(), client.sources.clone(), ledger.clone(), stopped.clone());
         let client = client.clone();
         let thread = thread::spawn(move || {
             client.block_on(async {
                 tokio::select! {
                     () = keep::all(Arc::new(shared)) => {}
-                    // A test that fails drops all of it: nobody waits for an end then.
-                    () = dropped(told) => {}
+                    // A test that fails drops all of it: nothing waits for an end then.
+                    () = dropped(stopped) => {}
                 }
                 Ok(())
             })
@@ -104,14 +104,14 @@ impl Held {
         self.orders.send_modify(|orders| orders.hushed = Some([until - time / 10, until]));
     }
 
-    /// Within a second, who lives on this backend says a last word and opens a new connection in its place.
+    /// Within a second, the connections on this backend send a last message and open a new connection in their place.
     pub fn leave(&self, home: &str) {
         self.orders.send_modify(|orders| {
             orders.leaving.insert(home.into(), Instant::now());
         });
     }
 
-    /// Notes that a backend's server was ended, between these two moments, and started again or not: who lived on it then
+    /// Notes that a backend's server was ended, between these two moments, and started again or not: its connections then
     /// was expected to break.
     pub fn was_cut(&mut self, home: &str, time: [Instant; 2]) {
         self.cuts.push(Cut { home: home.to_owned(), time });
@@ -151,7 +151,7 @@ impl Held {
     }
 }
 
-/// Waits until nobody can give orders any more.
+/// Waits until no more orders can come.
 async fn dropped(mut orders: watch::Receiver<Orders>) {
     while orders.changed().await.is_ok() {}
 }

@@ -1,4 +1,4 @@
-//! What the held connections are told while they are held, and when each of them is to speak next. Pure.
+//! The orders to held connections, and when each of them is to speak next. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +12,12 @@ use crate::bytes::Words;
 /// Over how long those that leave spread themselves: a thousand new connections at once would overflow the links.
 pub(super) const LEAVING: Duration = Duration::from_secs(1);
 
-/// What holds for all from now on.
+/// The orders for all from now on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     /// Every second connection keeps silent, and speaks again at some moment between these two.
     pub(super) hushed: Option<[Instant; 2]>,
-    /// Who lives on these backends, and has since before that moment, goes elsewhere.
+    /// Connections that live on these backends, since before that moment, move elsewhere.
     pub(super) leaving: BTreeMap<Arc<str>, Instant>,
     /// Everyone comes to an end.
     pub(super) over: bool,
@@ -72,7 +72,7 @@ impl Rhythm {
 impl Orders {
     /// When a connection of this backend that was opened then is to leave, if it is.
     pub(super) fn leaves(&self, home: &str, born: Instant, part: f64) -> Option<Instant> {
-        self.leaving.get(home).filter(|told| born < **told).map(|told| *told + LEAVING.mul_f64(part))
+        self.leaving.get(home).filter(|since| born < **since).map(|since| *since + LEAVING.mul_f64(part))
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hushed_half_speaks_no_sooner_than_told() {
+    fn the_hushed_half_speaks_no_sooner_than_ordered() {
         let now = Instant::now();
         let [from, to] = [8, 9].map(|seconds| now + Duration::from_secs(seconds));
         let orders = Orders { hushed: Some([from, to]), ..Orders::default() };
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_lived_there_before_leaves() {
+    fn only_earlier_connections_leave() {
         let now = Instant::now();
         let orders = Orders { leaving: [("web1".into(), now)].into(), ..Orders::default() };
         let before = now.checked_sub(Duration::from_millis(1)).expect("this machine has run for a millisecond");

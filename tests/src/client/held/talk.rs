@@ -1,4 +1,4 @@
-//! One connection to the talk service (see [`crate::server`]): who answers is known from its first line, and every byte
+//! One connection to the talk service (see [`crate::server`]): its first line names the backend, and every byte
 //! that comes back is checked against that backend's pad.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -31,7 +31,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Connects from the next source, which is noted in `local`, and learns who answers.
+    /// Connects from the next source, which is noted in `local`, and reads the backend's name.
     pub(super) async fn open(sources: &Sources, target: SocketAddr, local: &mut Option<SocketAddr>) -> Result<Self> {
         let opened = async {
             let mut stream = connect(sources, target).await.context("connect")?;
@@ -45,20 +45,20 @@ impl Talk {
         patiently("opening", opened).await
     }
 
-    /// Says the next `length` bytes and hears them answered.
+    /// Sends the next `length` bytes and receives the answers.
     pub(super) async fn exchange(&mut self, length: usize) -> Result<()> {
         let mut said = vec![0; length];
         self.text.lay_over(&mut said);
         let mut expected = said.clone();
         self.pad.lay_over(&mut expected);
-        let mut heard = vec![0; length];
+        let mut received = vec![0; length];
         let answered = async {
             self.stream.write_all(&said).await.context("send")?;
-            self.stream.read_exact(&mut heard).await.context("receive")?;
+            self.stream.read_exact(&mut received).await.context("receive")?;
             Ok(())
         };
         patiently("an exchange", answered).await?;
-        ensure!(heard == expected, "{} answered with other bytes than it should", self.home);
+        ensure!(received == expected, "{} answered with other bytes than it should", self.home);
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Talk {
     pub(super) async fn disturbance(&mut self) -> Error {
         match self.stream.read(&mut [0; 1]).await {
             Ok(0) => anyhow!("closed by the other end"),
-            Ok(_) => anyhow!("bytes that nobody asked for"),
+            Ok(_) => anyhow!("unexpected bytes"),
             Err(error) => Error::new(error).context("while silent"),
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::{ROUTER_AS, write};
 use crate::lab::{Netns, Process, addresses::BALANCERS_AS};
 
-/// BIRD prefers another path to one that is about to go (RFC 8326) only if it is told to.
+/// BIRD prefers another path to one that is about to be withdrawn (RFC 8326) only if it is configured to.
 const HEAD: &str = "\
 log stderr all;
 router id 10.2.0.1;

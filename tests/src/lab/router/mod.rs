@@ -23,7 +23,7 @@ mod watch;
 
 pub use watch::Watch;
 
-/// Who makes it.
+/// The implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// BIRD 2.
@@ -61,7 +61,7 @@ impl Kind {
     pub fn ensure_routes(self) -> Result<()> {
         match self {
             Self::Bird | Self::Frr => Ok(()),
-            // Tried with every dialect it has: it panics at the first interface that zebra tells it of.
+            // Tried with every dialect it has: it panics at the first interface that zebra reports.
             Self::Gobgp => bail!(
                 "GoBGP sets no route by itself, and Debian's GoBGP 3.10 does not understand Debian's zebra 8.4, which \
                  would: allowed here are bird and frr; `cargo xtask test bgp` speaks with GoBGP"
@@ -97,23 +97,23 @@ impl Router {
         Ok(Self { kind, netns, directory, processes })
     }
 
-    /// What it knows of an address, in its own words.
+    /// Its route to an address, in its own words.
     ///
     /// # Errors
     /// If it cannot be asked.
-    pub fn told(&self, address: IpAddr) -> Result<String> {
-        told(self.kind, &self.netns, &self.directory, address)
+    pub fn route_text(&self, address: IpAddr) -> Result<String> {
+        route_text(self.kind, &self.netns, &self.directory, address)
     }
 
     /// Waits until it says of an address what `holds` looks for.
     ///
     /// # Errors
     /// If half a minute passes, or it cannot be asked.
-    pub fn await_told(&mut self, address: IpAddr, holds: impl Fn(&str) -> bool) -> Result<()> {
+    pub fn await_route_text(&mut self, address: IpAddr, holds: impl Fn(&str) -> bool) -> Result<()> {
         let Self { kind, netns, directory, processes } = self;
         let speaker = processes.first_mut().context("no process")?;
         speaker.await_event(&format!("what was awaited of {address}"), |_| {
-            Ok(holds(&told(*kind, netns, directory, address)?))
+            Ok(holds(&route_text(*kind, netns, directory, address)?))
         })
     }
 
@@ -131,7 +131,7 @@ impl Router {
         };
         let speaker = self.processes.first_mut().context("no process")?;
         let awaited = speaker.await_event(&what, holds);
-        awaited.with_context(|| format!("{} says of it: {}", self.kind, self.told(address).unwrap_or_default()))
+        awaited.with_context(|| format!("{} says of it: {}", self.kind, self.route_text(address).unwrap_or_default()))
     }
 
     /// The kernel's route to an address as `ip` shows it, or nothing.
@@ -151,7 +151,7 @@ impl Router {
     }
 }
 
-fn told(kind: Kind, netns: &Netns, directory: &Path, address: IpAddr) -> Result<String> {
+fn route_text(kind: Kind, netns: &Netns, directory: &Path, address: IpAddr) -> Result<String> {
     match kind {
         Kind::Bird => bird::ask(directory, &format!("show route for {address} all")),
         Kind::Frr => frr::ask(directory, &format!("show bgp {} unicast {address}", family_name(address))),
@@ -180,7 +180,7 @@ pub fn hops(route: &Value) -> Vec<NextHop> {
     hops.iter().map(hop).collect()
 }
 
-/// The load balancers' addresses, each a neighbour of its own.
+/// The load balancers' addresses, each a neighbor of its own.
 fn neighbors(balancers: u8) -> Vec<IpAddr> {
     let both = |n| {
         let pair = addresses::balancer(n, 2);

@@ -1,4 +1,4 @@
-//! What becomes of the kernel's routes in between: two looks at them do not tell.
+//! Changes of the kernel's routes between two reads, which the reads alone do not show.
 
 use std::{net::IpAddr, process::Command};
 
@@ -7,10 +7,10 @@ use anyhow::Result;
 use super::Router;
 use crate::lab::Process;
 
-/// A route that nobody uses: its coming is the sign that changes are being told.
+/// An unused route: its addition is the sign that changes are being reported.
 const SIGN: &str = "198.19.255.255";
 
-/// `ip monitor route` in the router's namespace, told everything from its making on.
+/// `ip monitor route` in the router's namespace, with every change since its start.
 #[derive(Debug)]
 pub struct Watch {
     monitor: Process,
@@ -20,7 +20,7 @@ impl Router {
     /// Begins to watch the kernel's routes.
     ///
     /// # Errors
-    /// If `ip monitor` tells nothing.
+    /// If `ip monitor` reports nothing.
     pub fn watch(&self) -> Result<Watch> {
         let mut command = Command::new("ip");
         let mut monitor =
@@ -36,7 +36,7 @@ impl Router {
 }
 
 impl Watch {
-    /// The lines that tell of an address's route.
+    /// The lines about an address's route.
     ///
     /// # Errors
     /// If they cannot be read.

@@ -1,4 +1,4 @@
-//! One TCP connection to the neighbour: its phase, its timers, and the octets of a message that is not complete. It must
+//! One TCP connection to the neighbor: its phase, its timers, and the octets of a message that is not complete. It must
 //! not know the other connection, nor prefixes.
 
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use super::session::Session;
 use super::table::Phase;
 use crate::wire::{self, Message, Notification, Open};
 
-/// How long a neighbour may take to accept a connection, and then to send its OPEN. RFC 4271 suggests four minutes for the
-/// latter; a node that waits so long serves nobody.
+/// How long a neighbor may take to accept a connection, and then to send its OPEN. RFC 4271 suggests four minutes for the
+/// latter; a node that waits so long serves no traffic meanwhile.
 const DIAL: Duration = Duration::from_secs(10);
 const OPEN: Duration = Duration::from_secs(60);
 
-/// How long a neighbour may take nothing off our hands: eight minutes, or twice the hold time if that is longer (RFC 9687).
+/// How long a neighbor may read nothing from us: eight minutes, or twice the hold time if that is longer (RFC 9687).
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
 /// A connection.
@@ -44,12 +44,12 @@ impl Connection {
         self.phase != Phase::Absent
     }
 
-    /// What was agreed on.
+    /// The result of the negotiation.
     pub(super) fn session(&self) -> Option<&Session> {
         self.theirs.as_ref().map(|(_, session)| session)
     }
 
-    /// Whether all that was said is sent.
+    /// Whether all messages are sent.
     pub(super) const fn is_flushed(&self) -> bool {
         self.send_hold_at.is_none()
     }
@@ -60,7 +60,7 @@ impl Connection {
         self.send_hold_at.get_or_insert(now + SEND_HOLD.max(hold_time * 2));
     }
 
-    /// All that was said is sent. If a KEEPALIVE was due meanwhile, it is now.
+    /// All messages are sent. If a KEEPALIVE was due meanwhile, it is due now.
     pub(super) fn flushed(&mut self, now: Duration) {
         self.send_hold_at = None;
         if self.phase > Phase::OpenSent && self.session().is_some_and(|session| session.hold_time.is_some()) {
@@ -68,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// They live.
+    /// The neighbor is alive.
     pub(super) fn alive(&mut self, now: Duration) {
         let hold_time = self.session().and_then(|session| session.hold_time);
         self.hold_at = hold_time.map(|time| now + time);
@@ -79,7 +79,7 @@ impl Connection {
         [self.hold_at, self.keepalive_at, self.send_hold_at].into_iter().flatten().min()
     }
 
-    /// Takes octets in.
+    /// Processes received octets.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
@@ -90,7 +90,7 @@ impl Connection {
         self.received.len()
     }
 
-    /// The next complete message, or what is wrong with what was received.
+    /// The next complete message, or the error in the received octets.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Notification> {
         let Some((message, length)) = wire::decode(&self.received[self.done..])? else {
             self.received.drain(..self.done);

@@ -1,5 +1,5 @@
 //! How connections begin and end: dialling, accepting, the place for one more, and the pause before the next attempt. It must not
-//! know what is said on them.
+//! know their messages.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use super::table::{Event, Phase, Step};
 use super::{End, Output, Peer, Side};
 use crate::wire::{Fault, Notification};
 
-/// A session that lasted so long was good: the next attempt follows soon.
+/// A session that lasted this long was good: the next attempt follows soon.
 const GOOD: Duration = Duration::from_secs(5);
 
 /// Why a connection ends.
 pub(super) enum Reason {
-    /// We say so.
+    /// Closed by us, with a NOTIFICATION.
     Ours(Notification),
-    /// They said so.
+    /// Closed by the peer, with a NOTIFICATION.
     Theirs(Notification),
-    /// The network, the system, or nobody.
+    /// Closed by the network or the system, or without a cause.
     Text(String),
 }
 
 impl Peer {
-    /// What to say to a connection that came in and cannot be taken; `None`: it can.
+    /// The NOTIFICATION for an incoming connection that is rejected; `None`: it is accepted.
     pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         Notification::new(Fault::REJECTED).encode(&mut bytes);
@@ -114,7 +114,7 @@ impl Peer {
         self.send(side, now, |out| open.encode(out));
     }
 
-    /// Ends a connection: tells the neighbour, if it is for us to tell, and what it means for the session.
+    /// Ends a connection: sends a NOTIFICATION if the reason is ours, and reports the end of the session.
     pub(super) fn end(&mut self, side: Side, reason: &Reason, now: Duration) {
         let connection = std::mem::take(self.connection(side));
         if let (Reason::Ours(notification), true) = (reason, connection.phase > Phase::Dialing) {

@@ -1,4 +1,4 @@
-//! Inputs and outputs of the machine. It must not know what follows from either.
+//! Inputs and outputs of the machine. It must not know their effects.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -28,9 +28,9 @@ impl Side {
 /// How we end sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With a NOTIFICATION: the neighbour drops what it knows of us.
+    /// With a NOTIFICATION: the neighbor drops our prefixes.
     Cease(String),
-    /// Without a word: the neighbour keeps it for the time of a graceful restart.
+    /// Without a NOTIFICATION: the neighbor keeps our prefixes for the time of a graceful restart.
     Silent,
 }
 
@@ -43,9 +43,9 @@ pub(crate) enum Input<'a> {
     Reset(String),
     Announce(Vec<(IpNet, Arc<Route>)>),
     Withdraw(Vec<IpNet>),
-    /// All that is to be announced has been: the end may be marked.
+    /// Everything wanted has been announced: End-of-RIB may be sent.
     Complete,
-    /// The connection that was dialled is there; this is our address.
+    /// The dialled connection is established; this is our address.
     Connected(IpAddr),
     /// A connection comes in: one of the others makes room for it, if there is none. See [`super::Peer::vacancy`].
     Incoming,
@@ -54,19 +54,19 @@ pub(crate) enum Input<'a> {
     /// A connection failed or was closed, and why.
     Closed(Side, String),
     Bytes(Side, &'a [u8]),
-    /// All that was to be sent is.
+    /// All messages are sent.
     Flushed(Side),
     /// Time has passed.
     Tick,
 }
 
-/// Something that is to be done.
+/// An order to the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Dial,
-    /// Send this; [`Input::Flushed`] tells when it is out.
+    /// Send this; [`Input::Flushed`] reports when it is sent.
     Send(Side, Vec<u8>),
-    /// Close this connection, or give up dialling, once what was to be sent is.
+    /// Close this connection, or give up dialling, once all messages are sent.
     Close(Side),
     /// The session is up.
     Up,
@@ -76,7 +76,7 @@ pub(crate) enum Output {
     Log(String),
 }
 
-/// What the RFC calls the state of the session.
+/// The state of the session, in the RFC's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
     Idle,

@@ -1,5 +1,5 @@
-//! The protocol with one neighbour, without a socket and without a clock: inputs come with the present time, outputs say
-//! what is to be done.
+//! The protocol with one neighbor, without a socket and without a clock: inputs come with the present time, outputs are
+//! orders to the driver.
 //!
 //! ```text
 //!            start              connected               their OPEN              their KEEPALIVE
@@ -11,7 +11,7 @@
 //!
 //! A neighbor is either dialled or listened for, so connections do not collide (RFC 4271, section 6.8). A passive neighbor that
 //! connects again has two connections for a moment, each a [`Connection`]: once its OPEN is accepted on the new one, the old one is
-//! closed. [`table`] says what an event means to a connection, [`rib`] what the neighbour is to know.
+//! closed. [`table`] says what an event means to a connection, [`rib`] holds the prefixes to announce.
 
 mod connection;
 mod connections;
@@ -42,15 +42,15 @@ use rib::Rib;
 pub(crate) use table::Phase;
 use table::{Event, Step};
 
-/// Who speaks to whom.
+/// The settings of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) local_as: u32,
     pub(crate) router_id: Ipv4Addr,
     pub(crate) neighbor: Arc<Neighbor>,
-    /// What is said of a prefix that is about to go.
+    /// The attributes of a prefix that is about to be withdrawn.
     pub(crate) on_drain: OnDrain,
-    /// Seconds for which the neighbour keeps our prefixes while we are away.
+    /// Seconds for which the neighbor keeps our prefixes while we are away.
     pub(crate) graceful_restart: Option<u16>,
     /// This process follows another one that announced the same.
     pub(crate) restarted: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// The protocol with one neighbour.
+/// The protocol with one neighbor.
 #[derive(Debug)]
 pub(crate) struct Peer {
     settings: Settings,
@@ -93,7 +93,7 @@ impl Peer {
         }
     }
 
-    /// Takes an input in.
+    /// Processes an input.
     pub(crate) fn handle(&mut self, input: Input<'_>, now: Duration) -> Vec<Output> {
         match input {
             Input::Start => self.start(now),
@@ -132,12 +132,12 @@ impl Peer {
         }
     }
 
-    /// Prefixes that the neighbour knows of us: the Adj-RIB-Out of the session, empty without one.
+    /// Prefixes that are announced to the neighbor: the Adj-RIB-Out of the session, empty without one.
     pub(crate) const fn announced(&self) -> &Arc<BTreeSet<IpNet>> {
         self.rib.said()
     }
 
-    /// What becomes of a family's prefixes.
+    /// Whether a family's prefixes are sent, or why not.
     pub(crate) fn carried(&self, family: Family) -> Carried {
         if !self.settings.families().contains(&family) {
             return Carried::No;
@@ -155,8 +155,8 @@ impl Peer {
         }
     }
 
-    /// Connections whose hold timer has run out. What waits in their sockets is to be read before time is handled: then it was
-    /// this process that was late, not the neighbor.
+    /// Connections whose hold timer has expired. Their sockets are to be read before the time is handled: then this process
+    /// was late, not the neighbor.
     pub(crate) fn overdue(&self, now: Duration) -> impl Iterator<Item = Side> + use<> {
         let late = |connection: &Connection| {
             connection.phase > Phase::Dialing && connection.hold_at.is_some_and(|at| at <= now)
@@ -165,8 +165,8 @@ impl Peer {
         Side::BOTH.into_iter().zip(late).filter_map(|(side, late)| late.then_some(side))
     }
 
-    /// Whether the neighbour was told all that is wanted, as far as it can be told anything: with no session it is, unless it
-    /// may keep what an earlier process said.
+    /// Whether all wanted prefixes were sent to the neighbor, as far as any can be sent: without a session they were, unless it
+    /// may keep prefixes of an earlier process.
     pub(crate) fn is_all_said(&self) -> bool {
         match self.connections.iter().find(|connection| connection.phase == Phase::Established) {
             Some(connection) => connection.is_flushed() && self.rib.is_all_said(),
@@ -189,7 +189,7 @@ impl Peer {
         self.outputs.push(Output::Send(side, bytes));
     }
 
-    /// Takes octets in, message by message, until the connection ends or more octets must come.
+    /// Processes octets, message by message, until the connection ends or more octets must come.
     fn bytes(&mut self, side: Side, bytes: &[u8], now: Duration) {
         if !self.connection(side).is_present() {
             return;
@@ -224,15 +224,15 @@ impl Peer {
         }
     }
 
-    /// Carries out what an event means to a connection. `reason` counts if the connection ends by it.
+    /// Carries out the step of an event on a connection. `reason` counts if the connection ends by it.
     fn event(&mut self, side: Side, event: Event, reason: &Reason, now: Duration) {
         match self.connection(side).phase.step(event) {
-            // Greeting, confirming and answering need what came with the event: see there.
+            // Greeting, confirming and answering need the data of the event: see there.
             Step::Nothing | Step::Greet | Step::Confirm | Step::Resend => {}
             Step::Establish => self.establish(side, now),
             Step::Alive => self.connection(side).alive(now),
-            Step::Drop | Step::Tell => self.end(side, reason, now),
-            Step::TellFault(fault) => self.end(side, &Reason::Ours(Notification::new(fault)), now),
+            Step::Drop | Step::Notify => self.end(side, reason, now),
+            Step::NotifyFault(fault) => self.end(side, &Reason::Ours(Notification::new(fault)), now),
         }
     }
 
@@ -267,8 +267,8 @@ impl Peer {
         }
     }
 
-    /// Sends all of a family again, if it is one that was agreed on. What only marks the neighbour's own answers says
-    /// nothing to us, who asked for nothing.
+    /// Sends all of a family again, if it was negotiated. The marks around the neighbor's own answers are ignored: we never
+    /// ask for a refresh.
     fn resend(&mut self, side: Side, RouteRefresh { family, boundary }: RouteRefresh) {
         let (Some(family), Some(Boundary::Request)) = (family, boundary) else { return };
         if self.connection(side).session().is_some_and(|session| session.families.contains(&family)) {
@@ -297,7 +297,7 @@ impl Peer {
     fn keep_alive(&mut self, side: Side, now: Duration) {
         let Some(pace) = self.connection(side).session().map(|session| session.pace) else { return };
         let at = now + jitter(&mut self.rng, pace);
-        // What is still being sent tells the neighbour as much; once it is out, a sign of life is owed.
+        // An unsent message serves as a sign of life; once it is sent, a KEEPALIVE is due.
         let flushed = self.connection(side).is_flushed();
         self.connection(side).keepalive_at = flushed.then_some(at);
         if flushed {
@@ -305,7 +305,7 @@ impl Peer {
         }
     }
 
-    /// Says what is pending, once the neighbour has taken what was said before.
+    /// Sends pending changes, once the neighbor has received all earlier ones.
     fn pump(&mut self, now: Duration) {
         for side in Side::BOTH {
             let connection = &self.connections[side as usize];

@@ -1,5 +1,5 @@
-//! Two of our speakers and a network that delays, cuts and breaks at will: whatever it did, once it behaves both have a
-//! session, and each knows what the other wants known.
+//! Two of our speakers and a network that delays, cuts and breaks at will: once the network works again, both have a
+//! session, and each has received the other's prefixes.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,24 @@ use crate::wire::decode;
 struct Link {
     dialer: usize,
     up: bool,
-    /// What each has sent and the other has not received.
+    /// Octets that one has sent and the other has not received.
     queue: [Vec<u8>; 2],
-    /// Who does not know yet that all of it is out.
+    /// Which speakers do not know yet that all of it is sent.
     unflushed: [bool; 2],
-    /// Who has closed its end.
+    /// Which speakers have closed their end.
     closed: [bool; 2],
-    /// What each has received, of a message that is not complete.
-    heard: [Vec<u8>; 2],
+    /// Received octets of an incomplete message.
+    received: [Vec<u8>; 2],
 }
 
-/// What the network, the operators or time do next.
+/// The next act of the network, the operators or time.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// Let a link that is dialled come up.
     Connect(usize),
     /// Let it fail.
     Fail(usize),
-    /// Deliver so many octets of what a speaker sent.
+    /// Deliver so many of a speaker's octets.
     Deliver(usize, usize, usize),
     Flush(usize, usize),
     /// Break a link for both.
@@ -47,7 +47,7 @@ struct World {
     links: Vec<Link>,
     /// Which link each speaker has on which side.
     current: [BTreeMap<Side, usize>; 2],
-    /// What each knows of the other.
+    /// The prefixes that each has received.
     known: [BTreeMap<IpNet, ()>; 2],
     wanted: [BTreeMap<IpNet, ()>; 2],
     now: Duration,
@@ -166,12 +166,12 @@ impl World {
         }
     }
 
-    /// What a speaker could know from what it is told.
+    /// Records the prefixes that a speaker has received.
     fn learn(&mut self, link: usize, me: usize, bytes: &[u8]) {
-        let heard = &mut self.links[link].heard[me];
-        heard.extend(bytes);
-        while let Some((message, length)) = decode(heard).unwrap() {
-            heard.drain(..length);
+        let received = &mut self.links[link].received[me];
+        received.extend(bytes);
+        while let Some((message, length)) = decode(received).unwrap() {
+            received.drain(..length);
             if let Message::Update(update) = message {
                 self.known[me].retain(|prefix, ()| !update.withdrawn.contains(prefix));
                 self.known[me].extend(update.announced.into_iter().map(|prefix| (prefix, ())));
@@ -225,7 +225,7 @@ impl World {
         }
     }
 
-    /// The network behaves: what is dialled comes up, what is sent arrives.
+    /// The network works: dialled links come up, octets arrive.
     fn behave(&mut self) {
         let busy = |link: &Link| !link.up && !link.closed[link.dialer] || link.unflushed != [false; 2];
         let loud = |link: &Link| link.queue.iter().any(|queue| !queue.is_empty());
@@ -236,7 +236,7 @@ impl World {
                 self.deliver(link, me, usize::MAX);
             }
         }
-        // Who has said all and closed is heard of.
+        // A speaker that has sent everything and closed is noticed.
         (0..self.links.len()).for_each(|link| (0..2).for_each(|me| self.deliver(link, me, 0)));
     }
 

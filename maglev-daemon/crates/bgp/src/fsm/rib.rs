@@ -1,4 +1,4 @@
-//! What a neighbour is to know (the Adj-RIB-Out), and what of it is still to be said. It must not know connections.
+//! The prefixes announced to a neighbor (the Adj-RIB-Out), and those still to be sent. It must not know connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use super::Route;
 use crate::wire::{self, Attributes, Boundary, Encoding, Family, NoRoom};
 
 /// Prefixes that are said at once, at most: about ten messages of IPv4 and twenty of IPv6. More are said when these are
-/// sent, so a neighbour that reads slowly holds no memory.
+/// sent, so a neighbor that reads slowly holds no memory.
 const BATCH: usize = 8_192;
 
-/// Prefixes, and what is still to be said of them.
+/// Prefixes, and those still to be sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rib {
     wanted: BTreeMap<IpNet, Arc<Route>>,
     /// No more will come but changes: the end of a family may be marked.
     complete: bool,
-    /// What the neighbour knows of us in this session.
+    /// The prefixes that were announced to the neighbor in this session.
     said: Arc<BTreeSet<IpNet>>,
     /// Prefixes to say something of.
     pending: BTreeSet<IpNet>,
     /// Families whose end is not marked yet.
     unfinished: BTreeSet<Family>,
-    /// Families that are being said again, and whether that has begun: the neighbour was told that they are, if it asks for
-    /// that.
+    /// Families that are being sent again, and whether that has begun: the neighbor received the mark of the beginning, if it
+    /// asks for that.
     refreshing: BTreeMap<Family, bool>,
 }
 
 impl Rib {
-    /// Prefixes that the neighbour knows.
+    /// Prefixes that the neighbor knows.
     pub(super) const fn said(&self) -> &Arc<BTreeSet<IpNet>> {
         &self.said
     }
@@ -69,7 +69,7 @@ impl Rib {
         self.unfinished.clone_from(families);
     }
 
-    /// A session ended: the neighbour knows nothing.
+    /// A session ended: the neighbor knows nothing.
     pub(super) fn end(&mut self) {
         self.said = Arc::default();
         self.pending.clear();

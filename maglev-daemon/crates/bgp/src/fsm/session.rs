@@ -1,4 +1,4 @@
-//! What two speakers agree on by their OPENs, and what we say of a prefix in that session.
+//! The parameters that two speakers negotiate by their OPENs, and the attributes of a prefix in that session.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use maglev_model::bgp::{OnDrain, Role};
 use super::{Route, Settings};
 use crate::wire::{Attributes, Capabilities, Encoding, Family, Fault, GracefulRestart, Notification, Open};
 
-/// LOCAL_PREF unless told otherwise: what routers take for granted.
+/// The default LOCAL_PREF, which routers assume.
 const LOCAL_PREF: u32 = 100;
 
-/// What was agreed on.
+/// The negotiated parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     /// `None`: neither side minds silence.
@@ -68,7 +68,7 @@ impl Settings {
         self.neighbor.ipv4 && self.neighbor.next_hop.unwrap_or(self.neighbor.address).is_ipv6()
     }
 
-    /// Agrees with their OPEN, or tells what is wrong with it (RFC 4271, section 6.2; RFC 9234, section 4.2).
+    /// Negotiates with their OPEN, or returns its error (RFC 4271, section 6.2; RFC 9234, section 4.2).
     pub(super) fn agree(&self, theirs: &Open) -> Result<Session, Notification> {
         let neighbor = &self.neighbor;
         if theirs.asn != neighbor.remote_as {
@@ -102,7 +102,7 @@ impl Settings {
         })
     }
 
-    /// What is said of a prefix of a family; `None` if there is no next hop for it.
+    /// The attributes of a prefix of a family; `None` if there is no next hop for it.
     pub(super) fn attributes(
         &self,
         session: &Session,
@@ -116,9 +116,9 @@ impl Settings {
         let internal = self.is_internal();
         let OnDrain { med, prepend } = if leaving { self.on_drain } else { OnDrain::default() };
         let times = 1 + usize::from(neighbor.prepend) + usize::from(prepend);
-        // A router that does not heed the community heeds the lowest preference (RFC 8326, section 4.1).
+        // A router that ignores the community honors the lowest preference (RFC 8326, section 4.1).
         let local_pref = if leaving { 0 } else { neighbor.local_pref.unwrap_or(LOCAL_PREF) };
-        // What goes down, or sideways, must not come up again (RFC 9234, section 5).
+        // A prefix that was sent down, or sideways, must not come up again (RFC 9234, section 5).
         let down = matches!(neighbor.role, Some(Role::Provider | Role::Peer | Role::RouteServer));
         Some(Attributes {
             as_path: if internal { Vec::new() } else { vec![self.local_as; times] },
@@ -145,7 +145,7 @@ impl Settings {
         fits.then_some(next_hop)
     }
 
-    /// Families that were agreed on and for which there is no next hop.
+    /// Families that were negotiated and for which there is no next hop.
     pub(super) fn without_next_hop(&self, session: &Session, local: IpAddr) -> Vec<Family> {
         let lacks = |family: &Family| self.next_hop(session, local, *family).is_none();
         session.families.iter().copied().filter(lacks).collect()

@@ -1,9 +1,9 @@
-//! What each event means in each state of a connection: the table of RFC 4271, section 8.2.2, in as much of it as a
-//! connection has. It must not know what carries it out.
+//! The step for each event in each state of a connection: the table of RFC 4271, section 8.2.2, for the events of a
+//! connection. It must not know how steps are carried out.
 
 use crate::wire::Fault;
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// There is none.
@@ -11,7 +11,7 @@ pub(crate) enum Phase {
     Absent,
     /// It is being dialled.
     Dialing,
-    /// Our OPEN is out, theirs is awaited.
+    /// Our OPEN is sent, theirs is awaited.
     OpenSent,
     /// Theirs is accepted, their KEEPALIVE is awaited.
     OpenConfirm,
@@ -30,19 +30,19 @@ pub(super) enum Event {
     Update,
     Keepalive,
     RouteRefresh,
-    /// They end it, and say why.
+    /// They end it with a NOTIFICATION.
     Notification,
-    /// What they sent is no message.
+    /// They sent an invalid message.
     Malformed,
     /// They were silent for too long.
     HoldExpired,
-    /// They took nothing for too long.
+    /// They read nothing for too long.
     SendHoldExpired,
     /// We end it.
     Stop,
 }
 
-/// What is to be done.
+/// The step to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Nothing,
@@ -52,16 +52,16 @@ pub(super) enum Step {
     Confirm,
     /// Begin to exchange prefixes.
     Establish,
-    /// They live.
+    /// They are alive.
     Alive,
     /// Send all of a family again.
     Resend,
-    /// End without a word: TCP is gone, or they said the last one.
+    /// End without a message: TCP is gone, or they sent the last message.
     Drop,
     /// End with the NOTIFICATION at hand.
-    Tell,
+    Notify,
     /// End with this NOTIFICATION.
-    TellFault(Fault),
+    NotifyFault(Fault),
 }
 
 impl Phase {
@@ -70,11 +70,11 @@ impl Phase {
     pub(super) const ALL: [Self; 5] =
         [Self::Absent, Self::Dialing, Self::OpenSent, Self::OpenConfirm, Self::Established];
 
-    /// What this event means now.
+    /// The step for this event in this phase.
     pub(super) const fn step(self, event: Event) -> Step {
         use {Event as E, Phase as P};
         match (self, event) {
-            // What was on its way when the connection ended.
+            // An event that was under way when the connection ended.
             (
                 P::Absent,
                 E::Connected
@@ -92,7 +92,7 @@ impl Phase {
 
             (P::Dialing, E::Connected) => Step::Greet,
             (P::Dialing, E::Closed | E::HoldExpired | E::Stop) => Step::Drop,
-            // Nothing can be said before there is a connection.
+            // No message can be sent before there is a connection.
             (
                 P::Dialing,
                 E::Open
@@ -106,26 +106,26 @@ impl Phase {
 
             (P::OpenSent, E::Open) => Step::Confirm,
             (P::OpenSent, E::Update | E::Keepalive | E::RouteRefresh) => {
-                Step::TellFault(Fault::UNEXPECTED_IN_OPEN_SENT)
+                Step::NotifyFault(Fault::UNEXPECTED_IN_OPEN_SENT)
             }
 
             (P::OpenConfirm, E::Keepalive) => Step::Establish,
             (P::OpenConfirm, E::Open | E::Update | E::RouteRefresh) => {
-                Step::TellFault(Fault::UNEXPECTED_IN_OPEN_CONFIRM)
+                Step::NotifyFault(Fault::UNEXPECTED_IN_OPEN_CONFIRM)
             }
 
             (P::Established, E::Update | E::Keepalive) => Step::Alive,
             (P::Established, E::RouteRefresh) => Step::Resend,
-            (P::Established, E::Open) => Step::TellFault(Fault::UNEXPECTED_IN_ESTABLISHED),
+            (P::Established, E::Open) => Step::NotifyFault(Fault::UNEXPECTED_IN_ESTABLISHED),
 
             (P::OpenSent | P::OpenConfirm | P::Established, E::Connected) => Step::Nothing,
             (P::OpenSent | P::OpenConfirm | P::Established, E::Closed | E::Notification) => Step::Drop,
-            (P::OpenSent | P::OpenConfirm | P::Established, E::Malformed | E::Stop) => Step::Tell,
+            (P::OpenSent | P::OpenConfirm | P::Established, E::Malformed | E::Stop) => Step::Notify,
             (P::OpenSent | P::OpenConfirm | P::Established, E::HoldExpired) => {
-                Step::TellFault(Fault::HOLD_TIMER_EXPIRED)
+                Step::NotifyFault(Fault::HOLD_TIMER_EXPIRED)
             }
             (P::OpenSent | P::OpenConfirm | P::Established, E::SendHoldExpired) => {
-                Step::TellFault(Fault::SEND_HOLD_TIMER_EXPIRED)
+                Step::NotifyFault(Fault::SEND_HOLD_TIMER_EXPIRED)
             }
         }
     }
@@ -153,15 +153,15 @@ mod tests {
     const EXPECTED: [(Phase, &str); 5] = [
         (Phase::Absent, "- - - - - - - - - - -"),
         (Phase::Dialing, "greet drop - - - - - - drop - drop"),
-        (Phase::OpenSent, "- drop confirm 5/1 5/1 5/1 drop tell 4/0 8/0 tell"),
-        (Phase::OpenConfirm, "- drop 5/2 5/2 establish 5/2 drop tell 4/0 8/0 tell"),
-        (Phase::Established, "- drop 5/3 alive alive resend drop tell 4/0 8/0 tell"),
+        (Phase::OpenSent, "- drop confirm 5/1 5/1 5/1 drop notify 4/0 8/0 notify"),
+        (Phase::OpenConfirm, "- drop 5/2 5/2 establish 5/2 drop notify 4/0 8/0 notify"),
+        (Phase::Established, "- drop 5/3 alive alive resend drop notify 4/0 8/0 notify"),
     ];
 
     fn word(step: Step) -> String {
         match step {
             Step::Nothing => "-".into(),
-            Step::TellFault(Fault(code, subcode)) => format!("{code}/{subcode}"),
+            Step::NotifyFault(Fault(code, subcode)) => format!("{code}/{subcode}"),
             other => format!("{other:?}").to_lowercase(),
         }
     }

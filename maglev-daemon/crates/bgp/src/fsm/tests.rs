@@ -1,4 +1,4 @@
-//! One neighbour, step by step: what we send, when, and why it ends.
+//! One neighbor, step by step: our messages, their times, and the reasons for the end.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ fn settings(change: impl FnOnce(&mut Neighbor)) -> Settings {
     }
 }
 
-/// The neighbour's OPEN.
+/// The neighbor's OPEN.
 fn their_open() -> Open {
     let capabilities = Capabilities {
         families: Family::ALL.into(),
@@ -48,7 +48,7 @@ fn bytes(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-/// The messages in what is to be sent.
+/// The messages in these outputs.
 fn messages(outputs: &[Output]) -> Vec<Message> {
     let mut messages = Vec::new();
     for output in outputs {
@@ -63,7 +63,7 @@ fn messages(outputs: &[Output]) -> Vec<Message> {
     messages
 }
 
-/// The one NOTIFICATION in what is to be sent, and that the line is closed after it.
+/// The one NOTIFICATION in these outputs, after which the connection is closed.
 fn notification(outputs: &[Output]) -> Notification {
     let position = |wanted: fn(&Output) -> bool| outputs.iter().rposition(wanted);
     let sent = position(|output| matches!(output, Output::Send(..)));
@@ -86,7 +86,7 @@ fn ended(text: &str, notified: bool) -> Output {
     Output::Down(Cause { text: text.to_owned(), notified })
 }
 
-fn hear(peer: &mut Peer, bytes: &[u8], now: Duration) -> Vec<Output> {
+fn receive(peer: &mut Peer, bytes: &[u8], now: Duration) -> Vec<Output> {
     peer.handle(Input::Bytes(Side::First, bytes), now)
 }
 
@@ -101,14 +101,14 @@ fn greeting(settings: Settings) -> Peer {
     peer
 }
 
-/// A peer with a session, to which the neighbour has sent this OPEN.
+/// A peer with a session, to which the neighbor has sent this OPEN.
 fn established(settings: Settings, open: &Open) -> Peer {
     let mut peer = greeting(settings);
-    let outputs = hear(&mut peer, &bytes(|out| open.encode(out)), NOW);
+    let outputs = receive(&mut peer, &bytes(|out| open.encode(out)), NOW);
     assert_eq!(messages(&outputs), [Message::Keepalive]);
     peer.handle(Input::Flushed(Side::First), NOW);
     assert_eq!(peer.state(), State::OpenConfirm);
-    let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
+    let outputs = receive(&mut peer, &bytes(wire::keepalive), NOW);
     assert!(outputs.contains(&Output::Up));
     assert_eq!(peer.state(), State::Established);
     peer
@@ -128,12 +128,12 @@ fn updates(outputs: &[Output]) -> Vec<Update> {
 }
 
 #[test]
-fn what_is_wanted_is_said_and_its_end_is_marked() {
+fn wanted_prefixes_are_announced_and_end_of_rib_is_sent() {
     let mut peer = greeting(settings(|_| {}));
     peer.handle(Input::Announce(routes(&["203.0.113.10/32", "203.0.113.11/32"])), NOW);
-    hear(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
+    receive(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
     peer.handle(Input::Flushed(Side::First), NOW);
-    let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
+    let outputs = receive(&mut peer, &bytes(wire::keepalive), NOW);
     assert_eq!(updates(&outputs)[0].announced.len(), 2);
     assert_eq!(updates(&outputs).len(), 1, "one message for both, and no end before it is known");
     peer.handle(Input::Flushed(Side::First), NOW);
@@ -149,7 +149,7 @@ fn what_is_wanted_is_said_and_its_end_is_marked() {
 }
 
 #[test]
-fn a_neighbour_that_reads_slowly_holds_no_memory() {
+fn a_neighbor_that_reads_slowly_holds_no_memory() {
     let mut peer = established(settings(|_| {}), &their_open());
     let many = |n: u32| (Ipv4Addr::from(0x0a00_0000 + n).to_string() + "/32").parse().unwrap();
     let route = Arc::new(Route::default());
@@ -169,15 +169,15 @@ fn a_neighbour_that_reads_slowly_holds_no_memory() {
         count += updates(&outputs).iter().map(|update| update.announced.len()).sum::<usize>();
     }
     assert_eq!((count, peer.announced().len()), (49_999, 49_999), "what was withdrawn meanwhile is never said");
-    // Eight minutes later it has still not taken the rest.
+    // Eight minutes later it has still not read the rest.
     peer.handle(Input::Announce(routes(&["192.0.2.1/32"])), NOW);
     let mut at = NOW;
     while at < NOW + Duration::from_secs(479) {
-        hear(&mut peer, &bytes(wire::keepalive), at);
+        receive(&mut peer, &bytes(wire::keepalive), at);
         at += SECOND;
     }
     assert_eq!(peer.state(), State::Established);
-    hear(&mut peer, &bytes(wire::keepalive), at);
+    receive(&mut peer, &bytes(wire::keepalive), at);
     let outputs = peer.handle(Input::Tick, at + SECOND);
     assert_eq!(notification(&outputs).fault, Fault::SEND_HOLD_TIMER_EXPIRED);
 }
@@ -209,14 +209,14 @@ fn silence_ends_a_session_after_the_hold_time() {
 }
 
 #[test]
-fn a_hold_time_of_zero_asks_for_no_signs_of_life() {
+fn a_hold_time_of_zero_needs_no_keepalives() {
     let peer = established(settings(|_| {}), &Open { hold_time: 0, ..their_open() });
     assert_eq!(peer.connections[0].hold_at, None);
     assert_eq!(peer.connections[0].keepalive_at, None);
 }
 
 #[test]
-fn an_open_we_cannot_agree_with_is_told_so() {
+fn an_unacceptable_open_is_answered_with_its_error() {
     type Row = (&'static str, fn(&mut Neighbor), Open, Option<Fault>);
     let internal = |open: Open| Open { asn: 65_010, router_id: [10, 0, 0, 11].into(), ..open };
     let role =
@@ -242,7 +242,7 @@ fn an_open_we_cannot_agree_with_is_told_so() {
     ];
     for (what, change, open, fault) in rows {
         let mut peer = greeting(settings(change));
-        let outputs = hear(&mut peer, &bytes(|out| open.encode(out)), NOW);
+        let outputs = receive(&mut peer, &bytes(|out| open.encode(out)), NOW);
         match fault {
             Some(fault) => assert_eq!(notification(&outputs).fault, fault, "{what}"),
             None => assert_eq!(peer.state(), State::OpenConfirm, "{what}"),
@@ -251,10 +251,10 @@ fn an_open_we_cannot_agree_with_is_told_so() {
 }
 
 #[test]
-fn the_neighbours_reason_is_told() {
+fn the_neighbors_reason_is_reported() {
     let mut peer = established(settings(|_| {}), &their_open());
     let cease = bytes(|out| Notification::with_text(Fault::SHUTDOWN, "new line card").encode(out));
-    let outputs = hear(&mut peer, &cease, NOW);
+    let outputs = receive(&mut peer, &cease, NOW);
     let text = "closed by the peer: cease, administrative shutdown (6/2): \"new line card\"";
     assert_eq!(outputs, [Output::Close(Side::First), ended(text, true)]);
 }
@@ -282,18 +282,18 @@ fn a_refresh_is_answered_with_all_of_a_family_between_marks() {
     peer.handle(Input::Announce(routes(&["203.0.113.10/32", "203.0.113.11/32"])), NOW);
     peer.handle(Input::Flushed(Side::First), NOW);
     let ask = bytes(|out| wire::route_refresh(out, Family::Ipv4, Boundary::Request));
-    let answer = messages(&hear(&mut peer, &ask, NOW));
+    let answer = messages(&receive(&mut peer, &ask, NOW));
     let mark = |boundary| Message::RouteRefresh(RouteRefresh { family: Some(Family::Ipv4), boundary: Some(boundary) });
     assert_eq!((answer.first(), answer.last()), (Some(&mark(Boundary::Begin)), Some(&mark(Boundary::End))));
     assert!(matches!(&answer[1..answer.len() - 1], [Message::Update(update)] if update.announced.len() == 2));
     peer.handle(Input::Flushed(Side::First), NOW);
-    // A family that was not agreed on, and a mark of the neighbour's own, ask for nothing.
+    // A family that was not negotiated, and a mark of the neighbor's own, ask for nothing.
     let mark = bytes(|out| wire::route_refresh(out, Family::Ipv4, Boundary::Begin));
-    assert_eq!(hear(&mut peer, &mark, NOW), []);
+    assert_eq!(receive(&mut peer, &mark, NOW), []);
 }
 
 #[test]
-fn our_open_says_what_we_can() {
+fn our_open_lists_our_capabilities() {
     let open = |settings: &Settings, again| settings.open(again).capabilities;
     let plain = open(&settings(|_| {}), false);
     assert_eq!((plain.graceful_restart, plain.role, plain.extended_next_hop), (None, None, false));
@@ -327,8 +327,8 @@ fn the_restart_bit_is_set_on_the_first_session_only() {
         let outputs = peer.handle(Input::Connected(LOCAL), now);
         let [Message::Open(open)] = &messages(&outputs)[..] else { panic!("{outputs:?}") };
         bits.push(open.capabilities.graceful_restart.as_ref().unwrap().restarting);
-        hear(&mut peer, &bytes(|out| their_open().encode(out)), now);
-        hear(&mut peer, &bytes(wire::keepalive), now);
+        receive(&mut peer, &bytes(|out| their_open().encode(out)), now);
+        receive(&mut peer, &bytes(wire::keepalive), now);
         peer.handle(Input::Stop(End::Silent), now);
     }
     assert_eq!(bits, [true, false]);
@@ -341,21 +341,21 @@ fn all_is_said_once_it_is_sent() {
     for input in [Input::Announce(routes(&["203.0.113.10/32"])), Input::Complete, Input::Withdraw(prefixes())] {
         let outputs = peer.handle(input, NOW);
         assert!(matches!(messages(&outputs)[..], [Message::Update(_), ..]), "{outputs:?}");
-        assert!(!peer.is_all_said(), "it is on its way");
+        assert!(!peer.is_all_said(), "it is being sent");
         peer.handle(Input::Flushed(Side::First), NOW);
         assert!(peer.is_all_said());
     }
     peer.handle(Input::Closed(Side::First, "closed".into()), NOW);
     peer.handle(Input::Announce(routes(&["203.0.113.10/32"])), NOW);
-    assert!(peer.is_all_said(), "there is nobody to say it to");
+    assert!(peer.is_all_said(), "there is no session");
 
-    // What another process said may be kept: that is to be put right first.
+    // The neighbor may keep prefixes of another process: those are corrected first.
     let mut peer = greeting(Settings { graceful_restart: Some(120), restarted: true, ..settings(|_| {}) });
     assert!(!peer.is_all_said());
     peer.handle(Input::Complete, NOW);
-    hear(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
+    receive(&mut peer, &bytes(|out| their_open().encode(out)), NOW);
     peer.handle(Input::Flushed(Side::First), NOW);
-    let outputs = hear(&mut peer, &bytes(wire::keepalive), NOW);
+    let outputs = receive(&mut peer, &bytes(wire::keepalive), NOW);
     assert!(messages(&outputs).iter().any(|message| matches!(message, Message::Update(_))), "the end is marked");
     assert!(!peer.is_all_said());
     peer.handle(Input::Flushed(Side::First), NOW);
@@ -367,7 +367,7 @@ fn prefixes() -> Vec<IpNet> {
 }
 
 #[test]
-fn attributes_follow_the_neighbours_settings() {
+fn attributes_follow_the_neighbors_settings() {
     let leaving = Route { communities: [Community::GRACEFUL_SHUTDOWN].into() };
     let of = |change: fn(&mut Neighbor), family, route: &Route| {
         let settings = settings(change);
@@ -499,19 +499,19 @@ mod faults {
     }
 
     #[test]
-    fn what_waits_in_the_socket_counts_before_the_hold_time_does() {
+    fn unread_octets_count_before_the_hold_timer() {
         let _row = Row::fault("C2", "data at the end of the hold time: read before the timer counts");
         let mut peer = established(settings(|_| {}), &their_open());
         let late = NOW + 20 * SECOND;
         assert_eq!(peer.overdue(NOW + 8 * SECOND).count(), 0);
         assert_eq!(peer.overdue(late).collect::<Vec<_>>(), [Side::First]);
-        let outputs = hear(&mut peer, &bytes(wire::keepalive), late);
+        let outputs = receive(&mut peer, &bytes(wire::keepalive), late);
         assert!(matches!(messages(&outputs)[..], [Message::Keepalive]), "ours is late, and sent: {outputs:?}");
         assert_eq!((peer.state(), peer.overdue(late).count()), (State::Established, 0));
-        // A part of a message is no sign of life.
+        // A part of a message does not reset the hold timer.
         let much_later = late + 20 * SECOND;
         peer.handle(Input::Flushed(Side::First), late);
-        let outputs = hear(&mut peer, &bytes(wire::keepalive)[..18], much_later);
+        let outputs = receive(&mut peer, &bytes(wire::keepalive)[..18], much_later);
         assert_eq!(notification(&outputs).fault, Fault::HOLD_TIMER_EXPIRED);
     }
 }
@@ -519,16 +519,18 @@ mod faults {
 #[test]
 fn garbage_ends_only_the_session() {
     let mut peer = established(settings(|_| {}), &their_open());
-    let outputs = hear(&mut peer, b"GET / HTTP/1.1\r\n\r\n", NOW);
+    let outputs = receive(&mut peer, b"GET / HTTP/1.1\r\n\r\n", NOW);
     assert_eq!(notification(&outputs).fault, Fault::NOT_SYNCHRONIZED);
-    assert_eq!(hear(&mut peer, &bytes(wire::keepalive), NOW), [], "what comes after the end is not heard");
+    assert_eq!(receive(&mut peer, &bytes(wire::keepalive), NOW), [], "octets after the end are ignored");
     // A message that never ends: the hold timer does.
     let mut peer = established(settings(|_| {}), &their_open());
     let stalled = bytes(|out| wire::end_of_rib(out, Family::Ipv6));
     for at in 0..9 {
         let at = at as usize;
         assert!(
-            !hear(&mut peer, &stalled[at..=at], NOW + SECOND * at as u32).iter().any(|o| matches!(o, Output::Down(_)))
+            !receive(&mut peer, &stalled[at..=at], NOW + SECOND * at as u32)
+                .iter()
+                .any(|o| matches!(o, Output::Down(_)))
         );
     }
     assert_eq!(peer.state(), State::Established);
@@ -539,12 +541,12 @@ fn garbage_ends_only_the_session() {
 }
 
 #[test]
-fn what_was_heard_is_not_kept() {
+fn received_octets_are_not_kept() {
     let mut peer = established(settings(|_| {}), &their_open());
     let update = bytes(|out| wire::end_of_rib(out, Family::Ipv4));
     let flood: Vec<u8> = update.iter().copied().cycle().take(1 << 20).collect();
     for chunk in flood.chunks(16 * 1024 + 1) {
-        hear(&mut peer, chunk, NOW);
+        receive(&mut peer, chunk, NOW);
         assert!(peer.connections[0].kept() < wire::MAX_MESSAGE, "{} octets", peer.connections[0].kept());
     }
     assert_eq!(peer.state(), State::Established);

@@ -8,7 +8,7 @@ use maglev_testing::network::Peer;
 
 use super::router::{Kind, Process, Received, Session, run};
 
-/// BIRD's configuration for one neighbour.
+/// BIRD's configuration for one neighbor.
 fn config(session: &Session) -> String {
     let (local, remote) = session.ends();
     let password = session.password.map(|password| format!("password \"{password}\";")).unwrap_or_default();
@@ -86,7 +86,7 @@ fn ten_thousand_prefixes() {
 }
 
 #[test]
-fn reasons_are_told() {
+fn reasons_are_reported() {
     super::reasons(Kind::Bird);
 }
 

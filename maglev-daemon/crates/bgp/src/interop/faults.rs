@@ -52,11 +52,11 @@ fn a_session_outlasts_a_daemon_whose_event_loop_is_blocked() {
     });
 }
 
-/// Comes to a session, and then says every 300 ms that it lives, until it is hung up on.
+/// Establishes a session, and then sends a KEEPALIVE every 300 ms until the connection is closed.
 fn live(listener: &TcpListener) {
     let (mut stream, _) = listener.accept().unwrap();
-    let mut heard = [0; 4_096];
-    let read = stream.read(&mut heard).unwrap();
+    let mut received = [0; 4_096];
+    let read = stream.read(&mut received).unwrap();
     assert!(read > 19, "no OPEN");
     stream.write_all(&bytes(|out| open(HOLD).encode(out))).unwrap();
     while stream.write_all(&bytes(wire::keepalive)).is_ok() {
@@ -103,7 +103,7 @@ fn a_speaker_that_is_late_reads_before_it_counts_the_hold_time() {
             status.wait_for(NeighborStatus::is_established).await.unwrap();
         }
         thread::sleep(LATE);
-        // What was due is handled first.
+        // Due timers are handled first.
         tokio::time::sleep(Duration::from_millis(100)).await;
         for (_, status) in &sessions {
             let status = status.borrow();
@@ -112,7 +112,7 @@ fn a_speaker_that_is_late_reads_before_it_counts_the_hold_time() {
     });
 }
 
-/// Every way to expect a neighbor at this address.
+/// Every combination of settings for a neighbor at this address.
 fn expectations(address: &str, sources: [&str; 2]) -> Vec<Neighbor> {
     let address: IpAddr = address.parse().unwrap();
     let sources = sources.map(|source| Some(source.parse().unwrap())).into_iter().chain([None]);
@@ -161,7 +161,7 @@ fn a_connection_counts_only_where_it_is_expected() {
             Neighbor { source, port, passive, ipv6, ..Neighbor::new(address, 65_000) }
         };
         let node = Node::start(vec![passive(GOOD, Some([127, 0, 0, 11])), passive(BAD, None)]);
-        assert_eq!(connect(GOOD, [127, 0, 0, 12], 1_790).await.hear().await, None, "not at its source");
+        assert_eq!(connect(GOOD, [127, 0, 0, 12], 1_790).await.receive().await, None, "not at its source");
         let mut one = connect(GOOD, [127, 0, 0, 11], 1_790).await;
         one.establish(&open(9)).await;
         let mut other = connect(BAD, [127, 0, 0, 12], 1_790).await;
@@ -199,7 +199,7 @@ fn a_notification_outlasts_the_resets_that_follow() {
         bad.port = listener.local_addr().unwrap().port();
         let node = Node::start(vec![bad]);
         let mut talk = Talk::accept(&listener).await;
-        talk.hear().await;
+        talk.receive().await;
         talk.say(&bytes(|out| Notification::new(Fault::BAD_PEER_AS).encode(out))).await;
         node.until("its word", |status| status.errors.last.is_some()).await;
         drop(talk);

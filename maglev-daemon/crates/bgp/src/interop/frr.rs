@@ -8,7 +8,7 @@ use maglev_testing::network::Peer;
 
 use super::router::{Kind, Process, Received, Session, run};
 
-/// bgpd's configuration for one neighbour.
+/// bgpd's configuration for one neighbor.
 fn config(session: &Session) -> String {
     let (_, remote) = session.ends();
     let mut lines = vec![
@@ -123,7 +123,7 @@ fn ten_thousand_prefixes() {
 }
 
 #[test]
-fn reasons_are_told() {
+fn reasons_are_reported() {
     super::reasons(Kind::Frr);
 }
 
@@ -132,7 +132,7 @@ fn ttl_1() {
     super::ttl_1(Kind::Frr);
 }
 
-/// bgpd hands routes on to zebra, which gathers changes.
+/// bgpd passes routes to zebra, which gathers changes.
 #[test]
 fn a_withdrawn_prefix_leaves_the_kernel() {
     super::leaves_the_kernel(Kind::Frr, Duration::from_secs(2));

@@ -8,7 +8,7 @@ use maglev_testing::network::Peer;
 
 use super::router::{Kind, Process, Received, Session};
 
-/// gobgpd's configuration for one neighbour.
+/// gobgpd's configuration for one neighbor.
 fn config(session: &Session) -> String {
     let (local, remote) = session.ends();
     let password = session.password.map(|password| format!("auth-password = \"{password}\"")).unwrap_or_default();
@@ -106,7 +106,7 @@ fn ten_thousand_prefixes() {
 }
 
 #[test]
-fn reasons_are_told() {
+fn reasons_are_reported() {
     super::reasons(Kind::GoBgp);
 }
 

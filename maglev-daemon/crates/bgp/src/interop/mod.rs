@@ -1,5 +1,5 @@
-//! The speaker against routers of others, each in a network namespace of its own: BIRD, FRR and GoBGP from the
-//! distribution's packages, and one that does everything wrong.
+//! The speaker against other implementations, each in its own network namespace: BIRD, FRR and GoBGP from the
+//! distribution's packages, and one that breaks every rule.
 
 mod bird;
 mod faults;
@@ -65,7 +65,7 @@ impl Node {
         self.speaker.handle().neighbors()[0].clone()
     }
 
-    /// Waits for a state of the first neighbour's session.
+    /// Waits for a state of the first neighbor's session.
     async fn until(&self, what: &str, is: impl Fn(&NeighborStatus) -> bool) -> NeighborStatus {
         eventually(what, async || Some(self.status()).filter(&is).ok_or_else(|| format!("{:?}", self.status()))).await
     }
@@ -100,7 +100,7 @@ fn many(count: u32) -> BTreeMap<IpNet, Route> {
     (0..count).map(|n| (host(n), Route::default())).collect()
 }
 
-/// The router as a neighbour, over IPv4 or IPv6.
+/// The router as a neighbor, over IPv4 or IPv6.
 fn neighbor(session: &Session) -> Neighbor {
     let address = if session.v6 { "2001:db8::1" } else { "10.0.0.1" };
     let mut neighbor = Neighbor::new(address.parse().unwrap(), 65_000);
@@ -183,7 +183,7 @@ fn over_ipv6(kind: Kind) {
     });
 }
 
-/// The router speaks with another password: no segment of either is taken, and nobody comes to harm.
+/// The router has another password: neither side accepts a segment of the other.
 fn wrong_password(kind: Kind) {
     let session = Session { password: Some("theirs"), ..Session::default() };
     with_router(kind, session, async move |router| {
@@ -212,8 +212,8 @@ fn wrong_as(kind: Kind) {
     });
 }
 
-/// We insist on the TTL of a neighbour on the link; a router that is not told to sends the 1 of ordinary eBGP. What its kernel
-/// sends before the router has the connection may have another: then the connection is there, and nothing follows.
+/// We require the TTL of a neighbor on the link; a router without that setting sends the 1 of ordinary eBGP. Packets that its
+/// kernel sends before the router has the connection may have another: then the connection exists, and nothing follows.
 fn ttl_1(kind: Kind) {
     with_router(kind, Session::default(), async move |router| {
         let _row = kind.row("TTL 1: nothing that the router sends is taken");
@@ -277,7 +277,7 @@ fn reasons(kind: Kind) {
         assert!(!node.speaker.handle().reset("10.0.0.2", "by hand").await);
         node.until("another session", |status| status.sessions == 2 && status.state == "established").await;
         drop(row);
-        let mut row = kind.row("shut down by its operator: told why");
+        let mut row = kind.row("shut down by its operator: the reason is reported");
         router.shut_down();
         let status = node.until("an end", |status| status.state != "established").await;
         let error = status.errors.last.unwrap().text;

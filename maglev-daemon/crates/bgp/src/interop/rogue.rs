@@ -1,5 +1,5 @@
-//! A neighbour that breaks every rule, beside one that keeps them all: the one is told what is wrong, the other notices
-//! nothing.
+//! A neighbor that breaks every rule, beside one that keeps them all: the first is sent the error, the other is not
+//! affected.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::wire::{self, Capabilities, Family, Fault, Message, Notification, Open
 pub(super) const GOOD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 pub(super) const BAD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 
-/// Who breaks the rules, in the matrix.
+/// The rogue's name in the matrix.
 const ROGUE: &str = "rogue";
 
-/// The neighbour's end of a connection.
+/// The neighbor's end of a connection.
 pub(super) struct Talk {
     stream: TcpStream,
     received: Vec<u8>,
@@ -31,12 +31,12 @@ impl Talk {
     }
 
     pub(super) async fn say(&mut self, bytes: &[u8]) {
-        // Whoever was hung up on notices when it listens.
+        // A closed connection is noticed when it is read.
         let _ = self.stream.write_all(bytes).await;
     }
 
     /// The next message, or `None` at the end.
-    pub(super) async fn hear(&mut self) -> Option<Message> {
+    pub(super) async fn receive(&mut self) -> Option<Message> {
         loop {
             if let Some((message, length)) = wire::decode(&self.received).unwrap() {
                 self.received.drain(..length);
@@ -52,7 +52,7 @@ impl Talk {
     /// The NOTIFICATION with which the connection ends.
     pub(super) async fn last_word(&mut self) -> Option<Notification> {
         let mut last = None;
-        while let Some(message) = self.hear().await {
+        while let Some(message) = self.receive().await {
             if let Message::Notification(notification) = message {
                 last = Some(notification);
             }
@@ -62,9 +62,9 @@ impl Talk {
 
     /// Comes to a session.
     pub(super) async fn establish(&mut self, open: &Open) {
-        assert!(matches!(self.hear().await, Some(Message::Open(_))));
+        assert!(matches!(self.receive().await, Some(Message::Open(_))));
         self.say(&bytes(|out| open.encode(out))).await;
-        assert_eq!(self.hear().await, Some(Message::Keepalive));
+        assert_eq!(self.receive().await, Some(Message::Keepalive));
         self.say(&bytes(wire::keepalive)).await;
     }
 }
@@ -85,7 +85,7 @@ pub(super) fn open(hold_time: u16) -> Open {
     Open { asn: 65_000, hold_time, router_id: [10, 0, 0, 1].into(), capabilities }
 }
 
-/// A neighbour at an address, and where it listens.
+/// A neighbor at an address, and where it listens.
 async fn neighbor(address: IpAddr) -> (Neighbor, TcpListener) {
     let listener = TcpListener::bind(SocketAddr::new(address, 0)).await.unwrap();
     let mut neighbor = Neighbor::new(address, 65_000);
@@ -97,10 +97,10 @@ async fn neighbor(address: IpAddr) -> (Neighbor, TcpListener) {
 async fn behave(listener: TcpListener) {
     let mut talk = Talk::accept(&listener).await;
     talk.establish(&open(0)).await;
-    while talk.hear().await.is_some() {}
+    while talk.receive().await.is_some() {}
 }
 
-/// Runs a bad neighbour beside a good one, whose session must last.
+/// Runs a bad neighbor beside a good one, whose session must last.
 async fn beside<F: Future<Output = ()>>(bad: impl FnOnce(TcpListener) -> F) -> Node {
     let (good, listener) = neighbor(GOOD).await;
     tokio::spawn(behave(listener));
@@ -114,9 +114,9 @@ async fn beside<F: Future<Output = ()>>(bad: impl FnOnce(TcpListener) -> F) -> N
     node
 }
 
-/// What is said instead of an OPEN, and what is answered.
+/// The messages sent instead of an OPEN, and the answers.
 #[test]
-fn a_wrong_greeting_is_refused_and_told_why() {
+fn a_wrong_greeting_is_rejected_with_its_error() {
     in_namespace_async(async || {
         let wrong_as = Open { asn: 65_001, capabilities: Capabilities::default(), ..open(9) };
         let rows: [(&str, Vec<u8>, Fault); 8] = [
@@ -159,7 +159,7 @@ fn a_session_ends_at_an_unknown_attribute_that_claims_to_be_well_known() {
 }
 
 #[test]
-fn a_neighbour_that_stalls_in_a_message_is_given_up() {
+fn a_neighbor_that_stalls_in_a_message_is_given_up() {
     in_namespace_async(async || {
         let _row = Row::bgp(ROGUE, "stalls in mid-message");
         beside(async |listener| {
@@ -173,7 +173,7 @@ fn a_neighbour_that_stalls_in_a_message_is_given_up() {
 }
 
 #[test]
-fn a_neighbour_that_hangs_up_is_dialled_again_and_again_but_ever_later() {
+fn a_neighbor_that_hangs_up_is_dialled_again_and_again_but_ever_later() {
     in_namespace_async(async || {
         let _row = Row::bgp(ROGUE, "hangs up at once, three times");
         beside(async |listener| {
@@ -218,15 +218,15 @@ fn a_flood_of_prefixes_is_read_and_forgotten() {
                 talk.say(&flood).await;
                 talk.say(&bytes(|out| wire::route_refresh(out, Family::Ipv4, wire::Boundary::Request))).await;
             }
-            // It is still listened to: its good-bye is heard.
+            // It is still read: its last message is received.
             talk.say(&bytes(|out| Notification::new(Fault::SHUTDOWN).encode(out))).await;
-            while talk.hear().await.is_some() {}
+            while talk.receive().await.is_some() {}
         })
         .await;
     });
 }
 
-/// Connects to a speaker that waits for it, from the neighbour's address.
+/// Connects to a speaker that waits for it, from the neighbor's address.
 pub(super) async fn connect(from: IpAddr, to: [u8; 4], port: u16) -> Talk {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from, 0)).unwrap();
@@ -235,16 +235,20 @@ pub(super) async fn connect(from: IpAddr, to: [u8; 4], port: u16) -> Talk {
 }
 
 #[test]
-fn a_passive_speaker_is_connected_to_by_neighbours_alone() {
+fn a_passive_speaker_is_connected_to_by_neighbors_alone() {
     in_namespace_async(async || {
-        let _row = Row::bgp(ROGUE, "connects twice; a stranger connects");
+        let _row = Row::bgp(ROGUE, "connects twice; an unknown address connects");
         let mut passive = Neighbor::new(GOOD, 65_000);
         (passive.passive, passive.port, passive.ipv6) = (true, 1_790, false);
         passive.source = Some([127, 0, 0, 11].into());
         let node = Node::start(vec![passive]);
         node.announce([(prefix("203.0.113.10/32"), route(&[]))]);
 
-        assert_eq!(connect(BAD, [127, 0, 0, 11], 1_790).await.hear().await, None, "a stranger is hung up on");
+        assert_eq!(
+            connect(BAD, [127, 0, 0, 11], 1_790).await.receive().await,
+            None,
+            "an unknown address is disconnected"
+        );
         let mut first = connect(GOOD, [127, 0, 0, 11], 1_790).await;
         let mut second = connect(GOOD, [127, 0, 0, 11], 1_790).await;
         second.establish(&open(9)).await;
@@ -258,14 +262,14 @@ fn a_passive_speaker_is_connected_to_by_neighbours_alone() {
     });
 }
 
-/// Our OPEN says who we are.
+/// Our OPEN holds our AS and hold time.
 #[test]
 fn our_open_carries_the_long_as() {
     in_namespace_async(async || {
         let _row = Row::bgp(ROGUE, "our OPEN: 4-byte AS, hold time 9 s");
         beside(async |listener| {
             let mut talk = Talk::accept(&listener).await;
-            let Some(Message::Open(open)) = talk.hear().await else { panic!("no OPEN") };
+            let Some(Message::Open(open)) = talk.receive().await else { panic!("no OPEN") };
             assert_eq!((open.asn, open.hold_time), (LOCAL_AS, 9));
         })
         .await;

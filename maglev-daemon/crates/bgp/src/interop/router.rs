@@ -11,7 +11,7 @@ use maglev_testing::network::{Peer, ip};
 
 use super::{bird, eventually, frr, gobgp};
 
-/// Who makes it.
+/// The implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Bird,
@@ -31,7 +31,7 @@ impl Kind {
     }
 }
 
-/// What its session with us is to be.
+/// The settings of its session with us.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Session {
     pub(super) v6: bool,
@@ -46,7 +46,7 @@ impl Session {
     }
 }
 
-/// What a router received about a prefix.
+/// A prefix as a router received it.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) next_hop: String,
@@ -124,7 +124,7 @@ impl Router {
         .await
     }
 
-    /// What the router knows of a prefix, as soon as it knows it.
+    /// The router's route to a prefix, as soon as it has one.
     pub(super) async fn until_received(&self, prefix: &str) -> Option<Received> {
         Some(eventually(prefix, async || self.received(prefix).await.ok_or_else(|| self.log())).await)
     }
@@ -215,7 +215,7 @@ impl Router {
         }
     }
 
-    /// What its processes said.
+    /// The output of its processes.
     fn log(&self) -> String {
         let files = fs::read_dir(self.directory.path()).unwrap().flatten();
         let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
@@ -223,7 +223,7 @@ impl Router {
     }
 }
 
-/// Runs a program to its end and returns what it said.
+/// Runs a program to its end and returns its output.
 pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -1,4 +1,4 @@
-//! Path attributes: what is said of the prefixes of an UPDATE. Ours are written; a neighbour's are only checked.
+//! Path attributes: the properties of the prefixes in an UPDATE. Ours are written; a neighbor's are only checked.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ const AS4_PATH: u8 = 17;
 const LARGE_COMMUNITIES: u8 = 32;
 const ONLY_TO_CUSTOMER: u8 = 35;
 
-/// What IANA has given numbers to, of what is met between routers.
+/// The attributes with IANA numbers that are common between routers.
 const KNOWN: [u8; 21] = [
     ORIGIN,
     AS_PATH,
@@ -56,7 +56,7 @@ const KNOWN: [u8; 21] = [
 /// A segment of an AS path in the order of the path.
 const SEQUENCE: u8 = 2;
 
-/// What is said of prefixes that are announced together. ORIGIN is always IGP: we are where they come from.
+/// The attributes of prefixes that are announced together. ORIGIN is always IGP: they originate here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Attributes {
     /// The ASes, the nearest first; at most 255.
@@ -98,7 +98,7 @@ impl Attributes {
                 put(out, OPTIONAL | TRANSITIVE, number, &value);
             }
         }
-        // A neighbour with 16 bits hands on what it cannot read (RFC 6793, section 4.2.2).
+        // A neighbor with 16 bits passes on the attribute that it cannot read (RFC 6793, section 4.2.2).
         if !form.four_octet_as && as_path.iter().any(|asn| u16::try_from(*asn).is_err()) {
             put(out, OPTIONAL | TRANSITIVE, AS4_PATH, &path(as_path, true));
         }
@@ -187,7 +187,7 @@ fn by_kind(communities: &BTreeSet<Community>) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (standard, extended, large)
 }
 
-/// What a neighbour's attributes say about prefixes.
+/// The result of checking a neighbor's attributes.
 #[derive(Debug, Default)]
 pub(super) struct Received<'a> {
     pub(super) any: bool,
@@ -210,7 +210,7 @@ impl Multiprotocol<'_> {
 }
 
 impl<'a> Received<'a> {
-    /// Checks a neighbour's attributes as far as they can end a session. We import nothing, so where RFC 7606 says
+    /// Checks a neighbor's attributes as far as they can end a session. We import nothing, so where RFC 7606 says
     /// *treat as withdraw* or *discard the attribute*, there is nothing to do.
     pub(super) fn decode(mut field: Reader<'a>) -> Result<Self, Notification> {
         let mut received = Self { any: !field.is_empty(), ..Self::default() };
@@ -230,8 +230,8 @@ impl<'a> Received<'a> {
         let place = match number {
             MP_REACH => &mut self.reach,
             MP_UNREACH => &mut self.unreach,
-            // Nobody may leave out what is well known, so nobody may say that of what nobody knows (RFC 4271, section 6.3).
-            // Of what is known to be optional it is a slip that costs the prefixes, which we do not take (RFC 7606, 3c).
+            // Well-known attributes are never optional, and an unknown attribute cannot be well-known (RFC 4271, section 6.3).
+            // For a known optional attribute the flag is an error that costs the prefixes, which we do not import (RFC 7606, 3c).
             _ if flags & OPTIONAL == 0 && !KNOWN.contains(&number) => {
                 return Err(Notification::with(Fault::UNRECOGNIZED_WELL_KNOWN, whole));
             }

@@ -1,4 +1,4 @@
-//! Capabilities (RFC 5492): what either side of a session can do. Those we do not know are passed over.
+//! Capabilities (RFC 5492): the abilities of either side of a session. Unknown ones are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ const RESTARTING: u16 = 0x8000;
 const TIME: u16 = 0x0fff;
 const FORWARDING: u8 = 0x80;
 
-/// What one side can do.
+/// The abilities of one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capabilities {
     /// The families it speaks (RFC 4760). None at all means IPv4.
@@ -40,7 +40,7 @@ pub(crate) struct Capabilities {
     pub(crate) role: Option<Role>,
 }
 
-/// What a side says of its restarts.
+/// A side's restart capability.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GracefulRestart {
     /// It has just restarted.
@@ -65,7 +65,7 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Takes one capability in; an error without a fault is a value of the wrong length.
+    /// Processes one capability; an error without a fault is a value of the wrong length.
     fn take(&mut self, code: u8, mut value: Reader<'_>) -> Result<(), Option<Fault>> {
         match code {
             MULTIPROTOCOL => {

@@ -1,4 +1,4 @@
-//! BGP messages as bytes: what we send is encoded, what we receive is checked. Pure, bounded, and without a panic whatever
+//! BGP messages as bytes: ours are encoded, received ones are checked. Pure, bounded, and without a panic whatever
 //! comes in. It must not know sessions.
 //!
 //! ```text
@@ -39,7 +39,7 @@ const HEADER: usize = 19;
 
 const MARKER: [u8; 16] = [0xff; 16];
 
-/// What a message is, by its number.
+/// The type of a message, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -63,7 +63,7 @@ pub(crate) enum Message {
 /// The whole message at the beginning of the bytes, and how long it is. `None` if more bytes must come.
 ///
 /// # Errors
-/// The bytes are no message: what to tell the other side.
+/// The bytes are not a message: the NOTIFICATION for the other side.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Message, usize)>, Notification> {
     let Some((kind, length)) = header(bytes)? else { return Ok(None) };
     let Some(body) = bytes.get(HEADER..length) else { return Ok(None) };
@@ -80,7 +80,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Message, usize)>, Notificat
 
 /// The kind and the length of the message that begins here, as soon as the header is complete.
 ///
-/// A wrong marker is told as soon as it shows: whoever speaks something else need not say 19 bytes of it.
+/// A wrong marker is reported as soon as it shows: another protocol's client need not send 19 bytes of it.
 fn header(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Notification> {
     if bytes.iter().zip(MARKER).any(|(found, expected)| *found != expected) {
         return Err(Notification::new(Fault::NOT_SYNCHRONIZED));

@@ -1,4 +1,4 @@
-//! NOTIFICATION messages: why a session ends, as one side tells the other.
+//! NOTIFICATION messages: the reason for which one side ends a session.
 //!
 //! ```text
 //!    0                   1                   2                   3
@@ -118,7 +118,7 @@ const NAMES: [Named; 8] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub(crate) fault: Fault,
-    /// What the fault is about, as the RFC of the subcode says.
+    /// The data of the fault, as the RFC of the subcode defines it.
     pub(crate) data: Vec<u8>,
 }
 
@@ -134,7 +134,7 @@ impl Notification {
         Self { fault, data: data.to_owned() }
     }
 
-    /// Tells an operator at the other end why (RFC 9003): a length octet and UTF-8, cut at a character if it is too long.
+    /// Adds the reason for the operator at the other end (RFC 9003): a length octet and UTF-8, cut at a character if it is too long.
     pub(crate) fn with_text(fault: Fault, text: &str) -> Self {
         let text = &text[..text.floor_char_boundary(MAX_TEXT)];
         let length = u8::try_from(text.len()).unwrap_or(0);
@@ -195,12 +195,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notifications_are_told_in_the_registrys_words() {
-        let told = |fault| Notification::new(fault).to_string();
-        assert_eq!(told(Fault::BAD_PEER_AS), "OPEN message error, bad peer AS (2/2)");
-        assert_eq!(told(Fault::HOLD_TIMER_EXPIRED), "hold timer expired (4/0)");
-        assert_eq!(told(Fault(3, 99)), "UPDATE message error (3/99)");
-        assert_eq!(told(Fault(99, 1)), "error 99/1");
+    fn notifications_are_shown_in_the_registrys_words() {
+        let shown = |fault| Notification::new(fault).to_string();
+        assert_eq!(shown(Fault::BAD_PEER_AS), "OPEN message error, bad peer AS (2/2)");
+        assert_eq!(shown(Fault::HOLD_TIMER_EXPIRED), "hold timer expired (4/0)");
+        assert_eq!(shown(Fault(3, 99)), "UPDATE message error (3/99)");
+        assert_eq!(shown(Fault(99, 1)), "error 99/1");
         let text = Notification::with_text(Fault::SHUTDOWN, "maintenance\n");
         assert_eq!(text.to_string(), "cease, administrative shutdown (6/2): \"maintenance\\n\"");
     }

@@ -1,4 +1,4 @@
-//! OPEN messages: who speaks, how long it waits, and what it can do.
+//! OPEN messages: the speaker's identity, hold time and capabilities.
 //!
 //! ```text
 //!    +-+-+-+-+-+-+-+-+
@@ -22,13 +22,13 @@ use super::{Fault, Kind, Notification, finish, start};
 
 const VERSION: u8 = 4;
 
-/// What stands for an AS number that has more than 16 bits (RFC 6793).
+/// The placeholder for an AS number that has more than 16 bits (RFC 6793).
 pub(super) const AS_TRANS: u16 = 23_456;
 
 /// The parameter that holds capabilities.
 const CAPABILITIES: u8 = 2;
 
-/// The length, and the type of a parameter that is none, by which extended lengths are told (RFC 9072).
+/// The length and the reserved parameter type that announce extended lengths (RFC 9072).
 const EXTENDED: u8 = 255;
 
 /// An OPEN.
@@ -43,7 +43,7 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Checks what holds for every OPEN (RFC 4271, section 6.2); who may speak is another matter.
+    /// Checks the rules of every OPEN (RFC 4271, section 6.2), not the speaker's identity.
     pub(super) fn decode(mut body: Reader<'_>) -> Result<Self, Notification> {
         let malformed = || Notification::new(Fault::MALFORMED_OPEN);
         let version = body.u8().ok_or_else(malformed)?;

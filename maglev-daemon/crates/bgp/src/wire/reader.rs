@@ -1,6 +1,6 @@
 //! Reads big-endian numbers off a slice. It never reads beyond the end, and never allocates.
 
-/// What is still to be read.
+/// The bytes still to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(&'a [u8]);
 

@@ -19,7 +19,7 @@ pub(crate) enum Boundary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RouteRefresh {
     pub(crate) family: Option<Family>,
-    /// `None`: a subtype nobody knows, to be ignored.
+    /// `None`: an unknown subtype, to be ignored.
     pub(crate) boundary: Option<Boundary>,
 }
 

@@ -1,4 +1,4 @@
-//! The codec against bytes written out by hand, against itself, against a codec of others, and against noise.
+//! The codec against bytes written out by hand, against itself, against another codec, and against noise.
 
 mod other;
 
@@ -79,7 +79,7 @@ fn all(mut bytes: &[u8]) -> Vec<Message> {
 }
 
 /// All prefixes that some updates announce, and all that they withdraw.
-fn told(bytes: &[u8]) -> (Vec<IpNet>, Vec<IpNet>) {
+fn prefixes_in(bytes: &[u8]) -> (Vec<IpNet>, Vec<IpNet>) {
     let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
     for message in all(bytes) {
         let Message::Update(update) = message else { panic!("{message:?} is no update") };
@@ -153,7 +153,7 @@ fn the_end_of_a_rib_is_an_empty_update() {
 }
 
 #[test]
-fn a_neighbour_with_16_bits_gets_the_long_path_beside() {
+fn a_neighbor_with_16_bits_gets_the_long_path_beside() {
     let attributes = Attributes { as_path: vec![4_200_000_000, 65_010], ..attributes("10.0.0.11") };
     let bytes = encoded(|out| announce(out, AS2, Family::Ipv4, &attributes, &[prefix("10.0.0.0/8")]).unwrap());
     let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
@@ -170,9 +170,9 @@ fn attributes_that_fill_a_message_leave_no_room() {
     assert_eq!(out, [0; 0]);
 }
 
-/// What is wrong with a message, and what the other side is told.
+/// An error in a message, and the NOTIFICATION for the other side.
 #[test]
-fn faults_are_told_as_the_rfcs_say() {
+fn faults_are_reported_as_the_rfcs_require() {
     let keepalive = encoded(keepalive);
     let mut marker = keepalive.clone();
     marker[3] = 0;
@@ -213,13 +213,13 @@ fn faults_are_told_as_the_rfcs_say() {
 }
 
 #[test]
-fn what_could_only_spoil_an_import_is_passed_over() {
-    // Wrong flags of ORIGIN, an attribute that overruns, an optional one nobody knows, a family that is not ours.
+fn errors_that_only_affect_an_import_are_ignored() {
+    // Wrong flags of ORIGIN, an attribute that overruns, an unknown optional one, a family that is not ours.
     for attributes in [
         &[0xc0, 1, 1, 0][..],
         &[0x40, 1, 9, 0],
         &[0x80, 99, 1, 7],
-        // Communities, flagged as if nobody might leave them out.
+        // Communities, flagged as well-known.
         &[0x40, 8, 4, 0, 1, 0, 2],
         &[0x80, 15, 3, 0, 25, 70],
         &[0x80, 14, 5, 0, 1, 2, 0, 0],
@@ -315,19 +315,19 @@ proptest! {
         let encoding = Encoding { four_octet_as: true, extended_next_hop: false };
         prefixes.retain(|prefix| Family::from_prefix(prefix) == family);
         let bytes = encoded(|out| announce(out, encoding, family, &attributes, &prefixes).unwrap());
-        prop_assert_eq!(told(&bytes), (prefixes.clone(), vec![]));
+        prop_assert_eq!(prefixes_in(&bytes), (prefixes.clone(), vec![]));
         let bytes = encoded(|out| withdraw(out, encoding, family, &prefixes));
-        prop_assert_eq!(told(&bytes), (vec![], prefixes));
+        prop_assert_eq!(prefixes_in(&bytes), (vec![], prefixes));
     }
 
     #[test]
-    fn noise_makes_nobody_panic(bytes in vec(any::<u8>(), 0..200), kind in 0_u8..7) {
+    fn noise_causes_no_panic(bytes in vec(any::<u8>(), 0..200), kind in 0_u8..7) {
         let _ = decode(&bytes);
         let _ = decode(&message(kind, &bytes));
     }
 
     #[test]
-    fn a_flipped_octet_makes_nobody_panic(
+    fn a_flipped_octet_causes_no_panic(
         attributes in any_attributes(),
         capabilities in any_capabilities(),
         prefixes in vec(any_prefix(), 1..20),

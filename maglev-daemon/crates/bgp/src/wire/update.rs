@@ -94,7 +94,7 @@ pub(crate) fn withdraw(out: &mut Vec<u8>, encoding: Encoding, family: Family, pr
     }
 }
 
-/// Appends the mark that all of a family has been said (RFC 4724, section 2).
+/// Appends the mark of a family's end (End-of-RIB; RFC 4724, section 2).
 pub(crate) fn end_of_rib(out: &mut Vec<u8>, family: Family) {
     let begin = start(out, Kind::Update);
     out.extend([0, 0]);
@@ -143,7 +143,7 @@ impl<'a> Iterator for Portions<'a> {
     }
 }
 
-/// What a neighbour's UPDATE says, as far as it is looked at: nothing of it is imported.
+/// The parts of a neighbor's UPDATE that are checked: nothing of it is imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Update {
     pub(crate) withdrawn: Vec<IpNet>,

@@ -1,4 +1,4 @@
-//! A neighbor of the `bgp` section, and what its keys mean together. It must not know sessions.
+//! A neighbor of the `bgp` section, and which of its keys fit together. It must not know sessions.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::values::{AS_NUMBERS, decode_communities, optional, parse_as, parse_pr
 use crate::decode::{self, Field};
 use crate::origin::{Origin, decode_path};
 
-/// Neighbours of a node.
+/// A node has at most this many neighbors.
 const MAX_NEIGHBORS: usize = 64;
 
 const KEYS: [&str; 19] = [
@@ -38,26 +38,26 @@ const KEYS: [&str; 19] = [
 pub(super) fn decode_neighbors(field: &Field<'_>, local_as: Option<u32>, origin: Origin<'_>) -> Option<Vec<Neighbor>> {
     let items = field.items()?;
     if !(1..=MAX_NEIGHBORS).contains(&items.len()) {
-        field.report(format_args!("{} neighbours; allowed: 1 to {MAX_NEIGHBORS}", items.len()));
+        field.report(format_args!("{} neighbors; allowed: 1 to {MAX_NEIGHBORS}", items.len()));
         return None;
     }
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
     let decoded = items.iter().map(|item| {
         let neighbor = decode_neighbor(item, local_as, origin)?;
         if !addresses.insert(neighbor.address) {
-            item.report(format_args!("{} is the address of an earlier neighbour too", neighbor.address));
+            item.report(format_args!("{} is the address of an earlier neighbor too", neighbor.address));
         } else if !names.insert(neighbor.name.clone()) {
-            item.report(format_args!("{} is the name of an earlier neighbour too", neighbor.name));
+            item.report(format_args!("{} is the name of an earlier neighbor too", neighbor.name));
         }
         Some(neighbor)
     });
-    // Each is decoded, so that each is reported, before any is missed.
+    // Each is decoded before any missing one is noticed, so that all errors are reported.
     decoded.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn decode_neighbor(field: &Field<'_>, local_as: Option<u32>, origin: Origin<'_>) -> Option<Neighbor> {
     let section = field.section(&KEYS, &[])?;
-    let address = section.need("address", "the neighbour's IP address").and_then(|field| field.parse(parse_neighbor));
+    let address = section.need("address", "the neighbor's IP address").and_then(|field| field.parse(parse_neighbor));
     let remote_as = section.need("remote_as", AS_NUMBERS).and_then(|field| field.parse(parse_as));
     let flag = |key| section.get(key).map_or(Some(false), |field| field.boolean());
     let number = |key, most| optional(&section, key, |text| decode::parse_number(text, most));
@@ -105,7 +105,7 @@ fn decode_neighbor(field: &Field<'_>, local_as: Option<u32>, origin: Origin<'_>)
     Some(neighbor)
 }
 
-/// What fits by itself and not together.
+/// Checks keys that are valid alone but not together.
 fn check(neighbor: &Neighbor, local_as: Option<u32>) -> Result<(), String> {
     let Neighbor { address, source, hold_time, keepalive, ipv4, ipv6, next_hop6, prepend, local_pref, role, .. } =
         neighbor;
@@ -116,7 +116,7 @@ fn check(neighbor: &Neighbor, local_as: Option<u32>) -> Result<(), String> {
         return Err(format!("next_hop6 {next_hop} is IPv4; IPv6 prefixes need an IPv6 next hop"));
     }
     if *ipv6 && address.is_ipv4() && next_hop6.is_none() {
-        return Err("IPv6 prefixes over an IPv4 session need next_hop6, our IPv6 address towards the neighbour".into());
+        return Err("IPv6 prefixes over an IPv4 session need next_hop6, our IPv6 address towards the neighbor".into());
     }
     if !ipv4 && !ipv6 {
         return Err("families is empty; allowed: ipv4, ipv6".into());
@@ -127,10 +127,10 @@ fn check(neighbor: &Neighbor, local_as: Option<u32>) -> Result<(), String> {
     let Some(local_as) = local_as else { return Ok(()) };
     let internal = local_as == neighbor.remote_as;
     if !internal && local_pref.is_some() {
-        return Err(format!("local_pref is for neighbours in AS {local_as}; this one is in {}", neighbor.remote_as));
+        return Err(format!("local_pref is for neighbors in AS {local_as}; this one is in {}", neighbor.remote_as));
     }
     if internal && (*prepend > 0 || role.is_some()) {
-        return Err(format!("prepend and role are for neighbours in other ASes; this one is in {local_as} too"));
+        return Err(format!("prepend and role are for neighbors in other ASes; this one is in {local_as} too"));
     }
     Ok(())
 }
@@ -148,7 +148,7 @@ fn decode_families(field: &Field<'_>) -> Option<(bool, bool)> {
     families.map(|families| (families.contains(&false), families.contains(&true)))
 }
 
-/// The password in a file. No report shows any of it.
+/// The password in a file. No report shows any part of it.
 fn decode_password(field: &Field<'_>, Origin { file, read_secret }: Origin<'_>) -> Option<Password> {
     let path = decode_path(field, file)?;
     let text = field.accept(read_secret(&path))?;

@@ -17,7 +17,7 @@ fn secret(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// The section in this text, or what is wrong with it: `field: message`.
+/// The section in this text, or its errors: `field: message`.
 fn decoded(file: &Path, text: &str) -> Result<Bgp, Vec<String>> {
     decoded_for(BOTH, file, text)
 }
@@ -46,7 +46,7 @@ fn a_short_section_means_the_usual() {
 }
 
 #[test]
-fn neighbours_keep_nothing_that_nobody_forwards() {
+fn neighbors_keep_no_prefix_that_is_not_forwarded() {
     let (nothing, killed) = (Outlives { killed: false, stopped: false }, Outlives { stopped: false, ..BOTH });
     let found = |outlives, more: &str| {
         let text = neighbor("").replace("local_as", &format!("{more}local_as"));
@@ -116,7 +116,7 @@ neighbors:
 }
 
 #[test]
-fn all_errors_are_told_at_once_each_with_its_field() {
+fn all_errors_are_reported_at_once_each_with_its_field() {
     let text = "\
 local_as: 0
 router_id: 300.1.1.1
@@ -142,16 +142,16 @@ neighbors:
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused() {
+fn keys_that_do_not_fit_together_are_rejected() {
     for (rest, part) in [
         (", source: '2001:db8::1'", "are of different families"),
         (", families: [ipv4, ipv6]", "need next_hop6"),
         (", families: []", "families is empty"),
         (", next_hop6: 10.0.0.1", "IPv6 prefixes need an IPv6 next hop"),
         (", keepalive: 9s", "keepalive 9s is not below hold_time 9s"),
-        (", local_pref: 100", "local_pref is for neighbours in AS 65010; this one is in 65000"),
+        (", local_pref: 100", "local_pref is for neighbors in AS 65010; this one is in 65000"),
         (", communities: [1]", "1 is not a community"),
-        (" }, { address: 10.0.0.1, remote_as: 1", "10.0.0.1 is the address of an earlier neighbour too"),
+        (" }, { address: 10.0.0.1, remote_as: 1", "10.0.0.1 is the address of an earlier neighbor too"),
     ] {
         let problems = decoded(Path::new("maglev.yaml"), &neighbor(rest)).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
@@ -167,7 +167,7 @@ fn what_does_not_fit_together_is_refused() {
         assert!(problems.len() == 1 && problems[0].contains(part), "{rest}: {problems:?}");
     }
     let internal = "{ local_as: 1, router_id: 1.1.1.1, neighbors: [{ address: 10.0.0.1, remote_as: 1, prepend: 1 }] }";
-    assert!(decoded(Path::new("x"), internal).unwrap_err()[0].contains("are for neighbours in other ASes"));
+    assert!(decoded(Path::new("x"), internal).unwrap_err()[0].contains("are for neighbors in other ASes"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Values that the `bgp` section and its neighbors have in common. It must not know which key holds them.
+//! Values that the `bgp` section and its neighbors share. It must not know which key holds them.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,11 @@ use maglev_model::{Community, MAX_COMMUNITIES, parse_duration, shown};
 
 use crate::decode::{self, Section};
 
-/// How often our AS may be said once more.
+/// How often our AS may be prepended.
 const MAX_PREPEND: u64 = 10;
 
-/// AS numbers of which a speaker can have one: 0 and the last are reserved (RFC 7607, RFC 7300), and 23456 stands for those that
-/// do not fit into 16 bits (RFC 6793).
+/// AS numbers that a speaker can have: 0 and the last are reserved (RFC 7607, RFC 7300), and 23456 stands for numbers that do not
+/// fit into 16 bits (RFC 6793).
 pub(super) const AS_NUMBERS: &str = "1 to 4294967294, but not 23456";
 
 /// A key that may be missing.
@@ -22,7 +22,7 @@ pub(super) fn optional<T, E: std::fmt::Display>(
     section.get(key).map_or(Some(None), |field| field.parse(parse).map(Some))
 }
 
-/// The communities of a section; a list too long is reported.
+/// The communities of a section; a list that is too long is reported.
 pub(crate) fn decode_communities(section: &Section<'_>) -> Option<BTreeSet<Community>> {
     let Some(field) = section.get("communities") else { return Some(BTreeSet::new()) };
     let items = field.items()?;

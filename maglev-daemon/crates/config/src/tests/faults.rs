@@ -1,4 +1,4 @@
-//! Faults that were found by running the product: files that are written and cannot be read, and files that say nothing.
+//! Faults that were found by running the product: files that are written but cannot be read, and empty files.
 
 use super::*;
 use crate::tree::{Node, Value};
@@ -9,7 +9,7 @@ use maglev_testing::matrix::{Row, is_full, timed};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-/// The longest name that ends like this.
+/// The longest name with this end.
 fn long(kind: char, n: u32) -> Name {
     Name::parse(&format!("{kind}{}{n:06}", "x".repeat(56))).unwrap()
 }
@@ -32,7 +32,7 @@ fn https() -> Check {
     }
 }
 
-/// As many of everything as there can be, each with all that can be said of it; backends' overrides by their number.
+/// As many objects as possible, each with every setting; backends' overrides by their number.
 fn full(own: impl Fn(u32) -> Override) -> Services {
     let settings = PoolSettings {
         tracking: Tracking::Always,
@@ -72,7 +72,7 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
     services
 }
 
-/// As many as there can be; an eighth of them in the suite.
+/// As many as possible; an eighth of them in the suite.
 fn members() -> u32 {
     if is_full() { MAX_MEMBERS } else { MAX_MEMBERS / 8 }
 }
@@ -139,7 +139,7 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
 }
 
 #[test]
-fn a_file_beyond_what_is_read_is_refused_in_our_words() {
+fn a_file_beyond_the_limits_is_rejected_with_our_message() {
     let _row =
         Row::fault("C1", "a file with more values or levels than are read is refused by our limits, not the parser's");
     let count = if is_full() { bounds::MOST_VALUES } else { 1 };
@@ -149,18 +149,19 @@ fn a_file_beyond_what_is_read_is_refused_in_our_words() {
     let limits = "values, twice what 32767 backends, 512 pools and 512 VIPs take; remove what is beyond";
     let many = if is_full() { many } else { deep.clone() };
     let limits = if is_full() { limits } else { "levels" };
-    for (text, told) in [(many, limits), (deep, "nested deeper than 64 levels"), (aliases, "write the values out")] {
+    for (text, expected) in [(many, limits), (deep, "nested deeper than 64 levels"), (aliases, "write the values out")]
+    {
         let problems = service_problems(&text);
-        assert!(problems.len() == 1 && problems[0].contains(told), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
         assert!(!problems[0].contains("budget"), "{problems:?}");
     }
 }
 
 #[test]
-fn nothing_is_no_order_to_remove_everything() {
+fn an_empty_file_does_not_remove_everything() {
     let _row = Row::fault("C5", "a key without a value, or without either list, is refused with what to write");
     let line = |n: u64, field: &str, what: &str| format!("services.yaml:{n}: {field}: {what}");
-    let nothing = |key: &str| format!("nothing where a list belongs; write `{key}: []` for none");
+    let nothing = |key: &str| format!("expected a list, found nothing; write `{key}: []` for none");
     let missing = |key: &str| format!("missing; expected a list; write `{key}: []` for none");
     let rows = [
         ("pools:\nvips:\n", vec![line(1, "pools", &nothing("pools")), line(2, "vips", &nothing("vips"))]),
@@ -168,8 +169,8 @@ fn nothing_is_no_order_to_remove_everything() {
         ("vips: []\n", vec![line(1, "pools", &missing("pools"))]),
         ("pools:\n  - name: web\n    backends:\nvips: []\n", vec![line(3, "pools[0].backends", &nothing("backends"))]),
     ];
-    for (text, told) in rows {
-        assert_eq!(service_problems(text), told, "{text:?}");
+    for (text, expected) in rows {
+        assert_eq!(service_problems(text), expected, "{text:?}");
     }
     assert_eq!(decode_services(Path::new("services.yaml"), "pools: []\nvips: []\n", &rules()), Ok(Services::default()));
 }

@@ -35,7 +35,7 @@ fn tcp() -> Check {
 }
 
 #[test]
-fn a_check_of_each_kind_is_read_with_what_it_does_not_say() {
+fn a_check_of_each_kind_is_read_with_its_defaults() {
     assert_eq!(read("kind: tcp, via: direct"), tcp());
     let fast = Check { interval: milliseconds(333), timeout: milliseconds(166), jitter: milliseconds(33), ..tcp() };
     assert_eq!(read("kind: tcp, via: direct, interval: 333ms"), fast);
@@ -79,15 +79,15 @@ fn a_check_of_each_kind_is_read_with_what_it_does_not_say() {
 }
 
 #[test]
-fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
+fn every_error_in_a_check_names_the_allowed_values() {
     let in_a_row = "is not a number of checks in a row; allowed: 1 to 100";
     let rows = [
         ("via: direct", ".kind: missing; expected one of tcp, http, https, udp, dns".to_owned()),
         ("kind: icmp, via: direct", ".kind: icmp is not a kind of check; allowed: tcp, http, https, udp, dns".into()),
-        ("kind: tcp, via: tunnel", ".via: tunnel is not a way; allowed: encap, direct".into()),
+        ("kind: tcp, via: tunnel", ".via: tunnel is not a check path; allowed: encap, direct".into()),
         (
             "kind: tcp, via: direct, vip: www",
-            ".vip: belongs to `via: encap`: a direct check asks no VIP; remove it".into(),
+            ".vip: applies only to `via: encap`; remove it".into(),
         ),
         (
             "kind: tcp, via: direct, timeout: 2s",
@@ -114,11 +114,11 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
         ("kind: tcp, via: direct, port: 0", ".port: 0 is not a port; allowed: 1 to 65535".into()),
         (
             "kind: tcp, via: direct, path: /",
-            ".path: is not of a tcp check; allowed: none beside those of every check".into(),
+            ".path: not a key of a tcp check; allowed: none beside those of every check".into(),
         ),
         (
             "kind: http, via: direct, sni: a",
-            ".sni: is not of a http check; allowed: path, status, body, host".into(),
+            ".sni: not a key of a http check; allowed: path, status, body, host".into(),
         ),
         ("kind: http, via: direct, path: healthz", ".path: healthz is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode".into()),
         (
@@ -138,11 +138,11 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
             "kind: https, via: direct, sni: \"a b\"",
             ".sni: \"a b\" is not a server's name; allowed: such as www.example.org, 192.0.2.1 or 2001:db8::1".into(),
         ),
-        ("kind: https, via: direct, sni: a, verify: maybe", ".verify: text where true or false belongs".into()),
-        ("kind: udp, via: direct, payload: a", ".expect: missing; expected what the answer begins with".into()),
+        ("kind: https, via: direct, sni: a, verify: maybe", ".verify: expected true or false, found text".into()),
+        ("kind: udp, via: direct, payload: a", ".expect: missing; expected the first bytes of the answer".into()),
         (
             "kind: dns, via: direct, query: a..b",
-            ".query: a..b is not a name that DNS can ask for; allowed: such as example.org".into(),
+            ".query: a..b is not a name that can be queried; allowed: such as example.org".into(),
         ),
         (
             "kind: dns, via: direct, query: a, rcode: ok",
@@ -152,31 +152,34 @@ fn every_mistake_in_a_check_is_told_with_what_is_allowed() {
     ];
     for (check, expected) in rows {
         let mut row = Row::health("config", check);
-        let told = service_problems(&with_check(check));
-        assert_eq!(told, [format!("services.yaml:3: pools[0].check{expected}")], "{check}");
+        let reported = service_problems(&with_check(check));
+        assert_eq!(reported, [format!("services.yaml:3: pools[0].check{expected}")], "{check}");
         row.says(expected.trim_start_matches(['.', ':', ' ']));
     }
 }
 
 #[test]
-fn what_no_request_can_be_made_of_is_refused() {
+fn a_value_that_no_request_can_hold_is_rejected() {
     let problems = |check: &str| service_problems(&with_check(&format!("via: direct, {check}")));
-    let told = |key: &str, rest: String| [format!("services.yaml:3: pools[0].check.{key}: {rest}")];
+    let reported = |key: &str, rest: String| [format!("services.yaml:3: pools[0].check.{key}: {rest}")];
     let path = "is not a path; allowed: such as /healthz or /healthz?deep=no, without spaces, # and what URLs encode";
     for wrong in ["/a<b", "/a>b", "/a`b", "/a#b", "/?a#b", "/a b", "a", "/\u{e9}"] {
-        assert_eq!(problems(&format!("kind: http, path: {wrong:?}")), told("path", format!("{} {path}", shown(wrong))));
+        assert_eq!(
+            problems(&format!("kind: http, path: {wrong:?}")),
+            reported("path", format!("{} {path}", shown(wrong)))
+        );
     }
     let name = "is not a server's name; allowed: such as www.example.org, 192.0.2.1 or 2001:db8::1";
     let host = "is not a host; allowed: such as www.example.org, www.example.org:8080 or [2001:db8::1]:8080";
     for wrong in ["-a.example", "a!b", "a..b", "[2001:db8::1", "a/b", "a:b", "*.example.org", "192.0.2.256"] {
         let said = problems(&format!("kind: https, sni: {wrong:?}"));
-        assert_eq!(said, told("sni", format!("{} {name}", shown(wrong))));
+        assert_eq!(said, reported("sni", format!("{} {name}", shown(wrong))));
         let said = problems(&format!("kind: http, host: {wrong:?}"));
-        assert_eq!(said, told("host", format!("{} {host}", shown(wrong))));
-        assert_eq!(problems(&format!("kind: https, host: {wrong:?}")), said, "told once");
+        assert_eq!(said, reported("host", format!("{} {host}", shown(wrong))));
+        assert_eq!(problems(&format!("kind: https, host: {wrong:?}")), said, "reported once");
     }
     let bare = problems("kind: http, host: \"2001:db8::1\"");
-    assert_eq!(bare, told("host", format!("{} {host}", shown("2001:db8::1"))), "a port could not be told");
+    assert_eq!(bare, reported("host", format!("{} {host}", shown("2001:db8::1"))), "a port would be ambiguous");
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn an_address_is_the_name_of_a_server() {
 }
 
 #[test]
-fn what_follows_from_checks_is_read_and_refused_where_nothing_is_checked() {
+fn settings_of_checks_are_read_and_rejected_without_a_check() {
     let pool = |rest: &str| format!("pools:\n  - {{ name: web, {rest} }}\nvips: []\n");
     let check = "check: { kind: http, via: direct }";
     let text = pool(&format!(
@@ -205,18 +208,18 @@ fn what_follows_from_checks_is_read_and_refused_where_nothing_is_checked() {
     assert_eq!((*panic, *slow_start), (Percent(30), milliseconds(30_000)));
     let (path, host) = (Some("/a".to_owned()), Some("b".to_owned()));
     assert_eq!(overrides[&Name::parse("a").unwrap()], Override { port: NonZeroU16::new(81), path, host });
-    let nothing = "without effect where nothing is checked; give the pool a `check`, or remove it";
+    let nothing = "has no effect without a check; give the pool a `check`, or remove it";
     let tcp = "check: { kind: tcp, via: direct }";
     let backend = |check: &str| format!("backends: [{{ name: a, address: 10.0.1.1, check: {{ {check} }} }}]");
     for (text, expected) in [
         ("panic: 50".to_owned(), format!("panic: {nothing}")),
         ("slow_start: 30s".into(), format!("slow_start: {nothing}")),
         ("on_all_dead: keep".into(), format!("on_all_dead: {nothing}")),
-        (format!("{tcp}, on_all_dead: stay"), "on_all_dead: stay is not a rule; allowed: withdraw, keep".to_owned()),
+        (format!("{tcp}, on_all_dead: stay"), "on_all_dead: stay is not an action; allowed: withdraw, keep".to_owned()),
         (backend("port: 81"), format!("backends[0].check: {nothing}")),
         (
             format!("{tcp}, {}", backend("path: /a")),
-            "backends[0].check.path: is not of a tcp check; allowed: port".into(),
+            "backends[0].check.path: not a key of a tcp check; allowed: port".into(),
         ),
         (
             format!("{tcp}, {}", backend("rise: 1")),
@@ -238,10 +241,10 @@ fn how_many_rounds_are_the_checkers_fault_is_read_and_checked() {
         node::decode(Path::new("maglev.yaml"), &format!("{GOOD}{text}"), no_secret).config.unwrap().common_failure
     };
     assert_eq!((rounds(""), rounds("health: { common_failure: 0 }\n")), (3, 0));
-    let told = node_problems(&format!("{GOOD}health: {{ common_failure: 101 }}\n"));
+    let reported = node_problems(&format!("{GOOD}health: {{ common_failure: 101 }}\n"));
     assert!(
-        told[0].ends_with("health.common_failure: 101 is not a number of rounds; allowed: 0 (never) to 100"),
-        "{told:?}"
+        reported[0].ends_with("health.common_failure: 101 is not a number of rounds; allowed: 0 (never) to 100"),
+        "{reported:?}"
     );
 }
 
@@ -253,14 +256,14 @@ fn how_long_a_prefix_is_held_down_is_read_and_checked() {
     let seconds = ["", "health: { hold_down: 0s }\n", "health: { hold_down: 1m }\n"].map(|text| held(text).as_secs());
     assert_eq!(seconds, [10, 0, 60]);
     for wrong in ["2h", "10"] {
-        let told = node_problems(&format!("{GOOD}health: {{ hold_down: {wrong} }}\n"));
+        let reported = node_problems(&format!("{GOOD}health: {{ hold_down: {wrong} }}\n"));
         let expected = format!("{wrong} is not a hold-down; allowed: 0s to 1h, with a unit such as 10s");
-        assert!(told[0].ends_with(&format!("health.hold_down: {expected}")), "{told:?}");
+        assert!(reported[0].ends_with(&format!("health.hold_down: {expected}")), "{reported:?}");
     }
 }
 
 #[test]
-fn a_backend_that_goes_takes_what_is_different_for_it_along() {
+fn a_removed_backend_takes_its_override_along() {
     let text = "pools:\n  - { name: web, check: { kind: tcp, via: direct }, backends: [{ name: a, address: 10.0.1.1, check: { port: 81 } }] }\nvips: []\n";
     let mut services = decode_services(Path::new("services.yaml"), text, &rules()).unwrap();
     let (pool, backend) = (Name::parse("web").unwrap(), Name::parse("a").unwrap());

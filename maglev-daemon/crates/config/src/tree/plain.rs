@@ -1,10 +1,10 @@
-//! The part of YAML that the daemon writes, read twenty times as fast as all of YAML is: block maps and lists, flow maps and lists on
-//! one line, plain and double-quoted scalars that no reader of YAML could take for something else. Anything beyond is not read
-//! here, and the full parser decides; what is read here is the same tree (a test compares them). It must not report errors.
+//! The subset of YAML that the daemon writes, read twenty times as fast as by the full parser: block maps and lists, flow maps and
+//! lists on one line, plain and double-quoted scalars that every YAML parser reads as text. Other documents are left to the full
+//! parser; a document read here gives the same tree (a test compares them). It must not report errors.
 
 use super::{Entry, Node, Value};
 
-/// Words that some reader of YAML takes for a truth value, a number or nothing.
+/// Words that some YAML parsers read as a boolean, a number or null.
 const RESERVED: [&str; 13] =
     ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan", "infinity", "undefined"];
 
@@ -14,7 +14,7 @@ const DEEPEST: usize = 8;
 /// Longest whole number that is read here, in digits: it fits 64 bits.
 const LONGEST_NUMBER: usize = 18;
 
-/// Reads a document of at most `most` values; `None` if it takes the full parser.
+/// Reads a document of at most `most` values; `None` if it needs the full parser.
 pub(super) fn parse(text: &str, most: usize) -> Option<Node> {
     if text.bytes().any(|byte| !matches!(byte, b'\n' | b' '..=b'~')) {
         return None;
@@ -31,7 +31,7 @@ pub(super) fn parse(text: &str, most: usize) -> Option<Node> {
     reader.lines.is_empty().then_some(root)
 }
 
-/// A line that says something.
+/// A line with content.
 #[derive(Clone, Copy)]
 struct Line<'t> {
     /// From 1.
@@ -42,7 +42,7 @@ struct Line<'t> {
 }
 
 struct Reader<'a, 't> {
-    /// What is not read yet.
+    /// The text that is still unread.
     lines: &'a [Line<'t>],
     /// Values that may still be read.
     left: usize,
@@ -71,7 +71,7 @@ impl<'t> Reader<'_, 't> {
                 items.push(self.inline(line.number, content, levels)?);
                 continue;
             }
-            // A map that begins behind the dash: its other keys stand below its first.
+            // A map that begins after the dash: its other keys stand below its first.
             let inner = indent + line.content.len() - content.len();
             let map = self.map_from(Line { indent: inner, content, ..line }, levels.checked_sub(1)?)?;
             items.push(self.node(line.number, map)?);
@@ -84,7 +84,7 @@ impl<'t> Reader<'_, 't> {
         self.map_from(Line { indent, ..first }, levels)
     }
 
-    /// A map whose first line is this, whatever stands before it there.
+    /// A map that begins at this line, whatever precedes it there.
     fn map_from(&mut self, first: Line<'t>, levels: usize) -> Option<Value> {
         let mut entries = vec![self.entry(first, levels)?];
         while let Some(&line) = self.lines.first().filter(|line| line.indent >= first.indent) {
@@ -119,7 +119,7 @@ impl<'t> Reader<'_, 't> {
         rest.is_empty().then_some(node)
     }
 
-    /// A value at the start of a text, and what stands behind it.
+    /// A value at the start of a text, and the text after it.
     fn flow<'c>(&mut self, line: u64, content: &'c str, levels: usize) -> Option<(Node, &'c str)> {
         let (value, rest) = match content.as_bytes().first()? {
             b'{' => self.flow_map(line, &content[1..], levels.checked_sub(1)?)?,
@@ -173,7 +173,7 @@ impl<'t> Reader<'_, 't> {
     }
 }
 
-/// The sign behind a value, and what stands behind it.
+/// The separator after a value, and the text after it.
 fn separator(rest: &str) -> Option<(u8, &str)> {
     let rest = rest.trim_start_matches(' ');
     let sign = *rest.as_bytes().first()?;
@@ -188,7 +188,7 @@ fn key_of(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-/// A plain scalar that means the same to every reader of YAML.
+/// A plain scalar that every YAML parser reads alike.
 fn scalar(text: &str) -> Option<Value> {
     let first = *text.as_bytes().first()?;
     if !text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'/' | b'-')) {

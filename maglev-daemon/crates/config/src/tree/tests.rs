@@ -1,10 +1,10 @@
-//! What the short reader reads is what the full parser reads; what it leaves to the full parser is rare in our files.
+//! The fast reader gives the full parser's tree; it leaves few of our own files to the full parser.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Both readers' trees, the short one's only if it reads the text.
+/// Both readers' trees; the fast one's only if it reads the text.
 fn both(text: &str) -> (Option<Node>, Result<Node, Problem>) {
     (plain::parse(text, bounds::VALUES), parse_all(Path::new("services.yaml"), text))
 }
@@ -37,7 +37,7 @@ fn our_files_take_the_short_reader() {
 }
 
 #[test]
-fn what_readers_of_yaml_may_take_for_something_else_takes_the_full_parser() {
+fn ambiguous_scalars_are_left_to_the_full_parser() {
     let texts = [
         "",
         "null",
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn so_it_does_of_any_text(text in "[-a-e{}\\[\\]:, \n\"0-9&*<!|>#./]{0,40}") {
+    fn both_readers_agree_on_any_text(text in "[-a-e{}\\[\\]:, \n\"0-9&*<!|>#./]{0,40}") {
         is_short(&text);
     }
 }

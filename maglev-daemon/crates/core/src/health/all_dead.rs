@@ -1,4 +1,4 @@
-//! Whether none of a pool's backends answers anything: then other nodes, or nothing, serve its clients better. It must not
+//! Whether no backend of a pool answers: then other nodes, or none, serve its clients better. It must not
 //! know which backends.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(super) struct AllDead {
 }
 
 impl AllDead {
-    /// Takes in whether all are dead now. Tells whether something begins or ends by that, or has lasted long enough.
+    /// Records whether all are dead now. Returns whether that begins or ends, or has lasted long enough.
     pub(super) fn update(&mut self, dead: bool, now: Duration) -> bool {
         let since = dead.then(|| self.since.unwrap_or(now));
         let lasting = since.is_some_and(|since| since + LASTS <= now);

@@ -1,4 +1,4 @@
-//! One thing that is checked: what its results say of it. It must not know the others.
+//! One check target: its health by its results. It must not know the others.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use maglev_model::{Health, Hysteresis};
 
 use super::damping::Damping;
 
-/// The state of one thing that is checked.
+/// The state of one check target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
     health: Health,
     since: Duration,
-    /// How many checks in a row ended like the last one.
+    /// How many checks in a row had the same result as the last one.
     run: u32,
-    /// Whether that was a failure.
+    /// Whether that result was a failure.
     failing: bool,
     /// When the first of them ended.
     began: Duration,
@@ -27,7 +27,7 @@ impl Check {
         Self { health: Health::Checking, since: now, run: 0, failing: false, began: now, damping }
     }
 
-    /// What is known.
+    /// The health by these results.
     pub const fn health(&self) -> Health {
         self.health
     }
@@ -42,7 +42,7 @@ impl Check {
         if self.failing { self.run } else { 0 }
     }
 
-    /// Until when flap damping holds back what passes its checks by now.
+    /// Until when flap damping holds back a target whose checks pass now.
     pub fn held_until(&self) -> Option<Duration> {
         let passing = self.health == Health::Unhealthy && !self.failing && self.run > 0;
         let hold = self.damping.hold(self.began);
@@ -50,7 +50,7 @@ impl Check {
     }
 
     /// Whether any check has ended.
-    pub const fn is_heard(&self) -> bool {
+    pub const fn has_result(&self) -> bool {
         self.run > 0
     }
 
@@ -67,14 +67,14 @@ impl Check {
         }
     }
 
-    /// A check failed. What follows from it, [`Self::fall`] tells.
+    /// A check failed. [`Self::fall`] decides whether the target becomes unhealthy.
     pub fn failed(&mut self, now: Duration) {
         self.count(true, now);
         self.damping.failed(now);
     }
 
-    /// Falls if it has failed often enough, and `tolerance` times more. Who is `relied_on` though nothing is known yet has as
-    /// many tries as who is healthy: connections are at stake. Tells whether it did.
+    /// Becomes unhealthy if it has failed often enough, and `tolerance` times more. A target that is `relied_on` although its health
+    /// is unknown has as many tries as a healthy one: connections are at stake. Returns whether it did.
     pub fn fall(&mut self, hysteresis: Hysteresis, relied_on: bool, tolerance: u32, now: Duration) -> bool {
         let Hysteresis { fall, rise: _ } = hysteresis;
         let enough = match self.health {

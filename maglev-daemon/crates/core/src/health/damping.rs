@@ -1,5 +1,5 @@
-//! Flap damping: how long a backend that falls again and again has to be well before it is trusted. It must not know
-//! what it falls from.
+//! Flap damping: how long a backend that fails again and again has to pass before it counts as healthy. It must not know
+//! the kind of failure.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const FORGIVEN: Duration = Duration::from_secs(300);
 /// Falls beyond this many lengthen nothing.
 const MOST: u32 = 7;
 
-/// What is remembered of falls.
+/// The record of falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Damping {
     falls: u32,
@@ -28,12 +28,12 @@ impl Damping {
         *self = Self { falls: self.remembered(now), last_failure: now };
     }
 
-    /// The backend fell, by a failure that was told before.
+    /// The backend fell, by a failure that was recorded before.
     pub(super) fn fell(&mut self) {
         self.falls = (self.falls + 1).min(MOST);
     }
 
-    /// How long it has to be well before it is trusted: the first fall costs nothing.
+    /// How long it has to pass before it counts as healthy: the first fall costs nothing.
     pub(super) fn hold(&self, now: Duration) -> Duration {
         match self.remembered(now) {
             0 | 1 => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Faults found by running the product: what checks say of pools and backends, and since when.
+//! Faults found by running the product: the health of pools and backends, and since when.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ fn a_backend_that_takes_no_new_connections_does_not_keep_a_pool_alive() {
 
 #[test]
 fn the_checkers_own_failure_does_not_make_a_pool_dead_before_backends_fall() {
-    let _row = Row::fault("C11", "everything fails at once: nobody is dead before it falls");
+    let _row = Row::fault("C11", "everything fails at once: no backend is dead before it is unhealthy");
     let mut scene = Scene::healthy(PANIC, 3, &[("web", 2)]);
     scene.all_die(2);
     assert_eq!(scene.all_dead(), (false, false), "put down to the checker");

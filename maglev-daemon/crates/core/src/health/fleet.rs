@@ -1,4 +1,4 @@
-//! All pools whose backends are checked. It must not know what becomes of what it decides.
+//! All pools whose backends are checked. It must not know the effects of its decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::pool::{CheckedPool, Key, Past};
 use super::tally::Tally;
 use super::target::{Target, Targets};
 
-/// Something that an operator is told.
+/// A change to report to operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// A backend's health changed.
@@ -21,7 +21,7 @@ pub enum News {
         pool: Name,
         /// Its name.
         backend: Name,
-        /// What it is now.
+        /// Its health now.
         health: Health,
         /// Why, if a check failed.
         reason: Option<Arc<str>>,
@@ -50,7 +50,7 @@ pub enum News {
 #[derive(Debug, Default)]
 pub struct Fleet {
     pools: BTreeMap<Name, CheckedPool>,
-    /// How many rounds of failures of everything are put down to the checker.
+    /// For how many rounds failures of everything are assumed to be a local fault.
     tolerance: u32,
     pub(super) tally: Tally,
     common: bool,
@@ -62,7 +62,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Nothing is checked. `tolerance`: for how many rounds failures of everything at once are put down to the checker.
+    /// Nothing is checked. `tolerance`: for how many rounds failures of everything at once are assumed to be a local fault.
     pub fn new(tolerance: u32) -> Self {
         Self { tolerance, ..Self::default() }
     }
@@ -72,7 +72,7 @@ impl Fleet {
         self.recalled = in_use;
     }
 
-    /// Follows the services as they are now.
+    /// Applies the services.
     pub fn follow(&mut self, services: &Services, now: Duration) {
         let wanted = |name: &Name| services.pools.get(name).filter(|pool| pool.health.check.is_some());
         let Self { pools, news, .. } = self;
@@ -92,22 +92,22 @@ impl Fleet {
             followed.follow(services, pool, &past, now, &mut self.news);
             followed.assess(now, &mut self.news);
         }
-        // Who is checked for the first time later was in use until then.
+        // A backend whose first check is new was in use until then.
         self.recalled.clear();
         self.unchecked = services.pools.keys().filter(|name| wanted(name).is_none()).cloned().collect();
         self.tally = self.count();
         self.look_at_all();
     }
 
-    /// What is to be checked.
+    /// The targets, and how they are checked.
     pub fn targets(&self) -> Targets {
         let all = self.pools.values().flat_map(|pool| pool.members.values());
         let checked = all.flat_map(|member| &member.checked);
         checked.map(|(target, checked)| (Arc::clone(target), Arc::clone(&checked.settings))).collect()
     }
 
-    /// A check ended. Tells whether other backends are used by that, or other parts of their weights. What is not
-    /// followed any more is ignored.
+    /// A check ended. Returns whether the used backends, or the parts of their weights, changed. A result of a target that is no
+    /// longer followed is ignored.
     pub fn checked(&mut self, target: &Target, last: Last, now: Duration) -> bool {
         let key = (target.backend.clone(), target.address);
         let Some(pool) = self.pools.get_mut(&target.pool) else { return false };
@@ -115,7 +115,7 @@ impl Fleet {
         let (before, was_dead) = (member.health(), member.is_dead());
         let presumed = member.presumed;
         let Some(checked) = member.checked.get_mut(target) else { return false };
-        member.heard_of = true;
+        member.was_checked = true;
         if checked.is_relied_on(presumed) {
             self.tally.remove(checked);
         }
@@ -143,7 +143,7 @@ impl Fleet {
         (dies && pool.assess_death(now)) | changed
     }
 
-    /// What the time alone changes. Tells whether other backends are used by that, or other parts of their weights.
+    /// Applies the time. Returns whether the used backends, or the parts of their weights, changed.
     pub fn tick(&mut self, now: Duration) -> bool {
         let Self { pools, news, .. } = self;
         pools.values_mut().fold(false, |changed, pool| pool.assess(now, news) | changed)
@@ -154,18 +154,18 @@ impl Fleet {
         self.pools.values().filter_map(CheckedPool::deadline).min()
     }
 
-    /// What a backend's health makes of it.
+    /// A backend's standing by its health.
     pub fn standing(&self, pool: &Name, backend: &Name, address: IpAddr) -> Standing {
         let Some(pool) = self.pools.get(pool) else { return Standing::default() };
         pool.members.get(&(backend.clone(), address)).map(|member| member.standing).unwrap_or_default()
     }
 
-    /// A backend's health; nothing if it is not checked.
+    /// A backend's health; `None` if it is not checked.
     pub fn health(&self, pool: &Name, backend: &Name, address: IpAddr) -> Option<MemberHealth> {
         Some(self.pools.get(pool)?.members.get(&(backend.clone(), address))?.show())
     }
 
-    /// What checks say of a backend; nothing if it is not checked.
+    /// A backend's results; `None` if it is not checked.
     pub fn state(&self, pool: &Name, backend: &Name, address: IpAddr) -> Option<Health> {
         Some(self.pools.get(pool)?.members.get(&(backend.clone(), address))?.health())
     }
@@ -175,7 +175,7 @@ impl Fleet {
         self.pools.get(pool).is_some_and(|pool| pool.panic.is_on())
     }
 
-    /// Whether none of a pool's backends answers anything, and since long enough for its VIPs to be withdrawn.
+    /// Whether no backend of a pool answers, for long enough to withdraw its VIPs.
     pub fn is_all_dead(&self, pool: &Name) -> (bool, bool) {
         self.pools.get(pool).map_or((false, false), |pool| (pool.all_dead.is_on(), pool.all_dead.is_lasting()))
     }
@@ -190,7 +190,7 @@ impl Fleet {
         self.pools.get(pool).map_or(0, CheckedPool::awaited)
     }
 
-    /// What is to be told since the last time.
+    /// The changes to report since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
@@ -202,8 +202,8 @@ impl Fleet {
         tally
     }
 
-    /// Looks whether everything fails: that begins only once all have been heard of, and ends only by one that is well. Then
-    /// whoever failed often enough falls by its next failure: it may have been the checker's fault just as well.
+    /// Checks whether everything fails: that begins only once all targets have results, and ends with the first that passes. Then
+    /// each target that failed often enough becomes unhealthy by its next failure: the cause may have been local.
     fn look_at_all(&mut self) {
         let common = self.tolerance > 0 && self.tally.is_common() && (self.common || !self.tally.is_open());
         if std::mem::replace(&mut self.common, common) != common {
@@ -211,7 +211,7 @@ impl Fleet {
         }
     }
 
-    /// What has failed often enough falls. Tells whether other backends are used by that.
+    /// Targets that failed often enough become unhealthy. Returns whether the used backends, or the parts of their weights, changed.
     fn fall(&mut self, target: &Target, key: &Key, now: Duration) -> bool {
         let tolerance = if self.common { self.tolerance } else { 0 };
         let member = self.pools.get_mut(&target.pool).and_then(|pool| pool.members.get_mut(key));
@@ -219,7 +219,7 @@ impl Fleet {
         let (before, presumed) = (member.health(), member.presumed);
         let Some(checked) = member.checked.get_mut(target) else { return false };
         let relied_on = checked.is_relied_on(presumed);
-        // Until more is known, it may be the checker's fault.
+        // Until more is known, the cause may be local.
         if relied_on && self.tolerance > 0 && self.tally.is_open() {
             return false;
         }
@@ -236,7 +236,7 @@ impl Fleet {
         self.settle(&target.pool, key, before, now)
     }
 
-    /// Draws the conclusions from a backend's health for its pool, if it changed.
+    /// Applies a changed health of a backend to its pool.
     fn settle(&mut self, name: &Name, key: &Key, before: Health, now: Duration) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
         let Some(member) = pool.members.get_mut(key) else { return false };

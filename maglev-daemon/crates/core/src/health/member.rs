@@ -1,4 +1,4 @@
-//! One backend of a pool: what all that is checked of it says together. It must not know the pool's other backends.
+//! One backend of a pool: its health over all its targets. It must not know the pool's other backends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::check::Check;
 use super::fleet::News;
 use super::target::{Target, Targets};
 
-/// The last check of something.
+/// The last check of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Last {
     /// When it ended.
@@ -24,7 +24,7 @@ pub struct Last {
 /// Why a check failed, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The backend answers, and not as it should.
+    /// The backend answers, but not as expected.
     Unready(Arc<str>),
     /// Nothing answers: the connection was refused, timed out, or has no route.
     Dead(Arc<str>),
@@ -39,48 +39,48 @@ impl Failure {
     }
 }
 
-/// Checks that ended, and what came of them.
+/// Checks that ended, and their results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Those that succeeded.
     pub passed: u64,
     /// Those that failed.
     pub failed: u64,
-    /// How often the backend became healthy or unhealthy by them.
+    /// How often they made the backend healthy or unhealthy.
     pub changes: u64,
 }
 
 /// A backend's health as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberHealth {
-    /// What is known by checks.
+    /// The result of its checks.
     pub health: Health,
     /// Since when.
     pub since: Duration,
-    /// The last check that ended; of several things checked, the one that is worst off.
+    /// The last check that ended; of several targets, the worst.
     pub last: Option<Last>,
     /// Why nothing is checked.
     pub waiting: Option<Arc<str>>,
-    /// Until when flap damping holds it back though its checks pass.
+    /// Until when flap damping holds it back although its checks pass.
     pub held_until: Option<Duration>,
-    /// The part of its weight that it has, in percent.
+    /// The part of its weight that is in effect, in percent.
     pub percent: u8,
     /// Checks since it is followed.
     pub counts: Counts,
 }
 
-/// What is taken for granted of a backend until its first checks have ended.
+/// The health assumed for a backend until its first checks have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presumed {
-    /// Nothing: it is not used before it is known to be well.
+    /// None: it is not used before it is healthy.
     Nothing,
-    /// It is used because nobody of its pool has been checked yet. Nobody relies on it: its first check decides.
+    /// It is used because no backend of its pool has been checked yet. No connection depends on it: its first check decides.
     Untried,
-    /// It was in use before: it falls by as many failures as one that is healthy.
+    /// It was in use before: it becomes unhealthy by as many failures as a healthy one.
     InUse,
 }
 
-/// Something that is checked, and what is known of it.
+/// A check target, and its state.
 #[derive(Clone, Debug)]
 pub(super) struct Checked {
     pub(super) settings: Arc<maglev_model::Check>,
@@ -89,7 +89,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Whether it is in use, or would be if it were for this alone.
+    /// Whether the backend is in use, or would be by this target alone.
     pub(super) fn is_relied_on(&self, presumed: Presumed) -> bool {
         match self.check.health() {
             Health::Healthy => true,
@@ -102,14 +102,14 @@ impl Checked {
 /// A backend.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// Whether an operator lets it take new flows.
+    /// Whether its administrative state lets it take new flows.
     pub(super) takes: bool,
     pub(super) presumed: Presumed,
-    /// Whether checks have said anything of it, to this daemon or to the one before.
-    pub(super) heard_of: bool,
+    /// Whether it has a check result, of this daemon or of the one before.
+    pub(super) was_checked: bool,
     pub(super) checked: BTreeMap<Arc<Target>, Checked>,
     pub(super) waiting: Option<Arc<str>>,
-    /// Whether it counted as healthy when the pool was last assessed, and what followed.
+    /// Whether it counted as healthy at the pool's last assessment, and its standing by that.
     pub(super) was_healthy: bool,
     pub(super) standing: Standing,
     pub(super) ramp: Option<Ramp>,
@@ -118,15 +118,15 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(takes: bool, presumed: Presumed, heard_of: bool, now: Duration) -> Self {
+    pub(super) fn new(takes: bool, presumed: Presumed, was_checked: bool, now: Duration) -> Self {
         let was_healthy = presumed != Presumed::Nothing;
         let standing = Standing { serves: takes && was_healthy, ..Standing::default() };
         let (checked, waiting, ramp) = (BTreeMap::new(), None, None);
         let counts = Counts::default();
-        Self { takes, presumed, heard_of, checked, waiting, was_healthy, standing, ramp, counts, since: now }
+        Self { takes, presumed, was_checked, checked, waiting, was_healthy, standing, ramp, counts, since: now }
     }
 
-    /// Follows these targets from now on. What is new is checked before it counts, unless the backend is in use by now.
+    /// Follows these targets from now on. A new target is checked before it counts, unless the backend is in use.
     pub(super) fn follow(&mut self, wanted: Result<Targets, String>, now: Duration) {
         self.presumed = match self.health() {
             Health::Healthy => Presumed::InUse,
@@ -151,7 +151,7 @@ impl Member {
         }
     }
 
-    /// All that is checked of it and relied on.
+    /// All its targets that are relied on.
     pub(super) fn relied_on(&self) -> impl Iterator<Item = &Checked> {
         self.checked.values().filter(|checked| checked.is_relied_on(self.presumed))
     }
@@ -170,17 +170,17 @@ impl Member {
         }
     }
 
-    /// Whether it is not known yet because checks have not ended that will.
+    /// Whether its health is unknown until pending checks have ended.
     pub(super) fn is_awaited(&self) -> bool {
-        self.health() == Health::Checking && self.checked.values().any(|checked| !checked.check.is_heard())
+        self.health() == Health::Checking && self.checked.values().any(|checked| !checked.check.has_result())
     }
 
-    /// Whether it counts among those of which some must be healthy.
+    /// Whether it counts in the share of healthy backends.
     pub(super) fn is_known(&self) -> bool {
         self.health() != Health::Checking || self.presumed != Presumed::Nothing
     }
 
-    /// Whether none of what is checked of it answers anything.
+    /// Whether none of its targets answers.
     pub(super) fn is_dead(&self) -> bool {
         let dead = |checked: &Checked| {
             let last = checked.last.as_ref().map(|last| &last.outcome);
@@ -189,7 +189,7 @@ impl Member {
         !self.checked.is_empty() && self.checked.values().all(dead)
     }
 
-    /// What there is to tell if its health is another than `before`, which began now. It is counted.
+    /// The change to report if its health differs from `before`, which began now. It is counted.
     pub(super) fn news(&mut self, pool: &Name, backend: &Name, before: Health, now: Duration) -> Option<News> {
         let MemberHealth { health, last, .. } = self.show();
         if health == before {
@@ -215,14 +215,14 @@ impl Member {
         }
     }
 
-    /// Until when flap damping holds back what its checks would make healthy.
+    /// Until when flap damping holds back a backend whose checks pass.
     fn held_until(&self) -> Option<Duration> {
         let unhealthy = self.checked.values().filter(|checked| checked.check.health() == Health::Unhealthy);
         let held = unhealthy.map(|checked| checked.check.held_until()).collect::<Option<Vec<_>>>()?;
         held.into_iter().max()
     }
 
-    /// Of the things checked, the one that is worst off.
+    /// The worst of its targets.
     fn worst(&self) -> Option<&Checked> {
         self.checked.values().min_by_key(|checked| (checked.check.health(), checked.check.since()))
     }

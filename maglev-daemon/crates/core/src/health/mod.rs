@@ -1,4 +1,4 @@
-//! What follows from the results of checks: pure state machines that are told results and the time. They must not know
+//! The consequences of check results: pure state machines; results and times are parameters. They must not know
 //! how a check is made, nor what a table is.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!      └───────────────────────────────────────────────────▶ unhealthy
 //! ```
 //!
-//! One that is in use while it is being checked, after a restart or with a new target, falls by `fall` failures too.
+//! A target that is in use while it is being checked, after a restart or anew, becomes unhealthy by `fall` failures too.
 
 mod all_dead;
 mod check;

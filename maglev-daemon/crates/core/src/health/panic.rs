@@ -1,5 +1,5 @@
-//! The panic threshold: a pool with too few healthy backends uses all, since its checks may be what is wrong. It must not
-//! know which backends.
+//! The panic threshold: a pool with too few healthy backends uses all of them (fail-open), since its checks may be wrong. It must
+//! not know which backends.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Panic {
         self.on
     }
 
-    /// Takes in how many are healthy, of how many that are known. Tells whether panic began or ended.
+    /// Records how many are healthy, of how many that are known. Returns whether panic began or ended.
     pub fn update(&mut self, threshold: Percent, healthy: usize, known: usize, now: Duration) -> bool {
         let below = |percent: usize| healthy * 100 < percent.min(100) * known;
         let threshold = usize::from(threshold.0);
@@ -95,6 +95,6 @@ mod tests {
         let mut whole = Panic::default();
         assert!(whole.update(Percent(100), 4, 5, at(0)));
         assert!(whole.update(Percent(100), 5, 5, at(1)), "all is clearly enough");
-        assert!(!Panic::default().update(HALF, 0, 0, at(0)), "a pool of nobody does not panic");
+        assert!(!Panic::default().update(HALF, 0, 0, at(0)), "an empty pool does not panic");
     }
 }

@@ -1,5 +1,5 @@
-//! The path by which a check's packets leave the node, and what is ordered of the scheduler. It must not know how a
-//! socket is told.
+//! The path on which a check's packets are sent, and the orders to the scheduler. It must not know how a
+//! socket is configured.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use maglev_model::Check;
 
 use super::target::Target;
 
-/// The path by which packets leave. By default as the host's routes say, and unchanged.
+/// The path of packets. By default by the host's routes, and unmarked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckPath {
-    /// The mark that tells the program at the interface's egress which member the packets are for.
+    /// The mark from which the program at the interface's egress learns the member of the packets.
     pub mark: Option<u32>,
-    /// The index of the interface that they leave by, whatever the routes become: at others, nothing might encapsulate
-    /// them.
+    /// The index of the interface that they are sent on, even if routes change: on other interfaces, they might not be
+    /// encapsulated.
     pub interface: Option<u32>,
 }
 
@@ -39,14 +39,14 @@ impl<T: Into<Arc<str>>> From<T> for NoPath {
     }
 }
 
-/// How something is checked.
+/// How a target is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// What is asked, and when.
+    /// The request, and its times.
     pub check: Arc<Check>,
-    /// The path; or why there is none: then every check fails for that.
+    /// The path; or why there is none: then every check fails with that reason.
     pub path: Result<CheckPath, NoPath>,
 }
 
-/// All that is checked, and how.
+/// All targets, and how they are checked.
 pub type Orders = BTreeMap<Arc<Target>, Order>;

@@ -1,4 +1,4 @@
-//! A pool: which of its backends are used, by what is known of each. It must not know other pools.
+//! A pool: which of its backends are used, by the health of each. It must not know other pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use super::target::targets;
 /// Backends by name and address: one whose address changes is another.
 pub(super) type Key = (Name, IpAddr);
 
-/// What was before a pool is followed for the first time.
+/// The state before a pool is followed for the first time.
 #[derive(Debug)]
 pub(super) struct Past {
     /// The backends that were in use when another daemon ended, if one knew the pool.
@@ -25,14 +25,14 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// What is taken for granted of a backend that is new here. `first`: none of its pool has been checked yet.
+    /// The health assumed for a new backend. `first`: no backend of its pool has been checked yet.
     fn presumed(&self, key: &Key, first: bool, can_be_checked: bool) -> Presumed {
         match &self.recalled {
             Some(recalled) if recalled.contains(key) => Presumed::InUse,
             Some(_) => Presumed::Nothing,
             None if first && self.unchecked => Presumed::InUse,
             None if first => Presumed::Untried,
-            // It would wait for ever.
+            // Its check would never run.
             None if !can_be_checked => Presumed::InUse,
             None => Presumed::Nothing,
         }
@@ -56,7 +56,7 @@ impl CheckedPool {
         Self { name, members, panic, all_dead, threshold: Percent(0), slow_start: Duration::ZERO }
     }
 
-    /// Follows the pool as it is now.
+    /// Applies the pool's settings and backends.
     pub(super) fn follow(
         &mut self,
         services: &Services,
@@ -71,9 +71,9 @@ impl CheckedPool {
         let wanted: BTreeMap<Key, _> =
             checked.map(|backend| ((backend.name.clone(), backend.address), backend)).collect();
         self.members.retain(|key, _| wanted.contains_key(key));
-        // Whoever comes while nobody has been checked yet is in use until then, as all are. That others have new targets, of
-        // which nothing is known, says nothing of this.
-        let first = !self.members.values().any(|member| member.heard_of);
+        // A backend that is added before any has been checked is in use until then, like all others. New, unchecked targets of others do
+        // not matter here.
+        let first = !self.members.values().any(|member| member.was_checked);
         for (key, backend) in wanted {
             let Some(check) = pool.health.check_of(&backend.name) else { continue };
             let targets = targets(services, pool, backend, &check);
@@ -88,7 +88,7 @@ impl CheckedPool {
         }
     }
 
-    /// Decides anew which backends are used. Tells whether that is others than before, or another part of their weight.
+    /// Decides which backends are used. Returns whether they, or the parts of their weights, changed.
     pub(super) fn assess(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
         let takers = || self.members.values().filter(|member| member.takes);
         let known = takers().filter(|member| member.is_known()).count();
@@ -106,7 +106,7 @@ impl CheckedPool {
         changed
     }
 
-    /// Decides anew whether all that may take new flows are dead. Tells whether that begins, ends, or lasts long enough now.
+    /// Decides whether all backends that may take new flows are dead. Returns whether that begins, ends, or lasts long enough now.
     pub(super) fn assess_death(&mut self, now: Duration) -> bool {
         let takers = || self.members.values().filter(|member| member.takes);
         let all = takers().next().is_some() && takers().all(Member::is_dead);
@@ -125,7 +125,7 @@ impl CheckedPool {
     }
 }
 
-/// In panic all are used; where nothing is known of anybody, all of whom nothing is known.
+/// In panic all are used; while no health is known, all backends of unknown health.
 fn stand(member: &mut Member, panic: bool, unknown: bool, slow_start: Duration, now: Duration) -> Standing {
     let healthy = member.counts_as_healthy();
     let was_used = member.was_healthy || member.standing.serves;

@@ -1,4 +1,4 @@
-//! What is checked: the pairs of a backend and the way to it that a pool's check asks for. It must not know results.
+//! Targets of checks: the pairs of a backend and the path that a pool's check asks for. It must not know results.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_model::{Backend, Check, Name, Pool, Services, Via, Vip};
 
-/// One thing that is checked, apart from how.
+/// One check target, without the check's settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// The pool.
@@ -16,23 +16,23 @@ pub struct Target {
     pub backend: Name,
     /// Its address.
     pub address: IpAddr,
-    /// The VIP that is asked, through the encapsulation; `None`: the backend itself is.
+    /// The VIP to which packets are sent through the encapsulation; `None`: they are sent to the backend directly.
     pub vip: Option<Name>,
-    /// Whom packets are addressed to.
+    /// The destination address of the packets.
     pub destination: SocketAddr,
 }
 
 /// Targets, and how each is checked.
 pub type Targets = BTreeMap<Arc<Target>, Arc<Check>>;
 
-/// What there is to check of a backend, or why nothing can be.
+/// The targets of a backend, or why it has none.
 ///
 /// # Errors
-/// In words, for an operator.
+/// The reason, for an operator.
 pub fn targets(services: &Services, pool: &Pool, backend: &Backend, check: &Arc<Check>) -> Result<Targets, String> {
     let vips: Vec<&Vip> = services.vips_of(&pool.name).collect();
     if vips.is_empty() && (matches!(check.via, Via::Encap { .. }) || check.port.is_none()) {
-        return Err(format!("no VIP uses pool {}: there is nobody to ask as clients do", pool.name));
+        return Err(format!("no VIP uses pool {}: an encapsulated check needs one", pool.name));
     }
     let target = |vip: Option<Name>, address, port: NonZeroU16| Target {
         pool: pool.name.clone(),

@@ -1,4 +1,4 @@
-//! Tests of health in virtual time: what is used follows from what checks say, and from nothing else.
+//! Tests of health in virtual time: the used backends follow from check results alone.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
@@ -21,7 +21,7 @@ pub(super) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// What pools are made of here.
+/// The settings of the pools.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
     pub(super) interval: Duration,
@@ -62,12 +62,12 @@ fn backend(n: u8) -> Backend {
     Backend { name, address: [10, 0, 0, n].into(), weight: Weight::DEFAULT, state: AdminState::Active }
 }
 
-/// Some backends, what is known of them, and the time.
+/// Some backends, their health, and the time.
 pub(super) struct Scene {
     services: Services,
     pub(super) fleet: Fleet,
     pub(super) now: Duration,
-    /// How often what is used changed.
+    /// How often the used backends changed.
     pub(super) changes: u32,
     news: Vec<String>,
 }
@@ -106,7 +106,7 @@ impl Scene {
         scene
     }
 
-    /// Another daemon goes on where one ended that used these of pool web.
+    /// Another daemon takes over from one that used these of pool web.
     pub(super) fn recall(&mut self, tolerance: u32, in_use: &[u8]) {
         self.fleet = Fleet::new(tolerance);
         let in_use: BTreeSet<_> = in_use.iter().map(|n| (backend(*n).name, backend(*n).address)).collect();
@@ -138,7 +138,7 @@ impl Scene {
         for target in of_backend {
             self.changes += u32::from(self.fleet.checked(&target, last.clone(), self.now));
         }
-        self.tell();
+        self.report();
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -148,10 +148,10 @@ impl Scene {
             self.changes += u32::from(self.fleet.tick(self.now));
         }
         self.now = end;
-        self.tell();
+        self.report();
     }
 
-    fn tell(&mut self) {
+    fn report(&mut self) {
         let line = |news| match news {
             News::Health { backend, health, reason, .. } => {
                 format!("{backend} {health:?}{}", reason.map(|why| format!(": {why}")).unwrap_or_default())
@@ -271,7 +271,7 @@ fn a_backend_that_is_added_where_nothing_can_be_checked_is_used() {
 }
 
 #[test]
-fn what_was_in_use_when_another_daemon_ended_is_used_until_it_is_checked() {
+fn backends_in_use_when_another_daemon_ended_are_used_until_they_are_checked() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 3)]);
     scene.recall(0, &[1, 3]);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 3], 2));
@@ -284,7 +284,7 @@ fn what_was_in_use_when_another_daemon_ended_is_used_until_it_is_checked() {
 }
 
 #[test]
-fn what_was_not_in_use_when_another_daemon_ended_falls_by_its_first_failure() {
+fn a_backend_not_in_use_when_another_daemon_ended_fails_by_its_first_failure() {
     let mut scene = Scene::new(USUAL, 3, &[("web", 2)]);
     scene.recall(3, &[1]);
     scene.check("web", 2, false);
@@ -298,13 +298,13 @@ fn a_first_round_after_a_restart_that_fails_everywhere_is_put_down_to_the_checke
         scene.recall(3, &[1, 2, 3, 4]);
         // Some are checked for the second time before others are for the first.
         (0..2).for_each(|_| scene.check("web", 1, false));
-        assert_eq!((scene.used(), scene.news.len()), (vec![1, 2, 3, 4], 0), "nobody knows yet");
+        assert_eq!((scene.used(), scene.news.len()), (vec![1, 2, 3, 4], 0), "no health is known yet");
         (2..=4).for_each(|n| scene.check("web", n, false));
         assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2, 3, 4], 0));
         assert_eq!(scene.news, ["common failure true: 4"]);
         scene.check("web", 4, true);
         (0..2).for_each(|_| scene.check("web", 1, false));
-        assert_eq!(scene.used(), [2, 3, 4], "once one is well, the others are believed");
+        assert_eq!(scene.used(), [2, 3, 4], "once one is healthy, the others' failures count");
     }
 }
 
@@ -321,7 +321,7 @@ fn a_common_failure_goes_on_while_a_new_vip_is_checked_for_the_first_time() {
 }
 
 #[test]
-fn who_is_in_use_has_as_many_tries_with_a_new_target_as_ever() {
+fn a_backend_in_use_has_as_many_tries_with_a_new_target_as_ever() {
     let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
     scene.change(vip("a", "80"));
     (1..=2).for_each(|n| scene.check("web", n, true));
@@ -333,7 +333,7 @@ fn who_is_in_use_has_as_many_tries_with_a_new_target_as_ever() {
 }
 
 #[test]
-fn who_was_in_use_without_checks_has_as_many_tries_as_ever() {
+fn a_backend_in_use_without_checks_has_as_many_tries_as_ever() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
     let health = scene.services.pools[&name("web")].health.clone();
     scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
@@ -347,7 +347,7 @@ fn who_was_in_use_without_checks_has_as_many_tries_as_ever() {
 }
 
 #[test]
-fn where_nobody_was_in_use_all_are_and_are_awaited() {
+fn if_no_backend_was_in_use_all_are_used_and_awaited() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
     scene.recall(0, &[]);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2], 2));
@@ -371,7 +371,7 @@ fn a_pool_that_begins_or_ends_to_be_checked_keeps_its_backends() {
 }
 
 #[test]
-fn health_that_changes_with_what_is_checked_is_told_and_counted() {
+fn health_that_changes_with_its_targets_is_reported_and_counted() {
     let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 2)]);
     let changes =
         |scene: &Scene| scene.fleet.health(&name("web"), &name("b1"), [10, 0, 0, 1].into()).unwrap().counts.changes;
@@ -384,32 +384,32 @@ fn health_that_changes_with_what_is_checked_is_told_and_counted() {
             scene.fleet.checked(&target, last.clone(), scene.now);
         }
     }
-    scene.tell();
+    scene.report();
     assert_eq!((scene.news.last().unwrap().as_str(), changes(&scene)), ("b1 Unhealthy: HTTP 503", 2));
     scene.news.clear();
     scene.change(Change::RemoveVip(name("bb")));
-    scene.tell();
+    scene.report();
     assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Healthy".to_owned()][..], 3), "what failed is gone");
     scene.news.clear();
     scene.change(vip("cc", "443"));
     scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
-    scene.tell();
+    scene.report();
     assert_eq!((scene.news.as_slice(), changes(&scene)), (&["b1 Checking", "b2 Checking"].map(str::to_owned)[..], 3));
 }
 
 #[test]
-fn panic_of_a_pool_that_is_checked_no_more_is_over() {
+fn panic_ends_with_the_checks_of_a_pool() {
     let mut scene = Scene::healthy(Plan { panic: 50, ..USUAL }, 0, &[("web", 2)]);
     (1..=2).for_each(|n| (0..2).for_each(|_| scene.check("web", n, false)));
     assert_eq!(scene.news.last().unwrap(), "web panic true: 0 of 2");
     scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
     scene.follow();
-    scene.tell();
+    scene.report();
     assert_eq!(scene.news.last().unwrap(), "web panic false: 2 of 2");
 }
 
 #[test]
-fn a_new_way_of_checking_keeps_what_is_known_until_it_says_something() {
+fn a_new_check_keeps_the_health_until_it_has_a_result() {
     let mut scene = Scene::healthy(USUAL, 0, &[("web", 3)]);
     (0..2).for_each(|_| scene.check("web", 1, false));
     let pool = scene.services.pools.get_mut(&name("web")).unwrap();
@@ -561,11 +561,11 @@ fn a_failure_of_everything_at_once_is_put_down_to_the_checker_for_some_rounds() 
     round(&mut scene, true);
     assert_eq!((scene.changes, scene.news.last().unwrap().as_str()), (0, "common failure false: 4"));
     (0..5).for_each(|_| round(&mut scene, false));
-    assert_eq!((scene.used(), scene.changes), (vec![], 4), "after so many rounds it is believed");
+    assert_eq!((scene.used(), scene.changes), (vec![], 4), "after so many rounds the failures count");
 }
 
 #[test]
-fn once_something_succeeds_whoever_goes_on_failing_falls() {
+fn once_one_passes_the_others_that_fail_become_unhealthy() {
     let mut scene = Scene::healthy(USUAL, 3, &[("web", 3)]);
     for _ in 0..3 {
         (1..=3).for_each(|n| scene.check("web", n, false));
@@ -605,7 +605,7 @@ fn each_vip_is_asked_once_or_the_one_that_is_chosen() {
     assert_eq!(scene_of("bb", &both).0, ["b1 203.0.113.2:443", "b2 203.0.113.2:443"]);
     assert_eq!(scene_of("direct", &[]).0, ["b1 10.0.0.1:80", "b2 10.0.0.2:80"]);
     for (via, vips, why) in [
-        ("any", &[][..], "no VIP uses pool web: there is nobody to ask as clients do"),
+        ("any", &[][..], "no VIP uses pool web: an encapsulated check needs one"),
         ("any", &[("a", "any")], "the VIPs take any port: check.port must say which"),
         ("ccc", &both, "VIP ccc does not use pool web"),
     ] {
@@ -614,7 +614,7 @@ fn each_vip_is_asked_once_or_the_one_that_is_chosen() {
 }
 
 #[test]
-fn a_backend_is_as_well_as_the_worst_of_what_is_checked_of_it() {
+fn a_backend_is_as_healthy_as_its_worst_target() {
     let mut scene = Scene::new(Plan { via: "any", ..USUAL }, 0, &[("web", 1)]);
     scene.change(vip("a", "80"));
     scene.change(vip("bb", "443"));
@@ -629,8 +629,8 @@ fn a_backend_is_as_well_as_the_worst_of_what_is_checked_of_it() {
 }
 
 proptest! {
-    /// Whatever checks say: at most one fall for `fall` failures, at most one rise for `rise` successes; somebody is used
-    /// unless panic is off; and what is counted is what is so.
+    /// For any results: at most one fall for `fall` failures, at most one rise for `rise` successes; some backend is used
+    /// unless panic is off; and the counts are right.
     #[test]
     fn whatever_checks_say_the_rules_hold(
         results in prop::collection::vec((1_u8..5, any::<bool>(), 0_u64..3_000), 1..300),

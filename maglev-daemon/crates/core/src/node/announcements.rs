@@ -1,4 +1,4 @@
-//! What neighbors are to know, what they were sent, and what they hold. It must not know sessions, nor plans.
+//! The prefixes wanted by the node, sent to neighbors, and held by them. It must not know sessions, nor plans.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use crate::reconcile::Serving;
 /// Announcements of the node.
 #[derive(Debug)]
 pub(super) struct Announcements {
-    /// What neighbors are to know.
+    /// The prefixes to announce.
     wanted: Arc<Wanted>,
     /// Every prefix, and why it is withheld if it is.
     prefixes: Arc<Vec<Prefix>>,
-    /// For how long what was withdrawn for want of healthy backends is held down.
+    /// For how long a prefix withdrawn for lack of healthy backends is held down.
     hold_down: Duration,
     /// The neighbors' sessions, once there are any.
     sessions: Option<Vec<NeighborStatus>>,
-    /// What neighbors hold, as last found.
+    /// The prefixes that neighbors hold, as last found.
     known: Known,
 }
 
-/// What an update changed.
+/// The result of an update.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Updated {
-    /// What neighbors are to know, or why a prefix is withheld.
+    /// The wanted prefixes, or why a prefix is withheld.
     pub(super) changed: bool,
-    /// Prefixes that are not to be announced any more.
+    /// Prefixes that are no longer announced.
     pub(super) withdrawn: Vec<IpNet>,
 }
 
@@ -47,29 +47,29 @@ impl Announcements {
         Arc::clone(&self.prefixes)
     }
 
-    /// Whether there are neighbors to be sent anything.
+    /// Whether there are neighbors.
     pub(super) const fn has_neighbors(&self) -> bool {
         self.sessions.is_some()
     }
 
-    /// Whether every neighbor that can be sent anything was sent this version.
+    /// Whether this version was sent to every neighbor, as far as anything can be sent.
     pub(super) fn is_sent(&self, version: u64) -> bool {
-        self.sessions.as_ref().is_some_and(|all| all.iter().all(|session| session.told >= version))
+        self.sessions.as_ref().is_some_and(|all| all.iter().all(|session| session.sent >= version))
     }
 
-    /// Whether every neighbor has a session and was sent this version in it. One without a session may keep what it holds (graceful
+    /// Whether every neighbor has a session and was sent this version in it. One without a session may keep its prefixes (graceful
     /// restart).
     pub(super) fn is_known(&self, version: u64) -> bool {
-        let is_known = |session: &NeighborStatus| session.is_established() && session.told >= version;
+        let is_known = |session: &NeighborStatus| session.is_established() && session.sent >= version;
         self.sessions.as_ref().is_some_and(|all| all.iter().all(is_known))
     }
 
-    /// Whether every neighbor is back after a restart, and was sent all that is wanted: it drops what it kept beside that.
+    /// Whether every neighbor is back after a restart, and was sent all wanted prefixes: it drops all others that it kept.
     pub(super) fn is_complete(&self) -> bool {
         self.wanted.complete && self.is_known(self.wanted.version)
     }
 
-    /// Takes in the sessions. Returns the prefixes that are announced to a first neighbor now, or to none any more.
+    /// Records the sessions. Returns the prefixes that are announced to a first neighbor now, or no longer to any.
     pub(super) fn follow(&mut self, sessions: Vec<NeighborStatus>) -> Vec<News> {
         let news = self.known.update(&self.prefixes, &sessions);
         self.sessions = Some(sessions);
@@ -81,7 +81,7 @@ impl Announcements {
         announce::deadline(&self.prefixes, self.hold_down)
     }
 
-    /// Takes in what the node can serve now.
+    /// Applies the services that the node can serve now.
     pub(super) fn update(&mut self, serving: &Serving, state: &NodeState, now: Duration) -> Updated {
         let hold = HoldDown { lasts: self.hold_down, now };
         let prefixes = announce::prefixes(serving, state, &self.prefixes, hold);

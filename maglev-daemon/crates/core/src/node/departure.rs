@@ -1,5 +1,5 @@
-//! VIPs that were removed while no daemon ran: they are served until neighbors that kept prefixes over the restart know that they
-//! are gone. It must not know which VIPs these are.
+//! VIPs that were removed while no daemon ran: they are served until neighbors that kept prefixes over the restart have received
+//! the withdrawal. It must not know which VIPs these are.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use super::release::TURNED;
 /// How long a neighbor may take to come back after a restart: as long as neighbors usually keep prefixes (RFC 4724, section 3).
 const BACK: Duration = Duration::from_secs(120);
 
-/// Whether neighbors know yet.
+/// Whether neighbors have received the withdrawal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Departure {
-    /// There is nothing that they have to know; or they do.
+    /// Nothing is to be withdrawn; or it is received.
     #[default]
     Over,
     /// There are no sessions yet.
     Early,
     /// Not all neighbors were sent everything; it is waited for no longer than until then.
     Unsent(Duration),
-    /// They were, and turn elsewhere until then.
+    /// They were, and move traffic to other nodes until then.
     Sent(Duration),
 }
 
 impl Departure {
-    /// Sessions changed. `sent`: all neighbors are back, and were sent that a prefix that was not announced again is gone.
+    /// Sessions changed. `sent`: all neighbors are back, and were sent everything, without the prefix that is not announced again.
     pub(super) fn sessions(&mut self, sent: bool, now: Duration) {
         *self = match *self {
             Self::Early | Self::Unsent(_) if sent => Self::Sent(now + TURNED),

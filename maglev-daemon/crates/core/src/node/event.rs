@@ -21,13 +21,13 @@ use crate::{announced, health, node_drain, reconcile};
 pub struct Settings {
     /// Settings of the reconciler.
     pub reconcile: reconcile::Settings,
-    /// How a drain of the node goes.
+    /// The settings of a drain.
     pub drain: maglev_model::drain::Settings,
     /// Neighbors are configured.
     pub announces: bool,
-    /// For how long a prefix that was withdrawn for want of healthy backends is held down.
+    /// For how long a prefix withdrawn for lack of healthy backends is held down.
     pub hold_down: Duration,
-    /// Plans carry what they lead to, to be written down before.
+    /// Plans carry the state to save before them.
     pub keeps: bool,
 }
 
@@ -39,14 +39,14 @@ pub enum Event {
     Reconcile(reconcile::Event),
     /// To the drain of the node. The runtime sends neither [`node_drain::Event::Sent`] nor [`node_drain::Event::Tick`].
     Drain(node_drain::Event),
-    /// The interfaces are others than before.
+    /// The interfaces changed.
     Interfaces {
-        /// What is known of them now.
+        /// The known interfaces.
         interfaces: Interfaces,
-        /// Why no packet can come in or leave, if so.
+        /// Why no packet can be received or sent, if so.
         trouble: Option<String>,
     },
-    /// The neighbors' sessions, whenever one changed. The first time: from here on neighbors are sent what is wanted.
+    /// The neighbors' sessions, whenever one changed. From the first such event on, wanted prefixes are sent.
     Sessions(Vec<NeighborStatus>),
     /// Sessions have ended for good: the daemon stops.
     SessionsEnded {
@@ -55,11 +55,11 @@ pub enum Event {
     },
     /// [`super::Node::deadline`] has come. What is due is acted on with the next [`Event::Flush`].
     Tick,
-    /// The burst is over: act on what was collected.
+    /// The burst is over: act on the collected events.
     Flush,
 }
 
-/// Something to do. Effects are carried out in their order.
+/// An order to the runtime. Effects are carried out in their order.
 #[derive(Debug)]
 pub enum Effect {
     /// Write the services to disk, atomically and durably, then report [`reconcile::Event::Persisted`].
@@ -70,11 +70,11 @@ pub enum Effect {
     Survey(Vec<SurveyOrder>),
     /// Follow the next hops of exactly these addresses.
     Follow(BTreeSet<IpAddr>),
-    /// Check exactly these, and so, from now on.
+    /// Check exactly these targets, with these settings, from now on.
     Check(Orders),
     /// Announce these routes, and no others.
     Announce {
-        /// What neighbors are to know.
+        /// The prefixes to announce.
         wanted: Arc<Wanted>,
         /// Every prefix, and why it is withheld if it is.
         prefixes: Arc<Vec<Prefix>>,
@@ -83,27 +83,27 @@ pub enum Effect {
     SaveDrain(Option<node_drain::Record>),
     /// Read the counters of these VIPs, then report [`node_drain::Event::Counted`].
     Count(Vec<(Name, VipId)>),
-    /// Something that operators want to know.
+    /// A change to report to operators.
     News(News),
-    /// Answer a request. All that it leads to was asked for before.
+    /// Answer a request. All its effects were ordered before.
     Reply {
-        /// Who asked.
+        /// The request.
         request: RequestId,
-        /// What became of it.
+        /// Its outcome.
         outcome: Result<(), Refusal>,
     },
 }
 
-/// Steps for the packet path, and what they lead to.
+/// Steps for the packet path, and the state after them.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The steps, in their order.
     pub steps: Vec<Step>,
-    /// What the next daemon has to know, if that is to be written down before.
+    /// The state that the next daemon needs, if it is to be saved before.
     pub saved: Option<Saved>,
 }
 
-/// Something that operators want to know.
+/// A change to report to operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Of checks.
@@ -126,21 +126,21 @@ pub enum News {
         /// Why it cannot be.
         conflict: Option<String>,
     },
-    /// Prefixes are announced to a first neighbor, or to none any more.
+    /// Prefixes are announced to a first neighbor, or no longer to any.
     Prefixes(Vec<announced::News>),
     /// The drain of the node enters a stage.
     Stage {
         /// The stage.
         stage: Stage,
-        /// What was ordered.
+        /// The order.
         order: node_drain::Order,
-        /// Packets sent on to backends since the drain began.
+        /// Packets forwarded to backends since the drain began.
         forwarded: u64,
     },
-    /// The node is not drained any more.
+    /// The node is no longer drained.
     Serving,
-    /// The packet path does not do what is ordered, and why; or does again.
+    /// The packet path is out of sync, and why; or in sync again.
     OutOfSync(Option<String>),
-    /// The tables follow what checks found, so long after the first of them.
+    /// The tables match check results, so long after the first of them.
     TablesFollow(Duration),
 }

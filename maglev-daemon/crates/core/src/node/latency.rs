@@ -1,8 +1,8 @@
-//! How long it takes from the end of a check to the tables that follow from it. It must not know what they are.
+//! The time from the end of a check to the tables that result. It must not know the tables.
 
 use std::time::Duration;
 
-/// The checks that the next plan follows from, and those that the present one does.
+/// The checks whose results the next plan applies, and those of the present one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TableLatency {
     checked: Option<Duration>,
@@ -10,17 +10,17 @@ pub(super) struct TableLatency {
 }
 
 impl TableLatency {
-    /// A check ended at this time by which other backends are used.
+    /// A check ended at this time and changed the used backends.
     pub(super) fn checked(&mut self, at: Duration) {
         self.checked.get_or_insert(at);
     }
 
-    /// A plan is made of what is known now.
+    /// A plan is made of the present state.
     pub(super) fn planned(&mut self) {
         self.planned = self.planned.or(self.checked.take());
     }
 
-    /// It is published. Returns how long ago the first of its checks ended, if it follows from any.
+    /// It is published. Returns how long ago the first of its checks ended, if it applies any.
     pub(super) fn published(&mut self, now: Duration) -> Option<Duration> {
         Some(now.saturating_sub(self.planned.take()?))
     }

@@ -9,8 +9,8 @@
 //!       ╰─ Forget ── Release ◀┴─ departing VIPs
 //! ```
 //!
-//! What is new is announced once the packet path serves it. What goes is withdrawn first: the packet path serves a VIP that was
-//! removed until neighbors have turned elsewhere, or had the time to; plans do not wait for that. A request is answered last.
+//! A new prefix is announced once the packet path serves it. A removed one is withdrawn first: the packet path serves a removed VIP
+//! until neighbors have moved traffic elsewhere, or had the time to; plans do not wait for that. A request is answered last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use latency::TableLatency;
 use reach::Reach;
 use release::Release;
 
-/// All mutable state of the daemon that decides anything.
+/// All mutable state behind the daemon's decisions.
 #[derive(Debug)]
 pub struct Node {
     reconciler: Reconciler,
@@ -52,18 +52,18 @@ pub struct Node {
     /// The VIPs that cannot be served, as last reported.
     conflicts: BTreeMap<Name, String>,
     latency: TableLatency,
-    /// Why no packet can come in or leave, if so.
+    /// Why no packet can be received or sent, if so.
     trouble: Option<String>,
-    /// What neighbors are to be sent before the drain leaves its stage *withdrawing*; each entry into that stage sets it anew.
+    /// The version that neighbors must be sent before the drain leaves its stage *withdrawing*; each entry into that stage sets it anew.
     awaits: Option<Awaited>,
     keeps: bool,
     /// The time of the last event.
     now: Duration,
-    /// Something happened that the next flush plans for.
+    /// An event requires a plan at the next flush.
     replan: bool,
-    /// Something happened by which other prefixes may be announced.
+    /// An event may change the announced prefixes.
     unsettled: bool,
-    /// Outcomes to be answered once all that they lead to is asked for.
+    /// Outcomes to be answered once all their effects are ordered.
     replies: Vec<(RequestId, Result<(), Refusal>)>,
     effects: Vec<Effect>,
     /// Plans of this burst: an effect once prefixes are withdrawn.
@@ -71,17 +71,17 @@ pub struct Node {
     generation: u64,
 }
 
-/// What neighbors are to be sent before a drain goes on.
+/// The version that neighbors must be sent before a drain continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
-    /// What is wanted once the drain's withdrawal is among it.
+    /// The next version of the wanted prefixes, which includes the drain's withdrawal.
     Next,
-    /// This version of what is wanted.
+    /// This version of the wanted prefixes.
     Version(u64),
 }
 
 impl Node {
-    /// A node that has read nothing and published nothing; or, with the planner of adopted maps, one that goes on where another
+    /// A node that has read nothing and published nothing; or, with the planner of adopted maps, one that continues where another
     /// daemon ended.
     pub fn new(settings: Settings, adopted: Option<Planner>, now: Duration) -> Self {
         let Settings { reconcile, drain, announces, hold_down, keeps } = settings;
@@ -119,8 +119,8 @@ impl Node {
         self.reconciler.recall(in_use);
     }
 
-    /// Begins with the VIPs that another daemon served, whose packets were forwarded until now: those that are not there any more are
-    /// served until neighbors know it.
+    /// Begins with the VIPs that another daemon served, whose packets were forwarded until now: removed ones are
+    /// served until neighbors have received the withdrawal.
     pub fn keep_serving(&mut self, vips: Vec<Vip>) {
         if self.drain.announces() && !vips.is_empty() {
             self.departure = Departure::Early;
@@ -128,8 +128,8 @@ impl Node {
         }
     }
 
-    /// Takes in an event and returns what to do about it, in this order. `now` is the time since some start that is the same for a
-    /// daemon that goes on where this one ends.
+    /// Processes an event and returns effects, in their order. `now` is the time since some start that is the same for a
+    /// daemon that continues where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
         match event {
@@ -140,8 +140,8 @@ impl Node {
                 self.reconcile(reconcile::Event::Interfaces(interfaces));
             }
             Event::Sessions(sessions) => self.sessions(sessions),
-            // What waits for neighbors that keep prefixes is left to the next daemon: it reads services without those VIPs, and
-            // serves them until neighbors know.
+            // Removals that wait for neighbors that keep prefixes are left to the next daemon: it reads services without those VIPs, and
+            // serves them until neighbors have received the withdrawal.
             Event::SessionsEnded { kept: true } => {}
             Event::SessionsEnded { kept: false } => {
                 let all = self.reconciler.departing().map(|vip| vip.name.clone()).collect();
@@ -159,7 +159,7 @@ impl Node {
         std::mem::take(&mut self.effects)
     }
 
-    /// When [`Event::Tick`] is due, if nothing else happens before.
+    /// When [`Event::Tick`] is due, if no other event comes before.
     pub fn deadline(&self) -> Option<Duration> {
         let Self { reconciler, drain, announcements, release, departure, .. } = self;
         let of_plans = [reconciler.deadline(), release.deadline(), departure.deadline()];
@@ -181,7 +181,7 @@ impl Node {
         &self.drain
     }
 
-    /// Why no packet can come in or leave, if so.
+    /// Why no packet can be received or sent, if so.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -191,7 +191,7 @@ impl Node {
         self.announcements.prefixes()
     }
 
-    /// Grows with every event after which the node looks other than before, but for results of checks that change nothing else.
+    /// Grows with every event that changes the node's view, except check results that change nothing else.
     pub const fn generation(&self) -> u64 {
         self.generation
     }
@@ -233,7 +233,7 @@ impl Node {
         if restless {
             checked.into_iter().for_each(|at| self.latency.checked(at));
         }
-        // Most checks say what is known: to plan for each would be the most work of all.
+        // Most checks confirm the known health: a plan for each would be most of the work.
         if restless || checked.is_none() {
             (self.replan, self.unsettled) = (true, true);
             self.generation += 1;
@@ -288,7 +288,7 @@ impl Node {
         self.note_sent();
     }
 
-    /// Goes on with what waits for neighbors to be sent something.
+    /// Continues drains and removals that wait for neighbors.
     fn note_sent(&mut self) {
         if self.announcements.has_neighbors() {
             self.departure.sessions(self.announcements.is_complete(), self.now);
@@ -305,7 +305,7 @@ impl Node {
         }
     }
 
-    /// Ends a burst: plans for what was collected, announces what can be served, publishes what may be, and answers.
+    /// Ends a burst: plans for the collected events, announces prefixes, publishes, and answers.
     fn flush(&mut self) {
         if std::mem::take(&mut self.replan) {
             self.reconcile(reconcile::Event::Flush);
@@ -318,7 +318,7 @@ impl Node {
         self.effects.extend(replies.into_iter().map(|(request, outcome)| Effect::Reply { request, outcome }));
     }
 
-    /// Announces what can be served, then publishes what was planned.
+    /// Announces prefixes that can be served, then publishes the plan.
     fn settle(&mut self) {
         if std::mem::take(&mut self.unsettled) {
             self.announce();
@@ -328,7 +328,7 @@ impl Node {
         self.effects.extend(self.plans.drain(..).map(Effect::Publish));
     }
 
-    /// Ends to serve VIPs that were removed.
+    /// Stops serving VIPs that were removed.
     fn forget(&mut self, vips: BTreeSet<Name>) {
         if !vips.is_empty() {
             self.reconcile(reconcile::Event::Forget(vips));
@@ -350,7 +350,7 @@ impl Node {
         }
     }
 
-    /// Reports what is new of backends and VIPs.
+    /// Reports changes of backends and VIPs.
     fn look(&mut self) {
         let Self { reconciler, reach, conflicts, .. } = self;
         let mut news = reach.news(reconciler.services(), reconciler.services_digest());

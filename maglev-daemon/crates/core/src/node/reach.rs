@@ -9,7 +9,7 @@ use maglev_model::{Resolution, Services};
 
 use super::News;
 
-/// What was told of addresses, as far as it decides what is news.
+/// The last reports of addresses, as far as they decide whether a change is news.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     /// Addresses of backends and VIPs, as far as their next hops are known.
@@ -20,7 +20,7 @@ pub(super) struct Reach {
     services: Option<Digest>,
 }
 
-/// Whether an address could be reached when that was last known.
+/// Whether an address was reachable when that was last known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Reached,
@@ -43,7 +43,7 @@ impl Reach {
             || services.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
         let vips = services.vips.values().map(|vip| vip.service.address);
         let followed: BTreeSet<IpAddr> = all().map(|(_, backend)| backend.address).chain(vips).collect();
-        // An address that goes and comes again is a new one.
+        // An address that is removed and added again is a new one.
         self.known.retain(|address, _| followed.contains(address));
         if followed.is_empty() {
             // Next hops are looked up before the first services are published.
@@ -62,8 +62,8 @@ impl Reach {
         news.collect()
     }
 
-    /// Takes in the next hop of an address. A first one is no news, nor is another one than before, nor that one has to be
-    /// resolved first.
+    /// Records the next hop of an address. The first one is no news, nor is a change of next hop, nor that it has to be resolved
+    /// first.
     fn is_news(&mut self, address: IpAddr, resolution: &Resolution) -> bool {
         let before = self.known.get(&address).copied();
         let now = match resolution {
@@ -115,14 +115,14 @@ mod tests {
     }
 
     /// The news of rounds of changed next hops: `web2 lost: why`, `web2 reached`.
-    fn told(reach: &mut Reach, rounds: &[&[(u8, Resolution)]]) -> Vec<String> {
+    fn reports(reach: &mut Reach, rounds: &[&[(u8, Resolution)]]) -> Vec<String> {
         let (services, digest) = services(&BOTH);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for round in rounds {
             round.iter().for_each(|(host, resolution)| reach.moved(at(*host), resolution));
-            told.extend(shown(reach.news(&services, digest)));
+            reported.extend(shown(reach.news(&services, digest)));
         }
-        told
+        reported
     }
 
     fn shown(news: Vec<News>) -> Vec<String> {
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn backends_are_told_when_they_are_lost_and_when_they_are_back() {
-        let told = told(
+    fn backends_are_reported_when_they_are_lost_and_when_they_are_back() {
+        let reported = reports(
             &mut Reach::default(),
             &[
                 &[(11, resolved(1)), (12, lost("no route"))],
@@ -144,42 +144,42 @@ mod tests {
                 &[(11, lost("no route")), (11, resolved(2)), (12, resolved(3))],
             ],
         );
-        assert_eq!(told, ["web2 lost: no route", "web2 reached"]);
+        assert_eq!(reported, ["web2 lost: no route", "web2 reached"]);
     }
 
     #[test]
     fn a_backend_that_is_removed_and_added_again_is_another() {
         let mut reach = Reach::default();
         let ((with, with_digest), (without, without_digest)) = (services(&BOTH), services(&BOTH[1..]));
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for _ in 0..2 {
             reach.moved(at(11), &lost("no route"));
-            told.extend(shown(reach.news(&with, with_digest)));
-            told.extend(shown(reach.news(&without, without_digest)));
+            reported.extend(shown(reach.news(&with, with_digest)));
+            reported.extend(shown(reach.news(&without, without_digest)));
         }
-        assert_eq!(told, ["web1 lost: no route"; 2]);
+        assert_eq!(reported, ["web1 lost: no route"; 2]);
     }
 
     #[test]
-    fn next_hops_that_are_found_before_the_services_are_published_are_told_then() {
+    fn next_hops_found_before_the_services_are_published_are_reported_then() {
         let mut reach = Reach::default();
         reach.moved(at(11), &lost("no route"));
         let none = Services::default();
         assert_eq!(shown(reach.news(&none, Digest::from_services(&none))), [""; 0]);
-        assert_eq!(told(&mut reach, &[&[]]), ["web1 lost: no route"]);
+        assert_eq!(reports(&mut reach, &[&[]]), ["web1 lost: no route"]);
     }
 
     #[test]
     fn that_a_next_hop_has_to_be_resolved_first_is_no_alarm() {
-        let waiting = Resolution::waiting("neighbour");
-        let told = told(
+        let waiting = Resolution::waiting("neighbor");
+        let reported = reports(
             &mut Reach::default(),
             &[
                 &[(11, waiting.clone()), (12, waiting.clone())],
-                &[(11, resolved(1)), (12, lost("neighbour does not answer"))],
+                &[(11, resolved(1)), (12, lost("neighbor does not answer"))],
                 &[(11, waiting.clone()), (12, waiting)],
             ],
         );
-        assert_eq!(told, ["web2 lost: neighbour does not answer", "web1 lost: waiting for neighbour"]);
+        assert_eq!(reported, ["web2 lost: neighbor does not answer", "web1 lost: waiting for neighbor"]);
     }
 }

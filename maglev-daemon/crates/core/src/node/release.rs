@@ -1,5 +1,5 @@
-//! Withdraw before forgetting: a VIP that was removed is served until neighbors have turned away from the prefixes by which they knew
-//! it. It must not know why a prefix was withdrawn.
+//! Withdraw before forgetting: a removed VIP is served until neighbors have moved traffic away from the prefixes that
+//! held it. It must not know why a prefix was withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use ipnet::IpNet;
 use maglev_model::{Name, Vip};
 
-/// How long neighbors may take to be sent a withdrawal. One that reads nothing is waited for no longer.
+/// How long neighbors may take to be sent a withdrawal. For one that reads nothing the wait ends then.
 pub(super) const SENT: Duration = Duration::from_secs(1);
 
-/// How long neighbors that were sent it take to turn to other nodes.
+/// How long neighbors that were sent it take to move traffic to other nodes.
 pub(super) const TURNED: Duration = Duration::from_millis(100);
 
-/// Prefixes that neighbors turn away from, and the VIPs that are served until they have.
+/// Prefixes that neighbors move traffic away from, and the VIPs that are served until they have.
 #[derive(Debug, Default)]
 pub(super) struct Release {
     withdrawn: BTreeMap<IpNet, Turning>,
     departing: BTreeMap<Name, Turning>,
 }
 
-/// A withdrawal that neighbors may not follow yet.
+/// A withdrawal that neighbors may not have applied yet.
 #[derive(Clone, Copy, Debug)]
 struct Turning {
     /// The version of the wanted routes that withdraws.
     version: u64,
     sent: bool,
-    /// When it is over, whatever neighbors know.
+    /// When it is over, whatever neighbors have received.
     until: Duration,
 }
 
@@ -46,12 +46,12 @@ impl Release {
         }
     }
 
-    /// When [`Self::due`] has something, if nothing else happens before.
+    /// When [`Self::due`] has a VIP, if no other event comes before.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.departing.values().map(|turning| turning.until).min()
     }
 
-    /// Of these VIPs, which are all that were removed and are served still: those that need not be served any longer. Each waits for
+    /// Of these VIPs, which are all that are removed and still served: those that need not be served any longer. Each waits for
     /// the withdrawals before its removal, and for none after it.
     pub(super) fn due<'a>(&mut self, departing: impl Iterator<Item = &'a Vip>, now: Duration) -> BTreeSet<Name> {
         self.withdrawn.retain(|_, turning| now < turning.until);

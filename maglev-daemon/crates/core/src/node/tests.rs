@@ -64,12 +64,12 @@ fn published() -> Event {
 }
 
 /// A session that was sent this version, and holds these VIPs' prefixes.
-fn session(told: u64, holds: &[u8]) -> NeighborStatus {
+fn session(sent: u64, holds: &[u8]) -> NeighborStatus {
     let holds = holds.iter().map(|n| format!("203.0.113.{n}/32").parse().unwrap()).collect();
     NeighborStatus {
         name: "tor".into(),
         state: "established".into(),
-        told,
+        sent,
         announced: Arc::new(holds),
         ..Default::default()
     }
@@ -98,7 +98,7 @@ fn shown(effects: &[Effect]) -> Vec<String> {
     effects.iter().filter_map(one).collect()
 }
 
-/// Handles events at one time; what they lead to.
+/// Handles events at one time; returns their effects.
 fn all(node: &mut Node, now: Duration, events: impl IntoIterator<Item = Event>) -> Vec<String> {
     let mut effects: Vec<Effect> = Vec::new();
     for event in events {
@@ -219,8 +219,8 @@ fn a_drain_goes_on_when_its_own_withdrawal_was_sent_and_not_another_one_s() {
         all(node, now, [Event::Drain(node_drain::Event::Drain { request, order: order() })]);
         all(node, now, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
         let withdrawing = now + Duration::from_secs(1);
-        let told = all(node, withdrawing, [Event::Tick]);
-        assert!(told.iter().any(|effect| effect.starts_with("announce []")), "{told:?}");
+        let reported = all(node, withdrawing, [Event::Tick]);
+        assert!(reported.iter().any(|effect| effect.starts_with("announce []")), "{reported:?}");
         all(node, withdrawing, [Event::Drain(node_drain::Event::Saved(Ok(())))]);
         assert_eq!(node.drain.stage(), Some(Stage::Withdrawing));
         node.announcements.wanted().version
@@ -239,7 +239,7 @@ fn a_drain_goes_on_when_its_own_withdrawal_was_sent_and_not_another_one_s() {
 }
 
 #[test]
-fn checks_that_say_what_is_known_change_nothing_that_is_shown() {
+fn checks_that_confirm_the_health_change_nothing_that_is_shown() {
     let mut node = serving(&[1]);
     let before = node.generation();
     all(&mut node, NOW, []);
@@ -250,17 +250,17 @@ fn checks_that_say_what_is_known_change_nothing_that_is_shown() {
 }
 
 #[test]
-fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
+fn a_vip_that_cannot_be_served_is_reported_and_again_when_it_can_be() {
     let mut node = serving(&[1]);
     let own = |address: Option<[u8; 4]>| {
         let own = address.map(|address| (address.into(), "eth0".to_owned())).into_iter().collect();
         Event::Reconcile(reconcile::Event::Host(maglev_model::Host { own, ..Default::default() }))
     };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for address in [Some([203, 0, 113, 1]), None] {
         node.handle(own(address), NOW);
         let effects = node.handle(Event::Flush, NOW);
-        told.extend(effects.into_iter().filter_map(|effect| match effect {
+        reported.extend(effects.into_iter().filter_map(|effect| match effect {
             Effect::News(News::Vip { vip, conflict }) => Some((vip, conflict.is_some())),
             _ => None,
         }));
@@ -268,7 +268,7 @@ fn a_vip_that_cannot_be_served_is_told_and_again_when_it_can_be() {
         all(&mut node, later, [Event::Tick]);
         all(&mut node, later, [published()]);
     }
-    assert_eq!(told, [(name("v1"), true), (name("v1"), false)]);
+    assert_eq!(reported, [(name("v1"), true), (name("v1"), false)]);
 }
 
 fn failed() -> Event {
@@ -294,7 +294,7 @@ fn a_tick_in_a_burst_releases_no_plan_before_its_withdrawal() {
 }
 
 #[test]
-fn a_slow_disk_does_not_delay_what_checks_and_next_hops_say() {
+fn a_slow_disk_does_not_delay_results_of_checks_and_next_hops() {
     let _row = Row::fault("R8", "through the node: a change is being saved, and a next hop changes");
     let mut node = serving(&[1]);
     assert_eq!(all(&mut node, NOW, [weigh(1, 7)]), ["persist"]);
@@ -353,17 +353,20 @@ fn a_vip_is_withdrawn_while_a_plan_fails_if_no_backend_can_be_reached() {
     all(&mut node, NOW, [weigh(1, 7)]);
     all(&mut node, NOW, [saved()]);
     all(&mut node, NOW, [failed()]);
-    let mut told = all(&mut node, NOW, [lost(1), lost(2)]);
+    let mut reported = all(&mut node, NOW, [lost(1), lost(2)]);
     let mut now = NOW;
     while now < NOW + Duration::from_secs(60) {
         let due = node.deadline().unwrap();
         assert!(due > now);
         now = due;
-        told.extend(all(&mut node, now, [Event::Tick]));
-        told.extend(all(&mut node, now, [failed()]));
+        reported.extend(all(&mut node, now, [Event::Tick]));
+        reported.extend(all(&mut node, now, [failed()]));
     }
-    assert!(told.iter().any(|told| told.starts_with("announce []")), "{told:?}");
-    assert!(told.iter().filter(|told| *told == "publish").count() < 12, "the attempts are no more than before");
+    assert!(reported.iter().any(|reported| reported.starts_with("announce []")), "{reported:?}");
+    assert!(
+        reported.iter().filter(|reported| *reported == "publish").count() < 12,
+        "the attempts are no more than before"
+    );
 }
 
 fn moved(last: u8) -> Event {
@@ -388,7 +391,7 @@ fn a_vip_is_announced_though_next_hops_change_all_the_time() {
 }
 
 #[test]
-fn a_removal_that_waits_does_not_delay_what_next_hops_say_nor_other_changes() {
+fn a_removal_that_waits_delays_neither_next_hops_nor_other_changes() {
     let _row = Row::fault("R8", "through the node: a removal waits for a neighbor, and a next hop and a weight change");
     let mut node = serving(&[1, 2]);
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
@@ -443,7 +446,7 @@ fn a_vip_is_not_announced_by_backends_that_the_packet_path_does_not_know_yet() {
 }
 
 #[test]
-fn a_vip_that_is_added_again_after_its_removal_is_not_announced_by_what_was_before() {
+fn a_vip_that_is_added_again_after_its_removal_is_not_announced_by_its_earlier_state() {
     let _row = Row::fault("R8", "through the node: a VIP is added again while the plan that removes it is under way");
     let mut node = serving(&[1, 2]);
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
@@ -462,7 +465,7 @@ fn a_neighbor_without_a_session_holds_a_removal_up_for_a_second() {
     let _row =
         Row::fault("R8", "through the node: a VIP is removed while a neighbor has no session, and keeps its prefix");
     let mut node = serving(&[1, 2]);
-    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    let down = NeighborStatus { state: "connect".into(), sent: u64::MAX, ..session(0, &[]) };
     all(&mut node, NOW, [Event::Sessions(vec![down])]);
     all(&mut node, NOW, [change(1, Change::RemoveVip(name("v2")))]);
     all(&mut node, NOW, [saved()]);
@@ -480,7 +483,7 @@ fn plan_takes(effects: &[Effect], vips: &[u8]) -> Vec<bool> {
     });
     let mut maps = Maps::default();
     let directories = plan.unwrap().steps.iter().filter(|step| matches!(step, Step::SwitchDirectory4 { .. }));
-    // What no table is there for is not looked at.
+    // VIPs without a table are skipped.
     directories.for_each(|step| maps.carry_out(step));
     vips.iter().map(|n| maps.takes(vip(*n).service)).collect()
 }
@@ -582,20 +585,20 @@ fn serves(node: &Node) -> Vec<String> {
 }
 
 #[test]
-fn a_vip_of_another_daemon_is_not_served_in_the_place_of_what_the_node_needs() {
+fn a_vip_of_another_daemon_is_not_served_on_an_address_that_the_node_needs() {
     let own = [([203, 0, 113, 9].into(), "eth0".to_owned())].into();
     assert_eq!(serves(&after_another(maglev_model::Host::default())), ["v1", "v9"]);
     assert_eq!(serves(&after_another(maglev_model::Host { own, ..Default::default() })), ["v1"]);
 }
 
 #[test]
-fn a_vip_of_another_daemon_is_served_until_every_neighbor_is_back_and_knows() {
+fn a_vip_of_another_daemon_is_served_until_every_neighbor_is_back_and_up_to_date() {
     let _row =
         Row::fault("R8", "through the node: after a restart, one of two neighbors is not back, or was not sent all");
     let mut node = after_another(maglev_model::Host::default());
     let wanted = node.announcements.wanted();
     assert!(wanted.complete);
-    let down = NeighborStatus { state: "connect".into(), told: u64::MAX, ..session(0, &[]) };
+    let down = NeighborStatus { state: "connect".into(), sent: u64::MAX, ..session(0, &[]) };
     let (knows, behind) = (session(wanted.version, &[1]), session(wanted.version - 1, &[1]));
     for (seconds, other) in (1..).zip([down, behind]) {
         let now = NOW + Duration::from_secs(seconds);

@@ -1,4 +1,4 @@
-//! A drain, event by event: each stage, each way out of it, and what no order of events may break.
+//! A drain, event by event: each stage, each exit from it, and the invariants under any order of events.
 
 mod faults;
 
@@ -53,7 +53,7 @@ fn leaving() -> Drain {
     drain
 }
 
-/// The same node once routers were told that nothing is announced, at this time.
+/// The same node once all prefixes are withdrawn, at this time.
 fn waiting() -> (Drain, Duration) {
     let mut drain = leaving();
     drain.handle(Event::Counted(traffic(100)), Duration::ZERO);
@@ -70,14 +70,14 @@ fn run(drain: &mut Drain, from: Duration, until: Duration, count: impl Fn(Durati
     let mut entered = Vec::new();
     let mut now = from;
     // The counters were asked for before and are there now.
-    let mut heard = vec![Event::Counted(traffic(count(now)))];
+    let mut events = vec![Event::Counted(traffic(count(now)))];
     loop {
-        while let Some(event) = heard.pop() {
+        while let Some(event) = events.pop() {
             for effect in drain.handle(event, now) {
                 match effect {
-                    Effect::Count => heard.push(Event::Counted(traffic(count(now)))),
-                    Effect::AwaitSent => heard.push(Event::Sent),
-                    Effect::Save(_) => heard.push(Event::Saved(Ok(()))),
+                    Effect::Count => events.push(Event::Counted(traffic(count(now)))),
+                    Effect::AwaitSent => events.push(Event::Sent),
+                    Effect::Save(_) => events.push(Event::Saved(Ok(()))),
                     Effect::Entered(stage) => entered.push((stage, now)),
                     Effect::Ended | Effect::Reply { .. } => {}
                 }
@@ -87,7 +87,7 @@ fn run(drain: &mut Drain, from: Duration, until: Duration, count: impl Fn(Durati
             Some(at) => now = now.max(at),
             None => return entered,
         }
-        heard.push(Event::Tick);
+        events.push(Event::Tick);
     }
 }
 
@@ -96,7 +96,11 @@ fn a_node_passes_through_every_stage() {
     let mut drain = Drain::new(settings(), true);
     assert_eq!((drain.stage(), drain.deadline()), (None, None));
     let effects = drain.handle(Event::Drain { request: ONE, order: ordered() }, Duration::ZERO);
-    assert_eq!(effects, [Effect::Save(Some(record(false)))], "nothing changes, and nobody hears, before it is saved");
+    assert_eq!(
+        effects,
+        [Effect::Save(Some(record(false)))],
+        "nothing changes, and no neighbor is sent anything, before it is saved"
+    );
     assert_eq!(drain.stage(), None);
 
     let effects = drain.handle(Event::Saved(Ok(())), Duration::ZERO);
@@ -155,7 +159,7 @@ fn routers_that_take_nothing_are_waited_for_no_longer() {
 }
 
 #[test]
-fn quiet_is_what_the_counters_say_from_one_look_to_another() {
+fn quiet_is_measured_from_one_count_to_another() {
     let (mut drain, now) = waiting();
     // Asked at `now`, answered a second later: the time without packets begins then.
     drain.handle(Event::Counted(traffic(200)), now + SECOND);
@@ -168,7 +172,7 @@ fn quiet_is_what_the_counters_say_from_one_look_to_another() {
     assert_eq!(drain.stage(), Some(Stage::Waiting), "one packet, and it begins anew");
     let progress = drain.progress().unwrap();
     assert_eq!((progress.quiet_for, progress.receiving.len()), (Duration::ZERO, 1));
-    // No counters, no proof.
+    // No counters, no evidence.
     for later in [3, 10, 100] {
         drain.handle(Event::Tick, now + QUIET * later);
         assert_eq!(drain.stage(), Some(Stage::Waiting));
@@ -217,7 +221,7 @@ fn undrain_ends_every_stage_at_once() {
         let effects = drain.handle(Event::Saved(Ok(())), now);
         assert_eq!(effects, [Effect::Ended, accepted(TWO)], "{stage}");
         assert_eq!((drain.stage(), drain.deadline()), (None, None));
-        // What was under way comes too late.
+        // A result that was under way comes too late.
         for late in [Event::Sent, Event::Counted(traffic(9)), Event::Saved(Ok(())), Event::Tick] {
             assert_eq!(drain.handle(late, now), []);
         }
@@ -247,7 +251,7 @@ fn a_stage_that_passes_while_undrain_is_saved_is_not_saved_after_it() {
 }
 
 #[test]
-fn draining_twice_and_undraining_what_serves_is_refused_with_what_is_so() {
+fn draining_twice_and_undraining_a_serving_node_are_refused_with_the_state() {
     let mut drain = Drain::new(settings(), true);
     let undrain = |drain: &mut Drain| drain.handle(Event::Undrain { request: TWO }, Duration::ZERO);
     let again = |drain: &mut Drain| drain.handle(Event::Drain { request: TWO, order: ordered() }, Duration::ZERO);
@@ -295,7 +299,7 @@ fn a_daemon_goes_on_where_routers_still_rely_on_the_last_one() {
 }
 
 #[test]
-fn vips_that_come_go_and_begin_anew_are_counted_as_what_they_are() {
+fn vips_that_are_added_removed_and_begin_anew_are_counted_correctly() {
     let count = |vips: &[(&str, u64)]| Traffic {
         vips: vips.iter().map(|(name, count)| (Name::parse(name).unwrap(), *count)).collect(),
         forwarded: 0,
@@ -308,11 +312,11 @@ fn vips_that_come_go_and_begin_anew_are_counted_as_what_they_are() {
 }
 
 #[test]
-fn what_is_saved_of_a_drain_does_not_outlive_an_order_to_end_it() {
+fn the_saved_drain_does_not_outlive_an_order_to_end_it() {
     let mut drain = Drain::new(settings(), true);
     drain.handle(Event::Drain { request: RequestId(1), order: ordered() }, Duration::ZERO);
     drain.handle(Event::Saved(Ok(())), Duration::ZERO);
-    // On their way to the disk, in this order, while the stage ends: the node serves again, and then it does not.
+    // Two writes under way, in this order, while the stage ends: the node serves again, and then it does not.
     drain.handle(Event::Undrain { request: RequestId(2) }, SECOND);
     drain.handle(Event::Drain { request: RequestId(3), order: ordered() }, SECOND);
     let effects = drain.handle(Event::Tick, LEAD);
@@ -323,7 +327,7 @@ fn what_is_saved_of_a_drain_does_not_outlive_an_order_to_end_it() {
     assert_eq!(drain.stage(), Some(Stage::Leaving), "the last order holds, saved or not");
 }
 
-/// What the world may do to a drain.
+/// Events of the outside world during a drain.
 #[derive(Clone, Copy, Debug)]
 enum Move {
     Drain,
@@ -346,8 +350,8 @@ fn any_move() -> impl Strategy<Value = Move> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: what is promised to be drained was quiet for so long, every order is answered
-    /// once, and the disk holds a drain exactly while the node is in one, once all is saved: what is not is said.
+    /// For any order of events: a node reported as drained was quiet for so long, every order is answered
+    /// once, and the disk holds a drain exactly while the node is in one, once all is saved: a failure to save is reported.
     #[test]
     fn no_order_of_events_breaks_the_promise(moves in vec(any_move(), 1..200)) {
         let mut drain = Drain::new(settings(), true);
@@ -372,7 +376,7 @@ proptest! {
                         continue;
                     }
                     asked -= 1;
-                    // They come in just before the counters are read.
+                    // They arrive just before the counters are read.
                     packets += more;
                     if more > 0 {
                         last_packet = now;

@@ -1,8 +1,8 @@
 //! Admission: whether a change may be made, with which facts. The one gate of every source of changes: the command line, a reload,
-//! and what is only planned. And what becomes of a batch that cannot be saved. It must not know plans.
+//! and previews. And the outcome of a batch that cannot be saved. It must not know plans.
 //!
-//! Facts beside the services are the addresses that the node needs, and the connections that a draining backend has left. What may
-//! not be forced is checked first.
+//! Facts beside the services are the addresses that the node needs, and the connections that a draining backend has left. Rules that
+//! cannot be forced are checked first.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use maglev_model::{AdminState, Backend, Change, Delta, Difference, Leftover, Nam
 
 use super::{Batch, Effect, Reconciler, RequestId, Wish, refuse};
 
-/// Why services that were read are not taken over.
+/// Why services that were read are not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// They are wrong on this node, one line for each fault.
     Invalid(Vec<String>),
-    /// They take out of service more than they may without force.
+    /// They take more out of service than is allowed without force.
     Refused(Refusal),
 }
 
 impl Reconciler {
-    /// Whether a change may be made, as far as the services do not say so themselves.
+    /// Whether a change may be made, as far as the services alone do not decide it.
     ///
     /// # Errors
-    /// What would be cut off, and the remedy.
+    /// The use that would be cut off, and the remedy.
     pub(super) fn review_change(&self, change: &Change, force: bool) -> Result<(), Refusal> {
         self.settings.needed.check_change(change, &self.working)?;
         if force {
@@ -38,10 +38,10 @@ impl Reconciler {
         self.working.guard_change(change)
     }
 
-    /// Whether other services may be taken over as a whole, and what they change.
+    /// Whether other services may be applied as a whole, and their changes.
     ///
     /// # Errors
-    /// What would be cut off, and the remedy.
+    /// The use that would be cut off, and the remedy.
     pub fn review(&self, services: &Services, force: bool) -> Result<Difference, Denied> {
         self.settings.needed.check_services(&self.target, services).map_err(Denied::Invalid)?;
         if !force {
@@ -51,12 +51,12 @@ impl Reconciler {
         Ok(self.difference(services))
     }
 
-    /// What other services would change.
+    /// The changes that other services would make.
     pub fn difference(&self, services: &Services) -> Difference {
         self.saved.difference(services)
     }
 
-    /// What a backend has left beside its own slots.
+    /// The connections of a backend beside those of its own slots.
     pub(super) fn leftover(&self, of: &Name, backend: &Backend) -> Leftover {
         let pool = self.planner.pool(of);
         let id = pool.and_then(|pool| pool.member(&backend.name, backend.address));
@@ -65,7 +65,7 @@ impl Reconciler {
         Leftover { learning_slots: learning.unwrap_or(0), pinned_flows: pinned }
     }
 
-    /// Refuses to remove a backend that is draining and has something left: only a drain promises to keep connections.
+    /// Refuses to remove a backend that is draining and has connections left: only a drain promises to keep them.
     fn check_drained(&self, pool: &Pool, backend: &Backend) -> Result<(), Refusal> {
         let left = self.leftover(&pool.name, backend);
         if !matches!(backend.state, AdminState::Draining { .. }) || left.is_nothing() {
@@ -111,7 +111,7 @@ impl Reconciler {
         Vec::new()
     }
 
-    /// Other services as a whole. Changes that are not written yet would be undone by them, so they are refused.
+    /// Other services as a whole. They would undo changes that are not saved yet, so those are refused.
     pub(super) fn replace(&mut self, request: RequestId, services: Arc<Services>) -> Vec<Effect> {
         let undone = std::mem::take(&mut self.collected);
         let before = self.saving.as_ref().map_or(&self.saved, |saving| &saving.services);
@@ -122,7 +122,7 @@ impl Reconciler {
         undone.into_iter().map(|(request, _)| refuse(request, Refusal::Conflict(line.to_owned()))).collect()
     }
 
-    /// The batch was not saved. What it was to change is refused; a request that shares it and needs nothing to be saved is not.
+    /// The batch was not saved. Its changes are refused; a request that shares it and needs nothing to be saved is not.
     pub(super) fn not_saved(&mut self, batch: Batch, reason: &str) -> Vec<Effect> {
         let refusal = Refusal::Failed(format!("not saved, nothing changed: {reason}"));
         let (saved, changes): (Batch, Batch) = batch.into_iter().partition(is_saved);
@@ -132,7 +132,7 @@ impl Reconciler {
         effects
     }
 
-    /// Goes back to what the disk holds, and admits anew what was collected meanwhile.
+    /// Returns to the saved services, and admits anew the changes that were collected meanwhile.
     fn restore(&mut self) -> Vec<Effect> {
         self.working = Arc::clone(&self.saved);
         let collected = std::mem::take(&mut self.collected);
@@ -148,7 +148,7 @@ impl Reconciler {
     }
 }
 
-/// What each request of a batch changed.
+/// The changes of each request of a batch.
 pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
     let delta = |(request, wish): &(RequestId, Wish)| match wish {
         Wish::Change(_, _, delta) | Wish::Replace(_, delta) => Some((*request, delta.clone())),

@@ -1,5 +1,5 @@
-//! The pauses between attempts at something that keeps failing: 100 ms, doubled up to 30 s. Pure; it must not know what is
-//! attempted.
+//! The pauses between attempts at an operation that keeps failing: 100 ms, doubled up to 30 s. Pure; it must not know the
+//! operation.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Something that fails.
+/// An operation that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backoff {
     reason: String,

@@ -1,4 +1,4 @@
-//! What there is to check of one backend, for an operator who wants to see it. It must not know how, nor count what comes of it.
+//! The targets of one backend, for an operator's single check. It must not know how they are checked, nor count the results.
 
 use maglev_model::{Name, Refusal};
 
@@ -7,10 +7,10 @@ use crate::health::{Order, Orders, targets};
 use super::Reconciler;
 
 impl Reconciler {
-    /// What is checked of a backend, exactly as its pool says, and by which path.
+    /// The targets of a backend, with exactly the settings of its pool, and their paths.
     ///
     /// # Errors
-    /// One line: there is no such backend, or nothing of it can be checked.
+    /// One line: the backend is unknown, or has no targets.
     pub fn to_check(&self, pool: &Name, backend: &Name) -> Result<Orders, Refusal> {
         let of_pool = self.target.pool(pool)?;
         let found = of_pool.backends.get(backend).ok_or_else(|| of_pool.no_backend(backend))?;
@@ -26,7 +26,7 @@ impl Reconciler {
         }
         let found = targets(&self.target, of_pool, found, &check).map_err(conflict)?;
         let orders = found.into_iter().map(|(target, check)| {
-            let path = self.path(&target).unwrap_or_else(|| Err("the way there is being looked up".into()));
+            let path = self.path(&target).unwrap_or_else(|| Err("its route is being looked up".into()));
             (target, Order { check, path })
         });
         Ok(orders.collect())

@@ -1,8 +1,8 @@
 //! The path of each check: through the encapsulation to the member that its backend is, by the interface that the
 //! VIP is routed by; or directly. It must not know how a check is made.
 //!
-//! A check that goes through the encapsulation is ordered once packets can meet its member's record, never before: by then
-//! the number says the same to the packet path as here.
+//! A check that goes through the encapsulation is ordered once packets can meet its member's record, never before: from then on
+//! the number means the same to the packet path as here.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ use super::view::{NextHopView, next_hop_view};
 use super::{Effect, Interfaces, Phase, Reconciler};
 
 impl Reconciler {
-    /// Orders what is to be checked, if that is something else than before. While a plan is being carried out, what is new
-    /// waits for it.
+    /// Orders the checks, if they changed. While a plan is being carried out, new targets
+    /// wait for it.
     pub(super) fn check(&mut self) -> Option<Effect> {
         let targets = self.fleet.targets().into_iter();
         let orders: Orders = targets
@@ -42,11 +42,11 @@ impl Reconciler {
         targets.keys().filter(|target| target.vip.is_some()).map(|target| target.destination.ip()).collect()
     }
 
-    /// The path by which something is checked, or why it cannot be; `None` as long as something is not known, or not published.
+    /// The path of a check, or why there is none; `None` as long as something is not known, or not published.
     pub(super) fn path(&self, target: &Target) -> Option<Result<CheckPath, NoPath>> {
         let Some(vip) = &target.vip else { return Some(Ok(CheckPath::default())) };
         if self.unfinished.is_some() || !matches!(self.phase, Phase::Idle) {
-            // Until a plan is carried out, what was published before is all that is certain.
+            // Until a plan is carried out, only the earlier published state is certain.
             return self.checked.get(target).map(|order| order.path.clone());
         }
         let member = self.planner.pool(&target.pool)?.member(&target.backend, target.address)?;
@@ -63,7 +63,7 @@ impl Reconciler {
     }
 }
 
-/// The interface that packets to a VIP leave by: one where they are encapsulated.
+/// The interface that packets to a VIP are sent on: one where they are encapsulated.
 fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &Interfaces) -> Result<u32, NoPath> {
     let index = match resolution {
         Resolution::Resolved { interface, .. } => *interface,
@@ -76,7 +76,7 @@ fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &
         return Err(format!("VIP {address} is routed via {name}, which is not listed in `interfaces`").into());
     }
     if interfaces.unguarded.contains(&index) {
-        return Err(format!("nothing encapsulates checks that leave by {name}: see the daemon's log").into());
+        return Err(format!("checks via {name} are not encapsulated: see the daemon's log").into());
     }
     Ok(index)
 }

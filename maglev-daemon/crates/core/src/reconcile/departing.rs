@@ -1,5 +1,5 @@
-//! VIPs that were removed, and that neighbors may still send packets for: they are served until [`super::Event::Forget`], with their
-//! pools as they were, while all else is planned without delay. It must not know neighbors, nor plans.
+//! VIPs that were removed, but that neighbors may still send packets for: they are served until [`super::Event::Forget`], with their
+//! pools as they were, while everything else is planned without delay. It must not know neighbors, nor plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Departing {
     forgotten: BTreeSet<Name>,
     /// Requests, each with the VIPs that it waits for.
     requests: Vec<(BTreeSet<Name>, Batch)>,
-    /// What was just saved differs from what packets meet.
+    /// The services that were just saved differ from the published ones.
     holds: bool,
 }
 
@@ -46,7 +46,7 @@ impl Departing {
         answered
     }
 
-    /// These requests are answered once all that is served now in spite of its removal is not.
+    /// These requests are answered once all removed VIPs that are still served have ended.
     pub(super) fn wait(&mut self, batch: Batch) {
         if !batch.is_empty() {
             self.requests.push((self.kept.clone(), batch));
@@ -71,8 +71,8 @@ impl Reconciler {
         self.served_outdated = true;
     }
 
-    /// Adds to what is to be served the VIPs that were served before and whose place is not taken. A VIP that changes its address
-    /// has its old one until then. `before`: what was served.
+    /// Adds the removed VIPs whose place is not taken to those to be served. A VIP that changes its address
+    /// keeps its old one until then. `before`: the VIPs that were served.
     pub(super) fn keep_departing(&mut self, before: &Services) {
         let Self { departing, served, .. } = self;
         if !departing.is_on {
@@ -101,7 +101,7 @@ impl Reconciler {
     }
 }
 
-/// The VIPs of `before` that packets would not find any more: those without a place among `wanted`, and those in the place of a VIP
+/// The VIPs of `before` that packets would no longer find: those without a place among `wanted`, and those in the place of a VIP
 /// that waits for one of these.
 fn kept(before: &Services, wanted: &Services, forgotten: &BTreeSet<Name>) -> BTreeMap<Name, Vip> {
     let mut kept = BTreeMap::<Name, Vip>::new();

@@ -1,4 +1,4 @@
-//! What the reconciler is told and what it asks for: its contract with the runtime. It must not know how either is
+//! Events and effects of the reconciler: its contract with the runtime. It must not know how either is
 //! carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use maglev_model::Host;
 
 use super::needed::Needed;
 
-/// Names the caller that awaits an answer; chosen by the runtime.
+/// Identifies the caller that awaits an answer; chosen by the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -24,29 +24,29 @@ pub struct RequestId(pub u64);
 pub enum Event {
     /// An operator asks for a change.
     Change {
-        /// Who awaits the answer.
+        /// The request to answer.
         request: RequestId,
         /// The change.
         change: Change,
-        /// Whether it may take out of service as much as it does.
+        /// Whether it may take more out of service than the limits allow.
         force: bool,
     },
     /// The services that the store holds at the start: the first event.
     Load {
-        /// Who awaits the answer.
+        /// The request to answer.
         request: RequestId,
-        /// All services; already valid in themselves.
+        /// All services; already valid.
         services: Services,
     },
     /// Other services as a whole, as of an edited file or an older revision; [reviewed](super::Reconciler::review) before. They are
     /// saved like a change.
     Replace {
-        /// Who awaits the answer.
+        /// The request to answer.
         request: RequestId,
-        /// All services; already valid in themselves.
+        /// All services; already valid.
         services: Services,
     },
-    /// The burst is over: act on what was collected.
+    /// The burst is over: act on the collected events.
     Flush,
     /// The services were written to disk, or the reason they could not be.
     Persisted(Result<(), String>),
@@ -60,27 +60,27 @@ pub enum Event {
     NextHop {
         /// A backend's address, or a VIP's.
         address: IpAddr,
-        /// What is known now.
+        /// Its next hop.
         resolution: Resolution,
     },
     /// A check ended. Carried out with the next [`Event::Flush`], if [`super::Reconciler::is_restless`] by it.
     Checked {
-        /// What was checked.
+        /// The target.
         target: Arc<Target>,
-        /// What came of it.
+        /// The result.
         last: Last,
     },
     /// [`super::Reconciler::deadline`] has come.
     Tick,
     /// The surveys asked for are done.
     Surveyed(Vec<Surveyed>),
-    /// The host has other addresses or gateways than before. Carried out with the next [`Event::Flush`].
+    /// The host's addresses or gateways changed. Carried out with the next [`Event::Flush`].
     Host(Host),
-    /// Other interfaces than before are configured or known. Carried out with the next [`Event::Flush`].
+    /// The configured or known interfaces changed. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
 }
 
-/// Something to do.
+/// An order to the runtime.
 #[derive(Debug)]
 pub enum Effect {
     /// Save the services, atomically and durably, then report [`Event::Persisted`].
@@ -91,15 +91,15 @@ pub enum Effect {
     Survey(Vec<SurveyOrder>),
     /// Follow the next hops of exactly these addresses.
     Follow(BTreeSet<IpAddr>),
-    /// Check exactly these, and so, from now on.
+    /// Check exactly these targets, with these settings, from now on.
     Check(Orders),
-    /// Something that operators want to know.
+    /// A change to report to operators.
     News(Vec<News>),
     /// Answer a request; an error is one line for the operator.
     Reply {
-        /// Who asked.
+        /// The request.
         request: RequestId,
-        /// What became of it.
+        /// Its outcome.
         outcome: Result<(), Refusal>,
     },
 }
@@ -109,7 +109,7 @@ pub enum Effect {
 pub struct Draft {
     /// All services.
     pub services: Arc<Services>,
-    /// What each request changed; one that changed nothing is not here.
+    /// The changes of each request; one that changed nothing is not here.
     pub revisions: Vec<(RequestId, Delta)>,
 }
 
@@ -118,21 +118,21 @@ pub struct Draft {
 pub struct Interfaces {
     /// The configured ones, through which packets can leave: their slots by interface index.
     pub slots: BTreeMap<u32, InterfaceSlot>,
-    /// The indices of configured ones at whose egress nothing encapsulates health checks.
+    /// The indices of configured ones at whose egress health checks are not encapsulated.
     pub unguarded: BTreeSet<u32>,
     /// The names of all known ones by interface index, for messages.
     pub names: BTreeMap<u32, String>,
 }
 
-/// What a reconciler is told at start.
+/// The reconciler's settings at start.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// What services are checked against.
+    /// The limits that services are validated against.
     pub rules: Rules,
     /// The interfaces; [`Event::Interfaces`] replaces them.
     pub interfaces: Interfaces,
     /// The addresses that no VIP may have; [`Event::Host`] replaces the host's.
     pub needed: Needed,
-    /// For how many rounds failures of everything that is checked are put down to the checker.
+    /// For how many rounds failures of every check are assumed to be a local fault.
     pub common_failure: u32,
 }

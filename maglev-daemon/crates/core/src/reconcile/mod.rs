@@ -45,10 +45,10 @@ use serving::Served;
 pub use serving::{BackendUse, PoolUse, ServedVip, Serving};
 pub use view::{BackendView, NextHopView, OutOfSync, PoolView, View, VipView};
 
-/// One thing that waits for the next flush.
+/// A change that waits for the next flush.
 #[derive(Debug)]
 enum Wish {
-    /// The change, whether it is forced, and what it does.
+    /// The change, whether it is forced, and its effect.
     Change(Change, bool, Delta),
     /// The services that the store holds.
     Load,
@@ -59,7 +59,7 @@ enum Wish {
 /// Requests in the order in which they came.
 type Batch = Vec<(RequestId, Wish)>;
 
-/// What is under way.
+/// The operation under way.
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -75,34 +75,34 @@ enum Phase {
 #[derive(Debug)]
 pub struct Reconciler {
     settings: Settings,
-    /// What the disk holds. While nothing changes, this, `working` and `target` are the same and share their memory.
+    /// The services on the disk. While nothing changes, this, `working` and `target` are the same and share their memory.
     saved: Arc<Services>,
-    /// What the disk will hold once everything collected is written.
+    /// The services on the disk once all collected changes are written.
     working: Arc<Services>,
     collected: Batch,
-    /// What is being saved. What checks and next hops say is published meanwhile, unless the disk answers soon.
+    /// The services that are being saved. Results of checks and next hops are published meanwhile, unless the disk answers soon.
     saving: Option<Saving>,
     /// Requests that were saved while a plan was under way: the next plan is theirs.
     ready: Batch,
-    /// A next hop, an interface or an address of the host is another than at the last plan.
+    /// A next hop, an interface or an address of the host changed since the last plan.
     stirred: bool,
     phase: Phase,
     flush_again: bool,
-    /// What is or is being published.
+    /// The services that are or are being published.
     target: Arc<Services>,
     target_digest: Digest,
-    /// The same without VIPs that cannot be served, and with those that were removed and are served still: what packets meet.
+    /// The same without VIPs that cannot be served, and with removed ones that are still served: the services that packets meet.
     served: Arc<Services>,
-    /// What the last plan makes packets meet: an attempt at it after a failure serves no others.
+    /// The services that packets meet after the last plan: an attempt at it after a failure serves no others.
     planned: Served,
-    /// What packets meet since a plan was last carried out to its end; nothing before the first.
+    /// The services that packets meet since a plan was last carried out to its end; `None` before the first.
     settled: Option<Served>,
-    /// VIPs that another daemon served and that are not there any more: neighbors may still send packets for them.
+    /// Removed VIPs that another daemon served: neighbors may still send packets for them.
     leaving: Vec<Vip>,
     departing: Departing,
     /// VIPs that cannot be served, and why.
     conflicts: BTreeMap<Name, String>,
-    /// What is served has to be found out anew, though services did not change.
+    /// The served VIPs have to be determined anew, though services did not change.
     served_outdated: bool,
     resolutions: BTreeMap<IpAddr, Resolution>,
     /// The addresses whose next hops are unresolved, and since when.
@@ -113,21 +113,21 @@ pub struct Reconciler {
     planner: Planner,
     /// A plan that failed. It is carried out again before any other.
     unfinished: Option<Planned>,
-    /// Why the last plan failed, and when the next attempt is due; until one leads all the way.
+    /// Why the last plan failed, and when the next attempt is due; until one reaches the desired state.
     failing: Option<Backoff>,
-    /// Why members that were removed are not cleared, if that failed: it is tried again, before any other plan.
+    /// Why removed members are not cleared, if that failed: it is tried again, before any other plan.
     unclosed: Option<String>,
-    /// How members were reached that were adopted, until it is known how they are reached now.
+    /// The next hops of adopted members as another daemon knew them, until they are known here.
     adopted: BTreeMap<IpAddr, NextHop>,
-    /// When that is no longer trusted.
+    /// When they are no longer trusted.
     adopted_until: Duration,
     /// The time of the last event.
     now: Duration,
     survey: Survey,
     fleet: Fleet,
-    /// What is checked, and how.
+    /// The targets, and how they are checked.
     checked: Orders,
-    /// Whether checks said something that is not planned yet.
+    /// Whether check results are not planned yet.
     restless: bool,
 }
 
@@ -155,8 +155,8 @@ enum Survey {
 /// The pause after a survey: each walks through all of the flow tables.
 const SURVEY_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long adopted members are taken to be reached as they were: neighbours that answer do so long before, and one that
-/// does not is known by then.
+/// How long the earlier next hops of adopted members are trusted: neighbors that answer do so long before, and a silent one
+/// is known by then.
 const ADOPTED: Duration = Duration::from_secs(5);
 
 impl Reconciler {
@@ -201,7 +201,7 @@ impl Reconciler {
         }
     }
 
-    /// A daemon that goes on where another ended, whose maps it adopted.
+    /// A daemon that continues where another ended, whose maps it adopted.
     pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
         let adopted = planner.next_hops();
         Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
@@ -213,25 +213,25 @@ impl Reconciler {
         self.fleet.recall(in_use);
     }
 
-    /// What the next daemon has to know to go on where this one ends, once the last plan is carried out.
+    /// The state that the next daemon needs to continue where this one ends, once the last plan is carried out.
     pub fn save(&self) -> Saved {
         self.planner.save().with_served(self.planned.services.vips.values())
     }
 
-    /// Goes on serving VIPs that another daemon served, if they are not there any more and their pools are; until
+    /// Continues to serve VIPs that another daemon served, if they are removed and their pools exist; until
     /// [`Self::let_go`].
     pub fn keep_serving(&mut self, vips: Vec<Vip>) {
         self.leaving = vips;
     }
 
-    /// VIPs that are not there any more are served no longer, from the next [`Event::Flush`] on.
+    /// Removed VIPs are no longer served, from the next [`Event::Flush`] on.
     pub fn let_go(&mut self) {
         self.served_outdated |= !self.leaving.is_empty();
         self.leaving.clear();
     }
 
-    /// Takes in an event and tells what to do about it, in this order. `now` is the time since some start that is the same
-    /// for a daemon that goes on where this one ends.
+    /// Processes an event and returns effects, in their order. `now` is the time since some start that is the same
+    /// for a daemon that continues where this one ends.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         self.now = self.now.max(now);
         let mut effects = self.take(event);
@@ -241,7 +241,7 @@ impl Reconciler {
         effects
     }
 
-    /// When [`Event::Tick`] is due, if nothing else happens before.
+    /// When [`Event::Tick`] is due, if no other event comes before.
     pub fn deadline(&self) -> Option<Duration> {
         if !matches!(self.phase, Phase::Idle) {
             return None;
@@ -307,7 +307,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether checks said something that waits for [`Event::Flush`].
+    /// Whether check results wait for [`Event::Flush`].
     pub const fn is_restless(&self) -> bool {
         self.restless
     }
@@ -339,7 +339,7 @@ impl Reconciler {
         matches!(self.phase, Phase::Idle) && !waits && self.unfinished.is_none()
     }
 
-    /// What the time alone changes.
+    /// Applies the time.
     fn tick(&mut self) -> Vec<Effect> {
         let mut due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
         if self.adopted_until <= self.now {
@@ -366,7 +366,7 @@ impl Reconciler {
         Vec::new()
     }
 
-    /// Begins a survey if one is due, and all that it may settle is published.
+    /// Begins a survey if one is due, and all slots that it may settle are published.
     pub(super) fn begin_survey(&mut self) -> Option<Effect> {
         let due = matches!(self.survey, Survey::Due(at) if at <= self.now);
         if !due || !matches!(self.phase, Phase::Idle) || self.unfinished.is_some() {
@@ -386,7 +386,7 @@ impl Reconciler {
             return Vec::new();
         }
         if self.saving.is_some() {
-            // What was collected meanwhile is saved after it.
+            // Changes that were collected meanwhile are saved after it.
             self.flush_again |= !self.collected.is_empty();
             let is_due = self.impatient().is_some_and(|until| until <= self.now);
             return if is_due { self.publish(Vec::new()) } else { Vec::new() };
@@ -402,7 +402,7 @@ impl Reconciler {
         vec![Effect::Persist(Draft { services, revisions })]
     }
 
-    /// When what checks, next hops and the host say is published although the disk has not answered.
+    /// When results of checks, next hops and the host are published although the disk has not answered.
     fn impatient(&self) -> Option<Duration> {
         let is_new = self.stirred || self.restless || self.served_outdated;
         self.saving.as_ref().map(|saving| saving.until).filter(|_| is_new)
@@ -419,7 +419,7 @@ impl Reconciler {
         }
     }
 
-    /// Publishes what is saved for these requests, now or with the next plan.
+    /// Publishes the saved services for these requests, now or with the next plan.
     fn publish_when_idle(&mut self, batch: Batch) -> Vec<Effect> {
         if matches!(self.phase, Phase::Idle) {
             return self.publish(batch);
@@ -429,7 +429,7 @@ impl Reconciler {
         Vec::new()
     }
 
-    /// What was collected and flushed while something was under way has its turn.
+    /// Processes the changes that were flushed during another operation.
     fn go_on(&mut self) -> Vec<Effect> {
         if std::mem::take(&mut self.flush_again) { self.flush() } else { Vec::new() }
     }

@@ -1,5 +1,5 @@
 //! Addresses that the node or its backends need: a VIP with one of them would cut them off, since the node's own packets to a
-//! VIP are dropped, and those that come in for it are balanced. Pure: what is needed comes in.
+//! VIP are dropped, and those that arrive for it are balanced. Pure: the needed addresses are parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use maglev_model::{Change, Host, Name, OuterSources, Refusal, Services, Vip};
 /// Addresses that the node needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// By the node file: BGP neighbors, its own ends of those sessions, what metrics are served at. With what each is.
+    /// From `maglev.yaml`: BGP neighbors, the node's ends of those sessions, and the metrics address; each with its name.
     pub configured: Vec<(IpAddr, String)>,
     /// The outer sources.
     pub outer: OuterSources,
@@ -18,7 +18,7 @@ pub struct Needed {
 }
 
 impl Needed {
-    /// What a VIP with this address would cut off; nothing, if it may be one.
+    /// The use that a VIP with this address would cut off; `None` if it may be one.
     fn uses(&self, address: IpAddr, services: &Services) -> Vec<String> {
         let own = self.host.own.get(&address).map(|interface| format!("an address of this node, on {interface}"));
         let gateway = self.host.gateways.get(&address).map(|route| format!("the gateway of {route}"));
@@ -60,10 +60,10 @@ impl Needed {
     /// Refuses a change that makes a conflict: of a VIP, or of a backend that gets a VIP's address.
     ///
     /// # Errors
-    /// What would be cut off.
+    /// The use that would be cut off.
     pub fn check_change(&self, change: &Change, services: &Services) -> Result<(), Refusal> {
         let refused = |name: &Name, conflict: &str| Err(Refusal::Conflict(refusal(name, conflict)));
-        // What the services say themselves is wrong on every node; what this node needs, on this one alone.
+        // A conflict within the services is an error on every node; one with this node's addresses, on this node alone.
         let rejected = |name: &Name, conflict: &str| Err(Refusal::Invalid(refusal(name, conflict)));
         match change {
             Change::AddVip(vip) => match self.conflict(vip, &Services::default()) {
@@ -83,11 +83,11 @@ impl Needed {
         }
     }
 
-    /// Refuses services with a conflict that those before did not have: what is in conflict already is shown as such, and
+    /// Refuses services with a conflict that those before did not have: an existing conflict is shown as such, and
     /// must not keep the rest from being reloaded.
     ///
     /// # Errors
-    /// What would be cut off, one line for each VIP.
+    /// The use that would be cut off, one line for each VIP.
     pub fn check_services(&self, before: &Services, after: &Services) -> Result<(), Vec<String>> {
         let known = self.conflicts(before);
         let is_known = |name: &Name| {
@@ -126,7 +126,7 @@ mod faults {
         Vip { name: name(of), service, pool: name("web"), announce: maglev_model::Announce::default() }
     }
 
-    /// One backend, 10.9.2.11, and a VIP that is in nobody's place.
+    /// One backend, 10.9.2.11, and a VIP without a conflict.
     fn services() -> Services {
         let rules =
             Rules { outer: OuterSources { v4: Some("10.64.11.0/24".parse().unwrap()), v6: None }, ..Rules::default() };
@@ -159,7 +159,7 @@ mod faults {
     }
 
     #[test]
-    fn a_vip_in_the_place_of_what_the_node_needs_is_refused() {
+    fn a_vip_on_an_address_that_the_node_needs_is_refused() {
         for (case, address, cuts) in [
             (
                 "a VIP is the gateway and a BGP neighbor",

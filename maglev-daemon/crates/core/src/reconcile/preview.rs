@@ -1,4 +1,4 @@
-//! What a change to a backend would move, told without making it. It must not know flows.
+//! The slots that a change to a backend would move, without making it. It must not know flows.
 
 use maglev_common::table::PoolIndex;
 use maglev_model::plan::{Preview, PublishedPool, table_of};
@@ -7,7 +7,7 @@ use maglev_model::{Change, PoolSettings, Refusal};
 
 use super::Reconciler;
 
-/// What a change would move.
+/// The slots that a change would move.
 #[derive(Clone, Debug)]
 pub struct Previewed {
     /// The change.
@@ -21,10 +21,10 @@ pub struct Previewed {
 }
 
 impl Reconciler {
-    /// What a change to a backend would move, by what is published and what is known of next hops.
+    /// The slots that a change to a backend would move, by the published state and the known next hops.
     ///
     /// # Errors
-    /// What the change itself would be refused for.
+    /// The refusal of the change itself.
     pub fn preview(&self, change: Change, force: bool) -> Result<Previewed, Refusal> {
         self.review_change(&change, force)?;
         let next = self.working.apply(&change, &self.settings.rules)?;

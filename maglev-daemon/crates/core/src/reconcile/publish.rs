@@ -1,5 +1,5 @@
-//! From what is saved to what packets meet: the plan, its outcome, and the attempts after a failure. It must not know how a plan is
-//! made, nor who asked for a change.
+//! From the saved services to the published ones: the plan, its outcome, and the attempts after a failure. It must not know how a
+//! plan is made, nor the source of a change.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use maglev_model::{Name, Refusal, Resolution, Services, ShownDuration, Vip};
 use super::{Backoff, Batch, Effect, Interfaces, OutOfSync, Phase, Reconciler, Wish, refuse};
 
 impl Reconciler {
-    /// Publishes what is saved, if anything of it is not published yet. After a plan that failed, only a request is attempted
+    /// Publishes the saved services, if they are not published yet. After a plan that failed, only a request is attempted
     /// before the next attempt is due.
     pub(super) fn publish(&mut self, batch: Batch) -> Vec<Effect> {
         let mut batch: Batch = std::mem::take(&mut self.ready).into_iter().chain(batch).collect();
@@ -23,7 +23,7 @@ impl Reconciler {
             self.target_digest = Digest::from_services(&self.target);
         }
         if std::mem::take(&mut self.served_outdated) || changed {
-            self.serve_what_can_be();
+            self.serve_possible_vips();
         }
         let is_asked = !batch.is_empty();
         batch = self.departing.hold(batch);
@@ -45,7 +45,7 @@ impl Reconciler {
             if complete || self.departing.is_empty() {
                 effects.extend(accept_all(&batch));
             } else {
-                // Numbers are short as long as removed VIPs have some.
+                // Numbers are short as long as removed VIPs hold some.
                 self.departing.wait(batch);
             }
             effects.extend(self.go_on());
@@ -53,13 +53,13 @@ impl Reconciler {
         }
         effects.insert(0, Effect::Publish(steps.clone()));
         self.phase = Phase::Publishing { batch, steps, complete };
-        // What is new is checked once the packet path knows its next hop.
+        // New targets are checked once the packet path knows their next hops.
         effects.extend(self.check());
         effects
     }
 
-    /// Leaves out VIPs that would cut off what the node needs.
-    pub(super) fn serve_what_can_be(&mut self) {
+    /// Leaves out VIPs on addresses that the node needs.
+    pub(super) fn serve_possible_vips(&mut self) {
         self.conflicts = self.settings.needed.conflicts(&self.target);
         let before = std::mem::replace(&mut self.served, Arc::clone(&self.target));
         if !self.conflicts.is_empty() {
@@ -79,7 +79,7 @@ impl Reconciler {
         self.fleet.follow(&self.served, self.now);
     }
 
-    /// Whether a VIP that is not there any more can be served a while longer: nothing has its name or its place.
+    /// Whether a removed VIP can be served a while longer: no other has its name or its place.
     fn can_stay(&self, vip: &Vip, before: &Services) -> bool {
         let Services { pools, vips, .. } = &*self.target;
         let is_taken = vips.contains_key(&vip.name) || vips.values().any(|other| other.service == vip.service);
@@ -99,7 +99,7 @@ impl Reconciler {
         planned
     }
 
-    /// A plan was carried out. `complete`: it led all the way.
+    /// A plan was carried out. `complete`: the desired state is reached.
     fn settle(&mut self, complete: bool) {
         self.failing = None;
         if complete {
@@ -144,7 +144,7 @@ impl Reconciler {
         self.unfinished.is_some() && self.failing.as_ref().is_some_and(|failing| self.now < failing.next())
     }
 
-    /// Why the packet path does not do what was ordered of it, if it does not.
+    /// Why the packet path is out of sync, if it is.
     pub fn out_of_sync(&self) -> Option<String> {
         let cleared = |why| format!("removed backends are not cleared: {why}");
         let failing = self.failing.as_ref().map(|failing| failing.reason().to_owned());
@@ -158,7 +158,7 @@ impl Reconciler {
         Some(OutOfSync { reason: failing.reason().to_owned(), next })
     }
 
-    /// Names the addresses whose next hops matter, if they are others than before.
+    /// Orders the addresses whose next hops are followed, if they changed.
     pub(super) fn follow(&mut self) -> Vec<Effect> {
         let served = Some(&self.served).filter(|served| !Arc::ptr_eq(served, &self.target));
         let all = addresses_of(&self.target).chain(served.into_iter().flat_map(|served| addresses_of(served)));
@@ -184,7 +184,7 @@ fn addresses_of(services: &Services) -> impl Iterator<Item = IpAddr> {
     services.pools.values().flat_map(|pool| pool.backends.values()).map(|backend| backend.address)
 }
 
-/// The next hop's word; unresolved if it leaves by an interface that is not configured.
+/// The next hop's word; unresolved if it uses an interface that is not configured.
 fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
     match resolution {
         Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
@@ -195,7 +195,7 @@ fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop
     }
 }
 
-/// That a request is not applied yet, by what it asked for.
+/// The refusal of a request that is not applied yet, by its order.
 fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
     let done = match wish {
         Wish::Change(..) | Wish::Replace(..) => "saved",

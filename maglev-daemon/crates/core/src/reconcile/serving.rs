@@ -1,5 +1,5 @@
-//! What announcements depend on: the VIPs with a prefix, and what their pools can do for them; and the one definition of a
-//! usable backend. It must not know what is announced.
+//! The inputs of announcements: the VIPs with a prefix, and the state of their pools; and the one definition of a
+//! usable backend. It must not know the announced prefixes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ impl Serving {
     }
 }
 
-/// What a plan makes the packet path serve.
+/// The services of the packet path after a plan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Served {
     /// The VIPs, each with its pool.
@@ -67,27 +67,27 @@ impl Served {
     }
 }
 
-/// What decides whether a backend can be sent new connections.
+/// The conditions for new connections to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendUse {
-    /// An operator lets it take new connections: it is active, and has a weight.
+    /// Its administrative state lets it take new connections: it is active, and has a weight.
     pub active: bool,
     /// Its health lets it own slots. In a pool in panic it does even if its checks fail.
     pub serves: bool,
-    /// Packets leave for it.
+    /// Packets are sent to it.
     pub reached: bool,
     /// Its checks fail.
     pub unhealthy: bool,
 }
 
 impl BackendUse {
-    /// Whether the backend is usable: what this node cannot forward, others may.
+    /// Whether the backend is usable: one that this node cannot reach, others may.
     pub const fn is_usable(self) -> bool {
         self.active && self.serves && self.reached
     }
 }
 
-/// What a pool can do for its VIPs.
+/// The state of a pool for its VIPs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
     /// How many usable backends its VIPs need.
@@ -98,15 +98,15 @@ pub struct PoolUse {
     pub healthy: usize,
     /// Its active backends.
     pub active: usize,
-    /// Those of them that no packet leaves for.
+    /// Those of them that are unreachable.
     pub unreachable: usize,
     /// Backends in use that have not been checked since the start.
     pub awaited: usize,
-    /// None of its backends answers anything now.
+    /// No backend answers now.
     pub dead: bool,
     /// That has lasted for 60 s.
     pub long_dead: bool,
-    /// What follows from it.
+    /// What happens then.
     pub on_all_dead: OnAllDead,
 }
 
@@ -137,7 +137,7 @@ impl PoolUse {
 }
 
 impl Reconciler {
-    /// What announcements depend on, as it is now.
+    /// The inputs of announcements, now.
     pub fn serving(&self) -> Serving {
         let pools = self.pool_uses(&self.target);
         let vips = self.target.vips.values().filter_map(|vip| self.served_vip(vip, pools.get(&vip.pool)?)).collect();
@@ -149,7 +149,7 @@ impl Reconciler {
         }
     }
 
-    /// What the plan that was just made makes the packet path serve.
+    /// The services of the packet path after the plan that was just made.
     pub(super) fn plan_serves(&self) -> Served {
         let enough = self.pool_uses(&self.served).into_iter().filter(|(_, pool)| pool.is_enough());
         Served { services: Arc::clone(&self.served), enough: enough.map(|(name, _)| name).collect() }
@@ -186,7 +186,7 @@ impl Reconciler {
         PoolUse::count(known, pool.backends.values().map(|backend| self.backend_use(pool, published, backend)))
     }
 
-    /// What decides whether a backend of a pool is usable.
+    /// The conditions for a backend of a pool to be usable.
     pub(super) fn backend_use(&self, of: &Pool, published: Option<&PublishedPool>, backend: &Backend) -> BackendUse {
         let Backend { name, address, weight: _, state: _ } = backend;
         BackendUse {

@@ -172,7 +172,7 @@ impl Node {
         (learning, tracked)
     }
 
-    /// The neighbour of a backend answers, or does not.
+    /// The neighbor of a backend answers, or does not.
     fn reach(&mut self, host: u8, reachable: bool) {
         let resolution = if reachable { resolved(2) } else { Resolution::Unresolved("no answer".to_owned()) };
         self.run(Event::NextHop { address: IpAddr::from([10, 0, 1, host]), resolution });
@@ -236,7 +236,7 @@ fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
 }
 
 #[test]
-fn a_refusal_is_told_at_once_and_changes_nothing() {
+fn a_refusal_is_reported_at_once_and_changes_nothing() {
     let mut reconciler = Reconciler::new(settings(Limits::default()));
     let change = add_vip("www", 1, "web");
     let effects = reconciler.handle(Event::Change { request: RequestId(7), change, force: true }, NOW);
@@ -262,7 +262,7 @@ fn services_are_kept_once_while_nothing_changes() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
+fn changes_that_cannot_be_saved_are_undone_with_later_ones() {
     let mut reconciler = web().reconciler;
     reconciler.handle(Event::Change { request: RequestId(1), change: add_pool("api"), force: true }, NOW);
     reconciler.handle(Event::Flush, NOW);
@@ -277,7 +277,7 @@ fn what_cannot_be_saved_is_undone_with_what_was_built_on_it() {
         })
         .collect();
     assert_eq!(refused[0], (1, "not saved, nothing changed: disk full".to_owned()));
-    assert_eq!(refused[1], (2, "there is no pool api; there is: web".to_owned()));
+    assert_eq!(refused[1], (2, "unknown pool api; known: web".to_owned()));
     let effects = reconciler.handle(Event::Flush, NOW);
     assert!(
         matches!(&effects[..], [Effect::Persist(Draft { services: s, .. })] if s.pools.len() == 1 && s.backend_count() == 3)
@@ -312,7 +312,7 @@ fn a_plan_that_failed_is_carried_out_again() {
 }
 
 #[test]
-fn a_replacement_is_a_full_difference_and_refuses_what_it_undoes() {
+fn a_replacement_is_a_full_difference_and_refuses_changes_that_it_undoes() {
     let mut node = web();
     let mut services = node.disk.clone();
     services.admit(Change::RemoveVip(name("www")), &node.reconciler.settings.rules).unwrap();
@@ -384,7 +384,7 @@ fn a_draining_backend_leaves_the_table_and_stays_alive() {
 }
 
 #[test]
-fn a_disabled_backend_is_nobody_and_comes_back_as_another() {
+fn a_disabled_backend_has_no_member_and_gets_a_new_one() {
     let mut node = web();
     let (ids, tables) = (node.backends(), node.tables());
     for prior in [None, Some(DRAIN)] {
@@ -401,7 +401,7 @@ fn a_disabled_backend_is_nobody_and_comes_back_as_another() {
 }
 
 #[test]
-fn a_node_that_starts_with_states_serves_as_one_that_was_told() {
+fn a_node_that_starts_with_states_serves_like_one_that_was_ordered() {
     let mut node = web();
     node.change(add_backend("web", "c", 3)).unwrap();
     node.change(order("a", DRAIN)).unwrap();
@@ -410,7 +410,7 @@ fn a_node_that_starts_with_states_serves_as_one_that_was_told() {
     assert_eq!(fresh.tables(), node.tables());
     let [Some(draining), None, Some(_)] = fresh.backends()[..] else { panic!("{:?}", fresh.backends()) };
     assert!(fresh.maps.is_alive(draining), "it takes the flows it has");
-    assert_eq!(node.followed.len(), 3, "the way to a disabled backend is known once it is enabled");
+    assert_eq!(node.followed.len(), 3, "the next hop of a disabled backend is known once it is enabled");
 }
 
 #[test]
@@ -542,7 +542,7 @@ fn shares(node: &Node) -> Vec<(Name, u32)> {
 }
 
 #[test]
-fn a_preview_tells_what_the_change_then_does_and_does_nothing() {
+fn a_preview_shows_the_effect_of_the_change_and_changes_nothing() {
     let weigh = |weight| Change::SetWeight { pool: name("web"), backend: name("a"), weight: Weight(weight) };
     let changes = [
         add_backend("web", "c", 3),
@@ -585,7 +585,7 @@ fn a_preview_tells_what_the_change_then_does_and_does_nothing() {
 }
 
 #[test]
-fn a_preview_takes_who_cannot_be_reached_for_out() {
+fn a_preview_treats_an_unreachable_backend_as_out() {
     let mut node = reached();
     node.reach(1, false);
     node.run(Event::Flush);

@@ -1,4 +1,4 @@
-//! What the daemon shows of its state: plain owned data, names beside ids. It must not know how it is rendered.
+//! The daemon's view of its state: plain owned data, names beside ids. It must not know how it is rendered.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -35,14 +35,14 @@ pub struct View {
     pub busy: bool,
     /// Everything that is checked fails at once.
     pub common_failure: bool,
-    /// Why the last plan was not carried out, until one is: the packet path then still serves what was before, wholly
+    /// Why the last plan was not carried out, until one is: the packet path then still serves the earlier state, wholly
     /// or in part.
     pub not_published: Option<OutOfSync>,
-    /// Why members that were removed are not cleared yet, if that failed.
+    /// Why removed members are not cleared yet, if that failed.
     pub not_cleared: Option<String>,
 }
 
-/// That the packet path does not do what was ordered of it.
+/// The packet path is out of sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfSync {
     /// Why the last attempt failed.
@@ -83,14 +83,14 @@ pub struct PoolView {
     pub digest: Option<Digest>,
     /// The VIPs it serves.
     pub vips: Vec<Name>,
-    /// Its slots in transition, with times of the clock that the reconciler runs by.
+    /// Its slots in transition, with times of the reconciler's clock.
     pub progress: Progress,
-    /// Flows that belong to another backend than their slot's owner, over all CPUs, as the last survey found them. `None`
+    /// Flows pinned to another backend than their slot's owner, over all CPUs, as of the last survey. `None`
     /// before the first one, and while there is nothing to survey.
     pub pinned: Option<u32>,
     /// Whether it uses all its backends, since too few are healthy.
     pub panic: bool,
-    /// Whether none of its backends answers anything now, and for so long that it counts.
+    /// Whether no backend answers now, and for long enough to count.
     pub dead: bool,
     /// That it has lasted for 60 s.
     pub long_dead: bool,
@@ -111,43 +111,43 @@ pub struct BackendView {
     pub address: IpAddr,
     /// Its weight.
     pub weight: Weight,
-    /// What an operator wants of it.
+    /// Its administrative state.
     pub state: AdminState,
     /// Its member id: the index of its counters. `None` before it is planned, and while it is disabled.
     pub id: Option<MemberId>,
     /// The slots that are learning for it, their previous owner.
     pub learning: u32,
-    /// Flows that belong to it though their slots do not, as the last survey found them; `None` as for the pool.
+    /// Flows pinned to it, as of the last survey; `None` as for the pool.
     pub pinned: Option<u32>,
     /// The slots it owns.
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
     pub share: f64,
-    /// What is known by checks; nothing if it is not checked.
+    /// Its health by checks; `None` if it is not checked.
     pub health: Option<Box<MemberHealth>>,
-    /// Whether it may own slots, as far as its health goes.
+    /// Whether its health lets it own slots.
     pub serves: bool,
     /// Its next hop.
     pub next_hop: NextHopView,
-    /// Whether packets leave for it, or did a moment ago. After an adoption they do before its next hop is known.
+    /// Whether packets are sent to it, or were a moment ago. After an adoption they are before its next hop is known.
     pub is_reached: bool,
 }
 
 /// The next hop of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopView {
-    /// Packets can leave.
+    /// Packets can be sent.
     Resolved {
         /// The outgoing interface's index.
         interface: u32,
         /// The interface's name, if it is known.
         name: Option<String>,
-        /// The neighbour's MAC address.
+        /// The neighbor's MAC address.
         mac: [u8; 6],
         /// The gateway, if the backend is not on-link.
         gateway: Option<IpAddr>,
     },
-    /// Packets are dropped; the text says what is awaited or wrong.
+    /// Packets are dropped; the text is the reason.
     Unresolved(String),
 }
 
@@ -172,12 +172,12 @@ impl View {
 }
 
 impl PoolView {
-    /// How many of its backends can be sent new connections: what `serving`, announcements and metrics count.
+    /// How many of its backends can be sent new connections: the number in `serving`, announcements and metrics.
     pub fn usable(&self) -> usize {
         self.usage().usable
     }
 
-    /// What it can do for its VIPs.
+    /// Its state for its VIPs.
     pub fn usage(&self) -> PoolUse {
         let Self { settings, awaited, dead, long_dead, health, .. } = self;
         let known = PoolUse {
@@ -193,7 +193,7 @@ impl PoolView {
 }
 
 impl BackendView {
-    /// What decides whether it can be sent new connections.
+    /// The conditions for new connections to it.
     pub fn usage(&self) -> BackendUse {
         BackendUse {
             active: self.state.takes_new_flows(self.weight),
@@ -286,10 +286,10 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
     }
 }
 
-/// For tests that show what cannot be brought about in a few lines.
+/// For tests of views that are hard to bring about.
 #[cfg(test)]
 impl View {
-    /// What announcements depend on, as this view shows it.
+    /// The inputs of announcements, as this view shows them.
     pub(crate) fn serving(&self) -> super::Serving {
         let vip = |vip: &VipView| {
             Some(super::ServedVip {

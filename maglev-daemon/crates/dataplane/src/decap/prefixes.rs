@@ -1,5 +1,5 @@
-//! Prefixes as the backend's program looks them up: which addresses may be VIPs, and how a trie comes to hold what it
-//! should. It must not know interfaces.
+//! Prefixes as the backend's program looks them up: which addresses may be VIPs, and how a trie is updated. It must not know
+//! interfaces.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,8 @@ impl Prefixes {
         Self(prefixes.into_iter().map(|prefix| (prefix, true)).collect())
     }
 
-    /// Of what the host takes as its own by its loopback device, what can be VIPs. The last address of an IPv4 prefix there is
-    /// a broadcast address.
+    /// The addresses that can be VIPs, among those that the host owns by its loopback device. The last address of an IPv4 prefix
+    /// there is a broadcast address.
     pub fn from_loopback(held: impl IntoIterator<Item = IpNet>) -> Self {
         let held: Vec<_> = held.into_iter().filter(|&prefix| can_be_vips(prefix)).collect();
         let broadcast = |prefix: &IpNet| match prefix {

@@ -16,10 +16,10 @@ use crate::maps::Maps;
 use crate::object::{Loaded, Sizes};
 use crate::{Settings, publish};
 
-/// The MTU of the interface packets leave by: more than any of them needs.
+/// The MTU of the outgoing interface: more than any packet needs.
 const MTU: u32 = 9_000;
 
-/// What a candidate is loaded with.
+/// The settings of a candidate.
 #[derive(Clone, Debug)]
 pub struct CandidateSettings<'a> {
     /// An object that takes our maps and globals, and is measured as it is; `None` for the one that ships.
@@ -97,7 +97,7 @@ impl Candidate {
     /// The kernel's number of the program.
     ///
     /// # Errors
-    /// The kernel does not tell it.
+    /// The kernel does not report it.
     pub fn id(&mut self) -> Result<u32, DataplaneError> {
         self.ebpf.program(self.program).map(|program| program.id)
     }

@@ -1,5 +1,5 @@
 //! The measuring rig: runs a program many times over one packet whose flow the harness object varies, and reads from
-//! the harness how long that took and what became of the packets. It must not know scenarios or statistics.
+//! the harness how long that took and what happened to the packets. It must not know scenarios or statistics.
 //!
 //! Nothing is attached and no interface is made: test runs come in by the loopback device of the calling thread's
 //! network namespace, so a run that dies leaves nothing behind.
@@ -21,7 +21,7 @@ pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
 pub use veth::{Live, VethRig};
 
-/// What a program answers: `XDP_TX`.
+/// A program's verdict: `XDP_TX`.
 pub const TX: u32 = 3;
 
 /// The index of every namespace's loopback device.
@@ -68,7 +68,7 @@ impl Floor {
     }
 }
 
-/// What a batch does: `rounds` times, every program takes its turn.
+/// The work of a batch: `rounds` times, every program takes its turn.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
     /// The frame that flow number 0 sends to VIP number 0.
@@ -105,7 +105,7 @@ pub const fn most_rounds(programs: usize) -> u32 {
     (names::READINGS / 2 / programs) as u32
 }
 
-/// What came of a batch.
+/// The result of a batch.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// Nanoseconds per run in each turn of each program, in their order.
@@ -116,7 +116,7 @@ pub struct Measured {
     pub runs_each: u64,
     /// Packets that had grown by exactly the bytes their program adds: `runs`, or something is wrong.
     pub grown: u64,
-    /// What the first program answered to the last packet, which was its.
+    /// The first program's verdict for the last packet, which was its.
     pub action: u32,
 }
 
@@ -225,7 +225,7 @@ impl Rig {
         programs.set(slot, &fd, 0).map_err(failed)
     }
 
-    /// Writes the batch's words; tells whether the packet is IPv6.
+    /// Writes the batch's words; returns whether the packet is IPv6.
     fn describe(&self, batch: &Batch<'_>, turns: &[Turn<'_>]) -> Result<bool, DataplaneError> {
         let refused = || DataplaneError::Load("a batch needs a TCP or UDP packet, and turns to time".to_owned());
         let fits = (1..=names::MOST_PROGRAMS).contains(&turns.len());

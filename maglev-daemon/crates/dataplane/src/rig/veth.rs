@@ -1,5 +1,5 @@
 //! The rig of live frames: packets are sent into one end of a veth, the program under test runs natively on the other
-//! and sends them back, and a sink counts them. The kernel's statistics tell how long the program took.
+//! and sends them back, and a sink counts them. The kernel's statistics show how long the program took.
 //!
 //! The veth lives in a network namespace without a name, of the thread that made it: it goes with the thread, however
 //! that ends.
@@ -23,7 +23,7 @@ use crate::error::DataplaneError;
 const NEAR: &str = "gen";
 /// The end that the program under test is attached to.
 const FAR: &str = "lb";
-/// What keeps IPv6 silent on new interfaces of the namespace.
+/// The setting that keeps IPv6 silent on new interfaces of the namespace.
 const DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
 /// Frames in flight at once: a veth's ring holds 256.
 const IN_FLIGHT: u32 = 64;
@@ -37,7 +37,7 @@ pub struct VethRig {
     _stats: OwnedFd,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Live {
     /// Nanoseconds that the program under test took for a packet, as the kernel's statistics have it: they add a reading
@@ -62,7 +62,7 @@ impl VethRig {
         let failed =
             |what: &str, error: &dyn std::fmt::Display| DataplaneError::Load(format!("veth rig: {what}: {error}"));
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed("no network namespace", &errno))?;
-        // Nobody else is to send: IPv6 would look for neighbours.
+        // No other frames are wanted: IPv6 would look for neighbors.
         if fs::exists(DISABLE_IPV6).is_ok_and(|exists| exists) {
             fs::write(DISABLE_IPV6, "1").map_err(|error| failed(DISABLE_IPV6, &error))?;
         }

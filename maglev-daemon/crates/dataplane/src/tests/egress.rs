@@ -1,4 +1,4 @@
-//! The program at the interfaces' egress in the running kernel: what it makes of packets, and what holds it where.
+//! The program at the interfaces' egress in the running kernel: its effect on packets, and its hold on interfaces.
 
 use std::net::UdpSocket;
 
@@ -15,7 +15,7 @@ use super::*;
 use crate::egress::{Egress, Means};
 use crate::explain::View;
 
-/// What the program counts.
+/// The program's counters.
 pub(super) const COUNTERS: [Counter; 3] = [Counter::CheckSent, Counter::CheckUnsent, Counter::Stray];
 
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
@@ -44,12 +44,12 @@ impl Rig {
         Self { plane, _peer: peer }
     }
 
-    /// The interface packets leave by.
+    /// The interface of outgoing packets.
     fn interface(&self) -> u32 {
         self.plane.interfaces()[0].index
     }
 
-    /// A packet through the kernel: what the program answers, what became of it, its mark then, and what was counted.
+    /// A packet through the kernel: the verdict, the packet, its mark after, and the counts.
     pub(super) fn run(&mut self, frame: &[u8], from: Origin) -> (u32, Vec<u8>, u32, [u64; 3]) {
         let before = self.plane.snapshot();
         let mut context = [0_u32; IFINDEX + 1];
@@ -79,7 +79,7 @@ impl Rig {
             Departure::Pass => (UNSPEC, from.mark.0),
             Departure::Drop => (SHOT, from.mark.0),
             Departure::Encapsulated => (UNSPEC, 0),
-            // The host knows of no interface that it leaves by.
+            // The host build does not know the outgoing interface.
             Departure::Redirect(index) if index == self.interface() => (UNSPEC, 0),
             Departure::Redirect(_) => (REDIRECT, 0),
         };
@@ -98,7 +98,7 @@ fn checks_of_every_family_are_encapsulated_as_on_the_host() {
     in_namespace(|| {
         let mut rig = Rig::new();
         let frames = [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::udp4(VIP4, 9), fixtures::udp6(9)];
-        // By the interface they were to leave by, in IPv4 and IPv6, and by another.
+        // Sent on their ordered interface, in IPv4 and IPv6, and on another.
         for (id, action, overhead) in [(1, UNSPEC, 20), (2, UNSPEC, 40), (4, REDIRECT, 20)] {
             for frame in &frames {
                 let (done, out, mark, counted) = rig.run(frame, check(id));
@@ -107,7 +107,7 @@ fn checks_of_every_family_are_encapsulated_as_on_the_host() {
                 assert_eq!((done, out, mark), rig.host(frame, check(id)), "member {id}: byte for byte");
             }
         }
-        // The dead are checked like the living; who cannot be reached is not.
+        // Dead members are checked like live ones; unreachable ones are not.
         rig.plane.publish(&[Step::KillMember { id: member(1) }]).unwrap();
         assert_eq!(rig.run(&frames[0], check(1)).3, [1, 0, 0]);
         assert_eq!(rig.run(&frames[0], check(3)), (SHOT, frames[0].clone(), check(3).mark.0, [0, 1, 0]));
@@ -115,7 +115,7 @@ fn checks_of_every_family_are_encapsulated_as_on_the_host() {
 }
 
 #[test]
-fn what_is_no_check_and_for_a_vip_is_dropped_and_all_else_left_alone() {
+fn other_packets_for_a_vip_are_dropped_and_all_else_passes() {
     in_namespace(|| {
         let mut rig = Rig::new();
         for Unbalanced { what, frame, .. } in fixtures::unbalanced4().into_iter().chain(fixtures::unbalanced6()) {
@@ -158,12 +158,12 @@ fn the_kernel_and_the_host_make_the_same_of_any_packet_that_leaves() {
     });
 }
 
-/// Sends a datagram to the VIP, and tells what was counted by that.
+/// Sends a datagram to the VIP, and returns what was counted.
 fn sent(plane: &Dataplane, mark: u32) -> [u64; 3] {
     let before = plane.snapshot();
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     setsockopt(&socket, sockopt::Mark, &mark).unwrap();
-    // A filter that drops is told to the sender, if it is the socket's own packet.
+    // A filter that drops reports an error to the sender, if it is the socket's own packet.
     let _ = socket.send_to(b"query", (Ipv4Addr::from(VIP4), 9));
     let after = plane.snapshot();
     COUNTERS.map(|counter| after.counter(counter) - before.counter(counter))
@@ -233,7 +233,7 @@ fn filters_do_what_links_do_and_one_that_a_killed_daemon_left_is_replaced() {
         route_to_vip("eth1");
         drop(filters);
         assert_eq!(both(&plane), [[0; 3]; 2]);
-        // As if the daemon had been killed: nobody detaches.
+        // As if the daemon had been killed: the programs stay attached.
         std::mem::forget(attach(&mut plane));
         assert_eq!(both(&plane), [[0, 0, 1], [1, 0, 0]]);
         let filters = attach(&mut plane);

@@ -93,7 +93,7 @@ fn dropped(vips: &[&str], rows: &[(&'static str, &str, Vec<u8>, DecapCounter)]) 
 }
 
 #[test]
-fn what_is_unwrapped_is_for_a_vip_and_from_a_possible_source() {
+fn unwrapped_packets_are_for_a_vip_and_from_a_possible_source() {
     use DecapCounter::{ForeignDestination, ImpossibleSource, NeighborDiscovery};
     in_namespace(|| {
         let _peer = two_veths();

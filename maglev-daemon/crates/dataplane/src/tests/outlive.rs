@@ -1,4 +1,4 @@
-//! What forwards outlives its daemon, and another one goes on with it. A daemon that is killed drops all it holds, as the
+//! Forwarding outlives its daemon, and another one adopts it. A daemon that is killed drops all it holds, as the
 //! kernel does for it.
 
 use std::fs;
@@ -61,7 +61,7 @@ fn killed(folder: &Folder, settings: &Settings) -> String {
 }
 
 #[test]
-fn what_a_killed_daemon_left_goes_on_and_is_adopted_with_its_flows() {
+fn a_killed_daemons_set_keeps_forwarding_and_is_adopted_with_its_flows() {
     in_namespace(|| {
         let (_peer, folder) = (two_veths(), Folder::new());
         stay();
@@ -119,7 +119,7 @@ fn flows_of_members_that_died_with_the_daemon_are_forgotten() {
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_told_who_was_first() {
+fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     in_namespace(|| {
         let folder = Folder::new();
         let first = folder.hold();
@@ -134,7 +134,7 @@ fn a_second_daemon_is_refused_and_told_who_was_first() {
 }
 
 #[test]
-fn what_cannot_be_adopted_forwards_until_it_is_replaced() {
+fn a_set_that_cannot_be_adopted_forwards_until_it_is_replaced() {
     in_namespace(|| {
         let (_peer, folder) = (two_veths(), Folder::new());
         let old = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
@@ -199,7 +199,7 @@ fn interfaces_that_changed_meanwhile_are_attached_anew_or_let_go() {
 }
 
 #[test]
-fn what_holds_an_interface_and_is_not_pinned_here_is_foreign() {
+fn a_program_that_is_not_pinned_here_is_foreign() {
     in_namespace(|| {
         let (_peer, folder, other) = (two_veths(), Folder::new(), Folder::new());
         let settings = settings(&[("eth1", Mode::Native)]);

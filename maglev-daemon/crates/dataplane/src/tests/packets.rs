@@ -100,7 +100,7 @@ impl Rig {
         (action, packet.bytes)
     }
 
-    /// A frame through the kernel: its action, what became of it, and the one counter that tells its fate.
+    /// A frame through the kernel: its action, the frame after, and the one counter of its fate.
     pub(super) fn counted(&mut self, frame: &[u8]) -> (u32, Vec<u8>, Counter) {
         self.counted_after(Before::Poison, frame)
     }
@@ -237,7 +237,7 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         let dropped = fixtures::unbalanced4().into_iter().chain(fixtures::unbalanced6());
         let dropped = dropped.chain([
             row("a pool without backends", to_port(fixtures::tcp4(b""), port::EMPTY), Counter::NoBackend),
-            row("no neighbour", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
+            row("no neighbor", to_port(fixtures::tcp4(b""), port::UNRESOLVED), Counter::NextHopUnresolved),
             row("too big, and without DF", without_df(too_long4()), Counter::TooBig),
         ]);
         let passed = fixtures::passed().into_iter().chain(fixtures::misaddressed());
@@ -410,11 +410,11 @@ fn while_slots_learn_old_flows_stay_and_new_ones_follow_the_table() {
 
         let tracked = PoolWord::settled(TableIndex(9)).tracked(Tracking::Exception, UdpPolicy::Keep);
         rig.plane.publish(&[Step::SwitchPool { pool: pool::OUTER4, word: tracked }, Step::Barrier]).unwrap();
-        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 3, ACK)), (old, new), "who is not written down is new");
+        assert_eq!((goes(&mut rig, 1, ACK), goes(&mut rig, 3, ACK)), (old, new), "a flow without an entry is new");
 
         let settled = table(member(9));
         rig.plane.publish(&[Step::UpdateTable { table: TableIndex(9), slots: settled }]).unwrap();
-        assert_eq!(goes(&mut rig, 1, ACK), new, "a settled slot asks nobody");
+        assert_eq!(goes(&mut rig, 1, ACK), new, "a settled slot consults no flow table");
     });
 }
 

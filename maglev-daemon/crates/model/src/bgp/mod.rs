@@ -1,4 +1,4 @@
-//! BGP as the rest of the daemon sees it: what operators set, and what is known of each session. It must not know the
+//! BGP as the rest of the daemon sees it: an operator's settings, and the status of each session. It must not know the
 //! protocol.
 
 mod session;

@@ -1,4 +1,4 @@
-//! What is shown of a neighbor's session. It must not know how the session comes about.
+//! The status of a neighbor's session. It must not know how the session comes about.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::{Community, UnixTime};
 /// The state of a session that exchanges prefixes.
 const ESTABLISHED: &str = "established";
 
-/// A neighbour's session.
+/// A neighbor's session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeighborStatus {
     /// Its name.
@@ -23,12 +23,12 @@ pub struct NeighborStatus {
     pub since: u64,
     /// Prefixes that are announced to it in this session (the Adj-RIB-Out); none without one.
     pub announced: Arc<BTreeSet<IpNet>>,
-    /// What becomes of IPv4 prefixes.
+    /// Whether IPv4 prefixes are sent, or why not.
     pub ipv4: Carried,
-    /// What becomes of IPv6 prefixes.
+    /// Whether IPv6 prefixes are sent, or why not.
     pub ipv6: Carried,
-    /// The version of what is wanted that it was told, as far as it can be told anything.
-    pub told: u64,
+    /// The version of the wanted prefixes that was sent to the neighbor, as far as anything can be sent.
+    pub sent: u64,
     /// How often a session came up.
     pub sessions: u64,
     /// Why the last session, or attempt at one, ended.
@@ -40,11 +40,11 @@ pub struct NeighborStatus {
 pub struct Cause {
     /// In words.
     pub text: String,
-    /// A NOTIFICATION says so, ours or theirs: it explains what TCP alone reports afterwards.
+    /// A NOTIFICATION, ours or theirs, gives the cause: it explains the error that TCP reports afterwards.
     pub notified: bool,
 }
 
-/// What becomes of a family's prefixes with a neighbor.
+/// Whether a family's prefixes are sent to a neighbor, or why not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Carried {
     /// The neighbor is not configured for the family.
@@ -58,10 +58,10 @@ pub enum Carried {
     NoNextHop,
 }
 
-/// What is said of a prefix beside what the neighbour's settings say.
+/// The attributes of a prefix beside those of the neighbor's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
-    /// Its communities. With [`Community::GRACEFUL_SHUTDOWN`] among them it is about to go, and is least preferred.
+    /// Its communities. With [`Community::GRACEFUL_SHUTDOWN`] among them the prefix is about to be withdrawn, and is least preferred.
     pub communities: BTreeSet<Community>,
 }
 

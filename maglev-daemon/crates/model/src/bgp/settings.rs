@@ -1,4 +1,4 @@
-//! What an operator says of the speaker: who we are, and each neighbour. It must not know how a session goes.
+//! An operator's settings of the speaker: our AS and router id, and each neighbor. It must not know how a session runs.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::{BadValue, Community, shown};
 /// The port of BGP.
 pub const PORT: u16 = 179;
 
-/// How long a silent neighbour is held for alive unless told otherwise: a third of it is the pace of KEEPALIVEs.
+/// The default hold time: a silent neighbor counts as dead after it. KEEPALIVEs are sent at a third of it.
 pub const HOLD_TIME: u16 = 9;
 
 /// The speaker.
@@ -23,62 +23,62 @@ pub struct Bgp {
     pub router_id: Ipv4Addr,
     /// Communities on everything that is announced.
     pub communities: BTreeSet<Community>,
-    /// What a stop means.
+    /// What happens to prefixes when the daemon is stopped.
     pub on_stop: OnStop,
-    /// What is said of a prefix that is about to go, beside the community.
+    /// The attributes of a prefix that is about to be withdrawn, beside the community.
     pub on_drain: OnDrain,
-    /// How long neighbours keep our routes while we restart; `None` is not at all. Only for a node whose packet path goes
-    /// on without the daemon.
+    /// How long neighbors keep our routes while we restart; `None`: not at all. Only for a node whose packet path keeps forwarding
+    /// without the daemon.
     pub graceful_restart: Option<u16>,
-    /// The neighbours, by name.
+    /// The neighbors, by name.
     pub neighbors: Vec<Neighbor>,
 }
 
-/// What becomes of routes when the daemon is told to stop.
+/// What happens to prefixes when the daemon is stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {
-    /// Neighbours are told and drop them.
+    /// They are withdrawn.
     #[default]
     Withdraw,
-    /// The sessions end without a word, so that neighbours keep them for the time of a graceful restart.
+    /// The sessions end without a NOTIFICATION, so that neighbors keep the prefixes for the time of a graceful restart.
     Keep,
 }
 
-/// What makes routers prefer others while a node drains, if the community does not.
+/// What makes routers prefer other nodes while this one drains, if they ignore the community.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnDrain {
-    /// MULTI_EXIT_DISC instead of the neighbour's.
+    /// MULTI_EXIT_DISC instead of the neighbor's.
     pub med: Option<u32>,
-    /// How often our AS is said once more, beside the neighbour's times.
+    /// How often our AS is prepended, in addition to the neighbor's setting.
     pub prepend: u8,
 }
 
-/// A neighbour: a router that is told our prefixes.
+/// A neighbor: a router to which we announce prefixes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbor {
-    /// Its name on the command line: its address unless told otherwise.
+    /// Its name on the command line; by default its address.
     pub name: String,
     /// Its address.
     pub address: IpAddr,
     /// Its AS number.
     pub remote_as: u32,
-    /// Our address towards it; the system chooses unless told otherwise.
+    /// Our address towards it; by default the system's choice.
     pub source: Option<IpAddr>,
     /// Where it listens, or where we listen for it if it is passive.
     pub port: u16,
     /// The key of TCP MD5 signatures (RFC 2385).
     pub password: Option<Password>,
-    /// Hops to it beyond the first, for a neighbour that is not on a link of ours.
+    /// Hops to it beyond the first, for a neighbor that is not on a link of ours.
     pub multihop: Option<u8>,
-    /// Only packets with the TTL of that distance count (RFC 5082).
+    /// Only packets with the TTL of that distance are accepted (RFC 5082).
     pub gtsm: bool,
     /// Seconds of silence after which it counts as dead: 0 is never, otherwise at least 3.
     pub hold_time: u16,
-    /// Seconds between KEEPALIVEs; a third of the hold time unless told otherwise.
+    /// Seconds between KEEPALIVEs; by default a third of the hold time.
     pub keepalive: Option<u16>,
-    /// Whether it is told IPv4 prefixes.
+    /// Whether IPv4 prefixes are announced to it.
     pub ipv4: bool,
-    /// Whether it is told IPv6 prefixes.
+    /// Whether IPv6 prefixes are announced to it.
     pub ipv6: bool,
     /// The next hop of IPv4 prefixes, if it is not our address.
     pub next_hop: Option<IpAddr>,
@@ -88,18 +88,18 @@ pub struct Neighbor {
     pub communities: BTreeSet<Community>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// How often our AS is said once more.
+    /// How often our AS is prepended.
     pub prepend: u8,
     /// LOCAL_PREF, within our AS.
     pub local_pref: Option<u32>,
-    /// What we are to it (RFC 9234).
+    /// Our role towards it (RFC 9234).
     pub role: Option<Role>,
-    /// It dials, we listen.
+    /// The neighbor connects; we listen.
     pub passive: bool,
 }
 
 impl Neighbor {
-    /// A neighbour of which no more is said than it has to be.
+    /// A neighbor with default settings.
     pub fn new(address: IpAddr, remote_as: u32) -> Self {
         Self {
             name: address.to_string(),
@@ -157,7 +157,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What a speaker is to its neighbour (RFC 9234, section 4.1).
+/// The role of a speaker towards its neighbor (RFC 9234, section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// It provides transit.

@@ -1,4 +1,4 @@
-//! What neighbors are to know. It must not know how they are sent it.
+//! The prefixes to announce to neighbors. It must not know how they are sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use ipnet::IpNet;
 
 use super::Route;
 
-/// Prefixes and what is said of each.
+/// Prefixes and the attributes of each.
 pub type Routes = BTreeMap<IpNet, Arc<Route>>;
 
-/// What neighbors are to know.
+/// The prefixes to announce to neighbors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Prefixes, and what is said of each.
+    /// Prefixes, and the attributes of each.
     pub routes: Routes,
-    /// This is all: only changes follow. Neighbors that kept prefixes over a restart drop those that are not among them.
+    /// The set is complete: only changes follow. Neighbors that kept prefixes over a restart drop those that are not in it.
     pub complete: bool,
-    /// Which of the sets it is: each has a greater number than those before.
+    /// The version of the set: greater than that of every set before.
     pub version: u64,
 }

@@ -39,7 +39,7 @@ fn https() -> Probe {
     Probe::Https(request, Tls { name: "www.example.org".to_owned(), of_host: true, verify: true })
 }
 
-/// One pool that says all it can, and one VIP.
+/// One pool with every setting, and one VIP.
 fn services(probe: Probe) -> Services {
     let state = AdminState::Draining { since: Some(crate::UnixTime(1_700_000_000)) };
     let backend = Backend { name: name("web1"), address: [10, 0, 1, 11].into(), weight: Weight(100), state };
@@ -101,7 +101,7 @@ fn services_have_the_same_digest_in_every_release() {
     row.says(format!("{} digests", found.len()));
 }
 
-/// One change each, of what a field holds.
+/// One change to each field.
 type Change = fn(&mut Pool, &mut Vip);
 
 fn with_check(pool: &mut Pool, change: impl FnOnce(&mut Check)) {

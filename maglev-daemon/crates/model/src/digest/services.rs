@@ -1,5 +1,5 @@
-//! What of the services is hashed, field by field. No text made for people or for debugging is in it: two releases that mean
-//! the same hash the same.
+//! The fields of the services that are hashed. No text for people or for debugging is hashed, so that two releases hash the same
+//! services alike.
 //!
 //! Structs are destructured whole. A field that is added later is hashed only where it has not its default value, with a tag
 //! of its own, so that nodes of both releases agree while it is not used.
@@ -65,7 +65,7 @@ impl Fields {
             out.list(path, |out, path| out.text(path));
             out.list(host, |out, host| out.text(host));
         });
-        // A percentage leaves the highest bit free: what says nothing of it has the digest it had before.
+        // A percentage leaves the highest bit free, so that a pool without this setting keeps its digest.
         let keep = match on_all_dead {
             OnAllDead::Withdraw => 0_u8,
             OnAllDead::Keep => 0x80,
@@ -146,7 +146,7 @@ impl Fields {
             }
             AnnounceBy::Nothing => self.number(2_u8),
         }
-        // By their bytes: the order of the type's variants is of no release but one.
+        // By their bytes: the order of the type's variants may differ between releases.
         let communities: std::collections::BTreeSet<_> = communities.iter().map(wire).collect();
         self.list(communities, |out, bytes| out.bytes(&bytes));
     }

@@ -1,5 +1,5 @@
-//! From the domain to the words that the packet path reads: member records and directory keys. It must not know what
-//! is published.
+//! From the domain to the words that the packet path reads: member records and directory keys. It must not know the published
+//! state.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,12 +12,12 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
 use crate::{OuterSources, Service};
 
-/// The bits of an IPv4 outer source that flows choose among, if its prefix leaves them free. A shorter prefix lends no more of its host bits to flows: 65,536 sources are enough to tell them apart by.
+/// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
 
 /// The record of a living member.
 ///
-/// A family without an outer source gets the unspecified address; services with such backends are refused before.
+/// A family without an outer source gets the unspecified address; services with such backends are refused earlier.
 pub fn member_record(pool: PoolIndex, backend: IpAddr, outer: &OuterSources, next_hop: NextHop) -> MemberRecord {
     let (destination, source, mask, family, checksum) = match backend {
         IpAddr::V4(to) => {
@@ -57,7 +57,7 @@ fn partial_checksum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
 /// The contents of the IPv4 and the IPv6 directory.
 pub type Directories = (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>);
 
-/// What the directories of both families say: each VIP's key, and each of their addresses marked as in use. Sorted by
+/// The contents of both families' directories: each VIP's key, and each VIP address marked as in use. Sorted by
 /// service, so the same VIPs give the same directories.
 pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();

@@ -1,5 +1,5 @@
-//! Numbers to give out: member ids in a cycle, so that a removed one rests long; the lowest free pool, VIP and table
-//! number. It must not know what they are given to.
+//! Numbers to allocate: member ids in a cycle, so that a freed one rests long; the lowest free pool, VIP and table number. It
+//! must not know their users.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ impl MemberIds {
         self.free
     }
 
-    /// The next free id after the one given out last.
+    /// The next free id after the one allocated last.
     pub(super) fn take(&mut self) -> Option<MemberId> {
         let count = self.taken.len();
         let id = (1..=count).map(|step| (self.cursor + step) % count).find(|&id| !self.taken[id])?;
@@ -36,17 +36,17 @@ impl MemberIds {
         MemberId::new(u16::try_from(id).ok()?)
     }
 
-    /// The id given out last; 0 before the first.
+    /// The id allocated last; 0 before the first.
     pub(super) fn last(&self) -> u16 {
         u16::try_from(self.cursor).unwrap_or(0)
     }
 
-    /// Goes on after this id, as if it had been given out last.
+    /// Continues after this id, as if it had been allocated last.
     pub(super) fn go_on_after(&mut self, last: u16) {
         self.cursor = usize::from(last) % self.taken.len();
     }
 
-    /// Takes this id out of those that are given out. Tells whether it was one.
+    /// Allocates this id. Returns whether it was free.
     pub(super) fn claim(&mut self, id: MemberId) -> bool {
         match self.taken.get_mut(usize::from(id.get())).filter(|taken| !**taken) {
             Some(taken) => {
@@ -66,7 +66,7 @@ impl MemberIds {
     }
 }
 
-/// The free numbers of a range; the lowest is given out first.
+/// The free numbers of a range; the lowest is allocated first.
 #[derive(Clone, Debug)]
 pub(super) struct Numbers(BTreeSet<u16>);
 
@@ -83,7 +83,7 @@ impl Numbers {
         self.0.pop_first()
     }
 
-    /// Takes this number out of those that are given out. Tells whether it was one.
+    /// Allocates this number. Returns whether it was free.
     pub(super) fn claim(&mut self, number: u16) -> bool {
         self.0.remove(&number)
     }

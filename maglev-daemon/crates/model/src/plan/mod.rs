@@ -1,4 +1,4 @@
-//! Plans: the ordered steps that take the data plane from what is published to what is desired, so that no packet
+//! Plans: the ordered steps that take the data plane from the published to the desired state, so that no packet
 //! sees a half state. Pure: it names maps' contents, never maps.
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
@@ -25,8 +25,8 @@ pub use slots::Slots;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.
 ///
-/// Carrying out a plan again from its first step, after it failed at any later one, is safe: what is in use by then is
-/// written over with the bytes it holds.
+/// Carrying out a plan again from its first step, after any later one failed, is safe: data that is in use by then is
+/// overwritten with the same bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Writes the whole record of a member whose id no packet can meet yet, and zeroes its traffic counters.
@@ -40,7 +40,7 @@ pub enum Step {
     SetNextHop {
         /// The member.
         id: MemberId,
-        /// Where its packets leave now.
+        /// Its new next hop.
         next_hop: NextHop,
     },
     /// Fills a table that no pool word names.
@@ -50,14 +50,14 @@ pub enum Step {
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
         slots: Slots,
     },
-    /// Rewrites a table that is in use, slot by slot: what differs is right before and after.
+    /// Rewrites a table that is in use, slot by slot: each slot that differs is correct before and after.
     UpdateTable {
         /// The table; never [`TableIndex::EMPTY`].
         table: TableIndex,
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
         slots: Slots,
     },
-    /// Keeps confirmed flow entries that nothing renews for so many seconds.
+    /// Keeps confirmed flow entries for so many seconds after their last packet.
     SetIdle {
         /// At most 32,767.
         seconds: u16,
@@ -89,20 +89,20 @@ pub enum Step {
         /// The member.
         id: MemberId,
     },
-    /// Ends a member whose backend is gone: its id names nothing from now on, for health checks either.
+    /// Frees a member whose backend is removed: its id is unused from now on, also by health checks.
     RemoveMember {
         /// The member.
         id: MemberId,
     },
-    /// Marks a dead member alive again, that no table and no flow entry names.
+    /// Marks a dead member alive again, which is in no table and no flow entry.
     ReviveMember {
         /// The member.
         id: MemberId,
     },
-    /// Waits until every packet that was being handled when the step began has ended: what was unpublished before may
-    /// be written again after.
+    /// Waits until every packet that was being handled when the step began has ended: data that was unpublished before may
+    /// be overwritten after.
     Barrier,
-    /// Clears every flow entry that names one of these dead members, so that their ids can be given out again.
+    /// Clears every flow entry of these dead members, so that their ids can be allocated again.
     PurgeFlows {
         /// The members.
         ids: Vec<MemberId>,

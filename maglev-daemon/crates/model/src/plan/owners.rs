@@ -1,4 +1,4 @@
-//! Which backends own a pool's slots, with which weights, and who owns which slot: one rule for the table that is published and
+//! Which backends own a pool's slots, with which weights, and which slot belongs to which: one rule for the published table and
 //! for a preview of it. It must not know transitions.
 
 use maglev_common::backend::MemberId;
@@ -8,10 +8,10 @@ use super::published::PublishedPool;
 use crate::table::Table;
 use crate::{Backend, Name, Ramp, Standing, Weight};
 
-/// What owns slots: names, weights and ids, in the order of names.
+/// The owners of slots: names, weights and ids, in the order of names.
 pub(super) type Owners = Vec<(Name, Weight, MemberId)>;
 
-/// What is known of a backend when slots are distributed.
+/// The state of a backend when slots are distributed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) id: MemberId,
@@ -27,7 +27,7 @@ pub(super) struct Candidate {
     pub(super) is_resolved: bool,
 }
 
-/// The candidates among backends, in the same order. A backend of which nothing is known is none.
+/// The candidates among backends, in the same order. A backend without a record is not a candidate.
 pub(super) fn candidates<'a>(
     backends: impl Iterator<Item = &'a Backend>,
     known: impl Fn(&Backend) -> Option<Known>,
@@ -43,8 +43,8 @@ pub(super) fn candidates<'a>(
     takers.into_iter().zip(effective_weights(&parts)).map(candidate).collect()
 }
 
-/// Which of the candidates own slots: those with a next hop. Where none has one, all: their packets are then dropped as
-/// unresolved, which says more than "no backend".
+/// The candidates that own slots: those with a next hop. If none has one, all of them: their packets are then dropped as
+/// unresolved, which is more precise than "no backend".
 pub(super) fn owners(candidates: Vec<Candidate>) -> Owners {
     let all_wait = candidates.iter().all(|candidate| !candidate.is_resolved);
     let owners = candidates.into_iter().filter(|candidate| candidate.is_resolved || all_wait);
@@ -68,15 +68,15 @@ impl PublishedPool {
         candidates(backends, |backend| self.known(backend))
     }
 
-    /// What is known of a backend; nothing if it is not published.
+    /// The record of a backend; `None` if it is not published.
     pub(super) fn known(&self, backend: &Backend) -> Option<Known> {
         let member = self.members.get(&(backend.name.clone(), backend.address))?;
         Some(Known { id: member.id, standing: member.standing, is_resolved: member.next_hop.is_resolved() })
     }
 }
 
-/// Weights of which backends have these parts, in percent. All are scaled alike, as far as there is room, and rounded up to 1:
-/// a small share must not become none. The table depends on their ratios alone.
+/// Weights scaled to these percentages. All are scaled alike, as far as the range allows, and rounded up to 1: a small share
+/// must not become zero. The table depends on their ratios alone.
 fn effective_weights(parts: &[(Weight, u8)]) -> Vec<Weight> {
     let all = u32::from(Ramp::FULL);
     if parts.iter().all(|(_, percent)| *percent == Ramp::FULL) {

@@ -1,13 +1,13 @@
-//! The difference between what is published and what is desired, as ordered steps. It must not know requests, disks or
+//! The difference between the published and the desired state, as ordered steps. It must not know requests, disks or
 //! why something is desired.
 //!
 //! ```text
 //! adding    new members' records → tables → pool words → VIP directories
-//! removing  VIP directories → pool words → (barrier) members die → (barrier) their flow entries are cleared
+//! removing  VIP directories → pool words → (barrier) members marked dead → (barrier) their flow entries are cleared
 //! ```
 //!
-//! A table that was unpublished is filled again only after a barrier; ids, pool and VIP numbers that a plan sets free
-//! are given out by a later plan at the earliest.
+//! A table that was unpublished is filled again only after a barrier; ids, pool and VIP numbers that a plan frees
+//! are allocated by a later plan at the earliest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ use crate::Standing;
 use crate::transition::{Pinned, Transition};
 use crate::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
 
-/// What is published, and the numbers that are free.
+/// The published state, and the free numbers.
 #[derive(Debug)]
 pub struct Planner {
     pub(super) outer: OuterSources,
@@ -39,53 +39,53 @@ pub struct Planner {
     pub(super) pool_numbers: Numbers,
     pub(super) vip_numbers: Numbers,
     pub(super) tables: Tables,
-    /// The pools that VIPs used by the last plan. No other pool has flows. `None` before the first plan.
+    /// The pools that VIPs used in the last plan. No other pool has flows. `None` before the first plan.
     served: Option<BTreeSet<Name>>,
     /// For how many seconds flow entries are kept.
     idle: u16,
-    /// Nothing was ever planned: whatever there was before, this node does not know.
+    /// Nothing was planned before: this node does not know the state before it.
     pub(super) fresh: bool,
-    /// Until the first plan, if the maps outlived another daemon: what they hold beyond what is known.
+    /// Until the first plan, if the maps outlived another daemon: their contents beyond the known state.
     pub(super) unaccounted: Option<Unaccounted>,
 }
 
-/// What is alive in maps that outlived their daemon and is no part of what it left to be known. What their VIP directories
-/// say is unknown too.
+/// Live objects in maps that outlived their daemon that are not in its saved state. The contents of their VIP directories
+/// are unknown too.
 #[derive(Debug, Default)]
 pub(super) struct Unaccounted {
     pub(super) members: Vec<MemberId>,
     /// With the tables they use.
     pub(super) pools: Vec<(PoolIndex, [TableIndex; 2])>,
-    /// Accounted for: how the backends that are known were reached.
+    /// Accounted for: the next hops of the known backends.
     pub(super) next_hops: BTreeMap<IpAddr, NextHop>,
 }
 
-/// What is known of backends beside what is desired.
+/// The state of backends in addition to the desired services.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// The next hop of an address.
     pub next_hop: &'a dyn Fn(IpAddr) -> NextHop,
-    /// What its health makes of a backend: by pool, name and address.
+    /// The standing of a backend by its health: by pool, name and address.
     pub standing: StandingOf<'a>,
 }
 
-/// What its health makes of a backend: by pool, name and address.
+/// The standing of a backend by its health: by pool, name and address.
 type StandingOf<'a> = &'a dyn Fn(&Name, &Name, IpAddr) -> Standing;
 
-/// What the flow tables are to be asked about a pool.
+/// A question to the flow tables about a pool.
 #[derive(Clone, Debug)]
 pub struct SurveyOrder {
     /// The pool.
     pub pool: PoolIndex,
     /// Its slots as they are published.
     pub transition: Arc<Transition>,
-    /// Seconds after which a silent flow is taken to be over.
+    /// Seconds after which a silent flow counts as ended.
     pub idle: u16,
     /// Whether entries of slots that are not in transition count too.
     pub all_slots: bool,
 }
 
-/// What they said.
+/// The answer.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
     /// The pool.
@@ -101,7 +101,7 @@ pub struct Surveyed {
 pub struct Planned {
     /// Its steps; none if there is nothing to do.
     pub steps: Vec<Step>,
-    /// Whether it leads all the way. If numbers are short, the first plan sets some free and a second one goes on.
+    /// Whether it leads to the desired state. If numbers are short, the first plan frees some and a second one continues.
     pub complete: bool,
 }
 
@@ -130,7 +130,7 @@ impl Planner {
         self.pools.get(name)
     }
 
-    /// When time alone is the next to change something.
+    /// When time alone causes the next change.
     pub fn deadline(&self) -> Option<Duration> {
         self.pools.values().filter_map(PublishedPool::deadline).min()
     }
@@ -152,7 +152,7 @@ impl Planner {
         self.pools.iter().filter_map(wanted).collect()
     }
 
-    /// Takes over what surveys found. Tells whether there is something to publish by that.
+    /// Applies the results of surveys. Returns whether there is something to publish.
     pub fn surveyed(&mut self, found: Vec<Surveyed>) -> bool {
         let mut settled = false;
         for Surveyed { pool: index, transition, pinned } in found {
@@ -168,7 +168,7 @@ impl Planner {
         self.vips.get(name).copied()
     }
 
-    /// Plans the way to these services and next hops, and takes it as published from here on. The caller carries the
+    /// Plans the steps to these services and next hops, and treats them as published from here on. The caller carries the
     /// plan out, again if need be, before it asks for another.
     /// `now` is the time by which transitions run: of any clock that only goes forward.
     pub fn plan(&mut self, services: &Services, known: &Known<'_>, now: Duration) -> Planned {
@@ -198,8 +198,8 @@ impl Planner {
         Planned { steps, complete }
     }
 
-    /// If free numbers do not suffice for all that is new: the services without what must wait until something that is
-    /// leaving has left. Only nodes at their limits come here; what waits is not served for that moment.
+    /// If there are too few free numbers for everything new: the services without the objects that must wait until others are
+    /// removed. Only nodes at their limits get here; the waiting objects are not served for that moment.
     fn stage(&self, services: &Services) -> Option<Services> {
         let is_new = |pool: &Name, backend: &Name, address: IpAddr| {
             self.pools.get(pool).is_none_or(|pool| pool.member(backend, address).is_none())
@@ -256,8 +256,8 @@ impl Planner {
         }
     }
 
-    /// Takes over what members' health makes of them. Those that live again are met by packets from here on; those that
-    /// died, which are returned, until no table names them any more.
+    /// Applies the members' health. Packets can reach revived members from here on; dead ones, which are returned, until no table
+    /// names them any more.
     fn set_standings(&mut self, standing: StandingOf<'_>, steps: &mut Vec<Step>) -> Vec<MemberId> {
         let mut fallen = Vec::new();
         for (name, pool) in &mut self.pools {
@@ -297,11 +297,11 @@ impl Planner {
         }
     }
 
-    /// Brings the pools that stay up to what is desired. Tells whether a packet may still see what a table said before.
+    /// Updates the pools that stay to the desired state. Returns whether a packet may still see an earlier state of a table.
     fn switch_pools(&mut self, target: &Services, now: Duration, steps: &mut Vec<Step>) -> bool {
         let mut lingering = false;
         let serves = || target.vips.values().map(|vip| vip.pool.clone()).collect();
-        // Before the first plan, others may have sent flows that belong here.
+        // Before the first plan, flows of this pool may have been sent by other nodes.
         let served = self.served.take().unwrap_or_else(serves);
         self.served = Some(serves());
         for (name, desired) in &target.pools {
@@ -321,7 +321,7 @@ impl Planner {
         lingering
     }
 
-    /// Keeps flow entries as long as the pool that asks for the most.
+    /// Keeps flow entries as long as the pool with the longest idle time needs.
     fn set_idle(&mut self, target: &Services, steps: &mut Vec<Step>) {
         let longest = target.pools.values().map(|pool| idle_seconds(&pool.settings)).max();
         if let Some(seconds) = longest.filter(|&seconds| seconds != self.idle) {
@@ -353,14 +353,14 @@ impl Planner {
         }
     }
 
-    /// Unpublishes the tables of pools that are leaving; no directory names them any more.
+    /// Unpublishes the tables of pools that are removed; no directory names them any more.
     fn remove_pools(&mut self, target: &Services, steps: &mut Vec<Step>) {
         for (_, pool) in self.pools.iter_mut().filter(|(name, _)| !target.pools.contains_key(*name)) {
             pool.unpublish(&mut self.tables, steps);
         }
     }
 
-    /// Unpublishes the tables of pools that nobody knows; no directory names them any more.
+    /// Unpublishes the tables of unknown pools; no directory names them any more.
     fn remove_strangers(&mut self, pools: &[(PoolIndex, [TableIndex; 2])], steps: &mut Vec<Step>) {
         for (pool, tables) in pools {
             steps.push(Step::SwitchPool { pool: *pool, word: PoolWord::default() });
@@ -368,7 +368,7 @@ impl Planner {
         }
     }
 
-    /// Takes out the members that no backend is any more, or only a disabled one; no table names them any more.
+    /// Marks the members dead whose backend is removed or disabled; no table names them any more.
     fn leaving_members(&mut self, target: &Services) -> Vec<MemberId> {
         let mut leaving = Vec::new();
         for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.differs) {
@@ -387,7 +387,7 @@ impl Planner {
         leaving
     }
 
-    /// Ends the members, and sets free all numbers that nothing names after this plan. The fallen may live again, by the
+    /// Frees the members, and all numbers that are unused after this plan. Members dead by their health may live again, by the
     /// same ids.
     fn remove_members(
         &mut self,

@@ -1,4 +1,4 @@
-//! A plan that leaves out the pools of which nothing changed is the plan that looks at all of them, over random histories.
+//! A plan that skips unchanged pools equals the plan that examines all of them, over random histories.
 
 use maglev_common::backend::InterfaceSlot;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use crate::{Announce, Backend, Service, Vip, Weight};
 const POOLS: usize = 3;
 const BACKENDS: usize = 4;
 
-/// What happens before a plan; pools and backends by number.
+/// Events before a plan; pools and backends by number.
 #[derive(Clone, Debug)]
 enum Happening {
     /// A weight, or a backend that is added with it.
@@ -60,7 +60,7 @@ fn address(last: usize) -> IpAddr {
     [10, 0, 0, u8::try_from(last).unwrap()].into()
 }
 
-/// What is desired and known.
+/// The desired and the known state.
 #[derive(Default)]
 struct World {
     services: Services,
@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-/// Has the next plan look at every pool.
+/// Makes the next plan examine every pool.
 fn forget_what_was_desired(planner: &mut Planner) {
     for pool in planner.pools.values_mut() {
         (pool.desired, pool.stirred) = (None, true);

@@ -1,5 +1,5 @@
-//! What a change would move, before it is made: a pool's table as it is against the one it would have. It must not know
-//! what the change is, nor flows.
+//! The slots that a change moves, before it is made: a pool's current table against its table after the change. It must not know
+//! the change, nor flows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use super::published::PublishedPool;
 use crate::table::{Disruption, Table, disruption};
 use crate::{Backend, Name, Pool, Standing};
 
-/// What would move.
+/// The slots that move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     /// How many slots.
     pub disruption: Disruption,
-    /// Per slot, whether its owner would be another.
+    /// Per slot, whether its owner changes.
     pub moved: Vec<bool>,
     /// The backends of either table and any other, in the order of their names.
     pub shares: Vec<Share>,
@@ -28,12 +28,12 @@ pub struct Share {
     pub name: Name,
     /// How many it owns.
     pub before: u32,
-    /// How many it would own.
+    /// How many it owns after the change.
     pub after: u32,
 }
 
 impl Preview {
-    /// Compares two tables. The backends `named` are named too, though they may own nothing.
+    /// Compares two tables. The backends `named` are listed too, even if they own no slots.
     pub fn new<'a>(before: &'a Table, after: &'a Table, named: impl IntoIterator<Item = &'a Name>) -> Self {
         let names: BTreeSet<_> = before.names().iter().chain(after.names()).chain(named).collect();
         let (had, has) = (owned(before), owned(after));
@@ -47,8 +47,8 @@ impl Preview {
     }
 }
 
-/// The table that a pool with these backends would have, by what is known of their health and next hops. A backend that is not
-/// published yet is taken to serve and to have a next hop.
+/// The table of a pool with these backends, by their known health and next hops. A backend that is not published yet is assumed
+/// to be healthy and to have a next hop.
 pub fn table_of(pool: &Pool, published: Option<&PublishedPool>) -> Table {
     let new = Known { id: MemberId::NOBODY, standing: Standing::default(), is_resolved: true };
     let known = |backend: &Backend| published.and_then(|pool| pool.known(backend)).unwrap_or(new);
@@ -122,7 +122,11 @@ mod tests {
         let owned = |share: fn(&Share) -> u32| preview.shares.iter().map(share).collect::<Vec<_>>();
         assert_eq!(owned(|share| share.before).iter().sum::<u32>(), SLOTS as u32);
         assert_eq!(owned(|share| share.after).iter().sum::<u32>(), SLOTS as u32);
-        assert_eq!((preview.shares[2].before, preview.shares[1].after), (0, 0), "who owns nothing is named too");
+        assert_eq!(
+            (preview.shares[2].before, preview.shares[1].after),
+            (0, 0),
+            "a backend without slots is listed too"
+        );
     }
 
     #[test]

@@ -27,26 +27,26 @@ pub struct PublishedPool {
     pub(super) previous: TableIndex,
     pub(super) published: PoolWord,
     pub(super) settings: PoolSettings,
-    /// What was desired of it by the last plan; by the present one, once it is made.
+    /// The desired state in the last plan; in the present one, once it is made.
     pub(super) desired: Option<Pool>,
-    /// Whether the present plan desires another.
+    /// Whether the present plan desires another state.
     pub(super) differs: bool,
-    /// Whether members, or what is known of them, are others than at the last turn-over.
+    /// Whether members, or their state, changed since the last turn-over.
     pub(super) stirred: bool,
-    /// What the table was built from.
+    /// The input of the table.
     pub(super) owners: Owners,
     /// Members whose flows are kept.
     pub(super) living: BTreeSet<MemberId>,
-    /// Of a node that knows no history: until when it waits for backends that it has not reached yet, while others stand
+    /// Of a node without history: until when it waits for backends that it has not reached yet, while others stand
     /// in for them.
     pub(super) awaits: Option<Duration>,
     digest: Digest,
     /// Slots that each of the owners owns.
     shares: Vec<u32>,
     pub(super) transition: Arc<Transition>,
-    /// What of it is not published yet.
+    /// The parts that are not published yet.
     pub(super) outdated: Outdated,
-    /// How far it is, as it was published last.
+    /// The numbers of slots per phase, as published last.
     pub(super) progress: Progress,
     pub(super) pinned: Option<Pinned>,
 }
@@ -56,21 +56,21 @@ pub struct PublishedPool {
 pub(super) struct Member {
     pub(super) id: MemberId,
     pub(super) next_hop: NextHop,
-    /// When its next hop was lost, if that is not long ago: a neighbour may miss a few questions.
+    /// When its next hop was lost, if that is not long ago: a neighbor may miss a few probes.
     pub(super) lost: Option<Duration>,
-    /// What its health makes of it.
+    /// Its standing by its health.
     pub(super) standing: Standing,
     /// Whether its record says that it is dead.
     pub(super) dead: bool,
 }
 
-/// How long a member whose next hop was lost counts as living. Its slots go to others at once; but its connections wait
-/// for it as long: what is dropped is sent again, while another backend would reset them. And how long a node that knows
-/// no history waits for those it has not reached yet.
+/// How long a member whose next hop was lost counts as alive. Its slots go to others at once, but its connections wait for it as
+/// long: dropped packets are sent again, while another backend would reset the connections. Also how long a node without history
+/// waits for backends it has not reached yet.
 pub const HOLD: Duration = Duration::from_secs(5);
 
 impl Member {
-    /// Takes over what is known of the next hop.
+    /// Records the next hop.
     pub(super) fn reach(&mut self, next_hop: NextHop, now: Duration) {
         let was_resolved = self.next_hop.is_resolved();
         self.next_hop = next_hop;
@@ -82,12 +82,12 @@ impl Member {
         Self { id, next_hop, lost: None, standing: Standing::default(), dead: false }
     }
 
-    /// Whether flows that are its are kept when their slots change hands.
+    /// Whether its flows are kept when its slots get other owners.
     pub(super) fn lives(&self, now: Duration) -> bool {
         self.standing.lives && self.is_reached(now)
     }
 
-    /// Whether it can be reached, or could a moment ago.
+    /// Whether it is reachable, or was a moment ago.
     pub(super) fn is_reached(&self, now: Duration) -> bool {
         self.next_hop.is_resolved() || self.lost.is_some_and(|lost| now < lost + HOLD)
     }
@@ -118,28 +118,28 @@ impl PublishedPool {
         }
     }
 
-    /// Whether just this was desired by the last plan too.
+    /// Whether the last plan desired the same.
     pub(super) fn is_desired(&self, pool: &Pool) -> bool {
         self.desired.as_ref() == Some(pool)
     }
 
-    /// When time alone is the next to change something.
+    /// When time alone causes the next change.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let lost = self.members.values().filter_map(|member| Some(member.lost? + HOLD));
         lost.chain(self.transition.deadline()).chain(self.awaits).min()
     }
 
-    /// Its slots and what is in transition.
+    /// Its slots and their transitions.
     pub fn transition(&self) -> &Transition {
         &self.transition
     }
 
-    /// How many of its slots are in which phase.
+    /// How many of its slots are in each phase.
     pub const fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// What the last survey of the flow tables found.
+    /// The result of the last survey of the flow tables.
     pub const fn pinned(&self) -> Option<&Pinned> {
         self.pinned.as_ref()
     }
@@ -159,12 +159,12 @@ impl PublishedPool {
         table_of(&self.owners)
     }
 
-    /// The member that a backend is.
+    /// The member of a backend.
     pub fn member(&self, backend: &Name, address: IpAddr) -> Option<MemberId> {
         self.members.get(&(backend.clone(), address)).map(|member| member.id)
     }
 
-    /// Whether packets leave for a backend, or did a moment ago.
+    /// Whether packets are sent to a backend, or were a moment ago.
     pub fn reaches(&self, backend: &Name, address: IpAddr, now: Duration) -> bool {
         self.members.get(&(backend.clone(), address)).is_some_and(|member| member.is_reached(now))
     }
@@ -175,8 +175,8 @@ impl PublishedPool {
         at.and_then(|at| self.shares.get(at)).copied().unwrap_or(0)
     }
 
-    /// Takes over new owners; tells who owns each slot. The table is built anew, by names, whenever anything differs, and not
-    /// kept: it would be as large as what is known of the slots by ids.
+    /// Sets new owners and returns the owner of each slot. The table is built anew, by names, whenever anything differs, and not
+    /// kept: it would be as large as the slots by ids.
     pub(super) fn rebuild(&mut self, owners: Owners) -> Vec<SlotWord> {
         if owners == self.owners {
             return self.transition.owners().to_vec();

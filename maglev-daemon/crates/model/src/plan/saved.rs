@@ -1,9 +1,9 @@
-//! What is published, as a daemon leaves it to the next one; and how that one goes on from there, with the maps that
-//! outlived the first. It must not know where it is kept, nor how maps outlive a daemon.
+//! The published state as a daemon saves it for the next one, and how that one continues from it with the maps that outlived the
+//! first. It must not know where it is kept, nor how maps outlive a daemon.
 //!
-//! It is saved before a plan is carried out, and says what is so after it. So the maps may be behind it, anywhere between
-//! two steps. The next plan leads all the way whatever they hold: tables are filled aside and switched to, and what is
-//! alive in the maps and not known here dies behind them.
+//! It is saved before a plan is carried out, and describes the state after it. So the maps may be behind it, anywhere between
+//! two steps. The next plan reaches the desired state whatever the maps hold: tables are filled aside and switched to, and live
+//! objects in the maps that are unknown here are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service,
 pub struct Saved {
     /// The outer sources that members' records were written with.
     outer: [Option<String>; 2],
-    /// The member id given out last: those before it rest.
+    /// The member id allocated last: those before it rest.
     last_id: u16,
     /// VIP numbers by name.
     vips: BTreeMap<String, u16>,
@@ -62,13 +62,13 @@ struct SavedPool {
     /// Members whose next hop was lost lately, and when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lost: Vec<(u16, Duration)>,
-    /// What the table was built from: weight and id, in the order of names.
+    /// The input of the table: weight and id, in the order of names.
     owners: Vec<(u16, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transition: Option<SavedTransition>,
 }
 
-/// What maps hold that outlived their daemon.
+/// The contents of maps that outlived their daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     /// Every pool's word, by index.
@@ -99,7 +99,7 @@ impl Saved {
         self
     }
 
-    /// The VIPs that were served, as far as they make sense. None is announced.
+    /// The VIPs that were served, as far as they are valid. None is announced.
     pub fn served(&self) -> Vec<Vip> {
         let vip = |SavedVip { name: vip, address, port, protocol, pool }: &SavedVip| {
             let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|found| found.number() == *protocol)?;
@@ -110,7 +110,7 @@ impl Saved {
         self.served.iter().filter_map(vip).collect()
     }
 
-    /// The backends that owned slots, by pool, as far as it makes sense.
+    /// The backends that owned slots, by pool, as far as they are valid.
     pub fn in_use(&self) -> InUse {
         let in_use = |pool: &SavedPool| {
             let owning: BTreeSet<u16> = pool.owners.iter().map(|(_, owner)| *owner).collect();
@@ -122,7 +122,7 @@ impl Saved {
 }
 
 impl Planner {
-    /// What the next daemon has to know.
+    /// The state that the next daemon needs.
     pub fn save(&self) -> Saved {
         let pool = |(name, pool): (&Name, &PublishedPool)| SavedPool {
             name: name.to_string(),
@@ -142,14 +142,14 @@ impl Planner {
         }
     }
 
-    /// Goes on where a daemon ended, with the maps it left.
+    /// Continues where a daemon ended, with the maps it left.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// The inconsistency.
     pub fn restore(limits: Limits, outer: OuterSources, saved: &Saved, live: &Live) -> Result<Self, String> {
         let Saved { outer: outer_then, last_id, vips, served: _, pools } = saved;
         if *outer_then != written(&outer) {
-            return Err("`encap` was another".to_owned());
+            return Err("`encap` changed".to_owned());
         }
         let mut planner = Self::new(limits, outer);
         planner.fresh = false;
@@ -173,12 +173,12 @@ impl Planner {
         let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
         for (backend, address, id, word) in &saved.members {
             let id = member_id(*id)?;
-            // Without a record it was not met by any packet: it is made anew, and its id rests.
+            // No packet reached a member without a record: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
             let next_hop = record.next_hop();
             let reached_by = NextHop(*word, next_hop.1);
             if *record != member_record(pool.index, *address, &self.outer, next_hop) {
-                return Err(format!("member {} is {backend} of pool {} no more", id.get(), saved.name));
+                return Err(format!("member {} is no longer {backend} of pool {}", id.get(), saved.name));
             }
             claimed(self.member_ids.claim(id), "member", id.get())?;
             let lost = lost.get(&id.get()).copied();
@@ -188,7 +188,7 @@ impl Planner {
             if reached_by.is_resolved() {
                 unaccounted.next_hops.insert(*address, reached_by);
             }
-            // What the maps hold, so that what differs from it is written.
+            // The contents of the maps, so that differences are written.
             let lost = lost.filter(|_| !next_hop.is_resolved());
             pool.members.insert((name(backend)?, *address), Member { lost, ..Member::new(id, next_hop) });
         }
@@ -198,8 +198,8 @@ impl Planner {
         let slots = pool.rebuild(owners(saved)?);
         let lives = |id| pool.living.contains(&id);
         let transition = Transition::restore(slots, saved.transition.as_ref(), &lives);
-        pool.transition = transition.ok_or_else(|| format!("the slots of pool {} make no sense", saved.name))?.into();
-        // What the tables hold may be older than this: no table is taken for what it should be.
+        pool.transition = transition.ok_or_else(|| format!("the slots of pool {} are invalid", saved.name))?.into();
+        // The tables may be older than this state: none is assumed to hold what it should.
         pool.outdated = Outdated { both: true, ..Outdated::default() };
         pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();
         [pool.current, pool.previous] = tables(pool.published);
@@ -209,7 +209,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Takes note of what is alive in the maps and unknown: its numbers are given out once it is gone.
+    /// Records live objects in the maps that are unknown: their numbers are allocated once they are removed.
     fn meet(&mut self, live: &Live, unaccounted: &mut Unaccounted) {
         unaccounted.members = live.members.keys().copied().filter(|&id| self.member_ids.claim(id)).collect();
         for (index, word) in (0..).zip(&live.pools).filter(|(_, word)| **word != PoolWord::default()) {
@@ -220,7 +220,7 @@ impl Planner {
         }
     }
 
-    /// How the backends were reached, as the daemon knew that left the maps.
+    /// The next hops of backends, as the daemon that left the maps knew them.
     pub fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
         self.unaccounted.as_ref().map(|unaccounted| unaccounted.next_hops.clone()).unwrap_or_default()
     }
@@ -239,7 +239,7 @@ fn owners(SavedPool { members, owners, .. }: &SavedPool) -> Result<Owners, Strin
     let names: BTreeMap<u16, &String> = members.iter().map(|(name, _, id, _)| (*id, name)).collect();
     let mut found = BTreeMap::new();
     for (weight, id) in owners {
-        let owner = names.get(id).ok_or_else(|| format!("owner {id} is no member"))?;
+        let owner = names.get(id).ok_or_else(|| format!("owner {id} is not a member"))?;
         claimed(found.insert(name(owner)?, (Weight(*weight), member_id(*id)?)).is_none(), "owner", *id)?;
     }
     Ok(found.into_iter().map(|(name, (weight, id))| (name, weight, id)).collect())
@@ -254,7 +254,7 @@ fn member_id(id: u16) -> Result<MemberId, String> {
 }
 
 fn claimed(free: bool, what: &str, number: u16) -> Result<(), String> {
-    if free { Ok(()) } else { Err(format!("{what} {number} is there twice, or beyond the limit")) }
+    if free { Ok(()) } else { Err(format!("{what} {number} is used twice, or beyond the limit")) }
 }
 
 #[cfg(test)]

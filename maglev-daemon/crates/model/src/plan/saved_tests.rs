@@ -13,7 +13,7 @@ fn long(kind: char, n: u32) -> Name {
     Name::parse(&format!("{kind}{}{n:06}", "x".repeat(56))).unwrap()
 }
 
-/// As many as there can be; a few of them in the suite.
+/// As many as possible; a few of them in the suite.
 fn pools() -> u32 {
     if is_full() { MAX_POOLS } else { 8 }
 }
@@ -22,8 +22,8 @@ fn outer() -> OuterSources {
     OuterSources { v4: None, v6: Some("2001:db8:64::/64".parse().unwrap()) }
 }
 
-/// As many VIPs, pools and backends as there can be, `in_first` of the backends in the first pool; every backend of weight
-/// `weight`, but for each third.
+/// As many VIPs, pools and backends as possible, `in_first` of the backends in the first pool; every backend of weight
+/// `weight`, except each third.
 fn full(in_first: u32, weight: u16) -> Services {
     let mut services = Services::default();
     for n in 0..pools() {
@@ -45,7 +45,7 @@ fn full(in_first: u32, weight: u16) -> Services {
     services
 }
 
-/// What a planner saves once it went over from one weight to another, while a neighbour was lost; read and restored.
+/// What a planner saves once it went over from one weight to another, while a neighbor was lost; read and restored.
 fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
     let mut planner = Planner::new(Limits::default(), outer());
     let standing = |_: &Name, _: &Name, _: IpAddr| Standing::default();

@@ -1,4 +1,4 @@
-//! What a table is filled with. It must not know which table that is.
+//! The contents of a table. It must not know which table that is.
 
 use std::borrow::Cow;
 use std::sync::Arc;

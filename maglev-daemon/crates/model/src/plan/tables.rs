@@ -1,4 +1,4 @@
-//! The numbers of tables: taken to fill one aside, given back once no packet can read it any more.
+//! The numbers of tables: allocated to fill one aside, freed once no packet can read it any more.
 
 use maglev_common::maps::SPARE_TABLES;
 use maglev_common::table::TableIndex;
@@ -10,7 +10,7 @@ use super::ids::Numbers;
 /// room to fill one of either kind before the old one is given back.
 const MOST_PREVIOUS: usize = SPARE_TABLES as usize - 3;
 
-/// Table numbers that are free, and those that were unpublished on the way.
+/// Table numbers that are free, and those that were unpublished in this plan.
 #[derive(Debug)]
 pub(super) struct Tables {
     free: Numbers,
@@ -25,12 +25,12 @@ impl Tables {
         Self { free: Numbers::new(1..pools + SPARE_TABLES), retired: Vec::new(), in_transition: 0 }
     }
 
-    /// Takes this table out of those that are filled aside: it is in use.
+    /// Allocates this table: it is in use.
     pub(super) fn claim(&mut self, table: TableIndex) {
         self.free.claim(table.0);
     }
 
-    /// The same of one of previous owners.
+    /// The same for a table of previous owners.
     pub(super) fn claim_previous(&mut self, table: TableIndex) {
         self.claim(table);
         self.in_transition += usize::from(table != TableIndex::EMPTY);
@@ -54,7 +54,7 @@ impl Tables {
         self.retire(table);
     }
 
-    /// A table that no packet can read. When they run out, a barrier gives back those that were unpublished on the way.
+    /// A table that no packet can read. When they run out, a barrier frees those that were unpublished in this plan.
     pub(super) fn take(&mut self, steps: &mut Vec<Step>) -> Option<TableIndex> {
         if self.free.free() == 0 && !self.retired.is_empty() {
             steps.push(Step::Barrier);
@@ -75,7 +75,7 @@ impl Tables {
         !self.retired.is_empty()
     }
 
-    /// Gives back all that was unpublished: a barrier comes between.
+    /// Frees all that were unpublished: a barrier comes between.
     pub(super) fn release(&mut self) {
         self.retired.drain(..).for_each(|table| self.free.release(table.0));
     }

@@ -1,4 +1,4 @@
-//! How a pool's slots change hands: from its backends to owners and transitions, and from these to tables. It must not
+//! How a pool's slots get new owners: from its backends to owners and transitions, and from these to tables. It must not
 //! know the other pools.
 
 use std::collections::BTreeSet;
@@ -17,13 +17,13 @@ use crate::transition::{Change, Outdated, Pinned, Transition};
 use crate::{AdminState, Backend, Name, Pool, PoolSettings};
 
 impl PublishedPool {
-    /// Whether there is anything to take over since the last turn-over: settings, backends, what is known of them, or time.
+    /// Whether anything changed since the last turn-over: settings, backends, their state, or time.
     pub(super) fn has_news(&mut self, now: Duration) -> bool {
         let is_due = self.transition.deadline().is_some_and(|deadline| deadline <= now);
         std::mem::take(&mut self.stirred) || is_due || self.awaits.is_some() || self.differs
     }
 
-    /// Takes over what is desired of a pool: owners, states, settings; and what the time brings. A pool that no VIP used until
+    /// Applies the desired state of a pool: owners, states, settings; and what is due by time. A pool that no VIP used until
     /// now has no flows.
     pub(super) fn turn_over(&mut self, desired: &Pool, is_served: bool, now: Duration) {
         if self.transition.deadline().is_some_and(|deadline| deadline <= now) {
@@ -50,7 +50,7 @@ impl PublishedPool {
         self.settings = desired.settings;
     }
 
-    /// Gives the slots to their new owners. Without a learning time nothing is learned: every flow is tracked, or there is none.
+    /// Assigns the slots to their new owners. Without a learning time nothing is learned: every flow is tracked, or there is none.
     fn hand_over(
         &mut self,
         owners: &[SlotWord],
@@ -73,9 +73,8 @@ impl PublishedPool {
         }
     }
 
-    /// Of a node that knows no history and has not reached some backends yet: slots in which others stand in for these are
-    /// tracked. What begins there stays where it began; whoever is not known belongs to the one that is awaited, once it
-    /// has arrived.
+    /// Of a node without history that has not reached some backends yet: slots in which others stand in for these are tracked. New
+    /// flows stay with the backend that got them; unknown flows belong to the awaited backend, once it is reachable.
     fn note_stand_ins(&mut self, desired: &Pool) {
         let candidates = self.candidates(desired.backends.values());
         if candidates.iter().all(|candidate| candidate.is_resolved) {
@@ -89,7 +88,7 @@ impl PublishedPool {
         }
     }
 
-    /// Of a node that knows no history: slots that draining backends would own were they active are learning.
+    /// Of a node without history: slots that draining backends would own if they were active are learning.
     pub(super) fn derive(&mut self, desired: &Pool, now: Duration) {
         let draining = |backend: &&Backend| matches!(backend.state, AdminState::Draining { .. });
         if desired.settings.tracking == Tracking::Always || !desired.backends.values().any(|backend| draining(&backend))
@@ -108,8 +107,8 @@ impl PublishedPool {
         self.outdated.both = true;
     }
 
-    /// Publishes what is out of date: owners by tables filled aside and one switch, transitions that end in place. Tells
-    /// whether a packet may still see what was before in a table that stays.
+    /// Publishes the outdated parts: owners by tables filled aside and one switch, transitions that end in place. Returns
+    /// whether a packet may still see the earlier state of a table that stays.
     pub(super) fn publish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) -> bool {
         let outdated = std::mem::take(&mut self.outdated);
         if outdated.both {
@@ -151,7 +150,7 @@ impl PublishedPool {
             steps.push(Step::FillTable { table, slots });
             table
         } else {
-            // Never: there is one for each pool beside those of pools in transition. What there was is better than nothing.
+            // Never: there is one for each pool beside those of pools in transition. The earlier state is better than none.
             self.outdated.both = true;
             return;
         };
@@ -165,7 +164,7 @@ impl PublishedPool {
         tables.give_back(std::mem::replace(&mut self.previous, previous.unwrap_or_default()));
     }
 
-    /// Unpublishes its tables: the pool is leaving.
+    /// Unpublishes its tables: the pool is removed.
     pub(super) fn unpublish(&mut self, tables: &mut Tables, steps: &mut Vec<Step>) {
         if self.published != PoolWord::default() {
             steps.push(Step::SwitchPool { pool: self.index, word: PoolWord::default() });
@@ -180,12 +179,12 @@ impl PublishedPool {
         PoolWord::settled(self.current).tracked(tracking, transition.udp).learning(self.previous)
     }
 
-    /// Takes over what a survey found. Slots settle if they are still what they were when it began; tells whether any did.
+    /// Applies the result of a survey. Slots settle if they are unchanged since it began; returns whether any did.
     pub fn surveyed(&mut self, surveyed: &Arc<Transition>, pinned: Pinned) -> bool {
         if !Arc::ptr_eq(surveyed, &self.transition) || self.outdated.any() {
             return false;
         }
-        // A copy: the one that was surveyed is held by whoever tells of it. Whoever stands in may have yet to give way.
+        // A copy: the survey is also held by the code that reports it. A stand-in may still have to hand slots back.
         let settled = self.awaits.is_none() && Arc::make_mut(&mut self.transition).settle(&pinned);
         self.outdated = self.outdated.or(Outdated { current: settled, ..Outdated::default() });
         self.pinned = Some(pinned);
@@ -193,7 +192,7 @@ impl PublishedPool {
     }
 }
 
-/// Whose flows are kept when their slots change hands: members that are neither leaving nor disabled, nor out of reach for
+/// The members whose flows are kept when their slots get other owners: neither removed nor disabled, nor unreachable for
 /// long.
 fn living(pool: &PublishedPool, desired: &Pool, now: Duration) -> BTreeSet<MemberId> {
     let stays = |(name, address): &(Name, std::net::IpAddr)| {

@@ -1,17 +1,17 @@
-//! What the step from one table to another moves. It must not know why the tables differ.
+//! The slots that move from one table to another. It must not know why the tables differ.
 
 use std::collections::BTreeMap;
 
 use super::Table;
 use crate::Name;
 
-/// Slots that change hands between two tables.
+/// Slots with different owners in two tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disruption {
     /// Slots with another owner than before.
     pub moved: u32,
-    /// Of these, what no change of shares explains: slots moved beyond the least that any table with the new shares
-    /// would have to move.
+    /// Of these, the slots that no change of shares explains: those moved beyond the least that any table with the new shares
+    /// has to move.
     pub collateral: u32,
 }
 
@@ -22,7 +22,7 @@ pub fn disruption(before: &Table, after: &Table) -> Disruption {
     Disruption { moved, collateral: moved.saturating_sub(least) }
 }
 
-/// The slots that owners must give up because their share shrinks; from nobody, all slots.
+/// The slots that owners must give up because their share shrinks; from an empty table, all slots.
 fn losses(before: &Table, after: &Table) -> u32 {
     if before.names().is_empty() {
         return after.shares().iter().sum();
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn from_and_to_nobody_every_slot_moves_without_collateral() {
+    fn from_and_to_an_empty_table_every_slot_moves_without_collateral() {
         let all = Disruption { moved: SLOTS as u32, collateral: 0 };
         assert_eq!(disruption(&table(&[]), &table(&[1, 1])), all);
         assert_eq!(disruption(&table(&[1, 1]), &table(&[])), all);

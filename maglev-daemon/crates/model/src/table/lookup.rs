@@ -12,12 +12,12 @@ use maglev_common::table::SLOTS;
 
 use crate::{Name, Weight};
 
-/// What a slot of a table without backends holds.
-pub const NOBODY: u16 = u16::MAX;
+/// The value of a slot without an owner.
+pub const NO_OWNER: u16 = u16::MAX;
 
 const M: u32 = SLOTS as u32;
 
-/// A table: who owns each slot.
+/// A table: the owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     names: Box<[Name]>,
@@ -31,7 +31,7 @@ impl Table {
         let mut backends: Vec<_> = backends.into_iter().filter(|(_, weight)| weight.0 > 0).collect();
         backends.sort_unstable();
         backends.dedup_by(|a, b| a.0 == b.0);
-        backends.truncate(NOBODY as usize);
+        backends.truncate(NO_OWNER as usize);
         let slots = fill(&backends);
         Self { names: backends.into_iter().map(|(name, _)| name.clone()).collect(), slots }
     }
@@ -41,7 +41,7 @@ impl Table {
         &self.names
     }
 
-    /// Per slot the owner's index in [`Self::names`]; [`NOBODY`] in every slot if there is none.
+    /// Per slot the owner's index in [`Self::names`]; [`NO_OWNER`] in every slot of an empty table.
     pub fn slots(&self) -> &[u16] {
         &self.slots
     }
@@ -93,12 +93,12 @@ impl Walk {
     }
 }
 
-/// How many turns are looked at for each slot before they are kept in a queue instead. Where weights are much alike, most
-/// turns take a slot, and passing over the others is cheaper than a queue.
+/// How many turns are examined for each slot before they are kept in a queue instead. Where weights are similar, most turns take
+/// a slot, and skipping the others is cheaper than a queue.
 const MOST_LOOKS: u64 = 16;
 
 fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
-    let mut slots = Slots { owners: vec![NOBODY; SLOTS].into_boxed_slice(), free: SLOTS };
+    let mut slots = Slots { owners: vec![NO_OWNER; SLOTS].into_boxed_slice(), free: SLOTS };
     let mut walks: Vec<_> = backends.iter().map(|&(name, weight)| Walk::new(name, weight)).collect();
     let Some(heaviest) = walks.iter().map(|walk| walk.weight).max() else { return slots.owners };
     let total: u64 = walks.iter().map(|walk| u64::from(walk.weight)).sum();
@@ -117,11 +117,11 @@ struct Slots {
 }
 
 impl Slots {
-    /// Gives the next free slot of a walk to its backend. Tells whether another one is free.
+    /// Gives the next free slot of a walk to its backend. Returns whether another one is free.
     #[inline(always)]
     fn take(&mut self, walk: &mut Walk, index: usize) -> bool {
         let mut slot = walk.step();
-        while self.owners[slot] != NOBODY {
+        while self.owners[slot] != NO_OWNER {
             slot = walk.step();
         }
         self.owners[slot] = index as u16;
@@ -130,7 +130,7 @@ impl Slots {
     }
 }
 
-/// Looks at every backend in every round.
+/// Examines every backend in every round.
 fn fill_by_rounds(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
     loop {
         for (index, walk) in walks.iter_mut().enumerate() {
@@ -146,7 +146,7 @@ fn fill_by_rounds(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
     }
 }
 
-/// The same turns, those alone that take a slot, in the order of rounds and backends: a backend's nth comes in the first
+/// The same turns, only those that take a slot, in the order of rounds and backends: a backend's nth comes in the first
 /// round by which its weight has accumulated to n times the heaviest.
 fn fill_by_turns(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
     let round = |weight: u32, turn: u64| (turn * u64::from(heaviest)).div_ceil(u64::from(weight));

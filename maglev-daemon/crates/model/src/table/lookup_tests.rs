@@ -70,10 +70,10 @@ fn mixed_weights_share_by_weight() {
 }
 
 #[test]
-fn nobody_owns_the_slots_of_an_empty_set() {
+fn the_slots_of_an_empty_set_have_no_owner() {
     for table in [table(&[]), table(&[0, 0])] {
         assert!(table.names().is_empty());
-        assert!(table.slots().iter().all(|&slot| slot == NOBODY));
+        assert!(table.slots().iter().all(|&slot| slot == NO_OWNER));
         assert_eq!(table.owner(0), None);
     }
 }
@@ -111,14 +111,14 @@ mod faults {
     use super::*;
     use maglev_testing::matrix::{Row, timed};
 
-    /// The slots, by either way, and how long that took.
+    /// The slots, by either method, and how long that took.
     fn filled(weights: &[u16], by: fn(&mut [Walk], u32, &mut Slots)) -> (Box<[u16]>, std::time::Duration) {
         let mut sorted = names(weights.len());
         sorted.sort();
         let mut walks: Vec<_> =
             sorted.iter().zip(weights).map(|(name, weight)| Walk::new(name, Weight(*weight))).collect();
         let heaviest = u32::from(*weights.iter().max().unwrap());
-        let mut slots = Slots { owners: vec![NOBODY; SLOTS].into(), free: SLOTS };
+        let mut slots = Slots { owners: vec![NO_OWNER; SLOTS].into(), free: SLOTS };
         let ((), took) = timed(|| by(&mut walks, heaviest, &mut slots));
         (slots.owners, took)
     }
@@ -134,7 +134,7 @@ mod faults {
             let mut row = Row::fault("R7", &format!("the table of {case}"));
             let (turns, took) = filled(&weights, fill_by_turns);
             let (rounds, before) = match weights.len() > 10_000 {
-                // Two thousand million looks.
+                // Two thousand million steps.
                 true => (turns.clone(), None),
                 false => {
                     let (rounds, took) = filled(&weights, fill_by_rounds);

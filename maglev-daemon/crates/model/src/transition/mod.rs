@@ -1,4 +1,4 @@
-//! Transitions: which slots of a pool changed hands while their old owner lives, who that was, and until when their flows
+//! Transitions: which slots of a pool got another owner while the old one lives, their previous owners, and until when their flows
 //! are learned. Pure; it knows slots and member ids, not tables in memory, names or clocks.
 //!
 //! ```text
@@ -8,8 +8,8 @@
 //!      └── previous owner dies ┘      └───────────────────┘
 //! ```
 //!
-//! While a slot is *learning*, its previous owner is known and whatever is alive and old shows itself. When the deadline
-//! has passed the slot is *tracked*: who is not written down in a flow table is new. It is *settled* once no recent entry
+//! While a slot is *learning*, its previous owner is known and its live flows are recorded by their packets. When the deadline
+//! has passed the slot is *tracked*: a flow without an entry is new. It is *settled* once no recent entry
 //! disagrees with the owner.
 
 use std::collections::BTreeMap;
@@ -29,23 +29,23 @@ pub use saved::SavedTransition;
 /// Deadlines that a pool's learning slots have: slots that changed together share one.
 type Deadlines = BTreeMap<u16, Duration>;
 
-/// What is known of one slot.
+/// The phase of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Its owner has been its owner for long.
+    /// It is not in transition.
     Settled,
-    /// Flows that no flow table knows belong to the previous owner, until the deadline.
+    /// Flows without an entry belong to the previous owner, until the deadline.
     Learning {
         /// The previous owner.
         previous: MemberId,
         /// When learning ends.
         deadline: Duration,
     },
-    /// Flows that no flow table knows are new.
+    /// Flows without an entry are new.
     Tracked,
 }
 
-/// The slots of one pool: owners, and what is in transition. Most of the time nothing is, and nothing is kept for it.
+/// The slots of one pool: owners, and transitions. Most of the time no slot is in transition, and nothing is kept for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
     /// As words of settled slots: a full node has a million slots, and members' ids by themselves are twice as large.
@@ -58,19 +58,19 @@ pub struct Transition {
 struct Moving {
     /// Per slot [`SETTLED`], [`TRACKED`], or the number of its deadline.
     phases: Vec<u16>,
-    /// Per slot the previous owner while it is learning, else nobody.
+    /// Per slot the previous owner while it is learning, else no member.
     previous: Vec<SlotWord>,
     deadlines: Deadlines,
 }
 
-/// A slot that nobody owns, or that has no previous owner.
-const NOBODY: SlotWord = SlotWord::settled(MemberId::NOBODY);
+/// A slot without an owner, or without a previous owner.
+const NO_OWNER: SlotWord = SlotWord::settled(MemberId::NOBODY);
 
 const SETTLED: u16 = 0;
 const TRACKED: u16 = 1;
 const FIRST_DEADLINE: u16 = 2;
 
-/// How many slots are in which phase.
+/// How many slots are in each phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Learning slots.
@@ -79,11 +79,11 @@ pub struct Progress {
     pub tracked: u32,
     /// When the last learning slot's learning ends.
     pub until: Option<Duration>,
-    /// Learning slots by their previous owner: flows may still be found to be its.
+    /// Learning slots by their previous owner: its flows may still be found.
     pub learning_for: BTreeMap<MemberId, u32>,
 }
 
-/// Which of a pool's published tables no longer say what is so.
+/// Which of a pool's published tables are out of date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outdated {
     /// Both: slots have other owners, or began to learn. They are to be built aside, and switched to by one store.
@@ -100,7 +100,7 @@ impl Outdated {
         self.both || self.current || self.previous
     }
 
-    /// What either says.
+    /// Both states of two together.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self {
@@ -111,19 +111,19 @@ impl Outdated {
     }
 }
 
-/// How a pool's slots change hands.
+/// A change of a pool's owners.
 #[derive(Clone, Copy)]
 pub struct Change<'a> {
-    /// The new owner of each slot; nobody if there is none. Which slots are in transition, these words do not say.
+    /// The new owner of each slot, if any. These words do not hold which slots are in transition.
     pub owners: &'a [SlotWord],
     /// Whether a member lives as a previous owner: neither disabled nor dead nor unreachable.
     pub lives: &'a dyn Fn(MemberId) -> bool,
     /// The time of the change.
     pub now: Duration,
-    /// How long the flows of a slot that changes hands are learned.
+    /// How long the flows of a slot with a new owner are learned.
     pub learning: Duration,
-    /// Whether owners of tracked slots only stood in for others: what began with them is written down, and whoever is not
-    /// known is none of theirs. Nothing is learned of such a slot.
+    /// Whether owners of tracked slots only stood in for others: flows that began with them have entries, and all others are not
+    /// theirs. Nothing is learned of such a slot.
     pub stand_ins: bool,
 }
 
@@ -134,9 +134,9 @@ impl Default for Transition {
 }
 
 impl Transition {
-    /// Slots that nobody owns, all settled.
+    /// Slots without owners, all settled.
     pub fn new() -> Self {
-        Self { owners: vec![NOBODY; SLOTS], moving: None }
+        Self { owners: vec![NO_OWNER; SLOTS], moving: None }
     }
 
     /// The owner of each slot, whether or not that is in transition.
@@ -144,9 +144,9 @@ impl Transition {
         &self.owners
     }
 
-    /// Takes over new owners. A slot that changes hands while its old owner lives begins to learn; one that is learning
-    /// already keeps its oldest living previous owner and its deadline: flows born since are in the flow tables, by their
-    /// SYN. A previous owner that died is forgotten for good.
+    /// Sets new owners. A slot that gets another owner while the old one lives starts to learn; one that is learning already keeps
+    /// its oldest living previous owner and its deadline: flows that began since are in the flow tables, by their SYN. A previous
+    /// owner that died is forgotten for good.
     pub fn change(&mut self, change: Change<'_>) -> Outdated {
         let Change { owners, lives, now, learning, stand_ins } = change;
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
@@ -157,7 +157,7 @@ impl Transition {
             let old = std::mem::replace(&mut self.owners[slot], new);
             outdated.both |= old != new;
             let stood_in = stand_ins && moving.phases[slot] == TRACKED;
-            if old != new && old != NOBODY && lives(old.owner()) && !stood_in && moving.previous[slot] == NOBODY {
+            if old != new && old != NO_OWNER && lives(old.owner()) && !stood_in && moving.previous[slot] == NO_OWNER {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
@@ -166,7 +166,7 @@ impl Transition {
         outdated
     }
 
-    /// Takes over new owners without learning anything of the old ones' flows. What is in transition stays so.
+    /// Sets new owners without learning the old ones' flows. Slots in transition stay so.
     pub fn replace(&mut self, owners: &[SlotWord], lives: &dyn Fn(MemberId) -> bool) -> Outdated {
         let mut outdated = Outdated::default();
         if let Some(mut moving) = self.moving.take() {
@@ -180,13 +180,13 @@ impl Transition {
         outdated
     }
 
-    /// For a node that knows no history: slots that `before` gives to a member that lives but owns nothing any more are
-    /// learning, as if they had just changed hands.
+    /// For a node without history: slots that `before` gives to a member that lives but owns nothing any more are learning, as if
+    /// they had just got another owner.
     pub fn derive(&mut self, before: &[SlotWord], draining: &dyn Fn(MemberId) -> bool, deadline: Duration) {
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let fresh = moving.deadline(deadline);
         for (slot, &old) in before.iter().enumerate().take(SLOTS) {
-            if old != self.owners[slot] && draining(old.owner()) && moving.previous[slot] == NOBODY {
+            if old != self.owners[slot] && draining(old.owner()) && moving.previous[slot] == NO_OWNER {
                 moving.phases[slot] = fresh;
                 moving.previous[slot] = old;
             }
@@ -194,12 +194,12 @@ impl Transition {
         self.moving = moving.unless_settled();
     }
 
-    /// Ends all learning at once: what has not shown itself is taken to be new. Where there is no room for a table of
-    /// previous owners.
+    /// Ends all learning at once: flows that were not recorded are treated as new. Used if there is no free table of previous
+    /// owners.
     pub fn learn_no_more(&mut self) {
         let Some(moving) = &mut self.moving else { return };
         moving.deadlines.clear();
-        moving.previous.fill(NOBODY);
+        moving.previous.fill(NO_OWNER);
         moving.phases.iter_mut().filter(|phase| **phase != SETTLED).for_each(|phase| *phase = TRACKED);
     }
 
@@ -209,8 +209,8 @@ impl Transition {
         moving.phases.iter_mut().filter(|phase| **phase == SETTLED).for_each(|phase| *phase = TRACKED);
     }
 
-    /// Marks the slots as tracked that are not in transition and have another owner than these: who owns them stands in.
-    /// Tells whether there are any.
+    /// Marks the slots as tracked that are not in transition and have another owner than these: their owners stand in. Returns
+    /// whether there are any.
     pub fn track_stand_ins(&mut self, rightful: &[SlotWord]) -> bool {
         let mut moving = self.moving.take().unwrap_or_else(Moving::new);
         let mut marked = false;
@@ -224,7 +224,7 @@ impl Transition {
         marked
     }
 
-    /// Ends learning where its deadline has passed. Tells whether it did anywhere.
+    /// Ends learning where its deadline has passed. Returns whether it did anywhere.
     pub fn expire(&mut self, now: Duration) -> bool {
         let Some(moving) = &mut self.moving else { return false };
         let over: Vec<u16> = moving.deadlines.iter().filter(|(_, at)| **at <= now).map(|(&number, _)| number).collect();
@@ -235,7 +235,7 @@ impl Transition {
         for (phase, previous) in moving.phases.iter_mut().zip(&mut moving.previous) {
             if *phase >= FIRST_DEADLINE && over.contains(phase) {
                 *phase = TRACKED;
-                *previous = NOBODY;
+                *previous = NO_OWNER;
             }
         }
         true
@@ -246,8 +246,8 @@ impl Transition {
         self.moving.as_ref()?.deadlines.values().min().copied()
     }
 
-    /// Settles the tracked slots for which a survey of all flow tables found no flow that belongs elsewhere. Tells whether
-    /// any settled.
+    /// Settles the tracked slots for which a survey of all flow tables found no flow of another member. Returns whether any
+    /// settled.
     ///
     /// The survey must have been begun after the slots became tracked: see [`Survey`].
     pub fn settle(&mut self, pinned: &Pinned) -> bool {
@@ -273,7 +273,7 @@ impl Transition {
         self.moving.as_ref().is_some_and(|moving| moving.phases.get(slot).is_some_and(|&phase| phase != SETTLED))
     }
 
-    /// What is known of a slot.
+    /// The phase of a slot.
     pub fn phase(&self, slot: usize) -> Phase {
         let Some(moving) = &self.moving else { return Phase::Settled };
         match moving.phases.get(slot) {
@@ -286,7 +286,7 @@ impl Transition {
         }
     }
 
-    /// How many slots are in which phase.
+    /// How many slots are in each phase.
     pub fn progress(&self) -> Progress {
         let mut progress = Progress::default();
         let Some(moving) = &self.moving else { return progress };
@@ -316,13 +316,13 @@ impl Transition {
 
     /// The table of previous owners as it is published.
     pub fn previous_words(&self) -> impl Iterator<Item = SlotWord> + '_ {
-        (0..SLOTS).map(|slot| self.moving.as_ref().map_or(NOBODY, |moving| moving.previous[slot]))
+        (0..SLOTS).map(|slot| self.moving.as_ref().map_or(NO_OWNER, |moving| moving.previous[slot]))
     }
 }
 
 impl Moving {
     fn new() -> Self {
-        Self { phases: vec![SETTLED; SLOTS], previous: vec![NOBODY; SLOTS], deadlines: Deadlines::new() }
+        Self { phases: vec![SETTLED; SLOTS], previous: vec![NO_OWNER; SLOTS], deadlines: Deadlines::new() }
     }
 
     /// The number of a deadline, which may be new.
@@ -337,13 +337,13 @@ impl Moving {
         number
     }
 
-    /// A slot whose previous owner died learns no more: what is written down for others is still minded. Tells whether it
+    /// A slot whose previous owner died learns no more: entries for other members still apply. Returns whether it
     /// did.
     fn forget_dead(&mut self, slot: usize, lives: &dyn Fn(MemberId) -> bool) -> bool {
         let previous = self.previous[slot];
-        let dead = previous != NOBODY && !lives(previous.owner());
+        let dead = previous != NO_OWNER && !lives(previous.owner());
         if dead {
-            self.previous[slot] = NOBODY;
+            self.previous[slot] = NO_OWNER;
             self.phases[slot] = TRACKED;
         }
         dead

@@ -1,4 +1,4 @@
-//! What the flow tables say of the slots in transition: which flows are *pinned*, that is, belong to another member than
+//! The flow tables' entries for slots in transition: which flows are *pinned*, that is, belong to another member than
 //! their slot's owner. It must not know where the entries lie.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::Transition;
 /// The pinned flows of one pool.
 #[derive(Clone, Debug, Default)]
 pub struct Pinned {
-    /// Per slot, whether a flow is pinned to another member than its owner; empty while none is.
+    /// Per slot, whether a flow is pinned to another member than its owner; empty if none is.
     slots: Vec<bool>,
     /// How many, by the member they are pinned to.
     members: BTreeMap<MemberId, u32>,
@@ -36,7 +36,7 @@ impl Pinned {
     }
 }
 
-/// A look at every entry of every CPU's flow table, for one pool.
+/// A survey of every entry of every CPU's flow table, for one pool.
 ///
 /// It must not begin before the slots that it may settle were published as tracked and every packet that saw them learning
 /// has ended: such a packet may still write an entry.
@@ -61,15 +61,15 @@ impl Survey {
         Self { stable_too: true, ..self }
     }
 
-    /// Looks at one entry, of a member that is alive and the pool's. Tells whether it is to be cleared: its flow was silent
-    /// for so long that it is taken to be over, and once its slot has settled nobody would look whether that is so.
+    /// Examines one entry, of a live member of the pool. Returns whether to clear it: its flow was silent for so long that it is
+    /// assumed to have ended, and once its slot has settled nothing checks that again.
     pub fn look(&mut self, entry: FlowEntry) -> bool {
         let (slot, member) = (entry.slot().index(), entry.member());
         let moving = self.transition.is_moving(slot);
         if !moving && !self.stable_too {
             return false;
         }
-        // What was seen a moment after the survey began is recent too.
+        // An entry that was used a moment after the survey began is recent too.
         let age = self.now.since(entry.last_seen());
         if age > self.idle && age <= u16::MAX / 2 {
             return moving;
@@ -82,7 +82,7 @@ impl Survey {
         false
     }
 
-    /// The slots it is about, as they were when it began, and what was found.
+    /// The slots that it covers, as they were when it began, and the result.
     pub fn end(self) -> (Arc<Transition>, Pinned) {
         (self.transition, self.found)
     }

@@ -1,5 +1,5 @@
-//! A transition as a daemon leaves it to the next one: nothing for a pool that is settled, else a digit or two per slot. It
-//! must not know where that is kept. Owners are not part of it: names and weights tell them.
+//! A transition as a daemon saves it for the next one: nothing for a pool that is settled, else a digit or two per slot. It
+//! must not know where that is kept. Owners are not part of it: they follow from names and weights.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::table::{SLOTS, SlotWord};
 use serde::{Deserialize, Serialize};
 
-use super::{Deadlines, FIRST_DEADLINE, Moving, NOBODY, SETTLED, TRACKED, Transition};
+use super::{Deadlines, FIRST_DEADLINE, Moving, NO_OWNER, SETTLED, TRACKED, Transition};
 
 /// A base-64 digit for each six bits of a slot's state: text that needs no escape.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -17,27 +17,27 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedTransition {
-    /// What slots in transition are in.
+    /// The states of slots in transition.
     states: Vec<SavedState>,
     /// Per slot one more than the position of its state, 0 if it is settled: as many digits for each slot as the number of
     /// states needs, the lowest first.
     slots: String,
 }
 
-/// What slots are in.
+/// The states of slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum SavedState {
     Learning {
         previous: u16,
-        /// In the time that the deadlines are told in.
+        /// In the time base of the deadlines.
         until: Duration,
     },
     Tracked,
 }
 
 impl Transition {
-    /// What the next daemon has to know of it; nothing if every slot is settled.
+    /// The state that the next daemon needs; `None` if every slot is settled.
     pub fn save(&self) -> Option<SavedTransition> {
         let Moving { phases, previous, deadlines } = self.moving.as_ref()?;
         let mut states = States::new(deadlines);
@@ -56,8 +56,8 @@ impl Transition {
         Some(SavedTransition { states, slots: String::from_utf8(slots).ok()? })
     }
 
-    /// The transition that a daemon left, of slots with these owners. A previous owner that lives no more is forgotten, as
-    /// ever. `None` if it cannot be one.
+    /// The transition that a daemon saved, of slots with these owners. A previous owner that no longer lives is forgotten, as
+    /// always. `None` if it is invalid.
     pub fn restore(
         owners: Vec<SlotWord>,
         saved: Option<&SavedTransition>,
@@ -70,10 +70,10 @@ impl Transition {
                 let previous = MemberId::new(*previous)?;
                 Some(match lives(previous) {
                     true => (moving.deadline(*until), SlotWord::settled(previous)),
-                    false => (TRACKED, NOBODY),
+                    false => (TRACKED, NO_OWNER),
                 })
             }
-            SavedState::Tracked => Some((TRACKED, NOBODY)),
+            SavedState::Tracked => Some((TRACKED, NO_OWNER)),
         };
         let states = states.iter().map(state).collect::<Option<Vec<_>>>()?;
         let width = width(states.len());
@@ -94,7 +94,7 @@ struct States<'a> {
     deadlines: &'a Deadlines,
     states: Vec<SavedState>,
     known: BTreeMap<(u16, MemberId), usize>,
-    /// Those met lately, each in one place: most slots find theirs here.
+    /// Recent ones, each in one place: most slots find theirs here.
     lately: [(u16, MemberId, usize); 256],
 }
 

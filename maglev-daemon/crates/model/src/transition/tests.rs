@@ -1,4 +1,4 @@
-//! Tests of [`super`]: the phases of a slot, case by case, and what holds after any history.
+//! Tests of [`super`]: the phases of a slot, case by case, and invariants after any history.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn all(id: u16) -> Vec<SlotWord> {
     vec![SlotWord::settled(member(id)); SLOTS]
 }
 
-/// Slots 0, 1, 2, … owned by these, the rest by nobody.
+/// Slots 0, 1, 2, … owned by these, the rest without an owner.
 fn slots(ids: &[u16]) -> Vec<SlotWord> {
     let mut owners = all(0);
     owners.iter_mut().zip(ids).for_each(|(owner, &id)| *owner = SlotWord::settled(member(id)));
@@ -181,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// After any history: a previous owner lives and is not past its deadline; a slot is in transition if it has one; a
-    /// slot that was given to somebody else while its owner lived is in transition until it settles.
+    /// slot that got another owner while its owner lived is in transition until it settles.
     #[test]
     fn any_history_leaves_slots_consistent(history in prop::collection::vec(event(), 1..40)) {
         let mut transition = Transition::new();

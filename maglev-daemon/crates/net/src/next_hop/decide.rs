@@ -1,4 +1,4 @@
-//! From routes, links and neighbours to the next hop of an address: pure. It must not know sockets, tasks or a clock.
+//! From routes, links and neighbors to the next hop of an address: pure. It must not know sockets, tasks or a clock.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ impl Path {
 }
 
 impl Route {
-    /// The neighbours that packets to a destination may be sent to.
+    /// The neighbors that packets to a destination may be sent to.
     pub(super) fn places(&self, destination: IpAddr) -> impl Iterator<Item = Place> + '_ {
         let paths = if let Self::Unicast { paths, .. } = self { paths.as_slice() } else { &[] };
         paths.iter().map(move |path| path.place(destination))
@@ -63,7 +63,7 @@ impl Route {
     }
 }
 
-/// What the kernel knows of a neighbour.
+/// The kernel's knowledge of a neighbor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Neighbour {
     /// Its MAC address, known or at least not disproved.
@@ -94,7 +94,7 @@ impl Neighbour {
     }
 }
 
-/// How sure a neighbour's MAC address is.
+/// How sure a neighbor's MAC address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// It answered a while ago.
@@ -105,10 +105,10 @@ pub(super) enum Proof {
     Permanent,
 }
 
-/// A neighbour by interface index and address.
+/// A neighbor by interface index and address.
 pub(super) type Place = (u32, IpAddr);
 
-/// The interfaces and neighbours of this host.
+/// The interfaces and neighbors of this host.
 #[derive(Debug, Default)]
 pub(super) struct Knowledge {
     /// By index.
@@ -117,7 +117,7 @@ pub(super) struct Knowledge {
 }
 
 impl Knowledge {
-    /// A neighbour's new state; `None` if the kernel forgot it. One that failed stays so until it answers, however
+    /// A neighbor's new state; `None` if the kernel forgot it. One that failed stays so until it answers, however
     /// often it is asked again.
     pub(super) fn neighbour_changed(&mut self, place: Place, state: Option<Neighbour>) {
         let failed = self.neighbours.get(&place) == Some(&Neighbour::Failed);
@@ -132,7 +132,7 @@ impl Knowledge {
         }
     }
 
-    /// All neighbours anew.
+    /// All neighbors anew.
     pub(super) fn replace_neighbours(&mut self, neighbours: impl IntoIterator<Item = (Place, Neighbour)>) {
         let before = std::mem::take(&mut self.neighbours);
         self.neighbours.extend(before.into_iter().filter(|(_, state)| *state == Neighbour::Failed));
@@ -141,17 +141,17 @@ impl Knowledge {
         }
     }
 
-    /// Forgets failures of neighbours nobody asks for.
+    /// Forgets failures of neighbors that are no longer followed.
     pub(super) fn forget_failed(&mut self, wanted: impl Fn(&Place) -> bool) {
         self.neighbours.retain(|place, state| *state != Neighbour::Failed || wanted(place));
     }
 
-    /// What is known of a neighbour.
+    /// The state of a neighbor.
     pub(super) fn neighbour(&self, place: &Place) -> Option<Neighbour> {
         self.neighbours.get(place).copied()
     }
 
-    /// Whether the interface is up and has neighbours: only there can one be asked.
+    /// Whether the interface is up and has neighbors: only there can one be asked.
     pub(super) fn has_neighbours(&self, (interface, _): &Place) -> bool {
         self.links.get(interface).is_some_and(|link| link.state.is_up() && link.mac.is_some())
     }
@@ -179,11 +179,11 @@ impl Knowledge {
         if let Some((_, found)) = usable.into_iter().min_by_key(|(path, _)| rank(path)) {
             return found;
         }
-        // One that may become known in a moment is worth more to say than one that failed.
+        // A next hop that may become known in a moment is more useful to report than one that failed.
         let waiting = others.iter().position(|(_, found)| found.is_waiting()).unwrap_or(0);
         match others.into_iter().nth(waiting) {
             Some((_, Resolution::Unresolved(reason))) if paths.len() > 1 && waiting == 0 => {
-                unresolved(format!("none of {} paths to {destination} works: {reason}", paths.len()))
+                unresolved(format!("no path of {} to {destination} works: {reason}", paths.len()))
             }
             Some((_, found)) => found,
             None => unresolved(format!("no route to {destination}")),
@@ -207,8 +207,8 @@ impl Knowledge {
         let place @ (_, neighbour) = path.place(destination);
         match self.neighbour(&place) {
             Some(Neighbour::Usable { mac, .. }) => Resolution::Resolved { interface, mac, gateway, mtu },
-            Some(Neighbour::Failed) => unresolved(format!("neighbour {neighbour} on {name} does not answer")),
-            Some(Neighbour::Incomplete) | None => Resolution::waiting(format_args!("neighbour {neighbour} on {name}")),
+            Some(Neighbour::Failed) => unresolved(format!("neighbor {neighbour} on {name} does not answer")),
+            Some(Neighbour::Incomplete) | None => Resolution::waiting(format_args!("neighbor {neighbour} on {name}")),
         }
     }
 }
@@ -261,18 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_wait_says_what_is_awaited() {
+    fn every_unresolved_next_hop_has_its_reason() {
         let mut known = knowledge(true);
         assert_eq!(text(&known, &Route::Missing), "no route to 10.0.1.11");
         assert_eq!(text(&known, &Route::Local), "10.0.1.11 is an address of this host");
         assert!(text(&known, &Route::Refused).contains("blackhole"));
         assert!(text(&known, &Route::Unknown("no memory".to_owned())).contains("no memory"));
         assert!(text(&known, &via(4, None)).contains("interface 4"));
-        assert_eq!(text(&known, &on_link()), "waiting for neighbour 10.0.1.11 on eth1");
+        assert_eq!(text(&known, &on_link()), "waiting for neighbor 10.0.1.11 on eth1");
         let gateway = Some(address("10.0.0.1"));
-        assert_eq!(text(&known, &via(3, gateway)), "waiting for neighbour 10.0.0.1 on eth1");
+        assert_eq!(text(&known, &via(3, gateway)), "waiting for neighbor 10.0.0.1 on eth1");
         known.neighbour_changed((3, address("10.0.1.11")), Some(Neighbour::Failed));
-        assert_eq!(text(&known, &on_link()), "neighbour 10.0.1.11 on eth1 does not answer");
+        assert_eq!(text(&known, &on_link()), "neighbor 10.0.1.11 on eth1 does not answer");
         assert_eq!(text(&knowledge(false), &on_link()), "interface eth1 is down");
         known.links.get_mut(&3).unwrap().mac = None;
         assert!(text(&known, &on_link()).contains("not Ethernet"));
@@ -321,7 +321,7 @@ mod tests {
         assert!((0..1_000).all(|n| chosen(&known, n, &route, |_| Trust::Silent) == Some(first)));
         known.neighbour_changed((3, first), Some(Neighbour::Failed));
         let text = text(&known, &route);
-        assert_eq!(text, "none of 2 paths to 10.0.1.11 works: neighbour 10.0.0.1 on eth1 does not answer");
+        assert_eq!(text, "no path of 2 to 10.0.1.11 works: neighbor 10.0.0.1 on eth1 does not answer");
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_neighbour_stays_failed_until_it_answers() {
+    fn a_failed_neighbor_stays_failed_until_it_answers() {
         let (place, mut known) = ((3, address("10.0.1.11")), knowledge(true));
         known.neighbour_changed(place, Some(Neighbour::Incomplete));
         assert_eq!(known.neighbour(&place), Some(Neighbour::Incomplete));
@@ -351,9 +351,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_address_on_another_interface_is_another_neighbour() {
+    fn the_same_address_on_another_interface_is_another_neighbor() {
         let mut known = knowledge(true);
         known.neighbour_changed((4, address("10.0.1.11")), Some(USABLE));
-        assert_eq!(text(&known, &on_link()), "waiting for neighbour 10.0.1.11 on eth1");
+        assert_eq!(text(&known, &on_link()), "waiting for neighbor 10.0.1.11 on eth1");
     }
 }

@@ -1,5 +1,5 @@
-//! The task that follows next hops: it reads notices, asks the kernel, and reports what changed. It must not know what a
-//! next hop is good for.
+//! The task that follows next hops: it reads notices, asks the kernel, and reports changes. It must not know the use of a
+//! next hop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::error::NetError;
 use crate::links::{Link, sleep_until};
 use crate::notices::Notice;
 
-/// What changes a next hop.
+/// The notices that may change a next hop.
 pub(super) const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
@@ -41,16 +41,16 @@ pub(super) const GROUPS: [MulticastGroup; 9] = [
 /// The pause between two sweeps, each of which asks for all routes anew: a routing daemon changes many of them.
 const REST: Duration = Duration::from_millis(100);
 
-/// Routes asked for before notices are read again: a sweep must not keep a neighbour's death waiting.
+/// Routes asked for before notices are read again: a sweep must not keep a neighbor's death waiting.
 const CHUNK: usize = 128;
 
 /// Routes that are asked for again in one round though no notice came: 2,560 a second at most.
 const RECHECKED: usize = 256;
 
-/// What has to be read again.
+/// The parts that have to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stale {
-    /// Nothing: what was heard is enough.
+    /// Nothing: the notices were enough.
     Nothing,
     /// The routes.
     Routes,
@@ -64,13 +64,13 @@ struct Destination {
     since: Since,
     /// The kernel's last answer; `None` until there is one.
     route: Option<Route>,
-    /// What was last reported.
+    /// The last report.
     reported: Option<Resolution>,
 }
 
 /// Why following ended.
 enum End {
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Unwanted,
     /// Netlink failed.
     Failed(NetError),
@@ -107,7 +107,7 @@ pub(super) struct Driver {
     recheck: Recheck,
     probes: Probes,
     gateways: Gateways,
-    /// Whether something changed that next hops follow from.
+    /// Whether something changed that affects next hops.
     changed: bool,
 }
 
@@ -129,7 +129,7 @@ impl Driver {
         })
     }
 
-    /// Follows until nobody listens any more.
+    /// Follows until the receiver is gone.
     pub(super) async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
         while let End::Failed(error) = self.follow(&mut wanted).await {
             self.stale = Stale::Everything;
@@ -274,7 +274,7 @@ impl Driver {
         let links = self.sockets.requests.links().await?;
         self.knowledge.links = links.into_iter().map(|link| (link.index, link)).collect();
         let neighbours = self.sockets.requests.handle.neighbours().get().execute();
-        let neighbours = connection::all("list neighbours", neighbours).await?;
+        let neighbours = connection::all("list neighbors", neighbours).await?;
         let neighbours = neighbours.iter().filter_map(messages::neighbour);
         self.knowledge.replace_neighbours(neighbours.filter_map(|(place, state)| Some((place, state?))));
         self.changed = true;
@@ -320,7 +320,7 @@ impl Driver {
         }
     }
 
-    /// Reports what changed; an error if nobody listens any more.
+    /// Reports changes; an error if the receiver is gone.
     async fn report(&mut self) -> Result<(), mpsc::error::SendError<Found>> {
         self.keep_known();
         let Self { destinations, knowledge, gateways, events, .. } = self;
@@ -336,7 +336,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Keeps the neighbours known that routes lead to: where there is a choice among them, much more closely.
+    /// Keeps the neighbors known that routes lead to: where there is a choice among them, much more closely.
     fn keep_known(&mut self) {
         let Self { destinations, knowledge, probes, gateways, .. } = self;
         let (mut single, mut several) = (BTreeSet::new(), BTreeSet::new());
@@ -351,7 +351,7 @@ impl Driver {
         knowledge.forget_failed(|place| probes.contains(place) || gateways.contains(place));
     }
 
-    /// Asks the neighbours that are due, by the kernel's own means: as if a packet were to be sent to each.
+    /// Asks the neighbors that are due, by the kernel's own means: as if a packet were to be sent to each.
     async fn ask_due_neighbours(&mut self) -> Result<(), NetError> {
         let Self { probes, knowledge, sockets, .. } = self;
         for place in probes.take_due(now(), |place| knowledge.neighbour(place)) {

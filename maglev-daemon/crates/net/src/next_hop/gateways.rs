@@ -1,5 +1,5 @@
-//! The gateways of routes with several paths: when each is asked whether it lives, and which are preferred. Pure, the time
-//! comes in. It must not know how a gateway is asked.
+//! The gateways of routes with several paths: when each is probed, and which are preferred. Pure; times are
+//! parameters. It must not know how a gateway is probed.
 //!
 //! The kernel takes most of a minute to notice that a gateway died silently. Where another path exists, that is too long: each
 //! gateway is asked every second, and one that left two questions unanswered is avoided. It is preferred again once it has
@@ -93,7 +93,7 @@ impl Gateways {
         self.all.values().flat_map(times).min()
     }
 
-    /// The gateways to ask now, and how. `state` says what is known of each.
+    /// The gateways to ask now, and how. `state` returns each one's state.
     pub(super) fn take_due(
         &mut self,
         now: Instant,
@@ -105,13 +105,13 @@ impl Gateways {
         questions.collect()
     }
 
-    /// Ends trials whose time has come; tells whether there were any.
+    /// Ends trials whose time has come; returns whether there were any.
     pub(super) fn end_trials(&mut self, now: Instant) -> bool {
         let over = self.all.values_mut().filter(|gateway| gateway.trial.is_some_and(|until| until <= now));
         over.map(|gateway| (gateway.trial, gateway.since) = (None, now)).count() > 0
     }
 
-    /// A notice of the kernel: what a gateway's state is. Tells whether it is trusted otherwise than before.
+    /// A notice of the kernel with a gateway's state. Returns whether its trust changed.
     pub(super) fn changed(&mut self, place: &Place, state: Option<Neighbour>, now: Instant) -> bool {
         let before = self.trust(place);
         let Some(gateway) = self.all.get_mut(place) else { return false };
@@ -123,7 +123,7 @@ impl Gateways {
         self.trust(place) != before
     }
 
-    /// A gateway was found not to have answered in time. Tells whether that is news.
+    /// A gateway did not answer in time. Returns whether that is news.
     pub(super) fn fell_silent(&mut self, place: &Place, now: Instant) -> bool {
         let before = self.trust(place);
         self.all.get_mut(place).into_iter().for_each(|gateway| gateway.died(now));
@@ -136,7 +136,7 @@ impl Gateway {
         Self { due: now, asked: None, silent: false, trial: None, next_trial: TRIAL, since: now }
     }
 
-    /// When it is to be asked, or looked at if it has not answered.
+    /// When it is to be asked, or checked if it has not answered.
     fn next(&self) -> Instant {
         match self.asked {
             Some(asked) if !self.silent => self.due.min(asked + SILENT),
@@ -152,7 +152,7 @@ impl Gateway {
         self.due = now + every;
         match state {
             Some(Neighbour::Usable { proof: Proof::Permanent, .. }) => None,
-            // The kernel asks again by itself until it gives up.
+            // The kernel asks again on its own until it gives up.
             Some(Neighbour::Usable { .. }) if self.asked.is_some() => None,
             Some(Neighbour::Usable { .. }) => {
                 self.asked = Some(now);

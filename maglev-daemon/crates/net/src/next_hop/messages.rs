@@ -1,4 +1,4 @@
-//! Route and neighbour messages as the decision needs them. It must not know what follows from them.
+//! Route and neighbor messages as the decision needs them. It must not know their effects.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use rtnetlink::packet_core::ErrorMessage;
 use super::decide::{Neighbour, Path, Place, Proof, Route};
 
 /// Asks for the route to one address: the whole route that the kernel chooses for a packet, with all its paths, and its own
-/// MTU. What the kernel learned of the path's MTU by ICMP is not in it: anybody can send such a message.
+/// MTU. The path MTU that the kernel learned by ICMP is not in it: any host can send such a message.
 pub(super) fn route_request(address: IpAddr) -> RouteMessage {
     let mut message = one_path_request(address);
     message.header.flags = RouteFlags::FibMatch;
@@ -39,13 +39,13 @@ pub(super) const fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-/// The kernel's answer; nothing if it names a next hop object and not what that is (`nexthop_compat_mode` 0).
+/// The kernel's answer; `None` if it names a next hop object by its number only (`nexthop_compat_mode` 0).
 pub(super) fn route(message: &RouteMessage) -> Option<Route> {
     match message.header.kind {
         RouteType::Unicast => {}
         RouteType::Local => return Some(Route::Local),
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => return Some(Route::Refused),
-        other => return Some(Route::Unknown(format!("it is of type {other:?}"))),
+        other => return Some(Route::Unknown(format!("its type is {other:?}"))),
     }
     let mut paths: Vec<Path> = message.attributes.iter().filter_map(several).flatten().collect();
     paths.extend(path(&message.attributes, None, 1));
@@ -89,7 +89,7 @@ fn path(attributes: &[RouteAttribute], interface: Option<u32>, weight: u16) -> O
     interface.or(named).map(|interface| Path { interface, gateway, weight })
 }
 
-/// What an error to a route request means. A blackhole answers EINVAL, a prohibit route EACCES, an unreachable route
+/// The meaning of an error in answer to a route request. A blackhole answers EINVAL, a prohibit route EACCES, an unreachable route
 /// EHOSTUNREACH.
 pub(super) fn route_error(error: &ErrorMessage) -> Route {
     match Errno::from_raw(-error.raw_code()) {
@@ -99,7 +99,7 @@ pub(super) fn route_error(error: &ErrorMessage) -> Route {
     }
 }
 
-/// A neighbour and its state; `None` for what is not the kernel's table of IP neighbours.
+/// A neighbor and its state; `None` for entries outside the kernel's table of IP neighbors.
 pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Place, Option<Neighbour>)> {
     let header = &message.header;
     let ip = matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6);

@@ -1,9 +1,9 @@
-//! Next hops: for each address the route, the outgoing interface and the neighbour's MAC address, followed live. This is
-//! the door; `driver` listens and asks, `decide` knows what follows from routes and neighbours, `recheck` when to ask for a
-//! route again, `probes` and `gateways` when to ask neighbours.
+//! Next hops: for each address the route, the outgoing interface and the neighbor's MAC address, followed live. This is
+//! the door; `driver` listens and asks, `decide` computes next hops from routes and neighbors, `recheck` when to ask for a
+//! route again, `probes` and `gateways` when to ask neighbors.
 //!
 //! ```text
-//!              follow ─┐                      ┌─▶ route and neighbour requests (`messages`, `neighbours`)
+//!              follow ─┐                      ┌─▶ route and neighbor requests (`messages`, `neighbours`)
 //!     netlink notices ─┼─▶ Driver (one task) ─┤
 //!  probe, recheck due ─┘                      └─▶ Found, only when something changed
 //! ```
@@ -32,20 +32,20 @@ mod neighbours;
 mod probes;
 mod recheck;
 
-/// What is known of the next hop to an address from here on.
+/// The next hop to an address from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The address of a backend or a VIP.
     pub address: IpAddr,
-    /// What is known now.
+    /// Its next hop now.
     pub resolution: Resolution,
 }
 
-/// Which notices are followed, and how often is asked what none announced.
+/// Which notices are followed, and how often the kernel is asked without one.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     groups: &'static [MulticastGroup],
-    /// Usable neighbours are asked again after this time.
+    /// Usable neighbors are asked again after this time.
     keep_fresh: Duration,
     /// Each route is asked for again after this time at the earliest, and three times as long at the latest.
     recheck: Duration,

@@ -1,4 +1,4 @@
-//! How neighbours are asked, by the kernel's own means. It must not know when.
+//! How neighbors are asked, by the kernel's own means. It must not know when.
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
@@ -9,30 +9,30 @@ use super::messages;
 use crate::connection::{self, Requests};
 use crate::error::NetError;
 
-/// Has the kernel find out a neighbour's MAC address, as if a packet were to be sent to it.
+/// Has the kernel find out a neighbor's MAC address, as if a packet were to be sent to it.
 pub(super) async fn find(requests: &Requests, (interface, address): Place) -> Result<(), NetError> {
     let request = requests.handle.neighbours().add(interface, address);
     let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
-    if let Err(error) = connection::done("ask for a neighbour", request.execute()).await? {
-        tracing::debug!(%address, interface, %error, "neighbour could not be asked for");
+    if let Err(error) = connection::done("ask for a neighbor", request.execute()).await? {
+        tracing::debug!(%address, interface, %error, "neighbor could not be asked for");
     }
     Ok(())
 }
 
-/// Has the kernel ask a neighbour at its known MAC address at once whether it is there; packets go on meanwhile. It asks three
-/// times, one second apart, and then takes the neighbour for failed.
+/// Has the kernel ask a neighbor at its known MAC address at once whether it is there; packets go on meanwhile. It asks three
+/// times, one second apart, and then takes the neighbor for failed.
 pub(super) async fn confirm(requests: &Requests, place @ (interface, address): Place) -> Result<(), NetError> {
     let request = requests.handle.neighbours().add(interface, address).state(NeighbourState::Probe).replace();
-    match connection::done("confirm a neighbour", request.execute()).await? {
+    match connection::done("confirm a neighbor", request.execute()).await? {
         Ok(()) => Ok(()),
         // Its MAC address is not known any more.
         Err(_) => find(requests, place).await,
     }
 }
 
-/// What the kernel's table says of a neighbour now.
+/// The neighbor's entry in the kernel's table now.
 pub(super) async fn look(requests: &Requests, (interface, address): Place) -> Result<Option<Neighbour>, NetError> {
-    const WHAT: &str = "look up a neighbour";
+    const WHAT: &str = "look up a neighbor";
     let mut message = NeighbourMessage::default();
     message.header.family = messages::family(address);
     message.header.ifindex = interface;

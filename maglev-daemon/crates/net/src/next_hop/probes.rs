@@ -1,11 +1,11 @@
-//! When each neighbour is asked again: pure, the time comes in. It must not know how a neighbour is asked.
+//! When each neighbor is asked again: pure; times are parameters. It must not know how a neighbor is asked.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::decide::{Neighbour, Place, Proof};
 
-/// A neighbour that answered is asked again after this time, so that one that died is noticed.
+/// A neighbor that answered is asked again after this time, so that one that died is noticed.
 pub(super) const KEEP_FRESH: Duration = Duration::from_secs(30);
 /// One that did not answer is asked again after this time at first, then after twice as long each time …
 const RETRY: Duration = Duration::from_secs(1);
@@ -17,11 +17,11 @@ struct Probe {
     due: Instant,
     /// How long to wait after the next unanswered probe.
     retry: Duration,
-    /// Whether the neighbour was usable when last looked at.
+    /// Whether the neighbor was usable at the last probe.
     usable: bool,
 }
 
-/// The neighbours that are kept known.
+/// The neighbors that are kept known.
 #[derive(Debug)]
 pub(super) struct Probes {
     probes: BTreeMap<Place, Probe>,
@@ -47,17 +47,17 @@ impl Probes {
             .collect();
     }
 
-    /// Whether a neighbour is kept known.
+    /// Whether a neighbor is kept known.
     pub(super) fn contains(&self, place: &Place) -> bool {
         self.probes.contains_key(place)
     }
 
-    /// The earliest time at which some neighbour is due.
+    /// The earliest time at which some neighbor is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.probes.values().map(|probe| probe.due).min()
     }
 
-    /// The neighbours to ask now; each is due again after its wait. `state` says what is known of each.
+    /// The neighbors to ask now; each is due again after its wait. `state` returns each one's state.
     pub(super) fn take_due(&mut self, now: Instant, state: impl Fn(&Place) -> Option<Neighbour>) -> Vec<Place> {
         let mut due = Vec::new();
         for (place, probe) in self.probes.iter_mut().filter(|(_, probe)| probe.due <= now) {
@@ -77,7 +77,7 @@ impl Probes {
         due
     }
 
-    /// A neighbour's state changed: one that is lost is asked for at once, one that is found rests.
+    /// A neighbor's state changed: one that is lost is asked for at once, one that is found rests.
     pub(super) fn changed(&mut self, place: &Place, usable: bool, now: Instant) {
         let Some(probe) = self.probes.get_mut(place) else { return };
         match (probe.usable, usable) {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_found_neighbour_rests_and_a_lost_one_is_asked_for_at_once() {
+    fn a_found_neighbor_rests_and_a_lost_one_is_asked_for_at_once() {
         let now = Instant::now();
         let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], now);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permanent_neighbour_is_not_asked_and_an_unwanted_one_is_dropped() {
+    fn a_permanent_neighbor_is_not_asked_and_an_unwanted_one_is_dropped() {
         let now = Instant::now();
         let mut probes = Probes::new(KEEP_FRESH);
         probes.keep([place()], now);

@@ -1,5 +1,5 @@
-//! When each route is asked for again though no notice came: pure, the time comes in. Notices tell of most changes at once;
-//! this finds the rest, whatever the kernel left unsaid.
+//! When each route is asked for again although no notice came: pure; times are parameters. Notices report most changes at once;
+//! this finds the rest, for which the kernel sends none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ pub(super) const EARLIEST: Duration = Duration::from_secs(10);
 /// … and this time at the latest, spread evenly, so that neither the routes of one node nor the nodes ask together. An
 /// answer takes some 25 µs of CPU: for 32,767 backends that is 4 % of one.
 const SPREAD: Duration = Duration::from_secs(20);
-/// The pause between two rounds: what is due within it is asked for together.
+/// The pause between two rounds: routes that are due within it are asked for together.
 const ROUND: Duration = Duration::from_millis(100);
 
 /// When each address is due.

@@ -1,4 +1,4 @@
-//! The resolver against the kernel: real interfaces, routes and neighbours in namespaces of the test's own.
+//! The resolver against the kernel: real interfaces, routes and neighbors in namespaces of the test's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::links;
 
 mod faults;
 
-/// Far longer than anything awaited takes; what is awaited comes by an event.
+/// Far longer than any event takes to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Followed {
@@ -30,7 +30,7 @@ struct Followed {
 
 impl Followed {
     fn new(addresses: &[&str]) -> Self {
-        // Neighbours are asked again each second instead of each half minute.
+        // Neighbors are asked again each second instead of each half minute.
         Self::at(&Settings { keep_fresh: Duration::from_secs(1), ..Settings::USUAL }, addresses)
     }
 
@@ -82,7 +82,7 @@ fn address(text: &str) -> IpAddr {
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
 
-/// A neighbour 10.9.0.2, fd09::2 on eth1 with [`MAC`], behind which 10.8.0.0/16 lies.
+/// A neighbor 10.9.0.2, fd09::2 on eth1 with [`MAC`], behind which 10.8.0.0/16 lies.
 fn neighbour() -> Peer {
     let peer = Peer::new();
     peer.connect("eth1", "eth0");
@@ -126,7 +126,7 @@ fn on_link_and_behind_a_gateway_in_both_families() {
 }
 
 #[test]
-fn a_way_that_leads_nowhere_says_so() {
+fn a_route_that_leads_nowhere_is_unresolved_with_its_reason() {
     in_namespace_async(|| async {
         let _peer = neighbour();
         ip("route add blackhole 10.5.0.0/16");
@@ -140,17 +140,17 @@ fn a_way_that_leads_nowhere_says_so() {
             followed.until_text(of, &format!("the route to {of} is unreachable, blackhole or prohibit")).await;
         }
         followed.follow(&["10.9.0.77"]);
-        followed.until_text("10.9.0.77", "neighbour 10.9.0.77 on eth1 does not answer").await;
+        followed.until_text("10.9.0.77", "neighbor 10.9.0.77 on eth1 does not answer").await;
     });
 }
 
 #[test]
-fn a_neighbour_that_changes_its_mac_or_dies_or_comes_late_is_noticed() {
+fn a_neighbor_that_changes_its_mac_or_dies_or_comes_late_is_noticed() {
     in_namespace_async(|| async {
         let peer = neighbour();
         let mut followed = Followed::new(&["10.9.0.2", "10.9.0.3"]);
         followed.until_mac("10.9.0.2", MAC).await;
-        // As a failover does: the address answers from another card, and the kernel hears of it.
+        // As a failover does: the address answers from another card, and the kernel is notified.
         ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud reachable");
         followed.until_mac("10.9.0.2", OTHER_MAC).await;
         // It is dead to the kernel: asked for anew, it answers with its own card.
@@ -163,7 +163,7 @@ fn a_neighbour_that_changes_its_mac_or_dies_or_comes_late_is_noticed() {
 }
 
 #[test]
-fn a_neighbour_that_dies_silently_is_noticed() {
+fn a_neighbor_that_dies_silently_is_noticed() {
     in_namespace_async(|| async {
         let peer = neighbour();
         // The kernel's own patience, shortened: stale at once, one second until it asks, then three questions.
@@ -175,14 +175,14 @@ fn a_neighbour_that_dies_silently_is_noticed() {
         let mut followed = Followed::new(&["10.9.0.2"]);
         followed.until_mac("10.9.0.2", MAC).await;
         peer.ip("link set eth0 arp off");
-        followed.until_text("10.9.0.2", "neighbour 10.9.0.2 on eth1 does not answer").await;
+        followed.until_text("10.9.0.2", "neighbor 10.9.0.2 on eth1 does not answer").await;
         peer.ip("link set eth0 arp on");
         followed.until_mac("10.9.0.2", MAC).await;
     });
 }
 
 #[test]
-fn what_a_flood_of_notices_drowned_is_read_again() {
+fn notices_lost_in_a_flood_cause_a_full_read() {
     in_namespace_async(|| async {
         let _peer = neighbour();
         let mut followed = Followed::new(&["10.9.0.2"]);
@@ -198,7 +198,7 @@ fn what_a_flood_of_notices_drowned_is_read_again() {
 }
 
 #[test]
-fn an_address_that_is_no_longer_followed_is_no_longer_told() {
+fn an_address_that_is_no_longer_followed_is_no_longer_reported() {
     in_namespace_async(|| async {
         let _peer = neighbour();
         let mut followed = Followed::new(&["10.9.0.2"]);
@@ -214,12 +214,12 @@ fn an_address_that_is_no_longer_followed_is_no_longer_told() {
 }
 
 #[test]
-fn an_address_that_is_followed_anew_is_told_anew() {
+fn an_address_that_is_followed_anew_is_reported_anew() {
     in_namespace_async(|| async {
         let _peer = neighbour();
         let mut followed = Followed::new(&["10.9.0.2"]);
         followed.until_mac("10.9.0.2", MAC).await;
-        // Whoever follows forgets what it was told; the resolver has no turn in between.
+        // A new follower forgets earlier reports; the resolver has no turn in between.
         followed.known.clear();
         followed.follow(&[]);
         followed.follow(&["10.9.0.2"]);
@@ -280,7 +280,7 @@ fn next_hops_are_followed_on_where_netlink_failed() {
         let mut followed = Followed::new(&["10.9.0.2"]);
         followed.until_mac("10.9.0.2", MAC).await;
         (followed.cut)();
-        // What changes while nobody listens is found afterwards, and what changes then is heard.
+        // Changes without a listener are found afterwards, and later changes are reported.
         ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:03 dev eth1 nud permanent");
         followed.until_mac("10.9.0.2", OTHER_MAC).await;
         followed.follow(&["10.9.0.2", "fd09::2"]);
@@ -292,7 +292,7 @@ fn next_hops_are_followed_on_where_netlink_failed() {
 }
 
 #[test]
-fn a_neighbour_is_heard_of_while_routes_change_without_end() {
+fn a_neighbor_is_reported_while_routes_change_without_end() {
     in_namespace_async(|| async {
         let _peer = neighbour();
         let many: Vec<_> = (0..600).map(|n| format!("10.100.{}.{}", n / 200, n % 200)).collect();
@@ -328,7 +328,7 @@ fn interfaces_are_watched_on_where_netlink_failed() {
         watch.breaker()();
         ip("link add eth5 type veth peer name eth6");
         loop {
-            // Whoever waits may have other things to do: a wait that is given up costs nothing.
+            // The caller may have other work: a cancelled wait loses nothing.
             let soon = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await;
             if soon.is_ok_and(|links| links.iter().any(|link| link.name == "eth5")) {
                 return;
@@ -338,7 +338,7 @@ fn interfaces_are_watched_on_where_netlink_failed() {
 }
 
 #[test]
-fn interfaces_are_told_again_if_wished() {
+fn interfaces_are_reported_again_on_request() {
     in_namespace_async(|| async {
         let mut watch = links::Watch::start().unwrap();
         watch.again();

@@ -1,5 +1,5 @@
 //! The authorities whose certificates are good: read when they are first needed and again after a reload, by a thread of
-//! their own. It must not know what they vouch for.
+//! their own. It must not know their use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use super::Fault;
 use super::fault::is_shortage;
 
-/// What verifies by the authorities, shared by all checks. A daemon without such checks holds none in memory.
+/// The certificate verifier, shared by all checks. A daemon without such checks holds none in memory.
 #[derive(Clone)]
 pub(super) struct Authorities(Arc<Shared>);
 
 struct Shared {
     /// How often a reload has asked for them.
     wanted: AtomicU64,
-    /// What verifies, and which of these it was read for.
+    /// The verifier, and for which of these reloads it was read.
     read: Mutex<Option<(u64, TlsConnector)>>,
     /// Where they come from; `None`: they are given once and for all.
     source: Option<(Source, Verifying)>,
@@ -28,7 +28,7 @@ struct Shared {
 /// Reads authorities.
 type Source = fn() -> Result<Vec<CertificateDer<'static>>, Fault>;
 
-/// Makes of them what verifies certificates.
+/// Builds the certificate verifier from them.
 type Verifying = fn(Vec<CertificateDer<'static>>) -> TlsConnector;
 
 impl Authorities {
@@ -49,7 +49,7 @@ impl Authorities {
         self.0.wanted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What verifies by them, read again if a reload asked for that. What was read before stays where nothing can be read.
+    /// The verifier, read again if a reload asked for that. The earlier one stays if nothing can be read.
     pub(super) async fn connector(&self) -> Result<TlsConnector, Fault> {
         let Shared { wanted, read, source } = &*self.0;
         let mut read = read.lock().await;
@@ -63,7 +63,7 @@ impl Authorities {
         let found = on_a_thread(source, verifying).await;
         let connector = match (found, &*read) {
             (Ok((0, _)), Some((_, before))) => {
-                tracing::warn!("certificate authorities: the system has none now: keeping those read before");
+                tracing::warn!("certificate authorities: the system has none now; keeping the earlier ones");
                 before.clone()
             }
             (Ok((_, connector)), _) => connector,
@@ -82,7 +82,7 @@ impl Authorities {
     }
 }
 
-/// How many there are, and what verifies by them. Reading takes milliseconds, and far longer from a disk that is slow.
+/// Their number, and the verifier. Reading takes milliseconds, and far longer from a slow disk.
 async fn on_a_thread(source: Source, verifying: Verifying) -> Result<(usize, TlsConnector), Fault> {
     let (reply, answer) = oneshot::channel();
     let read = move || {

@@ -1,4 +1,4 @@
-//! One datagram, and the answer to it. It must not know what either says.
+//! One datagram, and the answer to it. It must not know their content.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,18 +6,17 @@ use tokio::net::UdpSocket;
 
 use super::{CheckPath, Fault, path, words};
 
-/// The longest answer that is looked at.
+/// The longest answer that is read.
 const LONGEST: usize = 4 << 10;
 
-/// Sends, and waits for the first datagram that comes back from there and is an answer. What comes from elsewhere, the
-/// kernel keeps away.
+/// Sends, and waits for the first datagram from the target that is an answer. The kernel drops datagrams from other sources.
 pub(super) async fn ask(
     destination: SocketAddr,
     path: &CheckPath,
     payload: &[u8],
     is_answer: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Fault> {
-    // What happens before a packet leaves says nothing of the backend.
+    // An error before a packet is sent is not the backend's.
     let own = |error| Fault::Shortage(words::from_io("socket", &error));
     let failed = |error| Fault::from_io("answer", &error, Fault::Dead);
     let any = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -1,5 +1,5 @@
-//! One DNS query (RFC 1035), and whether the response code of its answer is the one that is expected. It must not know what
-//! the answer holds beyond that.
+//! One DNS query (RFC 1035), and whether the response code of its answer is the expected one. It must not know the rest of the
+//! answer.
 
 use std::net::SocketAddr;
 
@@ -33,13 +33,13 @@ pub(super) async fn ask(
     name: &str,
     expected: u8,
 ) -> Result<(), Fault> {
-    let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that DNS can ask for")))?;
+    let query = encode(id, name).ok_or_else(|| Fault::Unready(format!("{name} is not a name that can be queried")))?;
     let answer = datagram::ask(destination, path, &query, |answer| answers(answer, &query)).await?;
     let rcode = answer[3] & 0x0f;
     if rcode == expected { Ok(()) } else { Err(Fault::Unready(format!("DNS {}", shown(rcode)))) }
 }
 
-/// The query, if DNS can ask for the name.
+/// The query, if the name can be queried.
 fn encode(id: u16, name: &str) -> Option<Vec<u8>> {
     let mut query = Vec::from(id.to_be_bytes());
     query.extend(RECURSION_DESIRED);
@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_query_is_what_rfc_1035_says() {
+    fn a_query_has_the_form_of_rfc_1035() {
         let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x01\x00\x01";
         assert_eq!(encode(0x1234, "example.org").unwrap(), expected);
         assert_eq!(encode(0x1234, "example.org."), encode(0x1234, "example.org"));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_told_from_what_is_none() {
+    fn only_an_answer_to_the_query_is_accepted() {
         let query = encode(7, "example.org").unwrap();
         let mut answer = query.clone();
         assert!(!answers(&answer, &query), "the query itself");

@@ -1,4 +1,4 @@
-//! Why a check did not pass, and whose fault that is. It must not know what is checked.
+//! Why a check did not pass, and whether the cause is the backend or this node. It must not know the kind of check.
 
 use std::fmt;
 use std::io;
@@ -10,16 +10,16 @@ use super::words;
 /// Why a check did not pass, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The backend answers, and not as it should.
+    /// The backend answers, but not as expected.
     Unready(String),
     /// Nothing answers: the connection was refused, timed out, or has no route.
     Dead(String),
-    /// The check was not made, for want of something of this node's own. It says nothing of the backend.
+    /// The check was not made, for lack of a resource of this node. It shows nothing about the backend.
     Shortage(String),
 }
 
 impl Fault {
-    /// What the system reports: of the backend as `kind` says, unless it is this node's own shortage.
+    /// An error of the system: the backend's as `kind` says, unless this node lacks a resource.
     pub(super) fn from_io(doing: &str, error: &io::Error, kind: fn(String) -> Self) -> Self {
         let text = words::from_io(doing, error);
         if is_shortage(error) { Self::Shortage(text) } else { kind(text) }
@@ -42,8 +42,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether this node lacks descriptors, memory, addresses or ports. `EAGAIN` is that only where a socket connects: whatever
-/// else would block is awaited.
+/// Whether this node lacks descriptors, memory, addresses or ports. `EAGAIN` means that only where a socket connects: any other
+/// operation that would block is awaited.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL | EAGAIN))
 }

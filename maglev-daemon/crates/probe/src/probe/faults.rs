@@ -8,7 +8,7 @@ use maglev_testing::matrix::Row;
 use nix::libc;
 
 use super::fault::{Fault, is_shortage};
-use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, nobody, request, rng, server, tls, udp};
+use super::tests::{Identity, LONG, SHORT, Says, check, ends, failed, no_authorities, request, rng, server, tls, udp};
 use super::*;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -107,15 +107,16 @@ async fn a_backend_that_answers_is_unready_and_one_that_does_not_is_dead() {
         (plain, Probe::Https(request(None), tls("www.example.org", false)), SHORT, true),
     ];
     for (at, what, timeout, answers) in rows {
-        let outcome =
-            probe(at, &CheckPath::default(), &check(what.clone(), timeout), &nobody(), &mut rng()).await.outcome;
+        let outcome = probe(at, &CheckPath::default(), &check(what.clone(), timeout), &no_authorities(), &mut rng())
+            .await
+            .outcome;
         assert_eq!(matches!(outcome, Err(Fault::Unready(_))), answers, "{what:?}: {outcome:?}");
         assert_eq!(matches!(outcome, Err(Fault::Dead(_))), !answers, "{what:?}: {outcome:?}");
     }
     row.says("HTTP 503, a request that hangs, plain text for TLS; not: refused, no datagram");
 }
 
-/// What the system trusts, for the one test that changes it.
+/// The authorities that the system trusts, for the one test that changes them.
 static SYSTEM: Mutex<Result<Vec<CertificateDer<'static>>, ()>> = Mutex::new(Ok(Vec::new()));
 
 fn system() -> Result<Vec<CertificateDer<'static>>, Fault> {
@@ -145,7 +146,7 @@ async fn authorities_are_read_again_after_a_reload() {
     drop(row);
     let row = Row::fault("C10", "an authority is added, reload");
     set(Ok(vec![identity.authority.clone()]));
-    assert_eq!(asked().await, unknown(), "nobody asked for a reload");
+    assert_eq!(asked().await, unknown(), "no reload was requested");
     trust.reload();
     assert_eq!(asked().await, Ok(()));
     drop(row);

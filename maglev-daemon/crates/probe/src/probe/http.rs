@@ -1,5 +1,5 @@
-//! One HTTP request, and whether its answer is good. Redirects are answers, and not followed. It must not know what lies
-//! beneath.
+//! One HTTP request, and whether its answer is good. Redirects are answers, and not followed. It must not know the
+//! transport.
 
 mod status;
 
@@ -19,11 +19,11 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// The most fields of such a head.
 const MOST_FIELDS: usize = 1_024;
 
-/// A text is looked for in so much of a body; none of it is kept.
+/// A text is searched for in so much of a body; none of it is kept.
 const LONGEST_BODY: usize = 1 << 20;
 
-/// Asks over a connection that is there for this alone. `authority`: whom the request names if it does not say. Where no body
-/// is asked for, the status decides, whatever follows it.
+/// Sends a request over its own connection. `authority`: the default host of the request. If no body is expected, the status
+/// decides, whatever follows it.
 pub(super) async fn ask<S>(mut stream: S, authority: &str, asked: &Request, doing: &Doing) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -60,7 +60,7 @@ where
         doing.answered("body");
         find(response.into_body(), wanted).await
     };
-    // Both in this task: dropped, the connection ends with the check. It ends by itself where it has nothing more to do.
+    // Both in this task: dropped, the connection ends with the check. It also ends once it has nothing more to do.
     tokio::pin!(answered);
     tokio::select! {
         outcome = &mut answered => outcome,
@@ -76,7 +76,7 @@ fn request(authority: &str, asked: &Request) -> hyper::http::Result<hyper::Reque
         .body(Empty::new())
 }
 
-/// Reads a body until it holds a text: what follows does not matter.
+/// Reads a body until it contains a text: the rest does not matter.
 async fn find(mut body: Incoming, wanted: &str) -> Result<(), Fault> {
     let mut search = Search::new(wanted.as_bytes());
     let mut length = 0;
@@ -96,10 +96,10 @@ async fn find(mut body: Incoming, wanted: &str) -> Result<(), Fault> {
     Err(Fault::Unready(format!("body: does not hold {wanted:?}")))
 }
 
-/// Looks for some bytes in what comes by parts; keeps no more of it than they are long.
+/// Searches for some bytes in parts that arrive one by one; keeps no more of them than the bytes are long.
 struct Search<'a> {
     wanted: &'a [u8],
-    /// The end of what came, where they may have begun.
+    /// The end of the parts so far, where the bytes may have begun.
     tail: Vec<u8>,
     found: bool,
 }

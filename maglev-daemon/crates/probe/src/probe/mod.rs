@@ -1,5 +1,5 @@
-//! One check: asks one backend once, and tells what came of it. Bounded in time and memory whatever the other side does. It
-//! must not know what follows, nor when it is asked again.
+//! One check: asks one backend once, and returns the result. Bounded in time and memory whatever the other side does. It
+//! must not know the consequences, nor when it is asked again.
 
 mod authorities;
 mod datagram;
@@ -24,7 +24,7 @@ pub use fault::Fault;
 pub use maglev_core::health::CheckPath;
 pub use tls::Trust;
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// That it passed, or why not.
@@ -33,7 +33,7 @@ pub struct Ended {
     pub latency: Duration,
 }
 
-/// What a check is doing, and whether the backend has answered anything: both matter if time runs out.
+/// The current step of a check, and whether the backend has answered anything: both matter if time runs out.
 #[derive(Debug)]
 struct Doing(std::sync::Mutex<(&'static str, bool)>);
 
@@ -66,7 +66,7 @@ impl Doing {
     }
 }
 
-/// Asks once, by packets that leave by this path.
+/// Asks once, with packets on this path.
 pub async fn probe(
     destination: SocketAddr,
     path: &CheckPath,
@@ -75,7 +75,7 @@ pub async fn probe(
     rng: &mut fastrand::Rng,
 ) -> Ended {
     if let Probe::Https(_, server) = &check.probe {
-        // What this takes is not the other side's fault.
+        // The time of this is not the other side's fault.
         if let Err(fault) = trust.prepare(server).await {
             return Ended { outcome: Err(fault), latency: Duration::ZERO };
         }

@@ -1,5 +1,5 @@
-//! Has a check's packets leave the node by their path: set on its socket before it sends anything. It must not know who is
-//! asked.
+//! Sends a check's packets on their path: set on its socket before it sends anything. It must not know the
+//! backend.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use maglev_core::health::CheckPath;
 use maglev_net::socket::bind_to_interface;
 
-/// Sends the packets of a socket by this path.
+/// Sends the packets of a socket on this path.
 pub(super) fn set(socket: &impl AsFd, path: &CheckPath) -> io::Result<()> {
     let CheckPath { mark, interface } = *path;
     if let Some(index) = interface {

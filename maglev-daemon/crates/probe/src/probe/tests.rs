@@ -1,4 +1,4 @@
-//! Tests of checks against servers of the tests' own on loopback, well-behaved and not.
+//! Tests of checks against the tests' own servers on loopback, well-behaved and not.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,9 +19,9 @@ use super::{CheckPath, Ended, Trust, probe};
 
 pub(super) const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// Time enough for what is to end by itself.
+/// Enough time for checks that end without a timeout.
 pub(super) const LONG: Duration = Duration::from_secs(30);
-/// For what goes on as long as it is let.
+/// For checks that run into their timeout.
 pub(super) const SHORT: Duration = Duration::from_millis(300);
 
 pub(super) fn check(probe: Probe, timeout: Duration) -> Check {
@@ -34,13 +34,13 @@ pub(super) fn rng() -> fastrand::Rng {
     fastrand::Rng::with_seed(1)
 }
 
-pub(super) fn nobody() -> Trust {
+pub(super) fn no_authorities() -> Trust {
     Trust::from_authorities(Vec::new())
 }
 
-/// How a check of this ends: well, or by this reason.
+/// The result of such a check.
 pub(super) async fn ends(at: SocketAddr, what: Probe, timeout: Duration) -> Result<(), String> {
-    probe(at, &CheckPath::default(), &check(what, timeout), &nobody(), &mut rng())
+    probe(at, &CheckPath::default(), &check(what, timeout), &no_authorities(), &mut rng())
         .await
         .outcome
         .map_err(|fault| fault.to_string())
@@ -55,12 +55,12 @@ pub(super) fn failed(reason: &str) -> Result<(), String> {
     Err(reason.to_owned())
 }
 
-/// What a server says, once it was asked.
+/// A server's answer to a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Says {
     /// This, and closes.
     Once(&'static str),
-    /// This, and is gone without a word: no `close_notify`.
+    /// This, and closes without `close_notify`.
     Cut(&'static str),
     /// The first, and then the second again and again, as fast as it can.
     Endlessly(&'static str, &'static str),
@@ -100,7 +100,7 @@ impl Says {
     }
 }
 
-/// Reads a request up to the empty line, and says what is to be said.
+/// Reads a request up to the empty line, and sends the answer.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: Says) -> String {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -109,12 +109,12 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: Says) -> 
             Err(_) => break,
         }
     }
-    // Whoever asked may have heard enough.
+    // The client may have closed the connection.
     let _ = says.say(&mut stream).await;
     String::from_utf8(request).unwrap()
 }
 
-/// A server for one connection; what it was asked.
+/// A server for one connection; returns the request.
 pub(super) async fn server(says: Says) -> (SocketAddr, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
@@ -127,7 +127,7 @@ async fn a_connection_is_accepted_or_refused() {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let at = listener.local_addr().unwrap();
     let Ended { outcome, latency } =
-        probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &nobody(), &mut rng()).await;
+        probe(at, &CheckPath::default(), &check(Probe::Tcp, LONG), &no_authorities(), &mut rng()).await;
     assert_eq!(outcome, Ok(()));
     assert!(!latency.is_zero() && latency < LONG);
     let (mut stream, _) = listener.accept().await.unwrap();
@@ -138,7 +138,7 @@ async fn a_connection_is_accepted_or_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_accepts_times_out() {
+async fn a_connection_that_is_not_accepted_times_out() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(LOOPBACK.into()).unwrap();
     let at = socket.local_addr().unwrap();
@@ -236,7 +236,7 @@ pub(super) fn tls(name: &str, verify: bool) -> Tls {
     Tls { name: name.to_owned(), of_host: false, verify }
 }
 
-/// A server's certificate for `www.example.org`, its key, and whose word it is.
+/// A server's certificate for `www.example.org`, its key, and its issuer.
 pub(super) struct Identity {
     pub(super) authority: CertificateDer<'static>,
     pub(super) acceptor: TlsAcceptor,
@@ -260,7 +260,7 @@ impl Identity {
         Self { authority: authority.der().clone(), acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    /// A server for one connection; which name it was asked for, and the request.
+    /// A server for one connection; returns the requested server name, and the request.
     pub(super) async fn server(&self, says: Says) -> (SocketAddr, tokio::task::JoinHandle<Option<(String, String)>>) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -281,8 +281,8 @@ async fn a_certificate_is_verified_unless_that_is_off() {
     let ours = Trust::from_authorities(vec![identity.authority.clone()]);
     let rows = [
         (&ours, "www.example.org", true, Ok(())),
-        (&nobody(), "www.example.org", true, failed("TLS: invalid peer certificate: UnknownIssuer")),
-        (&nobody(), "www.example.org", false, Ok(())),
+        (&no_authorities(), "www.example.org", true, failed("TLS: invalid peer certificate: UnknownIssuer")),
+        (&no_authorities(), "www.example.org", false, Ok(())),
         (&ours, "api.example.org", false, Ok(())),
     ];
     for (trust, name, verify, expected) in rows {
@@ -308,7 +308,7 @@ async fn a_certificate_is_verified_unless_that_is_off() {
 }
 
 #[tokio::test]
-async fn what_is_not_tls_fails_with_its_reason() {
+async fn an_answer_without_tls_fails_with_its_reason() {
     const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\n\r\n";
     const TIMED_OUT: &str = "TLS handshake: timed out after 300 ms";
     let rows = [
@@ -324,7 +324,7 @@ async fn what_is_not_tls_fails_with_its_reason() {
         let at = listener.local_addr().unwrap();
         let talk = tokio::spawn(async move {
             let mut stream = listener.accept().await.unwrap().0;
-            // The hello: what is not read would reset the connection.
+            // The TLS hello: unread bytes would reset the connection.
             let _ = stream.read(&mut [0; 2_048]).await;
             let _ = says.say(&mut stream).await;
         });
@@ -358,7 +358,7 @@ pub(super) fn udp(payload: &str, expect: &str) -> Probe {
 }
 
 #[tokio::test]
-async fn a_datagram_is_answered_by_whom_it_was_sent_to() {
+async fn only_an_answer_from_the_target_counts() {
     let pong = |asked: &[u8]| (asked == b"ping").then(|| b"pong 7".to_vec());
     let at = datagrams(false, pong).await;
     assert_eq!(ends(at, udp("ping", "pong"), LONG).await, Ok(()));
@@ -393,7 +393,7 @@ async fn a_query_is_answered_with_a_response_code() {
     assert_eq!(ends(at, query("example.com", 3), LONG).await, Ok(()));
     assert_eq!(
         ends(at, query("example..org", 0), LONG).await,
-        failed("example..org is not a name that DNS can ask for")
+        failed("example..org is not a name that can be queried")
     );
     let echo = datagrams(false, |query| Some(query.to_vec())).await;
     assert_eq!(ends(echo, query("example.org", 0), SHORT).await, failed("answer: timed out after 300 ms"));
@@ -410,7 +410,7 @@ async fn hundreds_at_once_do_not_disturb_each_other() {
         }
     });
     let check = Arc::new(check(Probe::Http(request(Some("ok"))), LONG));
-    let trust = nobody();
+    let trust = no_authorities();
     let asked: Vec<_> = (0..300)
         .map(|_| {
             let (check, trust) = (Arc::clone(&check), trust.clone());

@@ -1,4 +1,4 @@
-//! TLS of checks. It must not know what is said over it.
+//! TLS of checks. It must not know the data on it.
 
 use std::net::Ipv6Addr;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,7 @@ use super::authorities::{self, Authorities};
 /// The port that need not be named (RFC 9110, section 4.2.2).
 const USUAL_PORT: u16 = 443;
 
-/// The server as a request names it that names no other host.
+/// The default server name of a request without a host.
 pub(super) fn authority(Tls { name, .. }: &Tls, port: u16) -> String {
     let host = if name.parse::<Ipv6Addr>().is_ok() { format!("[{name}]") } else { name.clone() };
     if port == USUAL_PORT { host } else { format!("{host}:{port}") }
@@ -49,12 +49,12 @@ impl Trust {
         Self { authorities: Authorities::given(verifying(authorities)), believing: Arc::default() }
     }
 
-    /// The system's authorities may be others by now: the next check that needs them reads them again.
+    /// The system's authorities may have changed: the next check that needs them reads them again.
     pub fn reload(&self) {
         self.authorities.reload();
     }
 
-    /// Gets ready to speak to this server, which takes some milliseconds the first time.
+    /// Prepares TLS with this server, which takes some milliseconds the first time.
     pub(super) async fn prepare(&self, server: &Tls) -> Result<(), Fault> {
         self.connector(server).await.map(drop)
     }
@@ -111,7 +111,7 @@ fn connector(mut config: ClientConfig) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Believes that anyone is who they say they are; but that they hold the key of their certificate, they must show.
+/// Accepts every certificate; but the server must prove that it holds the certificate's key.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

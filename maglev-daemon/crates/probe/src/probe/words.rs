@@ -1,8 +1,8 @@
-//! What went wrong, as an operator reads it. It must not know what is checked.
+//! Errors in an operator's words. It must not know the kind of check.
 
 use std::io::{self, ErrorKind};
 
-/// What the system says, shortly.
+/// The system's error, in short.
 pub(super) fn from_io(doing: &str, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no route".to_owned(),
@@ -21,7 +21,7 @@ fn without_number(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// Another answer than the one that was expected; not more of either than fits on a line.
+/// An unexpected answer; of both answers not more than fits on a line.
 pub(super) fn unexpected(expected: &[u8], found: &[u8]) -> String {
     format!("the answer begins with {}, not {}", shown(found), shown(expected))
 }
@@ -39,9 +39,9 @@ mod tests {
     #[test]
     fn errors_are_short_and_without_numbers() {
         let said = |number| from_io("connect", &io::Error::from_raw_os_error(number));
-        let told =
+        let shown =
             [nix::libc::ECONNREFUSED, nix::libc::EHOSTUNREACH, nix::libc::ENETUNREACH, nix::libc::EMFILE].map(said);
-        assert_eq!(told, ["connect: refused", "no route", "no route", "connect: too many open files"]);
+        assert_eq!(shown, ["connect: refused", "no route", "no route", "connect: too many open files"]);
     }
 
     #[test]

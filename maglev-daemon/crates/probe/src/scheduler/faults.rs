@@ -70,7 +70,7 @@ async fn the_first_check_waits_for_its_next_hop_and_not_for_ever() {
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let to = target("a", open.local_addr().unwrap());
     let no_way = |pending| Order {
-        path: Err(NoPath { reason: "waiting for neighbour 10.0.1.11 on eth0".into(), pending }),
+        path: Err(NoPath { reason: "waiting for neighbor 10.0.1.11 on eth0".into(), pending }),
         ..order(Duration::ZERO)
     };
     let row = Row::fault("R10", "the first check waits while its next hop is resolved");

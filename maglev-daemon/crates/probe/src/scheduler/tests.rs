@@ -1,4 +1,4 @@
-//! Tests of when what is checked.
+//! Tests of when targets are checked.
 
 use super::*;
 use maglev_core::health::CheckPath;
@@ -54,7 +54,7 @@ async fn each_target_is_checked_again_and_again_until_it_is_followed_no_more() {
         *seen.entry(target).or_default() += 1;
     }
     scheduler.follow([(Arc::clone(&bad), order(Duration::ZERO))].into());
-    // What was told before may still be under way.
+    // Earlier results may still be queued.
     while next(&mut told).await.0 != bad {}
     for _ in 0..3 {
         assert_eq!(next(&mut told).await.0, bad);
@@ -77,7 +77,7 @@ async fn nothing_is_checked_more_often_than_its_interval_says() {
 }
 
 #[tokio::test]
-async fn what_is_asked_once_is_told_to_who_asks_and_to_nobody_else() {
+async fn the_result_of_a_single_check_goes_to_its_caller_alone() {
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
     let (good, bad) = (target("good", open.local_addr().unwrap()), target("bad", closed));
@@ -89,7 +89,7 @@ async fn what_is_asked_once_is_told_to_who_asks_and_to_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_once_does_not_wait_for_ever_for_a_socket() {
+async fn a_single_check_does_not_wait_for_ever_for_a_socket() {
     let (mut scheduler, _told) = scheduler();
     let mut all = Vec::new();
     for n in 0..SOCKETS {
@@ -103,7 +103,7 @@ async fn who_asks_once_does_not_wait_for_ever_for_a_socket() {
 }
 
 #[tokio::test]
-async fn without_a_way_a_check_fails_by_the_reason_unless_one_is_found_in_time() {
+async fn without_a_path_a_check_fails_with_the_reason_unless_one_is_found_in_time() {
     let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let to = target("a", open.local_addr().unwrap());
     let (mut scheduler, mut told) = scheduler();
@@ -132,7 +132,7 @@ async fn a_reason_without_end_is_cut_where_it_is_kept() {
 }
 
 #[test]
-fn what_is_due_at_nearly_the_same_time_is_due_together() {
+fn checks_due_at_nearly_the_same_time_are_due_together() {
     let (began, second) = (Instant::now(), Duration::from_secs(1));
     let at = |milliseconds| began + Duration::from_millis(milliseconds);
     for (due, expected) in [(0, 0), (19, 0), (20, 20), (39, 20), (1_030, 1_020), (1_040, 1_040)] {

@@ -1,4 +1,4 @@
-//! Frames: how a record lies in the history file, with its length and a checksum before it. It must not know what a record says.
+//! Frames: how a record lies in the history file, with its length and a checksum before it. It must not know a record's content.
 //!
 //! ```text
 //!  "maglev history 1\n"  │ length u32 │ checksum 8 bytes │ payload, deflated │ length u32 │ …
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 /// The file's first line, which names its format.
 pub(super) const MAGIC: &[u8] = b"maglev history 1\n";
 
-/// What every format's first line begins with.
+/// The start of every format's first line.
 pub(super) const FAMILY: &[u8] = b"maglev history ";
 
 const HEADER: usize = 4 + 8;
@@ -31,7 +31,7 @@ pub(super) enum Bad {
     End,
     /// The file ends within the frame: it was being written as the machine stopped.
     Torn,
-    /// The checksum is another.
+    /// The checksum does not match.
     Corrupt,
 }
 

@@ -1,8 +1,8 @@
-//! The history: every revision of the services, its author and what it changed, in one file that only grows until old revisions are
+//! The history: every revision of the services, its author and its changes, in one file that only grows until old revisions are
 //! dropped. It must not know `services.yaml`.
 //!
-//! The first record holds all services; each that follows, what changed. A reader holds the file open and knows where each record
-//! lies: revisions that are saved meanwhile, or dropped, do not concern it.
+//! The first record holds all services; each that follows, the changes. A reader holds the file open and knows where each record
+//! lies: later saves and drops of revisions do not affect it.
 
 mod frame;
 mod record;
@@ -36,7 +36,7 @@ struct Entry {
     length: usize,
 }
 
-/// What `services.yaml` was, as far as the history knows.
+/// The last known state of `services.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) revision: u64,
@@ -62,7 +62,7 @@ pub struct Reader {
     entries: Arc<Vec<Entry>>,
 }
 
-/// What was wrong with a history that is gone on with.
+/// The damage of a history that is still in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// The last revision before it, if there is one.
@@ -78,7 +78,7 @@ impl History {
         Self { path: path.to_owned(), file: None, length: 0, entries: Arc::default(), written: None }
     }
 
-    /// Opens a file; what follows damage is cut off, after the whole was copied aside.
+    /// Opens a file; records after damage are cut off, after the whole was copied aside.
     ///
     /// # Errors
     /// It cannot be read, or is of another release.
@@ -120,7 +120,7 @@ impl History {
             let Ok((line, _)) = text.as_deref().map_err(String::clone).and_then(Line::read) else { break Bad::Corrupt };
             match line {
                 Line::Written { revision, text } => self.written = Some(Written { revision, text }),
-                // Nothing can be made of changes to services that are not known.
+                // Changes to unknown services cannot be applied.
                 Line::Revision { whole: false, .. } if entries.is_empty() => break Bad::Corrupt,
                 Line::Revision { revision, whole, .. } => {
                     entries.push(Entry { revision: *revision, whole, offset: at as u64, length });
@@ -133,10 +133,10 @@ impl History {
         end
     }
 
-    /// Goes on with what is good of a damaged file.
+    /// Continues with the good part of a damaged file.
     fn cut(&mut self, bytes: &[u8], end: Bad) -> Result<Damage, String> {
         let copy = self.path.with_extension("history.damaged");
-        // A full disk must not keep the node from starting: what is cut off cannot be read anyway.
+        // A full disk must not keep the node from starting: the rest cannot be read anyway.
         if let Err(error) = replace(&copy, bytes, Kept::Always) {
             tracing::warn!(error, "cannot keep a copy of the damaged history");
         }
@@ -188,8 +188,8 @@ impl History {
         Ok(())
     }
 
-    /// Notes that `services.yaml` says what a revision says. It need not survive a power cut: it is only lost together with news that
-    /// can be told apart without it.
+    /// Records that `services.yaml` holds a revision. It need not survive a power cut: it is only lost together with
+    /// changes that can be distinguished without it.
     pub(crate) fn note_written(&mut self, written: Written) {
         let Written { revision, text } = written.clone();
         let line = Line::Written { revision, text }.payload(None);
@@ -218,7 +218,7 @@ impl History {
         let Some(file) = &self.file else { return Err(format!("{} does not exist", self.path.display())) };
         let written = file.write_all_at(bytes, self.length).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
         if let Err(error) = written {
-            // What is beyond is not read as long as the next record overwrites it, and is cut off at the next start if none does.
+            // Bytes beyond are not read as long as the next record overwrites them, and are cut off at the next start if none does.
             let _ = file.set_len(self.length);
             return Err(format!("cannot write {}: {error}", self.path.display()));
         }

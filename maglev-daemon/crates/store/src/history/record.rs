@@ -1,5 +1,5 @@
-//! Records of the history: a line of JSON that says what the record is, and for a revision the objects that it set, written as
-//! `services.yaml` writes them. It must not know how a record lies in the file.
+//! Records of the history: a line of JSON that identifies the record, and for a revision its objects in the form of
+//! `services.yaml`. It must not know how a record lies in the file.
 
 use std::path::Path;
 
@@ -30,9 +30,9 @@ pub struct Revision {
     /// Its author.
     #[serde(flatten)]
     pub author: Author,
-    /// The pools that it is about.
+    /// The pools that it affects.
     pub pools: Vec<String>,
-    /// The backends that it is about, as `pool/name`; none of a revision with more than [`MOST_BACKENDS`].
+    /// The backends that it affects, as `pool/name`; none of a revision with more than [`MOST_BACKENDS`].
     pub backends: Vec<String>,
     /// VIPs, pools and backends that it added, changed and removed.
     counts: [[usize; 3]; 3],
@@ -76,13 +76,13 @@ pub(super) enum Line {
     Revision {
         #[serde(flatten)]
         revision: Box<Revision>,
-        /// Whether they are all services, and not only what changed.
+        /// Whether they are all services, or only the changed ones.
         whole: bool,
         removed_pools: Vec<String>,
         removed_backends: Vec<(String, String)>,
         removed_vips: Vec<String>,
     },
-    /// `services.yaml` was replaced: it says what this revision says.
+    /// `services.yaml` was replaced: it holds this revision.
     Written {
         revision: u64,
         /// The SHA-256 of its text, in hexadecimal digits.

@@ -1,4 +1,4 @@
-//! Tests of the store of the services: what is kept over changes, edits, crashes and damage.
+//! Tests of the store of the services: stored services after changes, edits, crashes and damage.
 
 use std::fs;
 use std::path::PathBuf;
@@ -200,7 +200,7 @@ fn an_edit_while_no_daemon_ran_is_a_revision_unless_it_removes_most() {
     let mut site = site.restart();
     assert_eq!(**site.store.services(), services(3, 9));
     assert!(
-        site.notes[0].ends_with("going on with revision 4") && site.notes[0].contains("pool web"),
+        site.notes[0].ends_with("continuing with revision 4") && site.notes[0].contains("pool web"),
         "{:?}",
         site.notes
     );
@@ -234,7 +234,7 @@ fn a_change_that_was_saved_is_there_even_if_the_file_was_not_replaced() {
     assert!(written.starts_with("# revision 6\n") && written.contains("weight: 3"), "{written}");
     fs::remove_file(site.yaml()).unwrap();
     let mut site = site.restart();
-    assert!(site.notes[0].ends_with("services.yaml is missing; going on with revision 6"), "{:?}", site.notes);
+    assert!(site.notes[0].ends_with("services.yaml is missing; continuing with revision 6"), "{:?}", site.notes);
     assert_eq!(fs::read_to_string(site.yaml()).unwrap(), written);
     site.commit(services(3, 4), "weight 4").unwrap();
 
@@ -319,11 +319,11 @@ fn damage_never_empties_the_table() {
                 if !of_yaml {
                     assert_eq!(**store.services(), last, "{notes:?}");
                     counts[1] += 1;
-                } else if let Some(named) = notes.iter().find(|note| note.contains("going on with revision")) {
+                } else if let Some(named) = notes.iter().find(|note| note.contains("continuing with revision")) {
                     assert_eq!(**store.services(), store.reader().services(kept.unwrap()).unwrap(), "{named}");
                     counts[2] += 1;
                 } else {
-                    // It is still a services file, and what it says is said of it; or only a comment was damaged.
+                    // It is still a services file, and its content is reported; or only a comment was damaged.
                     assert!(!notes.is_empty() || **store.services() == last || kept.is_none(), "{notes:?}");
                     counts[3] += 1;
                 }

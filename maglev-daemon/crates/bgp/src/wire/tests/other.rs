@@ -1,4 +1,4 @@
-//! The same messages in another codec: what we write it reads as we meant it.
+//! The same messages in another codec: each reads the other's messages as they were meant.
 
 use std::net::IpAddr;
 
@@ -149,7 +149,7 @@ proptest! {
         prop_assert_eq!(all(&written), [Message::Open(sent)]);
     }
 
-    /// What the other codec takes for an OPEN, we take for the same, or we say why not.
+    /// Where the other codec accepts an OPEN, ours reads the same, or names the error.
     #[test]
     fn a_spoilt_open_means_the_same_to_both(
         capabilities in any_capabilities(),

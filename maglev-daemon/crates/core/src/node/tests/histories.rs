@@ -1,6 +1,6 @@
 //! Random histories in virtual time: changes, drains, failing disks and plans, neighbors that are slow or stuck, stops, kills and
-//! restarts. After each effect it is checked that nothing is announced that the packet path does not serve, and that nothing is
-//! forgotten that a neighbor may still send packets for.
+//! restarts. After each effect it is checked that every announced VIP is served by the packet path, and that no VIP is
+//! forgotten while a neighbor may still send packets for it.
 
 use super::*;
 use ipnet::IpNet;
@@ -13,11 +13,11 @@ use proptest::prelude::*;
 /// A neighbor: what it holds, and when it lost what it held before.
 #[derive(Debug, Default)]
 struct Neighbor {
-    /// It takes nothing off our hands.
+    /// It reads nothing from us.
     stuck: bool,
     /// It has a session with this daemon. Without one, it keeps what it held.
     up: bool,
-    told: u64,
+    sent: u64,
     holds: BTreeSet<IpNet>,
     lost: BTreeMap<IpNet, Duration>,
 }
@@ -26,22 +26,22 @@ impl Neighbor {
     fn take(&mut self, wanted: &maglev_model::bgp::Wanted, now: Duration) {
         let new: BTreeSet<_> = wanted.routes.keys().copied().collect();
         self.lost.extend(self.holds.difference(&new).map(|prefix| (*prefix, now)));
-        (self.holds, self.told) = (new, wanted.version);
+        (self.holds, self.sent) = (new, wanted.version);
     }
 
     fn status(&self) -> NeighborStatus {
         NeighborStatus {
             name: "tor".into(),
             state: if self.up { "established" } else { "connect" }.into(),
-            // It cannot be told anything without a session.
-            told: if self.up { self.told } else { u64::MAX },
+            // It cannot be sent anything without a session.
+            sent: if self.up { self.sent } else { u64::MAX },
             announced: Arc::new(if self.up { self.holds.clone() } else { BTreeSet::new() }),
             ..NeighborStatus::default()
         }
     }
 }
 
-/// What comes back to the node later.
+/// Results that reach the node later.
 #[derive(Debug)]
 enum Report {
     Event(Event),
@@ -49,9 +49,9 @@ enum Report {
     Plan(Plan),
     /// The next hop of an address is looked up.
     NextHop(IpAddr),
-    /// A neighbor takes what is wanted by then.
+    /// A neighbor receives the wanted prefixes of that time.
     Taken(usize),
-    /// A neighbor has a session again, and takes what is wanted.
+    /// A neighbor has a session again, and receives the wanted prefixes.
     Back(usize),
 }
 
@@ -62,13 +62,13 @@ struct World {
     maps: Maps,
     disk: Services,
     drain: Option<node_drain::Record>,
-    /// What the next daemon finds of the planner.
+    /// The planner's state that the next daemon finds.
     state: Option<String>,
     reports: Vec<(Duration, Report)>,
     neighbors: Vec<Neighbor>,
     wanted: Arc<maglev_model::bgp::Wanted>,
     withdrawn: BTreeMap<IpNet, Duration>,
-    /// Neighbors are sent what is wanted.
+    /// Neighbors are sent the wanted prefixes.
     speaks: bool,
     followed: BTreeSet<IpAddr>,
     /// Backends whose next hop is lost.
@@ -300,11 +300,11 @@ impl World {
         }
     }
 
-    /// A drain waits for packets to stop only once neighbors know, or had the time to.
+    /// A drain waits for packets to stop only once neighbors have received the withdrawal, or had the time to.
     fn check_withdrawn(&self) {
         assert!(self.wanted.routes.is_empty());
         let had_time = self.withdrawn.values().all(|at| *at + Duration::from_secs(2) <= self.now);
-        // One that is not back after a restart is found out by its packets.
+        // A neighbor that is not back after a restart is noticed by its packets.
         let hold = self.neighbors.iter().any(|neighbor| neighbor.up && !neighbor.holds.is_empty());
         assert!(had_time || !hold || !self.speaks, "{:?}", self.neighbors);
     }
@@ -325,7 +325,7 @@ impl World {
         Ok(())
     }
 
-    /// Goes on to what happens next, if it does by then.
+    /// Advances to the next result, if it is due by then.
     fn step(&mut self, end: Duration) -> bool {
         let next = self.reports.iter().enumerate().min_by_key(|(_, (at, _))| *at).map(|(n, (at, _))| (*at, n));
         let due = self.node.deadline();
@@ -346,11 +346,11 @@ impl World {
                 Report::Taken(n) | Report::Back(n) => {
                     self.neighbors[n].up = true;
                     let (wanted, now) = (Arc::clone(&self.wanted), self.now);
-                    // Before all is known, what a neighbor kept over a restart stays.
+                    // Before everything is known, prefixes that a neighbor kept over a restart stay.
                     if wanted.complete {
                         self.neighbors[n].take(&wanted, now);
                     } else {
-                        self.neighbors[n].told = wanted.version;
+                        self.neighbors[n].sent = wanted.version;
                     }
                     self.sessions();
                 }
@@ -366,7 +366,7 @@ impl World {
         self.now = end;
     }
 
-    /// What the resolver finds.
+    /// The resolver's result.
     fn resolution(&self, address: IpAddr) -> Event {
         let host = (1..5).find(|n| address == IpAddr::from([10, 0, 1, *n])).unwrap();
         if !self.lost.contains(&host) {
@@ -526,7 +526,7 @@ proptest! {
         for action in actions {
             world.act(action);
         }
-        // All that is in the way ends.
+        // All obstacles end.
         (world.failing_plans, world.failing_writes) = (0, 0);
         for action in [Action::Trouble(false), Action::Drain(false), Action::Stuck(0, false), Action::Stuck(1, false)] {
             world.act(action);

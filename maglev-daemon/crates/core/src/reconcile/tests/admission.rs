@@ -1,4 +1,4 @@
-//! One gate for every source of changes: what the command line is refused, a plan and a reload are refused as well.
+//! One gate for every source of changes: a change that the command line is refused is refused to a plan and a reload as well.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn a_drained_backend_is_removed_and_one_that_does_not_drain_too() {
 }
 
 #[test]
-fn a_vip_in_the_place_of_what_the_node_needs_is_refused_by_every_source() {
+fn a_vip_on_an_address_that_the_node_needs_is_refused_by_every_source() {
     let mut node = reached();
     let host =
         maglev_model::Host { own: [(IpAddr::from([203, 0, 113, 9]), "eth0".to_owned())].into(), ..Default::default() };

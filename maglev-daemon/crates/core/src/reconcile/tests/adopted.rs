@@ -1,12 +1,12 @@
-//! A daemon is killed, wherever it may be, and another goes on with what it left and the maps as they are.
+//! A daemon is killed, at any point, and another one continues with its saved state and the maps as they are.
 
 use maglev_model::plan::{Planner, Saved};
 
 use super::*;
 
 impl Node {
-    /// Collects changes and begins to publish them, and is killed after so many steps of the plan. Returns what it had left
-    /// to be known before the first of them.
+    /// Collects changes and begins to publish them, and is killed after so many steps of the plan. Returns the state saved
+    /// before the first of them.
     fn killed_after(&mut self, changes: Vec<Change>, steps_done: usize) -> String {
         for change in changes {
             self.run(Event::Change { request: RequestId(0), change, force: true });
@@ -33,7 +33,7 @@ impl Node {
         kept
     }
 
-    /// Another daemon adopts the maps. It does not know yet how backends are reached.
+    /// Another daemon adopts the maps. It does not know the next hops yet.
     pub(super) fn adopt(&mut self, kept: &str) {
         self.maps.outlive();
         let Settings { rules: Rules { limits, outer }, .. } = self.reconciler.settings;
@@ -51,7 +51,7 @@ impl Node {
         let known = self.reconciler.view().pools.into_iter().flat_map(|pool| pool.backends);
         let known: BTreeSet<MemberId> = known.filter_map(|backend| backend.id).collect();
         let alive: BTreeSet<MemberId> = self.maps.live(limits.pools).members.into_keys().collect();
-        assert_eq!(alive, known, "who is alive is known");
+        assert_eq!(alive, known, "every live member is known");
     }
 
     fn progress(&self) -> Vec<Progress> {
@@ -115,7 +115,7 @@ fn backends_count_as_reached_until_it_is_known_that_they_are_not() {
     node.reach(2, true);
     node.run(Event::Flush);
     node.wait(4);
-    assert_eq!(node.tables(), tables, "the neighbour may only not have been asked yet");
+    assert_eq!(node.tables(), tables, "the neighbor may only not have been asked yet");
     node.wait(2);
     assert_eq!(node.tables()[0].2, [0, SLOTS as u32]);
     node.reach(1, true);
@@ -141,7 +141,7 @@ fn services_that_changed_meanwhile_are_a_change() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_with_the_reason() {
+fn inconsistent_state_is_rejected_with_the_reason() {
     let mut node = reached();
     let kept = node.killed_after(Vec::new(), 0);
     let live = node.maps.live(512);
@@ -150,15 +150,15 @@ fn what_does_not_fit_together_is_refused_with_the_reason() {
         let saved: Saved = serde_json::from_str(kept).unwrap();
         Planner::restore(limits, outer, &saved, &live).unwrap_err()
     };
-    assert_eq!(refused(limits, OuterSources::default(), &kept), "`encap` was another");
+    assert_eq!(refused(limits, OuterSources::default(), &kept), "`encap` changed");
     assert!(refused(Limits { pools: 0, ..limits }, outer, &kept).contains("pool 0"));
     assert!(refused(Limits { vips: 0, ..limits }, outer, &kept).contains("VIP 0"));
     assert!(
-        refused(limits, outer, &kept.replace("10.0.1.1", "10.0.1.9")).contains("member 1 is a of pool web no more")
+        refused(limits, outer, &kept.replace("10.0.1.1", "10.0.1.9")).contains("member 1 is no longer a of pool web")
     );
 }
 
-/// Per pool and slot of VIPs that are in service, the backend that a segment goes to which no flow table knows.
+/// Per pool and slot of VIPs in service, the backend of a segment without a flow entry.
 fn routes(node: &Node) -> BTreeMap<(Name, usize), IpAddr> {
     let view = node.reconciler.view();
     let of_pool = |pool: &PoolView| {
@@ -185,8 +185,8 @@ fn any_order() -> impl Strategy<Value = Change> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whoever is killed between any two steps of any plan, and whatever was in transition: packets that no flow table
-    /// knows go on to the backend that they went to, as long as it is there.
+    /// Killed between any two steps of any plan, with any slots in transition: packets without a flow
+    /// entry still go to the same backend, as long as it exists.
     #[test]
     fn in_any_history_a_killed_daemon_is_followed_by_one_that_goes_on(
         batches in prop::collection::vec(

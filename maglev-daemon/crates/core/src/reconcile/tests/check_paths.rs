@@ -1,4 +1,4 @@
-//! Tests of the paths of checks: to which member, by which interface, from when on, and why not.
+//! Tests of the paths of checks: to which member, on which interface, from when on, and why not.
 
 use maglev_common::mark::Mark;
 use maglev_model::{Check, Hysteresis, PoolHealth, Probe, Via};
@@ -45,7 +45,7 @@ impl Node {
         self.checked.iter().map(|(target, order)| (target.backend.to_string(), path(order))).collect()
     }
 
-    /// What `backend`, the `at`th of the pool, is asked by while all is well.
+    /// The path to `backend`, the `at`th of the pool, without faults.
     fn good(&self, at: usize, backend: &str) -> (String, Result<CheckPath, String>) {
         let mark = Mark::from_member(self.backends()[at].unwrap());
         (backend.to_owned(), Ok(CheckPath { mark: Some(mark.0), interface: Some(2) }))
@@ -64,7 +64,7 @@ fn a_check_goes_to_its_member_by_the_interface_that_the_vip_is_routed_by() {
 }
 
 #[test]
-fn without_a_way_a_check_is_told_why() {
+fn without_a_path_a_check_has_the_reason() {
     let mut node = encapsulated();
     let all = |node: &Node, expected: &str| {
         assert_eq!(node.check_paths(), ["a", "b"].map(|backend| (backend.to_owned(), Err(expected.to_owned()))));
@@ -81,7 +81,7 @@ fn without_a_way_a_check_is_told_why() {
     let Settings { interfaces, .. } = settings(Limits::default());
     node.run(Event::Interfaces(Interfaces { unguarded: [2].into(), ..interfaces.clone() }));
     node.run(Event::Flush);
-    all(&node, "nothing encapsulates checks that leave by eth2: see the daemon's log");
+    all(&node, "checks via eth2 are not encapsulated: see the daemon's log");
     node.run(Event::Interfaces(interfaces));
     node.run(Event::Flush);
     assert_eq!(node.check_paths(), [node.good(0, "a"), node.good(1, "b")]);
@@ -154,7 +154,7 @@ mod faults {
             Row::fault("R10", "a next hop that is being resolved again is pending, one that does not answer is not");
         let mut node = encapsulated();
         for (resolution, pending) in
-            [(Resolution::waiting("neighbour"), true), (Resolution::Unresolved("no answer".to_owned()), false)]
+            [(Resolution::waiting("neighbor"), true), (Resolution::Unresolved("no answer".to_owned()), false)]
         {
             node.route_vip(resolution);
             let all: Vec<_> = node.checked.values().map(|order| order.path.clone().unwrap_err().pending).collect();

@@ -37,7 +37,7 @@ fn a_plan_that_keeps_failing_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
-fn what_failed_is_carried_out_once_it_can_be_and_the_pause_begins_anew() {
+fn a_failed_plan_is_carried_out_once_it_can_be_and_the_pause_begins_anew() {
     let _row = Row::fault("R1", "the next try is shown, and succeeds by time alone");
     let mut node = reached();
     node.fail_after = Some(0);
@@ -107,7 +107,7 @@ fn an_edited_file_and_a_change_that_share_a_batch_are_saved_or_refused_together(
 }
 
 #[test]
-fn an_edited_file_that_says_what_is_so_is_accepted_though_the_change_beside_it_fails() {
+fn an_unchanged_edited_file_is_accepted_though_the_change_beside_it_fails() {
     let _row = Row::fault("R2", "a file that says what is so, and a change that cannot be saved");
     let mut reconciler = reached().reconciler;
     let read = (*reconciler.saved).clone();
@@ -120,7 +120,7 @@ fn an_edited_file_that_says_what_is_so_is_accepted_though_the_change_beside_it_f
 }
 
 #[test]
-fn a_reload_is_reviewed_by_what_runs() {
+fn a_reload_is_reviewed_against_the_running_state() {
     let _row = Row::fault("C5", "a reload to nothing is refused without force, and counted with it");
     let node = reached();
     let Err(Denied::Refused(refused)) = node.reconciler.review(&Services::default(), false) else { panic!() };
@@ -144,11 +144,11 @@ fn a_plan_is_refused_as_the_change_would_be() {
     for change in [order("b", DRAIN), order("b", DISABLE), remove_backend("web", "b")] {
         let refused = node.reconciler.preview(change.clone(), false).unwrap_err().to_string();
         assert!(refused.ends_with("--force does it"), "{refused}");
-        let told =
+        let effects =
             node.reconciler.handle(Event::Change { request: RequestId(9), change: change.clone(), force: false }, NOW);
         assert!(
-            matches!(&told[..], [Effect::Reply { outcome: Err(told), .. }] if told.to_string() == refused),
-            "{told:?}"
+            matches!(&effects[..], [Effect::Reply { outcome: Err(error), .. }] if error.to_string() == refused),
+            "{effects:?}"
         );
         node.reconciler.preview(change, true).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Tests of what becomes of checks: plans, on maps that check every step.
+//! Tests of the effects of checks: plans, on maps that check every step.
 
 use super::*;
 use crate::health::{Failure, Last, Target};
@@ -47,11 +47,11 @@ fn healthy(panic: u8, slow_start: u64) -> Node {
     node
 }
 
-/// Slots that may change hands among backends that stay, when another one comes or goes.
+/// Slots that may move among backends that stay, when another one is added or removed.
 const FEW: u32 = 200;
 
 impl Node {
-    /// A check of a backend ends; what follows is carried out if anything does. Tells whether its backend serves now.
+    /// A check of a backend ends; its effects, if any, are carried out. Returns whether its backend serves now.
     fn checked(&mut self, host: u8, good: bool) -> bool {
         let address = IpAddr::from([10, 0, 1, host]);
         let targets: Vec<Arc<Target>> =
@@ -99,7 +99,7 @@ fn a_backend_that_dies_leaves_in_one_plan_without_transition() {
     assert!(node.checked(1, false), "once is not enough");
     assert!(!node.checked(1, false));
     assert_eq!((node.slots()[0], node.learning()[0]), (0, 0));
-    assert!(node.phases().0 < FEW, "its slots are settled at once; few change hands among those who live");
+    assert!(node.phases().0 < FEW, "its slots are settled at once; few move among those that live");
     assert!(!node.maps.is_alive(dead) && !node.maps.may_be_in_flows(dead), "its flow entries are ignored, and cleared");
     assert_eq!(node.backends()[0], Some(dead), "it keeps its number");
     let now = node.slots();
@@ -130,7 +130,7 @@ fn a_previous_owner_that_dies_is_forgotten() {
 }
 
 #[test]
-fn checks_that_say_what_is_known_plan_nothing() {
+fn checks_that_confirm_the_health_plan_nothing() {
     let mut node = healthy(0, 0);
     let target = Arc::clone(node.checked.keys().next().unwrap());
     for outcome in [Ok(()), Err(Failure::Unready("HTTP 503".into())), Ok(())] {
@@ -141,7 +141,7 @@ fn checks_that_say_what_is_known_plan_nothing() {
 }
 
 #[test]
-fn what_is_checked_follows_the_services() {
+fn targets_follow_the_services() {
     let mut node = web(0, 0);
     let checked = |node: &Node| -> Vec<String> {
         node.checked.keys().map(|target| format!("{} {}", target.backend, target.destination)).collect()
@@ -204,7 +204,7 @@ fn a_backend_without_a_next_hop_is_not_sent_to_however_healthy() {
 }
 
 #[test]
-fn an_adopted_node_uses_what_was_used_until_it_has_checked() {
+fn an_adopted_node_uses_the_same_backends_until_it_has_checked() {
     let mut node = healthy(0, 0);
     node.checks(2, 1, false);
     let slots = node.slots();
@@ -217,7 +217,7 @@ fn an_adopted_node_uses_what_was_used_until_it_has_checked() {
 }
 
 #[test]
-fn a_node_whose_maps_are_gone_uses_what_was_used_until_it_has_checked() {
+fn a_node_whose_maps_are_gone_uses_the_same_backends_until_it_has_checked() {
     let mut before = healthy(0, 0);
     before.checks(2, 1, false);
     let kept = before.reconciler.save().in_use();
@@ -254,7 +254,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// After any history, nobody who is dead owns slots, and whoever serves and can be reached does if anybody may.
+    /// After any history, no dead backend owns slots, and every healthy reachable one does if it may.
     #[test]
     fn in_any_history_the_dead_own_nothing(
         history in prop::collection::vec(any_happening(), 1..60),
@@ -287,15 +287,15 @@ proptest! {
 }
 
 #[test]
-fn what_there_is_to_check_of_a_backend_is_named_or_why_nothing_is() {
+fn the_targets_of_a_backend_are_named_or_why_there_are_none() {
     let mut node = healthy(50, 0);
     let of = |node: &Node, pool: &str, backend: &str| node.reconciler.to_check(&name(pool), &name(backend));
     let refused = |line: &str| Err(Refusal::Conflict(line.to_owned()));
     let targets = of(&node, "web", "a").unwrap();
     assert_eq!(targets.len(), 1);
     assert!(targets.iter().all(|target| node.checked.get(target.0) == Some(target.1)), "as it is checked always");
-    assert_eq!(of(&node, "nosuch", "a"), refused("there is no pool nosuch; there is: web"));
-    assert_eq!(of(&node, "web", "d"), refused("there is no backend d in pool web; there is: a, b, c"));
+    assert_eq!(of(&node, "nosuch", "a"), refused("unknown pool nosuch; known: web"));
+    assert_eq!(of(&node, "web", "d"), refused("unknown backend d in pool web; known: a, b, c"));
     node.change(order("a", DISABLE)).unwrap();
     let line = "backend a of pool web is disabled (maglev backend enable web a); nothing was checked";
     assert_eq!(of(&node, "web", "a"), refused(line));
@@ -307,10 +307,10 @@ fn what_there_is_to_check_of_a_backend_is_named_or_why_nothing_is() {
     };
     node.change(set(Some(Arc::new(anywhere)))).unwrap();
     node.change(Change::RemoveVip(name("www"))).unwrap();
-    let line = "no VIP uses pool web: there is nobody to ask as clients do; nothing was checked";
+    let line = "no VIP uses pool web: an encapsulated check needs one; nothing was checked";
     assert_eq!(of(&node, "web", "b"), refused(line));
     node.change(set(None)).unwrap();
     let Err(Refusal::Conflict(line)) = of(&node, "web", "b") else { panic!() };
     assert!(line.starts_with("pool web has no check: its backends count as healthy"), "{line}");
-    assert!(node.checked.is_empty(), "from then on nobody is");
+    assert!(node.checked.is_empty(), "from then on none is");
 }

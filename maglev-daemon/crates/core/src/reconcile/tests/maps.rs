@@ -107,8 +107,8 @@ impl Maps {
         self.check();
     }
 
-    /// The daemon was killed: all packets of its time have ended when another one begins, and what flow tables say of the
-    /// dead is cleared.
+    /// The daemon was killed: all packets of its time have ended when another one begins, and entries of dead members in flow
+    /// tables are cleared.
     pub(crate) fn outlive(&mut self) {
         self.lingering.clear();
         self.killed_since_barrier.clear();
@@ -117,7 +117,7 @@ impl Maps {
         self.in_flows.retain(|id| members.get(id).is_some_and(|record| record.state().is_alive()));
     }
 
-    /// What an adopting daemon finds.
+    /// The maps as an adopting daemon finds them.
     pub(crate) fn live(&self, pools: u32) -> Live {
         let word = |index: u32| self.pools.get(&(index as u16)).copied().unwrap_or_default();
         let alive = self.members.iter().filter(|(_, record)| record.state().is_alive());
@@ -137,7 +137,7 @@ impl Maps {
         assert!(transition.previous_words().eq(previous), "pool {}: previous owners", pool.0);
     }
 
-    /// Per slot where a segment goes that no flow table knows; nothing for a slot that nobody alive owns.
+    /// Per slot the backend of a segment without a flow entry; `None` for a slot without a live owner.
     pub(super) fn routes(&self, pool: PoolIndex) -> Vec<(usize, IpAddr)> {
         let word = self.pools.get(&pool.0).copied().unwrap_or_default();
         let [current, previous] = [word.current(), word.previous()].map(|start| self.tables.get(&start.table().0));
@@ -148,7 +148,7 @@ impl Maps {
             let member = self.members.get(&id.get()).filter(|member| member.state().serves(pool))?;
             Some((slot, destination(member)))
         };
-        // A few slots tell as much as all.
+        // A few slots are as good as all.
         current.slots.iter().enumerate().step_by(61).filter_map(route).collect()
     }
 
@@ -217,7 +217,7 @@ impl Maps {
         self.tables.get(&table).filter(|_| table != 0).map(|filled| filled.owners.clone()).unwrap_or_default()
     }
 
-    /// What a packet that comes in now finds.
+    /// The backend that a packet finds now.
     fn check(&self) {
         for (_, word) in self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE) {
             for id in self.owners(self.current(word.pool())) {
@@ -234,7 +234,7 @@ impl Maps {
             }
             let now = self.backends_of(service).unwrap_or_default();
             assert!(!now.is_empty(), "{service} has no backend, but had some before and will have some");
-            // Who moves to another pool is there until the directory is switched, whatever the old one's backends do.
+            // A backend that moves to another pool stays until the directory is switched, whatever happens in the old pool.
             let mut moving = self.before.vips.values().filter(|vip| vip.service == service);
             let left = moving.next().map(|vip| takers(&self.after, &vip.pool)).unwrap_or_default();
             assert!(now.iter().all(|address| [&before, &after, &left].iter().any(|set| set.contains(address))));

@@ -1,4 +1,4 @@
-//! Slots that change hands: learning, surveys, deadlines, and backends that come and go.
+//! Slots that get other owners: learning, surveys, deadlines, and backends that are added and removed.
 
 use super::*;
 use maglev_testing::matrix::Row;
@@ -91,7 +91,7 @@ fn node_slots() -> u32 {
     reached().tables()[0].2[0]
 }
 
-/// A node that knows no history, with backends `a`, `b` and `c`, of which these were reached before it published.
+/// A node without history, with backends `a`, `b` and `c`, of which these were reached before it published.
 fn fresh(reached: &[u8]) -> Node {
     let mut known = web();
     known.change(add_backend("web", "c", 3)).unwrap();
@@ -107,7 +107,7 @@ fn fresh(reached: &[u8]) -> Node {
 }
 
 #[test]
-fn whoever_stands_in_at_the_start_gives_way_and_keeps_what_began_with_it() {
+fn a_stand_in_at_the_start_hands_slots_back_and_keeps_its_flows() {
     for reached in [&[1, 2][..], &[1], &[]] {
         let mut node = fresh(reached);
         let awaited = (1..4).filter(|host| !reached.contains(host));
@@ -137,17 +137,17 @@ fn another_backend_that_is_drained_while_one_arrives_keeps_its_flows() {
     node.reach(3, true);
     node.change(order("a", DRAIN)).unwrap();
     let (learning, tracked) = node.phases();
-    // A third of its slots were another's, who has arrived.
+    // A third of its slots were of another backend, which has arrived.
     assert!(learning > before / 2, "{learning} of {before} slots learn");
     assert_eq!(tracked, stood_in);
 }
 
 #[test]
-fn whoever_stood_in_for_long_is_a_previous_owner_like_any_other() {
+fn a_long_stand_in_is_a_previous_owner_like_any_other() {
     let mut node = fresh(&[1, 2]);
     assert!(node.phases().1 > 0);
     node.wait(10);
-    assert_eq!(node.phases(), (0, 0), "nobody is awaited any more");
+    assert_eq!(node.phases(), (0, 0), "no backend is awaited any more");
     node.reach(3, true);
     node.run(Event::Flush);
     assert!(node.phases().0 >= node.tables()[0].2[2], "{:?} are learning, tracked", node.phases());
@@ -175,7 +175,7 @@ fn the_flows_of_a_backend_that_is_lost_wait_for_it_for_a_while() {
     assert_eq!(node.phases(), (0, 0));
     node.reach(2, true);
     node.run(Event::Flush);
-    assert_eq!(node.phases(), (owned, 0), "whoever stood in for it is a previous owner now");
+    assert_eq!(node.phases(), (owned, 0), "its stand-ins are previous owners now");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn each_interface_has_its_own_mac_address_and_a_change_is_followed() {
         let frame = || fixtures::tcp4(b"hello");
         let (first, second) = (rig.ingress(), rig.plane.interfaces()[1].index);
         let (second_mac, new) = (rig.plane.interfaces()[1].mac, [2, 0, 0, 0, 0, 0x77]);
-        let row = Row::fault("D3", "an interface's MAC address is another's no more than a stranger's is");
+        let row = Row::fault("D3", "an interface does not accept frames for another interface's MAC address");
         assert_eq!(rig.harness.run(second, &frame()).0, action::PASS);
         assert_eq!(rig.harness.run(second, &to(second_mac, frame())).0, action::REDIRECT);
         assert_eq!(rig.harness.run(first, &to(second_mac, frame())).0, action::PASS);
@@ -120,7 +120,7 @@ fn packets_without_hops_left_are_dropped() {
 }
 
 #[test]
-fn what_was_removed_is_checked_no_more() {
+fn a_removed_backend_is_no_longer_checked() {
     in_namespace(|| {
         let mut rig = egress::Rig::new();
         let frame = fixtures::tcp4(b"");
@@ -143,7 +143,7 @@ fn what_was_removed_is_checked_no_more() {
 }
 
 #[test]
-fn what_another_daemon_left_dead_is_removed_when_its_maps_are_adopted() {
+fn dead_members_of_another_daemon_are_removed_when_its_maps_are_adopted() {
     in_namespace(|| {
         let _row = Row::fault("D15", "numbers that a killed daemon had not cleared");
         let (_peer, folder) = (two_veths(), Folder::new());

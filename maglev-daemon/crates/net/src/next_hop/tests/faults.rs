@@ -78,8 +78,8 @@ fn next_hop_objects_that_change_are_noticed() {
 }
 
 #[test]
-fn what_no_notice_tells_is_found_by_asking_again() {
-    let mut row = Row::fault("D1", "nothing is heard: every route is asked for again");
+fn a_change_without_a_notice_is_found_by_asking_again() {
+    let mut row = Row::fault("D1", "no notice arrives: every route is asked for again");
     in_namespace_async(|| async {
         let _gateways = two_gateways();
         ip("route add 10.8.0.0/16 via 10.9.0.2");
@@ -97,7 +97,7 @@ fn what_no_notice_tells_is_found_by_asking_again() {
 }
 
 #[test]
-fn what_rules_and_addresses_change_is_noticed() {
+fn changes_by_rules_and_addresses_are_noticed() {
     {
         let _row = Row::fault("D1", "a rule chooses another table");
         in_namespace_async(|| async {
@@ -214,13 +214,13 @@ fn a_routes_mtu_is_known_and_followed() {
     }
 }
 
-/// What this thread has had of a CPU, in the kernel too.
+/// The CPU time of this thread, in the kernel too.
 fn cpu() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 #[test]
-fn what_a_look_up_costs() {
+fn the_cost_of_a_look_up() {
     let mut row = Row::fault("D1", "what it costs to ask for routes again");
     let (sender, said) = std::sync::mpsc::channel();
     in_namespace_async(move || async move {

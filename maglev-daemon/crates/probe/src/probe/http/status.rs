@@ -1,4 +1,4 @@
-//! The status of an HTTP answer, read off the beginning of its first line: whatever follows. It must not know which status
+//! The status of an HTTP answer, read from the beginning of its first line: the rest is ignored. It must not know which status
 //! is good.
 
 use http_body_util::Empty;
@@ -11,7 +11,7 @@ use crate::probe::{Fault, words};
 /// The longest head of an interim answer (1xx).
 const LONGEST_INTERIM: usize = 16 << 10;
 
-/// What every status line begins with, then a digit and a space (RFC 9112, section 4).
+/// The start of every status line, before a digit and a space (RFC 9112, section 4).
 const VERSION: &[u8] = b"HTTP/1.";
 const STATUS: std::ops::Range<usize> = 9..12;
 
@@ -48,7 +48,7 @@ fn bytes(request: &Request<Empty<Bytes>>) -> Vec<u8> {
     bytes
 }
 
-/// The final status, once enough has come. The heads of interim answers are taken out.
+/// The final status, once enough has arrived. The heads of interim answers are removed.
 fn take_status(answer: &mut Vec<u8>) -> Result<Option<u16>, String> {
     loop {
         // RFC 9112, section 2.2: an empty line before a message is ignored.
@@ -65,7 +65,7 @@ fn take_status(answer: &mut Vec<u8>) -> Result<Option<u16>, String> {
         let number = std::str::from_utf8(&answer[STATUS]).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
         let apart = answer[STATUS.start - 1] == b' ' && matches!(answer[STATUS.end], b' ' | b'\r' | b'\n');
         let status: Option<u16> = number.filter(|_| apart).and_then(|text| text.parse().ok());
-        let status = status.ok_or_else(|| format!("response: {} is no status line", words::shown(answer)))?;
+        let status = status.ok_or_else(|| format!("response: {} is not a status line", words::shown(answer)))?;
         if !matches!(status, 100 | 102..=199) {
             return Ok(Some(status));
         }
@@ -78,7 +78,7 @@ fn take_status(answer: &mut Vec<u8>) -> Result<Option<u16>, String> {
     }
 }
 
-/// Where what follows the first empty line begins.
+/// The start of the text after the first empty line.
 fn end_of_head(answer: &[u8]) -> Option<usize> {
     let ends: [&[u8]; 2] = [b"\r\n\r\n", b"\n\n"];
     let end = |mark: &[u8]| answer.windows(mark.len()).position(|found| found == mark).map(|at| at + mark.len());
