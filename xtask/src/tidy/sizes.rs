@@ -54,6 +54,11 @@ fn production(code: &[&str]) -> usize {
     code.windows(2).position(begins).unwrap_or(code.len())
 }
 
+/// The last line, from 1, before the tests that end a file.
+pub(super) fn production_end(source: &Source) -> usize {
+    production(&source.code.lines().collect::<Vec<_>>())
+}
+
 /// The first and the last line of each function with a body. The formatter puts the last brace below the first word.
 fn functions(code: &[&str]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -86,7 +91,7 @@ fn above(text: &[&str], function: usize) -> usize {
 }
 
 /// Tests, and what only they use.
-fn is_test(path: &str) -> bool {
+pub(super) fn is_test(path: &str) -> bool {
     let names = ["tests", "faults", "interop"];
     let (_, inner) = path.split_once("/src/").unwrap_or(("", path));
     inner.ends_with("_tests.rs") || inner.split(['/', '.']).any(|part| names.contains(&part))
