@@ -187,7 +187,7 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
     let stream = site.lab.client().stream(&[(WWW4, Backend::PORT).into()], RATE);
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "5s"])?;
     ensure!(answer.code == 1, "{answer:?}");
-    ensure!(answer.stderr.contains("this node announces nothing (maglev.yaml has no `bgp`)"), "{answer:?}");
+    ensure!(answer.stderr.contains("this node announces no prefix (maglev.yaml has no `bgp`)"), "{answer:?}");
     let last = answer.stderr.lines().last().unwrap_or_default();
     let start = "maglev: the node is not drained after 5s: packets still come in: www-udp ";
     ensure!(last.starts_with(start) && last.ends_with(" packets/s; it goes on draining"), "{answer:?}");

@@ -27,7 +27,7 @@ fn a_daemon_may_leave_its_data_plane_forwarding_when_it_stops() -> Result<()> {
     let status = forwarding(&site.balancers[0])?;
     ensure!(status["adopted"] == true, "{status}");
     let text = site.balancers[0].maglev_ok(&["status"])?;
-    ensure!(text.contains("adopted from the daemon before; pinned in /sys/fs/bpf/maglev-lab/"), "{text}");
+    ensure!(text.contains("adopted from the previous daemon; pinned in /sys/fs/bpf/maglev-lab/"), "{text}");
     answered(&site)?;
 
     // Another daemon with the same identity, though its socket is another's.

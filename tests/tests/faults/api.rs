@@ -213,17 +213,23 @@ fn interrupted(balancer: &mut Balancer) -> Result<()> {
             &["node", "drain", "--wait"][..],
             Signal::SIGINT,
             130,
-            "the node goes on draining; `maglev node undrain` takes it back",
+            "the node goes on draining; `maglev node undrain` reverses it",
             &["node", "undrain"][..],
         ),
         (
             &["backend", "drain", "web", "web2", "--wait"],
             Signal::SIGTERM,
             143,
-            "web2 goes on draining; `maglev backend undrain web web2` takes it back",
+            "web2 goes on draining; `maglev backend undrain web web2` reverses it",
             &["backend", "undrain", "web", "web2"],
         ),
-        (&["events", "--follow"], Signal::SIGINT, 130, "nothing was changed; `maglev events --follow --after ", &[]),
+        (
+            &["events", "--follow"],
+            Signal::SIGINT,
+            130,
+            "nothing was changed; continue with `maglev events --follow --after ",
+            &[],
+        ),
     ] {
         let name = format!("{signal} ends maglev {}", arguments.join(" "));
         Matrix::Fault.row("C13", &name, || {

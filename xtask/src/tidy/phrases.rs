@@ -79,7 +79,7 @@ pub(super) const PHRASES: [(&str, &str); 73] = [
     ("on its way", "applying, in progress"),
     ("on their way", "applying, in progress, in transit"),
     ("all that is saved", "sync: in sync, OUT OF SYNC, applying"),
-    ("would have", "will have, after the change"),
+    ("slots would have", "slots after"),
     ("is none of", "is not one of, is not listed in"),
     ("are none of", "are not among, are not listed in"),
     ("none of ours", "not ours"),
