@@ -57,8 +57,8 @@ fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
     let traffic = site.lab.client().start(&targets(), u64::MAX, 4);
     fs::write(balancer.config(), config + "flow_table: { flows: 70000 }\n")?;
     balancer.restart()?;
-    balancer.await_log("what is pinned is replaced")?;
-    ensure!(balancer.log().contains("`flow_table` was another"), "{}", balancer.log());
+    balancer.await_log("replacing the pinned data plane")?;
+    ensure!(balancer.log().contains("`flow_table` differs"), "{}", balancer.log());
     let status = forwarding(balancer)?;
     ensure!(status["adopted"] == false, "{status}");
     let outcomes = traffic.stop()?;

@@ -10,7 +10,7 @@ use maglev_model::{Name, parse_duration};
 use super::output::Printer;
 use super::{Client, Failure};
 
-/// Which revisions are listed.
+/// The filters of the list.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only changes to this pool, its backends and VIPs

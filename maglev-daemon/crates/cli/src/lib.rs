@@ -73,7 +73,7 @@ struct Args {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
 
-    /// Why, for the history: one line of at most 160 bytes
+    /// The reason of a change, for the history: one line of at most 160 bytes
     #[arg(long = "message", short = 'm', global = true, value_name = "WHY", value_parser = maglev_model::parse_reason)]
     why: Option<String>,
 
@@ -167,7 +167,7 @@ fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Why a command was not carried out.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]

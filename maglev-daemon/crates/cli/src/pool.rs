@@ -53,11 +53,11 @@ pub(super) enum PoolCommand {
     },
 }
 
-/// How a pool keeps connections while its backends change.
+/// The settings of transitions.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// Which packets the flow table is consulted for: exception (where a slot's owner changed while the old one is
-    /// alive; the default) or always (every packet, and every flow is recorded)
+    /// The packets for which the flow table is consulted: exception (on slots whose owner changed while the previous owner is
+    /// alive; the default) or always (all packets, and every flow is recorded)
     #[arg(long, value_parser = parse_tracking)]
     tracking: Option<Tracking>,
     /// The learning time: how long the connections of a slot are recorded after its owner changed, 1s to 1h, not longer than the
@@ -76,7 +76,7 @@ pub(super) struct Settings {
     min_healthy: Option<u32>,
 }
 
-/// How its backends are checked.
+/// The settings of checks.
 #[derive(Debug, Args)]
 pub(super) struct Checks {
     /// The check of its backends, as in services.yaml: 'kind: http, path: /healthz, interval: 2s'

@@ -56,7 +56,7 @@ pub(super) enum VipCommand {
     },
 }
 
-/// How a VIP is announced.
+/// The settings of a VIP's announcement.
 #[derive(Debug, Args)]
 pub(super) struct Announcement {
     /// true (its address as a prefix), false, or a prefix that contains its address, such as 203.0.113.0/24; true by default

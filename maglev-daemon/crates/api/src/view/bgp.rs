@@ -34,13 +34,13 @@ pub struct BgpNeighbor {
 /// Sessions and prefixes in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpSummary {
-    /// Neighbors that are configured.
+    /// The number of configured neighbors.
     pub neighbors: usize,
-    /// Those with an established session.
+    /// The number of neighbors with an established session.
     pub established: usize,
     /// Prefixes of VIPs that are to be announced.
     pub prefixes: usize,
-    /// Those that are announced to a neighbor.
+    /// The number of prefixes that are announced to a neighbor.
     pub announced: usize,
 }
 
@@ -56,7 +56,7 @@ pub struct BgpRoute {
     pub prefix: IpNet,
     /// Whether it is announced to any neighbor.
     pub announced: bool,
-    /// To how many neighbors it is announced.
+    /// The number of neighbors that it is announced to.
     #[serde(default)]
     pub announced_to: usize,
     /// How many neighbors are configured for its family.

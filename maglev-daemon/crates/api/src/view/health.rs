@@ -74,9 +74,9 @@ impl Health {
 /// The numbers of a backend's checks by this daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckCounts {
-    /// Those that succeeded.
+    /// Passed checks.
     pub passed: u64,
-    /// Those that failed.
+    /// Failed checks.
     pub failed: u64,
     /// How often its health changed.
     pub changes: u64,
@@ -146,13 +146,13 @@ pub struct PoolHealth {
     /// Whether no backend has answered a check for 60 s.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_dead: bool,
-    /// Its backends that are healthy.
+    /// The number of healthy backends.
     pub healthy: usize,
-    /// Those that have not been checked yet.
+    /// The number of backends without a finished check.
     pub checking: usize,
-    /// Those whose checks fail.
+    /// The number of backends whose checks fail.
     pub unhealthy: usize,
-    /// Those without a next hop.
+    /// The number of backends without a next hop.
     pub unreachable: usize,
     /// The reason why no check is made; absent if checks are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]

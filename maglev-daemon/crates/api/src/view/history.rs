@@ -32,7 +32,7 @@ pub struct Revision {
 /// `GET /v1/history`: the kept revisions, the newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Those that match the query.
+    /// The revisions that match the query.
     pub revisions: Vec<Revision>,
     /// The oldest kept one: the oldest target of a rollback.
     pub oldest: u64,

@@ -64,7 +64,7 @@ pub struct Plan {
     pub slots: u32,
     /// The slots whose owner would change.
     pub moved_slots: u32,
-    /// Those of them that no change of shares explains.
+    /// The moved slots that no change of shares explains.
     pub collateral_slots: u32,
     /// Recently active flows in the flow tables on the slots that would move: all with tracking `always`; with `exception`,
     /// flows of settled slots are not recorded.

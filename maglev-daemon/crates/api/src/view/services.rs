@@ -22,7 +22,7 @@ pub struct NewVip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
-    /// How it is announced: `true` (by its address; the default), `false`, or a prefix that holds the address.
+    /// How it is announced: `true` (by its address; the default), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// The communities of its prefix; none if absent.
@@ -34,7 +34,7 @@ pub struct NewVip {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewAnnounce {
-    /// How it is announced: `true` (by its address), `false`, or a prefix that holds the address.
+    /// How it is announced: `true` (by its address), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// All communities of its prefix.

@@ -50,7 +50,7 @@ pub struct NewSettings {
     /// The number of usable backends below which its VIPs are withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<u32>,
-    /// How its backends are checked.
+    /// The settings of checks.
     pub health: NewHealth,
 }
 

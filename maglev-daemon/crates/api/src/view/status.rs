@@ -46,7 +46,7 @@ pub struct Status {
     pub check_shortage: Option<CheckShortage>,
     /// The node's state and its drain.
     pub node: Node,
-    /// Since when the data plane forwards, and whether it outlives the daemon.
+    /// The begin of forwarding, and whether the data plane outlives the daemon.
     pub forwarding: Forwarding,
     /// The flow tables: whether they have room.
     pub flow_table: FlowTable,
@@ -82,7 +82,7 @@ impl Status {
     }
 }
 
-/// Since when the data plane forwards, and whether it outlives the daemon.
+/// The begin of forwarding, and whether the data plane outlives the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarding {
     /// The folder that program and maps are pinned in; null if they end with the daemon.
