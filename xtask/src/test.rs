@@ -15,7 +15,7 @@ use crate::{build, kernels, matrix, program, setup};
 /// The model test runs with the others.
 const MODEL: &str = "maglev-e2e/model";
 
-/// What the user may narrow, or another kernel to run on.
+/// A filter of tests, or a separate group of tests.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
@@ -26,32 +26,32 @@ pub(crate) struct Arguments {
     apart: Option<Apart>,
 }
 
-/// Tests that are run by themselves.
+/// Groups of tests that run separately.
 #[derive(clap::Subcommand)]
 enum Apart {
     Kernels(kernels::Arguments),
-    /// Speak BGP with BIRD, FRR and GoBGP, and with one that breaks every rule: a line for each daemon and case.
+    /// Test BGP with BIRD, FRR and GoBGP, and with a daemon that breaks every rule: a line for each daemon and case.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Bgp,
-    /// Check the health of real servers, and of such as misbehave: a line for each case, with what was measured.
+    /// Check the health of real servers, and of misbehaving ones: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Health,
-    /// Keep the services over edits, crashes and damage: a line for each case, with what was measured.
+    /// Test the store over edits, crashes and damage: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Store,
-    /// Repeat every fault that was found by running the product: a line for each case, with what was measured.
+    /// Repeat every fault that was found by running the product: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
     Faults,
 }
 
-/// Sets up, builds the release binaries that the end-to-end tests drive, and runs the tests.
+/// Sets up, builds the release binaries for the end-to-end tests, and runs the tests.
 ///
 /// # Errors
-/// If a test fails or does not build; and as root, where nothing excuses it, if a test is skipped.
+/// If a test fails or does not build; and as root if a test is skipped.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.apart {
         Some(Apart::Kernels(arguments)) => return kernels::run(arguments),
@@ -70,12 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     verdict(totals, status.success(), program::is_root())
 }
 
-/// Runs `cargo test`, lets its words through as they come, and sums the result lines.
+/// Runs `cargo test`, prints its output as it comes, and sums the result lines.
 fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
     let mut command = program::command(program::cargo());
     command.args(["test", "--workspace", "--features", MODEL, "--locked", "--no-fail-fast"]);
     command.args(filter).stdout(Stdio::piped());
-    // The end-to-end tests drive what ships.
+    // The end-to-end tests run the release binaries.
     command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
     if env::var_os("RUST_TEST_THREADS").is_none() {
         command.env("RUST_TEST_THREADS", threads().to_string());
@@ -84,7 +84,7 @@ fn tests(filter: Option<&str>) -> Result<(Totals, ExitStatus)> {
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut totals = Totals::default();
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what cargo test says")?;
+        let line = line.context("cannot read the output of cargo test")?;
         let mut screen = std::io::stdout().lock();
         screen.write_all(&line)?;
         screen.write_all(b"\n")?;
@@ -106,7 +106,7 @@ fn verdict(totals: Totals, succeeded: bool, root: bool) -> Result<()> {
         bail!("{} tests failed", totals.failed);
     }
     if !succeeded {
-        bail!("a test binary did not build or did not end by itself; see above");
+        bail!("a test binary did not build or crashed; see above");
     }
     if root && totals.skipped > 0 {
         bail!("{} tests were skipped; as root none may be", totals.skipped);

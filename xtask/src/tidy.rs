@@ -24,11 +24,11 @@ use crate::program;
 /// The folders with Rust source.
 const FOLDERS: [&str; 5] = ["maglev-common", "maglev-daemon", "maglev-ebpf", "tests", "xtask"];
 
-/// What operators and contributors read, beside the source.
+/// The documents for operators and contributors.
 const DOCUMENTS: [&str; 2] = ["CHANGELOG.md", "README.md"];
 const DOCUMENT_FOLDERS: [&str; 2] = ["deploy", "docs"];
 
-/// A broken rule: a file, a line counted from 1, and what is wrong with the remedy.
+/// A broken rule: a file, a line counted from 1, and the error with its remedy.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     path: String,

@@ -1,6 +1,6 @@
 //! Phrases that a reader has to decode, each with its better wording. Data only: [`super::words`] looks for them.
 
-/// Where a phrase may stand although it is forbidden elsewhere.
+/// A place where a forbidden phrase is allowed.
 pub(super) struct Exception {
     /// From the workspace's root.
     pub(super) path: &'static str,

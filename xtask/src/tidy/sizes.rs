@@ -1,4 +1,4 @@
-//! How long files and functions may be. What is longer says why in a comment: `// long: reason` in a file's head, or above a
+//! The limits of lengths of files and functions. A longer one has a comment `// long: reason` in the file's head, or above the
 //! function. Tests do not count.
 
 use super::{Finding, source::Source};
@@ -8,10 +8,10 @@ const FILE: usize = 450;
 /// Lines of a function, from its name to its last brace.
 const FUNCTION: usize = 60;
 
-/// What marks an exception; a reason follows.
+/// The mark of an exception; a reason follows.
 const MARK: &str = "// long: ";
 
-/// What is longer than allowed without a reason, and reasons that nothing needs any more.
+/// Excess lengths without a reason, and reasons without an excess length.
 pub(super) fn limits(source: &Source) -> Vec<Finding> {
     if is_test(&source.path) {
         return Vec::new();
@@ -90,7 +90,7 @@ fn above(text: &[&str], function: usize) -> usize {
     function - text[..function].iter().rev().take_while(belongs).count()
 }
 
-/// Tests, and what only they use.
+/// Tests, and files that only they use.
 pub(super) fn is_test(path: &str) -> bool {
     let names = ["tests", "faults", "interop"];
     let (_, inner) = path.split_once("/src/").unwrap_or(("", path));

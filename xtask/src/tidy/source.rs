@@ -1,17 +1,17 @@
 //! A source file as the rules see it: its code without comments and text, and its comments and string literals apart.
 //!
-//! This is no parser. It knows where comments, strings and characters begin and end, and nothing else of Rust.
+//! This is no parser. It knows where comments, strings and characters begin and end, and no other syntax of Rust.
 
 /// A Rust file.
 #[derive(Debug)]
 pub(super) struct Source {
     /// From the workspace's root, with slashes.
     pub(super) path: String,
-    /// As it stands in the file.
+    /// The content of the file.
     pub(super) text: String,
     /// The text with comments, strings and characters replaced by spaces; lines and columns are kept.
     pub(super) code: String,
-    /// String literals outside comments: the line, from 1, and what stands between the quotes.
+    /// String literals outside comments: the line, from 1, and the text between the quotes.
     pub(super) strings: Vec<(usize, String)>,
     /// Comments: the line, from 1, and the text with its slashes.
     pub(super) comments: Vec<(usize, String)>,
