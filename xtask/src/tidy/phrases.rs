@@ -1,15 +1,8 @@
 //! Phrases that a reader has to decode, each with its better wording. Data only: [`super::words`] looks for them.
 
-/// A place where a forbidden phrase is allowed.
-pub(super) struct Exception {
-    /// From the workspace's root.
-    pub(super) path: &'static str,
-    pub(super) phrase: &'static str,
-    #[expect(dead_code, reason = "for the reader of this table")]
-    pub(super) reason: &'static str,
-}
+/// A place where a forbidden phrase is allowed: the path from the workspace's root, the phrase and the reason.
+pub(super) type Exception = (&'static str, &'static str, &'static str);
 
-/// Places where a forbidden phrase is the right one.
 pub(super) const EXCEPTIONS: [Exception; 0] = [];
 
 /// A phrase in lower case, and what to write instead. Case and line breaks do not matter, punctuation does.
