@@ -28,8 +28,14 @@ struct Token {
     text: String,
 }
 
-/// Phrases by their first token; of each phrase all tokens.
-struct Phrases(HashMap<String, Vec<(Vec<String>, &'static str, &'static str)>>);
+/// Phrases by their first token.
+struct Phrases(HashMap<String, Vec<Phrase>>);
+
+struct Phrase {
+    tokens: Vec<String>,
+    text: &'static str,
+    better: &'static str,
+}
 
 /// Forbidden phrases in the comments of all sources, in the strings before their tests, and in all documents.
 pub(super) fn all(sources: &[Source], documents: &[Document]) -> Vec<Finding> {
@@ -50,10 +56,10 @@ pub(super) fn all(sources: &[Source], documents: &[Document]) -> Vec<Finding> {
 impl Phrases {
     fn new(phrases: &[(&'static str, &'static str)]) -> Self {
         let mut by_first: HashMap<_, Vec<_>> = HashMap::new();
-        for &(phrase, better) in phrases {
-            let words: Vec<String> = tokens(1, phrase, "").into_iter().map(|token| token.text).collect();
-            if let Some(first) = words.first().cloned() {
-                by_first.entry(first).or_default().push((words, phrase, better));
+        for &(text, better) in phrases {
+            let tokens: Vec<String> = tokens(1, text, "").into_iter().map(|token| token.text).collect();
+            if let Some(first) = tokens.first().cloned() {
+                by_first.entry(first).or_default().push(Phrase { tokens, text, better });
             }
         }
         Self(by_first)
@@ -62,12 +68,12 @@ impl Phrases {
     fn find(&self, path: &str, passage: &[Token], exceptions: &[Exception]) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (at, token) in passage.iter().enumerate() {
-            for (words, phrase, better) in self.0.get(&token.text).into_iter().flatten() {
-                let matches = passage[at..].len() >= words.len()
-                    && passage[at..].iter().zip(words).all(|(token, word)| token.text == *word);
-                let excepted = exceptions.iter().any(|(file, excepted, _)| *file == path && excepted == phrase);
+            for Phrase { tokens, text, better } in self.0.get(&token.text).into_iter().flatten() {
+                let matches = passage[at..].len() >= tokens.len()
+                    && passage[at..].iter().zip(tokens).all(|(token, expected)| token.text == *expected);
+                let excepted = exceptions.iter().any(|(file, excepted, _)| *file == path && excepted == text);
                 if matches && !excepted {
-                    let message = format!("says \"{phrase}\"; better: {better}");
+                    let message = format!("says \"{text}\"; better: {better}");
                     findings.push(Finding { path: path.to_owned(), line: token.line, message });
                 }
             }

@@ -15,6 +15,7 @@ pub struct Event {
     pub sequence: u64,
     /// When it happened, in milliseconds since 1970.
     pub unix_milliseconds: u64,
+    /// Its severity.
     pub level: Level,
     /// The sentence.
     pub text: String,
