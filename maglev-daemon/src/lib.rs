@@ -1,6 +1,6 @@
 //! The daemon `maglevd`: its tasks and threads in [`runtime`], the API's server in [`http`], and [`metrics`].
 //!
-//! What is decided stands in the pure crates `maglev-model` and `maglev-core`; input and output in `maglev-store`, `maglev-net`,
+//! Decisions are in the pure crates `maglev-model` and `maglev-core`; input and output in `maglev-store`, `maglev-net`,
 //! `maglev-bgp`, `maglev-probe` and `maglev-dataplane`.
 
 pub mod http;

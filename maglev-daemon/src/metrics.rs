@@ -1,5 +1,5 @@
 //! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
-//! where the numbers come from.
+//! the source of the numbers.
 
 mod text;
 
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use crate::http::{Bodies, Caller, Handle, Page, Reading, Refused, Rendered, Request, Subject, Wanted, server};
 use text::{Registry, count, measure, measure_seconds};
 
-/// What scrapers are told the text is.
+/// The content type.
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves `/metrics`. Ends only by being dropped.
@@ -24,7 +24,7 @@ pub async fn serve(listener: TcpListener, handle: Handle) {
     server::serve_router(listener, router, Bodies::new(|_| false), |_| Caller::default()).await;
 }
 
-/// Scrapes that come together get the same page.
+/// Scrapes at the same time receive the same page.
 async fn scrape(State(handle): State<Handle>) -> Result<Page, Refused> {
     let render = async {
         let counters = handle.ask(|reply| Request::Counters { reply }).await?;
@@ -34,11 +34,11 @@ async fn scrape(State(handle): State<Handle>) -> Result<Page, Refused> {
         };
         handle.compute(render).await
     };
-    // A scraper compares scrapes, not changes: the page need not show the last one.
+    // A page may be slightly old: it need not show the last change.
     handle.pages.page(Subject::Metrics, Wanted { generation: 0, privileged: false }, render).await.map_err(Refused)
 }
 
-/// Bytes of the series of a backend, and of all else: a text that has room from the start is not copied while it grows.
+/// Bytes of the series of a backend, and of all others: a buffer with enough room is not copied while it grows.
 const BYTES_PER_BACKEND: usize = 1_024;
 const BYTES_BESIDE: usize = 16 * 1024;
 
@@ -58,19 +58,19 @@ fn register_traffic(registry: &mut Registry, counters: &Counters) {
         let labels = [("reason", counter.name.clone()), ("outcome", counter.outcome.clone())];
         (labels, counter.packets)
     });
-    count(registry, "packets", "Packets by what became of them; maglev counters explains each reason", packets);
+    count(registry, "packets", "Packets by outcome; maglev counters explains each reason", packets);
 
     let vip = |vip: &view::VipTraffic| [("vip", vip.name.clone())];
-    let help = "Packets for a VIP, those included that were dropped for want of a backend or of a way to it";
+    let help = "Packets for a VIP, including packets dropped for lack of a backend or a next hop";
     count(registry, "vip_packets", help, vips.iter().map(|traffic| (vip(traffic), traffic.packets)));
-    let help = "Bytes of these packets as they came in, Ethernet header included";
+    let help = "Bytes of these packets as received, Ethernet header included";
     count(registry, "vip_bytes", help, vips.iter().map(|traffic| (vip(traffic), traffic.bytes)));
 
     let backend =
         |traffic: &view::BackendTraffic| [("pool", traffic.pool.clone()), ("backend", traffic.backend.clone())];
     let help = "Packets sent to a backend";
     count(registry, "backend_packets", help, backends.iter().map(|traffic| (backend(traffic), traffic.packets)));
-    let help = "Bytes of these packets as they came in, Ethernet header included";
+    let help = "Bytes of these packets as received, Ethernet header included";
     count(registry, "backend_bytes", help, backends.iter().map(|traffic| (backend(traffic), traffic.bytes)));
 }
 
@@ -94,7 +94,7 @@ fn register_services(registry: &mut Registry, status: &Status) {
         let labels = [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
         (labels, u64::from(matches!(backend.next_hop, NextHop::Resolved { .. })))
     });
-    measure(registry, "next_hop_resolved", "Whether the route and neighbour to a backend are known", resolved);
+    measure(registry, "next_hop_resolved", "Whether the next hop of a backend is resolved", resolved);
 
     let tables = status.pools.iter().map(|pool| {
         let labels = [("pool", pool.name.clone()), ("digest", pool.table_digest.clone())];
@@ -108,11 +108,11 @@ fn register_services(registry: &mut Registry, status: &Status) {
     measure(registry, "services_info", help, [(digests, 1)].into_iter());
 }
 
-/// What checks tell; of pools that are not checked, only how many backends are usable.
+/// Health; for pools that are not checked, only the number of usable backends.
 fn register_health(registry: &mut Registry, status: &Status) {
     let pools = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
     let usable = status.pools.iter().map(|pool| ([("pool", pool.name.clone())], pool.usable as u64));
-    let help = "Backends of a pool that can be sent new connections: active, not unhealthy, and with a next hop";
+    let help = "Usable backends of a pool: active, not unhealthy, and with a next hop";
     measure(registry, "pool_usable_backends", help, usable);
     let by_health = pools().flat_map(|(pool, known)| {
         view::HealthState::ALL.map(|state| {
@@ -120,34 +120,39 @@ fn register_health(registry: &mut Registry, status: &Status) {
             (labels, known.count(state) as u64)
         })
     });
-    measure(registry, "pool_backends", "Backends of a pool that are checked, by what checks say of them", by_health);
+    measure(registry, "pool_backends", "Checked backends of a pool by health", by_health);
     let panic = pools().map(|(pool, _)| ([("pool", pool.name.clone())], u64::from(pool.panic)));
-    measure(registry, "pool_panic", "Whether a pool uses all its backends since too few are healthy", panic);
+    measure(
+        registry,
+        "pool_panic",
+        "Whether a pool is fail-open: all active backends are used since too few are healthy",
+        panic,
+    );
     let dead = pools().map(|(pool, known)| ([("pool", pool.name.clone())], u64::from(known.all_dead)));
-    measure(registry, "pool_all_dead", "Whether no backend of a pool has answered anything for 60 s", dead);
+    measure(registry, "pool_all_dead", "Whether no backend of a pool has answered a check for 60 s", dead);
     let not_made = status.check_shortage.as_ref().map_or(0, |shortage| shortage.checks);
-    let help = "Checks that were not made, by this node's own shortage of descriptors, memory or ports";
+    let help = "Checks that were not made since this node lacks descriptors, memory or ports";
     count(registry, "checks_not_made", help, [([], not_made)].into_iter());
-    let help = "Whether everything that is checked fails at once, which is taken for this node's own fault";
+    let help = "Whether every check fails at once, which is assumed to be a local fault";
     measure(registry, "health_common_failure", help, [([], u64::from(status.common_failure))].into_iter());
 
     let checked = || status.backends.iter().filter_map(|backend| Some((backend, backend.health.as_deref()?)));
     let labels = |backend: &view::Backend| [("pool", backend.pool.clone()), ("backend", backend.name.clone())];
     let healthy = |known: &view::Health| u64::from(known.state == view::HealthState::Healthy);
     let all = checked().map(|(backend, known)| (labels(backend), healthy(known)));
-    measure(registry, "backend_healthy", "Whether a backend that is checked is healthy and can be reached", all);
+    measure(registry, "backend_healthy", "Whether a checked backend is healthy and reachable", all);
     let percent = checked().map(|(backend, known)| (labels(backend), u64::from(known.weight_percent)));
-    let help = "The part of its weight that a backend has, in percent: less than 100 in slow start";
+    let help = "The percentage of its weight that a backend has: less than 100 in slow start";
     measure(registry, "backend_weight_percent", help, percent);
     let changes = checked().map(|(backend, known)| (labels(backend), known.checks.changes));
-    count(registry, "backend_health_changes", "How often checks made a backend healthy or unhealthy", changes);
+    count(registry, "backend_health_changes", "Changes of a backend's health by checks", changes);
     let by_result = checked().flat_map(|(backend, known)| {
         [("passed", known.checks.passed), ("failed", known.checks.failed)].map(|(result, count)| {
             let [pool, backend] = labels(backend);
             ([pool, backend, ("result", result.to_owned())], count)
         })
     });
-    count(registry, "backend_checks", "Checks of a backend that ended, by result", by_result);
+    count(registry, "backend_checks", "Finished checks of a backend by result", by_result);
     let latencies = checked().filter_map(|(backend, known)| {
         let seconds = known.last.as_ref()?.microseconds as f64 / 1e6;
         Some((labels(backend), seconds))
@@ -164,13 +169,13 @@ fn register_transitions(registry: &mut Registry, status: &Status) {
             (labels, u64::from(slots))
         })
     });
-    measure(registry, "pool_slots", "Slots of a pool by phase: in transition are those learning and tracked", slots);
+    measure(registry, "pool_slots", "Slots of a pool by phase; learning and tracked slots are in transition", slots);
 
     let pinned = status
         .pools
         .iter()
         .filter_map(|pool| Some(([("pool", pool.name.clone())], u64::from(pool.in_transition.pinned_flows?))));
-    let help = "Flows that belong to another backend than their slot's owner, as the flow tables were last surveyed";
+    let help = "Flows pinned to another backend than their slot's owner, by the last survey of the flow tables";
     measure(registry, "pool_pinned_flows", help, pinned);
 }
 
@@ -194,20 +199,20 @@ fn register_node(registry: &mut Registry, status: &Status) {
     measure(registry, "interface_attached", "Whether the XDP program is attached to an interface", attached);
 
     let entries = [([], status.flow_table.entries)].into_iter();
-    measure(registry, "flow_table_entries", "Flows there is room for in the flow tables of all CPUs", entries);
+    measure(registry, "flow_table_entries", "Entries of the flow tables of all CPUs", entries);
 
     let maps = status.memory.maps.iter().map(|map| ([("map", map.name.clone())], map.bytes));
     measure(registry, "map_memory_bytes", "Memory of the data plane's maps", maps);
 
     let files = [("state", &status.state_not_saved), ("node_state", &status.node.not_saved)];
     let files = files.map(|(file, reason)| ([("file", file.to_owned())], u64::from(reason.is_some())));
-    let help = "Whether a file of the daemon could not be written when last tried";
+    let help = "Whether the last write of a file of the daemon failed";
     measure(registry, "file_write_failed", help, files.into_iter());
 
     let reload = status.last_reload.iter();
-    let help = "Whether the last reload of the files was taken over";
+    let help = "Whether the last reload of the configuration succeeded";
     measure(registry, "reload_successful", help, reload.clone().map(|last| ([], u64::from(last.successful))));
-    let help = "When the files were last reloaded, in seconds since 1970";
+    let help = "Time of the last reload, in seconds since 1970";
     measure(registry, "reload_timestamp_seconds", help, reload.map(|last| ([], last.unix_seconds)));
     measure(registry, "uptime_seconds", "Seconds since maglevd started", [([], status.uptime_seconds)].into_iter());
 }
@@ -217,20 +222,20 @@ fn register_drain(registry: &mut Registry, node: &view::Node) {
     let stage = drain.map_or("serving", |drain| drain.stage().as_str());
     let stages = std::iter::once("serving").chain(view::Stage::ALL.map(view::Stage::as_str));
     let stages = stages.map(|name| ([("stage", name.to_owned())], u64::from(name == stage)));
-    measure(registry, "node_stage", "Whether the node serves, or how far its drain has come", stages);
+    measure(registry, "node_stage", "The stage of the node: serving, or the stage of its drain", stages);
     let since = drain.iter().map(|drain| ([], drain.since));
-    let help = "When the node's drain was ordered, in seconds since 1970";
+    let help = "Time of the order to drain the node, in seconds since 1970";
     measure(registry, "node_drain_timestamp_seconds", help, since);
 }
 
 fn register_bgp(registry: &mut Registry, neighbors: &BgpNeighbors, routes: &BgpRoutes) {
     let labels = |neighbor: &BgpNeighbor| [("neighbor", neighbor.name.clone())];
     let up = neighbors.0.iter().map(|neighbor| (labels(neighbor), u64::from(neighbor.state == "established")));
-    measure(registry, "bgp_session_up", "Whether the session with a neighbour is established", up);
+    measure(registry, "bgp_session_up", "Whether the session with a neighbor is established", up);
     let sent = neighbors.0.iter().map(|neighbor| (labels(neighbor), neighbor.prefixes_sent as u64));
-    measure(registry, "bgp_prefixes_sent", "Prefixes that a neighbour knows of this node", sent);
+    measure(registry, "bgp_prefixes_sent", "Prefixes announced to a neighbor", sent);
     let sessions = neighbors.0.iter().map(|neighbor| (labels(neighbor), neighbor.sessions));
-    count(registry, "bgp_sessions", "How often a session with a neighbour came up", sessions);
+    count(registry, "bgp_sessions", "Sessions established with a neighbor", sessions);
     let announced = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], u64::from(route.announced)));
     measure(registry, "bgp_prefix_announced", "Whether a prefix of VIPs is announced to any neighbor", announced);
     let to = routes.0.iter().map(|route| ([("prefix", route.prefix.to_string())], route.announced_to as u64));

@@ -21,7 +21,7 @@ const FOUND_OUT: Duration = Duration::from_millis(2 * 500 + 250);
 const SWITCH: Duration = Duration::from_millis(10);
 
 /// What the daemon logs of it.
-const TURN: &str = "the tables follow what checks found";
+const TURN: &str = "tables updated after changes of health";
 
 /// Packets a second that show the chosen backends.
 const RATE: u32 = 2_000;

@@ -94,7 +94,7 @@ fn a_drain_is_taken_back_while_routers_are_only_asked_to_prefer_others() -> Resu
     let mut site = routed(Kind::Bird, 2, |n| with(Settings::announcing(n), long))?;
     let stream = stream(&site);
     let answer = site.balancers[0].maglev(&["node", "drain"])?;
-    ensure!(answer.code == 0 && answer.stderr.contains("nobody will serve them"), "{answer:?}");
+    ensure!(answer.code == 0 && answer.stderr.contains("they will be without service"), "{answer:?}");
     await_routes(&mut site, &[2])?;
     let reported = site.router()?.route_text(WWW4)?;
     ensure!(reported.contains("(65535,0)"), "{reported}");
@@ -187,9 +187,9 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
     let stream = site.lab.client().stream(&[(WWW4, Backend::PORT).into()], RATE);
     let answer = site.balancers[0].maglev(&["node", "drain", "--wait", "--timeout", "5s"])?;
     ensure!(answer.code == 1, "{answer:?}");
-    ensure!(answer.stderr.contains("this node announces nothing (maglev.yaml has no `bgp`)"), "{answer:?}");
+    ensure!(answer.stderr.contains("this node announces no prefix (maglev.yaml has no `bgp`)"), "{answer:?}");
     let last = answer.stderr.lines().last().unwrap_or_default();
-    let start = "maglev: the node is not drained after 5s: packets still come in: www-udp ";
+    let start = "maglev: the node is not drained after 5s: packets still arrive: www-udp ";
     ensure!(last.starts_with(start) && last.ends_with(" packets/s; it goes on draining"), "{answer:?}");
     stream.finish()?.none_lost()?;
 

@@ -27,7 +27,7 @@ fn a_daemon_may_leave_its_data_plane_forwarding_when_it_stops() -> Result<()> {
     let status = forwarding(&site.balancers[0])?;
     ensure!(status["adopted"] == true, "{status}");
     let text = site.balancers[0].maglev_ok(&["status"])?;
-    ensure!(text.contains("adopted from the daemon before; pinned in /sys/fs/bpf/maglev-lab/"), "{text}");
+    ensure!(text.contains("adopted from the previous daemon; pinned in /sys/fs/bpf/maglev-lab/"), "{text}");
     answered(&site)?;
 
     // Another daemon with the same identity, though its socket is another's.
@@ -57,8 +57,8 @@ fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
     let traffic = site.lab.client().start(&targets(), u64::MAX, 4);
     fs::write(balancer.config(), config + "flow_table: { flows: 70000 }\n")?;
     balancer.restart()?;
-    balancer.await_log("what is pinned is replaced")?;
-    ensure!(balancer.log().contains("`flow_table` was another"), "{}", balancer.log());
+    balancer.await_log("replacing the pinned data plane")?;
+    ensure!(balancer.log().contains("`flow_table` differs"), "{}", balancer.log());
     let status = forwarding(balancer)?;
     ensure!(status["adopted"] == false, "{status}");
     let outcomes = traffic.stop()?;

@@ -394,7 +394,7 @@ fn large_files_at_once_take_bounded_memory_and_delay_no_read() -> Result<()> {
             for client in clients {
                 let answer = client.join().map_err(|_| anyhow!("a client panicked"))??;
                 // One that waits too long for its turn is refused by name.
-                let refused = answer.code == 1 && answer.stderr.contains("takes 2 files at once");
+                let refused = answer.code == 1 && answer.stderr.contains("reads 2 files at once");
                 ensure!(answer.code == 0 || refused, "{answer:?}");
                 codes.push(answer.code);
             }

@@ -1,5 +1,5 @@
-//! The benchmark of another revision, which `cargo xtask bench --against REVISION` takes turns with: checked out and built once
-//! into `target/against`, and kept there.
+//! The benchmark of another revision, for `cargo xtask bench --against REVISION`, which alternates with it: checked out and built
+//! once into `target/against`, and kept there.
 
 use std::{
     env,
@@ -14,9 +14,9 @@ use crate::program;
 
 /// The option whose value may be a revision.
 const OPTION: &str = "--against";
-/// What gives revisions the command by which their load balancer is measured that have none yet.
+/// The patch that adds the command for measuring the load balancer to revisions without it.
 const PATCH: &str = "tests/bench/prepare.patch";
-/// The file that this command is in.
+/// The file with this command.
 const COMMAND: &str = "tests/src/bench/prepare.rs";
 
 /// The benchmark's arguments, a revision replaced by the benchmark that was built from it.
@@ -55,7 +55,7 @@ fn benchmark(value: &OsStr) -> Result<PathBuf> {
     eprintln!("bench: building the benchmark of {name} in {}", folder.display());
     let mut build = program::command("cargo");
     build.current_dir(&folder).stdout(std::io::stderr()).env("PATH", path()?);
-    // It is built by its own toolchain, whatever ours was told.
+    // It is built by its own toolchain, regardless of the environment of this process.
     for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
         build.env_remove(name);
     }
@@ -79,7 +79,7 @@ fn check_out(commit: &str, folder: &Path) -> Result<()> {
     program::run(program::command("tar").arg("-xf").arg(&archive).arg("-C").arg(&partial))?;
     fs::remove_file(&archive).with_context(failed)?;
     if !partial.join(COMMAND).exists() {
-        // Not below our own repository: git would pass over what is not in it.
+        // Outside of this repository: git ignores files that are not in it.
         let mut apply = git();
         apply.current_dir(&partial).env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap_or(folder));
         program::run(apply.arg("apply").arg(program::workspace().join(PATCH)))?;
@@ -87,7 +87,7 @@ fn check_out(commit: &str, folder: &Path) -> Result<()> {
     fs::rename(&partial, folder).with_context(failed)
 }
 
-/// The eBPF linker that stands here serves another revision too, if it has none.
+/// PATH with this workspace's eBPF linker, for a revision without one.
 fn path() -> Result<OsString> {
     let own = program::workspace().join("target/tools/bin");
     let path = env::var_os("PATH").unwrap_or_default();

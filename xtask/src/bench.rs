@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what the benchmark needs and hands over to it.
+//! `cargo xtask bench`: builds and starts the benchmark.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
@@ -6,20 +6,20 @@ use anyhow::{Context as _, Result};
 
 use crate::{against, program};
 
-/// Everything after `bench` is for the benchmark itself; `cargo xtask bench --help` shows what it takes.
+/// Everything after `bench` is for the benchmark itself; `cargo xtask bench --help` shows its options.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     rest: Vec<OsString>,
 }
 
-/// Sets up, builds the release binaries and the benchmark, and becomes the benchmark: what it prints, and its exit code,
-/// are ours.
+/// Sets up, builds the release binaries and the benchmark, and replaces this process by the benchmark, with its output and
+/// exit code.
 ///
-/// The binaries that ship are built by themselves: the benchmark's features are none of theirs.
+/// The released binaries are built separately, without the benchmark's features.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let own = std::env::current_exe().context("cannot find this program")?;
-    // What is said on the way goes to standard error: standard output is the benchmark's.
+    // Progress goes to standard error: standard output is the benchmark's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package"];
     program::run(program::command(program::cargo()).args(build).args([

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{program, setup};
 
-/// Sets up, and builds everything that ships, optimised.
+/// Sets up, and builds the release binaries.
 pub(crate) fn run() -> Result<()> {
     setup::run()?;
     program::run(program::command(program::cargo()).args([
@@ -20,12 +20,12 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds what the end-to-end tests drive.
+/// Builds the release binaries for the end-to-end tests.
 ///
 /// # Errors
 /// If it does not build.
 pub(crate) fn for_tests() -> Result<()> {
-    println!("building the release binaries that the end-to-end tests drive");
+    println!("building the release binaries for the end-to-end tests");
     let mut release = program::command(program::cargo());
     let packages = ["-p", "maglev-daemon", "-p", "maglev-cli", "-p", "maglev-e2e"];
     program::run(release.args(["build", "--release", "--locked", "--bins"]).args(packages))

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: builds what the demo needs and hands over to it.
+//! `cargo xtask demo`: builds and starts the demo.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
@@ -6,21 +6,21 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::program;
 
-/// Everything after `demo` is for the demo itself; `cargo xtask demo --help` shows what it takes.
+/// Everything after `demo` is for the demo itself; `cargo xtask demo --help` shows its options.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     rest: Vec<OsString>,
 }
 
-/// Sets up, builds the release binaries, and becomes the demo: what it prints, and its exit code, are ours.
+/// Sets up, builds the release binaries, and replaces this process by the demo, with its output and exit code.
 ///
 /// The process is replaced so that Ctrl-C reaches the demo alone, and the shell waits until it has cleaned up.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !program::is_root() {
         bail!("the demo needs root: it makes network namespaces and loads programs into the kernel; try with sudo");
     }
-    // What setup says goes to standard error: standard output is the demo's, which may be asked for JSON.
+    // The output of setup goes to standard error: standard output is the demo's, which may be JSON.
     let own = std::env::current_exe().context("cannot find this program")?;
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     program::run(program::command(program::cargo()).args([

@@ -1,6 +1,6 @@
 //! `cargo xtask test kernels`: the object that ships, in Debian's kernels, each booted in an emulated machine. Knows
-//! which kernels and which tests; where kernels come from (`debian`), what the machine starts with (`initramfs`) and how
-//! it runs (`machine`) stand below.
+//! which kernels and which tests; the modules below have the source of kernels (`debian`), the files of the machine (`initramfs`)
+//! and the emulator (`machine`).
 //!
 //! ```text
 //!  debian (package ──▶ vmlinuz, veth) ──┐
@@ -38,25 +38,25 @@ pub(crate) struct Arguments {
     update: bool,
 }
 
-/// Where kernels, images and consoles are kept, under the workspace.
+/// The folder of kernels, images and consoles, under the workspace.
 const FOLDER: &str = "target/kernels";
 
-/// What the emulation needs beyond the usual setup.
+/// The packages for the emulation.
 const PACKAGES: [Package; 2] = [
     Package { name: "qemu-system-x86", program: "qemu-system-x86_64", reason: "emulates a machine for each kernel" },
     Package { name: "busybox-static", program: "busybox", reason: "starts the tests in the emulated machine" },
 ];
 
-/// The crates that ask something of the kernel; the tests of others would only repeat what the host has shown.
+/// The crates whose tests depend on the kernel; tests of others have the same result on the host.
 const CRATES: [&str; 2] = ["maglev-dataplane", "maglev-net"];
 
-/// A kernel may take this long, many times what it usually does: an emulated machine that hangs must not stay.
+/// The time limit of a kernel, many times the usual duration: an emulated machine that hangs is stopped.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Boots every kernel and runs the tests in it.
 ///
 /// # Errors
-/// If a kernel, a program or the test binary cannot be had; or, after all kernels ran, naming those that failed.
+/// If a kernel, a program or the test binary is not available; or, after all kernels ran, naming those that failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if env::consts::ARCH != "x86_64" {
         bail!("the kernels are x86-64's, and so must the test binary be; this machine is {}", env::consts::ARCH);
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The tests in one kernel. What they and the kernel said stays beside the kernel, and is shown if they fail.
+/// Runs the tests in one kernel. Their output and the kernel's stays beside the kernel, and is shown if they fail.
 fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &[PathBuf]) -> Result<Totals> {
     let image = folder.join(format!("{}.initramfs", kernel.release));
     let console = folder.join(format!("{}.console", kernel.release));
@@ -108,18 +108,18 @@ fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &[PathBuf]) -> Resul
     verdict.inspect_err(|_| println!("{}", run.said))
 }
 
-/// What the tests reported, if it is what they must: every binary came to its end, some tests passed, none failed, none was
-/// skipped, in the kernel meant.
+/// The numbers that the tests reported, if valid: every binary ended, some tests passed, none failed, none was skipped, in the
+/// expected kernel.
 fn report(release: &str, said: &str, binaries: usize) -> Result<Totals> {
     let Some(running) = said.lines().find_map(|line| line.strip_prefix(initramfs::RELEASE)) else {
-        bail!("the tests did not start; its console tells why");
+        bail!("the tests did not start; see its console for the reason");
     };
     if running != release {
         bail!("another kernel was running: {running}");
     }
     let ended = said.lines().filter(|line| line.starts_with("test result: ")).count();
     if ended != binaries {
-        bail!("{ended} of {binaries} test binaries came to their end");
+        bail!("{ended} of {binaries} test binaries ended");
     }
     let mut totals = Totals::default();
     said.lines().for_each(|line| totals += result_line(line));
@@ -161,13 +161,10 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
         let why = |release: &str, said: &str| report(release, said, 1).unwrap_err().to_string();
         let here = "6.1.0-56-cloud-amd64";
         assert_eq!(why("6.12.1-cloud-amd64", PASSED), "another kernel was running: 6.1.0-56-cloud-amd64");
-        assert_eq!(why(here, ""), "the tests did not start; its console tells why");
+        assert_eq!(why(here, ""), "the tests did not start; see its console for the reason");
         assert_eq!(why(here, &PASSED.replace("2 passed", "0 passed")), "0 passed, 0 failed, 0 skipped");
         assert_eq!(why(here, &PASSED.replace("0 failed", "3 failed")), "2 passed, 3 failed, 0 skipped");
         assert_eq!(why(here, &PASSED.replace("0 ignored", "1 ignored")), "2 passed, 0 failed, 1 skipped");
-        assert_eq!(
-            why(here, &PASSED.replace("test result", "Segmentation fault")),
-            "0 of 1 test binaries came to their end"
-        );
+        assert_eq!(why(here, &PASSED.replace("test result", "Segmentation fault")), "0 of 1 test binaries ended");
     }
 }

@@ -1,7 +1,7 @@
-//! bpf-linker: where it stands, and how it is built against the pinned toolchain's own LLVM.
+//! bpf-linker: its path, and its build against the pinned toolchain's own LLVM.
 //!
 //! `maglev-daemon/crates/dataplane/build.rs` includes this file by path, so that a bare `cargo build` provides the linker exactly as
-//! `cargo xtask setup` does. It must therefore know nothing of the rest of xtask, and use the standard library alone.
+//! `cargo xtask setup` does. It must therefore not use the rest of xtask, and use the standard library alone.
 
 use std::{
     env,
@@ -11,15 +11,15 @@ use std::{
     process::Command,
 };
 
-/// The release that speaks LLVM 22, which is what the pinned toolchain carries.
+/// The release for LLVM 22, the version of the pinned toolchain.
 pub(crate) const VERSION: &str = "0.13.0";
 
 /// The folder, under the workspace, that holds the repository's own build tools.
 const TOOLS: &str = "target/tools";
 
-/// The workspace's own linker, if it stands, is the pinned release, and finds the LLVM it was linked to.
+/// The workspace's own linker, if it exists, is the pinned release, and finds the LLVM it was linked to.
 ///
-/// Running it answers all three: a toolchain that was removed takes its LLVM along.
+/// Running it checks all three: without its toolchain it has no LLVM.
 pub(crate) fn installed(workspace: &Path) -> Option<PathBuf> {
     let own = own(workspace);
     let output = Command::new(&own).arg("--version").output().ok()?;
@@ -29,16 +29,16 @@ pub(crate) fn installed(workspace: &Path) -> Option<PathBuf> {
 
 /// Builds the linker into the workspace's `target/tools`.
 ///
-/// `rustc` and `cargo` are the programs of the pinned toolchain. What cargo says goes to this process's own output.
+/// `rustc` and `cargo` are the programs of the pinned toolchain. Cargo's output goes to this process's own output.
 ///
 /// # Errors
-/// One line that says which step failed.
+/// One line with the failed step.
 pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<PathBuf, String> {
     let tools = workspace.join(TOOLS);
     let library = sysroot(rustc)?.join("lib");
     let prefix = llvm_prefix(&tools, &library)
         .map_err(|error| format!("cannot prepare {}: {error}", tools.join("llvm").display()))?;
-    // Cargo would otherwise advise to put the folder into PATH, which nobody needs.
+    // Avoids cargo's advice to add the folder to PATH.
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([tools.join("bin")].into_iter().chain(env::split_paths(&path)))
         .map_err(|error| format!("PATH cannot be extended: {error}"))?;
@@ -61,7 +61,7 @@ pub(crate) fn install(workspace: &Path, rustc: &Path, cargo: &Path) -> Result<Pa
     Ok(own(workspace))
 }
 
-/// A command cleared of what an outer cargo said about its own build, so that an inner one decides afresh.
+/// A command without an outer cargo's variables about its own build, so that an inner cargo starts afresh.
 ///
 /// Network, registry and home settings are the user's, and stay.
 pub(crate) fn without_cargo_environment(mut command: Command, rustc: &Path) -> Command {
@@ -103,7 +103,7 @@ fn own(workspace: &Path) -> PathBuf {
     workspace.join(TOOLS).join("bin/bpf-linker")
 }
 
-/// The folder of the toolchain that `rustc` belongs to.
+/// The folder of `rustc`'s toolchain.
 ///
 /// # Errors
 /// One line, if rustc does not run.

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: everything a machine can say about the source and the eBPF object. All checks run; the failed
+//! `cargo xtask lint`: all automatic checks of the source and the eBPF object. All checks run; the failed
 //! ones are named at the end.
 
 use std::{env, path::PathBuf, process::Stdio};
@@ -10,9 +10,9 @@ use crate::{linker, object, program, setup, tidy};
 /// A check's name on the screen, and the check.
 type Check = (&'static str, fn() -> Result<()>);
 
-/// What only the benchmark is built with.
+/// The feature of the benchmark.
 const BENCH: &str = "maglev-e2e/bench";
-/// What only the model is built with.
+/// The feature of the model.
 const MODEL: &str = "maglev-e2e/model";
 
 const CHECKS: [Check; 7] = [
@@ -66,7 +66,7 @@ fn clippy() -> Result<()> {
     ]))
 }
 
-/// The halves of `maglev-ebpf` and its harness that only the bpf target compiles, where the unsafe code of the packet path stands.
+/// The halves of `maglev-ebpf` and its harness that only the bpf target compiles, with the unsafe code of the packet path.
 fn clippy_of_programs() -> Result<()> {
     let flags = format!("--cfg\x1fbpf_target_arch=\"{}\"", env::consts::ARCH);
     let rustc = program::rustc();
@@ -87,7 +87,7 @@ fn clippy_of_programs() -> Result<()> {
     program::run(command.args(["--", "--deny", "warnings"]))
 }
 
-/// The objects that `maglevd` embeds, where its build script left them.
+/// Checks the objects that `maglevd` embeds, in the folder of its build script.
 fn ebpf_objects() -> Result<()> {
     let folder = build_script_folder()?;
     for name in ["maglev-xdp", "maglev-backend"] {
@@ -96,10 +96,10 @@ fn ebpf_objects() -> Result<()> {
     Ok(())
 }
 
-/// What the running kernel's verifier says of the load balancer's program.
+/// Loads the load balancer's program, so that the running kernel's verifier checks it.
 fn verifier() -> Result<()> {
     if !program::is_root() {
-        println!("lint: not root: the program is not loaded, and the verifier not asked");
+        println!("lint: not root: the program is not loaded, so the verifier does NOT check it");
         return Ok(());
     }
     let run = ["run", "--quiet", "--locked", "--package", "maglev-e2e", "--features", BENCH, "--bin", "maglev-bench"];
@@ -136,7 +136,7 @@ fn out_dir(messages: &str) -> Option<PathBuf> {
     scripts.find(ours)?["out_dir"].as_str().map(PathBuf::from)
 }
 
-/// Licences, sources and advisories of what we depend on.
+/// Checks licences, sources and advisories of the dependencies.
 fn dependencies() -> Result<()> {
     if !program::succeeds(cargo().args(["deny", "--version"])) {
         println!("lint: cargo-deny is not installed, so licences and advisories are NOT checked");

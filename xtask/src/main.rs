@@ -1,5 +1,5 @@
-//! `cargo xtask`: the repository's own commands, one file each. What they share is how a program is run (`program`),
-//! and where the eBPF linker stands (`linker`).
+//! `cargo xtask`: the repository's own commands, one file each. They share running programs (`program`) and the
+//! eBPF linker (`linker`).
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Provide what the build and the lab need: rust-src, bpf-linker, Debian packages.
+    /// Install the needs of the build and the lab: rust-src, bpf-linker, Debian packages.
     Setup,
     /// Build the release binaries.
     Build,
@@ -46,7 +46,7 @@ enum Command {
     Model(model::Arguments),
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
-    /// Check format, lints, the invariants of the architecture, the eBPF object and licences.
+    /// Check format, lints, the invariants of architecture and wording, the eBPF object and licences.
     Lint,
 }
 

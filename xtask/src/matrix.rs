@@ -1,5 +1,5 @@
 //! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store` and `faults`. Knows which tests print rows, and
-//! how a row reads; what a case is, only the tests know.
+//! the form of a row; it does not know the cases.
 //!
 //! ```text
 //!  BIRD   v4 session established, MD5 and GTSM                         ok         12 ms
@@ -16,15 +16,15 @@ use crate::{build, program, setup};
 
 /// Cases that are shown together.
 pub(crate) struct Matrix {
-    /// What its rows begin with on a test's output.
+    /// The first word of its rows in a test's output.
     name: &'static str,
     /// The tests that print rows: cargo's arguments for each lot. Those of maglev-e2e drive the release binaries in the lab.
     lots: &'static [&'static [&'static str]],
-    /// What there must be a case of.
+    /// The required subjects: each must have a case.
     subjects: &'static [&'static str],
 }
 
-/// BGP: with whom it is spoken.
+/// BGP: the subject of a row is the other daemon.
 pub(crate) const BGP: Matrix = Matrix {
     name: "bgp",
     lots: &[
@@ -34,7 +34,7 @@ pub(crate) const BGP: Matrix = Matrix {
     subjects: &["BIRD", "FRR", "GoBGP", "rogue"],
 };
 
-/// Health: by what is checked, or where.
+/// Health: the subject of a row is the kind of check, or its place.
 pub(crate) const HEALTH: Matrix = Matrix {
     name: "health",
     lots: &[
@@ -56,7 +56,7 @@ pub(crate) const HEALTH: Matrix = Matrix {
     subjects: &["http", "https", "udp", "config", "model", "lab", "BIRD", "cost", "encap", "direct"],
 };
 
-/// The store of the services: by what is done to it.
+/// The store of the services: the subject of a row is the action on it.
 pub(crate) const STORE: Matrix = Matrix {
     name: "store",
     lots: &[
@@ -92,7 +92,7 @@ impl Matrix {
     /// Runs the tests one after the other and prints their rows as they come.
     ///
     /// # Errors
-    /// If a case fails, a test fails that prints none, or there is no case of something.
+    /// If a case fails, a test without cases fails, or a subject has no case.
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(program::is_root(), "the matrix needs root: it makes network namespaces; try with sudo");
         setup::run()?;
@@ -104,7 +104,7 @@ impl Matrix {
         let failed = rows.iter().filter(|row| row.verdict != "ok").count();
         println!("\n{} cases, {failed} failed", rows.len());
         if failed > 0 || broken {
-            bail!("a case failed; the tests' own words are above");
+            bail!("a case failed; the output of its test is above");
         }
         for subject in self.subjects {
             ensure!(rows.iter().any(|row| row.subject == *subject), "no case of {subject} was run");
@@ -112,11 +112,11 @@ impl Matrix {
         Ok(())
     }
 
-    /// Runs one lot; tells whether all of its tests passed.
+    /// Runs one lot; returns whether all of its tests passed.
     fn play(&self, lot: &[&str], rows: &mut Vec<Row>) -> Result<bool> {
         let mut command = program::command(program::cargo());
         command.args(["test", "--quiet", "--locked", "--no-fail-fast"]).args(lot);
-        // One at a time: a case that waits for a CPU is not the daemon's slowness.
+        // One at a time, so that cases do not wait for a CPU.
         command.args(["--", "--nocapture", "--test-threads=1"]).stdout(Stdio::piped());
         command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
         // Cases whose full size takes minutes have a short form in the suite.
@@ -124,7 +124,7 @@ impl Matrix {
         let mut child = command.spawn().context("cannot run cargo test")?;
         let output = child.stdout.take().context("cargo test has no output")?;
         for line in BufReader::new(output).split(b'\n') {
-            let line = line.context("cannot read what cargo test says")?;
+            let line = line.context("cannot read the output of cargo test")?;
             if let Some(row) = self.row(&String::from_utf8_lossy(&line)) {
                 println!("{}", shown(&row));
                 rows.push(row);
@@ -133,7 +133,7 @@ impl Matrix {
         Ok(child.wait().context("cannot wait for cargo test")?.success())
     }
 
-    /// The row on a line, after whatever the test harness had begun to say: the matrix, then subject, case, verdict,
+    /// The row on a line, after the test harness's own text: the matrix, then subject, case, verdict,
     /// milliseconds, remark.
     fn row(&self, line: &str) -> Option<Row> {
         let (before, row) = line.split_once('\t')?;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_found_behind_what_the_harness_says() {
+    fn a_row_is_found_after_the_harness_output() {
         let line = "test a::b ... bgp\tFRR\tdrain\tok\t4012\t0 of 18000 lost";
         let row = BGP.row(line).unwrap();
         let expected =

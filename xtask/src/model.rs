@@ -1,4 +1,4 @@
-//! `cargo xtask model`: builds the model and hands over to it.
+//! `cargo xtask model`: builds and starts the model.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
@@ -6,17 +6,17 @@ use anyhow::{Context as _, Result};
 
 use crate::program;
 
-/// Everything after `model` is for the model itself; `cargo xtask model --help` shows what it takes.
+/// Everything after `model` is for the model itself; `cargo xtask model --help` shows its options.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     rest: Vec<OsString>,
 }
 
-/// Sets up, builds the model, and becomes it: what it prints, and its exit code, are ours.
+/// Sets up, builds the model, and replaces this process by it, with its output and exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let own = std::env::current_exe().context("cannot find this program")?;
-    // What is said on the way goes to standard error: standard output is the model's.
+    // Progress goes to standard error: standard output is the model's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package", "maglev-e2e"];
     let model = ["--bin", "maglev-model", "--features", "model"];

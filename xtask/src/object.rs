@@ -1,8 +1,8 @@
-//! The eBPF object holds no panic path. Knows ELF and nothing of what the programs do.
+//! The eBPF object holds no panic path. Knows ELF, and not the programs.
 //!
 //! An index or a slice that the compiler cannot prove leaves a call to `core::panicking` behind; the verifier would
-//! walk it on every load, and a packet that reached it would spin. The linker drops what nobody calls, so a panic
-//! function that stands in the object is called.
+//! walk it on every load, and a packet that reached it would loop. The linker drops functions without callers, so a panic
+//! function in the object is called.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use object::{
 /// Size of an eBPF instruction, in bytes; its immediate is the last four.
 const INSTRUCTION: u64 = 8;
 
-/// Fails if a panic function stands in the object, naming it and who calls it.
+/// Fails if the object has a panic function, naming it and its callers.
 ///
 /// # Errors
-/// As said; or the file is no ELF object.
+/// It has one; or the file is no ELF object.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let object = File::parse(&*bytes).with_context(|| format!("{} is no ELF object", path.display()))?;
@@ -51,7 +51,7 @@ fn panics(object: &File<'_>) -> Vec<String> {
     lines
 }
 
-/// Every way to panic ends in a function of `core::panicking`, or in the panic handler itself.
+/// Every panic ends in a function of `core::panicking`, or in the panic handler itself.
 fn is_panic(symbol: &str) -> bool {
     ["panicking", "rust_begin_unwind", "unwrap_failed", "expect_failed"].iter().any(|part| symbol.contains(part))
 }

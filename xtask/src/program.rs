@@ -8,23 +8,23 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// The workspace's root: xtask's own folder stands directly in it.
+/// The workspace's root, which contains xtask's own folder.
 pub(crate) fn workspace() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// The cargo that started us.
+/// The cargo that started this process.
 pub(crate) fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
-/// The compiler of the pinned toolchain, or of whoever overrides it.
+/// The compiler of the pinned toolchain, or that of the environment's `RUSTC`.
 pub(crate) fn rustc() -> PathBuf {
     env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
 }
 
-/// A program that will run in the workspace's root, and reads nothing.
+/// A program to run in the workspace's root, without input.
 pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir(workspace()).stdin(Stdio::null());
@@ -44,7 +44,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a program prints; the user sees only what it complains about.
+/// The standard output of a program; the user sees its standard error.
 ///
 /// # Errors
 /// As [`run`].
@@ -57,12 +57,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program starts and succeeds; nobody sees what it says.
+/// Whether a program starts and succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// The file a program's name stands for, in `PATH` and in the system's folders, which a user's `PATH` may lack.
+/// The file of a program's name, in `PATH` and in the system's folders, which a user's `PATH` may lack.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -71,7 +71,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Whether we may do everything: the lab, packages.
+/// Whether the user is root: the lab and the installation of packages need it.
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what the build and the lab need beyond cargo. Does only what is missing, and says so.
+//! `cargo xtask setup`: the needs of the build and the lab beyond cargo. Installs only missing ones, and reports each.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{linker, program};
 
-/// A Debian package, the program of it that we need, and why.
+/// A Debian package, the needed program of it, and the reason.
 pub(crate) struct Package {
     pub(crate) name: &'static str,
     pub(crate) program: &'static str,
     pub(crate) reason: &'static str,
 }
 
-/// What the lab runs beside our own binaries.
+/// The lab's programs beside our own binaries.
 const PACKAGES: [Package; 5] = [
     Package { name: "iproute2", program: "ip", reason: "builds the lab's namespaces, links and routes" },
     Package { name: "ethtool", program: "ethtool", reason: "turns checksum offload off on the lab's links" },
@@ -25,14 +25,14 @@ const PACKAGES: [Package; 5] = [
     Package { name: "gobgpd", program: "gobgpd", reason: "a third one, for the protocol alone" },
 ];
 
-/// What asks whether a package may start its daemons; 101 says no (Debian's policy-rc.d).
+/// The script that decides whether a package may start its daemons; exit code 101 forbids it (Debian's policy-rc.d).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Provides rust-src, bpf-linker and the packages.
 ///
 /// # Errors
-/// If rust-src or bpf-linker cannot be provided. A package that cannot be installed is reported, and only the lab will
-/// miss it.
+/// If rust-src or bpf-linker cannot be provided. A package that cannot be installed is reported, and only the lab
+/// needs it.
 pub(crate) fn run() -> Result<()> {
     rust_src()?;
     bpf_linker()?;
@@ -40,7 +40,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The source of `core`, which the eBPF object is built from.
+/// The source of `core`, for building the eBPF object.
 fn rust_src() -> Result<()> {
     let core = sysroot()?.join("lib/rustlib/src/rust/library/core/Cargo.toml");
     if core.is_file() {
@@ -65,7 +65,7 @@ fn bpf_linker() -> Result<()> {
     Ok(())
 }
 
-/// Packages whose program is missing: installed where we may, named where we may not. `user` is what needs them.
+/// Installs packages whose program is missing if permitted, and names them if not. `user` is the part that needs them.
 pub(crate) fn packages(packages: &[Package], user: &str) {
     let (present, missing): (Vec<_>, Vec<_>) =
         packages.iter().partition(|package| program::find(package.program).is_some());
@@ -80,11 +80,11 @@ pub(crate) fn packages(packages: &[Package], user: &str) {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
     let names = names.join(" ");
     if !program::is_root() {
-        println!("setup: going on without; to run {user}, as root: apt-get install {names}");
+        println!("setup: continuing without; to run {user}, as root: apt-get install {names}");
     } else if program::find("apt-get").is_none() {
-        println!("setup: going on without; to run {user}, install what this system calls: {names}");
+        println!("setup: continuing without; to run {user}, install this system's equivalents of: {names}");
     } else if let Err(error) = install(&names) {
-        println!("setup: going on without, and {user} will not run: {error:#}");
+        println!("setup: continuing without, and {user} will not run: {error:#}");
     }
 }
 
@@ -104,8 +104,8 @@ fn install(names: &str) -> Result<()> {
     installed
 }
 
-/// Keeps routing daemons from starting by themselves, in this machine's own network, as they are installed. Tells whether
-/// that is to be taken back: a policy of the machine's own stays.
+/// Prevents routing daemons from starting in this machine's own network when they are installed. Returns whether the policy is
+/// to be removed later: a policy of the machine's own stays.
 fn forbid_daemons() -> Result<bool> {
     if Path::new(POLICY).exists() {
         return Ok(false);

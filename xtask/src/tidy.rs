@@ -1,5 +1,5 @@
-//! The invariants of the architecture that a machine can hold: who may name what, and where. Reads source text; what a
-//! program means is the compiler's and clippy's business.
+//! The invariants that a machine can check in the text of sources and documents: which crate may name what, lengths, plain
+//! words. The meaning of a program is left to the compiler and clippy.
 
 use std::{
     collections::BTreeSet,
@@ -10,18 +10,25 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 mod edges;
+mod phrases;
 mod rules;
 mod sizes;
 mod source;
+mod words;
 
 use source::Source;
+use words::Document;
 
 use crate::program;
 
-/// Where Rust source stands; `target` and whatever else lies about is not ours.
+/// The folders with Rust source.
 const FOLDERS: [&str; 5] = ["maglev-common", "maglev-daemon", "maglev-ebpf", "tests", "xtask"];
 
-/// A broken rule: a file, a line counted from 1, and what is wrong with the remedy.
+/// The documents for operators and contributors.
+const DOCUMENTS: [&str; 2] = ["CHANGELOG.md", "README.md"];
+const DOCUMENT_FOLDERS: [&str; 2] = ["deploy", "docs"];
+
+/// A broken rule: a file, a line counted from 1, and the error with its remedy.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     path: String,
@@ -38,13 +45,15 @@ pub(crate) fn run() -> Result<()> {
     let mut findings = rules::all(&sources);
     findings.extend(edges::check_modules(&sources));
     findings.extend(edges::check_crates(&dependencies()?));
+    let documents = documents(&program_root())?;
+    findings.extend(words::all(&sources, &documents));
     for Finding { path, line, message } in &findings {
         println!("{path}:{line}: {message}");
     }
     if !findings.is_empty() {
         bail!("{} invariants are broken", findings.len());
     }
-    println!("lint: {} source files keep the invariants", sources.len());
+    println!("lint: {} source files and {} documents keep the invariants", sources.len(), documents.len());
     Ok(())
 }
 
@@ -56,7 +65,8 @@ fn program_root() -> PathBuf {
 fn dependencies() -> Result<BTreeSet<(String, String)>> {
     let mut command = program::command(program::cargo());
     let output = program::output(command.args(["metadata", "--no-deps", "--locked", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&output).context("cannot read what cargo metadata says")?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&output).context("cannot parse the output of cargo metadata")?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let names: BTreeSet<String> = packages.iter().map(|package| text(&package["name"])).collect();
@@ -72,25 +82,39 @@ fn dependencies() -> Result<BTreeSet<(String, String)>> {
 fn sources(root: &Path) -> Result<Vec<Source>> {
     let mut files = Vec::new();
     for folder in FOLDERS {
-        collect(&root.join(folder), &mut files)?;
+        collect(&root.join(folder), &["rs"], &mut files)?;
     }
+    texts(root, files, Source::new)
+}
+
+/// Every text for users and administrators: documents, examples and units, in the order of its path.
+fn documents(root: &Path) -> Result<Vec<Document>> {
+    let mut files = DOCUMENTS.map(|file| root.join(file)).to_vec();
+    for folder in DOCUMENT_FOLDERS {
+        collect(&root.join(folder), &["md", "service", "toml", "yaml"], &mut files)?;
+    }
+    texts(root, files, |path, text| Document { path, text })
+}
+
+fn texts<T>(root: &Path, mut files: Vec<PathBuf>, read: impl Fn(String, String) -> T) -> Result<Vec<T>> {
     files.sort();
-    let mut sources = Vec::with_capacity(files.len());
+    let mut read_all = Vec::with_capacity(files.len());
     for file in files {
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let path = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
-        sources.push(Source::new(path, text));
+        read_all.push(read(path, text));
     }
-    Ok(sources)
+    Ok(read_all)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the files below a folder whose names end in one of `extensions`.
+fn collect(folder: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() && !path.ends_with("target") {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extensions, files)?;
+        } else if path.extension().is_some_and(|of_file| extensions.iter().any(|extension| of_file == *extension)) {
             files.push(path);
         }
     }
@@ -106,5 +130,13 @@ mod tests {
         let sources = sources(&program_root()).unwrap();
         assert!(sources.iter().any(|source| source.path == "xtask/src/tidy.rs"));
         assert!(sources.iter().all(|source| !source.path.contains("target/")));
+    }
+
+    #[test]
+    fn documents_and_examples_are_found() {
+        let documents = documents(&program_root()).unwrap();
+        for path in ["README.md", "deploy/examples/maglev.yaml", "deploy/systemd/maglevd.service", "docs/cli.md"] {
+            assert!(documents.iter().any(|document| document.path == path), "{path}");
+        }
     }
 }

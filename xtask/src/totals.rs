@@ -1,8 +1,8 @@
-//! What test binaries report, summed.
+//! The sum of the test binaries' results.
 
 use std::ops::AddAssign;
 
-/// What the test binaries reported, summed.
+/// The sum of the test binaries' results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) passed: u64,
@@ -19,7 +19,7 @@ impl AddAssign for Totals {
     }
 }
 
-/// What one line adds to the totals: a test binary ends with
+/// Adds one line to the totals: a test binary ends with
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
 pub(crate) fn result_line(line: &str) -> Totals {
     let mut totals = Totals::default();

@@ -1,4 +1,4 @@
-//! What the API tells of the speaker, and asks it. It must not know the protocol.
+//! BGP over the API: sessions, prefixes and resets. It must not know the protocol.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use tokio::sync::watch;
 
 use super::Caller;
 
-/// What is shown of announcements without a `bgp` section.
+/// The reason shown without a `bgp` section.
 const OFF: &str = "BGP off";
 
 /// Access to the speaker, if BGP is on, and to the prefixes of the VIPs.
 #[derive(Clone, Debug, Default)]
 pub struct Bgp {
-    /// The neighbours' tasks; none if BGP is off.
+    /// The neighbors' tasks; none if BGP is off.
     pub speaker: speaker::Handle,
     /// The prefixes of the VIPs.
     pub prefixes: Option<watch::Receiver<Arc<Vec<Prefix>>>>,
 }
 
 impl Bgp {
-    /// Every neighbour's session.
+    /// Every neighbor's session.
     pub(crate) fn neighbors(&self) -> view::BgpNeighbors {
         view::BgpNeighbors(self.speaker.neighbors().into_iter().map(neighbor).collect())
     }
 
-    /// Every prefix that VIPs ask to be announced; none if BGP is off.
+    /// Every prefix of VIPs that is to be announced; none if BGP is off.
     pub(crate) fn routes(&self) -> view::BgpRoutes {
         let neighbors = self.speaker.neighbors();
         let prefixes = self.prefixes();
@@ -55,8 +55,8 @@ impl Bgp {
         })
     }
 
-    /// VIPs with the neighbors that each is announced to.
-    pub(super) fn told_of(&self, mut vips: Vec<view::Vip>) -> Vec<view::Vip> {
+    /// Adds to each VIP the number of neighbors that it is announced to.
+    pub(super) fn with_announcements(&self, mut vips: Vec<view::Vip>) -> Vec<view::Vip> {
         let (neighbors, prefixes) = (self.speaker.neighbors(), self.prefixes());
         let found = prefixes.iter().map(|prefix| (prefix, Announced::new(prefix, &neighbors)));
         let found: Vec<_> = found.collect();
@@ -75,12 +75,12 @@ impl Bgp {
         vips
     }
 
-    /// The prefixes as last published; nobody waits for those who read them.
+    /// The prefixes as last published; readers do not block the publisher.
     fn prefixes(&self) -> Arc<Vec<Prefix>> {
         self.prefixes.as_ref().map(|prefixes| Arc::clone(&prefixes.borrow())).unwrap_or_default()
     }
 
-    /// Ends a neighbour's session and begins again.
+    /// Resets a neighbor's session.
     pub(super) async fn reset(&self, name: &str, caller: Caller) -> Answer<()> {
         if self.speaker.reset(name, "reset by the operator").await {
             let Caller { uid, pid } = caller;

@@ -1,5 +1,5 @@
 //! Receives the bodies of requests: how large they may be, how many large ones at once, and how long they may take. It must not
-//! know what a body says.
+//! know the content of a body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use maglev_api::{Answer, LARGEST_FILE, view};
 use maglev_config::bounds;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of a body that is no file: no request needs more than a name, an address and a number.
+/// The largest body in bytes that is no file: a request has a name, an address and a number at most.
 const SMALL: u64 = 16 * 1024;
 
 /// Requests with a file that one listener serves at once, from the first byte of the file to the answer: each may hold the file and
-/// the services that it says.
+/// its services.
 const FILES: usize = 2;
 
 /// How long a request with a file waits for its turn.
@@ -45,7 +45,7 @@ impl Bodies {
     /// Receives the whole body. The request is to be answered before the turn is dropped.
     ///
     /// # Errors
-    /// It is too large, too slow, or has no turn.
+    /// It is too large, too slow, or waits too long for its turn.
     pub(super) async fn receive(&self, request: Request) -> Answer<(Request, Turn)> {
         let is_file = (self.is_file)(&request);
         let most = if is_file { LARGEST_FILE } else { SMALL };
@@ -72,9 +72,7 @@ impl Bodies {
     async fn turn(&self) -> Answer<OwnedSemaphorePermit> {
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or_else(|| {
-            view::Error::failed(format!(
-                "maglevd takes {FILES} files at once, and others are not done: try again later"
-            ))
+            view::Error::failed(format!("maglevd reads {FILES} files at once, and all are busy: try again later"))
         })
     }
 }
@@ -83,7 +81,7 @@ fn late() -> view::Error {
     view::Error::invalid(format!("request body: the file took more than {} s to arrive", ARRIVAL.as_secs()))
 }
 
-/// `bytes`: what is known of its size.
+/// `bytes` is its size, in words if unknown.
 fn too_large(bytes: u64, is_file: bool) -> view::Error {
     view::Error::invalid(match is_file {
         true => format!("request body: {}", bounds::too_large_to_read(bytes)),
@@ -114,7 +112,7 @@ mod tests {
         assert!(turns.iter().all(Result::is_ok));
         let began = tokio::time::Instant::now();
         let full = refused("/file", 1).await;
-        assert!(full.contains("takes 2 files at once") && began.elapsed() == PATIENCE, "{full}");
+        assert!(full.contains("reads 2 files at once") && began.elapsed() == PATIENCE, "{full}");
         assert!(bodies.receive(request("/", 1)).await.is_ok(), "others are served");
         drop(turns);
         let silent = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());

@@ -1,5 +1,5 @@
-//! The author of a request: the process at the other end of the socket, and the reason that it gives. It must not know what is
-//! asked for.
+//! The author of a request: the process at the other end of the socket, and the reason in its header. It must not know the
+//! request.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,7 +12,7 @@ use super::refused::Refused;
 /// The author of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
-    /// The process, as the kernel names it.
+    /// The process, by the kernel.
     pub caller: Caller,
     /// The reason, if one was given.
     pub why: Option<String>,

@@ -1,4 +1,4 @@
-//! From the API's words to changes. It must not know paths.
+//! Converts views into changes. It must not know paths.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use maglev_model::{
 };
 use maglev_model::{parse_on_all_dead, parse_slow_start};
 
-/// The change that would be made, and whether by force.
+/// The change to preview, and whether with force.
 pub(super) fn proposed(proposal: view::Proposal) -> Answer<(Change, bool)> {
     Ok(match proposal {
         view::Proposal::Add { pool, backend } => (addition(&pool, backend)?, false),
@@ -36,7 +36,7 @@ pub(super) fn addition(pool: &str, backend: view::NewBackend) -> Answer<Change> 
     Ok(Change::AddBackend { pool: parse_name("pool", pool)?, backend })
 }
 
-/// What is set of how a VIP is announced.
+/// The changed settings of a VIP's announcement.
 pub(super) fn announcement(new: view::NewAnnounce) -> Answer<AnnounceChange> {
     let view::NewAnnounce { announce, communities } = new;
     let invalid = |field: &str, bad: BadValue| view::Error::invalid(format!("{field}: {bad}"));
@@ -46,7 +46,7 @@ pub(super) fn announcement(new: view::NewAnnounce) -> Answer<AnnounceChange> {
     Ok(AnnounceChange { by, communities })
 }
 
-/// What is set of a pool's checks.
+/// The changed settings of a pool's checks.
 pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
     let view::NewHealth { check, panic_percent, slow_start_milliseconds, on_all_dead } = new;
     let check = match check {
@@ -66,7 +66,7 @@ pub(super) fn health(new: view::NewHealth) -> Answer<HealthChange> {
     })
 }
 
-/// A change to a backend that is there.
+/// A change to an existing backend.
 pub(super) fn backend_change(pool: Name, backend: Name, new: view::NewForBackend) -> Answer<Change> {
     Ok(match new {
         view::NewForBackend::Weight(weight) => Change::SetWeight { pool, backend, weight: Weight(weight) },
@@ -80,7 +80,7 @@ pub(super) fn backend_change(pool: Name, backend: Name, new: view::NewForBackend
     })
 }
 
-/// One fault in one line, several in as many more.
+/// One mistake in one line, several in as many more.
 fn several(problems: Vec<String>) -> view::Error {
     match problems.as_slice() {
         [problem] => view::Error::invalid(problem),
@@ -91,12 +91,12 @@ fn several(problems: Vec<String>) -> view::Error {
     }
 }
 
-/// Reads the names of a pool and of its backend.
+/// Parses the names of a pool and of its backend.
 pub(super) fn parse_backend(pool: &str, name: &str) -> Answer<(Name, Name)> {
     Ok((parse_name("pool", pool)?, parse_name("backend", name)?))
 }
 
-/// Reads a name that a field holds.
+/// Parses the name in a field.
 pub(super) fn parse_name(field: &str, name: &str) -> Answer<Name> {
     Name::parse(name).map_err(|error| view::Error::invalid(format!("{field}: {error}")))
 }

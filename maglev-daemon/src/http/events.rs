@@ -1,5 +1,5 @@
-//! Events over HTTP: the recent ones, and those that come, as server-sent events (WHATWG HTML, section 9.2). It must not know
-//! what happened.
+//! Events over HTTP: recent ones as JSON, and a stream of server-sent events (WHATWG HTML, section 9.2). It must not know the kinds
+//! of events.
 
 use std::convert::Infallible;
 
@@ -15,17 +15,17 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Handle;
-use super::journal::Heard;
+use super::journal::Received;
 use super::refused::Refused;
 
-/// The header in which a follower that comes back names the last event it got.
+/// The header with the last received event of a follower that reconnects.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The query of `GET /v1/events` and `GET /v1/events/recent`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
-    /// The event after which they begin.
+    /// The sequence number after which they begin.
     after: Option<u64>,
 }
 
@@ -43,8 +43,8 @@ pub(super) async fn follow(
     let after = after(query)?;
     let follower = handle.journal.follow(last_event(&headers)?.or(after))?;
     let stream = stream::unfold(follower, async |mut follower| {
-        let heard = follower.next().await?;
-        Some((Ok(message(&heard)), follower))
+        let received = follower.next().await?;
+        Some((Ok(message(&received)), follower))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
 }
@@ -54,7 +54,7 @@ fn after(query: Asked) -> Answer<Option<u64>> {
     Ok(after)
 }
 
-/// The last event that a follower got, if it says so. One that got none may say it with nothing.
+/// The last received event, if the follower names one. An empty header names none.
 fn last_event(headers: &HeaderMap) -> Answer<Option<u64>> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
@@ -64,15 +64,15 @@ fn last_event(headers: &HeaderMap) -> Answer<Option<u64>> {
     number.map(Some)
 }
 
-fn message(heard: &Heard) -> sse::Event {
-    let (message, data) = match heard {
-        Heard::Event(event) => {
+fn message(received: &Received) -> sse::Event {
+    let (message, data) = match received {
+        Received::Event(event) => {
             (sse::Event::default().id(event.sequence.to_string()), serde_json::to_string(event.as_ref()))
         }
-        Heard::Missed(missed) => {
+        Received::Missed(missed) => {
             (sse::Event::default().event(MISSED), serde_json::to_string(&json!({ MISSED: missed })))
         }
     };
-    // Neither can fail: their keys are text.
+    // Serializing cannot fail: all keys are text.
     message.data(data.unwrap_or_default())
 }

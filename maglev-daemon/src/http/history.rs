@@ -1,5 +1,5 @@
 //! The history of the services over HTTP: its revisions, their contents and how two of them differ, read from the file by the
-//! rendering thread; and the order to go back to one. It must not know how the history is kept.
+//! rendering thread; and rollback. It must not know how the history is stored.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -41,7 +41,7 @@ pub(super) async fn list(
     let reader = handle.stored.borrow().history.clone();
     let is_wanted = |revision: &&Revision| {
         let of_pool = pool.as_ref().is_none_or(|pool| revision.pools.iter().any(|found| found == pool.as_str()));
-        // Of a revision with very many backends, none is listed: it may be about this one.
+        // A revision with very many backends lists none of them: it may affect this one.
         let of_backend = backend.as_ref().is_none_or(|name| revision.backends.contains(name) || lists_none(revision));
         of_pool && of_backend && since.is_none_or(|since| revision.unix_milliseconds >= since)
     };
@@ -51,7 +51,7 @@ pub(super) async fn list(
     Ok(Json(view::History { revisions, oldest, newest }))
 }
 
-/// Whether a revision is about backends that are not listed.
+/// Whether a revision affects backends that it does not list.
 fn lists_none(revision: &Revision) -> bool {
     let counts = revision.counts().backends;
     revision.backends.is_empty() && counts.added + counts.changed + counts.removed > 0
@@ -113,7 +113,7 @@ pub(super) async fn diff(
     handle.pages.once(handle.wanted(caller), || Rendered::json(difference)).await.map_err(Refused)
 }
 
-/// One line for each object in which two differ, in the order of the second.
+/// One line for each object that differs, in the order of the second.
 pub(super) fn lines(before: &Services, after: &Services) -> Vec<view::DiffLine> {
     let (old, new) = (Delta::between(after, before), Delta::between(before, after));
     let mut lines = objects(&old.set, &new.set, false);
@@ -127,7 +127,7 @@ fn name_of(object: &str) -> &str {
     object.split_once(": ").map_or(object, |(name, _)| name)
 }
 
-/// The objects of one side, but for pools that are there for their backends alone: those are the same on the other side.
+/// The objects of one side, without pools that are present for their backends alone: those are the same on the other side.
 fn objects(set: &Services, other: &Services, added: bool) -> Vec<view::DiffLine> {
     let text = maglev_config::object_lines(set);
     let same: std::collections::BTreeSet<String> = maglev_config::object_lines(other).into_iter().collect();
@@ -151,7 +151,7 @@ pub(super) async fn plan(State(handle): State<Handle>, Path(number): Path<String
 }
 
 impl Handle {
-    /// The services as a revision had them, read by the rendering thread.
+    /// The services of a revision, read by the rendering thread.
     async fn services_at(&self, revision: u64) -> Answer<Services> {
         let reader = self.stored.borrow().history.clone();
         self.pages.compute(move || read(&reader, revision)).await?

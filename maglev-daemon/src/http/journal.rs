@@ -1,5 +1,5 @@
-//! The last events, for whoever asks and for those who follow. Followers share what is kept: one that reads slowly is told how
-//! many events it missed, and costs no memory. It must not know what an event says.
+//! The recent events, for requests and for followers. Followers share one buffer: a slow one receives the number of lost events,
+//! and costs no memory. It must not know the kinds of events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use maglev_api::view::{self, Event, What};
 
-/// Events that are kept.
+/// The number of kept events.
 const KEPT: usize = 1_024;
 
-/// Followers at once: each holds one of the API's connections, and the others are for requests.
+/// The largest number of followers: each holds one of the API's connections, and the others are for requests.
 const FOLLOWERS: usize = 16;
 
-/// Takes events, and gives access to the last ones.
+/// Records events, and gives access to recent ones.
 #[derive(Clone, Debug)]
 pub struct Journal {
     kept: watch::Sender<Kept>,
@@ -32,32 +32,32 @@ struct Kept {
     next: u64,
 }
 
-/// Somebody who hears of every event, as long as it keeps up.
+/// A reader of every event, as long as it keeps up.
 #[derive(Debug)]
 pub struct Follower {
     kept: watch::Receiver<Kept>,
-    /// The last event that was heard of, or that is not of interest.
+    /// The last received or skipped event.
     after: Option<u64>,
     _seat: OwnedSemaphorePermit,
 }
 
-/// What a follower hears.
+/// A message to a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// The next event.
     Event(Arc<Event>),
-    /// That events happened which are not kept any more: how many.
+    /// The number of lost events.
     Missed(u64),
 }
 
 impl Journal {
-    /// Nothing happened yet. Numbers begin with the time, so that they grow from one daemon to the next.
+    /// An empty journal. Numbers begin with the time, so that they grow from one daemon to the next.
     pub fn start() -> Self {
         let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros());
         Self::from(u64::try_from(first).unwrap_or(1))
     }
 
-    /// The same journal for clients of another listener, with followers of their own: neither's take the places of the other's.
+    /// The same journal for clients of another listener, with its own limit of followers.
     pub(super) fn with_own_followers(&self) -> Self {
         Self { kept: self.kept.clone(), seats: Arc::new(Semaphore::new(FOLLOWERS)) }
     }
@@ -67,8 +67,8 @@ impl Journal {
         Self { kept: watch::Sender::new(kept), seats: Arc::new(Semaphore::new(FOLLOWERS)) }
     }
 
-    /// Something happened now.
-    pub fn tell(&self, what: What) {
+    /// Records an event with the present time.
+    pub fn record(&self, what: What) {
         let (text, level) = (what.to_string(), what.level());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let unix_milliseconds = u64::try_from(now).unwrap_or(u64::MAX);
@@ -77,7 +77,7 @@ impl Journal {
         });
     }
 
-    /// The events that are kept, all or those after one.
+    /// The kept events, all or those after one.
     pub fn recent(&self, after: Option<u64>) -> view::Events {
         let kept = self.kept.borrow();
         let (missed, begin) = kept.after(after);
@@ -85,10 +85,10 @@ impl Journal {
         view::Events { missed, events }
     }
 
-    /// Follows what happens, beginning with what is kept, or with what of that came after an event.
+    /// Follows events, beginning with the kept ones, or with those of them after one.
     ///
     /// # Errors
-    /// Too many do.
+    /// Too many followers.
     pub fn follow(&self, after: Option<u64>) -> Result<Follower, view::Error> {
         let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| {
             view::Error::conflict(format!("{FOLLOWERS} others follow the events, no more can; end one of them first"))
@@ -106,8 +106,8 @@ impl Kept {
         self.events.push_back(Arc::new(event));
     }
 
-    /// How many events after this one are lost, and where the others begin. A number that was not given yet is another
-    /// daemon's, as are those before the first: all that is kept comes after it.
+    /// How many events after this one are lost, and the begin of the others. A number before this daemon's first, or after its
+    /// last, is another daemon's: all kept events come after it.
     fn after(&self, sequence: Option<u64>) -> (u64, usize) {
         let oldest = self.next - self.events.len() as u64;
         let known = sequence.filter(|sequence| *sequence < self.next);
@@ -117,26 +117,26 @@ impl Kept {
 }
 
 impl Follower {
-    /// The next that is to be heard of.
-    pub async fn next(&mut self) -> Option<Heard> {
+    /// The next message.
+    pub async fn next(&mut self) -> Option<Received> {
         loop {
-            if let Some(heard) = self.ready() {
-                return Some(heard);
+            if let Some(received) = self.ready() {
+                return Some(received);
             }
             self.kept.changed().await.ok()?;
         }
     }
 
-    fn ready(&mut self) -> Option<Heard> {
+    fn ready(&mut self) -> Option<Received> {
         let kept = self.kept.borrow_and_update();
         let (missed, begin) = kept.after(self.after);
         let event = kept.events.get(begin)?;
         if missed > 0 {
             self.after = Some(event.sequence - 1);
-            return Some(Heard::Missed(missed));
+            return Some(Received::Missed(missed));
         }
         self.after = Some(event.sequence);
-        Some(Heard::Event(Arc::clone(event)))
+        Some(Received::Event(Arc::clone(event)))
     }
 }
 
@@ -144,10 +144,10 @@ impl Follower {
 mod tests {
     use super::*;
 
-    /// A journal that was told so many events, numbered from 100.
-    fn told(count: u64) -> Journal {
+    /// A journal with so many events, numbered from 100.
+    fn filled(count: u64) -> Journal {
         let journal = Journal::from(100);
-        (0..count).for_each(|n| journal.tell(What::Started { version: n.to_string() }));
+        (0..count).for_each(|n| journal.record(What::Started { version: n.to_string() }));
         journal
     }
 
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_what_is_lost_is_counted() {
-        assert_eq!(sequences(&told(0).recent(None)), (0, None, None, 0));
-        let few = told(3);
+    fn kept_events_are_bounded_and_lost_ones_are_counted() {
+        assert_eq!(sequences(&filled(0).recent(None)), (0, None, None, 0));
+        let few = filled(3);
         assert_eq!(sequences(&few.recent(None)), (0, Some(100), Some(102), 3));
         assert_eq!(sequences(&few.recent(Some(100))), (0, Some(101), Some(102), 2));
         assert_eq!(sequences(&few.recent(Some(102))), (0, None, None, 0));
-        let many = told(1_124);
+        let many = filled(1_124);
         assert_eq!(sequences(&many.recent(None)), (0, Some(200), Some(1_223), KEPT));
         assert_eq!(sequences(&many.recent(Some(149))), (50, Some(200), Some(1_223), KEPT));
         assert_eq!(sequences(&many.recent(Some(199))), (0, Some(200), Some(1_223), KEPT));
@@ -174,28 +174,28 @@ mod tests {
     #[test]
     fn after_another_daemons_event_comes_all_that_is_kept() {
         for other in [0, 42, 99, 103, u64::MAX] {
-            assert_eq!(sequences(&told(3).recent(Some(other))), (0, Some(100), Some(102), 3), "{other}");
+            assert_eq!(sequences(&filled(3).recent(Some(other))), (0, Some(100), Some(102), 3), "{other}");
         }
-        let (missed, ..) = sequences(&told(1_124).recent(Some(42)));
+        let (missed, ..) = sequences(&filled(1_124).recent(Some(42)));
         assert_eq!(missed, 100, "of this daemon's");
     }
 
     #[tokio::test]
-    async fn a_follower_hears_everything_in_order_or_how_much_it_missed() {
-        let journal = told(2);
+    async fn a_follower_receives_all_events_in_order_or_the_number_of_lost_ones() {
+        let journal = filled(2);
         let mut follower = journal.follow(Some(100)).unwrap();
-        let sequence = |heard| match heard {
-            Some(Heard::Event(event)) => event.sequence,
+        let sequence = |received| match received {
+            Some(Received::Event(event)) => event.sequence,
             other => panic!("{other:?}"),
         };
         assert_eq!(sequence(follower.next().await), 101);
         assert_eq!(follower.ready(), None);
         let next = tokio::spawn(async move { (follower.next().await, follower) });
-        journal.tell(What::Stopping);
-        let (heard, mut follower) = next.await.unwrap();
-        assert_eq!(sequence(heard), 102);
-        (0..KEPT + 7).for_each(|_| journal.tell(What::Stopping));
-        assert_eq!(follower.next().await, Some(Heard::Missed(7)));
+        journal.record(What::Stopping);
+        let (received, mut follower) = next.await.unwrap();
+        assert_eq!(sequence(received), 102);
+        (0..KEPT + 7).for_each(|_| journal.record(What::Stopping));
+        assert_eq!(follower.next().await, Some(Received::Missed(7)));
         for expected in 110..110 + KEPT as u64 {
             assert_eq!(sequence(follower.next().await), expected);
         }
@@ -204,14 +204,14 @@ mod tests {
 
     #[test]
     fn followers_are_few_and_make_room_when_they_go() {
-        let journal = told(1);
+        let journal = filled(1);
         let mut followers: Vec<_> = (0..FOLLOWERS).map(|_| journal.follow(None).unwrap()).collect();
         let refused = journal.follow(None).unwrap_err();
         assert_eq!(refused.kind, view::ErrorKind::Conflict);
         assert_eq!(refused.to_string(), "16 others follow the events, no more can; end one of them first");
         let others = journal.with_own_followers();
         assert_eq!(others.recent(None).events.len(), 1);
-        assert!(others.follow(None).is_ok(), "those of another listener have places of their own");
+        assert!(others.follow(None).is_ok(), "another listener has its own limit");
         followers.pop();
         assert!(journal.follow(None).is_ok());
     }

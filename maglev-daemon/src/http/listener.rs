@@ -1,5 +1,5 @@
-//! The Unix sockets of the API: one daemon per path, with its final mode from its first moment, gone when the daemon ends. It
-//! must not know what is spoken over them.
+//! The Unix sockets of the API: one daemon per path, with its final mode from its first moment, removed when the daemon ends. It
+//! must not know the protocol.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// What a socket serves.
+/// The use of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Reads and changes: owner and group may connect.
     Changes,
-    /// Reads and plans alone: every user may connect that its folder lets in.
+    /// Reads and plans alone: its folder decides which users may connect.
     Reads,
 }
 
@@ -27,7 +27,7 @@ impl Role {
         }
     }
 
-    /// Its key in the node's file.
+    /// Its key in the node file.
     const fn key(self) -> &'static str {
         match self {
             Self::Changes => "api.socket",
@@ -41,55 +41,55 @@ impl Role {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Held as long as the socket is ours; the kernel lets go of it when the process dies.
+    /// Held as long as the socket exists; the kernel releases it when the process dies.
     _lock: Flock<File>,
 }
 
-/// Why a socket was not bound.
+/// The error of a socket that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another daemon owns the path.
     #[error("another maglevd answers on {}: stop it first, or set another {}", path.display(), role.key())]
     InUse {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// For what.
+        /// The use.
         role: Role,
     },
-    /// Something that is not a socket lies there.
+    /// The path is not a socket.
     #[error("{} exists and is not a socket: move it away, or set another {}", path.display(), role.key())]
     NotASocket {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// For what.
+        /// The use.
         role: Role,
     },
-    /// Not as this user.
+    /// This user lacks the permission.
     #[error(
         "not permitted to {action} {}: run as root, or set another {} that this user may create", path.display(), role.key()
     )]
     NotPermitted {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// For what.
+        /// The use.
         role: Role,
     },
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Socket {
-    /// Binds the socket. A socket left behind by a dead daemon is replaced; one that is alive, or anything that is
+    /// Binds the socket. A socket left behind by a dead daemon is replaced; one that is in use, or anything that is
     /// not a socket, is left alone. The socket appears at its path with its final mode in one step.
     ///
     /// # Errors
@@ -97,12 +97,12 @@ impl Socket {
     pub fn bind(path: &Path, role: Role) -> Result<Self, BindError> {
         let directory = directory_of(path);
         fs::create_dir_all(directory).map_err(failed("create", directory, role))?;
-        // Looked at before a lock is left beside what is not ours, and again once nobody else can bind.
+        // Checked before a lock file is created beside a foreign file, and again while the lock is held.
         refuse_foreign(path, role)?;
         let lock = lock(path, role)?;
         refuse_foreign(path, role)?;
 
-        // Bound in a directory that nobody else can enter, then moved into place.
+        // Bound in a private directory, then renamed into place.
         let aside = directory.join(format!(".{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&aside).map_err(failed("create", &aside, role))?;
         let bound = bind_aside(&aside.join("s"), path, role);
@@ -110,7 +110,7 @@ impl Socket {
         Ok(Self { listener: bound?, path: path.to_owned(), _lock: lock })
     }
 
-    /// Where it is bound.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -144,7 +144,7 @@ fn failed(action: &'static str, path: &Path, role: Role) -> impl FnOnce(io::Erro
     }
 }
 
-/// Two daemons that start at once meet here, not at the socket.
+/// Locks the path, so that of two daemons that start at once one is refused.
 fn lock(socket: &Path, role: Role) -> Result<Flock<File>, BindError> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
@@ -157,11 +157,11 @@ fn lock(socket: &Path, role: Role) -> Result<Flock<File>, BindError> {
     })
 }
 
-/// What lies at the path may be replaced only if it is a socket on which nobody listens.
+/// Only a socket without a listener may be replaced.
 fn refuse_foreign(path: &Path, role: Role) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("look at", path, role)(error)),
+        Err(error) => return Err(failed("inspect", path, role)(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(BindError::NotASocket { path: path.to_owned(), role });
         }

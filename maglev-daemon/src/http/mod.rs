@@ -1,5 +1,5 @@
-//! The HTTP/JSON API over a Unix socket: what the daemon can be asked, and what it answers. It must not know how an
-//! answer comes about; requests go to the runtime through [`Handle`].
+//! The HTTP/JSON API over a Unix socket: requests and answers. It must not know how an answer is computed; requests go to the
+//! runtime through [`Handle`].
 
 mod bgp;
 mod body;
@@ -24,7 +24,7 @@ mod tests;
 pub use bgp::Bgp;
 pub(crate) use body::Bodies;
 pub use by::By;
-pub use journal::{Follower, Heard, Journal};
+pub use journal::{Follower, Journal, Received};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
 pub(crate) use refused::Refused;
@@ -43,128 +43,128 @@ use maglev_model::{Change, Name, Protocol, Rules, Services};
 use maglev_probe::shortages::{Shortage, Shortages};
 use maglev_store::Stored;
 
-/// Something the runtime is asked; `reply` takes the answer.
+/// A request to the runtime; `reply` receives the answer.
 #[derive(Debug)]
 pub enum Request {
     /// Carry out a change; answered once it is persisted and published.
     Change {
         /// The change.
         change: Change,
-        /// Whether it may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
         /// The author, and the reason.
         by: By,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
-    /// Say what a change to a backend would move.
+    /// Preview a change to a backend.
     Plan {
         /// The change; it is not made.
         change: Change,
-        /// Whether it may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
-        /// Takes the answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Answer<view::Plan>>,
     },
-    /// Check a backend once, beside what goes on.
+    /// Check a backend once, in addition to regular checks.
     Check {
         /// Its pool.
         pool: Name,
         /// Its name.
         backend: Name,
-        /// Takes the channel on which the report comes, which may take as long as the pool's timeout.
+        /// Receives the channel of the report, which may take as long as the pool's timeout.
         reply: oneshot::Sender<Answer<oneshot::Receiver<view::CheckReport>>>,
     },
-    /// Read the files again.
+    /// Reload the configuration.
     Reload {
-        /// Whether that may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
         /// The author, and the reason.
         by: By,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<view::Reloaded>>,
     },
-    /// Take over the services of an older revision.
+    /// Restore the services of an older revision.
     Rollback {
         /// The revision.
         revision: u64,
         /// Its services.
         services: Services,
-        /// Whether that may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
         /// The author, and the reason.
         by: By,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<view::RolledBack>>,
     },
-    /// Say what a rollback would do.
+    /// Preview a rollback.
     PlanRollback {
         /// The services of the revision.
         services: Services,
-        /// Takes the answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Answer<view::PlannedRollback>>,
     },
     /// Replace all services by those of a file.
     Apply {
         /// The file.
         file: SentFile,
-        /// Whether that may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
         /// The author, and the reason.
         by: By,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<view::Applied>>,
     },
-    /// Say how that would be refused, if it would.
+    /// Preview replacing all services: the error with which it would be refused, if so.
     ReviewFile {
         /// The file.
         file: Arc<SentFile>,
-        /// Whether that may take out of service as much as it does.
+        /// Whether it may take out of service more than is allowed at once.
         force: bool,
-        /// Takes the answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Answer<Option<view::Error>>>,
     },
-    /// Say what reading the files again would do.
+    /// Preview a reload.
     PlanReload {
-        /// Takes the answer.
+        /// Receives the answer.
         reply: oneshot::Sender<Answer<view::PlannedReload>>,
     },
     /// Read the counters.
     Counters {
-        /// Takes the counters.
+        /// Receives the counters.
         reply: oneshot::Sender<Answer<Made<view::Counters>>>,
     },
     /// Take the node out of service; answered once that is saved.
     DrainNode {
-        /// What is ordered.
+        /// The order.
         order: Order,
-        /// Who asks for it.
+        /// The author.
         caller: Caller,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
-    /// Take that back.
+    /// Put the node back into service.
     UndrainNode {
-        /// Who asks for it.
+        /// The author.
         caller: Caller,
-        /// Takes the outcome.
+        /// Receives the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
-    /// Say where a flow goes.
+    /// Explain a flow.
     Explain {
         /// The flow.
         flow: Flow,
-        /// Takes the explanation.
+        /// Receives the explanation.
         reply: oneshot::Sender<Answer<view::Explanation>>,
     },
 }
 
-/// The process at the other end of a connection, as the kernel names it; nothing of a peer that is not local.
+/// The process at the other end of a connection, by the kernel; empty for a peer that is not local.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Its user.
     pub uid: Option<u32>,
-    /// Its number, which may be another's once it has ended.
+    /// Its process id, which may be reused once it has ended.
     pub pid: Option<i32>,
 }
 
@@ -189,31 +189,31 @@ pub struct Flow {
 /// Access to the runtime, held by each connection.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    /// Takes requests; the runtime answers them in order.
+    /// The queue of requests; the runtime answers them in order.
     pub requests: mpsc::Sender<Request>,
-    /// Takes the snapshots that reads are answered from.
+    /// The source of snapshots for reads.
     pub snapshots: Snapshots,
-    /// Whether the flow tables have room, as last looked at.
+    /// Whether the flow tables have room, as last read.
     pub flow_table: watch::Receiver<view::FlowTable>,
-    /// Checks that are not made, by this node's own shortage.
+    /// Checks that are not made since the node lacks resources.
     pub shortages: Shortages,
-    /// Why the state file is not written, if so.
+    /// The reason why the state file is not written, if so.
     pub state_file: watch::Receiver<Option<String>>,
     /// When the daemon started.
     pub started: Instant,
     /// The speaker.
     pub bgp: Bgp,
-    /// What happened lately.
+    /// The recent events.
     pub journal: Journal,
-    /// The services that are kept, and their history.
+    /// The saved services, and their history.
     pub stored: watch::Receiver<Stored>,
-    /// What services are checked against.
+    /// The rules for services.
     pub rules: Rules,
-    /// Where answers are rendered.
+    /// The rendering thread.
     pub pages: Pages,
 }
 
-/// Whatever shows all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or
+/// An answer with all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or
 /// [`Handle::page`].
 impl Handle {
     /// Computes an answer from a snapshot on the rendering thread.
@@ -228,10 +228,10 @@ impl Handle {
         self.pages.compute(move || compute(&reading)).await
     }
 
-    /// A page, rendered on the rendering thread and shared with others who ask for the same.
+    /// A page, rendered on the rendering thread and shared by all requests for it.
     ///
     /// # Errors
-    /// What `render` returns.
+    /// The error of `render`.
     pub(crate) async fn page(
         &self,
         subject: Subject,
@@ -242,7 +242,7 @@ impl Handle {
         self.pages.page(subject, self.wanted(caller), render).await
     }
 
-    /// What a page has to be for a client that asks now.
+    /// The requirements on a page for a client that asks now.
     pub(crate) fn wanted(&self, caller: Caller) -> Wanted {
         Wanted { generation: self.snapshots.generation(), privileged: caller.is_privileged() }
     }
@@ -250,7 +250,7 @@ impl Handle {
     /// Sends a request and awaits its answer.
     ///
     /// # Errors
-    /// What the runtime answers, or that it is stopping.
+    /// The runtime's error, or that it is stopping.
     pub async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Answer<T>>) -> Request) -> Answer<T> {
         let stopping = || view::Error::failed("maglevd is stopping");
         let (reply, answer) = oneshot::channel();
@@ -259,7 +259,7 @@ impl Handle {
     }
 }
 
-/// A snapshot of the node, and what is known beside it.
+/// A snapshot of the node, with the state that is not part of it.
 #[derive(Debug)]
 pub(crate) struct Reading {
     shown: Arc<Shown>,
@@ -267,7 +267,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The services as the snapshot has them.
+    /// The services of the snapshot.
     pub(crate) fn services(&self) -> Arc<view::Status> {
         self.shown.status()
     }
@@ -303,6 +303,6 @@ impl Reading {
 
     /// The VIPs, and whether they are announced.
     pub(crate) fn vips(&self) -> Vec<view::Vip> {
-        self.handle.bgp.told_of(self.services().vips.clone())
+        self.handle.bgp.with_announcements(self.services().vips.clone())
     }
 }

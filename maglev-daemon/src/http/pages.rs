@@ -1,5 +1,5 @@
 //! Large answers are rendered on one thread of their own, not on the workers that serve BGP, health checks and the owner.
-//! Clients that ask for the same at the same time share one rendering. It must not know what an answer says.
+//! Clients that request the same page at the same time share one rendering. It must not know the content of an answer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,17 +16,17 @@ use tokio::sync::oneshot;
 
 use maglev_api::{Answer, view};
 
-/// A page may be as old as so many times what it cost: a node with few backends shows every packet at once, and one with
+/// A page may be as old as so many times its rendering time: a node with few backends shows every packet at once, and one with
 /// many spends at most a part of one CPU on readers.
 const AGE_PER_COST: u32 = 4;
 
-/// No page is served that is older.
+/// The largest age of a page.
 const MAX_AGE: Duration = Duration::from_secs(2);
 
 /// Bytes of pages that clients may keep alive by reading slowly. Beyond that, unprivileged clients are refused.
 const MAX_HELD: usize = 64 * 1024 * 1024;
 
-/// What a page shows: one rendering of each is kept.
+/// The subject of a page: one rendering of each is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     Status,
@@ -46,16 +46,16 @@ pub(crate) struct Page {
     bytes: Bytes,
 }
 
-/// What a page has to be at least.
+/// The requirements on a page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
-    /// The status from which it is made, or a later one.
+    /// The generation of the status from which it is made, or a later one.
     pub(crate) generation: u64,
-    /// Root and the daemon's own user are served however much memory slow readers hold.
+    /// Root and the daemon's own user are served regardless of the memory that slow readers hold.
     pub(crate) privileged: bool,
 }
 
-/// A rendering, and what it took.
+/// A rendering, and its duration.
 #[derive(Debug)]
 pub(crate) struct Rendered {
     content: &'static str,
@@ -99,7 +99,7 @@ impl Pages {
         let (jobs, received) = mpsc::channel::<Job>();
         let work = move || {
             for Job(job) in received {
-                // A client whose answer cannot be made is refused; the others go on.
+                // A panic of one computation fails that request alone.
                 let _ = catch_unwind(AssertUnwindSafe(job));
             }
         };
@@ -107,7 +107,7 @@ impl Pages {
         Ok(Self { jobs, kept: Arc::default(), held: Arc::default() })
     }
 
-    /// Computes something on the thread. Nothing is computed for a client that has gone.
+    /// Computes something on the thread. Nothing is computed for a client that disconnected.
     ///
     /// # Errors
     /// The computation panicked, or the daemon is stopping.
@@ -123,10 +123,10 @@ impl Pages {
         answer.await.map_err(|_| failed())
     }
 
-    /// The page about a subject: the one that is kept, if it is recent enough, else a new one from `render`.
+    /// The page about a subject: the kept one, if it is recent enough, else a new one from `render`.
     ///
     /// # Errors
-    /// What `render` answers, or slow readers hold too much memory.
+    /// The error of `render`, or slow readers hold too much memory.
     pub(crate) async fn page(
         &self,
         subject: Subject,
@@ -139,7 +139,7 @@ impl Pages {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.serves(wanted, arrived)) {
             return Ok(kept.page.clone());
         }
-        // What is kept is of no use any more, and need not be in memory beside the new one.
+        // Frees the old page before the new one is rendered.
         *kept = None;
         self.check_room(wanted)?;
         let began = Instant::now();
@@ -154,7 +154,7 @@ impl Pages {
     /// An answer to one client alone, counted like a page until it is read.
     ///
     /// # Errors
-    /// What `render` answers, or slow readers hold too much memory.
+    /// The error of `render`, or slow readers hold too much memory.
     pub(crate) async fn once(
         &self,
         wanted: Wanted,
@@ -169,7 +169,7 @@ impl Pages {
         self.compute(rendered).await?
     }
 
-    /// Bytes that are kept, and that clients have not read yet.
+    /// Bytes of kept pages and of answers that clients have not read yet.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
@@ -214,7 +214,7 @@ impl Pages {
 }
 
 impl Kept {
-    /// Whether the page shows what a client that asked at this time may expect.
+    /// Whether the page is recent enough for a client that asked at this time.
     fn serves(&self, wanted: Wanted, arrived: Instant) -> bool {
         let age = arrived.saturating_duration_since(self.began);
         self.generation >= wanted.generation && age <= (self.cost * AGE_PER_COST).min(MAX_AGE)

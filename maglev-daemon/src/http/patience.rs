@@ -1,4 +1,4 @@
-//! A connection that is closed when its client takes too long to read. It must not know what is sent.
+//! A connection that is closed when its client takes too long to read. It must not know the content.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use super::places::Activity;
 /// How long a client may leave an answer unread.
 pub(super) const UNREAD: Duration = Duration::from_secs(10);
 
-/// A slower client is closed sooner or later: so many bytes read are worth a second.
+/// The lowest average rate in bytes a second: each second's worth that is read extends the time by a second.
 const BYTES_PER_SECOND: u32 = 32 * 1024;
 
 /// The connection.
@@ -32,7 +32,7 @@ impl<S> Patient<S> {
         Self { stream, activity, left: UNREAD, blocked: None }
     }
 
-    /// Passes the outcome of a write on, and fails if the client has not read for too long.
+    /// Returns the outcome of a write, or an error if the client has not read for too long.
     fn judge(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(outcome) = written {
             self.activity.set_blocked(false);

@@ -1,5 +1,5 @@
-//! Which connections are served: so many at once, some kept back for privileged local clients, and a connection whose client
-//! neither sends nor reads gives its place up when another one needs it. It must not know what is served.
+//! The limit of connections: a number at once, some reserved for privileged local clients, and a connection whose client
+//! neither sends nor reads is closed when another one needs its place. It must not know the requests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ const PLACES: usize = 64;
 /// Further ones, for root and the daemon's own user on the Unix socket.
 const KEPT_BACK: usize = 16;
 
-/// Places kept back that one process may hold: the next command of an operator is another process.
+/// Reserved places that one process may hold: an operator's next command is another process.
 const KEPT_BACK_PER_PROCESS: usize = 2;
 
 /// Connections that wait for a place; more are closed.
@@ -25,7 +25,7 @@ const WAITING: usize = 256;
 /// How long a connection waits for a place.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a client may keep its connection waiting before it gives way to another, and how often that is looked at.
+/// How long a client may leave its connection idle before it is closed for another, and the interval of that check.
 const STALLED: Duration = Duration::from_millis(250);
 
 /// The places of one listener.
@@ -53,7 +53,7 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a connection is waiting for.
+/// The state of a connection, by which it may be closed.
 #[derive(Debug)]
 pub(super) struct Activity {
     began: Instant,
@@ -63,9 +63,9 @@ pub(super) struct Activity {
     blocked: AtomicBool,
     /// It follows events: most of the time there is nothing to send.
     follows: AtomicBool,
-    /// When the client last did something, in milliseconds.
+    /// The time when the client last sent or read, in milliseconds.
     last: AtomicU64,
-    /// The process that holds a place kept back.
+    /// The process that holds a reserved place.
     privileged: Option<Option<i32>>,
     close: Notify,
 }
@@ -91,12 +91,12 @@ impl Places {
         Some(self.place(permit, Some(caller.pid)))
     }
 
-    /// The right to wait for a place, unless too many do.
+    /// A permit to wait for a place, unless too many wait.
     pub(super) fn queue(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.waiting).try_acquire_owned().ok()
     }
 
-    /// Waits for a place, which a stalled connection gives up if need be.
+    /// Waits for a place; if necessary a stalled connection is closed.
     pub(super) async fn take(self: &Arc<Self>, _queued: OwnedSemaphorePermit) -> Option<Place> {
         let wait = async {
             loop {
@@ -132,13 +132,13 @@ impl Places {
         self.connections().served.values().filter(|found| found.privileged == Some(process)).count()
     }
 
-    /// Closes the general connection that has waited for its client for the longest time.
+    /// Closes the unprivileged connection that has waited for its client for the longest time.
     fn close_stalled(&self) {
         let now = milliseconds(self.began);
         let mut connections = self.connections();
         let stalled = connections.served.iter().filter(|(_, found)| found.privileged.is_none());
         let longest = stalled.filter_map(|(number, found)| Some((found.stalled_since(now)?, *number))).min();
-        // It is out of the list at once, so that the next one that needs a place closes another.
+        // Removed from the list at once, so that the next connection that needs a place closes another.
         if let Some(closed) = longest.and_then(|(_, number)| connections.served.remove(&number)) {
             closed.close.notify_one();
         }
@@ -154,7 +154,7 @@ impl Place {
         &self.activity
     }
 
-    /// Waits until the connection has to give its place up.
+    /// Waits until the connection has to be closed.
     pub(super) async fn closed(&self) {
         self.activity.close.notified().await;
     }
@@ -192,7 +192,7 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Since when it has waited for its client, if that is long enough to give way.
+    /// The time since which it has waited for its client, if that is long enough to be closed.
     fn stalled_since(&self, now: u64) -> Option<u64> {
         let waits = self.blocked.load(Ordering::Relaxed) || self.busy.load(Ordering::Relaxed) == 0;
         let last = self.last.load(Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The socket that serves reads alone: a change is refused there, with the path of the socket that takes it. It must not know what a
-//! read answers.
+//! The socket that serves reads alone: a change is refused there, with the path of the socket for changes. It must not know the
+//! answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::refused::Refused;
 pub struct Sockets {
     /// The one that serves reads.
     pub reads: PathBuf,
-    /// The one that takes changes.
+    /// The one that serves changes.
     pub changes: PathBuf,
 }
 
@@ -41,7 +41,7 @@ async fn refuse_changes(State(sockets): State<Arc<Sockets>>, request: Request, n
     .into_response()
 }
 
-/// Whether a request has no effect, on backends either: a single check has one.
+/// Whether a request has no effect. A single check has one, on the backend.
 fn is_read(method: &Method, path: &str) -> bool {
     let plans = ["/v1/plan", "/v1/plan/services"];
     matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && plans.contains(&path))

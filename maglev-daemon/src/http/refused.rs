@@ -1,4 +1,4 @@
-//! How a refusal is answered over HTTP. It must not know what was refused.
+//! Errors over HTTP. It must not know the requests.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

@@ -60,7 +60,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/events/recent", get(events::recent))
         .with_state(handle);
     let all = Router::new().nest("/v1", v1).fallback(unknown_path).method_not_allowed_fallback(unknown_method);
-    // Bodies are received, within limits, before a route is found.
+    // Bodies are received, within limits, before routing.
     all.layer(DefaultBodyLimit::disable())
 }
 
@@ -230,7 +230,7 @@ async fn add_backend(
     change(&handle, by, addition(&pool, parse(body)?)?).await
 }
 
-/// The query of what can take something out of service: `?force=true` does it even if it is more than is allowed at once.
+/// The query of requests that can take something out of service: `?force=true` allows more than the limit.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ForceQuery {
@@ -281,7 +281,7 @@ async fn set_state(
     change_by_force(&handle, by, change, forced(query)?).await
 }
 
-/// The report may take longer than other answers do: that it comes is answered at once, it follows when it is there.
+/// The report may take longer than other answers: the head is sent at once, the body when the report is complete.
 async fn check_backend(
     State(handle): State<Handle>,
     Path((pool, name)): Path<(String, String)>,

@@ -1,5 +1,5 @@
 //! Serves the API on its sockets: connections, limits in size and time, and versions that must agree. It must not know
-//! what a request means.
+//! the requests.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use super::{Caller, Handle, reads, routes};
 /// How long a request's head may take to arrive, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to read that there is no place for it.
+/// How long a client may take to read the refusal of its connection.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a request may take from its head to its answer.
@@ -44,7 +44,7 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
     serve_api(listener, routes::routes(handle)).await;
 }
 
-/// Serves what of the API changes nothing, on a socket of its own. Ends only by being dropped.
+/// Serves reads and plans on the second socket. Ends only by being dropped.
 pub async fn serve_reads(listener: UnixListener, handle: Handle, sockets: Sockets) {
     let journal = handle.journal.with_own_followers();
     serve_api(listener, reads::only(routes::routes(Handle { journal, ..handle }), sockets)).await;
@@ -55,14 +55,14 @@ async fn serve_api(listener: UnixListener, router: Router) {
     serve_router(listener, router, Bodies::new(routes::is_file), caller).await;
 }
 
-/// Who is at the other end of a connection to the socket.
+/// The process at the other end of a connection to the socket.
 fn caller(stream: &UnixStream) -> Caller {
     let credentials = stream.peer_cred().ok();
     Caller { uid: credentials.map(|peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
 }
 
-/// Serves any router within the limits of time and connections; requests carry what `caller` tells of their
-/// connection. Accepting goes on whatever a connection does.
+/// Serves any router within the limits of time and connections; requests carry what `caller` returns for their
+/// connection. No connection blocks accepting.
 pub(crate) async fn serve_router<L: Listener>(
     mut listener: L,
     router: Router,
@@ -117,7 +117,7 @@ async fn refuse(mut stream: impl AsyncWrite + Unpin) {
         "HTTP/1.1 503 Service Unavailable\r\n{VERSION_HEADER}: {VERSION}\r\n{RELEASE_HEADER}: {RELEASE}\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
-    // The client may have gone.
+    // The client may have disconnected.
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(answer.as_bytes())).await;
 }
 
@@ -126,7 +126,7 @@ async fn limit_time(State(bodies): State<Bodies>, request: Request, next: Next) 
     let mut busy = None;
     let answer = async {
         let (request, _turn) = bodies.receive(request).await?;
-        // Until here the connection waits for its client.
+        // Until now the connection waited for its client.
         busy = activity.as_ref().map(Activity::begin);
         Ok::<_, Refused>(next.run(request).await)
     };
@@ -144,7 +144,7 @@ async fn limit_time(State(bodies): State<Bodies>, request: Request, next: Next) 
     response.map(|body| Body::new(Answering { body, _busy: busy }))
 }
 
-/// An answer that comes piece by piece is being made until its end.
+/// A streamed answer counts as being answered until its end.
 struct Answering {
     body: Body,
     _busy: Option<Busy>,
@@ -172,7 +172,7 @@ fn is_stream(response: &Response) -> bool {
     response.headers().get(CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// Refuses a client of another version, and tells every client ours.
+/// Refuses a client of another version, and adds this version to every answer.
 async fn agree_on_version(request: Request, next: Next) -> Response {
     let mut response = match version_conflict(request.headers()) {
         Some(error) => Refused(error).into_response(),
@@ -183,7 +183,7 @@ async fn agree_on_version(request: Request, next: Next) -> Response {
     response
 }
 
-/// A client that names no version, such as curl, is trusted to know what it asks.
+/// A client without a version, such as curl, is served.
 fn version_conflict(headers: &HeaderMap) -> Option<view::Error> {
     let theirs = headers.get(VERSION_HEADER)?.to_str().unwrap_or("unreadable");
     if theirs == VERSION.to_string() {
@@ -191,6 +191,6 @@ fn version_conflict(headers: &HeaderMap) -> Option<view::Error> {
     }
     let release = headers.get(RELEASE_HEADER).and_then(|release| release.to_str().ok()).unwrap_or("of unknown release");
     Some(view::Error::conflict(format!(
-        "maglev {release} speaks API version {theirs}, maglevd {RELEASE} speaks version {VERSION}: use the same release of both"
+        "maglev {release} has API version {theirs}, maglevd {RELEASE} has version {VERSION}: use the same release of both"
     )))
 }

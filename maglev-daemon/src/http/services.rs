@@ -1,5 +1,5 @@
 //! The services as a whole over HTTP: exported as a file, compared with one, replaced by one. It must not know whether a file may
-//! be taken over.
+//! be applied.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct SentFile {
     pub name: String,
     /// The revision that its first line names.
     pub base: Option<u64>,
-    /// What it says.
+    /// Its services.
     pub services: Services,
 }
 
@@ -96,7 +96,7 @@ fn name_of(headers: &HeaderMap) -> String {
     name.unwrap_or_else(|| "file".to_owned())
 }
 
-/// Reads a file, one at a time: a large one takes a CPU for a second, and much more memory than its text has.
+/// Parses a file, one at a time: a large one takes a CPU for a second, and much more memory than its text has.
 async fn decode(name: String, body: Bytes, rules: Rules) -> Answer<SentFile> {
     static ONE: Semaphore = Semaphore::const_new(1);
     let failed = || view::Error::failed("cannot read the file");
@@ -115,7 +115,7 @@ fn read(name: &str, body: &[u8], rules: &Rules) -> Result<SentFile, Problems> {
     Ok(SentFile { name, base, services: maglev_config::decode_services(file, text, rules)? })
 }
 
-/// One error in one line, several in as many more.
+/// One mistake in one line, several in as many more.
 fn invalid(name: &str, problems: &Problems) -> view::Error {
     let details: Vec<_> = problems.lines().collect();
     if let [problem] = details.as_slice() {

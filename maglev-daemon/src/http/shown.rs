@@ -1,5 +1,5 @@
-//! What readers are shown: a snapshot that the owner takes when it is asked for one, and what is made of it by its readers. It
-//! must not know of what a snapshot is made.
+//! Snapshots for readers: the owner takes one on request, and its readers compute the views from it. It must not know the content
+//! of a snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -12,7 +12,7 @@ type Make = Box<dyn FnOnce() -> Arc<view::Status> + Send>;
 /// The node at one moment.
 #[derive(Debug)]
 pub struct Shown {
-    /// Whether the node serves: cheap to make, and asked for often.
+    /// The node's state: cheap to compute, and requested often.
     pub node: view::Node,
     status: LazyLock<Arc<view::Status>, Make>,
 }
@@ -38,7 +38,7 @@ impl From<view::Status> for Shown {
 /// Requests for a snapshot.
 pub type SnapshotRequests = mpsc::Receiver<oneshot::Sender<Arc<Shown>>>;
 
-/// Takes snapshots of the node, for its readers.
+/// Requests snapshots of the node for readers.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     requests: mpsc::Sender<oneshot::Sender<Arc<Shown>>>,
@@ -86,16 +86,16 @@ impl Snapshots {
     }
 }
 
-/// An answer that is made where it is rendered.
+/// An answer that is computed on the rendering thread.
 pub struct Made<T>(Box<dyn FnOnce() -> T + Send>);
 
 impl<T> Made<T> {
-    /// The answer is what `make` returns.
+    /// An answer from `make`.
     pub fn by(make: impl FnOnce() -> T + Send + 'static) -> Self {
         Self(Box::new(make))
     }
 
-    /// Makes it.
+    /// Computes it.
     pub fn make(self) -> T {
         (self.0)()
     }

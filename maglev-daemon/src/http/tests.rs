@@ -1,4 +1,4 @@
-//! The API over a real socket, with an owner task that answers as the test says.
+//! The API over a real socket, with an owner task that answers as the test requires.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ async fn change_of<T: Send + 'static>(ask: impl FnOnce(&Client) -> Result<T, Cli
 }
 
 #[tokio::test]
-async fn an_order_to_drain_the_node_carries_its_reason_and_what_the_file_says() {
+async fn an_order_to_drain_the_node_carries_its_reason_and_the_setting_of_the_file() {
     for last_node in [false, true] {
         let node = view::Node { last_node, ..view::Node::default() };
         let mut server = Server::start(view::Status { node, ..view::Status::default() });
@@ -286,33 +286,33 @@ async fn the_report_of_a_check_may_take_longer_than_another_answer() {
     owner.await.unwrap();
 }
 
-/// Begins to follow events with a raw request, and reads until it has heard what `until` looks for.
+/// Begins to follow events with a raw request, and reads until it has received `until`.
 async fn follow(server: &Server, header: &str, until: &str) -> String {
     let mut stream = UnixStream::connect(server.directory.path().join("maglev.sock")).await.unwrap();
     let request = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\n{header}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut heard = String::new();
-    while !heard.contains(until) {
+    let mut received = String::new();
+    while !received.contains(until) {
         let mut piece = [0; 4_096];
         let length = stream.read(&mut piece).await.unwrap();
-        assert!(length > 0, "{heard}");
-        heard += std::str::from_utf8(&piece[..length]).unwrap();
+        assert!(length > 0, "{received}");
+        received += std::str::from_utf8(&piece[..length]).unwrap();
     }
-    heard
+    received
 }
 
 #[tokio::test]
-async fn who_follows_events_goes_on_after_the_last_one_it_got() {
+async fn a_follower_continues_after_its_last_received_event() {
     let server = Server::start(view::Status::default());
     let change = |what: &str| view::What::Changed { change: what.into(), uid: None, pid: None };
-    ["alpha", "beta", "gamma"].iter().for_each(|what| server.journal.tell(change(what)));
+    ["alpha", "beta", "gamma"].iter().for_each(|what| server.journal.record(change(what)));
     let all = follow(&server, "", "gamma").await;
     assert!(all.contains("content-type: text/event-stream") && all.contains("alpha"), "{all}");
     let sequence = server.journal.recent(None).events[1].sequence;
     assert!(all.contains(&format!("id: {sequence}\n")), "{all}");
     let rest = follow(&server, &format!("Last-Event-ID: {sequence}\r\n"), "gamma").await;
     assert!(!rest.contains("beta") && rest.contains(&format!("id: {}\n", sequence + 1)), "{rest}");
-    (0..1_030).for_each(|_| server.journal.tell(change("more")));
+    (0..1_030).for_each(|_| server.journal.record(change("more")));
     let after = format!("Last-Event-ID: {}\r\n", sequence + 1);
     let missed = follow(&server, &after, "more").await;
     assert!(missed.contains("event: missed\ndata: {\"missed\":6}\n\n"), "{missed}");
@@ -321,7 +321,7 @@ async fn who_follows_events_goes_on_after_the_last_one_it_got() {
 }
 
 #[tokio::test]
-async fn what_no_event_has_as_its_id_is_refused() {
+async fn a_last_event_id_that_is_no_number_is_refused() {
     let server = Server::start(view::Status::default());
     for garbage in ["x", "-1", "1.5", "99999999999999999999", "1 2", "\u{7f}"] {
         let request =
@@ -337,10 +337,10 @@ async fn what_no_event_has_as_its_id_is_refused() {
 }
 
 #[tokio::test]
-async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_refused() {
+async fn the_client_receives_events_until_it_stops_and_one_follower_too_many_is_refused() {
     let server = Server::start(view::Status::default());
-    server.journal.tell(view::What::Stopping);
-    let heard = |client: &Client| {
+    server.journal.record(view::What::Stopping);
+    let received = |client: &Client| {
         let mut all = Vec::new();
         client
             .follow("/v1/events", |received| {
@@ -351,15 +351,15 @@ async fn the_client_hears_events_until_it_has_heard_enough_and_one_too_many_is_r
     };
     let seats = || (0..).map_while(|_| server.journal.follow(None).ok()).collect::<Vec<_>>();
     let all_seats = seats();
-    let refused = server.client(heard).await.unwrap_err();
+    let refused = server.client(received).await.unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(error) if error.kind == view::ErrorKind::Conflict), "{refused}");
     let recent = server.client(|client| client.get::<view::Events>("/v1/events/recent")).await.unwrap();
-    assert_eq!((recent.missed, recent.events.len()), (0, 1), "the recent ones are told all the same");
+    assert_eq!((recent.missed, recent.events.len()), (0, 1), "recent events are served all the same");
     let most = all_seats.len();
     drop(all_seats);
-    let all = server.client(heard).await.unwrap();
+    let all = server.client(received).await.unwrap();
     assert!(matches!(&all[..], [Received::Event(event)] if event.what == view::What::Stopping), "{all:?}");
-    // Who is gone leaves its place to others, at the next sign of life at the latest.
+    // A follower that disconnected frees its place, at the next keep-alive at the latest.
     let left = async {
         while seats().len() < most {
             tokio::task::yield_now().await;
@@ -378,7 +378,7 @@ async fn a_removal_says_whether_it_is_forced() {
 }
 
 #[tokio::test]
-async fn a_plan_is_asked_for_in_the_words_of_the_change() {
+async fn a_plan_is_requested_in_the_form_of_the_change() {
     let names = |name: &str| json!({ "pool": "web", "name": name });
     let with = |name: &str, more: serde_json::Value| {
         let mut body = names(name);
@@ -410,7 +410,7 @@ async fn a_plan_is_asked_for_in_the_words_of_the_change() {
 }
 
 #[tokio::test]
-async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
+async fn slots_in_transition_are_shown_with_the_time_left() {
     let in_transition = view::InTransition {
         learning_slots: 7,
         learning_until: Some(Duration::from_secs(1_000)),
@@ -422,11 +422,11 @@ async fn what_is_in_transition_is_told_with_the_time_that_is_left() {
     let listed = server.client(|client| client.get::<serde_json::Value>("/v1/pools")).await.unwrap();
     let status = server.client(|client| client.get::<serde_json::Value>("/v1/status")).await.unwrap();
     for answer in [&shown, &listed[0], &status["pools"][0]] {
-        let told = answer["in_transition"].as_object().unwrap();
-        let left = told["learning_seconds_left"].as_u64().unwrap();
+        let shown = answer["in_transition"].as_object().unwrap();
+        let left = shown["learning_seconds_left"].as_u64().unwrap();
         assert!((900..=1_000).contains(&left), "{answer}");
-        assert!(told["pinned_flows"].is_null() || told["pinned_flows"] == 0, "{answer}");
-        assert!(!told.contains_key("learning_until"), "{answer}");
+        assert!(shown["pinned_flows"].is_null() || shown["pinned_flows"] == 0, "{answer}");
+        assert!(!shown.contains_key("learning_until"), "{answer}");
     }
 }
 
@@ -476,8 +476,8 @@ async fn another_version_is_refused_with_both_versions() {
         "GET /v1/status HTTP/1.1\r\nhost: x\r\nmaglev-api: 99\r\nmaglev-release: 9.9.9\r\nconnection: close\r\n\r\n";
     let answer = server.raw(request).await;
     assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
-    assert!(answer.contains("maglev 9.9.9 speaks API version 99"), "{answer}");
-    assert!(answer.contains(&format!("speaks version {VERSION}")), "{answer}");
+    assert!(answer.contains("maglev 9.9.9 has API version 99"), "{answer}");
+    assert!(answer.contains(&format!("has version {VERSION}")), "{answer}");
 }
 
 #[tokio::test]
@@ -515,7 +515,7 @@ async fn a_request_the_owner_drops_fails() {
 }
 
 #[test]
-fn nobody_on_the_socket_is_unreachable() {
+fn a_socket_without_listener_is_unreachable() {
     let path = TempDir::new().path().join("maglev.sock");
     let unreachable = Client::new(&path).unwrap().get::<view::Status>("/v1/status").unwrap_err();
     let line = unreachable.to_string();

@@ -1,12 +1,12 @@
-//! Writes the OpenMetrics text format (1.0.0) line by line: no series is kept in another form beside its line. It must not know what is
-//! measured.
+//! Writes the OpenMetrics text format (1.0.0) line by line: series are not stored in another form. It must not know the
+//! metrics.
 
 use std::fmt::{Display, Write as _};
 
 /// Label names and values of one series.
 pub(super) type Labels<const N: usize> = [(&'static str, String); N];
 
-/// The text so far.
+/// The incomplete text.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     text: String,

@@ -1,8 +1,8 @@
-//! The state file, beside the API's socket: what the next daemon has to know to go on with the program and the maps that
-//! outlive this one. It must not know what is in a planner's state.
+//! The state file, beside the API's socket: the state that the next daemon needs to adopt the program and the maps that outlive
+//! this one. It must not know the content of a planner's state.
 //!
 //! It is written before a plan is carried out, and replaced as a whole. It need not survive the machine: the maps do not
-//! either. It stays where they are detached: which backends were in use it tells still.
+//! either. It stays after they are detached, since it names the backends that were in use.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -21,42 +21,42 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 
-/// Tells boots apart.
+/// Identifies a boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The file's contents.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept<P> {
-    /// In which boot it was written.
+    /// The boot in which it was written.
     boot: String,
-    /// The pinned program and maps it is about.
+    /// The set of pinned program and maps.
     set: String,
-    /// Since when they forward: time since the boot.
+    /// The begin of forwarding, since the boot.
     since: Duration,
     maps: Fingerprint,
     planner: P,
 }
 
-/// How the data plane began.
+/// The data plane at the start: adopted, replaced or new.
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) dataplane: Dataplane,
-    /// To go on with, if another daemon's data plane was adopted.
+    /// The planner's state, if another daemon's data plane was adopted.
     pub(super) planner: Option<Planner>,
-    /// The backends that another daemon used at its end, adopted or not.
+    /// The backends that the previous daemon used at its end, adopted or not.
     pub(super) in_use: InUse,
-    /// The VIPs that another daemon served, if packets were forwarded until now.
+    /// The VIPs that the previous daemon served, if packets were forwarded until now.
     pub(super) served: Vec<Vip>,
-    /// Packets were forwarded until now by what another daemon left, adopted or replaced in one step.
+    /// Whether the previous daemon's data plane forwarded until now: adopted, or replaced in one step.
     pub(super) kept: bool,
-    /// Who writes the file, if anything outlives the daemon.
+    /// The writer of the file, if the data plane outlives the daemon.
     pub(super) keeper: Option<Keeper>,
-    /// Since when it forwards.
+    /// The begin of forwarding.
     pub(super) since: Duration,
 }
 
-/// Begins with what another daemon left, if it can be gone on with; else anew.
+/// Adopts the previous daemon's data plane if possible; else loads a new one.
 pub(super) fn begin(
     node: &NodeConfig,
     settings: &Settings,
@@ -81,12 +81,12 @@ pub(super) fn begin(
     let in_use = known.map(|kept| kept.planner.in_use()).unwrap_or_default();
     let served = known.filter(|kept| kept.boot == boot).map(|kept| kept.planner.served()).unwrap_or_default();
     let adopted = found.and_then(|kept| {
-        let kept = kept.ok_or_else(|| "no state file tells of it".to_owned())?;
+        let kept = kept.ok_or_else(|| "there is no state file".to_owned())?;
         if kept.boot != boot {
-            return Err("the state file is of another boot".to_owned());
+            return Err("the state file was written in another boot".to_owned());
         }
         if let Some(what) = fingerprint.difference(&kept.maps) {
-            return Err(format!("{what} was another"));
+            return Err(format!("{what} differs"));
         }
         let dataplane = Dataplane::adopt(settings, links, &pins, &kept.set).map_err(|error| error.to_string())?;
         let planner = Planner::restore(node.limits, node.outer, &kept.planner, &dataplane.live())?;
@@ -104,7 +104,7 @@ pub(super) fn begin(
     if !kept {
         tracing::debug!(reason, "nothing is pinned");
     } else {
-        tracing::warn!(reason, folder = %folder.display(), "what is pinned is replaced, without what it knew of transitions");
+        tracing::warn!(reason, folder = %folder.display(), "replacing the pinned data plane; transition history is lost");
     }
     let dataplane = Dataplane::replace(settings, links, &pins)?;
     let keeper = dataplane.set().map(|(_, set)| keeper(set, now));
@@ -113,7 +113,7 @@ pub(super) fn begin(
 }
 
 impl Begun {
-    /// A data plane that follows no other.
+    /// A data plane that replaces no other.
     fn new(dataplane: Dataplane, since: Duration) -> Self {
         let (planner, in_use, served, keeper) = (None, InUse::new(), Vec::new(), None);
         Self { dataplane, planner, in_use, served, kept: false, keeper, since }
@@ -135,24 +135,24 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Keeper {
     path: PathBuf,
-    /// All but what changes.
+    /// The constant fields.
     kept: Kept<()>,
-    /// A hash of what was written last.
+    /// A hash of the last written content.
     written: Option<u64>,
-    /// Why the last write failed, if it did.
+    /// The error of the last write, if it failed.
     unsaved: watch::Sender<Option<String>>,
-    /// What that write was to hold, and when it is tried again.
+    /// The content of the failed write, and the time of its retry.
     pending: Option<(Box<Saved>, Instant)>,
 }
 
 impl Keeper {
-    /// Why the state file is not written, if so.
+    /// The reason why the state file is not written, if so.
     pub(super) fn unsaved(&self) -> watch::Receiver<Option<String>> {
         self.unsaved.subscribe()
     }
 
-    /// Writes what is so once the next plan is carried out. If that fails there is no file, since an old one would mislead, and
-    /// it is tried again. A plan that is tried again leads to what is written already.
+    /// Writes the state after the next plan. After a failed write there is no file, since an old one would mislead; the write is
+    /// retried. A plan that is retried leads to the state that is written already.
     pub(super) fn keep(&mut self, saved: Box<Saved>) {
         let file = self.path.display();
         let failed = self.unsaved.borrow().is_some();
@@ -160,11 +160,9 @@ impl Keeper {
         self.written = outcome.as_ref().ok().copied();
         match &outcome {
             Err(error) if !failed => {
-                tracing::error!(
-                    "{error}: a daemon started after this one dies would know nothing of transitions; retrying"
-                );
+                tracing::error!("{error}: if this daemon dies, the next one has no history of transitions; retrying");
             }
-            Ok(_) if failed => tracing::info!(%file, "written again"),
+            Ok(_) if failed => tracing::info!(%file, "the state file is written again"),
             Err(_) | Ok(_) => {}
         }
         let reason = outcome.err();
@@ -176,19 +174,19 @@ impl Keeper {
         });
     }
 
-    /// How long it is until a failed write is tried again.
+    /// The time until the retry of a failed write.
     pub(super) fn pause(&self) -> Option<Duration> {
         self.pending.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Tries a failed write again if that is due.
+    /// Retries a failed write if that is due.
     pub(super) fn retry(&mut self) {
         if let Some((saved, _)) = self.pending.take_if(|(_, at)| *at <= Instant::now()) {
             self.keep(saved);
         }
     }
 
-    /// Returns a hash of what is written.
+    /// Returns a hash of the content.
     fn replace(&self, saved: &Saved) -> Result<u64, String> {
         let Kept { boot, set, since, maps, planner: () } = &self.kept;
         let kept = Kept { boot: boot.clone(), set: set.clone(), since: *since, maps: maps.clone(), planner: saved };
@@ -201,7 +199,7 @@ impl Keeper {
         }
         let written = maglev_store::replace(&self.path, &text, maglev_store::Kept::UntilReboot { mode: 0o600 });
         if written.is_err() {
-            // The old one would mislead.
+            // An old file would mislead the next daemon.
             let _ = fs::remove_file(&self.path);
         }
         written.map(|()| hash)
@@ -249,7 +247,7 @@ mod faults {
         assert_eq!((unsaved.borrow().clone(), keeper.pause()), (None, None));
         assert!(read(&folder.join("maglev.state")).unwrap().is_some());
 
-        // What is no longer true is not left behind.
+        // An outdated file is removed.
         fs::create_dir(folder.join(".maglev.state.new")).unwrap();
         keeper.keep(saved(2));
         assert!(unsaved.borrow().is_some() && read(&folder.join("maglev.state")).unwrap().is_none());

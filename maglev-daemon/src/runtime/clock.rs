@@ -1,18 +1,17 @@
-//! The time that events are told in: since the machine's boot, suspension included, so that a deadline outlives the daemon
-//! that set it.
+//! The clock of events: time since the machine's boot, suspension included, so that a deadline outlives the daemon that set it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 
-/// The clock, and when it was first looked at.
+/// The clock, and its first reading.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     started: Instant,
-    /// At that moment.
+    /// The runtime's clock at the first reading.
     at: Duration,
-    /// What tells the time.
+    /// The source of the time.
     source: Source,
 }
 
@@ -23,24 +22,24 @@ impl Clock {
         Self::from_source(since_boot)
     }
 
-    /// A clock that tells the time of another source.
+    /// A clock with another source.
     pub(super) fn from_source(source: Source) -> anyhow::Result<Self> {
         let at = source().context("cannot read the time since the boot")?;
         Ok(Self { started: Instant::now(), at, source })
     }
 
-    /// When it was first looked at.
+    /// The first reading.
     pub(super) const fn started(&self) -> (Instant, Duration) {
         (self.started, self.at)
     }
 
     /// The time.
     pub(super) fn now(&self) -> Duration {
-        // What could be read once can be read again.
+        // The first reading succeeded, so later ones do.
         (self.source)().unwrap_or_else(|_| self.at + self.started.elapsed())
     }
 
-    /// When it will be this time, or that it is by now.
+    /// The instant of this time; the present one if it has passed.
     pub(super) fn instant(&self, time: Duration) -> Instant {
         Instant::now() + time.saturating_sub(self.now())
     }

@@ -1,5 +1,5 @@
 //! The thread that owns the data plane: plans wait for packets in flight, so they are carried out off the event loop,
-//! in their order. It must not know why.
+//! in their order. It must not know the reason of a plan.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use super::plans::Plans;
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// Something the data plane is asked to do.
+/// An order to the data plane.
 #[derive(Debug)]
 enum Order {
     Publish(Vec<Step>, Option<Box<Saved>>),
@@ -34,27 +34,27 @@ enum Order {
     Stop(End),
 }
 
-/// What becomes of the data plane when its thread ends.
+/// The state of the data plane after its thread ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// It is detached.
     Detach,
-    /// What outlives the daemon goes on forwarding.
+    /// It stays pinned and continues to forward.
     Leave,
 }
 
-/// Which flows are to be counted.
+/// The flows to count.
 #[derive(Debug)]
 pub(super) struct ActiveFlows {
     pub(super) pool: PoolIndex,
-    /// Per slot, whether its flows are.
+    /// For each slot, whether its flows are counted.
     pub(super) slots: Vec<bool>,
-    /// In how many seconds they were seen.
+    /// Only flows seen within so many seconds are counted.
     pub(super) idle: u16,
 }
 
 impl ActiveFlows {
-    /// Those on the slots that a change would move. A pool that is not published has none.
+    /// The flows on the slots that a change would move. A pool that is not published has none.
     pub(super) fn from_preview(previewed: &Previewed) -> Option<Self> {
         let idle = previewed.settings.transition.idle.as_secs();
         let idle = u16::try_from(idle).unwrap_or(u16::MAX / 2);
@@ -62,11 +62,11 @@ impl ActiveFlows {
     }
 }
 
-/// The attached interfaces after a look at those that exist.
+/// The attached interfaces after a refresh.
 #[derive(Debug)]
 pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
-    /// Which of them are detached, and why.
+    /// The detached ones, with the reason.
     pub(super) refresh: Refresh,
     /// All interfaces that exist, by index.
     pub(super) links: BTreeMap<u32, Link>,
@@ -78,14 +78,14 @@ impl Refreshed {
         Self { interfaces: interfaces.to_vec(), refresh, links }
     }
 
-    /// The interfaces that have another name now than `maglev.yaml` gives them: that one, and the present one.
+    /// The renamed interfaces: the name in `maglev.yaml`, and the present one.
     pub(super) fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
         let link = |interface: &Interface| self.links.get(&interface.index);
         let names = self.interfaces.iter().filter_map(move |it| Some((it.name.as_str(), link(it)?.name.as_str())));
         names.filter(|(configured, now)| configured != now)
     }
 
-    /// Why nothing can leave or come in, if so.
+    /// The reason why the node cannot forward, if so.
     pub(super) fn trouble(&self) -> Option<String> {
         if let Some(name) = self.refresh.detached.first() {
             if !self.links.values().any(|link| link.name == *name) {
@@ -108,13 +108,13 @@ pub(super) struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// Takes orders for the thread.
+/// The sender of orders to the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Orders(mpsc::Sender<Order>);
 
 impl Worker {
-    /// Gives the data plane to a thread of its own, which reports each plan as [`Event::Published`].
-    /// What a plan leads to, `keeper` writes down before.
+    /// Moves the data plane to its own thread, which reports each plan as [`Event::Published`]. `keeper` writes the resulting state
+    /// before each plan.
     pub(super) fn start(
         dataplane: Dataplane,
         keeper: Option<Keeper>,
@@ -130,12 +130,12 @@ impl Worker {
         Ok(Self { orders: Orders(orders), thread: thread.context("cannot start a thread")? })
     }
 
-    /// Takes orders of another task.
+    /// A sender for another task.
     pub(super) fn orders(&self) -> &Orders {
         &self.orders
     }
 
-    /// Ends, after all that was ordered before.
+    /// Ends the thread after all earlier orders.
     pub(super) fn stop(self, end: End) {
         let Self { orders, thread } = self;
         orders.order(Order::Stop(end));
@@ -145,17 +145,17 @@ impl Worker {
 
 /// Answers come after the plans ordered before; none comes once the daemon is stopping.
 impl Orders {
-    /// Is reported as [`Event::Published`]. `saved` is what the plan leads to.
+    /// Orders a plan, which is reported as [`Event::Published`]. `saved` is the planner's state after it.
     pub(super) fn publish(&self, steps: Vec<Step>, saved: Option<Saved>) {
         self.order(Order::Publish(steps, saved.map(Box::new)));
     }
 
-    /// From here on what forwards outlives the daemon.
+    /// From this call on, the data plane outlives the daemon.
     pub(super) fn outlive(&self) -> oneshot::Receiver<Result<(), String>> {
         self.ask(Order::Outlive)
     }
 
-    /// Is reported as [`Event::Surveyed`].
+    /// Orders a survey, which is reported as [`Event::Surveyed`].
     pub(super) fn survey(&self, orders: Vec<SurveyOrder>) {
         self.order(Order::Survey(orders));
     }
@@ -183,12 +183,12 @@ impl Orders {
     }
 
     fn order(&self, order: Order) {
-        // After the end there is nobody to order anything from; an answer then never comes.
+        // Orders after the end of the thread are dropped without an answer.
         let _ = self.0.send(order);
     }
 }
 
-/// The data plane, the plans it carries out, and the file that says what its maps are to hold.
+/// The data plane, its plans, and the state file.
 struct Working {
     dataplane: Dataplane,
     keeper: Option<Keeper>,
@@ -205,7 +205,7 @@ impl Working {
         self.go_on(done);
     }
 
-    /// Carries out what of plans is left.
+    /// Carries out the remaining steps of plans.
     fn go_on(&mut self, done: &UnboundedSender<Event>) {
         let Self { dataplane, plans, began, .. } = self;
         let carry = |steps: &[Step]| dataplane.publish(steps).map_err(|error| error.to_string());
@@ -213,7 +213,7 @@ impl Working {
         plans.carry_out(began.elapsed(), carry, |event| drop(done.send(event)));
     }
 
-    /// How long until closing steps that failed are due again.
+    /// The time until failed closing steps are retried.
     fn pause(&self) -> Option<Duration> {
         Some(self.plans.deadline()?.saturating_sub(self.began.elapsed()))
     }
@@ -226,8 +226,8 @@ impl Working {
     }
 }
 
-/// Carries out orders until told to stop, and how. In between it sweeps the flow tables, and goes on with a survey of them:
-/// by parts, so that no order waits for the whole.
+/// Carries out orders until the order to stop, and returns how. In between it sweeps the flow tables, and continues a survey of
+/// them in parts, so that no order waits for a whole survey.
 fn work(working: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) -> End {
     let mut swept = Instant::now();
     let mut survey: Option<Survey> = None;
@@ -255,7 +255,7 @@ fn work(working: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedS
     }
 }
 
-/// Begins a survey. One that cannot begin has found nothing.
+/// Begins a survey. A failed begin reports no flows.
 fn begin(dataplane: &Dataplane, orders: Vec<SurveyOrder>, done: &UnboundedSender<Event>) -> Option<Survey> {
     dataplane
         .survey(orders)
@@ -266,7 +266,7 @@ fn begin(dataplane: &Dataplane, orders: Vec<SurveyOrder>, done: &UnboundedSender
         .ok()
 }
 
-/// Goes on with a survey by one part, and tells what it found if that was the last.
+/// Continues a survey by one part, and reports its result after the last.
 fn go_on(dataplane: &Dataplane, mut survey: Survey, done: &UnboundedSender<Event>) -> Option<Survey> {
     if dataplane.go_on(&mut survey) {
         return Some(survey);
@@ -275,7 +275,7 @@ fn go_on(dataplane: &Dataplane, mut survey: Survey, done: &UnboundedSender<Event
     None
 }
 
-/// Carries out one order but plans. Whoever asked may have gone; then nobody takes the answer.
+/// Carries out one order that is not a plan. The requester may have gone; then the answer is dropped.
 fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey>, done: &UnboundedSender<Event>) {
     match order {
         Order::Publish(..) | Order::Stop(_) => {}
@@ -299,7 +299,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
     }
 }
 
-/// A data plane that does nothing, and shows what it is ordered.
+/// A data plane that records its orders.
 #[cfg(test)]
 pub(super) mod testing {
     use super::{Order, Orders, Worker, mpsc};
@@ -307,7 +307,7 @@ pub(super) mod testing {
     pub(in crate::runtime) struct Ordered(mpsc::Receiver<Order>);
 
     impl Ordered {
-        /// How many plans were ordered since this was asked last.
+        /// The number of plans ordered since the last call.
         pub(in crate::runtime) fn plans(&self) -> usize {
             self.0.try_iter().filter(|order| matches!(order, Order::Publish(..))).count()
         }

@@ -1,5 +1,5 @@
-//! What operators are told: events in the journal, and the same sentences in the log. It must not know who reads either, nor
-//! why something happened.
+//! Events for operators: in the journal, and with the same sentences in the log. It must not know the readers, nor the causes
+//! of events.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use super::dataplane::Refreshed;
 use super::flood::{Flood, Kind};
 use crate::http::{Caller, Journal};
 
-/// Prefixes of which each has a line of its own; of more at once, the lines are at level debug.
+/// Up to so many prefixes at once have one log line each; the lines of more are at level debug.
 const FEW_PREFIXES: usize = 16;
 
 /// An event in the log, with its fields. A macro, since the level of a line is fixed when it is compiled.
@@ -40,23 +40,23 @@ impl EventLog {
         Self { journal, flood: Flood::starting() }
     }
 
-    /// An event, in the journal and in the log.
-    pub(super) fn tell(&self, what: What) {
+    /// Records an event in the journal and in the log.
+    pub(super) fn record(&self, what: What) {
         match what.level() {
             Level::Info => log_line!(info, what),
             Level::Warning => log_line!(warn, what),
             Level::Error => log_line!(error, what),
         }
-        self.journal.tell(what);
+        self.journal.record(what);
     }
 
-    /// An event of which there may be thousands at once: in the log, only the first are.
-    fn tell_of_many(&mut self, kind: Kind, what: What, now: Duration) {
+    /// Records an event of a kind that may come by thousands: the log has only the first ones.
+    fn record_many(&mut self, kind: Kind, what: What, now: Duration) {
         if self.flood.admits(kind, now) {
-            return self.tell(what);
+            return self.record(what);
         }
         log_line!(debug, what);
-        self.journal.tell(what);
+        self.journal.record(what);
     }
 
     /// When [`Self::pass`] has lines to write.
@@ -69,32 +69,32 @@ impl EventLog {
         self.flood.pass(now).into_iter().for_each(held);
     }
 
-    /// The daemon has started: lines are held back no longer than others.
+    /// Ends the rule of the start, by which all lines of a kind are one.
     pub(super) fn started(&mut self, now: Duration) {
         self.flood.started(now).into_iter().for_each(held);
     }
 
-    /// What the node has to tell.
+    /// Records the node's news.
     pub(super) fn news(&mut self, news: News, now: Duration) {
         match news {
             News::Health(news) => self.health(&news, now),
-            News::Reach { pool, backend, address, lost } => self.journal.tell(What::BackendReach {
+            News::Reach { pool, backend, address, lost } => self.journal.record(What::BackendReach {
                 pool: pool.to_string(),
                 backend: backend.to_string(),
                 address,
                 reachable: lost.is_none(),
                 reason: lost,
             }),
-            News::Vip { vip, conflict } => self.tell(What::VipError { vip: vip.to_string(), reason: conflict }),
+            News::Vip { vip, conflict } => self.record(What::VipError { vip: vip.to_string(), reason: conflict }),
             News::Prefixes(news) => self.prefixes(news),
             News::Stage { stage, order, forwarded } => self.stage(stage, &order, forwarded),
-            News::Serving => self.tell(What::Node { stage: "serving".to_owned(), reason: None }),
+            News::Serving => self.record(What::Node { stage: "serving".to_owned(), reason: None }),
             News::OutOfSync(Some(reason)) => {
-                tracing::error!("out of sync: {reason}; trying again, at most every 30 s");
+                tracing::error!("out of sync: {reason}; retrying, at most every 30 s");
             }
             News::OutOfSync(None) => tracing::info!("in sync again"),
             News::TablesFollow(took) => {
-                tracing::info!(microseconds = took.as_micros(), "the tables follow what checks found");
+                tracing::info!(microseconds = took.as_micros(), "tables updated after changes of health");
             }
         }
     }
@@ -109,18 +109,18 @@ impl EventLog {
                     health: HealthState::from(*health),
                     reason: reason.as_deref().map(str::to_owned),
                 };
-                self.tell_of_many(kind, what, now);
+                self.record_many(kind, what, now);
             }
             health::News::Panic { pool, on, healthy, of } => {
-                self.tell(What::PoolPanic { pool: pool.to_string(), on: *on, healthy: *healthy, of: *of });
+                self.record(What::PoolPanic { pool: pool.to_string(), on: *on, healthy: *healthy, of: *of });
             }
             health::News::CommonFailure { on, healthy } => {
-                self.tell(What::CommonFailure { on: *on, healthy: *healthy });
+                self.record(What::CommonFailure { on: *on, healthy: *healthy });
             }
         }
     }
 
-    /// Prefixes that came, and went and why. Many at once, as when a session ends, are one line of the log.
+    /// Records announced and withdrawn prefixes. Many at once, as when a session ends, are one line of the log.
     fn prefixes(&self, news: Vec<announced::News>) {
         let gone = news.iter().filter(|news| news.withdrawn.is_some()).count();
         let counts = [("withdrawn", gone), ("announced", news.len() - gone)];
@@ -135,86 +135,88 @@ impl EventLog {
             let what = What::Prefix { prefix, announced: withdrawn.is_none(), vips, reason: withdrawn };
             if is_many {
                 log_line!(debug, what);
-                self.journal.tell(what);
+                self.journal.record(what);
             } else {
-                self.tell(what);
+                self.record(what);
             }
         }
     }
 
     fn stage(&self, stage: Stage, order: &node_drain::Order, forwarded: u64) {
         let node_drain::Order { since: _, reason, last_node } = order;
-        self.tell(What::Node { stage: stage.as_str().to_owned(), reason: reason.clone() });
+        self.record(What::Node { stage: stage.as_str().to_owned(), reason: reason.clone() });
         match stage {
             Stage::Marked if *last_node => {
-                tracing::warn!("no other node announces this node's VIPs: nothing serves them while it is drained");
+                tracing::warn!(
+                    "no other node announces this node's VIPs: they are without service while it is drained"
+                );
             }
             Stage::Waiting | Stage::Drained => tracing::info!(forwarded, "packets forwarded since the drain began"),
             Stage::Marked | Stage::Leaving | Stage::Withdrawing => {}
         }
     }
 
-    /// The next hop of an address of backends or VIPs: the journal has it by the names of the backends.
+    /// Logs the next hop of an address of backends or VIPs. The journal has an event for each backend instead.
     pub(super) fn next_hop(&mut self, address: IpAddr, resolution: &Resolution, now: Duration) {
         match resolution {
             Resolution::Resolved { .. } if self.flood.admits(Kind::Resolved, now) => {
-                tracing::info!(%address, "an address of a backend or VIP can be reached");
+                tracing::info!(%address, "next hop resolved");
             }
-            Resolution::Resolved { .. } => tracing::debug!(%address, "an address of a backend or VIP can be reached"),
+            Resolution::Resolved { .. } => tracing::debug!(%address, "next hop resolved"),
             Resolution::Unresolved(reason) if self.flood.admits(Kind::Unresolved, now) => {
-                tracing::warn!(%address, "an address of a backend or VIP is out of reach: {reason}");
+                tracing::warn!(%address, "next hop unresolved: {reason}");
             }
             Resolution::Unresolved(reason) => {
-                tracing::debug!(%address, "an address of a backend or VIP is out of reach: {reason}");
+                tracing::debug!(%address, "next hop unresolved: {reason}");
             }
         }
     }
 
-    /// What an operator ordered, in words. Done, it is told with who asked for it; failed, as an error; a refusal is the client's
-    /// business alone.
+    /// Records an operator's order: a success is an event with its author, a failure is logged as an error, and a refusal at level
+    /// debug.
     pub(super) fn ordered(&self, order: &str, caller: Caller, outcome: &Result<(), Refusal>) {
         let Caller { uid, pid } = caller;
         match outcome {
             Ok(()) => {
                 tracing::info!(uid, pid, "changed: {order}");
-                self.journal.tell(What::Changed { change: order.to_owned(), uid, pid });
+                self.journal.record(What::Changed { change: order.to_owned(), uid, pid });
             }
             Err(Refusal::Failed(reason)) => tracing::error!(uid, pid, "cannot {order}: {reason}"),
             Err(refusal) => tracing::debug!(uid, pid, "refused to {order}: {refusal}"),
         }
     }
 
-    /// What became of the interfaces: the program came off them, or is on them again; they have other names.
+    /// Records changes of interfaces: detached, attached again, or renamed.
     pub(super) fn interfaces(&self, before: &Refreshed, now: &Refreshed) {
         let owned = |(name, now): (&str, &str)| (name.to_owned(), now.to_owned());
         let names = |all: &Refreshed| all.renamed().map(owned).collect::<BTreeMap<_, _>>();
         let (names_before, names_now) = (names(before), names(now));
         for (interface, name) in names_now.iter().filter(|(name, now)| names_before.get(*name) != Some(*now)) {
-            self.tell(What::InterfaceName { interface: interface.clone(), renamed_to: Some(name.clone()) });
+            self.record(What::InterfaceName { interface: interface.clone(), renamed_to: Some(name.clone()) });
         }
         for interface in names_before.into_keys().filter(|name| !names_now.contains_key(name)) {
-            self.tell(What::InterfaceName { interface, renamed_to: None });
+            self.record(What::InterfaceName { interface, renamed_to: None });
         }
         self.attached(&before.refresh.detached, &now.refresh.detached);
     }
 
-    /// The log has these from the data plane, with what is wrong.
+    /// Records them in the journal alone: the data plane logs them, with the reason.
     fn attached(&self, before: &[String], now: &[String]) {
         let changed = |one: &[String], other: &[String], attached| -> Vec<What> {
             let gone = one.iter().filter(|name| !other.contains(name));
             gone.map(|name| What::Interface { interface: name.clone(), attached }).collect()
         };
         let all = changed(now, before, false).into_iter().chain(changed(before, now, true));
-        all.for_each(|what| self.journal.tell(what));
+        all.for_each(|what| self.journal.record(what));
     }
 }
 
-/// Lines that were not written.
+/// Logs the number of lines that were not written.
 fn held((kind, count): (Kind, u32)) {
     match kind {
-        Kind::Resolved => tracing::info!(count, "addresses of backends and VIPs can be reached; each at level debug"),
+        Kind::Resolved => tracing::info!(count, "next hops resolved; each at level debug"),
         Kind::Unresolved => {
-            tracing::warn!(count, "addresses of backends or VIPs are out of reach; each at level debug");
+            tracing::warn!(count, "next hops unresolved; each at level debug");
         }
         Kind::Healthy => tracing::info!(count, "more backends are healthy; each at level debug"),
         Kind::Unhealthy => tracing::warn!(count, "more backends are unhealthy; each at level debug"),
@@ -231,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written to the log.
+    /// Collects the written log lines.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -272,27 +274,27 @@ mod tests {
             let mut log = EventLog::new(Journal::start());
             log.started(Duration::ZERO);
             log.health(&unhealthy("web1"), Duration::ZERO);
-            log.tell(What::Prefix {
+            log.record(What::Prefix {
                 prefix: "203.0.113.10/32".parse().unwrap(),
                 announced: true,
                 vips: vec!["www".to_owned()],
                 reason: None,
             });
-            log.tell(What::BackendReach {
+            log.record(What::BackendReach {
                 pool: "web".to_owned(),
                 backend: "web1".to_owned(),
                 address: [10, 0, 1, 11].into(),
                 reachable: true,
                 reason: None,
             });
-            log.tell(What::Changed { change: "drain the node".to_owned(), uid: Some(7), pid: Some(4_711) });
-            log.tell(What::Stopping);
+            log.record(What::Changed { change: "drain the node".to_owned(), uid: Some(7), pid: Some(4_711) });
+            log.record(What::Stopping);
         });
         let expected = [
             r#"DEBUG backend held of pool web is unhealthy: HTTP 503 pool="web" backend="held""#,
             r#"WARN backend web1 of pool web is unhealthy: HTTP 503 pool="web" backend="web1""#,
             r#"INFO 203.0.113.10/32 is announced, for VIP www vip="www" prefix=203.0.113.10/32"#,
-            r#"INFO backend web1 of pool web can be reached again pool="web" backend="web1" address=10.0.1.11"#,
+            r#"INFO backend web1 of pool web is reachable again pool="web" backend="web1" address=10.0.1.11"#,
             "INFO drain the node (by user 7) uid=7 pid=4711",
             "INFO maglevd is stopping",
         ];
@@ -300,15 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_told_when_they_lose_the_program_and_when_they_have_it_again() {
+    fn an_interface_that_loses_the_program_or_has_it_again_is_an_event() {
         let journal = Journal::start();
         let log = EventLog::new(journal.clone());
         let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
         log.attached(&[], &names(&["eth0", "eth1"]));
         log.attached(&names(&["eth0", "eth1"]), &names(&["eth1"]));
-        let told: Vec<String> = journal.recent(None).events.into_iter().map(|event| event.text).collect();
-        let [lost, other, back] = &told[..] else { panic!("{told:?}") };
-        assert_eq!([lost, other], ["the XDP program came off eth0", "the XDP program came off eth1"]);
+        let texts: Vec<String> = journal.recent(None).events.into_iter().map(|event| event.text).collect();
+        let [lost, other, back] = &texts[..] else { panic!("{texts:?}") };
+        assert_eq!([lost, other], ["the XDP program is detached from eth0", "the XDP program is detached from eth1"]);
         assert_eq!(back, "the XDP program is attached to eth0 again");
     }
 
@@ -322,9 +324,9 @@ mod tests {
         };
         let news = (0..20).map(|n| prefix(n, (n > 0).then_some("no BGP session is established"))).collect();
         EventLog::new(journal.clone()).prefixes(news);
-        let told = journal.recent(None).events;
-        assert_eq!(told.len(), 20);
-        assert_eq!(told[0].text, "203.0.113.0/32 is announced, for VIP www");
-        assert_eq!(told[1].text, "203.0.113.1/32 is withdrawn, for VIP www: no BGP session is established");
+        let events = journal.recent(None).events;
+        assert_eq!(events.len(), 20);
+        assert_eq!(events[0].text, "203.0.113.0/32 is announced, for VIP www");
+        assert_eq!(events[1].text, "203.0.113.1/32 is withdrawn, for VIP www: no BGP session is established");
     }
 }

@@ -1,4 +1,4 @@
-//! The node's files while the daemon runs: read again on request; the services are kept on the disk's thread.
+//! The node's files while the daemon runs: reloaded on request; the services are saved on the disk's thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -12,20 +12,20 @@ use maglev_model::Services;
 use maglev_store::{Commit, Edited, ServiceStore, Stamp, Stored};
 use tokio::sync::watch;
 
-/// The node file as it was at the start, and where it lies.
+/// The node file as it was at the start, and its path.
 #[derive(Debug)]
 pub(super) struct Files {
     path: PathBuf,
     running: NodeConfig,
 }
 
-/// What the files say now.
+/// The content of the files.
 #[derive(Debug)]
 pub(super) struct Reread {
     pub(super) services: Services,
-    /// The services file that says so.
+    /// The services file.
     pub(super) edited: Edited,
-    /// Fields of the node file that differ from what runs.
+    /// Fields of the node file that differ from the running configuration.
     pub(super) restart_needed: Vec<String>,
 }
 
@@ -38,10 +38,10 @@ impl Files {
         &self.running
     }
 
-    /// Reads both files again. `known` is what runs: what the file says of it need not be read.
+    /// Reads both files again. `known` are the services in use: unchanged parts of the file need not be parsed.
     ///
     /// # Errors
-    /// All that is wrong with either, one line each.
+    /// Every mistake in both, one line each.
     pub(super) fn reread(&self, known: &Services) -> Result<Reread, Vec<String>> {
         let services = maglev_store::reload_services(&self.running.services, &self.running.rules(), known);
         match (maglev_store::load_node(&self.path), services) {
@@ -99,7 +99,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The thread that keeps the services, in the order of its orders.
+/// The thread that saves the services, in the order of requests.
 #[derive(Debug)]
 pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
@@ -109,7 +109,7 @@ pub(super) struct Disk {
 
 #[derive(Debug)]
 enum Order {
-    /// This version of the file was read and says what is kept: it may be replaced.
+    /// This version of the file was read and equals the saved services: it may be replaced.
     Read(Option<Stamp>),
     Commit(Commit),
 }
@@ -129,7 +129,7 @@ impl Disk {
                     Order::Commit(commit) => {
                         let kept = store.commit(commit, maglev_api::now_in_milliseconds());
                         let kept = kept.map(drop).map_err(|why| why.to_string());
-                        // Nothing awaits it once the daemon is stopping; what is kept counts all the same.
+                        // While the daemon is stopping no task awaits it; the services are saved all the same.
                         let _ = done.send(Event::Persisted(kept));
                         store.tidy();
                     }
@@ -140,12 +140,12 @@ impl Disk {
         Ok(Self { orders, stored, thread })
     }
 
-    /// What is kept, as it changes.
+    /// The saved services, as they change.
     pub(super) fn stored(&self) -> watch::Receiver<Stored> {
         self.stored.clone()
     }
 
-    /// Notes that the file was read again and says what is kept.
+    /// Notes that the file was read again and equals the saved services.
     pub(super) fn read(&self, stamp: Option<Stamp>) {
         self.order(Order::Read(stamp));
     }
@@ -159,7 +159,7 @@ impl Disk {
         let _ = self.orders.send(order);
     }
 
-    /// Waits until all that was ordered is kept.
+    /// Waits until all requests are saved.
     pub(super) fn stop(self) {
         let Self { orders, stored: _, thread } = self;
         drop(orders);

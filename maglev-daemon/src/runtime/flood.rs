@@ -1,5 +1,5 @@
-//! Keeps lines that come by thousands from flooding the log: the first of a kind are written, the others are counted until no more
-//! come. Pure: it must not know what a line says.
+//! Limits log lines of a kind: the first are written, the others are counted until no more come. Pure: it must not know the text of
+//! a line.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(8);
 /// Lines of a kind that are written in that time.
 const WRITTEN: u32 = 8;
 
-/// What there can be a line of per backend.
+/// The kinds of lines of which there may be one for each backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The next hop of an address is resolved.
     Resolved,
-    /// It is not any more.
+    /// The next hop of an address is no longer resolved.
     Unresolved,
     /// Checks found a backend healthy.
     Healthy,
@@ -32,16 +32,16 @@ pub(super) struct Flood {
     starting: bool,
     ends: Option<Duration>,
     window: Duration,
-    /// When a flood is over unless another line comes.
+    /// The end of a flood, unless another line comes.
     calm_at: Duration,
     written: [u32; KINDS.len()],
     held: [u32; KINDS.len()],
-    /// Kinds that were held back in the last window: none of their lines is written before they cease.
+    /// Kinds that were held back in the last window: their lines are not written until they stop.
     flooded: [bool; KINDS.len()],
 }
 
 impl Flood {
-    /// The daemon starts.
+    /// The state while the daemon starts.
     pub(super) const fn starting() -> Self {
         Self {
             starting: true,
@@ -72,7 +72,7 @@ impl Flood {
         false
     }
 
-    /// When [`Self::pass`] has something to tell.
+    /// When [`Self::pass`] has something to return.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.ends.filter(|_| !self.starting)
     }
@@ -85,7 +85,7 @@ impl Flood {
         self.end(now)
     }
 
-    /// The daemon has started: the lines that were counted until now.
+    /// Ends the start, and returns the lines that were counted until now.
     pub(super) fn started(&mut self, now: Duration) -> Vec<(Kind, u32)> {
         self.starting = false;
         self.end(now)
@@ -106,7 +106,7 @@ mod faults {
     use super::*;
     use maglev_testing::matrix::Row;
 
-    /// How many of so many lines are written.
+    /// The number of written lines.
     fn written(flood: &mut Flood, kind: Kind, lines: u32, now: Duration) -> usize {
         (0..lines).filter(|_| flood.admits(kind, now)).count()
     }
@@ -119,7 +119,7 @@ mod faults {
         assert_eq!((flood.deadline(), flood.pass(WINDOW * 5)), (None, vec![]), "the start may take long");
         assert_eq!(flood.started(WINDOW * 6), [(Kind::Resolved, 32_767)]);
         assert_eq!(written(&mut flood, Kind::Resolved, 3, WINDOW * 6), 0, "they are late ones of the start");
-        assert!(flood.admits(Kind::Unresolved, WINDOW * 6), "each kind by itself");
+        assert!(flood.admits(Kind::Unresolved, WINDOW * 6), "each kind on its own");
         assert_eq!((flood.deadline(), flood.pass(WINDOW * 8)), (Some(WINDOW * 8), vec![(Kind::Resolved, 3)]));
         assert_eq!(written(&mut flood, Kind::Resolved, 3, WINDOW * 9), 3, "few lines are written as they come");
     }
@@ -130,7 +130,7 @@ mod faults {
         let mut flood = Flood::starting();
         flood.started(Duration::ZERO);
         assert_eq!(written(&mut flood, Kind::Unhealthy, 20_000, Duration::ZERO), 8);
-        assert!(flood.admits(Kind::Healthy, Duration::ZERO), "each kind by itself");
+        assert!(flood.admits(Kind::Healthy, Duration::ZERO), "each kind on its own");
         assert_eq!(flood.pass(WINDOW / 2), []);
         assert_eq!((flood.deadline(), flood.pass(WINDOW)), (Some(WINDOW), vec![(Kind::Unhealthy, 19_992)]));
         assert_eq!((flood.deadline(), flood.pass(WINDOW * 9)), (None, vec![]));

@@ -1,5 +1,5 @@
-//! Whether the flow tables have room for what they are to hold: their counters are looked at now and then, so that tables
-//! that are too small are never silent. It must not know what a flow is.
+//! Whether the flow tables have room: their counters are read periodically, so that tables that are too small are reported. It must
+//! not know flows.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::dataplane::Orders;
 
-/// How often the counters are looked at.
+/// The interval between two reads of the counters.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How often the log tells that they grow.
-const TELL: Duration = Duration::from_secs(60);
+/// The interval between two log lines about their growth.
+const LOG: Duration = Duration::from_secs(60);
 
-/// Looks at the counters in a task of its own, which ends with the data plane.
+/// Reads the counters in its own task, which ends with the data plane.
 pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTable> {
     let (sender, receiver) = watch::channel(FlowTable { entries, room: entries, ..FlowTable::default() });
     tokio::spawn(async move {
@@ -37,7 +37,7 @@ pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTabl
                 tracing::warn!(
                     flow_table_full = full,
                     flow_evicted = evicted,
-                    "the flow tables have no room for all flows: connections may be cut when backends change; raise \
+                    "the flow tables have no room for all flows: connections may be dropped when backends change; raise \
                      flow_table.flows in maglev.yaml"
                 );
             }
@@ -47,14 +47,14 @@ pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTabl
     receiver
 }
 
-/// What the flow tables had no room for, since the counters began.
+/// Flows and packets without room, since the counters began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Found {
     full: u64,
     evicted: u64,
 }
 
-/// Flows that find room if they meet the CPUs as packets did: when the busiest CPU's share of the entries is taken.
+/// The number of flows that fit with the spread of packets over CPUs: until the table of the busiest CPU is full.
 fn room(entries: u64, sent_by_cpu: &[u64]) -> u64 {
     let (all, busiest) = (sent_by_cpu.iter().sum::<u64>(), sent_by_cpu.iter().max().copied().unwrap_or(0));
     let each = entries / sent_by_cpu.len().max(1) as u64;
@@ -62,10 +62,10 @@ fn room(entries: u64, sent_by_cpu: &[u64]) -> u64 {
     if busiest == 0 { entries } else { room as u64 }
 }
 
-/// What is worth a line in the log.
+/// The growth that is not logged yet.
 #[derive(Debug, Default)]
 struct News {
-    told: Found,
+    logged: Found,
     at: Option<Duration>,
 }
 
@@ -86,13 +86,13 @@ impl Found {
 }
 
 impl News {
-    /// By how much the counters grew since the log told so, if it is time to tell it again.
+    /// The growth of the counters since the last log line, if the next one is due.
     fn grown(&mut self, found: Found, now: Duration) -> Option<Found> {
-        if found == self.told || self.at.is_some_and(|at| now.saturating_sub(at) < TELL) {
+        if found == self.logged || self.at.is_some_and(|at| now.saturating_sub(at) < LOG) {
             return None;
         }
-        let told = std::mem::replace(self, Self { told: found, at: Some(now) }).told;
-        Some(Found { full: found.full.wrapping_sub(told.full), evicted: found.evicted.wrapping_sub(told.evicted) })
+        let logged = std::mem::replace(self, Self { logged: found, at: Some(now) }).logged;
+        Some(Found { full: found.full.wrapping_sub(logged.full), evicted: found.evicted.wrapping_sub(logged.evicted) })
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_tells_of_growth_at_once_and_then_once_a_minute() {
+    fn growth_is_logged_at_once_and_then_once_a_minute() {
         let mut news = News::default();
         let rows = [
             (0, found(0, 0), None),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_since_when() {
+    fn the_status_shows_the_first_time() {
         let mut shown = FlowTable { entries: 14, ..FlowTable::default() };
         found(0, 0).show(&mut shown, UnixTime(100));
         assert_eq!(shown, FlowTable { entries: 14, ..FlowTable::default() });

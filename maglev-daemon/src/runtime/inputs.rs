@@ -1,4 +1,4 @@
-//! All that the owner hears, in the order of its importance. It must not know what becomes of it.
+//! The inputs of the owner, in the order of their priority. It must not know how they are handled.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,26 +14,26 @@ use super::dataplane::Refreshed;
 use super::signals::Stop;
 use crate::http::{Request, Shown, SnapshotRequests};
 
-/// All that the owner hears.
+/// The channels of the owner's inputs.
 pub(super) struct Inputs {
     pub(super) stop: Stop,
     pub(super) hangup: Signal,
     pub(super) requests: mpsc::Receiver<Request>,
-    /// Readers. Unlike requests, they wait for nothing.
+    /// Requests for a snapshot, which need not wait.
     pub(super) snapshots: SnapshotRequests,
     pub(super) next_hops: mpsc::Receiver<Found>,
     pub(super) checks: mpsc::Receiver<Checked>,
     pub(super) interfaces: mpsc::Receiver<Refreshed>,
     pub(super) host: mpsc::Receiver<Event>,
-    /// Persisted and published.
+    /// The reports of disk and data plane.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
-    /// What the drain of the node waits for.
+    /// The reports that the node's drain waits for.
     pub(super) drain: mpsc::UnboundedReceiver<node_drain::Event>,
-    /// That a BGP session's status changed.
+    /// Changes of BGP sessions.
     pub(super) sessions: watch::Receiver<()>,
 }
 
-/// Something the owner heard.
+/// An input of the owner.
 pub(super) enum Input {
     Stop,
     Hangup,
@@ -45,7 +45,7 @@ pub(super) enum Input {
     Drain(node_drain::Event),
     /// A BGP session's status changed.
     Sessions,
-    /// Something is due.
+    /// A deadline has passed.
     Due,
 }
 
@@ -62,7 +62,7 @@ impl From<Checked> for Input {
 }
 
 impl Inputs {
-    /// Waits for the next input, or for the time that something is due at. `requests_too`: or for a request.
+    /// Waits for the next input or for the deadline; with `requests_too`, also for a request.
     pub(super) async fn next(&mut self, requests_too: bool, deadline: Option<Instant>) -> Input {
         let due = async {
             match deadline {
@@ -87,7 +87,7 @@ impl Inputs {
         }
     }
 
-    /// An input that has already arrived, if there is one.
+    /// The next input, if one has already arrived.
     pub(super) fn ready(&mut self, requests_too: bool) -> Option<Input> {
         if let Ok(event) = self.finished.try_recv() {
             return Some(Input::Event(event));

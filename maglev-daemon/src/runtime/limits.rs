@@ -1,4 +1,4 @@
-//! What the system lets the daemon have. It must not know what for.
+//! The system's limits for the daemon. It must not know their use.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -1,4 +1,4 @@
-//! Runs the daemon: starts the tasks and threads, in an order in which none finds another missing, and ends them.
+//! Runs the daemon: starts the tasks and threads in the order of their dependencies, and ends them.
 //!
 //! ```text
 //!  maglev ──▶ API connections ─┐ Request                                ┌─▶ disk (thread): services.yaml
@@ -10,14 +10,14 @@
 //!  interface watch (netlink) ──┤ Refreshed          │        │          ├─▶ resolver: addresses to follow
 //!  BGP sessions ───────────────┘ Sessions           │        │          └─▶ speaker (thread), by Wanted (watch): a
 //!                                                   │        │              task per BGP neighbor
-//!      Persisted, Published, Saved: disk, dataplane ┘        └─ Shown: to the reader that asked for it, who makes
-//!                                                               the status of it on the thread of pages
+//!      Persisted, Published, Saved: disk, dataplane ┘        └─ Shown: to the reader that asked for it, which
+//!                                                               computes the status on the thread of pages
 //!      Journal (watch): events, from the owner to followers of the API
-//!      flow table: asks the dataplane for counters now and then
+//!      flow table: reads counters of the dataplane periodically
 //! ```
 //!
-//! The owner never waits for disk or data plane: both report back as events, and what arrives meanwhile becomes the
-//! next plan. Nothing is made for readers before one asks.
+//! The owner never waits for disk or data plane: both report back as events, and events that arrive meanwhile become
+//! the next plan. Views for readers are computed on request only.
 
 mod adoption;
 mod clock;
@@ -57,15 +57,15 @@ use dataplane::End;
 use sockets::Sockets;
 use start::{Signals, Started};
 
-/// How long the packet path goes on once routers were told that the node stops: they need a moment to turn elsewhere.
+/// How long the packet path continues after the withdrawal at a stop: routers need a moment to choose other paths.
 const TURNED: Duration = Duration::from_millis(250);
 
-/// Why the daemon did not start, or ended.
+/// The error of a daemon that did not start, or ended.
 #[derive(Debug)]
 pub enum Failure {
-    /// The files are wrong (exit code 2).
+    /// Invalid files (exit code 2).
     Config(Problems),
-    /// Anything else (exit code 1).
+    /// Any other error (exit code 1).
     Other(anyhow::Error),
 }
 
@@ -102,7 +102,7 @@ impl From<NetError> for Failure {
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What kept it from starting; nothing stays attached.
+/// The reason why it did not start; no program stays attached.
 pub fn run(path: &Path) -> Result<(), Failure> {
     limits::raise_open_files();
     let (node, store) = open(path)?;
@@ -117,7 +117,7 @@ pub fn run(path: &Path) -> Result<(), Failure> {
 fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
     let node = match maglev_store::load_node(path) {
         Ok(node) => node,
-        // What is wrong with the services is said in the same breath.
+        // Mistakes in the services are reported together with these.
         Err(problems) => return Err(maglev_store::load(path).err().unwrap_or(problems)),
     };
     let (store, notes) = FileStore::open(&node.services, &node.rules())?;
@@ -125,8 +125,8 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
     Ok((node, store))
 }
 
-/// Signals and the sockets first, so that nothing is attached that has to be detached again; the data plane's contents before the
-/// API, so that the first answer is true.
+/// Signals and sockets come first, so that a failure there attaches no program; the data plane comes before the API, so that the
+/// first answer is right.
 async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
     let services = Services::clone(&store.load().services);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
@@ -140,17 +140,17 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
         owner.resume_drain(record, kept);
     }
     if let Err(error) = owner.start(services, &mut inputs).await {
-        // What another daemon left forwards as it did; what is of this one alone is detached.
+        // A previous daemon's data plane continues to forward; a new one is detached.
         owner.stop(End::Leave, kept);
         return Err(error.into());
     }
-    // Tables are published: what is announced from now on is served, and what was announced before is announced again.
+    // Tables are published: prefixes announced from now on are served, and earlier ones are announced again.
     let before = Before { restarted: kept, forwarding_kept: kept };
     let wanted = owner.wanted();
     let speaker = match bgp.map(|bgp| Speaker::start(&bgp, before, &wanted, &news, maglev_api::now)).transpose() {
         Ok(speaker) => speaker,
         Err(error) => {
-            // What forwarded before, by whichever program, goes on.
+            // The data plane that forwarded before continues.
             owner.stop(if kept { End::Leave } else { End::Detach }, kept);
             return Err(error.into());
         }
@@ -160,14 +160,14 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
     }
     let speaks = speaker.as_ref().map(Speaker::handle).unwrap_or_default();
     let servers = sockets.serve(reads.handle(Bgp { speaker: speaks, prefixes: Some(owner.prefixes()) })?);
-    // What is missing yet comes later: a node that waits for an interface must not hold up the machine's boot.
+    // Ready although an interface may be missing: a node that waits for one must not delay the machine's boot.
     systemd::notify(&format!("READY=1\nSTATUS={}", owner.in_short()));
     tracing::info!(socket = %servers.path().display(), "ready");
 
     owner.run(inputs).await;
 
     systemd::notify("STOPPING=1");
-    owner.tell_stop();
+    owner.log_stop();
     tracing::info!("stopping");
     servers.end();
     let end = match on_stop {
@@ -179,8 +179,8 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
     Ok(())
 }
 
-/// Ends the sessions with these words. Routers turn to other nodes before this one stops to forward. Returns whether neighbors keep
-/// the prefixes that they hold.
+/// Ends the sessions with this reason. Routers choose other nodes before this one stops forwarding. Returns whether neighbors keep
+/// this node's prefixes.
 async fn end_sessions(speaker: Option<Speaker>, (text, must_withdraw): (String, bool), end: End) -> bool {
     let Some(mut speaker) = speaker else { return false };
     if must_withdraw {
@@ -194,10 +194,10 @@ async fn end_sessions(speaker: Option<Speaker>, (text, must_withdraw): (String, 
     kept
 }
 
-/// The VIPs whose address this machine or the backends need, and what for: a daemon would not serve them here.
+/// The VIPs whose address this machine or the backends need, with the reason: a daemon on this machine would not serve them.
 ///
 /// # Errors
-/// Netlink cannot be asked.
+/// Netlink is not available.
 pub fn conflicts(node: &NodeConfig, services: &Services) -> anyhow::Result<BTreeMap<Name, String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! The node-state file, beside `services.yaml`: what an operator ordered of this node and not of the services. It outlives
-//! the daemon and the machine. It must not know what a drain is for.
+//! The node-state file, beside `services.yaml`: an operator's orders for this node, apart from the services. It outlives the daemon
+//! and the machine. It must not know how a drain works.
 
 use std::fs;
 use std::io;
@@ -30,13 +30,13 @@ struct Drain {
     withdrawn: bool,
 }
 
-/// Where it lies.
+/// The path of the file.
 pub(super) fn path(services: &Path) -> PathBuf {
     services.with_file_name(NAME)
 }
 
-/// Reads the file. A node whose file makes no sense was drained, as far as anybody can tell, and stays so: to serve by
-/// mistake is the greater evil, and `maglev node undrain` says otherwise.
+/// Reads the file. A node whose file cannot be read is assumed to be drained, since serving by mistake is worse;
+/// `maglev node undrain` corrects that.
 pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
     Some(parsed.map_or_else(
         |error| {
             let reason = format!("{} cannot be read: {error}", path.display());
-            tracing::error!("{reason}; the node is taken to be drained: `maglev node undrain` if it is not");
+            tracing::error!("{reason}; assuming that the node is drained; if not: `maglev node undrain`");
             Record { order: Order { since: now, reason: Some(reason), last_node: false }, withdrawn: true }
         },
         |NodeState { drain: Drain { since, reason, last_node, withdrawn } }| Record {
@@ -56,7 +56,7 @@ pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
     ))
 }
 
-/// Writes what it receives, in its order and in a task of its own, and reports each write as [`Event::Saved`].
+/// Writes each received state in order, in its own task, and reports each write as [`Event::Saved`].
 pub(super) async fn write(path: PathBuf, mut records: mpsc::UnboundedReceiver<Option<Record>>, done: Saved) {
     let mut failed = false;
     while let Some(record) = records.recv().await {
@@ -65,9 +65,9 @@ pub(super) async fn write(path: PathBuf, mut records: mpsc::UnboundedReceiver<Op
         let outcome = written.unwrap_or_else(|error| Err(error.to_string()));
         match &outcome {
             Err(error) if !failed => {
-                tracing::error!("{error}: what was ordered of the node holds until the next start; saving is retried");
+                tracing::error!("{error}: the order for the node holds until the next start; saving is retried");
             }
-            Ok(()) if failed => tracing::info!(file = %path.display(), "saved again: what was ordered of the node"),
+            Ok(()) if failed => tracing::info!(file = %path.display(), "the node-state file is saved again"),
             Err(_) | Ok(()) => {}
         }
         failed = outcome.is_err();
@@ -77,7 +77,7 @@ pub(super) async fn write(path: PathBuf, mut records: mpsc::UnboundedReceiver<Op
     }
 }
 
-/// Who hears of each write.
+/// The receiver of the reports.
 pub(super) type Saved = mpsc::UnboundedSender<Event>;
 
 fn replace(path: &Path, record: Option<&Record>) -> Result<(), String> {
@@ -98,7 +98,7 @@ mod tests {
     const NOW: UnixTime = UnixTime(1_700_000_000);
 
     #[test]
-    fn what_is_written_is_read_again_until_it_is_removed() {
+    fn a_written_order_is_read_until_it_is_removed() {
         let directory = TempDir::new();
         let path = path(&directory.path().join("services.yaml"));
         assert_eq!(read(&path, NOW), None);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_said_with_its_place() {
+    fn a_failed_write_names_its_path() {
         let directory = TempDir::new();
         let path = directory.path().join("gone/node-state.json");
         let order = Order { since: NOW, reason: None, last_node: false };
@@ -161,7 +161,7 @@ mod faults {
             replace(&path, Some(&record)).unwrap();
             assert_eq!(read(&path, UnixTime(1)), Some(record));
         }
-        // What stands for a file that cannot be read is written, and read, like any other.
+        // The order assumed for an unreadable file is written and read like any other.
         fs::write(&path, vec![b'{'; 1 << 20]).unwrap();
         let record = read(&path, UnixTime(1)).unwrap();
         replace(&path, Some(&record)).unwrap();

@@ -1,25 +1,25 @@
-//! Plans on the data plane's thread: each is carried out up to its closing steps and reported; its closing steps are tried
-//! again until they are done, and no other plan begins before. It must not know maps, nor a clock.
+//! Plans on the data plane's thread: each is carried out up to its closing steps and reported; its closing steps are
+//! retried until they are done, and no other plan begins before. It must not know maps, nor a clock.
 
 use std::time::Duration;
 
 use maglev_core::reconcile::{Backoff, Event};
 use maglev_model::plan::Step;
 
-/// What of plans is left to be carried out.
+/// The remaining steps of plans.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    /// The steps of a plan that packets see.
+    /// The steps of a plan that affect packets.
     visible: Option<Vec<Step>>,
     /// Its closing steps.
     next: Vec<Step>,
-    /// Closing steps of the plan before. They clear members, and set memory free that later plans use.
+    /// Closing steps of the plan before. They clear members, and free memory for later plans.
     closing: Vec<Step>,
     failing: Option<Backoff>,
 }
 
 impl Plans {
-    /// Takes a plan. Its closing steps end members that no new packet can find any more: the report need not wait for them.
+    /// Adds a plan. Its closing steps remove members that no new packet can reach: the report need not wait for them.
     pub(super) fn begin(&mut self, steps: &[Step]) {
         let closes = |step: &&Step| {
             use Step::{Barrier, KillMember, PurgeFlows, RemoveMember};
@@ -31,13 +31,13 @@ impl Plans {
         self.next = closing.to_vec();
     }
 
-    /// When closing steps that failed are due again.
+    /// The time of the retry of failed closing steps.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.failing.as_ref().map(Backoff::next)
     }
 
-    /// Carries out what is left, by `carry`. A plan that comes while members of the last one are not cleared fails: what it
-    /// gives their numbers to would meet their flows.
+    /// Carries out the remaining steps by `carry`. A plan that comes while members of the last one are not cleared fails: a new
+    /// member with the number of such a one would receive its flows.
     pub(super) fn carry_out(
         &mut self,
         now: Duration,
@@ -48,15 +48,15 @@ impl Plans {
         let Some(visible) = self.visible.take() else { return };
         let outcome = match closed {
             Ok(()) => carry(&visible),
-            Err(reason) => Err(format!("removed backends are not cleared: {reason}")),
+            Err(reason) => Err(format!("cannot finish removing members: {reason}")),
         };
         let next = std::mem::take(&mut self.next);
         let carried_out = outcome.is_ok();
         report(Event::Published(outcome));
-        // What packets still find stays: a plan that failed is ordered again, whole.
+        // The closing steps of a failed plan are dropped: the whole plan is ordered again.
         if carried_out {
             self.closing = next;
-            // A failure is reported, and tried again.
+            // A failure is reported and retried.
             let _ = self.close(now, &mut carry, &mut report);
         }
     }

@@ -6,7 +6,7 @@ use maglev_testing::matrix::Row;
 
 use super::*;
 
-/// A data plane that fails as long as it is told to, at these steps.
+/// A data plane that fails at these steps while `failing` is set.
 #[derive(Default)]
 struct Worker {
     fails: Option<fn(&Step) -> bool>,
@@ -24,12 +24,12 @@ impl Worker {
         Ok(())
     }
 
-    /// What is reported when what is left is carried out at this time.
+    /// The reports when the remaining steps are carried out at this time.
     fn run(&mut self, plans: &mut Plans, milliseconds: u64) -> Vec<String> {
-        let mut told = Vec::new();
-        let report = |event: Event| told.push(format!("{event:?}"));
+        let mut reports = Vec::new();
+        let report = |event: Event| reports.push(format!("{event:?}"));
         plans.carry_out(Duration::from_millis(milliseconds), |steps| self.carry(steps), report);
-        told
+        reports
     }
 }
 
@@ -70,8 +70,8 @@ fn no_plan_begins_before_removed_members_are_cleared() {
     plane.run(&mut plans, 0);
     let next = [Step::ReviveMember { id: id(7) }];
     plans.begin(&next);
-    let told = plane.run(&mut plans, 50);
-    assert_eq!(told[1], "Published(Err(\"removed backends are not cleared: no memory\"))");
+    let reports = plane.run(&mut plans, 50);
+    assert_eq!(reports[1], "Published(Err(\"cannot finish removing members: no memory\"))");
     assert!(!plane.done.contains(&next[0]));
     plane.fails = None;
     plans.begin(&next);

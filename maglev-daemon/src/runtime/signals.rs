@@ -1,4 +1,4 @@
-//! The signals that end the daemon or have it read its files again. It must not know what either takes.
+//! The signals that end the daemon or reload its configuration. It must not know how either works.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};

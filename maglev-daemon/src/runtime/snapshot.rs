@@ -1,5 +1,5 @@
-//! Snapshots of the node for readers: taken when one is asked for, and shared while nothing happens. It must not know what is made
-//! of them.
+//! Snapshots of the node for readers: taken on request, and shared while nothing changes. It must not know the views that are
+//! computed from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use maglev_core::reconcile::View;
 
 use crate::http::Shown;
 
-/// How old a snapshot may be that does not show results of checks which changed nothing else.
+/// The largest age of a snapshot when only results of checks changed.
 const CHECKS_MAY_LAG: Duration = Duration::from_millis(500);
 
 /// The last snapshot.
@@ -17,7 +17,7 @@ const CHECKS_MAY_LAG: Duration = Duration::from_millis(500);
 pub(super) struct Snapshots {
     generation: Arc<AtomicU64>,
     last: Option<Snapshot>,
-    /// How often something changed that the node knows nothing of.
+    /// The number of changes outside the node.
     beside: u64,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Snapshots {
 pub(super) struct Snapshot {
     /// The services.
     pub(super) view: Arc<View>,
-    /// What readers make of it.
+    /// The views that readers compute from it.
     pub(super) shown: Arc<Shown>,
     generation: u64,
     taken: Instant,
@@ -39,18 +39,18 @@ impl Snapshot {
 }
 
 impl Snapshots {
-    /// `generation` is where readers find how recent a snapshot has to be.
+    /// Readers find the required generation of a snapshot in `generation`.
     pub(super) const fn new(generation: Arc<AtomicU64>) -> Self {
         Self { generation, last: None, beside: 0 }
     }
 
-    /// From here on readers are shown this generation of the node, or a later one.
+    /// From this call on, readers receive this generation of the node, or a later one.
     pub(super) fn outdate(&mut self, generation: u64) {
         self.generation.store(generation + self.beside, Ordering::Release);
         self.last.take_if(|last| last.generation != generation);
     }
 
-    /// Something changed that the node knows nothing of.
+    /// Notes a change outside the node.
     pub(super) fn outdate_beside(&mut self) {
         self.beside += 1;
         self.generation.fetch_add(1, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The sockets of the API and of scrapers: opened before anything is attached, so that a second daemon ends where it began. It
-//! must not know what is answered.
+//! The sockets of the API and of scrapers: opened before a program is attached, so that a second daemon changes nothing. It
+//! must not know the answers.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::http::Handle;
 use crate::http::server::{self, Role, Socket};
 use crate::metrics;
 
-/// Sockets that nothing is answered at yet.
+/// Bound sockets that do not answer yet.
 pub(super) struct Sockets {
     socket: Socket,
     listener: UnixListener,
@@ -30,10 +30,10 @@ pub(super) struct Servers {
 }
 
 impl Sockets {
-    /// Opens those that the node's file names.
+    /// Opens the sockets of the node file.
     ///
     /// # Errors
-    /// Another daemon has one of them.
+    /// Another daemon uses one of them.
     pub(super) fn open(node: &NodeConfig) -> Result<Self, Failure> {
         let (socket, listener) = bind(&node.socket, Role::Changes)?;
         let reads = node.read_socket.as_ref().map(|path| bind(path, Role::Reads)).transpose()?;
@@ -63,12 +63,12 @@ fn bind(path: &Path, role: Role) -> Result<(Socket, UnixListener), Failure> {
 }
 
 impl Servers {
-    /// Where the API is.
+    /// The path of the API's socket.
     pub(super) fn path(&self) -> &Path {
         self.socket.path()
     }
 
-    /// Ends them: clients are refused from here on.
+    /// Ends the servers: from this call on, clients are refused.
     pub(super) fn end(self) {
         let Self { socket, reads, tasks } = self;
         drop((socket, reads));

@@ -1,4 +1,4 @@
-//! The start of the daemon: each task and thread, in an order in which none finds another missing. It must not know what they do.
+//! The start of the daemon: each task and thread, in the order of their dependencies. It must not know how they work.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,26 +38,26 @@ const NEXT_HOPS: usize = 1_024;
 /// Ends of checks that wait for the owner before their tasks wait.
 const CHECKS: usize = 1_024;
 
-/// The signals that the daemon listens to.
+/// The handled signals.
 pub(super) struct Signals {
     pub(super) stop: signals::Stop,
     pub(super) hangup: Signal,
 }
 
-/// The owner, and all that reports to it.
+/// The owner, and the tasks that report to it.
 pub(super) struct Started {
     pub(super) owner: Owner,
     pub(super) inputs: Inputs,
     pub(super) reads: Reads,
-    /// Takes the news that a BGP session changed.
+    /// Receives changes of BGP sessions.
     pub(super) news: watch::Sender<()>,
-    /// Packets were forwarded until now by what another daemon left.
+    /// Whether a previous daemon's data plane forwarded until now.
     pub(super) kept: bool,
-    /// A drain that was ordered before.
+    /// A drain that was ordered before the start.
     pub(super) drained: Option<Record>,
 }
 
-/// What clients are answered from, but for BGP.
+/// The sources of answers to clients, without BGP.
 pub(super) struct Reads {
     requests: mpsc::Sender<Request>,
     snapshots: Snapshots,
@@ -71,7 +71,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// Answers clients from here on.
+    /// Starts to answer clients.
     ///
     /// # Errors
     /// The system starts no thread.
@@ -94,7 +94,7 @@ impl Reads {
     }
 }
 
-/// The host's interfaces and addresses, followed before they are read, so that no change falls in between.
+/// The host's interfaces and addresses. Subscribes before reading, so that no change is missed.
 struct Followed {
     links: links::Watch,
     existing: Vec<links::Link>,
@@ -112,7 +112,7 @@ impl Followed {
     }
 }
 
-/// Starts all that the owner needs, and the owner.
+/// Starts the owner, and all tasks that it needs.
 pub(super) async fn start(
     path: &Path,
     node: NodeConfig,
@@ -140,7 +140,7 @@ pub(super) async fn start(
     let scheduler = Scheduler::new(ended, Trust::from_system(), Arc::new(move || clock.now()));
     let shortages = scheduler.shortages();
     let journal = Journal::start();
-    journal.tell(view::What::Started { version: maglev_api::RELEASE.to_owned() });
+    journal.record(view::What::Started { version: maglev_api::RELEASE.to_owned() });
     let state = node_state::path(&node.services);
     let (records, to_write) = mpsc::unbounded_channel();
     let (counted, drain) = mpsc::unbounded_channel();
@@ -194,7 +194,7 @@ fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
     }
 }
 
-/// The addresses that no VIP may have.
+/// The addresses that no VIP may have, with the reason.
 pub(super) fn needed(node: &NodeConfig, host: Host) -> Needed {
     let neighbors = node.bgp.iter().flat_map(|bgp| &bgp.neighbors);
     let sessions = neighbors.flat_map(|neighbor| {
@@ -205,14 +205,14 @@ pub(super) fn needed(node: &NodeConfig, host: Host) -> Needed {
     Needed { configured: sessions.flatten().chain(metrics).collect(), outer: node.outer, host }
 }
 
-/// Follows the host's addresses and gateways in a task of its own.
+/// Follows the host's addresses and gateways in its own task.
 fn watch_host(mut watch: host::Watch) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move { while sender.send(Event::Host(watch.changed().await)).await.is_ok() {} });
     receiver
 }
 
-/// Follows the interfaces in a task of its own: the data plane takes over what changed, the owner hears of it.
+/// Follows the interfaces in its own task: the data plane applies changes, and the owner receives the result.
 fn watch_interfaces(mut watch: links::Watch, dataplane: Orders) -> mpsc::Receiver<Refreshed> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Tells the service manager how far the daemon is: `sd_notify(3)`, in as much of it as is needed.
+//! Notifies the service manager of the daemon's state: the needed part of `sd_notify(3)`.
 
 use std::env;
 use std::os::linux::net::SocketAddrExt as _;

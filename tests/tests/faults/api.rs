@@ -159,7 +159,7 @@ fn state_file(balancer: &mut Balancer) -> Result<String> {
     ensure!(metrics.contains("maglev_file_write_failed{file=\"state\"} 1\n"), "no metric");
     fs::remove_dir(&aside)?;
     balancer.await_status("the state file", |status| status["state_not_saved"].is_null())?;
-    ensure!(balancer.log().matches("would know nothing of transitions").count() == 1, "{}", balancer.log());
+    ensure!(balancer.log().matches("has no history of transitions").count() == 1, "{}", balancer.log());
     Ok("in status, metrics, and once in the log; written by itself".into())
 }
 
@@ -213,17 +213,23 @@ fn interrupted(balancer: &mut Balancer) -> Result<()> {
             &["node", "drain", "--wait"][..],
             Signal::SIGINT,
             130,
-            "the node goes on draining; `maglev node undrain` takes it back",
+            "the node goes on draining; `maglev node undrain` reverses it",
             &["node", "undrain"][..],
         ),
         (
             &["backend", "drain", "web", "web2", "--wait"],
             Signal::SIGTERM,
             143,
-            "web2 goes on draining; `maglev backend undrain web web2` takes it back",
+            "web2 goes on draining; `maglev backend undrain web web2` reverses it",
             &["backend", "undrain", "web", "web2"],
         ),
-        (&["events", "--follow"], Signal::SIGINT, 130, "nothing was changed; `maglev events --follow --after ", &[]),
+        (
+            &["events", "--follow"],
+            Signal::SIGINT,
+            130,
+            "nothing was changed; continue with `maglev events --follow --after ",
+            &[],
+        ),
     ] {
         let name = format!("{signal} ends maglev {}", arguments.join(" "));
         Matrix::Fault.row("C13", &name, || {

@@ -44,7 +44,7 @@ fn the_nodes_own_shortage_is_no_result() -> Result<()> {
         })?;
         let text = site.balancers[0].maglev_ok(&["status"])?;
         ensure!(
-            text.contains("CHECKS ARE NOT MADE, by this node's own shortage: connect: no local address or"),
+            text.contains("CHECKS ARE NOT MADE, this node lacks resources: connect: no local address or"),
             "{text}"
         );
         drop(held);

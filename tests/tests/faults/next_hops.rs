@@ -290,7 +290,7 @@ fn renamed(lb: &mut Balancer, lb1: &Netns) -> Result<()> {
         ip(lb1, &["link set lan0 name eth7", "link set eth7 up"])?;
         lb.await_status("renamed back", |status| interface(status, "eth7")["renamed_to"].is_null())?;
         let events = lb.maglev_ok(&["events"])?;
-        ensure!(events.contains("interface eth7 has the name again"), "{events}");
+        ensure!(events.contains("interface eth7 has its name in maglev.yaml again"), "{events}");
         Ok(String::new())
     })
 }

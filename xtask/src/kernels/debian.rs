@@ -1,5 +1,5 @@
 //! Debian's kernels: found, fetched and unpacked, never installed. Uses apt with the machine's sources, which must be those
-//! of Debian 12 and its security updates, but with lists and a cache of its own. Knows nothing of what a kernel is for.
+//! of Debian 12 and its security updates, but with its own lists and cache. It must not know the tests.
 
 use std::{
     ffi::OsString,
@@ -14,11 +14,11 @@ use crate::program;
 
 /// A kernel, unpacked.
 pub(super) struct Kernel {
-    /// What `uname -r` says in it.
+    /// The output of `uname -r`.
     pub(super) release: String,
-    /// What boots.
+    /// The image.
     pub(super) image: PathBuf,
-    /// What is loaded before the tests, in this order: the driver of veth links, and what holds a program on an interface's
+    /// The modules to load before the tests, in this order: the driver of veth links, and those for a program on an interface's
     /// egress. They need no other modules.
     pub(super) modules: Vec<PathBuf>,
 }
@@ -42,7 +42,7 @@ const SERIES: [Series; 2] = [
 /// Every kernel, unpacked under `folder`; fetched if it is not there yet, or anyway if `update`.
 ///
 /// # Errors
-/// If a package cannot be found, fetched or unpacked, or does not hold what we need.
+/// If a package cannot be found, fetched or unpacked, or lacks a needed file.
 pub(super) fn kernels(folder: &Path, update: bool) -> Result<Vec<Kernel>> {
     let missing: Vec<&Series> = SERIES.iter().filter(|series| update || !folder.join(series.name).is_dir()).collect();
     if !missing.is_empty() {
@@ -54,7 +54,7 @@ pub(super) fn kernels(folder: &Path, update: bool) -> Result<Vec<Kernel>> {
     SERIES.iter().map(|series| Kernel::in_folder(&folder.join(series.name))).collect()
 }
 
-/// Leaves the newest kernel of a series in the folder of its name, or whatever was there before.
+/// Replaces the folder of a series by its newest kernel; after an error the old one stays.
 fn fetch(apt: &Apt, folder: &Path, series: &Series) -> Result<()> {
     let newest = program::output(apt.command("apt-cache").args(["depends", series.newest]))?;
     let package = dependency(&newest).with_context(|| format!("{} depends on no kernel", series.newest))?;
@@ -73,7 +73,7 @@ fn fetch(apt: &Apt, folder: &Path, series: &Series) -> Result<()> {
     fs::rename(&unpacked, &done).with_context(|| format!("cannot rename {}", unpacked.display()))
 }
 
-/// The kernel that a package names as its dependency in what `apt-cache depends` prints.
+/// The kernel that a package depends on, in the output of `apt-cache depends`.
 fn dependency(listing: &str) -> Option<&str> {
     listing
         .lines()
@@ -99,7 +99,7 @@ impl Kernel {
     }
 }
 
-/// apt, with its state in a folder of its own.
+/// apt, with its state in a separate folder.
 struct Apt {
     folder: PathBuf,
 }
@@ -133,7 +133,7 @@ impl Apt {
             in_folder("Dir::State::Lists", "lists"),
             in_folder("Dir::Cache", "cache"),
             "Acquire::Languages=none".into(),
-            // The user that apt would change to may not see this folder.
+            // The user that apt switches to may lack access to this folder.
             "APT::Sandbox::User=root".into(),
         ] {
             command.arg("--option").arg(option);
@@ -152,7 +152,7 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn only_entry(folder: &Path) -> Result<PathBuf> {
     let mut entries = fs::read_dir(folder)?;
-    let entry = entries.next().with_context(|| format!("nothing came into {}", folder.display()))??;
+    let entry = entries.next().with_context(|| format!("no file in {}", folder.display()))??;
     Ok(entry.path())
 }
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_kernel_is_what_the_package_depends_on() {
+    fn the_newest_kernel_is_the_dependency_of_the_package() {
         let listing = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: linux-doc\n";
         assert_eq!(dependency(listing), Some("linux-image-6.1.0-56-cloud-amd64"));
         assert_eq!(dependency("linux-image-cloud-amd64\n"), None);

@@ -1,5 +1,5 @@
-//! What an emulated machine starts with: one archive that holds the test binaries, `ip`, busybox, their libraries, the
-//! kernel's modules and an init script that runs the tests and switches the machine off. Knows nothing of QEMU.
+//! The archive that an emulated machine starts with: the test binaries, `ip`, busybox, their libraries, the
+//! kernel's modules and an init script that runs the tests and switches the machine off. It must not know QEMU.
 
 use std::{
     collections::BTreeSet,
@@ -13,11 +13,11 @@ use anyhow::{Context as _, Result};
 use super::debian::Kernel;
 use crate::program;
 
-/// What stands before the running kernel's release in the machine's report.
+/// The word before the running kernel's release in the machine's report.
 pub(super) const RELEASE: &str = "release ";
 
-/// Runs the tests and reports on the second serial port: the first is the kernel's, whose messages would fall into the
-/// midst of a line. Closing the port waits until everything is sent.
+/// Runs the tests and reports on the second serial port: the first is the kernel's, whose messages would break a
+/// line. Closing the port waits until everything is sent.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 busybox mkdir -p /proc /sys /dev /tmp
@@ -98,7 +98,7 @@ const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 impl Archive {
-    /// A file that can be executed, and the folders on the way to it.
+    /// An executable file, and its parent folders.
     fn file(&mut self, path: &Path, content: &[u8]) {
         if let Some(parent) = path.parent() {
             self.folder(parent);
@@ -106,7 +106,7 @@ impl Archive {
         self.entry(path, PROGRAM, content);
     }
 
-    /// A folder and those above it, unless they are there.
+    /// A folder and its parents, unless they exist.
     fn folder(&mut self, path: &Path) {
         let Some(parent) = path.parent() else { return };
         if self.folders.insert(path.to_owned()) {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_holds_each_folder_before_what_is_in_it_and_ends_with_the_trailer() {
+    fn an_archive_holds_each_folder_before_its_files_and_ends_with_the_trailer() {
         let mut archive = Archive::default();
         archive.file(Path::new("/a/b/one"), b"12345");
         archive.file(Path::new("/a/two"), b"");

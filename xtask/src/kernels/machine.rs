@@ -1,5 +1,5 @@
-//! An emulated machine: boots a kernel, hands out what is said on its second serial port, and ends in any case. Knows
-//! nothing of what runs in it.
+//! An emulated machine: boots a kernel, returns the output of its second serial port, and ends in any case. It must not
+//! know the tests in it.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -14,19 +14,19 @@ use anyhow::{Context as _, Result};
 
 use crate::program;
 
-/// What to boot.
+/// The files of a machine.
 pub(super) struct Machine<'a> {
     /// The kernel's image.
     pub(super) kernel: &'a Path,
-    /// What it starts with.
+    /// The initial RAM file system.
     pub(super) initramfs: &'a Path,
     /// The file that the kernel's messages go to.
     pub(super) console: &'a Path,
 }
 
-/// How it went.
+/// The outcome of a run.
 pub(super) struct Run {
-    /// What was said on the second serial port.
+    /// The output of the second serial port.
     pub(super) said: String,
     /// Whether it had to be stopped.
     pub(super) timed_out: bool,
@@ -42,7 +42,7 @@ const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 /// Runs a machine until it switches itself off, or until the limit.
 ///
 /// # Errors
-/// If QEMU does not start, or says why it cannot boot.
+/// If QEMU does not start or cannot boot.
 pub(super) fn run(machine: &Machine<'_>, limit: Duration) -> Result<Run> {
     let mut console = std::ffi::OsString::from("file:");
     console.push(machine.console);
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_heard_to_the_end_or_until_the_limit() {
+    fn lines_are_received_to_the_end_or_until_the_limit() {
         let end = lines(&b"one\r\ntwo\r\n"[..]);
         assert_eq!(listen(&end, Duration::from_secs(3_600)), ("one\ntwo\n".to_owned(), false));
         let (kept_open, silent) = mpsc::channel();

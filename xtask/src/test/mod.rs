@@ -48,32 +48,32 @@ pub(crate) struct Arguments {
     apart: Option<Apart>,
 }
 
-/// Tests that are run by themselves.
+/// Groups of tests that run separately.
 #[derive(clap::Subcommand)]
 enum Apart {
     Kernels(kernels::Arguments),
-    /// Speak BGP with BIRD, FRR and GoBGP, and with one that breaks every rule: a line for each daemon and case.
+    /// Test BGP with BIRD, FRR and GoBGP, and with a daemon that breaks every rule: a line for each daemon and case.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Bgp,
-    /// Check the health of real servers, and of such as misbehave: a line for each case, with what was measured.
+    /// Check the health of real servers, and of misbehaving ones: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Health,
-    /// Keep the services over edits, crashes and damage: a line for each case, with what was measured.
+    /// Test the store over edits, crashes and damage: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Store,
-    /// Repeat every fault that was found by running the product: a line for each case, with what was measured.
+    /// Repeat every fault that was found by running the product: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
     Faults,
 }
 
-/// Sets up, builds the release binaries that the end-to-end tests drive, and runs the tests.
+/// Sets up, builds the release binaries for the end-to-end tests, and runs the tests.
 ///
 /// # Errors
-/// If a test fails or does not build; and as root, where nothing excuses it, if a test is skipped.
+/// If a test fails or does not build; and as root if a test is skipped.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.apart {
         Some(Apart::Kernels(arguments)) => return kernels::run(arguments),

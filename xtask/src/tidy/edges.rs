@@ -1,4 +1,4 @@
-//! Which crates may know which: the graph is data, with the reason of each edge. And no cycle: neither of crates, which cargo
+//! The allowed dependencies between crates, as data with the reason of each edge. And no cycle: neither of crates, which cargo
 //! forbids, nor of the modules at the top of a crate, which it does not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,34 +12,37 @@ type Allowed = (&'static str, &'static [(&'static str, &'static str)]);
 /// and nowhere else.
 const CRATES: [Allowed; 17] = [
     ("maglev-common", &[]),
-    ("maglev-ebpf", &[("maglev-common", "the words of both sides of a map")]),
+    ("maglev-ebpf", &[("maglev-common", "the types of both sides of a map")]),
     (
         "maglev-harness",
         &[
-            ("maglev-common", "the words of both sides of a map"),
+            ("maglev-common", "the types of both sides of a map"),
             ("maglev-ebpf", "the packet path that is measured, and its trait of packets"),
         ],
     ),
-    ("maglev-model", &[("maglev-common", "a plan's steps hold the words that maps do")]),
+    ("maglev-model", &[("maglev-common", "a plan's steps hold values of maps")]),
     (
         "maglev-core",
         &[("maglev-common", "the next hops that are adopted"), ("maglev-model", "services, plans and transitions")],
     ),
-    ("maglev-config", &[("maglev-common", "limits, and the hash key"), ("maglev-model", "what a file decodes into")]),
+    (
+        "maglev-config",
+        &[("maglev-common", "limits, and the hash key"), ("maglev-model", "the types that a file decodes into")],
+    ),
     (
         "maglev-store",
-        &[("maglev-config", "what a file's text says"), ("maglev-model", "the services that are written")],
+        &[("maglev-config", "parses and writes files"), ("maglev-model", "the services that are written")],
     ),
-    ("maglev-net", &[("maglev-model", "next hops and the host's addresses, in the words of those who decide by them")]),
+    ("maglev-net", &[("maglev-model", "the types of next hops and addresses")]),
     (
         "maglev-bgp",
-        &[("maglev-model", "settings, routes, and what is known of sessions"), ("maglev-net", "socket options")],
+        &[("maglev-model", "settings, routes, and the state of sessions"), ("maglev-net", "socket options")],
     ),
     (
         "maglev-probe",
         &[
             ("maglev-core", "targets, orders and results of checks"),
-            ("maglev-model", "what a check says"),
+            ("maglev-model", "settings of checks"),
             ("maglev-net", "sockets that are bound to an interface"),
         ],
     ),
@@ -53,7 +56,7 @@ const CRATES: [Allowed; 17] = [
             ("maglev-net", "interfaces, and the programs on them"),
         ],
     ),
-    ("maglev-api", &[("maglev-model", "views are made from it, and say what operators set")]),
+    ("maglev-api", &[("maglev-model", "views are made from it, and hold its settings")]),
     (
         "maglev-cli",
         &[("maglev-api", "the client and the views"), ("maglev-model", "names, and values on the command line")],
@@ -92,7 +95,7 @@ const CRATES: [Allowed; 17] = [
 /// A dependency between crates of the workspace.
 pub(super) type Edge = (String, String);
 
-/// What breaks the graph of crates. `found` are the normal dependencies, as cargo knows them.
+/// Dependencies that break the graph of crates. `found` are the normal dependencies, as cargo knows them.
 pub(super) fn check_crates(found: &BTreeSet<Edge>) -> Vec<Finding> {
     let declared: BTreeSet<Edge> =
         CRATES.iter().flat_map(|(from, to)| to.iter().map(|(to, _)| ((*from).to_owned(), (*to).to_owned()))).collect();
@@ -170,7 +173,7 @@ fn path_between(
     None
 }
 
-/// Tests may know what they like.
+/// Tests may use every module.
 fn is_test(inner: &str) -> bool {
     let names = ["tests", "faults", "testing", "fixtures", "interop"];
     let mut parts = inner.split(['/', '.']);

@@ -2,10 +2,10 @@
 
 use super::{Finding, sizes, source::Source};
 
-/// Words that only some places may name.
+/// Words that are allowed in some places only.
 struct Territory {
     words: &'static [&'static str],
-    /// Prefixes of the paths that may.
+    /// Prefixes of the allowed paths.
     allowed: &'static [&'static str],
     remedy: &'static str,
 }
@@ -14,17 +14,17 @@ const TERRITORIES: [Territory; 4] = [
     Territory {
         words: &["aya", "aya_log", "aya_obj"],
         allowed: &["maglev-daemon/crates/dataplane/"],
-        remedy: "only the crate maglev-dataplane may: ask it for what you need",
+        remedy: "only the crate maglev-dataplane may: use its functions",
     },
     Territory {
         words: &["rtnetlink"],
         allowed: &["maglev-daemon/crates/net/"],
-        remedy: "only the crate maglev-net may: ask it for what you need",
+        remedy: "only the crate maglev-net may: use its functions",
     },
     Territory {
         words: &["serde_yaml"],
         allowed: &["maglev-daemon/crates/config/"],
-        remedy: "only the crate maglev-config may: ask it for what you need",
+        remedy: "only the crate maglev-config may: use its functions",
     },
     Territory {
         words: &["aya_ebpf", "aya_log_ebpf"],
@@ -33,7 +33,7 @@ const TERRITORIES: [Territory; 4] = [
     },
 ];
 
-/// Modules that compute and do nothing else.
+/// Modules without input, output and clock.
 const PURE: [&str; 7] = [
     "maglev-common/src/",
     "maglev-ebpf/src/",
@@ -44,7 +44,7 @@ const PURE: [&str; 7] = [
     "maglev-daemon/crates/model/",
 ];
 
-/// A runtime, a socket, or the present time. A point in time as a parameter is welcome.
+/// A runtime, a socket, or the present time. A point in time as a parameter is allowed.
 const IMPURE_WORDS: [&str; 11] = [
     "tokio",
     "nix",
@@ -59,7 +59,7 @@ const IMPURE_WORDS: [&str; 11] = [
     "sleep",
 ];
 
-/// Where `unsafe` may stand.
+/// The files with `unsafe`.
 const UNSAFE: [&str; 9] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/bin/frame.rs",
@@ -72,7 +72,7 @@ const UNSAFE: [&str; 9] = [
     "maglev-daemon/crates/net/src/socket.rs",
 ];
 
-/// Where an unsafe *attribute* may stand too: the names that the kernel's loader looks up.
+/// The files with unsafe *attributes* too: for the names that the kernel's loader looks up.
 const UNSAFE_ATTRIBUTES: [&str; 4] = [
     "maglev-ebpf/src/bin/node/main.rs",
     "maglev-ebpf/src/bin/backend/main.rs",
@@ -83,7 +83,7 @@ const UNSAFE_ATTRIBUTES: [&str; 4] = [
 /// The files that name maps, counters and drop reasons.
 const NAMES: [&str; 2] = ["maglev-common/src/maps.rs", "maglev-common/src/counters.rs"];
 
-/// What every rule finds, in the order of the files.
+/// The findings of every rule, in the order of the files.
 pub(super) fn all(sources: &[Source]) -> Vec<Finding> {
     let mut findings = named_once(sources);
     for source in sources {
@@ -141,14 +141,14 @@ fn unsafety(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Every module opens by saying what it holds.
+/// Every module begins with a `//!` line.
 fn module_line(source: &Source) -> Option<Finding> {
     let said = source.text.strip_prefix("//! ").is_some_and(|rest| !rest.trim_start().is_empty());
     (!said)
         .then(|| finding(source, 1, "must open with a `//!` line: what it holds, and what it must not know".to_owned()))
 }
 
-/// An exception to a lint expects the lint, so that it goes when its cause goes.
+/// An exception to a lint is an `expect`, so that it is reported once its cause is gone.
 fn exceptions(source: &Source) -> Vec<Finding> {
     let lines = source.code.lines().enumerate();
     let allows = lines.filter(|(_, line)| line.split_whitespace().collect::<String>().contains("[allow("));
@@ -156,9 +156,9 @@ fn exceptions(source: &Source) -> Vec<Finding> {
     allows.map(|(index, _)| finding(source, index + 1, message.to_owned())).collect()
 }
 
-/// Maps, counters and drop reasons are named once: nobody else spells out what maglev-common's two files name.
+/// Names of maps, counters and drop reasons are spelled out only in maglev-common's two files.
 ///
-/// Tests may, since they hold the name against the outside; a map's `static` in the programs is an identifier.
+/// Tests are exempt, since they check the name from outside; a map's `static` in the programs is an identifier.
 fn named_once(sources: &[Source]) -> Vec<Finding> {
     let (naming, others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|source| is_in(source, &NAMES));
     let is_name = |text: &str| {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_says_what_it_holds() {
+    fn a_module_begins_with_its_subject() {
         let at_once = |text: &str| all(&[Source::new("xtask/src/a.rs".to_owned(), text.to_owned())]).len();
         assert_eq!(at_once("//! Holds a thing.\n"), 0);
         assert_eq!(at_once("// A licence.\n//! Holds a thing.\n"), 1);

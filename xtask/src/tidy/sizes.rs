@@ -1,4 +1,4 @@
-//! How long files and functions may be. What is longer says why in a comment: `// long: reason` in a file's head, or above a
+//! The limits of lengths of files and functions. A longer one has a comment `// long: reason` in the file's head, or above the
 //! function. Tests do not count.
 
 use super::{Finding, source::Source};
@@ -8,10 +8,10 @@ const FILE: usize = 450;
 /// Lines of a function, from its name to its last brace.
 const FUNCTION: usize = 60;
 
-/// What marks an exception; a reason follows.
+/// The mark of an exception; a reason follows.
 const MARK: &str = "// long: ";
 
-/// What is longer than allowed without a reason, and reasons that nothing needs any more.
+/// Excess lengths without a reason, and reasons without an excess length.
 pub(super) fn limits(source: &Source) -> Vec<Finding> {
     if is_test(&source.path) {
         return Vec::new();
@@ -54,6 +54,11 @@ fn production(code: &[&str]) -> usize {
     code.windows(2).position(begins).unwrap_or(code.len())
 }
 
+/// The last line, from 1, before the tests that end a file.
+pub(super) fn production_end(source: &Source) -> usize {
+    production(&source.code.lines().collect::<Vec<_>>())
+}
+
 /// The first and the last line of each function with a body. The formatter puts the last brace below the first word.
 fn functions(code: &[&str]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -85,8 +90,8 @@ fn above(text: &[&str], function: usize) -> usize {
     function - text[..function].iter().rev().take_while(belongs).count()
 }
 
-/// Tests, and what only they use.
-fn is_test(path: &str) -> bool {
+/// Tests, and files that only they use.
+pub(super) fn is_test(path: &str) -> bool {
     let names = ["tests", "faults", "interop"];
     let (_, inner) = path.split_once("/src/").unwrap_or(("", path));
     inner.ends_with("_tests.rs") || inner.split(['/', '.']).any(|part| names.contains(&part))

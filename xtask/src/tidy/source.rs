@@ -1,26 +1,29 @@
-//! A source file as the rules see it: its code without comments and text, and its string literals apart.
+//! A source file as the rules see it: its code without comments and text, and its comments and string literals apart.
 //!
-//! This is no parser. It knows where comments, strings and characters begin and end, and nothing else of Rust.
+//! This is no parser. It knows where comments, strings and characters begin and end, and no other syntax of Rust.
 
 /// A Rust file.
 #[derive(Debug)]
 pub(super) struct Source {
     /// From the workspace's root, with slashes.
     pub(super) path: String,
-    /// As it stands in the file.
+    /// The content of the file.
     pub(super) text: String,
     /// The text with comments, strings and characters replaced by spaces; lines and columns are kept.
     pub(super) code: String,
-    /// String literals outside comments: the line, from 1, and what stands between the quotes.
+    /// String literals outside comments: the line, from 1, and the text between the quotes.
     pub(super) strings: Vec<(usize, String)>,
+    /// Comments: the line, from 1, and the text with its slashes.
+    pub(super) comments: Vec<(usize, String)>,
 }
 
 impl Source {
     pub(super) fn new(path: String, text: String) -> Self {
-        let mut lexer = Lexer { rest: &text, code: String::with_capacity(text.len()), line: 1, strings: Vec::new() };
+        let code = String::with_capacity(text.len());
+        let mut lexer = Lexer { rest: &text, code, line: 1, strings: Vec::new(), comments: Vec::new() };
         while lexer.step() {}
-        let Lexer { code, strings, .. } = lexer;
-        Self { path, text, code, strings }
+        let Lexer { code, strings, comments, .. } = lexer;
+        Self { path, text, code, strings, comments }
     }
 
     /// The words of the code: the line, from 1, and the identifier or keyword.
@@ -44,6 +47,7 @@ struct Lexer<'a> {
     code: String,
     line: usize,
     strings: Vec<(usize, String)>,
+    comments: Vec<(usize, String)>,
 }
 
 impl Lexer<'_> {
@@ -54,9 +58,9 @@ impl Lexer<'_> {
         };
         if self.rest.starts_with("//") {
             let end = self.rest.find('\n').unwrap_or(self.rest.len());
-            self.blank(end);
+            self.comment(end);
         } else if self.rest.starts_with("/*") {
-            self.blank(block_comment(self.rest));
+            self.comment(block_comment(self.rest));
         } else if let Some((open, close, escapes)) = string_start(self.rest) {
             self.string(open, &close, escapes);
         } else if let Some(length) = character(self.rest) {
@@ -69,6 +73,11 @@ impl Lexer<'_> {
             self.keep(first.len_utf8());
         }
         true
+    }
+
+    fn comment(&mut self, length: usize) {
+        self.comments.push((self.line, self.rest[..length].to_owned()));
+        self.blank(length);
     }
 
     fn string(&mut self, open: usize, close: &str, escapes: bool) {
@@ -182,6 +191,13 @@ mod tests {
         assert!(words.contains(&(1, "a")));
         assert!(words.contains(&(5, "var")));
         assert_eq!(source.strings, [(2, "x\n".to_owned()), (5, String::new())]);
+    }
+
+    #[test]
+    fn comments_keep_their_line_and_their_text() {
+        let source = source("// one\nlet a = \"// no\"; // two\n/* three\n */ fn a() {}");
+        let expected = [(1, "// one"), (2, "// two"), (3, "/* three\n */")];
+        assert_eq!(source.comments, expected.map(|(line, text)| (line, text.to_owned())));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A blocking client of the API, for the command line. It must not know what an answer is used for.
+//! A blocking client of the API, for the command line. It must not know the commands.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -20,64 +20,64 @@ use tokio::task::JoinHandle;
 use super::stream::{self, Message, TooLarge};
 use super::{FILE_HEADER, MISSED, RELEASE, RELEASE_HEADER, SIGN_OF_LIFE, VERSION, VERSION_HEADER, WHY_HEADER, view};
 
-/// Longer than the daemon takes to give up on a request, so that its own answer arrives.
+/// Longer than the daemon's own timeout for a request, so that its answer arrives.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a daemon may say nothing to who follows it: it gives signs of life much more often.
+/// How long a stream of events may be silent; the daemon sends a keep-alive much more often.
 const SILENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
 
-/// Bytes an answer may have: a node with all the backends it can take is far below.
+/// The largest answer in bytes; that of a node with the most backends is far below.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// The way to a daemon.
+/// A client of one daemon.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
-    /// Why changes are asked for.
+    /// The reason sent with changes.
     reason: Option<HeaderValue>,
 }
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Debug, Default)]
 struct Body {
     bytes: Bytes,
-    /// The name of the file that it is, in a body that is no JSON.
+    /// The file's name; none for a body in JSON.
     file: Option<HeaderValue>,
 }
 
-/// What a follower of events receives.
+/// A message of the stream of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// An event.
     Event(Box<view::Event>),
-    /// How many events were missed: they came faster than they were read.
+    /// The number of events lost because this client reads too slowly.
     Missed(u64),
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers on the socket (exit code 3).
+    /// No daemon answers on the socket (exit code 3).
     #[error("cannot reach maglevd at {}: {reason}; {remedy}", socket.display())]
     Unreachable {
         /// The socket.
         socket: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: String,
-        /// What may help.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The daemon answered with an error.
     #[error(transparent)]
     Refused(#[from] view::Error),
-    /// Somebody answered, but not this release's daemon.
+    /// The answer is not one of this release's daemon.
     #[error("{0}")]
     Foreign(String),
 }
 
 impl Client {
-    /// A client of the daemon on this socket. Nothing is connected yet.
+    /// A client of the daemon on this socket. It connects with each request.
     ///
     /// # Errors
     /// The system gives no event loop: out of file descriptors.
@@ -86,13 +86,13 @@ impl Client {
         Ok(Self { socket: socket.to_owned(), runtime, reason: None })
     }
 
-    /// The same client, whose changes are asked for with this reason; it is one that [`maglev_model::parse_reason`] took.
+    /// Adds the reason of changes, one that [`maglev_model::parse_reason`] accepted.
     #[must_use]
     pub fn with_reason(self, reason: Option<String>) -> Self {
         Self { reason: reason.and_then(|reason| HeaderValue::from_bytes(reason.as_bytes()).ok()), ..self }
     }
 
-    /// Reads what lies at a path.
+    /// Sends a GET request.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -100,7 +100,7 @@ impl Client {
         self.send(Method::GET, path, Body::default())
     }
 
-    /// Removes what lies at a path.
+    /// Sends a DELETE request.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -108,7 +108,7 @@ impl Client {
         self.send(Method::DELETE, path, Body::default())
     }
 
-    /// Sends a body to a path.
+    /// Sends a POST request.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -116,7 +116,7 @@ impl Client {
         self.send(Method::POST, path, encode(body)?)
     }
 
-    /// Sends a body to a path, for an answer that may take so long.
+    /// Sends a POST request whose answer may take so long.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -129,7 +129,7 @@ impl Client {
         self.send_within(Method::POST, path, encode(body)?, time)
     }
 
-    /// Sends a file's text to a path, with the file's name for messages.
+    /// Sends a file's text in a POST request, with the file's name for messages.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -137,7 +137,7 @@ impl Client {
         self.send(Method::POST, path, Body::from_file(name, text))
     }
 
-    /// Replaces what lies at a path by a file's text, with the file's name for messages.
+    /// Sends a file's text in a PUT request, with the file's name for messages.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -145,15 +145,15 @@ impl Client {
         self.send(Method::PUT, path, Body::from_file(name, text))
     }
 
-    /// Receives events from a path as they come, until `receive` breaks off.
+    /// Receives a stream of events until `receive` breaks.
     ///
     /// # Errors
-    /// See [`ClientError`]; that the daemon went away among them.
+    /// See [`ClientError`]; the end of the stream is one too.
     pub fn follow(&self, path: &str, receive: impl FnMut(Received) -> ControlFlow<()>) -> Result<(), ClientError> {
         self.runtime.block_on(self.listen(path, receive))
     }
 
-    /// Changes what lies at a path.
+    /// Sends a PATCH request.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -180,7 +180,7 @@ impl Client {
     async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> Result<T, ClientError> {
         let (response, connection) = self.open(method, path, body).await?;
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+        let body = body.map_err(|error| self.unreachable(format!("the answer is incomplete: {error}")))?.to_bytes();
         connection.abort();
         decode(&body)
     }
@@ -201,12 +201,12 @@ impl Client {
                     break Enough::Failed(self.unreachable("it ended the stream of events".into()));
                 }
                 Err(_) => {
-                    break Enough::Failed(self.unreachable(format!("it said nothing for {} s", SILENCE.as_secs())));
+                    break Enough::Failed(self.unreachable(format!("no message for {} s", SILENCE.as_secs())));
                 }
             };
             let read = reader.read(&piece, |message| match receive(received(&message)?) {
                 ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(Enough::Heard),
+                ControlFlow::Break(()) => Err(Enough::Stopped),
             });
             if let Err(ended) = read {
                 break ended;
@@ -214,12 +214,12 @@ impl Client {
         };
         connection.abort();
         match ended {
-            Enough::Heard => Ok(()),
+            Enough::Stopped => Ok(()),
             Enough::Failed(error) => Err(error),
         }
     }
 
-    /// Asks, and returns the head of a successful answer, with the task that reads the rest.
+    /// Sends a request, and returns the head of a successful answer, with the task that reads the rest.
     async fn open(
         &self,
         method: Method,
@@ -246,7 +246,7 @@ impl Client {
             .header(VERSION_HEADER, VERSION)
             .header(RELEASE_HEADER, RELEASE)
             .body(Full::new(bytes))
-            .map_err(|error| ClientError::Foreign(format!("cannot ask for {path}: {error}")))?;
+            .map_err(|error| ClientError::Foreign(format!("cannot build the request for {path}: {error}")))?;
         for (name, value) in [(WHY_HEADER, reason), (FILE_HEADER, file)] {
             value.into_iter().for_each(|value| drop(request.headers_mut().insert(name, value)));
         }
@@ -256,7 +256,7 @@ impl Client {
             return Ok((response, connection));
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| self.unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+        let body = body.map_err(|error| self.unreachable(format!("the answer is incomplete: {error}")))?.to_bytes();
         connection.abort();
         Err(ClientError::Refused(decode(&body)?))
     }
@@ -267,15 +267,15 @@ impl Client {
     }
 
     fn not_permitted(&self, error: &io::Error) -> ClientError {
-        let remedy = "ask as root, or as a member of the socket's group";
+        let remedy = "run as root, or as a member of the socket's group";
         ClientError::Unreachable { socket: self.socket.clone(), reason: error.to_string(), remedy }
     }
 }
 
-/// Why a stream of events is read no further.
+/// The end of a stream of events.
 enum Enough {
-    /// Whoever listened has heard enough.
-    Heard,
+    /// The receiver broke.
+    Stopped,
     Failed(ClientError),
 }
 
@@ -287,7 +287,7 @@ impl From<ClientError> for Enough {
 
 impl From<TooLarge> for Enough {
     fn from(TooLarge: TooLarge) -> Self {
-        Self::Failed(ClientError::Foreign("maglevd tells an event that is larger than any should be".into()))
+        Self::Failed(ClientError::Foreign("maglevd sent an event larger than the limit".into()))
     }
 }
 
@@ -303,23 +303,25 @@ fn received(message: &Message) -> Result<Received, ClientError> {
     decode(data.as_bytes()).map(|event| Received::Event(Box::new(event)))
 }
 
-/// Refuses a daemon of another version. Its refusal of us, if it says one, is as good and names both versions too.
+/// Rejects an answer of another API version. A daemon's own refusal of this client's version names both versions too.
 fn check_version(response: &Response<Incoming>) -> Result<(), ClientError> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let Some(theirs) = header(VERSION_HEADER) else {
-        return Err(ClientError::Foreign("what answers on the socket is not maglevd: it names no API version".into()));
+        return Err(ClientError::Foreign(
+            "the server on the socket is not maglevd: its answer has no API version".into(),
+        ));
     };
     if theirs == VERSION.to_string() {
         return Ok(());
     }
     let release = header(RELEASE_HEADER).unwrap_or("of unknown release");
     Err(ClientError::Foreign(format!(
-        "maglevd {release} speaks API version {theirs}, maglev {RELEASE} speaks version {VERSION}: use the same release of both"
+        "maglevd {release} has API version {theirs}, maglev {RELEASE} has version {VERSION}: use the same release of both"
     )))
 }
 
 impl Body {
-    /// A file's text. Instead of a name that no header can hold, `file` is sent.
+    /// A file's text. A name that is not valid in a header is replaced by `file`.
     fn from_file(name: &str, text: String) -> Self {
         let file = HeaderValue::from_bytes(name.as_bytes()).unwrap_or(HeaderValue::from_static("file"));
         Self { bytes: text.into(), file: Some(file) }

@@ -1,5 +1,5 @@
-//! The API as both sides see it: the [`view`]s that the daemon answers with, and the [`client`] that asks for them. It must not
-//! know how an answer comes about, nor how it is shown.
+//! The API, shared by daemon and command line: the [`view`]s of answers, and the [`client`]. It must not know how the daemon
+//! computes an answer, nor how the command line shows it.
 
 pub mod client;
 mod stream;
@@ -20,25 +20,25 @@ pub const VERSION_HEADER: &str = "maglev-api";
 /// The header in which both sides name their release.
 pub const RELEASE_HEADER: &str = "maglev-release";
 
-/// The header in which a client says why it asks for a change: text in UTF-8, [`maglev_model::parse_reason`] says which.
+/// The header with the reason of a change: text in UTF-8 that [`maglev_model::parse_reason`] accepts.
 pub const WHY_HEADER: &str = "maglev-why";
 
-/// The header in which a client names the file that it sends: messages and the history name it.
+/// The header with the name of the sent file, for messages and the history.
 pub const FILE_HEADER: &str = "maglev-file";
 
-/// Bytes that a services file may have at most: the largest that the daemon reads, and writes.
+/// The largest services file in bytes, for reading and writing.
 pub const LARGEST_FILE: u64 = 16 << 20;
 
 /// The release of this program.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
-/// How often the daemon sends something to a follower of events, if only a comment.
+/// The interval at which the daemon sends a comment to an idle follower of events.
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// The name of the message that a follower receives instead of lost events.
 pub const MISSED: &str = "missed";
 
-/// The answer to a request, or why there is none.
+/// The answer to a request, or its error.
 pub type Answer<T> = Result<T, view::Error>;
 
 /// The present time, in milliseconds since 1970-01-01T00:00:00Z.

@@ -1,19 +1,19 @@
-//! Reads server-sent events (WHATWG HTML, section 9.2.6), however they are cut into pieces. It must not know where they come
-//! from, nor what they say.
+//! A parser of server-sent events (WHATWG HTML, section 9.2.6) that arrive in pieces. It must not know their source, nor their
+//! meaning.
 
-/// Bytes of one event at most: one that names all the VIPs a node can have is far below.
+/// The largest event in bytes; one that names all VIPs of a node is far below.
 const LARGEST: usize = 256 * 1024;
 
-/// One event as it came.
+/// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     /// Its name; empty if it has none.
     pub(super) name: String,
-    /// What it holds.
+    /// Its data.
     pub(super) data: String,
 }
 
-/// What came so far of the next event.
+/// The incomplete next event.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     line: Vec<u8>,
@@ -21,12 +21,12 @@ pub(super) struct Reader {
     data: Option<String>,
 }
 
-/// An event is larger than any of the daemon's.
+/// An event is larger than the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
 impl Reader {
-    /// Takes in the next piece. Each event that is complete by it is handed over, until `take` says to end.
+    /// Reads the next piece. Each event that it completes is passed to `take`, until `take` breaks.
     pub(super) fn read<E>(&mut self, piece: &[u8], mut take: impl FnMut(Message) -> Result<(), E>) -> Result<(), E>
     where
         E: From<TooLarge>,
@@ -65,7 +65,7 @@ impl Reader {
                 }
                 None => self.data = Some(value.to_owned()),
             },
-            // The number stands in the data too.
+            // The id is in the data too.
             _ => {}
         }
         None

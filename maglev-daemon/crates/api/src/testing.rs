@@ -45,7 +45,7 @@ pub fn pool() -> view::Pool {
     }
 }
 
-/// A node that has come to this stage, one second after the other.
+/// A draining node that reached this stage, with one second for each stage.
 pub fn draining(last: view::Stage) -> view::Node {
     let stages = view::Stage::ALL.into_iter().take_while(|stage| *stage <= last);
     let stages =

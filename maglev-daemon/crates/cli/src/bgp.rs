@@ -8,11 +8,11 @@ use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BgpCommand {
-    /// The session with each neighbour, and why the last one ended
+    /// The session with each neighbor, and its last error
     Neighbors,
-    /// The prefixes of the VIPs: which are announced, and why the others are not
+    /// The prefixes of the VIPs: announced, or the reason why not
     Routes,
-    /// End the session with a neighbor and begin another: it drops the prefixes of this node for a moment
+    /// Reset the session with a neighbor; it drops this node's prefixes until the session is established again
     Reset {
         /// Its name, or its address if it has none
         name: String,
@@ -24,7 +24,7 @@ pub(super) fn run(command: &BgpCommand, client: &Client, printer: &Printer) -> R
         BgpCommand::Neighbors => printer.answer(&client.get::<BgpNeighbors>("/v1/bgp/neighbors")?),
         BgpCommand::Routes => printer.answer(&client.get::<BgpRoutes>("/v1/bgp/routes")?),
         BgpCommand::Reset { name } => {
-            // A name is of letters, digits, dots and colons; whatever else is given is no neighbour's.
+            // A neighbor's name has letters, digits, dots and colons; other characters match no neighbor.
             let path = format!("/v1/bgp/neighbors/{}/reset", name.replace(['/', '?', '#', '%', ' '], "_"));
             printer.done(&client.post::<Done>(&path, &())?, &format!("the session with {name} is being reset"))
         }

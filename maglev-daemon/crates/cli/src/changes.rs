@@ -1,4 +1,4 @@
-//! The changes to a backend that take no time: made by `maglev backend`, looked at before by `maglev plan backend`.
+//! The changes to a backend that take no time: made by `maglev backend`, previewed by `maglev plan backend`.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ pub(super) enum Change {
         pool: Name,
         /// Its name, unique in the pool
         name: Name,
-        /// Where encapsulated packets go, IPv4 or IPv6
+        /// The destination of encapsulated packets, IPv4 or IPv6
         #[arg(long, value_parser = parse_address)]
         address: IpAddr,
         /// Its share relative to the pool's other backends, 0 to 65535; 0 gets no new flows

@@ -1,4 +1,4 @@
-//! `maglev counters`: packets by what became of them, and traffic of each VIP and backend.
+//! `maglev counters`: packets by outcome, and the traffic of each VIP and backend.
 
 use maglev_api::view::{BackendTraffic, Counter, Counters, VipTraffic};
 

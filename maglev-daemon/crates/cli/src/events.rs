@@ -1,4 +1,4 @@
-//! `maglev events`: what happened lately, and what happens. It must not know what an event says.
+//! `maglev events`: recent events, and with `--follow` new ones. It must not know the kinds of events.
 
 use std::ops::ControlFlow;
 
@@ -12,10 +12,10 @@ use super::{Client, Failure};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Go on with what happens, until interrupted; ends with code 3 if the daemon goes away
+    /// Continue with new events until interrupted; ends with code 3 if the daemon ends
     #[arg(long)]
     follow: bool,
-    /// Only what came after this event, by its sequence; says how many of these are not kept any more
+    /// Only events after this sequence number; prints how many of them are lost
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
 }
@@ -26,11 +26,12 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
     let format = printer.format();
     if *follow {
         let mut failure = None;
-        let interrupt = Interrupt::says("nothing was changed; `maglev events --follow` goes on")?;
+        let interrupt = Interrupt::says("nothing was changed; continue with `maglev events --follow`")?;
         client.follow(&format!("/v1/events{query}"), |received| {
             if let Received::Event(event) = &received {
                 let last = event.sequence;
-                interrupt.now_says(format!("nothing was changed; `maglev events --follow --after {last}` goes on"));
+                interrupt
+                    .now_says(format!("nothing was changed; continue with `maglev events --follow --after {last}`"));
             }
             print_on(&line(format, &received)).unwrap_or_else(|error| {
                 failure = Some(error);
@@ -57,7 +58,7 @@ fn line(format: Format, received: &Received) -> String {
             format!("{}  {:<7}  {text}\n", utc_with_milliseconds(*unix_milliseconds), level.as_str())
         }
         (Format::Text, Received::Missed(missed)) => format!("({missed} events lost)\n"),
-        // Its keys are text, so that it can be written.
+        // Serializing cannot fail: all keys are text.
         (Format::Json, Received::Event(event)) => serde_json::to_string(event).unwrap_or_default() + "\n",
         (Format::Json, Received::Missed(missed)) => format!("{{\"event\":\"missed\",\"missed\":{missed}}}\n"),
     }
@@ -74,7 +75,7 @@ mod tests {
         let (level, text) = (what.level(), what.to_string());
         let event =
             Received::Event(Box::new(Event { sequence: 9, unix_milliseconds: 1_709_164_799_999, level, text, what }));
-        let sentence = "PANIC: 1 of 4 backends of pool web are healthy: all that are active are used";
+        let sentence = "PANIC: 1 of 4 backends of pool web are healthy: fail-open, all active backends are used";
         assert_eq!(line(Format::Text, &event), format!("2024-02-28T23:59:59.999Z  error    {sentence}\n"));
         let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &event)).unwrap();
         assert_eq!((&json["sequence"], &json["event"], &json["on"]), (&9.into(), &"pool_panic".into(), &true.into()));

@@ -1,4 +1,4 @@
-//! `maglev flow explain`: where a flow goes, and why.
+//! `maglev flow explain`: the VIP, slot and backend of a flow, with the reason.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum FlowCommand {
-    /// Which VIP, slot and backend a flow's packets meet, and why
+    /// The VIP, slot and backend of a flow, with the reason
     Explain {
         /// The client's address and port, such as 198.51.100.7:40000 or [2001:db8::7]:40000
         #[arg(value_parser = parse_endpoint)]

@@ -10,7 +10,7 @@ use maglev_model::{Name, parse_duration};
 use super::output::Printer;
 use super::{Client, Failure};
 
-/// Which revisions are listed.
+/// The filters of the list.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only changes to this pool, its backends and VIPs
@@ -33,7 +33,7 @@ enum HistoryCommand {
         /// Its number
         revision: u64,
     },
-    /// What leads from one revision to another
+    /// The difference between two revisions
     Diff {
         /// The number of the first
         from: u64,
@@ -56,7 +56,7 @@ impl Args {
     }
 }
 
-/// Since when.
+/// The begin of a list of revisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
     /// Milliseconds since 1970-01-01T00:00:00Z.

@@ -1,5 +1,5 @@
-//! What a command that waits says when it is interrupted: what goes on without it, and how to undo that. It must not know what is
-//! waited for.
+//! The line that a waiting command prints when it is interrupted: it names the operation that continues and its reversal. It must
+//! not know the operation.
 
 use std::io::{self, IsTerminal as _};
 use std::process::exit;
@@ -19,7 +19,7 @@ const TERMINATED: i32 = 143;
 pub(super) struct Interrupt(Arc<Mutex<String>>);
 
 impl Interrupt {
-    /// From here on Ctrl-C and SIGTERM print this line and end the command.
+    /// From this call on, Ctrl-C and SIGTERM print the line and end the command.
     pub(super) fn says(line: impl Into<String>) -> Result<Self, Failure> {
         let failed = |error| Failure::Io("wait for signals", error);
         let shown = Self(Arc::new(Mutex::new(line.into())));
@@ -37,7 +37,7 @@ impl Interrupt {
                     _ = terminate.recv() => TERMINATED,
                 }
             });
-            // A line of progress may stand there.
+            // Erases a line of progress.
             let fresh = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
             eprintln!("{fresh}maglev: interrupted: {}", line.line());
             exit(code)
@@ -46,7 +46,7 @@ impl Interrupt {
         Ok(shown)
     }
 
-    /// Another line holds from here on.
+    /// Replaces the line.
     pub(super) fn now_says(&self, line: impl Into<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = line.into();
     }

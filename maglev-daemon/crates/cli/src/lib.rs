@@ -34,7 +34,7 @@ use maglev_api::view::ErrorKind;
 
 use output::{Format, Printer};
 
-/// Where the daemon listens unless told otherwise.
+/// The daemon's socket by default.
 pub const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
 
 /// The exit codes of `maglev` and `maglevd`.
@@ -73,7 +73,7 @@ struct Args {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
 
-    /// Why, for the history: one line of at most 160 bytes
+    /// The reason of a change, for the history: one line of at most 160 bytes
     #[arg(long = "message", short = 'm', global = true, value_name = "WHY", value_parser = maglev_model::parse_reason)]
     why: Option<String>,
 
@@ -83,7 +83,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The node at a glance: interfaces, digests to compare nodes by, and which backend waits for what
+    /// The state of the node: interfaces, digests for comparing nodes, pools, VIPs and backends
     Status,
     /// Virtual IPs: the address, port and protocol that clients connect to
     #[command(subcommand)]
@@ -94,26 +94,26 @@ enum Command {
     /// Backends: the servers behind a pool
     #[command(subcommand)]
     Backend(backend::BackendCommand),
-    /// What a change would move, in slots and flows, without making it
+    /// Preview a change in slots and flows, without making it
     #[command(subcommand)]
     Plan(plan::PlanCommand),
     /// Reload the configuration files; a file with errors changes nothing
     Reload(reload::Args),
     /// Revisions of the services: author, time, change and reason; and how two of them differ
     History(history::Args),
-    /// Take over the services of an older revision, as a revision of its own
+    /// Restore the services of an older revision, as a new revision
     Rollback(rollback::Args),
     /// The services as a whole, as a file: export, compare, replace
     #[command(subcommand)]
     Services(services::ServicesCommand),
-    /// Packets by what became of them, and traffic of each VIP and backend
+    /// Packets by outcome, and the traffic of each VIP and backend
     Counters,
-    /// What happened lately: backends, pools, prefixes and the node, and who changed what
+    /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),
-    /// The node as a whole: in service, or on its way out of it
+    /// The node as a whole: its state; drain and undrain
     #[command(subcommand)]
     Node(node::NodeCommand),
-    /// BGP: sessions with routers, and what they are told
+    /// BGP: sessions with neighbors, and announced prefixes
     #[command(subcommand)]
     Bgp(bgp::BgpCommand),
     /// Single flows
@@ -167,20 +167,20 @@ fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Why a command was not carried out.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// What was waited for did not come.
+    /// A wait ended without the awaited outcome.
     #[error("{0}")]
     Waited(String),
-    /// What was asked about is not as it should be.
+    /// The command ran, and its result is bad.
     #[error("{0}")]
     Bad(String),
-    /// What was compared differs; standard output says how.
+    /// The compared services differ; the difference is on standard output.
     #[error("there is a difference")]
     Differs,
     /// A file that cannot be sent.
@@ -203,7 +203,7 @@ impl Failure {
         }
     }
 
-    /// One line on standard error, and one more for each fault of a file; none that a difference was found.
+    /// Prints one line on standard error, and one more for each mistake of a file; nothing for a difference.
     fn report(&self) -> Exit {
         if !matches!(self, Self::Differs) {
             eprintln!("maglev: {self}");

@@ -1,4 +1,4 @@
-//! `maglev node`: whether the node serves, and how it is taken out of service. It must not know how the daemon does it.
+//! `maglev node`: the node's state, drain and undrain. It must not know how the daemon does it.
 
 use std::io::{self, IsTerminal as _};
 use std::thread;
@@ -15,29 +15,29 @@ use super::progress::Progress;
 use super::text::node::{left, proof, stage_line};
 use super::{Client, Failure};
 
-/// How often the daemon is asked while one waits.
+/// The interval between two requests for the state.
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
-    /// Whether the node serves, and how far a drain has come
+    /// The node's state, and the stage of its drain
     Status,
-    /// Take the node out of service: routers turn to others, then packets stop, then it is safe to stop
+    /// Take the node out of service: withdraw its prefixes, wait until no packet arrives; then it is safe to stop
     Drain {
-        /// Show the stages as they pass, until no packet comes in any more; then it is safe to stop
+        /// Show each stage and wait until no packet arrives; then it is safe to stop
         #[arg(long)]
         wait: bool,
         /// How long to wait at most, 1s to 24h; without end if not given
         #[arg(long, requires = "wait", value_parser = parse_timeout, value_name = "DURATION")]
         timeout: Option<Duration>,
-        /// Why, for the log, for whoever looks at the status, and for routers
+        /// The reason, for the log, the status, and the neighbors
         #[arg(long, value_parser = parse_reason, value_name = "TEXT")]
         reason: Option<String>,
-        /// No other node announces this one's VIPs: say that nobody will serve them (so does drain.last_node)
+        /// No other node announces this node's VIPs: warn that they will be without service (drain.last_node does the same)
         #[arg(long)]
         last_node: bool,
     },
-    /// Put the node back into service, whatever stage its drain is in
+    /// Put the node back into service, in any stage of its drain
     Undrain,
 }
 
@@ -49,12 +49,12 @@ pub(super) fn run(command: &NodeCommand, client: &Client, printer: &Printer) -> 
             let interrupt = wait.then(|| Interrupt::says("see `maglev node status`")).transpose()?;
             let node = order(client, *wait, &ordered)?;
             if let Some(interrupt) = interrupt {
-                interrupt.now_says("the node goes on draining; `maglev node undrain` takes it back");
+                interrupt.now_says("the node goes on draining; `maglev node undrain` reverses it");
             }
             warn(&node);
             match wait {
                 true => await_end(client, printer, *timeout),
-                false => printer.done(&node, "the node is draining: `maglev node status` tells how far it is"),
+                false => printer.done(&node, "the node is draining: `maglev node status` shows the stage"),
             }
         }
         NodeCommand::Undrain => {
@@ -70,7 +70,7 @@ pub(super) fn run(command: &NodeCommand, client: &Client, printer: &Printer) -> 
     }
 }
 
-/// Orders the drain. Who waits does not mind that somebody else ordered it before.
+/// Requests the drain. With `wait`, a node that is already draining is no error.
 fn order(client: &Client, wait: bool, order: &NewDrain) -> Result<Node, Failure> {
     let ordered = client.post("/v1/node/drain", order);
     if wait && let Err(ClientError::Refused(refused)) = &ordered {
@@ -83,7 +83,7 @@ fn order(client: &Client, wait: bool, order: &NewDrain) -> Result<Node, Failure>
     Ok(ordered?)
 }
 
-/// What an operator should know, and may know already.
+/// Prints the warnings about a drain.
 fn warn(node: &Node) {
     if let Some(reason) = &node.not_saved {
         eprintln!(
@@ -92,12 +92,12 @@ fn warn(node: &Node) {
         );
     }
     if node.drain.as_ref().is_some_and(|drain| drain.last_node) {
-        eprintln!("maglev: warning: no other node announces the VIPs of this one: nobody will serve them");
+        eprintln!("maglev: warning: no other node announces this node's VIPs: they will be without service");
     }
     if !node.announces {
         eprintln!(
-            "maglev: warning: this node announces nothing (maglev.yaml has no `bgp`): have its packets sent elsewhere by \
-             whatever sends them here"
+            "maglev: warning: this node announces no prefix (maglev.yaml has no `bgp`): route its packets to other nodes by \
+             other means"
         );
     }
 }
@@ -133,7 +133,7 @@ fn await_end(client: &Client, printer: &Printer, timeout: Option<Duration>) -> R
     }
 }
 
-/// A line for each stage that was not shown yet. `shown` is the last one that was; one that comes again comes after it.
+/// A line for each stage that was not shown yet. `shown` is the last one that was; a stage that repeats is shown again.
 fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String> {
     let last = drain.stage();
     let is_new = |stage: &Stage| match *shown {

@@ -1,5 +1,4 @@
-//! How answers are printed: as text for people or JSON for programs, and as tables that line up. It must not know
-//! what is printed.
+//! The printer of answers, as text or JSON, and aligned tables. It must not know the answers.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -46,7 +45,7 @@ impl Printer {
         }
     }
 
-    /// Prints that a change was made: a sentence, or the daemon's answer.
+    /// Prints the result of a change: a sentence, or the daemon's answer as JSON.
     pub(super) fn done<T: Serialize>(&self, answer: &T, sentence: &str) -> Result<(), Failure> {
         match self.0 {
             Format::Text => print(&format!("{sentence}\n")),
@@ -61,12 +60,12 @@ impl Printer {
     }
 }
 
-/// Writes to standard output. A reader that went away (`maglev status | head -1`) has seen enough: that is no error.
+/// Writes to standard output. A closed pipe (`maglev status | head -1`) is no error.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(|_| ())
 }
 
-/// The same, and tells whether there is a reader for more.
+/// Writes to standard output; breaks once the pipe is closed.
 pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -96,7 +95,7 @@ pub(super) fn table<const N: usize>(
     lines.collect()
 }
 
-/// A number of bytes with a unit that leaves it readable.
+/// A number of bytes with a unit of 1024.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut scaled = count as f64;

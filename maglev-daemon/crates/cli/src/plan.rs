@@ -1,4 +1,4 @@
-//! `maglev plan`: what a change would move, without making it.
+//! `maglev plan`: a preview of a change.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ use super::{Client, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PlanCommand {
-    /// A change to a backend, in the words that would make it
+    /// Preview a change to a backend, in the form of its command
     #[command(subcommand)]
     Backend(Backend),
-    /// What `maglev reload` would add, change and remove now, and whether it would be refused
+    /// Preview `maglev reload`: numbers of added, changed and removed objects, and the reason if it would be refused
     Reload,
-    /// What `maglev rollback` would add, change and remove now, and whether it would be refused
+    /// Preview `maglev rollback`: numbers of added, changed and removed objects, and the reason if it would be refused
     Rollback {
         /// The revision
         revision: u64,
@@ -87,19 +87,24 @@ impl Text for Plan {
         let Self { change, pool: _, backend, slots, moved_slots, collateral_slots, .. } = self;
         let Self { active_flows, tracking, cuts, backends, .. } = self;
         let mut rows = vec![
-            ("would", change.clone()),
-            ("move", format!("{moved_slots} of {slots} slots, {collateral_slots} of them collateral")),
-            ("flows", format!("{active_flows} recently active ones known there{}", bound(*tracking))),
+            ("change", change.clone()),
+            ("slots moved", format!("{moved_slots} of {slots}, {collateral_slots} of them collateral")),
+            ("active flows", format!("{active_flows} known on these slots{}", bound(*tracking))),
         ];
         if *cuts {
             let owns = backends.iter().any(|share| share.name == *backend && share.slots_before > 0);
-            let what = if owns { "has; they are kept if it is drained first" } else { "has left" };
-            rows.push(("cut", format!("the connections that {backend} {what}")));
+            rows.push((
+                "dropped",
+                match owns {
+                    true => format!("the connections of {backend}; drain it first to keep them"),
+                    false => format!("the remaining connections of {backend}"),
+                },
+            ));
         }
         let mut text = String::new();
         for (name, value) in rows {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<7}{value}");
+            let _ = writeln!(text, "{name:<14}{value}");
         }
         text + "\n" + &shares(backends)
     }
@@ -127,7 +132,7 @@ impl Text for PlannedRollback {
     }
 }
 
-/// What a number of flows is worth.
+/// The note that the number of flows is a lower bound, if it is.
 const fn bound(tracking: Tracking) -> &'static str {
     match tracking {
         Tracking::Always => "",
@@ -142,8 +147,8 @@ fn shares(backends: &[PlanShare]) -> String {
         let change = if change == 0 { String::new() } else { format!("{change:+}") };
         [name.clone(), slots_before.to_string(), slots_after.to_string(), change]
     };
-    let header = ["backend", "slots", "would have", "change"];
-    table(header, &["slots", "would have", "change"], backends.iter().map(row))
+    let header = ["backend", "slots", "slots after", "change"];
+    table(header, &["slots", "slots after", "change"], backends.iter().map(row))
 }
 
 #[cfg(test)]
@@ -168,18 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_told_in_slots_flows_and_shares() {
+    fn a_plan_shows_slots_flows_and_shares() {
         let text = "\
-would  remove backend web3 from pool web
-move   22000 of 65537 slots, 155 of them collateral
-flows  312 recently active ones known there; there may be more: flows of settled slots are not recorded \
+change        remove backend web3 from pool web
+slots moved   22000 of 65537, 155 of them collateral
+active flows  312 known on these slots; there may be more: flows of settled slots are not recorded \
 (tracking is exception)
-cut    the connections that web3 has; they are kept if it is drained first
+dropped       the connections of web3; drain it first to keep them
 
-BACKEND  SLOTS  WOULD HAVE  CHANGE
-web1     21846       32769  +10923
-web10        0           0
-web3     21845           0  -21845
+BACKEND  SLOTS  SLOTS AFTER  CHANGE
+web1     21846        32769  +10923
+web10        0            0
+web3     21845            0  -21845
 ";
         assert_eq!(plan().text(), text);
     }
@@ -187,13 +192,13 @@ web3     21845           0  -21845
     #[test]
     fn where_every_flow_is_tracked_the_number_is_all() {
         let text = Plan { tracking: Tracking::Always, cuts: false, ..plan() }.text();
-        assert!(text.contains("312 recently active ones known there\n\n"), "{text}");
+        assert!(text.contains("312 known on these slots\n\n"), "{text}");
     }
 
     #[test]
-    fn of_a_backend_that_owns_nothing_any_more_what_is_left_is_cut() {
+    fn a_backend_without_slots_loses_its_remaining_connections() {
         let text = Plan { backend: "web10".into(), ..plan() }.text();
-        assert!(text.contains("cut    the connections that web10 has left\n"), "{text}");
+        assert!(text.contains("dropped       the remaining connections of web10\n"), "{text}");
     }
 
     #[test]

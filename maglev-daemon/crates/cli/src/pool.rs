@@ -39,7 +39,7 @@ pub(super) enum PoolCommand {
         settings: Settings,
         #[command(flatten)]
         checks: Checks,
-        /// Check its backends no more: they count as healthy; whatever is set of their checks goes
+        /// Stop checking its backends: they count as healthy; the settings of their checks are removed
         #[arg(long, conflicts_with = "check")]
         no_check: bool,
     },
@@ -53,47 +53,47 @@ pub(super) enum PoolCommand {
     },
 }
 
-/// How a pool keeps connections while its backends change.
+/// The settings of transitions.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// Which packets the flow table is consulted for: exception (where a slot's owner changed while the old one is
-    /// alive; the default) or always (every packet, and every flow is recorded)
+    /// The packets for which the flow table is consulted: exception (on slots whose owner changed while the previous owner is
+    /// alive; the default) or always (all packets, and every flow is recorded)
     #[arg(long, value_parser = parse_tracking)]
     tracking: Option<Tracking>,
-    /// How long connections have to show themselves once their slot's owner changed, 1s to 1h, not beyond the idle
-    /// time; 120s by default
+    /// The learning time: how long the connections of a slot are recorded after its owner changed, 1s to 1h, not longer than the
+    /// idle time; 120s by default
     #[arg(long, value_parser = parse_learning, value_name = "DURATION")]
     learning: Option<Duration>,
-    /// How long a silent connection is remembered, 10s to 4h; 15m by default
+    /// How long the flow entry of a silent connection is kept, 10s to 4h; 15m by default
     #[arg(long, value_parser = parse_idle, value_name = "DURATION")]
     idle: Option<Duration>,
-    /// Whom an unknown flow that is not TCP belongs to while a slot learns: new (its new owner; the default) or keep
-    /// (its previous owner: QUIC)
+    /// The backend of an unknown flow that is not TCP while its slot is learning: new (the new owner; the default) or keep
+    /// (the previous owner: for QUIC)
     #[arg(long, value_parser = parse_udp)]
     udp: Option<UdpPolicy>,
-    /// Healthy backends that the pool's VIPs need to be announced; 0 announces them whatever happens; 1 by default
+    /// The number of usable backends below which the pool's VIPs are withdrawn; 0 always announces them; 1 by default
     #[arg(long, value_parser = parse_min_healthy, value_name = "NUMBER")]
     min_healthy: Option<u32>,
 }
 
-/// How its backends are checked.
+/// The settings of checks.
 #[derive(Debug, Args)]
 pub(super) struct Checks {
-    /// How its backends are checked, in the words of services.yaml: 'kind: http, path: /healthz, interval: 2s'
+    /// The check of its backends, as in services.yaml: 'kind: http, path: /healthz, interval: 2s'
     #[arg(long, value_name = "CHECK")]
     check: Option<String>,
-    /// The share of healthy backends, in percent, below which all are used; 0 is never; 50 by default
+    /// The percentage of healthy backends below which all active backends are used (fail-open); 0 turns this off; 50 by default
     #[arg(long, value_parser = parse_panic, value_name = "PERCENT")]
     panic: Option<Percent>,
-    /// How long a backend that comes back takes to reach its full weight, 0s to 1h; 0s by default
+    /// How long a recovered backend takes to reach its full weight, 0s to 1h; 0s by default
     #[arg(long, value_parser = parse_slow_start, value_name = "DURATION")]
     slow_start: Option<Duration>,
-    /// What follows once none of its backends has answered anything for 60 s: withdraw (its VIPs; the default) or keep
+    /// The action once no backend has answered a check for 60 s: withdraw (its VIPs; the default) or keep (them announced)
     #[arg(long, value_parser = parse_on_all_dead, value_name = "RULE")]
     on_all_dead: Option<OnAllDead>,
 }
 
-/// What `set` can set, of which there must be something.
+/// The options of `set`, of which one is required.
 const SETTINGS: [&str; 10] =
     ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start", "on_all_dead"];
 
@@ -109,7 +109,7 @@ impl From<Checks> for view::NewHealth {
     }
 }
 
-/// What is set of checks, in words.
+/// The changed settings of checks, in words.
 fn words(health: &view::NewHealth) -> Vec<String> {
     let view::NewHealth { check, panic_percent, slow_start_milliseconds, on_all_dead } = health;
     let check = check.as_ref().map(|check| match check {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_set_of_checks_is_sent_and_said() {
+    fn settings_of_checks_are_sent_and_shown() {
         let checks = |check: Option<&str>, panic, slow_start| {
             let check = check.map(str::to_owned);
             view::NewHealth::from(Checks { check, panic, slow_start, on_all_dead: None })

@@ -1,12 +1,12 @@
-//! Progress as one line, while one waits. It must not know for what.
+//! A line of progress of a waiting command. It must not know the operation.
 
 use std::io::Write;
 use std::time::Duration;
 
-/// How often progress takes a new line, where a line cannot be written over.
+/// The interval between lines on an output that is no terminal.
 const LINE: Duration = Duration::from_secs(5);
 
-/// Progress as one line: written over on a terminal, else written anew from time to time if it changed.
+/// A line of progress: overwritten on a terminal, else written again at intervals if it changed.
 pub(super) struct Progress<W> {
     out: W,
     terminal: bool,
@@ -18,7 +18,7 @@ impl<W: Write> Progress<W> {
         Self { out, terminal, shown: None }
     }
 
-    /// Shows a line, `now` being the time since some start. That nobody reads it is no reason to stop waiting.
+    /// Shows a line; `now` is the time since a fixed start. Write errors are ignored: the wait goes on.
     pub(super) fn show(&mut self, line: &str, now: Duration) {
         let due = match &self.shown {
             None => true,
@@ -28,7 +28,7 @@ impl<W: Write> Progress<W> {
             return;
         }
         let _ = match self.terminal {
-            // Back to the start, and whatever the last line had more is erased.
+            // To the begin of the line; erases the rest of a longer one.
             true => write!(self.out, "\r{line}\x1b[K"),
             false => writeln!(self.out, "{line}"),
         };
@@ -36,7 +36,7 @@ impl<W: Write> Progress<W> {
         self.shown = Some((line.to_owned(), now));
     }
 
-    /// Makes room for the last word.
+    /// Erases the line on a terminal, before the result is printed.
     pub(super) fn clear(&mut self) {
         if self.terminal && self.shown.is_some() {
             let _ = write!(self.out, "\r\x1b[K");
@@ -49,7 +49,7 @@ impl<W: Write> Progress<W> {
 mod tests {
     use super::*;
 
-    /// All that is written for these lines, each shown at a second.
+    /// The output for these lines, each shown at a second.
     fn written(terminal: bool, lines: &[(&str, u64)]) -> String {
         let mut progress = Progress::new(Vec::new(), terminal);
         lines.iter().for_each(|(line, second)| progress.show(line, Duration::from_secs(*second)));

@@ -1,11 +1,10 @@
-//! `maglev reload`: the daemon reads its files again.
+//! `maglev reload`: reloads the configuration.
 
 use maglev_api::view::Reloaded;
 
 use super::output::{Printer, Text};
 use super::{Client, Failure};
 
-/// Whether a reload may take much out of service.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Even if that takes out more than 30 % of a pool's available backends, or the last one, or more than 10 % of the VIPs
@@ -22,7 +21,7 @@ impl Text for Reloaded {
         let Self { restart_needed, changes } = self;
         let mut text = format!("reloaded: {changes}\n");
         if !restart_needed.is_empty() {
-            text += &format!("changed in the node file, takes effect after a restart: {}\n", restart_needed.join(", "));
+            text += &format!("these maglev.yaml changes need a restart: {}\n", restart_needed.join(", "));
         }
         text
     }

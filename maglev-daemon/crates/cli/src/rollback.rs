@@ -1,11 +1,10 @@
-//! `maglev rollback`: the services of an older revision are taken over.
+//! `maglev rollback`: restores the services of an older revision.
 
 use maglev_api::view::{NewRollback, RolledBack};
 
 use super::output::{Printer, Text};
 use super::{Client, Failure};
 
-/// Where to go back to.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The revision, as `maglev history` lists it

@@ -1,5 +1,5 @@
-//! `maglev services`: all services as a file, for services that are kept in git. It must not know what a file says: the daemon
-//! reads it.
+//! `maglev services`: all services as a file, for services that are kept in git. It must not know the content of a file: the
+//! daemon parses it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -32,18 +32,18 @@ pub(super) enum ServicesCommand {
     },
     /// Replace all services by those of a file, as one revision; a file with errors, or based on an older revision, changes nothing
     #[command(
-        after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid file; 3 daemon unreachable; --dry-run exits as the same command without it would. A \
-                            file whose first line is `# revision N` is based on revision N of this node; without that line, it is \
-                            taken as a whole."
+        after_help = "Exit codes: 0 done; 1 refused or could not; 2 wrong usage or invalid file; 3 daemon unreachable; --dry-run exits like the same command without it. A \
+                            file whose first line is `# revision N` is based on revision N of this node; a file without that line \
+                            replaces all services."
     )]
     Apply {
         /// The file; `-` for standard input
         file: PathBuf,
-        /// Show what would change, and change nothing
+        /// Show the changes, without making them
         #[arg(long)]
         dry_run: bool,
         /// Even if that takes out more than 30 % of a pool's available backends, or the last one, or more than 10 % of the VIPs, or
-        /// undoes changes that the file does not know
+        /// undoes changes made since the revision in the file's first line
         #[arg(long)]
         force: bool,
     },
@@ -82,14 +82,14 @@ fn export(file: Option<&Path>, client: &Client, printer: &Printer) -> Result<(),
     printer.done(&exported, &format!("exported revision {} to {}", exported.revision, file.display()))
 }
 
-/// Writes a file beside and moves it into place: a full disk leaves the old one. A pipe or a device is written to as it is.
+/// Writes a temporary file and renames it into place: a full disk leaves the old file. A pipe or a device is written directly.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     let found = fs::metadata(file).ok();
     if found.as_ref().is_some_and(|found| !found.is_file()) {
         return fs::write(file, text);
     }
     let name = file.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // Through a symbolic link, the file itself.
+    // A symbolic link stays; its target is replaced.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let mut aside = OsString::from(".");
     aside.push(name);
@@ -128,7 +128,7 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
     read_from(opened, &name)
 }
 
-/// Reads no more than a services file may have.
+/// Reads at most `LARGEST_FILE` bytes.
 fn read_from(source: impl io::Read, name: &str) -> Result<(String, String), Failure> {
     let mut bytes = Vec::new();
     let read = source.take(LARGEST_FILE + 1).read_to_end(&mut bytes);

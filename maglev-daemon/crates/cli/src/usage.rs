@@ -1,15 +1,15 @@
-//! Wrong usage in one line, for both programs. It must not know their arguments.
+//! One-line messages for wrong usage, for both programs. It must not know their arguments.
 
 use std::io::Write as _;
 
 use super::Exit;
 
-/// Prints what the argument parser has to say: help and version in full, an error as one line `PROGRAM: …`.
+/// Prints the argument parser's output: help and version in full, an error as one line `PROGRAM: …`.
 pub fn report(program: &str, error: &clap::Error) -> Exit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     match error.kind() {
         DisplayHelp | DisplayVersion => {
-            // A reader that went away has seen enough.
+            // A closed pipe is no error.
             let _ = write!(std::io::stdout(), "{}", error.render());
             Exit::Done
         }

@@ -1,4 +1,4 @@
-//! `maglev vip`: what clients connect to.
+//! `maglev vip`: the addresses that clients connect to.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -45,24 +45,24 @@ pub(super) enum VipCommand {
         name: Name,
         #[command(flatten)]
         announcement: Announcement,
-        /// Announce its prefix without communities of its own
+        /// Remove the communities of its prefix
         #[arg(long, conflicts_with = "community")]
         no_communities: bool,
     },
-    /// Remove a VIP; its packets are no longer taken
+    /// Remove a VIP; its packets are no longer balanced
     Remove {
         /// Its name
         name: Name,
     },
 }
 
-/// How a VIP is announced.
+/// The settings of a VIP's announcement.
 #[derive(Debug, Args)]
 pub(super) struct Announcement {
-    /// true (by its address), false, or a prefix that holds its address, such as 203.0.113.0/24; true by default
+    /// true (its address as a prefix), false, or a prefix that contains its address, such as 203.0.113.0/24; true by default
     #[arg(long, value_name = "PREFIX|BOOL")]
     announce: Option<AnnounceBy>,
-    /// A community of its prefix, such as 65010:100; once for each, in place of those it had
+    /// A community of its prefix, such as 65010:100; repeat for more; replaces the old ones
     #[arg(long, value_name = "COMMUNITY")]
     community: Vec<Community>,
 }
@@ -74,7 +74,7 @@ impl From<Announcement> for AnnounceChange {
     }
 }
 
-/// What is set, as the API takes it.
+/// The request body.
 fn body(change: &AnnounceChange) -> view::NewAnnounce {
     let AnnounceChange { by, communities } = change;
     let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());

@@ -1,4 +1,4 @@
-//! `maglevd pass`, and what it shares with `maglevd decap`: programs that are attached until a signal ends them.
+//! `maglevd pass`, and code shared with `maglevd decap`: programs that are attached until a signal.
 
 use std::net::IpAddr;
 
@@ -11,19 +11,19 @@ use maglev_net::links::Watch;
 
 use crate::say;
 
-/// Where every packet is passed.
+/// The interfaces of `maglevd pass`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PassArgs {
     /// An interface; may be repeated
     #[arg(long = "interface", value_name = "NAME", required = true)]
     interfaces: Vec<String>,
 
-    /// Where the program runs: in the driver, or in the network stack
+    /// The place of the program: native (in the driver) or generic (in the network stack)
     #[arg(long, value_enum, default_value_t = Mode::Native)]
     mode: Mode,
 }
 
-/// Where a program runs.
+/// The place of a program on an interface.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Mode {
     Native,
@@ -68,7 +68,7 @@ pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
     })
 }
 
-/// Logs what is new about the interfaces, and has them read again if there is a problem.
+/// Logs changes of the interfaces, and requests another read if there is a problem.
 pub(super) fn take(now: Refresh, last: &mut Refresh, watch: &mut Watch) {
     now.log_news(last);
     if !now.problems.is_empty() {
@@ -88,7 +88,7 @@ pub(super) fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Resul
     runtime.context("cannot start the event loop")?.block_on(task)
 }
 
-/// All is attached: says so to the service manager and on standard output.
+/// Reports readiness to the service manager and on standard output.
 pub(super) fn ready() -> Result<(), Failure> {
     systemd::notify("READY=1");
     say("ready")

@@ -23,27 +23,26 @@ use crate::say;
 /// How often the counters' file is replaced.
 const COUNTERS_EVERY: Duration = Duration::from_millis(100);
 
-/// Where programs and maps are pinned unless `--pin` names another folder.
+/// The default of `--pin`.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev-decap";
 
-/// What is decapsulated.
+/// The arguments of `maglevd decap`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DecapArgs {
-    /// An interface that encapsulated packets come in by; may be repeated. One that does not exist yet is awaited
+    /// An interface that receives encapsulated packets; may be repeated. An interface that does not exist yet is awaited
     #[arg(long = "interface", value_name = "NAME", required = true)]
     interfaces: Vec<String>,
 
-    /// The load balancers' outer source address or prefix; may be repeated. Packets from elsewhere are left as they are
+    /// The load balancers' outer source address or prefix; may be repeated. Packets from other sources are passed unchanged
     #[arg(long = "from", value_name = "PREFIX", required = true, value_parser = attach::prefix)]
     sources: Vec<IpNet>,
 
-    /// A VIP's address, or a prefix of VIPs; may be repeated. Packets inside the encapsulation that are for another address
-    /// are dropped. Default: the addresses on the loopback device, but for loopback and link-local ones, followed as they
-    /// change
+    /// A VIP's address, or a prefix of VIPs; may be repeated. Encapsulated packets for other addresses are dropped. Default: the
+    /// addresses on the loopback device, without loopback and link-local ones; changes are followed
     #[arg(long = "to", value_name = "PREFIX", value_parser = vips)]
     vips: Vec<IpNet>,
 
-    /// Where the program runs: in the driver, or in the network stack
+    /// The place of the program: native (in the driver) or generic (in the network stack)
     #[arg(long, value_enum, default_value_t = Mode::Native)]
     mode: Mode,
 
@@ -51,12 +50,12 @@ pub(super) struct DecapArgs {
     #[arg(long, value_name = "FILE")]
     counters: Option<PathBuf>,
 
-    /// Where the program and its counters are pinned, so that they outlive this process: a folder in the BPF file system, in
-    /// which each interface has its own; or `off`. Default: /sys/fs/bpf/maglev-decap, if that can be written
+    /// The folder in the BPF file system in which the program and its counters are pinned, one subfolder for each interface, so that
+    /// they outlive this process; or `off`. Default: /sys/fs/bpf/maglev-decap, if that can be written
     #[arg(long, value_name = "DIR", value_parser = pin)]
     pin: Option<Pin>,
 
-    /// What SIGTERM does: detach the program and leave nothing, or keep it decapsulating
+    /// The effect of SIGTERM: detach the program and leave nothing, or keep it decapsulating
     #[arg(long, value_enum, default_value_t = OnStop::Detach)]
     on_stop: OnStop,
 }
@@ -98,7 +97,7 @@ pub(super) fn run(args: &DecapArgs) -> Result<(), Failure> {
     check(args)?;
     attach::block_on(async {
         let mut stop = Stop::listen()?;
-        // Followed before they are read, so that no change falls in between.
+        // Subscribes before reading, so that no change is missed.
         let mut watch = Watch::start()?;
         let mut loopback = Loopback::start()?;
         let vips = match &args.vips[..] {
@@ -159,7 +158,7 @@ fn check(args: &DecapArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts it; pinned, unless it is not to be, or cannot be and no folder was named.
+/// Attaches the programs, pinned if `--pin` names a folder, or if the default folder can be written.
 fn start(args: &DecapArgs, vips: Prefixes, links: &[Link]) -> Result<Decap, Failure> {
     let pin = match &args.pin {
         None => Some(PathBuf::from(DEFAULT_PIN)),
@@ -182,7 +181,7 @@ fn held(addresses: BTreeSet<IpNet>) -> Prefixes {
     let (vips, beyond) = maglev_dataplane::within_limit(Prefixes::from_loopback(addresses));
     if beyond > 0 {
         tracing::error!(
-            "{beyond} addresses on lo are beyond the limit of {MAX_DECAP_VIPS}: packets for them are dropped"
+            "lo has {beyond} more addresses than the limit of {MAX_DECAP_VIPS}: packets for these are dropped"
         );
     }
     if vips.is_empty() {
@@ -203,7 +202,7 @@ fn serve(program: &mut Decap, addresses: BTreeSet<IpNet>) {
     }
 }
 
-/// How far it is, as last shown.
+/// The progress, as last shown.
 #[derive(Debug, Default)]
 struct Progress {
     status: String,
@@ -211,7 +210,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Shows the service manager what is attached, and once that all is.
+    /// Reports the attached interfaces to the service manager, and readiness once all are.
     fn show(&mut self, args: &DecapArgs, now: &Refresh) -> Result<(), Failure> {
         let status = match &now.detached[..] {
             [] => format!("decapsulating on {}", args.interfaces.join(", ")),
@@ -229,7 +228,7 @@ impl Progress {
     }
 }
 
-/// Where the counters are kept, if anywhere. A full disk must not end decapsulation: it is logged once, and tried again.
+/// The file of the counters, if any. A full disk does not end decapsulation: it is logged once, and the write is retried.
 #[derive(Debug)]
 struct CountersFile<'a> {
     path: Option<&'a Path>,

@@ -5,7 +5,7 @@ use std::io::stderr;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-/// How much is logged, and how.
+/// The level and the form of the log.
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {
     /// How much to log: error, warn, info, debug or trace, or a list of TARGET=LEVEL
@@ -23,7 +23,7 @@ enum Format {
     Json,
 }
 
-/// A filter that was found to be well-formed; `EnvFilter` itself cannot be cloned, as arguments must be.
+/// A validated filter; `EnvFilter` itself cannot be cloned, as arguments must be.
 #[derive(Clone, Debug)]
 struct EnvFilterText(String);
 
@@ -34,7 +34,7 @@ fn filter(text: &str) -> Result<EnvFilterText, String> {
     }
 }
 
-/// Starts logging. Lines go to standard error; systemd adds the time for those who read its journal.
+/// Starts logging. Lines go to standard error; systemd adds the time.
 pub(super) fn start(args: &LogArgs) {
     let LogArgs { log: EnvFilterText(filter), log_format } = args;
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(stderr);

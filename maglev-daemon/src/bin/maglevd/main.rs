@@ -1,5 +1,5 @@
 //! `maglevd`: the daemon, the check of its configuration, and the decapsulation a backend runs. One file per
-//! subcommand; this one knows the arguments and how a failure is told.
+//! subcommand; this one has the arguments and prints failures.
 
 mod attach;
 mod check;
@@ -15,10 +15,10 @@ use clap::{Parser, Subcommand};
 use maglev_cli::{Exit, usage};
 use maglev_daemon::runtime::{self, Failure};
 
-/// Where the node file lies unless told otherwise.
+/// The node file by default.
 const DEFAULT_CONFIG: &str = "/etc/maglev/maglev.yaml";
 
-/// The L4 load balancer's daemon: an XDP program forwards, maglevd decides where to.
+/// The L4 load balancer's daemon: an XDP program forwards packets by the tables that maglevd computes
 #[derive(Debug, Parser)]
 #[command(name = "maglevd", version = version(), arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done; 1 could not; 2 wrong usage or invalid configuration")]
@@ -46,7 +46,7 @@ enum Command {
     },
     /// On a backend: remove the outer header of packets from load balancers, until stopped
     Decap(decap::DecapArgs),
-    /// Pass every packet: the peer of a transmitting veth needs a program, whichever
+    /// Pass every packet: for the peer of a veth that transmits, which needs any program
     #[command(hide = true)]
     Pass(attach::PassArgs),
     /// Print a new key for the flow hash, to be the same on every node of a fleet
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line on standard error; one for each fault of the configuration.
+/// Prints one line on standard error, or one for each mistake of the configuration.
 fn report(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(errors) => {
@@ -92,7 +92,7 @@ fn report(failure: &Failure) -> Exit {
     }
 }
 
-/// An error and its causes on one line, each said once: some errors name their cause themselves.
+/// An error and its causes on one line, without repetition: some errors include their cause.
 fn causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,
@@ -101,8 +101,7 @@ fn causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// One line on standard output, at once: whoever started this may be waiting for it. A reader that went away has seen
-/// enough.
+/// Prints a line on standard output and flushes it: the parent process may be waiting for it. A closed pipe is no error.
 fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -126,10 +125,10 @@ mod tests {
     #[test]
     fn causes_are_said_once() {
         let cause = || io::Error::other("the disk is full");
-        let told = anyhow::Error::new(cause()).context("cannot write x");
-        assert_eq!(causes(&told), "cannot write x: the disk is full");
-        let told = anyhow::Error::new(cause()).context("cannot write x: the disk is full");
-        assert_eq!(causes(&told), "cannot write x: the disk is full");
+        let error = anyhow::Error::new(cause()).context("cannot write x");
+        assert_eq!(causes(&error), "cannot write x: the disk is full");
+        let error = anyhow::Error::new(cause()).context("cannot write x: the disk is full");
+        assert_eq!(causes(&error), "cannot write x: the disk is full");
     }
 
     #[test]

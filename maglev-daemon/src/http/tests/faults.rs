@@ -1,4 +1,4 @@
-//! Many readers, and readers that do not read: what others need is served all the same.
+//! Many readers, and readers that do not read: other clients are served all the same.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn owner(mut requests: mpsc::Receiver<Request>) -> Arc<AtomicU64> {
     asked
 }
 
-/// Asks without reading.
+/// Sends a request without reading the answer.
 async fn ask(path: &std::path::Path, what: &str) -> UnixStream {
     let mut stream = UnixStream::connect(path).await.unwrap();
     stream.write_all(format!("GET {what} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -50,7 +50,7 @@ async fn scrapes_that_come_together_share_a_rendering_and_delay_no_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     tokio::spawn(crate::metrics::serve(listener, server.handle.clone()));
-    // What has a deadline: a timer on the same workers.
+    // A deadline: a timer on the same workers.
     let (late, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let (most, end) = (Arc::clone(&late), Arc::clone(&over));
     let deadlines = tokio::spawn(async move {
@@ -126,7 +126,7 @@ async fn senders_that_do_not_send_lock_no_other_out() {
 }
 
 #[tokio::test]
-async fn a_page_is_never_older_than_what_the_owner_published() {
+async fn a_page_is_never_older_than_the_published_generation() {
     let _row = Row::fault("C2", "a change that was answered is in every answer that follows");
     let pages = Pages::start().unwrap();
     let wanted = |generation| crate::http::Wanted { generation, privileged: false };

@@ -13,7 +13,7 @@ pools:
 vips: []
 ";
 
-/// Rules under which backends can be reached over IPv4.
+/// Rules that allow backends over IPv4.
 fn rules() -> maglev_model::Rules {
     let outer = maglev_model::OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None };
     maglev_model::Rules { outer, ..maglev_model::Rules::default() }
@@ -33,7 +33,7 @@ fn server(text: &str) -> (Server, mpsc::Receiver<Request>) {
 }
 
 #[tokio::test]
-async fn what_is_exported_is_applied_without_a_difference() {
+async fn an_exported_file_is_applied_without_a_difference() {
     let (server, mut requests) = server(FILE);
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
@@ -81,7 +81,7 @@ async fn what_is_exported_is_applied_without_a_difference() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_every_fault_before_the_owner_sees_it() {
+async fn a_bad_file_is_refused_with_every_mistake_and_never_reaches_the_owner() {
     let (server, mut requests) = server("pools: []\nvips: []\n");
     let several =
         "pools:\n  - name: web\n    color: red\n    backends: [{ name: a, address: 10.9.2 }]\nvips: [{ name: x }]\n";

@@ -1,4 +1,4 @@
-//! Services files that clients send: reviewed, and taken over or refused as a whole, each as one revision.
+//! Services files from clients: reviewed, and applied or refused as a whole, each as one revision.
 
 use maglev_api::{Answer, view};
 use maglev_core::reconcile::{Denied, Event};
@@ -13,11 +13,11 @@ use crate::http::{By, SentFile};
 #[derive(Debug)]
 pub(super) struct Apply {
     pub(super) file: SentFile,
-    /// Whether that may take out of service as much as it does, and undo changes that the file does not know.
+    /// Whether it may take out of service more than is allowed at once, and undo changes made since the file's revision.
     pub(super) force: bool,
     /// The author, and the reason.
     pub(super) by: By,
-    /// Takes the answer.
+    /// Receives the answer.
     pub(super) reply: oneshot::Sender<Answer<view::Applied>>,
 }
 
@@ -40,12 +40,12 @@ impl Owner {
         }
     }
 
-    /// The answer to the order to take over a file, if it would be refused.
+    /// The error with which a file would be refused, if so.
     pub(super) fn plan_file(&self, file: &SentFile, force: bool) -> Option<view::Error> {
         self.review_file(file, force).err().map(nothing_changed)
     }
 
-    /// Whether a file may be taken over, and what it changes.
+    /// Checks whether a file may be applied, and returns its changes.
     fn review_file(&self, file: &SentFile, force: bool) -> Result<Difference, Denied> {
         let difference = self.node.reconciler().review(&file.services, force)?;
         if !force {

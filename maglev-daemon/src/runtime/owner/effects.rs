@@ -1,4 +1,4 @@
-//! Effects of the node: which tool carries each out, and who is answered.
+//! Effects of the node: carried out by the tools, and answered to the requesters.
 
 use maglev_api::view;
 use maglev_common::counters::Counter;
@@ -45,7 +45,7 @@ impl Owner {
         }
     }
 
-    /// Has services kept, each change with its author.
+    /// Saves services, each change with its author.
     fn commit(&mut self, draft: Draft) {
         let Draft { services, revisions } = draft;
         let mut edited = None;
@@ -56,13 +56,13 @@ impl Owner {
             (self.waiting.get(&request).map(Waiting::author).unwrap_or_default(), delta)
         };
         let revisions = revisions.into_iter().map(by_author).collect();
-        // Nothing but this owner adds to the history while it runs: what the last commit led to is what was worked on.
+        // Only this owner adds to the history while it runs: changes were based on the last commit.
         let expected = self.tools.disk.stored().borrow().revision;
         self.tools.disk.commit(Commit { expected, services, revisions, edited });
     }
 
     fn answer(&mut self, request: RequestId, outcome: Result<(), Refusal>) {
-        // Whoever asked may have gone.
+        // The requester may have gone.
         match self.waiting.remove(&request) {
             Some(Waiting::Start(reply)) => {
                 let _ = reply.send(outcome);
@@ -80,7 +80,7 @@ impl Owner {
                 self.log.ordered(order, caller, &outcome);
                 let _ = reply.send(outcome.map_err(view::Error::from));
             }
-            None => tracing::error!(?request, "a reply to a request that is not known"),
+            None => tracing::error!(?request, "a reply to an unknown request"),
         }
     }
 }
@@ -101,7 +101,7 @@ impl Waiting {
     }
 }
 
-/// Packets sent on to backends.
+/// Packets forwarded to backends.
 fn forwarded(snapshot: &Snapshot) -> u64 {
     [Counter::Transmitted, Counter::Redirected].map(|counter| snapshot.counter(counter)).iter().sum()
 }

@@ -1,4 +1,4 @@
-//! Faults that were found by reading, through the owner: what it orders of a data plane that fails, in virtual time.
+//! Faults found by review, through the owner: its orders to a data plane that fails, in virtual time.
 
 use std::cell::Cell;
 
@@ -20,7 +20,7 @@ thread_local! {
     static TIME: Cell<Duration> = const { Cell::new(Duration::from_secs(1)) };
 }
 
-/// An owner, and the services file that it reads.
+/// An owner, and its services file.
 struct Site {
     owner: Owner,
     ordered: Ordered,
@@ -109,7 +109,7 @@ impl Site {
         attempts
     }
 
-    /// Has the files read again.
+    /// Reloads the configuration.
     async fn reload(&mut self, force: bool) -> Answer<view::Reloaded> {
         let (reply, mut answer) = oneshot::channel();
         self.take(Input::Request(Request::Reload { force, by: By::default(), reply }));
@@ -128,7 +128,7 @@ impl Site {
         std::fs::write(self.directory.path().join("services.yaml"), services).unwrap();
     }
 
-    /// What comes of a change, once it is saved and carried out.
+    /// The outcome of a change, once it is saved and carried out.
     async fn change(&mut self, change: Change) -> Answer<()> {
         let (reply, mut answer) = oneshot::channel();
         self.take(Input::Request(Request::Change { change, force: false, by: By::default(), reply }));
@@ -189,7 +189,7 @@ async fn a_reload_that_takes_out_too_much_is_refused_and_its_file_is_not_overwri
     let planned = site.owner.plan_reload().unwrap();
     assert!(planned.refused.is_some_and(|refused| refused.contains("4 of 4")));
     assert_eq!((planned.changes.vips.removed, planned.changes.backends.removed), (1, 4));
-    // What was refused is not known: a change does not replace it.
+    // A refused file is not overwritten by a change.
     let pool = Name::parse("new").unwrap();
     let refused = site.change(Change::AddPool(maglev_model::Pool::new(pool.clone()))).await.unwrap_err().error;
     assert!(refused.contains("was edited since it was read"), "{refused}");
@@ -238,7 +238,7 @@ async fn a_node_is_drained_while_a_reload_waits_for_the_disk() {
 }
 
 #[tokio::test]
-async fn a_reload_says_what_it_did() {
+async fn a_reload_returns_its_changes() {
     let _row = Row::fault("C5", "through the owner: what a reload adds, changes and removes");
     let mut site = Site::start();
     site.write(
@@ -311,7 +311,7 @@ impl Site {
         self.take(Input::Request(Request::Apply { file, force, by, reply }));
         if let Ok(answer) = answer.try_recv() {
             let refused = answer.as_ref().err().cloned();
-            assert_eq!(refused, planned, "the plan says what becomes of the order");
+            assert_eq!(refused, planned, "the preview shows the outcome of the order");
             return answer;
         }
         assert_eq!(planned, None);
@@ -334,7 +334,7 @@ async fn a_file_is_applied_as_one_revision_and_one_that_knows_less_is_refused() 
     assert!(refused.kind == view::ErrorKind::Conflict && refused.error.contains("takes out 4 of 4"), "{refused}");
     assert!(site.owner.tools.disk.stored().borrow().history.newest().is_none(), "nothing was kept");
 
-    // One step, whatever it changes: one revision.
+    // One step is one revision, regardless of the number of changes.
     let other = SERVICES
         .replace("name: d, address: 10.9.2.14", "name: e, address: 10.9.2.15")
         .replace("10.9.2.13", "10.9.2.13, weight: 7");
@@ -364,7 +364,7 @@ async fn a_file_is_applied_as_one_revision_and_one_that_knows_less_is_refused() 
     );
     let done = site.apply(sent(Some(2), SERVICES, &site), true).await.unwrap();
     assert_eq!(done.revision, Some(4));
-    // One without a revision is taken as a whole.
+    // A file without a revision replaces all services.
     assert_eq!(site.apply(sent(None, &other, &site), false).await.unwrap().revision, Some(5));
     // An edit of the daemon's own file that was not reloaded is not overwritten.
     site.write(&other);

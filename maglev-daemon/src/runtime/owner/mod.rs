@@ -43,29 +43,29 @@ use apply::Apply;
 use reload::Reload;
 use rollback::Rollback;
 
-/// What is taken into one plan at most: a flood of requests must not keep the first one waiting.
+/// The largest number of inputs in one plan: a flood of requests must not delay the first one.
 const BATCH: usize = 4_096;
 
-/// Changes that wait for a replacement of all services at most; beyond them, no request is taken.
+/// The largest number of changes that wait for a replacement of all services; beyond it, no request is received.
 const POSTPONED: usize = 1_024;
 
 /// How long the start waits for backends' next hops.
 const NEXT_HOPS: Duration = Duration::from_millis(500);
 
-/// Who awaits the outcome of a request to the node.
+/// The requester that awaits the outcome of a request to the node.
 #[derive(Debug)]
 enum Waiting {
     Start(oneshot::Sender<Result<(), Refusal>>),
     Change(Change, By, oneshot::Sender<Answer<()>>),
-    /// With the version of `services.yaml` that is taken over, until it is kept.
+    /// With the version of `services.yaml` that is applied, until it is saved.
     Reload(Reload, view::Reloaded, Option<Edited>),
     Rollback(Rollback, view::Changes),
     Apply(Apply, view::Changes),
-    /// What was ordered of the node, in words.
+    /// An order for the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
 
-/// Other services as a whole.
+/// A replacement of all services.
 #[derive(Debug)]
 enum Replacement {
     Reload(Reload),
@@ -73,29 +73,29 @@ enum Replacement {
     Apply(Apply),
 }
 
-/// What carries out effects.
+/// The tools that carry out effects.
 pub(super) struct Tools {
     pub(super) dataplane: Worker,
     pub(super) disk: Disk,
     pub(super) resolver: Resolver,
     pub(super) scheduler: Scheduler,
     pub(super) journal: Journal,
-    /// Takes what is to be saved of the node's drain.
+    /// The sender of drains to save.
     pub(super) records: mpsc::UnboundedSender<Option<node_drain::Record>>,
-    /// Takes counters that the node's drain asked for.
+    /// The sender of counters that the node's drain requested.
     pub(super) counted: mpsc::UnboundedSender<node_drain::Event>,
 }
 
-/// What the daemon finds at its start.
+/// The state that the daemon finds at its start.
 pub(super) struct Beginning {
     pub(super) facts: Facts,
     pub(super) interfaces: Refreshed,
     pub(super) needed: Needed,
     /// The planner of an adopted data plane.
     pub(super) adopted: Option<Planner>,
-    /// The backends that another daemon used.
+    /// The backends that the previous daemon used.
     pub(super) in_use: InUse,
-    /// The VIPs that another daemon served, if packets were forwarded until now.
+    /// The VIPs that the previous daemon served, if packets were forwarded until now.
     pub(super) served: Vec<Vip>,
 }
 
@@ -106,9 +106,9 @@ pub(super) struct Owner {
     facts: Arc<Facts>,
     interfaces: Arc<Refreshed>,
     tools: Tools,
-    /// What neighbors are to know, for the speaker.
+    /// The prefixes to announce, for the speaker.
     wanted: watch::Sender<Arc<Wanted>>,
-    /// Every prefix, for those who ask.
+    /// Every prefix, for readers.
     prefixes: watch::Sender<Arc<Vec<Prefix>>>,
     /// The neighbors' tasks, once they run.
     neighbors: Option<speaker::Handle>,
@@ -117,7 +117,8 @@ pub(super) struct Owner {
     clock: Clock,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
-    /// What replaces all services, once no change is in flight: the file that a reload reads must hold every change acknowledged.
+    /// Replacements of all services, which wait until no change is in flight: the file that a reload reads must hold every
+    /// acknowledged change.
     replacements: VecDeque<Replacement>,
     /// Changes that came after it, in their order.
     postponed: VecDeque<Request>,
@@ -125,7 +126,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Goes on with the planner of an adopted data plane, if there is one.
+    /// Creates an owner, with the planner of an adopted data plane if there is one.
     pub(super) fn new(files: Files, found: Beginning, tools: Tools, snapshots: Snapshots, clock: Clock) -> Self {
         let Beginning { facts, interfaces, needed, adopted, in_use, served } = found;
         let running = files.running();
@@ -163,37 +164,37 @@ impl Owner {
             postponed: VecDeque::new(),
             last_reload: None,
         };
-        owner.tell_interfaces();
+        owner.log_interfaces();
         owner
     }
 
-    /// What neighbors are to know, as it changes.
+    /// The prefixes to announce, as they change.
     pub(super) fn wanted(&self) -> watch::Receiver<Arc<Wanted>> {
         self.wanted.subscribe()
     }
 
-    /// Every prefix, and why it is withheld if it is, as that changes.
+    /// Every prefix, with the reason if it is withheld, as they change.
     pub(super) fn prefixes(&self) -> watch::Receiver<Arc<Vec<Prefix>>> {
         self.prefixes.subscribe()
     }
 
-    /// From here on neighbors are sent what is wanted.
+    /// Starts the announcements.
     pub(super) fn announce_to(&mut self, neighbors: speaker::Handle) {
         self.neighbors = Some(neighbors);
         self.sessions_changed();
     }
 
-    /// The reason that neighbors are sent when the daemon stops, and whether all prefixes must be withdrawn.
+    /// The reason for neighbors when the daemon stops, and whether all prefixes must be withdrawn.
     pub(super) fn last_words(&self) -> (String, bool) {
         self.node.last_words()
     }
 
-    /// Goes on with a drain that was ordered before the daemon was started.
+    /// Resumes a drain that was ordered before the daemon was started.
     pub(super) fn resume_drain(&mut self, record: node_drain::Record, kept: bool) {
         self.handle(Event::Drain(node_drain::Event::Resume { record, kept }));
     }
 
-    /// What the node does, for the service manager.
+    /// The node's state, for the service manager.
     pub(super) fn in_short(&self) -> String {
         match self.interfaces.refresh.detached.as_slice() {
             [] => self.interfaces.trouble().unwrap_or_else(|| "serving".to_owned()),
@@ -215,7 +216,7 @@ impl Owner {
                     self.log.started(self.clock.now());
                     return self.tools.dataplane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
-                Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start was not answered")),
+                Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start has no answer")),
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
             tokio::select! {
@@ -226,8 +227,8 @@ impl Owner {
         }
     }
 
-    /// Waits until every backend in use can be reached, but not for long: were tables published at once, whichever backend is
-    /// found first would own all slots for a moment.
+    /// Waits for the next hops of all backends in use, but not for long. Without the wait the first backend with a next hop would own
+    /// all slots for a moment.
     async fn resolve(&mut self, services: &Services, inputs: &mut Inputs) {
         let backends = services.pools.values().flat_map(|pool| pool.backends.values());
         let in_use = backends.filter(|backend| !backend.is_disabled());
@@ -248,7 +249,7 @@ impl Owner {
         }
     }
 
-    /// Handles what comes in until a signal ends it.
+    /// Handles inputs until a signal.
     pub(super) async fn run(&mut self, mut inputs: Inputs) {
         loop {
             self.log.pass(self.clock.now());
@@ -258,7 +259,7 @@ impl Owner {
             if !self.take(first) {
                 return;
             }
-            // A burst becomes one plan: what has arrived by now belongs to it.
+            // A burst becomes one plan: it includes all inputs that have arrived by now.
             for _ in 1..BATCH {
                 let Some(more) = inputs.ready(self.takes_requests()) else { break };
                 if !self.take(more) {
@@ -269,13 +270,13 @@ impl Owner {
         }
     }
 
-    /// Tells that the daemon stops.
-    pub(super) fn tell_stop(&self) {
-        self.log.tell(view::What::Stopping);
+    /// Records that the daemon stops.
+    pub(super) fn log_stop(&self) {
+        self.log.record(view::What::Stopping);
     }
 
-    /// Ends disk and data plane after what they were ordered to do. Sessions have ended; `kept`: neighbors keep what they hold. Else
-    /// plans that waited for them are carried out, so that what stays pinned is what is saved.
+    /// Ends disk and data plane after their orders. Sessions have ended; with `kept`, neighbors keep the prefixes. Else plans that
+    /// waited for neighbors are carried out, so that a pinned data plane is in sync with the saved services.
     pub(super) fn stop(mut self, end: End, kept: bool) {
         self.handle(Event::SessionsEnded { kept });
         let Tools { dataplane, disk, .. } = self.tools;
@@ -283,7 +284,7 @@ impl Owner {
         dataplane.stop(end);
     }
 
-    /// Takes one input in; tells whether to go on.
+    /// Handles one input; returns whether to continue.
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Stop => return false,
@@ -293,7 +294,7 @@ impl Owner {
             }
             Input::Request(request) => self.request(request),
             Input::Snapshot(reply) => {
-                // The reader may have gone.
+                // The reader may have disconnected.
                 let _ = reply.send(self.snapshot().shown);
             }
             Input::Event(event) => self.reconcile(event),
@@ -310,14 +311,14 @@ impl Owner {
         self.log.interfaces(&self.interfaces, &refreshed);
         let before = self.in_short();
         self.interfaces = Arc::new(refreshed);
-        self.tell_interfaces();
+        self.log_interfaces();
         let now = self.in_short();
         if now != before {
             systemd::notify(&format!("STATUS={now}"));
         }
     }
 
-    fn tell_interfaces(&mut self) {
+    fn log_interfaces(&mut self) {
         let interfaces = status::known_interfaces(&self.interfaces);
         self.handle(Event::Interfaces { interfaces, trouble: self.interfaces.trouble() });
     }
@@ -328,7 +329,7 @@ impl Owner {
         }
     }
 
-    /// Gives a request a number under which it is answered.
+    /// Registers a request, and returns its number for the answer.
     fn expect(&mut self, waiting: Waiting) -> RequestId {
         self.last_request += 1;
         let request = RequestId(self.last_request);
@@ -343,20 +344,20 @@ impl Owner {
         self.handle(Event::Reconcile(event));
     }
 
-    /// Has the node handle an event, and carries out what it asks for.
+    /// Lets the node handle an event, and carries out its effects.
     fn handle(&mut self, event: Event) {
         let effects = self.node.handle(event, self.clock.now());
-        // An answer is given only once readers are shown what it says.
+        // An answer is sent only once readers see its outcome.
         self.snapshots.outdate(self.node.generation());
         effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 
-    /// Whether requests are taken: those that change no services do not wait for a replacement.
+    /// Whether requests are received: those that change no services do not wait for a replacement.
     fn takes_requests(&self) -> bool {
         self.postponed.len() < POSTPONED
     }
 
-    /// Ends a burst. What replaces all services has its turn once no change is in flight.
+    /// Ends a burst. A replacement of all services begins once no change is in flight.
     fn settle(&mut self) {
         self.handle(Event::Flush);
         while self.go_on() {
@@ -364,7 +365,7 @@ impl Owner {
         }
     }
 
-    /// Begins with the next replacement, or takes the changes that came after the last one. Tells whether there was something.
+    /// Begins the next replacement, or handles the changes that came after the last one. Returns whether there was one.
     fn go_on(&mut self) -> bool {
         let is_changing = self.waiting.values().any(|waiting| !matches!(waiting, Waiting::Node(..)));
         match self.replacements.pop_front_if(|_| !is_changing) {

@@ -1,4 +1,4 @@
-//! Reloads: the files are read again, reviewed, and taken over or refused as a whole.
+//! Reloads: the files are read, reviewed, and applied or refused as a whole.
 
 use maglev_api::{Answer, view};
 use maglev_core::reconcile::{Denied, Event};
@@ -9,17 +9,17 @@ use super::super::files::Reread;
 use super::{Owner, Waiting};
 use crate::http::By;
 
-/// The most revisions that are listed of those that a file does not know.
+/// The largest number of listed revisions that are newer than a file.
 const MOST_LISTED: usize = 5;
 
-/// An order to read the files again.
+/// An order to reload the configuration.
 #[derive(Debug)]
 pub(super) struct Reload {
-    /// Whether it may take out of service as much as it does; a signal's may not.
+    /// Whether it may take out of service more than is allowed at once; a signal's may not.
     pub(super) force: bool,
     /// The author, and the reason.
     pub(super) by: By,
-    /// Takes the answer, if one is awaited.
+    /// Receives the answer, if one is awaited.
     pub(super) reply: Option<oneshot::Sender<Answer<view::Reloaded>>>,
 }
 
@@ -35,7 +35,7 @@ impl Owner {
             Ok((Reread { services, edited, restart_needed }, difference)) => {
                 let reloaded = view::Reloaded { restart_needed, changes: difference.into() };
                 let edited = if difference == Difference::default() {
-                    // It says what is kept: it may be replaced by the next change.
+                    // It equals the saved services: the next change may replace it.
                     self.tools.disk.read(edited.stamp);
                     None
                 } else {
@@ -48,7 +48,7 @@ impl Owner {
         }
     }
 
-    /// Whether a file may be taken over, and what it changes.
+    /// Checks whether a file may be applied, and returns its changes.
     fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
         let difference = self.node.reconciler().review(&read.services, force)?;
         if !force {
@@ -69,8 +69,8 @@ impl Owner {
         let listed: Vec<_> = listed.collect();
         let more = if since.len() > MOST_LISTED { ", …" } else { "" };
         Err(Denied::Refused(Refusal::Conflict(format!(
-            "{file} is based on revision {base}, and {} changed since: {}{more}; see `maglev history diff {base} {}`, add what is \
-             missing and set its first line to `# revision {}`, or --force",
+            "{file} is based on revision {base}, and {} changed since: {}{more}; see `maglev history diff {base} {}`, add the \
+             missing changes and set its first line to `# revision {}`, or --force",
             if since.len() == 1 { "one revision has" } else { "others have" },
             listed.join("; "),
             newest.revision,
@@ -78,7 +78,7 @@ impl Owner {
         ))))
     }
 
-    /// Says what a reload would do.
+    /// Previews a reload.
     pub(super) fn plan_reload(&self) -> Answer<view::PlannedReload> {
         let reread = self.files.reread(self.node.reconciler().services());
         let reread = reread.map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
@@ -92,7 +92,7 @@ impl Owner {
         let UnixTime(unix_seconds) = maglev_api::now();
         self.last_reload = Some(view::LastReload { unix_seconds, successful: outcome.is_ok() });
         self.snapshots.outdate_beside();
-        self.log.tell(view::What::Reloaded { successful: outcome.is_ok() });
+        self.log.record(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {
             Ok(view::Reloaded { restart_needed, changes }) => {
                 tracing::info!("reloaded: {changes}");
@@ -111,7 +111,7 @@ impl Owner {
     }
 }
 
-/// Why services would not be taken over, in one line.
+/// The reason why services are rejected or refused, in one line.
 pub(super) fn in_words(denied: Denied) -> String {
     match denied {
         Denied::Invalid(problems) => problems.join("; "),
@@ -119,7 +119,7 @@ pub(super) fn in_words(denied: Denied) -> String {
     }
 }
 
-/// Why files are not taken over: one line, and one more for each fault if there are several.
+/// The error for files: one line, and one more for each mistake if there are several.
 pub(super) fn nothing_changed(denied: Denied) -> view::Error {
     let invalid = |problems: Vec<String>| match problems.as_slice() {
         [problem] => view::Error::invalid(format!("nothing changed: {problem}")),

@@ -1,4 +1,4 @@
-//! Requests of clients: those that change something become events; the others are answered from the node as it is.
+//! Requests of clients: changes become events; reads are answered from the node's present state.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Owner {
         }
     }
 
-    /// The node as it is now, for readers.
+    /// The present state of the node, for readers.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let Self { node, facts, interfaces, last_reload, clock, files, snapshots, .. } = self;
         snapshots.get(|| {
@@ -77,7 +77,7 @@ impl Owner {
         })
     }
 
-    /// Says what a change would move, and how many flows stand there.
+    /// Previews a change: slots that move, and flows on them.
     fn plan(&mut self, change: Change, force: bool, reply: oneshot::Sender<Answer<view::Plan>>) {
         let previewed = match self.node.reconciler().preview(change, force) {
             Ok(previewed) => previewed,
@@ -100,7 +100,7 @@ impl Owner {
         });
     }
 
-    /// Has a backend checked once, for as long as somebody awaits what comes of it.
+    /// Starts one check of a backend, which ends when its requester disconnects.
     fn check(&mut self, pool: &Name, backend: &Name) -> Answer<oneshot::Receiver<view::CheckReport>> {
         let asked = self.tools.scheduler.once(self.node.reconciler().to_check(pool, backend)?);
         let (mut reply, report) = oneshot::channel();

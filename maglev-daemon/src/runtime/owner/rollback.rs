@@ -1,4 +1,4 @@
-//! Rollbacks: the services of an older revision are reviewed, and taken over or refused as a whole, as a revision of their own.
+//! Rollbacks: the services of an older revision are reviewed, and restored or refused as a whole, as a new revision.
 
 use maglev_api::{Answer, view};
 use maglev_core::reconcile::{Denied, Event};
@@ -10,16 +10,16 @@ use super::reload::in_words;
 use super::{Owner, Waiting};
 use crate::http::By;
 
-/// An order to take over the services of an older revision.
+/// An order to restore the services of an older revision.
 #[derive(Debug)]
 pub(super) struct Rollback {
     pub(super) revision: u64,
     pub(super) services: Services,
-    /// Whether that may take out of service as much as it does.
+    /// Whether it may take out of service more than is allowed at once.
     pub(super) force: bool,
     /// The author, and the reason.
     pub(super) by: By,
-    /// Takes the answer.
+    /// Receives the answer.
     pub(super) reply: oneshot::Sender<Answer<view::RolledBack>>,
 }
 
@@ -45,13 +45,13 @@ impl Owner {
         }
     }
 
-    /// Says what a rollback would do.
+    /// Previews a rollback.
     pub(super) fn plan_rollback(&self, services: &Services) -> Answer<view::PlannedRollback> {
         let refused = self.review_revision(services, false).err().map(in_words);
         Ok(view::PlannedRollback { changes: self.node.reconciler().difference(services).into(), refused })
     }
 
-    /// Whether an older revision may be taken over: this node's limits may be lower than they were.
+    /// Checks whether an older revision may be restored: this node's limits may be lower now.
     fn review_revision(&self, services: &Services, force: bool) -> Result<view::Changes, Denied> {
         let faults = services.validate(&self.files.running().rules());
         if !faults.is_empty() {
@@ -67,7 +67,7 @@ impl Owner {
         let _ = rollback.reply.send(answer.map_err(view::Error::from));
     }
 
-    /// The revision that an order made; none if it changed nothing.
+    /// The new revision; none if nothing changed.
     pub(super) fn revision_made(&self, by: &By, command: String, changes: view::Changes) -> Option<u64> {
         let By { caller, why } = by.clone();
         let author = Author { uid: caller.uid, pid: caller.pid, command, why };

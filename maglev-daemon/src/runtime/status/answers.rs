@@ -1,4 +1,4 @@
-//! Answers to what clients ask beside the status: counters, plans, checks and flows. It must not know who asks.
+//! Answers to other requests than the status: counters, plans, checks and flows. It must not know the clients.
 
 use maglev_api::view;
 use maglev_common::counters::{Counter, Outcome};
@@ -14,7 +14,7 @@ use maglev_probe::scheduler::Asked;
 use super::microseconds;
 use crate::http::Flow;
 
-/// What came of a check that an operator asked for.
+/// The report of a requested check.
 pub(in crate::runtime) fn checked((target, check, ended): &Asked) -> view::CheckedTarget {
     let Target { pool: _, backend: _, address: _, vip, destination } = &**target;
     let Ended { outcome, latency } = ended;
@@ -52,7 +52,7 @@ pub(in crate::runtime) fn counters(view: &View, snapshot: &Snapshot) -> view::Co
     }
 }
 
-/// What a change to a backend would move.
+/// The preview of a change to a backend.
 pub(in crate::runtime) fn plan(view: &View, previewed: &Previewed, active_flows: u64) -> view::Plan {
     let Previewed { change, index: _, settings, preview: Preview { disruption, moved, shares } } = previewed;
     let (pool, name) = change.backend().map_or(("", ""), |(pool, name)| (pool.as_str(), name.as_str()));
@@ -75,7 +75,7 @@ pub(in crate::runtime) fn plan(view: &View, previewed: &Previewed, active_flows:
     }
 }
 
-/// Whether a change ends a backend that may have connections.
+/// Whether a change drops connections of a backend.
 fn cuts(view: &View, change: &Change) -> bool {
     let ends =
         matches!(change, Change::RemoveBackend { .. } | Change::SetState { change: StateChange::Disable { .. }, .. });
@@ -90,7 +90,7 @@ fn cuts(view: &View, change: &Change) -> bool {
     ends && change.backend().and_then(named).is_some_and(has_some)
 }
 
-/// Where a flow goes, in words.
+/// The explanation of a flow.
 pub(in crate::runtime) fn explanation(view: &View, flow: Flow, explanation: &Explanation) -> view::Explanation {
     let Flow { client, service, protocol } = flow;
     let vip = explanation.vip.and_then(|id| view.vip(id));
@@ -129,22 +129,22 @@ fn choice(view: &View, decision: &Decision, explanation: &Explanation) -> String
     match (decision.choice, explanation.remembered.first()) {
         (Choice::Table, _) => "the backend owns the flow's slot; no flow table knows the flow".to_owned(),
         (Choice::Previous, _) => format!(
-            "no flow table knows the flow; the backend owned its slot until lately, and the slot is learning; \
-             it belongs to {}",
+            "no flow table knows the flow; the backend is the previous owner of its slot, which is learning; \
+             its owner is {}",
             owner(view, explanation)
         ),
         (Choice::FlowTable, None) => "the flow table knows the flow".to_owned(),
         (Choice::FlowTable, Some(entry)) => {
             let owner = owner(view, explanation);
             let (cpu, idle) = (entry.cpu, entry.idle);
-            format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; its slot belongs to {owner}")
+            format!("CPU {cpu}'s flow table knows the flow, last seen {idle} s ago; the owner of its slot is {owner}")
         }
     }
 }
 
-/// Who owns the flow's slot.
+/// The owner of the flow's slot.
 fn owner<'a>(view: &'a View, explanation: &Explanation) -> &'a str {
-    view.member(explanation.owner).map_or("nobody", |(_, owner)| owner.name.as_str())
+    view.member(explanation.owner).map_or("none", |(_, owner)| owner.name.as_str())
 }
 
 const fn outcome(outcome: Outcome) -> &'static str {

@@ -1,5 +1,4 @@
-//! From what the reconciler and the data plane know, by number, to what the API answers, by name. It must not know who
-//! asks.
+//! Converts the state of reconciler and data plane, by number, into views, by name. It must not know the clients.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,16 +21,16 @@ pub(super) use answers::{checked, counters, explanation, plan};
 pub(super) use node::node;
 use services::{backend, pool, serving, vip};
 
-/// What stays the same while the daemon runs.
+/// The constant parts of the status.
 #[derive(Debug)]
 pub(super) struct Facts {
     services_file: String,
     hash_key_digest: String,
     memory: view::Memory,
     forwarding: view::Forwarding,
-    /// When the daemon started, by the clock that the reconciler runs by.
+    /// The start of the daemon, by the reconciler's clock.
     started: Duration,
-    /// Since when the data plane forwards, by that clock.
+    /// The begin of forwarding, by that clock.
     since: Duration,
 }
 
@@ -53,7 +52,7 @@ impl Facts {
         }
     }
 
-    /// The node's status, but for the time it is up and the flow tables.
+    /// The node's status, without the uptime and the flow tables.
     pub(super) fn status(
         &self,
         view: &View,
@@ -73,7 +72,7 @@ impl Facts {
             uptime_seconds: 0,
             services_file: services_file.clone(),
             services_digest: services.to_string(),
-            // Filled in as it is read, like BGP.
+            // Filled in when it is read, like BGP.
             revision: None,
             hash_key_digest: hash_key_digest.clone(),
             publishing: *busy,
@@ -98,7 +97,7 @@ impl Facts {
     }
 }
 
-/// `started` is when the daemon did.
+/// `started` is the start of the daemon.
 fn out_of_sync(failed: Option<&OutOfSync>, not_cleared: Option<&str>, started: Duration) -> Option<view::OutOfSync> {
     let out_of_sync = |reason, next: Option<Duration>| view::OutOfSync {
         reason,
@@ -106,16 +105,16 @@ fn out_of_sync(failed: Option<&OutOfSync>, not_cleared: Option<&str>, started: D
         next: next.map(|next| next.saturating_sub(started)),
     };
     let failed = failed.map(|OutOfSync { reason, next }| out_of_sync(reason.clone(), *next));
-    let not_cleared = not_cleared.map(|why| out_of_sync(format!("removed backends are not cleared: {why}"), None));
+    let not_cleared = not_cleared.map(|why| out_of_sync(format!("cannot finish removing members: {why}"), None));
     failed.or(not_cleared)
 }
 
-/// A path as whoever asks can use it, wherever the daemon was started.
+/// An absolute path: clients have another working directory than the daemon.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// What the reconciler knows of the node's interfaces.
+/// The reconciler's view of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
     let Refreshed { interfaces, refresh, links } = refreshed;
     let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
@@ -147,7 +146,7 @@ fn microseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 impl Facts {
-    /// Those of a daemon that started when its clock did, with no data plane.
+    /// The facts of a daemon that started with its clock, without a data plane.
     pub(super) fn testing(clock: &Clock) -> Self {
         Self {
             services_file: String::new(),

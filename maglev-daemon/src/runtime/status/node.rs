@@ -1,4 +1,4 @@
-//! The node and its drain as the API shows them. It must not know who asks.
+//! The node and its drain as the API shows them. It must not know the clients.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use maglev_core::node_drain::{Order, Progress};
 use maglev_model::UnixTime;
 use maglev_model::drain::{Settings, Stage};
 
-/// Whether the node serves, at this time.
+/// The node's state at this time.
 pub(in crate::runtime) fn node(node: &Node, running: &NodeConfig, now: Duration) -> view::Node {
     let Settings { lead, quiet, last_node } = running.drain;
     let drain = node.node_drain();

@@ -1,4 +1,4 @@
-//! VIPs, pools and backends as the API shows them. It must not know who asks.
+//! VIPs, pools and backends as the API shows them. It must not know the clients.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use maglev_model::{Name, Percent, PoolHealth, PoolSettings, UnixTime};
 
 use super::microseconds;
 
-/// What a pool can do for its VIPs. Whether they are announced is known to others.
+/// The health of VIPs, by their pool. Their announcement is added later.
 pub(super) fn serving(pool: &PoolView) -> view::VipHealth {
     view::VipHealth {
         serving: pool.usable(),
@@ -72,7 +72,7 @@ pub(super) fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     }
 }
 
-/// What checks tell of a pool's backends together.
+/// The health of a pool's backends in numbers.
 fn pool_health(pool: &PoolView) -> Option<view::PoolHealth> {
     let PoolHealth { check, overrides: _, panic: Percent(panic_percent), slow_start, on_all_dead } = &pool.health;
     let milliseconds = slow_start.as_millis();
@@ -117,7 +117,7 @@ pub(super) fn backend(pool: &PoolView, backend: &BackendView, started: Duration)
     }
 }
 
-/// Who has no next hop cannot be reached, whatever checks said of it.
+/// A backend without a next hop is unreachable, regardless of its checks.
 fn health_state(known: &MemberHealth, next_hop: &NextHopView) -> view::HealthState {
     match next_hop {
         NextHopView::Unresolved(_) => view::HealthState::Unreachable,
@@ -125,7 +125,7 @@ fn health_state(known: &MemberHealth, next_hop: &NextHopView) -> view::HealthSta
     }
 }
 
-/// What is known of a backend; its times are derived when it is read.
+/// The health of a backend; its times are derived when it is read.
 fn health(known: &MemberHealth, next_hop: &NextHopView, started: Duration) -> view::Health {
     let MemberHealth { health: _, since, last, waiting, held_until, percent, counts } = known;
     let up = |time: &Duration| time.saturating_sub(started);

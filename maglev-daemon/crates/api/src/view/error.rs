@@ -1,43 +1,43 @@
-//! Why a request was not carried out. It must not know which exit code or HTTP status that becomes.
+//! The error of a request. It must not know exit codes and HTTP statuses.
 
 use serde::{Deserialize, Serialize};
 
 use maglev_model::Refusal;
 
-/// Why a request was not carried out.
+/// The error of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{error}")]
 pub struct Error {
     /// One line for the operator.
     pub error: String,
-    /// Whose fault it is.
+    /// Its kind.
     pub kind: ErrorKind,
-    /// One line for each fault, where there can be several: those of a file.
+    /// One line for each mistake of a file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
 }
 
-/// Whose fault it is that a request was not carried out.
+/// The kind of an error: the input's, the state's, the daemon's or the socket's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorKind {
-    /// The input can never be right.
+    /// The input is invalid in every state.
     Invalid,
-    /// Not possible as things stand: unknown, taken, in use, full.
+    /// Refused in the present state: unknown, taken, in use, full.
     Conflict,
     /// The daemon failed to do it.
     Failed,
-    /// Not on this socket: it serves reads alone.
+    /// Forbidden on this socket, which serves reads alone.
     Forbidden,
 }
 
 impl Error {
-    /// The input can never be right.
+    /// The input is invalid in every state.
     pub fn invalid(error: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, error.into())
     }
 
-    /// Not possible as things stand.
+    /// Refused in the present state.
     pub fn conflict(error: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, error.into())
     }
@@ -47,7 +47,7 @@ impl Error {
         Self::new(ErrorKind::Failed, error.into())
     }
 
-    /// Not on this socket.
+    /// Forbidden on this socket.
     pub fn forbidden(error: impl Into<String>) -> Self {
         Self::new(ErrorKind::Forbidden, error.into())
     }

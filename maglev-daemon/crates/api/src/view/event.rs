@@ -1,4 +1,4 @@
-//! What happened on the node that an operator is told. It must not know who tells it, nor who listens.
+//! The events of a node and their sentences, for log, CLI and stream. It must not know their sources and readers.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::HealthState;
 
-/// Something that happened.
+/// An event of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its number: greater than that of every event before it, those of earlier daemons included.
     pub sequence: u64,
     /// When it happened, in milliseconds since 1970.
     pub unix_milliseconds: u64,
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
-    /// What happened, as a sentence.
+    /// The sentence.
     pub text: String,
-    /// What happened, for programs.
+    /// The fields, for programs.
     #[serde(flatten)]
     pub what: What,
 }
@@ -27,25 +27,25 @@ pub struct Event {
 /// `GET /v1/events/recent`: the last events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
-    /// How many of those that were asked for are not known any more.
+    /// How many of the requested events are lost.
     pub missed: u64,
-    /// Those that are, the oldest first.
+    /// The oldest first.
     pub events: Vec<Event>,
 }
 
-/// How much an event matters.
+/// The severity of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// All is well.
     Info,
-    /// Something is out of order.
+    /// Something is degraded.
     Warning,
-    /// Somebody should look at once.
+    /// An operator is needed at once.
     Error,
 }
 
-/// What happened.
+/// The kind of an event, with its subjects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
@@ -54,21 +54,21 @@ pub enum What {
         /// Its release.
         version: String,
     },
-    /// The daemon was told to stop.
+    /// The daemon received the order to stop.
     Stopping,
-    /// What checks say of a backend changed.
+    /// The health of a backend changed.
     BackendHealth {
         /// Its pool.
         pool: String,
         /// Its name.
         backend: String,
-        /// What it is now.
+        /// Its new health.
         health: HealthState,
-        /// Why, if a check failed.
+        /// The error of the failed check.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A backend's next hop was lost, or is there again.
+    /// A backend's next hop was lost, or is resolved again.
     BackendReach {
         /// Its pool.
         pool: String,
@@ -76,31 +76,31 @@ pub enum What {
         backend: String,
         /// Its address.
         address: IpAddr,
-        /// Whether it can be reached.
+        /// Whether its next hop is resolved.
         reachable: bool,
-        /// Why not.
+        /// The reason why it is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A pool uses all its backends since too few are healthy, or does so no more.
+    /// A pool is fail-open (panic) since too few backends are healthy, or no longer is.
     PoolPanic {
         /// The pool.
         pool: String,
-        /// Whether it does.
+        /// Whether it is.
         on: bool,
-        /// How many backends are healthy.
+        /// The number of healthy backends.
         healthy: usize,
-        /// Of how many.
+        /// The number of all backends.
         of: usize,
     },
-    /// Everything that is checked fails at once, or does so no more.
+    /// Every check fails at once, and a local fault is assumed; or the assumption ended.
     CommonFailure {
-        /// Whether it does.
+        /// Whether a local fault is assumed.
         on: bool,
-        /// How many things are checked and were healthy.
+        /// The number of checked targets that were healthy before.
         healthy: usize,
     },
-    /// Routers are told of a prefix of VIPs, or no longer.
+    /// A prefix of VIPs is announced or withdrawn.
     Prefix {
         /// The prefix.
         prefix: IpNet,
@@ -108,51 +108,51 @@ pub enum What {
         announced: bool,
         /// The VIPs on it.
         vips: Vec<String>,
-        /// Why it is withdrawn.
+        /// The reason of the withdrawal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The node's drain came to a stage, or ended.
+    /// The node's drain reached a stage, or ended.
     Node {
-        /// The stage; `serving` once there is no drain any more.
+        /// The stage; `serving` after the end of the drain.
         stage: String,
-        /// Why it was ordered.
+        /// The operator's reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The program came off an interface, or is on it again.
+    /// The program was detached from an interface, or is attached again.
     Interface {
         /// The interface.
         interface: String,
         /// Whether it is attached.
         attached: bool,
     },
-    /// A VIP is not served, or is again: its address is needed by the node or its backends.
+    /// A VIP is not served since the node or its backends need its address, or is served again.
     VipError {
         /// The VIP.
         vip: String,
-        /// What it would cut off; null: it is served again.
+        /// The user of the address; null: the VIP is served again.
         reason: Option<String>,
     },
-    /// An interface has another name than `maglev.yaml` gives it, or that one again.
+    /// An interface was renamed, or has its name in `maglev.yaml` again.
     InterfaceName {
         /// The name in `maglev.yaml`.
         interface: String,
-        /// The name it has now; null: it has that one again.
+        /// Its new name; null: it has its name in `maglev.yaml` again.
         renamed_to: Option<String>,
     },
     /// An operator changed the services or the node.
     Changed {
-        /// The change, as an order.
+        /// The change, as a command in words.
         change: String,
-        /// The user who asked for it.
+        /// The user of the client.
         uid: Option<u32>,
-        /// The process that did.
+        /// The process of the client.
         pid: Option<i32>,
     },
-    /// The files were read again.
+    /// A reload of the configuration.
     Reloaded {
-        /// Whether they were taken over.
+        /// Whether the files were valid and are in use.
         successful: bool,
     },
 }
@@ -170,7 +170,7 @@ pub struct Fields<'a> {
     pub vip: Option<&'a str>,
     /// The announced or withdrawn prefix.
     pub prefix: Option<IpNet>,
-    /// The user who made the change.
+    /// The user of the client that made the change.
     pub uid: Option<u32>,
     /// The process that made the change.
     pub pid: Option<i32>,
@@ -188,7 +188,7 @@ impl Level {
 }
 
 impl What {
-    /// How much it matters: what is as it should be is told too, but nobody needs to look.
+    /// The severity; `info` for events that need no action.
     pub const fn level(&self) -> Level {
         match self {
             Self::PoolPanic { on: true, .. }
@@ -243,7 +243,7 @@ impl What {
     }
 }
 
-/// `: why`, if it is known.
+/// `: reason`, if there is one.
 struct Because<'a>(&'a Option<String>);
 
 impl fmt::Display for Because<'_> {
@@ -263,23 +263,26 @@ impl fmt::Display for What {
                 write!(f, "backend {backend} of pool {pool} is {}{}", health.as_str(), Because(reason))
             }
             Self::BackendReach { pool, backend, address: _, reachable: true, reason: _ } => {
-                write!(f, "backend {backend} of pool {pool} can be reached again")
+                write!(f, "backend {backend} of pool {pool} is reachable again")
             }
             Self::BackendReach { pool, backend, address: _, reachable: false, reason } => {
-                write!(f, "backend {backend} of pool {pool} is out of reach{}", Because(reason))
+                write!(f, "backend {backend} of pool {pool} is unreachable{}", Because(reason))
             }
             Self::PoolPanic { pool, on: true, healthy, of } => {
-                write!(f, "PANIC: {healthy} of {of} backends of pool {pool} are healthy: all that are active are used")
+                write!(
+                    f,
+                    "PANIC: {healthy} of {of} backends of pool {pool} are healthy: fail-open, all active backends are used"
+                )
             }
             Self::PoolPanic { pool, on: false, healthy, of } => {
                 write!(f, "panic of pool {pool} is over: {healthy} of {of} backends are healthy")
             }
             Self::CommonFailure { on: true, healthy } => write!(
                 f,
-                "every check fails at once, of {healthy} that were good: taken for this node's own fault for now"
+                "every check fails at once, {healthy} passed before: assuming a local fault, keeping backends"
             ),
             Self::CommonFailure { on: false, .. } => {
-                f.write_str("not every check fails any more, or that is believed now")
+                f.write_str("the assumption of a local fault is over: check results apply again")
             }
             Self::Prefix { prefix, announced: true, vips, reason: _ } => {
                 write!(f, "{prefix} is announced, for {}", Vips(vips))
@@ -292,34 +295,32 @@ impl fmt::Display for What {
             Self::Interface { interface, attached: true } => {
                 write!(f, "the XDP program is attached to {interface} again")
             }
-            Self::Interface { interface, attached: false } => write!(f, "the XDP program came off {interface}"),
+            Self::Interface { interface, attached: false } => write!(f, "the XDP program is detached from {interface}"),
             Self::VipError { vip, reason: Some(reason) } => {
                 write!(f, "VIP {vip} is not served and not announced: {reason}")
             }
             Self::VipError { vip, reason: None } => {
-                write!(f, "VIP {vip} is served again: nothing else needs its address any more")
+                write!(f, "VIP {vip} is served again: its address is no longer needed by the node or its backends")
             }
             Self::InterfaceName { interface, renamed_to: Some(now) } => write!(
                 f,
-                "interface {interface} was renamed to {now}: it works on, but maglev.yaml names {interface}, and the next \
-                 start would wait for it"
+                "interface {interface} was renamed to {now}: it keeps working, but the next start would wait for {interface}: \
+                 change maglev.yaml, or rename it back"
             ),
             Self::InterfaceName { interface, renamed_to: None } => {
-                write!(f, "interface {interface} has the name again that maglev.yaml gives it")
+                write!(f, "interface {interface} has its name in maglev.yaml again")
             }
             Self::Changed { change, uid, pid: _ } => match uid {
                 Some(uid) => write!(f, "{change} (by user {uid})"),
                 None => f.write_str(change),
             },
-            Self::Reloaded { successful: true } => f.write_str("the files were read again and taken over"),
-            Self::Reloaded { successful: false } => {
-                f.write_str("the files were read again and REFUSED: nothing changed, see the log")
-            }
+            Self::Reloaded { successful: true } => f.write_str("the configuration was reloaded"),
+            Self::Reloaded { successful: false } => f.write_str("the reload was REFUSED: nothing changed, see the log"),
         }
     }
 }
 
-/// The names of VIPs, of which a sentence holds a few.
+/// The names of the first few VIPs.
 struct Vips<'a>(&'a [String]);
 
 impl fmt::Display for Vips<'_> {
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_told_in_a_sentence_and_by_how_much_it_matters() {
+    fn each_event_has_a_sentence_and_a_level() {
         let (pool, backend) = (|| "web".to_owned(), || "web1".to_owned());
         let prefix = |announced, vips: &[&str], reason: Option<&str>| What::Prefix {
             prefix: "203.0.113.10/32".parse().unwrap(),
@@ -388,12 +389,12 @@ mod tests {
         };
         let node = |stage: &str| What::Node { stage: stage.into(), reason: Some("new disk".into()) };
         let rows = [
-            (reach(false, Some("no route")), Level::Warning, "backend web1 of pool web is out of reach: no route"),
-            (reach(true, None), Level::Info, "backend web1 of pool web can be reached again"),
+            (reach(false, Some("no route")), Level::Warning, "backend web1 of pool web is unreachable: no route"),
+            (reach(true, None), Level::Info, "backend web1 of pool web is reachable again"),
             (
                 What::PoolPanic { pool: pool(), on: true, healthy: 1, of: 4 },
                 Level::Error,
-                "PANIC: 1 of 4 backends of pool web are healthy: all that are active are used",
+                "PANIC: 1 of 4 backends of pool web are healthy: fail-open, all active backends are used",
             ),
             (
                 What::PoolPanic { pool: pool(), on: false, healthy: 3, of: 4 },

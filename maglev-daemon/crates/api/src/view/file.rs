@@ -7,7 +7,7 @@ use super::{Changes, DiffLine, Error};
 /// `GET /v1/services`: all services as a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicesFile {
-    /// The revision that they are.
+    /// Their revision.
     pub revision: u64,
     /// Their digest, in full.
     pub digest: String,
@@ -15,7 +15,7 @@ pub struct ServicesFile {
     pub services: String,
 }
 
-/// `POST /v1/plan/services`, whose body is a file's text: what replacing all services by that file would do. It changes nothing.
+/// `POST /v1/plan/services`, whose body is a file's text: a preview of replacing all services by that file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedServices {
     /// The file, as the client names it.
@@ -28,15 +28,15 @@ pub struct PlannedServices {
     pub changes: Changes,
     /// One line for each object that differs, without its sign.
     pub lines: Vec<DiffLine>,
-    /// What the daemon would answer if it would refuse it; with `?force=true`, even so.
+    /// The error with which the daemon would refuse it; `?force=true` previews it with force.
     pub refused: Option<Error>,
 }
 
 /// `PUT /v1/services`, whose body is a file's text: all services are replaced by those of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The revision that this made; `None` if nothing differed.
+    /// The new revision; `None` if nothing differed.
     pub revision: Option<u64>,
-    /// What it changed.
+    /// The number of changes.
     pub changes: Changes,
 }

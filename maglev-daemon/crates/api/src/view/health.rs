@@ -1,4 +1,4 @@
-//! A backend's health, as its checks tell it.
+//! Health by checks, and results of single checks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use maglev_model::UnixTime;
 
-/// What is known by checks, and by what was asked last.
+/// The health of a backend, and its last check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// What is known.
+    /// The state.
     pub state: HealthState,
-    /// Since when, in seconds since 1970.
+    /// The time of the last change of state, in seconds since 1970.
     pub since: u64,
-    /// How long that is ago, whatever the wall clock did meanwhile.
+    /// The time since then, by a clock that does not step.
     #[serde(default)]
     pub age_seconds: u64,
-    /// The part of its weight that it has, in percent: slow start.
+    /// The percentage of its weight that it has in slow start.
     pub weight_percent: u8,
     /// The last check that ended; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastCheck>,
-    /// Why nothing is checked; absent if something is.
+    /// The reason why no check is made; absent if checks are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
-    /// For how long flap damping holds it back though its checks pass; absent if it does not.
+    /// How long flap damping still holds it back though its checks pass; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_back_seconds: Option<u64>,
     /// Checks so far.
     pub checks: CheckCounts,
-    /// What the times above are derived from when they are read.
+    /// The source of the times above, which are derived when they are read.
     #[serde(skip)]
     pub clock: HealthClock,
 }
@@ -38,27 +38,27 @@ pub struct Health {
 /// Times since the daemon's start, by the clock that does not step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HealthClock {
-    /// When the backend became what it is.
+    /// The last change of state.
     pub since: Duration,
     /// When the last check ended.
     pub last: Duration,
-    /// Until when flap damping holds it back.
+    /// The end of flap damping.
     pub held_until: Option<Duration>,
 }
 
-/// Checks that were not made, by the node's own shortage: they say nothing of backends.
+/// Checks that were not made since the node lacks resources. They do not affect health.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckShortage {
     /// How many since the daemon started.
     pub checks: u64,
-    /// What the last one lacked.
+    /// The resource that the last one lacked.
     pub reason: String,
     /// How long ago that was.
     pub seconds_ago: u64,
 }
 
 impl Health {
-    /// Derives its times as they are when the daemon has been up for so long.
+    /// Derives the times for the present uptime and time.
     pub(super) fn derive_times(&mut self, uptime: Duration, UnixTime(now): UnixTime) {
         let HealthClock { since, last, held_until } = self.clock;
         let ago = |time: Duration| uptime.saturating_sub(time).as_secs();
@@ -71,34 +71,34 @@ impl Health {
     }
 }
 
-/// Checks of a backend since it is checked by this daemon.
+/// The numbers of a backend's checks by this daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckCounts {
-    /// Those that succeeded.
+    /// Passed checks.
     pub passed: u64,
-    /// Those that failed.
+    /// Failed checks.
     pub failed: u64,
-    /// How often it became healthy or unhealthy by them.
+    /// How often its health changed.
     pub changes: u64,
 }
 
-/// `POST /v1/pools/NAME/backends/NAME/check`: what came of one check, made beside what goes on.
+/// `POST /v1/pools/NAME/backends/NAME/check`: the result of one check, made in addition to the regular ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckReport {
     /// The pool.
     pub pool: String,
     /// The backend.
     pub backend: String,
-    /// All that was checked.
+    /// The checked targets.
     pub targets: Vec<CheckedTarget>,
 }
 
-/// One thing that was checked.
+/// One checked target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedTarget {
-    /// Whom packets were addressed to.
+    /// The destination of the packets.
     pub destination: SocketAddr,
-    /// The VIP that was asked through the encapsulation; absent: the backend itself was.
+    /// The VIP, for a check through the encapsulation; absent for a direct check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip: Option<String>,
     /// The kind of check.
@@ -107,7 +107,7 @@ pub struct CheckedTarget {
     pub passed: bool,
     /// How long it took.
     pub microseconds: u64,
-    /// Why it failed; absent if it succeeded.
+    /// The error; absent if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -126,35 +126,35 @@ pub struct LastCheck {
     pub at: u64,
     /// How long it took.
     pub microseconds: u64,
-    /// Why it failed; absent if it succeeded.
+    /// The error; absent if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What checks tell of a pool.
+/// The health of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolHealth {
-    /// How its backends are checked, as `services.yaml` says it.
+    /// The check of its backends, in the form of `services.yaml`.
     pub check: String,
-    /// Below this share of healthy backends in percent, all are used; 0 is never.
+    /// The percentage of healthy backends below which all active backends are used (fail-open); 0 turns this off.
     pub panic_percent: u8,
-    /// How long a backend that comes back takes to reach its full weight.
+    /// How long a recovered backend takes to reach its full weight.
     pub slow_start_milliseconds: u64,
-    /// `withdraw` or `keep`: what follows once none of its backends has answered anything for 60 s.
+    /// The action once no backend has answered a check for 60 s: `withdraw` or `keep`.
     #[serde(default)]
     pub on_all_dead: String,
-    /// Whether none of its backends has answered anything for 60 s.
+    /// Whether no backend has answered a check for 60 s.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_dead: bool,
-    /// Its backends that are healthy.
+    /// The number of healthy backends.
     pub healthy: usize,
-    /// Those that have not been checked yet.
+    /// The number of backends without a finished check.
     pub checking: usize,
-    /// Those whose checks fail.
+    /// The number of backends whose checks fail.
     pub unhealthy: usize,
-    /// Those without a next hop.
+    /// The number of backends without a next hop.
     pub unreachable: usize,
-    /// Why nothing is checked; absent if something is.
+    /// The reason why no check is made; absent if checks are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
 }
@@ -176,40 +176,40 @@ impl PoolHealth {
     }
 }
 
-/// The body of what sets checks of a pool: what is absent stays.
+/// The settings of a pool's checks in a request; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewHealth {
-    /// How its backends are checked, as `services.yaml` says it: `kind: http, path: /healthz`. Null: they are not.
+    /// The check of its backends, in the form of `services.yaml`: `kind: http, path: /healthz`. Null: no check.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub check: Option<Option<String>>,
-    /// Below this share of healthy backends in percent, all are used: 0 (never) to 100.
+    /// The percentage of healthy backends below which all active backends are used (fail-open): 0 (off) to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panic_percent: Option<u8>,
-    /// How long a backend that comes back takes to reach its full weight: up to an hour.
+    /// How long a recovered backend takes to reach its full weight: up to an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start_milliseconds: Option<u64>,
-    /// What follows once none of its backends has answered anything for 60 s: `withdraw` or `keep`.
+    /// The action once no backend has answered a check for 60 s: `withdraw` or `keep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_all_dead: Option<String>,
 }
 
-/// Tells null from nothing.
+/// Distinguishes null from an absent field.
 fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// What is known of a backend by checks.
+/// The health of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthState {
     /// No check has ended yet.
     Checking,
-    /// It serves.
+    /// Its checks pass.
     Healthy,
     /// Its checks fail.
     Unhealthy,
-    /// There is no way to it: it has no next hop.
+    /// Its next hop is unresolved.
     Unreachable,
 }
 
@@ -271,7 +271,7 @@ mod faults {
     }
 
     #[test]
-    fn what_damping_leaves_is_told_until_it_is_over() {
+    fn the_rest_of_flap_damping_is_shown_until_its_end() {
         let mut row = Row::fault("R10", "the time left of flap damping, in JSON");
         let mut health = health();
         let mut left = |seconds| {

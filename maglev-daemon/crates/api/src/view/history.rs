@@ -1,5 +1,4 @@
-//! The history of the services: its revisions, how two of them differ, and the order to go back to one. It must not know how it
-//! is kept.
+//! The history of the services: revisions, their differences, and rollback. It must not know how it is stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,46 +11,46 @@ pub struct Revision {
     pub revision: u64,
     /// When it was saved, in milliseconds since 1970-01-01T00:00:00Z.
     pub unix_milliseconds: u64,
-    /// The user, as the kernel names the process on the socket; `None` for the daemon itself.
+    /// The user of the process on the socket, by the kernel; `None` for the daemon itself.
     pub uid: Option<u32>,
-    /// The process that asked for it.
+    /// The process of the client.
     pub pid: Option<i32>,
     /// The change in words: `add backend web4 (10.0.1.14) weight 100 to pool web`.
     pub command: String,
-    /// What the author gave as a reason (`-m`).
+    /// The author's reason (`-m`).
     pub why: Option<String>,
-    /// The pools that it is about, in the order of their names.
+    /// The pools it affects, in the order of their names.
     pub pools: Vec<String>,
-    /// The backends that it is about, as `pool/name`; none are listed of a revision with more than 100.
+    /// The backends it affects, as `pool/name`; empty for a revision with more than 100.
     pub backends: Vec<String>,
     /// How many of each kind it added, changed and removed.
     pub changes: Changes,
-    /// The digest of the services after it, in full; in a list, `None` for one that was saved together with the next.
+    /// The full digest of the services after it; in a list, `None` for a revision that was saved together with the next.
     pub digest: Option<String>,
 }
 
-/// `GET /v1/history`: the revisions that are kept, the newest first.
+/// `GET /v1/history`: the kept revisions, the newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Those that were asked for.
+    /// The revisions that match the query.
     pub revisions: Vec<Revision>,
-    /// The oldest that is kept: the oldest to which a rollback is possible.
+    /// The oldest kept one: the oldest target of a rollback.
     pub oldest: u64,
-    /// The newest: what is in use.
+    /// The newest: the one in use.
     pub newest: u64,
 }
 
 /// `GET /v1/history/{revision}`: the services as they were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionContent {
-    /// Which revision.
+    /// The revision.
     #[serde(flatten)]
     pub revision: Revision,
-    /// All services, as `services.yaml` had them.
+    /// All services, in the form of `services.yaml`.
     pub services: String,
 }
 
-/// `GET /v1/history/diff?from=N&to=M`: what leads from one revision to another.
+/// `GET /v1/history/diff?from=N&to=M`: the difference between two revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionDiff {
     /// The first revision.
@@ -67,9 +66,9 @@ pub struct RevisionDiff {
 /// One object in one of two revisions. One that was changed has two lines: removed as it was, added as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffLine {
-    /// Whether it is in the second revision so, or in the first.
+    /// Whether this is its form in the second revision; else in the first.
     pub added: bool,
-    /// The object as `services.yaml` has it: `backend web/web4: { name: web4, address: 10.0.1.14, weight: 100 }`.
+    /// The object in the form of `services.yaml`: `backend web/web4: { name: web4, address: 10.0.1.14, weight: 100 }`.
     pub object: String,
 }
 
@@ -77,7 +76,7 @@ pub struct DiffLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRollback {
-    /// The revision whose services are taken over, as a revision of its own.
+    /// The revision whose services are restored, as a new revision.
     pub revision: u64,
     /// Even if that takes out of service more than is allowed at once.
     #[serde(default)]
@@ -87,19 +86,19 @@ pub struct NewRollback {
 /// The answer to a rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
-    /// The revision whose services are in use again.
+    /// The revision whose services are restored.
     pub to: u64,
-    /// The revision that this made; `None` if nothing differed.
+    /// The new revision; `None` if nothing differed.
     pub revision: Option<u64>,
-    /// What it changed.
+    /// The number of changes.
     pub changes: Changes,
 }
 
-/// `GET /v1/plan/rollback/{revision}`: what a rollback would do now.
+/// `GET /v1/plan/rollback/{revision}`: a preview of a rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedRollback {
-    /// What it would change.
+    /// The number of changes.
     pub changes: Changes,
-    /// Why it would be refused without force, if it would be.
+    /// The reason why it would be refused without force, if so.
     pub refused: Option<String>,
 }

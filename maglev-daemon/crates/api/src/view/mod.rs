@@ -1,5 +1,5 @@
 //! The answers of the API, one type each: the daemon serialises them, the command line reads them back and renders
-//! them as text or prints them as they are. It must not know how either side does so.
+//! them as text or prints them as JSON. It must not know the code of either side.
 
 mod bgp;
 mod error;

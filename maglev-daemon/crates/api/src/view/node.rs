@@ -1,26 +1,27 @@
-//! Whether the node serves or is taken out of service. It must not know how a drain goes.
+//! The node's state and its drain. It must not know how a drain works.
 
 use serde::{Deserialize, Serialize};
 
 use maglev_model::drain::Stage;
 
-/// `GET /v1/node`: what an operator ordered of the node, and how far that has come.
+/// `GET /v1/node`: the node's state, and the progress of its drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// The drain; null while the node serves.
     pub drain: Option<NodeDrain>,
-    /// Why the node forwards nothing for VIPs: an interface without the program, or none that is up. Absent while it can.
+    /// The reason why the node does not forward: an interface without the program, or no interface that is up. Absent while it
+    /// can forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unable: Option<String>,
-    /// Whether routers are told prefixes at all: `maglev.yaml` has `bgp`.
+    /// Whether the node announces prefixes: `maglev.yaml` has `bgp`.
     pub announces: bool,
-    /// Whether no other node announces the VIPs of this one, as `maglev.yaml` says.
+    /// Whether no other node announces this node's VIPs, by `maglev.yaml`.
     pub last_node: bool,
-    /// For how long a drain announces prefixes as least preferred.
+    /// How long a drain announces prefixes as least preferred.
     pub lead_seconds: u64,
-    /// For how long no packet may come in until the node is drained.
+    /// How long no packet must arrive until the node is drained.
     pub quiet_seconds: u64,
-    /// Why what was last ordered is not saved: it holds until maglevd is started again. Absent if it is saved.
+    /// The reason why the last order is not saved: it holds until maglevd is started again. Absent if it is saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_saved: Option<String>,
 }
@@ -30,19 +31,19 @@ pub struct Node {
 pub struct NodeDrain {
     /// When it was ordered, in seconds since 1970.
     pub since: u64,
-    /// Why, in the operator's words.
+    /// The operator's reason.
     pub reason: Option<String>,
-    /// Whether no other node announces the VIPs of this one, as far as the file or the operator says.
+    /// Whether no other node announces this node's VIPs, by the file or the operator.
     pub last_node: bool,
     /// The stages so far, the present one last.
     pub stages: Vec<PassedStage>,
-    /// Whether the daemon was started in its midst.
+    /// Whether the daemon was restarted during the drain.
     pub resumed: bool,
-    /// Packets sent on to backends since it began, or since the daemon did.
+    /// Packets forwarded to backends since the drain began, or since the daemon started.
     pub packets_forwarded: u64,
-    /// VIPs that packets came in for when last counted.
+    /// VIPs that received packets in the last interval.
     pub receiving: Vec<Receiving>,
-    /// For how long no packet came in, once they are waited for to stop.
+    /// How long no packet arrived, in the stage *waiting*.
     pub quiet_seconds: u64,
 }
 
@@ -57,12 +58,12 @@ pub struct PassedStage {
     pub seconds: u64,
 }
 
-/// A VIP that packets come in for.
+/// A VIP that receives packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiving {
     /// Its name.
     pub vip: String,
-    /// How many.
+    /// Its packets a second.
     pub packets_per_second: u64,
 }
 
@@ -70,10 +71,10 @@ pub struct Receiving {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewDrain {
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Whether no other node announces the VIPs of this one.
+    /// Whether no other node announces this node's VIPs.
     #[serde(default)]
     pub last_node: bool,
 }
@@ -84,7 +85,7 @@ impl NodeDrain {
         self.stages.last().map_or(Stage::Marked, |passed| passed.stage)
     }
 
-    /// What still comes in, in words.
+    /// The VIPs that still receive packets, in words.
     pub fn received(&self) -> String {
         let each = self.receiving.iter().map(|Receiving { vip, packets_per_second: rate }| {
             format!("{vip} {rate} packet{}/s", if *rate == 1 { "" } else { "s" })
@@ -94,7 +95,7 @@ impl NodeDrain {
 }
 
 impl Node {
-    /// What the node does, in a word.
+    /// The node's state, in a word.
     pub fn state(&self) -> &'static str {
         match self.drain.as_ref().map(NodeDrain::stage) {
             None => "serving",

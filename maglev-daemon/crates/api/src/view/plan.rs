@@ -1,10 +1,10 @@
-//! What a change to a backend would move, and how it is asked for. It must not know how that is found out.
+//! Previews of changes to a backend. It must not know how a preview is computed.
 
 use serde::{Deserialize, Serialize};
 
 use super::{NewBackend, StateOrder, Tracking};
 
-/// The body of `POST /v1/plan`: a change that is not made.
+/// The body of `POST /v1/plan`: the change to preview.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Proposal {
@@ -15,13 +15,13 @@ pub enum Proposal {
         /// The backend.
         backend: NewBackend,
     },
-    /// The end of a backend.
+    /// The removal of a backend.
     Remove {
         /// Its pool.
         pool: String,
         /// Its name.
         name: String,
-        /// Even if that cuts connections.
+        /// Even if connections are dropped.
         #[serde(default)]
         force: bool,
     },
@@ -43,7 +43,7 @@ pub enum Proposal {
         pool: String,
         /// Its name.
         name: String,
-        /// What is ordered.
+        /// The new state.
         order: StateOrder,
         /// Even if that takes out of service more than is allowed at once.
         #[serde(default)]
@@ -51,7 +51,7 @@ pub enum Proposal {
     },
 }
 
-/// `POST /v1/plan`: what a change would move.
+/// `POST /v1/plan`: the preview of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The change in words.
@@ -62,16 +62,16 @@ pub struct Plan {
     pub backend: String,
     /// The slots of the pool's table.
     pub slots: u32,
-    /// Those whose owner would be another.
+    /// The slots whose owner would change.
     pub moved_slots: u32,
-    /// Of these, what no change of shares explains.
+    /// The moved slots that no change of shares explains.
     pub collateral_slots: u32,
-    /// Recently active flows that the flow tables know on the slots that would move. All there are where tracking is
-    /// `always`; flows of settled slots are not recorded where it is `exception`.
+    /// Recently active flows in the flow tables on the slots that would move: all with tracking `always`; with `exception`,
+    /// flows of settled slots are not recorded.
     pub active_flows: u64,
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
-    /// Whether it would cut connections that the backend has.
+    /// Whether connections of the backend would be dropped.
     pub cuts: bool,
     /// The pool's backends by name.
     pub backends: Vec<PlanShare>,

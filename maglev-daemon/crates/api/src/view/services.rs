@@ -22,7 +22,7 @@ pub struct NewVip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
-    /// How it is announced: `true` (by its address; the default), `false`, or a prefix that holds the address.
+    /// How it is announced: `true` (by its address; the default), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// The communities of its prefix; none if absent.
@@ -30,11 +30,11 @@ pub struct NewVip {
     pub communities: Option<Vec<String>>,
 }
 
-/// The body of `PATCH /v1/vips/NAME`: what is absent stays.
+/// The body of `PATCH /v1/vips/NAME`; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewAnnounce {
-    /// How it is announced: `true` (by its address), `false`, or a prefix that holds the address.
+    /// How it is announced: `true` (by its address), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// All communities of its prefix.
@@ -55,7 +55,7 @@ pub struct Vip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
-    /// Why it cannot be served and is withdrawn, if so: its address is needed by the node or its backends.
+    /// The reason why it is not served and withdrawn, if so: the node or its backends need its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Whether it can be served.
@@ -65,89 +65,89 @@ pub struct Vip {
 /// Whether a VIP can be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipHealth {
-    /// Its pool's backends that own slots: where new connections go.
+    /// The number of its pool's backends that own slots and receive new connections.
     pub serving: usize,
     /// All backends of its pool.
     pub backends: usize,
-    /// Whether they are all used since too few are healthy.
+    /// Whether all active backends are used (fail-open) since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
     /// Whether its prefix is announced to any neighbor; absent if it is not to be, or BGP is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<bool>,
-    /// To how many neighbors it is announced; absent like `announced`.
+    /// The number of neighbors that it is announced to; absent like `announced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced_to: Option<usize>,
     /// How many neighbors are configured for its family; absent like `announced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbors: Option<usize>,
-    /// Why it is not announced to all of them; `BGP off` without a `bgp` section.
+    /// The reason why it is not announced to all of them; `BGP off` without a `bgp` section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<String>,
 }
 
-/// A pool and how its table compares.
+/// A pool without its backends, with its table's digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSummary {
     /// Its name.
     pub name: String,
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
-    /// How the flows of a slot go over to a new owner.
+    /// The settings of transitions.
     pub transition: Transition,
-    /// What is going over to a new owner now.
+    /// Its slots in transition and pinned flows.
     pub in_transition: InTransition,
-    /// Whether all its active backends are used since too few are healthy.
+    /// Whether all its active backends are used (fail-open) since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
-    /// What checks tell of it; absent if its backends are not checked.
+    /// Its health; absent if its backends are not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<PoolHealth>,
     /// Digest of its table: equal on nodes that choose the same backends.
     pub table_digest: String,
     /// How many backends it has.
     pub backends: usize,
-    /// How many of them can be sent new connections: active, not unhealthy, and with a next hop.
+    /// The number of usable backends: active, not unhealthy, and with a next hop.
     #[serde(default)]
     pub usable: usize,
 }
 
-/// `GET /v1/pools/NAME`: a pool with what belongs to it.
+/// `GET /v1/pools/NAME`: a pool with its VIPs and backends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
     /// Its name.
     pub name: String,
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
-    /// How the flows of a slot go over to a new owner.
+    /// The settings of transitions.
     pub transition: Transition,
-    /// What is going over to a new owner now.
+    /// Its slots in transition and pinned flows.
     pub in_transition: InTransition,
-    /// Whether all its active backends are used since too few are healthy.
+    /// Whether all its active backends are used (fail-open) since too few are healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
-    /// What checks tell of it; absent if its backends are not checked.
+    /// Its health; absent if its backends are not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<PoolHealth>,
     /// Digest of its table.
     pub table_digest: String,
     /// The VIPs it serves.
     pub vips: Vec<String>,
-    /// How many of its backends can be sent new connections: active, not unhealthy, and with a next hop.
+    /// The number of usable backends: active, not unhealthy, and with a next hop.
     #[serde(default)]
     pub usable: usize,
     /// Its backends by name.
     pub backends: Vec<Backend>,
 }
 
-/// A backend and the way to it.
+/// A backend and its next hop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
-    /// The pool it belongs to.
+    /// Its pool.
     pub pool: String,
     /// Its name.
     pub name: String,
-    /// Where encapsulated packets go.
+    /// The destination of encapsulated packets.
     pub address: IpAddr,
     /// Its weight.
     pub weight: u16,
@@ -160,19 +160,19 @@ pub struct Backend {
     pub slots: u32,
     /// These slots as a part of all, 0 to 1.
     pub share: f64,
-    /// The slots that are learning for it, their previous owner.
+    /// The number of learning slots whose previous owner it is.
     pub learning_slots: u32,
-    /// Flows that are pinned to it though their slots belong to others; null until the flow tables have been surveyed.
+    /// Flows that are pinned to it on slots of other owners; null until the flow tables have been surveyed.
     pub pinned_flows: Option<u32>,
-    /// What its checks tell; absent if it is not checked.
+    /// Its health; absent if it is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Box<Health>>,
-    /// The way to it.
+    /// Its next hop.
     pub next_hop: NextHop,
 }
 
 impl Backend {
-    /// As it is when the daemon has been up for so long.
+    /// With the times for the present uptime.
     #[must_use]
     pub fn at(&self, uptime: Duration) -> Self {
         let mut backend = self.clone();
@@ -182,19 +182,19 @@ impl Backend {
         backend
     }
 
-    /// Whether no flow is left to it but those of its own slots.
+    /// Whether no flow is left to it, except those of its own slots.
     pub fn is_drained(&self) -> bool {
         self.left().is_nothing()
     }
 
-    /// What is left to it beside its own slots.
+    /// The slots and flows that are left to it, without its own slots.
     pub const fn left(&self) -> Leftover {
         Leftover { learning_slots: self.learning_slots, pinned_flows: self.pinned_flows }
     }
 }
 
 impl PoolSummary {
-    /// As it is when the daemon has been up for so long.
+    /// With the times for the present uptime.
     #[must_use]
     pub fn at(&self, uptime: Duration) -> Self {
         Self { in_transition: self.in_transition.at(uptime), ..self.clone() }
@@ -205,13 +205,13 @@ impl PoolSummary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendState {
-    /// It has slots of the table.
+    /// It receives new flows.
     Active,
-    /// An operator drains it: only flows it already has.
+    /// Drained by an operator: it keeps its existing flows only.
     Draining,
-    /// An operator disabled it: no packets.
+    /// Disabled by an operator: it receives no packets.
     Disabled,
-    /// Its weight is 0: only flows it already has.
+    /// Its weight is 0: it keeps its existing flows only.
     Out,
 }
 
@@ -219,7 +219,7 @@ impl BackendState {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Active, Self::Draining, Self::Disabled, Self::Out];
 
-    /// The state of a backend: what an operator ordered before what its weight says.
+    /// The state of a backend: an operator's order takes precedence over the weight.
     pub const fn new(state: AdminState, weight: Weight) -> Self {
         match state {
             AdminState::Active if weight.0 == 0 => Self::Out,
@@ -240,22 +240,22 @@ impl BackendState {
     }
 }
 
-/// The way to a backend.
+/// The next hop of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum NextHop {
-    /// Packets leave.
+    /// Packets are sent.
     Resolved {
-        /// By this interface.
+        /// The outgoing interface.
         interface: String,
-        /// To this neighbour.
+        /// The neighbor's MAC address.
         mac: String,
-        /// Which is this gateway; absent if the backend itself is on-link.
+        /// The gateway; absent if the backend is on-link.
         gateway: Option<IpAddr>,
     },
     /// Packets are dropped and counted.
     Unresolved {
-        /// What is awaited.
+        /// The reason.
         reason: String,
     },
 }
@@ -269,13 +269,13 @@ pub struct NewPool {
     /// For which packets the flow table is consulted; the default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Tracking>,
-    /// How the flows of a slot go over to a new owner; the default where absent.
+    /// The settings of transitions; the default where absent.
     #[serde(default)]
     pub transition: NewTransition,
-    /// How many backends must be healthy for its VIPs to be announced; the default if absent.
+    /// The number of usable backends below which its VIPs are withdrawn; the default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<u32>,
-    /// How its backends are checked; they are not if absent.
+    /// The checks of its backends; no check if absent.
     #[serde(default)]
     pub health: NewHealth,
 }
@@ -286,7 +286,7 @@ pub struct NewPool {
 pub struct NewBackend {
     /// Its name.
     pub name: String,
-    /// Where encapsulated packets go.
+    /// The destination of encapsulated packets.
     pub address: IpAddr,
     /// Its weight.
     pub weight: u16,
@@ -298,7 +298,7 @@ pub struct NewBackend {
 pub enum NewForBackend {
     /// The new weight.
     Weight(u16),
-    /// What of its pool's check is different for it, as `services.yaml` says it: `port: 8080`. Null: nothing.
+    /// Its differences from its pool's check, in the form of `services.yaml`: `port: 8080`. Null: none.
     Check(Option<String>),
 }
 
@@ -306,7 +306,7 @@ pub enum NewForBackend {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewState {
-    /// What is ordered.
+    /// The order.
     pub order: StateOrder,
 }
 
@@ -325,7 +325,7 @@ pub enum StateOrder {
 }
 
 impl StateOrder {
-    /// The change that it is now.
+    /// The change, with its time.
     pub const fn at(self, now: UnixTime) -> StateChange {
         match self {
             Self::Drain => StateChange::Drain { now },
@@ -336,6 +336,6 @@ impl StateOrder {
     }
 }
 
-/// The answer to a change: nothing but that it was made.
+/// The answer to a successful change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}

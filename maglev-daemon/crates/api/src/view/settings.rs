@@ -1,4 +1,4 @@
-//! How a pool keeps connections while its backends change: as it is, and what is set.
+//! The settings by which a pool keeps connections while its backends change.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::NewHealth;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tracking {
-    /// For those on slots whose owner changed while the old one is alive.
+    /// For packets on slots whose owner changed while the previous owner is alive.
     Exception,
-    /// For all.
+    /// For all packets.
     Always,
 }
 
-/// Whom an unknown flow that is not TCP belongs to while its slot learns.
+/// The backend of an unknown flow that is not TCP while its slot is learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UdpPolicy {
@@ -27,44 +27,44 @@ pub enum UdpPolicy {
     Keep,
 }
 
-/// How the flows of a slot go over to a new owner while the old one is alive.
+/// The settings of a transition: a slot has a new owner while the previous owner is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
-    /// How long flows of the previous owner have to show themselves.
+    /// The learning time: how long flows of the previous owner are recorded.
     pub learning_seconds: u64,
-    /// How long a flow is remembered that says nothing.
+    /// The idle time: how long the entry of a silent flow is kept.
     pub idle_seconds: u64,
-    /// Whom an unknown flow that is not TCP belongs to.
+    /// The backend of an unknown flow that is not TCP while its slot is learning.
     pub udp: UdpPolicy,
 }
 
-/// The body of `PATCH /v1/pools/NAME`: what is absent stays.
+/// The body of `PATCH /v1/pools/NAME`; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewSettings {
     /// For which packets the flow table is consulted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Tracking>,
-    /// How the flows of a slot go over to a new owner.
+    /// The settings of transitions.
     pub transition: NewTransition,
-    /// How many backends must be healthy for its VIPs to be announced.
+    /// The number of usable backends below which its VIPs are withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<u32>,
-    /// How its backends are checked.
+    /// The settings of checks.
     pub health: NewHealth,
 }
 
-/// What is set of a [`Transition`]; what is absent stays.
+/// The changed fields of a [`Transition`]; absent fields keep their value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewTransition {
-    /// How long flows of the previous owner have to show themselves, 1 to 3600.
+    /// The learning time, 1 to 3600.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_seconds: Option<u64>,
-    /// How long a flow is remembered that says nothing, 10 to 14400.
+    /// The idle time, 10 to 14400.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,
-    /// Whom an unknown flow that is not TCP belongs to.
+    /// The backend of an unknown flow that is not TCP while its slot is learning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpPolicy>,
 }
@@ -80,7 +80,7 @@ impl From<SettingsChange> for NewSettings {
 }
 
 impl From<&NewSettings> for SettingsChange {
-    /// All but what is said of checks.
+    /// All settings except those of checks.
     fn from(settings: &NewSettings) -> Self {
         let NewSettings { tracking, transition, min_healthy, health: _ } = settings;
         let NewTransition { learning_seconds, idle_seconds, udp } = *transition;

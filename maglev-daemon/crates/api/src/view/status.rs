@@ -1,4 +1,4 @@
-//! The node: what `maglev status` shows, and what a reload answers. It must not know how a daemon finds it out.
+//! The status of the node, and the answer to a reload. It must not know how the daemon collects them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, BgpSummary, CheckShortage, Node, PoolSummary, Vip};
 
-/// `GET /v1/status`: everything about the node but its counters.
+/// `GET /v1/status`: the node without its counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The daemon's release.
@@ -19,34 +19,34 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The services file.
     pub services_file: String,
-    /// Digest of the services: equal on nodes that serve the same.
+    /// Digest of the services: equal on nodes with the same services.
     pub services_digest: String,
-    /// The number of their last revision; `None` before anything was changed.
+    /// The number of their last revision; `None` before the first change.
     #[serde(default)]
     pub revision: Option<u64>,
     /// Digest of the flow hash's key: equal on nodes that choose the same slots.
     pub hash_key_digest: String,
-    /// Whether a change, or a next hop that was found or lost, is on its way to the packet path.
+    /// Whether a change of services or next hops is being applied to the packet path.
     pub publishing: bool,
-    /// Why the packet path does not serve what is saved; null if it does.
+    /// The reason why the packet path is not in sync with the saved services; null if it is.
     pub out_of_sync: Option<OutOfSync>,
-    /// Why the state file is not written, if so: a daemon that follows this one would know nothing of transitions. Absent if it
-    /// is, or if nothing outlives the daemon.
+    /// The reason why the state file is not written: the next daemon would have no history of transitions. Absent if it is
+    /// written, or if the data plane does not outlive the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_not_saved: Option<String>,
     /// The last reload, if there was one.
     pub last_reload: Option<LastReload>,
     /// Memory of the data plane's maps.
     pub memory: Memory,
-    /// Whether everything that is checked fails at once, which is taken for this node's own fault.
+    /// Whether every check fails at once, which is assumed to be a local fault.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub common_failure: bool,
-    /// Checks that were not made, by this node's own shortage; absent if there were none.
+    /// Checks that were not made since the node lacks resources; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_shortage: Option<CheckShortage>,
-    /// Whether the node serves or is taken out of service.
+    /// The node's state and its drain.
     pub node: Node,
-    /// Since when the data plane forwards, and whether it outlives the daemon.
+    /// The begin of forwarding, and whether the data plane outlives the daemon.
     pub forwarding: Forwarding,
     /// The flow tables: whether they have room.
     pub flow_table: FlowTable,
@@ -64,7 +64,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// As it is when the daemon has been up for so long.
+    /// With the times for the present uptime.
     #[must_use]
     pub fn at(&self, uptime: Duration) -> Self {
         let mut status = Self { uptime_seconds: uptime.as_secs(), ..self.clone() };
@@ -76,77 +76,76 @@ impl Status {
         status
     }
 
-    /// Flows that are known to be pinned, in all pools.
+    /// The number of flows known to be pinned, in all pools.
     pub fn pinned_flows(&self) -> u64 {
         self.pools.iter().filter_map(|pool| pool.in_transition.pinned_flows).map(u64::from).sum()
     }
 }
 
-/// Since when the data plane forwards, and whether it outlives the daemon.
+/// The begin of forwarding, and whether the data plane outlives the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarding {
     /// The folder that program and maps are pinned in; null if they end with the daemon.
     pub pin: Option<String>,
-    /// Whether they were another daemon's before.
+    /// Whether they were adopted from a previous daemon.
     pub adopted: bool,
-    /// When they began, in seconds since 1970.
+    /// The begin of forwarding, in seconds since 1970.
     pub since: u64,
 }
 
-/// That the packet path does not serve what is saved. It is tried again, and at every change and reload.
+/// A failed attempt to apply the saved services to the packet path. It is retried, and at every change and reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutOfSync {
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     pub reason: String,
     /// Milliseconds until the next attempt; null while one is under way.
     pub next_try_milliseconds: Option<u64>,
-    /// When that is, as time since the daemon started.
+    /// The time of the next attempt since the daemon started.
     #[serde(skip)]
     pub next: Option<Duration>,
 }
 
 impl OutOfSync {
-    /// As it is when the daemon has been up for so long.
+    /// With the times for the present uptime.
     fn at(self, uptime: Duration) -> Self {
         let left = |next: Duration| u64::try_from(next.saturating_sub(uptime).as_millis()).unwrap_or(u64::MAX);
         Self { next_try_milliseconds: self.next.map(left), ..self }
     }
 }
 
-/// How the last reload went.
+/// The last reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReload {
     /// When, in seconds since 1970.
     pub unix_seconds: u64,
-    /// Whether the files were taken over.
+    /// Whether the files were valid and are in use.
     pub successful: bool,
 }
 
-/// The flow tables of all CPUs, and what they had no room for since the daemon started. The counters are looked at every
-/// few seconds.
+/// The flow tables of all CPUs, and flows without room since the daemon started. The counters are read every few seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowTable {
-    /// Flows there is room for.
+    /// The number of entries.
     pub entries: u64,
-    /// Flows there is room for if they meet the CPUs as packets do: each CPU knows its own alone, so that the busiest one's
-    /// is full first.
+    /// The number of flows that fit with the present spread of packets over CPUs: each CPU has its own table, and that of the
+    /// busiest CPU is full first.
     pub room: u64,
-    /// Packets whose flow was not recorded for want of room.
+    /// Packets whose flow was not recorded for lack of room.
     pub flow_table_full: u64,
-    /// Recent entries that gave way to other flows, though their own are cut by it, or may be at the next change.
+    /// Recent entries that were evicted: their connections are dropped, or may be at the next change.
     pub flow_evicted: u64,
-    /// When either was first found to count, in seconds since 1970; null if neither does.
+    /// The time when one of these counters was first seen to grow, in seconds since 1970; null if none does.
     pub since: Option<u64>,
 }
 
 impl FlowTable {
-    /// A warning if so many flows do not fit in well: buckets fill unevenly, and a flow that finds its own full is lost.
+    /// A warning if so many flows do not fit: buckets fill unevenly, and a flow whose bucket is full is not recorded.
     pub fn warning(&self, flows: u64) -> Option<String> {
         let Self { room, .. } = self;
         (*room > 0 && flows > room / 2).then(|| {
             format!(
                 "{flows} flows would take more than half of the flow tables' room for {room}, as packets are spread over \
-                 CPUs: some may find none and be cut; raise flow_table.flows in maglev.yaml"
+                 CPUs: some may not be recorded and be dropped; raise flow_table.flows in maglev.yaml"
             )
         })
     }
@@ -175,7 +174,7 @@ pub struct MapMemory {
 pub struct Interface {
     /// Its name in `maglev.yaml`.
     pub name: String,
-    /// The name it has now, if that is another: the next start would wait for the first.
+    /// Its new name if it was renamed: the next start would wait for the name in `maglev.yaml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_to: Option<String>,
     /// `native` or `generic`: how the program is attached.
@@ -191,27 +190,27 @@ pub struct Interface {
     pub mtu: u32,
 }
 
-/// `POST /v1/reload`: the files were taken over.
+/// `POST /v1/reload`: the answer to a successful reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Fields of the node file that differ from what runs and take effect at the next start.
+    /// Changed fields of the node file that need a restart.
     pub restart_needed: Vec<String>,
-    /// What of the services differs from what ran before.
+    /// The number of changes of the services.
     pub changes: Changes,
 }
 
-/// `GET /v1/plan/reload`: what a reload would do now.
+/// `GET /v1/plan/reload`: a preview of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedReload {
-    /// Fields of the node file that differ from what runs and would take effect at the next start.
+    /// Changed fields of the node file that would need a restart.
     pub restart_needed: Vec<String>,
-    /// What of the services would differ.
+    /// The number of changes of the services.
     pub changes: Changes,
-    /// Why it would be refused without `--force`, if it would.
+    /// The reason why it would be refused without `--force`, if so.
     pub refused: Option<String>,
 }
 
-/// What of the services differs, counted.
+/// The numbers of changes between two versions of the services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// VIPs, by name.
@@ -222,14 +221,14 @@ pub struct Changes {
     pub backends: ChangeCounts,
 }
 
-/// What of one kind differs.
+/// The numbers of changes of one kind of object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeCounts {
-    /// Those that are new.
+    /// New ones.
     pub added: usize,
-    /// Those that are others than before.
+    /// Changed ones.
     pub changed: usize,
-    /// Those that are gone.
+    /// Removed ones.
     pub removed: usize,
 }
 
@@ -245,14 +244,14 @@ impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vips, pools, backends } = self;
         let kinds = [("VIPs", vips), ("pools", pools), ("backends", backends)];
-        let told = kinds.into_iter().filter_map(|(kind, ChangeCounts { added, changed, removed })| {
+        let changed = kinds.into_iter().filter_map(|(kind, ChangeCounts { added, changed, removed })| {
             let counts = [(added, "added"), (changed, "changed"), (removed, "removed")];
             let counts = counts.into_iter().filter(|(count, _)| **count > 0);
             let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
             (!counts.is_empty()).then(|| format!("{kind} {}", counts.join(", ")))
         });
-        let told: Vec<_> = told.collect();
-        if told.is_empty() { f.write_str("no change") } else { f.write_str(&told.join("; ")) }
+        let changed: Vec<_> = changed.collect();
+        if changed.is_empty() { f.write_str("no change") } else { f.write_str(&changed.join("; ")) }
     }
 }
 
@@ -261,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_is_said_by_kind() {
+    fn changes_are_counted_by_kind() {
         let counts = |added, changed, removed| Counts { added, changed, removed };
         let found = Difference { vips: counts(0, 0, 1), pools: counts(1, 1, 0), backends: counts(0, 1, 1) };
         let expected = "VIPs 1 removed; pools 1 added, 1 changed; backends 1 changed, 1 removed";

@@ -1,4 +1,4 @@
-//! Packets: counted, and explained one by one.
+//! Counters of packets, and explanations of single flows.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use super::Protocol;
 /// `GET /v1/counters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Packets by what became of them.
+    /// Packets by outcome.
     pub counters: Vec<Counter>,
     /// Traffic of each VIP.
     pub vips: Vec<VipTraffic>,
@@ -22,15 +22,15 @@ pub struct Counters {
 pub struct Counter {
     /// Its name.
     pub name: String,
-    /// `forwarded`, `passed`, `dropped`, or `noted` for what happened on the way.
+    /// `forwarded`, `passed`, `dropped`, or `noted` for an event without an outcome.
     pub outcome: String,
     /// Packets counted since the daemon started.
     pub packets: u64,
-    /// What it counts.
+    /// Its meaning.
     pub help: String,
 }
 
-/// Packets and bytes of a VIP, as they came in.
+/// Received packets and bytes of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipTraffic {
     /// The VIP.
@@ -41,7 +41,7 @@ pub struct VipTraffic {
     pub bytes: u64,
 }
 
-/// Packets and bytes sent to a backend of a pool, as they came in.
+/// Packets and bytes sent to a backend of a pool, without the outer header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendTraffic {
     /// The pool.
@@ -54,7 +54,7 @@ pub struct BackendTraffic {
     pub bytes: u64,
 }
 
-/// `GET /v1/flow`: where the next packet of a flow goes, and why.
+/// `GET /v1/flow`: the outcome of a flow's next packet, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The client's address and port.
@@ -63,16 +63,16 @@ pub struct Explanation {
     pub service: SocketAddr,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// What becomes of the packet: `forwarded`, `passed` or `dropped`.
+    /// The outcome: `forwarded`, `passed` or `dropped`.
     pub outcome: String,
-    /// The VIP, if one takes the packet.
+    /// The VIP, if one matches.
     pub vip: Option<String>,
     /// Its pool.
     pub pool: Option<String>,
     /// The flow's slot.
     pub slot: Option<u32>,
-    /// The backend that gets the packet.
+    /// The backend that receives the packet.
     pub backend: Option<String>,
-    /// One sentence.
+    /// The reason, in a sentence.
     pub reason: String,
 }

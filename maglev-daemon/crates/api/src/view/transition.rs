@@ -1,30 +1,30 @@
-//! What of a pool is in transition. It must not know how that comes about.
+//! Slots in transition and pinned flows. It must not know how transitions work.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The slots of a pool that are in transition, and the flows that are pinned for it.
+/// The slots of a pool in transition, and its pinned flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InTransition {
-    /// Slots whose unknown flows belong to their previous owner.
+    /// Learning slots: unknown flows go to the previous owner.
     pub learning_slots: u32,
-    /// Slots whose unknown flows are new, while known ones may belong to another backend than the owner.
+    /// Tracked slots: unknown flows are new, and flow entries may name another backend than the owner.
     pub tracked_slots: u32,
-    /// Until the last learning slot's learning ends; null if none is learning.
+    /// Seconds until no slot is learning; null if none is.
     pub learning_seconds_left: Option<u64>,
-    /// Flows that belong to another backend than their slot's owner; null until the flow tables have been surveyed.
+    /// Flows pinned to another backend than their slot's owner; null until the flow tables have been surveyed.
     pub pinned_flows: Option<u32>,
-    /// When the last learning slot's learning ends, from the daemon's start: what is left is told when it is asked for.
+    /// The end of the last learning slot's learning since the daemon's start; the seconds left are derived from it on request.
     #[serde(skip)]
     pub learning_until: Option<Duration>,
 }
 
 impl InTransition {
-    /// As it is when the daemon has been up for so long.
+    /// With the times for the present uptime.
     #[must_use]
     pub fn at(self, uptime: Duration) -> Self {
-        // The last second is told as one, not as none.
+        // Rounded up: the last second counts as one.
         let left = |until: Duration| until.saturating_sub(uptime).as_millis().div_ceil(1_000) as u64;
         Self { learning_seconds_left: self.learning_until.map(left), ..self }
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_told_in_whole_seconds_and_never_too_little() {
+    fn the_time_left_is_rounded_up_to_whole_seconds() {
         let learning = InTransition { learning_until: Some(Duration::from_secs(130)), ..InTransition::default() };
         let left = |milliseconds| learning.at(Duration::from_millis(milliseconds)).learning_seconds_left;
         assert_eq!([10_000, 10_001, 129_999, 130_000, 140_000].map(left), [120, 120, 1, 0, 0].map(Some));

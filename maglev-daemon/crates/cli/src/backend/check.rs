@@ -1,4 +1,4 @@
-//! `maglev backend check`: one check, made now, and what came of it. It must not know how a check is made.
+//! `maglev backend check`: one check now, and its result. It must not know how a check is made.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(75);
 
 pub(super) fn run(client: &Client, printer: &Printer, pool: &Name, name: &Name) -> Result<(), Failure> {
     let path = format!("{}/check", super::path(pool, name));
-    let _interrupt = Interrupt::says("nothing was changed; the check ends by itself")?;
+    let _interrupt = Interrupt::says("nothing was changed; the check ends without this command")?;
     let report: CheckReport = client.post_within(&path, &(), LONGEST)?;
     printer.answer(&report)?;
     match (report.failed(), report.targets.len()) {

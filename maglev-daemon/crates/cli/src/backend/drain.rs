@@ -1,4 +1,4 @@
-//! `maglev backend drain`: the order, and the wait until no flow is left to the backend. It must not know how the daemon
+//! `maglev backend drain`: the request, and the wait until no flow is left to the backend. It must not know how the daemon
 //! finds flows.
 
 use std::io::{self, IsTerminal as _};
@@ -16,10 +16,10 @@ use crate::output::Printer;
 use crate::progress::Progress;
 use crate::{Client, Failure};
 
-/// How often the daemon is asked while one waits.
+/// The interval between two requests for the state.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Drains a backend, and waits until it is drained if told so, for as long as told.
+/// Drains a backend, and with `wait` waits until it is drained, at most for the time in it.
 pub(super) fn run(
     client: &Client,
     printer: &Printer,
@@ -28,12 +28,12 @@ pub(super) fn run(
     force: bool,
 ) -> Result<(), Failure> {
     let (pool, name) = backend;
-    // What is pinned is told before: once slots change hands, it has to be counted anew.
+    // The warning needs the count of pinned flows from before: the transition makes it unknown until the next survey.
     let warning = flow_table::warning(client, 0);
     let interrupt = wait.map(|_| Interrupt::says("see `maglev backend list`")).transpose()?;
     let ordered = order(client, backend, wait.is_some(), force);
     if let Some(interrupt) = interrupt {
-        interrupt.now_says(format!("{name} goes on draining; `maglev backend undrain {pool} {name}` takes it back"));
+        interrupt.now_says(format!("{name} goes on draining; `maglev backend undrain {pool} {name}` reverses it"));
     }
     if let (Ok(_), Some(warning)) = (&ordered, warning) {
         eprintln!("{warning}");
@@ -44,7 +44,7 @@ pub(super) fn run(
     }
 }
 
-/// Orders the backend to drain. Who waits does not mind that somebody else ordered it before.
+/// Requests the drain. With `again`, a backend that is already draining is no error.
 fn order(client: &Client, (pool, name): (&Name, &Name), again: bool, force: bool) -> Result<view::Done, Failure> {
     let path = path(pool, name);
     let ordered = client.post(&format!("{path}/state?force={force}"), &view::NewState { order: StateOrder::Drain });
@@ -88,14 +88,14 @@ fn await_end(
     }
 }
 
-/// What one look at a draining backend shows.
+/// The state of a backend that was ordered to drain.
 #[derive(Debug, PartialEq)]
 enum Look {
     /// No flow is left to it.
     Drained(view::Backend),
-    /// What is left.
+    /// The slots and flows that are left, in words.
     Left(String),
-    /// It is not draining any more, and why.
+    /// It no longer drains, with the reason.
     Over(String),
 }
 
@@ -107,7 +107,9 @@ fn look(pool: &view::Pool, name: &Name) -> Look {
         BackendState::Draining if backend.is_drained() => Look::Drained(backend.clone()),
         BackendState::Draining => Look::Left(left(pool, backend)),
         BackendState::Active | BackendState::Out => Look::Over(format!("{name} was undrained while it drained")),
-        BackendState::Disabled => Look::Over(format!("{name} was disabled while it drained: what it had left is cut")),
+        BackendState::Disabled => {
+            Look::Over(format!("{name} was disabled while it drained: its remaining connections are dropped"))
+        }
     }
 }
 
@@ -150,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_order_back_ends_the_wait() {
+    fn an_undrain_disable_or_remove_ends_the_wait() {
         let over = |text: &str| Look::Over(text.to_owned());
         for state in [BackendState::Active, BackendState::Out] {
             assert_eq!(seen(state, 0, Some(0)), over("web2 was undrained while it drained"));
         }
-        let line = "web2 was disabled while it drained: what it had left is cut";
+        let line = "web2 was disabled while it drained: its remaining connections are dropped";
         assert_eq!(seen(BackendState::Disabled, 0, Some(0)), over(line));
         let gone = look(&testing::pool(), &Name::parse("web2").unwrap());
         assert_eq!(gone, over("web2 was removed while it drained"));

@@ -44,23 +44,23 @@ pub(super) enum BackendCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Check a backend once, now, as its pool says, and print what happened; it counts for nothing
+    /// Check a backend once, now, with its pool's check, and print the result; its health is not affected
     Check {
         /// Its pool
         pool: Name,
         /// Its name
         name: Name,
     },
-    /// Change what of its pool's check is different for a backend
+    /// Set a backend's differences from its pool's check
     Set {
         /// Its pool
         pool: Name,
         /// Its name
         name: Name,
-        /// What is different, in the words of services.yaml: 'port: 8080'; also path, host
+        /// The differences, as in services.yaml: 'port: 8080'; also path, host
         #[arg(long, value_name = "CHECK", required_unless_present = "no_check")]
         check: Option<String>,
-        /// Nothing: it is checked like the others
+        /// No difference: it is checked like the pool's other backends
         #[arg(long, conflicts_with = "check")]
         no_check: bool,
     },
@@ -82,7 +82,7 @@ pub(super) fn run(command: BackendCommand, client: &Client, printer: &Printer) -
         BackendCommand::Set { pool, name, check, no_check: _ } => {
             let sentence = match &check {
                 Some(check) => format!("backend {name} of pool {pool} has a check of its own: {check}"),
-                None => format!("backend {name} of pool {pool} is checked like the others"),
+                None => format!("backend {name} of pool {pool} is checked like the pool's other backends"),
             };
             let done: view::Done = client.patch(&path(&pool, &name), &view::NewForBackend::Check(check))?;
             printer.done(&done, &sentence)
@@ -119,7 +119,7 @@ fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Fai
     }
 }
 
-/// Orders a state, and says what the backend is now.
+/// Requests a state, and prints the outcome.
 fn order(
     client: &Client,
     printer: &Printer,
@@ -132,7 +132,7 @@ fn order(
     printer.done(&done, &format!("backend {name} of pool {pool} {outcome}"))
 }
 
-/// Where a backend lies in the API.
+/// A backend's path in the API.
 fn path(pool: &Name, name: &Name) -> String {
     format!("/v1/pools/{pool}/backends/{name}")
 }

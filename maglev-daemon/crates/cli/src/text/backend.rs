@@ -1,4 +1,4 @@
-//! Backends in words.
+//! The text of backends.
 
 use maglev_api::view;
 use maglev_model::ShownDuration;
@@ -15,7 +15,19 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
         let (share, state) = (format!("{:.2} %", share * 100.0), state.as_str().to_owned());
         let (address, pinned) = (address.to_string(), count(*pinned_flows));
         let [health, last] = health(backend.health.as_deref());
-        [pool.clone(), name.clone(), address, weight, share, state, learning, pinned, health, last, way(next_hop)]
+        [
+            pool.clone(),
+            name.clone(),
+            address,
+            weight,
+            share,
+            state,
+            learning,
+            pinned,
+            health,
+            last,
+            shown_next_hop(next_hop),
+        ]
     };
     let header = [
         "pool",
@@ -33,7 +45,7 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
     table(header, &["weight", "share", "learning", "pinned"], backends.iter().map(row))
 }
 
-/// Since when a backend is what its checks say, and how the last one ended.
+/// The health of a backend with its age, and the result of the last check.
 fn health(health: Option<&view::Health>) -> [String; 2] {
     let Some(view::Health { state, age_seconds, weight_percent, last, waiting, held_back_seconds, .. }) = health else {
         return ["not checked".to_owned(), String::new()];
@@ -55,7 +67,7 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
     [format!("{} for {lasts}{ramp}{held}", state.as_str()), last]
 }
 
-fn way(next_hop: &view::NextHop) -> String {
+fn shown_next_hop(next_hop: &view::NextHop) -> String {
     match next_hop {
         view::NextHop::Resolved { interface, mac, gateway: None } => format!("{mac} on {interface}"),
         view::NextHop::Resolved { interface, mac, gateway: Some(gateway) } => {
@@ -84,7 +96,7 @@ mod tests {
     use maglev_model::UnixTime;
 
     #[test]
-    fn health_is_told_with_since_when_and_how_the_last_check_ended() {
+    fn health_is_shown_with_its_age_and_the_last_result() {
         let UnixTime(now) = maglev_api::now();
         let known = |state, error: Option<&str>| view::Health {
             state,

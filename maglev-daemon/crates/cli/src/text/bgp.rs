@@ -1,4 +1,4 @@
-//! BGP in words.
+//! The text of BGP sessions and prefixes.
 
 use maglev_api::view::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 use maglev_model::ShownDuration;
@@ -26,8 +26,8 @@ impl Text for BgpNeighbors {
     }
 }
 
-/// To how many neighbors of how many a prefix is announced, and why not to the others; without numbers BGP is off, or the prefix
-/// is not to be announced.
+/// The number of neighbors that have a prefix, with the reason for the others. Without numbers BGP is off, or the prefix is not
+/// to be announced.
 pub(super) fn announced(numbers: Option<(usize, usize)>, reason: Option<&str>) -> String {
     match (numbers, reason) {
         (None, None) => "-".to_owned(),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_tells_states_and_reasons() {
+    fn the_text_shows_states_and_reasons() {
         let error = "closed by the peer: cease, administrative shutdown (6/2): \"new line card\"";
         let neighbor = BgpNeighbor {
             name: "tor1".into(),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_and_prefixes_are_told_in_short() {
+    fn sessions_and_prefixes_fit_in_one_line() {
         let of = |neighbors, established, prefixes, announced| {
             in_short(Some(&BgpSummary { neighbors, established, prefixes, announced }))
         };

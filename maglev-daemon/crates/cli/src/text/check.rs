@@ -1,4 +1,4 @@
-//! Checks that were asked for, in words.
+//! The text of requested checks.
 
 use maglev_api::view::{CheckReport, CheckedTarget};
 use maglev_model::ShownDuration;
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_target_is_told_with_what_happened() {
+    fn each_target_is_shown_with_its_result() {
         let target = |vip: Option<&str>, microseconds, error: Option<&str>| CheckedTarget {
             destination: "203.0.113.10:80".parse().unwrap(),
             vip: vip.map(str::to_owned),

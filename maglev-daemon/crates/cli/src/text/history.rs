@@ -1,4 +1,4 @@
-//! The history in words.
+//! The text of the history.
 
 use std::fmt::Write as _;
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_a_table_that_says_where_it_ends() {
+    fn a_history_names_the_oldest_kept_revision() {
         let revisions = vec![revision(8, Some("it is slow")), revision(7, None)];
         let text = History { revisions, oldest: 7, newest: 8 }.text();
         let lines: Vec<_> = text.lines().collect();

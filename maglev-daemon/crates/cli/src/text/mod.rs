@@ -1,4 +1,4 @@
-//! How answers read: the text of each view. It must not know how an answer was asked for.
+//! The text of each view. It must not know how a view is requested.
 
 mod backend;
 mod bgp;

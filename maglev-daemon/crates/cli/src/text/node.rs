@@ -1,4 +1,4 @@
-//! The node and its drain in words.
+//! The text of the node and its drain.
 
 use std::fmt::Write as _;
 
@@ -16,33 +16,33 @@ pub(crate) fn stage_line(node: &Node, stage: Stage) -> String {
         Stage::Marked => "saved: the node stays out of service until it is undrained, restarts included".to_owned(),
         Stage::Leaving => format!("routers are asked to prefer others for {lead}"),
         Stage::Withdrawing if node.announces => "all prefixes, from all neighbors".to_owned(),
-        Stage::Withdrawing => "nothing is announced here".to_owned(),
-        Stage::Waiting => format!("what still comes in is forwarded, until nothing does for {quiet}"),
-        Stage::Drained => "no packet comes in".to_owned(),
+        Stage::Withdrawing => "no prefix is announced: maglev.yaml has no bgp".to_owned(),
+        Stage::Waiting => format!("packets that still arrive are forwarded, until none arrives for {quiet}"),
+        Stage::Drained => "no packet arrives".to_owned(),
     };
     format!("{} of 5  {:<12}{what}", stage as u8 + 1, stage.as_str())
 }
 
-/// What keeps the node from being drained.
+/// The reason why the node is not drained yet.
 pub(crate) fn left(node: &Node, drain: &NodeDrain) -> String {
     let received = drain.received();
     let still = match received.as_str() {
         "" => String::new(),
-        received => format!(", still coming in: {received}"),
+        received => format!(", still arriving: {received}"),
     };
     match drain.stage() {
         Stage::Marked | Stage::Leaving => format!("routers are asked to prefer others{still}"),
-        Stage::Withdrawing => format!("routers are being told{still}"),
+        Stage::Withdrawing => format!("prefixes are being withdrawn{still}"),
         Stage::Waiting if drain.receiving.is_empty() => {
             let [quiet, needed] = [drain.quiet_seconds, node.quiet_seconds].map(ShownDuration::from_secs);
-            format!("no packet came in for {quiet} of {needed}")
+            format!("no packet arrived for {quiet} of {needed}")
         }
-        Stage::Waiting => format!("packets still come in: {received}"),
+        Stage::Waiting => format!("packets still arrive: {received}"),
         Stage::Drained => "nothing".to_owned(),
     }
 }
 
-/// The last line. Connections are not counted: nothing of most of them is remembered.
+/// The last line. Connections are not counted: the node keeps no state of most of them.
 pub(crate) fn proof(node: &Node, drain: &NodeDrain) -> String {
     let since = if drain.resumed { "since maglevd was started" } else { "while draining" };
     let (quiet, forwarded) = (ShownDuration::from_secs(node.quiet_seconds), drain.packets_forwarded);
@@ -90,7 +90,7 @@ impl Text for Node {
             _ => row("left", &left(self, drain)),
         }
         if drain.last_node {
-            row("last node", "no other node announces the VIPs of this one");
+            row("last node", "no other node announces this node's VIPs");
         }
         text
     }
@@ -115,18 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_names_the_vips_that_still_receive() {
+    fn an_unfinished_drain_names_the_vips_that_still_receive() {
         assert_eq!(left_of(&draining(Stage::Leaving)), "routers are asked to prefer others");
-        let still = "still coming in: dns 1 packet/s, www 2950 packets/s";
+        let still = "still arriving: dns 1 packet/s, www 2950 packets/s";
         assert_eq!(left_of(&receiving(Stage::Leaving)), format!("routers are asked to prefer others, {still}"));
-        assert_eq!(left_of(&receiving(Stage::Withdrawing)), format!("routers are being told, {still}"));
-        let still = "packets still come in: dns 1 packet/s, www 2950 packets/s";
+        assert_eq!(left_of(&receiving(Stage::Withdrawing)), format!("prefixes are being withdrawn, {still}"));
+        let still = "packets still arrive: dns 1 packet/s, www 2950 packets/s";
         assert_eq!(left_of(&receiving(Stage::Waiting)), still);
-        assert_eq!(left_of(&draining(Stage::Waiting)), "no packet came in for 0s of 10s");
+        assert_eq!(left_of(&draining(Stage::Waiting)), "no packet arrived for 0s of 10s");
     }
 
     #[test]
-    fn the_last_line_is_the_proof_and_the_status_tells_it_too() {
+    fn the_proof_is_the_last_line_and_part_of_the_status() {
         let mut node = draining(Stage::Drained);
         let line = "drained: 0 VIP packets for 10s, 41233 packets forwarded while draining, safe to stop";
         assert_eq!(proof(&node, node.drain.as_ref().unwrap()), line);
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(Node::default().text(), "node       serving\n");
         assert_eq!(in_short(&Node::default()), "serving");
         let line = in_short(&receiving(Stage::Waiting));
-        let expected = "DRAINING (disk), ordered at 2023-11-14T22:13:20Z: packets still come in: dns 1 packet/s";
+        let expected = "DRAINING (disk), ordered at 2023-11-14T22:13:20Z: packets still arrive: dns 1 packet/s";
         assert!(line.starts_with(expected), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! Pools in words.
+//! The text of pools.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn in_short(panic: bool, health: &view::PoolHealth) -> String {
     format!("{panic}{healthy} of {all}{waiting}")
 }
 
-/// The lines of what checks tell.
+/// The lines about health and checks.
 fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
     let Some(health) = health else { return "check          none: its backends count as healthy\n".to_owned() };
     let view::PoolHealth { check, panic_percent, slow_start_milliseconds, on_all_dead, waiting, .. } = health;
@@ -36,12 +36,12 @@ fn checks(panic: bool, health: Option<&view::PoolHealth>) -> String {
     let states = states.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
     let mut states = states.collect::<Vec<_>>().join(", ");
     if states.is_empty() {
-        "nobody is checked".clone_into(&mut states);
+        "no backend is checked".clone_into(&mut states);
     }
     let waiting = waiting.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let slow_start = WrittenDuration(Duration::from_millis(*slow_start_milliseconds));
     let panic = if panic {
-        format!("PANIC          fewer than {panic_percent} % are healthy: all that are active are used\n")
+        format!("PANIC          fewer than {panic_percent} % are healthy: fail-open, all active backends are used\n")
     } else {
         String::new()
     };
@@ -69,7 +69,7 @@ fn moving(in_transition: &view::InTransition) -> String {
         return format!("no slot; {pinned} flows pinned");
     }
     let left = learning_seconds_left.map(ShownDuration::from_secs);
-    let left = left.map(|left| format!(" for {left} yet")).unwrap_or_default();
+    let left = left.map(|left| format!(" for {left} more")).unwrap_or_default();
     format!("{learning_slots} slots learning{left}, {tracked_slots} slots tracked; {pinned} flows pinned")
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use maglev_api::testing;
 
     #[test]
-    fn what_checks_tell_of_a_pool_is_told() {
+    fn a_pool_shows_the_health_of_its_backends() {
         let health = view::PoolHealth {
             check: "kind: tcp, via: direct".into(),
             panic_percent: 50,
@@ -125,7 +125,7 @@ mod tests {
             "on all dead    withdraw",
         ];
         assert_eq!(of(false, &health), lines);
-        let panic = "PANIC          fewer than 50 % are healthy: all that are active are used";
+        let panic = "PANIC          fewer than 50 % are healthy: fail-open, all active backends are used";
         assert_eq!(of(true, &health)[0], panic);
         let dead = view::PoolHealth { all_dead: true, ..health.clone() };
         assert_eq!(of(true, &dead)[0], "ALL DEAD       no backend has answered anything for 60 s");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_transition_is_told_by_phase_and_backend() {
+    fn slots_in_transition_are_shown_by_phase_and_backend() {
         let in_transition = view::InTransition {
             learning_slots: 6_554,
             tracked_slots: 37,
@@ -158,7 +158,9 @@ mod tests {
         let web2 = view::Backend { state, learning_slots: 6_554, pinned_flows: None, ..testing::backend("web2") };
         let web3 = view::Backend { pinned_flows: Some(120), ..testing::backend("web3") };
         let text = view::Pool { in_transition, backends: vec![web2, web3], ..testing::pool() }.text();
-        assert!(text.contains("in transition  6554 slots learning for 1m 37s yet, 37 slots tracked; ? flows pinned\n"));
+        assert!(
+            text.contains("in transition  6554 slots learning for 1m 37s more, 37 slots tracked; ? flows pinned\n")
+        );
         let cells = |name: &str| -> Vec<_> {
             let line = text.lines().find(|line| line.contains(name)).unwrap();
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()

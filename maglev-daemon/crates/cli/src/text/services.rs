@@ -1,4 +1,4 @@
-//! The services as a whole in words.
+//! The text of the services as a whole.
 
 use maglev_api::view::{Applied, Changes, PlannedServices, ServicesFile};
 
@@ -36,7 +36,7 @@ mod tests {
     use maglev_api::view::{ChangeCounts, DiffLine};
 
     #[test]
-    fn a_file_is_compared_as_two_revisions_are() {
+    fn a_file_is_compared_like_a_revision() {
         let line = |added, object: &str| DiffLine { added, object: object.to_owned() };
         let lines = vec![line(false, "backend web/a: { weight: 1 }"), line(true, "backend web/a: { weight: 2 }")];
         let backends = ChangeCounts { added: 0, changed: 1, removed: 0 };

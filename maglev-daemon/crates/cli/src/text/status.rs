@@ -1,4 +1,4 @@
-//! `maglev status` in words.
+//! The text of `maglev status`.
 
 use std::fmt::Write as _;
 
@@ -32,7 +32,7 @@ fn facts(status: &Status) -> String {
         ("revision", status.revision.map_or_else(|| "none yet".to_owned(), |revision| revision.to_string())),
         ("hash key digest", status.hash_key_digest.clone()),
         ("last reload", reload(status.last_reload.as_ref())),
-        ("waiting", waiting(&status.backends)),
+        ("unresolved next hops", unresolved_next_hops(&status.backends)),
         ("health", health(status)),
         ("bgp", bgp::in_short(status.bgp.as_ref())),
         ("flow table", flow_table(status)),
@@ -43,15 +43,15 @@ fn facts(status: &Status) -> String {
     let mut text = String::new();
     for (name, value) in rows.into_iter().chain(not_saved) {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<17}{value}");
+        let _ = writeln!(text, "{name:<22}{value}");
     }
     text
 }
 
 fn forwarding(view::Forwarding { pin, adopted, since }: &view::Forwarding) -> String {
-    let whose = if *adopted { ", adopted from the daemon before" } else { "" };
+    let adopted = if *adopted { ", adopted from the previous daemon" } else { "" };
     let pin = pin.as_ref().map_or_else(|| "ends with the daemon".to_owned(), |pin| format!("pinned in {pin}"));
-    format!("since {}{whose}; {pin}", UnixTime(*since))
+    format!("since {}{adopted}; {pin}", UnixTime(*since))
 }
 
 fn reload(last: Option<&view::LastReload>) -> String {
@@ -68,56 +68,56 @@ fn sync(failure: Option<&view::OutOfSync>, publishing: bool) -> String {
     };
     match next_try_milliseconds {
         Some(left) => format!("OUT OF SYNC: {reason}, next try in {}", ShownDuration::from_millis(*left)),
-        None => format!("OUT OF SYNC: {reason}, trying again"),
+        None => format!("OUT OF SYNC: {reason}, retrying"),
     }
 }
 
-/// Backends that packets could be sent to; a disabled one waits for nothing.
-fn waiting(backends: &[view::Backend]) -> String {
+/// The number of backends without a next hop; disabled backends need none.
+fn unresolved_next_hops(backends: &[view::Backend]) -> String {
     let in_use = backends.iter().filter(|backend| backend.state != view::BackendState::Disabled);
     let unresolved = |backend: &&view::Backend| matches!(backend.next_hop, view::NextHop::Unresolved { .. });
     match in_use.clone().filter(unresolved).count() {
-        0 => "no backend".into(),
-        count => format!("{count} of {} backends cannot be reached: see NEXT HOP below", in_use.count()),
+        0 => "0".into(),
+        count => format!("{count} of {} backends: see NEXT HOP below", in_use.count()),
     }
 }
 
 /// Seconds for which `status` shows a shortage after it last occurred.
 const RECENT_SHORTAGE: u64 = 60;
 
-/// What checks tell: trouble first, and loud.
+/// The line about health: faults first, in capitals.
 fn health(status: &Status) -> String {
     let checked = || status.pools.iter().filter_map(|pool| Some((pool, pool.health.as_ref()?)));
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     if status.common_failure {
-        told.push("EVERY CHECK FAILS AT ONCE: taken for this node's own fault for now".to_owned());
+        parts.push("EVERY CHECK FAILS AT ONCE: assuming a local fault, keeping backends".to_owned());
     }
     if let Some(view::CheckShortage { checks, reason, seconds_ago }) = &status.check_shortage
         && *seconds_ago <= RECENT_SHORTAGE
     {
         let ago = ShownDuration::from_secs(*seconds_ago);
-        told.push(format!(
-            "CHECKS ARE NOT MADE, by this node's own shortage: {reason} ({checks} so far, the last {ago} ago): \
+        parts.push(format!(
+            "CHECKS ARE NOT MADE, this node lacks resources: {reason} ({checks} so far, the last {ago} ago): \
              backends keep their state"
         ));
     }
     for (pool, known) in checked().filter(|(_, known)| known.all_dead) {
         let rule = &known.on_all_dead;
-        told.push(format!("NO BACKEND of pool {} has answered anything for 60 s (on_all_dead: {rule})", pool.name));
+        parts.push(format!("NO BACKEND of pool {} has answered anything for 60 s (on_all_dead: {rule})", pool.name));
     }
     for (pool, known) in checked().filter(|(pool, _)| pool.panic) {
         let (name, healthy, all) = (&pool.name, known.healthy, known.all());
-        told.push(format!(
-            "PANIC in pool {name}: {healthy} of {all} backends are healthy, all that are active are used"
+        parts.push(format!(
+            "PANIC in pool {name}: {healthy} of {all} backends are healthy: fail-open, all active backends are used"
         ));
     }
     for (pool, known) in checked() {
-        told.extend(known.waiting.as_ref().map(|why| format!("pool {} is not checked: {why}", pool.name)));
+        parts.extend(known.waiting.as_ref().map(|why| format!("pool {} is not checked: {why}", pool.name)));
     }
     let [checking, healthy, unhealthy, unreachable] =
         view::HealthState::ALL.map(|state| checked().map(|(_, known)| known.count(state)).sum::<usize>());
     let all = checking + healthy + unhealthy + unreachable;
-    told.push(match (all, healthy) {
+    parts.push(match (all, healthy) {
         (0, _) => "no backend is checked".to_owned(),
         (all, healthy) if all == healthy => format!("all {all} backends that are checked are healthy"),
         _ => {
@@ -126,16 +126,16 @@ fn health(status: &Status) -> String {
             format!("{healthy} of {all} backends are healthy, {}", others.collect::<Vec<_>>().join(", "))
         }
     });
-    told.join("; ")
+    parts.join("; ")
 }
 
-/// The room for flows, and what of it was too little.
+/// The size of the flow tables, and packets and flows without room.
 fn flow_table(status: &Status) -> String {
     let view::FlowTable { entries, room: _, flow_table_full, flow_evicted, since } = &status.flow_table;
     let mut text = format!("{entries} entries");
     if let Some(since) = since {
         text += &format!(
-            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent ones were evicted, \
+            "; TOO SMALL: {flow_table_full} packets' flows could not be recorded, {flow_evicted} recent flows were evicted, \
              first at {}",
             UnixTime(*since)
         );
@@ -174,17 +174,17 @@ mod tests {
     use maglev_api::testing;
 
     #[test]
-    fn a_flow_table_without_room_is_told_of() {
+    fn a_flow_table_without_room_is_reported() {
         let line = |flow_table, pinned| {
             let in_transition = view::InTransition { pinned_flows: Some(pinned), ..view::InTransition::default() };
             let pool = view::PoolSummary { in_transition, ..testing::summary() };
             let text = Status { flow_table, pools: vec![pool], ..Status::default() }.text();
-            text.lines().find_map(|line| line.strip_prefix("flow table       ")).unwrap().to_owned()
+            text.lines().find_map(|line| line.strip_prefix("flow table            ")).unwrap().to_owned()
         };
         let roomy = view::FlowTable { entries: 2_000, room: 1_000, ..view::FlowTable::default() };
         assert_eq!(line(roomy, 500), "2000 entries");
         let small = view::FlowTable { flow_table_full: 7, flow_evicted: 3, since: Some(1_700_000_000), ..roomy };
-        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent ones were evicted";
+        let trouble = "TOO SMALL: 7 packets' flows could not be recorded, 3 recent flows were evicted";
         assert_eq!(line(small, 0), format!("2000 entries; {trouble}, first at 2023-11-14T22:13:20Z"));
         let crowded = line(roomy, 501);
         let start =
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_with_health_is_told_first_and_loud() {
+    fn faults_of_health_come_first_and_in_capitals() {
         let pool = |name: &str, panic, healthy, unhealthy, waiting: Option<&str>| view::PoolSummary {
             name: name.into(),
             panic,
@@ -207,7 +207,7 @@ mod tests {
         };
         let line = |pools: Vec<view::PoolSummary>, common_failure| {
             let text = Status { pools, common_failure, ..Status::default() }.text();
-            text.lines().find_map(|line| line.strip_prefix("health           ")).unwrap().to_owned()
+            text.lines().find_map(|line| line.strip_prefix("health                ")).unwrap().to_owned()
         };
         assert_eq!(line(vec![testing::summary()], false), "no backend is checked");
         assert_eq!(line(vec![pool("web", false, 3, 0, None)], false), "all 3 backends that are checked are healthy");
@@ -215,18 +215,18 @@ mod tests {
         assert_eq!(few, "5 of 7 backends are healthy, 2 unhealthy");
         let waits = line(vec![pool("web", false, 0, 0, Some("no VIP uses pool web"))], false);
         assert_eq!(waits, "pool web is not checked: no VIP uses pool web; no backend is checked");
-        let bad = "EVERY CHECK FAILS AT ONCE: taken for this node's own fault for now; PANIC in pool web: 1 of 4 backends are \
-                   healthy, all that are active are used; 1 of 4 backends are healthy, 3 unhealthy";
+        let bad = "EVERY CHECK FAILS AT ONCE: assuming a local fault, keeping backends; PANIC in pool web: 1 of 4 backends are \
+                   healthy: fail-open, all active backends are used; 1 of 4 backends are healthy, 3 unhealthy";
         assert_eq!(line(vec![pool("web", true, 1, 3, None)], true), bad);
     }
 
     #[test]
-    fn the_text_says_which_backend_waits_for_what() {
+    fn an_unresolved_next_hop_is_counted_and_explained() {
         let next_hop = view::NextHop::Unresolved { reason: "no route to 10.0.1.11".into() };
         let backend = view::Backend { next_hop, ..testing::backend("web1") };
         let disabled = view::Backend { state: view::BackendState::Disabled, ..backend.clone() };
         let text = Status { backends: vec![backend, disabled], ..Status::default() }.text();
-        assert!(text.contains("1 of 1 backends cannot be reached"), "{text}");
+        assert!(text.contains("unresolved next hops  1 of 1 backends: see NEXT HOP below"), "{text}");
         assert!(text.contains("unresolved: no route to 10.0.1.11"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! VIPs in words.
+//! The text of VIPs.
 
 use maglev_api::view;
 
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vip_is_told_with_who_serves_it_and_whether_it_is_announced() {
+    fn a_vip_shows_its_usable_backends_and_its_announcement() {
         let vip = |health| view::Vip {
             name: "www".into(),
             address: [203, 0, 113, 10].into(),
