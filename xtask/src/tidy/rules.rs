@@ -22,7 +22,7 @@ const TERRITORIES: [Territory; 4] = [
         remedy: "only the crate maglev-net may: ask it for what you need",
     },
     Territory {
-        words: &["serde_yaml"],
+        words: &["serde_saphyr"],
         allowed: &["maglev-daemon/crates/config/"],
         remedy: "only the crate maglev-config may: ask it for what you need",
     },
