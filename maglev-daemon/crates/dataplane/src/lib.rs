@@ -29,6 +29,7 @@ mod decap;
 mod egress;
 mod error;
 mod explain;
+mod features;
 mod flows;
 mod maps;
 mod mode;
