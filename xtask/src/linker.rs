@@ -15,16 +15,22 @@ use std::{
 pub(crate) const VERSION: &str = "0.13.0";
 
 /// The folder, under the workspace, that holds the repository's own build tools.
-const TOOLS: &str = "target/tools";
+pub(crate) const TOOLS: &str = "target/tools";
 
 /// The workspace's own linker, if it exists, is the pinned release, and finds the LLVM it was linked to.
 ///
 /// Running it checks all three: without its toolchain it has no LLVM.
 pub(crate) fn installed(workspace: &Path) -> Option<PathBuf> {
     let own = own(workspace);
-    let output = Command::new(&own).arg("--version").output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    (output.status.success() && said.split_whitespace().any(|word| word == VERSION)).then_some(own)
+    is_version(&own, VERSION).then_some(own)
+}
+
+/// Whether a program runs, and names this version as its own.
+pub(crate) fn is_version(program: &Path, version: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && printed.split_whitespace().any(|word| word == version)
+    })
 }
 
 /// Builds the linker into the workspace's `target/tools`.

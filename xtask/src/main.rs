@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod against;
 mod bench;
 mod build;
+mod cargo_deny;
 mod demo;
 mod kernels;
 mod linker;
@@ -46,7 +47,7 @@ enum Command {
     Model(model::Arguments),
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
-    /// Check format, lints, the invariants of architecture and wording, the eBPF object and licences.
+    /// Check format, lints, the invariants of architecture and wording, the eBPF object and the dependencies.
     Lint,
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::{linker, program};
+use crate::{cargo_deny, linker, program};
 
 /// A Debian package, the needed program of it, and the reason.
 pub(crate) struct Package {
@@ -65,6 +65,23 @@ fn bpf_linker() -> Result<()> {
     Ok(())
 }
 
+/// The program that checks licences and sources. Lint alone needs it, so [`run`] leaves it out.
+///
+/// # Errors
+/// If it cannot be built.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let workspace = program::workspace();
+    if let Some(file) = cargo_deny::installed(&workspace) {
+        println!("setup: cargo-deny {} is present", cargo_deny::VERSION);
+        return Ok(file);
+    }
+    println!("setup: building cargo-deny {}, about two minutes", cargo_deny::VERSION);
+    let start = Instant::now();
+    let file = cargo_deny::install(&workspace)?;
+    println!("setup: built {} in {} s", file.display(), start.elapsed().as_secs());
+    Ok(file)
+}
+
 /// Installs packages whose program is missing if permitted, and names them if not. `user` is the part that needs them.
 pub(crate) fn packages(packages: &[Package], user: &str) {
     let (present, missing): (Vec<_>, Vec<_>) =
@@ -115,6 +132,6 @@ fn forbid_daemons() -> Result<bool> {
     Ok(true)
 }
 
-fn sysroot() -> Result<std::path::PathBuf> {
+fn sysroot() -> Result<PathBuf> {
     linker::sysroot(&program::rustc()).map_err(|error| anyhow!(error))
 }

@@ -22,7 +22,7 @@ const TERRITORIES: [Territory; 4] = [
         remedy: "only the crate maglev-net may: use its functions",
     },
     Territory {
-        words: &["serde_yaml"],
+        words: &["serde_saphyr"],
         allowed: &["maglev-daemon/crates/config/"],
         remedy: "only the crate maglev-config may: use its functions",
     },

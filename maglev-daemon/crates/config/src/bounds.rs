@@ -5,8 +5,8 @@ use std::path::Path;
 
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 use maglev_model::MAX_COMMUNITIES;
-use serde_yaml::Budget;
-use serde_yaml::budget::BudgetBreach;
+use serde_saphyr::Budget;
+use serde_saphyr::budget::BudgetBreach;
 
 use super::check_keys::{COMMON, OF_KINDS};
 
@@ -38,7 +38,7 @@ const DEEPEST: usize = 64;
 
 /// The parser's limits for one file.
 pub(super) fn budget() -> Option<Budget> {
-    serde_yaml::budget! {
+    serde_saphyr::budget! {
         max_nodes: MOST_VALUES,
         // The end of a list or map is a separate event.
         max_events: 2 * MOST_VALUES + 8,

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_yaml::Spanned;
-use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::Spanned;
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::{Problem, bounds};
 
@@ -57,7 +57,7 @@ pub(super) fn parse_plain(text: &str) -> Option<Node> {
 
 /// Reads one document with any feature of YAML.
 fn parse_all(file: &Path, text: &str) -> Result<Node, Problem> {
-    let options = serde_yaml::options! {
+    let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::AsOrdinary,
         leading_zero_numbers_as_strings: true,
@@ -65,10 +65,10 @@ fn parse_all(file: &Path, text: &str) -> Result<Node, Problem> {
         strict_booleans: true,
         budget: bounds::budget(),
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| {
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line());
         let message = match error.without_snippet() {
-            serde_yaml::Error::Budget { breach, .. } => bounds::exceeded(breach),
+            serde_saphyr::Error::Budget { breach, .. } => bounds::exceeded(breach),
             error => format!("not valid YAML: {}", gist(&error.to_string())),
         };
         Problem { file: file.to_owned(), line, field: String::new(), message }

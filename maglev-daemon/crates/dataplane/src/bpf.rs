@@ -1,4 +1,13 @@
-//! The commands of bpf(2) that aya has no public function for. It must not know what they are used for.
+//! The commands of bpf(2) that aya 0.14 does not offer as they are needed here. It must not know what they are used for.
+//!
+//! | command | instead of aya's |
+//! |---|---|
+//! | create an array of maps | none is public; the map in it is created alike |
+//! | attach XDP | `Xdp::attach_to_if_index`, which attaches without a link where the kernel refuses one with `EINVAL` |
+//! | attach to the egress | `SchedClassifier::attach_with_options`, which takes an interface's name: another may bear it by now |
+//! | detach a link | its links only close their descriptor, which ends nothing that another descriptor or a pin holds |
+//! | update a link; pin and open | `Xdp::attach_to_link`, `FdLink::pin` and `PinnedLink`, which take links of aya alone |
+//! | read a link's interface | `LinkInfo`, which holds the program and the type |
 
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -6,17 +15,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::libc;
 
-/// `BPF_MAP_TYPE_ARRAY`.
-pub(super) const ARRAY: u32 = 2;
-/// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
-pub(super) const ARRAY_OF_MAPS: u32 = 12;
 /// `XDP_FLAGS_SKB_MODE`: in the network stack.
 pub(super) const SKB_MODE: u32 = 1 << 1;
 /// `XDP_FLAGS_DRV_MODE`: in the driver, or not at all.
 pub(super) const DRIVER_MODE: u32 = 1 << 2;
 
 const MAP_CREATE: libc::c_int = 0;
-const MAP_UPDATE_ELEM: libc::c_int = 2;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -50,22 +54,6 @@ struct MapCreate {
 
 // SAFETY: six words; no pointers.
 unsafe impl Attributes for MapCreate {}
-
-/// For `BPF_MAP_UPDATE_ELEM`.
-#[repr(C)]
-struct MapUpdate<'a> {
-    map_fd: u32,
-    padding: u32,
-    key: &'a u32,
-    value: &'a u32,
-    flags: u64,
-}
-
-// The kernel's pointers take 64 bits.
-const _: () = assert!(size_of::<MapUpdate<'_>>() == 32);
-
-// SAFETY: the gap before `key` is spelt out; `put_map`, which alone makes one, gives a map of four-byte keys and values.
-unsafe impl Attributes for MapUpdate<'_> {}
 
 /// For `BPF_LINK_CREATE`.
 #[repr(C)]
@@ -153,15 +141,11 @@ pub(super) struct LinkInfo {
 }
 
 /// Creates an array of one entry: a number, or a map like `inner`.
-pub(super) fn create_map(map_type: u32, inner: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
-    let inner_map_fd = inner.map_or(0, number);
+pub(super) fn create_array(inner: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
+    /// `BPF_MAP_TYPE_ARRAY` and `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+    const TYPES: [u32; 2] = [2, 12];
+    let (map_type, inner_map_fd) = (TYPES[usize::from(inner.is_some())], inner.map_or(0, number));
     own(&MapCreate { map_type, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map_fd }, MAP_CREATE)
-}
-
-/// Puts a map into the only entry of an array of maps.
-pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> Result<(), Errno> {
-    let (key, value) = (&0, &number(inner));
-    call(&MapUpdate { map_fd: number(outer), padding: 0, key, value, flags: 0 }, MAP_UPDATE_ELEM).map(drop)
 }
 
 /// Attaches an XDP program to an interface that runs none; it stays for as long as the link.

@@ -1,22 +1,22 @@
 //! The program at the egress of interfaces: attached wherever health checks are sent, and never left behind on purpose. It
 //! must not know its effect on packets.
 //!
-//! Since Linux 6.6 a link holds it (tcx), and ends with the daemon, however that ends. Before, it is a filter of the
-//! interface's clsact qdisc, which outlives a daemon that is killed: the next one replaces it, by its name. Programs of
-//! others stay where they are.
+//! Where the kernel has links for it (tcx, in Linux since 6.6), one holds it and ends with the daemon, however that ends.
+//! Elsewhere it is a filter of the interface's clsact qdisc, which outlives a daemon that is killed: the next one replaces it,
+//! by its name. Programs of others stay where they are.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::util::KernelVersion;
 use maglev_common::maps::EGRESS_PROGRAM;
 use nix::errno::Errno;
 
 use super::attach::Interface;
 use super::bpf;
 use super::error::{DataplaneError, chain, os_error};
+use super::features;
 
 /// The kernel object that holds the program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,7 @@ pub(super) enum Means {
 impl Means {
     /// The one that ends with the daemon, where the kernel has it.
     fn detect() -> Self {
-        let has_links = KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(6, 6, 0));
-        if has_links { Self::Link } else { Self::Filter }
+        if features::has_egress_links() { Self::Link } else { Self::Filter }
     }
 }
 

@@ -18,7 +18,7 @@ pub enum DataplaneError {
     #[error("not permitted to {0}: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted(&'static str),
     /// The running kernel cannot do what is needed.
-    #[error("kernel {release}: {reason}; Linux 6.1 or later with CONFIG_BPF_SYSCALL is needed")]
+    #[error("kernel {release}: {reason}; Linux 6.1 or later with CONFIG_BPF_SYSCALL has it")]
     Kernel {
         /// The running kernel's release.
         release: String,

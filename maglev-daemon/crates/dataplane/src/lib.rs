@@ -29,6 +29,7 @@ mod decap;
 mod egress;
 mod error;
 mod explain;
+mod features;
 mod flows;
 mod maps;
 mod mode;
@@ -147,7 +148,7 @@ impl Dataplane {
         if settings.trace {
             return Err(DataplaneError::Setting("`trace` is on: an adopted program cannot be traced".to_owned()));
         }
-        let barrier = Barrier::choose()?;
+        let mut barrier = Barrier::choose()?;
         let sizes = object::Sizes::from_settings(settings)?;
         let ebpf = object::Loaded::pinned(pins, set, program)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
@@ -258,7 +259,7 @@ impl Dataplane {
     /// # Errors
     /// Says which step could not be carried out; the steps before it stand.
     pub fn publish(&mut self, steps: &[Step]) -> Result<(), DataplaneError> {
-        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, &self.barrier, step))
+        steps.iter().try_for_each(|step| publish::carry_out(&mut self.maps, &mut self.barrier, step))
     }
 
     /// All counters, summed over the CPUs.

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 
 use aya::maps::{Map, MapData, MapType};
 use aya::programs::{Program, ProgramInfo, SchedClassifier, Xdp};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
 use maglev_common::maps as names;
@@ -18,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::Settings;
 use super::error::DataplaneError;
+use super::features;
 use super::pins::{self, Pins};
 use super::shared::{DEVICE, Shape};
 
@@ -180,12 +180,10 @@ impl Loaded {
     }
 
     fn load(loader: &mut EbpfLoader<'_>, object: &[u8], program: &'static str) -> Result<Self, DataplaneError> {
-        if KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(6, 1, 0)) {
-            return Err(DataplaneError::kernel("it is too old"));
-        }
-        let ebpf = loader.load(object).map_err(|error| DataplaneError::loading(program, &error))?;
+        let ebpf = loader.load(object).map_err(|error| features::blame(DataplaneError::loading(program, &error)))?;
         let mut loaded = Self::New(Box::new(ebpf));
-        loaded.xdp(program)?.load().map_err(|error| DataplaneError::program(program, &error))?;
+        let given = loaded.xdp(program)?.load();
+        given.map_err(|error| features::blame(DataplaneError::program(program, &error)))?;
         Ok(loaded)
     }
 
@@ -216,7 +214,8 @@ impl Loaded {
 
     /// Gives the kernel the program at the interfaces' egress too.
     pub(super) fn load_egress(&mut self) -> Result<(), DataplaneError> {
-        self.egress()?.load().map_err(|error| DataplaneError::program(names::EGRESS_PROGRAM, &error))
+        let given = self.egress()?.load();
+        given.map_err(|error| features::blame(DataplaneError::program(names::EGRESS_PROGRAM, &error)))
     }
 
     /// The program at the interfaces' egress.

@@ -16,7 +16,7 @@ use super::flows;
 use super::maps::Maps;
 
 /// Carries out one step.
-pub(super) fn carry_out(maps: &mut Maps, barrier: &Barrier, step: &Step) -> Result<(), DataplaneError> {
+pub(super) fn carry_out(maps: &mut Maps, barrier: &mut Barrier, step: &Step) -> Result<(), DataplaneError> {
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop } => change(maps, *id, |member| member.set_next_hop(*next_hop)),

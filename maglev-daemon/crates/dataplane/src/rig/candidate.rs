@@ -79,8 +79,8 @@ impl Candidate {
         };
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
         maps.forwarding().set_interface(0, &InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
-        let barrier = Barrier::choose()?;
-        steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &barrier, step))?;
+        let mut barrier = Barrier::choose()?;
+        steps.iter().try_for_each(|step| publish::carry_out(&mut maps, &mut barrier, step))?;
         Ok(Self { ebpf, maps, program })
     }
 

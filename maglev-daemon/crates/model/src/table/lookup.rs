@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use maglev_common::table::SLOTS;
+use xxhash_rust::xxh64::xxh64;
 
 use crate::{Name, Weight};
 
@@ -73,7 +74,7 @@ struct Walk {
 
 impl Walk {
     fn new(name: &Name, weight: Weight) -> Self {
-        let [offset, skip] = SEEDS.map(|seed| name_hash(seed, name.as_str().as_bytes()));
+        let [offset, skip] = SEEDS.map(|seed| xxh64(name.as_str().as_bytes(), seed));
         Self {
             cursor: (offset % u64::from(M)) as u32,
             // 1 to 65,536: every step visits all slots, because their number is prime.
@@ -162,49 +163,8 @@ fn fill_by_turns(walks: &mut [Walk], heaviest: u32, slots: &mut Slots) {
     }
 }
 
-/// The seeds of offset and skip. With [`name_hash`] they define every table of every node for good.
+/// The seeds of offset and skip. With XXH64 they define every table of every node for good.
 const SEEDS: [u64; 2] = [0x6d61_676c_6576_2d30, 0x6d61_676c_6576_2d31];
-
-/// XXH64 (Collet, xxHash specification section "XXH64"): stable for good, and a few nanoseconds per name.
-fn name_hash(seed: u64, bytes: &[u8]) -> u64 {
-    const P1: u64 = 0x9e37_79b1_85eb_ca87;
-    const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
-    const P3: u64 = 0x1656_67b1_9e37_79f9;
-    const P4: u64 = 0x85eb_ca77_c2b2_ae63;
-    const P5: u64 = 0x27d4_eb2f_1656_67c5;
-    let round = |lane: u64, word: u64| lane.wrapping_add(word.wrapping_mul(P2)).rotate_left(31).wrapping_mul(P1);
-
-    let (stripes, tail) = bytes.as_chunks::<32>();
-    let mut hash = seed.wrapping_add(P5);
-    if !stripes.is_empty() {
-        let mut lanes = [seed.wrapping_add(P1).wrapping_add(P2), seed.wrapping_add(P2), seed, seed.wrapping_sub(P1)];
-        for stripe in stripes {
-            for (lane, word) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0) {
-                *lane = round(*lane, u64::from_le_bytes(*word));
-            }
-        }
-        let [a, b, c, d] = lanes;
-        hash = a.rotate_left(1).wrapping_add(b.rotate_left(7)).wrapping_add(c.rotate_left(12));
-        hash = hash.wrapping_add(d.rotate_left(18));
-        hash = lanes.iter().fold(hash, |hash, &lane| (hash ^ round(0, lane)).wrapping_mul(P1).wrapping_add(P4));
-    }
-    hash = hash.wrapping_add(bytes.len() as u64);
-    let (words, tail) = tail.as_chunks::<8>();
-    for &word in words {
-        hash = (hash ^ round(0, u64::from_le_bytes(word))).rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
-    }
-    let (halves, tail) = tail.as_chunks::<4>();
-    for &half in halves {
-        let word = u64::from(u32::from_le_bytes(half)).wrapping_mul(P1);
-        hash = (hash ^ word).rotate_left(23).wrapping_mul(P2).wrapping_add(P3);
-    }
-    for &byte in tail {
-        hash = (hash ^ u64::from(byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);
-    }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(P2);
-    hash = (hash ^ (hash >> 29)).wrapping_mul(P3);
-    hash ^ (hash >> 32)
-}
 
 #[cfg(test)]
 #[path = "lookup_tests.rs"]
