@@ -1,6 +1,8 @@
 //! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
 //! the source of the numbers.
 
+#[cfg(test)]
+mod docs;
 mod text;
 
 use std::collections::BTreeMap;
@@ -43,13 +45,17 @@ const BYTES_PER_BACKEND: usize = 1_024;
 const BYTES_BESIDE: usize = 16 * 1024;
 
 /// The metrics of a node as text.
-fn render(status: &Status, counters: &Counters, (neighbors, routes): (&BgpNeighbors, &BgpRoutes)) -> String {
+fn render(status: &Status, counters: &Counters, bgp: (&BgpNeighbors, &BgpRoutes)) -> String {
+    registered(status, counters, bgp).end()
+}
+
+fn registered(status: &Status, counters: &Counters, (neighbors, routes): (&BgpNeighbors, &BgpRoutes)) -> Registry {
     let mut registry = Registry::with_capacity(BYTES_BESIDE + status.backends.len() * BYTES_PER_BACKEND);
     register_traffic(&mut registry, counters);
     register_services(&mut registry, status);
     register_node(&mut registry, status);
     register_bgp(&mut registry, neighbors, routes);
-    registry.end()
+    registry
 }
 
 fn register_traffic(registry: &mut Registry, counters: &Counters) {
@@ -247,8 +253,8 @@ mod tests {
     use super::*;
     use maglev_api::testing;
 
-    #[test]
-    fn the_text_holds_every_kind_of_series() {
+    /// Answers of a node on which everything happens.
+    pub(super) fn everything() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
         let next_hop = NextHop::Unresolved { reason: "no route".into() };
         let backend = view::Backend { next_hop, ..testing::backend("web1") };
         let known = view::Health {
@@ -317,8 +323,13 @@ mod tests {
             vips: vec![],
             communities: vec![],
         };
-        let bgp = (&BgpNeighbors(vec![neighbor]), &BgpRoutes(vec![route]));
-        let text = render(&status, &counters, bgp);
+        (status, counters, BgpNeighbors(vec![neighbor]), BgpRoutes(vec![route]))
+    }
+
+    #[test]
+    fn the_text_holds_every_kind_of_series() {
+        let (status, counters, neighbors, routes) = everything();
+        let text = render(&status, &counters, (&neighbors, &routes));
         for line in [
             r#"maglev_packets_total{reason="transmitted",outcome="forwarded"} 7"#,
             r#"maglev_vip_bytes_total{vip="www"} 420"#,

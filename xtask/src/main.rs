@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod cargo_deny;
 mod demo;
+mod docs;
 mod kernels;
 mod linker;
 mod lint;
@@ -45,6 +46,8 @@ enum Command {
     /// Compare designs in simulated fleets, and search random histories for one that breaks a connection.
     #[command(disable_help_flag = true)]
     Model(model::Arguments),
+    /// Write the generated parts and the samples of the manual's pages.
+    Docs,
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
     /// Check format, lints, the invariants of architecture and wording, the eBPF object and the dependencies.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
+        Command::Docs => docs::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),
     };

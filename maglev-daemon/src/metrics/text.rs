@@ -10,12 +10,29 @@ pub(super) type Labels<const N: usize> = [(&'static str, String); N];
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     text: String,
+    /// Every family, those without series included.
+    #[cfg(test)]
+    pub(super) families: Vec<Family>,
+}
+
+/// A family as the manual describes it.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    /// The name of its series.
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) help: String,
+    /// The labels of each of its series.
+    pub(super) series: Vec<Vec<(&'static str, String)>>,
 }
 
 impl Registry {
     /// An empty text with room for so many bytes.
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes) }
+        let mut registry = Self::default();
+        registry.text.reserve(bytes);
+        registry
     }
 
     /// The whole text.
@@ -30,6 +47,14 @@ impl Registry {
         (name, help, kind, suffix): (&str, &str, &str, &str),
         series: impl Iterator<Item = (Labels<N>, V)>,
     ) {
+        #[cfg(test)]
+        let series = {
+            let series: Vec<_> = series.collect();
+            let (name, kind, help) = (format!("maglev_{name}{suffix}"), kind.to_owned(), help.to_owned());
+            let labels = series.iter().map(|(labels, _)| labels.to_vec()).collect();
+            self.families.push(Family { name, kind, help, series: labels });
+            series.into_iter()
+        };
         let mut series = series.peekable();
         if series.peek().is_none() {
             return;

@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(),
 }
 
 /// One line: a sentence with its time, or an object.
-fn line(format: Format, received: &Received) -> String {
+pub(super) fn line(format: Format, received: &Received) -> String {
     match (format, received) {
         (Format::Text, Received::Event(event)) => {
             let Event { sequence: _, unix_milliseconds, level, text, what: _ } = &**event;

@@ -6,6 +6,8 @@ mod bgp;
 mod changes;
 mod completions;
 mod counters;
+#[cfg(test)]
+mod docs;
 mod events;
 mod flow;
 mod flow_table;

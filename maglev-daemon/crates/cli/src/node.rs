@@ -134,7 +134,7 @@ fn await_end(client: &Client, printer: &Printer, timeout: Option<Duration>) -> R
 }
 
 /// A line for each stage that was not shown yet. `shown` is the last one that was; a stage that repeats is shown again.
-fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String> {
+pub(super) fn news(node: &Node, drain: &NodeDrain, shown: &mut Option<Stage>) -> Vec<String> {
     let last = drain.stage();
     let is_new = |stage: &Stage| match *shown {
         Some(shown) if last < shown => *stage == last,

@@ -5,6 +5,8 @@ mod bgp;
 pub mod bounds;
 mod check_keys;
 mod decode;
+#[cfg(test)]
+mod docs;
 mod health;
 mod interfaces;
 mod node;

@@ -200,7 +200,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
     (config(), services, rules)
 }
 
-fn any_outer() -> OuterSources {
+pub(super) fn any_outer() -> OuterSources {
     OuterSources { v4: Some(Ipv4Net::default()), v6: Some(Ipv6Net::default()) }
 }
 

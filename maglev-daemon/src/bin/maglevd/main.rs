@@ -4,6 +4,8 @@
 mod attach;
 mod check;
 mod decap;
+#[cfg(test)]
+mod docs;
 mod keygen;
 mod log;
 

@@ -71,7 +71,7 @@ fn await_end(
         let failure = match (found, timeout) {
             (Look::Drained(backend), _) => {
                 progress.clear();
-                return printer.done(&backend, &format!("{name} is drained: no flow is left; safe to stop"));
+                return printer.done(&backend, &drained(name));
             }
             (Look::Over(reason), _) => reason,
             (Look::Left(left), Some(timeout)) if waited >= timeout => {
@@ -113,7 +113,12 @@ fn look(pool: &view::Pool, name: &Name) -> Look {
     }
 }
 
-fn left(pool: &view::Pool, backend: &view::Backend) -> String {
+/// The last line.
+pub(crate) fn drained(name: &Name) -> String {
+    format!("{name} is drained: no flow is left; safe to stop")
+}
+
+pub(crate) fn left(pool: &view::Pool, backend: &view::Backend) -> String {
     match pool.in_transition.learning_seconds_left {
         Some(seconds) if backend.learning_slots > 0 => {
             format!("{}, learning ends in {}", backend.left(), ShownDuration::from_secs(seconds))

@@ -12,7 +12,7 @@ use super::output::Printer;
 use super::{Client, Failure};
 
 mod check;
-mod drain;
+pub(super) mod drain;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BackendCommand {

@@ -1,0 +1,37 @@
+//! `docs/cli.md` and the commands in all pages, compared with the arguments of `maglev`; `cargo xtask docs` writes them.
+
+use clap::CommandFactory as _;
+use maglev_testing::docs::{self, manual};
+
+use super::*;
+
+mod samples;
+
+const PROGRAM: [&str; 1] = ["maglev"];
+
+#[test]
+fn the_reference_is_that_of_the_arguments() {
+    docs::hold("docs/cli.md", "maglev", &manual::reference(Args::command(), 3));
+}
+
+#[test]
+fn every_command_of_the_pages_parses() {
+    let commands: Vec<_> = docs::fenced().into_iter().filter(|command| command.is(&PROGRAM)).collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let wrong = commands.iter().filter_map(|command| {
+        let error = parse(command.words.iter().map(OsString::from)).err()?;
+        Some(format!("{}: {}: {error}", command.place, command.words.join(" ")))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_command_in_a_sentence_exists() {
+    let wrong = docs::mentioned(&PROGRAM).into_iter().filter_map(|command| {
+        let unknown = manual::check_mention(&Args::command(), &command.words).err()?;
+        Some(format!("{}: `{}`: {unknown}", command.place, command.words.join(" ")))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,120 @@
+//! `docs/metrics.md`: every family with its labels, and every counter of packets. Compared with the code; `cargo xtask docs` writes it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use maglev_api::testing;
+use maglev_common::counters::{Counter, Outcome};
+use maglev_testing::docs;
+
+use super::text::Family;
+use super::*;
+
+/// Labels with few values, which the code knows.
+const ENUMERATED: [&str; 7] = ["state", "phase", "health", "result", "stage", "file", "outcome"];
+
+/// The last words of names that are units.
+const UNITS: [&str; 4] = ["bytes", "packets", "percent", "seconds"];
+
+/// A node on which every family has series.
+fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
+    let (mut status, mut counters, neighbors, routes) = tests::everything();
+    let (mode, link) = ("native".to_owned(), "up".to_owned());
+    let (name, attached, index, mtu) = ("eth0".to_owned(), true, 2, 1_500);
+    status.interfaces.push(view::Interface { name, renamed_to: None, mode, attached, link, index, mtu });
+    status.vips.push(view::Vip {
+        name: "www".into(),
+        address: [203, 0, 113, 10].into(),
+        port: view::Port(None),
+        protocol: view::Protocol::Tcp,
+        pool: "web".into(),
+        error: None,
+        health: view::VipHealth::default(),
+    });
+    status.memory.maps.push(view::MapMemory { name: "counts".into(), bytes: 1 });
+    let backend = testing::backend("web1");
+    counters.backends.push(view::BackendTraffic { pool: backend.pool, backend: backend.name, packets: 7, bytes: 420 });
+    counters.counters.extend(Counter::ALL.iter().map(|counter| view::Counter {
+        name: counter.name().into(),
+        outcome: outcome(counter.outcome()).into(),
+        packets: 0,
+        help: counter.help().into(),
+    }));
+    (status, counters, neighbors, routes)
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Forwarded => "forwarded",
+        Outcome::Passed => "passed",
+        Outcome::Dropped => "dropped",
+        Outcome::Noted => "noted",
+    }
+}
+
+#[test]
+fn the_page_has_every_family() {
+    let (status, counters, neighbors, routes) = node();
+    let mut families = registered(&status, &counters, (&neighbors, &routes)).families;
+    families.sort_by(|a, b| a.name.cmp(&b.name));
+    let without: Vec<_> =
+        families.iter().filter(|family| family.series.is_empty()).map(|family| &family.name).collect();
+    assert!(without.is_empty(), "give the node of this test series of {without:?}: they name the labels");
+    let rows: String = families.iter().map(row).collect();
+    docs::hold(
+        "docs/metrics.md",
+        "metrics",
+        &format!("| name | type | unit | labels | meaning |\n|---|---|---|---|---|\n{rows}"),
+    );
+}
+
+fn row(family: &Family) -> String {
+    let Family { name, kind, help, series } = family;
+    let stem = name.strip_suffix("_total").unwrap_or(name);
+    let unit = UNITS.into_iter().find(|unit| stem.ends_with(&format!("_{unit}"))).unwrap_or("");
+    let labels = series.first().into_iter().flatten().map(|(label, _)| labelled(label, series));
+    format!("| `{name}` | {kind} | {unit} | {} | {help} |\n", labels.collect::<Vec<_>>().join(", "))
+}
+
+/// A label, with its values if the code knows them.
+fn labelled(label: &str, series: &[Vec<(&'static str, String)>]) -> String {
+    if !ENUMERATED.contains(&label) {
+        return format!("`{label}`");
+    }
+    let values = series.iter().flatten().filter(|(name, _)| *name == label).map(|(_, value)| value.as_str());
+    let values: BTreeSet<_> = values.collect();
+    format!("`{label}`: {}", values.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn the_page_has_every_counter() {
+    let mut table = String::from("| `reason` | `outcome` | packets |\n|---|---|---|\n");
+    for counter in Counter::ALL {
+        // Writing to a string cannot fail.
+        let _ = writeln!(table, "| `{}` | {} | {} |", counter.name(), outcome(counter.outcome()), counter.help());
+    }
+    docs::hold("docs/metrics.md", "counters", &table);
+}
+
+/// Metrics that a page names are there, with labels that they have.
+#[test]
+fn every_metric_in_a_page_exists() {
+    let (status, counters, neighbors, routes) = node();
+    let families = registered(&status, &counters, (&neighbors, &routes)).families;
+    let known = |name: &str, labels: Vec<&str>| {
+        let family = families.iter().find(|family| family.name == name);
+        let has = |label: &&str| family.is_some_and(|family| family.series[0].iter().any(|(known, _)| known == label));
+        family.is_some() && labels.iter().all(has)
+    };
+    let mut unknown = Vec::new();
+    for page in docs::pages() {
+        for code in page.text.split('`').filter(|code| code.starts_with("maglev_")) {
+            let (name, labels) = code.trim_end_matches('}').split_once('{').unwrap_or((code, ""));
+            let labels = labels.split(',').filter(|label| !label.is_empty()).collect();
+            if !known(name, labels) {
+                unknown.push(format!("{}: {code}", page.path));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "metrics that do not exist: {}", unknown.join(", "));
+}
