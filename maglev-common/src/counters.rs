@@ -164,7 +164,7 @@ impl Counts {
         self.counters[counter as usize & (COUNTER_REGION as usize - 1)].add_unshared(1);
     }
 
-    /// Takes one of `each_second` answers that the CPU may give in one second; tells whether one was left.
+    /// Takes one of `each_second` answers that the CPU may give in one second. False if none was left.
     ///
     /// ```text
     ///  63      48 47     32 31            0

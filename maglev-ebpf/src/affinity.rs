@@ -205,7 +205,7 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
         || (segment.is_datagram() && unreachable())
 }
 
-/// The member that an ICMP error about a flow goes to, perhaps nobody: by the same rules, but nothing is written, not even that
+/// The member that an ICMP error about a flow goes to, perhaps none: by the same rules, but nothing is written, not even that
 /// the flow was seen. `segment`: [`Segment::DATAGRAM`] or [`Segment::RST`], which begins nothing.
 #[inline(always)]
 pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {

@@ -7,7 +7,8 @@ use std::vec::Vec;
 use etherparse::{IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder};
 use maglev_common::counters::Counter;
 
-use crate::env::{Header, Packet};
+use crate::env::{Chain, Header, Packet};
+use crate::packet::ipv6;
 
 /// The router's MAC address on the node's link.
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
@@ -57,6 +58,10 @@ impl Packet for VecPacket {
 
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
         T::mut_from_prefix(self.bytes.get_mut(offset..)?).ok().map(|(header, _)| header)
+    }
+
+    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
+        ipv6::follow(self, start, first, quoted)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {

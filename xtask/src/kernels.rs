@@ -16,9 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
-    program,
+    binaries, program,
     setup::{self, Package},
-    test,
     totals::{Totals, result_line},
 };
 
@@ -133,7 +132,7 @@ fn report(release: &str, said: &str, binaries: usize) -> Result<Totals> {
 /// Builds the unit tests, of which the data plane's embed the object that ships.
 fn test_binaries() -> Result<Vec<PathBuf>> {
     let selection: Vec<_> = CRATES.iter().flat_map(|name| ["--package", name]).chain(["--lib"]).collect();
-    let binaries = test::built(&selection)?;
+    let binaries = binaries::built(&selection)?;
     if binaries.len() != CRATES.len() {
         bail!("cargo named {} test binaries of {}", binaries.len(), CRATES.len());
     }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod against;
 mod bench;
+mod binaries;
 mod build;
 mod cargo_deny;
 mod demo;

@@ -47,6 +47,7 @@ fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Forwarded => "forwarded",
         Outcome::Passed => "passed",
+        Outcome::Answered => "answered",
         Outcome::Dropped => "dropped",
         Outcome::Noted => "noted",
     }

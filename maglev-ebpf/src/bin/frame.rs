@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use maglev_ebpf::env::{Header, Packet};
-use maglev_ebpf::packet::ipv6::Chain;
+use maglev_ebpf::env::{Chain, Header, Packet};
+use maglev_ebpf::packet::ipv6;
 
 /// Where extension headers may begin, one less than a power of two: headers of a frame, and of a packet that it quotes.
 const MOST_START: usize = 127;
@@ -88,11 +88,11 @@ impl Packet for Frame {
     }
 }
 
-/// [`Chain::follow`] as a function of the kernel's kind: numbers in, a number out.
+/// [`ipv6::follow`] as a function of the kernel's kind: numbers in, a number out.
 #[inline(never)]
 fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
     let frame = Frame::new(XdpContext::new(ctx));
-    Chain::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
+    ipv6::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
 }
 
 /// Takes bytes off a frame's end: a function of its own, so that it takes no registers from the frames that keep theirs.

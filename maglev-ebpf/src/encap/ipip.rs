@@ -10,9 +10,9 @@ use maglev_common::template::Template;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Outer, checksum};
+use super::Outer;
 use crate::env::Packet;
-use crate::packet::{Ip, eth};
+use crate::packet::{Ip, checksum, eth};
 
 /// Bytes an outer IPv4 header adds.
 pub const OVERHEAD4: usize = Encap::IpIp4.overhead();

@@ -1,6 +1,5 @@
 //! Encapsulation: the outer headers of a packet for a backend.
 
-pub mod checksum;
 pub mod ipip;
 
 use maglev_common::backend::MemberRecord;

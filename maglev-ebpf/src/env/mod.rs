@@ -1,10 +1,12 @@
 //! What the packet path needs of its surroundings, one trait per capability, and the plain values that pass between the path's
 //! parts. A part names the capabilities it uses. It must not know the parts.
 
+mod chain;
 pub mod decision;
 mod packet;
 mod tables;
 
+pub use chain::Chain;
 pub use decision::{Choice, Decision, Flow, Segment};
 pub use packet::{Header, Packet};
 pub use tables::{Answers, Balancing, Clock, Counters, DecapTables, Directory, Flows, Forwarding, Ingress, Trace};

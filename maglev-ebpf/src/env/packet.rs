@@ -1,6 +1,6 @@
 //! The bytes of a packet.
 
-use crate::packet::ipv6::Chain;
+use super::Chain;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A header as it lies in a packet: any bytes are one, at any address.
@@ -24,14 +24,9 @@ pub trait Packet {
     /// The same, to write to.
     fn view_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
 
-    /// Follows the IPv6 extension headers that begin at an offset: [`Chain::follow`]. In the kernel, a function of its own, so that
-    /// its turns take no room on the stack of others.
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain
-    where
-        Self: Sized,
-    {
-        Chain::follow(self, start, first, quoted)
-    }
+    /// Follows the IPv6 extension headers that begin at an offset: `packet::ipv6::follow`. In the kernel, a function of its own, so
+    /// that its turns take no room on the stack of others.
+    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain;
 
     /// Adds bytes of unspecified content in front of the packet. On failure the packet is as before.
     #[must_use]

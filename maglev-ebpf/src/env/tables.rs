@@ -74,7 +74,7 @@ pub trait Flows: Forwarding + Clock {
 
 /// Packets that the node itself answers.
 pub trait Answers {
-    /// Takes one of the answers that this CPU may give in this second; tells whether one was left.
+    /// Takes one of the answers that this CPU may give in this second. False if none was left.
     fn may_answer(&self) -> bool;
 }
 

@@ -4,8 +4,7 @@ use maglev_common::hash::{Tuple4, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Ip;
-use crate::encap::checksum;
+use super::{Ip, checksum};
 use crate::env::Packet;
 
 /// Bytes of the header; in an error, the quoted packet follows.

@@ -4,8 +4,7 @@ use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{HOPS, Inner, Ip, Parsed, Span, bounded, equals, l4};
-use crate::encap::checksum;
+use super::{HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, l4};
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -110,7 +109,7 @@ impl Options {
             if at >= length {
                 return Self::Plain;
             }
-            // The second byte may be the next header's, and is not looked at then.
+            // The second byte may belong to the next header, and is ignored then.
             let Some(&[kind, bytes]) = packet.view::<[u8; 2]>(start + at) else { return Self::Malformed };
             if kind == END_OF_OPTIONS {
                 return Self::Plain;

@@ -5,7 +5,7 @@ use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{HOPS, Inner, Ip, Parsed, Span, bounded, equals, l4};
-use crate::env::Packet;
+use crate::env::{Chain, Packet};
 
 /// Bytes of the fixed header.
 pub const HEADER: usize = 40;
@@ -87,77 +87,33 @@ struct Extension {
 
 const _: () = assert!(MOST_BYTES + size_of::<Extension>() + 255 * 8 <= Chain::MOST);
 
-/// What follows the extension headers of a packet, if any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chain {
-    /// A header of this protocol, so many bytes on.
-    Ends(u8, usize),
-    /// A fragment, the first or a later one.
-    Fragment,
-    /// The sender chose the packet's route: [`Parsed::SourceRoute`].
-    SourceRoute,
-    /// More than are followed.
-    TooLong,
-    /// The frame ends before they do.
-    Cut,
-}
-
-impl Chain {
-    /// Offsets fit twelve bits.
-    const MOST: usize = 4_095;
-
-    /// Follows the extension headers that begin at an offset of the frame; `quoted`: a first fragment is as good as a packet.
-    #[inline(always)]
-    pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Self {
-        let (mut header, mut at) = (first, 0);
-        for _ in 0..=MOST_EXTENSIONS {
-            if !matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
-                return Self::Ends(header, at);
-            }
-            if at > MOST_BYTES {
-                return Self::TooLong;
-            }
-            let Some(extension) = packet.view::<Extension>(start + at) else { return Self::Cut };
-            let kind_segments = extension.kind_segments.get();
-            match header {
-                ROUTING if kind_segments >> 8 == 0 || kind_segments & 0xff != 0 => return Self::SourceRoute,
-                // Neither an offset nor more to come: a packet whole (RFC 6946).
-                FRAGMENT if kind_segments & 0xfff9 == 0 || quoted && kind_segments >> 3 == 0 => {}
-                FRAGMENT => return Self::Fragment,
-                _ => {}
-            }
-            // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
-            let (fragment, words) = (equals(header, FRAGMENT), equals(header, AUTHENTICATION));
-            let units = usize::from(extension.length);
-            at = bounded(at + 8 + (1 - fragment) * (units << (3 - words)), Self::MOST);
-            header = extension.next_header;
+/// Follows the extension headers that begin at an offset of the frame; `quoted`: a first fragment is as good as a packet.
+#[inline(always)]
+pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Chain {
+    let (mut header, mut at) = (first, 0);
+    for _ in 0..=MOST_EXTENSIONS {
+        if !matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
+            return Chain::Ends(header, at);
         }
-        Self::TooLong
-    }
-
-    /// As a number, to be handed back by a function of the kernel.
-    #[inline(always)]
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::Ends(protocol, at) => protocol as u32 | (at as u32) << 8,
-            Self::Fragment => 1 << 24,
-            Self::SourceRoute => 2 << 24,
-            Self::TooLong => 3 << 24,
-            Self::Cut => 4 << 24,
+        if at > MOST_BYTES {
+            return Chain::TooLong;
         }
-    }
-
-    /// The reverse of [`Self::bits`].
-    #[inline(always)]
-    pub const fn from_bits(bits: u32) -> Self {
-        match bits >> 24 {
-            0 => Self::Ends(bits as u8, (bits >> 8) as usize & Self::MOST),
-            1 => Self::Fragment,
-            2 => Self::SourceRoute,
-            3 => Self::TooLong,
-            _ => Self::Cut,
+        let Some(extension) = packet.view::<Extension>(start + at) else { return Chain::Cut };
+        let kind_segments = extension.kind_segments.get();
+        match header {
+            ROUTING if kind_segments >> 8 == 0 || kind_segments & 0xff != 0 => return Chain::SourceRoute,
+            // Neither an offset nor more to come: a packet whole (RFC 6946).
+            FRAGMENT if kind_segments & 0xfff9 == 0 || quoted && kind_segments >> 3 == 0 => {}
+            FRAGMENT => return Chain::Fragment,
+            _ => {}
         }
+        // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
+        let (fragment, words) = (equals(header, FRAGMENT), equals(header, AUTHENTICATION));
+        let units = usize::from(extension.length);
+        at = bounded(at + 8 + (1 - fragment) * (units << (3 - words)), Chain::MOST);
+        header = extension.next_header;
     }
+    Chain::TooLong
 }
 
 impl Ip for Tuple6 {

@@ -1,6 +1,7 @@
 //! Headers, one page each: offsets, accessors, and parsers that yield values which cannot be wrong. A parser reports what it
 //! found; the verdict and its counter are the path's decision.
 
+pub mod checksum;
 pub mod eth;
 pub mod icmp;
 pub mod ipv4;

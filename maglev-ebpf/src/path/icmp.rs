@@ -39,7 +39,7 @@ pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P
 }
 
 /// Sends an error to the backend of the flow that it quotes: by the rules of the flow's own packets, but nothing is written, since
-/// whoever quotes a flow need not be part of it.
+/// any host can quote any flow.
 #[inline(always)]
 fn deliver<F, P, T>(packet: &mut P, tables: &T, span: Span, destination: F::Address) -> Verdict
 where

@@ -1,6 +1,6 @@
-//! Tells a client that its packet is too long for the path to its backend: *fragmentation needed* (RFC 792, RFC 1191) and
-//! *packet too big* (RFC 4443 section 3.2), from the VIP. The answer is never longer than the packet, and not given to what must
-//! not be answered.
+//! Answers a packet that is too long for the path to its backend: *fragmentation needed* (RFC 792, RFC 1191) or *packet too big*
+//! (RFC 4443 section 3.2), with the VIP as its source. The answer is never longer than the packet. Some packets are never
+//! answered: without DF, ICMP errors, and those of a source that is no single remote host.
 
 use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
@@ -9,8 +9,8 @@ use zerocopy::transmute_ref;
 
 use super::forward::refuse;
 use super::icmp::is_answered;
-use crate::encap::checksum;
 use crate::env::{Balancing, Packet};
+use crate::packet::checksum;
 use crate::packet::eth::{self, Payload};
 use crate::packet::icmp::Icmp;
 use crate::packet::ipv4::{self, Ipv4};
@@ -18,7 +18,7 @@ use crate::packet::ipv6::{self, Ipv6};
 use crate::packet::l4;
 use crate::verdict::Verdict;
 
-/// The smallest MTU that is told: every host can receive 576 bytes (RFC 791), and sends IPv6 packets of 1,280 (RFC 8200).
+/// The smallest MTU of an answer: every host can receive 576 bytes (RFC 791), and sends IPv6 packets of 1,280 (RFC 8200).
 const LEAST4: u16 = 576;
 const LEAST6: u16 = 1_280;
 /// Bytes of the packet that the answer quotes, so that it has the length of the smallest MTU: always the same, because the
@@ -50,12 +50,11 @@ pub fn answer<P: Packet, T: Balancing>(packet: &mut P, tables: &T, mtu: u16) -> 
     }
 }
 
-/// What an answer needs of the packet: read before the frame is changed.
 #[inline(always)]
 fn answer4<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: u16) -> Option<()> {
     let header = packet.view::<Ipv4>(l3)?;
     let (addresses, told) = (header.addresses.get(), mtu.max(LEAST4));
-    // A shorter packet than the MTU that is told would be answered in vain.
+    // The sender of a packet that is no longer than the answer's MTU would change nothing.
     if header.flags_fragment.get() & DONT_FRAGMENT == 0 || header.protocol == l4::ICMP || header.length.get() <= told {
         return None;
     }
@@ -125,7 +124,7 @@ fn make_room<P: Packet>(packet: &mut P, l3: usize, quote: usize, headers: usize)
     packet.len() > l3 + quote && packet.trim(l3 + quote) && eth::insert_and_turn(packet, l3, headers)
 }
 
-/// The header of a message that tells an MTU; `rest`: the sum of what its checksum covers beside.
+/// The header of a message with an MTU; `rest`: the sum of everything else that its checksum covers.
 #[inline(always)]
 fn message(kind: u8, code: u8, mtu: u32, rest: u64) -> Icmp {
     let header = Icmp { kind, code, checksum: U16::ZERO, rest: U32::new(mtu) };

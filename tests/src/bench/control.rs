@@ -235,7 +235,7 @@ fn probe(target: SocketAddr) -> Result<Option<String>> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(target).context("no route to the VIP")?;
     let mut answer = [0; 256];
-    if socket.send(b"who").is_err() {
+    if socket.send(b"probe").is_err() {
         return Ok(None);
     }
     let received = socket.recv(&mut answer);

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{build, kernels, matrix, program, setup, totals::Totals};
+use crate::{
+    binaries::{Binary, built},
+    build, kernels, matrix, program, setup,
+    totals::Totals,
+};
 
-mod binaries;
 mod runner;
 
-pub(crate) use binaries::{Binary, built};
 use runner::{Runner, Timed};
 
 /// The model test runs with the others.

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::Binary;
 use crate::{
+    binaries::Binary,
     program,
     totals::{Totals, result_line},
 };

@@ -7,7 +7,8 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::TcContext;
 use maglev_common::mark::Mark;
 use maglev_ebpf::encap::ipip::OVERHEAD6;
-use maglev_ebpf::env::{Header, Packet};
+use maglev_ebpf::env::{Chain, Header, Packet};
+use maglev_ebpf::packet::ipv6;
 use maglev_ebpf::path::egress::Origin;
 
 /// Bytes that are asked to stand in one piece: Ethernet, IPv6, and TCP without options.
@@ -88,6 +89,11 @@ impl Packet for Skb {
         let mut address = self.address(offset)?;
         // SAFETY: as for `view`; `&mut self` makes the reference the only one.
         Some(unsafe { address.as_mut() })
+    }
+
+    #[inline(always)]
+    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
+        ipv6::follow(self, start, first, quoted)
     }
 
     /// Makes room after the Ethernet header, for an outer IP header of just this size. The kernel needs to know it: it

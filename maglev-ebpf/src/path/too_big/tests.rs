@@ -1,4 +1,4 @@
-//! What a client is told of a packet that is too long; packets are built and dissected by another implementation.
+//! The answers to packets that are too long; packets are built and dissected by another implementation.
 
 use std::vec::Vec;
 
@@ -24,7 +24,7 @@ fn run(tables: &FakeTables, frame: &[u8]) -> (Verdict, Vec<u8>) {
     (forward(&mut packet, tables), packet.bytes)
 }
 
-/// The MTU that an answer tells, of which everything else is as it should be; `frame` is what is answered.
+/// The MTU in the answer to a frame; everything else in it is checked.
 fn told(answer: &[u8], frame: &[u8]) -> u32 {
     assert_eq!([&answer[..6], &answer[6..12]], [ROUTER_MAC, NODE_MAC]);
     let [asked, answered] = [frame, answer].map(|frame| SlicedPacket::from_ethernet(frame).unwrap());

@@ -106,7 +106,7 @@ const POOLS: &[Key] = &[
         absent: Absent::Is("withdraw"),
         good: "keep",
         bad: "stay",
-        meaning: "What becomes of the pool's VIPs once no backend has answered anything for 60 s. Needs `check`.",
+        meaning: "The announcement of the pool's VIPs once no backend has answered anything for 60 s. Needs `check`.",
     },
     Key {
         path: "pools[].check",

@@ -14,7 +14,7 @@ use super::fences::{FENCE, fences};
 const WRITE: &str = "MAGLEV_WRITE_DOCS";
 
 /// The remedy for a page that differs from the code.
-const REMEDY: &str = "run `cargo xtask docs` and look at the difference";
+const REMEDY: &str = "run `cargo xtask docs` and read the difference";
 
 /// Tests of one program run at the same time, and some write the same page.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -90,7 +90,7 @@ fn replaced(page: &str, name: &str, text: &str) -> String {
     format!("{head}{mark}{before}{FENCE}{language}{body}{indent}{FENCE}{tail}")
 }
 
-/// Fails if two texts differ; writes instead when told so by the environment.
+/// Fails if two texts differ; writes the file instead if the environment says so.
 fn settle(place: &str, found: &str, expected: &str, write: impl FnOnce()) {
     if found == expected {
         return;

@@ -1,4 +1,4 @@
-//! No page has a command or a block that no test looks at.
+//! Every command and every block of the pages has a test.
 
 use super::{Fence, fenced, fences, pages};
 use crate::network;
