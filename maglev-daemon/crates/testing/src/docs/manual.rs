@@ -94,8 +94,7 @@ pub fn check_mention(program: &Command, words: &[String]) -> Result<(), String> 
     let mut program = program.clone();
     program.build();
     let mut command = &program;
-    let mut words = words.iter().skip(1);
-    while let Some(word) = words.next() {
+    for word in words.iter().skip(1) {
         if let Some(option) = word.strip_prefix("--").filter(|option| !option.is_empty()) {
             let option = option.split('=').next().unwrap_or_default();
             let known = command.get_arguments().any(|argument| argument.get_long() == Some(option));
