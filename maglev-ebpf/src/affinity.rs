@@ -206,7 +206,8 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
 }
 
 /// The member that an ICMP error about a flow goes to, perhaps none: by the same rules, but nothing is written, not even that
-/// the flow was seen. `segment`: [`Segment::DATAGRAM`] or [`Segment::RST`], which begins nothing.
+/// the flow was seen. `segment`: [`Segment::DATAGRAM`]; or of TCP, [`Segment::SYN`] for the owner of a slot that is learning and
+/// [`Segment::RST`] for the previous one.
 #[inline(always)]
 pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
     let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());

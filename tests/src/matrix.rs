@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store` and `faults` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store`, `packets` and `faults` read off the tests' output.
 
 use std::time::Instant;
 
@@ -15,6 +15,8 @@ pub enum Matrix {
     Fault,
     /// The subject of a row is what is done to what is kept.
     Store,
+    /// The subject of a row is the kind of packet, or of link.
+    Packets,
 }
 
 /// Whether the case is to be run at its full size, which may take minutes: in `cargo xtask test faults`, not in the suite.
@@ -47,6 +49,7 @@ impl Matrix {
             Self::Health => "health",
             Self::Fault => "fault",
             Self::Store => "store",
+            Self::Packets => "packets",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store` and `faults`. Knows which tests print rows, and
+//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store`, `packets` and `faults`. Knows which tests print rows, and
 //! the form of a row; it does not know the cases.
 //!
 //! ```text
@@ -64,6 +64,13 @@ pub(crate) const STORE: Matrix = Matrix {
         &["--package", "maglev-e2e", "--test", "history", "--test", "services"],
     ],
     subjects: &["kept", "edit", "crash", "damage", "full", "release", "lab", "kill", "file"],
+};
+
+/// Packets beside plain ones: by kind, or by the link that they cross.
+pub(crate) const PACKETS: Matrix = Matrix {
+    name: "packets",
+    lots: &[&["--package", "maglev-e2e", "--test", "packets"]],
+    subjects: &["ping", "narrow", "upload"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

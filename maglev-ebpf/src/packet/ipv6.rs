@@ -187,7 +187,7 @@ impl Ip for Tuple6 {
     }
 
     #[inline(always)]
-    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self> {
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<(Self, u32)> {
         let header = packet.view::<Ipv6>(l3)?;
         if header.version() != 6 {
             return None;
@@ -197,7 +197,7 @@ impl Ip for Tuple6 {
         if !l4::has_ports(protocol) {
             return None;
         }
-        let ports = l4::quoted_ports(packet, l3 + HEADER + at, end)?;
-        Some(Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) })
+        let (ports, sequence) = l4::quoted_start(packet, l3 + HEADER + at, end)?;
+        Some((Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) }, sequence))
     }
 }

@@ -72,10 +72,12 @@ pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP)
 }
 
-/// The ports that a quoted transport header at an offset begins with, destination then source; `None` if it is cut off at `end`
-/// before. No more of it need be there: an ICMP error may quote eight bytes of it (RFC 792).
+/// The ports that a quoted transport header at an offset begins with, destination then source, and the four bytes behind them, or 0
+/// without them; `None` if it is cut off at `end` within the ports. No more of it need be there: an ICMP error may quote eight bytes
+/// of it (RFC 792).
 #[inline(always)]
-pub fn quoted_ports(packet: &impl Packet, offset: usize, end: usize) -> Option<u32> {
+pub fn quoted_start(packet: &impl Packet, offset: usize, end: usize) -> Option<(u32, u32)> {
     let ports = packet.view::<U32<LE>>(offset)?.get();
-    (offset + size_of::<U32<LE>>() <= end).then_some(ports.rotate_left(16))
+    let next = packet.view::<U32<LE>>(offset + size_of::<u32>()).map_or(0, |next| next.get());
+    (offset + size_of::<u32>() <= end).then_some((ports.rotate_left(16), next))
 }

@@ -2,6 +2,7 @@
 //! It must not remember anything: an error reaches any node, and any CPU of it.
 
 use maglev_common::counters::Counter;
+use maglev_common::flow::Seconds;
 
 use super::forward::{Load, flow_of, refuse, send};
 use crate::env::{Balancing, Directory, Packet, Segment};
@@ -15,7 +16,7 @@ use crate::vip::{self, Lookup, Tuple};
 /// headers.
 #[inline(always)]
 pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
-    let (Some(Payload::Ipv4(l3)) | Some(Payload::Ipv6(l3))) = eth::payload(packet) else {
+    let Some(Payload::Ipv4(l3) | Payload::Ipv6(l3)) = eth::payload(packet) else {
         return refuse(tables, Counter::NotIp);
     };
     let Some(length) = F::read_length(packet, l3) else { return refuse(tables, Counter::Truncated) };
@@ -40,6 +41,11 @@ pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P
 
 /// Sends an error to the backend of the flow that it quotes: by the rules of the flow's own packets, but nothing is written, since
 /// any host can quote any flow.
+///
+/// An error nearly always arrives on another CPU or node than its flow's packets, where the flow table does not have the flow. If
+/// the flow's slot is learning then, a TCP flow may live at either of two backends: its errors go to one or the other by the
+/// sequence number, and to the other one in the next second. TCP causes an error for each segment and retransmission until one
+/// arrives, and a backend ignores errors about the connections of others.
 #[inline(always)]
 fn deliver<F, P, T>(packet: &mut P, tables: &T, span: Span, destination: F::Address) -> Verdict
 where
@@ -47,7 +53,7 @@ where
     P: Packet,
     T: Balancing,
 {
-    let Some(tuple) = F::quoted(packet, span.transport + icmp::HEADER, span.end()) else {
+    let Some((tuple, sequence)) = F::quoted(packet, span.transport + icmp::HEADER, span.end()) else {
         return refuse(tables, Counter::IcmpStray);
     };
     let Lookup::Vip(word) = vip::lookup(tuple, tables) else { return refuse(tables, Counter::IcmpStray) };
@@ -55,13 +61,24 @@ where
         return refuse(tables, Counter::IcmpStray);
     }
     let flow = flow_of(tuple, tables, word);
-    let datagram = tuple.transport().protocol() == l4::UDP;
-    let (member, _) = tables.choose_for_error(flow, if datagram { Segment::DATAGRAM } else { Segment::RST });
+    let segment = match tuple.transport().protocol() {
+        l4::UDP => Segment::DATAGRAM,
+        _ if is_heads(sequence, tables.now()) => Segment::RST,
+        _ => Segment::SYN,
+    };
+    let (member, _) = tables.choose_for_error(flow, segment);
     let load = Load { l3: span.l3, length: span.length, hash: flow.hash, bytes: packet.len() };
     tables.count_vip(word.id(), load.bytes as u64);
     tables.count(Counter::IcmpError);
     // An error about an error is never sent (RFC 1122 section 3.2.2).
     send::<F, _, _>(packet, tables, load, member).unwrap_or_else(|_| refuse(tables, Counter::TooBig))
+}
+
+/// One of two sides for an error, by the quoted sequence number and the time.
+#[inline(always)]
+const fn is_heads(sequence: u32, Seconds(now): Seconds) -> bool {
+    // Multiplicative hashing: the highest bit depends on all of the number's.
+    (sequence.wrapping_mul(0x9e37_79b9) >> 31) ^ (now as u32 & 1) == 0
 }
 
 /// Answers an echo request in its own frame (RFC 792, RFC 4443 section 4.2), not more often than the node may answer at all.

@@ -66,6 +66,10 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Store,
+    /// Send packets beside plain ones, and cross narrow links: a line for each case, with its measurement.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
+    Packets,
     /// Repeat every fault that was found by running the product: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
@@ -82,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Bgp) => return matrix::BGP.run(),
         Some(Apart::Health) => return matrix::HEALTH.run(),
         Some(Apart::Store) => return matrix::STORE.run(),
+        Some(Apart::Packets) => return matrix::PACKETS.run(),
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }
@@ -172,11 +177,11 @@ mod tests {
         let filter = |words: &[&str]| {
             parse(words).filter(|arguments| arguments.apart.is_none()).and_then(|arguments| arguments.filter)
         };
-        for word in ["kernels", "bgp", "health", "faults"] {
+        for word in ["kernels", "bgp", "health", "packets", "faults"] {
             assert!(parse(&[word]).is_some_and(|arguments| arguments.apart.is_some()), "{word}");
         }
         assert!(parse(&[]).is_some_and(|arguments| arguments.apart.is_none() && arguments.filter.is_none()));
-        for word in ["kernel", "help", "packets::", "bgp::", "health::", "faults::"] {
+        for word in ["kernel", "help", "packet", "bgp::", "health::", "faults::"] {
             assert_eq!(filter(&[word]).as_deref(), Some(word));
         }
         assert_eq!(filter(&["--", "kernels"]).as_deref(), Some("kernels"));

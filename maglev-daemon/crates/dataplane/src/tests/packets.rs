@@ -357,9 +357,12 @@ fn same_of_any_frame(rig: fn() -> Rig) {
                 frame.truncate(keep);
             }
             let mut rig = rig.borrow_mut();
-            let host = rig.host(&frame);
+            let before = rig.host(&frame);
             let (done, out, _) = rig.counted(&frame);
-            prop_assert_eq!((done, out), host);
+            // A second may have passed, by which errors about flows of learning slots go to another backend.
+            if (done, &out) != (before.0, &before.1) {
+                prop_assert_eq!((done, out), rig.host(&frame));
+            }
             Ok(())
         });
         outcome.unwrap();
