@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
 use aya::maps::{Map, MapData, MapType};
-use aya::programs::{Program, ProgramInfo, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
 use maglev_common::maps as names;
@@ -131,6 +132,28 @@ const PROGRAM_PART: &str = "program";
 /// The name of the program at the interfaces' egress.
 const EGRESS_PART: &str = "egress";
 
+/// How often a program is given to the kernel whose verifier was interrupted: as often as libbpf does.
+const ATTEMPTS: usize = 5;
+
+/// Gives the kernel a program again if its verifier stopped because of a signal for this process (`EAGAIN`).
+fn uninterrupted(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    repeated(load, |error| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == ErrorKind::WouldBlock,
+        _ => false,
+    })
+}
+
+fn repeated<E>(mut load: impl FnMut() -> Result<(), E>, is_interrupted: impl Fn(&E) -> bool) -> Result<(), E> {
+    let mut given = load();
+    for _ in 1..ATTEMPTS {
+        match &given {
+            Err(error) if is_interrupted(error) => given = load(),
+            _ => break,
+        }
+    }
+    given
+}
+
 impl Loaded {
     /// The load balancer that ships, its maps sized and its globals set.
     pub(super) fn balancer(wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
@@ -182,8 +205,8 @@ impl Loaded {
     fn load(loader: &mut EbpfLoader<'_>, object: &[u8], program: &'static str) -> Result<Self, DataplaneError> {
         let ebpf = loader.load(object).map_err(|error| features::blame(DataplaneError::loading(program, &error)))?;
         let mut loaded = Self::New(Box::new(ebpf));
-        let given = loaded.xdp(program)?.load();
-        given.map_err(|error| features::blame(DataplaneError::program(program, &error)))?;
+        let xdp = loaded.xdp(program)?;
+        uninterrupted(|| xdp.load()).map_err(|error| features::blame(DataplaneError::program(program, &error)))?;
         Ok(loaded)
     }
 
@@ -214,8 +237,9 @@ impl Loaded {
 
     /// Gives the kernel the program at the interfaces' egress too.
     pub(super) fn load_egress(&mut self) -> Result<(), DataplaneError> {
-        let given = self.egress()?.load();
-        given.map_err(|error| features::blame(DataplaneError::program(names::EGRESS_PROGRAM, &error)))
+        let egress = self.egress()?;
+        uninterrupted(|| egress.load())
+            .map_err(|error| features::blame(DataplaneError::program(names::EGRESS_PROGRAM, &error)))
     }
 
     /// The program at the interfaces' egress.
@@ -345,6 +369,21 @@ mod tests {
         assert_eq!(highest_cpu("0,2-3,64-71\n"), Some(71));
         assert_eq!(highest_cpu(""), None);
         assert_eq!(highest_cpu("0-x"), None);
+    }
+
+    #[test]
+    fn an_interrupted_verifier_starts_again_five_times_at_most() {
+        let failing = |error: ErrorKind, times: usize| {
+            let mut calls = 0;
+            let load = || {
+                calls += 1;
+                if calls > times { Ok(()) } else { Err(error) }
+            };
+            (repeated(load, |error| *error == ErrorKind::WouldBlock).is_ok(), calls)
+        };
+        let again = ErrorKind::WouldBlock;
+        assert_eq!([0, 4, 9].map(|times| failing(again, times)), [(true, 1), (true, 5), (false, 5)]);
+        assert_eq!(failing(ErrorKind::InvalidInput, 1), (false, 1));
     }
 
     #[test]
