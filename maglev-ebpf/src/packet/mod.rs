@@ -20,7 +20,7 @@ fn equals(a: u8, b: u8) -> usize {
 
 /// A number that never exceeds `mask`, one less than a power of two, in a form in which the verifier knows it too.
 #[inline(always)]
-fn bounded(number: usize, mask: usize) -> usize {
+pub(crate) fn bounded(number: usize, mask: usize) -> usize {
     core::hint::black_box(number) & mask
 }
 

@@ -1,5 +1,7 @@
 //! The whole path of a packet through the load balancer.
 
+use core::hint::black_box;
+
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
@@ -10,7 +12,7 @@ use crate::encap::{self, Outer};
 use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Forwarding, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
-use crate::packet::{Inner, Parsed, plain};
+use crate::packet::{Inner, Parsed, bounded, plain};
 use crate::path::icmp::forward_icmp;
 use crate::path::too_big;
 use crate::verdict::Verdict;
@@ -134,7 +136,7 @@ where
     T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
+        Lookup::Vip(word) => serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
         Lookup::AddressOnly | Lookup::Unknown => Err(Left::Otherwise),
     }
 }
@@ -178,15 +180,21 @@ where
     T: Balancing,
 {
     match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
+        Lookup::Vip(word) => serve::<false, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
         Lookup::AddressOnly => Ok(refuse(tables, Counter::NoSuchVip)),
         Lookup::Unknown => Ok(refuse(tables, Counter::NotVip)),
     }
 }
 
-/// Sends a packet of a VIP to its member, encapsulated.
+/// Sends a packet of a VIP to its member, encapsulated. `PLAIN`: it is plain.
 #[inline(always)]
-fn serve<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, word: VipWord, hash: FlowHash) -> Result<Verdict, Left>
+fn serve<const PLAIN: bool, F, P, T>(
+    packet: &mut P,
+    tables: &T,
+    inner: &Inner<F>,
+    word: VipWord,
+    hash: FlowHash,
+) -> Result<Verdict, Left>
 where
     F: Tuple,
     P: Packet,
@@ -198,7 +206,9 @@ where
     let decision = choose(hash, segment, tables, word);
     tables.decided(&decision);
     let load = Load { l3: inner.l3, length: inner.length, hash: decision.flow.hash, bytes };
-    send::<F, _, _>(packet, tables, load, decision.member)
+    // The verifier of Linux 6.1 forgets how large an id can be that the longer function puts on its stack.
+    let id = if PLAIN { decision.member } else { MemberId::from_low_bits(black_box(decision.member.get())) };
+    send::<F, _, _>(packet, tables, load, id)
 }
 
 /// A packet that is to be encapsulated.
@@ -240,7 +250,7 @@ where
     let sent = encap::encapsulate::<F>(packet, exit.encap(), fits, outer, template, record);
     if !sent {
         return match hindrance(template, load.untagged(packet.len())) {
-            Counter::TooBig => Err(Left::TooBig(exit.longest_packet())),
+            Counter::TooBig => Err(Left::TooBig(template.exit().longest_packet())),
             reason => Ok(refuse(tables, reason)),
         };
     }
@@ -259,7 +269,9 @@ where
 #[inline(always)]
 fn trim<F: Tuple, P: Packet>(packet: &mut P, l3: usize, exit: Exit) -> bool {
     let Some(length) = F::read_length(packet, l3) else { return false };
-    exit.takes(eth::HEADER + length as usize) && packet.trim(l3 + length as usize)
+    // The verifier of Linux 6.1 does not know that two bytes, once swapped, are still two.
+    let length = bounded(length as usize, 0xffff);
+    exit.takes(eth::HEADER + length) && packet.trim(l3 + length)
 }
 
 /// Why a packet was not sent to its member. Apart, so that the way of those that are sent stays straight. (Not `#[cold]`:

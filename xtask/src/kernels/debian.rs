@@ -18,8 +18,8 @@ pub(super) struct Kernel {
     pub(super) release: String,
     /// The image.
     pub(super) image: PathBuf,
-    /// The modules to load before the tests, in this order: the driver of veth links, and those for a program on an interface's
-    /// egress. They need no other modules.
+    /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
+    /// egress, and the bridge. They need no other modules.
     pub(super) modules: Vec<PathBuf>,
 }
 
@@ -30,7 +30,14 @@ struct Series {
 }
 
 /// The modules, by their paths in a kernel's folder.
-const MODULES: [&str; 3] = ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
+const MODULES: [&str; 6] = [
+    "drivers/net/veth.ko",
+    "net/sched/sch_ingress.ko",
+    "net/sched/cls_bpf.ko",
+    "net/llc/llc.ko",
+    "net/802/stp.ko",
+    "net/bridge/bridge.ko",
+];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with
 /// fewer drivers.
