@@ -154,7 +154,7 @@ fn state_file(balancer: &mut Balancer) -> Result<String> {
     let said = |status: &Value| status["state_not_saved"].as_str().is_some_and(|why| why.contains("maglev.state"));
     balancer.await_status("the state file's fault", said)?;
     let text = balancer.maglev_ok(&["status"])?;
-    ensure!(text.contains("state file       NOT SAVED: cannot write "), "{text}");
+    ensure!(text.contains("state file            NOT SAVED: cannot write "), "{text}");
     let metrics = scraped_text(balancer)?;
     ensure!(metrics.contains("maglev_file_write_failed{file=\"state\"} 1\n"), "no metric");
     fs::remove_dir(&aside)?;
