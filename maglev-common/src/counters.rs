@@ -73,7 +73,7 @@ counters! {
         TooBig = "too_big", Dropped, "With its outer header the packet exceeds the MTU of the path to its backend, and is not answered: it has no DF, is an ICMP error, or has a source that is never answered.";
         NoHeadroom = "no_headroom", Dropped, "The driver left no room for the outer header.";
         Malformed = "malformed", Dropped, "For a VIP's address, with a header that is cut short or contradicts itself.";
-        Fragment = "fragment", Dropped, "For a VIP's address, an IP fragment.";
+        FragmentUnknown = "fragment_unknown", Dropped, "For a VIP's address, a later fragment of a datagram whose first fragment did not come before it, or not in the last four seconds.";
         SourceRoute = "source_route", Dropped, "For a VIP's address, with a route that its sender chose: an IPv4 source route option, or an IPv6 routing header of type 0 or with segments left.";
         ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with more than 8 IPv6 extension headers, or more than 512 bytes of them.";
         Icmp = "icmp", Dropped, "For a VIP's address, an ICMP or ICMPv6 message that is neither an error nor an echo request, or has options or extension headers.";
@@ -98,6 +98,8 @@ counters! {
         PacketTooBig = "packet_too_big", Answered, "Too long for the path to its backend with an outer header: answered with the MTU.";
         AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
         Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's.";
+        FragmentNoted = "fragment_noted", Noted, "The first fragment of a datagram to a VIP; where it goes was noted for those that follow.";
+        FragmentLimit = "fragment_limit", Dropped, "The first fragment of a datagram to a VIP, but as many have begun on this CPU in this second as may.";
     }
 }
 
@@ -138,6 +140,32 @@ impl Traffic {
     }
 }
 
+/// How often something may still be done in this second.
+///
+/// ```text
+///  63      48 47     32 31            0
+/// +----------+---------+---------------+
+/// | 0        | second  | times left    |
+/// +----------+---------+---------------+
+/// ```
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(transparent)]
+pub struct Allowance(Word);
+
+impl Allowance {
+    /// Takes one of `each_second` times. False if none was left. For the CPU that owns it.
+    #[inline(always)]
+    pub fn take(&self, Seconds(now): Seconds, each_second: u32) -> bool {
+        let word = self.0.get();
+        let left = if (word >> 32) as u16 == now { word as u32 } else { each_second };
+        if left == 0 {
+            return false;
+        }
+        self.0.set(u64::from(now) << 32 | u64::from(left - 1));
+        true
+    }
+}
+
 const VIPS: usize = MAX_VIPS as usize;
 const _: () = assert!(VIPS.is_power_of_two());
 
@@ -151,10 +179,12 @@ pub struct Counts {
     pub vips: [Traffic; VIPS],
     /// What was sent to each member.
     pub members: [Traffic; MEMBER_IDS],
-    /// Answers that the CPU may still give: [`Self::may_answer`].
-    pub answers: Word,
+    /// Answers that the CPU may still give in this second.
+    pub answers: Allowance,
+    /// Datagrams in fragments that may still begin on the CPU in this second.
+    pub fragmented: Allowance,
     /// Fills the line.
-    pub reserved: [Word; 7],
+    pub reserved: [Word; 6],
 }
 
 impl Counts {
@@ -162,25 +192,6 @@ impl Counts {
     #[inline(always)]
     pub fn count(&self, counter: Counter) {
         self.counters[counter as usize & (COUNTER_REGION as usize - 1)].add_unshared(1);
-    }
-
-    /// Takes one of `each_second` answers that the CPU may give in one second. False if none was left.
-    ///
-    /// ```text
-    ///  63      48 47     32 31            0
-    /// +----------+---------+---------------+
-    /// | 0        | second  | answers left  |
-    /// +----------+---------+---------------+
-    /// ```
-    #[inline(always)]
-    pub fn may_answer(&self, Seconds(now): Seconds, each_second: u32) -> bool {
-        let word = self.answers.get();
-        let left = if (word >> 32) as u16 == now { word as u32 } else { each_second };
-        if left == 0 {
-            return false;
-        }
-        self.answers.set(u64::from(now) << 32 | u64::from(left - 1));
-        true
     }
 
     /// Counts a packet that came for a VIP.
@@ -212,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_answers_so_often_in_a_second_and_again_in_the_next() {
-        let counts = <Counts as zerocopy::FromZeros>::new_box_zeroed().unwrap();
-        let answered = |second| (0..5).filter(|_| counts.may_answer(Seconds(second), 3)).count();
-        assert_eq!([answered(65_535), answered(65_535), answered(0), answered(1)], [3, 0, 3, 3]);
+    fn an_allowance_lasts_for_its_second_and_is_whole_in_the_next() {
+        let allowance = Allowance::default();
+        let taken = |second| (0..5).filter(|_| allowance.take(Seconds(second), 3)).count();
+        assert_eq!([taken(65_535), taken(65_535), taken(0), taken(1)], [3, 0, 3, 3]);
     }
 
     #[test]

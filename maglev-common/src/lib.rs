@@ -15,6 +15,7 @@ pub mod counters;
 pub mod encap;
 pub mod flow;
 pub mod forwarding;
+pub mod fragment;
 pub mod hash;
 pub mod ids;
 pub mod maps;

@@ -27,6 +27,8 @@ pub const FORWARDING: &str = "FORWARDING";
 pub const DEVICES: &str = "DEVICES";
 /// [`crate::flow::Bucket`]s: a region of as many sets for each possible CPU.
 pub const FLOWS: &str = "FLOWS";
+/// [`crate::fragment::Line`]s: one table for all CPUs.
+pub const FRAGMENTS: &str = "FRAGMENTS";
 /// [`crate::counters::Counts`] for each possible CPU.
 pub const COUNTS: &str = "COUNTS";
 

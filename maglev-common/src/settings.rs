@@ -6,6 +6,8 @@ pub const FLOW_SETS: &str = "FLOW_SETS";
 pub const HASH_KEY: &str = "HASH_KEY";
 /// Packets that a CPU may answer in a second, ICMP among them (`u32`).
 pub const ANSWERS_PER_SECOND: &str = "ANSWERS_PER_SECOND";
+/// Datagrams in fragments that may begin on a CPU in a second (`u32`).
+pub const FRAGMENTED_PER_SECOND: &str = "FRAGMENTED_PER_SECOND";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
 

@@ -148,9 +148,14 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 21] = [
-        ("a later fragment", |p| p[21] = 1, Counter::Fragment),
-        ("a first fragment", |p| p[20] = 0x20, Counter::Fragment),
+    let rows: [(_, Change, _); 26] = [
+        ("a later fragment without its first", |p| p[21] = 2, Counter::FragmentUnknown),
+        ("a fragment that is no multiple of eight bytes long", |p| p[20] = 0x20, Counter::Malformed),
+        ("a first fragment that cuts its TCP header", |p| (p[17], p[20]) = (36, 0x20), Counter::Malformed),
+        ("a later fragment that begins in a TCP header", |p| p[21] = 1, Counter::Malformed),
+        ("a fragment that ends beyond 65,535 bytes", |p| (p[20], p[21]) = (0x1f, 0xff), Counter::Malformed),
+        ("a fragment without content", |p| (p[17], p[21]) = (20, 2), Counter::Malformed),
+        ("a later fragment with a TTL of 0", |p| (p[21], p[22]) = (2, 0), Counter::HopLimit),
         ("a loose source route", |p| insert_options(p, &[1, 131, 3, 4]), Counter::SourceRoute),
         ("a strict source route", |p| insert_options(p, &[137, 7, 4, 198, 51, 100, 1, 0]), Counter::SourceRoute),
         ("an option longer than the header", |p| insert_options(p, &[1, 1, 148, 3]), Counter::Malformed),
@@ -171,7 +176,13 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
         ("IP in IP", |p| p[23] = 4, Counter::OtherProtocol),
         ("another port", |p| p[37] = 81, Counter::NoSuchVip),
     ];
-    let rows = changed(&tcp4(b""), &rows).into_iter().chain(changed(&icmp4(3, 4, &reply4()), &stray_rows()));
+    let fragments: [(_, Change, _); 3] = [
+        ("a first fragment of an echo request", |p| (p[20], p[23]) = (0x20, 1), Counter::Icmp),
+        ("a first fragment of SCTP", |p| (p[20], p[23]) = (0x20, 132), Counter::OtherProtocol),
+        ("a first fragment to another port", |p| (p[20], p[37]) = (0x20, 81), Counter::NoSuchVip),
+    ];
+    let rows = changed(&tcp4(b""), &rows).into_iter().chain(changed(&tcp4(b"four"), &fragments));
+    let rows = rows.chain(changed(&icmp4(3, 4, &reply4()), &stray_rows()));
     rows.chain(changed(&icmp4(8, 0, b"ping"), &echo_rows4())).collect()
 }
 
@@ -199,22 +210,37 @@ fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 18] = [
+    let rows: [(_, Change, _); 21] = [
         ("hop-by-hop options longer than the packet", |p| p[20] = 0, Counter::Malformed),
         ("a routing header with segments left", |p| extend(p, &[(43, &[4, 1, 0, 0, 0, 0])]), Counter::SourceRoute),
         ("a routing header of type 0", |p| extend(p, &[(43, &[0; 6])]), Counter::SourceRoute),
         ("nine extension headers", |p| extend(p, &[(60, &[0_u8; 6][..]); 9]), Counter::ExtensionHeader),
         ("600 bytes of extension headers", |p| extend(p, &[(60, &[0_u8; 198][..]); 4]), Counter::ExtensionHeader),
         (
-            "a first fragment behind options",
+            "an IPv6 fragment behind options that is no multiple of eight bytes long",
             |p| extend(p, &[(60, &[0; 6]), (44, &[0, 1, 0, 0, 0, 1])]),
-            Counter::Fragment,
+            Counter::Malformed,
         ),
-        ("a later fragment", |p| extend(p, &[(44, &[0, 8, 0, 0, 0, 1])]), Counter::Fragment),
+        (
+            "a first IPv6 fragment that cuts its TCP header",
+            |p| (extend(p, &[(44, &[0, 1, 0, 0, 0, 1])]), p[19] -= 4).0,
+            Counter::Malformed,
+        ),
+        ("an IPv6 fragment in a TCP header", |p| extend(p, &[(44, &[0, 8, 0, 0, 0, 1])]), Counter::Malformed),
+        (
+            "a later IPv6 fragment without its first",
+            |p| extend(p, &[(44, &[0, 16, 0, 0, 0, 1])]),
+            Counter::FragmentUnknown,
+        ),
+        (
+            "an IPv6 fragment that ends beyond 65,535 bytes",
+            |p| extend(p, &[(44, &[255, 248, 0, 0, 0, 1])]),
+            Counter::Malformed,
+        ),
         ("an ICMPv6 error that quotes nothing", |p| (p[20], p[54]) = (58, 1), Counter::IcmpStray),
         ("options with nothing behind", |p| (p[20], p[54], p[55], p[19]) = (60, 6, 1, 16), Counter::Malformed),
         ("ESP", |p| p[20] = 50, Counter::OtherProtocol),
-        ("an IPv6 fragment", |p| p[20] = 44, Counter::Fragment),
+        ("an IPv6 fragment of no known protocol", |p| p[20] = 44, Counter::FragmentUnknown),
         ("an unknown ICMPv6 message", |p| p[20] = 58, Counter::Icmp),
         ("no next header", |p| p[20] = 59, Counter::OtherProtocol),
         ("version 4 in IPv6", |p| p[14] = 0x45, Counter::Malformed),
@@ -323,6 +349,47 @@ pub fn icmp6(kind: u8, code: u8, content: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(ROUTER_MAC, NODE_MAC).ipv6(ROUTER6, VIP6, 61);
     let builder = builder.icmpv6_raw(kind, code, [0, 0, 5, 120]);
     written(|bytes| builder.write(bytes, content))
+}
+
+/// The flow of a datagram to a VIP at UDP port 80, whole, and its fragments, the first one first: some with options, extension
+/// headers and tags.
+pub fn fragmented() -> Vec<(&'static str, Vec<u8>, Vec<Vec<u8>>)> {
+    let (whole4, whole6) = (udp4(VIP4, PORT), udp6(PORT));
+    // Eight bytes of a UDP header and sixteen of payload, eight more, and three.
+    let parts: [(&[u8], u16, bool); 3] = [(&[7; 16], 0, true), (&[8; 8], 3, true), (&[9; 3], 4, false)];
+    let fragments4 = |change: Change| {
+        let part = |&(content, offset, more): &(&[u8], u16, bool)| {
+            let mut frame = whole4[..if offset == 0 { 42 } else { 34 }].to_vec();
+            frame.extend(content);
+            let length = (frame.len() as u16 - 14).to_be_bytes();
+            frame[16..18].copy_from_slice(&length);
+            frame[18..22].copy_from_slice(&[7, 9, (more as u8) << 5, offset as u8]);
+            change(&mut frame);
+            frame
+        };
+        parts.iter().map(part).collect::<Vec<_>>()
+    };
+    let fragments6 = |before: &[(u8, &[u8])], change: Change| {
+        let part = |&(content, offset, more): &(&[u8], u16, bool)| {
+            let mut frame = whole6[..if offset == 0 { 62 } else { 54 }].to_vec();
+            frame.extend(content);
+            let length = (frame.len() as u16 - 54).to_be_bytes();
+            frame[18..20].copy_from_slice(&length);
+            let header = [0, (offset << 3) as u8 | more as u8, 0xab, 0xcd, 0, 1];
+            extend(&mut frame, &[before, &[(44, &header)]].concat());
+            change(&mut frame);
+            frame
+        };
+        parts.iter().map(part).collect::<Vec<_>>()
+    };
+    std::vec![
+        ("a datagram in fragments", whole4.clone(), fragments4(|_| ())),
+        ("fragments with options", whole4.clone(), fragments4(|p| insert_options(p, &[148, 4, 0, 0]))),
+        ("fragments with two VLAN tags", whole4.clone(), fragments4(|p| tag(p, &TAGS))),
+        ("an IPv6 datagram in fragments", whole6.clone(), fragments6(&[], |_| ())),
+        ("IPv6 fragments behind options", whole6.clone(), fragments6(&[(0, &[0; 6]), (60, &[0; 14])], |_| ())),
+        ("IPv6 fragments with a VLAN tag", whole6.clone(), fragments6(&[], |p| tag(p, &TAGS[1..]))),
+    ]
 }
 
 /// Errors about the flows of [`tcp4`] and [`tcp6`]: all must reach the backend of these.

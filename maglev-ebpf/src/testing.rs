@@ -11,6 +11,7 @@ use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
@@ -19,7 +20,9 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
-use crate::env::{self, Answers, Choice, Clock, Counters, DecapTables, Flow, Flows, Ingress, Segment, Trace};
+use crate::env::{
+    self, Answers, Choice, Clock, Counters, DecapTables, Flow, Flows, Fragments, Ingress, Segment, Trace,
+};
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
 /// The pool of all fake members.
@@ -46,6 +49,10 @@ pub(crate) struct FakeTables {
     pub(crate) member_bytes: Cell<u64>,
     /// How many packets may be answered.
     pub(crate) answers: Cell<u32>,
+    /// How many datagrams in fragments may begin.
+    pub(crate) fragmented: Cell<u32>,
+    /// One line of the fragment table, for all datagrams.
+    line: Line,
     now: Cell<u16>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -65,6 +72,8 @@ impl FakeTables {
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
             answers: Cell::new(2),
+            fragmented: Cell::new(u32::MAX),
+            line: Line::default(),
             now: Cell::new(65_530),
             counts: RefCell::default(),
         };
@@ -198,6 +207,18 @@ impl Answers for FakeTables {
         let left = self.answers.get();
         self.answers.set(left.saturating_sub(1));
         left > 0
+    }
+}
+
+impl Fragments for FakeTables {
+    fn may_begin(&self) -> bool {
+        let left = self.fragmented.get();
+        self.fragmented.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn line(&self, _datagram: Datagram) -> Option<&Line> {
+        Some(&self.line)
     }
 }
 

@@ -53,7 +53,7 @@ fn metrics_count_what_the_cli_counts() -> Result<()> {
         .find(|line| line.contains("packets") && line.contains("\"www-tcp\""))
         .with_context(|| format!("no packets of VIP www-tcp in\n{metrics}"))?;
     assert_eq!(counted.rsplit(' ').next(), Some(packets.vips.to_string().as_str()), "{counted}");
-    for reason in ["transmitted", "no_backend", "fragment"] {
+    for reason in ["transmitted", "no_backend", "fragment_unknown"] {
         ensure!(metrics.contains(reason), "{reason} is not in\n{metrics}");
     }
     Ok(())

@@ -175,6 +175,10 @@ pub(super) async fn start(
 /// Packets that a node answers in a second, of all CPUs: as many as Linux sends ICMP messages (`icmp_msgs_per_sec`).
 const ANSWERS_PER_SECOND: u32 = 1_000;
 
+/// Datagrams in fragments that may begin in a second, of all CPUs: the fragment table holds those of the last four seconds, and a flood
+/// of them can push out no more than a few others.
+const FRAGMENTED_PER_SECOND: u32 = 20_000;
+
 fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
     let interface = |interface: &maglev_config::Interface| InterfaceSettings {
         name: interface.name.clone(),
@@ -188,6 +192,7 @@ fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         answers: ANSWERS_PER_SECOND,
+        fragmented: FRAGMENTED_PER_SECOND,
         hash_key: node.hash_key,
         trace: node.trace,
         interfaces: node.interfaces.iter().map(interface).collect(),

@@ -7,10 +7,11 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Ingress, Segment, Trace};
+use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Fragments, Ingress, Segment, Trace};
 use maglev_harness::{SLOWED, TABLE_ONLY};
 
 use crate::maps::Maps;
@@ -60,6 +61,18 @@ impl Answers for Measured {
     #[inline(always)]
     fn may_answer(&self) -> bool {
         self.0.may_answer()
+    }
+}
+
+impl Fragments for Measured {
+    #[inline(always)]
+    fn may_begin(&self) -> bool {
+        self.0.may_begin()
+    }
+
+    #[inline(always)]
+    fn line(&self, datagram: Datagram) -> Option<&Line> {
+        self.0.line(datagram)
     }
 }
 

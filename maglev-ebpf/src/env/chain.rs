@@ -5,8 +5,8 @@
 pub enum Chain {
     /// A header of this protocol, so many bytes on.
     Ends(u8, usize),
-    /// A fragment, the first or a later one.
-    Fragment,
+    /// A fragment header, so many bytes on: that of the first fragment or of a later one.
+    Fragment(usize),
     /// The sender chose the packet's route: [`crate::packet::Parsed::SourceRoute`].
     SourceRoute,
     /// More than are followed.
@@ -24,7 +24,7 @@ impl Chain {
     pub const fn bits(self) -> u32 {
         match self {
             Self::Ends(protocol, at) => protocol as u32 | (at as u32) << 8,
-            Self::Fragment => 1 << 24,
+            Self::Fragment(at) => 1 << 24 | (at as u32) << 8,
             Self::SourceRoute => 2 << 24,
             Self::TooLong => 3 << 24,
             Self::Cut => 4 << 24,
@@ -36,7 +36,7 @@ impl Chain {
     pub const fn from_bits(bits: u32) -> Self {
         match bits >> 24 {
             0 => Self::Ends(bits as u8, (bits >> 8) as usize & Self::MOST),
-            1 => Self::Fragment,
+            1 => Self::Fragment((bits >> 8) as usize & Self::MOST),
             2 => Self::SourceRoute,
             3 => Self::TooLong,
             _ => Self::Cut,

@@ -4,6 +4,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding;
+use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::vip::{Directory4, Directory6, VipId};
 
@@ -78,6 +79,14 @@ pub trait Answers {
     fn may_answer(&self) -> bool;
 }
 
+/// Datagrams that arrive in fragments.
+pub trait Fragments: Clock {
+    /// Takes one of the datagrams in fragments that may begin on this CPU in this second. False if none was left.
+    fn may_begin(&self) -> bool;
+    /// The line of the fragment table in which a datagram is noted.
+    fn line(&self, datagram: Datagram) -> Option<&Line>;
+}
+
 /// What is counted.
 pub trait Counters {
     /// Counts an event.
@@ -96,9 +105,9 @@ pub trait Trace {
 }
 
 /// All that balancing takes.
-pub trait Balancing: Ingress + Flows + Answers + Counters + Trace {}
+pub trait Balancing: Ingress + Flows + Fragments + Answers + Counters + Trace {}
 
-impl<T: Ingress + Flows + Answers + Counters + Trace> Balancing for T {}
+impl<T: Ingress + Flows + Fragments + Answers + Counters + Trace> Balancing for T {}
 
 /// What decapsulation on a backend decides by.
 pub trait DecapTables {

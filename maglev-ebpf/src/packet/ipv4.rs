@@ -4,7 +4,7 @@ use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, l4};
+use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, is_sound, l4};
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -14,8 +14,10 @@ pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
 pub(super) const FRAGMENT: u16 = 0x3fff;
-/// The fragment offset alone: zero in the first fragment.
+/// The fragment offset alone, in units of eight bytes: zero in the first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// *More fragments* alone: not set in the last one.
+const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// A header without options.
 ///
@@ -141,9 +143,6 @@ impl Ip for Tuple4 {
         if header.version() != 4 || bytes < HEADER || length < bytes as u32 || l3 + length as usize > packet.len() {
             return Parsed::Malformed;
         }
-        if header.is_fragment() {
-            return Parsed::Fragment;
-        }
         if header.ttl == 0 {
             return Parsed::HopLimit;
         }
@@ -153,6 +152,9 @@ impl Ip for Tuple4 {
                 Options::SourceRoute => return Parsed::SourceRoute,
                 Options::Malformed => return Parsed::Malformed,
             }
+        }
+        if header.is_fragment() {
+            return Parsed::Fragment;
         }
         let (payload, transport) = (length - bytes as u32, l3 + bytes);
         let ports = match header.protocol {
@@ -164,6 +166,27 @@ impl Ip for Tuple4 {
         let Some(ports) = ports else { return Parsed::Malformed };
         let tuple = Tuple4 { addresses: header.addresses.get(), transport: Transport::new(ports, header.protocol) };
         Parsed::Flow(Inner { tuple, l3, length, transport })
+    }
+
+    #[inline(always)]
+    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>> {
+        let header = packet.view::<Ipv4>(l3)?;
+        let (bytes, length, flags) = (header.header_length(), header.length.get().into(), header.flags_fragment.get());
+        let (protocol, addresses) = (header.protocol, header.addresses.get());
+        let identification = header.identification.get().into();
+        let (offset, payload) = (u32::from(flags & FRAGMENT_OFFSET), u32::wrapping_sub(length, bytes as u32));
+        if !is_sound(offset, flags & MORE_FRAGMENTS != 0, payload, protocol) {
+            return None;
+        }
+        let first = offset == 0;
+        let ports = if first { l4::first_ports(packet, protocol, l3 + bytes, payload)? } else { 0 };
+        let tuple = Self { addresses, transport: Transport::new(ports, protocol) };
+        Some(Fragment { tuple, length, transport: first.then_some(l3 + bytes), identification })
+    }
+
+    #[inline(always)]
+    fn datagram(self, number: u32) -> Self {
+        Self { transport: Transport::new(number, self.transport.protocol()), ..self }
     }
 
     #[inline(always)]

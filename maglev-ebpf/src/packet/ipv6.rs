@@ -4,7 +4,7 @@ use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{HOPS, Inner, Ip, Parsed, Span, bounded, equals, l4};
+use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, equals, is_sound, l4};
 use crate::env::{Chain, Packet};
 
 /// Bytes of the fixed header.
@@ -104,7 +104,7 @@ pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Ch
             ROUTING if kind_segments >> 8 == 0 || kind_segments & 0xff != 0 => return Chain::SourceRoute,
             // Neither an offset nor more to come: a packet whole (RFC 6946).
             FRAGMENT if kind_segments & 0xfff9 == 0 || quoted && kind_segments >> 3 == 0 => {}
-            FRAGMENT => return Chain::Fragment,
+            FRAGMENT => return Chain::Fragment(at),
             _ => {}
         }
         // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
@@ -134,7 +134,7 @@ impl Ip for Tuple6 {
         let (addresses, length) = (header.addresses, HEADER as u32 + payload);
         let (protocol, transport) = match packet.follow(l3 + HEADER, header.next_header, false) {
             Chain::Ends(protocol, at) => (protocol, l3 + HEADER + at),
-            Chain::Fragment => return Parsed::Fragment,
+            Chain::Fragment(_) => return Parsed::Fragment,
             Chain::SourceRoute => return Parsed::SourceRoute,
             Chain::TooLong => return Parsed::ExtensionHeader,
             Chain::Cut => return Parsed::Malformed,
@@ -149,6 +149,37 @@ impl Ip for Tuple6 {
         let Some(ports) = ports else { return Parsed::Malformed };
         let tuple = Tuple6 { addresses: addresses.map(U64::get), transport: Transport::new(ports, protocol) };
         Parsed::Flow(Inner { tuple, l3, length, transport })
+    }
+
+    #[inline(always)]
+    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>> {
+        let header = packet.view::<Ipv6>(l3)?;
+        let (addresses, next) = (header.addresses.map(U64::get), header.next_header);
+        let length = HEADER as u32 + u32::from(header.payload_length.get());
+        let Chain::Fragment(at) = packet.follow(l3 + HEADER, next, false) else { return None };
+        let start = l3 + HEADER + at;
+        let extension = packet.view::<Extension>(start)?;
+        let (position, protocol) = (u32::from(extension.kind_segments.get()), extension.next_header);
+        let identification = u32::from_be_bytes(extension.rest);
+        let end = (l3 as u32).wrapping_add(length);
+        let payload = end.checked_sub((start + size_of::<Extension>()) as u32)?;
+        if !is_sound(position >> 3, position & 1 != 0, payload, protocol) {
+            return None;
+        }
+        let whole = |ports, protocol| Self { addresses, transport: Transport::new(ports, protocol) };
+        if position >> 3 != 0 {
+            return Some(Fragment { tuple: whole(0, FRAGMENT), length, transport: None, identification });
+        }
+        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, next, true) else { return None };
+        let transport = l3 + HEADER + at;
+        let ports = l4::first_ports(packet, protocol, transport, end.checked_sub(transport as u32)?)?;
+        Some(Fragment { tuple: whole(ports, protocol), length, transport: Some(transport), identification })
+    }
+
+    /// The protocol is left out: in later fragments it need not be the same (RFC 8200 section 4.5).
+    #[inline(always)]
+    fn datagram(self, number: u32) -> Self {
+        Self { transport: Transport::new(number, FRAGMENT), ..self }
     }
 
     #[inline(always)]

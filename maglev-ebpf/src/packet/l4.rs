@@ -66,6 +66,17 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     Some(packet.view::<U32<LE>>(offset)?.get())
 }
 
+/// The ports in the first fragment of a datagram, or 0 if the protocol has none. `None` if it cuts the transport header: nobody
+/// needs such a fragment (RFC 1858 section 3, RFC 7112).
+#[inline(always)]
+pub fn first_ports(packet: &impl Packet, protocol: u8, offset: usize, length: u32) -> Option<u32> {
+    match protocol {
+        TCP => tcp(packet, offset, length),
+        UDP => udp(packet, offset, length),
+        _ => Some(0),
+    }
+}
+
 /// Whether a protocol's header begins with its ports.
 #[inline(always)]
 pub const fn has_ports(protocol: u8) -> bool {

@@ -34,7 +34,7 @@ pub enum Parsed<T> {
     Flow(Inner<T>),
     /// An ICMP or ICMPv6 message, whole.
     Icmp(Span),
-    /// A fragment, the first or a later one.
+    /// A fragment, the first or a later one: [`Ip::fragment`].
     Fragment,
     /// A packet whose route its sender chose: an IPv4 source route option (RFC 7126 sections 4.3 and 4.4), or an IPv6 routing
     /// header of type 0 (RFC 5095) or with segments left.
@@ -83,6 +83,30 @@ impl Span {
     }
 }
 
+/// A fragment, reduced to what it is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<T> {
+    /// Addresses and protocol, and of the first fragment the ports if it is of TCP or UDP.
+    pub tuple: T,
+    /// The IP packet's length in bytes, IP header included.
+    pub length: u32,
+    /// Where in the frame the transport header begins in the first fragment; of a later one, `None`.
+    pub transport: Option<usize>,
+    /// All fragments of a datagram have the same number.
+    pub identification: u32,
+}
+
+/// Bytes of a datagram that is whole: as many as a length field can name.
+const MOST_DATAGRAM: u32 = 0xffff;
+
+/// Whether a fragment is one that a sender makes: where `payload` bytes lie in their datagram, in units of eight bytes (RFC 791
+/// section 3.2, RFC 8200 section 4.5). A second fragment that begins in the first one's TCP header hides flags (RFC 1858 section 4).
+#[inline(always)]
+const fn is_sound(offset: u32, more: bool, payload: u32, protocol: u8) -> bool {
+    let whole_units = !more || payload.is_multiple_of(8);
+    payload != 0 && whole_units && offset * 8 + payload <= MOST_DATAGRAM && !(offset == 1 && protocol == l4::TCP)
+}
+
 /// A version of IP: how its packets are read.
 pub trait Ip: Copy {
     /// An address.
@@ -94,6 +118,12 @@ pub trait Ip: Copy {
 
     /// Parses the packet whose IP header begins at an offset of the frame.
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self>;
+    /// Parses the fragment whose IP header begins at an offset of the frame: one for which [`Self::parse`] said so. `None` if it
+    /// contradicts itself, or is the first one and cuts its transport header.
+    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>>;
+    /// What fragments of a datagram have in common: a fragment's addresses and protocol, with this number in place of ports.
+    #[must_use]
+    fn datagram(self, number: u32) -> Self;
     /// The packet's destination, whatever else is wrong with it.
     fn read_destination(packet: &impl Packet, l3: usize) -> Option<Self::Address>;
     /// The packet's source.

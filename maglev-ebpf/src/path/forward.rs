@@ -13,6 +13,7 @@ use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Forwardi
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};
+use crate::path::fragment::forward_fragment;
 use crate::path::icmp::forward_icmp;
 use crate::path::too_big;
 use crate::verdict::Verdict;
@@ -37,6 +38,10 @@ pub enum Left {
     Icmp4,
     /// An ICMPv6 message, whole and without extension headers: [`forward_icmp`].
     Icmp6,
+    /// A fragment of an IPv4 packet: [`forward_fragment`].
+    Fragment4,
+    /// A fragment of an IPv6 packet: [`forward_fragment`].
+    Fragment6,
     /// A packet that is longer than this, all that fits the path to its backend: [`too_big::answer`].
     TooBig(u16),
 }
@@ -45,9 +50,19 @@ pub enum Left {
 #[inline(always)]
 fn finish<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
     match left {
-        Left::Otherwise => forward_transport(packet, tables).unwrap_or_else(|left| finish_last(packet, tables, left)),
+        Left::Otherwise => forward_transport(packet, tables).unwrap_or_else(|left| finish_rare(packet, tables, left)),
         left => finish_last(packet, tables, left),
     }
+}
+
+#[inline(always)]
+fn finish_rare<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
+    let done = match left {
+        Left::Fragment4 => forward_fragment::<Tuple4, _, _>(packet, tables),
+        Left::Fragment6 => forward_fragment::<Tuple6, _, _>(packet, tables),
+        left => Err(left),
+    };
+    done.unwrap_or_else(|left| finish_last(packet, tables, left))
 }
 
 #[inline(always)]
@@ -56,7 +71,7 @@ fn finish_last<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) 
         Left::Icmp4 => forward_icmp::<Tuple4, _, _>(packet, tables),
         Left::Icmp6 => forward_icmp::<Tuple6, _, _>(packet, tables),
         Left::TooBig(mtu) => too_big::answer(packet, tables, mtu),
-        Left::Otherwise => refuse(tables, Counter::NotIp),
+        Left::Otherwise | Left::Fragment4 | Left::Fragment6 => refuse(tables, Counter::NotIp),
     }
 }
 
@@ -69,8 +84,8 @@ pub fn forward_transport<P: Packet, T: Balancing>(packet: &mut P, tables: &T) ->
     let payload = eth::payload(packet);
     let here = is_addressed_here(packet, tables);
     match payload {
-        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here, Left::Icmp4),
-        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here, Left::Icmp6),
+        Some(Payload::Ipv4(l3)) => receive::<Tuple4, _, _>(packet, tables, l3, here, [Left::Icmp4, Left::Fragment4]),
+        Some(Payload::Ipv6(l3)) => receive::<Tuple6, _, _>(packet, tables, l3, here, [Left::Icmp6, Left::Fragment6]),
         Some(Payload::Other) => Ok(refuse(tables, Counter::NotIp)),
         None => Ok(refuse(tables, Counter::Truncated)),
     }
@@ -83,14 +98,15 @@ fn is_addressed_here<P: Packet, T: Ingress>(packet: &P, tables: &T) -> bool {
     tables.forwarding().is_own(destination, || tables.ingress()) || tables.owns(destination.mac())
 }
 
-/// Balances the IP packet at an offset of a frame, which may be addressed to another host. `icmp`: as what ICMP is left.
+/// Balances the IP packet at an offset of a frame, which may be addressed to another host. What ICMP messages and fragments are
+/// left as comes last.
 #[inline(always)]
 fn receive<F: Tuple, P: Packet, T: Balancing>(
     packet: &mut P,
     tables: &T,
     l3: usize,
     here: bool,
-    icmp: Left,
+    [icmp, fragment]: [Left; 2],
 ) -> Result<Verdict, Left> {
     let reason = if !here {
         Counter::OtherMac
@@ -99,7 +115,7 @@ fn receive<F: Tuple, P: Packet, T: Balancing>(
             Parsed::Flow(inner) => return balance(packet, tables, &inner),
             Parsed::Icmp(span) if span.transport == l3 + F::HEADER => return Err(icmp),
             Parsed::Icmp(_) => Counter::Icmp,
-            Parsed::Fragment => Counter::Fragment,
+            Parsed::Fragment => return Err(fragment),
             Parsed::SourceRoute => Counter::SourceRoute,
             Parsed::ExtensionHeader => Counter::ExtensionHeader,
             Parsed::OtherProtocol => Counter::OtherProtocol,
@@ -158,7 +174,7 @@ pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Res
 
 /// The decision for a flow of a VIP; it may have no member.
 #[inline(always)]
-fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
+pub(super) fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, tables: &T, word: VipWord) -> Decision {
     let (vip, pool) = (word.id(), word.pool());
     let flow = Flow { pool, word: tables.forwarding().pool(pool), hash };
     let (member, choice) = tables.choose(flow, segment);

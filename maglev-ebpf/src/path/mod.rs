@@ -3,5 +3,6 @@
 pub mod decap;
 pub mod egress;
 pub mod forward;
+pub mod fragment;
 pub mod icmp;
 pub mod too_big;

@@ -8,6 +8,7 @@ use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, SlotWord};
@@ -202,6 +203,16 @@ impl Flows for View<'_> {
 impl env::Answers for View<'_> {
     fn may_answer(&self) -> bool {
         true
+    }
+}
+
+impl env::Fragments for View<'_> {
+    fn may_begin(&self) -> bool {
+        true
+    }
+
+    fn line(&self, datagram: Datagram) -> Option<&Line> {
+        self.maps.fragments.as_ref()?.get(datagram.line() as usize)
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Settings {
     /// Packets that the node itself may answer in a second, over all CPUs: echo requests. A CPU may answer at least
     /// ten of them.
     pub answers: u32,
+    /// Datagrams in fragments that may begin in a second, over all CPUs. On a CPU at least ten of them may.
+    pub fragmented: u32,
     /// The key of the flow hash.
     pub hash_key: HashKey,
     /// Whether the program logs each decision. Needs a tokio runtime.

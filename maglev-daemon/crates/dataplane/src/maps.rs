@@ -4,6 +4,7 @@ use aya::maps::{Map, MapData};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::{self, Line};
 use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
 
@@ -22,6 +23,8 @@ pub(super) struct Maps {
     pub(super) flows: Mapped<Bucket>,
     /// Of each CPU.
     pub(super) counts: Mapped<Counts>,
+    /// An object from before there was a fragment table has none: the benchmark loads such.
+    pub(super) fragments: Option<Mapped<Line>>,
     pub(super) sizes: Sizes,
     /// The key the program was loaded with.
     pub(super) hash_key: HashKey,
@@ -34,6 +37,7 @@ impl Maps {
             forwarding: open(ebpf, names::FORWARDING, 1)?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
+            fragments: open(ebpf, names::FRAGMENTS, fragment::LINES).ok(),
             sizes: *sizes,
             hash_key: settings.hash_key,
         };
@@ -50,8 +54,9 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, flows, counts, sizes: _, hash_key: _ } = self;
-        vec![forwarding.memory(), flows.memory(), counts.memory()]
+        let Self { forwarding, flows, counts, fragments, sizes: _, hash_key: _ } = self;
+        let fragments = fragments.iter().map(Mapped::memory);
+        [forwarding.memory(), flows.memory(), counts.memory()].into_iter().chain(fragments).collect()
     }
 }
 

@@ -23,7 +23,7 @@ use super::pins::{self, Pins};
 use super::shared::{DEVICE, Shape};
 
 /// The version of the pin folder's content and layout.
-pub(super) const LAYOUT: u32 = 2;
+pub(super) const LAYOUT: u32 = 3;
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
@@ -122,10 +122,10 @@ pub(super) struct Runnable<'a> {
 }
 
 /// The maps that a daemon leaves to the next one.
-pub(super) const LEFT: [&str; 4] = [names::FORWARDING, names::FLOWS, names::COUNTS, names::DEVICES];
+pub(super) const LEFT: [&str; 5] = [names::FORWARDING, names::FLOWS, names::FRAGMENTS, names::COUNTS, names::DEVICES];
 
-/// Packets that each CPU may answer in a second, however many CPUs there are.
-pub(super) const LEAST_ANSWERS: u32 = 10;
+/// Packets that each CPU may answer in a second, and datagrams in fragments that may begin, however many CPUs there are.
+pub(super) const LEAST_OF_EACH: u32 = 10;
 
 /// The program's name in a set.
 const PROGRAM_PART: &str = "program";
@@ -170,12 +170,15 @@ impl Loaded {
     ) -> Result<Self, DataplaneError> {
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let words = wanted.hash_key.words();
-        let answers = (wanted.answers / sizes.cpus.max(1)).max(LEAST_ANSWERS);
+        let share = |of_node: u32| (of_node / sizes.cpus.max(1)).max(LEAST_OF_EACH);
+        let (answers, fragmented) = (share(wanted.answers), share(wanted.fragmented));
         let mut loader = EbpfLoader::new();
         loader
             .override_global(settings::HASH_KEY, &words[..], true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::ANSWERS_PER_SECOND, &answers, true)
+            // The benchmark loads objects from before there was a fragment table.
+            .override_global(settings::FRAGMENTED_PER_SECOND, &fragmented, std::ptr::eq(object, OBJECT))
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)

@@ -5,7 +5,7 @@
 //!  /sys/fs/bpf/maglev              locked by the daemon
 //!    links/7                       the program's hold on the interface with index 7
 //!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
-//!      program, egress, FORWARDING, FLOWS, COUNTS, DEVICES
+//!      program, egress, FORWARDING, FLOWS, FRAGMENTS, COUNTS, DEVICES
 //! ```
 //!
 //! The BPF file system takes no dots in names, so interfaces are named by their index.

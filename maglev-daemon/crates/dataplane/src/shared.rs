@@ -11,6 +11,7 @@ use aya::maps::{MapData, MapType};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::Line;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -30,6 +31,8 @@ unsafe impl Shared for Word {}
 unsafe impl<const N: usize> Shared for [Word; N] {}
 // SAFETY: made of words alone.
 unsafe impl Shared for Bucket {}
+// SAFETY: made of words alone.
+unsafe impl Shared for Line {}
 // SAFETY: made of words alone.
 unsafe impl Shared for Counts {}
 // SAFETY: any bytes are one (`FromBytes`), and the programs only read it: its directories, which are not words, change

@@ -47,6 +47,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         limits: Limits { vips: 8, pools: 4, backends: 100 },
         flow_sets: 64,
         answers: u32::MAX,
+        fragmented: u32::MAX,
         hash_key: HashKey::from_bytes([7; 16]),
         trace: false,
         interfaces: interfaces(wanted),

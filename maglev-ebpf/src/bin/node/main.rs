@@ -23,6 +23,7 @@ mod programs {
     use maglev_common::hash::{Tuple4, Tuple6};
     use maglev_ebpf::path::egress::{Departure, depart};
     use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
+    use maglev_ebpf::path::fragment::forward_fragment;
     use maglev_ebpf::path::icmp::forward_icmp;
     use maglev_ebpf::path::too_big;
     use maglev_ebpf::verdict::Verdict;
@@ -46,6 +47,8 @@ mod programs {
     /// What a function answers of a packet that it leaves to another one: no action of XDP. The last has an MTU in its low half.
     const ICMP4: u32 = 0x100;
     const ICMP6: u32 = 0x101;
+    const FRAGMENT4: u32 = 0x102;
+    const FRAGMENT6: u32 = 0x103;
     const TOO_BIG: u32 = 0x1_0000;
 
     /// The action, or what is left to do.
@@ -55,6 +58,8 @@ mod programs {
             Ok(verdict) => maps::action(verdict),
             Err(Left::Icmp4) => ICMP4,
             Err(Left::Icmp6) => ICMP6,
+            Err(Left::Fragment4) => FRAGMENT4,
+            Err(Left::Fragment6) => FRAGMENT6,
             Err(Left::TooBig(mtu)) => TOO_BIG | u32::from(mtu),
             Err(Left::Otherwise) => XDP_ABORTED,
         }
@@ -64,6 +69,11 @@ mod programs {
     /// all that are under way share 512 bytes of stack.
     #[inline(always)]
     fn rest(ctx: *mut xdp_md, answer: u32) -> u32 {
+        let answer = match answer {
+            FRAGMENT4 => maglev_fragment4(ctx),
+            FRAGMENT6 => maglev_fragment6(ctx),
+            answer => answer,
+        };
         match answer {
             ICMP4 => maglev_icmp4(ctx),
             ICMP6 => maglev_icmp6(ctx),
@@ -103,6 +113,22 @@ mod programs {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(forward_icmp::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))
+    }
+
+    /// The load balancer for fragments.
+    #[inline(never)]
+    fn maglev_fragment4(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        answer(forward_fragment::<Tuple4, _, _>(&mut Frame::new(ctx), &maps))
+    }
+
+    /// The load balancer for fragments of IPv6 packets.
+    #[inline(never)]
+    fn maglev_fragment6(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        answer(forward_fragment::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer, and it logs each decision.

@@ -13,12 +13,15 @@ use maglev_common::backend::{InterfaceSlot, MemberId};
 use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
+use maglev_common::fragment::{self, Datagram, Line};
 use maglev_common::hash::{FlowHash, KEY_WORDS, KeyWords};
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::table::{PoolIndex, PoolWord};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Ingress, Segment, Trace};
+use maglev_ebpf::env::{
+    self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
+};
 use maglev_ebpf::verdict::Verdict;
 
 #[unsafe(no_mangle)]
@@ -28,6 +31,8 @@ static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static ANSWERS_PER_SECOND: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+static FRAGMENTED_PER_SECOND: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
 
 #[map]
@@ -36,6 +41,8 @@ static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
 static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static FRAGMENTS: Array<Line> = Array::with_max_entries(fragment::LINES, MMAPABLE);
 #[map]
 static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
 
@@ -150,7 +157,19 @@ impl<const TRACED: bool> Flows for Maps<TRACED> {
 impl<const TRACED: bool> Answers for Maps<TRACED> {
     #[inline(always)]
     fn may_answer(&self) -> bool {
-        self.counts.may_answer(self.now(), ANSWERS_PER_SECOND.load())
+        self.counts.answers.take(self.now(), ANSWERS_PER_SECOND.load())
+    }
+}
+
+impl<const TRACED: bool> Fragments for Maps<TRACED> {
+    #[inline(always)]
+    fn may_begin(&self) -> bool {
+        self.counts.fragmented.take(self.now(), FRAGMENTED_PER_SECOND.load())
+    }
+
+    #[inline(always)]
+    fn line(&self, datagram: Datagram) -> Option<&Line> {
+        FRAGMENTS.get(datagram.line())
     }
 }
 

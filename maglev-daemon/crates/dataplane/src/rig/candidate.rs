@@ -63,6 +63,7 @@ impl Candidate {
             limits: wanted.limits,
             flow_sets: wanted.flow_sets,
             answers: 0,
+            fragmented: 0,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             trace: false,
             interfaces: Vec::new(),

@@ -269,11 +269,33 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         assert_eq!((action, fate), (action::REDIRECT, Counter::Redirected));
         covered.extend([fate.name(), Counter::Transmitted.name()]);
 
-        covered.insert(the_limit_of_answers(rig).name());
+        covered.extend(in_namespace(the_limits).map(Counter::name));
         let on_the_way_in = |counter: &&Counter| !egress::COUNTERS.contains(counter);
         let fates = Counter::ALL.iter().filter(on_the_way_in).filter(|counter| counter.outcome() != Outcome::Noted);
         let missing: Vec<_> = fates.map(|counter| counter.name()).filter(|name| !covered.contains(name)).collect();
         assert_eq!(missing, Vec::<&str>::new(), "every counted reason has a fixture");
+    });
+}
+
+#[test]
+fn fragments_follow_their_first_and_the_host_agrees() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        for (what, _, fragments) in fixtures::fragmented() {
+            let mut check = |frame: &[u8], fate| {
+                let (action, out, counted) = rig.counted(frame);
+                assert_eq!(counted, fate, "{what}");
+                assert_eq!((action, out), rig.host(frame), "{what}: byte for byte what the host's build makes of it");
+            };
+            if !what.contains("with") && !what.contains("behind") {
+                check(&fragments[2], Counter::FragmentUnknown);
+            }
+            for frame in &fragments {
+                check(frame, Counter::Transmitted);
+            }
+        }
+        let noted = rig.plane.snapshot().counter(Counter::FragmentNoted);
+        assert_eq!(noted, fixtures::fragmented().len() as u64);
     });
 }
 
@@ -291,13 +313,16 @@ fn without_df(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-/// Asks for echoes of a load balancer that gives the fewest answers, until it gives no more.
-fn the_limit_of_answers(rig: Rig) -> Counter {
-    drop(rig);
-    let mut rig = Rig::with(|settings| settings.answers = 0);
-    let frame = fixtures::icmp4(8, 0, b"ping");
-    let mut fates = (0..1_000).map(|_| rig.counted(&frame).2);
-    fates.find(|fate| *fate != Counter::EchoReply).expect("a thousand requests are more than ten a second")
+/// Asks for echoes of a load balancer that gives the fewest answers, and begins datagrams in fragments, until it takes no more.
+fn the_limits() -> [Counter; 2] {
+    let mut rig = Rig::with(|settings| (settings.answers, settings.fragmented) = (0, 0));
+    let (_, _, fragments) = fixtures::fragmented().remove(0);
+    [(fixtures::icmp4(8, 0, b"ping"), Counter::EchoReply), (fragments[0].clone(), Counter::Transmitted)].map(
+        |(frame, usual)| {
+            let mut fates = (0..1_000).map(|_| rig.counted(&frame).2);
+            fates.find(|fate| *fate != usual).expect("a thousand are more than ten a second")
+        },
+    )
 }
 
 #[test]
