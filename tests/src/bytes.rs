@@ -24,6 +24,11 @@ pub fn chunks(length: u64) -> impl Iterator<Item = Bytes> + Send {
     })
 }
 
+/// The same in one piece.
+pub fn block(length: usize) -> Vec<u8> {
+    chunks(length as u64).flatten().collect()
+}
+
 /// The same as a stream that cannot fail.
 pub fn stream(length: u64) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream::iter(chunks(length).map(Ok))

@@ -26,6 +26,8 @@ use crate::addresses::{self, FLOWS_CPU};
 
 /// An IPv4 header and a TCP header, both without options.
 const LENGTH: usize = 40;
+/// Four bytes more: a fragment that others follow has a multiple of eight bytes.
+const FRAGMENT: usize = LENGTH + 4;
 /// How many different tuples there are: [`addresses::NOWHERE`] has 17 bits for an address, and a port has 16.
 const TUPLES: u64 = 1 << 33;
 
@@ -49,6 +51,17 @@ pub enum Flags {
     Syn,
     /// A packet of an established connection.
     Ack,
+    /// The first fragment of one, which no other follows.
+    Fragment,
+}
+
+impl Flags {
+    const fn length(self) -> usize {
+        match self {
+            Self::Syn | Self::Ack => LENGTH,
+            Self::Fragment => FRAGMENT,
+        }
+    }
 }
 
 /// A flood under way.
@@ -112,7 +125,7 @@ fn pour(target: SocketAddrV4, flood: Flood) -> Result<Flooded> {
     for _ in 0..flood.passes {
         for n in flood.first..flood.first + flood.tuples {
             fill(&mut packet, tuple(n));
-            push(&socket, &packet)?;
+            push(&socket, &packet[..flood.flags.length()])?;
         }
     }
     Ok(Flooded { packets: flood.packets(), took: began.elapsed() })
@@ -164,8 +177,8 @@ fn tuple(n: u32) -> SocketAddrV4 {
 ///   8  TTL │ protocol │ checksum           24  sequence number
 ///  12  source address                      28  acknowledgement number
 /// ```
-fn template(target: SocketAddrV4, flags: Flags) -> [u8; LENGTH] {
-    let mut packet = [0; LENGTH];
+fn template(target: SocketAddrV4, flags: Flags) -> [u8; FRAGMENT] {
+    let mut packet = [0; FRAGMENT];
     packet[0] = 0x45;
     packet[8] = 64;
     packet[9] = 6;
@@ -174,13 +187,16 @@ fn template(target: SocketAddrV4, flags: Flags) -> [u8; LENGTH] {
     packet[32] = 5 << 4;
     packet[33] = match flags {
         Flags::Syn => 0x02,
-        Flags::Ack => 0x10,
+        Flags::Ack | Flags::Fragment => 0x10,
     };
+    if flags == Flags::Fragment {
+        packet[6] = 0x20;
+    }
     packet[34..36].copy_from_slice(&u16::MAX.to_be_bytes());
     packet
 }
 
-fn fill(packet: &mut [u8; LENGTH], source: SocketAddrV4) {
+fn fill(packet: &mut [u8; FRAGMENT], source: SocketAddrV4) {
     packet[12..16].copy_from_slice(&source.ip().octets());
     packet[20..22].copy_from_slice(&source.port().to_be_bytes());
     packet[36..38].fill(0);
@@ -189,8 +205,8 @@ fn fill(packet: &mut [u8; LENGTH], source: SocketAddrV4) {
 }
 
 /// The TCP checksum: both addresses, the TCP header, protocol and length, as words in ones' complement.
-fn checksum(packet: &[u8; LENGTH]) -> u16 {
-    let words = packet[12..].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+fn checksum(packet: &[u8; FRAGMENT]) -> u16 {
+    let words = packet[12..LENGTH].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum = words.sum::<u32>() + 6 + 20;
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16

@@ -20,6 +20,7 @@ use crate::{addresses::Pair, bytes, netns::Netns, server::Receipt};
 
 pub mod download;
 pub mod flood;
+pub mod fragments;
 pub mod held;
 mod http;
 mod outcome;

@@ -118,6 +118,14 @@ impl Lab {
         self.netns("router").ip(&topology::vip_routes("replace", through))
     }
 
+    /// Lets another CPU than [`FLOWS_CPU`] carry what comes from the client from now on.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn carry_flows_on(&self, cpu: usize) -> Result<()> {
+        topology::one_cpu_a_flow(["client"].into_iter(), &self.netns("router"), cpu)
+    }
+
     /// Starts the router that the topology names, if it names one.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ pub(super) fn build(topology: &Topology, claim: &Claim) -> Result<()> {
         netns.ip(&addressing(topology, node, &devices)?)?;
     }
     unhash::attach(&claim.netns("router"), "client", &claim.directory())?;
-    one_cpu_a_flow(devices(&links, "router"), &claim.netns("router"))
+    one_cpu_a_flow(devices(&links, "router"), &claim.netns("router"), FLOWS_CPU)
 }
 
 fn nodes(topology: &Topology) -> Vec<String> {
@@ -183,8 +183,8 @@ fn disable_offloads(netns: &Netns, devices: &[&str]) -> Result<()> {
 /// flow table. A veth runs on the sender's CPU, which changes whenever the scheduler moves the client. It runs once for all
 /// that waits, so everything the router hands to a load balancer must come from that CPU: its own answers to BGP messages,
 /// and the backends' answers to health checks.
-fn one_cpu_a_flow<'a>(devices: impl Iterator<Item = &'a str>, router: &Netns) -> Result<()> {
-    let mask = 1 << FLOWS_CPU;
+pub(super) fn one_cpu_a_flow<'a>(devices: impl Iterator<Item = &'a str>, router: &Netns, cpu: usize) -> Result<()> {
+    let mask = 1 << cpu;
     // sysfs shows a namespace's devices only where it was mounted, which is what `ip netns exec` does.
     let write = devices.map(|device| format!("echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus"));
     let write = write.collect::<Vec<_>>().join(" && ");
