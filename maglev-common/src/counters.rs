@@ -77,7 +77,7 @@ counters! {
         SourceRoute = "source_route", Dropped, "For a VIP's address, with a route that its sender chose: an IPv4 source route option, or an IPv6 routing header of type 0 or with segments left.";
         ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with more than 8 IPv6 extension headers, or more than 512 bytes of them.";
         Icmp = "icmp", Dropped, "For a VIP's address, an ICMP or ICMPv6 message that is neither an error nor an echo request, or has options or extension headers.";
-        OtherProtocol = "other_protocol", Dropped, "For a VIP's address, neither TCP nor UDP nor ICMP.";
+        OtherProtocol = "other_protocol", Dropped, "For a VIP's address, a protocol without ports that no VIP has.";
         Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
         FlowHit = "flow_hit", Noted, "The flow table knew the flow, but not at a first look, which is not counted.";
         FlowMiss = "flow_miss", Noted, "The flow table was asked for a flow and did not know it.";
@@ -98,6 +98,7 @@ counters! {
         PacketTooBig = "packet_too_big", Answered, "Too long for the path to its backend with an outer header: answered with the MTU.";
         AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
         Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's.";
+        Nested = "nested", Dropped, "For a VIP's address, IPv4 or IPv6 in IP: a backend might unwrap it too.";
         FragmentNoted = "fragment_noted", Noted, "The first fragment of a datagram to a VIP; where it goes was noted for those that follow.";
         FragmentLimit = "fragment_limit", Dropped, "The first fragment of a datagram to a VIP, but as many have begun on this CPU in this second as may.";
     }

@@ -8,14 +8,14 @@ use zerocopy::{FromBytes, KnownLayout};
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
-use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord, Slot, SlotWord, TableStart};
+use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord};
 use crate::template::Template;
-use crate::vip::{Directory4, Directory6, DirectoryWord, Switch};
+use crate::vip::{Annex, Directory4, Directory6, DirectoryWord, Index, Key4, Key6, Switch};
 
 /// Ids a member can have, the reserved 0 included: all that fifteen bits can name.
 pub const MEMBER_IDS: usize = MAX_MEMBERS as usize + 1;
 
-/// Tables there is room for.
+/// The most tables that a node can have.
 pub const TABLES: usize = (MAX_POOLS + SPARE_TABLES) as usize;
 
 /// A table as it lies in memory: a [`SlotWord`] per slot, and padding.
@@ -31,7 +31,19 @@ const OWN_MACS: usize = 2 * INTERFACES;
 const _: () = assert!(MEMBER_IDS.is_power_of_two() && POOLS.is_power_of_two() && INTERFACES.is_power_of_two());
 const _: () = assert!(OWN_MACS.is_power_of_two());
 
-/// What user space publishes and the packet path reads; no program writes to it.
+/// Where in the map's value the tables begin, in bytes: as many as the node has pools for, and spare ones. So they are no part of
+/// [`Forwarding`]. The offset is one at which memory can be mapped, whatever the size of a page.
+pub const TABLES_OFFSET: usize = size_of::<Forwarding>().next_multiple_of(1 << 16);
+
+/// Bytes of the map's value with so many tables.
+pub const fn value_size(tables: u32) -> usize {
+    TABLES_OFFSET + tables as usize * size_of::<Table>()
+}
+
+// The verifier takes no offset beyond this one.
+const _: () = assert!(value_size(TABLES as u32) < 1 << 29);
+
+/// What user space publishes and the packet path reads, but for tables; no program writes to it.
 ///
 /// All of it is zero at first: no VIPs, no live members. The fields that each packet reads first come first: an instruction's offset
 /// reaches 32 KiB.
@@ -56,12 +68,14 @@ pub struct Forwarding {
     pub directories4: [Directory4; 2],
     /// The same for IPv6.
     pub directories6: [Directory6; 2],
+    /// What the IPv4 directories have beside their entries.
+    pub annexes4: [Annex; 2],
+    /// The same for IPv6.
+    pub annexes6: [Annex; 2],
     /// A template per member id; that of id 0 stays zero.
     pub templates: [Template; MEMBER_IDS],
     /// A record per member id, likewise.
     pub members: [MemberRecord; MEMBER_IDS],
-    /// Tables by index. The first is never written.
-    pub tables: [Table; TABLES],
     /// A record per interface slot.
     pub interfaces: [InterfaceRecord; INTERFACES],
 }
@@ -188,31 +202,26 @@ impl Forwarding {
         }
     }
 
-    /// A slot of a table; a settled slot without an owner if there is no such table.
-    #[inline(always)]
-    pub fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
-        let word = self.tables.as_flattened().get(start as usize + slot.index());
-        word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
-    }
-
     /// Seconds after which a confirmed flow entry may be evicted by another flow.
     #[inline(always)]
     pub fn idle(&self) -> u16 {
         self.idle.get() as u16
     }
 
-    /// The IPv4 directory in use, and its seed.
+    /// The IPv4 directory in use. `many`: [`Index::many`].
     #[inline(always)]
-    pub fn directory4(&self) -> (&Directory4, u64) {
+    pub fn directory4(&self, many: bool) -> Index<'_, Key4> {
         let word = DirectoryWord(self.switch.directory4.get());
-        (&self.directories4[word.directory()], word.seed())
+        let (directory, annex) = (&self.directories4[word.directory()], &self.annexes4[word.directory()]);
+        Index { directory, annex, seed: word.seed(), many }
     }
 
-    /// The IPv6 directory in use, and its seed.
+    /// The IPv6 directory in use. `many`: [`Index::many`].
     #[inline(always)]
-    pub fn directory6(&self) -> (&Directory6, u64) {
+    pub fn directory6(&self, many: bool) -> Index<'_, Key6> {
         let word = DirectoryWord(self.switch.directory6.get());
-        (&self.directories6[word.directory()], word.seed())
+        let (directory, annex) = (&self.directories6[word.directory()], &self.annexes6[word.directory()]);
+        Index { directory, annex, seed: word.seed(), many }
     }
 }
 

@@ -7,6 +7,8 @@
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[cfg(not(target_arch = "bpf"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 

@@ -8,9 +8,13 @@
 pub const MMAPABLE: u32 = 1 << 10;
 
 /// VIPs a node can have.
-pub const MAX_VIPS: u32 = 512;
+pub const MAX_VIPS: u32 = 4_096;
+/// VIPs a node can have by default: with so few, no look-up of a VIP takes a second memory access.
+pub const DEFAULT_VIPS: u32 = 512;
 /// Pools a node can have.
-pub const MAX_POOLS: u32 = 512;
+pub const MAX_POOLS: u32 = 2_048;
+/// Pools a node can have by default. Each takes the memory of a table, 131 KB.
+pub const DEFAULT_POOLS: u32 = 512;
 /// Members a node can have: one less than the ids that fit fifteen bits, because 0 is no member.
 pub const MAX_MEMBERS: u32 = 32_767;
 /// Tables beyond one for each pool: the empty one, the previous owners of as many pools as learn at once, and what is built
@@ -21,7 +25,7 @@ pub const MAX_INTERFACES: u32 = 64;
 /// Sets of each CPU's flow table by default: 2^16 of seven flows, 4 MiB per CPU.
 pub const DEFAULT_FLOW_SETS: u32 = 1 << 16;
 
-/// One [`crate::forwarding::Forwarding`].
+/// One [`crate::forwarding::Forwarding`], and the node's tables behind it.
 pub const FORWARDING: &str = "FORWARDING";
 /// The device map: an interface index per interface slot.
 pub const DEVICES: &str = "DEVICES";

@@ -1,24 +1,38 @@
 //! The VIP directories: perfect hash tables that answer "which VIP is this packet for" with one multiplication and one
-//! cache line.
+//! cache line, if the VIP has one address and one port. For the others, the address leads to rules.
 //!
 //! User space builds a directory aside, with a seed under which no two keys share an entry, and switches to it through one
 //! word. The packet path hashes the key and compares one entry.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::maps::MAX_VIPS;
+use crate::maps::{DEFAULT_VIPS, MAX_VIPS};
 use crate::pod::Word;
 use crate::table::PoolIndex;
 
-/// Entries of a directory: so many that a seed keeps [`MOST_KEYS`] apart once in 3,000 attempts, which takes a few
+/// Entries of a directory: so many that a seed keeps [`FEW_KEYS`] apart once in 3,000 attempts, which takes a few
 /// milliseconds.
 pub const DIRECTORY_ENTRIES: usize = 1 << 16;
+
+/// Keys that a directory takes without displacements: as many VIPs as a node has by default, and as many addresses.
+pub const FEW_KEYS: usize = 2 * DEFAULT_VIPS as usize;
 
 /// Keys that a directory takes: as many VIPs as there can be, and as many addresses.
 pub const MOST_KEYS: usize = 2 * MAX_VIPS as usize;
 
 /// Seeds that are tried before a build gives up.
+#[cfg(not(target_arch = "bpf"))]
 const ATTEMPTS: u64 = 1 << 20;
+
+/// Displacements of a directory with many keys: four keys share one, on average, if there are as many as can be.
+const DISPLACEMENTS: usize = 1 << 11;
+
+/// Rules that a directory has room for.
+pub const MOST_RULES: usize = 1 << 14;
+/// Rules that one address may lead to: the packet path looks through all of them.
+pub const RULES_OF_ADDRESS: usize = 32;
+/// Different lengths of prefixes that a directory may have, beside those of single addresses.
+pub const MOST_LENGTHS: usize = size_of::<u64>();
 
 /// A VIP by number, below [`crate::maps::MAX_VIPS`]: the index of its counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,11 +44,12 @@ pub struct VipId(pub u16);
 ///  63          34    33        32     31         16 15         0
 /// +--------------+---------+---------+-------------+------------+
 /// | 0            | address | present | pool index  | VIP id     |
+/// |              |         |         | rules       | first rule |
 /// +--------------+---------+---------+-------------+------------+
 /// ```
 ///
-/// All zero: no value. *address*: some VIP has this address, but the entry is not a VIP: it distinguishes packets to be dropped from
-/// those to be passed to the host.
+/// All zero: no value. *address*: some VIP has this address, or one in this prefix, but the entry is not a VIP. It distinguishes packets
+/// to be dropped from those to be passed to the host, and leads to so many rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
 
@@ -47,8 +62,19 @@ impl VipWord {
         Self(Self::PRESENT | (pool.0 as u64) << 16 | vip.0 as u64)
     }
 
-    /// The mark that an address belongs to some VIP.
-    pub const ADDRESS_IN_USE: Self = Self(Self::PRESENT | Self::ADDRESS);
+    /// The mark that an address belongs to some VIP, and no rule.
+    pub const ADDRESS_IN_USE: Self = Self::address(0, 0);
+
+    /// The mark that an address or prefix belongs to some VIP, with the first of its rules and their number.
+    pub const fn address(first: u16, rules: u16) -> Self {
+        Self(Self::PRESENT | Self::ADDRESS | (rules as u64) << 16 | first as u64)
+    }
+
+    /// Whether it is that of an address or prefix, not a VIP's.
+    #[inline(always)]
+    pub const fn is_address(self) -> bool {
+        self.0 & Self::ADDRESS != 0
+    }
 
     /// Whether the key exists at all.
     #[inline(always)]
@@ -73,15 +99,24 @@ impl VipWord {
 pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static {
     /// The key's hash under a directory's seed, which is odd: the highest bits choose the entry.
     fn hash(self, seed: u64) -> u64;
-    /// The key of the same address and protocol, with any port.
-    #[must_use]
-    fn any_port(self) -> Self;
     /// The key of the bare address.
     #[must_use]
     fn bare_address(self) -> Self;
+    /// The key of the prefix with this length, in bits, that the address is in.
+    #[must_use]
+    fn prefix(self, length: u8) -> Self;
+    /// Port and protocol, as [`crate::hash::Transport::service`] has them.
+    fn service(self) -> u64;
 }
 
-/// An IPv4 key. Port 0 stands for any port; protocol 0 with port 0 for the bare address.
+/// An IPv4 key. Protocol 0 with port 0 stands for the bare address; a length above the protocol, for a prefix.
+///
+/// ```text
+///  63      56 55        48 47                32 31         0
+/// +----------+------------+--------------------+------------+
+/// | length   | protocol   | destination port   | address    |
+/// +----------+------------+--------------------+------------+
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Key4(u64);
@@ -108,17 +143,24 @@ impl Key for Key4 {
     }
 
     #[inline(always)]
-    fn any_port(self) -> Self {
-        Self(self.0 & !(0xffff << 32))
-    }
-
-    #[inline(always)]
     fn bare_address(self) -> Self {
         Self(self.0 & 0xffff_ffff)
     }
+
+    #[inline(always)]
+    fn prefix(self, length: u8) -> Self {
+        // Of 64 bits, so that no shift is by all of them.
+        let mask = ((0xffff_ffff_u64 << (32 - (length & 31))) as u32).swap_bytes();
+        Self(self.0 & mask as u64 | (length as u64) << 56)
+    }
+
+    #[inline(always)]
+    fn service(self) -> u64 {
+        self.0 >> 32
+    }
 }
 
-/// An IPv6 key, with the same wildcards as [`Key4`].
+/// An IPv6 key, with port, protocol and length as in [`Key4`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Key6 {
@@ -149,20 +191,52 @@ impl Key for Key6 {
     }
 
     #[inline(always)]
-    fn any_port(self) -> Self {
-        Self { service: self.service & !0xffff, ..self }
-    }
-
-    #[inline(always)]
     fn bare_address(self) -> Self {
         Self { service: 0, ..self }
     }
+
+    #[inline(always)]
+    fn prefix(self, length: u8) -> Self {
+        // By words: all of the first, and some of the second; or some of the first.
+        let [high, low] = self.address;
+        let mask = (!(u64::MAX >> 1 >> (length.wrapping_sub(1) & 63))).swap_bytes();
+        let address = if length > 64 { [high, low & mask] } else { [high & mask, 0] };
+        Self { address, service: (length as u64) << 24 }
+    }
+
+    #[inline(always)]
+    fn service(self) -> u64 {
+        self.service
+    }
 }
 
-#[inline(always)]
-const fn mix(word: u64) -> u64 {
-    let h = (word ^ (word >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    h ^ (h >> 29)
+/// Which packets to an address or prefix a VIP takes: ports and protocol.
+///
+/// ```text
+///  63           48 47          32 31        24 23            0
+/// +---------------+--------------+------------+---------------+
+/// | last port     | first port   | protocol   | 0             |
+/// +---------------+--------------+------------+---------------+
+/// ```
+///
+/// Protocol 0 stands for any. A protocol without ports has port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Rule(u64);
+
+impl Rule {
+    /// Takes the ports from the first to the last, in the host's order; from 0 on to take any.
+    pub const fn new(first: u16, last: u16, protocol: u8) -> Self {
+        Self((last as u64) << 48 | (first as u64) << 32 | (protocol as u64) << 24)
+    }
+
+    /// Whether it takes packets with this port and protocol, as [`crate::hash::Transport::service`] has them.
+    #[inline(always)]
+    pub const fn takes(self, service: u64) -> bool {
+        let (port, protocol) = ((service as u16).swap_bytes() as u64, service >> 16 & 0xff);
+        let (first, last, own) = (self.0 >> 32 & 0xffff, self.0 >> 48, self.0 >> 24 & 0xff);
+        first <= port && port <= last && (own == 0 || own == protocol)
+    }
 }
 
 /// One entry: a key and its value.
@@ -182,6 +256,22 @@ pub struct Directory<K> {
     entries: [Entry<K>; DIRECTORY_ENTRIES],
 }
 
+/// What a directory has beside its entries.
+#[derive(Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Annex {
+    /// The lengths of its prefixes, a byte each from the lowest on, the longest first; 0 ends them.
+    lengths: u64,
+    /// Fills the line.
+    reserved: [u64; 7],
+    /// If it has many keys: what the place of each is combined with, by other bits of its hash.
+    displacements: [u16; DISPLACEMENTS],
+    /// The rules of all addresses and prefixes.
+    rules: [Rule; MOST_RULES],
+    /// The VIP of each rule.
+    vips: [u64; MOST_RULES],
+}
+
 /// The directory of IPv4 VIPs.
 pub type Directory4 = Directory<Key4>;
 /// The directory of IPv6 VIPs.
@@ -190,10 +280,14 @@ pub type Directory6 = Directory<Key6>;
 /// Why a directory was not built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildError {
-    /// More than [`MOST_KEYS`].
+    /// More than [`MOST_KEYS`], or than [`FEW_KEYS`] where no more are expected.
     TooManyKeys,
     /// The same key twice.
     DuplicateKey,
+    /// More than [`MOST_RULES`], or an address has more than [`RULES_OF_ADDRESS`].
+    TooManyRules,
+    /// More than [`MOST_LENGTHS`] lengths of prefixes.
+    TooManyLengths,
     /// No seed kept the keys apart: not seen in practice with keys that differ.
     NoSeed,
 }
@@ -227,51 +321,78 @@ impl DirectoryWord {
     }
 }
 
-impl<K: Key> Directory<K> {
-    /// The value of a key in this directory, built under this seed; a word that is not present if it has none.
+/// A directory that is in use, for look-ups.
+#[derive(Clone, Copy, Debug)]
+pub struct Index<'a, K> {
+    /// The entries.
+    pub directory: &'a Directory<K>,
+    /// The rest of it.
+    pub annex: &'a Annex,
+    /// Its seed: [`DirectoryWord::seed`].
+    pub seed: u64,
+    /// Whether it was built for more than [`FEW_KEYS`]: a load-time constant.
+    pub many: bool,
+}
+
+impl<K: Key> Index<'_, K> {
+    /// The value of a key; a word that is not present if it has none.
     #[inline(always)]
-    pub fn find(&self, seed: u64, key: K) -> VipWord {
-        let entry = &self.entries[position(key, seed)];
+    pub fn find(&self, key: K) -> VipWord {
+        let hash = key.hash(self.seed);
+        let displacement = if self.many { self.annex.displacements[displacement_of(hash)] } else { 0 };
+        let entry = &self.directory.entries[place(hash, displacement)];
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
-    /// Rebuilds the directory, which is number 0 or 1, from scratch and returns the word that switches to it. The same keys in
-    /// the same order give the same bytes.
-    ///
-    /// # Errors
-    /// The directory is left empty and the reason is returned.
-    pub fn build(&mut self, directory: usize, keys: &[(K, VipWord)]) -> Result<DirectoryWord, BuildError> {
-        self.entries.fill(Entry { key: K::new_zeroed(), word: 0 });
-        if keys.len() > MOST_KEYS {
-            return Err(BuildError::TooManyKeys);
+    /// The value of the key's bare address, or else of the longest prefix that the address is in.
+    #[inline(always)]
+    pub fn find_address(&self, key: K) -> VipWord {
+        let address = self.find(key.bare_address());
+        if address.is_present() {
+            return address;
         }
-        if keys.iter().enumerate().any(|(n, (key, _))| keys[..n].iter().any(|(other, _)| other == key)) {
-            return Err(BuildError::DuplicateKey);
+        let mut lengths = self.annex.lengths;
+        for _ in 0..MOST_LENGTHS {
+            if lengths == 0 {
+                break;
+            }
+            let prefix = self.find(key.prefix(lengths as u8));
+            if prefix.is_present() {
+                return prefix;
+            }
+            lengths >>= 8;
         }
-        let mut words = (1..=ATTEMPTS).map(|attempt| DirectoryWord::new(directory, mix(attempt)));
-        words.find(|word| self.try_seed(word.seed(), keys)).ok_or(BuildError::NoSeed)
+        VipWord(0)
     }
 
-    /// Places every key, or none.
-    fn try_seed(&mut self, seed: u64, keys: &[(K, VipWord)]) -> bool {
-        for (n, &(key, word)) in keys.iter().enumerate() {
-            let entry = &mut self.entries[position(key, seed)];
-            if entry.word != 0 {
-                for &(key, _) in &keys[..n] {
-                    self.entries[position(key, seed)] = Entry { key: K::new_zeroed(), word: 0 };
-                }
-                return false;
+    /// The VIP of a packet that no key of its own has: by the rules of its address. If none takes it, the value of the address.
+    #[inline(always)]
+    pub fn find_by_rules(&self, key: K) -> VipWord {
+        let address = self.find_address(key);
+        let (first, rules) = (address.0 as usize & 0xffff, (address.0 >> 16) as usize & 0xffff);
+        for n in 0..RULES_OF_ADDRESS {
+            if n >= rules {
+                break;
             }
-            *entry = Entry { key, word: word.0 };
+            let at = (first + n) & (MOST_RULES - 1);
+            if self.annex.rules[at].takes(key.service()) {
+                return VipWord(self.annex.vips[at]);
+            }
         }
-        true
+        address
     }
 }
 
-/// The entry in which a key stands.
+/// Where in a directory a key with this hash stands.
 #[inline(always)]
-fn position<K: Key>(key: K, seed: u64) -> usize {
-    (key.hash(seed) >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize
+fn place(hash: u64, displacement: u16) -> usize {
+    (hash >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize ^ displacement as usize
+}
+
+/// Which displacement a key with this hash has: by the bits below those of its place.
+#[inline(always)]
+fn displacement_of(hash: u64) -> usize {
+    (hash >> (u64::BITS - DIRECTORY_ENTRIES.ilog2() - DISPLACEMENTS.ilog2())) as usize & (DISPLACEMENTS - 1)
 }
 
 /// Which of the two directories of each family the packet path reads: a [`DirectoryWord`] each.
@@ -284,74 +405,10 @@ pub struct Switch {
     pub directory6: Word,
 }
 
+#[cfg(not(target_arch = "bpf"))]
+mod build;
+#[cfg(not(target_arch = "bpf"))]
+pub use build::Contents;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::boxed::Box;
-    use std::collections::BTreeMap;
-    use std::vec::Vec;
-    use zerocopy::FromZeros;
-
-    fn build(keys: &BTreeMap<(u32, u16, u8), u16>) -> (Box<Directory4>, u64) {
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|(&(address, port, protocol), &id)| {
-                (Key4::new(address, port, protocol), VipWord::vip(VipId(id), PoolIndex(id)))
-            })
-            .collect();
-        let mut directory = Directory4::new_box_zeroed().unwrap();
-        let word = directory.build(1, &keys).unwrap();
-        assert_eq!(word.directory(), 1);
-        (directory, word.seed())
-    }
-
-    #[test]
-    fn a_full_directory_of_neighboring_addresses_builds() {
-        let keys = (0..1_024).map(|n| ((0x0a71_00cb | n << 24, 0x5000, 6), n as u16)).collect();
-        let (directory, seed) = build(&keys);
-        for (&(address, port, protocol), &id) in &keys {
-            assert_eq!(directory.find(seed, Key4::new(address, port, protocol)).id(), VipId(id));
-        }
-    }
-
-    #[test]
-    fn too_many_and_duplicate_keys_are_refused() {
-        let mut directory = Directory4::new_box_zeroed().unwrap();
-        let word = VipWord::ADDRESS_IN_USE;
-        let many: Vec<_> = (0..1_025).map(|n| (Key4::new(n, 0, 0), word)).collect();
-        assert_eq!(directory.build(0, &many), Err(BuildError::TooManyKeys));
-        let twice = [(Key4::new(1, 0, 0), word), (Key4::new(1, 0, 0), word)];
-        assert_eq!(directory.build(0, &twice), Err(BuildError::DuplicateKey));
-    }
-
-    #[test]
-    fn an_ipv6_key_is_found_by_all_its_parts() {
-        let key = Key6::new([1, 2], 3, 6);
-        let mut directory = Directory6::new_box_zeroed().unwrap();
-        let seed = directory.build(0, &[(key, VipWord::vip(VipId(9), PoolIndex(8)))]).unwrap().seed();
-        assert_eq!(directory.find(seed, key).pool(), PoolIndex(8));
-        for other in
-            [Key6::new([1, 1], 3, 6), Key6::new([0, 2], 3, 6), Key6::new([1, 2], 4, 6), Key6::new([1, 2], 3, 17)]
-        {
-            assert!(!directory.find(seed, other).is_present());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_directory_finds_its_keys_and_no_others(
-            keys in prop::collection::btree_map((any::<u32>(), any::<u16>(), 0_u8..3), any::<u16>(), 0..200),
-            probes in prop::collection::vec((any::<u32>(), any::<u16>(), 0_u8..3), 50),
-        ) {
-            let (directory, seed) = build(&keys);
-            for (&(address, port, protocol), &id) in &keys {
-                prop_assert_eq!(directory.find(seed, Key4::new(address, port, protocol)).id(), VipId(id));
-            }
-            for probe in probes {
-                let found = directory.find(seed, Key4::new(probe.0, probe.1, probe.2)).is_present();
-                prop_assert_eq!(found, keys.contains_key(&probe));
-            }
-        }
-    }
-}
+mod tests;

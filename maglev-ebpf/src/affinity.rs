@@ -55,7 +55,7 @@ struct Ruling {
 #[inline(always)]
 pub fn choose<T: Flows + Counters>(tables: &T, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {
     if flow.word.tracking() == Tracking::Exception {
-        let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
+        let slot = tables.slot(flow.word.current(), flow.hash.slot());
         if !slot.in_transition() {
             return (slot.owner(), Choice::Table);
         }
@@ -149,9 +149,8 @@ impl Owners {
         if word.previous() == TableStart::EMPTY {
             return Self { owner, previous: MemberId::NOBODY };
         }
-        let forwarding = tables.forwarding();
-        let previous = forwarding.slot(word.previous(), hash.slot()).owner();
-        let lives = forwarding.template(previous).state().serves(pool);
+        let previous = tables.slot(word.previous(), hash.slot()).owner();
+        let lives = tables.forwarding().template(previous).state().serves(pool);
         Self { owner, previous: if lives { previous } else { MemberId::NOBODY } }
     }
 
@@ -171,7 +170,7 @@ impl Owners {
 /// The owner of a flow's slot, if it has one.
 #[inline(always)]
 pub fn owner<T: Forwarding>(tables: &T, flow: Flow) -> MemberId {
-    tables.forwarding().slot(flow.word.current(), flow.hash.slot()).owner()
+    tables.slot(flow.word.current(), flow.hash.slot()).owner()
 }
 
 /// The rules for a flow that no entry binds.
@@ -210,7 +209,7 @@ fn begins_anew(segment: Segment, entry: FlowEntry, template: &Template, now: Sec
 /// [`Segment::RST`] for the previous one.
 #[inline(always)]
 pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (MemberId, Choice) {
-    let slot = tables.forwarding().slot(flow.word.current(), flow.hash.slot());
+    let slot = tables.slot(flow.word.current(), flow.hash.slot());
     if flow.word.tracking() == Tracking::Exception && !slot.in_transition() {
         return (slot.owner(), Choice::Table);
     }
@@ -295,7 +294,7 @@ fn note_eviction<T: Forwarding + Counters>(
 ) {
     let (forwarding, member) = (tables.forwarding(), entry.member());
     let first = segment.is_syn() || segment.is_datagram();
-    if first && forwarding.slot(word.current(), entry.slot()).owner() == member {
+    if first && tables.slot(word.current(), entry.slot()).owner() == member {
         return;
     }
     let state = forwarding.template(member).state();
@@ -304,7 +303,7 @@ fn note_eviction<T: Forwarding + Counters>(
         return;
     }
     let displaced = word.tracking() == Tracking::Always && !first;
-    if displaced || forwarding.slot(word.current(), entry.slot()).owner() != member {
+    if displaced || tables.slot(word.current(), entry.slot()).owner() != member {
         tables.count(Counter::FlowEvicted);
     }
 }

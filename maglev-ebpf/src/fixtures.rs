@@ -148,7 +148,7 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 26] = [
+    let rows: [(_, Change, _); 29] = [
         ("a later fragment without its first", |p| p[21] = 2, Counter::FragmentUnknown),
         ("a fragment that is no multiple of eight bytes long", |p| p[20] = 0x20, Counter::Malformed),
         ("a first fragment that cuts its TCP header", |p| (p[17], p[20]) = (36, 0x20), Counter::Malformed),
@@ -172,13 +172,16 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
         ("an unknown ICMP message", |p| p[23] = 1, Counter::Icmp),
         ("an ICMP error that quotes nothing", |p| (p[23], p[34]) = (1, 3), Counter::IcmpStray),
         ("ICMP cut short", |p| (p[17], p[23]) = (27, 1), Counter::Malformed),
-        ("SCTP", |p| p[23] = 132, Counter::OtherProtocol),
-        ("IP in IP", |p| p[23] = 4, Counter::OtherProtocol),
+        ("SCTP to a port without a VIP", |p| p[23] = 132, Counter::NoSuchVip),
+        ("SCTP cut short", |p| (p[17], p[23]) = (31, 132), Counter::Malformed),
+        ("ESP in IPv4", |p| p[23] = 50, Counter::OtherProtocol),
+        ("IPv4 in IP", |p| p[23] = 4, Counter::Nested),
+        ("IPv6 in IP", |p| p[23] = 41, Counter::Nested),
         ("another port", |p| p[37] = 81, Counter::NoSuchVip),
     ];
     let fragments: [(_, Change, _); 3] = [
         ("a first fragment of an echo request", |p| (p[20], p[23]) = (0x20, 1), Counter::Icmp),
-        ("a first fragment of SCTP", |p| (p[20], p[23]) = (0x20, 132), Counter::OtherProtocol),
+        ("a first fragment of GRE", |p| (p[20], p[23]) = (0x20, 47), Counter::OtherProtocol),
         ("a first fragment to another port", |p| (p[20], p[37]) = (0x20, 81), Counter::NoSuchVip),
     ];
     let rows = changed(&tcp4(b""), &rows).into_iter().chain(changed(&tcp4(b"four"), &fragments));
@@ -210,7 +213,7 @@ fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 21] = [
+    let rows: [(_, Change, _); 22] = [
         ("hop-by-hop options longer than the packet", |p| p[20] = 0, Counter::Malformed),
         ("a routing header with segments left", |p| extend(p, &[(43, &[4, 1, 0, 0, 0, 0])]), Counter::SourceRoute),
         ("a routing header of type 0", |p| extend(p, &[(43, &[0; 6])]), Counter::SourceRoute),
@@ -240,6 +243,7 @@ pub fn unbalanced6() -> Vec<Unbalanced> {
         ("an ICMPv6 error that quotes nothing", |p| (p[20], p[54]) = (58, 1), Counter::IcmpStray),
         ("options with nothing behind", |p| (p[20], p[54], p[55], p[19]) = (60, 6, 1, 16), Counter::Malformed),
         ("ESP", |p| p[20] = 50, Counter::OtherProtocol),
+        ("IPv6 in IPv6", |p| p[20] = 41, Counter::Nested),
         ("an IPv6 fragment of no known protocol", |p| p[20] = 44, Counter::FragmentUnknown),
         ("an unknown ICMPv6 message", |p| p[20] = 58, Counter::Icmp),
         ("no next header", |p| p[20] = 59, Counter::OtherProtocol),

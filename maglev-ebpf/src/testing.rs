@@ -10,13 +10,13 @@ use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRec
 use maglev_common::counters::{Counter, DecapCounter};
 use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, Seconds};
-use maglev_common::forwarding::Forwarding;
+use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
-use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex, TableStart};
+use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
@@ -44,6 +44,7 @@ pub(crate) const SOURCE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 /// Tables in cells: member 1…n in [`POOL`], every slot owned by member 1, one interface.
 pub(crate) struct FakeTables {
     pub(crate) forwarding: Box<Forwarding>,
+    pub(crate) tables: Vec<Table>,
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) vip_bytes: Cell<u64>,
     pub(crate) member_bytes: Cell<u64>,
@@ -68,6 +69,7 @@ impl FakeTables {
         }
         let mut tables = Self {
             forwarding,
+            tables: Table::new_vec_zeroed(3).unwrap(),
             buckets: vec![Bucket::default()],
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
@@ -113,7 +115,7 @@ impl FakeTables {
 
     fn fill(&mut self, table: usize, word: u16) {
         // As bytes: a store for each slot would take most of the tests' time.
-        self.forwarding.tables[table].as_mut_bytes().as_chunks_mut().0.fill(word.to_ne_bytes());
+        self.tables[table].as_mut_bytes().as_chunks_mut().0.fill(word.to_ne_bytes());
     }
 
     /// All that was counted.
@@ -121,23 +123,40 @@ impl FakeTables {
         (self.counts.borrow().clone(), self.vip_bytes.get(), self.member_bytes.get())
     }
 
-    /// Adds a VIP, address entry included, as the daemon does.
+    /// Serves one VIP of this family, address entry included, as the daemon does.
     pub(crate) fn serve4(&mut self, address: [u8; 4], port: u16, protocol: u8) {
-        let address = u32::from_le_bytes(address);
-        let vip = Key4::new(address, port.swap_bytes(), protocol);
-        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        let word = self.forwarding.directories4[0].build(0, &entries).unwrap();
-        self.forwarding.switch.directory4.set(word.0);
+        let key = Key4::new(u32::from_le_bytes(address), port.swap_bytes(), protocol);
+        self.hold4(&Contents { keys: served(key), ..Contents::default() });
     }
 
     /// The same for IPv6.
     pub(crate) fn serve6(&mut self, address: [u8; 16], port: u16, protocol: u8) {
-        let address = u128::from_le_bytes(address);
-        let address = [address as u64, (address >> 64) as u64];
-        let vip = Key6::new(address, port.swap_bytes(), protocol);
-        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
-        let word = self.forwarding.directories6[0].build(0, &entries).unwrap();
-        self.forwarding.switch.directory6.set(word.0);
+        let key = Key6::new(address6(address), port.swap_bytes(), protocol);
+        self.hold6(&Contents { keys: served(key), ..Contents::default() });
+    }
+
+    /// Serves VIPs of both families by rules, of the prefixes of these lengths that the fixtures' addresses are in.
+    pub(crate) fn serve_by_rules(&mut self, lengths: [u8; 2], rules: &[Rule]) {
+        let (four, six) = (Key4::new(u32::from_le_bytes(VIP4), 0, 0), Key6::new(address6(VIP6), 0, 0));
+        let word = VipWord::address(0, rules.len() as u16);
+        let rules: Vec<_> = rules.iter().zip(1..).map(|(rule, id)| (*rule, VipWord::vip(VipId(id), POOL))).collect();
+        let [short4, short6] = lengths;
+        let key4 = if short4 == 32 { four } else { four.prefix(short4) };
+        let key6 = if short6 == 128 { six } else { six.prefix(short6) };
+        self.hold4(&Contents { keys: vec![(key4, word)], rules: rules.clone(), lengths: vec![short4] });
+        self.hold6(&Contents { keys: vec![(key6, word)], rules, lengths: vec![short6] });
+    }
+
+    fn hold4(&mut self, contents: &Contents<Key4>) {
+        let Forwarding { switch, directories4, annexes4, .. } = &mut *self.forwarding;
+        let word = directories4[0].build(&mut annexes4[0], 0, contents, false).unwrap();
+        switch.directory4.set(word.0);
+    }
+
+    fn hold6(&mut self, contents: &Contents<Key6>) {
+        let Forwarding { switch, directories6, annexes6, .. } = &mut *self.forwarding;
+        let word = directories6[0].build(&mut annexes6[0], 0, contents, false).unwrap();
+        switch.directory6.set(word.0);
     }
 
     pub(crate) fn kill(&self, id: u16) {
@@ -167,6 +186,15 @@ impl env::Forwarding for FakeTables {
 
     fn hash_key(&self) -> impl KeyWords {
         HashKey::new(1, 2)
+    }
+
+    fn has_many_vips(&self) -> bool {
+        false
+    }
+
+    fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+        let word = self.tables.as_flattened().get(start as usize + slot.index());
+        word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
     }
 }
 
@@ -266,6 +294,16 @@ impl DecapTables for FakeDecap {
     fn count(&self, counter: DecapCounter) {
         self.last.set(Some(counter));
     }
+}
+
+/// A VIP's key and its address's.
+fn served<K: Key>(key: K) -> Vec<(K, VipWord)> {
+    vec![(key, VipWord::vip(VipId(1), POOL)), (key.bare_address(), VipWord::ADDRESS_IN_USE)]
+}
+
+fn address6(address: [u8; 16]) -> [u64; 2] {
+    let address = u128::from_le_bytes(address);
+    [address as u64, (address >> 64) as u64]
 }
 
 fn words(bytes: [u8; 16]) -> [Word; 2] {

@@ -1,8 +1,7 @@
-//! Which VIP a packet is for: one probe of the directory for a VIP with the packet's port, two more for everything
-//! else.
+//! Which VIP a packet is for: one probe of the directory for a VIP with the packet's address and port, more for everything else.
 
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
-use maglev_common::vip::{Directory, Key, Key4, Key6, VipWord};
+use maglev_common::vip::{Index, Key, Key4, Key6, VipWord};
 
 use crate::env;
 use crate::packet::Ip;
@@ -22,10 +21,12 @@ pub trait Address: Copy {
     /// The directory's key.
     type Key: Key;
 
-    /// The directory in use, and its seed.
-    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Self::Key>, u64);
-    /// A key of the directory; the service is [`Transport::service`], or 0 for the bare address.
+    /// The directory in use.
+    fn directory<T: env::Forwarding>(tables: &T) -> Index<'_, Self::Key>;
+    /// A key of the directory; the service is [`Transport::service`].
     fn key(self, service: u64) -> Self::Key;
+    /// [`Index::find_by_rules`] for this address.
+    fn find_by_rules<T: env::Forwarding>(self, tables: &T, service: u64) -> VipWord;
 }
 
 impl Tuple for Tuple4 {
@@ -66,8 +67,13 @@ impl Address for u32 {
     type Key = Key4;
 
     #[inline(always)]
-    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key4>, u64) {
+    fn directory<T: env::Forwarding>(tables: &T) -> Index<'_, Key4> {
         tables.directory4()
+    }
+
+    #[inline(always)]
+    fn find_by_rules<T: env::Forwarding>(self, tables: &T, service: u64) -> VipWord {
+        tables.find_by_rules4(self, service)
     }
 
     #[inline(always)]
@@ -80,8 +86,13 @@ impl Address for [u64; 2] {
     type Key = Key6;
 
     #[inline(always)]
-    fn directory<T: env::Directory>(tables: &T) -> (&Directory<Key6>, u64) {
+    fn directory<T: env::Forwarding>(tables: &T) -> Index<'_, Key6> {
         tables.directory6()
+    }
+
+    #[inline(always)]
+    fn find_by_rules<T: env::Forwarding>(self, tables: &T, service: u64) -> VipWord {
+        tables.find_by_rules6(self, service)
     }
 
     #[inline(always)]
@@ -101,25 +112,27 @@ pub enum Lookup {
     Unknown,
 }
 
-/// Looks up the VIP of a flow: by its port, then for any port, then the bare address.
+/// The VIP of a flow, if it has this very address and port; else a word that is not present. Most packets for VIPs need no more.
 #[inline(always)]
-pub fn lookup<F: Tuple, T: env::Directory>(tuple: F, tables: &T) -> Lookup {
-    let (directory, seed) = F::Address::directory(tables);
-    let key = tuple.destination().key(tuple.transport().service());
-    let exact = directory.find(seed, key);
-    if exact.is_present() {
-        return Lookup::Vip(exact);
+pub fn find_exact<F: Tuple, T: env::Forwarding>(tuple: F, tables: &T) -> VipWord {
+    F::Address::directory(tables).find(tuple.destination().key(tuple.transport().service()))
+}
+
+/// Looks up the VIP of a flow: by address and port, then by the rules of its address.
+#[inline(always)]
+pub fn lookup<F: Tuple, T: env::Forwarding>(tuple: F, tables: &T) -> Lookup {
+    let exact = find_exact(tuple, tables);
+    let word =
+        if exact.is_present() { exact } else { tuple.destination().find_by_rules(tables, tuple.transport().service()) };
+    match word {
+        word if word.is_address() => Lookup::AddressOnly,
+        word if word.is_present() => Lookup::Vip(word),
+        _ => Lookup::Unknown,
     }
-    let any_port = directory.find(seed, key.any_port());
-    if any_port.is_present() {
-        return Lookup::Vip(any_port);
-    }
-    if directory.find(seed, key.bare_address()).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
 }
 
 /// Whether some VIP has this address.
 #[inline(always)]
-pub fn is_vip_address<A: Address, T: env::Directory>(address: A, tables: &T) -> bool {
-    let (directory, seed) = A::directory(tables);
-    directory.find(seed, address.key(0)).is_present()
+pub fn is_vip_address<A: Address, T: env::Forwarding>(address: A, tables: &T) -> bool {
+    address.find_by_rules(tables, 0).is_present()
 }

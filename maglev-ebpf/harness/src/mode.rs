@@ -9,9 +9,12 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords};
-use maglev_common::vip::VipId;
+use maglev_common::table::{Slot, SlotWord, TableStart};
+use maglev_common::vip::{VipId, VipWord};
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Fragments, Ingress, Segment, Trace};
+use maglev_ebpf::env::{
+    self, Answers, Choice, Clock, Counters, Flow, Flows, Forwarding as _, Fragments, Ingress, Segment, Trace,
+};
 use maglev_harness::{SLOWED, TABLE_ONLY};
 
 use crate::maps::Maps;
@@ -37,6 +40,26 @@ impl env::Forwarding for Measured {
     #[inline(always)]
     fn forwarding(&self) -> &Forwarding {
         env::Forwarding::forwarding(&self.0)
+    }
+
+    #[inline(always)]
+    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
+        self.0.slot(start, slot)
+    }
+
+    #[inline(always)]
+    fn has_many_vips(&self) -> bool {
+        self.0.has_many_vips()
+    }
+
+    #[inline(always)]
+    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
+        self.0.find_by_rules4(address, service)
+    }
+
+    #[inline(always)]
+    fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
+        self.0.find_by_rules6(address, service)
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ fn choose_other(tables: &FakeTables, tag: u32, owner: u16) -> (u16, Choice) {
 /// The choice for a packet whose slot `owner` owns, in a pool that is always tracked.
 fn choose_segment(tables: &FakeTables, tag: u32, owner: u16, segment: Segment) -> (u16, Choice) {
     let slot = hash(tag).slot().index();
-    tables.forwarding.tables[1][slot].set(owner);
+    tables.tables[1][slot].set(owner);
     choose_in(tables, tag, segment)
 }
 
@@ -89,7 +89,7 @@ fn sets_do_not_share_flows() {
     tables.buckets.push(Bucket::default());
     let go = |set: u64, owner| {
         let hash = FlowHash(5 << 32 | 5 << 25 | set);
-        tables.forwarding.tables[1][hash.slot().index()].set(owner);
+        tables.tables[1][hash.slot().index()].set(owner);
         choose(&tables, Flow { pool: POOL, word: tables.word(), hash }, || Segment::OTHER)
     };
     go(0, 1);

@@ -1,10 +1,11 @@
 //! What the packet path decides, and by what: a flow, what a packet means to it, and where it goes. Data only.
 
 use maglev_common::backend::MemberId;
-use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::FlowHash;
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
 use maglev_common::vip::VipId;
+
+use super::Forwarding;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -133,7 +134,7 @@ impl Decision {
 
     /// What the slot holds.
     #[inline(always)]
-    pub fn slot_word(&self, forwarding: &Forwarding) -> SlotWord {
-        forwarding.slot(self.flow.word.current(), self.slot())
+    pub fn slot_word(&self, tables: &impl Forwarding) -> SlotWord {
+        tables.slot(self.flow.word.current(), self.slot())
     }
 }

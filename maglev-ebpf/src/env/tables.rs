@@ -6,35 +6,45 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding;
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords};
-use maglev_common::vip::{Directory4, Directory6, VipId};
+use maglev_common::table::{Slot, SlotWord, TableStart};
+use maglev_common::vip::{Index, Key4, Key6, VipId, VipWord};
 
 use super::decision::{Choice, Decision, Flow, Segment};
 
-/// Which VIP an address, port and protocol are.
-pub trait Directory {
-    /// The IPv4 directory in use, and its seed.
-    fn directory4(&self) -> (&Directory4, u64);
-    /// The IPv6 directory in use, and its seed.
-    fn directory6(&self) -> (&Directory6, u64);
-}
-
-/// Where the packets of a VIP go: pools, tables, members and interfaces.
+/// Which VIP a packet is for, and where its packets go: directories, pools, tables, members and interfaces.
 pub trait Forwarding {
     /// What user space publishes.
     fn forwarding(&self) -> &forwarding::Forwarding;
     /// The key of the flow hash.
     fn hash_key(&self) -> impl KeyWords;
-}
+    /// A slot of a table; a settled slot without an owner if there is no such table.
+    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord;
+    /// Whether directories are built for many VIPs: [`Index::many`].
+    fn has_many_vips(&self) -> bool;
 
-impl<T: Forwarding> Directory for T {
+    /// The IPv4 directory in use.
     #[inline(always)]
-    fn directory4(&self) -> (&Directory4, u64) {
-        self.forwarding().directory4()
+    fn directory4(&self) -> Index<'_, Key4> {
+        self.forwarding().directory4(self.has_many_vips())
     }
 
+    /// The IPv6 directory in use.
     #[inline(always)]
-    fn directory6(&self) -> (&Directory6, u64) {
-        self.forwarding().directory6()
+    fn directory6(&self) -> Index<'_, Key6> {
+        self.forwarding().directory6(self.has_many_vips())
+    }
+
+    /// [`Index::find_by_rules`] for an IPv4 address, port and protocol. In the kernel, a function of its own, so that its turns take no
+    /// room on the stack of others.
+    #[inline(always)]
+    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
+        self.directory4().find_by_rules(Key4::from_service(address, service))
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
+        self.directory6().find_by_rules(Key6::from_service(address, service))
     }
 }
 

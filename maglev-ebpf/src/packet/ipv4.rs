@@ -4,7 +4,7 @@ use maglev_common::hash::{Transport, Tuple4};
 use zerocopy::byteorder::{BE, LE, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, is_sound, l4};
+use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, ipv6, is_sound, l4};
 use crate::env::Packet;
 
 /// Bytes of a header without options.
@@ -157,13 +157,12 @@ impl Ip for Tuple4 {
             return Parsed::Fragment;
         }
         let (payload, transport) = (length - bytes as u32, l3 + bytes);
-        let ports = match header.protocol {
-            l4::TCP => l4::tcp(packet, transport, payload),
-            l4::UDP => l4::udp(packet, transport, payload),
+        match header.protocol {
             l4::ICMP => return Parsed::Icmp(Span { l3, length, transport }),
-            _ => return Parsed::OtherProtocol,
-        };
-        let Some(ports) = ports else { return Parsed::Malformed };
+            IN_IP | ipv6::IN_IP => return Parsed::Nested,
+            _ => {}
+        }
+        let Some(ports) = l4::ports(packet, header.protocol, transport, payload) else { return Parsed::Malformed };
         let tuple = Tuple4 { addresses: header.addresses.get(), transport: Transport::new(ports, header.protocol) };
         Parsed::Flow(Inner { tuple, l3, length, transport })
     }
@@ -179,7 +178,7 @@ impl Ip for Tuple4 {
             return None;
         }
         let first = offset == 0;
-        let ports = if first { l4::first_ports(packet, protocol, l3 + bytes, payload)? } else { 0 };
+        let ports = if first { l4::ports(packet, protocol, l3 + bytes, payload)? } else { 0 };
         let tuple = Self { addresses, transport: Transport::new(ports, protocol) };
         Some(Fragment { tuple, length, transport: first.then_some(l3 + bytes), identification })
     }
@@ -232,11 +231,11 @@ impl Ip for Tuple4 {
         let header = packet.view::<Ipv4>(l3)?;
         let (bytes, protocol) = (header.header_length(), header.protocol);
         let first = header.flags_fragment.get() & FRAGMENT_OFFSET == 0;
-        if header.version() != 4 || bytes < HEADER || !first || !l4::has_ports(protocol) {
+        if header.version() != 4 || bytes < HEADER || !first {
             return None;
         }
         let addresses = header.addresses.get().rotate_left(32);
-        let (ports, sequence) = l4::quoted_start(packet, l3 + bytes, end)?;
+        let (ports, sequence) = l4::quoted_start(packet, protocol, l3 + bytes, end)?;
         Some((Self { addresses, transport: Transport::new(ports, protocol) }, sequence))
     }
 }

@@ -4,7 +4,7 @@ use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, equals, is_sound, l4};
+use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, equals, ipv4, is_sound, l4};
 use crate::env::{Chain, Packet};
 
 /// Bytes of the fixed header.
@@ -140,13 +140,12 @@ impl Ip for Tuple6 {
             Chain::Cut => return Parsed::Malformed,
         };
         let Some(payload) = (l3 as u32 + length).checked_sub(transport as u32) else { return Parsed::Malformed };
-        let ports = match protocol {
-            l4::TCP => l4::tcp(packet, transport, payload),
-            l4::UDP => l4::udp(packet, transport, payload),
+        match protocol {
             l4::ICMPV6 => return Parsed::Icmp(Span { l3, length, transport }),
-            _ => return Parsed::OtherProtocol,
-        };
-        let Some(ports) = ports else { return Parsed::Malformed };
+            IN_IP | ipv4::IN_IP => return Parsed::Nested,
+            _ => {}
+        }
+        let Some(ports) = l4::ports(packet, protocol, transport, payload) else { return Parsed::Malformed };
         let tuple = Tuple6 { addresses: addresses.map(U64::get), transport: Transport::new(ports, protocol) };
         Parsed::Flow(Inner { tuple, l3, length, transport })
     }
@@ -172,7 +171,7 @@ impl Ip for Tuple6 {
         }
         let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, next, true) else { return None };
         let transport = l3 + HEADER + at;
-        let ports = l4::first_ports(packet, protocol, transport, end.checked_sub(transport as u32)?)?;
+        let ports = l4::ports(packet, protocol, transport, end.checked_sub(transport as u32)?)?;
         Some(Fragment { tuple: whole(ports, protocol), length, transport: Some(transport), identification })
     }
 
@@ -225,10 +224,7 @@ impl Ip for Tuple6 {
         }
         let [a, b, c, d] = header.addresses.map(U64::get);
         let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, header.next_header, true) else { return None };
-        if !l4::has_ports(protocol) {
-            return None;
-        }
-        let (ports, sequence) = l4::quoted_start(packet, l3 + HEADER + at, end)?;
+        let (ports, sequence) = l4::quoted_start(packet, protocol, l3 + HEADER + at, end)?;
         Some((Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) }, sequence))
     }
 }

@@ -1,4 +1,4 @@
-//! The transport headers (RFC 9293, RFC 768): ports, and what a TCP segment means to its flow.
+//! The transport headers (RFC 9293, RFC 768, RFC 9260, RFC 3828): ports, and what a TCP segment means to its flow.
 
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -13,11 +13,17 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// ICMPv6.
 pub const ICMPV6: u8 = 58;
+/// SCTP.
+pub const SCTP: u8 = 132;
+/// UDP-Lite.
+pub const UDP_LITE: u8 = 136;
 
 /// Bytes of a TCP header without options.
 pub(super) const TCP_HEADER: u32 = 20;
-/// Bytes of a UDP header.
+/// Bytes of a UDP or UDP-Lite header.
 pub(super) const UDP_HEADER: u32 = 8;
+/// Bytes of SCTP's common header.
+const SCTP_HEADER: u32 = 12;
 
 /// The first fourteen bytes of a TCP header.
 ///
@@ -42,7 +48,7 @@ struct TcpStart {
 /// The transport header stands at `offset` and is known to lie within the packet.
 #[inline(always)]
 pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
-    if protocol == UDP {
+    if protocol != TCP {
         return Segment::DATAGRAM;
     }
     packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::from_flags(header.flags))
@@ -66,28 +72,36 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     Some(packet.view::<U32<LE>>(offset)?.get())
 }
 
-/// The ports in the first fragment of a datagram, or 0 if the protocol has none. `None` if it cuts the transport header: nobody
-/// needs such a fragment (RFC 1858 section 3, RFC 7112).
+/// The ports of a transport header of any protocol, or 0 if it has none; `None` if `length` bytes of IP payload cannot hold it. Nobody
+/// needs a first fragment that cuts it (RFC 1858 section 3, RFC 7112).
 #[inline(always)]
-pub fn first_ports(packet: &impl Packet, protocol: u8, offset: usize, length: u32) -> Option<u32> {
-    match protocol {
-        TCP => tcp(packet, offset, length),
-        UDP => udp(packet, offset, length),
-        _ => Some(0),
+pub fn ports(packet: &impl Packet, protocol: u8, offset: usize, length: u32) -> Option<u32> {
+    let least = match protocol {
+        TCP => TCP_HEADER,
+        SCTP => SCTP_HEADER,
+        UDP | UDP_LITE => UDP_HEADER,
+        _ => return Some(0),
+    };
+    if length < least {
+        return None;
     }
+    Some(packet.view::<U32<LE>>(offset)?.get())
 }
 
 /// Whether a protocol's header begins with its ports.
 #[inline(always)]
 pub const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP)
+    matches!(protocol, TCP | UDP | SCTP | UDP_LITE)
 }
 
-/// The ports that a quoted transport header at an offset begins with, destination then source, and the four bytes behind them, or 0
-/// without them; `None` if it is cut off at `end` within the ports. No more of it need be there: an ICMP error may quote eight bytes
+/// The ports that a quoted transport header at an offset begins with, destination then source, or 0 if its protocol has none; and the
+/// four bytes behind them, or 0 without them; `None` if it is cut off at `end` within the ports. No more of it need be there: an ICMP error may quote eight bytes
 /// of it (RFC 792).
 #[inline(always)]
-pub fn quoted_start(packet: &impl Packet, offset: usize, end: usize) -> Option<(u32, u32)> {
+pub fn quoted_start(packet: &impl Packet, protocol: u8, offset: usize, end: usize) -> Option<(u32, u32)> {
+    if !has_ports(protocol) {
+        return Some((0, 0));
+    }
     let ports = packet.view::<U32<LE>>(offset)?.get();
     let next = packet.view::<U32<LE>>(offset + size_of::<u32>()).map_or(0, |next| next.get());
     (offset + size_of::<u32>() <= end).then_some((ports.rotate_left(16), next))

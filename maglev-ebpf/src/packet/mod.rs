@@ -30,7 +30,7 @@ const HOPS: u8 = 64;
 /// What a parser found where an IP packet should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
-    /// A packet of a flow: TCP or UDP, whole.
+    /// A packet of a flow, whole: of TCP, UDP, or a protocol without ports.
     Flow(Inner<T>),
     /// An ICMP or ICMPv6 message, whole.
     Icmp(Span),
@@ -41,8 +41,8 @@ pub enum Parsed<T> {
     SourceRoute,
     /// More IPv6 extension headers than are followed.
     ExtensionHeader,
-    /// A packet of another transport protocol.
-    OtherProtocol,
+    /// A packet in a packet (RFC 2003, RFC 2473, RFC 4213): a backend might unwrap it too.
+    Nested,
     /// A packet that has no hops left.
     HopLimit,
     /// A header that contradicts itself or the packet's length.
@@ -139,7 +139,7 @@ pub trait Ip: Copy {
     fn traffic_class(start: u16) -> u8;
     /// The flow of a packet that an ICMP error quotes, seen from the other side: its source is the quoted packet's destination.
     /// The quoted packet begins at this offset and is cut off at `end` or before. `None` if no ports are left of it, or it is
-    /// neither TCP nor UDP. With it,
+    /// an IP packet. With it,
     /// the four bytes that follow the ports, TCP's sequence number, or 0 if they are cut off.
     fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<(Self, u32)>;
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::eth::{self, Payload};
 use super::*;
 use crate::fixtures::*;
+use crate::vip::Tuple;
 
 /// What the plain parsers read of a frame: headers as far as the TCP flags.
 const PLAIN4: usize = eth::HEADER + ipv4::HEADER + 14;
@@ -31,7 +32,7 @@ fn plain(frame: &[u8]) -> Option<Found> {
     plain::ipv4(&packet, is_own).map(Found::V4).or_else(|| plain::ipv6(&packet, is_own).map(Found::V6))
 }
 
-/// What the full parsers find of what the plain ones are for: an untagged frame to this node, without options or extension
+/// What the full parsers find of what the plain ones are for: TCP or UDP in an untagged frame to this node, without options or extension
 /// headers, long enough to be read at once.
 fn full(frame: &[u8]) -> Option<Found> {
     let packet = VecPacket::new(frame);
@@ -49,8 +50,10 @@ fn full(frame: &[u8]) -> Option<Found> {
     }
 }
 
-fn plain_flow<T: Ip>(parsed: Parsed<T>) -> Option<Inner<T>> {
-    flow(parsed).filter(|inner| inner.transport == inner.l3 + T::HEADER)
+fn plain_flow<T: Tuple>(parsed: Parsed<T>) -> Option<Inner<T>> {
+    let is_plain = |protocol| matches!(protocol, l4::TCP | l4::UDP);
+    let plain = |inner: &Inner<T>| is_plain(inner.tuple.transport().protocol());
+    flow(parsed).filter(|inner| inner.transport == inner.l3 + T::HEADER && plain(inner))
 }
 
 fn flow<T>(parsed: Parsed<T>) -> Option<Inner<T>> {
@@ -110,7 +113,7 @@ fn a_parser_says_what_it_found() {
     assert_eq!(four(|p| p[20] = 0x20), Parsed::Fragment);
     assert_eq!(four(|p| p[14] = 0x46), Parsed::Malformed);
     assert_eq!(four(|p| p[22] = 0), Parsed::HopLimit);
-    assert_eq!(four(|p| p[23] = 132), Parsed::OtherProtocol);
+    assert_eq!(four(|p| p[23] = 4), Parsed::Nested);
     assert_eq!(four(|p| p[17] = 39), Parsed::Malformed);
     assert_eq!(four(|p| p.truncate(33)), Parsed::Truncated);
     let inner = flow(parsed(&tcp6(b"hello"), eth::HEADER).1).unwrap();

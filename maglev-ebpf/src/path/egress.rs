@@ -7,9 +7,9 @@ use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
 use crate::encap::{self, Outer};
-use crate::env::{Counters, Directory, Forwarding, Ingress, Packet};
+use crate::env::{Counters, Forwarding, Ingress, Packet};
 use crate::packet::eth::{self, Payload};
-use crate::packet::{Inner, Ip, Parsed};
+use crate::packet::{Inner, Ip, Parsed, l4};
 use crate::vip::{self, Address, Tuple};
 
 /// Where a packet comes from.
@@ -56,7 +56,9 @@ fn parse_and_send<F: Tuple, P: Packet, T: Ingress + Counters>(
     member: MemberId,
 ) -> Departure {
     match F::parse(packet, eth::HEADER) {
-        Parsed::Flow(inner) => send(packet, tables, &inner, member),
+        Parsed::Flow(inner) if l4::has_ports(inner.tuple.transport().protocol()) => {
+            send(packet, tables, &inner, member)
+        }
         _ => keep(tables, Counter::CheckUnsent),
     }
 }
@@ -69,7 +71,7 @@ fn checked<T: Forwarding>(tables: &T, mark: Mark) -> Option<MemberId> {
 
 /// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
 #[inline(always)]
-fn is_for_vip<P: Packet, T: Directory>(packet: &P, tables: &T) -> bool {
+fn is_for_vip<P: Packet, T: Forwarding>(packet: &P, tables: &T) -> bool {
     match eth::payload(packet) {
         Some(Payload::Ipv4(l3)) => is_vip(tables, Tuple4::read_destination(packet, l3)),
         Some(Payload::Ipv6(l3)) => is_vip(tables, Tuple6::read_destination(packet, l3)),
@@ -78,7 +80,7 @@ fn is_for_vip<P: Packet, T: Directory>(packet: &P, tables: &T) -> bool {
 }
 
 #[inline(always)]
-fn is_vip<A: Address, T: Directory>(tables: &T, destination: Option<A>) -> bool {
+fn is_vip<A: Address, T: Forwarding>(tables: &T, destination: Option<A>) -> bool {
     destination.is_some_and(|address| vip::is_vip_address(address, tables))
 }
 

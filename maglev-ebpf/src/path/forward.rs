@@ -9,7 +9,7 @@ use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
 use crate::encap::{self, Outer};
-use crate::env::{Balancing, Counters, Decision, Directory, Flow, Flows, Forwarding, Ingress, Packet, Segment};
+use crate::env::{Balancing, Counters, Decision, Flow, Flows, Forwarding, Ingress, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};
@@ -75,7 +75,7 @@ fn finish_last<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) 
     }
 }
 
-/// Balances a packet that is not plain, of TCP or UDP, or refuses it.
+/// Balances a packet that is not plain, or refuses it.
 ///
 /// # Errors
 /// What it leaves, and nothing done: never [`Left::Otherwise`].
@@ -118,7 +118,7 @@ fn receive<F: Tuple, P: Packet, T: Balancing>(
             Parsed::Fragment => return Err(fragment),
             Parsed::SourceRoute => Counter::SourceRoute,
             Parsed::ExtensionHeader => Counter::ExtensionHeader,
-            Parsed::OtherProtocol => Counter::OtherProtocol,
+            Parsed::Nested => Counter::Nested,
             Parsed::HopLimit => Counter::HopLimit,
             Parsed::Malformed => Counter::Malformed,
             Parsed::Truncated => Counter::Truncated,
@@ -151,10 +151,11 @@ where
     P: Packet,
     T: Balancing,
 {
-    match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
-        Lookup::AddressOnly | Lookup::Unknown => Err(Left::Otherwise),
+    let word = vip::find_exact(inner.tuple, tables);
+    if !word.is_present() {
+        return Err(Left::Otherwise);
     }
+    serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))
 }
 
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.
@@ -163,13 +164,23 @@ where
 /// The reason for which packets of the flow are passed or dropped.
 #[inline(always)]
 pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
-    let word = match vip::lookup(tuple, tables) {
-        Lookup::Vip(word) => word,
-        Lookup::AddressOnly => return Err(Counter::NoSuchVip),
-        Lookup::Unknown => return Err(Counter::NotVip),
-    };
+    let word = vip_of(tuple, tables)?;
     let decision = choose(tuple.hash(tables.hash_key()), || segment, tables, word);
     if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
+}
+
+/// The VIP of a flow.
+///
+/// # Errors
+/// The reason for which packets of the flow are passed or dropped.
+#[inline(always)]
+pub(super) fn vip_of<F: Tuple, T: Forwarding>(tuple: F, tables: &T) -> Result<VipWord, Counter> {
+    match vip::lookup(tuple, tables) {
+        Lookup::Vip(word) => Ok(word),
+        Lookup::AddressOnly if l4::has_ports(tuple.transport().protocol()) => Err(Counter::NoSuchVip),
+        Lookup::AddressOnly => Err(Counter::OtherProtocol),
+        Lookup::Unknown => Err(Counter::NotVip),
+    }
 }
 
 /// The decision for a flow of a VIP; it may have no member.
@@ -195,10 +206,9 @@ where
     P: Packet,
     T: Balancing,
 {
-    match vip::lookup(inner.tuple, tables) {
-        Lookup::Vip(word) => serve::<false, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
-        Lookup::AddressOnly => Ok(refuse(tables, Counter::NoSuchVip)),
-        Lookup::Unknown => Ok(refuse(tables, Counter::NotVip)),
+    match vip_of(inner.tuple, tables) {
+        Ok(word) => serve::<false, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
+        Err(reason) => Ok(refuse(tables, reason)),
     }
 }
 
@@ -308,7 +318,7 @@ fn hindrance(template: &Template, frame: usize) -> Counter {
 
 /// Refuses a packet that cannot be balanced: by its reason if it is for a VIP's address, else it is the host's.
 #[inline(always)]
-fn unhandled<A: Address, T: Directory + Counters>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
+fn unhandled<A: Address, T: Forwarding + Counters>(tables: &T, destination: Option<A>, reason: Counter) -> Verdict {
     match destination {
         Some(address) if vip::is_vip_address(address, tables) => refuse(tables, reason),
         Some(_) => refuse(tables, Counter::NotVip),

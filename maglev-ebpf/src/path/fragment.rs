@@ -2,17 +2,19 @@
 //! in the fragment table. Later ones go there too, whatever CPU they reach. One whose first is not known is dropped: by its addresses
 //! alone it could go to another backend than its flow, and half a datagram there helps nobody.
 
+use core::hint::black_box;
+
+use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::fragment::{Datagram, Noted};
 use maglev_common::hash::FlowHash;
-use maglev_common::vip::VipWord;
 
-use super::forward::{Left, Load, choose, refuse, send};
+use super::forward::{Left, Load, choose, refuse, send, vip_of};
 use crate::env::{Balancing, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::{Fragment, l4};
 use crate::verdict::Verdict;
-use crate::vip::{self, Lookup, Tuple};
+use crate::vip::{self, Tuple};
 
 /// Balances a fragment that is [`Left`]: to this node, with a TTL and without a source route.
 ///
@@ -54,7 +56,11 @@ where
     P: Packet,
     T: Balancing,
 {
-    let word = match lookup(fragment.tuple, tables) {
+    let protocol = fragment.tuple.transport().protocol();
+    if matches!(protocol, l4::ICMP | l4::ICMPV6) {
+        return Ok(refuse(tables, Counter::Icmp));
+    }
+    let word = match vip_of(fragment.tuple, tables) {
         Ok(word) => word,
         Err(reason) => return Ok(refuse(tables, reason)),
     };
@@ -62,7 +68,6 @@ where
         return Ok(refuse(tables, Counter::FragmentLimit));
     }
     tables.count_vip(word.id(), load.bytes as u64);
-    let protocol = fragment.tuple.transport().protocol();
     let hash: FlowHash = fragment.tuple.hash(tables.hash_key());
     let decision = choose(hash, || l4::segment(packet, protocol, transport), tables, word);
     tables.decided(&decision);
@@ -72,21 +77,9 @@ where
         line.note(datagram, tables.now(), Noted { vip: word.id(), member: decision.member });
         tables.count(Counter::FragmentNoted);
     }
-    send::<F, _, _>(packet, tables, load, decision.member)
-}
-
-/// The VIP of a datagram that begins with these ports.
-#[inline(always)]
-fn lookup<F: Tuple, T: Balancing>(tuple: F, tables: &T) -> Result<VipWord, Counter> {
-    match tuple.transport().protocol() {
-        l4::TCP | l4::UDP => match vip::lookup(tuple, tables) {
-            Lookup::Vip(word) => Ok(word),
-            Lookup::AddressOnly => Err(Counter::NoSuchVip),
-            Lookup::Unknown => Err(Counter::NotVip),
-        },
-        l4::ICMP | l4::ICMPV6 => Err(Counter::Icmp),
-        _ => Err(Counter::OtherProtocol),
-    }
+    // The verifier of Linux 6.1 forgets how large an id can be that it puts on its stack.
+    let member = MemberId::from_low_bits(black_box(decision.member.get()));
+    send::<F, _, _>(packet, tables, load, member)
 }
 
 /// Sends a later fragment of a datagram where its first went.

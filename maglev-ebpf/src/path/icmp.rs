@@ -5,7 +5,7 @@ use maglev_common::counters::Counter;
 use maglev_common::flow::Seconds;
 
 use super::forward::{Load, flow_of, refuse, send};
-use crate::env::{Balancing, Directory, Packet, Segment};
+use crate::env::{Balancing, Forwarding, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::icmp::{self, Icmp, Message, Messages};
 use crate::packet::{Span, l4};
@@ -62,9 +62,9 @@ where
     }
     let flow = flow_of(tuple, tables, word);
     let segment = match tuple.transport().protocol() {
-        l4::UDP => Segment::DATAGRAM,
-        _ if is_heads(sequence, tables.now()) => Segment::RST,
-        _ => Segment::SYN,
+        l4::TCP if is_heads(sequence, tables.now()) => Segment::RST,
+        l4::TCP => Segment::SYN,
+        _ => Segment::DATAGRAM,
     };
     let (member, _) = tables.choose_for_error(flow, segment);
     let load = Load { l3: span.l3, length: span.length, hash: flow.hash, bytes: packet.len() };
@@ -99,7 +99,7 @@ fn echo<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P, tables: &T
 
 /// Whether the source of a packet is one that an answer may be sent to: a single remote host, and no VIP.
 #[inline(always)]
-pub(super) fn is_answered<F: Tuple, P: Packet, T: Directory>(packet: &P, tables: &T, l3: usize) -> bool {
+pub(super) fn is_answered<F: Tuple, P: Packet, T: Forwarding>(packet: &P, tables: &T, l3: usize) -> bool {
     let source = F::read_source(packet, l3);
     source.is_some_and(|source| F::is_remote_host(source) && !vip::is_vip_address(source, tables))
 }

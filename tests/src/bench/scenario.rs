@@ -248,8 +248,8 @@ impl Scenario {
             let port = std::num::NonZeroU16::new(PORT);
             (Service { address: self.vip(n), port, protocol: self.protocol }, VipId(n), PoolIndex(n % self.pools))
         });
-        let (keys4, keys6) = plan::directories(vips);
-        steps.extend([Step::SwitchDirectory4 { entries: keys4 }, Step::SwitchDirectory6 { entries: keys6 }]);
+        let (four, six) = plan::directories(vips);
+        steps.extend([Step::SwitchDirectory4 { contents: four }, Step::SwitchDirectory6 { contents: six }]);
         Ok(steps)
     }
 }

@@ -6,9 +6,10 @@ use std::cell::Cell;
 use maglev_common::backend::{InterfaceRecord, MemberId, MemberRecord, MemberState};
 use maglev_common::counters::Counter;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
-use maglev_common::forwarding::Forwarding;
+use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
-use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord};
+use maglev_common::maps::{DEFAULT_POOLS, SPARE_TABLES};
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableStart};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{self, Choice, Clock, Counters, Flow, Flows, Segment};
@@ -39,6 +40,7 @@ pub(super) struct Shortages {
 /// A node's maps.
 pub(super) struct Node {
     forwarding: Box<Forwarding>,
+    tables: Vec<Table>,
     /// A region for each CPU.
     buckets: Box<[Bucket]>,
     geometry: Geometry,
@@ -55,7 +57,8 @@ impl Node {
         forwarding.interfaces[0] = InterfaceRecord::new([2, 0, 0, 0, 0, 1], 1, 1_600);
         let length = (geometry.cpus * geometry.sets) as usize;
         let buckets = <[Bucket]>::new_box_zeroed_with_elems(length).expect("memory for flow tables");
-        Self { forwarding, buckets, geometry, clock, table_only, shortages: Shortages::default() }
+        let tables = Table::new_vec_zeroed((DEFAULT_POOLS + SPARE_TABLES) as usize).expect("memory for tables");
+        Self { forwarding, tables, buckets, geometry, clock, table_only, shortages: Shortages::default() }
     }
 
     /// Forgets everything, as a machine that starts anew.
@@ -102,7 +105,13 @@ impl Node {
     /// The published state of a slot.
     #[inline]
     pub(super) fn slot(&self, pool: PoolIndex, slot: Slot) -> SlotWord {
-        self.forwarding.slot(self.forwarding.pool(pool).current(), slot)
+        self.slot_of(self.forwarding.pool(pool).current(), slot)
+    }
+
+    #[inline]
+    fn slot_of(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+        let word = self.tables.as_flattened().get(start as usize + slot.index());
+        word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
     }
 
     /// The state that a daemon finds that starts over these maps.
@@ -120,12 +129,12 @@ impl Node {
     /// Carries out a step of a plan. No packet comes meanwhile, so that barriers have nothing to wait for; and directories
     /// are not read.
     pub(super) fn carry_out(&self, step: &Step) {
-        let Forwarding { idle, pools, tables, .. } = &*self.forwarding;
+        let Forwarding { idle, pools, .. } = &*self.forwarding;
         match step {
             Step::WriteMember { id, record } => self.write_member(*id, record),
             Step::SetNextHop { id, next_hop } => self.change(*id, |member| member.next_hop.set(next_hop.0)),
             Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
-                let table = &tables[usize::from(table.0)];
+                let table = &self.tables[usize::from(table.0)];
                 table.iter().zip(slots.words().iter()).for_each(|(slot, word)| slot.set(word.0));
             }
             Step::SetIdle { seconds } => idle.set(u64::from(*seconds)),
@@ -183,6 +192,15 @@ impl env::Forwarding for View<'_> {
 
     fn hash_key(&self) -> impl KeyWords {
         HashKey::new(0, 0)
+    }
+
+    #[inline(always)]
+    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
+        self.node.slot_of(start, slot)
+    }
+
+    fn has_many_vips(&self) -> bool {
+        false
     }
 }
 

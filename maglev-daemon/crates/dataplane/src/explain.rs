@@ -11,10 +11,10 @@ use maglev_common::forwarding::Forwarding;
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
-use maglev_common::table::{PoolIndex, SlotWord};
+use maglev_common::table::{PoolIndex, Slot, SlotWord, TableStart};
 use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{self, Choice, Clock, Decision, Flow, Flows, Forwarding as _, Segment};
+use maglev_ebpf::env::{self, Choice, Clock, Decision, Flow, Flows, Segment};
 use maglev_ebpf::packet::l4;
 use maglev_ebpf::path::forward::decide;
 use maglev_ebpf::vip::{self, Lookup, Tuple};
@@ -102,7 +102,7 @@ fn explain_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple:
     let table = view(0);
     let mut remembered = Vec::new();
     if let Ok(decision) = decide(tuple, segment, &table)
-        && is_remembered(&decision, table.forwarding())
+        && is_remembered(&decision, &table)
     {
         let Flow { pool, word: _, hash } = decision.flow;
         remembered.extend((0..cpus).filter_map(|cpu| view(cpu).remembered(hash, pool)));
@@ -114,13 +114,13 @@ fn explain_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple:
         Lookup::AddressOnly | Lookup::Unknown => None,
     };
     let outcome = decide(tuple, segment, &view(cpu));
-    let slot = outcome.map_or(SlotWord::default(), |decision| decision.slot_word(table.forwarding()));
+    let slot = outcome.map_or(SlotWord::default(), |decision| decision.slot_word(&table));
     Explanation { vip, outcome, owner: slot.owner(), remembered }
 }
 
 /// Whether the flow table is consulted for a flow at all.
-fn is_remembered(decision: &Decision, forwarding: &Forwarding) -> bool {
-    decision.flow.word.tracking() == Tracking::Always || decision.slot_word(forwarding).in_transition()
+fn is_remembered(decision: &Decision, tables: &View<'_>) -> bool {
+    decision.flow.word.tracking() == Tracking::Always || decision.slot_word(tables).in_transition()
 }
 
 /// The time by which flows age, as the program computes it. Jiffies began five minutes before they wrap 32 bits
@@ -171,6 +171,15 @@ impl env::Forwarding for View<'_> {
 
     fn hash_key(&self) -> impl KeyWords {
         self.maps.hash_key
+    }
+
+    fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+        let word = self.maps.tables.values().as_flattened().get(start as usize + slot.index());
+        word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
+    }
+
+    fn has_many_vips(&self) -> bool {
+        self.maps.sizes.many_vips
     }
 }
 

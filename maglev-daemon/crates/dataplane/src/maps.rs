@@ -3,7 +3,7 @@
 use aya::maps::{Map, MapData};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
-use maglev_common::forwarding::Forwarding;
+use maglev_common::forwarding::{self, Forwarding, TABLES_OFFSET, Table};
 use maglev_common::fragment::{self, Line};
 use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
@@ -11,7 +11,7 @@ use maglev_common::maps as names;
 use super::Settings;
 use super::error::DataplaneError;
 use super::object::{Loaded, Sizes};
-use super::shared::{Mapped, Shared};
+use super::shared::{Mapped, Shape, Shared};
 
 /// Seconds for which confirmed flow entries are kept, until a plan says otherwise.
 const DEFAULT_IDLE: u16 = 15 * 60;
@@ -20,6 +20,8 @@ const DEFAULT_IDLE: u16 = 15 * 60;
 #[derive(Debug)]
 pub(super) struct Maps {
     pub(super) forwarding: Mapped<Forwarding>,
+    /// By index, in the same map. The first is never written.
+    pub(super) tables: Mapped<Table>,
     pub(super) flows: Mapped<Bucket>,
     /// Of each CPU.
     pub(super) counts: Mapped<Counts>,
@@ -33,8 +35,16 @@ pub(super) struct Maps {
 impl Maps {
     /// Maps them all into memory, before any packet comes.
     pub(super) fn open(ebpf: &Loaded, sizes: &Sizes, settings: &Settings) -> Result<Self, DataplaneError> {
+        let forwarding = Shape::of_values(forwarding::value_size(sizes.tables), 1);
         let maps = Self {
-            forwarding: open(ebpf, names::FORWARDING, 1)?,
+            forwarding: Mapped::start_of(names::FORWARDING, array_data(ebpf, names::FORWARDING)?, &forwarding)?,
+            tables: Mapped::part_of(
+                names::FORWARDING,
+                array_data(ebpf, names::FORWARDING)?,
+                &forwarding,
+                TABLES_OFFSET,
+                sizes.tables,
+            )?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             fragments: open(ebpf, names::FRAGMENTS, fragment::LINES).ok(),
@@ -54,9 +64,11 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, flows, counts, fragments, sizes: _, hash_key: _ } = self;
+        let Self { forwarding, tables, flows, counts, fragments, sizes: _, hash_key: _ } = self;
         let fragments = fragments.iter().map(Mapped::memory);
-        [forwarding.memory(), flows.memory(), counts.memory()].into_iter().chain(fragments).collect()
+        let (name, bytes) = forwarding.memory();
+        let forwarding = (name, bytes + tables.memory().1);
+        [forwarding, flows.memory(), counts.memory()].into_iter().chain(fragments).collect()
     }
 }
 

@@ -11,8 +11,10 @@ use aya::maps::{Map, MapData, MapType};
 use aya::programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
+use maglev_common::forwarding::{self, Forwarding};
 use maglev_common::maps as names;
 use maglev_common::settings;
+use maglev_common::table::PADDED_SLOTS;
 use nix::time::{ClockId, clock_getres};
 use sha2::{Digest, Sha256};
 
@@ -52,6 +54,8 @@ pub(super) struct Sizes {
     /// Interfaces the program is attached to.
     pub(super) interfaces: usize,
     pub(super) vips: u32,
+    /// Whether the VIP directories are built for more than [`FEW_KEYS`](maglev_common::vip::FEW_KEYS).
+    pub(super) many_vips: bool,
     /// Members, the reserved id 0 included.
     pub(super) member_ids: u32,
 }
@@ -84,6 +88,7 @@ impl Sizes {
             flows: cpus.checked_mul(sets).ok_or_else(|| DataplaneError::Setting(too_many()))?,
             interfaces: settings.interfaces.len(),
             vips: limits.vips,
+            many_vips: limits.vips > names::DEFAULT_VIPS,
             member_ids: limits.backends + 1,
         })
     }
@@ -172,13 +177,16 @@ impl Loaded {
         let words = wanted.hash_key.words();
         let share = |of_node: u32| (of_node / sizes.cpus.max(1)).max(LEAST_OF_EACH);
         let (answers, fragmented) = (share(wanted.answers), share(wanted.fragmented));
+        let (table_words, many_vips) = (sizes.tables * PADDED_SLOTS as u32, u32::from(sizes.many_vips));
+        let object = with_tables(object, sizes.tables)?;
         let mut loader = EbpfLoader::new();
         loader
+            .override_global(settings::TABLE_WORDS, &table_words, true)
+            .override_global(settings::MANY_VIPS, &many_vips, true)
             .override_global(settings::HASH_KEY, &words[..], true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::ANSWERS_PER_SECOND, &answers, true)
-            // The benchmark loads objects from before there was a fragment table.
-            .override_global(settings::FRAGMENTED_PER_SECOND, &fragmented, std::ptr::eq(object, OBJECT))
+            .override_global(settings::FRAGMENTED_PER_SECOND, &fragmented, true)
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
@@ -186,7 +194,7 @@ impl Loaded {
         for (name, value) in globals {
             loader.override_global(name, value, true);
         }
-        Self::load(&mut loader, object, program)
+        Self::load(&mut loader, &object, program)
     }
 
     /// One of the backend's programs, on the maps of a set that are pinned already. Missing maps are pinned there.
@@ -316,6 +324,22 @@ impl Loaded {
             Self::Pinned { maps, .. } => maps.get_mut(name),
         }
         .ok_or_else(|| DataplaneError::no_map(name))
+    }
+}
+
+/// An object whose map of forwarding state has room for so many tables. Its definition, in the section `maps`, begins with type, key
+/// size, value size and number of values: the one that has the value size of a [`Forwarding`] without tables.
+fn with_tables(object: &[u8], tables: u32) -> Result<Vec<u8>, DataplaneError> {
+    let definition = |value: usize| [MapType::Array as u32, 4, value as u32, 1].map(u32::to_ne_bytes).concat();
+    let (compiled, wanted) = (definition(size_of::<Forwarding>()), definition(forwarding::value_size(tables)));
+    let mut found = object.windows(compiled.len()).enumerate().filter(|(_, window)| *window == compiled);
+    match (found.next(), found.next()) {
+        (Some((at, _)), None) => {
+            let mut object = object.to_vec();
+            object[at..at + wanted.len()].copy_from_slice(&wanted);
+            Ok(object)
+        }
+        _ => Err(DataplaneError::Load(format!("its map {} has another layout than this release's", names::FORWARDING))),
     }
 }
 

@@ -7,7 +7,7 @@ use maglev_common::counters::{Counts, Traffic};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::pod::Word;
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
-use maglev_common::vip::{BuildError, Directory, DirectoryWord, Key, VipId, VipWord};
+use maglev_common::vip::{Annex, BuildError, Contents, Directory, DirectoryWord, Key, VipId};
 use maglev_model::plan::Step;
 
 use super::barrier::Barrier;
@@ -29,14 +29,16 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &mut Barrier, step: &Step) -> 
         }
         Step::SwitchPool { pool, word } => switch_pool(maps, *pool, *word),
         Step::ResetVip { id } => reset_vip(maps, *id),
-        Step::SwitchDirectory4 { entries } => {
-            let Forwarding { switch, directories4, .. } = maps.forwarding.first_mut();
-            switch_directory(directories4, &switch.directory4, "IPv4", entries)?;
+        Step::SwitchDirectory4 { contents } => {
+            let many = maps.sizes.many_vips;
+            let Forwarding { switch, directories4, annexes4, .. } = maps.forwarding.first_mut();
+            switch_directory((directories4, annexes4), &switch.directory4, "IPv4", contents, many)?;
             barrier.wait()
         }
-        Step::SwitchDirectory6 { entries } => {
-            let Forwarding { switch, directories6, .. } = maps.forwarding.first_mut();
-            switch_directory(directories6, &switch.directory6, "IPv6", entries)?;
+        Step::SwitchDirectory6 { contents } => {
+            let many = maps.sizes.many_vips;
+            let Forwarding { switch, directories6, annexes6, .. } = maps.forwarding.first_mut();
+            switch_directory((directories6, annexes6), &switch.directory6, "IPv6", contents, many)?;
             barrier.wait()
         }
         Step::KillMember { id } => change(maps, *id, |member| member.state.set(member.state().dead().0)),
@@ -117,8 +119,7 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
         return Err(DataplaneError::OutOfRange { what, index, limit: SLOTS });
     }
     let (index, limit) = (usize::from(table.0), maps.sizes.tables as usize);
-    let tables = &maps.forwarding().tables[..limit];
-    let table = tables.get(index).ok_or(out_of_range("table", index, limit))?;
+    let table = maps.tables.get(index).ok_or(out_of_range("table", index, limit))?;
     // Only what differs: of a table in use, few slots do, and the packet path's caches hold the rest.
     table.iter().zip(slots).filter(|(to, from)| to.get() != from.0).for_each(|(to, from)| to.set(from.0));
     Ok(())
@@ -127,14 +128,15 @@ fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), 
 /// Builds the directory that is not in use and switches to it. The other one is built next time, so its readers must
 /// have ended by then: a barrier follows.
 fn switch_directory<K: Key>(
-    directories: &mut [Directory<K>; 2],
+    (directories, annexes): (&mut [Directory<K>; 2], &mut [Annex; 2]),
     in_use: &Word,
     family: &'static str,
-    entries: &[(K, VipWord)],
+    contents: &Contents<K>,
+    many: bool,
 ) -> Result<(), DataplaneError> {
     let unused = DirectoryWord(in_use.get()).directory() ^ 1;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
-    let word = directories[unused].build(unused, entries).map_err(refused)?;
+    let word = directories[unused].build(&mut annexes[unused], unused, contents, many).map_err(refused)?;
     publish(in_use, word.0);
     Ok(())
 }

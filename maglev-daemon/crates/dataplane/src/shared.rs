@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use aya::maps::{MapData, MapType};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
-use maglev_common::forwarding::Forwarding;
+use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::fragment::Line;
 use maglev_common::maps::MMAPABLE;
 use maglev_common::pod::Word;
@@ -33,6 +33,8 @@ unsafe impl<const N: usize> Shared for [Word; N] {}
 unsafe impl Shared for Bucket {}
 // SAFETY: made of words alone.
 unsafe impl Shared for Line {}
+// SAFETY: made of short words, which are atomic integers too.
+unsafe impl Shared for Table {}
 // SAFETY: made of words alone.
 unsafe impl Shared for Counts {}
 // SAFETY: any bytes are one (`FromBytes`), and the programs only read it: its directories, which are not words, change
@@ -56,6 +58,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Of an array that is mapped into memory, with so many values of this size in bytes.
+    pub(super) const fn of_values(value: usize, entries: u32) -> Self {
+        Self { kind: MapType::Array, key: 4, value: value as u32, entries, flags: MMAPABLE }
+    }
+
     /// Whether the kernel says the same of a map.
     pub(super) fn check(&self, name: &'static str, map: &MapData) -> Result<(), DataplaneError> {
         let Self { kind, key, value, entries, flags } = *self;
@@ -93,22 +100,33 @@ unsafe impl<T: Shared + Sync> Sync for Mapped<T> {}
 impl<T: Shared> Mapped<T> {
     /// Maps an array, once the kernel confirmed that it is laid out as expected.
     pub(super) fn open(name: &'static str, map: &MapData, entries: u32) -> Result<Self, DataplaneError> {
-        Self::check(name, map, entries)?;
+        Self::part_of(name, map, &Shape::of_values(size_of::<T>(), entries), 0, entries)
+    }
+
+    /// The start of the only value of an array.
+    pub(super) fn start_of(name: &'static str, map: &MapData, shape: &Shape) -> Result<Self, DataplaneError> {
+        Self::part_of(name, map, shape, 0, 1)
+    }
+
+    /// So many values in a row, from so many bytes of an array on: a multiple of any page's size.
+    pub(super) fn part_of(
+        name: &'static str,
+        map: &MapData,
+        shape: &Shape,
+        offset: usize,
+        entries: u32,
+    ) -> Result<Self, DataplaneError> {
+        // Values stand in the map's memory at multiples of eight bytes; in a slice they must stand likewise.
+        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 4096) };
+        shape.check(name, map)?;
         let length = const { size_of::<T>().next_multiple_of(8) } * entries as usize;
         let failed = |errno: nix::Error| DataplaneError::MapCall { map: name, call: "mmap", source: errno.into() };
         let length = NonZeroUsize::new(length).ok_or(failed(nix::Error::EINVAL))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice: it overlaps nothing of this process.
-        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) };
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), offset as i64) };
         let start = start.map_err(failed)?.cast();
         Ok(Self { name, start, entries: entries as usize, values: PhantomData })
-    }
-
-    fn check(name: &'static str, map: &MapData, entries: u32) -> Result<(), DataplaneError> {
-        // Values stand in the map's memory at multiples of eight bytes; in a slice they must stand likewise.
-        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 4096) };
-        let value = size_of::<T>() as u32;
-        Shape { kind: MapType::Array, key: 4, value, entries, flags: MMAPABLE }.check(name, map)
     }
 
     /// All values.

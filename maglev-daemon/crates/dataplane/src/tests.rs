@@ -12,7 +12,7 @@ use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
 use maglev_common::pod::Word;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
-use maglev_common::vip::{DirectoryWord, Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Contents, DirectoryWord, Key as _, Key4, Key6, Rule, VipId, VipWord};
 use maglev_ebpf::env::{Choice, Ingress, Trace};
 use maglev_model::Protocol;
 use maglev_model::plan::Slots;
@@ -52,6 +52,11 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         trace: false,
         interfaces: interfaces(wanted),
     }
+}
+
+/// A directory without rules.
+fn keys<K>(keys: Vec<(K, VipWord)>) -> Contents<K> {
+    Contents { keys, ..Contents::default() }
 }
 
 fn interfaces(wanted: &[(&str, Mode)]) -> Vec<InterfaceSettings> {
@@ -113,10 +118,10 @@ fn first_plan() -> Vec<Step> {
         Step::SwitchPool { pool: POOL, word: always(1) },
         Step::ResetVip { id: VIP },
         Step::SwitchDirectory4 {
-            entries: vec![
+            contents: keys(vec![
                 (Key4::new(address, 53_u16.swap_bytes(), 17), VipWord::vip(VIP, POOL)),
                 (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE),
-            ],
+            ]),
         },
     ]
 }
@@ -317,7 +322,7 @@ fn steps_leave_the_maps_as_they_say() {
         plane.publish(&first_plan()).unwrap();
         let slots: Arc<[SlotWord]> = (0..SLOTS).map(|n| SlotWord((n % 32_767) as u16 + 1)).collect();
         plane.publish(&[Step::FillTable { table: TableIndex(3), slots: slots.clone().into() }]).unwrap();
-        let written = &plane.maps.forwarding().tables[3];
+        let written = &plane.maps.tables.values()[3];
         assert!((0..SLOTS).all(|n| written[n].get() == slots[n].0));
         assert_eq!(plane.maps.forwarding().members[1], record(0));
 
@@ -325,16 +330,14 @@ fn steps_leave_the_maps_as_they_say() {
         let address = u32::from_le_bytes(VIP_ADDRESS.octets());
         let key = Key4::new(address, 0, 17);
         for turn in [0, 1, 0] {
-            let entries = vec![(key, VipWord::vip(VipId(turn), POOL))];
-            plane.publish(&[Step::SwitchDirectory4 { entries }]).unwrap();
+            let contents = keys(vec![(key, VipWord::vip(VipId(turn), POOL))]);
+            plane.publish(&[Step::SwitchDirectory4 { contents }]).unwrap();
             assert_eq!(in_use(&plane), usize::from(turn));
-            let (directory, seed) = plane.maps.forwarding().directory4();
-            assert_eq!(directory.find(seed, key).id(), VipId(turn));
+            assert_eq!(plane.maps.forwarding().directory4(false).find(key).id(), VipId(turn));
         }
         let key = Key6::new([1, 2], 0, 17);
-        plane.publish(&[Step::SwitchDirectory6 { entries: vec![(key, VipWord::vip(VIP, POOL))] }]).unwrap();
-        let (directory, seed) = plane.maps.forwarding().directory6();
-        assert_eq!(directory.find(seed, key).id(), VIP);
+        plane.publish(&[Step::SwitchDirectory6 { contents: keys(vec![(key, VipWord::vip(VIP, POOL))]) }]).unwrap();
+        assert_eq!(plane.maps.forwarding().directory6(false).find(key).id(), VIP);
 
         plane.publish(&[Step::KillMember { id: member(1) }, Step::Barrier]).unwrap();
         assert!(!plane.maps.forwarding().members[1].state().is_alive());
@@ -359,7 +362,7 @@ fn a_step_beyond_a_limit_is_refused() {
                 Step::FillTable { table: TableIndex(1), slots: Slots::from(Arc::<[SlotWord]>::default()) },
                 "table length 0",
             ),
-            (Step::SwitchDirectory4 { entries: twice }, "DuplicateKey"),
+            (Step::SwitchDirectory4 { contents: keys(twice) }, "DuplicateKey"),
         ] {
             let error = plane.publish(&[step]).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

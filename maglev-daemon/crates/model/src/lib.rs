@@ -137,18 +137,18 @@ pub struct Services {
 /// How many of each a node takes; never more than the design's limits in `maglev_common::maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// VIPs, at most 512.
+    /// VIPs, at most 4,096.
     pub vips: u32,
-    /// Pools, at most 512.
+    /// Pools, at most 2,048. Each takes 131 KB of kernel memory, in use or not.
     pub pools: u32,
     /// Backends over all pools (members), at most 32,767.
     pub backends: u32,
 }
 
 impl Default for Limits {
-    /// The design's limits.
+    /// As many as most nodes need.
     fn default() -> Self {
-        Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS }
+        Self { vips: maps::DEFAULT_VIPS, pools: maps::DEFAULT_POOLS, backends: maps::MAX_MEMBERS }
     }
 }
 

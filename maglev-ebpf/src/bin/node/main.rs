@@ -83,8 +83,9 @@ mod programs {
     }
 
     /// Answers a packet that is too long for the path to its backend; the MTU is in the number's low half.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_too_big(ctx: *mut xdp_md, mtu: u32) -> u32 {
+    extern "C" fn maglev_too_big(ctx: *mut xdp_md, mtu: u32) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(too_big::answer(&mut Frame::new(ctx), &maps, mtu as u16))
@@ -92,40 +93,45 @@ mod programs {
 
     /// The load balancer for whatever is not a plain packet to a VIP: a function of its own, so that its branches take
     /// no registers from those that are.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
+    extern "C" fn maglev_otherwise(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         answer(forward_transport(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer for ICMP messages.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_icmp4(ctx: *mut xdp_md) -> u32 {
+    extern "C" fn maglev_icmp4(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(forward_icmp::<Tuple4, _, _>(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer for ICMPv6 messages.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_icmp6(ctx: *mut xdp_md) -> u32 {
+    extern "C" fn maglev_icmp6(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(forward_icmp::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer for fragments.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_fragment4(ctx: *mut xdp_md) -> u32 {
+    extern "C" fn maglev_fragment4(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         answer(forward_fragment::<Tuple4, _, _>(&mut Frame::new(ctx), &maps))
     }
 
     /// The load balancer for fragments of IPv6 packets.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_fragment6(ctx: *mut xdp_md) -> u32 {
+    extern "C" fn maglev_fragment6(ctx: *mut xdp_md) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         answer(forward_fragment::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))

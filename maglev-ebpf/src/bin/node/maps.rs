@@ -12,12 +12,13 @@ use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::{InterfaceSlot, MemberId};
 use maglev_common::counters::{Counter, Counts};
 use maglev_common::flow::{Bucket, Seconds};
-use maglev_common::forwarding::Forwarding;
+use maglev_common::forwarding::{Forwarding, TABLES_OFFSET};
 use maglev_common::fragment::{self, Datagram, Line};
 use maglev_common::hash::{FlowHash, KEY_WORDS, KeyWords};
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
-use maglev_common::table::{PoolIndex, PoolWord};
-use maglev_common::vip::VipId;
+use maglev_common::pod::Short;
+use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableStart};
+use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{
     self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
@@ -26,6 +27,10 @@ use maglev_ebpf::verdict::Verdict;
 
 #[unsafe(no_mangle)]
 static HASH_KEY: [Global<u64>; KEY_WORDS] = [const { Global::new(0) }; KEY_WORDS];
+#[unsafe(no_mangle)]
+static TABLE_WORDS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static MANY_VIPS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -74,6 +79,20 @@ fn redirect(interface: InterfaceSlot) -> u32 {
     DEVICES.redirect(u32::from(interface.0), u64::from(XDP_DROP)).unwrap_or(XDP_DROP)
 }
 
+/// A slot of a table. `forwarding` is the value of [`FORWARDING`].
+#[inline(always)]
+fn slot_of(forwarding: &'static Forwarding, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+    let word = start as usize + slot.index();
+    if word >= TABLE_WORDS.load() as usize {
+        return SlotWord::default();
+    }
+    let value = core::ptr::from_ref(forwarding).cast::<u8>();
+    // SAFETY: the loader makes the map's value as long as `TABLE_WORDS` tells, and the verifier, which knows both numbers, confirms it
+    // of each program that it takes.
+    let word = unsafe { &*value.add(TABLES_OFFSET + word * size_of::<Short>()).cast::<Short>() };
+    SlotWord(word.get())
+}
+
 #[inline(always)]
 fn cpu() -> u32 {
     // SAFETY: the helper takes nothing and cannot fail.
@@ -105,6 +124,26 @@ impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
     #[inline(always)]
     fn hash_key(&self) -> impl KeyWords {
         LoadedKey
+    }
+
+    #[inline(always)]
+    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
+        slot_of(self.forwarding, start, slot)
+    }
+
+    #[inline(always)]
+    fn has_many_vips(&self) -> bool {
+        MANY_VIPS.load() != 0
+    }
+
+    #[inline(always)]
+    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
+        VipWord(find_by_rules4(address, service))
+    }
+
+    #[inline(always)]
+    fn find_by_rules6(&self, [high, low]: [u64; 2], service: u64) -> VipWord {
+        VipWord(find_by_rules6(high, low, service))
     }
 }
 
@@ -177,7 +216,7 @@ impl<const TRACED: bool> Trace for Maps<TRACED> {
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
         if TRACED {
-            log_decision(&self.ctx, decision, decision.slot_word(self.forwarding).owner());
+            log_decision(&self.ctx, decision, decision.slot_word(self).owner());
         }
     }
 }
@@ -225,6 +264,26 @@ impl env::Forwarding for EgressMaps {
     fn hash_key(&self) -> impl KeyWords {
         LoadedKey
     }
+
+    #[inline(always)]
+    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
+        slot_of(self.forwarding, start, slot)
+    }
+
+    #[inline(always)]
+    fn has_many_vips(&self) -> bool {
+        MANY_VIPS.load() != 0
+    }
+
+    #[inline(always)]
+    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
+        VipWord(find_by_rules4(address, service))
+    }
+
+    #[inline(always)]
+    fn find_by_rules6(&self, [high, low]: [u64; 2], service: u64) -> VipWord {
+        VipWord(find_by_rules6(high, low, service))
+    }
 }
 
 impl Ingress for EgressMaps {
@@ -252,8 +311,9 @@ impl Counters for EgressMaps {
 }
 
 /// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+extern "C" fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
     let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::from_bits(segment as u8));
@@ -261,17 +321,35 @@ fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u
 }
 
 /// [`affinity::choose_for_error`] likewise.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn choose_for_error(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+extern "C" fn choose_for_error(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
     let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::choose_for_error(&maps, flow, Segment::from_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
 }
 
-/// [`Forwarding::owns`] as a function of the kernel's kind.
+/// [`env::Forwarding::find_by_rules4`] likewise.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn owns(ingress: u32, mac: u64) -> u32 {
+extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
+    let Some(forwarding) = FORWARDING.get(0) else { return 0 };
+    forwarding.directory4(MANY_VIPS.load() != 0).find_by_rules(Key4::from_service(address, service)).0
+}
+
+/// [`env::Forwarding::find_by_rules6`] likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_by_rules6(high: u64, low: u64, service: u64) -> u64 {
+    let Some(forwarding) = FORWARDING.get(0) else { return 0 };
+    forwarding.directory6(MANY_VIPS.load() != 0).find_by_rules(Key6::from_service([high, low], service)).0
+}
+
+/// [`Forwarding::owns`] as a function of the kernel's kind.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn owns(ingress: u32, mac: u64) -> u32 {
     FORWARDING.get(0).map_or(0, |forwarding| u32::from(forwarding.owns(ingress, mac)))
 }
 

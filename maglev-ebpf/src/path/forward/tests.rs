@@ -2,10 +2,12 @@
 //! another implementation.
 
 use std::vec;
+use std::vec::Vec;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6FlowLabel, Ipv6HeaderSlice};
 use maglev_common::backend::{InterfaceRecord, InterfaceSlot, NextHop};
 use maglev_common::table::{PoolWord, TableIndex};
+use maglev_common::vip::Rule;
 use proptest::prelude::*;
 
 use super::*;
@@ -217,12 +219,51 @@ fn what_is_not_for_a_vip_is_the_hosts() {
 }
 
 #[test]
-fn a_vip_for_any_port_takes_them_all_and_yields_to_an_exact_one() {
-    let mut tables = tables(backend4());
-    tables.serve4(VIP4, 0, 17);
-    assert_eq!(run(&tables, &udp4(VIP4, 53)).0, Verdict::Transmit);
-    assert_eq!(run(&tables, &udp4(VIP4, 5_353)).0, Verdict::Transmit);
-    assert_eq!(run(&tables, &tcp4(b"")).0, Verdict::Drop, "the protocol still counts");
+fn a_vip_for_many_ports_takes_those_of_its_protocol() {
+    for lengths in [[32, 128], [24, 64], [31, 127]] {
+        let mut tables = tables(backend4());
+        tables.serve_by_rules(lengths, &[Rule::new(0, u16::MAX, 17), Rule::new(80, 81, 6)]);
+        for frame in [udp4(VIP4, 53), udp4(VIP4, 5_353), udp6(53), tcp4(b""), tcp6(b"")] {
+            assert_eq!(run(&tables, &frame).0, Verdict::Transmit, "{lengths:?}: {frame:02x?}");
+        }
+        let other_port = |frame: Vec<u8>, at| refused(&tables, &changed(&frame, at, 82));
+        assert_eq!(other_port(tcp4(b""), 37), (Verdict::Drop, Counter::NoSuchVip));
+        assert_eq!(refused(&tables, &changed(&tcp4(b""), 30, 9)), (Verdict::Pass, Counter::NotVip), "another network");
+    }
+}
+
+fn changed(frame: &[u8], at: usize, byte: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[at] = byte;
+    frame
+}
+
+#[test]
+fn a_vip_of_any_protocol_takes_those_without_ports_too() {
+    let protocols = [(6, "TCP"), (17, "UDP"), (132, "SCTP"), (136, "UDP-Lite"), (47, "GRE"), (50, "ESP"), (59, "none")];
+    let frames = |protocol| [changed(&tcp4(b"hello"), 23, protocol), changed(&tcp6(b"hello"), 20, protocol)];
+    let mut all = tables(backend4());
+    all.serve_by_rules([32, 128], &[Rule::new(0, u16::MAX, 0)]);
+    for (protocol, name) in protocols {
+        let mut one = tables(backend4());
+        one.serve_by_rules([24, 64], &[Rule::new(0, u16::MAX, protocol)]);
+        for frame in frames(protocol) {
+            for tables in [&all, &one] {
+                let (verdict, sent) = run(tables, &frame);
+                assert_eq!((verdict, &sent.bytes[34..]), (Verdict::Transmit, &frame[14..]), "{name}");
+            }
+        }
+        let other = if protocol == 50 { 47 } else { 50 };
+        for frame in frames(other) {
+            let (verdict, packet) = run(&one, &frame);
+            assert_eq!((verdict, packet.bytes), (Verdict::Drop, frame), "{name} alone");
+        }
+        assert_eq!(one.counted(Counter::OtherProtocol), 2, "{name} alone");
+    }
+    for frame in frames(4).into_iter().chain(frames(41)) {
+        assert_eq!(run(&all, &frame).0, Verdict::Drop, "an address of any protocol is no tunnel's end");
+    }
+    assert_eq!(all.counted(Counter::Nested), 4);
 }
 
 #[test]

@@ -37,7 +37,13 @@ mod port {
     pub(super) const EMPTY: u16 = 8_000;
     pub(super) const UNRESOLVED: u16 = 8_001;
     pub(super) const ELSEWHERE: u16 = 8_002;
+    /// The first and the last of one VIP.
+    pub(super) const RANGE: [u16; 2] = [9_000, 9_100];
 }
+
+/// An address in a network of which a VIP takes any protocol: 198.18.0.0/15 and 2001:db8:8000::/33.
+const NETWORK4: [u8; 4] = [198, 19, 7, 7];
+const NETWORK6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 
 /// The load balancer with tables published, and the harness in front of it.
 pub(super) struct Rig {
@@ -193,18 +199,25 @@ pub(super) fn plan() -> Vec<Step> {
             .zip(0..)
             .map(|((port, protocol, pool), id)| (port.swap_bytes(), protocol, VipWord::vip(VipId(id), pool)))
     };
-    let in_use = VipWord::ADDRESS_IN_USE;
+    let keys4 = vips().map(|(port, protocol, word)| (Key4::new(address4, port, protocol), word));
+    let keys6 = vips().map(|(port, protocol, word)| (Key6::new(address6, port, protocol), word));
+    let (four, six) = (Key4::new(address4, 0, 0), Key6::new(address6, 0, 0));
+    let network4 = Key4::new(u32::from_le_bytes(NETWORK4), 0, 0).prefix(15);
+    let network6 = Key6::new(words(NETWORK6), 0, 0).prefix(33);
+    // A range of ports at the VIPs' own addresses, and any protocol in networks.
+    let range = |protocol| Rule::new(port::RANGE[0], port::RANGE[1], protocol);
+    let (own, whole) = (VipWord::address(0, 2), VipWord::address(2, 1));
+    let wide = VipWord::vip(VipId(6), pool::OUTER4);
+    let rules = vec![(range(6), wide), (range(132), wide), (Rule::new(0, u16::MAX, 0), wide)];
     steps.push(Step::SwitchDirectory4 {
-        entries: vips()
-            .map(|(port, protocol, word)| (Key4::new(address4, port, protocol), word))
-            .chain([(Key4::new(address4, 0, 0), in_use)])
-            .collect(),
+        contents: Contents {
+            keys: keys4.chain([(four, own), (network4, whole)]).collect(),
+            rules: rules.clone(),
+            lengths: vec![15],
+        },
     });
     steps.push(Step::SwitchDirectory6 {
-        entries: vips()
-            .map(|(port, protocol, word)| (Key6::new(address6, port, protocol), word))
-            .chain([(Key6::new(address6, 0, 0), in_use)])
-            .collect(),
+        contents: Contents { keys: keys6.chain([(six, own), (network6, whole)]).collect(), rules, lengths: vec![33] },
     });
     steps
 }
@@ -297,6 +310,59 @@ fn fragments_follow_their_first_and_the_host_agrees() {
         let noted = rig.plane.snapshot().counter(Counter::FragmentNoted);
         assert_eq!(noted, fixtures::fragmented().len() as u64);
     });
+}
+
+#[test]
+fn vips_of_ranges_networks_and_any_protocol_are_found_and_the_host_agrees() {
+    let at = |mut frame: Vec<u8>, place: usize, bytes: &[u8]| {
+        frame[place..place + bytes.len()].copy_from_slice(bytes);
+        frame
+    };
+    let rows = move || {
+        let mut rows = Vec::new();
+        for (port, sent) in [(8_999, false), (9_000, true), (9_050, true), (9_100, true), (9_101, false)] {
+            let frame = to_port(fixtures::tcp4(b"hello"), port);
+            rows.push((
+                format!("TCP port {port}"),
+                frame.clone(),
+                if sent { Counter::Transmitted } else { Counter::NoSuchVip },
+            ));
+            let sctp = at(frame, 23, &[132]);
+            rows.push((
+                format!("SCTP port {port}"),
+                sctp,
+                if sent { Counter::Transmitted } else { Counter::NoSuchVip },
+            ));
+            let six = at(fixtures::tcp6(b"hello"), 56, &port.to_be_bytes());
+            rows.push((
+                format!("TCP port {port}, IPv6"),
+                six,
+                if sent { Counter::Transmitted } else { Counter::NoSuchVip },
+            ));
+        }
+        for protocol in [6, 17, 47, 50, 132, 136] {
+            let four = at(at(fixtures::tcp4(b"hello"), 30, &NETWORK4), 23, &[protocol]);
+            rows.push((format!("protocol {protocol} to the network"), four, Counter::Transmitted));
+            let six = at(at(fixtures::tcp6(b"hello"), 38, &NETWORK6), 20, &[protocol]);
+            rows.push((format!("protocol {protocol} to the IPv6 network"), six, Counter::Transmitted));
+        }
+        let beside4 = at(fixtures::tcp4(b""), 30, &[198, 20, 0, 1]);
+        let beside6 = at(at(fixtures::tcp6(b""), 38, &NETWORK6), 42, &[0x7f]);
+        rows.extend([("beside the network".to_owned(), beside4, Counter::NotVip)]);
+        rows.extend([("beside the IPv6 network".to_owned(), beside6, Counter::NotVip)]);
+        rows
+    };
+    for vips in [8, 600] {
+        in_namespace(move || {
+            let mut rig = Rig::with(|settings| settings.limits.vips = vips);
+            for (what, frame, fate) in rows() {
+                let expected = rig.host(&frame);
+                let (action, out, counted) = rig.counted(&frame);
+                assert_eq!(counted, fate, "{what}, of {vips} VIPs at most");
+                assert_eq!((action, out), expected, "{what}: byte for byte what the host's build makes of it");
+            }
+        });
+    }
 }
 
 /// Segments that are too long by a byte.

@@ -8,7 +8,7 @@ use maglev_common::backend::{MemberRecord, MemberState, NextHop};
 use maglev_common::encap::Encap;
 use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Contents, Key4, Key6, Rule, VipId, VipWord};
 
 use crate::{OuterSources, Service};
 
@@ -55,27 +55,41 @@ fn partial_checksum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
 }
 
 /// The contents of the IPv4 and the IPv6 directory.
-pub type Directories = (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>);
+pub type Directories = (Contents<Key4>, Contents<Key6>);
 
-/// The contents of both families' directories: each VIP's key, and each VIP address marked as in use. Sorted by
-/// service, so the same VIPs give the same directories.
+/// The contents of both families' directories: the key of each VIP with one port, and each VIP address with the rules of its other VIPs.
+/// Sorted by service, so the same VIPs give the same directories.
 pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
     vips.sort_unstable_by_key(|(service, ..)| *service);
-    let (mut keys4, mut keys6) = (Vec::new(), Vec::new());
-    let mut add = |address: IpAddr, port: u16, protocol: u8, word: VipWord| match address {
-        IpAddr::V4(address) => keys4.push((Key4::new(word4(address), port, protocol), word)),
-        IpAddr::V6(address) => keys6.push((Key6::new(words6(address), port, protocol), word)),
-    };
-    for (Service { address, port, protocol }, id, pool) in &vips {
-        let port = port.map_or(0, |port| u16::from_le_bytes(port.get().to_be_bytes()));
-        add(*address, port, protocol.number(), VipWord::vip(*id, *pool));
-    }
+    let (mut four, mut six) = Directories::default();
     let addresses: BTreeSet<_> = vips.iter().map(|(service, ..)| service.address).collect();
     for address in addresses {
-        add(address, 0, 0, VipWord::ADDRESS_IN_USE);
+        let here = || vips.iter().filter(move |(service, ..)| service.address == address);
+        for (Service { port, protocol, .. }, id, pool) in here() {
+            let Some(port) = port else { continue };
+            let (port, word) = (u16::from_le_bytes(port.get().to_be_bytes()), VipWord::vip(*id, *pool));
+            match address {
+                IpAddr::V4(address) => four.keys.push((Key4::new(word4(address), port, protocol.number()), word)),
+                IpAddr::V6(address) => six.keys.push((Key6::new(words6(address), port, protocol.number()), word)),
+            }
+        }
+        let rules: Vec<_> = here()
+            .filter(|(service, ..)| service.port.is_none())
+            .map(|(service, id, pool)| (Rule::new(0, u16::MAX, service.protocol.number()), VipWord::vip(*id, *pool)))
+            .collect();
+        match address {
+            IpAddr::V4(address) => add_address(&mut four, Key4::new(word4(address), 0, 0), rules),
+            IpAddr::V6(address) => add_address(&mut six, Key6::new(words6(address), 0, 0), rules),
+        }
     }
-    (keys4, keys6)
+    (four, six)
+}
+
+fn add_address<K>(contents: &mut Contents<K>, key: K, rules: Vec<(Rule, VipWord)>) {
+    let word = VipWord::address(contents.rules.len() as u16, rules.len() as u16);
+    contents.keys.push((key, if rules.is_empty() { VipWord::ADDRESS_IN_USE } else { word }));
+    contents.rules.extend(rules);
 }
 
 fn word4(address: Ipv4Addr) -> u32 {
@@ -118,13 +132,12 @@ mod tests {
     fn a_directory_names_each_vip_and_marks_each_address_once() {
         let vip = |address, port, id| (Service::parse(address, port, "tcp").unwrap(), VipId(id), PoolIndex(id));
         let vips = [vip("203.0.113.1", "443", 2), vip("203.0.113.1", "any", 1), vip("2001:db8::1", "80", 0)];
-        let (keys4, keys6) = directories(vips);
+        let (four, six) = directories(vips);
         let address = u32::from_le_bytes([203, 0, 113, 1]);
-        assert_eq!(keys4.len(), 3);
-        assert!(keys4.contains(&(Key4::new(address, 443_u16.swap_bytes(), 6), VipWord::vip(VipId(2), PoolIndex(2)))));
-        assert!(keys4.contains(&(Key4::new(address, 0, 6), VipWord::vip(VipId(1), PoolIndex(1)))));
-        assert!(keys4.contains(&(Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)));
-        assert_eq!(keys6.len(), 2);
+        let exact = (Key4::new(address, 443_u16.swap_bytes(), 6), VipWord::vip(VipId(2), PoolIndex(2)));
+        assert_eq!(four.keys, [exact, (Key4::new(address, 0, 0), VipWord::address(0, 1))]);
+        assert_eq!(four.rules, [(Rule::new(0, u16::MAX, 6), VipWord::vip(VipId(1), PoolIndex(1)))]);
+        assert_eq!((six.keys.len(), six.rules.len()), (2, 0));
     }
 
     proptest! {

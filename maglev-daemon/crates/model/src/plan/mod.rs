@@ -3,7 +3,7 @@
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Contents, Key4, Key6, VipId};
 
 mod encode;
 mod ids;
@@ -76,13 +76,13 @@ pub enum Step {
     },
     /// Builds the IPv4 VIP directory that is not in use, switches to it, and waits until no packet reads the other.
     SwitchDirectory4 {
-        /// All its keys.
-        entries: Vec<(Key4, VipWord)>,
+        /// All that it holds.
+        contents: Contents<Key4>,
     },
     /// The same for IPv6.
     SwitchDirectory6 {
-        /// All its keys.
-        entries: Vec<(Key6, VipWord)>,
+        /// All that it holds.
+        contents: Contents<Key6>,
     },
     /// Marks a member dead: flow entries that name it are ignored from now on.
     KillMember {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Contents, Key4, Key6, VipId};
 
 use super::ids::{MemberIds, Numbers};
 use super::published::{HOLD, Member, PublishedPool};
@@ -33,8 +33,8 @@ pub struct Planner {
     pub(super) outer: OuterSources,
     pub(super) pools: BTreeMap<Name, PublishedPool>,
     pub(super) vips: BTreeMap<Name, VipId>,
-    keys4: Vec<(Key4, VipWord)>,
-    keys6: Vec<(Key6, VipWord)>,
+    directory4: Contents<Key4>,
+    directory6: Contents<Key6>,
     pub(super) member_ids: MemberIds,
     pub(super) pool_numbers: Numbers,
     pub(super) vip_numbers: Numbers,
@@ -112,8 +112,8 @@ impl Planner {
             outer,
             pools: BTreeMap::new(),
             vips: BTreeMap::new(),
-            keys4: Vec::new(),
-            keys6: Vec::new(),
+            directory4: Contents::default(),
+            directory6: Contents::default(),
             member_ids: MemberIds::new(limits.backends),
             pool_numbers: Numbers::new(0..limits.pools),
             vip_numbers: Numbers::new(0..limits.vips),
@@ -342,14 +342,14 @@ impl Planner {
             let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
             Some((vip.service, *id, pool.index))
         });
-        let (keys4, keys6) = directories(entries);
-        if unknown || keys4 != self.keys4 {
-            steps.push(Step::SwitchDirectory4 { entries: keys4.clone() });
-            self.keys4 = keys4;
+        let (directory4, directory6) = directories(entries);
+        if unknown || directory4 != self.directory4 {
+            steps.push(Step::SwitchDirectory4 { contents: directory4.clone() });
+            self.directory4 = directory4;
         }
-        if unknown || keys6 != self.keys6 {
-            steps.push(Step::SwitchDirectory6 { entries: keys6.clone() });
-            self.keys6 = keys6;
+        if unknown || directory6 != self.directory6 {
+            steps.push(Step::SwitchDirectory6 { contents: directory6.clone() });
+            self.directory6 = directory6;
         }
     }
 

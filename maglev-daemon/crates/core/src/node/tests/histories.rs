@@ -276,12 +276,12 @@ impl World {
     /// No neighbor sends packets for a VIP that the plan forgets, or it had the time to turn elsewhere.
     fn check_forgets(&mut self, plan: &Plan) {
         let last = plan.steps.iter().rev().find_map(|step| match step {
-            Step::SwitchDirectory4 { entries } => Some(entries),
+            Step::SwitchDirectory4 { contents } => Some(contents),
             _ => None,
         });
-        let Some(entries) = last else { return };
+        let Some(contents) = last else { return };
         let mut after = Maps::default();
-        after.carry_out(&Step::SwitchDirectory4 { entries: entries.clone() });
+        after.carry_out(&Step::SwitchDirectory4 { contents: contents.clone() });
         let services = self.node.reconciler().services();
         let is_other = |vip: &&Vip| services.vips.get(&vip.name).is_some_and(|found| found.service != vip.service);
         self.displaced.extend(self.recalled.iter().filter(is_other).map(|vip| IpNet::from(vip.service.address)));

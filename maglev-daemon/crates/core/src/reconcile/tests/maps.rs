@@ -73,11 +73,11 @@ impl Maps {
             Step::SetIdle { seconds } => assert!(*seconds <= u16::MAX / 2),
             Step::SwitchPool { pool, word } => self.switch(pool.0, *word),
             Step::ResetVip { id } => {
-                let used = |word: &VipWord| *word != VipWord::ADDRESS_IN_USE && word.id() == *id;
+                let used = |word: &VipWord| !word.is_address() && word.id() == *id;
                 assert!(self.running && (!self.strict || !self.directory.iter().any(|(_, word)| used(word))));
             }
-            Step::SwitchDirectory4 { entries } => self.directory.clone_from(entries),
-            Step::SwitchDirectory6 { entries } => assert!(entries.is_empty(), "these tests have no IPv6 VIP"),
+            Step::SwitchDirectory4 { contents } => self.directory.clone_from(&contents.keys),
+            Step::SwitchDirectory6 { contents } => assert!(contents.keys.is_empty(), "these tests have no IPv6 VIP"),
             Step::KillMember { id } | Step::RemoveMember { id } => {
                 let id = id.get();
                 let named = self.in_use().any(|table| self.owners(table).contains(&id));
@@ -219,7 +219,7 @@ impl Maps {
 
     /// The backend that a packet finds now.
     fn check(&self) {
-        for (_, word) in self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE) {
+        for (_, word) in self.directory.iter().filter(|(_, word)| !word.is_address()) {
             for id in self.owners(self.current(word.pool())) {
                 assert!(self.members[&id].state().serves(word.pool()), "slot owner {id} does not serve its pool");
             }
@@ -244,7 +244,7 @@ impl Maps {
     /// In the end, each VIP finds exactly the backends that it should.
     pub(super) fn check_serves(&self, services: &Services) {
         let wanted = backends_by_service(services);
-        let vips = self.directory.iter().filter(|(_, word)| *word != VipWord::ADDRESS_IN_USE).count();
+        let vips = self.directory.iter().filter(|(_, word)| !word.is_address()).count();
         assert_eq!(vips, wanted.len());
         for (service, addresses) in wanted {
             assert_eq!(self.backends_of(service), Some(addresses), "{service}");
@@ -253,7 +253,7 @@ impl Maps {
 
     /// Whether packets for a VIP are taken.
     pub(crate) fn takes(&self, service: Service) -> bool {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0.keys[0];
         self.directory.iter().any(|(found, _)| *found == key)
     }
 
@@ -263,7 +263,7 @@ impl Maps {
     }
 
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0.keys[0];
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
         let owners = self.owners(self.current(word.pool()));
         Some(owners.iter().map(|id| destination(&self.members[id])).collect())
