@@ -88,9 +88,11 @@ impl Packet for Frame {
     }
 }
 
-/// [`ipv6::follow`] as a function of the kernel's kind: numbers in, a number out.
+/// [`ipv6::follow`] as a function of the kernel's kind: numbers in, a number out. It has a name of its own, so that it is verified
+/// once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
+extern "C" fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
     let frame = Frame::new(XdpContext::new(ctx));
     ipv6::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
 }

@@ -4,7 +4,6 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap};
@@ -113,6 +112,13 @@ impl<const TRACED: bool> Maps<TRACED> {
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
         Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts })
     }
+
+    /// The same for a decision that needs no frame: its context is not read, or the verifier would refuse the program.
+    #[inline(always)]
+    fn without_frame() -> Option<Self> {
+        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
+        Some(Self { ctx: XdpContext::new(core::ptr::null_mut()), forwarding, counts })
+    }
 }
 
 impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
@@ -182,13 +188,13 @@ impl<const TRACED: bool> Flows for Maps<TRACED> {
 
     #[inline(always)]
     fn resolve(&self, Flow { pool, word, hash }: Flow, segment: Segment) -> (MemberId, Choice) {
-        let answer = resolve(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
+        let answer = resolve(hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
         (MemberId::from_low_bits(answer as u16), Choice::from_number(answer >> 16))
     }
 
     #[inline(always)]
     fn choose_for_error(&self, Flow { pool, word, hash }: Flow, segment: Segment) -> (MemberId, Choice) {
-        let answer = choose_for_error(self.ctx.ctx, hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
+        let answer = choose_for_error(hash.0, word.0, u32::from(pool.0), u32::from(segment.bits()));
         (MemberId::from_low_bits(answer as u16), Choice::from_number(answer >> 16))
     }
 }
@@ -310,11 +316,12 @@ impl Counters for EgressMaps {
     }
 }
 
-/// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half.
+/// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half. Functions with a
+/// name of their own are verified once, whoever calls them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
-    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
+extern "C" fn resolve(hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+    let Some(maps) = Maps::<false>::without_frame() else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::resolve(&maps, flow, Segment::from_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
@@ -323,8 +330,8 @@ extern "C" fn resolve(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment
 /// [`affinity::choose_for_error`] likewise.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn choose_for_error(ctx: *mut xdp_md, hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
-    let Some(maps) = Maps::<false>::new(&XdpContext::new(ctx)) else { return 0 };
+extern "C" fn choose_for_error(hash: u64, word: u64, pool: u32, segment: u32) -> u32 {
+    let Some(maps) = Maps::<false>::without_frame() else { return 0 };
     let flow = Flow { pool: PoolIndex(pool as u16), word: PoolWord(word), hash: FlowHash(hash) };
     let (member, choice) = affinity::choose_for_error(&maps, flow, Segment::from_bits(segment as u8));
     u32::from(member.get()) | choice.number() << 16
