@@ -65,6 +65,19 @@ impl fmt::Debug for HashKey {
     }
 }
 
+/// The highest bits of an IPv4 address, 1 to 32 of them, as a mask of its network-order bytes read little-endian.
+#[inline(always)]
+pub const fn mask4(bits: u8) -> u32 {
+    (!(u32::MAX >> 1 >> (bits.wrapping_sub(1) & 31))).swap_bytes()
+}
+
+/// The same of an IPv6 address, 1 to 128 of them, in two words.
+#[inline(always)]
+pub const fn mask6(bits: u8) -> [u64; 2] {
+    let some = (!(u64::MAX >> 1 >> (bits.wrapping_sub(1) & 63))).swap_bytes();
+    if bits > 64 { [u64::MAX, some] } else { [some, 0] }
+}
+
 /// What identifies an IPv4 flow, as the packet carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple4 {
@@ -149,6 +162,14 @@ impl FlowHash {
             .wrapping_add(product(c, key.word(2)))
             .wrapping_add(product(d, key.word(3)));
         Self(finish(sum ^ key.word(TRANSPORT) ^ tuple.transport.0))
+    }
+
+    /// The hash of a flow that finds its slot by its source, which has this hash: slot and tag are the source's; set and way are the
+    /// flow's, so that all flows of a source have entries of their own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_source(self, source: Self) -> Self {
+        Self(source.0 & !0xffff_ffff | self.0 & 0xffff_ffff)
     }
 
     /// The table slot of the flow: an unbiased scaling, no division.
@@ -312,6 +333,28 @@ mod tests {
     // Computed by an independent implementation.
     const VECTORS4: [u64; 3] = [0x7ed2_a956_a520_93ba, 0x59f8_40bb_9f9b_4848, 0xf248_6483_a34c_1ef9];
     const VECTORS6: [u64; 3] = [0x7c00_1a4c_e244_4366, 0x8b93_75c8_9836_4150, 0x3ec9_b72c_12f4_4032];
+
+    #[test]
+    fn masks_keep_the_highest_bits_as_on_the_wire() {
+        let kept = |bits| mask4(bits).to_le_bytes();
+        assert_eq!(
+            [kept(1), kept(24), kept(25), kept(32)],
+            [[128, 0, 0, 0], [255, 255, 255, 0], [255, 255, 255, 128], [255; 4]]
+        );
+        for bits in 1..=128_u8 {
+            let [high, low] = mask6(bits).map(u64::swap_bytes);
+            assert_eq!(u128::from(high) << 64 | u128::from(low), u128::MAX << (128 - bits), "{bits}");
+        }
+    }
+
+    #[test]
+    fn flows_of_a_source_share_a_slot_and_nothing_else() {
+        let (one, other) = (FlowHash(0x1111_2222_3333_4444), FlowHash(0x5555_6666_7777_8888));
+        let source = FlowHash(0x9999_aaaa_bbbb_cccc);
+        assert_eq!(one.of_source(source), FlowHash(0x9999_aaaa_3333_4444));
+        assert_eq!(one.of_source(source).slot(), other.of_source(source).slot());
+        assert_eq!(one.of_source(source).set(u32::MAX), one.set(u32::MAX));
+    }
 
     #[test]
     fn slots_cover_the_table_evenly() {

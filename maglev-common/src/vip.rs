@@ -6,6 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::hash::{mask4, mask6};
 use crate::maps::{DEFAULT_VIPS, MAX_VIPS};
 use crate::pod::Word;
 use crate::table::PoolIndex;
@@ -41,21 +42,24 @@ pub struct VipId(pub u16);
 /// A directory's value of a key.
 ///
 /// ```text
-///  63          34    33        32     31         16 15         0
-/// +--------------+---------+---------+-------------+------------+
-/// | 0            | address | present | pool index  | VIP id     |
-/// |              |         |         | rules       | first rule |
-/// +--------------+---------+---------+-------------+------------+
+///  63   42 41    34    33        32     31         16 15         0
+/// +-------+--------+---------+---------+-------------+------------+
+/// | 0     | source | address | present | pool index  | VIP id     |
+/// |       | 0      |         |         | rules       | first rule |
+/// +-------+--------+---------+---------+-------------+------------+
 /// ```
 ///
 /// All zero: no value. *address*: some VIP has this address, or one in this prefix, but the entry is not a VIP. It distinguishes packets
-/// to be dropped from those to be passed to the host, and leads to so many rules.
+/// to be dropped from those to be passed to the host, and leads to so many rules. *source*: the bits of a source address by which the
+/// VIP's flows find their slots; 0 if by all that identifies a flow. Only rules lead to such a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
 
 impl VipWord {
     const PRESENT: u64 = 1 << 32;
     const ADDRESS: u64 = 1 << 33;
+    /// Where the bits of the source begin.
+    const SOURCE: u32 = 34;
 
     /// A VIP served by a pool.
     pub const fn vip(vip: VipId, pool: PoolIndex) -> Self {
@@ -74,6 +78,18 @@ impl VipWord {
     #[inline(always)]
     pub const fn is_address(self) -> bool {
         self.0 & Self::ADDRESS != 0
+    }
+
+    /// The same word of a VIP whose flows find their slots by so many bits of their source address: at least 1.
+    #[must_use]
+    pub const fn by_source(self, bits: u8) -> Self {
+        Self(self.0 & !(0xff << Self::SOURCE) | (bits as u64) << Self::SOURCE)
+    }
+
+    /// The bits of a source address by which the VIP's flows find their slots; 0 if by all that identifies a flow.
+    #[inline(always)]
+    pub const fn source_bits(self) -> u8 {
+        (self.0 >> Self::SOURCE) as u8
     }
 
     /// Whether the key exists at all.
@@ -149,9 +165,7 @@ impl Key for Key4 {
 
     #[inline(always)]
     fn prefix(self, length: u8) -> Self {
-        // Of 64 bits, so that no shift is by all of them.
-        let mask = ((0xffff_ffff_u64 << (32 - (length & 31))) as u32).swap_bytes();
-        Self(self.0 & mask as u64 | (length as u64) << 56)
+        Self(self.0 & mask4(length) as u64 | (length as u64) << 56)
     }
 
     #[inline(always)]
@@ -197,11 +211,8 @@ impl Key for Key6 {
 
     #[inline(always)]
     fn prefix(self, length: u8) -> Self {
-        // By words: all of the first, and some of the second; or some of the first.
-        let [high, low] = self.address;
-        let mask = (!(u64::MAX >> 1 >> (length.wrapping_sub(1) & 63))).swap_bytes();
-        let address = if length > 64 { [high, low & mask] } else { [high & mask, 0] };
-        Self { address, service: (length as u64) << 24 }
+        let ([a, b], [high, low]) = (mask6(length), self.address);
+        Self { address: [high & a, low & b], service: (length as u64) << 24 }
     }
 
     #[inline(always)]

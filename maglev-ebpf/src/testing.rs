@@ -137,14 +137,22 @@ impl FakeTables {
 
     /// Serves VIPs of both families by rules, of the prefixes of these lengths that the fixtures' addresses are in.
     pub(crate) fn serve_by_rules(&mut self, lengths: [u8; 2], rules: &[Rule]) {
+        self.serve_by_source(lengths, rules, [0, 0]);
+    }
+
+    /// The same with flows that find their slots by so many bits of their IPv4 or IPv6 source.
+    pub(crate) fn serve_by_source(&mut self, lengths: [u8; 2], rules: &[Rule], bits: [u8; 2]) {
         let (four, six) = (Key4::new(u32::from_le_bytes(VIP4), 0, 0), Key6::new(address6(VIP6), 0, 0));
         let word = VipWord::address(0, rules.len() as u16);
-        let rules: Vec<_> = rules.iter().zip(1..).map(|(rule, id)| (*rule, VipWord::vip(VipId(id), POOL))).collect();
+        let [rules4, rules6] = bits.map(|bits| {
+            let vip = |id| VipWord::vip(VipId(id), POOL).by_source(bits);
+            rules.iter().zip(1..).map(|(rule, id)| (*rule, vip(id))).collect::<Vec<_>>()
+        });
         let [short4, short6] = lengths;
         let key4 = if short4 == 32 { four } else { four.prefix(short4) };
         let key6 = if short6 == 128 { six } else { six.prefix(short6) };
-        self.hold4(&Contents { keys: vec![(key4, word)], rules: rules.clone(), lengths: vec![short4] });
-        self.hold6(&Contents { keys: vec![(key6, word)], rules, lengths: vec![short6] });
+        self.hold4(&Contents { keys: vec![(key4, word)], rules: rules4, lengths: vec![short4] });
+        self.hold6(&Contents { keys: vec![(key6, word)], rules: rules6, lengths: vec![short6] });
     }
 
     fn hold4(&mut self, contents: &Contents<Key4>) {

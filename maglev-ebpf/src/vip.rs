@@ -1,6 +1,6 @@
 //! Which VIP a packet is for: one probe of the directory for a VIP with the packet's address and port, more for everything else.
 
-use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6, mask4, mask6};
 use maglev_common::vip::{Index, Key, Key4, Key6, VipWord};
 
 use crate::env;
@@ -14,6 +14,19 @@ pub trait Tuple: Ip<Address: Address> {
     fn transport(self) -> Transport;
     /// The flow hash.
     fn hash(self, key: impl KeyWords) -> FlowHash;
+    /// What flows of a source have in common: so many bits of its address, and nothing else.
+    #[must_use]
+    fn source(self, bits: u8) -> Self;
+}
+
+/// The hash of a flow of a VIP: by all that identifies the flow, or by its source as the VIP says.
+#[inline(always)]
+pub fn hash<F: Tuple, T: env::Forwarding>(tuple: F, word: VipWord, tables: &T) -> FlowHash {
+    let hash = tuple.hash(tables.hash_key());
+    match word.source_bits() {
+        0 => hash,
+        bits => hash.of_source(tuple.source(bits).hash(tables.hash_key())),
+    }
 }
 
 /// A destination address, of either family: the directory that knows it and the key it makes.
@@ -44,6 +57,11 @@ impl Tuple for Tuple4 {
     fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of4(key, self)
     }
+
+    #[inline(always)]
+    fn source(self, bits: u8) -> Self {
+        Self { addresses: self.addresses & u64::from(mask4(bits)), transport: Transport::new(0, 0) }
+    }
 }
 
 impl Tuple for Tuple6 {
@@ -60,6 +78,12 @@ impl Tuple for Tuple6 {
     #[inline(always)]
     fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of6(key, self)
+    }
+
+    #[inline(always)]
+    fn source(self, bits: u8) -> Self {
+        let ([a, b], [high, low, ..]) = (mask6(bits), self.addresses);
+        Self { addresses: [high & a, low & b, 0, 0], transport: Transport::new(0, 0) }
     }
 }
 

@@ -165,7 +165,7 @@ where
 #[inline(always)]
 pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
     let word = vip_of(tuple, tables)?;
-    let decision = choose(tuple.hash(tables.hash_key()), || segment, tables, word);
+    let decision = choose(vip::hash(tuple, word, tables), || segment, tables, word);
     if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
 }
 
@@ -196,7 +196,7 @@ pub(super) fn choose<T: Flows>(hash: FlowHash, segment: impl Fn() -> Segment, ta
 #[inline(always)]
 pub(super) fn flow_of<F: Tuple, T: Forwarding>(tuple: F, tables: &T, word: VipWord) -> Flow {
     let pool = word.pool();
-    Flow { pool, word: tables.forwarding().pool(pool), hash: tuple.hash(tables.hash_key()) }
+    Flow { pool, word: tables.forwarding().pool(pool), hash: vip::hash(tuple, word, tables) }
 }
 
 #[inline(always)]
@@ -207,7 +207,7 @@ where
     T: Balancing,
 {
     match vip_of(inner.tuple, tables) {
-        Ok(word) => serve::<false, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
+        Ok(word) => serve::<false, _, _, _>(packet, tables, inner, word, vip::hash(inner.tuple, word, tables)),
         Err(reason) => Ok(refuse(tables, reason)),
     }
 }

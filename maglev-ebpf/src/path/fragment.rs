@@ -7,7 +7,6 @@ use core::hint::black_box;
 use maglev_common::backend::MemberId;
 use maglev_common::counters::Counter;
 use maglev_common::fragment::{Datagram, Noted};
-use maglev_common::hash::FlowHash;
 
 use super::forward::{Left, Load, choose, refuse, send, vip_of};
 use crate::env::{Balancing, Packet};
@@ -68,7 +67,7 @@ where
         return Ok(refuse(tables, Counter::FragmentLimit));
     }
     tables.count_vip(word.id(), load.bytes as u64);
-    let hash: FlowHash = fragment.tuple.hash(tables.hash_key());
+    let hash = vip::hash(fragment.tuple, word, tables);
     let decision = choose(hash, || l4::segment(packet, protocol, transport), tables, word);
     tables.decided(&decision);
     if !decision.member.is_nobody()

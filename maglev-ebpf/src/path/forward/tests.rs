@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::*;
+use crate::packet::Ip;
 use crate::testing::{BACKEND4, BACKEND6, FakeTables, INGRESS, SOURCE4, SOURCE6, backend4, backend6, tables};
 
 /// Balances a packet as the program does: as a plain one if it is one, else by the whole path.
@@ -264,6 +265,36 @@ fn a_vip_of_any_protocol_takes_those_without_ports_too() {
         assert_eq!(run(&all, &frame).0, Verdict::Drop, "an address of any protocol is no tunnel's end");
     }
     assert_eq!(all.counted(Counter::Nested), 4);
+}
+
+#[test]
+fn flows_of_a_source_find_one_slot_and_so_do_errors_and_fragments_of_them() {
+    for (bits, shared) in [([24, 56], true), ([32, 128], false)] {
+        let mut tables = tables(backend4());
+        tables.serve_by_source([32, 128], &[Rule::new(0, u16::MAX, 6)], bits);
+        // A neighbor in the same /24 and /56.
+        let (neighbor4, neighbor6) = (changed(&tcp4(b""), 29, 9), changed(&tcp6(b""), 37, 9));
+        let slot = |frame: &[u8]| {
+            let packet = VecPacket::new(frame);
+            let flow4 = match <Tuple4 as Ip>::parse(&packet, 14) {
+                Parsed::Flow(inner) => Some(decide(inner.tuple, Segment::OTHER, &tables).unwrap().flow.hash),
+                _ => None,
+            };
+            flow4.unwrap_or_else(|| match <Tuple6 as Ip>::parse(&packet, 14) {
+                Parsed::Flow(inner) => decide(inner.tuple, Segment::OTHER, &tables).unwrap().flow.hash,
+                other => panic!("{other:?}"),
+            })
+        };
+        for (frame, neighbor, port) in [(tcp4(b""), neighbor4, 35), (tcp6(b""), neighbor6, 55)] {
+            let (one, other) = (slot(&frame), slot(&changed(&frame, port, 7)));
+            assert_eq!(one.slot(), other.slot(), "{bits:?}: whatever the port");
+            assert_ne!(one.set(u32::MAX), other.set(u32::MAX), "{bits:?}: with entries of their own");
+            assert_eq!(one.slot() == slot(&neighbor).slot(), shared, "{bits:?}: a neighbor");
+        }
+        // What is sent has its source from the whole hash: an error has that of its flow.
+        let outer = |frame: &[u8]| run(&tables, frame).1.bytes[26..30].to_vec();
+        assert_eq!(outer(&icmp4(3, 4, &reply4())), outer(&tcp4(b"")), "{bits:?}");
+    }
 }
 
 #[test]
