@@ -10,7 +10,7 @@ use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
-use crate::{OuterSources, Service};
+use crate::{OuterSources, Ports, Service};
 
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
@@ -61,17 +61,20 @@ pub type Directories = (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>);
 /// service, so the same VIPs give the same directories.
 pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
+    // Prefixes, ranges of ports and protocols without ports are not in the directory yet.
+    let has_key = |service: &Service| service.has_one_address() && (service.is_single() || service.ports == Ports::Any);
+    vips.retain(|(service, ..)| has_key(service) && service.protocol.has_ports());
     vips.sort_unstable_by_key(|(service, ..)| *service);
     let (mut keys4, mut keys6) = (Vec::new(), Vec::new());
     let mut add = |address: IpAddr, port: u16, protocol: u8, word: VipWord| match address {
         IpAddr::V4(address) => keys4.push((Key4::new(word4(address), port, protocol), word)),
         IpAddr::V6(address) => keys6.push((Key6::new(words6(address), port, protocol), word)),
     };
-    for (Service { address, port, protocol }, id, pool) in &vips {
-        let port = port.map_or(0, |port| u16::from_le_bytes(port.get().to_be_bytes()));
-        add(*address, port, protocol.number(), VipWord::vip(*id, *pool));
+    for (service, id, pool) in &vips {
+        let port = service.ports.single().map_or(0, |port| u16::from_le_bytes(port.get().to_be_bytes()));
+        add(service.address(), port, service.protocol.number(), VipWord::vip(*id, *pool));
     }
-    let addresses: BTreeSet<_> = vips.iter().map(|(service, ..)| service.address).collect();
+    let addresses: BTreeSet<_> = vips.iter().map(|(service, ..)| service.address()).collect();
     for address in addresses {
         add(address, 0, 0, VipWord::ADDRESS_IN_USE);
     }
