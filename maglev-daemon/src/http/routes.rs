@@ -99,7 +99,7 @@ async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<vi
 
 async fn add_vip(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
     let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
-    let service = Service { address, port: port.0, protocol: protocol.into() };
+    let service = Service { network: address.0, ports: port.0, protocol: protocol.into() };
     let vip = maglev_model::Vip {
         name: parse_name("name", &name)?,
         service,

@@ -24,8 +24,8 @@ fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
     status.interfaces.push(view::Interface { name, renamed_to: None, mode, attached, link, index, mtu });
     status.vips.push(view::Vip {
         name: "www".into(),
-        address: [203, 0, 113, 10].into(),
-        port: view::Port(None),
+        address: "203.0.113.10".parse().unwrap(),
+        port: view::Port(maglev_model::Ports::Any),
         protocol: view::Protocol::Tcp,
         pool: "web".into(),
         error: None,

@@ -11,7 +11,7 @@ use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_model::plan::{self, Step};
 use maglev_model::table::Table;
-use maglev_model::{Name, OuterSources, Protocol, Service, Weight};
+use maglev_model::{Name, OuterSources, Ports, Protocol, Service, Weight};
 
 use super::measure::Mode;
 
@@ -175,7 +175,7 @@ impl Scenario {
                 let flags = if self.flows == Flows::New { 0x02 } else { 0x10 };
                 frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
             }
-            Protocol::Udp => {
+            _ => {
                 let headers = if self.inner == Ip::V4 { 34 } else { 54 };
                 frame.extend((self.bytes as u16 - headers).to_be_bytes());
                 frame.extend([0, 0]);
@@ -245,8 +245,9 @@ impl Scenario {
             steps.push(Step::SwitchPool { pool: PoolIndex(pool), word });
         }
         let vips = (0..self.vips).map(|n| {
-            let port = std::num::NonZeroU16::new(PORT);
-            (Service { address: self.vip(n), port, protocol: self.protocol }, VipId(n), PoolIndex(n % self.pools))
+            let ports = std::num::NonZeroU16::new(PORT).map_or(Ports::Any, Ports::one);
+            let service = Service { network: self.vip(n).into(), ports, protocol: self.protocol };
+            plan::Listed { service, id: VipId(n), pool: PoolIndex(n % self.pools) }
         });
         let (four, six) = plan::directories(vips);
         steps.extend([Step::SwitchDirectory4 { contents: four }, Step::SwitchDirectory6 { contents: six }]);

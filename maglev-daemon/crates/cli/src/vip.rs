@@ -1,11 +1,10 @@
 //! `maglev vip`: the addresses that clients connect to.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use clap::{ArgGroup, Args, Subcommand};
 use maglev_api::view;
-use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol, parse_address, parse_port};
+use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol};
 
 use super::output::Printer;
 use super::{Client, Failure};
@@ -23,13 +22,13 @@ pub(super) enum VipCommand {
     Add {
         /// Its name
         name: Name,
-        /// The address that clients connect to, IPv4 or IPv6
-        #[arg(long, value_parser = parse_address)]
-        address: IpAddr,
-        /// The port, 1 to 65535, or any
-        #[arg(long, value_parser = port)]
+        /// The address that clients connect to, IPv4 or IPv6, or a prefix such as 203.0.113.0/28
+        #[arg(long)]
+        address: view::Address,
+        /// The port, 1 to 65535, a range such as 8000-8100, or any
+        #[arg(long)]
         port: view::Port,
-        /// tcp or udp
+        /// tcp, udp, sctp, udplite, esp, gre or any; the last three with --port any
         #[arg(long)]
         protocol: Protocol,
         /// The pool that serves it
@@ -79,10 +78,6 @@ fn body(change: &AnnounceChange) -> view::NewAnnounce {
     let AnnounceChange { by, communities } = change;
     let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
     view::NewAnnounce { announce: by.map(|by| by.to_string()), communities }
-}
-
-fn port(text: &str) -> Result<view::Port, maglev_model::BadValue> {
-    parse_port(text).map(view::Port)
 }
 
 pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {

@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use maglev_model::{
-    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Protocol, Rules, Service,
-    Services,
+    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Ports, Protocol, Rules,
+    Service, Services,
 };
 use maglev_model::{
-    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, tracking_word, udp_word,
+    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, shown_network, tracking_word, udp_word,
 };
 use maglev_model::{
-    parse_address, parse_idle, parse_learning, parse_min_healthy, parse_port, parse_tracking, parse_udp,
+    parse_address, parse_idle, parse_learning, parse_min_healthy, parse_network, parse_tracking, parse_udp,
 };
 
 use super::decode::{Collector, Field, Section};
@@ -23,6 +24,11 @@ use super::{Problem, Problems, tree};
 /// order to remove everything.
 const NO_POOLS: &str = "a list; write `pools: []` for none";
 const NO_VIPS: &str = "a list; write `vips: []` for none";
+
+/// The allowed values of a VIP's keys, for the message that one is missing.
+const ADDRESSES: &str = "the VIP's IP address, or a prefix";
+const PORTS: &str = "1 to 65535, a range such as 8000-8100, or any";
+const PROTOCOLS: &str = "tcp, udp, sctp, udplite, esp, gre or any";
 
 /// Reads the services. Each pool, backend and VIP is validated like an operator's change, so file and command line
 /// follow the same rules.
@@ -127,13 +133,13 @@ fn decode_vip(field: &Field<'_>) -> Option<Vip> {
     let known = ["name", "address", "port", "protocol", "pool", "announce", "communities"];
     let section = field.section(&known, &[])?;
     let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
-    let address = section.need("address", "the VIP's IP address").and_then(|address| address.parse(parse_address));
-    let port = section.need("port", "1 to 65535, or any").and_then(|port| port.parse(parse_port));
-    let protocol = section.need("protocol", "tcp or udp").and_then(|field| field.parse(str::parse::<Protocol>));
+    let address = section.need("address", ADDRESSES).and_then(|address| address.parse(parse_network));
+    let ports = section.need("port", PORTS).and_then(|port| port.parse(str::parse::<Ports>));
+    let protocol = section.need("protocol", PROTOCOLS).and_then(|field| field.parse(str::parse::<Protocol>));
     let pool = section.need("pool", "the name of a pool").and_then(|pool| pool.parse(Name::parse));
     let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
     let communities = super::bgp::decode_communities(&section);
-    let service = Service { address: address?, port: port?, protocol: protocol? };
+    let service = Service { network: address?, ports: ports?, protocol: protocol? };
     Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
 }
 
@@ -251,10 +257,9 @@ fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
 }
 
 fn write_vip(text: &mut String, vip: &Vip) -> std::fmt::Result {
-    let Vip { name, service: Service { address, port, protocol }, pool, announce } = vip;
-    let (name, address, pool) = (quoted(name), quoted_address(*address), quoted(pool));
-    let port = port.map_or_else(|| "any".to_owned(), |port| port.to_string());
-    write!(text, "{{ name: {name}, address: {address}, port: {port}, protocol: {protocol}, pool: {pool}")?;
+    let Vip { name, service: Service { network, ports, protocol }, pool, announce } = vip;
+    let (name, address, pool) = (quoted(name), quoted_network(*network), quoted(pool));
+    write!(text, "{{ name: {name}, address: {address}, port: {ports}, protocol: {protocol}, pool: {pool}")?;
     write_announce(text, announce)?;
     write!(text, " }}")
 }
@@ -283,6 +288,14 @@ fn quoted(name: &Name) -> String {
         return text.to_owned();
     }
     format!("\"{text}\"")
+}
+
+/// One address without its length.
+fn quoted_network(network: IpNet) -> String {
+    match network {
+        IpNet::V4(_) => shown_network(network),
+        IpNet::V6(_) => format!("\"{}\"", shown_network(network)),
+    }
 }
 
 fn quoted_address(address: IpAddr) -> String {

@@ -3,7 +3,7 @@
 use super::*;
 use maglev_model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Community, Limits, Name, OuterSources, Pool, PoolSettings,
-    Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
+    Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
 };
 use maglev_model::{Rules, Services};
 use proptest::prelude::*;
@@ -417,8 +417,9 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
     }
     for (name, address, port, tcp, pool, announce) in vips {
         let Some((pool, ..)) = pools.get(*pool) else { continue };
+        let ports = std::num::NonZeroU16::new(*port).map_or(Ports::Any, Ports::one);
         let protocol = if *tcp { Protocol::Tcp } else { Protocol::Udp };
-        let service = Service { address: *address, port: std::num::NonZeroU16::new(*port), protocol };
+        let service = Service { network: (*address).into(), ports, protocol };
         let vip = Vip { name: name.clone(), service, pool: pool.clone(), announce: announce.clone() };
         let _ = services.admit(Change::AddVip(vip), &rules());
     }

@@ -68,11 +68,7 @@ pub(super) fn explain(maps: &Maps, flow: Asked) -> Result<Explanation, Dataplane
     let now = now()?;
     let view = |cpu| View::new(maps, cpu, now);
     let ports = u32::from(flow.source.port().swap_bytes()) | u32::from(flow.destination.port().swap_bytes()) << 16;
-    let protocol = match flow.protocol {
-        Protocol::Tcp => l4::TCP,
-        Protocol::Udp => l4::UDP,
-    };
-    let transport = Transport::new(ports, protocol);
+    let transport = Transport::new(ports, flow.protocol.number());
     match (flow.source.ip(), flow.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let word = |address: [u8; 4]| u64::from(u32::from_le_bytes(address));

@@ -23,7 +23,7 @@ impl<'a> Found<'a> {
         let others = services.pools.get(pool).into_iter().flat_map(|pool| pool.backends.values());
         Self {
             backend: others.filter(|other| other.address == backend.address).map(|other| &other.name).next(),
-            vip: services.vips.values().find(|vip| vip.service.address == backend.address).map(|vip| &vip.name),
+            vip: services.vips.values().find(|vip| vip.service.address() == backend.address).map(|vip| &vip.name),
             backends: services.backend_count(),
         }
     }
@@ -42,7 +42,7 @@ impl<'a> InTheWay<'a> {
     /// For a single VIP.
     pub(super) fn by_scan(services: &'a Services, service: Service) -> Self {
         let backend = services.pools.values().find_map(|pool| {
-            let backend = pool.backends.values().find(|backend| backend.address == service.address)?;
+            let backend = pool.backends.values().find(|backend| backend.address == service.address())?;
             Some((&pool.name, &backend.name))
         });
         Self { vip: services.vips.values().find(|vip| vip.service == service).map(|vip| &vip.name), backend }
@@ -67,7 +67,7 @@ impl VipAdmission<'_> {
     /// The conflict and the remedy; nothing changed.
     pub fn add(&mut self, vip: Vip) -> Result<(), Refusal> {
         let Self { services, rules, taken, backends } = self;
-        let is_free = !taken.contains(&vip.service) && !backends.contains(&vip.service.address);
+        let is_free = !taken.contains(&vip.service) && !backends.contains(&vip.service.address());
         let found = if is_free { InTheWay::default() } else { InTheWay::by_scan(services, vip.service) };
         services.check_vip(&vip, rules, &found)?;
         taken.insert(vip.service);
@@ -109,7 +109,7 @@ impl Services {
             pool: pool.clone(),
             rules,
             taken: backends.map(|backend| backend.address).collect(),
-            vips: self.vips.values().map(|vip| vip.service.address).collect(),
+            vips: self.vips.values().map(|vip| vip.service.address()).collect(),
             backends: self.backend_count(),
             services: self,
         }

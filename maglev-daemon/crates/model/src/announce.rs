@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::{BadValue, Community, Vip, shown};
+use super::{BadValue, Community, Vip, shown, shown_network};
 
 /// Communities of one list: with those of node and neighbor they must fit into a message.
 pub const MAX_COMMUNITIES: usize = 32;
@@ -73,7 +72,7 @@ impl Vip {
     /// The prefix by which it is announced.
     pub fn prefix(&self) -> Option<IpNet> {
         match self.announce.by {
-            AnnounceBy::Address => Some(IpNet::from(self.service.address)),
+            AnnounceBy::Address => Some(self.service.network),
             AnnounceBy::Prefix(prefix) => Some(prefix),
             AnnounceBy::Nothing => None,
         }
@@ -84,7 +83,7 @@ impl Vip {
     /// # Errors
     /// The prefix does not hold the address, or there are too many communities for a message.
     pub(super) fn check_announce(&self) -> Result<(), BadValue> {
-        let (address, count): (IpAddr, usize) = (self.service.address, self.announce.communities.len());
+        let (network, count) = (self.service.network, self.announce.communities.len());
         if count > MAX_COMMUNITIES {
             return Err(BadValue(format!(
                 "VIP {}: {count} communities; allowed: at most {MAX_COMMUNITIES}",
@@ -92,9 +91,10 @@ impl Vip {
             )));
         }
         match self.announce.by {
-            AnnounceBy::Prefix(prefix) if !prefix.contains(&address) => Err(BadValue(format!(
-                "VIP {}: {address} is outside {prefix}, by which it is to be announced; choose a prefix that holds it",
-                self.name
+            AnnounceBy::Prefix(prefix) if !prefix.contains(&network) => Err(BadValue(format!(
+                "VIP {}: {} is outside {prefix}, by which it is to be announced; choose a prefix that holds it",
+                self.name,
+                shown_network(network)
             ))),
             _ => Ok(()),
         }

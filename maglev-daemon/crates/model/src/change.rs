@@ -105,7 +105,7 @@ impl Services {
     /// `found` is the object that already has the VIP's service or address.
     pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
         let Vip { name, service, pool, announce: _ } = vip;
-        check_unicast("VIP", name, service.address)?;
+        check_unicast("VIP", name, service.address())?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
         }
@@ -119,7 +119,7 @@ impl Services {
         if let Some((pool, backend)) = found.backend {
             return Err(Refusal::Invalid(format!(
                 "VIP {name}: {} is the address of backend {backend} of pool {pool}; choose an address that no backend has",
-                service.address
+                service.address()
             )));
         }
         check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
@@ -25,6 +24,7 @@ pub mod plan;
 mod ramp;
 mod refusal;
 mod resolution;
+mod service;
 mod settings;
 mod standing;
 mod state;
@@ -48,12 +48,13 @@ pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
 pub use resolution::Resolution;
+pub use service::{Ports, Protocol, Service, parse_network, shown_network};
 pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
 pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
 pub use standing::{Health, Standing};
 pub use state::{AdminState, StateChange};
 pub use text::shown;
-pub use text::{BadValue, parse_address, parse_endpoint, parse_port, parse_reason};
+pub use text::{BadValue, parse_address, parse_endpoint, parse_reason};
 pub use time::{ShownDuration, UnixTime, WrittenDuration};
 pub use time::{parse_duration, parse_timeout, parse_utc, utc_with_milliseconds};
 
@@ -65,26 +66,6 @@ pub struct Name(String);
 /// flows it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(pub u16);
-
-/// The transport protocol of a VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP, IP protocol 6.
-    Tcp,
-    /// UDP, IP protocol 17.
-    Udp,
-}
-
-/// The packets of a VIP: a destination address, port and protocol. `None` is any port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Service {
-    /// The destination address.
-    pub address: IpAddr,
-    /// The destination port, or any.
-    pub port: Option<NonZeroU16>,
-    /// The transport protocol.
-    pub protocol: Protocol,
-}
 
 /// A virtual IP: a service and the pool that serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::{AdminState, Backend, Change, Name, Pool, Protocol, Service, SettingsChange, Vip, Weight};
+use super::{AdminState, Backend, Change, Name, Pool, SettingsChange, Vip, Weight};
 
 /// An invalid value: one line that names the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,46 +83,6 @@ impl fmt::Display for Weight {
     }
 }
 
-impl Protocol {
-    /// The protocol number in the IP header.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
-    }
-
-    /// The protocol with this number in the IP header, if VIPs can have it.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            6 => Some(Self::Tcp),
-            17 => Some(Self::Udp),
-            _ => None,
-        }
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        match text {
-            "tcp" => Ok(Self::Tcp),
-            "udp" => Ok(Self::Udp),
-            _ => Err(BadValue(format!("{} is not a protocol; allowed: tcp, udp", shown(text)))),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
 /// Reads an IP address of either family.
 ///
 /// # Errors
@@ -143,41 +102,6 @@ pub fn parse_endpoint(text: &str) -> Result<SocketAddr, BadValue> {
         let expected = "expected one such as 198.51.100.7:40000 or [2001:db8::7]:40000";
         BadValue(format!("{} is not an address with a port; {expected}", shown(text)))
     })
-}
-
-/// Reads a VIP's port: 1 to 65535, or `any`.
-///
-/// # Errors
-/// The text is neither.
-pub fn parse_port(text: &str) -> Result<Option<NonZeroU16>, BadValue> {
-    if text == "any" {
-        return Ok(None);
-    }
-    match text.parse() {
-        Ok(port) if is_decimal(text) => Ok(Some(port)),
-        _ => Err(BadValue(format!("{} is not a port; allowed: 1 to 65535, or any", shown(text)))),
-    }
-}
-
-impl Service {
-    /// Reads the three parts of a service.
-    ///
-    /// # Errors
-    /// The first part that is wrong.
-    pub fn parse(address: &str, port: &str, protocol: &str) -> Result<Self, BadValue> {
-        Ok(Self { address: parse_address(address)?, port: parse_port(port)?, protocol: protocol.parse()? })
-    }
-}
-
-impl fmt::Display for Service {
-    /// `203.0.113.10:443/tcp`, `[2001:db8::10]:443/tcp`, `203.0.113.10:any/udp`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.port, self.address) {
-            (Some(port), address) => write!(f, "{}/{}", SocketAddr::new(address, port.get()), self.protocol),
-            (None, IpAddr::V4(address)) => write!(f, "{address}:any/{}", self.protocol),
-            (None, IpAddr::V6(address)) => write!(f, "[{address}]:any/{}", self.protocol),
-        }
-    }
 }
 
 impl fmt::Display for Vip {
@@ -236,7 +160,7 @@ impl fmt::Display for Change {
 }
 
 /// Whether the text is digits alone: `u16::from_str` would take a sign too.
-fn is_decimal(text: &str) -> bool {
+pub(super) fn is_decimal(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -266,7 +190,7 @@ pub fn parse_reason(text: &str) -> Result<String, BadValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HealthChange, PoolSettings, StateChange, UnixTime};
+    use crate::{HealthChange, PoolSettings, Ports, Service, StateChange, UnixTime, parse_network};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -330,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_refused_is_refused_in_one_short_line(text in ".{0,300}") {
-            for error in [Name::parse(&text).err(), Weight::parse(&text).err(), parse_port(&text).err()].into_iter().flatten() {
+            for error in [Name::parse(&text).err(), Weight::parse(&text).err(), text.parse::<Ports>().err(), parse_network(&text).err()].into_iter().flatten() {
                 let line = error.to_string();
                 prop_assert!(!line.contains('\n') && line.chars().count() < 1_100);
             }

@@ -26,8 +26,8 @@ pub(super) fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> 
     let health = serving.get(pool).cloned().unwrap_or_default();
     view::Vip {
         name: name.to_string(),
-        address: service.address,
-        port: view::Port(service.port),
+        address: view::Address(service.network),
+        port: view::Port(service.ports),
         protocol: service.protocol.into(),
         pool: pool.to_string(),
         error: conflict.clone(),

@@ -35,4 +35,4 @@ pub use status::{ChangeCounts, Changes, PlannedReload, Reloaded};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
 pub use transition::InTransition;
-pub use value::{Port, Protocol};
+pub use value::{Address, Port, Protocol};

@@ -6,7 +6,9 @@ use std::time::Duration;
 use maglev_model::{AdminState, Leftover, StateChange, UnixTime, Weight};
 use serde::{Deserialize, Serialize};
 
-use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition};
+use super::{
+    Address, Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition,
+};
 
 /// The body of `POST /v1/vips`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,11 +16,11 @@ use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Pr
 pub struct NewVip {
     /// Its name.
     pub name: String,
-    /// The destination address.
-    pub address: IpAddr,
-    /// The destination port.
+    /// The destination address, or a prefix.
+    pub address: Address,
+    /// The destination port, a range of ports, or `any`.
     pub port: Port,
-    /// The transport protocol.
+    /// The protocol.
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
@@ -47,11 +49,11 @@ pub struct NewAnnounce {
 pub struct Vip {
     /// Its name.
     pub name: String,
-    /// The destination address.
-    pub address: IpAddr,
-    /// The destination port.
+    /// The destination address, or a prefix.
+    pub address: Address,
+    /// The destination port, a range of ports, or `any`.
     pub port: Port,
-    /// The transport protocol.
+    /// The protocol.
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,

@@ -1,28 +1,68 @@
-//! Ports and protocols as JSON and text.
+//! Addresses, ports and protocols of VIPs as JSON and text.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
+use ipnet::IpNet;
+use maglev_model::{BadValue, Ports, parse_network, shown_network};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A VIP's port: a number, or `any`.
+/// A VIP's addresses: one without its length, or a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port(pub Option<NonZeroU16>);
+pub struct Address(pub IpNet);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&shown_network(self.0))
+    }
+}
+
+impl FromStr for Address {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        parse_network(text).map(Self)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&shown_network(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A VIP's ports: a number, a range such as `8000-8100`, or `any`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port(pub Ports);
 
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(port) => port.fmt(f),
-            None => f.write_str("any"),
-        }
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Port {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        text.parse().map(Self)
     }
 }
 
 impl Serialize for Port {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
+        match self.0.single() {
             Some(port) => serializer.serialize_u16(port.get()),
-            None => serializer.serialize_str("any"),
+            None => serializer.collect_str(&self.0),
         }
     }
 }
@@ -34,25 +74,30 @@ impl<'de> Deserialize<'de> for Port {
             type Value = Port;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port from 1 to 65535, or \"any\"")
+                f.write_str("a port from 1 to 65535, a range such as \"8000-8100\", or \"any\"")
             }
 
             fn visit_u64<E: de::Error>(self, port: u64) -> Result<Port, E> {
                 let number = u16::try_from(port).ok().and_then(NonZeroU16::new);
                 number
-                    .map(|port| Port(Some(port)))
+                    .map(|port| Port(Ports::one(port)))
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(port), &self))
             }
 
-            fn visit_str<E: de::Error>(self, port: &str) -> Result<Port, E> {
-                if port == "any" { Ok(Port(None)) } else { Err(E::invalid_value(de::Unexpected::Str(port), &self)) }
+            fn visit_str<E: de::Error>(self, ports: &str) -> Result<Port, E> {
+                match ports.parse::<Ports>() {
+                    // A number is one in JSON too.
+                    Ok(ports) if ports.single().is_none() => Ok(Port(ports)),
+                    Ok(_) => Err(E::invalid_value(de::Unexpected::Str(ports), &self)),
+                    Err(bad) => Err(E::custom(bad)),
+                }
             }
         }
         deserializer.deserialize_any(Visitor)
     }
 }
 
-/// A transport protocol.
+/// The protocol of a VIP or a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -60,14 +105,21 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
+    /// UDP-Lite.
+    UdpLite,
+    /// ESP.
+    Esp,
+    /// GRE.
+    Gre,
+    /// Every protocol.
+    Any,
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
+        maglev_model::Protocol::from(*self).fmt(f)
     }
 }
 
@@ -76,6 +128,11 @@ impl From<maglev_model::Protocol> for Protocol {
         match protocol {
             maglev_model::Protocol::Tcp => Self::Tcp,
             maglev_model::Protocol::Udp => Self::Udp,
+            maglev_model::Protocol::Sctp => Self::Sctp,
+            maglev_model::Protocol::UdpLite => Self::UdpLite,
+            maglev_model::Protocol::Esp => Self::Esp,
+            maglev_model::Protocol::Gre => Self::Gre,
+            maglev_model::Protocol::Any => Self::Any,
         }
     }
 }
@@ -85,6 +142,11 @@ impl From<Protocol> for maglev_model::Protocol {
         match protocol {
             Protocol::Tcp => Self::Tcp,
             Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+            Protocol::UdpLite => Self::UdpLite,
+            Protocol::Esp => Self::Esp,
+            Protocol::Gre => Self::Gre,
+            Protocol::Any => Self::Any,
         }
     }
 }

@@ -190,7 +190,7 @@ mod status {
         view::Vip {
             name: name.into(),
             address: address.parse().unwrap(),
-            port: view::Port(std::num::NonZeroU16::new(80)),
+            port: "80".parse().unwrap(),
             protocol: view::Protocol::Tcp,
             pool: "web".into(),
             error: None,

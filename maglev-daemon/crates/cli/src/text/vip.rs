@@ -46,8 +46,8 @@ mod tests {
     fn a_vip_shows_its_usable_backends_and_its_announcement() {
         let vip = |health| view::Vip {
             name: "www".into(),
-            address: [203, 0, 113, 10].into(),
-            port: view::Port(None),
+            address: "203.0.113.10".parse().unwrap(),
+            port: view::Port(maglev_model::Ports::Any),
             protocol: Protocol::Tcp.into(),
             pool: "web".into(),
             error: None,

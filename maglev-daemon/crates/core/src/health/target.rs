@@ -44,11 +44,12 @@ pub fn targets(services: &Services, pool: &Pool, backend: &Backend, check: &Arc<
     let direct = |port| target(None, backend.address, port);
     let found: Vec<Target> = match (&check.via, check.port) {
         (Via::Direct, Some(port)) => vec![direct(port)],
-        (Via::Direct, None) => vips.iter().filter_map(|vip| Some(direct(vip.service.port?))).collect(),
+        (Via::Direct, None) => vips.iter().filter_map(|vip| Some(direct(vip.service.ports.first()?))).collect(),
         (Via::Encap { vip: chosen }, port) => {
             let asked = vips.iter().filter(|vip| chosen.as_ref().is_none_or(|chosen| vip.name == *chosen));
-            let one =
-                |vip: &&Vip| Some(target(Some(vip.name.clone()), vip.service.address, port.or(vip.service.port)?));
+            let one = |vip: &&Vip| {
+                Some(target(Some(vip.name.clone()), vip.service.address(), port.or(vip.service.ports.first())?))
+            };
             asked.filter_map(one).collect()
         }
     };

@@ -41,7 +41,7 @@ impl Reach {
         }
         let all =
             || services.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
-        let vips = services.vips.values().map(|vip| vip.service.address);
+        let vips = services.vips.values().map(|vip| vip.service.address());
         let followed: BTreeSet<IpAddr> = all().map(|(_, backend)| backend.address).chain(vips).collect();
         // An address that is removed and added again is a new one.
         self.known.retain(|address, _| followed.contains(address));

@@ -69,7 +69,7 @@ impl Release {
 
     /// The last withdrawal of a prefix with the VIP's address.
     fn last_withdrawal(&self, vip: &Vip) -> Option<Turning> {
-        let found = self.withdrawn.iter().filter(|(prefix, _)| prefix.contains(&vip.service.address));
+        let found = self.withdrawn.iter().filter(|(prefix, _)| prefix.contains(&vip.service.address()));
         found.map(|(_, turning)| *turning).max_by_key(|turning| turning.until)
     }
 }

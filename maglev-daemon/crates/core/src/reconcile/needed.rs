@@ -39,7 +39,7 @@ impl Needed {
 
     /// Why a VIP cannot be served, if so.
     pub(super) fn conflict(&self, vip: &Vip, services: &Services) -> Option<String> {
-        let (address, uses) = (vip.service.address, self.uses(vip.service.address, services));
+        let (address, uses) = (vip.service.address(), self.uses(vip.service.address(), services));
         (!uses.is_empty()).then(|| format!("{address} is {}", uses.join(" and ")))
     }
 
@@ -48,7 +48,7 @@ impl Needed {
         let conflict = |vip: &Vip| Some((vip.name.clone(), self.conflict(vip, services)?));
         let all = services.vips.values();
         // Backends are many: each VIP is compared with them only if one has the address of a VIP at all.
-        let addresses: BTreeSet<IpAddr> = all.clone().map(|vip| vip.service.address).collect();
+        let addresses: BTreeSet<IpAddr> = all.clone().map(|vip| vip.service.address()).collect();
         let backends = services.pools.values().flat_map(|pool| pool.backends.values());
         if backends.into_iter().any(|backend| addresses.contains(&backend.address)) {
             return all.filter_map(conflict).collect();
@@ -71,7 +71,7 @@ impl Needed {
                 None => self.conflict(vip, services).map_or(Ok(()), |conflict| rejected(&vip.name, &conflict)),
             },
             Change::AddBackend { pool, backend } => {
-                match services.vips.values().find(|vip| vip.service.address == backend.address) {
+                match services.vips.values().find(|vip| vip.service.address() == backend.address) {
                     Some(vip) => {
                         let conflict = format!("{} would be backend {} of pool {pool}", backend.address, backend.name);
                         rejected(&vip.name, &conflict)
@@ -91,7 +91,7 @@ impl Needed {
     pub fn check_services(&self, before: &Services, after: &Services) -> Result<(), Vec<String>> {
         let known = self.conflicts(before);
         let is_known = |name: &Name| {
-            let address = |services: &Services| services.vips.get(name).map(|vip| vip.service.address);
+            let address = |services: &Services| services.vips.get(name).map(|vip| vip.service.address());
             known.contains_key(name) && address(before) == address(after)
         };
         let new = self.conflicts(after).into_iter().filter(|(name, _)| !is_known(name));

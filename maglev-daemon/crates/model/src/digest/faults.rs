@@ -9,8 +9,8 @@ use maglev_testing::matrix::Row;
 use super::*;
 use crate::{
     AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
-    PoolHealth, PoolSettings, Probe, Protocol, Request, Service, Tls, Tracking, TransitionSettings, UdpPolicy, Via,
-    Vip, Weight,
+    PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Tls, Tracking, TransitionSettings, UdpPolicy,
+    Via, Vip, Weight,
 };
 
 fn name(text: &str) -> Name {
@@ -68,7 +68,7 @@ fn services(probe: Probe) -> Services {
     let extended = Community::Extended([0, 2, 0xfd, 0xf2, 0, 0, 0, 100]);
     let vip = Vip {
         name: name("www"),
-        service: Service { address: [203, 0, 113, 10].into(), port: NonZeroU16::new(443), protocol: Protocol::Tcp },
+        service: Service::parse("203.0.113.10", "443", "tcp").unwrap(),
         pool: name("web"),
         announce: Announce {
             by: AnnounceBy::Prefix("203.0.113.0/24".parse().unwrap()),
@@ -155,7 +155,7 @@ const CHANGES: [Change; 35] = [
     |pool, _| with_tls(pool, |request, _| request.status = 200..=298),
     |pool, _| with_tls(pool, |request, _| request.body = None),
     |pool, _| with_tls(pool, |_, tls| tls.verify = false),
-    |_, vip| vip.service.port = None,
+    |_, vip| vip.service.ports = Ports::Any,
     |_, vip| vip.service.protocol = Protocol::Udp,
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::Fields;
 use crate::{
     AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
-    PoolHealth, PoolSettings, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings,
+    PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings,
     UdpPolicy, Via, Vip, Weight,
 };
 
@@ -129,13 +129,7 @@ impl Fields {
     fn vip(&mut self, vip: &Vip) {
         let Vip { name, service, pool, announce } = vip;
         self.name(name);
-        let Service { address, port, protocol } = *service;
-        self.address(address);
-        self.list(port, |out, port| out.number(port.get()));
-        self.number(match protocol {
-            Protocol::Tcp => 6_u8,
-            Protocol::Udp => 17,
-        });
+        self.service(*service);
         self.name(pool);
         let Announce { by, communities } = announce;
         match by {
@@ -149,6 +143,31 @@ impl Fields {
         // By their bytes: the order of the type's variants may differ between releases.
         let communities: std::collections::BTreeSet<_> = communities.iter().map(wire).collect();
         self.list(communities, |out, bytes| out.bytes(&bytes));
+    }
+
+    /// One address is its bytes, and a prefix those and its length. No port is any, one is one, and two are a range.
+    fn service(&mut self, Service { network, ports, protocol }: Service) {
+        let length = Some(network.prefix_len()).filter(|length| *length < network.max_prefix_len());
+        let octets = match network.addr() {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        self.bytes(&octets.into_iter().chain(length).collect::<Vec<_>>());
+        let ports = match ports {
+            Ports::Any => Vec::new(),
+            Ports::Range { first, last } if first == last => vec![first],
+            Ports::Range { first, last } => vec![first, last],
+        };
+        self.list(ports, |out, port| out.number(port.get()));
+        self.number(match protocol {
+            Protocol::Tcp => 6_u8,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::UdpLite => 136,
+            Protocol::Esp => 50,
+            Protocol::Gre => 47,
+            Protocol::Any => 0,
+        });
     }
 
     fn prefix(&mut self, prefix: IpNet) {

@@ -1,16 +1,18 @@
 //! From the domain to the words that the packet path reads: member records and directory keys. It must not know the published
 //! state.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use maglev_common::backend::{MemberRecord, MemberState, NextHop};
 use maglev_common::encap::Encap;
 use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
-use maglev_common::vip::{Contents, Key4, Key6, Rule, VipId, VipWord};
+use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
 
-use crate::{OuterSources, Service};
+use crate::{OuterSources, Ports, Service};
 
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
@@ -57,39 +59,83 @@ fn partial_checksum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
 /// The contents of the IPv4 and the IPv6 directory.
 pub type Directories = (Contents<Key4>, Contents<Key6>);
 
-/// The contents of both families' directories: the key of each VIP with one port, and each VIP address with the rules of its other VIPs.
-/// Sorted by service, so the same VIPs give the same directories.
-pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
+/// A VIP as the directories have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    /// The packets it takes.
+    pub service: Service,
+    /// Its number.
+    pub id: VipId,
+    /// The pool that serves it.
+    pub pool: PoolIndex,
+}
+
+impl Listed {
+    fn word(&self) -> VipWord {
+        VipWord::vip(self.id, self.pool)
+    }
+
+    /// Whether a key of its own leads to it: one address, one port, and nothing to be done that the shortest path cannot do.
+    fn has_key(&self) -> bool {
+        self.service.is_single()
+    }
+
+    fn rule(&self) -> Rule {
+        let Service { ports, protocol, network: _ } = self.service;
+        let (first, last) = match ports {
+            Ports::Any => (0, u16::MAX),
+            Ports::Range { first, last } => (first.get(), last.get()),
+        };
+        Rule::new(first, last, protocol.number())
+    }
+}
+
+/// The contents of both families' directories: the key of each VIP with one address and one port, and each address and prefix of a VIP
+/// with the rules of all others that it is in, the most specific first. Sorted by service, so the same VIPs give the same directories.
+pub fn directories(vips: impl IntoIterator<Item = Listed>) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
-    vips.sort_unstable_by_key(|(service, ..)| *service);
+    vips.sort_unstable_by_key(|vip| vip.service);
     let (mut four, mut six) = Directories::default();
-    let addresses: BTreeSet<_> = vips.iter().map(|(service, ..)| service.address).collect();
-    for address in addresses {
-        let here = || vips.iter().filter(move |(service, ..)| service.address == address);
-        for (Service { port, protocol, .. }, id, pool) in here() {
-            let Some(port) = port else { continue };
-            let (port, word) = (u16::from_le_bytes(port.get().to_be_bytes()), VipWord::vip(*id, *pool));
-            match address {
-                IpAddr::V4(address) => four.keys.push((Key4::new(word4(address), port, protocol.number()), word)),
-                IpAddr::V6(address) => six.keys.push((Key6::new(words6(address), port, protocol.number()), word)),
-            }
+    for vip in vips.iter().filter(|vip| vip.has_key()) {
+        let port = vip.service.ports.single().map_or(0, |port| port.get().swap_bytes());
+        let protocol = vip.service.protocol.number();
+        match vip.service.address() {
+            IpAddr::V4(address) => four.keys.push((Key4::new(word4(address), port, protocol), vip.word())),
+            IpAddr::V6(address) => six.keys.push((Key6::new(words6(address), port, protocol), vip.word())),
         }
-        let rules: Vec<_> = here()
-            .filter(|(service, ..)| service.port.is_none())
-            .map(|(service, id, pool)| (Rule::new(0, u16::MAX, service.protocol.number()), VipWord::vip(*id, *pool)))
-            .collect();
-        match address {
-            IpAddr::V4(address) => add_address(&mut four, Key4::new(word4(address), 0, 0), rules),
-            IpAddr::V6(address) => add_address(&mut six, Key6::new(words6(address), 0, 0), rules),
+    }
+    let networks: BTreeSet<_> = vips.iter().map(|vip| vip.service.network).collect();
+    for network in networks {
+        let rules = rules_of(network, &vips);
+        match network {
+            IpNet::V4(network) => {
+                add_network(&mut four, Key4::new(word4(network.network()), 0, 0), network.prefix_len(), 32, rules);
+            }
+            IpNet::V6(network) => {
+                add_network(&mut six, Key6::new(words6(network.network()), 0, 0), network.prefix_len(), 128, rules);
+            }
         }
     }
     (four, six)
 }
 
-fn add_address<K>(contents: &mut Contents<K>, key: K, rules: Vec<(Rule, VipWord)>) {
-    let word = VipWord::address(contents.rules.len() as u16, rules.len() as u16);
-    contents.keys.push((key, if rules.is_empty() { VipWord::ADDRESS_IN_USE } else { word }));
+/// The rules of an address or prefix: of the VIPs that it is in, but for those with one address, to which keys lead.
+fn rules_of(network: IpNet, vips: &[Listed]) -> Vec<(Rule, VipWord)> {
+    let mut around: Vec<_> =
+        vips.iter().filter(|vip| vip.service.network.contains(&network) && !vip.has_key()).collect();
+    around.sort_by_key(|vip| Reverse(vip.service.specificity()));
+    around.into_iter().map(|vip| (vip.rule(), vip.word())).collect()
+}
+
+fn add_network<K: Key>(contents: &mut Contents<K>, key: K, length: u8, full: u8, rules: Vec<(Rule, VipWord)>) {
+    let key = if length == full { key } else { key.prefix(length) };
+    let first = if rules.is_empty() { 0 } else { contents.rules.len() };
+    contents.keys.push((key, VipWord::address(first as u16, rules.len() as u16)));
     contents.rules.extend(rules);
+    if length < full && !contents.lengths.contains(&length) {
+        contents.lengths.push(length);
+        contents.lengths.sort_unstable_by_key(|&length| Reverse(length));
+    }
 }
 
 fn word4(address: Ipv4Addr) -> u32 {
@@ -107,8 +153,12 @@ fn words6(address: Ipv6Addr) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use ipnet::Ipv4Net;
+    use maglev_common::vip::{Annex, Directory, Index};
     use proptest::prelude::*;
+    use zerocopy::FromZeros as _;
+
+    use super::*;
 
     fn outer() -> OuterSources {
         OuterSources { v4: Some("10.64.11.0/24".parse().unwrap()), v6: Some("2001:db8::7/128".parse().unwrap()) }
@@ -128,16 +178,67 @@ mod tests {
         assert_eq!(record.source_hash_mask, <[Word; 2]>::default());
     }
 
+    fn vip(network: &str, ports: &str, protocol: &str, id: u16) -> Listed {
+        Listed { service: Service::parse(network, ports, protocol).unwrap(), id: VipId(id), pool: PoolIndex(id) }
+    }
+
     #[test]
     fn a_directory_names_each_vip_and_marks_each_address_once() {
-        let vip = |address, port, id| (Service::parse(address, port, "tcp").unwrap(), VipId(id), PoolIndex(id));
-        let vips = [vip("203.0.113.1", "443", 2), vip("203.0.113.1", "any", 1), vip("2001:db8::1", "80", 0)];
+        let vips = [
+            vip("203.0.113.1", "443", "tcp", 2),
+            vip("203.0.113.1", "any", "tcp", 1),
+            vip("2001:db8::1", "80", "tcp", 0),
+        ];
         let (four, six) = directories(vips);
         let address = u32::from_le_bytes([203, 0, 113, 1]);
         let exact = (Key4::new(address, 443_u16.swap_bytes(), 6), VipWord::vip(VipId(2), PoolIndex(2)));
         assert_eq!(four.keys, [exact, (Key4::new(address, 0, 0), VipWord::address(0, 1))]);
         assert_eq!(four.rules, [(Rule::new(0, u16::MAX, 6), VipWord::vip(VipId(1), PoolIndex(1)))]);
-        assert_eq!((six.keys.len(), six.rules.len()), (2, 0));
+        assert_eq!((six.keys.len(), six.rules.len(), six.keys[1].1), (2, 0, VipWord::ADDRESS_IN_USE));
+    }
+
+    /// The VIP that a directory leads a packet to.
+    fn found(contents: &Contents<Key4>, address: Ipv4Addr, port: u16, protocol: u8) -> Option<VipId> {
+        let (mut directory, mut annex) = (Directory::new_box_zeroed().unwrap(), Annex::new_box_zeroed().unwrap());
+        let word = directory.build(&mut annex, 0, contents, false).unwrap();
+        let index = Index { directory: &directory, annex: &annex, seed: word.seed(), many: false };
+        let key = Key4::new(word4(address), port.swap_bytes(), protocol);
+        let exact = index.find(key);
+        let word = if exact.is_present() { exact } else { index.find_by_rules(key) };
+        (word.is_present() && !word.is_address()).then(|| word.id())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever the VIPs, a packet is led to the most specific one that takes it.
+        #[test]
+        fn the_most_specific_vip_gets_a_packet(
+            services in prop::collection::btree_set(
+                (0_u32..8, 28_u8..=32, prop_oneof![Just("any"), Just("80"), Just("80-89"), Just("84-86")], prop_oneof![Just("tcp"), Just("udp"), Just("any")]),
+                1..12,
+            ),
+            packets in prop::collection::vec((0_u32..8, 78_u16..92, prop_oneof![Just(6_u8), Just(17), Just(47)]), 40),
+        ) {
+            let address = |n: u32| Ipv4Addr::from_bits(0xcb00_7100 | n);
+            let services: BTreeSet<_> = services.into_iter().filter_map(|(n, length, ports, protocol)| {
+                let ports = if protocol == "any" { "any" } else { ports };
+                let network = Ipv4Net::new(address(n), length).unwrap().trunc();
+                Service::parse(&network.to_string(), ports, protocol).ok()
+            }).collect();
+            let listed: Vec<_> = services.iter().zip(0..).map(|(service, id)| Listed { service: *service, id: VipId(id), pool: PoolIndex(id) }).collect();
+            let (four, _) = directories(listed.iter().copied());
+            for (n, port, protocol) in packets {
+                let port = if protocol == 47 { 0 } else { port };
+                let takes = |vip: &&Listed| {
+                    let Service { network, ports, protocol: wanted } = vip.service;
+                    let in_range = match ports { Ports::Any => true, Ports::Range { first, last } => (first.get()..=last.get()).contains(&port) };
+                    network.contains(&IpAddr::from(address(n))) && in_range && [0, protocol].contains(&wanted.number())
+                };
+                let expected = listed.iter().filter(takes).max_by_key(|vip| vip.service.specificity()).map(|vip| vip.id);
+                prop_assert_eq!(found(&four, address(n), port, protocol), expected, "{}:{} of {:?}", address(n), port, services);
+            }
+        }
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use maglev_common::vip::{Contents, Key4, Key6, VipId};
 use super::ids::{MemberIds, Numbers};
 use super::published::{HOLD, Member, PublishedPool};
 use super::tables::Tables;
-use super::{Step, directories, member_record};
+use super::{Listed, Step, directories, member_record};
 use crate::Standing;
 use crate::transition::{Pinned, Transition};
 use crate::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
@@ -340,7 +340,7 @@ impl Planner {
         }
         let entries = target.vips.values().filter_map(|vip| {
             let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
-            Some((vip.service, *id, pool.index))
+            Some(Listed { service: vip.service, id: *id, pool: pool.index })
         });
         let (directory4, directory6) = directories(entries);
         if unknown || directory4 != self.directory4 {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
@@ -21,7 +22,7 @@ use super::planner::Unaccounted;
 use super::published::{Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
-use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service, Vip, Weight};
+use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Ports, Protocol, Service, Vip, Weight};
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +45,15 @@ pub struct Saved {
 struct SavedVip {
     name: String,
     address: IpAddr,
-    /// 0 is any.
+    /// The length of the prefix; absent: one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    length: Option<u8>,
+    /// The first; 0 is any.
     port: u16,
+    /// The last, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<u16>,
+    /// 0 is any.
     protocol: u8,
     pool: String,
 }
@@ -84,30 +92,13 @@ impl Saved {
     /// The same, with the VIPs that are served.
     #[must_use]
     pub fn with_served<'a>(mut self, vips: impl Iterator<Item = &'a Vip>) -> Self {
-        let vip = |vip: &Vip| {
-            let Service { address, port, protocol } = vip.service;
-            let port = port.map_or(0, NonZeroU16::get);
-            SavedVip {
-                name: vip.name.to_string(),
-                address,
-                port,
-                protocol: protocol.number(),
-                pool: vip.pool.to_string(),
-            }
-        };
-        self.served = vips.map(vip).collect();
+        self.served = vips.map(SavedVip::new).collect();
         self
     }
 
     /// The VIPs that were served, as far as they are valid. None is announced.
     pub fn served(&self) -> Vec<Vip> {
-        let vip = |SavedVip { name: vip, address, port, protocol, pool }: &SavedVip| {
-            let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|found| found.number() == *protocol)?;
-            let service = Service { address: *address, port: NonZeroU16::new(*port), protocol };
-            let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
-            Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce })
-        };
-        self.served.iter().filter_map(vip).collect()
+        self.served.iter().filter_map(SavedVip::vip).collect()
     }
 
     /// The backends that owned slots, by pool, as far as they are valid.
@@ -118,6 +109,43 @@ impl Saved {
             owners.filter_map(|(backend, address, _, _)| Some((name(backend).ok()?, *address))).collect()
         };
         self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
+    }
+}
+
+impl SavedVip {
+    fn new(vip: &Vip) -> Self {
+        let Service { network, ports, protocol } = vip.service;
+        let (port, last) = match ports {
+            Ports::Any => (0, None),
+            Ports::Range { first, last } => (first.get(), Some(last.get()).filter(|last| *last != first.get())),
+        };
+        Self {
+            name: vip.name.to_string(),
+            address: network.addr(),
+            length: Some(network.prefix_len()).filter(|_| !vip.service.has_one_address()),
+            port,
+            last,
+            protocol: protocol.number(),
+            pool: vip.pool.to_string(),
+        }
+    }
+
+    fn vip(&self) -> Option<Vip> {
+        let Self { name: vip, address, length, port, last, protocol, pool } = self;
+        let network = match length {
+            None => IpNet::from(*address),
+            Some(length) => IpNet::new(*address, *length).ok()?.trunc(),
+        };
+        let ports = match (NonZeroU16::new(*port), last) {
+            (None, _) => Ports::Any,
+            (Some(first), None) => Ports::one(first),
+            (Some(first), Some(last)) => {
+                Ports::Range { first, last: NonZeroU16::new(*last).filter(|last| first <= *last)? }
+            }
+        };
+        let service = Service { network, ports, protocol: Protocol::from_number(*protocol)? };
+        let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
+        Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce })
     }
 }
 

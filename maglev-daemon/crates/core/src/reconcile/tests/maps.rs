@@ -9,7 +9,7 @@ use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
-use maglev_model::plan::{Live, Step, directories};
+use maglev_model::plan::{Listed, Live, Step, directories};
 use maglev_model::transition::Transition;
 use maglev_model::{Name, Service, Services};
 
@@ -253,7 +253,7 @@ impl Maps {
 
     /// Whether packets for a VIP are taken.
     pub(crate) fn takes(&self, service: Service) -> bool {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0.keys[0];
+        let (key, _) = directories([Listed { service, id: VipId(0), pool: PoolIndex(0) }]).0.keys[0];
         self.directory.iter().any(|(found, _)| *found == key)
     }
 
@@ -263,7 +263,7 @@ impl Maps {
     }
 
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0.keys[0];
+        let (key, _) = directories([Listed { service, id: VipId(0), pool: PoolIndex(0) }]).0.keys[0];
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
         let owners = self.owners(self.current(word.pool()));
         Some(owners.iter().map(|id| destination(&self.members[id])).collect())
