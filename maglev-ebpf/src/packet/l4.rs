@@ -48,7 +48,7 @@ pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
     packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::from_flags(header.flags))
 }
 
-/// What is read of a TCP header.
+/// The fields that are read of a TCP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// As of [`tcp`].

@@ -17,7 +17,7 @@ use crate::packet::ipv6::{self, Ipv6};
 use crate::packet::{bounded, equals, l4};
 use crate::vip::Tuple;
 
-/// Less than any host takes an MSS for (`TCP_MIN_MSS` of Linux).
+/// The smallest MSS that Linux takes (`TCP_MIN_MSS`).
 const LEAST: usize = 88;
 
 /// Options (RFC 9293 section 3.2): a byte of kind, and for all but these two one of length, which counts both.
@@ -127,8 +127,8 @@ impl Family for Tuple6 {
     }
 }
 
-/// Notes a SYN that came encapsulated, with the largest MSS for its answer. Its outer header has so many bytes; the inner packet,
-/// which may be any other, follows it in the frame and is IPv4 if `is_v4`.
+/// Notes a packet that came encapsulated if it is a SYN, with the largest MSS for its answer. The outer header has `outer` bytes; the
+/// inner packet follows it, and is IPv4 if `is_v4`.
 #[inline(always)]
 pub fn note<P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: usize, is_v4: bool) {
     match tables.mss() {
@@ -159,8 +159,8 @@ fn note_family<F: Family, P: Packet, T: DecapTables>(packet: &P, tables: &T, out
     }
 }
 
-/// What is to change in an outgoing packet: its MSS, if it answers a SYN that came encapsulated, and its MSS is too large for that.
-/// A segment without the option says 536 or 1,220, which is left.
+/// The change to an outgoing packet, if it answers a SYN that came encapsulated with an MSS that is too large. A segment without the
+/// option stands for 536 or 1,220 bytes, and is left as it is.
 #[inline(always)]
 pub fn lower<P: Packet, T: Syns>(packet: &P, tables: &T) -> Option<Change> {
     match eth::payload(packet)? {
