@@ -118,6 +118,7 @@ counters! {
         ForeignDestination = "foreign_destination", Dropped, "IP in IP whose inner packet is not for an address that `--to` names, or is for a multicast, broadcast, loopback or link-local one.";
         NeighborDiscovery = "neighbor_discovery", Dropped, "IP in IP whose inner packet is neighbor discovery, a router advertisement or a redirect.";
         ImpossibleSource = "impossible_source", Dropped, "IP in IP whose inner source no remote host can have, or is the inner destination.";
+        MssLowered = "mss_lowered", Noted, "The MSS in the answer to a SYN that came encapsulated was lowered by `--mss`.";
     }
 }
 

@@ -31,3 +31,9 @@ impl Encap {
         }
     }
 }
+
+/// The most that an encapsulation adds to an IP packet, by the family of the outer IP header: that header, and those of UDP and GUE.
+#[inline(always)]
+pub const fn most_overhead(is_outer_v6: bool) -> usize {
+    if is_outer_v6 { 40 + 8 + 4 } else { 20 + 8 + 4 }
+}

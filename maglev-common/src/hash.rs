@@ -114,6 +114,12 @@ impl Transport {
         Self(ports as u64 | (protocol as u64) << 32)
     }
 
+    /// The same seen from the other side: the ports change places.
+    #[inline(always)]
+    pub const fn reversed(self) -> Self {
+        Self(self.0 & !0xffff_ffff | (self.0 as u32).rotate_left(16) as u64)
+    }
+
     /// The protocol number.
     #[inline(always)]
     pub const fn protocol(self) -> u8 {

@@ -24,6 +24,7 @@ pub mod maps;
 pub mod mark;
 pub mod pod;
 pub mod settings;
+pub mod syn;
 pub mod table;
 pub mod template;
 pub mod vip;

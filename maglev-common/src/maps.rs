@@ -47,7 +47,10 @@ pub const DECAP_VIPS4: &str = "DECAP_VIPS4";
 pub const DECAP_VIPS6: &str = "DECAP_VIPS6";
 /// A word per [`crate::counters::DecapCounter`]: a region of [`COUNTER_REGION`] for each possible CPU.
 pub const DECAP_COUNTERS: &str = "DECAP_COUNTERS";
-/// The maps of `decap`.
+/// [`crate::syn::SynWord`]s: an array of one map that all interfaces of a process share. It is not pinned: its content is worth
+/// nothing a minute later.
+pub const DECAP_SYNS: &str = "DECAP_SYNS";
+/// The maps of `decap` that are pinned.
 pub const DECAP_MAPS: [&str; 5] = [DECAP_SOURCES4, DECAP_SOURCES6, DECAP_VIPS4, DECAP_VIPS6, DECAP_COUNTERS];
 /// Source prefixes per family that `decap` can be given.
 pub const MAX_DECAP_SOURCES: u32 = 256;
@@ -70,5 +73,7 @@ pub const TRACED_PROGRAM: &str = "maglev_traced";
 pub const EGRESS_PROGRAM: &str = "maglev_egress";
 /// The program that decapsulates on a backend.
 pub const DECAP_PROGRAM: &str = "decap";
+/// The program at the egress of a backend's interfaces, which lowers the MSS.
+pub const DECAP_EGRESS_PROGRAM: &str = "decap_egress";
 /// A program that passes every packet: for the peer of a transmitting veth.
 pub const PASS_PROGRAM: &str = "pass";

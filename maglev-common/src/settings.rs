@@ -14,6 +14,8 @@ pub const ANSWERS_PER_SECOND: &str = "ANSWERS_PER_SECOND";
 pub const FRAGMENTED_PER_SECOND: &str = "FRAGMENTED_PER_SECOND";
 /// Seconds per jiffy as a fraction of 2^32 (`u64`): HZ is asked of the kernel at start, not assumed.
 pub const SECONDS_PER_JIFFY: &str = "SECONDS_PER_JIFFY";
+/// [`Mss::bits`] of a backend (`u32`).
+pub const DECAP_MSS: &str = "DECAP_MSS";
 
 /// When the flow table is consulted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,4 +35,43 @@ pub enum UdpPolicy {
     New,
     /// It goes to the previous owner, as a TCP segment does: datagrams make up connections, as QUIC's do.
     Keep,
+}
+
+/// How the MSS in a backend's answers to encapsulated SYNs is lowered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mss {
+    /// Not at all.
+    #[default]
+    Off,
+    /// So that a client's packet fits, with its outer header, the interface that the SYN came in by.
+    Auto,
+    /// To this for IPv4, and to 20 less for IPv6, so that packets of both have the same length: [`Self::LEAST`] to
+    /// [`Self::MOST`].
+    Limit(u16),
+}
+
+impl Mss {
+    /// The least limit: the MSS that every IPv4 host takes (RFC 9293 section 3.7.1).
+    pub const LEAST: u16 = 536;
+    /// The largest: the longest IPv4 packet, less the IP and TCP headers.
+    pub const MOST: u16 = u16::MAX - 40;
+
+    /// As a load-time constant.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::Auto => 1,
+            Self::Limit(limit) => limit as u32,
+        }
+    }
+
+    /// The reverse of [`Self::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Off,
+            1 => Self::Auto,
+            limit => Self::Limit(limit as u16),
+        }
+    }
 }

@@ -14,14 +14,15 @@ use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
-use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::settings::{Mss, Tracking, UdpPolicy};
+use maglev_common::syn::SynWord;
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex, TableStart};
 use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::affinity;
 use crate::env::{
-    self, Answers, Choice, Clock, Counters, DecapTables, Flow, Flows, Fragments, Ingress, Segment, Trace,
+    self, Answers, Choice, Clock, Counters, DecapTables, Flow, Flows, Fragments, Ingress, Segment, Syns, Trace,
 };
 use crate::fixtures::{HOP_MAC, NODE_MAC, VIP4, VIP6};
 
@@ -280,9 +281,33 @@ pub(crate) struct FakeDecap {
     pub(crate) vips4: BTreeSet<u32>,
     pub(crate) vips6: BTreeSet<[u64; 2]>,
     pub(crate) last: Cell<Option<DecapCounter>>,
+    pub(crate) mss: Mss,
+    pub(crate) mtu: u32,
+    pub(crate) now: Cell<u16>,
+    pub(crate) syns: Vec<Word>,
+}
+
+impl Clock for FakeDecap {
+    fn now(&self) -> Seconds {
+        Seconds(self.now.get())
+    }
+}
+
+impl Syns for FakeDecap {
+    fn syn(&self, hash: FlowHash) -> Option<&Word> {
+        self.syns.get(SynWord::place(hash) as usize)
+    }
 }
 
 impl DecapTables for FakeDecap {
+    fn mss(&self) -> Mss {
+        self.mss
+    }
+
+    fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
     fn accepts4(&self, source: u32) -> bool {
         self.sources4.contains(&source)
     }

@@ -50,6 +50,12 @@ impl Segment {
         self.0 == SYN
     }
 
+    /// Whether it answers one that opens a TCP connection: SYN and ACK set, RST and FIN clear.
+    #[inline(always)]
+    pub const fn is_syn_ack(self) -> bool {
+        self.0 == SYN | ACK
+    }
+
     /// Whether it is a TCP segment with RST set.
     #[inline(always)]
     pub const fn is_rst(self) -> bool {

@@ -9,4 +9,6 @@ mod tables;
 pub use chain::Chain;
 pub use decision::{Choice, Decision, Flow, Segment};
 pub use packet::{Header, Packet};
-pub use tables::{Answers, Balancing, Clock, Counters, DecapTables, Flows, Forwarding, Fragments, Ingress, Trace};
+pub use tables::{
+    Answers, Balancing, Clock, Counters, DecapTables, Flows, Forwarding, Fragments, Ingress, Syns, Trace,
+};

@@ -6,6 +6,8 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding;
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, KeyWords};
+use maglev_common::pod::Word;
+use maglev_common::settings::Mss;
 use maglev_common::table::{Slot, SlotWord, TableStart};
 use maglev_common::vip::{Index, Key4, Key6, VipId, VipWord};
 
@@ -119,8 +121,18 @@ pub trait Balancing: Ingress + Flows + Fragments + Answers + Counters + Trace {}
 
 impl<T: Ingress + Flows + Fragments + Answers + Counters + Trace> Balancing for T {}
 
+/// SYNs that came to a backend encapsulated.
+pub trait Syns: Clock {
+    /// The entry of a flow's SYN: [`maglev_common::syn::SynWord`].
+    fn syn(&self, hash: FlowHash) -> Option<&Word>;
+}
+
 /// What decapsulation on a backend decides by.
-pub trait DecapTables {
+pub trait DecapTables: Syns {
+    /// By what the MSS in answers to SYNs is limited: a load-time constant.
+    fn mss(&self) -> Mss;
+    /// The MTU of the interface that the packet came in by.
+    fn mtu(&self) -> u32;
     /// Whether encapsulated packets are accepted from this IPv4 address: its network-order bytes read little-endian.
     fn accepts4(&self, source: u32) -> bool;
     /// Whether encapsulated packets are accepted from this IPv6 address: its network-order bytes as little-endian words.

@@ -19,7 +19,7 @@ pub const SCTP: u8 = 132;
 pub const UDP_LITE: u8 = 136;
 
 /// Bytes of a TCP header without options.
-pub(super) const TCP_HEADER: u32 = 20;
+pub(crate) const TCP_HEADER: u32 = 20;
 /// Bytes of a UDP or UDP-Lite header.
 pub(super) const UDP_HEADER: u32 = 8;
 /// Bytes of SCTP's common header.
@@ -52,6 +52,24 @@ pub fn segment(packet: &impl Packet, protocol: u8, offset: usize) -> Segment {
         return Segment::DATAGRAM;
     }
     packet.view::<TcpStart>(offset).map_or(Segment::OTHER, |header| Segment::from_flags(header.flags))
+}
+
+/// The fields that are read of a TCP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// As of [`tcp`].
+    pub ports: u32,
+    /// Bytes of the header, options included, as it says itself: up to 60.
+    pub length: usize,
+    /// The fourteenth byte.
+    pub flags: u8,
+}
+
+/// Reads the TCP header that begins at an offset.
+#[inline(always)]
+pub fn tcp_header(packet: &impl Packet, offset: usize) -> Option<Tcp> {
+    let header = packet.view::<TcpStart>(offset)?;
+    Some(Tcp { ports: header.ports.get(), length: usize::from(header.offset >> 4) * 4, flags: header.flags })
 }
 
 /// The ports of a TCP header, source then destination, as four bytes read little-endian. The header has `length` bytes of IP payload; `None` if that cannot hold it.

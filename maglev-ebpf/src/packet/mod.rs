@@ -13,7 +13,7 @@ use crate::env::Packet;
 
 /// 1 if two bytes are the same, else 0: by arithmetic that neither compiler nor verifier makes a branch of.
 #[inline(always)]
-fn equals(a: u8, b: u8) -> usize {
+pub(crate) fn equals(a: u8, b: u8) -> usize {
     let differs = core::hint::black_box(usize::from(a ^ b));
     differs.wrapping_sub(1) >> (usize::BITS - 1)
 }

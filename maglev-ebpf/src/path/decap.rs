@@ -11,6 +11,7 @@ use crate::env::{DecapTables, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
+use crate::path::mss;
 use crate::verdict::Verdict;
 
 mod inner;
@@ -83,6 +84,7 @@ pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Ver
 fn unwrap<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Result<(), DecapCounter> {
     let tunnel = tunnel(packet, tables)?;
     inner::check(packet, tables, &tunnel)?;
+    mss::note(packet, tables, tunnel.header, tunnel.protocol == ipv4::IN_IP);
     strip(packet, &tunnel)
 }
 

@@ -5,4 +5,5 @@ pub mod egress;
 pub mod forward;
 pub mod fragment;
 pub mod icmp;
+pub mod mss;
 pub mod too_big;

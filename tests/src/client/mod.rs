@@ -27,6 +27,7 @@ mod outcome;
 mod sources;
 pub mod stream;
 mod traffic;
+pub mod upload;
 
 use download::Download;
 use flood::{Flood, Flooding};
@@ -36,6 +37,7 @@ pub use outcome::{Outcome, Outcomes};
 use sources::Sources;
 use stream::Stream;
 pub use traffic::Traffic;
+use upload::Upload;
 
 /// A client in one namespace. Its clones share its ports.
 #[derive(Clone, Debug)]
@@ -124,6 +126,11 @@ impl Client {
             let answer = accepted(sender.send_request(request).await?)?.into_body().collect().await?.to_bytes();
             serde_json::from_slice(&answer).context("the answer to an upload")
         })
+    }
+
+    /// Begins an upload that continues until it is ordered to end.
+    pub fn upload_on(&self, target: SocketAddr) -> Upload {
+        Upload::start(self, target)
     }
 
     /// Downloads `length` bytes; returns their SHA-256.

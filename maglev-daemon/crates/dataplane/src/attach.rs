@@ -2,10 +2,7 @@
 //! not know tables or plans.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aya::maps::{Map, xdp::DevMap};
@@ -15,8 +12,9 @@ use maglev_common::maps::{DEVICES, MAX_INTERFACES};
 use maglev_net::links::{AttachedXdp, Link, XdpAt};
 use nix::errno::Errno;
 
-use super::bpf;
+use super::bpf::{self, LinkKind};
 use super::error::DataplaneError;
+use super::held::Held;
 use super::maps::Maps;
 use super::mode::Mode;
 use super::object::{Loaded, Runnable};
@@ -199,8 +197,7 @@ impl Attached {
 
     /// Takes over a link that another daemon pinned, with the program it holds.
     pub(super) fn take_over(&mut self, interface: Interface, link: PinnedLink) {
-        let PinnedLink { link, path, program } = link;
-        self.links.push(Some(Held { link, program, pin: Some(path) }));
+        self.links.push(Some(Held::from(link)));
         self.interfaces.push(interface);
     }
 
@@ -209,12 +206,10 @@ impl Attached {
         let Runnable { fd, id } = program;
         for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
             let Some(held) = held else { continue };
-            if held.program != id {
-                bpf::update_link(held.link.as_fd(), fd).map_err(|errno| refused(interface, errno))?;
-                held.program = id;
+            if held.replace(fd, id).map_err(|errno| refused(interface, errno))? {
                 tracing::info!(interface = interface.name, "XDP program replaced");
             }
-            held.pin_to(pins, interface.index)?;
+            held.pin_to(pins, LinkKind::Xdp, interface.index)?;
         }
         self.pins = Some(Arc::clone(pins));
         Ok(())
@@ -257,7 +252,7 @@ impl Attached {
                     // Its link is gone; so is its name.
                     held.iter_mut().for_each(Held::unpin);
                     let held = held.insert(link(ebpf, program, &current)?);
-                    pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, current.index))?;
+                    pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, LinkKind::Xdp, current.index))?;
                 }
                 Ok::<_, DataplaneError>(())
             };
@@ -274,43 +269,6 @@ impl Attached {
     }
 }
 
-/// A program on one interface: it is detached when this is dropped, unless the link is pinned.
-#[derive(Debug)]
-struct Held {
-    link: OwnedFd,
-    /// The program's id.
-    program: u32,
-    pin: Option<PathBuf>,
-}
-
-impl Held {
-    fn pin_to(&mut self, pins: &Pins, index: u32) -> Result<(), DataplaneError> {
-        if self.pin.is_none() {
-            self.pin = Some(pins.pin_link(index, self.link.as_fd())?);
-        }
-        Ok(())
-    }
-
-    fn unpin(&mut self) {
-        if let Some(path) = self.pin.take()
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tracing::warn!(link = %path.display(), %error, "cannot be removed");
-        }
-    }
-}
-
-impl Drop for Held {
-    /// Closing is not enough: another process may hold the descriptor, such as a child that is being started.
-    fn drop(&mut self) {
-        if self.pin.is_none()
-            && let Err(errno) = bpf::detach(self.link.as_fd())
-        {
-            tracing::warn!(%errno, "XDP program could not be detached");
-        }
-    }
-}
-
 /// Attaches a program to one interface.
 fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Result<Held, DataplaneError> {
     let flags = match interface.mode {
@@ -320,7 +278,7 @@ fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Resu
     let Runnable { fd, id } = ebpf.program(program)?;
     let link = bpf::link_xdp(fd, interface.index, flags).map_err(|errno| refused(interface, errno))?;
     tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
-    Ok(Held { link, program: id, pin: None })
+    Ok(Held::new(link, id))
 }
 
 fn no_ethernet(interface: &Interface) -> DataplaneError {

@@ -119,7 +119,7 @@ struct GetInfo<'a> {
 
 const _: () = assert!(size_of::<GetInfo<'_>>() == 16);
 
-/// The start of `struct bpf_link_info`, of an XDP link.
+/// The start of `struct bpf_link_info`, of a link of one of [`LinkKind`].
 #[derive(Default)]
 #[repr(C)]
 struct RawLinkInfo {
@@ -131,7 +131,26 @@ struct RawLinkInfo {
     ifindex: u32,
 }
 
-/// What an XDP link holds.
+/// Where a link holds a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkKind {
+    /// At an interface's XDP.
+    Xdp,
+    /// At an interface's egress.
+    Egress,
+}
+
+impl LinkKind {
+    /// `BPF_LINK_TYPE_XDP` or `BPF_LINK_TYPE_TCX`.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Xdp => 6,
+            Self::Egress => 11,
+        }
+    }
+}
+
+/// What a link holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     /// The program's id.
@@ -181,10 +200,8 @@ pub(super) fn get(path: &CStr) -> Result<OwnedFd, Errno> {
     own(&Object::at(path, 0), OBJ_GET)
 }
 
-/// What an XDP link holds; `EINVAL` if it is a link of another type.
-pub(super) fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
-    /// `BPF_LINK_TYPE_XDP`.
-    const XDP: u32 = 6;
+/// What a link holds; `EINVAL` if it is a link of another kind.
+pub(super) fn link_info(link: BorrowedFd<'_>, kind: LinkKind) -> Result<LinkInfo, Errno> {
     let mut info = RawLinkInfo::default();
     let mut attributes = GetInfo { bpf_fd: number(link), info_len: size_of::<RawLinkInfo>() as u32, info: &mut info };
     let (start, size) = (&raw mut attributes, size_of::<GetInfo<'_>>());
@@ -192,7 +209,8 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
     // mutably borrowed and as long: any bytes are valid for its words.
     Errno::result(unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, start, size) })?;
     let RawLinkInfo { link_type, id: _, prog_id, padding: _, ifindex } = info;
-    if link_type == XDP { Ok(LinkInfo { program: prog_id, interface: ifindex }) } else { Err(Errno::EINVAL) }
+    let found = LinkInfo { program: prog_id, interface: ifindex };
+    if link_type == kind.number() { Ok(found) } else { Err(Errno::EINVAL) }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

@@ -4,6 +4,7 @@
 //! ```text
 //!  /sys/fs/bpf/maglev-decap/eth0   locked by the process that decapsulates on eth0
 //!    links/7                       the program's hold on the interface
+//!    egress/7                      the hold of the program that lowers the MSS
 //!    decap-v1/                     the maps: counters go on, prefixes are changed in place
 //! ```
 //!
@@ -14,14 +15,18 @@ use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
 
-use aya::maps::{MapData, MapType};
+use aya::maps::{Array, ArrayOfMaps, MapData, MapError, MapType};
 use ipnet::IpNet;
 use maglev_common::maps as names;
 use maglev_common::pod::Word;
+use maglev_common::settings::Mss;
+use maglev_common::syn::SYNS;
 use maglev_net::links::Link;
 
 use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
+use super::bpf::LinkKind;
 use super::counters::DecapSnapshot;
+use super::egress::Egress;
 use super::error::DataplaneError;
 use super::maps;
 use super::object::{self, Loaded};
@@ -47,6 +52,8 @@ pub struct DecapSettings {
     pub sources: Vec<IpNet>,
     /// The addresses that packets are unwrapped for: see [`within_limit`].
     pub vips: Prefixes,
+    /// How the MSS in answers to encapsulated SYNs is lowered, if they leave by one of the interfaces.
+    pub mss: Mss,
     /// A folder in the BPF file system. In it, each interface has a folder of its own, named for it.
     pub pin: Option<PathBuf>,
 }
@@ -63,14 +70,15 @@ impl Decap {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays attached that was not so before.
     pub fn start(settings: &DecapSettings, links: &[Link]) -> Result<Self, DataplaneError> {
-        let DecapSettings { interfaces, sources: _, vips: _, pin: _ } = settings;
+        let DecapSettings { interfaces, sources: _, vips: _, mss, pin: _ } = settings;
         if let Some(twice) =
             interfaces.iter().enumerate().find(|(n, one)| interfaces[..*n].iter().any(|other| other.name == one.name))
         {
             return Err(DataplaneError::Setting(format!("interfaces: {} is named twice", twice.1.name)));
         }
+        let syns = if *mss == Mss::Off { None } else { Some(create_syns()?) };
         let mut decap = Self { places: Vec::new() };
-        match interfaces.iter().try_for_each(|interface| decap.add(interface, settings, links)) {
+        match interfaces.iter().try_for_each(|interface| decap.add(interface, settings, syns.as_ref(), links)) {
             Ok(()) => Ok(decap),
             Err(error) => {
                 decap.places.into_iter().filter(|place| !place.is_adopted()).for_each(Place::stop);
@@ -83,9 +91,10 @@ impl Decap {
         &mut self,
         wanted: &InterfaceSettings,
         settings: &DecapSettings,
+        syns: Option<&SynMap>,
         links: &[Link],
     ) -> Result<(), DataplaneError> {
-        self.places.push(Place::load(wanted, settings)?);
+        self.places.push(Place::load(wanted, settings, syns)?);
         match self.places.last_mut().map(|place| place.attach(links)) {
             None | Some(Ok(()) | Err(DataplaneError::InterfaceAbsent { .. })) => Ok(()),
             Some(Err(error)) => Err(error),
@@ -135,7 +144,13 @@ impl Decap {
     /// The program of the first interface.
     #[cfg(test)]
     pub(super) fn ebpf(&mut self) -> &mut Loaded {
-        &mut self.places.first_mut().expect("an interface").ebpf
+        self.ebpf_at(0)
+    }
+
+    /// The programs of an interface.
+    #[cfg(test)]
+    pub(super) fn ebpf_at(&mut self, n: usize) -> &mut Loaded {
+        &mut self.places.get_mut(n).expect("an interface").ebpf
     }
 }
 
@@ -145,10 +160,19 @@ struct Place {
     settings: InterfaceSettings,
     /// Declared first of those below, so that it is dropped first: nothing is unmapped under a program that still runs.
     attached: Attached,
+    /// The program that lowers the MSS, if that is asked for.
+    egress: Option<Egress>,
     counters: Mapped<Word>,
-    /// Holds the program and the tries.
+    /// Holds the programs and the tries.
     ebpf: Loaded,
     left: Option<Left>,
+}
+
+/// [`maglev_common::syn::SynWord`]s: one map for all interfaces, since an answer may leave by another one than its SYN came by.
+type SynMap = Array<MapData, u64>;
+
+fn create_syns() -> Result<SynMap, DataplaneError> {
+    Array::create(SYNS as u32, 0).map_err(|error| DataplaneError::map(names::DECAP_SYNS, "BPF_MAP_CREATE", &error))
 }
 
 /// The state that is left to the next process.
@@ -160,12 +184,17 @@ struct Left {
 }
 
 impl Place {
-    fn load(wanted: &InterfaceSettings, settings: &DecapSettings) -> Result<Self, DataplaneError> {
-        let DecapSettings { interfaces: _, sources, vips, pin } = settings;
-        let left = pin.as_ref().map(|folder| Left::claim(folder, &wanted.name)).transpose()?;
-        match Self::with(wanted, left.as_ref(), (sources, vips)) {
+    fn load(
+        wanted: &InterfaceSettings,
+        settings: &DecapSettings,
+        syns: Option<&SynMap>,
+    ) -> Result<Self, DataplaneError> {
+        let left = settings.pin.as_ref().map(|folder| Left::claim(folder, &wanted.name)).transpose()?;
+        match Self::with(wanted, left.as_ref(), settings, syns) {
             Ok((ebpf, counters)) => {
-                Ok(Self { settings: wanted.clone(), attached: Attached::default(), counters, ebpf, left })
+                let pins = left.as_ref().map(|left| Arc::clone(&left.pins));
+                let egress = syns.map(|_| Egress::outliving(names::DECAP_EGRESS_PROGRAM, pins));
+                Ok(Self { settings: wanted.clone(), attached: Attached::default(), egress, counters, ebpf, left })
             }
             Err(error) => {
                 left.iter().filter(|left| !left.adopted).for_each(|left| left.pins.remove_set(SET));
@@ -177,10 +206,18 @@ impl Place {
     fn with(
         wanted: &InterfaceSettings,
         left: Option<&Left>,
-        (sources, vips): (&[IpNet], &Prefixes),
+        settings: &DecapSettings,
+        syns: Option<&SynMap>,
     ) -> Result<(Loaded, Mapped<Word>), DataplaneError> {
+        let DecapSettings { interfaces: _, sources, vips, mss, pin: _ } = settings;
         let cpus = object::possible_cpus()?;
-        let mut ebpf = Loaded::backend(names::DECAP_PROGRAM, cpus, left.map(|left| (&*left.pins, SET)))?;
+        let mut ebpf = Loaded::backend(names::DECAP_PROGRAM, cpus, *mss, left.map(|left| (&*left.pins, SET)))?;
+        if let Some(syns) = syns {
+            let failed = |error: &MapError| DataplaneError::map(names::DECAP_SYNS, "update", error);
+            let outer = ArrayOfMaps::try_from(ebpf.map_mut(names::DECAP_SYNS)?);
+            outer.and_then(|mut outer| outer.set(0, syns, 0)).map_err(|error| failed(&error))?;
+            ebpf.load_classifier(names::DECAP_EGRESS_PROGRAM)?;
+        }
         Prefixes::new(sources.iter().copied()).write(&mut ebpf, SOURCES)?;
         vips.write(&mut ebpf, VIPS)?;
         let counters = maps::open(&ebpf, names::DECAP_COUNTERS, cpus * names::COUNTER_REGION)?;
@@ -201,7 +238,7 @@ impl Place {
     /// Attaches the program to the interface, or puts it in the place of the one that a pinned link holds there.
     fn attach(&mut self, links: &[Link]) -> Result<(), DataplaneError> {
         let Self { settings, attached, ebpf, left, .. } = self;
-        let mut held = left.as_ref().map_or_else(|| Ok(BTreeMap::new()), |left| left.pins.links())?;
+        let mut held = left.as_ref().map_or_else(|| Ok(BTreeMap::new()), |left| left.pins.links(LinkKind::Xdp))?;
         for interface in attach::choose(slice::from_ref(settings), links, &held)? {
             let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
             match held.remove(&interface.index) {
@@ -213,36 +250,59 @@ impl Place {
                 }
             }
         }
-        let Some(left) = left else { return Ok(()) };
-        if let Err(error) = attached.outlive(&left.pins, ebpf.program(names::DECAP_PROGRAM)?) {
-            *attached = Attached::default();
-            return Err(error);
+        if let Some(left) = left {
+            if let Err(error) = attached.outlive(&left.pins, ebpf.program(names::DECAP_PROGRAM)?) {
+                *attached = Attached::default();
+                return Err(error);
+            }
+            // Of an interface that had this name.
+            held.into_values().for_each(PinnedLink::end);
+            left.pins.remove_sets_but(SET);
         }
-        // Of an interface that had this name.
-        held.into_values().for_each(PinnedLink::end);
-        left.pins.remove_sets_but(SET);
-        Ok(())
+        self.guard()
+    }
+
+    /// Attaches the program that lowers the MSS where the other one is, or removes the one that a process before this left.
+    fn guard(&mut self) -> Result<(), DataplaneError> {
+        let Self { settings, attached, egress, ebpf, left, .. } = self;
+        let Some(egress) = egress else {
+            let pins = left.as_ref().map(|left| Arc::clone(&left.pins));
+            Egress::outliving(names::DECAP_EGRESS_PROGRAM, pins).end_left(&settings.name);
+            return Ok(());
+        };
+        let program = ebpf.classifier(names::DECAP_EGRESS_PROGRAM)?;
+        egress.follow(program, attached.interfaces()).pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn refresh(&mut self, links: &[Link]) -> Refresh {
-        if !self.is_waiting() {
-            return self.attached.refresh(&mut self.ebpf, names::DECAP_PROGRAM, None, links);
+        let name = self.settings.name.clone();
+        if self.is_waiting() {
+            let problems = match self.attach(links) {
+                Ok(()) => return Refresh::default(),
+                Err(DataplaneError::InterfaceAbsent { .. }) => Vec::new(),
+                Err(problem) => vec![problem.to_string()],
+            };
+            return Refresh { detached: vec![name], problems, ..Refresh::default() };
         }
-        let problems = match self.attach(links) {
-            Ok(()) => return Refresh::default(),
-            Err(DataplaneError::InterfaceAbsent { .. }) => Vec::new(),
-            Err(problem) => vec![problem.to_string()],
-        };
-        Refresh { detached: vec![self.settings.name.clone()], problems, ..Refresh::default() }
+        let mut refresh = self.attached.refresh(&mut self.ebpf, names::DECAP_PROGRAM, None, links);
+        if self.egress.is_some()
+            && refresh.detached.is_empty()
+            && let Err(problem) = self.guard()
+        {
+            refresh.unguarded.push(name);
+            refresh.problems.push(problem.to_string());
+        }
+        refresh
     }
 
     fn stop(self) {
-        let Self { settings, mut attached, counters, ebpf, left } = self;
+        let Self { settings, mut attached, egress, counters, ebpf, left } = self;
         attached.unpin();
         drop(attached);
+        egress.into_iter().for_each(Egress::stop);
         if let Some(left) = &left {
             // Of an interface that is not there now, too.
-            left.pins.links().into_iter().flat_map(BTreeMap::into_values).for_each(PinnedLink::end);
+            left.pins.links(LinkKind::Xdp).into_iter().flat_map(BTreeMap::into_values).for_each(PinnedLink::end);
             left.pins.remove_set(SET);
         }
         drop((counters, ebpf));

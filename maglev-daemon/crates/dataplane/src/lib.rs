@@ -31,6 +31,7 @@ mod error;
 mod explain;
 mod features;
 mod flows;
+mod held;
 mod maps;
 mod mode;
 mod object;
@@ -160,7 +161,7 @@ impl Dataplane {
         let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
         let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
         let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };
-        let held = pins.links()?;
+        let held = pins.links(bpf::LinkKind::Xdp)?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, links)?;
         tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
@@ -169,11 +170,11 @@ impl Dataplane {
 
     fn load(settings: &Settings, links: &[Link], pins: Option<&Arc<Pins>>) -> Result<Self, DataplaneError> {
         let barrier = Barrier::choose()?;
-        let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links())?;
+        let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links(bpf::LinkKind::Xdp))?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         let sizes = object::Sizes::from_settings(settings)?;
         let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
-        ebpf.load_egress()?;
+        ebpf.load_classifier(maglev_common::maps::EGRESS_PROGRAM)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };

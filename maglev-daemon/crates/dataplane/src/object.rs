@@ -13,7 +13,7 @@ use aya::{Ebpf, EbpfLoader};
 use maglev_common::flow::MAX_SETS;
 use maglev_common::forwarding::{self, Forwarding};
 use maglev_common::maps as names;
-use maglev_common::settings;
+use maglev_common::settings::{self, Mss};
 use maglev_common::table::PADDED_SLOTS;
 use nix::time::{ClockId, clock_getres};
 use sha2::{Digest, Sha256};
@@ -201,9 +201,11 @@ impl Loaded {
     pub(super) fn backend(
         program: &'static str,
         cpus: u32,
+        mss: Mss,
         pinned: Option<(&Pins, &str)>,
     ) -> Result<Self, DataplaneError> {
-        let mut loader = EbpfLoader::new();
+        let (mut loader, mss) = (EbpfLoader::new(), mss.bits());
+        loader.override_global(settings::DECAP_MSS, &mss, true);
         loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
         if let Some((pins, set)) = pinned {
             for name in names::DECAP_MAPS {
@@ -246,20 +248,25 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Gives the kernel the program at the interfaces' egress too.
-    pub(super) fn load_egress(&mut self) -> Result<(), DataplaneError> {
-        let egress = self.egress()?;
-        uninterrupted(|| egress.load())
-            .map_err(|error| features::blame(DataplaneError::program(names::EGRESS_PROGRAM, &error)))
+    /// Gives the kernel a program for the interfaces' egress too.
+    pub(super) fn load_classifier(&mut self, name: &'static str) -> Result<(), DataplaneError> {
+        let program = self.classifier(name)?;
+        uninterrupted(|| program.load()).map_err(|error| features::blame(DataplaneError::program(name, &error)))
     }
 
-    /// The program at the interfaces' egress.
+    /// The load balancer's program at the interfaces' egress.
     pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier, DataplaneError> {
+        self.classifier(names::EGRESS_PROGRAM)
+    }
+
+    /// A program for the interfaces' egress.
+    pub(super) fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, DataplaneError> {
         match self {
-            Self::Pinned { egress, .. } => Ok(egress),
-            Self::New(ebpf) => match ebpf.program_mut(names::EGRESS_PROGRAM) {
+            Self::Pinned { egress, .. } if name == names::EGRESS_PROGRAM => Ok(egress),
+            Self::Pinned { .. } => Err(absent(name)),
+            Self::New(ebpf) => match ebpf.program_mut(name) {
                 Some(Program::SchedClassifier(program)) => Ok(program),
-                _ => Err(absent(names::EGRESS_PROGRAM)),
+                _ => Err(absent(name)),
             },
         }
     }

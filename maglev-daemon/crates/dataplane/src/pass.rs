@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use maglev_common::maps as names;
+use maglev_common::settings::Mss;
 use maglev_net::links::Link;
 
 use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
@@ -23,7 +24,7 @@ impl Pass {
     /// One line that says what is missing and the remedy. Nothing stays attached.
     pub fn start(interfaces: &[InterfaceSettings], links: &[Link]) -> Result<Self, DataplaneError> {
         let chosen = attach::choose(interfaces, links, &BTreeMap::new())?;
-        let mut ebpf = Loaded::backend(names::PASS_PROGRAM, object::possible_cpus()?, None)?;
+        let mut ebpf = Loaded::backend(names::PASS_PROGRAM, object::possible_cpus()?, Mss::Off, None)?;
         let mut attached = Attached::default();
         for interface in chosen {
             attached.attach(&mut ebpf, names::PASS_PROGRAM, interface)?;

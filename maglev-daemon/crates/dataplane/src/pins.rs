@@ -4,6 +4,7 @@
 //! ```text
 //!  /sys/fs/bpf/maglev              locked by the daemon
 //!    links/7                       the program's hold on the interface with index 7
+//!    egress/7                      the hold of a backend's program on the egress of the same
 //!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
 //!      program, egress, FORWARDING, FLOWS, FRAGMENTS, COUNTS, DEVICES
 //! ```
@@ -26,13 +27,19 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::bpf;
+use super::bpf::{self, LinkKind};
 use super::error::{DataplaneError, PINNING};
 
 /// Where the BPF file system is mounted by convention, by the first process that needs it.
 const BPF_FS: &str = "/sys/fs/bpf";
 
-const LINKS: &str = "links";
+/// The folder of the links of a kind.
+const fn links_folder(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Xdp => "links",
+        LinkKind::Egress => "egress",
+    }
+}
 
 /// A pin folder that this process alone uses.
 #[derive(Debug)]
@@ -115,8 +122,8 @@ impl Pins {
     }
 
     /// Pins a link that holds a program on an interface; returns where.
-    pub(super) fn pin_link(&self, index: u32, link: BorrowedFd<'_>) -> Result<PathBuf, DataplaneError> {
-        let folder = self.folder.join(LINKS);
+    pub(super) fn pin_link(&self, kind: LinkKind, index: u32, link: BorrowedFd<'_>) -> Result<PathBuf, DataplaneError> {
+        let folder = self.folder.join(links_folder(kind));
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = folder.join(index.to_string());
         // An interface that had the same index, and is gone.
@@ -125,9 +132,9 @@ impl Pins {
         Ok(path)
     }
 
-    /// The pinned links by the index of their interface. Those whose interface is gone are removed.
-    pub(super) fn links(&self) -> Result<BTreeMap<u32, PinnedLink>, DataplaneError> {
-        let folder = self.folder.join(LINKS);
+    /// The pinned links of a kind by the index of their interface. Those whose interface is gone are removed.
+    pub(super) fn links(&self, kind: LinkKind) -> Result<BTreeMap<u32, PinnedLink>, DataplaneError> {
+        let folder = self.folder.join(links_folder(kind));
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             entries => entries.map_err(failed("read", &folder))?,
@@ -136,7 +143,7 @@ impl Pins {
         for entry in entries {
             let path = entry.map_err(failed("read", &folder))?.path();
             let link = open(&path)?;
-            let info = bpf::link_info(link.as_fd()).map_err(|errno| failed("inspect", &path)(errno.into()))?;
+            let info = bpf::link_info(link.as_fd(), kind).map_err(|errno| failed("inspect", &path)(errno.into()))?;
             match info.interface {
                 0 => fs::remove_file(&path).map_err(failed("remove", &path))?,
                 index => {
@@ -151,8 +158,9 @@ impl Pins {
 impl Drop for Pins {
     /// Removes the folder if it is empty, and those above it that were made for it.
     fn drop(&mut self) {
-        let links = self.folder.join(LINKS);
-        let _ = fs::remove_dir(links);
+        for kind in [LinkKind::Xdp, LinkKind::Egress] {
+            let _ = fs::remove_dir(self.folder.join(links_folder(kind)));
+        }
         let above = self.folder.ancestors().skip(1);
         let above = above.take_while(|folder| folder.starts_with(BPF_FS) && *folder != Path::new(BPF_FS));
         for folder in iter::once(&*self.folder).chain(above) {
@@ -197,7 +205,7 @@ impl PinnedLink {
         let Self { link, path, program: _ } = self;
         let removed = fs::remove_file(&path);
         if let Err(error) = removed.and(bpf::detach(link.as_fd()).map_err(io::Error::from)) {
-            tracing::warn!(link = %path.display(), %error, "XDP program could not be detached");
+            tracing::warn!(link = %path.display(), %error, "a program could not be detached from its interface");
         }
     }
 }
@@ -273,7 +281,7 @@ mod tests {
         assert!(is_set("v1-6b3f0a9c41de-37") && is_set("v12-000000000000-1") && is_set("decap-v1"));
         for other in [
             "links",
-            "tc",
+            "egress",
             "decap",
             "decap-v",
             "decap-v1x",

@@ -10,7 +10,7 @@ use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
 use maglev_common::pod::Word;
-use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::settings::{Mss, Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Contents, DirectoryWord, Key as _, Key4, Key6, Rule, VipId, VipWord};
 use maglev_ebpf::env::{Choice, Ingress, Trace};
@@ -25,6 +25,7 @@ use super::*;
 
 mod egress;
 mod faults;
+mod mss;
 mod outlive;
 mod packets;
 
@@ -485,6 +486,7 @@ fn the_backends_programs_follow_their_interfaces() {
             interfaces: interfaces(&[("eth1", Mode::Native)]),
             sources,
             vips: Prefixes::default(),
+            mss: Mss::Off,
             pin: None,
         };
         let mut decap = Decap::start(&settings, &links()).unwrap();
@@ -533,8 +535,8 @@ fn encapsulated_packets_are_unwrapped_from_accepted_sources_only() {
         let start = |source: &str| {
             let sources = [source, "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
             let vips = Prefixes::new([VIP_ADDRESS.to_string().parse().unwrap()].map(|ip: std::net::IpAddr| ip.into()));
-            let settings =
-                DecapSettings { interfaces: interfaces(&[("eth2", Mode::Native)]), sources, vips, pin: None };
+            let interfaces = interfaces(&[("eth2", Mode::Native)]);
+            let settings = DecapSettings { interfaces, sources, vips, mss: Mss::Off, pin: None };
             Decap::start(&settings, &links()).unwrap()
         };
 

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;
 use maglev_common::maps::{MAX_DECAP_SOURCES, MAX_DECAP_VIPS};
+use maglev_common::settings::Mss;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
 use maglev_dataplane::{Decap, DecapSettings, DecapSnapshot, Prefixes, Refresh};
 use maglev_net::links::{Link, Watch};
@@ -46,6 +47,12 @@ pub(super) struct DecapArgs {
     #[arg(long, value_enum, default_value_t = Mode::Native)]
     mode: Mode,
 
+    /// Lower the MSS in answers to SYNs that came encapsulated, so that clients' packets fit with their outer header: `auto` by the
+    /// MTU of the interface that the SYN came in by, or to this many bytes for IPv4 and 20 less for IPv6. The answers must leave by
+    /// one of the interfaces. Default: the MSS is left as it is
+    #[arg(long, value_name = "auto|BYTES", value_parser = mss)]
+    mss: Option<Mss>,
+
     /// Keep the counters in this file, as JSON, replaced ten times a second
     #[arg(long, value_name = "FILE")]
     counters: Option<PathBuf>,
@@ -81,6 +88,14 @@ fn vips(text: &str) -> Result<IpNet, String> {
         ));
     }
     Ok(net)
+}
+
+fn mss(text: &str) -> Result<Mss, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Mss::Auto),
+        Ok(bytes @ Mss::LEAST..=Mss::MOST) => Ok(Mss::Limit(bytes)),
+        _ => Err(format!("{text:?} is not an MSS; allowed: auto, or {} to {} bytes", Mss::LEAST, Mss::MOST)),
+    }
 }
 
 fn pin(text: &str) -> Result<Pin, String> {
@@ -166,7 +181,8 @@ fn start(args: &DecapArgs, vips: Prefixes, links: &[Link]) -> Result<Decap, Fail
         Some(Pin::Off) => None,
     };
     let interfaces = attach::settings(&args.interfaces, args.mode);
-    let settings = DecapSettings { interfaces, sources: args.sources.clone(), vips, pin };
+    let mss = args.mss.unwrap_or_default();
+    let settings = DecapSettings { interfaces, sources: args.sources.clone(), vips, mss, pin };
     match Decap::start(&settings, links) {
         Err(error) if args.pin.is_none() && args.on_stop == OnStop::Detach && error.forbids_pinning() => {
             tracing::warn!("{error}: nothing is pinned, decapsulation ends with this process");

@@ -143,11 +143,24 @@ mod tests {
             "maglevd decap --interface a --interface b --from 10.64.0.1 --from 2001:db8::/64 --mode generic --counters /run/c",
             "maglevd decap --interface a --from 10.64.0.0/16 --to 203.0.113.0/24 --to 2001:db8::10 --pin /sys/fs/bpf/b --on-stop keep",
             "maglevd decap --interface a --from 10.64.0.0/16 --pin off",
+            "maglevd decap --interface a --from 10.64.0.0/16 --mss auto",
+            "maglevd decap --interface a --from 10.64.0.0/16 --mss 1400",
             "maglevd pass --interface veth1",
             "maglevd keygen",
         ] {
             let parsed = Args::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn an_mss_that_no_host_takes_is_refused_with_what_is_allowed() {
+        for value in ["535", "65496", "1400b", "", "Auto"] {
+            let line = ["maglevd", "decap", "--interface", "a", "--from", "10.64.0.0/16", "--mss", value];
+            let error = Args::try_parse_from(line).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains("--mss") && said.contains("allowed: auto, or 536 to 65495 bytes"), "{said}");
+            assert_eq!(error.exit_code(), 2);
         }
     }
 

@@ -123,6 +123,7 @@ pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
         unguarded: open.map(|interface| interface.index).collect(),
         slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
         names: links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
+        mtus: links.iter().map(|(index, link)| (*index, link.mtu)).collect(),
     }
 }
 

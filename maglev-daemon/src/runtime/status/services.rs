@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maglev_api::view;
+use maglev_common::encap::Encap;
 use maglev_core::health::{Counts, Last, MemberHealth};
 use maglev_core::reconcile::{BackendView, NextHopView, PoolView, VipView};
 use maglev_model::transition::Progress;
@@ -113,7 +114,7 @@ pub(super) fn backend(pool: &PoolView, backend: &BackendView, started: Duration)
         learning_slots: *learning,
         pinned_flows: *pinned,
         health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, started))),
-        next_hop: next_hop_text(next_hop),
+        next_hop: next_hop_text(next_hop, Encap::ipip(address.is_ipv6())),
     }
 }
 
@@ -153,13 +154,14 @@ fn health(known: &MemberHealth, next_hop: &NextHopView, started: Duration) -> vi
     }
 }
 
-fn next_hop_text(next_hop: &NextHopView) -> view::NextHop {
+fn next_hop_text(next_hop: &NextHopView, encap: Encap) -> view::NextHop {
     match next_hop {
         NextHopView::Unresolved(reason) => view::NextHop::Unresolved { reason: reason.clone() },
-        NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway } => view::NextHop::Resolved {
+        NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway, mtu } => view::NextHop::Resolved {
             interface: name.clone().unwrap_or_else(|| interface.to_string()),
             mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
             gateway: *gateway,
+            longest_packet: mtu.map(|mtu| mtu.saturating_sub(encap.overhead() as u32)),
         },
     }
 }

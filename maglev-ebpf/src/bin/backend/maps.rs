@@ -2,14 +2,24 @@
 //!
 //! Capacities are set by the loader; the ones written here only have to be valid.
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::macros::map;
+use aya_ebpf::Global;
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::btf_maps::{self, ArrayOfMaps};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, LpmTrie};
 use maglev_common::counters::DecapCounter;
+use maglev_common::flow::Seconds;
+use maglev_common::hash::FlowHash;
 use maglev_common::maps::{COUNTER_REGION, DECAP_SOURCES_ROOM, DECAP_VIPS_ROOM, MMAPABLE};
 use maglev_common::pod::Word;
-use maglev_ebpf::env::DecapTables;
+use maglev_common::settings::Mss;
+use maglev_common::syn::{SYNS, SynWord};
+use maglev_ebpf::env::{Clock, DecapTables, Syns};
+
+#[unsafe(no_mangle)]
+static DECAP_MSS: Global<u32> = Global::new(0);
 
 #[map]
 static DECAP_SOURCES4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(DECAP_SOURCES_ROOM, 0);
@@ -21,6 +31,8 @@ static DECAP_VIPS4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(DECAP_VIPS_ROO
 static DECAP_VIPS6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(DECAP_VIPS_ROOM, 0);
 #[map]
 static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
+#[btf_map]
+static DECAP_SYNS: ArrayOfMaps<btf_maps::Array<Word, SYNS>, 1> = ArrayOfMaps::new();
 
 #[inline(always)]
 fn cpu() -> u32 {
@@ -28,8 +40,57 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
+/// Counts an event.
+#[inline(always)]
+pub(crate) fn count(counter: DecapCounter) {
+    if let Some(word) = DECAP_COUNTERS.get(cpu() * COUNTER_REGION + counter as u32) {
+        word.add_unshared(1);
+    }
+}
+
+/// The SYNs that came encapsulated.
+pub(crate) struct SynMap;
+
+impl Clock for SynMap {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        // SAFETY: the helper takes nothing and cannot fail.
+        Seconds((unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u16)
+    }
+}
+
+impl Syns for SynMap {
+    #[inline(always)]
+    fn syn(&self, hash: FlowHash) -> Option<&Word> {
+        DECAP_SYNS.get_value(0, &SynWord::place(hash))
+    }
+}
+
 /// The decapsulation program's maps.
-pub(crate) struct DecapMaps;
+pub(crate) struct DecapMaps {
+    ctx: *mut xdp_md,
+}
+
+impl DecapMaps {
+    #[inline(always)]
+    pub(crate) fn new(ctx: *mut xdp_md) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Clock for DecapMaps {
+    #[inline(always)]
+    fn now(&self) -> Seconds {
+        SynMap.now()
+    }
+}
+
+impl Syns for DecapMaps {
+    #[inline(always)]
+    fn syn(&self, hash: FlowHash) -> Option<&Word> {
+        DECAP_SYNS.get_value(0, &SynWord::place(hash))
+    }
+}
 
 /// A trie's key on the stack, where the verifier wants every store aligned and the packed key alone is not.
 #[repr(C, align(8))]
@@ -60,6 +121,20 @@ fn holds6(prefixes: &LpmTrie<[u64; 2], u32>, address: [u64; 2]) -> bool {
 
 impl DecapTables for DecapMaps {
     #[inline(always)]
+    fn mss(&self) -> Mss {
+        Mss::from_bits(DECAP_MSS.load())
+    }
+
+    #[inline(always)]
+    fn mtu(&self) -> u32 {
+        let mut mtu = 0;
+        // SAFETY: `ctx` is the context this program was called with, and `mtu` a local variable. The kernel writes the MTU there
+        // whether or not the packet exceeds it.
+        unsafe { bpf_check_mtu(self.ctx.cast(), 0, &raw mut mtu, 0, 0) };
+        mtu
+    }
+
+    #[inline(always)]
     fn accepts4(&self, source: u32) -> bool {
         holds4(&DECAP_SOURCES4, source)
     }
@@ -81,8 +156,6 @@ impl DecapTables for DecapMaps {
 
     #[inline(always)]
     fn count(&self, counter: DecapCounter) {
-        if let Some(word) = DECAP_COUNTERS.get(cpu() * COUNTER_REGION + counter as u32) {
-            word.add_unshared(1);
-        }
+        count(counter);
     }
 }

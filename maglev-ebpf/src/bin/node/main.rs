@@ -7,6 +7,8 @@ mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod outgoing;
+#[cfg(target_arch = "bpf")]
 mod skb;
 
 #[cfg(not(target_arch = "bpf"))]

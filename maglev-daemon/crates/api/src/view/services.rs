@@ -254,6 +254,10 @@ pub enum NextHop {
         mac: String,
         /// The gateway; absent if the backend is on-link.
         gateway: Option<IpAddr>,
+        /// Bytes of the longest packet of a client that fits the MTU of interface and route with its outer header; absent if the
+        /// interface's MTU is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        longest_packet: Option<u32>,
     },
     /// Packets are dropped and counted.
     Unresolved {

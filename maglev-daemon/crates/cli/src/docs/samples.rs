@@ -228,7 +228,12 @@ mod status {
             weight,
             share,
             health: Some(Box::new(known)),
-            next_hop: NextHop::Resolved { interface: interface.into(), mac: mac.into(), gateway },
+            next_hop: NextHop::Resolved {
+                interface: interface.into(),
+                mac: mac.into(),
+                gateway,
+                longest_packet: Some(1_580),
+            },
             ..testing::backend(name)
         }
     }

@@ -122,6 +122,8 @@ pub struct Interfaces {
     pub unguarded: BTreeSet<u32>,
     /// The names of all known ones by interface index, for messages.
     pub names: BTreeMap<u32, String>,
+    /// The MTUs of all known ones by interface index, for messages.
+    pub mtus: BTreeMap<u32, u32>,
 }
 
 /// The reconciler's settings at start.

@@ -33,7 +33,8 @@ fn name(text: &str) -> Name {
 fn settings(limits: Limits) -> Settings {
     let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: Some("2001:db8::/64".parse().unwrap()) };
     let names = [(2, "eth2".to_owned()), (5, "eth5".to_owned())].into();
-    let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), names, ..Interfaces::default() };
+    let (slots, mtus) = ([(2, InterfaceSlot(0))].into(), [(2, 1_500)].into());
+    let interfaces = Interfaces { slots, names, mtus, ..Interfaces::default() };
     Settings { rules: Rules { limits, outer }, interfaces, common_failure: 3, ..Settings::default() }
 }
 
@@ -363,11 +364,30 @@ fn next_hops_are_words_of_their_own_and_named_when_they_miss() {
     let [Effect::Publish(steps)] = &effects[..] else { panic!("{effects:?}") };
     let expected = NextHop::new([2; 6], InterfaceSlot(0));
     assert!(matches!(&steps[..], [Step::SetNextHop { next_hop, .. }, ..] if *next_hop == expected), "{steps:?}");
-    assert!(matches!(&hops(&node)[0], NextHopView::Resolved { interface: 2, .. }));
+    assert!(matches!(&hops(&node)[0], NextHopView::Resolved { interface: 2, mtu: Some(1_500), .. }));
     assert_eq!(
         hops(&node)[1],
         NextHopView::Unresolved("routed via eth5, which is not listed in `interfaces`".to_owned())
     );
+}
+
+#[test]
+fn a_path_has_the_mtu_of_its_route_or_of_its_interface() {
+    let mut node = web();
+    let address = IpAddr::from([10, 0, 1, 1]);
+    let mut mtu_by = |route: Option<u32>, interface: u32| {
+        let resolution = Resolution::Resolved { interface: 2, mac: [2; 6], gateway: None, mtu: route };
+        node.run(Event::NextHop { address, resolution });
+        let interfaces = Interfaces { mtus: [(2, interface)].into(), ..node.reconciler.settings.interfaces.clone() };
+        node.run(Event::Interfaces(interfaces));
+        match &node.reconciler.view().pools[0].backends[0].next_hop {
+            NextHopView::Resolved { mtu, .. } => *mtu,
+            NextHopView::Unresolved(reason) => panic!("{reason}"),
+        }
+    };
+    assert_eq!(mtu_by(None, 1_500), Some(1_500));
+    assert_eq!(mtu_by(Some(1_400), 1_500), Some(1_400));
+    assert_eq!(mtu_by(Some(1_400), 1_300), Some(1_300));
 }
 
 #[test]

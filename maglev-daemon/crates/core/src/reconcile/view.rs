@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use maglev_common::backend::MemberId;
+use maglev_common::backend::{MemberId, PathMtu};
 use maglev_common::table::{PoolIndex, SLOTS};
 use maglev_common::vip::VipId;
 use maglev_model::digest::Digest;
@@ -146,6 +146,8 @@ pub enum NextHopView {
         mac: [u8; 6],
         /// The gateway, if the backend is not on-link.
         gateway: Option<IpAddr>,
+        /// The path's MTU in bytes: of interface or route, whichever is less. `None` if the interface's is not known.
+        mtu: Option<u32>,
     },
     /// Packets are dropped; the text is the reason.
     Unresolved(String),
@@ -275,10 +277,12 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
     match resolution {
         None => NextHopView::Unresolved("its route is being looked up".to_owned()),
         Some(Resolution::Unresolved(reason)) => NextHopView::Unresolved(reason.clone()),
-        Some(Resolution::Resolved { interface, mac, gateway, mtu: _ }) => {
+        Some(Resolution::Resolved { interface, mac, gateway, mtu }) => {
             let name = interfaces.names.get(interface).cloned();
             if interfaces.slots.contains_key(interface) {
-                return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway };
+                let path = mtu.map_or(PathMtu::NONE, PathMtu::new);
+                let mtu = interfaces.mtus.get(interface).map(|&interface| path.within(interface));
+                return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway, mtu };
             }
             let name = name.unwrap_or_else(|| format!("interface {interface}"));
             NextHopView::Unresolved(format!("routed via {name}, which is not listed in `interfaces`"))

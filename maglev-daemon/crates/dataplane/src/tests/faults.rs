@@ -24,17 +24,18 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 /// Decapsulation on an interface for these VIPs.
-fn decap_settings(interface: &str, vips: &[&str], folder: Option<&Folder>) -> DecapSettings {
+pub(super) fn decap_settings(interface: &str, vips: &[&str], folder: Option<&Folder>) -> DecapSettings {
     DecapSettings {
         interfaces: interfaces(&[(interface, Mode::Native)]),
         sources: nets(&["10.64.0.0/16", "fd64::/32"]),
         vips: Prefixes::new(nets(vips)),
+        mss: Mss::Off,
         pin: folder.map(|folder| folder.0.clone()),
     }
 }
 
 /// A frame: an IPv4 header from a load balancer around these bytes.
-fn wrapped(protocol: u8, inner: &[u8]) -> Vec<u8> {
+pub(super) fn wrapped(protocol: u8, inner: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0];
     frame.extend((20 + inner.len() as u16).to_be_bytes());
     frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 64, 11, 95, 10, 0, 1, 11]);

@@ -44,7 +44,7 @@ impl Drop for Folder {
 }
 
 /// Keeps this thread on one CPU: each has a flow table of its own.
-fn stay() {
+pub(super) fn stay() {
     let mut cpus = CpuSet::new();
     cpus.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
