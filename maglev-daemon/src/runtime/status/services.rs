@@ -39,7 +39,7 @@ pub(super) fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     let (health, usable) = (pool_health(pool), pool.usable());
     let PoolView {
         name,
-        settings: PoolSettings { tracking, transition, min_healthy: _ },
+        settings: PoolSettings { tracking, transition, min_healthy: _, encap },
         index: _,
         digest,
         vips: _,
@@ -62,6 +62,7 @@ pub(super) fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     view::PoolSummary {
         name: name.to_string(),
         tracking: (*tracking).into(),
+        encap: (*encap).into(),
         transition: (*transition).into(),
         in_transition,
         panic: *panic,
