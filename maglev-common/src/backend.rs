@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use crate::encap::Encap;
+use crate::encap::{Encap, EncapKind};
 pub use crate::ids::MemberId;
 use crate::ids::PoolIndex;
 use crate::pod::Word;
@@ -173,13 +173,13 @@ impl InterfaceRecord {
 /// The state word of a member's record.
 ///
 /// ```text
-///  63                32 31           16 15        3 2        1        0
-/// +--------------------+---------------+-----------+--------+--------+-------+
-/// | partial checksum   | pool index    | path MTU  | member | v6     | alive |
-/// +--------------------+---------------+-----------+--------+--------+-------+
+///  63    62  48 47                32 31           16 15        3 2        1        0
+/// +-----+------+--------------------+---------------+-----------+--------+--------+-------+
+/// | gue | 0    | partial checksum   | pool index    | path MTU  | member | v6     | alive |
+/// +-----+------+--------------------+---------------+-----------+--------+--------+-------+
 /// ```
 ///
-/// *v6*: the outer IP header is IPv6. *member*: bit 2, set as long as the id has a member, dead or alive. A word of zeroes is an id without one: nothing is sent
+/// *gue*: the [`EncapKind`]. *v6*: the outer IP header is IPv6. *member*: bit 2, set as long as the id has a member, dead or alive. A word of zeroes is an id without one: nothing is sent
 /// to it, health checks included.
 ///
 /// The partial checksum is the ones' complement sum (RFC 1071) of all words of the outer IPv4 header that are the same
@@ -196,6 +196,7 @@ impl MemberState {
     const OUTER_V6: u64 = 2;
     const PATH_MTU: u64 = 0xfff8;
     const MEMBER: u64 = 4;
+    const GUE: u64 = 1 << 63;
 
     /// The id has no member, or no longer has one.
     pub const NONE: Self = Self(0);
@@ -204,6 +205,16 @@ impl MemberState {
     pub const fn alive(pool: PoolIndex, encap: Encap, partial_checksum: u16) -> Self {
         let family = if encap.is_outer_v6() { Self::OUTER_V6 } else { 0 };
         Self(Self::ALIVE | Self::MEMBER | family | (pool.0 as u64) << 16 | (partial_checksum as u64) << 32)
+            .with_encap_kind(encap.kind())
+    }
+
+    /// The same member with packets encapsulated so.
+    #[must_use]
+    pub const fn with_encap_kind(self, kind: EncapKind) -> Self {
+        match kind {
+            EncapKind::IpIp => Self(self.0 & !Self::GUE),
+            EncapKind::Gue => Self(self.0 | Self::GUE),
+        }
     }
 
     /// The same member by a path with this MTU.
@@ -255,13 +266,14 @@ impl MemberState {
     /// How packets for the member are encapsulated.
     #[inline(always)]
     pub const fn encap(self) -> Encap {
-        Encap::ipip(self.0 & Self::OUTER_V6 != 0)
+        let kind = if self.0 & Self::GUE == 0 { EncapKind::IpIp } else { EncapKind::Gue };
+        Encap::new(kind, self.0 & Self::OUTER_V6 != 0)
     }
 
     /// The constant part of the outer IPv4 header's checksum.
     #[inline(always)]
     pub const fn partial_checksum(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> 32) as u16 as u32
     }
 }
 
@@ -300,6 +312,11 @@ impl MemberRecord {
         self.state.set(self.state().with_path_mtu(mtu).0);
     }
 
+    /// Changes what stands between the outer IP header and packets, likewise: one word says it, so no packet sees half of it.
+    pub fn set_encap_kind(&self, kind: EncapKind) {
+        self.state.set(self.state().with_encap_kind(kind).0);
+    }
+
     /// The member's state now.
     #[inline(always)]
     pub fn state(&self) -> MemberState {
@@ -332,6 +349,19 @@ mod tests {
         assert_eq!(state.dead().living(), state);
         assert_eq!((state.dead().pool(), state.encap()), (PoolIndex(511), Encap::IpIp6));
         assert_eq!(state.partial_checksum(), 0xffff);
+    }
+
+    #[test]
+    fn the_kind_of_encapsulation_changes_nothing_else() {
+        for encap in [Encap::IpIp4, Encap::IpIp6, Encap::Gue4, Encap::Gue6] {
+            let state = MemberState::alive(PoolIndex(511), encap, 0xffff).with_path_mtu(PathMtu::new(1_500));
+            for kind in [EncapKind::IpIp, EncapKind::Gue] {
+                let other = state.with_encap_kind(kind);
+                assert_eq!(other.encap(), Encap::new(kind, encap.is_outer_v6()));
+                assert!(other.serves(PoolIndex(511)) && other.partial_checksum() == 0xffff);
+                assert_eq!(other.with_encap_kind(encap.kind()), state);
+            }
+        }
     }
 
     #[test]

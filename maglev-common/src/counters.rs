@@ -108,17 +108,18 @@ counters! {
     /// What the backend's decapsulation program counts, per CPU. A counter keeps its place: pinned counters go on under the
     /// next release's program.
     DecapCounter {
-        Decapsulated = "decapsulated", Forwarded, "The outer header was removed.";
-        NotEncapsulated = "not_encapsulated", Passed, "Not IP in IP: left as it is.";
-        ForeignSource = "foreign_source", Passed, "IP in IP, but not from an allowed source: left as it is.";
-        Malformed = "malformed", Dropped, "IP in IP with a header that is cut short, or lengths that contradict each other.";
+        Decapsulated = "decapsulated", Forwarded, "The outer headers were removed.";
+        NotEncapsulated = "not_encapsulated", Passed, "Neither IP in IP nor GUE: left as it is.";
+        ForeignSource = "foreign_source", Passed, "IP in IP or GUE, but not from an allowed source: left as it is.";
+        Malformed = "malformed", Dropped, "IP in IP or GUE with a header that is cut short, or lengths that contradict each other.";
         Fragment = "fragment", Dropped, "IP in IP whose outer packet is a fragment.";
         Congestion = "congestion", Dropped, "Outer ECN is CE but the inner packet is not ECN-capable (RFC 6040 section 4.2).";
         NoRoom = "no_room", Dropped, "The driver refused to move the start of the packet.";
-        ForeignDestination = "foreign_destination", Dropped, "IP in IP whose inner packet is not for an address that `--to` names, or is for a multicast, broadcast, loopback or link-local one.";
-        NeighborDiscovery = "neighbor_discovery", Dropped, "IP in IP whose inner packet is neighbor discovery, a router advertisement or a redirect.";
-        ImpossibleSource = "impossible_source", Dropped, "IP in IP whose inner source no remote host can have, or is the inner destination.";
+        ForeignDestination = "foreign_destination", Dropped, "IP in IP or GUE whose inner packet is not for an address that `--to` names, or is for a multicast, broadcast, loopback or link-local one.";
+        NeighborDiscovery = "neighbor_discovery", Dropped, "IP in IP or GUE whose inner packet is neighbor discovery, a router advertisement or a redirect.";
+        ImpossibleSource = "impossible_source", Dropped, "IP in IP or GUE whose inner source no remote host can have, or is the inner destination.";
         MssLowered = "mss_lowered", Noted, "The MSS in the answer to a SYN that came encapsulated was lowered by `--mss`.";
+        UnsupportedGue = "unsupported_gue", Dropped, "GUE of another version than 0 and 1, a control message, with flags, or with another payload than an IP packet.";
     }
 }
 

@@ -17,16 +17,16 @@ const VERSION_IHL: u64 = 0x45;
 /// The exit of packets for a member.
 ///
 /// ```text
-///  63   62       48   47  46             32  31     30              0
-/// +----+-----------+------+----------------+-------+-----------------+
-/// | v6 | longest   | kind | interface slot | alone | interface index |
-/// +----+-----------+------+----------------+-------+-----------------+
+///  63      62             32  31   30  29             15  14       0
+/// +-------+-----------------+---------+----------------+-----------+
+/// | alone | interface index | encap   | interface slot | longest   |
+/// +-------+-----------------+---------+----------------+-----------+
 /// ```
 ///
-/// *v6* and *kind*: the [`Encap`]; the outer IP header is IPv6 if *v6* is set, and a *kind* of 0 is IP in IP. *longest*: bytes of
-/// the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path once it is
-/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be checked. A word of zeroes is no
-/// exit: no packet is that short.
+/// *longest*: bytes of the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path
+/// once it is encapsulated. *encap*: the [`Encap`], in the low half's highest bits, so that one comparison finds the first and
+/// another one the second. *alone*: every packet comes in by this interface, so that it need not be checked. A word of zeroes is
+/// no exit: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -34,22 +34,30 @@ impl Exit {
     /// The member is dead, or its next hop is not resolved.
     pub const NONE: Self = Self(0);
 
-    /// The sign: one comparison tests it.
-    const OUTER_V6: u64 = 1 << 63;
-    /// The low half's sign. Interface indices are positive numbers of 32 bits with sign.
-    const ALONE: u32 = 1 << 31;
-    /// The interface slot's bits, of those above the low half.
-    const SLOT: u16 = 0x7fff;
+    /// The sign. Interface indices are positive numbers of 32 bits with sign.
+    const ALONE: u64 = 1 << 63;
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
+    /// The interface slot's bits, shifted.
+    const SLOT: u16 = 0x7fff;
+    /// The low half of an exit with another encapsulation than IP in IP is not below the first; with GUE not below the second, and
+    /// over IPv6 not below the third.
+    const OTHER: u32 = 1 << 30;
+    const GUE: u32 = 2 << 30;
+    const GUE6: u32 = 3 << 30;
 
     fn new(interface: &InterfaceRecord, slot: InterfaceSlot, state: MemberState) -> Self {
-        let family = if state.encap().is_outer_v6() { Self::OUTER_V6 } else { 0 };
         let mtu = u64::from(state.path_mtu().within(interface.mtu()));
         let longest = (mtu + ETHERNET).saturating_sub(state.encap().overhead() as u64).min(Self::MOST);
         let alone = if interface.is_alone() { Self::ALONE } else { 0 };
         let slot = u64::from(slot.0 & Self::SLOT);
-        Self(u64::from(interface.index()) | u64::from(alone) | slot << 32 | family | longest << 48)
+        let encap = match state.encap() {
+            Encap::IpIp4 => 0,
+            Encap::IpIp6 => Self::OTHER,
+            Encap::Gue4 => Self::GUE,
+            Encap::Gue6 => Self::GUE6,
+        };
+        Self(u64::from(interface.index()) << 32 | alone | slot << 15 | u64::from(encap) | longest)
     }
 
     /// Whether there is an exit.
@@ -61,37 +69,42 @@ impl Exit {
     /// Whether a frame of this length can be sent on it, once it has an outer header.
     #[inline(always)]
     pub const fn takes(self, frame: usize) -> bool {
-        frame as u64 <= self.0 >> 48 & Self::MOST
+        frame as u64 <= self.0 & Self::MOST
     }
 
     /// Bytes of the longest IP packet that fits.
     #[inline(always)]
     pub const fn longest_packet(self) -> u16 {
-        (self.0 >> 48 & Self::MOST).saturating_sub(ETHERNET) as u16
+        (self.0 & Self::MOST).saturating_sub(ETHERNET) as u16
     }
 
     /// How packets are encapsulated.
     #[inline(always)]
     pub const fn encap(self) -> Encap {
-        Encap::ipip((self.0 as i64) < 0)
+        match self.0 as u32 {
+            0..Self::OTHER => Encap::IpIp4,
+            Self::OTHER..Self::GUE => Encap::IpIp6,
+            Self::GUE..Self::GUE6 => Encap::Gue4,
+            Self::GUE6.. => Encap::Gue6,
+        }
     }
 
     /// The interface's slot.
     #[inline(always)]
     pub const fn slot(self) -> InterfaceSlot {
-        InterfaceSlot((self.0 >> 32) as u16 & Self::SLOT)
+        InterfaceSlot((self.0 >> 15) as u16 & Self::SLOT)
     }
 
     /// The interface's index.
     #[inline(always)]
     pub const fn index(self) -> u32 {
-        self.0 as u32 & !Self::ALONE
+        (self.0 >> 32) as u32 & i32::MAX as u32
     }
 
     /// Whether a packet that came in by an interface is sent on the same one.
     #[inline(always)]
     pub fn is_ingress(self, ingress: impl FnOnce() -> u32) -> bool {
-        (self.0 as u32 as i32) < 0 || self.0 as u32 == ingress()
+        (self.0 as i64) < 0 || (self.0 >> 32) as u32 == ingress()
     }
 }
 
@@ -208,9 +221,14 @@ mod tests {
 
     #[test]
     fn an_exit_takes_what_fits_with_its_outer_header() {
-        for (encap, mtu, longest) in
-            [(Encap::IpIp4, 1_500, 1_494), (Encap::IpIp6, 1_500, 1_474), (Encap::IpIp4, 65_536, 32_767)]
-        {
+        for (encap, mtu, longest) in [
+            (Encap::IpIp4, 1_500, 1_494),
+            (Encap::IpIp6, 1_500, 1_474),
+            (Encap::Gue4, 1_500, 1_482),
+            (Encap::Gue6, 1_500, 1_462),
+            (Encap::IpIp4, 65_536, 32_767),
+            (Encap::Gue6, 65_536, 32_767),
+        ] {
             let exit = Template::new(&member(encap), &interface(mtu)).exit();
             assert!(exit.takes(longest) && !exit.takes(longest + 1), "{encap:?} {mtu}");
             assert_eq!(usize::from(exit.longest_packet()), longest - 14);

@@ -316,6 +316,7 @@ impl DirectoryWord {
     const SECOND: u64 = size_of::<Directory4>() as u64;
 
     /// Directory 0 or 1, under the seed that these bits make.
+    #[cfg(not(target_arch = "bpf"))]
     const fn new(directory: usize, bits: u64) -> Self {
         let second = if directory == 0 { 0 } else { Self::SECOND };
         Self(bits & !Self::SECOND | second | 1)

@@ -5,9 +5,12 @@ use std::vec;
 use std::vec::Vec;
 
 use etherparse::{IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder};
+use maglev_common::backend::MemberRecord;
 use maglev_common::counters::Counter;
+use maglev_common::template::Template;
 
-use crate::env::{Chain, Header, Packet};
+use crate::encap::gue;
+use crate::env::{Chain, Header, Outer, Packet};
 use crate::packet::ipv6;
 
 /// The router's MAC address on the node's link.
@@ -81,6 +84,10 @@ impl Packet for VecPacket {
         self.headroom += bytes;
         self.bytes.drain(..bytes);
         true
+    }
+
+    fn encapsulate_in_gue(&mut self, outer: Outer, template: &Template, record: &MemberRecord) -> bool {
+        gue::encapsulate(self, outer, template, record)
     }
 
     /// As the kernel has it: an Ethernet header must remain.

@@ -150,6 +150,7 @@ fn find_whole_pool(reading: &Reading, name: &Name) -> Answer<view::Pool> {
     let view::PoolSummary {
         name,
         tracking,
+        encap,
         transition,
         in_transition,
         panic,
@@ -161,12 +162,24 @@ fn find_whole_pool(reading: &Reading, name: &Name) -> Answer<view::Pool> {
     let vips = status.vips.iter().filter(|vip| vip.pool == name).map(|vip| vip.name.clone()).collect();
     let of_pool = status.backends.iter().filter(|backend| backend.pool == name);
     let backends = of_pool.map(|backend| backend.at(reading.uptime())).collect();
-    Ok(view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends })
+    Ok(view::Pool {
+        name,
+        tracking,
+        encap,
+        transition,
+        in_transition,
+        panic,
+        health,
+        table_digest,
+        vips,
+        usable,
+        backends,
+    })
 }
 
 async fn add_pool(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
-    let view::NewPool { name, tracking, transition, min_healthy, health } = parse(body)?;
-    let new = view::NewSettings { tracking, transition, min_healthy, health };
+    let view::NewPool { name, tracking, transition, min_healthy, encap, health } = parse(body)?;
+    let new = view::NewSettings { tracking, transition, min_healthy, encap, health };
     let settings = SettingsChange::from(&new).applied_to(&PoolSettings::default());
     let name = parse_name("name", &name)?;
     let health = changes::health(new.health)?.applied_to(&PoolHealth::default());

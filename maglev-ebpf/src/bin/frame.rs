@@ -5,7 +5,10 @@ use core::ptr::NonNull;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use maglev_ebpf::env::{Chain, Header, Packet};
+use maglev_common::backend::MemberRecord;
+use maglev_common::template::Template;
+use maglev_ebpf::encap;
+use maglev_ebpf::env::{Chain, Header, Outer, Packet};
 use maglev_ebpf::packet::ipv6;
 
 /// Where extension headers may begin, one less than a power of two: headers of a frame, and of a packet that it quotes.
@@ -79,6 +82,13 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn encapsulate_in_gue(&mut self, outer: Outer, template: &Template, record: &MemberRecord) -> bool {
+        let Outer { protocol, l3, length, hash } = outer;
+        let packet = u64::from(length) | u64::from(protocol) << 32 | (l3 as u64) << 40;
+        gue(self.ctx.ctx, packet, hash, template, record) != 0
+    }
+
+    #[inline(always)]
     fn trim(&mut self, length: usize) -> bool {
         let surplus = self.len().wrapping_sub(length);
         // SAFETY: a local variable. Read back from memory, the difference of two packet pointers is worked out in 64 bits:
@@ -95,6 +105,15 @@ impl Packet for Frame {
 extern "C" fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
     let frame = Frame::new(XdpContext::new(ctx));
     ipv6::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
+}
+
+/// [`encap::gue::encapsulate`] likewise; `packet` are the packet's length, its protocol and where it begins, in 32, 8 and 8 bits.
+#[inline(never)]
+fn gue(ctx: *mut xdp_md, packet: u64, hash: u64, template: &Template, record: &MemberRecord) -> u32 {
+    let mut frame = Frame::new(XdpContext::new(ctx));
+    let outer =
+        Outer { protocol: (packet >> 32) as u8, l3: (packet >> 40) as usize & MOST_START, length: packet as u32, hash };
+    u32::from(encap::gue::encapsulate(&mut frame, outer, template, record))
 }
 
 /// Takes bytes off a frame's end: a function of its own, so that it takes no registers from the frames that keep theirs.

@@ -1,26 +1,15 @@
 //! Encapsulation: the outer headers of a packet for a backend.
 
+pub mod gue;
+mod header;
 pub mod ipip;
 
 use maglev_common::backend::MemberRecord;
 use maglev_common::encap::Encap;
 use maglev_common::template::Template;
 
-use crate::env::Packet;
+use crate::env::{Outer, Packet};
 use crate::packet::Ip;
-
-/// What an outer header takes from the packet and its flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Outer {
-    /// Protocol number of the packet inside: 4 for IPv4, 41 for IPv6.
-    pub protocol: u8,
-    /// Where in the frame its IP header begins: what stands in front of it is replaced.
-    pub l3: usize,
-    /// The inner packet's length in bytes.
-    pub length: u32,
-    /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
-    pub hash: u64,
-}
 
 /// Encapsulates a packet that fits its exit; `record` is the member's. Returns whether it did, and there was room. (Whether it
 /// fits is asked on each branch: asked before, the compiler spills registers between.)
@@ -36,6 +25,7 @@ pub fn encapsulate<F: Ip>(
     match encap {
         Encap::IpIp4 => fits && ipip::encapsulate4::<F>(packet, outer, template),
         Encap::IpIp6 => fits && ipip::encapsulate6::<F>(packet, outer, template, record),
+        Encap::Gue4 | Encap::Gue6 => fits && packet.encapsulate_in_gue(outer, template, record),
     }
 }
 

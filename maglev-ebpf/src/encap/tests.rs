@@ -5,7 +5,8 @@ use std::vec::Vec;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::template::Template;
 
-use super::{Outer, encapsulate};
+use super::encapsulate;
+use crate::env::Outer;
 use crate::fixtures::{VecPacket, tcp4, tcp6};
 use crate::packet::Ip;
 use crate::packet::eth;

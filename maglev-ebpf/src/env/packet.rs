@@ -1,12 +1,28 @@
 //! The bytes of a packet.
 
-use super::Chain;
+use maglev_common::backend::MemberRecord;
+use maglev_common::template::Template;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::Chain;
 
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+
+/// What an outer header takes from the packet and its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Protocol number of the packet inside: 4 for IPv4, 41 for IPv6.
+    pub protocol: u8,
+    /// Where in the frame its IP header begins: what stands in front of it is replaced.
+    pub l3: usize,
+    /// The inner packet's length in bytes.
+    pub length: u32,
+    /// The flow hash, from which a source prefix takes its host bits and IPv6 its flow label.
+    pub hash: u64,
+}
 
 /// The bytes of one packet, from its Ethernet header on.
 pub trait Packet {
@@ -35,6 +51,11 @@ pub trait Packet {
     /// Removes bytes from the front of the packet. On failure the packet is as before.
     #[must_use]
     fn shrink(&mut self, bytes: usize) -> bool;
+
+    /// `encap::gue::encapsulate`. In the kernel, a function of its own, so that it takes no registers from packets that are given
+    /// an outer IP header alone.
+    #[must_use]
+    fn encapsulate_in_gue(&mut self, outer: Outer, template: &Template, record: &MemberRecord) -> bool;
 
     /// Cuts the packet off at this length, which is less than it has. On failure the packet is as before.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Decapsulation on a backend: the outer header of IP in IP goes, the packet the client sent stays.
+//! Decapsulation on a backend: the outer headers of IP in IP or GUE go, the packet the client sent stays.
 //!
 //! Packets are accepted only from the load balancers' addresses, and unwrapped only if they are for a VIP ([`inner`]). ECN is
 //! combined as RFC 6040 §4.2 says, so congestion met between load balancer and backend reaches the client's transport.
@@ -11,9 +11,11 @@ use crate::env::{DecapTables, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
+use crate::packet::l4;
 use crate::path::mss;
 use crate::verdict::Verdict;
 
+mod gue;
 mod inner;
 
 /// The ECN field (RFC 3168 §5).
@@ -54,7 +56,7 @@ struct Header {
     ether_type: U16<BE>,
 }
 
-/// An outer header that was found good.
+/// Outer headers that were found good.
 struct Tunnel {
     /// Bytes from the start of the outer IP header to the inner one.
     header: usize,
@@ -62,11 +64,11 @@ struct Tunnel {
     protocol: u8,
     /// The outer traffic class.
     traffic_class: u8,
-    /// Bytes behind the outer header, as it says itself. The frame holds them, and may be padded behind them.
+    /// Bytes behind the outer headers, as they say themselves. The frame holds them, and may be padded behind them.
     payload: usize,
 }
 
-/// Removes the outer header of one packet.
+/// Removes the outer headers of one packet.
 #[inline(always)]
 pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Verdict {
     let counter = match unwrap(packet, tables) {
@@ -100,7 +102,14 @@ fn tunnel<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, D
 #[inline(always)]
 fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
     let outer = packet.view::<Ipv4>(eth::HEADER).ok_or(DecapCounter::NotEncapsulated)?;
-    if !matches!(outer.protocol, ipv4::IN_IP | ipv6::IN_IP) {
+    let in_udp = outer.protocol == l4::UDP;
+    let is_tunnel = if in_udp {
+        // A fragment may have no ports; behind options they are not looked for.
+        outer.is_plain() && !outer.is_fragment() && gue::is_gue(packet, eth::HEADER + ipv4::HEADER)
+    } else {
+        matches!(outer.protocol, ipv4::IN_IP | ipv6::IN_IP)
+    };
+    if !is_tunnel {
         return Err(DecapCounter::NotEncapsulated);
     }
     if !tables.accepts4(outer.addresses.get() as u32) {
@@ -114,13 +123,20 @@ fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.protocol, outer.traffic_class);
-    Ok(Tunnel { header: ipv4::HEADER, protocol, traffic_class, payload: length - ipv4::HEADER })
+    let tunnel = Tunnel { header: ipv4::HEADER, protocol, traffic_class, payload: length - ipv4::HEADER };
+    if in_udp { gue::open(packet, tunnel) } else { Ok(tunnel) }
 }
 
 #[inline(always)]
 fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, DecapCounter> {
     let outer = packet.view::<Ipv6>(eth::HEADER).ok_or(DecapCounter::NotEncapsulated)?;
-    if !matches!(outer.next_header, ipv4::IN_IP | ipv6::IN_IP) {
+    let in_udp = outer.next_header == l4::UDP;
+    let is_tunnel = if in_udp {
+        gue::is_gue(packet, eth::HEADER + ipv6::HEADER)
+    } else {
+        matches!(outer.next_header, ipv4::IN_IP | ipv6::IN_IP)
+    };
+    if !is_tunnel {
         return Err(DecapCounter::NotEncapsulated);
     }
     if !tables.accepts6([outer.addresses[0].get(), outer.addresses[1].get()]) {
@@ -131,7 +147,8 @@ fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.next_header, outer.traffic_class());
-    Ok(Tunnel { header: ipv6::HEADER, protocol, traffic_class, payload })
+    let tunnel = Tunnel { header: ipv6::HEADER, protocol, traffic_class, payload };
+    if in_udp { gue::open(packet, tunnel) } else { Ok(tunnel) }
 }
 
 #[inline(always)]

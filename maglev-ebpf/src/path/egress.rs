@@ -6,8 +6,8 @@ use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
-use crate::encap::{self, Outer};
-use crate::env::{Counters, Forwarding, Ingress, Packet};
+use crate::encap;
+use crate::env::{Counters, Forwarding, Ingress, Outer, Packet};
 use crate::packet::eth::{self, Payload};
 use crate::packet::{Inner, Ip, Parsed, l4};
 use crate::vip::{self, Address, Tuple};

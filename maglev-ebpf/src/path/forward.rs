@@ -8,8 +8,8 @@ use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
-use crate::encap::{self, Outer};
-use crate::env::{Balancing, Counters, Decision, Flow, Flows, Forwarding, Ingress, Packet, Segment};
+use crate::encap;
+use crate::env::{Balancing, Counters, Decision, Flow, Flows, Forwarding, Ingress, Outer, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use maglev_common::backend::{InterfaceSlot, MemberId, NextHop};
+use maglev_common::encap::EncapKind;
 use maglev_common::maps::DEFAULT_FLOW_SETS;
 use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
@@ -220,7 +221,8 @@ impl Scenario {
             let names = (0..self.backends).map(|n| Name::parse(&format!("web{pool}-{n:05}")));
             let names = names.collect::<Result<Vec<_>, _>>()?;
             for n in 0..self.backends {
-                let record = plan::member_record(PoolIndex(pool), self.backend(pool, n), &outer, next_hop);
+                let record =
+                    plan::member_record(PoolIndex(pool), self.backend(pool, n), EncapKind::IpIp, &outer, next_hop);
                 steps.push(Step::WriteMember { id: id(n)?, record });
             }
             let table = Table::build(names.iter().map(|name| (name, Weight(100))));

@@ -133,6 +133,7 @@ impl Node {
         match step {
             Step::WriteMember { id, record } => self.write_member(*id, record),
             Step::SetNextHop { id, next_hop } => self.change(*id, |member| member.next_hop.set(next_hop.0)),
+            Step::SetEncap { id, kind } => self.change(*id, |member| member.set_encap_kind(*kind)),
             Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
                 let table = &self.tables[usize::from(table.0)];
                 table.iter().zip(slots.words().iter()).for_each(|(slot, word)| slot.set(word.0));

@@ -29,9 +29,20 @@ pub fn backend(name: &str) -> view::Backend {
 
 /// Pool `web` in short.
 pub fn summary() -> view::PoolSummary {
-    let view::Pool { name, tracking, transition, in_transition, panic, health, table_digest, .. } = pool();
+    let view::Pool { name, tracking, encap, transition, in_transition, panic, health, table_digest, .. } = pool();
     let (backends, usable) = (1, 1);
-    view::PoolSummary { name, tracking, transition, in_transition, panic, health, table_digest, backends, usable }
+    view::PoolSummary {
+        name,
+        tracking,
+        encap,
+        transition,
+        in_transition,
+        panic,
+        health,
+        table_digest,
+        backends,
+        usable,
+    }
 }
 
 /// Pool `web` without backends.
@@ -39,6 +50,7 @@ pub fn pool() -> view::Pool {
     view::Pool {
         name: "web".into(),
         tracking: view::Tracking::Exception,
+        encap: view::Encap::Ipip,
         transition: TransitionSettings::default().into(),
         in_transition: view::InTransition { pinned_flows: Some(0), ..view::InTransition::default() },
         panic: false,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use maglev_api::view;
 use maglev_model::{
-    Name, OnAllDead, Percent, SettingsChange, Tracking, UdpPolicy, WrittenDuration, parse_idle, parse_learning,
-    parse_min_healthy, parse_on_all_dead, parse_panic, parse_slow_start, parse_tracking, parse_udp,
+    EncapKind, Name, OnAllDead, Percent, SettingsChange, Tracking, UdpPolicy, WrittenDuration, parse_encap, parse_idle,
+    parse_learning, parse_min_healthy, parse_on_all_dead, parse_panic, parse_slow_start, parse_tracking, parse_udp,
 };
 
 use super::output::Printer;
@@ -30,7 +30,7 @@ pub(super) enum PoolCommand {
         #[command(flatten)]
         checks: Checks,
     },
-    /// Change how a pool keeps connections while its backends change, and how they are checked
+    /// Change how a pool keeps connections while its backends change, how packets are sent to them, and how they are checked
     #[command(group = ArgGroup::new("setting").args(SETTINGS).required(true).multiple(true))]
     Set {
         /// Its name
@@ -53,7 +53,7 @@ pub(super) enum PoolCommand {
     },
 }
 
-/// The settings of transitions.
+/// The settings of transitions and of encapsulation.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
     /// The packets for which the flow table is consulted: exception (on slots whose owner changed while the previous owner is
@@ -74,6 +74,10 @@ pub(super) struct Settings {
     /// The number of usable backends below which the pool's VIPs are withdrawn; 0 always announces them; 1 by default
     #[arg(long, value_parser = parse_min_healthy, value_name = "NUMBER")]
     min_healthy: Option<u32>,
+    /// How packets for its backends are encapsulated: ipip (IP in IP; the default) or gue (UDP to port 6080, whose source port
+    /// differs by flow)
+    #[arg(long, value_parser = parse_encap)]
+    encap: Option<EncapKind>,
 }
 
 /// The settings of checks.
@@ -94,8 +98,19 @@ pub(super) struct Checks {
 }
 
 /// The options of `set`, of which one is required.
-const SETTINGS: [&str; 10] =
-    ["tracking", "learning", "idle", "udp", "min_healthy", "check", "no_check", "panic", "slow_start", "on_all_dead"];
+const SETTINGS: [&str; 11] = [
+    "tracking",
+    "learning",
+    "idle",
+    "udp",
+    "min_healthy",
+    "encap",
+    "check",
+    "no_check",
+    "panic",
+    "slow_start",
+    "on_all_dead",
+];
 
 impl From<Checks> for view::NewHealth {
     fn from(Checks { check, panic, slow_start, on_all_dead }: Checks) -> Self {
@@ -125,8 +140,8 @@ fn words(health: &view::NewHealth) -> Vec<String> {
 
 impl From<Settings> for SettingsChange {
     fn from(settings: Settings) -> Self {
-        let Settings { tracking, learning, idle, udp, min_healthy } = settings;
-        Self { tracking, learning, idle, udp, min_healthy }
+        let Settings { tracking, learning, idle, udp, min_healthy, encap } = settings;
+        Self { tracking, learning, idle, udp, min_healthy, encap }
     }
 }
 
@@ -135,9 +150,10 @@ pub(super) fn run(command: PoolCommand, client: &Client, printer: &Printer) -> R
         PoolCommand::List => printer.answer(&client.get::<Vec<view::PoolSummary>>("/v1/pools")?),
         PoolCommand::Show { name } => printer.answer(&client.get::<view::Pool>(&format!("/v1/pools/{name}"))?),
         PoolCommand::Add { name, settings, checks } => {
-            let view::NewSettings { tracking, transition, min_healthy, .. } = SettingsChange::from(settings).into();
+            let view::NewSettings { tracking, transition, min_healthy, encap, .. } =
+                SettingsChange::from(settings).into();
             let (name_text, health) = (name.to_string(), checks.into());
-            let pool = view::NewPool { name: name_text, tracking, transition, min_healthy, health };
+            let pool = view::NewPool { name: name_text, tracking, transition, min_healthy, encap, health };
             let done: view::Done = client.post("/v1/pools", &pool)?;
             printer.done(&done, &format!("pool {name} added"))
         }

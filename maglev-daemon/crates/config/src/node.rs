@@ -209,7 +209,7 @@ fn decode_encap(field: &Field<'_>) -> Option<OuterSources> {
     let kind = section.need("kind", "ipip").and_then(|kind| {
         kind.parse(|text| match text {
             "ipip" => Ok(()),
-            "gue" => Err("gue is not supported by this release; allowed: ipip".to_owned()),
+            "gue" => Err("gue is a setting of pools (encap: gue in services.yaml); allowed: ipip".to_owned()),
             _ => Err(format!("{} is not an encapsulation; allowed: ipip", shown(text))),
         })
     });

@@ -10,10 +10,11 @@ use maglev_model::{
     Service, Services,
 };
 use maglev_model::{
-    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, shown_network, tracking_word, udp_word,
+    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, encap_word, shown_network,
+    tracking_word, udp_word,
 };
 use maglev_model::{
-    parse_address, parse_idle, parse_learning, parse_min_healthy, parse_network, parse_tracking, parse_udp,
+    parse_address, parse_encap, parse_idle, parse_learning, parse_min_healthy, parse_network, parse_tracking, parse_udp,
 };
 
 use super::decode::{Collector, Field, Section};
@@ -64,8 +65,18 @@ pub(super) fn decode_root(root: &tree::Node, out: &Collector, mut services: Serv
 }
 
 fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
-    let known =
-        ["name", "tracking", "transition", "min_healthy", "check", "panic", "slow_start", "on_all_dead", "backends"];
+    let known = [
+        "name",
+        "encap",
+        "tracking",
+        "transition",
+        "min_healthy",
+        "check",
+        "panic",
+        "slow_start",
+        "on_all_dead",
+        "backends",
+    ];
     let Some(section) = field.section(&known, &[]) else { return };
     let name = section.need("name", "the pool's name").and_then(|name| name.parse(Name::parse));
     // A pool with invalid settings is replaced by a default one, so that its backends and VIPs are checked too.
@@ -85,11 +96,12 @@ fn decode_pool(field: &Field<'_>, services: &mut Services, rules: &Rules) {
 }
 
 fn decode_settings(pool: &Section<'_>) -> Option<PoolSettings> {
-    let PoolSettings { tracking, transition, min_healthy } = PoolSettings::default();
+    let PoolSettings { tracking, transition, min_healthy, encap } = PoolSettings::default();
     let tracking = pool.get("tracking").map_or(Some(tracking), |field| field.parse(parse_tracking));
     let transition = pool.get("transition").map_or(Some(transition), |field| decode_transition(&field));
     let min_healthy = pool.get("min_healthy").map_or(Some(min_healthy), |field| field.parse(parse_min_healthy));
-    Some(PoolSettings { tracking: tracking?, transition: transition?, min_healthy: min_healthy? })
+    let encap = pool.get("encap").map_or(Some(encap), |field| field.parse(parse_encap));
+    Some(PoolSettings { tracking: tracking?, transition: transition?, min_healthy: min_healthy?, encap: encap? })
 }
 
 fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
@@ -218,7 +230,10 @@ pub fn object_lines(services: &Services) -> Vec<String> {
 
 /// Settings are written where they are not the default ones.
 fn write_settings(text: &mut String, settings: &SettingsChange) -> std::fmt::Result {
-    let SettingsChange { tracking, learning, idle, udp, min_healthy } = settings;
+    let SettingsChange { tracking, learning, idle, udp, min_healthy, encap } = settings;
+    if let Some(encap) = encap {
+        writeln!(text, "    encap: {}", encap_word(*encap))?;
+    }
     if let Some(tracking) = tracking {
         writeln!(text, "    tracking: {}", tracking_word(*tracking))?;
     }

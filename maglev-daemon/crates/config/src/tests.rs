@@ -2,8 +2,8 @@
 
 use super::*;
 use maglev_model::{
-    AdminState, Announce, AnnounceBy, Backend, Change, Community, Limits, Name, OuterSources, Pool, PoolSettings,
-    Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
+    AdminState, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources, Pool,
+    PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
 };
 use maglev_model::{Rules, Services};
 use proptest::prelude::*;
@@ -127,7 +127,7 @@ trace: true
         "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
         "maglev.yaml:1: interfaces[2].name: a/b is not an interface's name; allowed: 1 to 15 characters without space, / and :",
         "maglev.yaml:1: interfaces[2].mode: fast is not a mode; allowed: native, generic",
-        "maglev.yaml:2: encap.kind: gue is not supported by this release; allowed: ipip",
+        "maglev.yaml:2: encap.kind: gue is a setting of pools (encap: gue in services.yaml); allowed: ipip",
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; set it as source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
@@ -260,12 +260,14 @@ vips:
 fn states_and_settings_are_read_and_only_what_differs_from_the_default_is_written() {
     let text = "pools:
   - name: dns
+    encap: gue
     tracking: always
     transition: { idle: 10m, udp: keep }
     backends:
       - { name: a, address: 10.0.1.21, state: draining, since: 1700000000 }
       - { name: b, address: 10.0.1.22, state: disabled }
   - name: web
+    encap: ipip
     tracking: exception
     transition: { learning: 120s, idle: 900s, udp: new }
     backends:
@@ -278,7 +280,7 @@ vips: []
         TransitionSettings { idle: Duration::from_secs(600), udp: UdpPolicy::Keep, ..TransitionSettings::default() };
     assert_eq!(
         pool("dns").settings,
-        PoolSettings { tracking: Tracking::Always, transition, ..PoolSettings::default() }
+        PoolSettings { tracking: Tracking::Always, transition, encap: EncapKind::Gue, ..PoolSettings::default() }
     );
     assert_eq!(pool("web").settings, PoolSettings::default());
     let states: Vec<_> = pool("dns").backends.values().map(|backend| backend.state).collect();
@@ -289,6 +291,7 @@ vips: []
     let (_, written) = written.split_once("pools:").unwrap();
     let expected = "
   - name: dns
+    encap: gue
     tracking: always
     transition: { idle: 10m, udp: keep }
     backends:
@@ -371,9 +374,15 @@ fn any_settings() -> impl Strategy<Value = PoolSettings> {
     let udp = prop_oneof![Just(UdpPolicy::New), Just(UdpPolicy::Keep)];
     // Among them the defaults, and some that do not fit together.
     let seconds = |most: u64| prop_oneof![Just(120), Just(900), 1..=most].prop_map(Duration::from_secs);
-    (tracking, seconds(3_600), seconds(14_400), udp, 0_u32..3).prop_map(|(tracking, learning, idle, udp, healthy)| {
-        PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy: healthy }
-    })
+    let encap = prop_oneof![Just(EncapKind::IpIp), Just(EncapKind::Gue)];
+    (tracking, seconds(3_600), seconds(14_400), udp, 0_u32..3, encap).prop_map(
+        |(tracking, learning, idle, udp, min_healthy, encap)| PoolSettings {
+            tracking,
+            transition: TransitionSettings { learning, idle, udp },
+            min_healthy,
+            encap,
+        },
+    )
 }
 
 fn any_announce() -> impl Strategy<Value = Announce> {

@@ -20,6 +20,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &mut Barrier, step: &Step) -> 
     match step {
         Step::WriteMember { id, record } => write_member(maps, *id, record),
         Step::SetNextHop { id, next_hop } => change(maps, *id, |member| member.set_next_hop(*next_hop)),
+        Step::SetEncap { id, kind } => change(maps, *id, |member| member.set_encap_kind(*kind)),
         Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
             fill_table(maps, *table, &slots.words())
         }

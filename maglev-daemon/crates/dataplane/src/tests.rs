@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
 use maglev_common::counters::{Counter, DecapCounter};
-use maglev_common::encap::Encap;
+use maglev_common::encap::{Encap, EncapKind};
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
@@ -524,6 +524,17 @@ fn a_map_of_another_shape_is_refused() {
     });
 }
 
+/// A packet in GUE over IPv4, with 124 bytes of private data: the most.
+fn with_private_data(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[42] = 31;
+    frame.splice(46..46, [0xee; 124]);
+    for (at, before) in [(16, 14), (38, 14 + 20)] {
+        let length = u16::try_from(frame.len() - before).unwrap();
+        frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    frame
+}
+
 #[test]
 fn encapsulated_packets_are_unwrapped_from_accepted_sources_only() {
     in_namespace(|| {
@@ -532,6 +543,9 @@ fn encapsulated_packets_are_unwrapped_from_accepted_sources_only() {
         plane.publish(&first_plan()).unwrap();
         let index = plane.interfaces()[0].index;
         let wrapped = Harness::from_dataplane(&mut plane).run(index, &datagram(1)).1;
+        plane.publish(&[Step::SetEncap { id: member(1), kind: EncapKind::Gue }]).unwrap();
+        let in_gue = Harness::from_dataplane(&mut plane).run(index, &datagram(1)).1;
+        assert_eq!(in_gue.len(), wrapped.len() + 12);
         let start = |source: &str| {
             let sources = [source, "fd64::/48"].map(|source| source.parse().unwrap()).to_vec();
             let vips = Prefixes::new([VIP_ADDRESS.to_string().parse().unwrap()].map(|ip: std::net::IpAddr| ip.into()));
@@ -542,10 +556,13 @@ fn encapsulated_packets_are_unwrapped_from_accepted_sources_only() {
 
         let mut decap = start("10.64.0.0/16");
         assert_eq!(attached("eth2").unwrap().at, XdpAt::Native);
-        let (verdict, unwrapped) = Harness::new(decap.ebpf(), DECAP_PROGRAM).run(index, &wrapped);
-        assert_eq!(verdict, action::PASS);
-        assert_eq!(unwrapped[14..], datagram(1)[14..]);
-        assert_eq!(decap.snapshot().counter(DecapCounter::Decapsulated), 1);
+        let private = with_private_data(in_gue.clone());
+        for wrapped in [&wrapped, &in_gue, &private] {
+            let (verdict, unwrapped) = Harness::new(decap.ebpf(), DECAP_PROGRAM).run(index, wrapped);
+            assert_eq!(verdict, action::PASS);
+            assert_eq!(unwrapped[14..], datagram(1)[14..]);
+        }
+        assert_eq!(decap.snapshot().counter(DecapCounter::Decapsulated), 3);
         drop(decap);
         assert_eq!(attached("eth2"), None);
 

@@ -155,7 +155,7 @@ impl Services {
     /// Sets all or nothing.
     fn set_pool(&mut self, pool: &Name, change: &SettingsChange, health: &HealthChange) -> Result<(), Refusal> {
         if change.is_empty() && health.is_empty() {
-            let allowed = "tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead";
+            let allowed = "tracking, learning, idle, udp, min_healthy, encap, check, panic, slow_start, on_all_dead";
             return Err(Refusal::Invalid(format!("nothing to set; allowed: {allowed}")));
         }
         let before = self.pool(pool)?.settings;

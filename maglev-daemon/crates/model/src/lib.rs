@@ -44,13 +44,16 @@ pub use health::{RCODES, is_dns_name, server_name};
 pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
 pub use host::Host;
 pub use leftover::Leftover;
+pub use maglev_common::encap::{Encap, EncapKind};
 pub use maglev_common::settings::{Tracking, UdpPolicy};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
 pub use resolution::Resolution;
 pub use service::{Ports, Protocol, Service, parse_network, shown_network};
-pub use settings::{PoolSettings, SettingsChange, TransitionSettings, tracking_word, udp_word};
-pub use settings::{parse_idle, parse_learning, parse_min_healthy, parse_tracking, parse_udp};
+pub use settings::{
+    PoolSettings, SettingsChange, TransitionSettings, encap_word, parse_encap, parse_idle, parse_learning,
+    parse_min_healthy, parse_tracking, parse_udp, tracking_word, udp_word,
+};
 pub use standing::{Health, Standing};
 pub use state::{AdminState, StateChange};
 pub use text::shown;

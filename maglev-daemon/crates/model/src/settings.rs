@@ -1,14 +1,16 @@
-//! How a pool keeps connections while its backends change, and changes to that. It must not know how they are kept.
+//! How packets are sent to a pool's backends and how it keeps connections while they change, and changes to that. It must not know
+//! how that is done.
 
 use std::fmt;
 use std::time::Duration;
 
+use maglev_common::encap::EncapKind;
 use maglev_common::settings::{Tracking, UdpPolicy};
 
 use super::time::{Range, WrittenDuration};
 use super::{BadValue, Name, Refusal, Services, shown};
 
-/// How a pool keeps connections while its backends change.
+/// How packets are sent to a pool's backends, and how it keeps connections while they change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// For which packets the flow table is consulted.
@@ -17,11 +19,18 @@ pub struct PoolSettings {
     pub transition: TransitionSettings,
     /// Backends that must be able to serve for its VIPs to be announced.
     pub min_healthy: u32,
+    /// How packets for its backends are encapsulated.
+    pub encap: EncapKind,
 }
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self { tracking: Tracking::default(), transition: TransitionSettings::default(), min_healthy: 1 }
+        Self {
+            tracking: Tracking::default(),
+            transition: TransitionSettings::default(),
+            min_healthy: 1,
+            encap: EncapKind::default(),
+        }
     }
 }
 
@@ -50,6 +59,8 @@ pub struct SettingsChange {
     pub udp: Option<UdpPolicy>,
     /// How many backends must be healthy for the pool's VIPs to be announced.
     pub min_healthy: Option<u32>,
+    /// How packets for its backends are encapsulated.
+    pub encap: Option<EncapKind>,
 }
 
 const LEARNING: Range =
@@ -90,7 +101,8 @@ impl SettingsChange {
 
     /// The change from the defaults to these settings.
     pub fn from_default(settings: &PoolSettings) -> Self {
-        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = *settings;
+        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy, encap } =
+            *settings;
         let PoolSettings { transition: default, min_healthy: least, .. } = PoolSettings::default();
         Self {
             tracking: Some(tracking).filter(|&tracking| tracking != Tracking::default()),
@@ -98,26 +110,32 @@ impl SettingsChange {
             idle: Some(idle).filter(|&idle| idle != default.idle),
             udp: Some(udp).filter(|&udp| udp != default.udp),
             min_healthy: Some(min_healthy).filter(|&number| number != least),
+            encap: Some(encap).filter(|&encap| encap != EncapKind::default()),
         }
     }
 
     /// These settings with the change made.
     pub fn applied_to(&self, settings: &PoolSettings) -> PoolSettings {
-        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy } = settings;
+        let PoolSettings { tracking, transition: TransitionSettings { learning, idle, udp }, min_healthy, encap } =
+            *settings;
         let transition = TransitionSettings {
-            learning: self.learning.unwrap_or(*learning),
-            idle: self.idle.unwrap_or(*idle),
-            udp: self.udp.unwrap_or(*udp),
+            learning: self.learning.unwrap_or(learning),
+            idle: self.idle.unwrap_or(idle),
+            udp: self.udp.unwrap_or(udp),
         };
-        let min_healthy = self.min_healthy.unwrap_or(*min_healthy);
-        PoolSettings { tracking: self.tracking.unwrap_or(*tracking), transition, min_healthy }
+        PoolSettings {
+            tracking: self.tracking.unwrap_or(tracking),
+            transition,
+            min_healthy: self.min_healthy.unwrap_or(min_healthy),
+            encap: self.encap.unwrap_or(encap),
+        }
     }
 }
 
 impl Services {
     /// Applies a change. Whether learning and idle time agree may depend on the pool's settings.
     pub(super) fn set_settings(&mut self, pool: &Name, change: &SettingsChange) -> Result<(), Refusal> {
-        let SettingsChange { tracking: _, learning, idle, udp: _, min_healthy } = change;
+        let SettingsChange { tracking: _, learning, idle, udp: _, min_healthy, encap: _ } = change;
         min_healthy.map_or(Ok(()), |number| parse_min_healthy(&number.to_string()).map(drop))?;
         learning.map_or(Ok(()), |learning| LEARNING.check(learning))?;
         idle.map_or(Ok(()), |idle| IDLE.check(idle))?;
@@ -166,6 +184,23 @@ pub const fn udp_word(policy: UdpPolicy) -> &'static str {
     }
 }
 
+/// Reads an encapsulation.
+///
+/// # Errors
+/// The text is not an encapsulation.
+pub fn parse_encap(text: &str) -> Result<EncapKind, BadValue> {
+    let found = [EncapKind::IpIp, EncapKind::Gue].into_iter().find(|kind| encap_word(*kind) == text);
+    found.ok_or_else(|| BadValue(format!("{} is not an encapsulation; allowed: ipip, gue", shown(text))))
+}
+
+/// The word for an encapsulation.
+pub const fn encap_word(kind: EncapKind) -> &'static str {
+    match kind {
+        EncapKind::IpIp => "ipip",
+        EncapKind::Gue => "gue",
+    }
+}
+
 /// Reads how many backends must be able to serve.
 ///
 /// # Errors
@@ -199,13 +234,14 @@ pub fn parse_idle(text: &str) -> Result<Duration, BadValue> {
 impl fmt::Display for SettingsChange {
     /// The change: `tracking always, learning 30s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tracking, learning, idle, udp, min_healthy } = self;
+        let Self { tracking, learning, idle, udp, min_healthy, encap } = self;
         let named = [
             tracking.map(|tracking| format!("tracking {}", tracking_word(tracking))),
             learning.map(|learning| format!("learning {}", WrittenDuration(learning))),
             idle.map(|idle| format!("idle {}", WrittenDuration(idle))),
             udp.map(|udp| format!("udp {}", udp_word(udp))),
             min_healthy.map(|number| format!("min_healthy {number}")),
+            encap.map(|encap| format!("encap {}", encap_word(encap))),
         ];
         f.write_str(&named.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -281,10 +317,12 @@ mod tests {
         let change = SettingsChange {
             tracking: Some(Tracking::Always),
             udp: Some(UdpPolicy::Keep),
+            encap: Some(EncapKind::Gue),
             ..SettingsChange::default()
         };
         let expected = TransitionSettings { udp: UdpPolicy::Keep, ..transition(30, 600) };
-        let expected = PoolSettings { tracking: Tracking::Always, transition: expected, min_healthy: 1 };
+        let expected =
+            PoolSettings { tracking: Tracking::Always, transition: expected, min_healthy: 1, encap: EncapKind::Gue };
         assert_eq!(set(&services, change), Ok(expected));
         let change = SettingsChange { learning: Some(SECOND), idle: Some(SECOND * 10), ..SettingsChange::default() };
         assert_eq!(set(&services, change).unwrap().transition, transition(1, 10));
@@ -306,7 +344,7 @@ mod tests {
         assert_eq!(
             set(&services, none),
             invalid(
-                "nothing to set; allowed: tracking, learning, idle, udp, min_healthy, check, panic, slow_start, on_all_dead"
+                "nothing to set; allowed: tracking, learning, idle, udp, min_healthy, encap, check, panic, slow_start, on_all_dead"
             )
         );
         assert_eq!(set(&Services::default(), longer), conflict("unknown pool web; known: none"));
@@ -320,6 +358,13 @@ mod tests {
         for policy in [UdpPolicy::New, UdpPolicy::Keep] {
             assert_eq!(parse_udp(udp_word(policy)), Ok(policy));
         }
+        for kind in [EncapKind::IpIp, EncapKind::Gue] {
+            assert_eq!(parse_encap(encap_word(kind)), Ok(kind));
+        }
+        assert_eq!(
+            parse_encap("geneve").unwrap_err().to_string(),
+            "geneve is not an encapsulation; allowed: ipip, gue"
+        );
         let refused = parse_tracking("affinity").unwrap_err().to_string();
         assert_eq!(refused, "affinity is not a tracking mode; allowed: exception, always");
         assert_eq!(parse_udp("old").unwrap_err().to_string(), "old is not a policy for UDP; allowed: new, keep");

@@ -40,7 +40,7 @@ pub(super) fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     let (health, usable) = (pool_health(pool), pool.usable());
     let PoolView {
         name,
-        settings: PoolSettings { tracking, transition, min_healthy: _ },
+        settings: PoolSettings { tracking, transition, min_healthy: _, encap },
         index: _,
         digest,
         vips: _,
@@ -63,6 +63,7 @@ pub(super) fn pool(pool: &PoolView, started: Duration) -> view::PoolSummary {
     view::PoolSummary {
         name: name.to_string(),
         tracking: (*tracking).into(),
+        encap: (*encap).into(),
         transition: (*transition).into(),
         in_transition,
         panic: *panic,
@@ -114,7 +115,7 @@ pub(super) fn backend(pool: &PoolView, backend: &BackendView, started: Duration)
         learning_slots: *learning,
         pinned_flows: *pinned,
         health: health.as_ref().map(|known| Box::new(self::health(known, next_hop, started))),
-        next_hop: next_hop_text(next_hop, Encap::ipip(address.is_ipv6())),
+        next_hop: next_hop_text(next_hop, Encap::new(pool.settings.encap, address.is_ipv6())),
     }
 }
 

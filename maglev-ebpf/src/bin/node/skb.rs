@@ -2,10 +2,17 @@
 
 use core::ptr::NonNull;
 
-use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, bpf_adj_room_mode};
+use aya_ebpf::bindings::{
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, bpf_adj_room_mode,
+};
+use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::TcContext;
+use maglev_common::backend::MemberRecord;
+use maglev_common::mark::Mark;
+use maglev_common::template::Template;
 use maglev_ebpf::encap::ipip::OVERHEAD6;
-use maglev_ebpf::env::{Chain, Header, Packet};
+use maglev_ebpf::encap::{gue, ipip};
+use maglev_ebpf::env::{Chain, Header, Outer, Packet};
 use maglev_ebpf::packet::ipv6;
 
 /// A packet in a socket buffer, from its Ethernet header on.
@@ -58,12 +65,22 @@ impl Packet for Skb {
         ipv6::follow(self, start, first, quoted)
     }
 
-    /// Makes room after the Ethernet header, for an outer IP header of just this size. The kernel needs to know it: it
+    /// Makes room after the Ethernet header, for outer headers of just this size. The kernel needs to know them: it
     /// finishes checksums that it had left to the network card by where the inner headers are.
     #[inline(always)]
     fn grow(&mut self, bytes: usize) -> bool {
-        let outer = if bytes == OVERHEAD6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
+        let outer = match bytes {
+            ipip::OVERHEAD6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            gue::OVERHEAD4 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            gue::OVERHEAD6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            _ => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+        };
         self.ctx.adjust_room(bytes as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, u64::from(outer)).is_ok()
+    }
+
+    #[inline(always)]
+    fn encapsulate_in_gue(&mut self, outer: Outer, template: &Template, record: &MemberRecord) -> bool {
+        gue::encapsulate(self, outer, template, record)
     }
 
     /// Nothing that leaves is made shorter.

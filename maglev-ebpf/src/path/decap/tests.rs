@@ -9,6 +9,8 @@ use super::*;
 use crate::fixtures::VecPacket;
 use crate::testing::FakeDecap;
 
+mod gue;
+
 const NODE4: [u8; 4] = [10, 64, 11, 77];
 const BACKEND4: [u8; 4] = [10, 0, 1, 11];
 const NODE6: [u8; 16] = [0xfd, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -51,13 +53,18 @@ fn inner(v6: bool, traffic_class: u8) -> Vec<u8> {
 
 /// An inner packet in an outer header.
 fn wrap(inner: &[u8], outer_v6: bool, traffic_class: u8) -> Vec<u8> {
-    let protocol = etherparse::IpNumber(if inner[0] >> 4 == 4 { 4 } else { 41 });
+    wrap_in(if inner[0] >> 4 == 4 { 4 } else { 41 }, inner, outer_v6, traffic_class)
+}
+
+/// The payload of a protocol in an outer header.
+fn wrap_in(protocol: u8, payload: &[u8], outer_v6: bool, traffic_class: u8) -> Vec<u8> {
+    let protocol = etherparse::IpNumber(protocol);
     let mut bytes = [&[2, 0, 0, 0, 0, 9][..], &[2, 0, 0, 0, 0, 1]].concat();
     if outer_v6 {
         bytes.extend([0x86, 0xdd]);
         let header = etherparse::Ipv6Header {
             traffic_class,
-            payload_length: inner.len() as u16,
+            payload_length: payload.len() as u16,
             next_header: protocol,
             hop_limit: 64,
             source: NODE6,
@@ -67,13 +74,13 @@ fn wrap(inner: &[u8], outer_v6: bool, traffic_class: u8) -> Vec<u8> {
         bytes.extend(header.to_bytes());
     } else {
         bytes.extend([8, 0]);
-        let mut header = Ipv4Header::new(inner.len() as u16, 64, protocol, NODE4, BACKEND4).unwrap();
+        let mut header = Ipv4Header::new(payload.len() as u16, 64, protocol, NODE4, BACKEND4).unwrap();
         header.dscp = (traffic_class >> 2).try_into().unwrap();
         header.ecn = (traffic_class & 3).try_into().unwrap();
         header.header_checksum = header.calc_header_checksum();
         bytes.extend(header.to_bytes());
     }
-    bytes.extend(inner);
+    bytes.extend(payload);
     bytes
 }
 

@@ -7,7 +7,7 @@ use maglev_model::{AdminState, Leftover, StateChange, UnixTime, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition,
+    Address, Encap, Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition,
 };
 
 /// The body of `POST /v1/vips`.
@@ -95,6 +95,9 @@ pub struct PoolSummary {
     pub name: String,
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
+    /// How packets for its backends are encapsulated.
+    #[serde(default)]
+    pub encap: Encap,
     /// The settings of transitions.
     pub transition: Transition,
     /// Its slots in transition and pinned flows.
@@ -121,6 +124,9 @@ pub struct Pool {
     pub name: String,
     /// For which packets the flow table is consulted.
     pub tracking: Tracking,
+    /// How packets for its backends are encapsulated.
+    #[serde(default)]
+    pub encap: Encap,
     /// The settings of transitions.
     pub transition: Transition,
     /// Its slots in transition and pinned flows.
@@ -281,6 +287,9 @@ pub struct NewPool {
     /// The number of usable backends below which its VIPs are withdrawn; the default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<u32>,
+    /// How packets for its backends are encapsulated; the default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encap: Option<Encap>,
     /// The checks of its backends; no check if absent.
     #[serde(default)]
     pub health: NewHealth,

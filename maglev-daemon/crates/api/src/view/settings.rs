@@ -27,6 +27,17 @@ pub enum UdpPolicy {
     Keep,
 }
 
+/// How packets for backends are encapsulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encap {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// GUE: UDP to port 6080.
+    Gue,
+}
+
 /// The settings of a transition: a slot has a new owner while the previous owner is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
@@ -50,6 +61,9 @@ pub struct NewSettings {
     /// The number of usable backends below which its VIPs are withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<u32>,
+    /// How packets for its backends are encapsulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encap: Option<Encap>,
     /// The settings of checks.
     pub health: NewHealth,
 }
@@ -71,18 +85,19 @@ pub struct NewTransition {
 
 impl From<SettingsChange> for NewSettings {
     fn from(change: SettingsChange) -> Self {
-        let SettingsChange { tracking, learning, idle, udp, min_healthy } = change;
+        let SettingsChange { tracking, learning, idle, udp, min_healthy, encap } = change;
         let seconds = |duration: Duration| duration.as_secs();
         let (learning_seconds, idle_seconds) = (learning.map(seconds), idle.map(seconds));
         let transition = NewTransition { learning_seconds, idle_seconds, udp: udp.map(UdpPolicy::from) };
-        Self { tracking: tracking.map(Tracking::from), transition, min_healthy, health: NewHealth::default() }
+        let (tracking, encap) = (tracking.map(Tracking::from), encap.map(Encap::from));
+        Self { tracking, transition, min_healthy, encap, health: NewHealth::default() }
     }
 }
 
 impl From<&NewSettings> for SettingsChange {
     /// All settings except those of checks.
     fn from(settings: &NewSettings) -> Self {
-        let NewSettings { tracking, transition, min_healthy, health: _ } = settings;
+        let NewSettings { tracking, transition, min_healthy, encap, health: _ } = settings;
         let NewTransition { learning_seconds, idle_seconds, udp } = *transition;
         Self {
             tracking: tracking.map(maglev_model::Tracking::from),
@@ -90,6 +105,7 @@ impl From<&NewSettings> for SettingsChange {
             idle: idle_seconds.map(Duration::from_secs),
             udp: udp.map(maglev_model::UdpPolicy::from),
             min_healthy: *min_healthy,
+            encap: encap.map(maglev_model::EncapKind::from),
         }
     }
 }
@@ -115,6 +131,24 @@ impl From<Tracking> for maglev_model::Tracking {
         match tracking {
             Tracking::Exception => Self::Exception,
             Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<maglev_model::EncapKind> for Encap {
+    fn from(kind: maglev_model::EncapKind) -> Self {
+        match kind {
+            maglev_model::EncapKind::IpIp => Self::Ipip,
+            maglev_model::EncapKind::Gue => Self::Gue,
+        }
+    }
+}
+
+impl From<Encap> for maglev_model::EncapKind {
+    fn from(encap: Encap) -> Self {
+        match encap {
+            Encap::Ipip => Self::IpIp,
+            Encap::Gue => Self::Gue,
         }
     }
 }

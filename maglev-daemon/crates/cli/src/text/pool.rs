@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maglev_api::view;
-use maglev_model::{ShownDuration, WrittenDuration, tracking_word, udp_word};
+use maglev_model::{ShownDuration, WrittenDuration, encap_word, tracking_word, udp_word};
 
 use super::backend;
 use super::count;
@@ -81,14 +81,25 @@ impl Text for Vec<view::PoolSummary> {
 
 impl Text for view::Pool {
     fn text(&self) -> String {
-        let Self { name, tracking, transition, in_transition, panic, health, table_digest, vips, usable, backends } =
-            self;
+        let Self {
+            name,
+            tracking,
+            encap,
+            transition,
+            in_transition,
+            panic,
+            health,
+            table_digest,
+            vips,
+            usable,
+            backends,
+        } = self;
         let all = backends.len();
         let vips = if vips.is_empty() { "none".to_owned() } else { vips.join(", ") };
         let [tracking, learning, idle, udp] = settings(*tracking, transition);
-        let checks = checks(*panic, health.as_ref());
+        let (checks, encap) = (checks(*panic, health.as_ref()), encap_word((*encap).into()));
         format!(
-            "pool           {name}\nusable         {usable} of {all}\n{checks}tracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
+            "pool           {name}\nusable         {usable} of {all}\n{checks}encap          {encap}\ntracking       {tracking}\ntransition     learning {learning}, idle {idle}, udp {udp}\n\
              in transition  {}\ntable digest   {table_digest}\nVIPs           {vips}\n\n{}",
             moving(in_transition),
             backend::list(backends)

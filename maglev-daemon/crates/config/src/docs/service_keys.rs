@@ -85,6 +85,14 @@ const POOLS: &[Key] = &[
         meaning: "Usable backends that the announcement of the pool's VIPs needs.",
     },
     Key {
+        path: "pools[].encap",
+        kind: "word",
+        absent: Absent::Is("ipip"),
+        good: "gue",
+        bad: "gre",
+        meaning: "How packets for the backends are encapsulated: IP in IP, or GUE (UDP to port 6080).",
+    },
+    Key {
         path: "pools[].panic",
         kind: "percent",
         absent: Absent::Is("50"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::tree::{Node, Value};
 use crate::{bounds, tree};
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
-use maglev_model::{Check, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+use maglev_model::{Check, EncapKind, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
 use maglev_testing::matrix::{Row, is_full, timed};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -42,6 +42,7 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
             udp: UdpPolicy::Keep,
         },
         min_healthy: MAX_MEMBERS,
+        encap: EncapKind::Gue,
     };
     let check = Arc::new(https());
     let mut services = Services::default();

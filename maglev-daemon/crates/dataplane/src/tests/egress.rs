@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::packets::{plan, stay_on_one_cpu};
+use super::packets::{in_gue, plan, stay_on_one_cpu};
 use super::*;
 use crate::egress::{Egress, Means};
 use crate::explain::View;
@@ -105,6 +105,15 @@ fn checks_of_every_family_are_encapsulated_as_on_the_host() {
                 assert_eq!((done, mark, counted), (action, 0, [1, 0, 0]), "member {id}");
                 assert_eq!((out.len(), &out[14 + overhead..]), (frame.len() + overhead, &frame[14..]), "member {id}");
                 assert_eq!((done, out, mark), rig.host(frame, check(id)), "member {id}: byte for byte");
+            }
+        }
+        rig.plane.publish(&in_gue()).unwrap();
+        for (id, action, overhead) in [(1, UNSPEC, 32), (2, UNSPEC, 52), (4, REDIRECT, 32)] {
+            for frame in &frames {
+                let (done, out, mark, counted) = rig.run(frame, check(id));
+                assert_eq!((done, mark, counted), (action, 0, [1, 0, 0]), "member {id} in GUE");
+                assert_eq!((out.len(), &out[14 + overhead..]), (frame.len() + overhead, &frame[14..]), "member {id}");
+                assert_eq!((done, out, mark), rig.host(frame, check(id)), "member {id} in GUE: byte for byte");
             }
         }
         // Dead members are checked like live ones; unreachable ones are not.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use maglev_common::counters::Outcome;
-use maglev_common::encap::Encap;
+use maglev_common::encap::{Encap, EncapKind, GUE_HEADERS};
 use maglev_common::flow::Seconds;
 use maglev_ebpf::fixtures::{self, CLIENT4, HOP_MAC, PORT, Unbalanced, VIP4, VIP6, VecPacket};
 use maglev_ebpf::path::forward::forward;
@@ -85,6 +85,13 @@ impl Rig {
             Step::SwitchPool { pool: pool::OUTER4, word: word.learning(TableIndex(10)) },
         ];
         rig.plane.publish(&steps).unwrap();
+        rig
+    }
+
+    /// The same, and packets for all members leave in GUE.
+    fn gue() -> Self {
+        let mut rig = Self::new();
+        rig.plane.publish(&in_gue()).unwrap();
         rig
     }
 
@@ -222,6 +229,11 @@ pub(super) fn plan() -> Vec<Step> {
     steps
 }
 
+/// Packets for the members of [`plan`] leave in GUE from now on.
+pub(super) fn in_gue() -> Vec<Step> {
+    (1..=4).map(|id| Step::SetEncap { id: member(id), kind: EncapKind::Gue }).collect()
+}
+
 fn to_port(mut frame: Vec<u8>, port: u16) -> Vec<u8> {
     frame[36..38].copy_from_slice(&port.to_be_bytes());
     frame
@@ -237,9 +249,14 @@ fn every_combination_of_families_and_protocols_is_encapsulated() {
             ("UDP over IPv4 in IPv6", fixtures::udp4(VIP4, PORT), 40),
             ("UDP over IPv6 in IPv6", fixtures::udp6(PORT), 40),
         ];
-        for (what, frame, overhead) in rows {
-            let expected = rig.host(&frame);
-            let (action, out, fate) = rig.counted(&frame);
+        let rows = || rows.iter().map(|(what, frame, overhead)| (what, frame, *overhead));
+        let wrapped = rows().map(|(what, frame, overhead)| (what, frame, overhead + GUE_HEADERS));
+        for (n, (what, frame, overhead)) in rows().chain(wrapped).enumerate() {
+            if n == 4 {
+                rig.plane.publish(&in_gue()).unwrap();
+            }
+            let expected = rig.host(frame);
+            let (action, out, fate) = rig.counted(frame);
             assert_eq!((action, fate), (action::TX, Counter::Transmitted), "{what}");
             assert_eq!(out.len(), frame.len() + overhead, "{what}");
             assert_eq!(out[14 + overhead..], frame[14..], "{what}: the inner packet is untouched");
@@ -393,8 +410,17 @@ fn the_limits() -> [Counter; 2] {
 
 #[test]
 fn packets_that_are_not_plain_are_balanced_as_the_host_would() {
-    in_namespace(|| {
-        let mut rig = Rig::new();
+    not_plain_are_balanced_as_the_host_would(Rig::new);
+}
+
+#[test]
+fn packets_that_are_not_plain_are_balanced_in_gue_as_the_host_would() {
+    not_plain_are_balanced_as_the_host_would(Rig::gue);
+}
+
+fn not_plain_are_balanced_as_the_host_would(rig: fn() -> Rig) {
+    in_namespace(move || {
+        let mut rig = rig();
         for (what, frame) in [fixtures::peculiar(), fixtures::errors()].concat() {
             let expected = rig.host(&frame);
             let (action, out, fate) = rig.counted(&frame);
@@ -420,6 +446,13 @@ fn the_largest_packet_that_fits_is_sent() {
         let mut rig = Rig::new();
         let (done, out, _) = rig.counted(&fixtures::tcp4(&vec![0; MTU as usize - 20 - 40]));
         assert_eq!((done, out.len()), (action::TX, MTU as usize + 14));
+        rig.plane.publish(&in_gue()).unwrap();
+        let whole = |headers: usize| vec![0; MTU as usize - headers - GUE_HEADERS];
+        let (done, out, _) = rig.counted(&fixtures::tcp4(&whole(20 + 40)));
+        assert_eq!((done, out.len()), (action::TX, MTU as usize + 14));
+        let (done, out, fate) = rig.counted(&fixtures::tcp4(&[&whole(20 + 40)[..], b"1"].concat()));
+        assert_eq!((done, fate), (action::TX, Counter::PacketTooBig));
+        assert_eq!(out[40..42], (MTU as u16 - 32).to_be_bytes(), "the MTU that the client learns");
     });
 }
 
@@ -431,6 +464,11 @@ fn the_kernel_and_the_host_make_the_same_of_any_frame() {
 #[test]
 fn the_kernel_and_the_host_make_the_same_of_any_frame_while_slots_learn() {
     same_of_any_frame(Rig::learning);
+}
+
+#[test]
+fn the_kernel_and_the_host_make_the_same_of_any_frame_in_gue() {
+    same_of_any_frame(Rig::gue);
 }
 
 fn same_of_any_frame(rig: fn() -> Rig) {

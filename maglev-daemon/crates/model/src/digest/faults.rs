@@ -8,9 +8,9 @@ use maglev_testing::matrix::Row;
 
 use super::*;
 use crate::{
-    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
-    PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Tls, Tracking, TransitionSettings, UdpPolicy,
-    Via, Vip, Weight,
+    AdminState, Announce, AnnounceBy, Backend, Check, Community, EncapKind, Hysteresis, Name, OnAllDead, Override,
+    Percent, Pool, PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Tls, Tracking,
+    TransitionSettings, UdpPolicy, Via, Vip, Weight,
 };
 
 fn name(text: &str) -> Name {
@@ -54,6 +54,7 @@ fn services(probe: Probe) -> Services {
                 udp: UdpPolicy::Keep,
             },
             min_healthy: 2,
+            encap: EncapKind::IpIp,
         },
         health: PoolHealth {
             check: Some(Arc::new(check(probe))),
@@ -123,12 +124,13 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 35] = [
+const CHANGES: [Change; 36] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
     |pool, _| pool.settings.transition.udp = UdpPolicy::New,
     |pool, _| pool.settings.min_healthy = 1,
+    |pool, _| pool.settings.encap = EncapKind::Gue,
     |pool, _| pool.health.panic = Percent(0),
     |pool, _| pool.health.slow_start = Duration::ZERO,
     |pool, _| pool.health.on_all_dead = OnAllDead::Keep,

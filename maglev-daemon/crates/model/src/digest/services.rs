@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 use super::Fields;
 use crate::{
-    AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
-    PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings,
-    UdpPolicy, Via, Vip, Weight,
+    AdminState, Announce, AnnounceBy, Backend, Check, Community, EncapKind, Hysteresis, Name, OnAllDead, Override,
+    Percent, Pool, PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls, Tracking,
+    TransitionSettings, UdpPolicy, Via, Vip, Weight,
 };
 
 impl Fields {
@@ -26,7 +26,7 @@ impl Fields {
     fn pool(&mut self, pool: &Pool) {
         let Pool { name, settings, health, backends } = pool;
         self.name(name);
-        let PoolSettings { tracking, transition, min_healthy } = *settings;
+        let PoolSettings { tracking, transition, min_healthy, encap } = *settings;
         self.number(match tracking {
             Tracking::Exception => 0_u8,
             Tracking::Always => 1,
@@ -41,6 +41,10 @@ impl Fields {
         self.number(min_healthy);
         self.health(health);
         self.list(backends.values(), Self::backend);
+        match encap {
+            EncapKind::IpIp => {}
+            EncapKind::Gue => self.text("encap gue"),
+        }
     }
 
     fn backend(&mut self, backend: &Backend) {

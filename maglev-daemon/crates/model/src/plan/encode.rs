@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use maglev_common::backend::{MemberRecord, MemberState, NextHop};
-use maglev_common::encap::Encap;
+use maglev_common::encap::{Encap, EncapKind};
 use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
@@ -17,25 +17,32 @@ use crate::{OuterSources, Ports, Service};
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
 
-/// The record of a living member.
+/// The record of a living member whose packets are encapsulated so.
 ///
 /// A family without an outer source gets the unspecified address; services with such backends are refused earlier.
-pub fn member_record(pool: PoolIndex, backend: IpAddr, outer: &OuterSources, next_hop: NextHop) -> MemberRecord {
-    let (destination, source, mask, family, checksum) = match backend {
+pub fn member_record(
+    pool: PoolIndex,
+    backend: IpAddr,
+    kind: EncapKind,
+    outer: &OuterSources,
+    next_hop: NextHop,
+) -> MemberRecord {
+    let encap = Encap::new(kind, backend.is_ipv6());
+    let (destination, source, mask, checksum) = match backend {
         IpAddr::V4(to) => {
             let net = outer.v4.unwrap_or_default();
             let checksum = partial_checksum(net.network(), to);
             let mask = words4(net.hostmask() & MOST_HOST_BITS);
-            (words4(to), words4(net.network()), mask, Encap::IpIp4, checksum)
+            (words4(to), words4(net.network()), mask, checksum)
         }
         IpAddr::V6(to) => {
             let net = outer.v6.unwrap_or_default();
-            (words6(to), words6(net.network()), words6(net.hostmask()), Encap::IpIp6, 0)
+            (words6(to), words6(net.network()), words6(net.hostmask()), 0)
         }
     };
     MemberRecord {
         next_hop: Word::new(next_hop.0),
-        state: Word::new(MemberState::alive(pool, family, checksum).with_path_mtu(next_hop.1).0),
+        state: Word::new(MemberState::alive(pool, encap, checksum).with_path_mtu(next_hop.1).0),
         destination: destination.map(Word::new),
         source: source.map(Word::new),
         source_hash_mask: mask.map(Word::new),
@@ -164,14 +171,33 @@ mod tests {
         OuterSources { v4: Some("10.64.11.0/24".parse().unwrap()), v6: Some("2001:db8::7/128".parse().unwrap()) }
     }
 
+    fn record_of(backend: &str, kind: EncapKind) -> MemberRecord {
+        member_record(PoolIndex(3), backend.parse().unwrap(), kind, &outer(), NextHop::UNRESOLVED)
+    }
+
+    #[test]
+    fn the_kind_of_encapsulation_is_the_pools_and_the_family_the_backends() {
+        for (kind, backend, encap) in [
+            (EncapKind::IpIp, "10.0.1.11", Encap::IpIp4),
+            (EncapKind::IpIp, "2001:db8::1", Encap::IpIp6),
+            (EncapKind::Gue, "10.0.1.11", Encap::Gue4),
+            (EncapKind::Gue, "2001:db8::1", Encap::Gue6),
+        ] {
+            let written = record_of(backend, kind);
+            assert_eq!(written.state().encap(), encap);
+            written.set_encap_kind(EncapKind::IpIp);
+            assert_eq!(written, record_of(backend, EncapKind::IpIp), "nothing else depends on it");
+        }
+    }
+
     #[test]
     fn addresses_stand_as_on_the_wire() {
-        let record = member_record(PoolIndex(3), "10.0.1.11".parse().unwrap(), &outer(), NextHop::UNRESOLVED);
+        let record = record_of("10.0.1.11", EncapKind::IpIp);
         assert_eq!(record.destination[0].get().to_le_bytes(), [10, 0, 1, 11, 0, 0, 0, 0]);
         assert_eq!(record.source[0].get().to_le_bytes(), [10, 64, 11, 0, 0, 0, 0, 0]);
         assert_eq!(record.source_hash_mask[0].get().to_le_bytes(), [0, 0, 0, 255, 0, 0, 0, 0]);
         assert!(record.state().serves(PoolIndex(3)));
-        let record = member_record(PoolIndex(3), "2001:db8::1".parse().unwrap(), &outer(), NextHop::UNRESOLVED);
+        let record = record_of("2001:db8::1", EncapKind::IpIp);
         assert_eq!(record.destination[0].get().to_le_bytes(), [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0]);
         assert_eq!(record.destination[1].get().to_le_bytes(), [0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(record.state().partial_checksum(), 0);
@@ -244,8 +270,8 @@ mod tests {
     proptest! {
         /// The partial sum, completed as the packet path does it, makes a header that verifies (RFC 1071).
         #[test]
-        fn a_completed_checksum_verifies(to in any::<[u8; 4]>(), host in any::<u8>(), length in 40_u16..1600, tos in any::<u8>(), protocol in prop_oneof![Just(4_u8), Just(41)]) {
-            let record = member_record(PoolIndex(0), IpAddr::from(to), &outer(), NextHop::UNRESOLVED);
+        fn a_completed_checksum_verifies(to in any::<[u8; 4]>(), host in any::<u8>(), length in 40_u16..1600, tos in any::<u8>(), protocol in prop_oneof![Just(4_u8), Just(41), Just(17)]) {
+            let record = member_record(PoolIndex(0), IpAddr::from(to), EncapKind::Gue, &outer(), NextHop::UNRESOLVED);
             let [l0, l1] = length.to_be_bytes();
             let le = |a: u8, b: u8| u32::from(u16::from_le_bytes([a, b]));
             let mut sum = record.state().partial_checksum() + le(0, tos) + le(l0, l1) + le(0, protocol) + le(0, host);

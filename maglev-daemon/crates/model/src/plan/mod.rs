@@ -2,6 +2,7 @@
 //! sees a half state. Pure: it names maps' contents, never maps.
 
 use maglev_common::backend::{MemberId, MemberRecord, NextHop};
+use maglev_common::encap::EncapKind;
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::{Contents, Key4, Key6, VipId};
 
@@ -42,6 +43,13 @@ pub enum Step {
         id: MemberId,
         /// Its new next hop.
         next_hop: NextHop,
+    },
+    /// Replaces what stands between a member's outer IP header and its packets: one word.
+    SetEncap {
+        /// The member.
+        id: MemberId,
+        /// What stands there from now on.
+        kind: EncapKind,
     },
     /// Fills a table that no pool word names.
     FillTable {

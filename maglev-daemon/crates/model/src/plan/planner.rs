@@ -182,6 +182,7 @@ impl Planner {
         let mut steps = Vec::new();
         self.set_idle(target, &mut steps);
         self.set_next_hops(next_hop, now, &mut steps);
+        self.set_encaps(target, &mut steps);
         self.write_members(target, next_hop, &mut steps);
         let fallen = self.set_standings(standing, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
@@ -256,6 +257,17 @@ impl Planner {
         }
     }
 
+    /// Encapsulates packets for the members of a pool as it desires from now on.
+    fn set_encaps(&mut self, target: &Services, steps: &mut Vec<Step>) {
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.differs) {
+            let Some(kind) = target.pools.get(name).map(|desired| desired.settings.encap) else { continue };
+            for member in pool.members.values_mut().filter(|member| member.encap != kind) {
+                member.encap = kind;
+                steps.push(Step::SetEncap { id: member.id, kind });
+            }
+        }
+    }
+
     /// Applies the members' health. Packets can reach revived members from here on; dead ones, which are returned, until no table
     /// names them any more.
     fn set_standings(&mut self, standing: StandingOf<'_>, steps: &mut Vec<Step>) -> Vec<MemberId> {
@@ -290,9 +302,10 @@ impl Planner {
                 }
                 let Some(id) = self.member_ids.take() else { continue };
                 let next_hop = next_hop(backend.address);
-                let record = member_record(pool.index, backend.address, &self.outer, next_hop);
+                let kind = desired.settings.encap;
+                let record = member_record(pool.index, backend.address, kind, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
-                pool.members.insert(key, Member::new(id, next_hop));
+                pool.members.insert(key, Member::new(id, next_hop, kind));
             }
         }
     }

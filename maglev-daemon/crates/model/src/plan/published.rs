@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::{MemberId, NextHop};
+use maglev_common::encap::EncapKind;
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 
 use crate::Standing;
@@ -56,6 +57,8 @@ pub struct PublishedPool {
 pub(super) struct Member {
     pub(super) id: MemberId,
     pub(super) next_hop: NextHop,
+    /// How its record says that packets are encapsulated.
+    pub(super) encap: EncapKind,
     /// When its next hop was lost, if that is not long ago: a neighbor may miss a few probes.
     pub(super) lost: Option<Duration>,
     /// Its standing by its health.
@@ -78,8 +81,8 @@ impl Member {
     }
 
     /// A member that packets can meet from now on.
-    pub(super) fn new(id: MemberId, next_hop: NextHop) -> Self {
-        Self { id, next_hop, lost: None, standing: Standing::default(), dead: false }
+    pub(super) fn new(id: MemberId, next_hop: NextHop, encap: EncapKind) -> Self {
+        Self { id, next_hop, encap, lost: None, standing: Standing::default(), dead: false }
     }
 
     /// Whether its flows are kept when its slots get other owners.

@@ -203,9 +203,9 @@ impl Planner {
             let id = member_id(*id)?;
             // No packet reached a member without a record: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
-            let next_hop = record.next_hop();
+            let (next_hop, kind) = (record.next_hop(), record.state().encap().kind());
             let reached_by = NextHop(*word, next_hop.1);
-            if *record != member_record(pool.index, *address, &self.outer, next_hop) {
+            if *record != member_record(pool.index, *address, kind, &self.outer, next_hop) {
                 return Err(format!("member {} is no longer {backend} of pool {}", id.get(), saved.name));
             }
             claimed(self.member_ids.claim(id), "member", id.get())?;
@@ -218,7 +218,7 @@ impl Planner {
             }
             // The contents of the maps, so that differences are written.
             let lost = lost.filter(|_| !next_hop.is_resolved());
-            pool.members.insert((name(backend)?, *address), Member { lost, ..Member::new(id, next_hop) });
+            pool.members.insert((name(backend)?, *address), Member { lost, ..Member::new(id, next_hop, kind) });
         }
         if saved.always {
             pool.settings.tracking = Tracking::Always;

@@ -65,7 +65,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
     for pool in planner.pools.values() {
         live.pools[usize::from(pool.index.0)] = pool.published;
         let members = pool.members.iter().map(|((_, address), member)| {
-            (member.id, member_record(pool.index, *address, &planner.outer, member.next_hop))
+            (member.id, member_record(pool.index, *address, member.encap, &planner.outer, member.next_hop))
         });
         live.members.extend(members);
     }

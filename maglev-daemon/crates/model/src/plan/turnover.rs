@@ -175,7 +175,7 @@ impl PublishedPool {
     }
 
     fn word(&self) -> PoolWord {
-        let PoolSettings { tracking, transition, min_healthy: _ } = self.settings;
+        let PoolSettings { tracking, transition, min_healthy: _, encap: _ } = self.settings;
         PoolWord::settled(self.current).tracked(tracking, transition.udp).learning(self.previous)
     }
 

@@ -68,6 +68,7 @@ impl Maps {
                 let record = self.members.get(&id.get()).unwrap();
                 record.next_hop.set(next_hop.0);
             }
+            Step::SetEncap { id, kind } => self.members[&id.get()].set_encap_kind(*kind),
             Step::FillTable { table, slots } => self.fill(table.0, slots.words().into()),
             Step::UpdateTable { table, slots } => self.update(table.0, slots.words().into()),
             Step::SetIdle { seconds } => assert!(*seconds <= u16::MAX / 2),
