@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+#[cfg(doc)]
+use crate::backend::Tag;
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
 use crate::encap::Encap;
 use crate::pod::Word;
@@ -17,16 +19,17 @@ const VERSION_IHL: u64 = 0x45;
 /// The exit of packets for a member.
 ///
 /// ```text
-///  63   62       48   47  46             32  31     30              0
-/// +----+-----------+------+----------------+-------+-----------------+
-/// | v6 | longest   | kind | interface slot | alone | interface index |
-/// +----+-----------+------+----------------+-------+-----------------+
+///  63   62       48   47     46     45             32  31     30              0
+/// +----+-----------+------+--------+----------------+-------+-----------------+
+/// | v6 | longest   | kind | tagged | interface slot | alone | interface index |
+/// +----+-----------+------+--------+----------------+-------+-----------------+
 /// ```
 ///
 /// *v6* and *kind*: the [`Encap`]; the outer IP header is IPv6 if *v6* is set, and a *kind* of 0 is IP in IP. *longest*: bytes of
 /// the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path once it is
-/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be checked. A word of zeroes is no
-/// exit: no packet is that short.
+/// encapsulated. *alone*: every packet comes in by this interface, so that it need not be checked. *tagged*: frames are sent with
+/// the [`Tag`] of the interface's record; then the low half is zero, so that no packet came in by the same interface, and those
+/// that need no tag are not asked for one. A word of zeroes is no exit: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -39,7 +42,9 @@ impl Exit {
     /// The low half's sign. Interface indices are positive numbers of 32 bits with sign.
     const ALONE: u32 = 1 << 31;
     /// The interface slot's bits, of those above the low half.
-    const SLOT: u16 = 0x7fff;
+    const SLOT: u16 = 0x3fff;
+    /// Next to the slot's bits.
+    const TAGGED: u64 = 1 << 46;
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
 
@@ -49,7 +54,14 @@ impl Exit {
         let longest = (mtu + ETHERNET).saturating_sub(state.encap().overhead() as u64).min(Self::MOST);
         let alone = if interface.is_alone() { Self::ALONE } else { 0 };
         let slot = u64::from(slot.0 & Self::SLOT);
-        Self(u64::from(interface.index()) | u64::from(alone) | slot << 32 | family | longest << 48)
+        let on = if interface.tag().exists() { Self::TAGGED } else { u64::from(interface.index() | alone) };
+        Self(on | slot << 32 | family | longest << 48)
+    }
+
+    /// Whether frames need the tag of the interface's record.
+    #[inline(always)]
+    pub const fn is_tagged(self) -> bool {
+        self.0 & Self::TAGGED != 0
     }
 
     /// Whether there is an exit.
@@ -82,7 +94,7 @@ impl Exit {
         InterfaceSlot((self.0 >> 32) as u16 & Self::SLOT)
     }
 
-    /// The interface's index.
+    /// The interface's index; 0 if frames need a tag.
     #[inline(always)]
     pub const fn index(self) -> u32 {
         self.0 as u32 & !Self::ALONE
@@ -177,7 +189,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::NextHop;
+    use crate::backend::{NextHop, Tag};
     use crate::table::PoolIndex;
 
     fn member(encap: Encap) -> MemberRecord {
@@ -238,6 +250,17 @@ mod tests {
         let exit = Template::new(&member(Encap::IpIp6), &interface(1_500).alone()).exit();
         assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_474) && !exit.takes(1_475));
         assert_eq!(exit.index(), 7);
+    }
+
+    #[test]
+    fn an_exit_with_a_tag_is_never_where_packets_come_in() {
+        let vlan = interface(1_496).tagged(Tag::new(0x8100, 100));
+        for record in [vlan.clone(), vlan.alone()] {
+            let exit = Template::new(&member(Encap::IpIp4), &record).exit();
+            assert!(exit.is_tagged() && exit.exists() && !exit.is_ingress(|| 7));
+            assert_eq!((exit.slot(), exit.index(), exit.longest_packet()), (InterfaceSlot(5), 0, 1_476));
+        }
+        assert!(!Template::new(&member(Encap::IpIp4), &interface(1_500)).exit().is_tagged());
     }
 
     #[test]

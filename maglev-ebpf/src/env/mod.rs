@@ -8,5 +8,5 @@ mod tables;
 
 pub use chain::Chain;
 pub use decision::{Choice, Decision, Flow, Segment};
-pub use packet::{Header, Packet};
+pub use packet::{Header, Packet, Tagged};
 pub use tables::{Answers, Balancing, Clock, Counters, DecapTables, Directory, Flows, Forwarding, Ingress, Trace};

@@ -1,6 +1,7 @@
 //! The bytes of a packet.
 
 use super::Chain;
+use maglev_common::backend::Tag;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A header as it lies in a packet: any bytes are one, at any address.
@@ -39,4 +40,15 @@ pub trait Packet {
     /// Cuts the packet off at this length, which is less than it has. On failure the packet is as before.
     #[must_use]
     fn trim(&mut self, length: usize) -> bool;
+}
+
+/// An outgoing packet, which may have a VLAN tag beside its bytes: network cards insert it.
+pub trait Tagged: Packet {
+    /// Removes the outermost tag, if there is one, wherever it stands. On failure the packet is as before.
+    #[must_use]
+    fn remove_tag(&mut self) -> bool;
+
+    /// Gives a packet without tags a tag. On failure the packet is as before.
+    #[must_use]
+    fn add_tag(&mut self, tag: Tag) -> bool;
 }

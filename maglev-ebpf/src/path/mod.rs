@@ -4,4 +4,5 @@ pub mod decap;
 pub mod egress;
 pub mod forward;
 pub mod icmp;
+pub mod tag;
 pub mod too_big;

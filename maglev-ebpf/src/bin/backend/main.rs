@@ -29,7 +29,7 @@ mod programs {
     fn decap(ctx: XdpContext) -> u32 {
         match decapsulate(&mut Frame::new(ctx), &DecapMaps) {
             Verdict::Drop => XDP_DROP,
-            Verdict::Pass | Verdict::Transmit | Verdict::Redirect(_) => XDP_PASS,
+            Verdict::Pass | Verdict::Transmit | Verdict::Redirect(_) | Verdict::Tag(_) => XDP_PASS,
         }
     }
 

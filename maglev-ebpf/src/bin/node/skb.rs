@@ -3,12 +3,13 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, bpf_adj_room_mode};
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::programs::TcContext;
 use maglev_common::mark::Mark;
 use maglev_ebpf::encap::ipip::OVERHEAD6;
-use maglev_ebpf::env::{Chain, Header, Packet};
-use maglev_ebpf::packet::ipv6;
+use maglev_common::backend::Tag;
+use maglev_ebpf::env::{Chain, Header, Packet, Tagged};
+use maglev_ebpf::packet::{eth, ipv6};
 use maglev_ebpf::path::egress::Origin;
 
 /// Bytes that are asked to stand in one piece: Ethernet, IPv6, and TCP without options.
@@ -114,5 +115,22 @@ impl Packet for Skb {
     #[inline(always)]
     fn trim(&mut self, _length: usize) -> bool {
         false
+    }
+}
+
+impl Tagged for Skb {
+    /// The kernel takes the tag beside the bytes or, without one, the first of them.
+    #[inline(always)]
+    fn remove_tag(&mut self) -> bool {
+        // SAFETY: as for `interface`.
+        let beside = unsafe { (*self.ctx.skb.skb).vlan_present } != 0;
+        // SAFETY: the context is this program's, and no reference into the packet is alive: they borrow `self`.
+        !(beside || eth::is_tagged(self)) || unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } == 0
+    }
+
+    #[inline(always)]
+    fn add_tag(&mut self, tag: Tag) -> bool {
+        // SAFETY: as for `remove_tag`. The protocol is in network order.
+        unsafe { bpf_skb_vlan_push(self.ctx.skb.skb, tag.protocol().to_be(), tag.vlan()) == 0 }
     }
 }
