@@ -18,7 +18,12 @@ pub fn backend(name: &str) -> view::Backend {
         learning_slots: 0,
         pinned_flows: Some(0),
         health: None,
-        next_hop: view::NextHop::Resolved { interface: "eth0".into(), mac: "02:00:00:00:00:09".into(), gateway: None },
+        next_hop: view::NextHop::Resolved {
+            interface: "eth0".into(),
+            vlan: None,
+            mac: "02:00:00:00:00:09".into(),
+            gateway: None,
+        },
     }
 }
 

@@ -63,7 +63,7 @@ impl Site {
         };
         let found = Beginning {
             facts: Facts::testing(&clock),
-            interfaces: Refreshed::new(&[], Refresh::default(), Vec::new()),
+            interfaces: Refreshed::default(),
             needed: Needed::default(),
             adopted: None,
             in_use: InUse::new(),

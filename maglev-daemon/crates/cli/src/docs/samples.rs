@@ -228,7 +228,7 @@ mod status {
             weight,
             share,
             health: Some(Box::new(known)),
-            next_hop: NextHop::Resolved { interface: interface.into(), mac: mac.into(), gateway },
+            next_hop: NextHop::Resolved { interface: interface.into(), vlan: None, mac: mac.into(), gateway },
             ..testing::backend(name)
         }
     }

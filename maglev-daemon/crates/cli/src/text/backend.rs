@@ -69,9 +69,10 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
 
 fn shown_next_hop(next_hop: &view::NextHop) -> String {
     match next_hop {
-        view::NextHop::Resolved { interface, mac, gateway: None } => format!("{mac} on {interface}"),
-        view::NextHop::Resolved { interface, mac, gateway: Some(gateway) } => {
-            format!("{mac} on {interface} via {gateway}")
+        view::NextHop::Resolved { interface, vlan, mac, gateway } => {
+            let vlan = vlan.as_ref().map(|view::Vlan { id, on }| format!(" (VLAN {id} on {on})")).unwrap_or_default();
+            let gateway = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            format!("{mac} on {interface}{vlan}{gateway}")
         }
         view::NextHop::Unresolved { reason } => format!("unresolved: {reason}"),
     }

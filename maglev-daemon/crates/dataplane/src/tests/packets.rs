@@ -100,7 +100,7 @@ impl Rig {
             Verdict::Drop => action::DROP,
             Verdict::Transmit => action::TX,
             Verdict::Redirect(InterfaceSlot(0)) => action::TX,
-            Verdict::Redirect(_) => action::REDIRECT,
+            Verdict::Redirect(_) | Verdict::Tag(_) => action::REDIRECT,
         };
         (action, packet.bytes)
     }
