@@ -19,7 +19,12 @@ pub trait Packet {
         self.len() == 0
     }
 
-    /// The header at an offset, unless the packet ends before the header does.
+    /// Whether it has at least so many bytes: cheaper to ask than its length.
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.len()
+    }
+
+    /// The header at an offset, unless the packet ends before the header does, or its first piece.
     fn view<T: Header>(&self, offset: usize) -> Option<&T>;
 
     /// The same, to write to.

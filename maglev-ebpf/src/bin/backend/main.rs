@@ -25,7 +25,7 @@ mod programs {
     use crate::maps::DecapMaps;
 
     /// Decapsulation.
-    #[xdp]
+    #[xdp(frags)]
     fn decap(ctx: XdpContext) -> u32 {
         match decapsulate(&mut Frame::new(ctx), &DecapMaps) {
             Verdict::Drop => XDP_DROP,
@@ -34,7 +34,7 @@ mod programs {
     }
 
     /// Passes every packet: a veth drops what is transmitted to it unless it runs some XDP program.
-    #[xdp]
+    #[xdp(frags)]
     fn pass(_ctx: XdpContext) -> u32 {
         XDP_PASS
     }

@@ -33,11 +33,11 @@ mod programs {
     use crate::skb::Skb;
 
     /// The load balancer.
-    #[xdp]
+    #[xdp(frags)]
     fn maglev(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
-        match forward_plain(&mut Frame::new(ctx), &maps) {
+        match forward_plain(&mut Frame::<true>::from(ctx), &maps) {
             Ok(Verdict::Tag(slot)) => maglev_tag(again, u32::from(slot.0)),
             Ok(verdict) => maps::action(verdict),
             Err(Left::Otherwise) => rest(again, maglev_otherwise(again)),
@@ -122,7 +122,7 @@ mod programs {
     }
 
     /// The load balancer, and it logs each decision.
-    #[xdp]
+    #[xdp(frags)]
     fn maglev_traced(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
