@@ -95,7 +95,42 @@ pub struct InterfaceSlot(pub u16);
 /// MAC addresses beside its own that an interface can be given.
 pub const MAX_ALSO: usize = 4;
 
-/// An interface that packets are received and sent on: the input of templates, and which frames are for this node.
+/// The VLAN tag of frames that are sent on an interface: the four bytes between MAC addresses and EtherType, read little-endian.
+/// Priority and drop eligibility are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tag(pub u32);
+
+impl Tag {
+    /// The frames are sent without a tag.
+    pub const NONE: Self = Self(0);
+
+    /// The tag of a VLAN, by the EtherType that announces it (0x8100, 0x88a8) and the VLAN's number of twelve bits.
+    pub const fn new(protocol: u16, vlan: u16) -> Self {
+        let ([a, b], [c, d]) = (protocol.to_be_bytes(), (vlan & 0xfff).to_be_bytes());
+        Self(u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub const fn exists(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The EtherType that announces it.
+    #[inline(always)]
+    pub const fn protocol(self) -> u16 {
+        (self.0 as u16).swap_bytes()
+    }
+
+    /// The VLAN's number.
+    #[inline(always)]
+    pub const fn vlan(self) -> u16 {
+        ((self.0 >> 16) as u16).swap_bytes()
+    }
+}
+
+/// An interface that packets are received and sent on: the input of templates, and which frames are for this node. That of a
+/// VLAN device has the device's MAC address, and the index of the interface that carries its frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
@@ -106,8 +141,10 @@ pub struct InterfaceRecord {
     pub index_mtu: Word,
     /// Further MAC addresses whose frames are for this node, laid out like `mac`; 0 for none.
     pub also: [Word; MAX_ALSO],
+    /// [`Tag`].
+    pub tag: Word,
     /// Fills the line.
-    pub reserved: [Word; 2],
+    pub reserved: Word,
 }
 
 impl InterfaceRecord {
@@ -119,8 +156,22 @@ impl InterfaceRecord {
             mac: Word::new(mac_word(mac)),
             index_mtu: Word::new(ifindex as u64 | (mtu as u64) << 32),
             also: [const { Word::new(0) }; MAX_ALSO],
-            reserved: [const { Word::new(0) }; 2],
+            tag: Word::new(0),
+            reserved: Word::new(0),
         }
+    }
+
+    /// The same, of a VLAN device: `ifindex` is that of the interface which carries its frames, `mtu` the smaller of both.
+    #[must_use]
+    pub fn tagged(self, tag: Tag) -> Self {
+        self.tag.set(u64::from(tag.0));
+        self
+    }
+
+    /// The tag of frames that are sent on it.
+    #[inline(always)]
+    pub fn tag(&self) -> Tag {
+        Tag(self.tag.get() as u32)
     }
 
     /// The same, of an interface that takes frames to these MAC addresses too: at most [`MAX_ALSO`], of which none is
@@ -143,6 +194,12 @@ impl InterfaceRecord {
         self.index_mtu.get() & Self::ALONE != 0
     }
 
+    /// Whether a packet that came in by an interface came in by this one, or by that which carries its frames.
+    #[inline(always)]
+    pub fn is_ingress(&self, ingress: impl FnOnce() -> u32) -> bool {
+        self.is_alone() || self.index() == ingress()
+    }
+
     /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by this interface.
     #[inline(always)]
     pub fn owns(&self, mac: u64) -> bool {
@@ -163,7 +220,8 @@ impl InterfaceRecord {
 
     /// Takes over another record.
     pub fn set(&self, new: &Self) {
-        let Self { mac, index_mtu, also, reserved: _ } = new;
+        let Self { mac, index_mtu, also, tag, reserved: _ } = new;
+        self.tag.set(tag.get());
         self.mac.set(mac.get());
         self.index_mtu.set(index_mtu.get());
         self.also.iter().zip(also).for_each(|(to, from)| to.set(from.get()));
@@ -393,6 +451,15 @@ mod tests {
             assert!(!record.owns(mac_word(other)), "{other:x?}");
         }
         assert!(!InterfaceRecord::default().owns(0));
+    }
+
+    #[test]
+    fn a_tag_is_four_bytes_of_a_frame() {
+        let tag = Tag::new(0x88a8, 0xabc);
+        assert_eq!(tag.0.to_le_bytes(), [0x88, 0xa8, 0x0a, 0xbc]);
+        assert_eq!((tag.protocol(), tag.vlan()), (0x88a8, 0xabc));
+        assert!(Tag::new(0x8100, 0).exists() && !Tag::NONE.exists(), "VLAN 0 is a tag too");
+        assert_eq!(Tag::new(0x8100, 0xffff), Tag::new(0x8100, 0xfff));
     }
 
     #[test]

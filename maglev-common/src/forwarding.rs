@@ -142,8 +142,9 @@ impl Forwarding {
         Template::new_for_check(member, self.interface(member.next_hop().interface()))
     }
 
+    /// The record of the interface in a slot.
     #[inline(always)]
-    fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
+    pub fn interface(&self, InterfaceSlot(slot): InterfaceSlot) -> &InterfaceRecord {
         &self.interfaces[slot as usize & (INTERFACES - 1)]
     }
 
@@ -160,15 +161,16 @@ impl Forwarding {
         destination.0 == self.only_mac.get() || destination == self.own_mac(ingress())
     }
 
-    /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by an interface. One that has no
-    /// record is part of one that has (a bond's): there, every interface's addresses are.
+    /// Whether frames to a MAC address, in the low 48 bits, are for this node if they come in by an interface: to its own, or that of
+    /// a VLAN device on it. One that has no record is part of one that has (a bond's): there, every interface's addresses are.
     #[inline(always)]
     pub fn owns(&self, ingress: u32, mac: u64) -> bool {
-        // Two loops that carry nothing from turn to turn: the verifier follows each turn once.
-        for record in &self.interfaces {
-            if record.index() == ingress && ingress != 0 {
-                return record.owns(mac);
-            }
+        // Loops that carry nothing from turn to turn: the verifier follows each turn once.
+        if self.interfaces.iter().any(|record| record.index() == ingress && record.owns(mac)) {
+            return ingress != 0;
+        }
+        if self.interfaces.iter().any(|record| record.index() == ingress) && ingress != 0 {
+            return false;
         }
         self.interfaces.iter().any(|record| record.owns(mac))
     }
@@ -190,9 +192,10 @@ impl Forwarding {
     }
 
     /// The address of the interfaces that share a word of [`Self::own_macs`], or of all if none does; of several there is none.
+    /// Frames to those of VLAN devices have tags: they are not plain.
     #[cfg(not(target_arch = "bpf"))]
     fn own_mac_for(&self, n: usize) -> OwnMac {
-        let known = || self.interfaces.iter().filter(|record| record.index() != 0);
+        let known = || self.interfaces.iter().filter(|record| record.index() != 0 && !record.tag().exists());
         let here = |record: &&InterfaceRecord| record.index() as usize & (OWN_MACS - 1) == n;
         let any = known().any(|record| here(&record));
         let mut macs = known().filter(|record| !any || here(record)).map(|record| record.mac.get());
@@ -230,7 +233,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::backend::mac_word;
+    use crate::backend::{Tag, mac_word};
 
     const FIRST: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const SECOND: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -275,6 +278,17 @@ mod tests {
         assert_eq!(owned(&one, 3), ([false, true], [false, true]), "it is the only one no more");
         one.set_interface(1, &InterfaceRecord::default());
         assert!(one.is_own(first, || unreachable!("it is the only one again")));
+    }
+
+    #[test]
+    fn a_vlan_devices_address_is_owned_on_its_interface_and_changes_nothing_for_plain_frames() {
+        let vlan = InterfaceRecord::new(SECOND, 2, 1_500).tagged(Tag::new(0x8100, 100));
+        let both = forwarding(&[InterfaceRecord::new(FIRST, 2, 1_500), vlan.clone()]);
+        assert_eq!(owned(&both, 2), ([true, false], [true, true]));
+        assert!(both.is_own(OwnMac::new(mac_word(FIRST)), || unreachable!("it is the only address of plain frames")));
+        both.set_interface(2, &InterfaceRecord::new([2, 0, 0, 0, 0, 3], 3, 1_500));
+        assert_eq!(owned(&both, 2), ([true, false], [true, true]));
+        assert_eq!(owned(&both, 3), ([false, false], [false, false]), "another interface");
     }
 
     #[test]

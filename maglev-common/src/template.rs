@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+#[cfg(doc)]
+use crate::backend::Tag;
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberRecord, MemberState};
 use crate::encap::Encap;
 use crate::pod::Word;
@@ -17,16 +19,17 @@ const VERSION_IHL: u64 = 0x45;
 /// The exit of packets for a member.
 ///
 /// ```text
-///  63      62             32  31   30  29             15  14       0
-/// +-------+-----------------+---------+----------------+-----------+
-/// | alone | interface index | encap   | interface slot | longest   |
-/// +-------+-----------------+---------+----------------+-----------+
+///  63      62             32  31   30  29      28             15  14       0
+/// +-------+-----------------+---------+--------+----------------+-----------+
+/// | alone | interface index | encap   | tagged | interface slot | longest   |
+/// +-------+-----------------+---------+--------+----------------+-----------+
 /// ```
 ///
 /// *longest*: bytes of the longest frame, Ethernet header and any trailer included, that still fits the MTU of interface and path
 /// once it is encapsulated. *encap*: the [`Encap`], in the low half's highest bits, so that one comparison finds the first and
-/// another one the second. *alone*: every packet comes in by this interface, so that it need not be checked. A word of zeroes is
-/// no exit: no packet is that short.
+/// another one the second. *alone*: every packet comes in by this interface, so that it need not be checked. *tagged*: frames are sent
+/// with the [`Tag`] of the interface's record; then the high half is zero, so that no packet came in by the same interface, and those
+/// that need no tag are not asked for one. A word of zeroes is no exit: no packet is that short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit(pub u64);
 
@@ -36,10 +39,12 @@ impl Exit {
 
     /// The sign. Interface indices are positive numbers of 32 bits with sign.
     const ALONE: u64 = 1 << 63;
+    /// Next to the slot's bits.
+    const TAGGED: u64 = 1 << 29;
     /// The most that *longest* can say: more than any MTU that drivers offer native XDP.
     const MOST: u64 = 0x7fff;
     /// The interface slot's bits, shifted.
-    const SLOT: u16 = 0x7fff;
+    const SLOT: u16 = 0x3fff;
     /// The low half of an exit with another encapsulation than IP in IP is not below the first; with GUE not below the second, and
     /// over IPv6 not below the third.
     const OTHER: u32 = 1 << 30;
@@ -57,7 +62,14 @@ impl Exit {
             Encap::Gue4 => Self::GUE,
             Encap::Gue6 => Self::GUE6,
         };
-        Self(u64::from(interface.index()) << 32 | alone | slot << 15 | u64::from(encap) | longest)
+        let on = if interface.tag().exists() { Self::TAGGED } else { u64::from(interface.index()) << 32 | alone };
+        Self(on | slot << 15 | u64::from(encap) | longest)
+    }
+
+    /// Whether frames need the tag of the interface's record.
+    #[inline(always)]
+    pub const fn is_tagged(self) -> bool {
+        self.0 & Self::TAGGED != 0
     }
 
     /// Whether there is an exit.
@@ -95,7 +107,7 @@ impl Exit {
         InterfaceSlot((self.0 >> 15) as u16 & Self::SLOT)
     }
 
-    /// The interface's index.
+    /// The interface's index; 0 if frames need a tag.
     #[inline(always)]
     pub const fn index(self) -> u32 {
         (self.0 >> 32) as u32 & i32::MAX as u32
@@ -190,7 +202,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::NextHop;
+    use crate::backend::{NextHop, Tag};
     use crate::table::PoolIndex;
 
     fn member(encap: Encap) -> MemberRecord {
@@ -256,6 +268,17 @@ mod tests {
         let exit = Template::new(&member(Encap::IpIp6), &interface(1_500).alone()).exit();
         assert!(exit.is_ingress(|| unreachable!()) && exit.takes(1_474) && !exit.takes(1_475));
         assert_eq!(exit.index(), 7);
+    }
+
+    #[test]
+    fn an_exit_with_a_tag_is_never_where_packets_come_in() {
+        let vlan = interface(1_496).tagged(Tag::new(0x8100, 100));
+        for record in [vlan.clone(), vlan.alone()] {
+            let exit = Template::new(&member(Encap::IpIp4), &record).exit();
+            assert!(exit.is_tagged() && exit.exists() && !exit.is_ingress(|| 7));
+            assert_eq!((exit.slot(), exit.index(), exit.longest_packet()), (InterfaceSlot(5), 0, 1_476));
+        }
+        assert!(!Template::new(&member(Encap::IpIp4), &interface(1_500)).exit().is_tagged());
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::vec;
 use std::vec::Vec;
 
 use etherparse::{IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder};
-use maglev_common::backend::MemberRecord;
+use maglev_common::backend::{MemberRecord, Tag};
 use maglev_common::counters::Counter;
 use maglev_common::template::Template;
 
 use crate::encap::gue;
-use crate::env::{Chain, Header, Outer, Packet};
-use crate::packet::ipv6;
+use crate::env::{Chain, Header, Outer, Packet, Tagged};
+use crate::packet::{eth, ipv6};
 
 /// The router's MAC address on the node's link.
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
@@ -78,7 +78,7 @@ impl Packet for VecPacket {
 
     /// As the kernel has it: an Ethernet header must remain.
     fn shrink(&mut self, bytes: usize) -> bool {
-        if bytes + crate::packet::eth::HEADER > self.bytes.len() {
+        if bytes + eth::HEADER > self.bytes.len() {
             return false;
         }
         self.headroom += bytes;
@@ -92,11 +92,24 @@ impl Packet for VecPacket {
 
     /// As the kernel has it: an Ethernet header must remain.
     fn trim(&mut self, length: usize) -> bool {
-        if length < crate::packet::eth::HEADER || length > self.bytes.len() {
+        if length < eth::HEADER || length > self.bytes.len() {
             return false;
         }
         self.bytes.truncate(length);
         true
+    }
+}
+
+impl Tagged for VecPacket {
+    fn remove_tag(&mut self) -> bool {
+        if eth::is_tagged(self) {
+            self.bytes.drain(12..12 + eth::TAG);
+        }
+        true
+    }
+
+    fn add_tag(&mut self, tag: Tag) -> bool {
+        eth::insert_tag(self, tag)
     }
 }
 

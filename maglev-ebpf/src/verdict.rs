@@ -13,4 +13,6 @@ pub enum Verdict {
     Transmit,
     /// Send it out of the interface in this slot.
     Redirect(InterfaceSlot),
+    /// The same, once it has the VLAN tag of that interface: [`crate::path::tag::send`].
+    Tag(InterfaceSlot),
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use maglev_common::table::PoolIndex;
 use maglev_core::reconcile::{Event, Previewed};
-use maglev_dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey};
+use maglev_dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey, VlanDevice};
 use maglev_model::plan::{Saved, Step, SurveyOrder};
 use maglev_net::links::{Link, LinkState};
 use tokio::sync::mpsc::UnboundedSender;
@@ -63,9 +63,11 @@ impl ActiveFlows {
 }
 
 /// The attached interfaces after a refresh.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Refreshed {
     pub(super) interfaces: Vec<Interface>,
+    /// The VLAN devices on them.
+    pub(super) vlans: Vec<VlanDevice>,
     /// The detached ones, with the reason.
     pub(super) refresh: Refresh,
     /// All interfaces that exist, by index.
@@ -73,9 +75,9 @@ pub(super) struct Refreshed {
 }
 
 impl Refreshed {
-    pub(super) fn new(interfaces: &[Interface], refresh: Refresh, existing: Vec<Link>) -> Self {
+    pub(super) fn new(dataplane: &Dataplane, refresh: Refresh, existing: Vec<Link>) -> Self {
         let links = existing.into_iter().map(|link| (link.index, link)).collect();
-        Self { interfaces: interfaces.to_vec(), refresh, links }
+        Self { interfaces: dataplane.interfaces().to_vec(), vlans: dataplane.vlans().to_vec(), refresh, links }
     }
 
     /// The renamed interfaces: the name in `maglev.yaml`, and the present one.
@@ -285,7 +287,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
         Order::Survey(orders) => *survey = begin(dataplane, orders, done),
         Order::Refresh(links, reply) => {
             let refresh = dataplane.refresh(&links);
-            let _ = reply.send(Refreshed::new(dataplane.interfaces(), refresh, links));
+            let _ = reply.send(Refreshed::new(dataplane, refresh, links));
         }
         Order::Snapshot(reply) => {
             let _ = reply.send(dataplane.snapshot());

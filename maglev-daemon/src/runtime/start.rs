@@ -124,7 +124,7 @@ pub(super) async fn start(
     let begun = adoption::begin(&node, &settings(&node), &existing, &clock)?;
     let Begun { dataplane, planner: adopted, in_use, served, kept, keeper, since } = begun;
     let facts = status::Facts::new(&node, &dataplane, &clock, since);
-    let interfaces = Refreshed::new(dataplane.interfaces(), dataplane.begun(), existing);
+    let interfaces = Refreshed::new(&dataplane, dataplane.begun(), existing);
     let needed = needed(&node, host);
     let (done, finished) = mpsc::unbounded_channel();
     let disk = Disk::start(store, done.clone())?;

@@ -31,15 +31,15 @@ struct Macs {
 }
 
 /// Returns at once: what it takes is the harness's own.
-#[xdp]
+#[xdp(frags)]
 fn empty(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
 /// Swaps the MAC addresses: the least that sends a packet back.
-#[xdp]
+#[xdp(frags)]
 fn transmit(ctx: XdpContext) -> u32 {
-    let mut frame = Frame::new(ctx);
+    let mut frame = Frame::<true>::from(ctx);
     let Some(macs) = frame.view_mut::<Macs>(0) else { return XDP_ABORTED };
     let (first, last) = (macs.first.get(), u64::from(macs.last.get()));
     macs.first.set(first >> 48 | last << 16 | first << 48);
@@ -48,29 +48,29 @@ fn transmit(ctx: XdpContext) -> u32 {
 }
 
 /// Makes room and writes a constant header: the least that encapsulates a packet.
-#[xdp]
+#[xdp(frags)]
 fn headers(ctx: XdpContext) -> u32 {
-    encapsulate(Frame::new(ctx), 0)
+    encapsulate(Frame::<true>::from(ctx), 0)
 }
 
 /// The same, and the header depends on one random cache line.
-#[xdp]
+#[xdp(frags)]
 fn headers_line(ctx: XdpContext) -> u32 {
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
     let Some(word) = maps::line(rig.random.get() >> 40 & u64::from(LINE_COUNT - 1)) else { return XDP_ABORTED };
-    encapsulate(Frame::new(ctx), word)
+    encapsulate(Frame::<true>::from(ctx), word)
 }
 
 /// The same, of as many lines as the flow table has.
-#[xdp]
+#[xdp(frags)]
 fn headers_flow_line(ctx: XdpContext) -> u32 {
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
     let Some(word) = maps::line(rig.random.get() >> 40 & rig.flow_line_mask.get()) else { return XDP_ABORTED };
-    encapsulate(Frame::new(ctx), word)
+    encapsulate(Frame::<true>::from(ctx), word)
 }
 
 #[inline(always)]
-fn encapsulate(mut frame: Frame, word: u64) -> u32 {
+fn encapsulate(mut frame: Frame<true>, word: u64) -> u32 {
     if !frame.grow(OVERHEAD) {
         return XDP_ABORTED;
     }

@@ -41,7 +41,7 @@ mod programs {
     const CROWDED: usize = 208;
 
     /// Leaves no room for an outer header: moves the frame's headers to the start of the headroom.
-    #[xdp]
+    #[xdp(frags)]
     fn crowd(ctx: XdpContext) -> u32 {
         let next = XdpContext::new(ctx.ctx);
         let mut frame = Frame::new(ctx);
@@ -56,7 +56,7 @@ mod programs {
     }
 
     /// Fills the headroom with ones and runs the program under test: a test run's headroom is zero, a driver's garbage.
-    #[xdp]
+    #[xdp(frags)]
     fn poison(ctx: XdpContext) -> u32 {
         let next = XdpContext::new(ctx.ctx);
         let mut frame = Frame::new(ctx);

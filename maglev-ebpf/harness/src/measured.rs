@@ -25,16 +25,19 @@ mod programs {
     use aya_ebpf::programs::XdpContext;
     use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
 
+    use maglev_ebpf::verdict::Verdict;
+
     use crate::frame::Frame;
     use crate::maps::{self, Maps};
     use crate::mode::Measured;
 
     /// The load balancer, measured.
-    #[xdp]
+    #[xdp(frags)]
     fn maglev_measured(ctx: XdpContext) -> u32 {
         let Some(maps) = Measured::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
-        match forward_plain(&mut Frame::new(ctx), &maps) {
+        match forward_plain(&mut Frame::<true>::from(ctx), &maps) {
+            Ok(Verdict::Tag(_)) => XDP_ABORTED,
             Ok(verdict) => maps::action(verdict),
             Err(Left::Otherwise) => maglev_otherwise(again),
             // Nothing that is measured.

@@ -82,13 +82,13 @@ fn vip(rig: &Rig, flow: u64) -> u64 {
 }
 
 /// Varies IPv4 packets.
-#[xdp]
+#[xdp(frags)]
 fn vary4(ctx: XdpContext) -> u32 {
     vary::<Headers4>(ctx)
 }
 
 /// Varies IPv6 packets.
-#[xdp]
+#[xdp(frags)]
 fn vary6(ctx: XdpContext) -> u32 {
     vary::<Headers6>(ctx)
 }

@@ -11,20 +11,20 @@ use crate::maps;
 use crate::vary::{Headers, Headers4, Headers6, flow};
 
 /// Sends IPv4 packets.
-#[xdp]
+#[xdp(frags)]
 fn generate4(ctx: XdpContext) -> u32 {
     generate::<Headers4>(ctx)
 }
 
 /// Sends IPv6 packets.
-#[xdp]
+#[xdp(frags)]
 fn generate6(ctx: XdpContext) -> u32 {
     generate::<Headers6>(ctx)
 }
 
 #[inline(always)]
 fn generate<H: Headers>(ctx: XdpContext) -> u32 {
-    let mut frame = Frame::new(ctx);
+    let mut frame = Frame::<true>::from(ctx);
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
     let Some(headers) = frame.view_mut::<H>(0) else { return XDP_ABORTED };
     headers.write(rig, flow(rig));
@@ -32,9 +32,9 @@ fn generate<H: Headers>(ctx: XdpContext) -> u32 {
 }
 
 /// Counts what came back: all of it, and what had grown by as much as it should.
-#[xdp]
+#[xdp(frags)]
 fn sink(ctx: XdpContext) -> u32 {
-    let frame = Frame::new(ctx);
+    let frame = Frame::<true>::from(ctx);
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
     rig.returned.add_unshared(1);
     let expected = rig.length.get() + rig.overheads[0].get();

@@ -1,9 +1,12 @@
 //! The bytes of an XDP frame: the only code that turns packet pointers into references.
+//!
+//! A jumbo frame is in several pieces (`xdp.frags`), and only the first one can be read in place: it holds the headers, since
+//! drivers fill a piece before they begin the next.
 
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::MemberRecord;
 use maglev_common::template::Template;
@@ -14,15 +17,33 @@ use maglev_ebpf::packet::ipv6;
 /// Where extension headers may begin, one less than a power of two: headers of a frame, and of a packet that it quotes.
 const MOST_START: usize = 127;
 
-/// A frame in the kernel's buffer.
-pub(crate) struct Frame {
+/// A frame in the kernel's buffer. `FIRST`: its first piece alone is taken for all of it, so that a packet in several is not plain,
+/// and others need not be asked.
+pub(crate) struct Frame<const FIRST: bool> {
     ctx: XdpContext,
 }
 
-impl Frame {
+impl Frame<false> {
+    /// A frame with all its pieces.
     #[inline(always)]
     pub(crate) fn new(ctx: XdpContext) -> Self {
         Self { ctx }
+    }
+}
+
+/// A frame that is in one piece, or the first one of several.
+impl From<XdpContext> for Frame<true> {
+    #[inline(always)]
+    fn from(ctx: XdpContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl<const FIRST: bool> Frame<FIRST> {
+    /// Bytes in its first piece.
+    #[inline(always)]
+    fn first_length(&self) -> usize {
+        self.ctx.data_end() - self.ctx.data()
     }
 
     /// The address of a header that lies whole within the frame.
@@ -36,6 +57,13 @@ impl Frame {
         Some(unsafe { NonNull::new_unchecked(start as *mut T) })
     }
 
+    /// Bytes in all pieces.
+    #[inline(always)]
+    fn whole_length(&self) -> usize {
+        // SAFETY: the helper reads the context this program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) as usize }
+    }
+
     #[inline(always)]
     fn adjust(&mut self, delta: i32) -> bool {
         // SAFETY: `ctx` is the context this program was called with, and no reference into the packet is alive: views
@@ -44,10 +72,15 @@ impl Frame {
     }
 }
 
-impl Packet for Frame {
+impl<const FIRST: bool> Packet for Frame<FIRST> {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        if FIRST { self.first_length() } else { self.whole_length() }
+    }
+
+    #[inline(always)]
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.first_length() || !FIRST && length <= self.len()
     }
 
     #[inline(always)]
@@ -90,7 +123,7 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn trim(&mut self, length: usize) -> bool {
-        let surplus = self.len().wrapping_sub(length);
+        let surplus = self.whole_length().wrapping_sub(length);
         // SAFETY: a local variable. Read back from memory, the difference of two packet pointers is worked out in 64 bits:
         // in 32, the verifier refuses it.
         let surplus = unsafe { (&raw const surplus).read_volatile() };

@@ -1,10 +1,10 @@
 //! The bytes of a packet.
 
-use maglev_common::backend::MemberRecord;
+use super::Chain;
+use maglev_common::backend::{MemberRecord, Tag};
 use maglev_common::template::Template;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Chain;
 
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
@@ -34,7 +34,12 @@ pub trait Packet {
         self.len() == 0
     }
 
-    /// The header at an offset, unless the packet ends before the header does.
+    /// Whether it has at least so many bytes: cheaper to ask than its length.
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.len()
+    }
+
+    /// The header at an offset, unless the packet ends before the header does, or its first piece.
     fn view<T: Header>(&self, offset: usize) -> Option<&T>;
 
     /// The same, to write to.
@@ -60,4 +65,15 @@ pub trait Packet {
     /// Cuts the packet off at this length, which is less than it has. On failure the packet is as before.
     #[must_use]
     fn trim(&mut self, length: usize) -> bool;
+}
+
+/// An outgoing packet, which may have a VLAN tag beside its bytes: network cards insert it.
+pub trait Tagged: Packet {
+    /// Removes the outermost tag, if there is one, wherever it stands. On failure the packet is as before.
+    #[must_use]
+    fn remove_tag(&mut self) -> bool;
+
+    /// Gives a packet without tags a tag. On failure the packet is as before.
+    #[must_use]
+    fn add_tag(&mut self, tag: Tag) -> bool;
 }

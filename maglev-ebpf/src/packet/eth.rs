@@ -1,6 +1,7 @@
 //! Ethernet II frames and VLAN tags (IEEE 802.1Q, 802.1ad).
 
-use zerocopy::byteorder::{BE, LE, U16, U64};
+use maglev_common::backend::Tag;
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::env::Packet;
@@ -89,6 +90,26 @@ pub fn insert_and_turn(packet: &mut impl Packet, l3: usize, bytes: usize) -> boo
     true
 }
 
+/// The MAC addresses of a frame, and a tag behind them.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Tagged {
+    macs: [U32<LE>; 3],
+    tag: U32<LE>,
+}
+
+/// Inserts a VLAN tag before all that a frame has. False if there was no room: the frame is as before.
+#[inline(always)]
+pub fn insert_tag(packet: &mut impl Packet, tag: Tag) -> bool {
+    if !packet.grow(TAG) {
+        return false;
+    }
+    let Some(&macs) = packet.view::<[U32<LE>; 3]>(TAG) else { return false };
+    let Some(start) = packet.view_mut::<Tagged>(0) else { return false };
+    *start = Tagged { macs, tag: U32::new(tag.0) };
+    true
+}
+
 /// Returns the content of a frame; `None` if it is shorter than its headers.
 #[inline(always)]
 pub fn payload(packet: &impl Packet) -> Option<Payload> {
@@ -98,6 +119,12 @@ pub fn payload(packet: &impl Packet) -> Option<Payload> {
         VLAN | SERVICE_VLAN => tagged_payload(packet),
         _ => Some(Payload::Other),
     }
+}
+
+/// Whether a frame begins with a VLAN tag.
+#[inline(always)]
+pub fn is_tagged(packet: &impl Packet) -> bool {
+    packet.view::<Ethernet>(0).is_some_and(|header| matches!(header.ether_type.get(), VLAN | SERVICE_VLAN))
 }
 
 #[inline(always)]

@@ -140,7 +140,7 @@ impl Ip for Tuple4 {
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
         let Some(header) = packet.view::<Ipv4>(l3) else { return Parsed::Truncated };
         let (bytes, length) = (header.header_length(), u32::from(header.length.get()));
-        if header.version() != 4 || bytes < HEADER || length < bytes as u32 || l3 + length as usize > packet.len() {
+        if header.version() != 4 || bytes < HEADER || length < bytes as u32 || !packet.reaches(l3 + length as usize) {
             return Parsed::Malformed;
         }
         if header.ttl == 0 {

@@ -125,7 +125,7 @@ impl Ip for Tuple6 {
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self> {
         let Some(header) = packet.view::<Ipv6>(l3) else { return Parsed::Truncated };
         let payload = u32::from(header.payload_length.get());
-        if header.version() != 6 || l3 + HEADER + payload as usize > packet.len() {
+        if header.version() != 6 || !packet.reaches(l3 + HEADER + payload as usize) {
             return Parsed::Malformed;
         }
         if header.hop_limit == 0 {

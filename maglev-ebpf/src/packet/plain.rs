@@ -82,7 +82,7 @@ pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
         return None;
     }
     let (protocol, length) = (start.protocol, u32::from(start.length.get()));
-    if !holds_transport(protocol, length, ipv4::HEADER) || eth::HEADER + length as usize > packet.len() {
+    if !holds_transport(protocol, length, ipv4::HEADER) || !packet.reaches(eth::HEADER + length as usize) {
         return None;
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);
@@ -99,7 +99,8 @@ pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     }
     let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));
     let length = payload + ipv6::HEADER as u32;
-    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || eth::HEADER + length as usize > packet.len() {
+    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || !packet.reaches(eth::HEADER + length as usize)
+    {
         return None;
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);

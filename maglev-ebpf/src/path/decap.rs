@@ -119,7 +119,7 @@ fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::Fragment);
     }
     let length = usize::from(outer.length.get());
-    if !outer.is_plain() || length < ipv4::HEADER || eth::HEADER + length > packet.len() {
+    if !outer.is_plain() || length < ipv4::HEADER || !packet.reaches(eth::HEADER + length) {
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.protocol, outer.traffic_class);
@@ -143,7 +143,7 @@ fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::ForeignSource);
     }
     let payload = usize::from(outer.payload_length.get());
-    if outer.version() != 6 || eth::HEADER + ipv6::HEADER + payload > packet.len() {
+    if outer.version() != 6 || !packet.reaches(eth::HEADER + ipv6::HEADER + payload) {
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.next_header, outer.traffic_class());

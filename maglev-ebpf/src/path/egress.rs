@@ -1,13 +1,13 @@
 //! The verdict for a packet that the node sends on one of the load balancer's interfaces: health checks of backends are
 //! encapsulated as client packets are; all other packets of the node itself to a VIP are dropped.
 
-use maglev_common::backend::MemberId;
+use maglev_common::backend::{InterfaceRecord, MemberId};
 use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::mark::Mark;
 
 use crate::encap;
-use crate::env::{Counters, Forwarding, Ingress, Outer, Packet};
+use crate::env::{Counters, Forwarding, Ingress, Outer, Tagged};
 use crate::packet::eth::{self, Payload};
 use crate::packet::{Inner, Ip, Parsed, l4};
 use crate::vip::{self, Address, Tuple};
@@ -34,14 +34,18 @@ pub enum Departure {
     Redirect(u32),
 }
 
-/// Encapsulates a packet of a health check for its member; keeps back what else the node itself has for a VIP.
+/// Encapsulates a packet of a health check for its member; keeps back what else the node itself has for a VIP. A check that was
+/// sent by a VLAN device has a tag: it leaves with that of its member's next hop instead.
 #[inline(always)]
-pub fn depart<P: Packet, T: Ingress + Counters>(packet: &mut P, tables: &T, from: Origin) -> Departure {
+pub fn depart<P: Tagged, T: Ingress + Counters>(packet: &mut P, tables: &T, from: Origin) -> Departure {
     if !is_for_vip(packet, tables) || from.forwarded {
         return Departure::Pass;
     }
     // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
     let Some(member) = checked(tables, from.mark) else { return keep(tables, Counter::Stray) };
+    if !packet.remove_tag() {
+        return keep(tables, Counter::CheckUnsent);
+    }
     match eth::payload(packet) {
         Some(Payload::Ipv4(eth::HEADER)) => parse_and_send::<Tuple4, _, _>(packet, tables, member),
         Some(Payload::Ipv6(eth::HEADER)) => parse_and_send::<Tuple6, _, _>(packet, tables, member),
@@ -50,7 +54,7 @@ pub fn depart<P: Packet, T: Ingress + Counters>(packet: &mut P, tables: &T, from
 }
 
 #[inline(always)]
-fn parse_and_send<F: Tuple, P: Packet, T: Ingress + Counters>(
+fn parse_and_send<F: Tuple, P: Tagged, T: Ingress + Counters>(
     packet: &mut P,
     tables: &T,
     member: MemberId,
@@ -71,7 +75,7 @@ fn checked<T: Forwarding>(tables: &T, mark: Mark) -> Option<MemberId> {
 
 /// Whether a packet's destination is a VIP's. What is encapsulated is for a backend.
 #[inline(always)]
-fn is_for_vip<P: Packet, T: Forwarding>(packet: &P, tables: &T) -> bool {
+fn is_for_vip<P: Tagged, T: Forwarding>(packet: &P, tables: &T) -> bool {
     match eth::payload(packet) {
         Some(Payload::Ipv4(l3)) => is_vip(tables, Tuple4::read_destination(packet, l3)),
         Some(Payload::Ipv6(l3)) => is_vip(tables, Tuple6::read_destination(packet, l3)),
@@ -89,7 +93,7 @@ fn is_vip<A: Address, T: Forwarding>(tables: &T, destination: Option<A>) -> bool
 fn send<F, P, T>(packet: &mut P, tables: &T, inner: &Inner<F>, member: MemberId) -> Departure
 where
     F: Tuple,
-    P: Packet,
+    P: Tagged,
     T: Ingress + Counters,
 {
     let template = &tables.forwarding().template_of_check(member);
@@ -102,8 +106,22 @@ where
     if !sent {
         return keep(tables, Counter::CheckUnsent);
     }
+    if exit.is_tagged() {
+        return send_tagged(packet, tables, tables.forwarding().interface(exit.slot()));
+    }
     tables.count(Counter::CheckSent);
     if exit.is_ingress(|| tables.ingress()) { Departure::Encapsulated } else { Departure::Redirect(exit.index()) }
+}
+
+/// Sends an encapsulated packet with the tag of an interface.
+#[inline(always)]
+fn send_tagged<P: Tagged, T: Ingress + Counters>(packet: &mut P, tables: &T, interface: &InterfaceRecord) -> Departure {
+    if !packet.add_tag(interface.tag()) {
+        return keep(tables, Counter::CheckUnsent);
+    }
+    tables.count(Counter::CheckSent);
+    let index = interface.index();
+    if interface.is_ingress(|| tables.ingress()) { Departure::Encapsulated } else { Departure::Redirect(index) }
 }
 
 /// Counts a packet that does not leave.

@@ -15,17 +15,22 @@ use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};
 use crate::path::fragment::forward_fragment;
 use crate::path::icmp::forward_icmp;
-use crate::path::too_big;
+use crate::path::{tag, too_big};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
 /// Balances one packet: it is encapsulated if the verdict is to send it.
 ///
+/// The frame that is sent has the tag of the member's next hop, if it has one, whatever tags the packet came with.
+///
 /// Only frames to the MAC addresses of the interface they came in by are: on a shared segment, frames to another host reach
 /// this one too, and broadcasts reach every node. The host knows what to do with those.
 #[inline(always)]
 pub fn forward<P: Packet, T: Balancing>(packet: &mut P, tables: &T) -> Verdict {
-    forward_plain(packet, tables).unwrap_or_else(|left| finish(packet, tables, left))
+    match forward_plain(packet, tables).unwrap_or_else(|left| finish(packet, tables, left)) {
+        Verdict::Tag(slot) => tag::send(packet, tables, slot),
+        verdict => verdict,
+    }
 }
 
 /// A packet that one function of the path leaves to another, as it is: the kernel bounds what a function may hold on its stack,
@@ -284,6 +289,8 @@ where
     if exit.is_ingress(|| tables.ingress()) {
         tables.count(Counter::Transmitted);
         Ok(Verdict::Transmit)
+    } else if exit.is_tagged() {
+        Ok(Verdict::Tag(exit.slot()))
     } else {
         tables.count(Counter::Redirected);
         Ok(Verdict::Redirect(exit.slot()))

@@ -6,4 +6,5 @@ pub mod forward;
 pub mod fragment;
 pub mod icmp;
 pub mod mss;
+pub mod tag;
 pub mod too_big;

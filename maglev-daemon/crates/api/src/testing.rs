@@ -20,6 +20,7 @@ pub fn backend(name: &str) -> view::Backend {
         health: None,
         next_hop: view::NextHop::Resolved {
             interface: "eth0".into(),
+            vlan: None,
             mac: "02:00:00:00:00:09".into(),
             gateway: None,
             longest_packet: Some(1_580),

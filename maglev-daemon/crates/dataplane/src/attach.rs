@@ -114,11 +114,29 @@ pub(super) fn describe(
     interface: &Interface,
 ) -> Result<(), DataplaneError> {
     let record = InterfaceRecord::new(interface.mac, interface.index, interface.mtu).with_also(&interface.also);
-    maps.forwarding().set_interface(slot, &if maps.sizes.interfaces == 1 { record.alone() } else { record });
-    renew_all(maps, slot);
+    publish(ebpf, maps, slot, &if maps.sizes.interfaces == 1 { record.alone() } else { record })
+}
+
+/// Publishes a record, and the device that its frames are sent on.
+pub(super) fn publish(
+    ebpf: &mut Loaded,
+    maps: &Maps,
+    slot: usize,
+    record: &InterfaceRecord,
+) -> Result<(), DataplaneError> {
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
-    devices.set(slot as u32, interface.index, None, 0).map_err(|error| DataplaneError::map(DEVICES, "update", &error))
+    let set = devices.set(slot as u32, record.index(), None, 0);
+    set.map_err(|error| DataplaneError::map(DEVICES, "update", &error))?;
+    maps.forwarding().set_interface(slot, record);
+    renew_all(maps, slot);
+    Ok(())
+}
+
+/// Takes back a slot's record: nothing is sent by it any more.
+pub(super) fn withdraw(maps: &Maps, slot: usize) {
+    maps.forwarding().set_interface(slot, &InterfaceRecord::default());
+    renew_all(maps, slot);
 }
 
 /// Rebuilds the templates of all members that are reached through an interface.

@@ -2,7 +2,7 @@
 //! that names aya. It must not know files, requests or the purpose of a pool.
 //!
 //! ```text
-//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach, egress (interfaces)
+//!  Settings ──▶ object (load, size) ──▶ shared (maps as memory) ──▶ attach, egress, vlans (interfaces)
 //!                      ▲ adopt, pins (what outlives the daemon)         │
 //!                      └────────────────────────────────────────────────┘
 //!  [Step]   ──▶ publish ──▶ maps          maps ──▶ counters, explain
@@ -43,6 +43,7 @@ pub mod rig;
 mod shared;
 mod survey;
 mod trace;
+mod vlans;
 
 #[cfg(test)]
 pub(crate) mod harness;
@@ -63,6 +64,7 @@ pub use object::sha256;
 pub use pass::Pass;
 pub use pins::Pins;
 pub use survey::Survey;
+pub use vlans::VlanDevice;
 
 /// The data plane's settings; they do not change while it runs.
 #[derive(Clone, Debug)]
@@ -92,6 +94,7 @@ pub struct Dataplane {
     attached: attach::Attached,
     /// Never outlives the daemon: without a daemon there are no health checks.
     egress: egress::Egress,
+    vlans: vlans::Vlans,
     maps: maps::Maps,
     barrier: Barrier,
     /// Holds the programs and the device map.
@@ -159,8 +162,8 @@ impl Dataplane {
         barrier.wait()?;
         adopt::forget_dead(&maps)?;
         let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
-        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
-        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace: None, left: Some(left) };
+        let (attached, egress, vlans) = <_>::default();
+        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace: None, left: Some(left) };
         let held = pins.links(bpf::LinkKind::Xdp)?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, links)?;
@@ -185,8 +188,8 @@ impl Dataplane {
             }
             None => None,
         };
-        let (attached, egress) = (attach::Attached::default(), egress::Egress::default());
-        let mut plane = Self { attached, egress, maps, barrier, ebpf, program, trace, left };
+        let (attached, egress, vlans) = <_>::default();
+        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, left };
         plane.attach(chosen, held, links)?;
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
@@ -221,6 +224,7 @@ impl Dataplane {
         if let Some(left) = &mut self.left {
             left.leftover = held.into_values().collect();
         }
+        self.vlans.follow(&mut self.ebpf, &self.maps, self.attached.interfaces(), links)?;
         let there = self.attached.interfaces().iter().filter(|interface| interface.exists());
         match self.egress.follow(self.ebpf.egress()?, there).pop() {
             Some((_, error)) => Err(error),
@@ -280,11 +284,19 @@ impl Dataplane {
         self.attached.interfaces()
     }
 
+    /// The VLAN devices on configured interfaces, through which packets can leave too.
+    pub fn vlans(&self) -> &[VlanDevice] {
+        self.vlans.devices()
+    }
+
     /// Takes over changed MAC addresses and MTUs of the attached interfaces, and attaches both programs to an interface that
-    /// was made anew under its name.
+    /// was made anew under its name. Follows the VLAN devices on them.
     pub fn refresh(&mut self, links: &[Link]) -> Refresh {
-        let Self { attached, egress, ebpf, .. } = self;
+        let Self { attached, egress, vlans, ebpf, .. } = self;
         let mut refresh = attached.refresh(ebpf, self.program, Some(&self.maps), links);
+        if let Err(error) = vlans.follow(ebpf, &self.maps, attached.interfaces(), links) {
+            refresh.problems.push(error.to_string());
+        }
         let there: Vec<_> = attached.interfaces().iter().filter(|it| !refresh.detached.contains(&it.name)).collect();
         match ebpf.egress() {
             Ok(program) => {
@@ -348,7 +360,7 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps: nothing is left.
     pub fn stop(self) {
-        let Self { mut attached, egress, maps, barrier: _, ebpf, program: _, trace, left } = self;
+        let Self { mut attached, egress, vlans: _, maps, barrier: _, ebpf, program: _, trace, left } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         attached.unpin();
         drop((attached, egress));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
 use rtnetlink::MulticastGroup;
 use tokio::time::Instant;
 
@@ -24,6 +26,19 @@ pub struct Link {
     pub state: LinkState,
     /// The XDP program that is attached to it.
     pub xdp: Option<AttachedXdp>,
+    /// What it adds to frames, if it is a VLAN device.
+    pub vlan: Option<Vlan>,
+}
+
+/// The tag that a VLAN device gives its frames, and the interface that carries them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The index of the interface below.
+    pub on: u32,
+    /// The VLAN's number.
+    pub id: u16,
+    /// The EtherType that announces the tag.
+    pub protocol: u16,
 }
 
 /// Whether packets can be sent on an interface.
@@ -100,7 +115,8 @@ impl Link {
             (true, false) => LinkState::NoCarrier,
             (false, _) => LinkState::Down,
         };
-        let mut link = Self { index: header.index, name: String::new(), mac: None, mtu: 0, state, xdp: None };
+        let vlan = vlan(&message.attributes);
+        let mut link = Self { index: header.index, name: String::new(), mac: None, mtu: 0, state, xdp: None, vlan };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -114,6 +130,32 @@ impl Link {
         }
         link
     }
+}
+
+/// The VLAN of a device, unless what is below it is in another network namespace.
+fn vlan(attributes: &[LinkAttribute]) -> Option<Vlan> {
+    let (mut on, mut id, mut protocol) = (None, None, None);
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::LinkNetNsId(_) => return None,
+            LinkAttribute::Link(index) => on = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                let vlan = infos.iter().filter_map(|info| match info {
+                    LinkInfo::Data(InfoData::Vlan(vlan)) => Some(vlan),
+                    _ => None,
+                });
+                for of in vlan.flatten() {
+                    match of {
+                        InfoVlan::Id(number) => id = Some(*number),
+                        InfoVlan::Protocol(kind) => protocol = Some(u16::from(*kind)),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(Vlan { on: on?, id: id?, protocol: protocol? })
 }
 
 fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {

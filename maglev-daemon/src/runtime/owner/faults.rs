@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use maglev_dataplane::Refresh;
 use maglev_probe::probe::Trust;
 use maglev_testing::TempDir;
 use maglev_testing::matrix::Row;
@@ -63,7 +62,7 @@ impl Site {
         };
         let found = Beginning {
             facts: Facts::testing(&clock),
-            interfaces: Refreshed::new(&[], Refresh::default(), Vec::new()),
+            interfaces: Refreshed::default(),
             needed: Needed::default(),
             adopted: None,
             in_use: InUse::new(),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use maglev_api::{RELEASE, view};
 use maglev_common::backend::InterfaceSlot;
+use maglev_common::maps::MAX_INTERFACES;
 use maglev_config::NodeConfig;
 use maglev_core::reconcile::{Interfaces, OutOfSync, View};
 use maglev_dataplane::{Dataplane, Interface};
 use maglev_model::digest::Digest;
+use maglev_net::links::Link;
 
 use super::clock::Clock;
 use super::dataplane::Refreshed;
@@ -116,15 +118,40 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// The reconciler's view of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
-    let Refreshed { interfaces, refresh, links } = refreshed;
-    let present = interfaces.iter().filter(|interface| !refresh.detached.contains(&interface.name));
-    let open = interfaces.iter().filter(|interface| refresh.unguarded.contains(&interface.name));
+    let Refreshed { interfaces, vlans, refresh, links } = refreshed;
+    let is_unguarded = |name: &String| refresh.unguarded.contains(name);
+    let open = interfaces.iter().filter(|interface| is_unguarded(&interface.name)).map(|interface| interface.index);
+    let open_vlans = vlans.iter().filter(|vlan| is_unguarded(&vlan.on)).map(|vlan| vlan.index);
+    let is_present = |name: &String| !refresh.detached.contains(name);
+    let present = interfaces.iter().filter(|interface| is_present(&interface.name));
+    let present = present.map(|interface| (interface.index, InterfaceSlot(interface.slot)));
+    let present_vlans = vlans.iter().filter(|vlan| is_present(&vlan.on));
+    let present_vlans = present_vlans.map(|vlan| (vlan.index, InterfaceSlot(vlan.slot)));
     Interfaces {
-        unguarded: open.map(|interface| interface.index).collect(),
-        slots: present.map(|interface| (interface.index, InterfaceSlot(interface.slot))).collect(),
+        unguarded: open.chain(open_vlans).collect(),
+        slots: present.chain(present_vlans).collect(),
+        vlans: vlans.iter().map(|device| (device.index, (device.vlan(), device.on.clone()))).collect(),
+        reasons: links.values().filter_map(|link| Some((link.index, not_an_exit(link, refreshed)?))).collect(),
         names: links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
         mtus: links.iter().map(|(index, link)| (*index, link.mtu)).collect(),
     }
+}
+
+/// Why packets cannot leave through a VLAN device, if it does not have a slot.
+fn not_an_exit(link: &Link, refreshed: &Refreshed) -> Option<String> {
+    let below = link.vlan?.on;
+    let name = refreshed.links.get(&below).map_or_else(|| format!("interface {below}"), |link| link.name.clone());
+    let has_vlan = refreshed.links.get(&below).is_some_and(|below| below.vlan.is_some());
+    Some(if has_vlan {
+        format!("a VLAN device on the VLAN device {name}: packets to backends have one tag at most")
+    } else if refreshed.interfaces.iter().all(|interface| interface.index != below) {
+        format!("a VLAN device on {name}, which is not listed in `interfaces`")
+    } else if refreshed.vlans.iter().any(|device| device.index == link.index) {
+        format!("a VLAN device on {name}, to which the XDP program is not attached")
+    } else {
+        let most = MAX_INTERFACES;
+        format!("a VLAN device on {name} for which there is no room: {most} interfaces and VLAN devices are the most")
+    })
 }
 
 fn interface(interface: &Interface, refreshed: &Refreshed) -> view::Interface {

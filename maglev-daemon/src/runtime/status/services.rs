@@ -158,11 +158,14 @@ fn health(known: &MemberHealth, next_hop: &NextHopView, started: Duration) -> vi
 fn next_hop_text(next_hop: &NextHopView, encap: Encap) -> view::NextHop {
     match next_hop {
         NextHopView::Unresolved(reason) => view::NextHop::Unresolved { reason: reason.clone() },
-        NextHopView::Resolved { interface, name, mac: [a, b, c, d, e, f], gateway, mtu } => view::NextHop::Resolved {
-            interface: name.clone().unwrap_or_else(|| interface.to_string()),
-            mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
-            gateway: *gateway,
-            longest_packet: mtu.map(|mtu| mtu.saturating_sub(encap.overhead() as u32)),
-        },
+        NextHopView::Resolved { interface, name, vlan, mac: [a, b, c, d, e, f], gateway, mtu } => {
+            view::NextHop::Resolved {
+                interface: name.clone().unwrap_or_else(|| interface.to_string()),
+                vlan: vlan.as_ref().map(|(id, on)| view::Vlan { id: *id, on: on.clone() }),
+                mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+                gateway: *gateway,
+                longest_packet: mtu.map(|mtu| mtu.saturating_sub(encap.overhead() as u32)),
+            }
+        }
     }
 }

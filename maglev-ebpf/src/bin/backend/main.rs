@@ -34,12 +34,12 @@ mod programs {
     use crate::skb::Skb;
 
     /// Decapsulation.
-    #[xdp]
+    #[xdp(frags)]
     fn decap(ctx: XdpContext) -> u32 {
         let maps = DecapMaps::new(ctx.ctx);
         match decapsulate(&mut Frame::new(ctx), &maps) {
             Verdict::Drop => XDP_DROP,
-            Verdict::Pass | Verdict::Transmit | Verdict::Redirect(_) => XDP_PASS,
+            Verdict::Pass | Verdict::Transmit | Verdict::Redirect(_) | Verdict::Tag(_) => XDP_PASS,
         }
     }
 
@@ -56,7 +56,7 @@ mod programs {
     }
 
     /// Passes every packet: a veth drops what is transmitted to it unless it runs some XDP program.
-    #[xdp]
+    #[xdp(frags)]
     fn pass(_ctx: XdpContext) -> u32 {
         XDP_PASS
     }

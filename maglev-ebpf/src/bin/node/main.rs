@@ -22,12 +22,13 @@ mod programs {
     use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_md};
     use aya_ebpf::macros::{classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
+    use maglev_common::backend::InterfaceSlot;
     use maglev_common::hash::{Tuple4, Tuple6};
     use maglev_ebpf::path::egress::{Departure, depart};
     use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
     use maglev_ebpf::path::fragment::forward_fragment;
     use maglev_ebpf::path::icmp::forward_icmp;
-    use maglev_ebpf::path::too_big;
+    use maglev_ebpf::path::{tag, too_big};
     use maglev_ebpf::verdict::Verdict;
 
     use crate::frame::Frame;
@@ -35,11 +36,12 @@ mod programs {
     use crate::skb::Skb;
 
     /// The load balancer.
-    #[xdp]
+    #[xdp(frags)]
     fn maglev(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;
-        match forward_plain(&mut Frame::new(ctx), &maps) {
+        match forward_plain(&mut Frame::<true>::from(ctx), &maps) {
+            Ok(Verdict::Tag(slot)) => maglev_tag(again, u32::from(slot.0)),
             Ok(verdict) => maps::action(verdict),
             Err(Left::Otherwise) => rest(again, maglev_otherwise(again)),
             Err(left) => rest(again, answer(Err(left))),
@@ -77,11 +79,25 @@ mod programs {
             answer => answer,
         };
         match answer {
-            ICMP4 => maglev_icmp4(ctx),
-            ICMP6 => maglev_icmp6(ctx),
+            ICMP4 => tagged(ctx, maglev_icmp4(ctx)),
+            ICMP6 => tagged(ctx, maglev_icmp6(ctx)),
             answer if answer & TOO_BIG != 0 => maglev_too_big(ctx, answer),
-            action => action,
+            answer => tagged(ctx, answer),
         }
+    }
+
+    /// The action for a frame that may have to be given a tag first.
+    #[inline(always)]
+    fn tagged(ctx: *mut xdp_md, answer: u32) -> u32 {
+        if answer & maps::TAG == 0 { answer } else { maglev_tag(ctx, answer) }
+    }
+
+    /// Sends a frame with the tag of an interface, whose slot is in the number's low half.
+    #[inline(never)]
+    fn maglev_tag(ctx: *mut xdp_md, slot: u32) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(tag::send(&mut Frame::new(ctx), &maps, InterfaceSlot(slot as u16)))
     }
 
     /// Answers a packet that is too long for the path to its backend; the MTU is in the number's low half.
@@ -140,7 +156,7 @@ mod programs {
     }
 
     /// The load balancer, and it logs each decision.
-    #[xdp]
+    #[xdp(frags)]
     fn maglev_traced(ctx: XdpContext) -> u32 {
         let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
         let again = ctx.ctx;

@@ -61,10 +61,14 @@ impl KeyWords for LoadedKey {
     }
 }
 
-/// What the kernel is answered.
+/// Instead of an action, an interface slot in the low half: the frame is to be given a tag first.
+pub(crate) const TAG: u32 = 0x2_0000;
+
+/// What the kernel is answered, or [`TAG`].
 #[inline(always)]
 pub(crate) fn action(verdict: Verdict) -> u32 {
     match verdict {
+        Verdict::Tag(slot) => TAG | u32::from(slot.0),
         Verdict::Pass => XDP_PASS,
         Verdict::Drop => XDP_DROP,
         Verdict::Transmit => XDP_TX,

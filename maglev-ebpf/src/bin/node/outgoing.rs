@@ -1,8 +1,11 @@
 //! Outgoing packets of the node: where they come from, and where else they may be sent.
 
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::programs::TcContext;
+use maglev_common::backend::Tag;
 use maglev_common::mark::Mark;
+use maglev_ebpf::env::Tagged;
+use maglev_ebpf::packet::eth;
 use maglev_ebpf::path::egress::Origin;
 
 use crate::skb::Skb;
@@ -47,5 +50,22 @@ impl Skb {
     pub(crate) fn redirect(&self, interface: u32) -> i32 {
         // SAFETY: the helper takes two numbers.
         unsafe { bpf_redirect(interface, 0) as i32 }
+    }
+}
+
+impl Tagged for Skb {
+    /// The kernel takes the tag beside the bytes or, without one, the first of them.
+    #[inline(always)]
+    fn remove_tag(&mut self) -> bool {
+        // SAFETY: as for `interface`.
+        let beside = unsafe { (*self.ctx.skb.skb).vlan_present } != 0;
+        // SAFETY: the context is this program's, and no reference into the packet is alive: they borrow `self`.
+        !(beside || eth::is_tagged(self)) || unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } == 0
+    }
+
+    #[inline(always)]
+    fn add_tag(&mut self, tag: Tag) -> bool {
+        // SAFETY: as for `remove_tag`. The protocol is in network order.
+        unsafe { bpf_skb_vlan_push(self.ctx.skb.skb, tag.protocol().to_be(), tag.vlan()) == 0 }
     }
 }

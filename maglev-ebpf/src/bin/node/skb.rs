@@ -5,12 +5,9 @@ use core::ptr::NonNull;
 use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, bpf_adj_room_mode,
 };
-use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::TcContext;
 use maglev_common::backend::MemberRecord;
-use maglev_common::mark::Mark;
 use maglev_common::template::Template;
-use maglev_ebpf::encap::ipip::OVERHEAD6;
 use maglev_ebpf::encap::{gue, ipip};
 use maglev_ebpf::env::{Chain, Header, Outer, Packet};
 use maglev_ebpf::packet::ipv6;

@@ -29,7 +29,7 @@ pub use maglev_model::drain::Stage;
 pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
-pub use services::{NewAnnounce, NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder};
+pub use services::{NewAnnounce, NewBackend, NewForBackend, NewPool, NewState, NewVip, StateOrder, Vlan};
 pub use settings::{Encap, NewSettings, NewTransition, Tracking, Transition, UdpPolicy};
 pub use status::{ChangeCounts, Changes, PlannedReload, Reloaded};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};

@@ -256,6 +256,9 @@ pub enum NextHop {
     Resolved {
         /// The outgoing interface.
         interface: String,
+        /// The VLAN, if the interface is a VLAN device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vlan: Option<Vlan>,
         /// The neighbor's MAC address.
         mac: String,
         /// The gateway; absent if the backend is on-link.
@@ -270,6 +273,15 @@ pub enum NextHop {
         /// The reason.
         reason: String,
     },
+}
+
+/// The VLAN of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vlan {
+    /// Its number.
+    pub id: u16,
+    /// The interface that carries its frames.
+    pub on: String,
 }
 
 /// The body of `POST /v1/pools`.

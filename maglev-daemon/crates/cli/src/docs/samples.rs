@@ -230,6 +230,7 @@ mod status {
             health: Some(Box::new(known)),
             next_hop: NextHop::Resolved {
                 interface: interface.into(),
+                vlan: None,
                 mac: mac.into(),
                 gateway,
                 longest_packet: Some(1_580),

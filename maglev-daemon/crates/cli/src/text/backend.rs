@@ -69,10 +69,11 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
 
 fn shown_next_hop(next_hop: &view::NextHop) -> String {
     match next_hop {
-        view::NextHop::Resolved { interface, mac, gateway, longest_packet } => {
+        view::NextHop::Resolved { interface, vlan, mac, gateway, longest_packet } => {
+            let vlan = vlan.as_ref().map(|view::Vlan { id, on }| format!(" (VLAN {id} on {on})")).unwrap_or_default();
             let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
             let longest = longest_packet.map(|bytes| format!(", packets of up to {bytes} bytes")).unwrap_or_default();
-            format!("{mac} on {interface}{via}{longest}")
+            format!("{mac} on {interface}{vlan}{via}{longest}")
         }
         view::NextHop::Unresolved { reason } => format!("unresolved: {reason}"),
     }

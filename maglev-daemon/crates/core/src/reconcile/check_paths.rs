@@ -73,7 +73,7 @@ fn leaves_by(vip: &Name, address: IpAddr, resolution: &Resolution, interfaces: &
     };
     let name = interfaces.names.get(&index).map_or_else(|| format!("interface {index}"), Clone::clone);
     if !interfaces.slots.contains_key(&index) {
-        return Err(format!("VIP {address} is routed via {name}, which is not listed in `interfaces`").into());
+        return Err(format!("VIP {address} is routed via {name}, {}", interfaces.reason(index)).into());
     }
     if interfaces.unguarded.contains(&index) {
         return Err(format!("checks via {name} are not encapsulated: see the daemon's log").into());

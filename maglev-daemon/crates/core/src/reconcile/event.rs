@@ -116,14 +116,26 @@ pub struct Draft {
 /// The interfaces of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces {
-    /// The configured ones, through which packets can leave: their slots by interface index.
+    /// The configured ones and the VLAN devices on them, through which packets can leave: their slots by interface index.
     pub slots: BTreeMap<u32, InterfaceSlot>,
+    /// Of VLAN devices among them, the VLAN and the name of the interface that carries its frames.
+    pub vlans: BTreeMap<u32, (u16, String)>,
+    /// Why packets cannot leave through other interfaces, where it is not only that they are not configured: words that follow the
+    /// interface's name.
+    pub reasons: BTreeMap<u32, String>,
     /// The indices of configured ones at whose egress health checks are not encapsulated.
     pub unguarded: BTreeSet<u32>,
     /// The names of all known ones by interface index, for messages.
     pub names: BTreeMap<u32, String>,
     /// The MTUs of all known ones by interface index, for messages.
     pub mtus: BTreeMap<u32, u32>,
+}
+
+impl Interfaces {
+    /// Why packets cannot leave through an interface without a slot: words that follow its name.
+    pub(super) fn reason(&self, index: u32) -> &str {
+        self.reasons.get(&index).map_or("which is not listed in `interfaces`", String::as_str)
+    }
 }
 
 /// The reconciler's settings at start.

@@ -142,6 +142,8 @@ pub enum NextHopView {
         interface: u32,
         /// The interface's name, if it is known.
         name: Option<String>,
+        /// If it is a VLAN device, the VLAN and the name of the interface that carries its frames.
+        vlan: Option<(u16, String)>,
         /// The neighbor's MAC address.
         mac: [u8; 6],
         /// The gateway, if the backend is not on-link.
@@ -280,12 +282,13 @@ pub(super) fn next_hop_view(resolution: Option<&Resolution>, interfaces: &Interf
         Some(Resolution::Resolved { interface, mac, gateway, mtu }) => {
             let name = interfaces.names.get(interface).cloned();
             if interfaces.slots.contains_key(interface) {
+                let vlan = interfaces.vlans.get(interface).cloned();
                 let path = mtu.map_or(PathMtu::NONE, PathMtu::new);
                 let mtu = interfaces.mtus.get(interface).map(|&interface| path.within(interface));
-                return NextHopView::Resolved { interface: *interface, name, mac: *mac, gateway: *gateway, mtu };
+                return NextHopView::Resolved { interface: *interface, name, vlan, mac: *mac, gateway: *gateway, mtu };
             }
             let name = name.unwrap_or_else(|| format!("interface {interface}"));
-            NextHopView::Unresolved(format!("routed via {name}, which is not listed in `interfaces`"))
+            NextHopView::Unresolved(format!("routed via {name}, {}", interfaces.reason(*interface)))
         }
     }
 }

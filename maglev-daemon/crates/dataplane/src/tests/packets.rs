@@ -49,7 +49,7 @@ const NETWORK6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 pub(super) struct Rig {
     pub(super) plane: Dataplane,
     pub(super) harness: Harness,
-    _peer: Peer,
+    peer: Peer,
 }
 
 impl Rig {
@@ -71,7 +71,13 @@ impl Rig {
         let mut plane = Dataplane::start(&settings, &links()).unwrap();
         plane.publish(&plan()).unwrap();
         let harness = Harness::from_dataplane(&mut plane);
-        Self { plane, harness, _peer: peer }
+        Self { plane, harness, peer }
+    }
+
+    /// Both ends of a link get an MTU.
+    fn set_mtu(&self, name: &str, mtu: u32) {
+        ip(&format!("link set {name} mtu {mtu}"));
+        self.peer.ip(&format!("link set {name} mtu {mtu}"));
     }
 
     /// The same, and member 9 has just taken over all slots of the pool with IPv4 outer headers from member 1, which lives.
@@ -113,7 +119,7 @@ impl Rig {
             Verdict::Drop => action::DROP,
             Verdict::Transmit => action::TX,
             Verdict::Redirect(InterfaceSlot(0)) => action::TX,
-            Verdict::Redirect(_) => action::REDIRECT,
+            Verdict::Redirect(_) | Verdict::Tag(_) => action::REDIRECT,
         };
         (action, packet.bytes)
     }
@@ -567,4 +573,38 @@ fn second() -> MemberRecord {
 fn destination(outer: &[u8]) -> Ipv4Addr {
     let octets: [u8; 4] = outer[30..34].try_into().unwrap();
     octets.into()
+}
+
+#[test]
+fn a_jumbo_frame_in_several_pieces_is_balanced_whole() {
+    in_namespace(|| {
+        let mut rig = Rig::new();
+        for name in ["eth1", "eth2"] {
+            rig.set_mtu(name, 9_000);
+        }
+        rig.plane.refresh(&links());
+        let payload = vec![7; 8_900];
+        for frame in [fixtures::tcp4(&payload), fixtures::tcp6(&payload)] {
+            let before = rig.plane.snapshot();
+            let (action, out, fate) = rig.counted(&frame);
+            assert_eq!((action, fate), (action::TX, Counter::Transmitted));
+            assert_eq!((&out[..14], &out[34..]), (&rig.host(&frame).1[..14], &frame[14..]));
+            let bytes = rig.plane.snapshot().member(member(1)).bytes - before.member(member(1)).bytes;
+            assert_eq!(bytes, frame.len() as u64, "all pieces are counted");
+            // Behind an interface with a smaller MTU, the sender is answered with that one.
+            let elsewhere = to_port(frame.clone(), port::ELSEWHERE);
+            if frame[12] == 8 {
+                assert_eq!(rig.counted(&elsewhere).2, Counter::Redirected);
+                rig.set_mtu("eth2", 1_500);
+                rig.plane.refresh(&links());
+                let (action, answer, fate) = rig.counted(&elsewhere);
+                assert_eq!((action, answer.len(), fate), (action::TX, 14 + 576, Counter::PacketTooBig));
+                assert_eq!(answer[14 + 26..14 + 28], 1_480_u16.to_be_bytes());
+                // What does not fit for a trailer alone is cut off, across pieces.
+                let short = to_port(fixtures::tcp4(b"hello"), port::ELSEWHERE);
+                let trailer = [short.clone(), vec![0xee; 8_000]].concat();
+                assert_eq!(rig.counted(&trailer).1.len(), short.len() + 20);
+            }
+        }
+    });
 }
