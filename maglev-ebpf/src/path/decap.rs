@@ -64,6 +64,8 @@ struct Tunnel {
     protocol: u8,
     /// The outer traffic class.
     traffic_class: u8,
+    /// Whether the outer IP header is IPv6.
+    is_v6: bool,
     /// Bytes behind the outer headers, as they say themselves. The frame holds them, and may be padded behind them.
     payload: usize,
 }
@@ -86,7 +88,8 @@ pub fn decapsulate<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Ver
 fn unwrap<P: Packet, T: DecapTables>(packet: &mut P, tables: &T) -> Result<(), DecapCounter> {
     let tunnel = tunnel(packet, tables)?;
     inner::check(packet, tables, &tunnel)?;
-    mss::note(packet, tables, tunnel.header, tunnel.protocol == ipv4::IN_IP);
+    let outer = mss::Outer { bytes: tunnel.header, is_v6: tunnel.is_v6 };
+    mss::note(packet, tables, outer, tunnel.protocol == ipv4::IN_IP);
     strip(packet, &tunnel)
 }
 
@@ -123,7 +126,8 @@ fn tunnel4<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.protocol, outer.traffic_class);
-    let tunnel = Tunnel { header: ipv4::HEADER, protocol, traffic_class, payload: length - ipv4::HEADER };
+    let payload = length - ipv4::HEADER;
+    let tunnel = Tunnel { header: ipv4::HEADER, protocol, traffic_class, is_v6: false, payload };
     if in_udp { gue::open(packet, tunnel) } else { Ok(tunnel) }
 }
 
@@ -147,7 +151,7 @@ fn tunnel6<P: Packet, T: DecapTables>(packet: &P, tables: &T) -> Result<Tunnel, 
         return Err(DecapCounter::Malformed);
     }
     let (protocol, traffic_class) = (outer.next_header, outer.traffic_class());
-    let tunnel = Tunnel { header: ipv6::HEADER, protocol, traffic_class, payload };
+    let tunnel = Tunnel { header: ipv6::HEADER, protocol, traffic_class, is_v6: true, payload };
     if in_udp { gue::open(packet, tunnel) } else { Ok(tunnel) }
 }
 

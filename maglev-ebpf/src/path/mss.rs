@@ -127,10 +127,19 @@ impl Family for Tuple6 {
     }
 }
 
-/// Notes a packet that came encapsulated if it is a SYN, with the largest MSS for its answer. The outer header has `outer` bytes; the
-/// inner packet follows it, and is IPv4 if `is_v4`.
+/// The outer headers of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Bytes from the start of the outer IP header to the inner one.
+    pub bytes: usize,
+    /// Whether the outer IP header is IPv6.
+    pub is_v6: bool,
+}
+
+/// Notes a packet that came encapsulated if it is a SYN, with the largest MSS for its answer. The inner packet follows
+/// the outer headers, and is IPv4 if `is_v4`.
 #[inline(always)]
-pub fn note<P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: usize, is_v4: bool) {
+pub fn note<P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: Outer, is_v4: bool) {
     match tables.mss() {
         Mss::Off => {}
         _ if is_v4 => note_family::<Tuple4, _, _>(packet, tables, outer),
@@ -139,17 +148,16 @@ pub fn note<P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: usize, is_
 }
 
 #[inline(always)]
-fn note_family<F: Family, P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: usize) {
-    let Some(segment) = F::segment(packet, eth::HEADER + outer) else { return };
+fn note_family<F: Family, P: Packet, T: DecapTables>(packet: &P, tables: &T, outer: Outer) {
+    let Some(segment) = F::segment(packet, eth::HEADER + outer.bytes) else { return };
     if !Segment::from_flags(segment.flags).is_syn() {
         return;
     }
     let mss = match tables.mss() {
         Mss::Limit(limit) => usize::from(limit) - (F::HEADERS - Tuple4::HEADERS),
         Mss::Off | Mss::Auto => {
-            let is_outer_v6 = matches!(eth::payload(packet), Some(Payload::Ipv6(_)));
-            // Later packets of the connection may have a longer outer header than its SYN.
-            let overhead = outer.max(most_overhead(is_outer_v6));
+            // Later packets of the connection may have longer outer headers than its SYN.
+            let overhead = outer.bytes.max(most_overhead(outer.is_v6));
             (tables.mtu() as usize).saturating_sub(overhead + F::HEADERS)
         }
     };
