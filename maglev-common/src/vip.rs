@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::maps::MAX_VIPS;
 use crate::pod::Word;
+use crate::settings::Unserved;
 use crate::table::PoolIndex;
 
 /// Entries of a directory: so many that a seed keeps [`MOST_KEYS`] apart once in 3,000 attempts, which takes a few
@@ -27,20 +28,23 @@ pub struct VipId(pub u16);
 /// A directory's value of a key.
 ///
 /// ```text
-///  63          34    33        32     31         16 15         0
-/// +--------------+---------+---------+-------------+------------+
-/// | 0            | address | present | pool index  | VIP id     |
-/// +--------------+---------+---------+-------------+------------+
+///  63      62       61        34    33        32     31         16 15         0
+/// +-------+--------+------------+---------+---------+-------------+------------+
+/// | reset | silent | 0          | address | present | pool index  | VIP id     |
+/// +-------+--------+------------+---------+---------+-------------+------------+
 /// ```
 ///
 /// All zero: no value. *address*: some VIP has this address, but the entry is not a VIP: it distinguishes packets to be dropped from
-/// those to be passed to the host.
+/// those to be passed to the host. *reset*: [`Unserved::Reset`] for packets that no backend can be given: of a VIP whose pool has none,
+/// or to ports of the address that no VIP has. *silent*: echo requests to the address are not answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
 
 impl VipWord {
     const PRESENT: u64 = 1 << 32;
     const ADDRESS: u64 = 1 << 33;
+    const SILENT: u64 = 1 << 62;
+    const RESET: u64 = 1 << 63;
 
     /// A VIP served by a pool.
     pub const fn vip(vip: VipId, pool: PoolIndex) -> Self {
@@ -49,6 +53,33 @@ impl VipWord {
 
     /// The mark that an address belongs to some VIP.
     pub const ADDRESS_IN_USE: Self = Self(Self::PRESENT | Self::ADDRESS);
+
+    /// The same word, with this handling of packets that no backend can be given.
+    #[must_use]
+    pub const fn with_unserved(self, unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Drop => Self(self.0 & !Self::RESET),
+            Unserved::Reset => Self(self.0 | Self::RESET),
+        }
+    }
+
+    /// The same word of an address whose echo requests are not answered.
+    #[must_use]
+    pub const fn silent(self) -> Self {
+        Self(self.0 | Self::SILENT)
+    }
+
+    /// What becomes of packets that no backend can be given.
+    #[inline(always)]
+    pub const fn unserved(self) -> Unserved {
+        if (self.0 as i64) < 0 { Unserved::Reset } else { Unserved::Drop }
+    }
+
+    /// Whether echo requests to the address are left unanswered.
+    #[inline(always)]
+    pub const fn is_silent(self) -> bool {
+        self.0 & Self::SILENT != 0
+    }
 
     /// Whether the key exists at all.
     #[inline(always)]
@@ -323,6 +354,18 @@ mod tests {
         assert_eq!(directory.build(0, &many), Err(BuildError::TooManyKeys));
         let twice = [(Key4::new(1, 0, 0), word), (Key4::new(1, 0, 0), word)];
         assert_eq!(directory.build(0, &twice), Err(BuildError::DuplicateKey));
+    }
+
+    #[test]
+    fn a_word_keeps_its_parts_apart() {
+        let vip = VipWord::vip(VipId(511), PoolIndex(511));
+        for word in [vip, VipWord::ADDRESS_IN_USE] {
+            let marked = word.with_unserved(Unserved::Reset).silent();
+            assert_eq!((marked.unserved(), marked.is_silent()), (Unserved::Reset, true));
+            assert_eq!((marked.id(), marked.pool(), marked.is_present()), (word.id(), word.pool(), true));
+            assert_eq!((word.unserved(), word.is_silent()), (Unserved::Drop, false));
+            assert_eq!(word.with_unserved(Unserved::Reset).with_unserved(Unserved::Drop), word);
+        }
     }
 
     #[test]

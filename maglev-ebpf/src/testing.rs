@@ -13,7 +13,7 @@ use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
-use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::settings::{Tracking, UdpPolicy, Unserved};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use zerocopy::{FromZeros, IntoBytes};
@@ -46,6 +46,10 @@ pub(crate) struct FakeTables {
     pub(crate) member_bytes: Cell<u64>,
     /// How many packets may be answered.
     pub(crate) answers: Cell<u32>,
+    /// What VIPs that are added say of packets that no backend can be given, and their addresses too.
+    pub(crate) unserved: Unserved,
+    /// Whether addresses that are added answer no echo requests.
+    pub(crate) silent: bool,
     now: Cell<u16>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -65,6 +69,8 @@ impl FakeTables {
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
             answers: Cell::new(2),
+            unserved: Unserved::Drop,
+            silent: false,
             now: Cell::new(65_530),
             counts: RefCell::default(),
         };
@@ -112,11 +118,19 @@ impl FakeTables {
         (self.counts.borrow().clone(), self.vip_bytes.get(), self.member_bytes.get())
     }
 
+    /// The words of a VIP and of its address.
+    fn words(&self) -> [VipWord; 2] {
+        let [word, in_use] =
+            [VipWord::vip(VipId(1), POOL), VipWord::ADDRESS_IN_USE].map(|word| word.with_unserved(self.unserved));
+        [word, if self.silent { in_use.silent() } else { in_use }]
+    }
+
     /// Adds a VIP, address entry included, as the daemon does.
     pub(crate) fn serve4(&mut self, address: [u8; 4], port: u16, protocol: u8) {
         let address = u32::from_le_bytes(address);
         let vip = Key4::new(address, port.swap_bytes(), protocol);
-        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key4::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
+        let [word, in_use] = self.words();
+        let entries = [(vip, word), (Key4::new(address, 0, 0), in_use)];
         let word = self.forwarding.directories4[0].build(0, &entries).unwrap();
         self.forwarding.switch.directory4.set(word.0);
     }
@@ -126,7 +140,8 @@ impl FakeTables {
         let address = u128::from_le_bytes(address);
         let address = [address as u64, (address >> 64) as u64];
         let vip = Key6::new(address, port.swap_bytes(), protocol);
-        let entries = [(vip, VipWord::vip(VipId(1), POOL)), (Key6::new(address, 0, 0), VipWord::ADDRESS_IN_USE)];
+        let [word, in_use] = self.words();
+        let entries = [(vip, word), (Key6::new(address, 0, 0), in_use)];
         let word = self.forwarding.directories6[0].build(0, &entries).unwrap();
         self.forwarding.switch.directory6.set(word.0);
     }

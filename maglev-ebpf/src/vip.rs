@@ -95,8 +95,8 @@ impl Address for [u64; 2] {
 pub enum Lookup {
     /// It is for this VIP.
     Vip(VipWord),
-    /// Some VIP has the address, none the port and protocol.
-    AddressOnly,
+    /// Some VIP has the address, none the port and protocol: the word of the bare address.
+    AddressOnly(VipWord),
     /// No VIP has the address.
     Unknown,
 }
@@ -114,12 +114,19 @@ pub fn lookup<F: Tuple, T: env::Directory>(tuple: F, tables: &T) -> Lookup {
     if any_port.is_present() {
         return Lookup::Vip(any_port);
     }
-    if directory.find(seed, key.bare_address()).is_present() { Lookup::AddressOnly } else { Lookup::Unknown }
+    let address = directory.find(seed, key.bare_address());
+    if address.is_present() { Lookup::AddressOnly(address) } else { Lookup::Unknown }
+}
+
+/// The word of a bare address; not present if no VIP has it.
+#[inline(always)]
+pub fn address_word<A: Address, T: env::Directory>(address: A, tables: &T) -> VipWord {
+    let (directory, seed) = A::directory(tables);
+    directory.find(seed, address.key(0))
 }
 
 /// Whether some VIP has this address.
 #[inline(always)]
 pub fn is_vip_address<A: Address, T: env::Directory>(address: A, tables: &T) -> bool {
-    let (directory, seed) = A::directory(tables);
-    directory.find(seed, address.key(0)).is_present()
+    address_word(address, tables).is_present()
 }

@@ -38,7 +38,7 @@ mod programs {
             Ok(verdict) => maps::action(verdict),
             Err(Left::Otherwise) => maglev_otherwise(again),
             // Nothing that is measured.
-            Err(Left::Icmp4 | Left::Icmp6 | Left::TooBig(_)) => XDP_ABORTED,
+            Err(_) => XDP_ABORTED,
         }
     }
 

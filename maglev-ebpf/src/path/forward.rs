@@ -5,6 +5,7 @@ use core::hint::black_box;
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
+use maglev_common::settings::Unserved;
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
@@ -15,6 +16,7 @@ use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};
 use crate::path::icmp::forward_icmp;
 use crate::path::too_big;
+use crate::path::unserved::{self, Answerable};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
 
@@ -39,6 +41,12 @@ pub enum Left {
     Icmp6,
     /// A packet that is longer than this, all that fits the path to its backend: [`too_big::answer`].
     TooBig(u16),
+    /// A packet that no backend can be given: [`unserved::decide`].
+    Unserved,
+    /// A segment of TCP that no backend can be given, to be answered: [`unserved::reset`].
+    Reset(Answerable),
+    /// A datagram of UDP, likewise: [`unserved::unreachable`].
+    Unreachable(Answerable),
 }
 
 /// Does what was left.
@@ -52,11 +60,20 @@ fn finish<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Ve
 
 #[inline(always)]
 fn finish_last<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
+    let left = match left {
+        Left::Unserved => match unserved::decide(packet, tables) {
+            Ok(verdict) => return verdict,
+            Err(left) => left,
+        },
+        left => left,
+    };
     match left {
         Left::Icmp4 => forward_icmp::<Tuple4, _, _>(packet, tables),
         Left::Icmp6 => forward_icmp::<Tuple6, _, _>(packet, tables),
         Left::TooBig(mtu) => too_big::answer(packet, tables, mtu),
-        Left::Otherwise => refuse(tables, Counter::NotIp),
+        Left::Reset(answerable) => unserved::reset(packet, tables, answerable),
+        Left::Unreachable(answerable) => unserved::unreachable(packet, tables, answerable),
+        Left::Otherwise | Left::Unserved => refuse(tables, Counter::NotIp),
     }
 }
 
@@ -137,7 +154,7 @@ where
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
-        Lookup::AddressOnly | Lookup::Unknown => Err(Left::Otherwise),
+        Lookup::AddressOnly(_) | Lookup::Unknown => Err(Left::Otherwise),
     }
 }
 
@@ -149,7 +166,7 @@ where
 pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
     let word = match vip::lookup(tuple, tables) {
         Lookup::Vip(word) => word,
-        Lookup::AddressOnly => return Err(Counter::NoSuchVip),
+        Lookup::AddressOnly(_) => return Err(Counter::NoSuchVip),
         Lookup::Unknown => return Err(Counter::NotVip),
     };
     let decision = choose(tuple.hash(tables.hash_key()), || segment, tables, word);
@@ -181,7 +198,8 @@ where
 {
     match vip::lookup(inner.tuple, tables) {
         Lookup::Vip(word) => serve::<false, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key())),
-        Lookup::AddressOnly => Ok(refuse(tables, Counter::NoSuchVip)),
+        Lookup::AddressOnly(word) if word.unserved() == Unserved::Reset => Err(Left::Unserved),
+        Lookup::AddressOnly(_) => Ok(refuse(tables, Counter::NoSuchVip)),
         Lookup::Unknown => Ok(refuse(tables, Counter::NotVip)),
     }
 }
@@ -251,6 +269,7 @@ where
     if !sent {
         return match hindrance(template, load.untagged(packet.len())) {
             Counter::TooBig => Err(Left::TooBig(template.exit().longest_packet())),
+            Counter::NoBackend => Err(Left::Unserved),
             reason => Ok(refuse(tables, reason)),
         };
     }

@@ -5,3 +5,4 @@ pub mod egress;
 pub mod forward;
 pub mod icmp;
 pub mod too_big;
+pub mod unserved;
