@@ -19,7 +19,7 @@ pub enum Tracking {
     Always,
 }
 
-/// What becomes of a packet to a VIP's address that no backend can be given.
+/// The handling of a packet to a VIP's address that no backend can be given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unserved {
     /// It is dropped: its sender waits, and tries again.

@@ -69,7 +69,7 @@ impl VipWord {
         Self(self.0 | Self::SILENT)
     }
 
-    /// What becomes of packets that no backend can be given.
+    /// The handling of packets that no backend can be given.
     #[inline(always)]
     pub const fn unserved(self) -> Unserved {
         if (self.0 as i64) < 0 { Unserved::Reset } else { Unserved::Drop }

@@ -161,16 +161,16 @@ where
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.
 ///
 /// # Errors
-/// The reason for which packets of the flow are passed or dropped.
+/// The reason for which packets of the flow are passed, dropped or answered.
 #[inline(always)]
 pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
     let word = match vip::lookup(tuple, tables) {
         Lookup::Vip(word) => word,
-        Lookup::AddressOnly(_) => return Err(Counter::NoSuchVip),
+        Lookup::AddressOnly(word) => return Err(unserved::outcome(tuple, word, Counter::NoSuchVip)),
         Lookup::Unknown => return Err(Counter::NotVip),
     };
     let decision = choose(tuple.hash(tables.hash_key()), || segment, tables, word);
-    if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
+    if decision.member.is_nobody() { Err(unserved::outcome(tuple, word, Counter::NoBackend)) } else { Ok(decision) }
 }
 
 /// The decision for a flow of a VIP; it may have no member.

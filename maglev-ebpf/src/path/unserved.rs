@@ -4,6 +4,7 @@
 use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_common::settings::Unserved;
+use maglev_common::vip::VipWord;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::transmute_ref;
 
@@ -80,6 +81,15 @@ fn decide_ip<F: Tuple, P: Packet, T: Balancing>(packet: &P, tables: &T, l3: usiz
         (Unserved::Reset, l4::TCP) => Err(Left::Reset(answerable)),
         (Unserved::Reset, l4::UDP) => Err(Left::Unreachable(answerable)),
         _ => Ok(refuse(tables, answerable.reason())),
+    }
+}
+
+/// What packets of a flow are counted by that no backend can be given, as far as they can be answered: else by this reason.
+pub fn outcome<F: Tuple>(tuple: F, word: VipWord, reason: Counter) -> Counter {
+    match (word.unserved(), tuple.transport().protocol()) {
+        (Unserved::Reset, l4::TCP) => Counter::Reset,
+        (Unserved::Reset, l4::UDP) => Counter::PortUnreachable,
+        _ => reason,
     }
 }
 

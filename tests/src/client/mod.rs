@@ -23,6 +23,7 @@ pub mod flood;
 pub mod held;
 mod http;
 mod outcome;
+pub mod ping;
 mod sources;
 pub mod stream;
 mod traffic;

@@ -309,6 +309,23 @@ fn what_must_not_be_answered_is_dropped() {
 }
 
 #[test]
+fn the_outcome_of_a_flow_says_that_it_is_answered() {
+    let reason = |tables: &FakeTables, port: u16, protocol: u8| {
+        let addresses = u64::from(u32::from_le_bytes(CLIENT4)) | u64::from(u32::from_le_bytes(VIP4)) << 32;
+        let ports = u32::from(port.swap_bytes()) << 16 | 7;
+        let tuple = Tuple4 { addresses, transport: maglev_common::hash::Transport::new(ports, protocol) };
+        crate::path::forward::decide(tuple, crate::env::Segment::OTHER, tables).unwrap_err()
+    };
+    let resetting = empty(6);
+    assert_eq!(reason(&resetting, PORT, 6), Counter::Reset);
+    assert_eq!((reason(&resetting, 9, 6), reason(&resetting, 9, 17)), (Counter::Reset, Counter::PortUnreachable));
+    let mut dropping = FakeTables::with_members(1);
+    dropping.serve4(VIP4, PORT, 6);
+    dropping.set_owner(0);
+    assert_eq!((reason(&dropping, PORT, 6), reason(&dropping, 9, 17)), (Counter::NoBackend, Counter::NoSuchVip));
+}
+
+#[test]
 fn answers_are_limited() {
     let tables = empty(6);
     tables.answers.set(2);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use maglev_model::{AdminState, Leftover, StateChange, UnixTime, Weight};
 use serde::{Deserialize, Serialize};
 
-use super::{Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition};
+use super::{
+    Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition, Unserved,
+};
 
 /// The body of `POST /v1/vips`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,18 +30,24 @@ pub struct NewVip {
     /// The communities of its prefix; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communities: Option<Vec<String>>,
+    /// The handling of its packets while its pool has no backend; dropped if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_empty: Option<Unserved>,
 }
 
 /// The body of `PATCH /v1/vips/NAME`; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NewAnnounce {
+pub struct NewForVip {
     /// How it is announced: `true` (by its address), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// All communities of its prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communities: Option<Vec<String>>,
+    /// The handling of its packets while its pool has no backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_empty: Option<Unserved>,
 }
 
 /// A VIP.
@@ -55,6 +63,9 @@ pub struct Vip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
+    /// The handling of its packets while its pool has no backend.
+    #[serde(default)]
+    pub when_empty: Unserved,
     /// The reason why it is not served and withdrawn, if so: the node or its backends need its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -27,6 +27,17 @@ pub enum UdpPolicy {
     Keep,
 }
 
+/// The handling of packets that no backend can be given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unserved {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are answered: TCP with a RST, UDP with an ICMP port unreachable.
+    Reset,
+}
+
 /// The settings of a transition: a slot has a new owner while the previous owner is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
@@ -115,6 +126,24 @@ impl From<Tracking> for maglev_model::Tracking {
         match tracking {
             Tracking::Exception => Self::Exception,
             Tracking::Always => Self::Always,
+        }
+    }
+}
+
+impl From<maglev_model::Unserved> for Unserved {
+    fn from(unserved: maglev_model::Unserved) -> Self {
+        match unserved {
+            maglev_model::Unserved::Drop => Self::Drop,
+            maglev_model::Unserved::Reset => Self::Reset,
+        }
+    }
+}
+
+impl From<Unserved> for maglev_model::Unserved {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Drop => Self::Drop,
+            Unserved::Reset => Self::Reset,
         }
     }
 }

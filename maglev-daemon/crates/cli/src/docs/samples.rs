@@ -193,6 +193,7 @@ mod status {
             port: view::Port(std::num::NonZeroU16::new(80)),
             protocol: view::Protocol::Tcp,
             pool: "web".into(),
+            when_empty: view::Unserved::Drop,
             error: None,
             health: known(1),
         }

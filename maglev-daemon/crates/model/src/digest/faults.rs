@@ -74,6 +74,7 @@ fn services(probe: Probe) -> Services {
             by: AnnounceBy::Prefix("203.0.113.0/24".parse().unwrap()),
             communities: [large, Community::Standard(65_010, 100), extended].into(),
         },
+        when_empty: crate::Unserved::Drop,
     };
     Services { pools: [(name("web"), pool)].into(), vips: [(name("www"), vip)].into() }
 }
@@ -123,7 +124,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 35] = [
+const CHANGES: [Change; 36] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -159,6 +160,7 @@ const CHANGES: [Change; 35] = [
     |_, vip| vip.service.protocol = Protocol::Udp,
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),
+    |_, vip| vip.when_empty = crate::Unserved::Reset,
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use super::Fields;
 use crate::{
     AdminState, Announce, AnnounceBy, Backend, Check, Community, Hysteresis, Name, OnAllDead, Override, Percent, Pool,
     PoolHealth, PoolSettings, Probe, Protocol, Request, Service, Services, Tls, Tracking, TransitionSettings,
-    UdpPolicy, Via, Vip, Weight,
+    UdpPolicy, Unserved, Via, Vip, Weight,
 };
 
 impl Fields {
@@ -127,7 +127,7 @@ impl Fields {
     }
 
     fn vip(&mut self, vip: &Vip) {
-        let Vip { name, service, pool, announce } = vip;
+        let Vip { name, service, pool, announce, when_empty } = vip;
         self.name(name);
         let Service { address, port, protocol } = *service;
         self.address(address);
@@ -149,6 +149,10 @@ impl Fields {
         // By their bytes: the order of the type's variants may differ between releases.
         let communities: std::collections::BTreeSet<_> = communities.iter().map(wire).collect();
         self.list(communities, |out, bytes| out.bytes(&bytes));
+        match when_empty {
+            Unserved::Drop => {}
+            Unserved::Reset => self.text("when_empty"),
+        }
     }
 
     fn prefix(&mut self, prefix: IpNet) {

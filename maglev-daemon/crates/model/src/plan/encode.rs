@@ -1,7 +1,7 @@
 //! From the domain to the words that the packet path reads: member records and directory keys. It must not know the published
 //! state.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_common::backend::{MemberRecord, MemberState, NextHop};
@@ -10,7 +10,7 @@ use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 
-use crate::{OuterSources, Service};
+use crate::{Echo, OuterSources, PacketSettings, Service, Unserved};
 
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
@@ -57,23 +57,48 @@ fn partial_checksum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
 /// The contents of the IPv4 and the IPv6 directory.
 pub type Directories = (Vec<(Key4, VipWord)>, Vec<(Key6, VipWord)>);
 
+/// A VIP as the directories have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    /// The packets it takes.
+    pub service: Service,
+    /// Its number.
+    pub id: VipId,
+    /// The pool that serves it.
+    pub pool: PoolIndex,
+    /// The handling of its packets while its pool has no backend.
+    pub when_empty: Unserved,
+    /// Whether its pool has a backend that takes new flows.
+    pub is_serving: bool,
+}
+
 /// The contents of both families' directories: each VIP's key, and each VIP address marked as in use. Sorted by
 /// service, so the same VIPs give the same directories.
-pub fn directories(vips: impl IntoIterator<Item = (Service, VipId, PoolIndex)>) -> Directories {
+pub fn directories(vips: impl IntoIterator<Item = Listed>, packets: PacketSettings) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
-    vips.sort_unstable_by_key(|(service, ..)| *service);
+    vips.sort_unstable_by_key(|vip| vip.service);
     let (mut keys4, mut keys6) = (Vec::new(), Vec::new());
     let mut add = |address: IpAddr, port: u16, protocol: u8, word: VipWord| match address {
         IpAddr::V4(address) => keys4.push((Key4::new(word4(address), port, protocol), word)),
         IpAddr::V6(address) => keys6.push((Key6::new(words6(address), port, protocol), word)),
     };
-    for (Service { address, port, protocol }, id, pool) in &vips {
+    for Listed { service: Service { address, port, protocol }, id, pool, when_empty, is_serving: _ } in &vips {
         let port = port.map_or(0, |port| u16::from_le_bytes(port.get().to_be_bytes()));
-        add(*address, port, protocol.number(), VipWord::vip(*id, *pool));
+        add(*address, port, protocol.number(), VipWord::vip(*id, *pool).with_unserved(*when_empty));
     }
-    let addresses: BTreeSet<_> = vips.iter().map(|(service, ..)| service.address).collect();
-    for address in addresses {
-        add(address, 0, 0, VipWord::ADDRESS_IN_USE);
+    let PacketSettings { unknown_port, echo } = packets;
+    let mut addresses = BTreeMap::<_, bool>::new();
+    for vip in &vips {
+        *addresses.entry(vip.service.address).or_default() |= vip.is_serving;
+    }
+    for (address, is_serving) in addresses {
+        let word = VipWord::ADDRESS_IN_USE.with_unserved(unknown_port);
+        let is_silent = match echo {
+            Echo::Always => false,
+            Echo::Serving => !is_serving,
+            Echo::Off => true,
+        };
+        add(address, 0, 0, if is_silent { word.silent() } else { word });
     }
     (keys4, keys6)
 }
@@ -114,11 +139,41 @@ mod tests {
         assert_eq!(record.source_hash_mask, <[Word; 2]>::default());
     }
 
+    fn vip(address: &str, port: &str, id: u16) -> Listed {
+        let service = Service::parse(address, port, "tcp").unwrap();
+        Listed { service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, is_serving: false }
+    }
+
+    #[test]
+    fn words_say_how_packets_are_handled_without_a_backend_and_of_echo_requests() {
+        let resetting = Listed { when_empty: Unserved::Reset, ..vip("203.0.113.1", "443", 2) };
+        let serving = Listed { is_serving: true, ..vip("203.0.113.1", "80", 1) };
+        let word_of = |vips: &[Listed], unknown_port, echo, port: u16| {
+            let (keys, _) = directories(vips.iter().copied(), PacketSettings { unknown_port, echo });
+            let key = Key4::new(u32::from_le_bytes([203, 0, 113, 1]), port.swap_bytes(), if port == 0 { 0 } else { 6 });
+            let word = keys.iter().find(|(found, _)| *found == key).unwrap().1;
+            (word.unserved(), word.is_silent())
+        };
+        let (drop, reset) = (Unserved::Drop, Unserved::Reset);
+        let both = [resetting, serving];
+        for (vips, unknown_port, echo, port, expected) in [
+            (&both[..], drop, Echo::Always, 443, (reset, false)),
+            (&both, drop, Echo::Always, 80, (drop, false)),
+            (&both, drop, Echo::Always, 0, (drop, false)),
+            (&both, reset, Echo::Off, 80, (drop, false)),
+            (&both, reset, Echo::Off, 0, (reset, true)),
+            (&both, drop, Echo::Serving, 0, (drop, false)),
+            (&both[..1], drop, Echo::Serving, 0, (drop, true)),
+            (&both[..1], drop, Echo::Always, 0, (drop, false)),
+        ] {
+            assert_eq!(word_of(vips, unknown_port, echo, port), expected, "{unknown_port:?} {echo:?} {port}");
+        }
+    }
+
     #[test]
     fn a_directory_names_each_vip_and_marks_each_address_once() {
-        let vip = |address, port, id| (Service::parse(address, port, "tcp").unwrap(), VipId(id), PoolIndex(id));
         let vips = [vip("203.0.113.1", "443", 2), vip("203.0.113.1", "any", 1), vip("2001:db8::1", "80", 0)];
-        let (keys4, keys6) = directories(vips);
+        let (keys4, keys6) = directories(vips, PacketSettings::default());
         let address = u32::from_le_bytes([203, 0, 113, 1]);
         assert_eq!(keys4.len(), 3);
         assert!(keys4.contains(&(Key4::new(address, 443_u16.swap_bytes(), 6), VipWord::vip(VipId(2), PoolIndex(2)))));

@@ -16,7 +16,7 @@ mod slots;
 mod tables;
 mod turnover;
 
-pub use encode::{Directories, directories, member_record};
+pub use encode::{Directories, Listed, directories, member_record};
 pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::{HOLD, PublishedPool};

@@ -22,15 +22,16 @@ use maglev_common::vip::{Key4, Key6, VipId, VipWord};
 use super::ids::{MemberIds, Numbers};
 use super::published::{HOLD, Member, PublishedPool};
 use super::tables::Tables;
-use super::{Step, directories, member_record};
+use super::{Listed, Step, directories, member_record};
 use crate::Standing;
 use crate::transition::{Pinned, Transition};
-use crate::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
+use crate::{AdminState, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services};
 
 /// The published state, and the free numbers.
 #[derive(Debug)]
 pub struct Planner {
     pub(super) outer: OuterSources,
+    packets: PacketSettings,
     pub(super) pools: BTreeMap<Name, PublishedPool>,
     pub(super) vips: BTreeMap<Name, VipId>,
     keys4: Vec<(Key4, VipWord)>,
@@ -110,6 +111,7 @@ impl Planner {
     pub fn new(limits: Limits, outer: OuterSources) -> Self {
         Self {
             outer,
+            packets: PacketSettings::default(),
             pools: BTreeMap::new(),
             vips: BTreeMap::new(),
             keys4: Vec::new(),
@@ -123,6 +125,12 @@ impl Planner {
             fresh: true,
             unaccounted: None,
         }
+    }
+
+    /// The same, of a node with these settings.
+    #[must_use]
+    pub fn with_packets(self, packets: PacketSettings) -> Self {
+        Self { packets, ..self }
     }
 
     /// A pool as it is published.
@@ -340,9 +348,10 @@ impl Planner {
         }
         let entries = target.vips.values().filter_map(|vip| {
             let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
-            Some((vip.service, *id, pool.index))
+            let (service, when_empty) = (vip.service, vip.when_empty);
+            Some(Listed { service, id: *id, pool: pool.index, when_empty, is_serving: !pool.owners.is_empty() })
         });
-        let (keys4, keys6) = directories(entries);
+        let (keys4, keys6) = directories(entries, self.packets);
         if unknown || keys4 != self.keys4 {
             steps.push(Step::SwitchDirectory4 { entries: keys4.clone() });
             self.keys4 = keys4;

@@ -21,7 +21,7 @@ use super::planner::Unaccounted;
 use super::published::{Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
-use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service, Vip, Weight};
+use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Protocol, Service, Unserved, Vip, Weight};
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,13 +99,14 @@ impl Saved {
         self
     }
 
-    /// The VIPs that were served, as far as they are valid. None is announced.
+    /// The VIPs that were served, as far as they are valid. None is announced, and their packets are never answered.
     pub fn served(&self) -> Vec<Vip> {
         let vip = |SavedVip { name: vip, address, port, protocol, pool }: &SavedVip| {
             let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|found| found.number() == *protocol)?;
             let service = Service { address: *address, port: NonZeroU16::new(*port), protocol };
             let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
-            Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce })
+            let when_empty = Unserved::default();
+            Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce, when_empty })
         };
         self.served.iter().filter_map(vip).collect()
     }

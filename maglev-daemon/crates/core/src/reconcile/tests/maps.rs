@@ -9,9 +9,9 @@ use maglev_common::backend::{MemberId, MemberRecord};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Key4, VipId, VipWord};
 
-use maglev_model::plan::{Live, Step, directories};
+use maglev_model::plan::{Listed, Live, Step, directories};
 use maglev_model::transition::Transition;
-use maglev_model::{Name, Service, Services};
+use maglev_model::{Name, PacketSettings, Service, Services, Unserved};
 
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
@@ -253,7 +253,7 @@ impl Maps {
 
     /// Whether packets for a VIP are taken.
     pub(crate) fn takes(&self, service: Service) -> bool {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        let key = key_of(service);
         self.directory.iter().any(|(found, _)| *found == key)
     }
 
@@ -263,7 +263,7 @@ impl Maps {
     }
 
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
-        let (key, _) = directories([(service, VipId(0), PoolIndex(0))]).0[0];
+        let key = key_of(service);
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
         let owners = self.owners(self.current(word.pool()));
         Some(owners.iter().map(|id| destination(&self.members[id])).collect())
@@ -289,4 +289,11 @@ fn takers(services: &Services, pool: &Name) -> BTreeSet<IpAddr> {
 /// The members that a table names. A pool whose backends all take no new flows has a table too, as long as slots learn.
 fn owners_in(slots: &[SlotWord]) -> BTreeSet<u16> {
     slots.iter().map(|slot| slot.owner()).filter(|owner| !owner.is_nobody()).map(MemberId::get).collect()
+}
+
+/// The directory's key of a service.
+fn key_of(service: Service) -> Key4 {
+    let (id, pool, when_empty, is_serving) = (VipId(0), PoolIndex(0), Unserved::Drop, true);
+    let (keys, _) = directories([Listed { service, id, pool, when_empty, is_serving }], PacketSettings::default());
+    keys[0].0
 }
