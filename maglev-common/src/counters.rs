@@ -98,8 +98,8 @@ counters! {
         PacketTooBig = "packet_too_big", Answered, "Too long for the path to its backend with an outer header: answered with the MTU.";
         AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
         Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's, or the packet is shorter than its answer.";
-        Reset = "reset", Answered, "A TCP segment that no backend can be given, answered with a RST: of a VIP with `when_empty: reset` whose pool has none, or with `packets.unknown_port: reset` for a port that no VIP has.";
-        PortUnreachable = "port_unreachable", Answered, "The same of a UDP datagram, answered with an ICMP or ICMPv6 port unreachable.";
+        Reset = "reset", Answered, "A TCP segment for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with a RST.";
+        PortUnreachable = "port_unreachable", Answered, "A UDP datagram for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with an ICMP or ICMPv6 port unreachable.";
         EchoOff = "echo_off", Dropped, "An echo request to a VIP's address that the node leaves unanswered: `packets.echo` is off, or it is serving and no VIP of the address has a backend.";
     }
 }
