@@ -142,9 +142,9 @@ packets: { unknown_port: refuse, echo: [], when_empty: reset }
         "maglev.yaml:9: bgp.router_id: missing; expected such as 10.0.0.11",
         "maglev.yaml:9: bgp.neighbors: missing; expected a list such as [{ address: 10.0.0.1, remote_as: 65000 }]",
         "maglev.yaml:10: trace: given twice, first in line 8",
+        "maglev.yaml:11: packets.when_empty: unknown key; allowed: unknown_port, echo",
         "maglev.yaml:11: packets.unknown_port: refuse is not a rule for packets without a backend; allowed: drop, reset",
         "maglev.yaml:11: packets.echo: expected a single value, found a list",
-        "maglev.yaml:11: packets.when_empty: unknown key; allowed: unknown_port, echo",
     ];
     assert_eq!(node_problems(text), expected);
 }
