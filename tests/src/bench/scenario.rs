@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use maglev_common::backend::{InterfaceSlot, MemberId, NextHop};
 use maglev_common::maps::DEFAULT_FLOW_SETS;
-use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::settings::{Tracking, UdpPolicy, Unserved};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_model::plan::{self, Step};
 use maglev_model::table::Table;
-use maglev_model::{Name, OuterSources, Protocol, Service, Weight};
+use maglev_model::{Name, OuterSources, PacketSettings, Protocol, Service, Weight};
 
 use super::measure::Mode;
 
@@ -246,9 +246,11 @@ impl Scenario {
         }
         let vips = (0..self.vips).map(|n| {
             let port = std::num::NonZeroU16::new(PORT);
-            (Service { address: self.vip(n), port, protocol: self.protocol }, VipId(n), PoolIndex(n % self.pools))
+            let service = Service { address: self.vip(n), port, protocol: self.protocol };
+            let (id, pool, when_empty) = (VipId(n), PoolIndex(n % self.pools), Unserved::Drop);
+            plan::Listed { service, id, pool, when_empty, is_serving: true }
         });
-        let (keys4, keys6) = plan::directories(vips);
+        let (keys4, keys6) = plan::directories(vips, PacketSettings::default());
         steps.extend([Step::SwitchDirectory4 { entries: keys4 }, Step::SwitchDirectory6 { entries: keys6 }]);
         Ok(steps)
     }
