@@ -97,10 +97,13 @@ counters! {
         EchoReply = "echo_reply", Answered, "An echo request to a VIP's address, answered by the node.";
         PacketTooBig = "packet_too_big", Answered, "Too long for the path to its backend with an outer header: answered with the MTU.";
         AnswerLimit = "answer_limit", Dropped, "The node would have answered, but this CPU has given as many answers as it may in this second.";
-        Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's.";
+        Unanswerable = "unanswerable", Dropped, "The node would have answered, but the source is no single remote host's address, or is a VIP's, or the packet is shorter than its answer.";
         Nested = "nested", Dropped, "For a VIP's address, IPv4 or IPv6 in IP: a backend might unwrap it too.";
         FragmentNoted = "fragment_noted", Noted, "The first fragment of a datagram to a VIP; where it goes was noted for those that follow.";
         FragmentLimit = "fragment_limit", Dropped, "The first fragment of a datagram to a VIP, but as many have begun on this CPU in this second as may.";
+        Reset = "reset", Answered, "A TCP segment for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with a RST.";
+        PortUnreachable = "port_unreachable", Answered, "A UDP datagram for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with an ICMP or ICMPv6 port unreachable.";
+        EchoOff = "echo_off", Dropped, "An echo request to a VIP's address that the node leaves unanswered: `packets.echo` is off, or it is serving and no VIP of the address has a backend.";
     }
 }
 

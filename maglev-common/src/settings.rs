@@ -27,6 +27,28 @@ pub enum Tracking {
     Always,
 }
 
+/// The handling of a packet to a VIP's address that no backend can be given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unserved {
+    /// It is dropped: its sender waits, and tries again.
+    #[default]
+    Drop,
+    /// TCP is answered with a RST, UDP with an ICMP *port unreachable*: its sender fails at once.
+    Reset,
+}
+
+/// Which echo requests to a VIP's address are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Echo {
+    /// All.
+    #[default]
+    Always,
+    /// Those to an address of which at least one VIP has a backend that takes new flows.
+    Serving,
+    /// None.
+    Off,
+}
+
 /// The handling of a datagram without an entry while its slot is learning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UdpPolicy {

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::hash::{mask4, mask6};
 use crate::maps::{DEFAULT_VIPS, MAX_VIPS};
 use crate::pod::Word;
+use crate::settings::Unserved;
 use crate::table::PoolIndex;
 
 /// Entries of a directory: so many that a seed keeps [`FEW_KEYS`] apart once in 3,000 attempts, which takes a few
@@ -30,6 +31,9 @@ const ATTEMPTS: u64 = 1 << 20;
 /// Displacements of a directory with many keys: four keys share one, on average, if there are as many as can be.
 const DISPLACEMENTS: usize = 1 << 11;
 
+/// What stands for port and protocol in the look-up of an address's own word: no rule takes it.
+pub const ADDRESS_ALONE: u64 = 1 << 24;
+
 /// Rules that a directory has room for.
 pub const MOST_RULES: usize = 1 << 14;
 /// Rules that one address may lead to: the packet path looks through all of them.
@@ -44,16 +48,6 @@ pub struct VipId(pub u16);
 /// A directory's value of a key.
 ///
 /// ```text
-///  63   42 41    34    33        32     31         16 15         0
-/// +-------+--------+---------+---------+-------------+------------+
-/// | 0     | source | address | present | pool index  | VIP id     |
-/// |       | 0      |         |         | rules       | first rule |
-/// +-------+--------+---------+---------+-------------+------------+
-/// ```
-///
-/// All zero: no value. *address*: some VIP has this address, or one in this prefix, but the entry is not a VIP. It distinguishes packets
-/// to be dropped from those to be passed to the host, and leads to so many rules. *source*: the bits of a source address by which the
-/// VIP's flows find their slots; 0 if by all that identifies a flow. Only rules lead to such a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipWord(pub u64);
 
@@ -62,6 +56,8 @@ impl VipWord {
     const ADDRESS: u64 = 1 << 33;
     /// Where the bits of the source begin.
     const SOURCE: u32 = 34;
+    const SILENT: u64 = 1 << 62;
+    const RESET: u64 = 1 << 63;
 
     /// A VIP served by a pool.
     pub const fn vip(vip: VipId, pool: PoolIndex) -> Self {
@@ -73,7 +69,13 @@ impl VipWord {
 
     /// The mark that an address or prefix belongs to some VIP, with the first of its rules and their number.
     pub const fn address(first: u16, rules: u16) -> Self {
-        Self(Self::PRESENT | Self::ADDRESS | (rules as u64) << 16 | first as u64)
+        Self(Self::PRESENT | Self::ADDRESS).with_rules(first, rules)
+    }
+
+    /// The same word of an address or prefix, with the first of its rules and their number.
+    #[must_use]
+    pub const fn with_rules(self, first: u16, rules: u16) -> Self {
+        Self(self.0 & !0xffff_ffff | (rules as u64) << 16 | first as u64)
     }
 
     /// Whether it is that of an address or prefix, not a VIP's.
@@ -92,6 +94,33 @@ impl VipWord {
     #[inline(always)]
     pub const fn source_bits(self) -> u8 {
         (self.0 >> Self::SOURCE) as u8
+    }
+
+    /// The same word, with this handling of packets that no backend can be given.
+    #[must_use]
+    pub const fn with_unserved(self, unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Drop => Self(self.0 & !Self::RESET),
+            Unserved::Reset => Self(self.0 | Self::RESET),
+        }
+    }
+
+    /// The same word of an address whose echo requests are not answered.
+    #[must_use]
+    pub const fn silent(self) -> Self {
+        Self(self.0 | Self::SILENT)
+    }
+
+    /// The handling of packets that no backend can be given.
+    #[inline(always)]
+    pub const fn unserved(self) -> Unserved {
+        if (self.0 as i64) < 0 { Unserved::Reset } else { Unserved::Drop }
+    }
+
+    /// Whether echo requests to the address are left unanswered.
+    #[inline(always)]
+    pub const fn is_silent(self) -> bool {
+        self.0 & Self::SILENT != 0
     }
 
     /// Whether the key exists at all.
@@ -248,7 +277,7 @@ impl Rule {
     pub const fn takes(self, service: u64) -> bool {
         let (port, protocol) = ((service as u16).swap_bytes() as u64, service >> 16 & 0xff);
         let (first, last, own) = (self.0 >> 32 & 0xffff, self.0 >> 48, self.0 >> 24 & 0xff);
-        first <= port && port <= last && (own == 0 || own == protocol)
+        first <= port && port <= last && (own == 0 || own == protocol) && service < ADDRESS_ALONE
     }
 }
 

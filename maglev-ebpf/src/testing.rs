@@ -14,7 +14,7 @@ use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::fragment::{Datagram, Line};
 use maglev_common::hash::{FlowHash, HashKey, KeyWords};
 use maglev_common::pod::Word;
-use maglev_common::settings::{Mss, Tracking, UdpPolicy};
+use maglev_common::settings::{Mss, Tracking, UdpPolicy, Unserved};
 use maglev_common::syn::SynWord;
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableIndex, TableStart};
 use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
@@ -55,6 +55,10 @@ pub(crate) struct FakeTables {
     pub(crate) fragmented: Cell<u32>,
     /// One line of the fragment table, for all datagrams.
     line: Line,
+    /// What VIPs that are added say of packets that no backend can be given, and their addresses too.
+    pub(crate) unserved: Unserved,
+    /// Whether addresses that are added answer no echo requests.
+    pub(crate) silent: bool,
     now: Cell<u16>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -77,6 +81,8 @@ impl FakeTables {
             answers: Cell::new(2),
             fragmented: Cell::new(u32::MAX),
             line: Line::default(),
+            unserved: Unserved::Drop,
+            silent: false,
             now: Cell::new(65_530),
             counts: RefCell::default(),
         };
@@ -124,16 +130,23 @@ impl FakeTables {
         (self.counts.borrow().clone(), self.vip_bytes.get(), self.member_bytes.get())
     }
 
+    /// The words of a VIP and of its address.
+    fn words(&self) -> [VipWord; 2] {
+        let [word, in_use] =
+            [VipWord::vip(VipId(1), POOL), VipWord::ADDRESS_IN_USE].map(|word| word.with_unserved(self.unserved));
+        [word, if self.silent { in_use.silent() } else { in_use }]
+    }
+
     /// Serves one VIP of this family, address entry included, as the daemon does.
     pub(crate) fn serve4(&mut self, address: [u8; 4], port: u16, protocol: u8) {
         let key = Key4::new(u32::from_le_bytes(address), port.swap_bytes(), protocol);
-        self.hold4(&Contents { keys: served(key), ..Contents::default() });
+        self.hold4(&Contents { keys: served(key, self.words()), ..Contents::default() });
     }
 
     /// The same for IPv6.
     pub(crate) fn serve6(&mut self, address: [u8; 16], port: u16, protocol: u8) {
         let key = Key6::new(address6(address), port.swap_bytes(), protocol);
-        self.hold6(&Contents { keys: served(key), ..Contents::default() });
+        self.hold6(&Contents { keys: served(key, self.words()), ..Contents::default() });
     }
 
     /// Serves VIPs of both families by rules, of the prefixes of these lengths that the fixtures' addresses are in.
@@ -330,8 +343,8 @@ impl DecapTables for FakeDecap {
 }
 
 /// A VIP's key and its address's.
-fn served<K: Key>(key: K) -> Vec<(K, VipWord)> {
-    vec![(key, VipWord::vip(VipId(1), POOL)), (key.bare_address(), VipWord::ADDRESS_IN_USE)]
+fn served<K: Key>(key: K, [vip, address]: [VipWord; 2]) -> Vec<(K, VipWord)> {
+    vec![(key, vip), (key.bare_address(), address)]
 }
 
 fn address6(address: [u8; 16]) -> [u64; 2] {

@@ -1,7 +1,7 @@
 //! Which VIP a packet is for: one probe of the directory for a VIP with the packet's address and port, more for everything else.
 
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6, mask4, mask6};
-use maglev_common::vip::{Index, Key, Key4, Key6, VipWord};
+use maglev_common::vip::{ADDRESS_ALONE, Index, Key, Key4, Key6, VipWord};
 
 use crate::env;
 use crate::packet::Ip;
@@ -16,7 +16,7 @@ pub trait Tuple: Ip<Address: Address> {
     fn hash(self, key: impl KeyWords) -> FlowHash;
     /// What flows of a source have in common: so many bits of its address, and nothing else.
     #[must_use]
-    fn source(self, bits: u8) -> Self;
+    fn of_source(self, bits: u8) -> Self;
 }
 
 /// The hash of a flow of a VIP: by all that identifies the flow, or by its source as the VIP says.
@@ -25,7 +25,7 @@ pub fn hash<F: Tuple, T: env::Forwarding>(tuple: F, word: VipWord, tables: &T) -
     let hash = tuple.hash(tables.hash_key());
     match word.source_bits() {
         0 => hash,
-        bits => hash.of_source(tuple.source(bits).hash(tables.hash_key())),
+        bits => hash.of_source(tuple.of_source(bits).hash(tables.hash_key())),
     }
 }
 
@@ -59,7 +59,7 @@ impl Tuple for Tuple4 {
     }
 
     #[inline(always)]
-    fn source(self, bits: u8) -> Self {
+    fn of_source(self, bits: u8) -> Self {
         Self { addresses: self.addresses & u64::from(mask4(bits)), transport: Transport::new(0, 0) }
     }
 }
@@ -81,7 +81,7 @@ impl Tuple for Tuple6 {
     }
 
     #[inline(always)]
-    fn source(self, bits: u8) -> Self {
+    fn of_source(self, bits: u8) -> Self {
         let ([a, b], [high, low, ..]) = (mask6(bits), self.addresses);
         Self { addresses: [high & a, low & b, 0, 0], transport: Transport::new(0, 0) }
     }
@@ -130,8 +130,8 @@ impl Address for [u64; 2] {
 pub enum Lookup {
     /// It is for this VIP.
     Vip(VipWord),
-    /// Some VIP has the address, none the port and protocol.
-    AddressOnly,
+    /// Some VIP has the address, none the port and protocol: the word of the bare address.
+    AddressOnly(VipWord),
     /// No VIP has the address.
     Unknown,
 }
@@ -149,14 +149,20 @@ pub fn lookup<F: Tuple, T: env::Forwarding>(tuple: F, tables: &T) -> Lookup {
     let word =
         if exact.is_present() { exact } else { tuple.destination().find_by_rules(tables, tuple.transport().service()) };
     match word {
-        word if word.is_address() => Lookup::AddressOnly,
+        word if word.is_address() => Lookup::AddressOnly(word),
         word if word.is_present() => Lookup::Vip(word),
         _ => Lookup::Unknown,
     }
 }
 
+/// The word of an address, or of the longest prefix that it is in; not present if no VIP has it.
+#[inline(always)]
+pub fn address_word<A: Address, T: env::Forwarding>(address: A, tables: &T) -> VipWord {
+    address.find_by_rules(tables, ADDRESS_ALONE)
+}
+
 /// Whether some VIP has this address.
 #[inline(always)]
 pub fn is_vip_address<A: Address, T: env::Forwarding>(address: A, tables: &T) -> bool {
-    address.find_by_rules(tables, 0).is_present()
+    address_word(address, tables).is_present()
 }

@@ -2,17 +2,17 @@
 //! client and on the way to the backend.
 
 use std::{
-    io::ErrorKind,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     process::Command,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use maglev_e2e::{
     bytes,
+    client::ping::{allow_pings, flood, ping},
     lab::{
         Backend, Lab, Services, Site, Vip, addresses,
         addresses::{ALT4, ALT6, WWW4, WWW6},
@@ -22,7 +22,6 @@ use maglev_e2e::{
     matrix::Matrix,
     netns::Netns,
 };
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 const MB: u64 = 1_000_000;
 /// A transfer of 50 MB may take this long: without an answer to its long packets it would not end at all.
@@ -59,7 +58,7 @@ fn vips_answer_pings_and_the_rate_is_limited() -> Result<()> {
     }
     let site = Site::new(1, services)?;
     let client = site.lab.netns("client");
-    client.sysctl(&[("net.ipv4.ping_group_range", "0 2147483647")])?;
+    allow_pings(&client)?;
     for (name, vip, _) in VIPS {
         Matrix::Packets.row("ping", &format!("the VIP of {name} answers an echo request of 1,400 bytes"), || {
             ensure!(client.run(|| ping(vip, 1_400))?, "no answer");
@@ -80,41 +79,6 @@ fn vips_answer_pings_and_the_rate_is_limited() -> Result<()> {
         ensure!(limited > 0 && answered <= 1_000 * seconds, "{answered} answered, {limited} not, in {seconds} s");
         Ok(format!("{answered} answered, {limited} not"))
     })
-}
-
-/// Whether an echo request with this many bytes is answered with the same bytes.
-fn ping(target: IpAddr, length: usize) -> Result<bool> {
-    let socket = ping_socket(target)?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let kind = if target.is_ipv4() { 8 } else { 128 };
-    let request = [&[kind, 0, 0, 0, 0, 0, 0, 7][..], &vec![0xa5; length]].concat();
-    socket.send(&request)?;
-    let mut answer = vec![0; length + 100];
-    match socket.recv(&mut answer) {
-        Ok(received) => Ok(received == request.len() && answer[8..received] == request[8..]),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        // A router may say that there is no such host.
-        Err(error) if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::ConnectionRefused) => Ok(false),
-        Err(error) => Err(error).context("an echo request"),
-    }
-}
-
-fn flood(target: IpAddr, requests: usize) -> Result<()> {
-    let socket = ping_socket(target)?;
-    for _ in 0..requests {
-        socket.send(&[8, 0, 0, 0, 0, 0, 0, 7])?;
-    }
-    Ok(())
-}
-
-fn ping_socket(target: IpAddr) -> Result<UdpSocket> {
-    let (family, protocol) = match target {
-        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp),
-        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6),
-    };
-    let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?);
-    socket.connect((target, 0))?;
-    Ok(socket)
 }
 
 #[test]

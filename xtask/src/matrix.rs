@@ -69,8 +69,19 @@ pub(crate) const STORE: Matrix = Matrix {
 /// Packets beside plain ones: by kind, or by the link that they cross.
 pub(crate) const PACKETS: Matrix = Matrix {
     name: "packets",
-    lots: &[&["--package", "maglev-e2e", "--test", "packets", "--test", "fragments", "--test", "mtu"]],
-    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu"],
+    lots: &[&[
+        "--package",
+        "maglev-e2e",
+        "--test",
+        "packets",
+        "--test",
+        "fragments",
+        "--test",
+        "mtu",
+        "--test",
+        "answers",
+    ]],
+    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

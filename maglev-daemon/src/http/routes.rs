@@ -98,16 +98,17 @@ async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<vi
 }
 
 async fn add_vip(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
-    let view::NewVip { name, address, port, protocol, pool, announce, communities } = parse(body)?;
+    let view::NewVip { name, address, port, protocol, pool, announce, communities, when_empty } = parse(body)?;
     let service = Service { network: address.0, ports: port.0, protocol: protocol.into() };
     let vip = maglev_model::Vip {
         name: parse_name("name", &name)?,
         service,
         pool: parse_name("pool", &pool)?,
-        announce: changes::announcement(view::NewAnnounce { announce, communities })?
-            .applied_to(&maglev_model::Announce::default()),
+        announce: maglev_model::Announce::default(),
+        when_empty: maglev_model::Unserved::default(),
     };
-    change(&handle, by, Change::AddVip(vip)).await
+    let settings = changes::vip(view::NewForVip { announce, communities, when_empty })?;
+    change(&handle, by, Change::AddVip(settings.applied_to(&vip))).await
 }
 
 async fn set_vip(
@@ -116,8 +117,8 @@ async fn set_vip(
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply<view::Done> {
-    let set = changes::announcement(parse(body)?)?;
-    change(&handle, by, Change::SetAnnounce { vip: parse_name("name", &name)?, change: set }).await
+    let set = changes::vip(parse(body)?)?;
+    change(&handle, by, Change::SetVip { vip: parse_name("name", &name)?, change: set }).await
 }
 
 async fn remove_vip(State(handle): State<Handle>, by: By, Path(name): Path<String>) -> Reply<view::Done> {

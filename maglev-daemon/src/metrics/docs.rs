@@ -28,6 +28,7 @@ fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
         port: view::Port(maglev_model::Ports::Any),
         protocol: view::Protocol::Tcp,
         pool: "web".into(),
+        when_empty: view::Unserved::Drop,
         error: None,
         health: view::VipHealth::default(),
     });

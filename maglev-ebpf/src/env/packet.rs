@@ -5,7 +5,6 @@ use maglev_common::backend::{MemberRecord, Tag};
 use maglev_common::template::Template;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-
 /// A header as it lies in a packet: any bytes are one, at any address.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 

@@ -1,6 +1,25 @@
 //! The Internet checksum (RFC 1071), over 16-bit words read little-endian: ones' complement sums do not mind the byte
 //! order, as long as the result is stored in the same order.
 
+use zerocopy::byteorder::{LE, U32};
+
+/// The sum of data as 32-bit words: [`folded`] makes it one of 16-bit words.
+#[inline(always)]
+pub fn sum<const N: usize>(words: &[U32<LE>; N]) -> u64 {
+    let mut sum = 0;
+    for word in words {
+        sum += u64::from(word.get());
+    }
+    sum
+}
+
+/// A sum of 32-bit words as one of 16-bit words, in 32 bits.
+#[inline(always)]
+pub const fn folded(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    (sum & 0xffff) as u32 + (sum >> 16) as u32
+}
+
 /// Folds a sum of 16-bit words and complements it: the two bytes to store, read little-endian.
 #[inline(always)]
 pub const fn finish(sum: u32) -> u16 {
@@ -24,6 +43,15 @@ mod tests {
             let before = finish(others + u32::from(old));
             let after = finish(others + u32::from(new));
             assert_eq!(replaced(before, old, new), after, "{old:x} {new:x}");
+        }
+    }
+
+    #[test]
+    fn words_of_32_bits_sum_up_as_those_of_16_do() {
+        for words in [[0, 0, 0], [u32::MAX; 3], [0x0001_ffff, 0xffff_0001, 7], [0x1234_5678, 0x9abc_def0, 0x8000_0000]]
+        {
+            let halves: u32 = words.iter().map(|word| (word & 0xffff) + (word >> 16)).sum();
+            assert_eq!(finish(folded(sum(&words.map(U32::new)))), finish(halves), "{words:x?}");
         }
     }
 

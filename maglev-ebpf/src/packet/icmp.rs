@@ -2,7 +2,7 @@
 
 use maglev_common::hash::{Tuple4, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
 use super::{Ip, checksum};
 use crate::env::Packet;
@@ -29,6 +29,17 @@ pub struct Icmp {
     pub checksum: U16<LE>,
     /// Of an error about a packet that is too big, the MTU; RFC 1191 has it in the lower half.
     pub rest: U32<BE>,
+}
+
+impl Icmp {
+    /// The header of an error made here; `covered`: the sum of everything else that its checksum covers.
+    #[inline(always)]
+    pub fn error(kind: u8, code: u8, rest: u32, covered: u64) -> Self {
+        let header = Self { kind, code, checksum: U16::ZERO, rest: U32::new(rest) };
+        let words: &[U32<LE>; 2] = transmute_ref!(&header);
+        let checksum = checksum::finish(checksum::folded(checksum::sum(words) + covered));
+        Self { checksum: U16::new(checksum), ..header }
+    }
 }
 
 /// What a message is to the path.

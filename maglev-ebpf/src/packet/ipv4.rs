@@ -1,8 +1,8 @@
 //! IPv4 (RFC 791).
 
 use maglev_common::hash::{Transport, Tuple4};
-use zerocopy::byteorder::{BE, LE, U16, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::byteorder::{BE, LE, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
 use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, ipv6, is_sound, l4};
 use crate::env::Packet;
@@ -14,6 +14,8 @@ pub const IN_IP: u8 = 4;
 
 /// *More fragments* and the fragment offset: not zero in a fragment.
 pub(super) const FRAGMENT: u16 = 0x3fff;
+/// *Don't fragment*.
+pub const DONT_FRAGMENT: u16 = 0x4000;
 /// The fragment offset alone, in units of eight bytes: zero in the first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// *More fragments* alone: not set in the last one.
@@ -51,6 +53,27 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
+    /// The header of a packet made here that answers one with these addresses, with so many bytes behind it. It is not to be
+    /// fragmented.
+    #[inline(always)]
+    pub fn answer(addresses: u64, payload: u16, protocol: u8, traffic_class: u8) -> Self {
+        let mut header = Self {
+            version_ihl: 0x45,
+            traffic_class,
+            length: U16::new(HEADER as u16 + payload),
+            identification: U16::ZERO,
+            flags_fragment: U16::new(DONT_FRAGMENT),
+            ttl: HOPS,
+            protocol,
+            checksum: U16::ZERO,
+            addresses: U64::new(addresses.rotate_left(32)),
+        };
+        let words: &[U32<LE>; HEADER / 4] = transmute_ref!(&header);
+        let checksum = checksum::finish(checksum::folded(checksum::sum(words)));
+        header.checksum = U16::from_bytes(checksum.to_le_bytes());
+        header
+    }
+
     /// Whether this is a fragment, first or later.
     #[inline(always)]
     pub const fn is_fragment(&self) -> bool {

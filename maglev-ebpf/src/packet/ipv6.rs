@@ -2,9 +2,9 @@
 
 use maglev_common::hash::{Transport, Tuple6};
 use zerocopy::byteorder::{BE, LE, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
-use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, equals, ipv4, is_sound, l4};
+use super::{Fragment, HOPS, Inner, Ip, Parsed, Span, bounded, checksum, equals, ipv4, is_sound, l4};
 use crate::env::{Chain, Packet};
 
 /// Bytes of the fixed header.
@@ -47,6 +47,18 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
+    /// The header of a packet made here that answers one with these addresses, with so many bytes behind it.
+    #[inline(always)]
+    pub fn answer([a, b, c, d]: [U64<LE>; 4], payload: u16, next_header: u8, traffic_class: u8) -> Self {
+        Self {
+            version_class_label: U32::new(6 << 28 | u32::from(traffic_class) << 20),
+            payload_length: U16::new(payload),
+            next_header,
+            hop_limit: HOPS,
+            addresses: [c, d, a, b],
+        }
+    }
+
     /// The version: 6, or the packet is malformed.
     #[inline(always)]
     pub const fn version(&self) -> u32 {
@@ -64,6 +76,13 @@ impl Ipv6 {
     pub const fn destination(&self) -> [u64; 2] {
         [self.addresses[2].get(), self.addresses[3].get()]
     }
+}
+
+/// The sum of the pseudo-header that checksums cover (RFC 8200 section 8.1), for a payload of so many bytes.
+#[inline(always)]
+pub fn pseudo_sum(addresses: &[U64<LE>; 4], payload: u16, protocol: u8) -> u64 {
+    let words: &[U32<LE>; 8] = transmute_ref!(addresses);
+    checksum::sum(words) + u64::from(payload.swap_bytes()) + u64::from(u16::from(protocol).swap_bytes())
 }
 
 /// The first eight bytes of an extension header.

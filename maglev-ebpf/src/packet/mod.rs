@@ -8,6 +8,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
 pub mod plain;
+pub mod tcp;
 
 use crate::env::Packet;
 
@@ -26,6 +27,9 @@ pub(crate) fn bounded(number: usize, mask: usize) -> usize {
 
 /// Hops that a packet made here has before it.
 const HOPS: u8 = 64;
+
+/// The traffic class of ICMP messages made here: internetwork control (RFC 1812 section 4.3.2.5).
+pub const CONTROL: u8 = 0xc0;
 
 /// What a parser found where an IP packet should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

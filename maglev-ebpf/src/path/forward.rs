@@ -5,6 +5,7 @@ use core::hint::black_box;
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::hash::{FlowHash, Tuple4, Tuple6};
+use maglev_common::settings::Unserved;
 use maglev_common::template::{Exit, Template};
 use maglev_common::vip::VipWord;
 
@@ -15,6 +16,7 @@ use crate::packet::l4;
 use crate::packet::{Inner, Parsed, bounded, plain};
 use crate::path::fragment::forward_fragment;
 use crate::path::icmp::forward_icmp;
+use crate::path::unserved::{self, Answerable};
 use crate::path::{tag, too_big};
 use crate::verdict::Verdict;
 use crate::vip::{self, Address, Lookup, Tuple};
@@ -49,6 +51,12 @@ pub enum Left {
     Fragment6,
     /// A packet that is longer than this, all that fits the path to its backend: [`too_big::answer`].
     TooBig(u16),
+    /// A packet that no backend can be given: [`unserved::decide`].
+    Unserved,
+    /// A segment of TCP that no backend can be given, to be answered: [`unserved::reset`].
+    Reset(Answerable),
+    /// A datagram of UDP, likewise: [`unserved::unreachable`].
+    Unreachable(Answerable),
 }
 
 /// Does what was left.
@@ -72,11 +80,20 @@ fn finish_rare<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) 
 
 #[inline(always)]
 fn finish_last<P: Packet, T: Balancing>(packet: &mut P, tables: &T, left: Left) -> Verdict {
+    let left = match left {
+        Left::Unserved => match unserved::decide(packet, tables) {
+            Ok(verdict) => return verdict,
+            Err(left) => left,
+        },
+        left => left,
+    };
     match left {
         Left::Icmp4 => forward_icmp::<Tuple4, _, _>(packet, tables),
         Left::Icmp6 => forward_icmp::<Tuple6, _, _>(packet, tables),
         Left::TooBig(mtu) => too_big::answer(packet, tables, mtu),
-        Left::Otherwise | Left::Fragment4 | Left::Fragment6 => refuse(tables, Counter::NotIp),
+        Left::Reset(answerable) => unserved::reset(packet, tables, answerable),
+        Left::Unreachable(answerable) => unserved::unreachable(packet, tables, answerable),
+        Left::Otherwise | Left::Unserved | Left::Fragment4 | Left::Fragment6 => refuse(tables, Counter::NotIp),
     }
 }
 
@@ -166,12 +183,16 @@ where
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.
 ///
 /// # Errors
-/// The reason for which packets of the flow are passed or dropped.
+/// The reason for which packets of the flow are passed, dropped or answered.
 #[inline(always)]
 pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Result<Decision, Counter> {
-    let word = vip_of(tuple, tables)?;
+    let word = match vip::lookup(tuple, tables) {
+        Lookup::Vip(word) => word,
+        Lookup::AddressOnly(word) => return Err(unserved::outcome(tuple, word, unknown_port(tuple))),
+        Lookup::Unknown => return Err(Counter::NotVip),
+    };
     let decision = choose(vip::hash(tuple, word, tables), || segment, tables, word);
-    if decision.member.is_nobody() { Err(Counter::NoBackend) } else { Ok(decision) }
+    if decision.member.is_nobody() { Err(unserved::outcome(tuple, word, Counter::NoBackend)) } else { Ok(decision) }
 }
 
 /// The VIP of a flow.
@@ -182,10 +203,15 @@ pub fn decide<F: Tuple, T: Flows>(tuple: F, segment: Segment, tables: &T) -> Res
 pub(super) fn vip_of<F: Tuple, T: Forwarding>(tuple: F, tables: &T) -> Result<VipWord, Counter> {
     match vip::lookup(tuple, tables) {
         Lookup::Vip(word) => Ok(word),
-        Lookup::AddressOnly if l4::has_ports(tuple.transport().protocol()) => Err(Counter::NoSuchVip),
-        Lookup::AddressOnly => Err(Counter::OtherProtocol),
+        Lookup::AddressOnly(_) => Err(unknown_port(tuple)),
         Lookup::Unknown => Err(Counter::NotVip),
     }
+}
+
+/// The reason for which packets to a VIP's address are dropped that no VIP there takes.
+#[inline(always)]
+pub(super) fn unknown_port<F: Tuple>(tuple: F) -> Counter {
+    if l4::has_ports(tuple.transport().protocol()) { Counter::NoSuchVip } else { Counter::OtherProtocol }
 }
 
 /// The decision for a flow of a VIP; it may have no member.
@@ -211,9 +237,11 @@ where
     P: Packet,
     T: Balancing,
 {
-    match vip_of(inner.tuple, tables) {
-        Ok(word) => serve::<false, _, _, _>(packet, tables, inner, word, vip::hash(inner.tuple, word, tables)),
-        Err(reason) => Ok(refuse(tables, reason)),
+    match vip::lookup(inner.tuple, tables) {
+        Lookup::Vip(word) => serve::<false, _, _, _>(packet, tables, inner, word, vip::hash(inner.tuple, word, tables)),
+        Lookup::AddressOnly(word) if word.unserved() == Unserved::Reset => Err(Left::Unserved),
+        Lookup::AddressOnly(_) => Ok(refuse(tables, unknown_port(inner.tuple))),
+        Lookup::Unknown => Ok(refuse(tables, Counter::NotVip)),
     }
 }
 
@@ -282,6 +310,7 @@ where
     if !sent {
         return match hindrance(template, load.untagged(packet.len())) {
             Counter::TooBig => Err(Left::TooBig(template.exit().longest_packet())),
+            Counter::NoBackend => Err(Left::Unserved),
             reason => Ok(refuse(tables, reason)),
         };
     }

@@ -93,7 +93,10 @@ where
         return refuse(tables, Counter::FragmentUnknown);
     };
     tables.count_vip(noted.vip, load.bytes as u64);
-    send::<F, _, _>(packet, tables, load, noted.member).unwrap_or_else(|_| refuse(tables, Counter::TooBig))
+    send::<F, _, _>(packet, tables, load, noted.member).unwrap_or_else(|left| match left {
+        Left::TooBig(_) => refuse(tables, Counter::TooBig),
+        _ => refuse(tables, Counter::NoBackend),
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use maglev_common::counters::Counter;
 use maglev_common::flow::Seconds;
 
-use super::forward::{Load, flow_of, refuse, send};
+use super::forward::{Left, Load, flow_of, refuse, send};
 use crate::env::{Balancing, Forwarding, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::icmp::{self, Icmp, Message, Messages};
@@ -22,7 +22,8 @@ pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P
     let Some(length) = F::read_length(packet, l3) else { return refuse(tables, Counter::Truncated) };
     let span = Span { l3, length, transport: l3 + F::HEADER };
     let Some(destination) = F::read_destination(packet, l3) else { return refuse(tables, Counter::Truncated) };
-    if !vip::is_vip_address(destination, tables) {
+    let address = vip::address_word(destination, tables);
+    if !address.is_present() {
         return refuse(tables, Counter::NotVip);
     }
     // Read before the packet's own end is asked for: a comparison that another one makes needless is left out by the compiler, and
@@ -34,6 +35,7 @@ pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P
     }
     match F::message(kind) {
         Message::Error => deliver::<F, _, _>(packet, tables, span, destination),
+        Message::EchoRequest if address.is_silent() => refuse(tables, Counter::EchoOff),
         Message::EchoRequest => echo::<F, _, _>(packet, tables, span),
         Message::Other => refuse(tables, Counter::Icmp),
     }
@@ -71,7 +73,10 @@ where
     tables.count_vip(word.id(), load.bytes as u64);
     tables.count(Counter::IcmpError);
     // An error about an error is never sent (RFC 1122 section 3.2.2).
-    send::<F, _, _>(packet, tables, load, member).unwrap_or_else(|_| refuse(tables, Counter::TooBig))
+    send::<F, _, _>(packet, tables, load, member).unwrap_or_else(|left| match left {
+        Left::TooBig(_) => refuse(tables, Counter::TooBig),
+        _ => refuse(tables, Counter::NoBackend),
+    })
 }
 
 /// One of two sides for an error, by the quoted sequence number and the time.
@@ -100,8 +105,13 @@ fn echo<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P, tables: &T
 /// Whether the source of a packet is one that an answer may be sent to: a single remote host, and no VIP.
 #[inline(always)]
 pub(super) fn is_answered<F: Tuple, P: Packet, T: Forwarding>(packet: &P, tables: &T, l3: usize) -> bool {
-    let source = F::read_source(packet, l3);
-    source.is_some_and(|source| F::is_remote_host(source) && !vip::is_vip_address(source, tables))
+    F::read_source(packet, l3).is_some_and(|source| is_answerable::<F, _>(source, tables))
+}
+
+/// Whether an address is one that an answer may be sent to.
+#[inline(always)]
+pub(super) fn is_answerable<F: Tuple, T: Forwarding>(source: F::Address, tables: &T) -> bool {
+    F::is_remote_host(source) && !vip::is_vip_address(source, tables)
 }
 
 #[cfg(test)]

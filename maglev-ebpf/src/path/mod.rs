@@ -8,3 +8,4 @@ pub mod icmp;
 pub mod mss;
 pub mod tag;
 pub mod too_big;
+pub mod unserved;

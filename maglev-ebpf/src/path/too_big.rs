@@ -4,18 +4,17 @@
 
 use maglev_common::counters::Counter;
 use maglev_common::hash::{Tuple4, Tuple6};
-use zerocopy::byteorder::{LE, U16, U32, U64};
-use zerocopy::transmute_ref;
+use zerocopy::byteorder::{LE, U32};
 
 use super::forward::refuse;
 use super::icmp::is_answered;
 use crate::env::{Balancing, Packet};
-use crate::packet::checksum;
+use crate::packet::checksum::sum;
 use crate::packet::eth::{self, Payload};
 use crate::packet::icmp::Icmp;
-use crate::packet::ipv4::{self, Ipv4};
-use crate::packet::ipv6::{self, Ipv6};
-use crate::packet::l4;
+use crate::packet::ipv4::{self, DONT_FRAGMENT, Ipv4};
+use crate::packet::ipv6::{self, Ipv6, pseudo_sum};
+use crate::packet::{CONTROL, l4};
 use crate::verdict::Verdict;
 
 /// The smallest MTU of an answer: every host can receive 576 bytes (RFC 791), and sends IPv6 packets of 1,280 (RFC 8200).
@@ -25,13 +24,6 @@ const LEAST6: u16 = 1_280;
 /// verifier wants to know it.
 const QUOTE4: usize = LEAST4 as usize - ipv4::HEADER - size_of::<Icmp>();
 const QUOTE6: usize = LEAST6 as usize - ipv6::HEADER - size_of::<Icmp>();
-
-/// Hops before an answer, and its traffic class: internetwork control (RFC 1812 section 4.3.2.5).
-const HOPS: u8 = 64;
-const CLASS: u8 = 0xc0;
-
-/// *Don't fragment*, of an IPv4 header's flags.
-const DONT_FRAGMENT: u16 = 0x4000;
 
 /// Answers a packet that is longer than `mtu` bytes, all that fits the path to its backend; or drops it.
 #[inline(always)]
@@ -64,28 +56,15 @@ fn answer4<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: 
     }
     let quoted = sum(packet.view::<[U32<LE>; QUOTE4 / 4]>(l3 + overhead)?);
     let [kind, code] = [3, 4];
-    *packet.view_mut::<Icmp>(l3 + ipv4::HEADER)? = message(kind, code, u32::from(told), quoted);
-    let mut header = Ipv4 {
-        version_ihl: 0x45,
-        traffic_class: CLASS,
-        length: U16::new(LEAST4),
-        identification: U16::ZERO,
-        flags_fragment: U16::new(DONT_FRAGMENT),
-        ttl: HOPS,
-        protocol: l4::ICMP,
-        checksum: U16::ZERO,
-        addresses: U64::new(addresses.rotate_left(32)),
-    };
-    let words: &[U32<LE>; ipv4::HEADER / 4] = transmute_ref!(&header);
-    header.checksum = U16::from_bytes(checksum::finish(folded(sum(words))).to_le_bytes());
-    *packet.view_mut::<Ipv4>(l3)? = header;
+    *packet.view_mut::<Icmp>(l3 + ipv4::HEADER)? = Icmp::error(kind, code, u32::from(told), quoted);
+    *packet.view_mut::<Ipv4>(l3)? = Ipv4::answer(addresses, LEAST4 - ipv4::HEADER as u16, l4::ICMP, CONTROL);
     Some(())
 }
 
 #[inline(always)]
 fn answer6<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: u16) -> Option<()> {
     let header = packet.view::<Ipv6>(l3)?;
-    let ([a, b, c, d], told) = (header.addresses, mtu.max(LEAST6));
+    let (addresses, told) = (header.addresses, mtu.max(LEAST6));
     let length = ipv6::HEADER as u32 + u32::from(header.payload_length.get());
     if length <= u32::from(told) {
         return None;
@@ -96,19 +75,10 @@ fn answer6<P: Packet, T: Balancing>(packet: &mut P, tables: &T, l3: usize, mtu: 
     }
     let payload = (size_of::<Icmp>() + QUOTE6) as u16;
     let quoted = sum(packet.view::<[U32<LE>; QUOTE6 / 4]>(l3 + overhead)?);
-    // The pseudo-header (RFC 8200 section 8.1).
-    let addresses = [c, d, a, b];
-    let words: &[U32<LE>; 8] = transmute_ref!(&addresses);
-    let pseudo = sum(words) + u64::from(payload.swap_bytes()) + u64::from(u16::from(l4::ICMPV6).swap_bytes());
+    let pseudo = pseudo_sum(&addresses, payload, l4::ICMPV6);
     let [kind, code] = [2, 0];
-    *packet.view_mut::<Icmp>(l3 + ipv6::HEADER)? = message(kind, code, u32::from(told), quoted + pseudo);
-    *packet.view_mut::<Ipv6>(l3)? = Ipv6 {
-        version_class_label: U32::new(6 << 28 | u32::from(CLASS) << 20),
-        payload_length: U16::new(payload),
-        next_header: l4::ICMPV6,
-        hop_limit: HOPS,
-        addresses,
-    };
+    *packet.view_mut::<Icmp>(l3 + ipv6::HEADER)? = Icmp::error(kind, code, u32::from(told), quoted + pseudo);
+    *packet.view_mut::<Ipv6>(l3)? = Ipv6::answer(addresses, payload, l4::ICMPV6, CONTROL);
     Some(())
 }
 
@@ -122,32 +92,6 @@ fn may_answer<F: crate::vip::Tuple, P: Packet, T: Balancing>(packet: &P, tables:
 #[inline(always)]
 fn make_room<P: Packet>(packet: &mut P, l3: usize, quote: usize, headers: usize) -> bool {
     packet.len() > l3 + quote && packet.trim(l3 + quote) && eth::insert_and_turn(packet, l3, headers)
-}
-
-/// The header of a message with an MTU; `rest`: the sum of everything else that its checksum covers.
-#[inline(always)]
-fn message(kind: u8, code: u8, mtu: u32, rest: u64) -> Icmp {
-    let header = Icmp { kind, code, checksum: U16::ZERO, rest: U32::new(mtu) };
-    let words: &[U32<LE>; 2] = transmute_ref!(&header);
-    let checksum = checksum::finish(folded(sum(words) + rest));
-    Icmp { checksum: U16::new(checksum), ..header }
-}
-
-/// The sum of the 16-bit words, not yet folded.
-#[inline(always)]
-fn sum<const N: usize>(words: &[U32<LE>; N]) -> u64 {
-    let mut sum = 0;
-    for word in words {
-        sum += u64::from(word.get());
-    }
-    sum
-}
-
-/// A sum of 32-bit words as one of 16-bit words, in 32 bits.
-#[inline(always)]
-const fn folded(sum: u64) -> u32 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    (sum & 0xffff) as u32 + (sum >> 16) as u32
 }
 
 #[cfg(test)]

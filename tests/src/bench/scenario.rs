@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use maglev_common::backend::{InterfaceSlot, MemberId, NextHop};
 use maglev_common::encap::EncapKind;
 use maglev_common::maps::DEFAULT_FLOW_SETS;
-use maglev_common::settings::{Tracking, UdpPolicy};
+use maglev_common::settings::{Tracking, UdpPolicy, Unserved};
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_model::plan::{self, Step};
 use maglev_model::table::Table;
-use maglev_model::{Name, OuterSources, Ports, Protocol, Service, Weight};
+use maglev_model::{Name, OuterSources, PacketSettings, Ports, Protocol, Service, Weight};
 
 use super::measure::Mode;
 
@@ -249,9 +249,10 @@ impl Scenario {
         let vips = (0..self.vips).map(|n| {
             let ports = std::num::NonZeroU16::new(PORT).map_or(Ports::Any, Ports::one);
             let service = Service { network: self.vip(n).into(), ports, protocol: self.protocol };
-            plan::Listed { service, id: VipId(n), pool: PoolIndex(n % self.pools) }
+            let (id, pool, when_empty) = (VipId(n), PoolIndex(n % self.pools), Unserved::Drop);
+            plan::Listed { service, id, pool, when_empty, is_serving: true }
         });
-        let (four, six) = plan::directories(vips);
+        let (four, six) = plan::directories(vips, PacketSettings::default());
         steps.extend([Step::SwitchDirectory4 { contents: four }, Step::SwitchDirectory6 { contents: six }]);
         Ok(steps)
     }

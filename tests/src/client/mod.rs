@@ -24,6 +24,7 @@ pub mod fragments;
 pub mod held;
 mod http;
 mod outcome;
+pub mod ping;
 mod sources;
 pub mod stream;
 mod traffic;

@@ -13,8 +13,8 @@ use maglev_model::Resolution;
 use maglev_model::plan::{Planner, SurveyOrder, Surveyed};
 use maglev_model::transition::Survey;
 use maglev_model::{
-    AdminState, Announce, Backend, Limits, Pool, PoolSettings, Rules, Service, Services, TransitionSettings, UdpPolicy,
-    Vip, Weight,
+    AdminState, Announce, Backend, Limits, PacketSettings, Pool, PoolSettings, Rules, Service, Services,
+    TransitionSettings, UdpPolicy, Unserved, Vip, Weight,
 };
 
 use super::design::{Design, Fresh};
@@ -272,14 +272,15 @@ impl Manner {
 /// The VIP of a pool.
 fn vip(pool: u8) -> Vip {
     let service = Service::parse("203.0.113.10", &(u16::from(pool) + 1).to_string(), "tcp").expect("a service");
-    Vip { name: name("vip", pool.into()), service, pool: name("pool", pool.into()), announce: Announce::default() }
+    let (announce, when_empty) = (Announce::default(), Unserved::Drop);
+    Vip { name: name("vip", pool.into()), service, pool: name("pool", pool.into()), announce, when_empty }
 }
 
 fn settings(ids: u32) -> Settings {
     let slots = BTreeMap::from([(INTERFACE, InterfaceSlot(0))]);
     let rules = Rules { limits: Limits { backends: ids, ..Limits::default() }, ..Rules::default() };
     let interfaces = Interfaces { slots, ..Interfaces::default() };
-    Settings { rules, interfaces, needed: Needed::default(), common_failure: 0 }
+    Settings { rules, interfaces, needed: Needed::default(), common_failure: 0, packets: PacketSettings::default() }
 }
 
 /// The same services, in which draining backends own nothing and never did.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{ArgGroup, Args, Subcommand};
 use maglev_api::view;
-use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol};
+use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol, Unserved, VipChange, parse_unserved};
 
 use super::output::Printer;
 use super::{Client, Failure};
@@ -35,15 +35,15 @@ pub(super) enum VipCommand {
         #[arg(long)]
         pool: Name,
         #[command(flatten)]
-        announcement: Announcement,
+        settings: Settings,
     },
-    /// Change how a VIP is announced
-    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities"]).required(true).multiple(true))]
+    /// Change the settings of a VIP
+    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities", "when_empty"]).required(true).multiple(true))]
     Set {
         /// Its name
         name: Name,
         #[command(flatten)]
-        announcement: Announcement,
+        settings: Settings,
         /// Remove the communities of its prefix
         #[arg(long, conflicts_with = "community")]
         no_communities: bool,
@@ -55,45 +55,50 @@ pub(super) enum VipCommand {
     },
 }
 
-/// The settings of a VIP's announcement.
+/// The settings of a VIP.
 #[derive(Debug, Args)]
-pub(super) struct Announcement {
+pub(super) struct Settings {
     /// true (its address as a prefix), false, or a prefix that contains its address, such as 203.0.113.0/24; true by default
     #[arg(long, value_name = "PREFIX|BOOL")]
     announce: Option<AnnounceBy>,
     /// A community of its prefix, such as 65010:100; repeat for more; replaces the old ones
     #[arg(long, value_name = "COMMUNITY")]
     community: Vec<Community>,
+    /// The handling of its packets while its pool has no backend: drop, or reset (TCP is answered with a RST, UDP with an ICMP port
+    /// unreachable); drop by default
+    #[arg(long, value_parser = parse_unserved, value_name = "drop|reset")]
+    when_empty: Option<Unserved>,
 }
 
-impl From<Announcement> for AnnounceChange {
-    fn from(Announcement { announce, community }: Announcement) -> Self {
+impl From<Settings> for VipChange {
+    fn from(Settings { announce, community, when_empty }: Settings) -> Self {
         let communities = community.into_iter().collect::<BTreeSet<_>>();
-        Self { by: announce, communities: Some(communities).filter(|all| !all.is_empty()) }
+        let communities = Some(communities).filter(|all| !all.is_empty());
+        Self { announce: AnnounceChange { by: announce, communities }, when_empty }
     }
 }
 
 /// The request body.
-fn body(change: &AnnounceChange) -> view::NewAnnounce {
-    let AnnounceChange { by, communities } = change;
+fn body(change: &VipChange) -> view::NewForVip {
+    let VipChange { announce: AnnounceChange { by, communities }, when_empty } = change;
     let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
-    view::NewAnnounce { announce: by.map(|by| by.to_string()), communities }
+    view::NewForVip { announce: by.map(|by| by.to_string()), communities, when_empty: when_empty.map(Into::into) }
 }
 
 pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
         VipCommand::List => printer.answer(&client.get::<Vec<view::Vip>>("/v1/vips")?),
         VipCommand::Show { name } => printer.answer(&client.get::<view::Vip>(&format!("/v1/vips/{name}"))?),
-        VipCommand::Set { name, announcement, no_communities } => {
-            let mut change = AnnounceChange::from(announcement);
+        VipCommand::Set { name, settings, no_communities } => {
+            let mut change = VipChange::from(settings);
             if no_communities {
-                change.communities = Some(BTreeSet::new());
+                change.announce.communities = Some(BTreeSet::new());
             }
             let done: view::Done = client.patch(&format!("/v1/vips/{name}"), &body(&change))?;
             printer.done(&done, &format!("VIP {name} has {change}"))
         }
-        VipCommand::Add { name, address, port, protocol, pool, announcement } => {
-            let view::NewAnnounce { announce, communities } = body(&announcement.into());
+        VipCommand::Add { name, address, port, protocol, pool, settings } => {
+            let view::NewForVip { announce, communities, when_empty } = body(&settings.into());
             let vip = view::NewVip {
                 name: name.to_string(),
                 address,
@@ -102,6 +107,7 @@ pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Re
                 pool: pool.to_string(),
                 announce,
                 communities,
+                when_empty,
             };
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
@@ -127,28 +133,33 @@ mod faults {
     }
 
     #[test]
-    fn announcements_are_set_by_the_command_line() {
+    fn settings_are_set_by_the_command_line() {
+        let none = view::NewForVip::default;
         let set = |arguments: &[&str]| {
             let line = Line::try_parse_from([&["vip", "set", "www"], arguments].concat())
                 .map_err(|error| error.to_string())?;
-            let VipCommand::Set { announcement, .. } = line.command else { panic!() };
-            Ok::<_, String>(body(&announcement.into()))
+            let VipCommand::Set { settings, .. } = line.command else { panic!() };
+            Ok::<_, String>(body(&settings.into()))
         };
         {
             let _row = Row::fault("R9", "vip set: announce and communities are read, and sent as the API takes them");
             let both = set(&["--announce", "203.0.113.0/24", "--community", "65010:100", "--community", "no-export"]);
             let communities = Some(vec!["65010:100".to_owned(), "65535:65281".to_owned()]);
-            assert_eq!(both, Ok(view::NewAnnounce { announce: Some("203.0.113.0/24".into()), communities }));
+            assert_eq!(both, Ok(view::NewForVip { announce: Some("203.0.113.0/24".into()), communities, ..none() }));
             let off = set(&["--announce", "false"]);
-            assert_eq!(off, Ok(view::NewAnnounce { announce: Some("false".into()), communities: None }));
-            let none = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
-            assert!(matches!(none.command, VipCommand::Set { no_communities: true, .. }));
+            assert_eq!(off, Ok(view::NewForVip { announce: Some("false".into()), ..none() }));
+            let reset = set(&["--when-empty", "reset"]);
+            assert_eq!(reset, Ok(view::NewForVip { when_empty: Some(view::Unserved::Reset), ..none() }));
+            let removed = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
+            assert!(matches!(removed.command, VipCommand::Set { no_communities: true, .. }));
         }
         let _row = Row::fault("R9", "vip set: a bad value is refused with its field and what is allowed");
         let refused = set(&["--announce", "203.0.113.1/24"]).unwrap_err();
         assert!(refused.contains("--announce") && refused.contains("write 203.0.113.0/24"), "{refused}");
         let refused = set(&["--community", "1"]).unwrap_err();
         assert!(refused.contains("--community") && refused.contains("1 is not a community"), "{refused}");
+        let refused = set(&["--when-empty", "refuse"]).unwrap_err();
+        assert!(refused.contains("--when-empty") && refused.contains("refuse is not a rule"), "{refused}");
         assert!(set(&[]).unwrap_err().contains("--announce"), "there must be something to set");
     }
 }

@@ -23,8 +23,8 @@ const OF_BACKEND: usize = 1 + 6 * ENTRY + 3 * ENTRY;
 /// A map with ten keys, of which `transition` holds three and `check` all that checks of any kind take.
 const OF_POOL: usize = 1 + 10 * ENTRY + 3 * ENTRY + (COMMON.len() + OF_KINDS.len()) * ENTRY;
 
-/// A map with seven keys, the last a list of communities.
-const OF_VIP: usize = 1 + 7 * ENTRY + MAX_COMMUNITIES;
+/// A map with eight keys, one of them a list of communities.
+const OF_VIP: usize = 1 + 8 * ENTRY + MAX_COMMUNITIES;
 
 /// The values that services at their limits need: scalars, lists and maps, keys included.
 pub(super) const VALUES: usize =

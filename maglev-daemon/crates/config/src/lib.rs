@@ -14,6 +14,7 @@ mod node_drain;
 #[cfg(test)]
 mod numbers;
 mod origin;
+mod packets;
 mod problem;
 mod services;
 mod tree;

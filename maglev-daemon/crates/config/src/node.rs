@@ -10,7 +10,7 @@ use maglev_common::flow::{MAX_SETS, WAYS};
 use maglev_common::hash::HashKey;
 use maglev_common::maps;
 use maglev_model::bgp::Bgp;
-use maglev_model::{Limits, OuterSources, Rules, drain, not_unicast, parse_duration, shown};
+use maglev_model::{Limits, OuterSources, PacketSettings, Rules, drain, not_unicast, parse_duration, shown};
 
 use super::bgp::{self, Outlives};
 use super::decode::{Collector, Field, parse_number};
@@ -60,6 +60,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
     pub flow_sets: u32,
+    /// How packets to VIPs' addresses are handled that no VIP takes.
+    pub packets: PacketSettings,
     /// Whether the packet path logs its decisions.
     pub trace: bool,
     /// Where the program and its maps are pinned, so that they outlive the daemon: a folder in the BPF file system that only
@@ -139,21 +141,24 @@ pub fn decode(file: &Path, text: &str, read_secret: ReadSecret) -> Draft {
     Draft { config, problems: out.finish(), services, rules }
 }
 
+/// The keys of the file.
+const KEYS: [&str; 13] = [
+    "interfaces",
+    "encap",
+    "hash_key",
+    "services",
+    "api",
+    "bgp",
+    "drain",
+    "limits",
+    "flow_table",
+    "packets",
+    "trace",
+    "dataplane",
+    "health",
+];
+
 fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Option<PathBuf>, Rules) {
-    const KEYS: [&str; 12] = [
-        "interfaces",
-        "encap",
-        "hash_key",
-        "services",
-        "api",
-        "bgp",
-        "drain",
-        "limits",
-        "flow_table",
-        "trace",
-        "dataplane",
-        "health",
-    ];
     let Some(section) = root.section(&KEYS, &[]) else { return (None, None, Rules::default()) };
     let file = origin.file;
     let interfaces = section.need("interfaces", "a list such as [{ name: eth0 }]").and_then(|f| decode_interfaces(&f));
@@ -164,6 +169,8 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
     let api = section.get("api").map_or_else(|| Some(Api::default()), |field| decode_api(&field, file));
     let limits = section.get("limits").map_or_else(|| Some(Limits::default()), |field| decode_limits(&field));
     let flow_sets = section.get("flow_table").map_or(Some(maps::DEFAULT_FLOW_SETS), |field| decode_flows(&field));
+    let packets =
+        section.get("packets").map_or(Some(PacketSettings::default()), |field| super::packets::decode(&field));
     let health = section.get("health").map_or_else(|| Some(Health::default()), |field| decode_health(&field));
     let trace = section.get("trace").map_or(Some(false), |field| field.boolean());
     let dataplane =
@@ -190,6 +197,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
             drain: drain?,
             limits: limits?,
             flow_sets: flow_sets?,
+            packets: packets?,
             trace: trace?,
             common_failure,
             hold_down,

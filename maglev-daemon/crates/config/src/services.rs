@@ -10,11 +10,12 @@ use maglev_model::{
     Service, Services,
 };
 use maglev_model::{
-    SettingsChange, TransitionSettings, UnixTime, Vip, Weight, WrittenDuration, encap_word, shown_network,
-    tracking_word, udp_word,
+    SettingsChange, TransitionSettings, UnixTime, Unserved, Vip, Weight, WrittenDuration, encap_word, shown_network,
+    tracking_word, udp_word, unserved_word,
 };
 use maglev_model::{
-    parse_address, parse_encap, parse_idle, parse_learning, parse_min_healthy, parse_network, parse_tracking, parse_udp,
+    parse_address, parse_encap, parse_idle, parse_learning, parse_min_healthy, parse_network, parse_tracking,
+    parse_udp, parse_unserved,
 };
 
 use super::decode::{Collector, Field, Section};
@@ -142,7 +143,7 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
 }
 
 fn decode_vip(field: &Field<'_>) -> Option<Vip> {
-    let known = ["name", "address", "port", "protocol", "pool", "announce", "communities"];
+    let known = ["name", "address", "port", "protocol", "pool", "announce", "communities", "when_empty"];
     let section = field.section(&known, &[])?;
     let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", ADDRESSES).and_then(|address| address.parse(parse_network));
@@ -151,8 +152,10 @@ fn decode_vip(field: &Field<'_>) -> Option<Vip> {
     let pool = section.need("pool", "the name of a pool").and_then(|pool| pool.parse(Name::parse));
     let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
     let communities = super::bgp::decode_communities(&section);
+    let when_empty = section.get("when_empty").map_or(Some(Unserved::default()), |field| field.parse(parse_unserved));
     let service = Service { network: address?, ports: ports?, protocol: protocol? };
-    Some(Vip { name: name?, service, pool: pool?, announce: Announce { by: by?, communities: communities? } })
+    let announce = Announce { by: by?, communities: communities? };
+    Some(Vip { name: name?, service, pool: pool?, announce, when_empty: when_empty? })
 }
 
 /// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
@@ -272,10 +275,13 @@ fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
 }
 
 fn write_vip(text: &mut String, vip: &Vip) -> std::fmt::Result {
-    let Vip { name, service: Service { network, ports, protocol }, pool, announce } = vip;
+    let Vip { name, service: Service { network, ports, protocol }, pool, announce, when_empty } = vip;
     let (name, address, pool) = (quoted(name), quoted_network(*network), quoted(pool));
     write!(text, "{{ name: {name}, address: {address}, port: {ports}, protocol: {protocol}, pool: {pool}")?;
     write_announce(text, announce)?;
+    if *when_empty != Unserved::default() {
+        write!(text, ", when_empty: {}", unserved_word(*when_empty))?;
+    }
     write!(text, " }}")
 }
 

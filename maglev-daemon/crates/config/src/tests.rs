@@ -3,7 +3,7 @@
 use super::*;
 use maglev_model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources, Pool,
-    PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
+    PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Unserved, Vip, Weight,
 };
 use maglev_model::{Rules, Services};
 use proptest::prelude::*;
@@ -122,6 +122,7 @@ flow_table: { flows: 0 }
 trace: yes
 bgp: { local_as: 1 }
 trace: true
+packets: { unknown_port: refuse, echo: [], when_empty: reset }
 ";
     let expected = [
         "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
@@ -131,7 +132,7 @@ trace: true
         "maglev.yaml:2: encap.source: 10.64.11.7/24 has host bits set; write 10.64.11.0/24 or the address alone",
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; set it as source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
-        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane, health",
+        "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, packets, trace, dataplane, health",
         "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
@@ -141,6 +142,9 @@ trace: true
         "maglev.yaml:9: bgp.router_id: missing; expected such as 10.0.0.11",
         "maglev.yaml:9: bgp.neighbors: missing; expected a list such as [{ address: 10.0.0.1, remote_as: 65000 }]",
         "maglev.yaml:10: trace: given twice, first in line 8",
+        "maglev.yaml:11: packets.when_empty: unknown key; allowed: unknown_port, echo",
+        "maglev.yaml:11: packets.unknown_port: refuse is not a rule for packets without a backend; allowed: drop, reset",
+        "maglev.yaml:11: packets.echo: expected a single value, found a list",
     ];
     assert_eq!(node_problems(text), expected);
 }
@@ -402,14 +406,15 @@ fn any_backend() -> impl Strategy<Value = Backend> {
 }
 
 type AnyPool = (Name, PoolSettings, Vec<Backend>);
-type AnyVip = (Name, IpAddr, u16, bool, usize, Announce);
+type AnyVip = (Name, IpAddr, u16, bool, usize, Announce, Unserved);
 
 fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
     prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4)
 }
 
 fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
-    let vip = (any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce());
+    let unserved = prop_oneof![Just(Unserved::Drop), Just(Unserved::Reset)];
+    let vip = (any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce(), unserved);
     prop::collection::vec(vip, 0..4)
 }
 
@@ -424,12 +429,18 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
             let _ = services.admit(change, &rules());
         }
     }
-    for (name, address, port, tcp, pool, announce) in vips {
+    for (name, address, port, tcp, pool, announce, when_empty) in vips {
         let Some((pool, ..)) = pools.get(*pool) else { continue };
         let ports = std::num::NonZeroU16::new(*port).map_or(Ports::Any, Ports::one);
         let protocol = if *tcp { Protocol::Tcp } else { Protocol::Udp };
         let service = Service { network: (*address).into(), ports, protocol };
-        let vip = Vip { name: name.clone(), service, pool: pool.clone(), announce: announce.clone() };
+        let vip = Vip {
+            name: name.clone(),
+            service,
+            pool: pool.clone(),
+            announce: announce.clone(),
+            when_empty: *when_empty,
+        };
         let _ = services.admit(Change::AddVip(vip), &rules());
     }
     services

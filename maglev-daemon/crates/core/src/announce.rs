@@ -240,7 +240,13 @@ mod tests {
             let service = Service::parse(address, "443", "tcp").unwrap();
             let communities = [format!("65010:{}", address.len() + usize::from(pool == "web")).parse().unwrap()];
             let announce = Announce { by: by.parse::<AnnounceBy>().unwrap(), communities: communities.into() };
-            admit(Change::AddVip(Vip { name: name(pool), service, pool: name(pool), announce }));
+            admit(Change::AddVip(Vip {
+                name: name(pool),
+                service,
+                pool: name(pool),
+                announce,
+                when_empty: maglev_model::Unserved::Drop,
+            }));
         }
         services
     }

@@ -107,7 +107,7 @@ fn explain_tuple<'a, F: Tuple>(cpus: u32, view: impl Fn(u32) -> View<'a>, tuple:
     let cpu = remembered.first().map_or(0, |entry| entry.cpu);
     let vip = match vip::lookup(tuple, &table) {
         Lookup::Vip(word) => Some(word.id()),
-        Lookup::AddressOnly | Lookup::Unknown => None,
+        Lookup::AddressOnly(_) | Lookup::Unknown => None,
     };
     let outcome = decide(tuple, segment, &view(cpu));
     let slot = outcome.map_or(SlotWord::default(), |decision| decision.slot_word(&table));

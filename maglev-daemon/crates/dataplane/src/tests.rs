@@ -10,7 +10,7 @@ use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::hash::HashKey;
 use maglev_common::maps::{DECAP_PROGRAM, FLOWS};
 use maglev_common::pod::Word;
-use maglev_common::settings::{Mss, Tracking, UdpPolicy};
+use maglev_common::settings::{Mss, Tracking, UdpPolicy, Unserved};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::{Contents, DirectoryWord, Key as _, Key4, Key6, Rule, VipId, VipWord};
 use maglev_ebpf::env::{Choice, Ingress, Trace};

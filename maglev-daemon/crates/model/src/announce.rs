@@ -145,6 +145,7 @@ mod tests {
             service: Service::parse("203.0.113.10", "443", "tcp").unwrap(),
             pool: Name::parse("web").unwrap(),
             announce: Announce { by: by.parse().unwrap(), ..Announce::default() },
+            when_empty: crate::Unserved::Drop,
         };
         let prefix = |text: &str| Some(text.parse().unwrap());
         assert_eq!(vip("true").prefix(), prefix("203.0.113.10/32"));
@@ -175,7 +176,13 @@ mod faults {
     fn services() -> Services {
         let mut services = Services::default();
         let service = Service::parse("203.0.113.10", "443", "tcp").unwrap();
-        let vip = Vip { name: name("www"), service, pool: name("web"), announce: Announce::default() };
+        let vip = Vip {
+            name: name("www"),
+            service,
+            pool: name("web"),
+            announce: Announce::default(),
+            when_empty: crate::Unserved::Drop,
+        };
         for change in [Change::AddPool(Pool::new(name("web"))), Change::AddVip(vip)] {
             services.admit(change, &Rules::default()).unwrap();
         }
@@ -186,7 +193,7 @@ mod faults {
         let by = by.map(|text| text.parse().unwrap());
         let community = |n| Community::Standard(65_010, u16::try_from(n).unwrap());
         let change = AnnounceChange { by, communities: communities.map(|count| (0..count).map(community).collect()) };
-        let change = Change::SetAnnounce { vip: name("www"), change };
+        let change = Change::SetVip { vip: name("www"), change: change.into() };
         let said = change.to_string();
         services.admit(change, &Rules::default()).map(|()| said)
     }
@@ -225,9 +232,10 @@ mod faults {
         let many = set(&mut services, None, Some(MAX_COMMUNITIES + 1)).unwrap_err().to_string();
         assert_eq!(many, "VIP www: 33 communities; allowed: at most 32");
         let nothing = set(&mut services, None, None).unwrap_err().to_string();
-        assert_eq!(nothing, "nothing to set; allowed: announce, communities");
+        assert_eq!(nothing, "nothing to set; allowed: announce, communities, when_empty");
         let change = AnnounceChange { by: Some(AnnounceBy::Nothing), communities: None };
-        let unknown = services.admit(Change::SetAnnounce { vip: name("dns"), change }, &Rules::default()).unwrap_err();
+        let unknown =
+            services.admit(Change::SetVip { vip: name("dns"), change: change.into() }, &Rules::default()).unwrap_err();
         assert!(unknown.to_string().contains("dns") && unknown.to_string().contains("www"), "{unknown}");
         let change =
             SettingsChange { min_healthy: Some(maglev_common::maps::MAX_MEMBERS + 1), ..SettingsChange::default() };

@@ -8,8 +8,7 @@ use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 use super::admission::{Found, InTheWay};
 use super::refusal::listed;
 use super::{
-    AnnounceChange, Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules,
-    Services,
+    Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services,
 };
 use super::{SettingsChange, Vip};
 
@@ -35,7 +34,7 @@ impl Services {
                 Some(_) => Ok(()),
                 None => Err(self.no_vip(&name)),
             },
-            Change::SetAnnounce { vip, change } => self.set_announce(&vip, &change),
+            Change::SetVip { vip, change } => self.set_vip(&vip, &change),
             Change::AddPool(pool) => self.add_pool(pool, rules),
             Change::RemovePool(name) => self.remove_pool(&name),
             Change::SetPool { pool, change, health } => self.set_pool(&pool, &change, &health),
@@ -104,7 +103,7 @@ impl Services {
 
     /// `found` is the object that already has the VIP's service or address.
     pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
-        let Vip { name, service, pool, announce: _ } = vip;
+        let Vip { name, service, pool, announce: _, when_empty: _ } = vip;
         check_unicast("VIP", name, service.address())?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
@@ -123,17 +122,6 @@ impl Services {
             )));
         }
         check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)
-    }
-
-    fn set_announce(&mut self, name: &Name, change: &AnnounceChange) -> Result<(), Refusal> {
-        if change.is_empty() {
-            return Err(Refusal::Invalid("nothing to set; allowed: announce, communities".to_owned()));
-        }
-        let before = self.vips.get(name).ok_or_else(|| self.no_vip(name))?;
-        let vip = Vip { announce: change.applied_to(&before.announce), ..before.clone() };
-        vip.check_announce()?;
-        self.vips.insert(name.clone(), vip);
-        Ok(())
     }
 
     fn add_pool(&mut self, pool: Pool, rules: &Rules) -> Result<(), Refusal> {
@@ -232,7 +220,7 @@ impl Services {
         Refusal::unknown("pool", name, self.pools.keys().map(Name::as_str))
     }
 
-    fn no_vip(&self, name: &Name) -> Refusal {
+    pub(super) fn no_vip(&self, name: &Name) -> Refusal {
         Refusal::unknown("VIP", name, self.vips.keys().map(Name::as_str))
     }
 }
@@ -248,7 +236,7 @@ impl Change {
             | Self::SetState { pool, backend, .. } => Some((pool, backend)),
             Self::AddVip(_)
             | Self::RemoveVip(_)
-            | Self::SetAnnounce { .. }
+            | Self::SetVip { .. }
             | Self::AddPool(_)
             | Self::RemovePool(_)
             | Self::SetPool { .. } => None,

@@ -23,7 +23,13 @@ fn add_backend(pool: &str, text: &str, address: &str) -> Change {
 
 fn add_vip(text: &str, address: &str, port: &str, pool: &str) -> Change {
     let service = Service::parse(address, port, "tcp").unwrap();
-    Change::AddVip(Vip { name: name(text), service, pool: name(pool), announce: crate::Announce::default() })
+    Change::AddVip(Vip {
+        name: name(text),
+        service,
+        pool: name(pool),
+        announce: crate::Announce::default(),
+        when_empty: crate::Unserved::Drop,
+    })
 }
 
 fn services(changes: impl IntoIterator<Item = Change>) -> Services {

@@ -172,7 +172,7 @@ impl Touched {
             Change::AddPool(Pool { name, .. }) | Change::RemovePool(name) | Change::SetPool { pool: name, .. } => {
                 Object::Pool(name.clone(), before.pools.get(name).cloned())
             }
-            Change::AddVip(Vip { name, .. }) | Change::RemoveVip(name) | Change::SetAnnounce { vip: name, .. } => {
+            Change::AddVip(Vip { name, .. }) | Change::RemoveVip(name) | Change::SetVip { vip: name, .. } => {
                 Object::Vip(name.clone(), before.vips.get(name).cloned())
             }
             Change::AddBackend { pool, backend: Backend { name, .. } }
@@ -259,7 +259,13 @@ mod tests {
         };
         let vip = |n: u8, pool: Name| {
             let service = Service::parse(&format!("203.0.113.{n}"), "443", "tcp").unwrap();
-            Vip { name: name("vip", n), service, pool, announce: Announce::default() }
+            Vip {
+                name: name("vip", n),
+                service,
+                pool,
+                announce: Announce::default(),
+                when_empty: crate::Unserved::Drop,
+            }
         };
         let checked = check();
         let own = Override { port: std::num::NonZeroU16::new(8_080), ..Override::default() };

@@ -81,7 +81,7 @@ impl Services {
             }
             Change::AddVip(_)
             | Change::RemoveVip(_)
-            | Change::SetAnnounce { .. }
+            | Change::SetVip { .. }
             | Change::AddPool(_)
             | Change::SetPool { .. }
             | Change::AddBackend { .. }

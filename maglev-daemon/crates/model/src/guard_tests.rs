@@ -28,7 +28,13 @@ fn services(backends: &[(AdminState, u16)], vips: u8) -> Services {
     }
     for n in 1..=vips {
         let service = Service::parse(&format!("203.0.113.{n}"), "80", "tcp").unwrap();
-        let vip = Vip { name: name(&format!("v{n}")), service, pool: name("web"), announce: Announce::default() };
+        let vip = Vip {
+            name: name(&format!("v{n}")),
+            service,
+            pool: name("web"),
+            announce: Announce::default(),
+            when_empty: crate::Unserved::Drop,
+        };
         services.admit(Change::AddVip(vip), &rules()).unwrap();
     }
     services

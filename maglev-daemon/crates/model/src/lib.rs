@@ -32,6 +32,7 @@ pub mod table;
 mod text;
 mod time;
 pub mod transition;
+mod vip;
 
 pub use admission::{Admission, VipAdmission};
 pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
@@ -45,7 +46,7 @@ pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
 pub use host::Host;
 pub use leftover::Leftover;
 pub use maglev_common::encap::{Encap, EncapKind};
-pub use maglev_common::settings::{Tracking, UdpPolicy};
+pub use maglev_common::settings::{Echo, Tracking, UdpPolicy, Unserved};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
 pub use resolution::Resolution;
@@ -60,6 +61,7 @@ pub use text::shown;
 pub use text::{BadValue, parse_address, parse_endpoint, parse_reason};
 pub use time::{ShownDuration, UnixTime, WrittenDuration};
 pub use time::{parse_duration, parse_timeout, parse_utc, utc_with_milliseconds};
+pub use vip::{PacketSettings, VipChange, parse_echo, parse_unserved, unserved_word};
 
 /// The name of a VIP, pool or backend: 1–63 of `a-z A-Z 0-9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,8 @@ pub struct Vip {
     pub pool: Name,
     /// How it is announced.
     pub announce: Announce,
+    /// The handling of its packets while its pool has no backend.
+    pub when_empty: Unserved,
 }
 
 /// A server behind a pool.
@@ -162,12 +166,12 @@ pub enum Change {
     AddVip(Vip),
     /// The removal of a VIP.
     RemoveVip(Name),
-    /// A change to a VIP's announcement.
-    SetAnnounce {
+    /// Other settings for a VIP.
+    SetVip {
         /// The VIP.
         vip: Name,
         /// The change.
-        change: AnnounceChange,
+        change: VipChange,
     },
     /// A new pool.
     AddPool(Pool),

@@ -133,7 +133,7 @@ impl fmt::Display for Change {
         match self {
             Self::AddVip(vip) => write!(f, "add VIP {vip}"),
             Self::RemoveVip(name) => write!(f, "remove VIP {name}"),
-            Self::SetAnnounce { vip, change } => write!(f, "set {change} for VIP {vip}"),
+            Self::SetVip { vip, change } => write!(f, "set {change} for VIP {vip}"),
             Self::AddPool(pool) => write!(f, "add pool {pool}"),
             Self::RemovePool(name) => write!(f, "remove pool {name}"),
             Self::AddBackend { pool, backend } => write!(f, "add backend {backend} to pool {pool}"),

@@ -136,6 +136,7 @@ impl Owner {
                 interfaces: status::known_interfaces(&interfaces),
                 needed,
                 common_failure: running.common_failure,
+                packets: running.packets,
             },
             drain: running.drain,
             announces: running.bgp.is_some(),

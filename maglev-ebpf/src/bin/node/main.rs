@@ -28,6 +28,7 @@ mod programs {
     use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
     use maglev_ebpf::path::fragment::forward_fragment;
     use maglev_ebpf::path::icmp::forward_icmp;
+    use maglev_ebpf::path::unserved::{self, Answerable};
     use maglev_ebpf::path::{tag, too_big};
     use maglev_ebpf::verdict::Verdict;
 
@@ -48,12 +49,16 @@ mod programs {
         }
     }
 
-    /// What a function answers of a packet that it leaves to another one: no action of XDP. The last has an MTU in its low half.
+    /// What a function answers of a packet that it leaves to another one: no action of XDP. The
+    /// last ones have a number in their low half: an MTU, or an [`Answerable`].
     const ICMP4: u32 = 0x100;
     const ICMP6: u32 = 0x101;
     const FRAGMENT4: u32 = 0x102;
     const FRAGMENT6: u32 = 0x103;
+    const UNSERVED: u32 = 0x108;
     const TOO_BIG: u32 = 0x1_0000;
+    const RESET: u32 = 0x2_0000;
+    const UNREACHABLE: u32 = 0x4_0000;
 
     /// The action, or what is left to do.
     #[inline(always)]
@@ -64,6 +69,9 @@ mod programs {
             Err(Left::Icmp6) => ICMP6,
             Err(Left::Fragment4) => FRAGMENT4,
             Err(Left::Fragment6) => FRAGMENT6,
+            Err(Left::Unserved) => UNSERVED,
+            Err(Left::Reset(Answerable(number))) => RESET | u32::from(number),
+            Err(Left::Unreachable(Answerable(number))) => UNREACHABLE | u32::from(number),
             Err(Left::TooBig(mtu)) => TOO_BIG | u32::from(mtu),
             Err(Left::Otherwise) => XDP_ABORTED,
         }
@@ -78,10 +86,13 @@ mod programs {
             FRAGMENT6 => maglev_fragment6(ctx),
             answer => answer,
         };
+        let answer = if answer == UNSERVED { maglev_unserved(ctx) } else { answer };
         match answer {
             ICMP4 => tagged(ctx, maglev_icmp4(ctx)),
             ICMP6 => tagged(ctx, maglev_icmp6(ctx)),
             answer if answer & TOO_BIG != 0 => maglev_too_big(ctx, answer),
+            answer if answer & RESET != 0 => maglev_reset(ctx, answer),
+            answer if answer & UNREACHABLE != 0 => maglev_unreachable(ctx, answer),
             answer => tagged(ctx, answer),
         }
     }
@@ -93,8 +104,9 @@ mod programs {
     }
 
     /// Sends a frame with the tag of an interface, whose slot is in the number's low half.
+    #[unsafe(no_mangle)]
     #[inline(never)]
-    fn maglev_tag(ctx: *mut xdp_md, slot: u32) -> u32 {
+    extern "C" fn maglev_tag(ctx: *mut xdp_md, slot: u32) -> u32 {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(tag::send(&mut Frame::new(ctx), &maps, InterfaceSlot(slot as u16)))
@@ -107,6 +119,33 @@ mod programs {
         let ctx = XdpContext::new(ctx);
         let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
         maps::action(too_big::answer(&mut Frame::new(ctx), &maps, mtu as u16))
+    }
+
+    /// Drops a packet that no backend can be given, or leaves it to be answered.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn maglev_unserved(ctx: *mut xdp_md) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        answer(unserved::decide(&Frame::new(ctx), &maps))
+    }
+
+    /// Answers a segment that no backend can be given; the [`Answerable`] is in the number's low half.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn maglev_reset(ctx: *mut xdp_md, number: u32) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(unserved::reset(&mut Frame::new(ctx), &maps, Answerable(number as u16)))
+    }
+
+    /// Answers a datagram, likewise.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn maglev_unreachable(ctx: *mut xdp_md, number: u32) -> u32 {
+        let ctx = XdpContext::new(ctx);
+        let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+        maps::action(unserved::unreachable(&mut Frame::new(ctx), &maps, Answerable(number as u16)))
     }
 
     /// The load balancer for whatever is not a plain packet to a VIP: a function of its own, so that its branches take

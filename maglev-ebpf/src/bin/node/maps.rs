@@ -62,7 +62,7 @@ impl KeyWords for LoadedKey {
 }
 
 /// Instead of an action, an interface slot in the low half: the frame is to be given a tag first.
-pub(crate) const TAG: u32 = 0x2_0000;
+pub(crate) const TAG: u32 = 0x8_0000;
 
 /// What the kernel is answered, or [`TAG`].
 #[inline(always)]

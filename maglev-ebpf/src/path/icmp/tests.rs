@@ -1,6 +1,7 @@
 //! Errors reach their flow's backend, and echo requests are answered: packets are built and dissected by another
 //! implementation.
 
+use std::vec;
 use std::vec::Vec;
 
 use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
@@ -134,6 +135,64 @@ fn answers_are_limited() {
     let verdicts = [(); 3].map(|()| run(&tables, &icmp4(8, 0, b"ping")).0);
     assert_eq!(verdicts, [Verdict::Transmit, Verdict::Transmit, Verdict::Drop]);
     assert_eq!((tables.counted(Counter::EchoReply), tables.counted(Counter::AnswerLimit)), (2, 1));
+}
+
+#[test]
+fn a_silent_address_answers_no_echo_request_and_forwards_errors() {
+    let mut silent = tables(backend4());
+    silent.silent = true;
+    silent.serve4(VIP4, PORT, 6);
+    silent.serve6(VIP6, PORT, 6);
+    for (what, frame) in echoes() {
+        assert_eq!(run(&silent, &frame), (Verdict::Drop, frame), "{what}");
+    }
+    assert_eq!((silent.counted(Counter::EchoOff), silent.answers.get()), (echoes().len() as u64, 2));
+    for (what, frame) in errors() {
+        assert_eq!(run(&silent, &frame).0, Verdict::Transmit, "{what}");
+    }
+}
+
+#[test]
+fn every_type_of_message_has_its_reason() {
+    let message = |is4: bool, kind, code| if is4 { icmp4(kind, code, &reply4()) } else { icmp6(kind, code, &reply6()) };
+    for (is4, errors, echo) in [(true, vec![3, 11, 12], 8), (false, vec![1, 2, 3, 4], 128)] {
+        for kind in 0..=255 {
+            for code in [0, 1, 4, 255] {
+                let tables = tables(backend4());
+                let (verdict, _) = run(&tables, &message(is4, kind, code));
+                let (expected, counter) = match kind {
+                    kind if errors.contains(&kind) => (Verdict::Transmit, Counter::Transmitted),
+                    kind if kind == echo => (Verdict::Transmit, Counter::EchoReply),
+                    _ => (Verdict::Drop, Counter::Icmp),
+                };
+                assert_eq!((verdict, tables.counted(counter)), (expected, 1), "{is4} {kind} {code}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_is_forwarded_whatever_mtu_it_holds() {
+    for mtu in [0_u32, 68, 1_280, 70_000, u32::MAX] {
+        for mut frame in [icmp4(3, 4, &reply4()), icmp6(2, 0, &reply6())] {
+            let at = if frame[12] == 8 { 38 } else { 58 };
+            frame[at..at + 4].copy_from_slice(&mtu.to_be_bytes());
+            let tables = tables(backend4());
+            let (verdict, sent) = run(&tables, &frame);
+            assert_eq!((verdict, &sent[34..]), (Verdict::Transmit, &frame[14..]), "{mtu}");
+        }
+    }
+}
+
+#[test]
+fn an_error_about_a_vip_without_a_backend_is_dropped_and_never_answered() {
+    let mut tables = tables(backend4());
+    tables.unserved = maglev_common::settings::Unserved::Reset;
+    tables.serve4(VIP4, PORT, 6);
+    tables.set_owner(0);
+    let error = icmp4(3, 4, &reply4());
+    assert_eq!(run(&tables, &error), (Verdict::Drop, error));
+    assert_eq!((tables.counted(Counter::NoBackend), tables.answers.get()), (1, 2));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Address, Encap, Health, InTransition, NewHealth, NewTransition, PoolHealth, Port, Protocol, Tracking, Transition,
+    Unserved,
 };
 
 /// The body of `POST /v1/vips`.
@@ -30,18 +31,24 @@ pub struct NewVip {
     /// The communities of its prefix; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communities: Option<Vec<String>>,
+    /// The handling of its packets while its pool has no backend; dropped if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_empty: Option<Unserved>,
 }
 
 /// The body of `PATCH /v1/vips/NAME`; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NewAnnounce {
+pub struct NewForVip {
     /// How it is announced: `true` (by its address), `false`, or a prefix that contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<String>,
     /// All communities of its prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communities: Option<Vec<String>>,
+    /// The handling of its packets while its pool has no backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_empty: Option<Unserved>,
 }
 
 /// A VIP.
@@ -57,6 +64,9 @@ pub struct Vip {
     pub protocol: Protocol,
     /// The pool that serves it.
     pub pool: String,
+    /// The handling of its packets while its pool has no backend.
+    #[serde(default)]
+    pub when_empty: Unserved,
     /// The reason why it is not served and withdrawn, if so: the node or its backends need its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -38,6 +38,17 @@ pub enum Encap {
     Gue,
 }
 
+/// The handling of packets that no backend can be given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unserved {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are answered: TCP with a RST, UDP with an ICMP port unreachable.
+    Reset,
+}
+
 /// The settings of a transition: a slot has a new owner while the previous owner is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
@@ -144,11 +155,29 @@ impl From<maglev_model::EncapKind> for Encap {
     }
 }
 
+impl From<maglev_model::Unserved> for Unserved {
+    fn from(unserved: maglev_model::Unserved) -> Self {
+        match unserved {
+            maglev_model::Unserved::Drop => Self::Drop,
+            maglev_model::Unserved::Reset => Self::Reset,
+        }
+    }
+}
+
 impl From<Encap> for maglev_model::EncapKind {
     fn from(encap: Encap) -> Self {
         match encap {
             Encap::Ipip => Self::IpIp,
             Encap::Gue => Self::Gue,
+        }
+    }
+}
+
+impl From<Unserved> for maglev_model::Unserved {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Drop => Self::Drop,
+            Unserved::Reset => Self::Reset,
         }
     }
 }

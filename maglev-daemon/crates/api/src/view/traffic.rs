@@ -63,7 +63,7 @@ pub struct Explanation {
     pub service: SocketAddr,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The outcome: `forwarded`, `passed` or `dropped`.
+    /// The outcome: `forwarded`, `passed`, `dropped` or `answered`.
     pub outcome: String,
     /// The VIP, if one matches.
     pub vip: Option<String>,

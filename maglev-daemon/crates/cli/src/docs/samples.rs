@@ -193,6 +193,7 @@ mod status {
             port: "80".parse().unwrap(),
             protocol: view::Protocol::Tcp,
             pool: "web".into(),
+            when_empty: view::Unserved::Drop,
             error: None,
             health: known(1),
         }

@@ -1,6 +1,7 @@
 //! The text of VIPs.
 
 use maglev_api::view;
+use maglev_model::unserved_word;
 
 use super::bgp;
 use crate::output::{Text, table};
@@ -8,7 +9,7 @@ use crate::output::{Text, table};
 /// VIPs as a table.
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
-        let view::Vip { name, address, port, protocol, pool, error, health } = vip;
+        let view::Vip { name, address, port, protocol, pool, when_empty: _, error, health } = vip;
         let view::VipHealth { serving, backends, panic, announced, announced_to, neighbors, withheld } = health;
         let panic = if *panic { "PANIC: " } else { "" };
         let serving = match error {
@@ -32,7 +33,8 @@ impl Text for Vec<view::Vip> {
 
 impl Text for view::Vip {
     fn text(&self) -> String {
-        list(std::slice::from_ref(self))
+        let unserved = unserved_word(self.when_empty.into());
+        format!("{}when empty     {unserved}\n", list(std::slice::from_ref(self)))
     }
 }
 
@@ -50,6 +52,7 @@ mod tests {
             port: view::Port(maglev_model::Ports::Any),
             protocol: Protocol::Tcp.into(),
             pool: "web".into(),
+            when_empty: view::Unserved::Drop,
             error: None,
             health,
         };

@@ -175,6 +175,23 @@ const DATAPLANE: &[Key] = &[
         bad: "0",
         meaning: "Flows that each CPU remembers, rounded up to a power of two of sets of seven. A set takes 64 bytes for each possible CPU.",
     },
+    Key { path: "packets", kind: "map", absent: Absent::Nothing("the defaults below"), good: "", bad: "", meaning: "" },
+    Key {
+        path: "packets.unknown_port",
+        kind: "word",
+        absent: Absent::Is("drop"),
+        good: "reset",
+        bad: "refuse",
+        meaning: "The handling of TCP and UDP for a VIP's address on ports that no VIP has: dropped, or answered as with `when_empty: reset`.",
+    },
+    Key {
+        path: "packets.echo",
+        kind: "word",
+        absent: Absent::Is("always"),
+        good: "serving",
+        bad: "never",
+        meaning: "Which pings of VIPs' addresses are answered: all, those to an address of which at least one VIP has a backend that takes new flows, or none.",
+    },
     Key { path: "limits", kind: "map", absent: Absent::Nothing("the defaults below"), good: "", bad: "", meaning: "" },
     Key {
         path: "limits.vips",

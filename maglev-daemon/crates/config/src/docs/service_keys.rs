@@ -274,4 +274,12 @@ const VIPS: &[Key] = &[
         bad: "*\"65010:100\"",
         meaning: "Communities of its prefix, beside those of node and neighbor.",
     },
+    Key {
+        path: "vips[].when_empty",
+        kind: "word",
+        absent: Absent::Is("drop"),
+        good: "reset",
+        bad: "refuse",
+        meaning: "The handling of its packets while its pool has no backend: dropped, or answered with a TCP RST or an ICMP port unreachable.",
+    },
 ];

@@ -4,7 +4,7 @@ use super::*;
 use crate::tree::{Node, Value};
 use crate::{bounds, tree};
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
-use maglev_model::{Check, EncapKind, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Via};
+use maglev_model::{Check, EncapKind, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Unserved, Via};
 use maglev_testing::matrix::{Row, is_full, timed};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
             Service::parse("2001:db8:1111:2222:3333:4444:5555:6666", &(10_000 + n).to_string(), "tcp").unwrap();
         let by = AnnounceBy::Prefix("2001:db8:1111:2222:3333:4444:5555:6600/120".parse().unwrap());
         let announce = Announce { by, communities: communities.clone() };
-        let vip = Vip { name: long('v', n), service, pool: long('p', n), announce };
+        let vip = Vip { name: long('v', n), service, pool: long('p', n), announce, when_empty: Unserved::Reset };
         services.vips.insert(vip.name.clone(), vip);
     }
     services
@@ -134,7 +134,13 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
         services.pools.insert(name, pool);
     }
     let service = Service::parse("203.0.113.10", "80", "tcp").unwrap();
-    let vip = Vip { name: long('v', 0), service, pool: Name::parse("p0").unwrap(), announce: Announce::default() };
+    let vip = Vip {
+        name: long('v', 0),
+        service,
+        pool: Name::parse("p0").unwrap(),
+        announce: Announce::default(),
+        when_empty: Unserved::Drop,
+    };
     let next = services.apply(&Change::AddVip(vip), &rules()).unwrap();
     round_trip(&next);
 }

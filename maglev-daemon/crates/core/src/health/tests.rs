@@ -176,7 +176,13 @@ impl Scene {
 
 pub(super) fn vip(vip: &str, port: &str) -> Change {
     let service = Service::parse(&format!("203.0.113.{}", vip.len()), port, "tcp").unwrap();
-    Change::AddVip(Vip { name: name(vip), service, pool: name("web"), announce: maglev_model::Announce::default() })
+    Change::AddVip(Vip {
+        name: name(vip),
+        service,
+        pool: name("web"),
+        announce: maglev_model::Announce::default(),
+        when_empty: maglev_model::Unserved::Drop,
+    })
 }
 
 #[test]

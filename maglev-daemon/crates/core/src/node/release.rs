@@ -85,7 +85,13 @@ mod tests {
     fn vip(n: u8) -> Vip {
         let service = Service::parse(&format!("203.0.113.{n}"), "80", "tcp").unwrap();
         let name = |text: &str| Name::parse(text).unwrap();
-        Vip { name: name(&format!("v{n}")), service, pool: name("web"), announce: Announce::default() }
+        Vip {
+            name: name(&format!("v{n}")),
+            service,
+            pool: name("web"),
+            announce: Announce::default(),
+            when_empty: maglev_model::Unserved::Drop,
+        }
     }
 
     fn prefix(n: u8) -> IpNet {

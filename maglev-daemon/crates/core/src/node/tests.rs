@@ -35,7 +35,13 @@ fn settings() -> Settings {
 
 fn vip(n: u8) -> Vip {
     let service = Service::parse(&format!("203.0.113.{n}"), "80", "tcp").unwrap();
-    Vip { name: name(&format!("v{n}")), service, pool: name("web"), announce: Announce::default() }
+    Vip {
+        name: name(&format!("v{n}")),
+        service,
+        pool: name("web"),
+        announce: Announce::default(),
+        when_empty: maglev_model::Unserved::Drop,
+    }
 }
 
 fn backend(n: u8) -> Backend {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_common::backend::InterfaceSlot;
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
-use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services};
+use maglev_model::{Change, Delta, Name, PacketSettings, Refusal, Resolution, Rules, Services};
 
 use crate::health::{Last, News, Orders, Target};
 
@@ -149,4 +149,6 @@ pub struct Settings {
     pub needed: Needed,
     /// For how many rounds failures of every check are assumed to be a local fault.
     pub common_failure: u32,
+    /// How packets are handled that no VIP takes.
+    pub packets: PacketSettings,
 }

@@ -163,7 +163,7 @@ impl Reconciler {
     /// A daemon that has read nothing and published nothing. Its first event is an [`Event::Load`] with the services
     /// from disk.
     pub fn new(settings: Settings) -> Self {
-        let Rules { limits, outer } = settings.rules;
+        let (Rules { limits, outer }, packets) = (settings.rules, settings.packets);
         Self {
             fleet: Fleet::new(settings.common_failure),
             checked: Orders::new(),
@@ -190,7 +190,7 @@ impl Reconciler {
             lost: BTreeMap::new(),
             followed: None,
             named: Vec::new(),
-            planner: Planner::new(limits, outer),
+            planner: Planner::new(limits, outer).with_packets(packets),
             unfinished: None,
             failing: None,
             unclosed: None,
@@ -203,7 +203,7 @@ impl Reconciler {
 
     /// A daemon that continues where another ended, whose maps it adopted.
     pub fn adopt(settings: Settings, planner: Planner, now: Duration) -> Self {
-        let adopted = planner.next_hops();
+        let (adopted, planner) = (planner.next_hops(), planner.with_packets(settings.packets));
         Self { adopted, planner, adopted_until: now + ADOPTED, now, ..Self::new(settings) }
     }
 

@@ -123,7 +123,13 @@ mod faults {
 
     fn vip(of: &str, address: &str) -> Vip {
         let service = Service::parse(address, "443", "tcp").unwrap();
-        Vip { name: name(of), service, pool: name("web"), announce: maglev_model::Announce::default() }
+        Vip {
+            name: name(of),
+            service,
+            pool: name("web"),
+            announce: maglev_model::Announce::default(),
+            when_empty: maglev_model::Unserved::Drop,
+        }
     }
 
     /// One backend, 10.9.2.11, and a VIP without a conflict.

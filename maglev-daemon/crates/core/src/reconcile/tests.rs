@@ -64,7 +64,13 @@ fn order(backend: &str, change: StateChange) -> Change {
 
 fn add_vip(vip: &str, host: u8, pool: &str) -> Change {
     let service = Service::parse(&format!("203.0.113.{host}"), "80", "tcp").unwrap();
-    Change::AddVip(Vip { name: name(vip), service, pool: name(pool), announce: maglev_model::Announce::default() })
+    Change::AddVip(Vip {
+        name: name(vip),
+        service,
+        pool: name(pool),
+        announce: maglev_model::Announce::default(),
+        when_empty: maglev_model::Unserved::Drop,
+    })
 }
 
 /// A reconciler whose effects are carried out at once, on maps that check every step.
@@ -508,7 +514,13 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         // Slots of a pool without a VIP do not learn.
         let service = Service::parse("198.51.100.1", &(n + 1).to_string(), "tcp").unwrap();
         let announce = maglev_model::Announce::default();
-        let vip = Vip { name: name(&format!("w{n}")), service, pool: name(&pool), announce };
+        let vip = Vip {
+            name: name(&format!("w{n}")),
+            service,
+            pool: name(&pool),
+            announce,
+            when_empty: maglev_model::Unserved::Drop,
+        };
         services.admit(Change::AddVip(vip), &rules).unwrap();
     }
     let mut node = Node::start(limits, services.clone());

@@ -101,6 +101,14 @@ impl Rig {
         rig
     }
 
+    /// The same, and packets that no backend can be given are answered, echo requests are not.
+    fn answering() -> Self {
+        let mut rig = Self::new();
+        let words = |word: VipWord| word.with_unserved(Unserved::Reset).silent();
+        rig.plane.publish(&directories(words)).unwrap();
+        rig
+    }
+
     /// The interface frames come in by.
     pub(super) fn ingress(&self) -> u32 {
         self.plane.interfaces()[0].index
@@ -199,6 +207,12 @@ pub(super) fn plan() -> Vec<Step> {
         steps.push(Step::FillTable { table: TableIndex(id), slots: table(member(id)) });
         steps.push(Step::SwitchPool { pool, word: always(id) });
     }
+    steps.extend(directories(|word| word));
+    steps
+}
+
+/// The VIPs, whose words are changed like this, and those of their addresses.
+fn directories(change: fn(VipWord) -> VipWord) -> [Step; 2] {
     let vips = [
         (PORT, 6, pool::OUTER4),
         (PORT, 17, pool::OUTER6),
@@ -210,7 +224,7 @@ pub(super) fn plan() -> Vec<Step> {
     let vips = || {
         vips.into_iter()
             .zip(0..)
-            .map(|((port, protocol, pool), id)| (port.swap_bytes(), protocol, VipWord::vip(VipId(id), pool)))
+            .map(|((port, protocol, pool), id)| (port.swap_bytes(), protocol, change(VipWord::vip(VipId(id), pool))))
     };
     let keys4 = vips().map(|(port, protocol, word)| (Key4::new(address4, port, protocol), word));
     let keys6 = vips().map(|(port, protocol, word)| (Key6::new(address6, port, protocol), word));
@@ -219,20 +233,20 @@ pub(super) fn plan() -> Vec<Step> {
     let network6 = Key6::new(words(NETWORK6), 0, 0).prefix(33);
     // A range of ports at the VIPs' own addresses, and any protocol in networks.
     let range = |protocol| Rule::new(port::RANGE[0], port::RANGE[1], protocol);
-    let (own, whole) = (VipWord::address(0, 2), VipWord::address(2, 1));
-    let wide = VipWord::vip(VipId(6), pool::OUTER4);
+    let (own, whole) = (change(VipWord::address(0, 2)), change(VipWord::address(2, 1)));
+    let wide = change(VipWord::vip(VipId(6), pool::OUTER4));
     let rules = vec![(range(6), wide), (range(132), wide), (Rule::new(0, u16::MAX, 0), wide)];
-    steps.push(Step::SwitchDirectory4 {
+    let directory4 = Step::SwitchDirectory4 {
         contents: Contents {
             keys: keys4.chain([(four, own), (network4, whole)]).collect(),
             rules: rules.clone(),
             lengths: vec![15],
         },
-    });
-    steps.push(Step::SwitchDirectory6 {
+    };
+    let directory6 = Step::SwitchDirectory6 {
         contents: Contents { keys: keys6.chain([(six, own), (network6, whole)]).collect(), rules, lengths: vec![33] },
-    });
-    steps
+    };
+    [directory4, directory6]
 }
 
 /// Packets for the members of [`plan`] leave in GUE from now on.
@@ -306,6 +320,14 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         covered.extend([fate.name(), Counter::Transmitted.name()]);
 
         covered.extend(in_namespace(the_limits).map(Counter::name));
+        covered.extend(in_namespace(|| {
+            let mut rig = Rig::answering();
+            let count = |(frame, expected): (Vec<u8>, Counter)| {
+                assert_eq!(rig.counted(&frame).2, expected);
+                expected.name()
+            };
+            unserved().into_iter().map(count).collect::<Vec<_>>()
+        }));
         let on_the_way_in = |counter: &&Counter| !egress::COUNTERS.contains(counter);
         let fates = Counter::ALL.iter().filter(on_the_way_in).filter(|counter| counter.outcome() != Outcome::Noted);
         let missing: Vec<_> = fates.map(|counter| counter.name()).filter(|name| !covered.contains(name)).collect();
@@ -386,6 +408,56 @@ fn vips_of_ranges_networks_and_any_protocol_are_found_and_the_host_agrees() {
             }
         });
     }
+}
+
+/// Packets to [`Rig::answering`] and what they are counted by.
+fn unserved() -> Vec<(Vec<u8>, Counter)> {
+    let long = |protocol, frame: Vec<u8>| {
+        let mut frame = to_port(frame, port::EMPTY + 99);
+        let at = if frame[12] == 8 { 23 } else { 20 };
+        frame[at] = protocol;
+        frame
+    };
+    let (long4, long6) = (fixtures::tcp4(&[7; 900]), fixtures::tcp6(&[7; 900]));
+    let mut unknown6 = long6.clone();
+    unknown6[57] = 99;
+    let datagram6 = {
+        let mut frame = unknown6.clone();
+        frame[20] = 17;
+        frame
+    };
+    let mut rows = vec![
+        (to_port(fixtures::tcp4(b""), port::EMPTY), Counter::Reset),
+        (to_port(long4.clone(), port::EMPTY), Counter::Reset),
+        (long(6, long4.clone()), Counter::Reset),
+        (unknown6, Counter::Reset),
+        (long(17, long4), Counter::PortUnreachable),
+        (datagram6, Counter::PortUnreachable),
+        (fixtures::udp4(VIP4, 9), Counter::Unanswerable),
+    ];
+    rows.extend(fixtures::echoes().into_iter().map(|(_, frame)| (frame, Counter::EchoOff)));
+    let peculiar = fixtures::peculiar().into_iter().map(|(_, mut frame)| {
+        // The fixtures' payload is five bytes, behind twenty of TCP.
+        let port = frame.len() - 5 - 20 + 3;
+        frame[port] = 99;
+        (frame, Counter::Reset)
+    });
+    rows.extend(peculiar);
+    rows
+}
+
+#[test]
+fn packets_that_no_backend_can_be_given_are_answered_as_the_host_would() {
+    in_namespace(|| {
+        let mut rig = Rig::answering();
+        for (frame, expected) in unserved() {
+            let host = rig.host(&frame);
+            let (action, out, fate) = rig.counted(&frame);
+            assert_eq!(fate, expected);
+            assert_eq!(action == action::TX, fate.outcome() == Outcome::Answered);
+            assert_eq!((action, out), host, "byte for byte what the host's build makes of it");
+        }
+    });
 }
 
 /// Segments that are too long by a byte.
@@ -477,13 +549,19 @@ fn the_kernel_and_the_host_make_the_same_of_any_frame_in_gue() {
     same_of_any_frame(Rig::gue);
 }
 
+#[test]
+fn the_kernel_and_the_host_make_the_same_of_any_frame_that_no_backend_can_be_given() {
+    same_of_any_frame(Rig::answering);
+}
+
 fn same_of_any_frame(rig: fn() -> Rig) {
     in_namespace(move || {
         let rig = std::cell::RefCell::new(rig());
         let plain =
             [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::udp4(VIP4, PORT), fixtures::udp6(PORT)];
         let others = [fixtures::peculiar(), fixtures::errors(), fixtures::echoes()].concat();
-        let bases: Vec<_> = plain.into_iter().chain(others.into_iter().map(|(_, frame)| frame)).collect();
+        let others = others.into_iter().map(|(_, frame)| frame).chain(unserved().into_iter().map(|(frame, _)| frame));
+        let bases: Vec<_> = plain.into_iter().chain(others).collect();
         let change = (any::<prop::sample::Index>(), any::<u8>());
         let strategy = (0..bases.len(), prop::collection::vec(change, 0..4), 14_usize..120, any::<bool>());
         let mut runner = TestRunner::new(Config { cases: 6_000, failure_persistence: None, ..Config::default() });

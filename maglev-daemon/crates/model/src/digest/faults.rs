@@ -75,6 +75,7 @@ fn services(probe: Probe) -> Services {
             by: AnnounceBy::Prefix("203.0.113.0/24".parse().unwrap()),
             communities: [large, Community::Standard(65_010, 100), extended].into(),
         },
+        when_empty: crate::Unserved::Drop,
     };
     Services { pools: [(name("web"), pool)].into(), vips: [(name("www"), vip)].into() }
 }
@@ -124,7 +125,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 36] = [
+const CHANGES: [Change; 37] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -161,6 +162,7 @@ const CHANGES: [Change; 36] = [
     |_, vip| vip.service.protocol = Protocol::Udp,
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),
+    |_, vip| vip.when_empty = crate::Unserved::Reset,
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use super::Fields;
 use crate::{
     AdminState, Announce, AnnounceBy, Backend, Check, Community, EncapKind, Hysteresis, Name, OnAllDead, Override,
     Percent, Pool, PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls, Tracking,
-    TransitionSettings, UdpPolicy, Via, Vip, Weight,
+    TransitionSettings, UdpPolicy, Unserved, Via, Vip, Weight,
 };
 
 impl Fields {
@@ -131,7 +131,7 @@ impl Fields {
     }
 
     fn vip(&mut self, vip: &Vip) {
-        let Vip { name, service, pool, announce } = vip;
+        let Vip { name, service, pool, announce, when_empty } = vip;
         self.name(name);
         self.service(*service);
         self.name(pool);
@@ -147,6 +147,10 @@ impl Fields {
         // By their bytes: the order of the type's variants may differ between releases.
         let communities: std::collections::BTreeSet<_> = communities.iter().map(wire).collect();
         self.list(communities, |out, bytes| out.bytes(&bytes));
+        match when_empty {
+            Unserved::Drop => {}
+            Unserved::Reset => self.text("when_empty"),
+        }
     }
 
     /// One address is its bytes, and a prefix those and its length. No port is any, one is one, and two are a range.

@@ -12,7 +12,7 @@ use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
 
-use crate::{OuterSources, Ports, Service};
+use crate::{Echo, OuterSources, PacketSettings, Ports, Service, Unserved};
 
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
@@ -75,11 +75,15 @@ pub struct Listed {
     pub id: VipId,
     /// The pool that serves it.
     pub pool: PoolIndex,
+    /// The handling of its packets while its pool has no backend.
+    pub when_empty: Unserved,
+    /// Whether its pool has a backend that takes new flows.
+    pub is_serving: bool,
 }
 
 impl Listed {
     fn word(&self) -> VipWord {
-        VipWord::vip(self.id, self.pool)
+        VipWord::vip(self.id, self.pool).with_unserved(self.when_empty)
     }
 
     /// Whether a key of its own leads to it: one address, one port, and nothing to be done that the shortest path cannot do.
@@ -99,7 +103,7 @@ impl Listed {
 
 /// The contents of both families' directories: the key of each VIP with one address and one port, and each address and prefix of a VIP
 /// with the rules of all others that it is in, the most specific first. Sorted by service, so the same VIPs give the same directories.
-pub fn directories(vips: impl IntoIterator<Item = Listed>) -> Directories {
+pub fn directories(vips: impl IntoIterator<Item = Listed>, packets: PacketSettings) -> Directories {
     let mut vips: Vec<_> = vips.into_iter().collect();
     vips.sort_unstable_by_key(|vip| vip.service);
     let (mut four, mut six) = Directories::default();
@@ -113,14 +117,22 @@ pub fn directories(vips: impl IntoIterator<Item = Listed>) -> Directories {
     }
     let networks: BTreeSet<_> = vips.iter().map(|vip| vip.service.network).collect();
     for network in networks {
-        let rules = rules_of(network, &vips);
+        let (rules, mark) = (rules_of(network, &vips), mark_of(network, &vips, packets));
+        let length = network.prefix_len();
         match network {
             IpNet::V4(network) => {
-                add_network(&mut four, Key4::new(word4(network.network()), 0, 0), network.prefix_len(), 32, rules);
+                let key = Key4::new(word4(network.network()), 0, 0);
+                add_network(&mut four, if length == 32 { key } else { key.prefix(length) }, rules, mark);
             }
             IpNet::V6(network) => {
-                add_network(&mut six, Key6::new(words6(network.network()), 0, 0), network.prefix_len(), 128, rules);
+                let key = Key6::new(words6(network.network()), 0, 0);
+                add_network(&mut six, if length == 128 { key } else { key.prefix(length) }, rules, mark);
             }
+        }
+        let lengths = if network.addr().is_ipv4() { &mut four.lengths } else { &mut six.lengths };
+        if length < network.max_prefix_len() && !lengths.contains(&length) {
+            lengths.push(length);
+            lengths.sort_unstable_by_key(|&length| Reverse(length));
         }
     }
     (four, six)
@@ -134,15 +146,22 @@ fn rules_of(network: IpNet, vips: &[Listed]) -> Vec<(Rule, VipWord)> {
     around.into_iter().map(|vip| (vip.rule(), vip.word())).collect()
 }
 
-fn add_network<K: Key>(contents: &mut Contents<K>, key: K, length: u8, full: u8, rules: Vec<(Rule, VipWord)>) {
-    let key = if length == full { key } else { key.prefix(length) };
+/// The word of an address or prefix without rules: the handling of packets to ports that no VIP has, and whether pings are answered.
+fn mark_of(network: IpNet, vips: &[Listed], PacketSettings { unknown_port, echo }: PacketSettings) -> VipWord {
+    let word = VipWord::ADDRESS_IN_USE.with_unserved(unknown_port);
+    let is_serving = || vips.iter().any(|vip| vip.is_serving && vip.service.network.contains(&network));
+    let is_silent = match echo {
+        Echo::Always => false,
+        Echo::Serving => !is_serving(),
+        Echo::Off => true,
+    };
+    if is_silent { word.silent() } else { word }
+}
+
+fn add_network<K>(contents: &mut Contents<K>, key: K, rules: Vec<(Rule, VipWord)>, mark: VipWord) {
     let first = if rules.is_empty() { 0 } else { contents.rules.len() };
-    contents.keys.push((key, VipWord::address(first as u16, rules.len() as u16)));
+    contents.keys.push((key, mark.with_rules(first as u16, rules.len() as u16)));
     contents.rules.extend(rules);
-    if length < full && !contents.lengths.contains(&length) {
-        contents.lengths.push(length);
-        contents.lengths.sort_unstable_by_key(|&length| Reverse(length));
-    }
 }
 
 fn word4(address: Ipv4Addr) -> u32 {
@@ -205,7 +224,34 @@ mod tests {
     }
 
     fn vip(network: &str, ports: &str, protocol: &str, id: u16) -> Listed {
-        Listed { service: Service::parse(network, ports, protocol).unwrap(), id: VipId(id), pool: PoolIndex(id) }
+        let service = Service::parse(network, ports, protocol).unwrap();
+        Listed { service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, is_serving: false }
+    }
+
+    #[test]
+    fn words_say_how_packets_are_handled_without_a_backend_and_of_echo_requests() {
+        let resetting = Listed { when_empty: Unserved::Reset, ..vip("203.0.113.1", "443", "tcp", 2) };
+        let serving = Listed { is_serving: true, ..vip("203.0.113.1", "80", "tcp", 1) };
+        let word_of = |vips: &[Listed], unknown_port, echo, port: u16| {
+            let (four, _) = directories(vips.iter().copied(), PacketSettings { unknown_port, echo });
+            let key = Key4::new(u32::from_le_bytes([203, 0, 113, 1]), port.swap_bytes(), if port == 0 { 0 } else { 6 });
+            let word = four.keys.iter().find(|(found, _)| *found == key).unwrap().1;
+            (word.unserved(), word.is_silent())
+        };
+        let (drop, reset) = (Unserved::Drop, Unserved::Reset);
+        let both = [resetting, serving];
+        for (vips, unknown_port, echo, port, expected) in [
+            (&both[..], drop, Echo::Always, 443, (reset, false)),
+            (&both, drop, Echo::Always, 80, (drop, false)),
+            (&both, drop, Echo::Always, 0, (drop, false)),
+            (&both, reset, Echo::Off, 80, (drop, false)),
+            (&both, reset, Echo::Off, 0, (reset, true)),
+            (&both, drop, Echo::Serving, 0, (drop, false)),
+            (&both[..1], drop, Echo::Serving, 0, (drop, true)),
+            (&both[..1], drop, Echo::Always, 0, (drop, false)),
+        ] {
+            assert_eq!(word_of(vips, unknown_port, echo, port), expected, "{unknown_port:?} {echo:?} {port}");
+        }
     }
 
     #[test]
@@ -215,7 +261,7 @@ mod tests {
             vip("203.0.113.1", "any", "tcp", 1),
             vip("2001:db8::1", "80", "tcp", 0),
         ];
-        let (four, six) = directories(vips);
+        let (four, six) = directories(vips, PacketSettings::default());
         let address = u32::from_le_bytes([203, 0, 113, 1]);
         let exact = (Key4::new(address, 443_u16.swap_bytes(), 6), VipWord::vip(VipId(2), PoolIndex(2)));
         assert_eq!(four.keys, [exact, (Key4::new(address, 0, 0), VipWord::address(0, 1))]);
@@ -252,8 +298,8 @@ mod tests {
                 let network = Ipv4Net::new(address(n), length).unwrap().trunc();
                 Service::parse(&network.to_string(), ports, protocol).ok()
             }).collect();
-            let listed: Vec<_> = services.iter().zip(0..).map(|(service, id)| Listed { service: *service, id: VipId(id), pool: PoolIndex(id) }).collect();
-            let (four, _) = directories(listed.iter().copied());
+            let listed: Vec<_> = services.iter().zip(0..).map(|(service, id)| Listed { service: *service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, is_serving: true }).collect();
+            let (four, _) = directories(listed.iter().copied(), PacketSettings::default());
             for (n, port, protocol) in packets {
                 let port = if protocol == 47 { 0 } else { port };
                 let takes = |vip: &&Listed| {

@@ -25,12 +25,13 @@ use super::tables::Tables;
 use super::{Listed, Step, directories, member_record};
 use crate::Standing;
 use crate::transition::{Pinned, Transition};
-use crate::{AdminState, Limits, Name, OuterSources, Pool, PoolSettings, Services};
+use crate::{AdminState, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services};
 
 /// The published state, and the free numbers.
 #[derive(Debug)]
 pub struct Planner {
     pub(super) outer: OuterSources,
+    packets: PacketSettings,
     pub(super) pools: BTreeMap<Name, PublishedPool>,
     pub(super) vips: BTreeMap<Name, VipId>,
     directory4: Contents<Key4>,
@@ -110,6 +111,7 @@ impl Planner {
     pub fn new(limits: Limits, outer: OuterSources) -> Self {
         Self {
             outer,
+            packets: PacketSettings::default(),
             pools: BTreeMap::new(),
             vips: BTreeMap::new(),
             directory4: Contents::default(),
@@ -123,6 +125,12 @@ impl Planner {
             fresh: true,
             unaccounted: None,
         }
+    }
+
+    /// The same, of a node with these settings.
+    #[must_use]
+    pub fn with_packets(self, packets: PacketSettings) -> Self {
+        Self { packets, ..self }
     }
 
     /// A pool as it is published.
@@ -353,9 +361,10 @@ impl Planner {
         }
         let entries = target.vips.values().filter_map(|vip| {
             let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
-            Some(Listed { service: vip.service, id: *id, pool: pool.index })
+            let (service, when_empty) = (vip.service, vip.when_empty);
+            Some(Listed { service, id: *id, pool: pool.index, when_empty, is_serving: !pool.owners.is_empty() })
         });
-        let (directory4, directory6) = directories(entries);
+        let (directory4, directory6) = directories(entries, self.packets);
         if unknown || directory4 != self.directory4 {
             steps.push(Step::SwitchDirectory4 { contents: directory4.clone() });
             self.directory4 = directory4;

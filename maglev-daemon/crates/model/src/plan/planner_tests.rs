@@ -4,7 +4,8 @@ use maglev_common::backend::InterfaceSlot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Announce, Backend, Service, Vip, Weight};
+use crate::{Announce, Backend, Service, Unserved, Vip, Weight};
+use maglev_common::vip::Key as _;
 
 const POOLS: usize = 3;
 const BACKENDS: usize = 4;
@@ -124,7 +125,13 @@ impl World {
                 self.backend(p, 0);
                 if self.services.vips.remove(&name('v', p)).is_none() {
                     let service = Service::parse("203.0.113.10", &(80 + p).to_string(), "tcp").unwrap();
-                    let vip = Vip { name: name('v', p), service, pool: name('p', p), announce: Announce::default() };
+                    let vip = Vip {
+                        name: name('v', p),
+                        service,
+                        pool: name('p', p),
+                        announce: Announce::default(),
+                        when_empty: Unserved::Drop,
+                    };
                     self.services.vips.insert(vip.name.clone(), vip);
                 }
             }
@@ -180,5 +187,29 @@ proptest! {
             prop_assert_eq!(quick.deadline(), whole.deadline());
         }
         prop_assert!(quick.save() == whole.save());
+    }
+
+    /// An address answers pings as long as a pool of one of its VIPs has an owner, after every plan.
+    #[test]
+    fn an_address_is_silent_exactly_while_no_pool_of_its_vips_has_a_backend(
+        histories in prop::collection::vec(any_happening(), 1..40),
+    ) {
+        let packets = PacketSettings { echo: crate::Echo::Serving, ..PacketSettings::default() };
+        let (mut world, mut planner) = (World::new(), planner().with_packets(packets));
+        let mut directory = Vec::new();
+        for happening in &histories {
+            world.happen(happening);
+            for step in world.plan(&mut planner) {
+                if let Step::SwitchDirectory4 { contents } = step {
+                    directory = contents.keys;
+                }
+            }
+            let addresses: Vec<_> = directory.iter().filter(|(key, _)| *key == key.bare_address()).collect();
+            let vips = &world.services.vips;
+            prop_assert_eq!(addresses.len(), usize::from(!vips.is_empty()));
+            let owned = |pool: &Name| planner.pool(pool).is_some_and(|pool| !pool.table().names().is_empty());
+            let is_served = vips.values().any(|vip| owned(&vip.pool));
+            prop_assert!(addresses.iter().all(|(_, word)| word.is_silent() != is_served), "after {:?}", happening);
+        }
     }
 }

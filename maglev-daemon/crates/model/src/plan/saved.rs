@@ -22,7 +22,7 @@ use super::planner::Unaccounted;
 use super::published::{Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
-use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Ports, Protocol, Service, Vip, Weight};
+use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Ports, Protocol, Service, Unserved, Vip, Weight};
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Saved {
         self
     }
 
-    /// The VIPs that were served, as far as they are valid. None is announced.
+    /// The VIPs that were served, as far as they are valid. None is announced, and their packets are never answered.
     pub fn served(&self) -> Vec<Vip> {
         self.served.iter().filter_map(SavedVip::vip).collect()
     }
@@ -145,7 +145,8 @@ impl SavedVip {
         };
         let service = Service { network, ports, protocol: Protocol::from_number(*protocol)? };
         let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
-        Some(Vip { name: name(vip).ok()?, service, pool: name(pool).ok()?, announce })
+        let (name, pool, when_empty) = (name(vip).ok()?, name(pool).ok()?, Unserved::default());
+        Some(Vip { name, service, pool, announce, when_empty })
     }
 }
 

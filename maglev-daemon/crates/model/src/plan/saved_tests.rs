@@ -7,7 +7,7 @@ use maglev_testing::matrix::{Row, is_full};
 use super::*;
 use crate::Standing;
 use crate::plan::Known;
-use crate::{AdminState, Announce, Backend, Pool, Service, Services, Vip};
+use crate::{AdminState, Announce, Backend, Pool, Service, Services, Unserved, Vip};
 
 fn long(kind: char, n: u32) -> Name {
     Name::parse(&format!("{kind}{}{n:06}", "x".repeat(56))).unwrap()
@@ -39,7 +39,13 @@ fn full(in_first: u32, weight: u16) -> Services {
     }
     for n in 0..MAX_VIPS {
         let service = Service::parse("203.0.113.10", &(1 + n).to_string(), "tcp").unwrap();
-        let vip = Vip { name: long('v', n), service, pool: long('p', n % pools()), announce: Announce::default() };
+        let vip = Vip {
+            name: long('v', n),
+            service,
+            pool: long('p', n % pools()),
+            announce: Announce::default(),
+            when_empty: Unserved::Drop,
+        };
         services.vips.insert(vip.name.clone(), vip);
     }
     services

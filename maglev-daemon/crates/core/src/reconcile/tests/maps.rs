@@ -11,7 +11,7 @@ use maglev_common::vip::{Key4, VipId, VipWord};
 
 use maglev_model::plan::{Listed, Live, Step, directories};
 use maglev_model::transition::Transition;
-use maglev_model::{Name, Service, Services};
+use maglev_model::{Name, PacketSettings, Service, Services, Unserved};
 
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
@@ -254,7 +254,7 @@ impl Maps {
 
     /// Whether packets for a VIP are taken.
     pub(crate) fn takes(&self, service: Service) -> bool {
-        let (key, _) = directories([Listed { service, id: VipId(0), pool: PoolIndex(0) }]).0.keys[0];
+        let key = key_of(service);
         self.directory.iter().any(|(found, _)| *found == key)
     }
 
@@ -264,7 +264,7 @@ impl Maps {
     }
 
     fn backends_of(&self, service: Service) -> Option<BTreeSet<IpAddr>> {
-        let (key, _) = directories([Listed { service, id: VipId(0), pool: PoolIndex(0) }]).0.keys[0];
+        let key = key_of(service);
         let (_, word) = self.directory.iter().find(|(found, _)| *found == key)?;
         let owners = self.owners(self.current(word.pool()));
         Some(owners.iter().map(|id| destination(&self.members[id])).collect())
@@ -290,4 +290,11 @@ fn takers(services: &Services, pool: &Name) -> BTreeSet<IpAddr> {
 /// The members that a table names. A pool whose backends all take no new flows has a table too, as long as slots learn.
 fn owners_in(slots: &[SlotWord]) -> BTreeSet<u16> {
     slots.iter().map(|slot| slot.owner()).filter(|owner| !owner.is_nobody()).map(MemberId::get).collect()
+}
+
+/// The directory's key of a service.
+fn key_of(service: Service) -> Key4 {
+    let (id, pool, when_empty, is_serving) = (VipId(0), PoolIndex(0), Unserved::Drop, true);
+    let (keys, _) = directories([Listed { service, id, pool, when_empty, is_serving }], PacketSettings::default());
+    keys.keys[0].0
 }
