@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod host;
 mod leftover;
+mod places;
 pub mod plan;
 mod ramp;
 mod refusal;
@@ -45,6 +46,7 @@ pub use health::{parse_on_all_dead, parse_panic, parse_slow_start};
 pub use host::Host;
 pub use leftover::Leftover;
 pub use maglev_common::settings::{Tracking, UdpPolicy};
+pub use places::{Clash, MAX_LENGTHS, MAX_RULES, Places};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
 pub use resolution::Resolution;
@@ -118,18 +120,29 @@ pub struct Services {
 /// How many of each a node takes; never more than the design's limits in `maglev_common::maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// VIPs, at most 512.
+    /// VIPs, at most [`maps::MAX_VIPS`].
     pub vips: u32,
-    /// Pools, at most 512.
+    /// Pools, at most [`maps::MAX_POOLS`].
     pub pools: u32,
-    /// Backends over all pools (members), at most 32,767.
+    /// Backends over all pools (members), at most [`maps::MAX_MEMBERS`].
     pub backends: u32,
 }
 
-impl Default for Limits {
+/// VIPs that a node takes unless its configuration says otherwise.
+pub const DEFAULT_VIPS: u32 = 512;
+/// Pools that a node takes unless its configuration says otherwise.
+pub const DEFAULT_POOLS: u32 = 512;
+const _: () = assert!(DEFAULT_VIPS <= maps::MAX_VIPS && DEFAULT_POOLS <= maps::MAX_POOLS);
+
+impl Limits {
     /// The design's limits.
+    pub const MOST: Self = Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS };
+}
+
+impl Default for Limits {
+    /// Memory is reserved for pools: by default for fewer than the design allows.
     fn default() -> Self {
-        Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS }
+        Self { vips: DEFAULT_VIPS, pools: DEFAULT_POOLS, backends: maps::MAX_MEMBERS }
     }
 }
 
