@@ -1,6 +1,8 @@
 //! Tests of the files: every error is reported, in one pass, with its line and field.
 
 use super::*;
+use ipnet::IpNet;
+use maglev_common::maps::{MAX_POOLS, MAX_VIPS};
 use maglev_model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Community, Limits, Name, OuterSources, Pool, PoolSettings,
     Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Vip, Weight,
@@ -116,13 +118,16 @@ fn every_error_in_a_node_is_reported_with_its_line_and_field() {
 encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }
 hash_key: \"c0ffee\"
 service: x
-limits: { vips: 513, pools: 0, backends: many }
+limits: { vips: 70000, pools: 0, backends: many }
 api: { metrics: \"0.0.0.0:80\" }
 flow_table: { flows: 0 }
 trace: yes
 bgp: { local_as: 1 }
 trace: true
 ";
+    let [vips, pools] = [("vips", "70000", MAX_VIPS), ("pools", "0", MAX_POOLS)].map(|(key, value, most)| {
+        format!("maglev.yaml:5: limits.{key}: {value} is out of range; allowed: 1 to {most}")
+    });
     let expected = [
         "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
         "maglev.yaml:1: interfaces[2].name: a/b is not an interface's name; allowed: 1 to 15 characters without space, / and :",
@@ -132,8 +137,8 @@ trace: true
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; set it as source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
         "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, trace, dataplane, health",
-        "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
-        "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
+        &vips,
+        &pools,
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
         "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
         "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
@@ -226,7 +231,7 @@ fn every_error_in_services_is_reported_with_its_line_and_field() {
 vips:
   - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
   - { name: www2, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
-  - { name: alt, address: 203.0.113.10, port: 99999, protocol: sctp, pool: api }
+  - { name: alt, address: 203.0.113.10, port: 99999, protocol: icmp, pool: api }
   - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
 ";
     let expected = [
@@ -249,8 +254,8 @@ vips:
         "services.yaml:15: pools[1].transition: learning 30m is longer than idle 15m; allowed: at most the idle time",
         "services.yaml:17: pools[2].transition.idle: 60 is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
         "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
-        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
-        "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
+        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, a range such as 8000-8100, or any",
+        "services.yaml:21: vips[2].protocol: icmp is not a protocol; allowed: tcp, udp, sctp, udplite, esp, gre, any",
         "services.yaml:22: vips[3]: unknown pool api; known: dns, web",
     ];
     assert_eq!(service_problems(text), expected);
@@ -380,7 +385,7 @@ fn any_announce() -> impl Strategy<Value = Announce> {
     let by = prop_oneof![
         Just(AnnounceBy::Address),
         Just(AnnounceBy::Nothing),
-        any_address().prop_map(|address| AnnounceBy::Prefix(ipnet::IpNet::new(address, 20).unwrap().trunc())),
+        any_address().prop_map(|address| AnnounceBy::Prefix(IpNet::new(address, 20).unwrap().trunc())),
     ];
     let communities = ["65010:1", "65010:1:2", "rt:65010:3"].map(|text| text.parse::<Community>().unwrap());
     let communities = prop::sample::subsequence(communities.to_vec(), 0..3);
@@ -393,14 +398,14 @@ fn any_backend() -> impl Strategy<Value = Backend> {
 }
 
 type AnyPool = (Name, PoolSettings, Vec<Backend>);
-type AnyVip = (Name, IpAddr, u16, bool, usize, Announce);
+type AnyVip = (Name, IpAddr, u8, u16, u16, u8, usize, Announce);
 
 fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
     prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4)
 }
 
 fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
-    let vip = (any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce());
+    let vip = (any_name(), any_address(), any::<u8>(), any::<u16>(), any::<u16>(), 0_u8..7, 0_usize..4, any_announce());
     prop::collection::vec(vip, 0..4)
 }
 
@@ -415,11 +420,13 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
             let _ = services.admit(change, &rules());
         }
     }
-    for (name, address, port, tcp, pool, announce) in vips {
+    for (name, address, length, port, more, protocol, pool, announce) in vips {
         let Some((pool, ..)) = pools.get(*pool) else { continue };
-        let ports = std::num::NonZeroU16::new(*port).map_or(Ports::Any, Ports::one);
-        let protocol = if *tcp { Protocol::Tcp } else { Protocol::Udp };
-        let service = Service { network: (*address).into(), ports, protocol };
+        let ports = std::num::NonZeroU16::new(*port);
+        let last = |first: std::num::NonZeroU16| if *more < 1_000 { first.saturating_add(*more) } else { first };
+        let ports = ports.map_or(Ports::Any, |first| Ports::Range { first, last: last(first) });
+        let network = IpNet::new(*address, *length).map_or(IpNet::from(*address), |net| net.trunc());
+        let service = Service { network, ports, protocol: Protocol::ALL[usize::from(*protocol)] };
         let vip = Vip { name: name.clone(), service, pool: pool.clone(), announce: announce.clone() };
         let _ = services.admit(Change::AddVip(vip), &rules());
     }

@@ -123,7 +123,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 35] = [
+const CHANGES: [Change; 43] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -158,7 +158,7 @@ const CHANGES: [Change; 35] = [
     |_, vip| vip.service.ports = Ports::Any,
     |_, vip| vip.service.ports = "443-444".parse().unwrap(),
     |_, vip| vip.service.network = "203.0.113.10/31".parse().unwrap(),
-    |_, vip| vip.service.network = "203.0.113.10/30".parse().unwrap(),
+    |_, vip| vip.service.network = "203.0.113.8/30".parse().unwrap(),
     |_, vip| vip.service.protocol = Protocol::Sctp,
     |_, vip| vip.service.protocol = Protocol::UdpLite,
     |_, vip| vip.service.protocol = Protocol::Esp,
