@@ -18,18 +18,14 @@ fn name(text: &str) -> Name {
 fn said(all: &[[&str; 3]]) -> Result<(), String> {
     let mut services = Services::default();
     services.admit(Change::AddPool(Pool::new(name("web"))), &Rules::default()).unwrap();
-    let vips = all.iter().enumerate().map(|(n, text)| Vip {
-        name: name(&format!("v{n}")),
-        service: service(*text),
-        pool: name("web"),
-        announce: Announce::default(),
-    });
-    let mut results = vips.map(|vip| services.admit(Change::AddVip(vip), &Rules::default()));
-    let (last, before) = (results.next_back(), results);
-    for earlier in before {
-        earlier.unwrap();
+    let mut last = Ok(());
+    for (n, text) in all.iter().enumerate() {
+        last.unwrap();
+        let (name, pool) = (name(&format!("v{n}")), name("web"));
+        let vip = Vip { name, service: service(*text), pool, announce: Announce::default() };
+        last = services.admit(Change::AddVip(vip), &Rules::default());
     }
-    last.unwrap().map_err(|refusal| refusal.to_string())
+    last.map_err(|refusal| refusal.to_string())
 }
 
 #[test]
