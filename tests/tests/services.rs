@@ -178,7 +178,7 @@ fn bad_files_are_refused_by_name_and_change_nothing() -> Result<()> {
         let good = node.balancer.maglev_ok(&["services", "export"])?;
         let large = [good.as_bytes(), &vec![b'#'; 20_000_000]].concat();
         let several = "pools:\n  - name: four\n    colour: red\n    backends:\n      - { name: web1, address: 10.3.1, weight: 70000 }\n\
-                       vips:\n  - { name: www, address: 203.0.113.10, port: 0, protocol: sctp, pool: four }\nextra: 1\n";
+                       vips:\n  - { name: www, address: 203.0.113.10, port: 0, protocol: icmp, pool: four }\nextra: 1\n";
         let folder = node.files.display().to_string();
         let rows = [
             ("a missing file", folder.clone() + "/none.yaml", 2, vec!["none.yaml: there is no such file"]),
@@ -196,7 +196,7 @@ fn bad_files_are_refused_by_name_and_change_nothing() -> Result<()> {
                     "faults.yaml:5: pools[0].backends[0].address: 10.3.1",
                     "faults.yaml:5: pools[0].backends[0].weight: 70000",
                     "faults.yaml:7: vips[0].port: 0",
-                    "faults.yaml:7: vips[0].protocol: sctp",
+                    "faults.yaml:7: vips[0].protocol: icmp",
                     "faults.yaml:8: extra: unknown key; allowed: pools, vips",
                 ],
             ),

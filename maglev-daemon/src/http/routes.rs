@@ -345,8 +345,27 @@ async fn explain(
         let line = format!("{client} and {service} are of different address families");
         return Err(view::Error::invalid(line).into());
     }
-    let flow = Flow { client, service, protocol: protocol.into() };
+    let protocol = maglev_model::Protocol::from(protocol);
+    check_ports(client, protocol).and_then(|()| check_ports(service, protocol))?;
+    let flow = Flow { client, service, protocol };
     handle.ask(|reply| Request::Explain { flow, reply }).await.map(Json).map_err(Refused)
+}
+
+/// Whether one end of a flow has a port exactly if its protocol has ports; 0 is none.
+fn check_ports(end: SocketAddr, protocol: maglev_model::Protocol) -> Answer<()> {
+    let line = match (protocol, end.port()) {
+        (maglev_model::Protocol::Any, _) => {
+            "protocol: any is not one protocol; allowed: tcp, udp, sctp, udplite, esp, gre".to_owned()
+        }
+        (protocol, 0) if protocol.has_ports() => {
+            format!("{} has no port; {protocol} needs one, such as {}", end.ip(), SocketAddr::new(end.ip(), 443))
+        }
+        (protocol, 1..) if !protocol.has_ports() => {
+            format!("{end} has a port; {protocol} has none: give the address {} alone", end.ip())
+        }
+        _ => return Ok(()),
+    };
+    Err(view::Error::invalid(line))
 }
 
 async fn reload(State(handle): State<Handle>, by: By, query: Force) -> Reply<view::Reloaded> {

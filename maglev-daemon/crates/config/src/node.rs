@@ -390,11 +390,13 @@ fn parse_on_stop(text: &str) -> Result<OnStop, String> {
 
 fn decode_limits(field: &Field<'_>) -> Option<Limits> {
     let section = field.section(&["vips", "pools", "backends"], &[])?;
-    let limit = |key, most| {
-        section.get(key).map_or(Some(most), |field| field.parse(|text| parse_number(text, u64::from(most))))
+    let limit = |key, default, most| {
+        section.get(key).map_or(Some(default), |field| field.parse(|text| parse_number(text, u64::from(most))))
     };
-    let Limits { vips, pools, backends } = Limits::default();
-    let (vips, pools, backends) = (limit("vips", vips), limit("pools", pools), limit("backends", backends));
+    let (default, most) = (Limits::default(), Limits::MOST);
+    let vips = limit("vips", default.vips, most.vips);
+    let pools = limit("pools", default.pools, most.pools);
+    let backends = limit("backends", default.backends, most.backends);
     Some(Limits { vips: vips?, pools: pools?, backends: backends? })
 }
 

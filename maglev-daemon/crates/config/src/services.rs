@@ -311,11 +311,12 @@ fn quoted(name: &Name) -> String {
     format!("\"{text}\"")
 }
 
-/// One address without its length.
+/// One address without its length. A prefix is quoted, as everywhere.
 fn quoted_network(network: IpNet) -> String {
-    match network {
-        IpNet::V4(_) => shown_network(network),
-        IpNet::V6(_) => format!("\"{}\"", shown_network(network)),
+    if network.prefix_len() == network.max_prefix_len() {
+        quoted_address(network.addr())
+    } else {
+        format!("\"{}\"", shown_network(network))
     }
 }
 

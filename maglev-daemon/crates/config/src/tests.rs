@@ -1,6 +1,8 @@
 //! Tests of the files: every error is reported, in one pass, with its line and field.
 
 use super::*;
+use ipnet::IpNet;
+use maglev_common::maps::{MAX_POOLS, MAX_VIPS};
 use maglev_model::{
     AdminState, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources, Pool,
     PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Unserved, Vip, Weight,
@@ -116,7 +118,7 @@ fn every_error_in_a_node_is_reported_with_its_line_and_field() {
 encap: { kind: gue, source: 10.64.11.7/24, source6: 10.0.0.1 }
 hash_key: \"c0ffee\"
 service: x
-limits: { vips: 513, pools: 0, backends: many }
+limits: { vips: 70000, pools: 0, backends: many }
 api: { metrics: \"0.0.0.0:80\" }
 flow_table: { flows: 0 }
 trace: yes
@@ -124,6 +126,9 @@ bgp: { local_as: 1 }
 trace: true
 packets: { unknown_port: refuse, echo: [], when_empty: reset }
 ";
+    let [vips, pools] = [("vips", "70000", MAX_VIPS), ("pools", "0", MAX_POOLS)].map(|(key, value, most)| {
+        format!("maglev.yaml:5: limits.{key}: {value} is out of range; allowed: 1 to {most}")
+    });
     let expected = [
         "maglev.yaml:1: interfaces[1].name: eth0 is named twice",
         "maglev.yaml:1: interfaces[2].name: a/b is not an interface's name; allowed: 1 to 15 characters without space, / and :",
@@ -133,8 +138,8 @@ packets: { unknown_port: refuse, echo: [], when_empty: reset }
         "maglev.yaml:2: encap.source6: 10.0.0.1/32 is IPv4; set it as source",
         "maglev.yaml:3: hash_key: 6 characters; expected 32 hexadecimal digits in quotes, the same on every node (`maglevd keygen` makes a key)",
         "maglev.yaml:4: service: unknown key; allowed: interfaces, encap, hash_key, services, api, bgp, drain, limits, flow_table, packets, trace, dataplane, health",
-        "maglev.yaml:5: limits.vips: 513 is out of range; allowed: 1 to 512",
-        "maglev.yaml:5: limits.pools: 0 is out of range; allowed: 1 to 512",
+        &vips,
+        &pools,
         "maglev.yaml:5: limits.backends: many is out of range; allowed: 1 to 32767",
         "maglev.yaml:6: api.metrics: 0.0.0.0:80 is not a loopback address; allowed: such as 127.0.0.1:9642, or off",
         "maglev.yaml:7: flow_table.flows: 0 is out of range; allowed: 1 to 234881024",
@@ -230,7 +235,7 @@ fn every_error_in_services_is_reported_with_its_line_and_field() {
 vips:
   - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
   - { name: www2, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }
-  - { name: alt, address: 203.0.113.10, port: 99999, protocol: sctp, pool: api }
+  - { name: alt, address: 203.0.113.10, port: 99999, protocol: icmp, pool: api }
   - { name: api, address: 203.0.113.11, port: any, protocol: udp, pool: api }
 ";
     let expected = [
@@ -253,8 +258,8 @@ vips:
         "services.yaml:15: pools[1].transition: learning 30m is longer than idle 15m; allowed: at most the idle time",
         "services.yaml:17: pools[2].transition.idle: 60 is not an idle time; allowed: 10s to 4h, whole seconds with a unit such as 90s or 5m",
         "services.yaml:20: vips[1]: 203.0.113.10:443/tcp is already VIP www; remove it first, or choose another address, port or protocol",
-        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, or any",
-        "services.yaml:21: vips[2].protocol: sctp is not a protocol; allowed: tcp, udp",
+        "services.yaml:21: vips[2].port: 99999 is not a port; allowed: 1 to 65535, a range such as 8000-8100, or any",
+        "services.yaml:21: vips[2].protocol: icmp is not a protocol; allowed: tcp, udp, sctp, udplite, esp, gre, any",
         "services.yaml:22: vips[3]: unknown pool api; known: dns, web",
     ];
     assert_eq!(service_problems(text), expected);
@@ -393,7 +398,7 @@ fn any_announce() -> impl Strategy<Value = Announce> {
     let by = prop_oneof![
         Just(AnnounceBy::Address),
         Just(AnnounceBy::Nothing),
-        any_address().prop_map(|address| AnnounceBy::Prefix(ipnet::IpNet::new(address, 20).unwrap().trunc())),
+        any_address().prop_map(|address| AnnounceBy::Prefix(IpNet::new(address, 20).unwrap().trunc())),
     ];
     let communities = ["65010:1", "65010:1:2", "rt:65010:3"].map(|text| text.parse::<Community>().unwrap());
     let communities = prop::sample::subsequence(communities.to_vec(), 0..3);
@@ -406,7 +411,7 @@ fn any_backend() -> impl Strategy<Value = Backend> {
 }
 
 type AnyPool = (Name, PoolSettings, Vec<Backend>);
-type AnyVip = (Name, IpAddr, u16, bool, usize, Announce, Unserved);
+type AnyVip = (Name, IpAddr, u8, u16, u16, u8, usize, Announce, Unserved);
 
 fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
     prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4)
@@ -414,7 +419,12 @@ fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
 
 fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
     let unserved = prop_oneof![Just(Unserved::Drop), Just(Unserved::Reset)];
-    let vip = (any_name(), any_address(), any::<u16>(), any::<bool>(), 0_usize..4, any_announce(), unserved);
+    let numbers = (any::<u8>(), any::<u16>(), any::<u16>(), 0_u8..7);
+    let vip = (any_name(), any_address(), numbers, 0_usize..4, any_announce(), unserved).prop_map(
+        |(name, address, (length, port, more, protocol), pool, announce, unserved)| {
+            (name, address, length, port, more, protocol, pool, announce, unserved)
+        },
+    );
     prop::collection::vec(vip, 0..4)
 }
 
@@ -429,11 +439,13 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
             let _ = services.admit(change, &rules());
         }
     }
-    for (name, address, port, tcp, pool, announce, when_empty) in vips {
+    for (name, address, length, port, more, protocol, pool, announce, when_empty) in vips {
         let Some((pool, ..)) = pools.get(*pool) else { continue };
-        let ports = std::num::NonZeroU16::new(*port).map_or(Ports::Any, Ports::one);
-        let protocol = if *tcp { Protocol::Tcp } else { Protocol::Udp };
-        let service = Service { network: (*address).into(), ports, protocol };
+        let ports = std::num::NonZeroU16::new(*port);
+        let last = |first: std::num::NonZeroU16| if *more < 1_000 { first.saturating_add(*more) } else { first };
+        let ports = ports.map_or(Ports::Any, |first| Ports::Range { first, last: last(first) });
+        let network = IpNet::new(*address, *length).map_or(IpNet::from(*address), |net| net.trunc());
+        let service = Service { network, ports, protocol: Protocol::ALL[usize::from(*protocol)] };
         let vip = Vip {
             name: name.clone(),
             service,

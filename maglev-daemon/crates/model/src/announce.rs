@@ -59,7 +59,7 @@ impl fmt::Display for AnnounceChange {
 /// By which prefix a VIP is announced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnounceBy {
-    /// Its own address: a /32 or /128.
+    /// Its own addresses: a /32 or /128, or its prefix.
     #[default]
     Address,
     /// A prefix that it shares with others.
@@ -156,6 +156,11 @@ mod tests {
             let line = vip(outside).check_announce().unwrap_err().to_string();
             assert!(line.contains(&format!("VIP www: 203.0.113.10 is outside {outside}")), "{line}");
         }
+        let wide = Vip { service: Service::parse("203.0.113.0/28", "any", "any").unwrap(), ..vip("true") };
+        assert_eq!(wide.prefix(), prefix("203.0.113.0/28"));
+        let part = Vip { announce: Announce { by: "203.0.113.0/29".parse().unwrap(), ..Announce::default() }, ..wide };
+        let line = part.check_announce().unwrap_err().to_string();
+        assert!(line.contains("VIP www: 203.0.113.0/28 is outside 203.0.113.0/29"), "{line}");
         for bad in ["yes", "0.0.0.0/0", "203.0.113.10", "203.0.113.10/24", ""] {
             assert!(bad.parse::<AnnounceBy>().is_err(), "{bad}");
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
 use super::admission::{Found, InTheWay};
+use super::places;
 use super::refusal::listed;
 use super::{
     Backend, Change, HealthChange, Name, OuterSources, Pool, PoolHealth, PoolSettings, Refusal, Rules, Services,
@@ -104,21 +105,24 @@ impl Services {
     /// `found` is the object that already has the VIP's service or address.
     pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
         let Vip { name, service, pool, announce: _, when_empty: _ } = vip;
-        check_unicast("VIP", name, service.address())?;
+        service.check(name)?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
         }
-        if let Some(other) = found.vip {
-            return Err(Refusal::Conflict(format!(
-                "{service} is already VIP {other}; remove it first, or choose another address, port or protocol"
-            )));
+        if let Some(clash) = &found.clash {
+            return Err(places::refusal(vip, clash, self.vips.values()));
         }
         self.pool(pool)?;
         vip.check_announce()?;
         if let Some((pool, backend)) = found.backend {
+            let Backend { name: backend, address, .. } = backend;
+            let what = if service.has_one_address() {
+                format!("{address} is the address of")
+            } else {
+                format!("{} contains {address}, the address of", service.network)
+            };
             return Err(Refusal::Invalid(format!(
-                "VIP {name}: {} is the address of backend {backend} of pool {pool}; choose an address that no backend has",
-                service.address()
+                "VIP {name}: {what} backend {backend} of pool {pool}; choose an address that no backend has"
             )));
         }
         check_limit("VIPs", "limits.vips", self.vips.len(), rules.limits.vips, MAX_VIPS)
@@ -181,7 +185,7 @@ impl Services {
     ) -> Result<(), Refusal> {
         let Backend { name, address, weight: _, state: _ } = backend;
         let pool = self.pool(pool)?;
-        check_unicast("backend", name, *address)?;
+        check_unicast(name, *address)?;
         check_reachable(name, *address, &rules.outer)?;
         if pool.backends.contains_key(name) {
             return Err(taken("backend", &format!("{name} in pool {}", pool.name)));
@@ -193,8 +197,14 @@ impl Services {
             )));
         }
         if let Some(vip) = found.vip {
+            let what = if vip.service.has_one_address() {
+                "the address".to_owned()
+            } else {
+                format!("within {}, the prefix", vip.service.network)
+            };
             return Err(Refusal::Invalid(format!(
-                "backend {name}: {address} is the address of VIP {vip}; choose an address that no VIP has"
+                "backend {name}: {address} is {what} of VIP {}; choose an address that no VIP has",
+                vip.name
             )));
         }
         check_limit("backends", "limits.backends", found.backends, rules.limits.backends, MAX_MEMBERS)
@@ -270,9 +280,9 @@ fn check_limit(what: &str, key: &str, count: usize, limit: u32, most: u32) -> Re
 }
 
 /// Packets are sent to a single host's address: no other address can be balanced or encapsulated to.
-fn check_unicast(what: &str, name: &Name, address: IpAddr) -> Result<(), Refusal> {
+fn check_unicast(name: &Name, address: IpAddr) -> Result<(), Refusal> {
     match not_unicast(address) {
-        Some(kind) => Err(Refusal::Invalid(format!("{what} {name}: {address} is {kind}"))),
+        Some(kind) => Err(Refusal::Invalid(format!("backend {name}: {address} is {kind}"))),
         None => Ok(()),
     }
 }

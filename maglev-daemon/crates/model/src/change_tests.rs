@@ -107,8 +107,21 @@ fn backends_need_an_outer_source_and_an_address_of_their_own() {
     ));
     assert!(matches!(
         web().apply(&add_vip("w", "10.0.1.11", "80", "web"), &rules()),
-        Err(Refusal::Invalid(line)) if line.contains("backend web1 of pool web")
+        Err(Refusal::Invalid(line)) if line.contains("10.0.1.11 is the address of backend web1 of pool web")
     ));
+    let around = web().apply(&add_vip("w", "10.0.0.0/16", "80", "web"), &rules()).unwrap_err().to_string();
+    assert!(
+        around.contains("VIP w: 10.0.0.0/16 contains 10.0.1.11, the address of backend web1 of pool web"),
+        "{around}"
+    );
+    let wide = web().apply(&add_vip("w", "198.51.100.0/28", "80", "web"), &rules()).unwrap();
+    let within = wide.apply(&add_backend("web", "web2", "198.51.100.15"), &rules()).unwrap_err().to_string();
+    assert!(within.contains("198.51.100.15 is within 198.51.100.0/28, the prefix of VIP w"), "{within}");
+    assert!(wide.apply(&add_backend("web", "web2", "198.51.100.16"), &rules()).is_ok());
+    let mut both = web();
+    both.admit(add_vip("w", "198.51.100.0/28", "80", "web"), &rules()).unwrap();
+    both.pools.get_mut(&name("web")).unwrap().backends.insert(name("web2"), backend("web2", "198.51.100.15"));
+    assert_eq!(both.validate(&rules()).len(), 1, "a file is admitted by the same rules");
 }
 
 #[test]
@@ -122,13 +135,13 @@ fn an_address_may_carry_many_ports_and_any() {
 
 #[test]
 fn a_limit_that_cannot_be_raised_is_not_advised_to_be() {
-    let most = Rules { limits: Limits::default(), ..rules() };
+    let most = Rules { limits: Limits::MOST, ..rules() };
     let mut services = Services::default();
     for n in 0..most.limits.pools {
         services.admit(Change::AddPool(Pool::new(name(&format!("p{n}")))), &most).unwrap();
     }
     let refused = services.admit(Change::AddPool(Pool::new(name("more"))), &most);
-    assert_eq!(refused, Err(Refusal::Conflict("limit of 512 pools reached; remove one".to_owned())));
+    assert_eq!(refused, Err(Refusal::Conflict(format!("limit of {MAX_POOLS} pools reached; remove one"))));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod host;
 mod leftover;
+mod places;
 pub mod plan;
 mod ramp;
 mod refusal;
@@ -47,6 +48,7 @@ pub use host::Host;
 pub use leftover::Leftover;
 pub use maglev_common::encap::{Encap, EncapKind};
 pub use maglev_common::settings::{Echo, Tracking, UdpPolicy, Unserved};
+pub use places::{Clash, MAX_LENGTHS, MAX_RULES, Places};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
 pub use resolution::Resolution;
@@ -125,16 +127,21 @@ pub struct Services {
 /// How many of each a node takes; never more than the design's limits in `maglev_common::maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// VIPs, at most 4,096.
+    /// VIPs, at most [`maps::MAX_VIPS`].
     pub vips: u32,
-    /// Pools, at most 2,048. Each takes 131 KB of kernel memory, in use or not.
+    /// Pools, at most [`maps::MAX_POOLS`]. Each takes 131 KB of kernel memory, in use or not.
     pub pools: u32,
-    /// Backends over all pools (members), at most 32,767.
+    /// Backends over all pools (members), at most [`maps::MAX_MEMBERS`].
     pub backends: u32,
 }
 
+impl Limits {
+    /// The design's limits.
+    pub const MOST: Self = Self { vips: maps::MAX_VIPS, pools: maps::MAX_POOLS, backends: maps::MAX_MEMBERS };
+}
+
 impl Default for Limits {
-    /// As many as most nodes need.
+    /// Memory is reserved for pools: by default for fewer than the design allows.
     fn default() -> Self {
         Self { vips: maps::DEFAULT_VIPS, pools: maps::DEFAULT_POOLS, backends: maps::MAX_MEMBERS }
     }

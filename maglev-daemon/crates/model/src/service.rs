@@ -262,3 +262,40 @@ pub fn parse_network(text: &str) -> Result<IpNet, BadValue> {
 pub fn shown_network(network: IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() { network.addr().to_string() } else { network.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_show_what_they_take() {
+        for (address, ports, protocol, shown) in [
+            ("203.0.113.10", "443", "tcp", "203.0.113.10:443/tcp"),
+            ("2001:db8::10", "443", "tcp", "[2001:db8::10]:443/tcp"),
+            ("2001:db8::10", "any", "tcp", "[2001:db8::10]:any/tcp"),
+            ("203.0.113.10/32", "80-80", "sctp", "203.0.113.10:80/sctp"),
+            ("203.0.113.0/28", "8000-8100", "udplite", "203.0.113.0/28:8000-8100/udplite"),
+            ("2001:db8::/64", "any", "any", "[2001:db8::/64]:any/any"),
+        ] {
+            assert_eq!(Service::parse(address, ports, protocol).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_service_is_refused_with_what_is_allowed() {
+        for (address, ports, protocol, line) in [
+            ("203.0.113", "1", "tcp", "203.0.113 is not an IP address or prefix; expected one such as 203.0.113.10"),
+            ("203.0.113.5/28", "1", "tcp", "203.0.113.5/28 has host bits set; write 203.0.113.0/28"),
+            ("2001:db8::1/64", "1", "tcp", "2001:db8::1/64 has host bits set; write 2001:db8::/64"),
+            ("::1", "0", "tcp", "0 is not a port; allowed: 1 to 65535, a range such as 8000-8100, or any"),
+            ("::1", "80-", "tcp", "80- is not a port; allowed"),
+            ("::1", "+80", "tcp", "+80 is not a port; allowed"),
+            ("::1", "1-65536", "tcp", "1-65536 is not a port; allowed"),
+            ("::1", "90-80", "tcp", "90-80 ends before it begins; write 80-90"),
+            ("::1", "1", "icmp", "icmp is not a protocol; allowed: tcp, udp, sctp, udplite, esp, gre, any"),
+        ] {
+            let refused = Service::parse(address, ports, protocol).unwrap_err().to_string();
+            assert!(refused.starts_with(line), "{refused}");
+        }
+    }
+}

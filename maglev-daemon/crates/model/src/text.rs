@@ -190,7 +190,7 @@ pub fn parse_reason(text: &str) -> Result<String, BadValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HealthChange, PoolSettings, Ports, Service, StateChange, UnixTime, parse_network};
+    use crate::{HealthChange, PoolSettings, Ports, StateChange, UnixTime, parse_network};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -212,17 +212,6 @@ mod tests {
             assert!(Weight::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Weight::parse("70000").unwrap_err().to_string(), "70000 is not a weight; allowed: 0 to 65535");
-    }
-
-    #[test]
-    fn services_show_what_they_take() {
-        let shown = |address, port| Service::parse(address, port, "tcp").unwrap().to_string();
-        assert_eq!(shown("203.0.113.10", "443"), "203.0.113.10:443/tcp");
-        assert_eq!(shown("2001:db8::10", "443"), "[2001:db8::10]:443/tcp");
-        assert_eq!(shown("2001:db8::10", "any"), "[2001:db8::10]:any/tcp");
-        for (address, port, protocol) in [("203.0.113", "1", "tcp"), ("::1", "0", "tcp"), ("::1", "1", "sctp")] {
-            assert!(Service::parse(address, port, protocol).is_err());
-        }
     }
 
     #[test]

@@ -150,3 +150,32 @@ impl From<Protocol> for maglev_model::Protocol {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_ports_and_protocols_are_read_as_they_are_written() {
+        type Parts = (Address, Port, Protocol);
+        for json in [
+            r#"["203.0.113.10",443,"tcp"]"#,
+            r#"["2001:db8::10","any","udp"]"#,
+            r#"["203.0.113.0/28","8000-8100","udplite"]"#,
+            r#"["2001:db8::/64","any","any"]"#,
+        ] {
+            let read: Parts = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), json);
+        }
+        for (json, said) in [
+            (r#"["203.0.113.1/28",443,"tcp"]"#, "203.0.113.1/28 has host bits set; write 203.0.113.0/28"),
+            (r#"["203.0.113.10",0,"tcp"]"#, "expected a port from 1 to 65535, a range such as"),
+            (r#"["203.0.113.10","443","tcp"]"#, "expected a port from 1 to 65535, a range such as"),
+            (r#"["203.0.113.10","90-80","tcp"]"#, "90-80 ends before it begins; write 80-90"),
+            (r#"["203.0.113.10",443,"icmp"]"#, "unknown variant `icmp`"),
+        ] {
+            let refused = serde_json::from_str::<Parts>(json).unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
+}

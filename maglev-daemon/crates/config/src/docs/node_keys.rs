@@ -199,7 +199,7 @@ const DATAPLANE: &[Key] = &[
         absent: Absent::Is("512"),
         good: "10",
         bad: "0",
-        meaning: "VIPs that this node accepts.",
+        meaning: "VIPs that this node accepts. A VIP takes 16 bytes of counters for each possible CPU, reserved for as many as can be set.",
     },
     Key {
         path: "limits.pools",
@@ -207,7 +207,7 @@ const DATAPLANE: &[Key] = &[
         absent: Absent::Is("512"),
         good: "10",
         bad: "0",
-        meaning: "Pools that this node accepts.",
+        meaning: "Pools that this node accepts. Each takes 131 KB of kernel memory, reserved for as many as are set here.",
     },
     Key {
         path: "limits.backends",

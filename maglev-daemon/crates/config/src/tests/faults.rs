@@ -14,12 +14,12 @@ fn long(kind: char, n: u32) -> Name {
     Name::parse(&format!("{kind}{}{n:06}", "x".repeat(56))).unwrap()
 }
 
-fn https() -> Check {
+fn https(longest: usize) -> Check {
     let request = Request {
-        path: format!("/{}", "p".repeat(1_023)),
+        path: format!("/{}", "p".repeat(longest - 1)),
         host: Some("a.example.org:65535".to_owned()),
         status: 100..=599,
-        body: Some("\u{1}".repeat(1_024)),
+        body: Some("\u{1}".repeat(longest)),
     };
     Check {
         probe: Probe::Https(request, Tls { name: "b.example.org".to_owned(), of_host: false, verify: false }),
@@ -44,15 +44,16 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
         min_healthy: MAX_MEMBERS,
         encap: EncapKind::Gue,
     };
-    let check = Arc::new(https());
     let mut services = Services::default();
-    for n in 0..MAX_POOLS {
-        let (check, slow_start) = (Some(Arc::clone(&check)), Duration::from_millis(3_599_999));
+    for n in 0..pools() {
+        // A file with the longest texts for all of them is longer than any that is read.
+        let check = Arc::new(https(if n < FEW { 1_024 } else { 1 }));
+        let (check, slow_start) = (Some(check), Duration::from_millis(3_599_999));
         let health = PoolHealth { check, slow_start, panic: Percent(100), ..PoolHealth::default() };
         services.pools.insert(long('p', n), Pool { settings, health, ..Pool::new(long('p', n)) });
     }
     for n in 0..members() {
-        let pool = services.pools.get_mut(&long('p', n % MAX_POOLS)).unwrap();
+        let pool = services.pools.get_mut(&long('p', n % pools())).unwrap();
         let [.., a, b] = n.to_be_bytes();
         let address = format!("2001:db8:ffff:ffff:ffff:ffff:ff{a:02x}:ff{b:02x}").parse().unwrap();
         let state = AdminState::Draining { since: Some(UnixTime::MAX) };
@@ -62,15 +63,35 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
     }
     let communities: std::collections::BTreeSet<Community> =
         (0..32).map(|n| format!("4294967295:4294967295:{}", u32::MAX - n).parse().unwrap()).collect();
-    for n in 0..MAX_VIPS {
+    for n in 0..vips() {
         let service =
             Service::parse("2001:db8:1111:2222:3333:4444:5555:6666", &(10_000 + n).to_string(), "tcp").unwrap();
         let by = AnnounceBy::Prefix("2001:db8:1111:2222:3333:4444:5555:6600/120".parse().unwrap());
-        let announce = Announce { by, communities: communities.clone() };
-        let vip = Vip { name: long('v', n), service, pool: long('p', n), announce, when_empty: Unserved::Reset };
+        let announce = Announce {
+            by,
+            communities: if n < FEW { communities.clone() } else { std::collections::BTreeSet::default() },
+        };
+        let vip =
+            Vip { name: long('v', n), service, pool: long('p', n % pools()), announce, when_empty: Unserved::Reset };
         services.vips.insert(vip.name.clone(), vip);
     }
     services
+}
+
+/// Pools and VIPs with the longest texts.
+const FEW: u32 = 512;
+
+/// As many as possible; as many as are allowed by default in the suite.
+fn pools() -> u32 {
+    if is_full() { MAX_POOLS } else { maglev_common::maps::DEFAULT_POOLS }
+}
+
+fn vips() -> u32 {
+    if is_full() { MAX_VIPS } else { maglev_common::maps::DEFAULT_VIPS }
+}
+
+fn most() -> Rules {
+    Rules { limits: Limits::MOST, ..rules() }
 }
 
 /// As many as possible; an eighth of them in the suite.
@@ -95,7 +116,7 @@ fn values(node: &Node) -> usize {
 fn round_trip(services: &Services) -> u64 {
     let text = encode_services(services);
     assert!(text.len() as u64 <= bounds::LARGEST, "a file of {} bytes is not written", text.len());
-    let read = decode_services(Path::new("services.yaml"), &text, &rules()).unwrap();
+    let read = decode_services(Path::new("services.yaml"), &text, &most()).unwrap();
     assert!(read == *services, "what is read is not what was written");
     text.len() as u64
 }
@@ -105,8 +126,8 @@ fn services_at_every_limit_are_read_again() {
     let mut row = Row::fault("C1", "services.yaml at every limit is read as it was written");
     let services =
         full(|n| Override { path: Some("/healthz".to_owned()), host: Some("c.example.org".to_owned()), ..port(n) });
-    assert_eq!((services.backend_count(), services.vips.len()), (members() as usize, 512));
-    assert_eq!(services.validate(&rules()), []);
+    assert_eq!((services.backend_count(), services.vips.len()), (members() as usize, vips() as usize));
+    assert_eq!(services.validate(&most()), []);
     let bytes = round_trip(&services);
     let held = values(&tree::parse(Path::new("services.yaml"), &encode_services(&services)).unwrap());
     assert!(held <= bounds::VALUES, "{held} values; the bound is {}", bounds::VALUES);
@@ -153,9 +174,10 @@ fn a_file_beyond_the_limits_is_rejected_with_our_message() {
     let many = format!("pools: [{}]\nvips: []\n", "1,".repeat(count));
     let deep = format!("pools: {}{}\nvips: []\n", "[".repeat(100), "]".repeat(100));
     let aliases = format!("pools: [{{ name: &a b }}]\nvips: [{}]\n", "*a,".repeat(40_000));
-    let limits = "values, twice what 32767 backends, 512 pools and 512 VIPs take; remove what is beyond";
+    let limits =
+        format!("values, twice what 32767 backends, {MAX_POOLS} pools and {MAX_VIPS} VIPs take; remove what is beyond");
     let many = if is_full() { many } else { deep.clone() };
-    let limits = if is_full() { limits } else { "levels" };
+    let limits = if is_full() { limits.as_str() } else { "levels" };
     for (text, expected) in [(many, limits), (deep, "nested deeper than 64 levels"), (aliases, "write the values out")]
     {
         let problems = service_problems(&text);

@@ -25,7 +25,7 @@ pub struct Target {
 /// Targets, and how each is checked.
 pub type Targets = BTreeMap<Arc<Target>, Arc<Check>>;
 
-/// The targets of a backend, or why it has none.
+/// The targets of a backend, or why it has none. Of a VIP's prefix the first address is checked, and of its ports the first.
 ///
 /// # Errors
 /// The reason, for an operator.
@@ -62,4 +62,65 @@ pub fn targets(services: &Services, pool: &Pool, backend: &Backend, check: &Arc<
         });
     }
     Ok(found.into_iter().map(|target| (Arc::new(target), Arc::clone(check))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglev_model::{AdminState, Announce, Change, Hysteresis, OuterSources, Probe, Rules, Service, Weight};
+    use std::time::Duration;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// The destinations that a check through the encapsulation has for VIPs of these addresses, ports and protocols.
+    fn checked(vips: &[[&str; 3]], port: Option<u16>) -> Result<Vec<String>, String> {
+        let outer = OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None };
+        let rules = Rules { outer, ..Rules::default() };
+        let mut services = Services::default();
+        services.admit(Change::AddPool(Pool::new(name("web"))), &rules).unwrap();
+        let (address, state) = ([10, 0, 1, 11].into(), AdminState::Active);
+        let backend = Backend { name: name("web1"), address, weight: Weight::DEFAULT, state };
+        services.admit(Change::AddBackend { pool: name("web"), backend: backend.clone() }, &rules).unwrap();
+        for (n, [address, ports, protocol]) in vips.iter().enumerate() {
+            let service = Service::parse(address, ports, protocol).unwrap();
+            let (name, pool) = (name(&format!("v{n}")), name("web"));
+            services
+                .admit(
+                    Change::AddVip(Vip {
+                        name,
+                        service,
+                        pool,
+                        announce: Announce::default(),
+                        when_empty: maglev_model::Unserved::Drop,
+                    }),
+                    &rules,
+                )
+                .unwrap();
+        }
+        let check = Check {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            jitter: Duration::ZERO,
+            hysteresis: Hysteresis { fall: 2, rise: 2 },
+            port: port.and_then(NonZeroU16::new),
+            via: Via::Encap { vip: None },
+        };
+        let found = targets(&services, &services.pools[&name("web")], &backend, &Arc::new(check))?;
+        Ok(found.keys().map(|target| target.destination.to_string()).collect())
+    }
+
+    #[test]
+    fn the_first_address_and_the_first_port_are_checked() {
+        let wide = ["203.0.113.16/28", "any", "any"];
+        let range = ["203.0.113.10", "8000-8100", "tcp"];
+        assert_eq!(checked(&[range, wide], None), Ok(vec!["203.0.113.10:8000".to_owned()]));
+        let both = vec!["203.0.113.10:80".to_owned(), "203.0.113.16:80".to_owned()];
+        assert_eq!(checked(&[range, wide], Some(80)), Ok(both));
+        let portless = ["203.0.113.10", "any", "esp"];
+        let refused = checked(&[wide, portless], None).unwrap_err();
+        assert_eq!(refused, "the VIPs take any port: check.port must say which");
+    }
 }

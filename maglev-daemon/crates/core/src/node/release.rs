@@ -67,9 +67,9 @@ impl Release {
         due
     }
 
-    /// The last withdrawal of a prefix with the VIP's address.
+    /// The last withdrawal of a prefix with the VIP's addresses.
     fn last_withdrawal(&self, vip: &Vip) -> Option<Turning> {
-        let found = self.withdrawn.iter().filter(|(prefix, _)| prefix.contains(&vip.service.address()));
+        let found = self.withdrawn.iter().filter(|(prefix, _)| prefix.contains(&vip.service.network));
         found.map(|(_, turning)| *turning).max_by_key(|turning| turning.until)
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use maglev_model::{Name, Service, Services, Vip};
+use maglev_model::{Clash, Name, Places, Services, Vip};
 
 use super::{Batch, Reconciler};
 
@@ -79,10 +79,10 @@ impl Reconciler {
             return;
         }
         let forgotten = std::mem::take(&mut departing.forgotten);
-        let kept = kept(before, served, &forgotten);
+        let kept = kept(before, served, forgotten);
         let known = std::mem::replace(&mut departing.kept, kept.keys().cloned().collect());
-        let places: BTreeSet<Service> = served.vips.values().map(|vip| vip.service).collect();
-        let gone = kept.iter().filter(|(_, vip)| !places.contains(&vip.service));
+        let places = served.places();
+        let gone = kept.iter().filter(|(_, vip)| !is_taken(&places, vip));
         departing.gone = gone.map(|(name, vip)| (name.clone(), vip.clone())).collect();
         departing.holds = departing.kept.difference(&known).next().is_some();
         if kept.is_empty() {
@@ -101,14 +101,31 @@ impl Reconciler {
     }
 }
 
+/// Whether the place of a VIP is another's: its packets would be for both.
+fn is_taken(places: &Places, vip: &Vip) -> bool {
+    matches!(places.clash(vip.service), Some(Clash::Taken | Clash::Ambiguous(_)))
+}
+
+/// As [`all_kept`]; those of prefixes, several ports or any protocol only while the packet path can have all of them.
+fn kept(before: &Services, wanted: &Services, mut forgotten: BTreeSet<Name>) -> BTreeMap<Name, Vip> {
+    let kept = all_kept(before, wanted, &forgotten);
+    let others = wanted.vips.values().filter(|vip| !kept.contains_key(&vip.name));
+    let mut places = Places::default();
+    if others.chain(kept.values()).all(|vip| places.try_insert(vip.service)) {
+        return kept;
+    }
+    forgotten.extend(before.vips.values().filter(|vip| !vip.service.is_single()).map(|vip| vip.name.clone()));
+    all_kept(before, wanted, &forgotten)
+}
+
 /// The VIPs of `before` that packets would no longer find: those without a place among `wanted`, and those in the place of a VIP
 /// that waits for one of these.
-fn kept(before: &Services, wanted: &Services, forgotten: &BTreeSet<Name>) -> BTreeMap<Name, Vip> {
+fn all_kept(before: &Services, wanted: &Services, forgotten: &BTreeSet<Name>) -> BTreeMap<Name, Vip> {
     let mut kept = BTreeMap::<Name, Vip>::new();
     loop {
         let own = wanted.vips.values().filter(|vip| !kept.contains_key(&vip.name));
-        let places: BTreeSet<Service> = own.chain(kept.values()).map(|vip| vip.service).collect();
-        let stays = |vip: &&Vip| !places.contains(&vip.service) && !forgotten.contains(&vip.name);
+        let places: Places = own.chain(kept.values()).map(|vip| vip.service).collect();
+        let stays = |vip: &&Vip| !is_taken(&places, vip) && !forgotten.contains(&vip.name);
         let more: Vec<Vip> = before.vips.values().filter(stays).cloned().collect();
         if more.is_empty() {
             return kept;

@@ -1,10 +1,11 @@
 //! Addresses that the node or its backends need: a VIP with one of them would cut them off, since the node's own packets to a
 //! VIP are dropped, and those that arrive for it are balanced. Pure: the needed addresses are parameters.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use maglev_model::{Change, Host, Name, OuterSources, Refusal, Services, Vip};
+use ipnet::IpNet;
+use maglev_model::{Change, Host, Name, OuterSources, Refusal, Services, Vip, shown_network};
 
 /// Addresses that the node needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,29 +19,48 @@ pub struct Needed {
 }
 
 impl Needed {
-    /// The use that a VIP with this address would cut off; `None` if it may be one.
-    fn uses(&self, address: IpAddr, services: &Services) -> Vec<String> {
-        let own = self.host.own.get(&address).map(|interface| format!("an address of this node, on {interface}"));
-        let gateway = self.host.gateways.get(&address).map(|route| format!("the gateway of {route}"));
-        let configured = self.configured.iter().filter(|(at, _)| *at == address).map(|(_, what)| what.clone());
-        let outer = self.is_outer(address).then(|| "within the outer source".to_owned());
+    /// The uses that a VIP with these addresses would cut off, each with its address; none if it may be one.
+    fn uses(&self, network: IpNet, services: &Services) -> Vec<(IpAddr, String)> {
+        let within = network.network()..=network.broadcast();
+        let own = self.host.own.range(within.clone());
+        let own = own.map(|(at, interface)| (*at, format!("an address of this node, on {interface}")));
+        let gateways = self.host.gateways.range(within);
+        let gateways = gateways.map(|(at, route)| (*at, format!("the gateway of {route}")));
+        let configured = self.configured.iter().filter(|(at, _)| network.contains(at)).cloned();
+        let outer = self.outer(network).map(|at| (at, "within the outer source".to_owned()));
         let backends = services.pools.values().flat_map(|pool| pool.backends.values().map(move |found| (pool, found)));
-        let mut backends = backends.filter(|(_, backend)| backend.address == address);
-        let backend = backends.next().map(|(pool, backend)| format!("backend {} of pool {}", backend.name, pool.name));
-        own.into_iter().chain(gateway).chain(configured).chain(outer).chain(backend).collect()
+        let mut backends = backends.filter(|(_, backend)| network.contains(&backend.address));
+        let backend = backends.next();
+        let backend =
+            backend.map(|(pool, found)| (found.address, format!("backend {} of pool {}", found.name, pool.name)));
+        own.chain(gateways).chain(configured).chain(outer).chain(backend).collect()
     }
 
-    fn is_outer(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.outer.v4.is_some_and(|net| net.contains(&address)),
-            IpAddr::V6(address) => self.outer.v6.is_some_and(|net| net.contains(&address)),
-        }
+    /// The first address that is one of the outer source's too.
+    fn outer(&self, network: IpNet) -> Option<IpAddr> {
+        let outer = match network {
+            IpNet::V4(_) => IpNet::from(self.outer.v4?),
+            IpNet::V6(_) => IpNet::from(self.outer.v6?),
+        };
+        let inner = if network.prefix_len() > outer.prefix_len() { network } else { outer.trunc() };
+        (network.contains(&inner) && outer.contains(&inner)).then(|| inner.network())
     }
 
     /// Why a VIP cannot be served, if so.
     pub(super) fn conflict(&self, vip: &Vip, services: &Services) -> Option<String> {
-        let (address, uses) = (vip.service.address(), self.uses(vip.service.address(), services));
-        (!uses.is_empty()).then(|| format!("{address} is {}", uses.join(" and ")))
+        const FEW: usize = 4;
+        let (network, uses) = (vip.service.network, self.uses(vip.service.network, services));
+        if uses.is_empty() {
+            return None;
+        }
+        if vip.service.has_one_address() {
+            let uses: Vec<_> = uses.into_iter().map(|(_, what)| what).collect();
+            return Some(format!("{} is {}", shown_network(network), uses.join(" and ")));
+        }
+        let more = uses.len().saturating_sub(FEW);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let uses: Vec<_> = uses.into_iter().take(FEW).map(|(at, what)| format!("{at} ({what})")).collect();
+        Some(format!("{network} contains {}{more}", uses.join(", ")))
     }
 
     /// The VIPs that cannot be served, and why.
@@ -48,9 +68,9 @@ impl Needed {
         let conflict = |vip: &Vip| Some((vip.name.clone(), self.conflict(vip, services)?));
         let all = services.vips.values();
         // Backends are many: each VIP is compared with them only if one has the address of a VIP at all.
-        let addresses: BTreeSet<IpAddr> = all.clone().map(|vip| vip.service.address()).collect();
+        let places = services.places();
         let backends = services.pools.values().flat_map(|pool| pool.backends.values());
-        if backends.into_iter().any(|backend| addresses.contains(&backend.address)) {
+        if backends.into_iter().any(|backend| places.hold(backend.address)) {
             return all.filter_map(conflict).collect();
         }
         let none = Services::default();
@@ -71,7 +91,7 @@ impl Needed {
                 None => self.conflict(vip, services).map_or(Ok(()), |conflict| rejected(&vip.name, &conflict)),
             },
             Change::AddBackend { pool, backend } => {
-                match services.vips.values().find(|vip| vip.service.address() == backend.address) {
+                match services.vips.values().find(|vip| vip.service.network.contains(&backend.address)) {
                     Some(vip) => {
                         let conflict = format!("{} would be backend {} of pool {pool}", backend.address, backend.name);
                         rejected(&vip.name, &conflict)
@@ -91,8 +111,8 @@ impl Needed {
     pub fn check_services(&self, before: &Services, after: &Services) -> Result<(), Vec<String>> {
         let known = self.conflicts(before);
         let is_known = |name: &Name| {
-            let address = |services: &Services| services.vips.get(name).map(|vip| vip.service.address());
-            known.contains_key(name) && address(before) == address(after)
+            let network = |services: &Services| services.vips.get(name).map(|vip| vip.service.network);
+            known.contains_key(name) && network(before) == network(after)
         };
         let new = self.conflicts(after).into_iter().filter(|(name, _)| !is_known(name));
         let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, &conflict)).collect();
@@ -186,6 +206,39 @@ mod faults {
         }
         assert_eq!(needed().check_change(&Change::AddVip(vip("other", "203.0.113.11")), &services()), Ok(()));
         assert!(needed().conflicts(&services()).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_around_an_address_that_the_node_needs_is_refused() {
+        let _row =
+            Row::fault("D5", "the prefix of a VIP contains addresses of node, neighbors, backends, outer source");
+        for (network, contains) in [
+            (
+                "10.9.1.0/28",
+                "10.9.1.11 (an address of this node, on eth0), 10.9.1.1 (the gateway of the default route), 10.9.1.1 (BGP \
+                 neighbor router); ",
+            ),
+            ("10.9.2.0/24", "10.9.2.11 (backend web1 of pool web); "),
+            ("10.64.11.128/25", "10.64.11.128 (within the outer source); "),
+            ("10.64.0.0/16", "10.64.11.0 (within the outer source); "),
+        ] {
+            let refused = needed().check_change(&Change::AddVip(vip("gw", network)), &services()).unwrap_err();
+            assert!(refused.to_string().contains(&format!("VIP gw: {network} contains {contains}")), "{refused}");
+            let mut after = services();
+            after.vips.insert(name("gw"), vip("gw", network));
+            assert_eq!(needed().conflicts(&after).len(), 1);
+            assert_eq!(needed().check_services(&after, &after), Ok(()), "it is known already");
+        }
+        for beside in ["10.9.1.16/28", "10.64.12.0/24", "2001:db8::/32"] {
+            assert_eq!(needed().check_change(&Change::AddVip(vip("other", beside)), &services()), Ok(()));
+        }
+        let mut wide = services();
+        wide.vips.insert(name("wide"), vip("wide", "198.51.100.0/24"));
+        let (address, state) = (at("198.51.100.7"), AdminState::Active);
+        let backend = Backend { name: name("web2"), address, weight: Weight::DEFAULT, state };
+        let change = Change::AddBackend { pool: name("web"), backend };
+        let refused = needed().check_change(&change, &wide).unwrap_err().to_string();
+        assert!(refused.contains("VIP wide: 198.51.100.7 would be backend web2 of pool web"), "{refused}");
     }
 
     #[test]

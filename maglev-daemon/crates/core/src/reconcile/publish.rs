@@ -66,7 +66,9 @@ impl Reconciler {
             let Self { served, conflicts, .. } = self;
             Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
         }
-        let leaving: Vec<Vip> = self.leaving.iter().filter(|vip| self.can_stay(vip, &before)).cloned().collect();
+        let mut places = self.target.places();
+        let stay = self.leaving.iter().filter(|vip| self.can_stay(vip, &before) && places.try_insert(vip.service));
+        let leaving: Vec<Vip> = stay.cloned().collect();
         if !leaving.is_empty() && self.target.vips.len() + leaving.len() <= self.settings.rules.limits.vips as usize {
             let Services { vips, pools, .. } = Arc::make_mut(&mut self.served);
             for vip in leaving {
@@ -79,12 +81,11 @@ impl Reconciler {
         self.fleet.follow(&self.served, self.now);
     }
 
-    /// Whether a removed VIP can be served a while longer: no other has its name or its place.
+    /// Whether a removed VIP can be served a while longer, if no other has its place: no other has its name.
     fn can_stay(&self, vip: &Vip, before: &Services) -> bool {
         let Services { pools, vips, .. } = &*self.target;
-        let is_taken = vips.contains_key(&vip.name) || vips.values().any(|other| other.service == vip.service);
         let has_pool = [pools, &before.pools].iter().any(|pools| pools.contains_key(&vip.pool));
-        !is_taken && has_pool && self.settings.needed.conflict(vip, &self.target).is_none()
+        !vips.contains_key(&vip.name) && has_pool && self.settings.needed.conflict(vip, &self.target).is_none()
     }
 
     fn plan(&mut self) -> Planned {

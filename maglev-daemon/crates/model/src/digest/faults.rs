@@ -125,7 +125,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 37] = [
+const CHANGES: [Change; 45] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -159,6 +159,14 @@ const CHANGES: [Change; 37] = [
     |pool, _| with_tls(pool, |request, _| request.body = None),
     |pool, _| with_tls(pool, |_, tls| tls.verify = false),
     |_, vip| vip.service.ports = Ports::Any,
+    |_, vip| vip.service.ports = "443-444".parse().unwrap(),
+    |_, vip| vip.service.network = "203.0.113.10/31".parse().unwrap(),
+    |_, vip| vip.service.network = "203.0.113.8/30".parse().unwrap(),
+    |_, vip| vip.service.protocol = Protocol::Sctp,
+    |_, vip| vip.service.protocol = Protocol::UdpLite,
+    |_, vip| vip.service.protocol = Protocol::Esp,
+    |_, vip| vip.service.protocol = Protocol::Gre,
+    |_, vip| vip.service.protocol = Protocol::Any,
     |_, vip| vip.service.protocol = Protocol::Udp,
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),

@@ -18,6 +18,10 @@ fn pools() -> u32 {
     if is_full() { MAX_POOLS } else { 8 }
 }
 
+fn vips() -> u32 {
+    if is_full() { MAX_VIPS } else { 64 }
+}
+
 fn outer() -> OuterSources {
     OuterSources { v4: None, v6: Some("2001:db8:64::/64".parse().unwrap()) }
 }
@@ -37,7 +41,7 @@ fn full(in_first: u32, weight: u16) -> Services {
         let backend = Backend { name: long('b', n), address, weight, state: AdminState::Active };
         pool.backends.insert(backend.name.clone(), backend);
     }
-    for n in 0..MAX_VIPS {
+    for n in 0..vips() {
         let service = Service::parse("203.0.113.10", &(1 + n).to_string(), "tcp").unwrap();
         let vip = Vip {
             name: long('v', n),
@@ -53,7 +57,7 @@ fn full(in_first: u32, weight: u16) -> Services {
 
 /// What a planner saves once it went over from one weight to another, while a neighbor was lost; read and restored.
 fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
-    let mut planner = Planner::new(Limits::default(), outer());
+    let mut planner = Planner::new(Limits::MOST, outer());
     let standing = |_: &Name, _: &Name, _: IpAddr| Standing::default();
     let reached = NextHop::new([2; 6], InterfaceSlot(63));
     for (n, weight) in weights.into_iter().enumerate() {
@@ -75,7 +79,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
         });
         live.members.extend(members);
     }
-    let restored = Planner::restore(Limits::default(), outer(), &read, &live).unwrap();
+    let restored = Planner::restore(Limits::MOST, outer(), &read, &live).unwrap();
     assert!(restored.save() == saved, "what is restored is not what was saved");
     text.len()
 }
@@ -83,7 +87,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
 #[test]
 fn the_state_file_of_a_full_node_is_read_again() {
     for (case, in_first, weights) in [
-        ("512 pools", 0, [100, 65_535]),
+        ("as many pools as possible", 0, [100, 65_535]),
         ("one pool of 32,256 backends", 32_256, [100, 65_535]),
         ("weights of 1", 16_000, [1, 100]),
     ] {
@@ -91,4 +95,35 @@ fn the_state_file_of_a_full_node_is_read_again() {
         let bytes = round_trip(in_first, weights);
         row.says(format!("{bytes} bytes"));
     }
+}
+
+#[test]
+fn the_vips_that_were_served_are_read_again() {
+    let mut row =
+        Row::fault("C1", "the state file has the VIPs of every kind, and reads those that an older release saved");
+    let services: Vec<Service> = [
+        ("203.0.113.10", "443", "tcp"),
+        ("203.0.113.10", "any", "udp"),
+        ("2001:db8::10", "8000-8100", "sctp"),
+        ("203.0.113.0/28", "any", "any"),
+        ("2001:db8:1::/64", "any", "gre"),
+    ]
+    .map(|(address, ports, protocol)| Service::parse(address, ports, protocol).unwrap())
+    .into();
+    let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
+    let vip = |(n, service): (usize, &Service)| Vip {
+        name: name(&format!("v{n}")).unwrap(),
+        service: *service,
+        pool: name("web").unwrap(),
+        when_empty: crate::Unserved::Drop,
+        announce: announce.clone(),
+    };
+    let vips: Vec<Vip> = services.iter().enumerate().map(vip).collect();
+    let saved = Planner::new(Limits::MOST, outer()).save().with_served(vips.iter());
+    let text = serde_json::to_string(&saved).unwrap();
+    assert!(text.contains(r#"{"name":"v0","address":"203.0.113.10","port":443,"protocol":6,"pool":"web"}"#), "{text}");
+    assert_eq!(serde_json::from_str::<Saved>(&text).unwrap().served(), vips);
+    let cut = text.replace(r#""length":28"#, r#""length":33"#).replace(r#""last":8100"#, r#""last":1"#);
+    assert_eq!(serde_json::from_str::<Saved>(&cut).unwrap().served().len(), 3, "what is invalid is left out");
+    row.says(format!("{} VIPs", vips.len()));
 }

@@ -179,7 +179,7 @@ impl World {
         self.node = Node::new(settings(), Some(planner), self.now);
         self.node.recall(saved.in_use());
         let has_no_pool = |vip: &&Vip| !self.disk.pools.contains_key(&vip.pool);
-        self.displaced = saved.served().iter().filter(has_no_pool).map(|vip| vip.service.address().into()).collect();
+        self.displaced = saved.served().iter().filter(has_no_pool).map(|vip| vip.service.network).collect();
         self.recalled = saved.served();
         self.node.keep_serving(saved.served());
         self.wanted = Arc::default();
@@ -284,7 +284,7 @@ impl World {
         after.carry_out(&Step::SwitchDirectory4 { contents: contents.clone() });
         let services = self.node.reconciler().services();
         let is_other = |vip: &&Vip| services.vips.get(&vip.name).is_some_and(|found| found.service != vip.service);
-        self.displaced.extend(self.recalled.iter().filter(is_other).map(|vip| IpNet::from(vip.service.address())));
+        self.displaced.extend(self.recalled.iter().filter(is_other).map(|vip| vip.service.network));
         for vip in (1..5).map(vip).filter(|vip| self.maps.takes(vip.service) && !after.takes(vip.service)) {
             let prefix = vip.prefix().unwrap();
             assert!(!self.wanted.routes.contains_key(&prefix), "{prefix} is announced, and forgotten");
