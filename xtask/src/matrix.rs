@@ -69,8 +69,8 @@ pub(crate) const STORE: Matrix = Matrix {
 /// Packets beside plain ones: by kind, or by the link that they cross.
 pub(crate) const PACKETS: Matrix = Matrix {
     name: "packets",
-    lots: &[&["--package", "maglev-e2e", "--test", "packets"]],
-    subjects: &["ping", "narrow", "upload"],
+    lots: &[&["--package", "maglev-e2e", "--test", "packets", "--test", "gue"]],
+    subjects: &["ping", "narrow", "upload", "gue"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

@@ -27,6 +27,7 @@ mod egress;
 mod faults;
 mod outlive;
 mod packets;
+mod stock;
 
 /// The whole path over the maps of the kernel, for packets that come in by no interface.
 impl Ingress for View<'_> {

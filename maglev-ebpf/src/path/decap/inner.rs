@@ -8,6 +8,7 @@ use maglev_common::counters::DecapCounter;
 
 use super::Tunnel;
 use crate::env::{DecapTables, Packet};
+use crate::packet::bounded;
 use crate::packet::eth;
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
@@ -28,6 +29,11 @@ mod discovery {
     /// The only hop limit with which these messages are valid: no router forwarded them (section 7.1).
     pub(super) const HOP_LIMIT: u8 = 255;
 }
+
+/// Where the transport header may begin behind the Ethernet header, all others at their longest: one less than a power of two.
+const MOST_START: usize = 255;
+
+const _: () = assert!(super::gue::MOST_HEADERS + ipv4::HEADER * 3 <= MOST_START);
 
 /// The fragment offset of an IPv4 header.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -56,7 +62,8 @@ fn check4<P: Packet, T: DecapTables>(
         return Err(DecapCounter::Malformed);
     }
     if inner.protocol == l4::ICMP && inner.flags_fragment.get() & FRAGMENT_OFFSET == 0 {
-        let kind = packet.view::<u8>(offset + header).filter(|_| header < length).ok_or(DecapCounter::Malformed)?;
+        let kind =
+            packet.view::<u8>(after(offset, header)).filter(|_| header < length).ok_or(DecapCounter::Malformed)?;
         if matches!(*kind, icmp::REDIRECT | icmp::ROUTER_ADVERTISEMENT | icmp::ROUTER_SOLICITATION) {
             return Err(DecapCounter::NeighborDiscovery);
         }
@@ -84,7 +91,8 @@ fn check6<P: Packet, T: DecapTables>(
         return Err(DecapCounter::Malformed);
     }
     if inner.next_header == l4::ICMPV6 {
-        let kind = packet.view::<u8>(offset + ipv6::HEADER).filter(|_| length > 0).ok_or(DecapCounter::Malformed)?;
+        let kind =
+            packet.view::<u8>(after(offset, ipv6::HEADER)).filter(|_| length > 0).ok_or(DecapCounter::Malformed)?;
         if matches!(*kind, discovery::FIRST..=discovery::LAST) {
             return Err(DecapCounter::NeighborDiscovery);
         }
@@ -100,6 +108,13 @@ fn check6<P: Packet, T: DecapTables>(
         return Err(DecapCounter::ForeignDestination);
     }
     Ok(())
+}
+
+/// Where a header ends that begins at an offset of the frame. The Ethernet header is added last: the verifier takes the bounds of a
+/// single byte only from a pointer with a constant part.
+#[inline(always)]
+fn after(offset: usize, header: usize) -> usize {
+    eth::HEADER + bounded(offset - eth::HEADER + header, MOST_START)
 }
 
 /// Whether a host beyond a link can have this IPv4 address: not of 0/8, 127/8, 224/4 or 240/4.
