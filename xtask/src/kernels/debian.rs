@@ -37,16 +37,16 @@ const MODULES: [&str; 16] = [
     "net/llc/llc.ko",
     "net/802/stp.ko",
     "net/bridge/bridge.ko",
-    "net/ipv4/udp_tunnel.ko",
-    "net/ipv6/ip6_udp_tunnel.ko",
-    "net/ipv4/fou.ko",
-    "net/ipv6/fou6.ko",
     "net/ipv4/ip_tunnel.ko",
     "net/ipv4/tunnel4.ko",
     "net/ipv4/ipip.ko",
     "net/ipv6/sit.ko",
     "net/ipv6/tunnel6.ko",
     "net/ipv6/ip6_tunnel.ko",
+    "net/ipv4/udp_tunnel.ko",
+    "net/ipv6/ip6_udp_tunnel.ko",
+    "net/ipv4/fou.ko",
+    "net/ipv6/fou6.ko",
 ];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with
