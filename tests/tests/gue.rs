@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use maglev_e2e::{
     bytes,
     lab::{
@@ -40,6 +40,7 @@ fn requests_and_transfers_cross_gue_over_every_family() -> Result<()> {
         return Ok(());
     }
     let site = Site::standard(1)?;
+    narrow(&site)?;
     for pool in ["four", "six"] {
         set(&site, pool, ["--encap", "gue"])?;
         let shown = site.balancers[0].maglev_json(&["pool", "show", pool])?;
@@ -55,7 +56,7 @@ fn requests_and_transfers_cross_gue_over_every_family() -> Result<()> {
             ensure!(client.upload(target, 5 * MB)?.sha256 == bytes::digest(5 * MB), "other bytes came up");
             ensure!(client.download(target, 5 * MB)? == bytes::digest(5 * MB), "other bytes came down");
             let answers = count(&site, "packet_too_big")? - before;
-            // The links take 1,540 bytes: a full packet with 32 more, and none with 52 more.
+            // The node's links take 1,540 bytes: a full packet with 32 more, and none with 52 more.
             ensure!((answers > 0) == (pool == "six"), "{answers} packets were answered with the MTU");
             if pool == "four" {
                 site.await_balance()?;
@@ -92,6 +93,22 @@ fn a_pool_changes_its_encapsulation_under_traffic_and_checks_follow() -> Result<
         })?;
     }
     Ok(())
+}
+
+/// The node's links take full packets in IP in IP, and no more.
+fn narrow(site: &Site) -> Result<()> {
+    let node = &site.balancers[0];
+    node.netns().ip(&["eth0", "near"].map(|link| format!("link set {link} mtu 1540")))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = node.maglev_json(&["status"])?;
+        let interfaces = status["interfaces"].as_array().context("interfaces")?;
+        if interfaces.len() == 2 && interfaces.iter().all(|interface| interface["mtu"] == 1_540) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{interfaces:?}");
+        thread::yield_now();
+    }
 }
 
 /// Waits until the checks that are made from now on have found all backends healthy.
