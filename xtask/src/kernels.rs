@@ -116,6 +116,9 @@ fn report(release: &str, said: &str, binaries: usize) -> Result<Totals> {
     if running != release {
         bail!("another kernel was running: {running}");
     }
+    if let Some(module) = said.lines().find_map(|line| line.strip_prefix(initramfs::UNLOADED)) {
+        bail!("the module {module} could not be loaded");
+    }
     let ended = said.lines().filter(|line| line.starts_with("test result: ")).count();
     if ended != binaries {
         bail!("{ended} of {binaries} test binaries ended");
@@ -160,6 +163,7 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
         let why = |release: &str, said: &str| report(release, said, 1).unwrap_err().to_string();
         let here = "6.1.0-56-cloud-amd64";
         assert_eq!(why("6.12.1-cloud-amd64", PASSED), "another kernel was running: 6.1.0-56-cloud-amd64");
+        assert_eq!(why(here, &format!("not loaded: fou.ko\n{PASSED}")), "the module fou.ko could not be loaded");
         assert_eq!(why(here, ""), "the tests did not start; see its console for the reason");
         assert_eq!(why(here, &PASSED.replace("2 passed", "0 passed")), "0 passed, 0 failed, 0 skipped");
         assert_eq!(why(here, &PASSED.replace("0 failed", "3 failed")), "2 passed, 3 failed, 0 skipped");

@@ -80,8 +80,10 @@ pub(crate) const PACKETS: Matrix = Matrix {
         "mtu",
         "--test",
         "answers",
+        "--test",
+        "gue",
     ]],
-    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo"],
+    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo", "gue"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

@@ -57,6 +57,7 @@ struct Header {
 }
 
 /// Outer headers that were found good.
+#[derive(Clone, Copy)]
 struct Tunnel {
     /// Bytes from the start of the outer IP header to the inner one.
     header: usize,

@@ -19,7 +19,7 @@ pub(super) struct Kernel {
     /// The image.
     pub(super) image: PathBuf,
     /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
-    /// egress, and the bridge. They need no other modules.
+    /// egress, the bridge, and tunnels in GUE. They need no other modules.
     pub(super) modules: Vec<PathBuf>,
 }
 
@@ -30,13 +30,23 @@ struct Series {
 }
 
 /// The modules, by their paths in a kernel's folder.
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 16] = [
     "drivers/net/veth.ko",
     "net/sched/sch_ingress.ko",
     "net/sched/cls_bpf.ko",
     "net/llc/llc.ko",
     "net/802/stp.ko",
     "net/bridge/bridge.ko",
+    "net/ipv4/ip_tunnel.ko",
+    "net/ipv4/tunnel4.ko",
+    "net/ipv4/ipip.ko",
+    "net/ipv6/sit.ko",
+    "net/ipv6/tunnel6.ko",
+    "net/ipv6/ip6_tunnel.ko",
+    "net/ipv4/udp_tunnel.ko",
+    "net/ipv6/ip6_udp_tunnel.ko",
+    "net/ipv4/fou.ko",
+    "net/ipv6/fou6.ko",
 ];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with

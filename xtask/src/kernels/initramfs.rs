@@ -16,6 +16,9 @@ use crate::program;
 /// The word before the running kernel's release in the machine's report.
 pub(super) const RELEASE: &str = "release ";
 
+/// The words before a module that was not loaded, in the machine's report: tests that need it would have nothing to test.
+pub(super) const UNLOADED: &str = "not loaded: ";
+
 /// Runs the tests and reports on the second serial port: the first is the kernel's, whose messages would break a
 /// line. Closing the port waits until everything is sent.
 const INIT: &str = r#"#!/bin/busybox sh
@@ -25,9 +28,9 @@ busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs devtmpfs /dev
 busybox mount -t bpf bpf /sys/fs/bpf
-for module in {MODULES}; do busybox insmod /$module; done
 ip link set lo up
 {
+    for module in {MODULES}; do busybox insmod /$module || echo "{UNLOADED}$module"; done
     echo "{RELEASE}$(busybox uname -r)"
     for tests in {TESTS}; do /bin/$tests; done
 } >/dev/ttyS1 2>&1
@@ -45,7 +48,11 @@ pub(super) fn image(kernel: &Kernel, tests: &[PathBuf]) -> Result<Vec<u8>> {
     let names = modules.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
     let tests: Vec<(String, PathBuf)> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();
     let all = tests.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    let init = INIT.replace("{MODULES}", &names).replace("{RELEASE}", RELEASE).replace("{TESTS}", &all);
+    let init = INIT
+        .replace("{MODULES}", &names)
+        .replace("{RELEASE}", RELEASE)
+        .replace("{UNLOADED}", UNLOADED)
+        .replace("{TESTS}", &all);
     let mut archive = Archive::default();
     archive.folder(Path::new("/bin"));
     archive.file(Path::new("/init"), init.as_bytes());

@@ -28,6 +28,7 @@ mod faults;
 mod mss;
 mod outlive;
 mod packets;
+mod stock;
 mod vlans;
 
 /// The whole path over the maps of the kernel, for packets that come in by no interface.

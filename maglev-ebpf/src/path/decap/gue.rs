@@ -45,10 +45,12 @@ struct Start {
 const CONTROL: u8 = 0x20;
 /// Words of optional fields and private data, likewise.
 const WORDS: u8 = 0x1f;
-/// No headers before a packet have more bytes: one less than a power of two.
+/// Bytes of the longest headers before a packet.
+pub(super) const MOST_HEADERS: usize = ipv6::HEADER + size_of::<Start>() + WORDS as usize * 4;
+/// One less than a power of two.
 const MOST: usize = 255;
 
-const _: () = assert!(ipv6::HEADER + size_of::<Start>() + WORDS as usize * 4 <= MOST);
+const _: () = assert!(MOST_HEADERS <= MOST);
 
 /// Whether the UDP header at an offset of the frame has GUE's port.
 #[inline(always)]

@@ -8,6 +8,7 @@ use maglev_common::counters::DecapCounter;
 
 use super::Tunnel;
 use crate::env::{DecapTables, Packet};
+use crate::packet::bounded;
 use crate::packet::eth;
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};
@@ -28,6 +29,11 @@ mod discovery {
     /// The only hop limit with which these messages are valid: no router forwarded them (section 7.1).
     pub(super) const HOP_LIMIT: u8 = 255;
 }
+
+/// Where the transport header may begin behind the Ethernet header, all others at their longest: one less than a power of two.
+const MOST_START: usize = 255;
+
+const _: () = assert!(super::gue::MOST_HEADERS + ipv4::HEADER * 3 <= MOST_START);
 
 /// The fragment offset of an IPv4 header.
 const FRAGMENT_OFFSET: u16 = 0x1fff;

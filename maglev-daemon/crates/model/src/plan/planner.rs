@@ -268,11 +268,7 @@ impl Planner {
     /// Encapsulates packets for the members of a pool as it desires from now on.
     fn set_encaps(&mut self, target: &Services, steps: &mut Vec<Step>) {
         for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.differs) {
-            let Some(kind) = target.pools.get(name).map(|desired| desired.settings.encap) else { continue };
-            for member in pool.members.values_mut().filter(|member| member.encap != kind) {
-                member.encap = kind;
-                steps.push(Step::SetEncap { id: member.id, kind });
-            }
+            target.pools.get(name).into_iter().for_each(|desired| pool.encapsulate(desired.settings.encap, steps));
         }
     }
 

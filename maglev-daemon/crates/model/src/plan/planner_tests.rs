@@ -1,6 +1,7 @@
 //! A plan that skips unchanged pools equals the plan that examines all of them, over random histories.
 
 use maglev_common::backend::InterfaceSlot;
+use maglev_common::encap::EncapKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +24,7 @@ enum Happening {
     NextHop(u8, u8),
     Standing(usize, usize, Standing),
     Tracking(usize, bool),
+    Encap(usize, EncapKind),
     /// A VIP of this pool comes or goes.
     Vip(usize),
     PoolRemoved(usize),
@@ -46,6 +48,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             H::Standing(p, b, Standing { serves, lives, percent })
         }),
         1 => (pool(), any::<bool>()).prop_map(|(p, always)| H::Tracking(p, always)),
+        1 => (pool(), prop_oneof![Just(EncapKind::IpIp), Just(EncapKind::Gue)]).prop_map(|(p, kind)| H::Encap(p, kind)),
         1 => pool().prop_map(H::Vip),
         1 => pool().prop_map(H::PoolRemoved),
         3 => prop_oneof![0..2_000_u64, 4_000..7_000_u64, 100_000..200_000_u64].prop_map(H::Later),
@@ -121,6 +124,10 @@ impl World {
                 let pool = self.services.pools.get_mut(&name('p', p)).unwrap();
                 pool.settings.tracking = if always { Tracking::Always } else { Tracking::Exception };
             }
+            Happening::Encap(p, kind) => {
+                self.backend(p, 0);
+                self.services.pools.get_mut(&name('p', p)).unwrap().settings.encap = kind;
+            }
             Happening::Vip(p) => {
                 self.backend(p, 0);
                 if self.services.vips.remove(&name('v', p)).is_none() {
@@ -169,6 +176,28 @@ fn forget_what_was_desired(planner: &mut Planner) {
 
 fn planner() -> Planner {
     Planner::new(Limits::default(), OuterSources { v4: Some("10.64.0.0/24".parse().unwrap()), v6: None })
+}
+
+#[test]
+fn another_encapsulation_changes_the_members_of_its_pool_and_nothing_else() {
+    let (mut world, mut planner) = (World::new(), planner());
+    world.plan(&mut planner);
+    let members = |planner: &Planner| planner.pools[&name('p', 1)].members.values().map(|m| m.id).collect::<Vec<_>>();
+    let before = members(&planner);
+    for kind in [EncapKind::Gue, EncapKind::IpIp] {
+        world.happen(&Happening::Encap(1, kind));
+        let steps: Vec<_> = before.iter().map(|&id| Step::SetEncap { id, kind }).collect();
+        assert_eq!(world.plan(&mut planner), steps);
+        assert_eq!(world.plan(&mut planner), []);
+    }
+    world.happen(&Happening::Encap(1, EncapKind::Gue));
+    world.plan(&mut planner);
+    world.happen(&Happening::Moved(1, 0));
+    let new = world.plan(&mut planner).into_iter().find_map(|step| match step {
+        Step::WriteMember { record, .. } => Some(record.state().encap().kind()),
+        _ => None,
+    });
+    assert_eq!(new, Some(EncapKind::Gue), "a new member begins with it");
 }
 
 proptest! {

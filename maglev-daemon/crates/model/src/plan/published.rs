@@ -15,6 +15,7 @@ use crate::table::Table;
 use crate::transition::{Outdated, Pinned, Progress, Transition};
 use crate::{Name, Pool, PoolSettings};
 
+use super::Step;
 use super::owners::{Owners, by_slot, table_of};
 
 /// A pool as it is published.
@@ -124,6 +125,14 @@ impl PublishedPool {
     /// Whether the last plan desired the same.
     pub(super) fn is_desired(&self, pool: &Pool) -> bool {
         self.desired.as_ref() == Some(pool)
+    }
+
+    /// Encapsulates packets for its members so from now on.
+    pub(super) fn encapsulate(&mut self, kind: EncapKind, steps: &mut Vec<Step>) {
+        for member in self.members.values_mut().filter(|member| member.encap != kind) {
+            member.encap = kind;
+            steps.push(Step::SetEncap { id: member.id, kind });
+        }
     }
 
     /// When time alone causes the next change.
