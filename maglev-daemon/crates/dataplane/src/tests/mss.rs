@@ -75,7 +75,7 @@ fn egress(decap: &mut Decap, interface: usize, frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The MSS with which the answer of 1,460 leaves by an interface; nothing else of it changes but the checksum, by as much.
+/// The MSS with which an interface sends the answer of 1,460; nothing else of it changes but the checksum, by as much.
 fn announced(decap: &mut Decap, interface: usize, v6: bool, port: u16) -> u16 {
     let frame = answer(v6, port);
     let mut out = egress(decap, interface, &frame);
@@ -132,7 +132,7 @@ fn a_limit_is_used_as_it_is_and_without_one_no_syn_is_noted() {
     });
 }
 
-/// Packets to the client leave by the first interface.
+/// Packets to the client are routed via the first interface.
 fn route_to_client() {
     ip("address add 10.9.0.1/24 dev eth1");
     ip("neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:22 nud permanent dev eth1");
