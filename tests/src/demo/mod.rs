@@ -1,6 +1,5 @@
 //! The demo: real requests through real load balancers while their backends change. It draws where the requests went,
-//! checks every share against its weight, holds connections and a download through a drain, narrows
-//! links below transfers, takes a node out and kills the
+//! checks every share against its weight, holds connections and a download through a drain, takes a node out and kills the
 //! other's daemon, stops a backend's server, proves that the packets took the way it claims, and counts failures: those in
 //! flight on the server that was stopped, and no others.
 
@@ -13,7 +12,6 @@ use crate::lab::{registry, router::Kind};
 
 mod evidence;
 mod health;
-mod narrow;
 mod riders;
 mod share;
 mod stage;
