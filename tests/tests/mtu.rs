@@ -180,7 +180,7 @@ fn a_lower_mss_makes_a_network_without_jumbo_links_work() -> Result<()> {
     })
 }
 
-/// A change of an MTU on the way to a backend, and its reverse, as lines of `ip` in a node's namespace.
+/// A change of an MTU on the path to a backend, and its reverse, as lines of `ip` in a node's namespace.
 struct Change {
     what: &'static str,
     narrow: Vec<(&'static str, String)>,

@@ -60,10 +60,11 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// The files with `unsafe`.
-const UNSAFE: [&str; 9] = [
+const UNSAFE: [&str; 10] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/bin/frame.rs",
     "maglev-ebpf/src/bin/node/maps.rs",
+    "maglev-ebpf/src/bin/node/outgoing.rs",
     "maglev-ebpf/src/bin/node/skb.rs",
     "maglev-ebpf/src/bin/backend/maps.rs",
     "maglev-ebpf/harness/src/maps.rs",

@@ -52,7 +52,7 @@ pub struct DecapSettings {
     pub sources: Vec<IpNet>,
     /// The addresses that packets are unwrapped for: see [`within_limit`].
     pub vips: Prefixes,
-    /// How the MSS in answers to encapsulated SYNs is lowered, if they leave by one of the interfaces.
+    /// How the MSS in answers to encapsulated SYNs is lowered, if they are routed via one of the interfaces.
     pub mss: Mss,
     /// A folder in the BPF file system. In it, each interface has a folder of its own, named for it.
     pub pin: Option<PathBuf>,
@@ -168,7 +168,7 @@ struct Place {
     left: Option<Left>,
 }
 
-/// [`maglev_common::syn::SynWord`]s: one map for all interfaces, since an answer may leave by another one than its SYN came by.
+/// [`maglev_common::syn::SynWord`]s: one map for all interfaces, since an answer may be routed via another one than its SYN.
 type SynMap = Array<MapData, u64>;
 
 fn create_syns() -> Result<SynMap, DataplaneError> {

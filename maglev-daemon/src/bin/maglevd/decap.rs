@@ -48,8 +48,8 @@ pub(super) struct DecapArgs {
     mode: Mode,
 
     /// Lower the MSS in answers to SYNs that came encapsulated, so that clients' packets fit with their outer header: `auto` by the
-    /// MTU of the interface that the SYN came in by, or to this many bytes for IPv4 and 20 less for IPv6. The answers must leave by
-    /// one of the interfaces. Default: the MSS is left as it is
+    /// MTU of the interface that received the SYN, or to this many bytes for IPv4 and 20 less for IPv6. The answers must be routed
+    /// via one of the interfaces. Default: the MSS is left as it is
     #[arg(long, value_name = "auto|BYTES", value_parser = mss)]
     mss: Option<Mss>,
 

@@ -31,8 +31,19 @@ static DECAP_VIPS4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(DECAP_VIPS_ROO
 static DECAP_VIPS6: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(DECAP_VIPS_ROOM, 0);
 #[map]
 static DECAP_COUNTERS: Array<Word> = Array::with_max_entries(COUNTER_REGION, MMAPABLE);
+// Plain numbers: Linux 6.1 takes a map whose values are a structure for another one than that of user space, which says nothing of
+// its values.
 #[btf_map]
-static DECAP_SYNS: ArrayOfMaps<btf_maps::Array<Word, SYNS>, 1> = ArrayOfMaps::new();
+static DECAP_SYNS: ArrayOfMaps<btf_maps::Array<u64, SYNS>, 1> = ArrayOfMaps::new();
+
+/// The entry of a flow's SYN.
+#[inline(always)]
+fn syn(hash: FlowHash) -> Option<&'static Word> {
+    let entry = DECAP_SYNS.get_value_ptr_mut(0, &SynWord::place(hash))?;
+    // SAFETY: a value of the array, eight bytes that are aligned to eight and live as long as the program; a word is laid out like
+    // them, and all access is through words.
+    Some(unsafe { &*entry.cast::<Word>() })
+}
 
 #[inline(always)]
 fn cpu() -> u32 {
@@ -62,7 +73,7 @@ impl Clock for SynMap {
 impl Syns for SynMap {
     #[inline(always)]
     fn syn(&self, hash: FlowHash) -> Option<&Word> {
-        DECAP_SYNS.get_value(0, &SynWord::place(hash))
+        syn(hash)
     }
 }
 
@@ -88,7 +99,7 @@ impl Clock for DecapMaps {
 impl Syns for DecapMaps {
     #[inline(always)]
     fn syn(&self, hash: FlowHash) -> Option<&Word> {
-        DECAP_SYNS.get_value(0, &SynWord::place(hash))
+        syn(hash)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Lowering the MSS in the running kernel: SYNs that come encapsulated, their answers, and the program's hold on the egress.
 
-use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
+use std::net::UdpSocket;
+
+use aya::programs::{TestRun as _, TestRunOptions};
 use maglev_common::maps::DECAP_EGRESS_PROGRAM;
 use maglev_ebpf::packet::checksum;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::faults::{decap_settings, wrapped};
 use super::outlive::{Folder, stay};
@@ -72,7 +75,7 @@ fn egress(decap: &mut Decap, interface: usize, frame: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The MSS with which the answer of 1,460 leaves by an interface; nothing else of it changes but the checksum, by as much.
+/// The MSS with which an interface sends the answer of 1,460; nothing else of it changes but the checksum, by as much.
 fn announced(decap: &mut Decap, interface: usize, v6: bool, port: u16) -> u16 {
     let frame = answer(v6, port);
     let mut out = egress(decap, interface, &frame);
@@ -90,7 +93,6 @@ fn answers_to_encapsulated_syns_announce_what_fits_the_interface() {
         let _peer = two_veths();
         stay();
         let mut decap = Decap::start(&settings_of(&["eth1", "eth2"], Mss::Auto, None), &links()).unwrap();
-        let lowered = |decap: &Decap| decap.snapshot().counter(DecapCounter::MssLowered);
         let both = |decap: &mut Decap, interface, port| [false, true].map(|v6| announced(decap, interface, v6, port));
         assert_eq!((both(&mut decap, 0, 1), lowered(&decap)), ([1_460; 2], 0), "no SYN came encapsulated");
         syns(&mut decap, 1);
@@ -124,13 +126,27 @@ fn a_limit_is_used_as_it_is_and_without_one_no_syn_is_noted() {
         drop(decap);
         let mut off = Decap::start(&settings_of(&["eth1"], Mss::Off, None), &links()).unwrap();
         syn(&mut off, false, 1);
-        assert_eq!(at_egress("eth1"), 0);
+        route_to_client();
+        leave(1);
+        assert_eq!(lowered(&off), 0);
     });
 }
 
-/// How many programs links hold at an interface's egress.
-fn at_egress(interface: &str) -> usize {
-    SchedClassifier::query_tcx(interface, TcAttachType::Egress).unwrap().1.len()
+/// Packets to the client are routed via the first interface.
+fn route_to_client() {
+    ip("address add 10.9.0.1/24 dev eth1");
+    ip("neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:22 nud permanent dev eth1");
+    ip("route replace 198.51.100.0/24 via 10.9.0.2");
+}
+
+/// A socket sends the answer to a SYN.
+fn leave(port: u16) {
+    let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), Some(SockProtocol::Raw)).unwrap();
+    UdpSocket::from(raw).send_to(&segment(false, port, SYN_ACK), (CLIENT, 0)).unwrap();
+}
+
+fn lowered(decap: &Decap) -> u64 {
+    decap.snapshot().counter(DecapCounter::MssLowered)
 }
 
 #[test]
@@ -139,31 +155,35 @@ fn it_outlives_its_process_as_decapsulation_does() {
         let (peer, folder) = (two_veths(), Folder::new());
         stay();
         let start = |mss| Decap::start(&settings_of(&["eth1"], mss, Some(&folder)), &links()).unwrap();
-        // Killed, adopted, and killed again: there is always one.
-        drop(start(Mss::Auto));
-        assert_eq!(at_egress("eth1"), 1);
-        let mut decap = start(Mss::Limit(1_200));
+        route_to_client();
+        // Killed, and adopted: there is always one.
+        let mut decap = start(Mss::Auto);
         syn(&mut decap, false, 1);
-        assert_eq!((announced(&mut decap, 0, false, 1), at_egress("eth1")), (1_200, 1));
-        assert_eq!(decap.snapshot().counter(DecapCounter::MssLowered), 1);
+        drop(decap);
+        leave(1);
+        let mut decap = start(Mss::Limit(1_200));
+        assert_eq!(lowered(&decap), 1, "by the program that was left");
+        syn(&mut decap, false, 1);
+        leave(1);
+        assert_eq!((lowered(&decap), announced(&mut decap, 0, false, 1)), (2, 1_200));
         drop(decap);
         // The next one does without.
         let decap = start(Mss::Off);
-        assert_eq!((at_egress("eth1"), decap.snapshot().counter(DecapCounter::MssLowered)), (0, 1));
+        leave(1);
+        assert_eq!(lowered(&decap), 3, "of the test run before");
         drop(decap);
         // An interface that is made anew has it again, and a plain stop leaves nothing.
         let mut decap = start(Mss::Auto);
         ip("link del eth1");
         assert_eq!(decap.refresh(&links()).detached, ["eth1"]);
         peer.connect("eth1", "eth1");
-        assert_eq!((decap.refresh(&links()), at_egress("eth1")), (Refresh::default(), 1));
+        assert_eq!(decap.refresh(&links()), Refresh::default());
+        route_to_client();
+        syn(&mut decap, false, 2);
+        leave(2);
+        assert_eq!(lowered(&decap), 4);
         decap.stop();
-        assert_eq!((at_egress("eth1"), attached("eth1"), folder.0.exists()), (0, None, false));
-        // Nor does a process that pins nothing, however it ends.
-        let unpinned = Decap::start(&settings_of(&["eth1"], Mss::Auto, None), &links()).unwrap();
-        assert_eq!(at_egress("eth1"), 1);
-        drop(unpinned);
-        assert_eq!(at_egress("eth1"), 0);
+        assert_eq!((attached("eth1"), folder.0.exists()), (None, false));
     });
 }
 
@@ -171,8 +191,10 @@ fn it_outlives_its_process_as_decapsulation_does() {
 fn filters_outlive_their_process_until_one_that_does_without_starts() {
     in_namespace(|| {
         let (_peer, folder) = (two_veths(), Folder::new());
-        let mut decap = Decap::start(&settings_of(&["eth1"], Mss::Auto, None), &links()).unwrap();
-        let interface = decap.interfaces().next().unwrap().clone();
+        stay();
+        let mut decap = Decap::start(&settings_of(&["eth2"], Mss::Auto, None), &links()).unwrap();
+        let index = links().into_iter().find(|link| link.name == "eth1").unwrap().index;
+        let interface = Interface { name: "eth1".to_owned(), index, ..decap.interfaces().next().unwrap().clone() };
         let pins = folder.hold();
         let filters = || {
             let mut egress = Egress::outliving(DECAP_EGRESS_PROGRAM, Some(Arc::clone(&pins)));
@@ -185,21 +207,24 @@ fn filters_outlive_their_process_until_one_that_does_without_starts() {
             assert!(egress.follow(program, [&interface]).is_empty());
             egress
         };
-        let there = || {
-            let mut tc = std::process::Command::new("tc");
-            let output = tc.args(["filter", "show", "dev", "eth1", "egress"]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().lines().filter(|line| line.contains(DECAP_EGRESS_PROGRAM)).count()
+        let counted = |decap: &Decap| {
+            let before = lowered(decap);
+            leave(1);
+            lowered(decap) - before
         };
+        route_to_client();
+        syn(&mut decap, false, 1);
         filters().end_left("eth1");
+        assert_eq!(counted(&decap), 0);
         for _ in 0..2 {
             drop(attach(&mut decap));
-            assert_eq!(there(), 1, "killed, and replaced by the next one");
+            assert_eq!(counted(&decap), 1, "killed, and replaced by the next one");
         }
         filters().end_left("eth1");
-        assert_eq!(there(), 0);
+        assert_eq!(counted(&decap), 0);
         let egress = attach(&mut decap);
-        assert_eq!(there(), 1);
+        assert_eq!(counted(&decap), 1);
         egress.stop();
-        assert_eq!(there(), 0);
+        assert_eq!(counted(&decap), 0);
     });
 }
