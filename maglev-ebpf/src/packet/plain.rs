@@ -99,7 +99,8 @@ pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     }
     let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));
     let length = payload + ipv6::HEADER as u32;
-    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || !packet.reaches(eth::HEADER + length as usize) {
+    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || !packet.reaches(eth::HEADER + length as usize)
+    {
         return None;
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);

@@ -113,11 +113,7 @@ where
 
 /// Sends an encapsulated packet with the tag of an interface.
 #[inline(always)]
-fn send_tagged<P: Tagged, T: Ingress + Counters>(
-    packet: &mut P,
-    tables: &T,
-    interface: &InterfaceRecord,
-) -> Departure {
+fn send_tagged<P: Tagged, T: Ingress + Counters>(packet: &mut P, tables: &T, interface: &InterfaceRecord) -> Departure {
     if !packet.add_tag(interface.tag()) {
         return keep(tables, Counter::CheckUnsent);
     }

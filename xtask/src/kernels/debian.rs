@@ -19,7 +19,7 @@ pub(super) struct Kernel {
     /// The image.
     pub(super) image: PathBuf,
     /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
-    /// egress, and the bridge. They need no other modules.
+    /// egress, the bridge, VLAN devices and bonds. They need no other modules.
     pub(super) modules: Vec<PathBuf>,
 }
 
@@ -30,13 +30,18 @@ struct Series {
 }
 
 /// The modules, by their paths in a kernel's folder.
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 11] = [
     "drivers/net/veth.ko",
     "net/sched/sch_ingress.ko",
     "net/sched/cls_bpf.ko",
     "net/llc/llc.ko",
     "net/802/stp.ko",
     "net/bridge/bridge.ko",
+    "net/802/garp.ko",
+    "net/802/mrp.ko",
+    "net/8021q/8021q.ko",
+    "net/tls/tls.ko",
+    "drivers/net/bonding/bonding.ko",
 ];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with

@@ -34,6 +34,7 @@ mod flows;
 mod maps;
 mod mode;
 mod object;
+mod offloads;
 mod pass;
 mod pins;
 mod publish;

@@ -10,7 +10,9 @@ use maglev_net::links::Link;
 use super::attach::{self, Interface};
 use super::error::DataplaneError;
 use super::maps::Maps;
+use super::mode::Mode;
 use super::object::Loaded;
+use super::offloads;
 
 /// A VLAN device through which packets can leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +66,32 @@ impl Vlans {
             let now = &maps.forwarding().interfaces[usize::from(device.slot)];
             if !self.devices.contains(device) || *now != device.record {
                 attach::publish(ebpf, maps, usize::from(device.slot), &device.record)?;
+                warn_of_stripped_tags(device, interfaces);
                 tracing::info!(
-                    index = device.index, interface = device.on, vlan = device.vlan(), slot = device.slot,
+                    index = device.index,
+                    interface = device.on,
+                    vlan = device.vlan(),
+                    slot = device.slot,
                     "VLAN device found"
                 );
             }
         }
         self.devices = devices;
         Ok(())
+    }
+}
+
+/// Frames whose tags the card strips are balanced all the same; but what the node itself answers goes back without a tag.
+fn warn_of_stripped_tags(device: &VlanDevice, interfaces: &[Interface]) {
+    let native = interfaces.iter().any(|interface| interface.name == device.on && interface.mode == Mode::Native);
+    if native && offloads::strips_tags(&device.on) == Some(true) {
+        tracing::warn!(
+            interface = device.on,
+            vlan = device.vlan(),
+            "the network card strips VLAN tags before XDP sees frames: answers of the node itself, such as to pings of VIPs, are sent \
+             without a tag; turn it off with `ethtool -K {} rxvlan off`",
+            device.on
+        );
     }
 }
 

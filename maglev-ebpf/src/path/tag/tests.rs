@@ -95,7 +95,8 @@ fn a_check_leaves_with_the_tag_of_its_next_hop_and_no_other() {
             let mut plain = VecPacket::new(&frame);
             assert_eq!(forward(&mut plain, &tables_with(backend4(), 0)), Verdict::Transmit);
             plain.bytes[6..12].copy_from_slice(&mac);
-            let expected = if verdict == Verdict::Transmit { Departure::Encapsulated } else { Departure::Redirect(OTHER) };
+            let expected =
+                if verdict == Verdict::Transmit { Departure::Encapsulated } else { Departure::Redirect(OTHER) };
             for came in [&[][..], &[VLAN]] {
                 let mut packet = VecPacket::new(&tagged(&frame, came));
                 let tables = tables_with(backend4(), slot);
