@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use maglev_dataplane::Refresh;
 use maglev_probe::probe::Trust;
 use maglev_testing::TempDir;
 use maglev_testing::matrix::Row;
