@@ -1,9 +1,10 @@
 //! VLAN devices on the interfaces the program is attached to: each takes an interface slot behind those of the interfaces, so that
-//! a next hop can name it. Frames for it are sent on the interface that carries it, with its tag. It must not know next hops.
+//! a next hop can name it. Frames for it are sent on the interface that carries it, with its tag. And the members of bonds, by which
+//! frames come in. It must not know next hops.
 
 use std::collections::BTreeSet;
 
-use maglev_common::backend::{InterfaceRecord, Tag};
+use maglev_common::backend::{InterfaceRecord, Tag, mac_word};
 use maglev_common::maps::MAX_INTERFACES;
 use maglev_net::links::Link;
 
@@ -77,7 +78,18 @@ impl Vlans {
             }
         }
         self.devices = devices;
+        follow_members(maps, interfaces, links);
         Ok(())
+    }
+}
+
+/// Frames come in by the members of a bond, to the bond's address. To be done after every change of a record.
+fn follow_members(maps: &Maps, interfaces: &[Interface], links: &[Link]) {
+    for link in links {
+        let bond = |interface: &&Interface| interface.exists() && link.master == Some(interface.index);
+        if let Some(bond) = interfaces.iter().find(bond) {
+            maps.forwarding().set_member_of_interface(link.index, mac_word(bond.mac));
+        }
     }
 }
 

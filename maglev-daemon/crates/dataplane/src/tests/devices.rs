@@ -1,7 +1,8 @@
-//! Real VLAN devices and bonds, sockets on both ends: in the kernels that have them, which `cargo xtask test kernels` boots.
+//! Real devices with sockets on both ends: jumbo frames and IP options; and VLAN devices and bonds in the kernels that have them,
+//! which `cargo xtask test kernels` boots.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use maglev_common::mark::Mark;
@@ -15,7 +16,7 @@ use crate::offloads;
 
 /// The backend's address in [`first_plan`].
 const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The other end of a link: clients, and the backend, which receives encapsulated packets.
 struct Far {
@@ -72,18 +73,30 @@ fn receiver(interface: &str) -> OwnedFd {
 }
 
 fn arrives(from: &UdpSocket, at: &OwnedFd) -> bool {
+    arrives_whole(from, at, b"request")
+}
+
+/// Sends a request until it arrives, encapsulated and unchanged.
+fn arrives_whole(from: &UdpSocket, at: &OwnedFd, request: &[u8]) -> bool {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         // Refused as long as the neighbor is not known.
-        let _ = from.send_to(b"request", (VIP_ADDRESS, 53));
-        let mut packet = [0; 256];
+        let _ = from.send_to(request, (VIP_ADDRESS, 53));
+        let mut packet = [0; 16_384];
         if let Ok(length) = nix::unistd::read(at, &mut packet) {
             assert_eq!(packet[16..20], BACKEND.octets(), "the outer destination");
-            assert_eq!(&packet[length - 7..length], b"request");
+            assert_eq!(&packet[length - request.len()..length], request);
             return true;
         }
     }
     false
+}
+
+fn set_ip_option(socket: &UdpSocket, name: libc::c_int, value: &[u8]) {
+    let (value, length) = (value.as_ptr().cast(), value.len() as libc::socklen_t);
+    // SAFETY: the kernel reads so many bytes, which are borrowed.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, name, value, length) };
+    Errno::result(set).unwrap();
 }
 
 /// Whether a datagram of another test's time is still there to be received.
@@ -103,6 +116,79 @@ fn checked_plan() -> Vec<Step> {
 
 fn link_named(name: &str) -> Link {
     links().into_iter().find(|link| link.name == name).unwrap()
+}
+
+/// A client and a backend at the other end of two links of these MTUs; the backend is behind the second.
+fn two_links(mtus: [u32; 2]) -> (Far, Dataplane) {
+    let far = Far::new();
+    for (name, mtu) in ["eth1", "eth2"].into_iter().zip(mtus) {
+        far.peer.connect(name, name);
+        let line = format!("link set {name} mtu {mtu}");
+        ip(&line);
+        far.peer.ip(&line);
+        far.pass(name);
+    }
+    ip("address add 10.0.9.1/24 dev eth1");
+    far.peer.ip("address add 10.0.9.2/24 dev eth1");
+    far.peer.ip(&format!("route add {VIP_ADDRESS} via 10.0.9.1"));
+    let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]), &links()).unwrap();
+    plane.publish(&checked_plan()).unwrap();
+    (far, plane)
+}
+
+#[test]
+fn jumbo_packets_of_a_real_sender_arrive_whole() {
+    in_namespace(|| {
+        let (far, mut plane) = two_links([9_000, 9_000]);
+        let request: Vec<u8> = (0..8_900_u32).map(|n| (n * 7) as u8).collect();
+        let client = far.peer.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        for (slot, name) in [(0, "eth1"), (1, "eth2")] {
+            let next_hop = NextHop::new(far.mac(name), InterfaceSlot(slot));
+            plane.publish(&[Step::SetNextHop { id: member(1), next_hop }]).unwrap();
+            assert!(arrives_whole(&client, &far.backend(name), &request), "by {name}");
+        }
+        let snapshot = plane.snapshot();
+        let sent = [Counter::Transmitted, Counter::Redirected].map(|counter| snapshot.counter(counter) > 0);
+        assert_eq!((sent, snapshot.member(member(1)).bytes >= 2 * 8_900), ([true; 2], true));
+    });
+}
+
+#[test]
+fn a_sender_is_answered_with_the_mtu_of_another_interface() {
+    in_namespace(|| {
+        let (far, mut plane) = two_links([9_000, 1_500]);
+        let next_hop = NextHop::new(far.mac("eth2"), InterfaceSlot(1));
+        plane.publish(&[Step::SetNextHop { id: member(1), next_hop }]).unwrap();
+        let backend = far.backend("eth2");
+        let client = far.peer.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        set_ip_option(&client, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO.to_ne_bytes());
+        assert!(arrives(&client, &backend), "a short packet");
+        // The kernel takes the answer from the VIP, and refuses what is longer than its MTU from then on.
+        let began = Instant::now();
+        let refused = loop {
+            match client.send_to(&[7; 4_000], (VIP_ADDRESS, 53)) {
+                Err(error) => break error.raw_os_error(),
+                Ok(_) if began.elapsed() > PATIENCE => break None,
+                Ok(_) => {}
+            }
+        };
+        assert_eq!(refused, Some(libc::EMSGSIZE));
+        assert!(plane.snapshot().counter(Counter::PacketTooBig) > 0);
+        assert!(arrives_whole(&client, &backend, &[7; 1_480 - 28]), "what fits the path");
+    });
+}
+
+#[test]
+fn packets_with_options_of_a_real_sender_arrive() {
+    in_namespace(|| {
+        let (far, mut plane) = two_links([1_500, 1_500]);
+        let next_hop = NextHop::new(far.mac("eth1"), InterfaceSlot(0));
+        plane.publish(&[Step::SetNextHop { id: member(1), next_hop }]).unwrap();
+        let client = far.peer.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        // Record route (RFC 791 section 3.1), with room for one address.
+        set_ip_option(&client, libc::IP_OPTIONS, &[7, 7, 4, 0, 0, 0, 0, 0]);
+        assert!(arrives(&client, &far.backend("eth1")));
+    });
 }
 
 #[test]
