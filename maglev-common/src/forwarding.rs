@@ -191,6 +191,17 @@ impl Forwarding {
         }
     }
 
+    /// Has frames that come in by a member of an interface (a bond) compared with that interface's address, in the low 48 bits, unless
+    /// another interface has the member's word. Until the next [`Self::set_interface`]; without it they are compared at a second look.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set_member_of_interface(&self, index: u32, mac: u64) {
+        let n = index as usize & (OWN_MACS - 1);
+        let has_word = |record: &InterfaceRecord| record.index() != 0 && record.index() as usize & (OWN_MACS - 1) == n;
+        if !self.interfaces.iter().any(has_word) {
+            self.own_macs[n].set(OwnMac::new(mac).0);
+        }
+    }
+
     /// The address of the interfaces that share a word of [`Self::own_macs`], or of all if none does; of several there is none.
     /// Frames to those of VLAN devices have tags: they are not plain.
     #[cfg(not(target_arch = "bpf"))]
@@ -289,6 +300,15 @@ mod tests {
         both.set_interface(2, &InterfaceRecord::new([2, 0, 0, 0, 0, 3], 3, 1_500));
         assert_eq!(owned(&both, 2), ([true, false], [true, true]));
         assert_eq!(owned(&both, 3), ([false, false], [false, false]), "another interface");
+    }
+
+    #[test]
+    fn a_bonds_member_has_the_bonds_address_and_takes_no_other_interfaces_word() {
+        let both = forwarding(&[InterfaceRecord::new(FIRST, 2, 1_500), InterfaceRecord::new(SECOND, 3, 1_500)]);
+        both.set_member_of_interface(4, mac_word(FIRST));
+        assert_eq!(owned(&both, 4), ([true, false], [true, true]));
+        both.set_member_of_interface(3 + OWN_MACS as u32, mac_word(FIRST));
+        assert_eq!(owned(&both, 3), ([false, true], [false, true]));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use maglev_ebpf::packet::ipv6;
 /// Where extension headers may begin, one less than a power of two: headers of a frame, and of a packet that it quotes.
 const MOST_START: usize = 127;
 
-/// A frame in the kernel's buffer. `FIRST`: its first piece alone is taken for all of it, so that a packet in several is not plain,
-/// and others need not be asked.
+/// A frame in the kernel's buffer. `FIRST`: only its first piece counts, so that a packet in several is not plain, and of others
+/// the kernel need not be asked.
 pub(crate) struct Frame<const FIRST: bool> {
     ctx: XdpContext,
 }

@@ -19,7 +19,6 @@ pub(super) struct Kernel {
     /// The image.
     pub(super) image: PathBuf,
     /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
-    /// egress, the bridge, and tunnels in GUE. They need no other modules.
     pub(super) modules: Vec<PathBuf>,
 }
 
@@ -30,7 +29,7 @@ struct Series {
 }
 
 /// The modules, by their paths in a kernel's folder.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 21] = [
     "drivers/net/veth.ko",
     "net/sched/sch_ingress.ko",
     "net/sched/cls_bpf.ko",
@@ -47,6 +46,11 @@ const MODULES: [&str; 16] = [
     "net/ipv6/ip6_udp_tunnel.ko",
     "net/ipv4/fou.ko",
     "net/ipv6/fou6.ko",
+    "net/802/garp.ko",
+    "net/802/mrp.ko",
+    "net/8021q/8021q.ko",
+    "net/tls/tls.ko",
+    "drivers/net/bonding/bonding.ko",
 ];
 
 /// Long-term kernels: the one Debian 12 came with, and the one it offers since. The cloud flavour is the same source with

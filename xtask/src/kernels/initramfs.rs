@@ -32,7 +32,7 @@ ip link set lo up
 {
     for module in {MODULES}; do busybox insmod /$module || echo "{UNLOADED}$module"; done
     echo "{RELEASE}$(busybox uname -r)"
-    for tests in {TESTS}; do /bin/$tests; done
+    for tests in {TESTS}; do MAGLEV_DEVICES=all /bin/$tests; done
 } >/dev/ttyS1 2>&1
 busybox poweroff -f
 "#;

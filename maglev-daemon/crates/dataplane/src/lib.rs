@@ -35,6 +35,7 @@ mod held;
 mod maps;
 mod mode;
 mod object;
+mod offloads;
 mod pass;
 mod pins;
 mod publish;

@@ -1,16 +1,19 @@
 //! VLAN devices on the interfaces the program is attached to: each takes an interface slot behind those of the interfaces, so that
-//! a next hop can name it. Frames for it are sent on the interface that carries it, with its tag. It must not know next hops.
+//! a next hop can name it. Frames for it are sent on the interface that carries it, with its tag. And the members of bonds, by which
+//! frames come in. It must not know next hops.
 
 use std::collections::BTreeSet;
 
-use maglev_common::backend::{InterfaceRecord, Tag};
+use maglev_common::backend::{InterfaceRecord, Tag, mac_word};
 use maglev_common::maps::MAX_INTERFACES;
 use maglev_net::links::Link;
 
 use super::attach::{self, Interface};
 use super::error::DataplaneError;
 use super::maps::Maps;
+use super::mode::Mode;
 use super::object::Loaded;
+use super::offloads;
 
 /// A VLAN device through which packets can leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,7 @@ impl Vlans {
             let now = &maps.forwarding().interfaces[usize::from(device.slot)];
             if !self.devices.contains(device) || *now != device.record {
                 attach::publish(ebpf, maps, usize::from(device.slot), &device.record)?;
+                warn_of_stripped_tags(device, interfaces);
                 tracing::info!(
                     index = device.index,
                     interface = device.on,
@@ -74,7 +78,32 @@ impl Vlans {
             }
         }
         self.devices = devices;
+        follow_members(maps, interfaces, links);
         Ok(())
+    }
+}
+
+/// Frames come in by the members of a bond, to the bond's address. To be done after every change of a record.
+fn follow_members(maps: &Maps, interfaces: &[Interface], links: &[Link]) {
+    for link in links {
+        let bond = |interface: &&Interface| interface.exists() && link.master == Some(interface.index);
+        if let Some(bond) = interfaces.iter().find(bond) {
+            maps.forwarding().set_member_of_interface(link.index, mac_word(bond.mac));
+        }
+    }
+}
+
+/// Frames whose tags the card strips are balanced all the same; but what the node itself answers goes back without a tag.
+fn warn_of_stripped_tags(device: &VlanDevice, interfaces: &[Interface]) {
+    let native = interfaces.iter().any(|interface| interface.name == device.on && interface.mode == Mode::Native);
+    if native && offloads::strips_tags(&device.on) == Some(true) {
+        tracing::warn!(
+            interface = device.on,
+            vlan = device.vlan(),
+            "the network card strips VLAN tags before XDP sees frames: answers of the node itself, such as to pings of VIPs, are sent \
+             without a tag; turn it off with `ethtool -K {} rxvlan off`",
+            device.on
+        );
     }
 }
 

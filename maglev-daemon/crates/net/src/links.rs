@@ -28,6 +28,8 @@ pub struct Link {
     pub xdp: Option<AttachedXdp>,
     /// What it adds to frames, if it is a VLAN device.
     pub vlan: Option<Vlan>,
+    /// The index of the bond or bridge that it is a member of.
+    pub master: Option<u32>,
 }
 
 /// The tag that a VLAN device gives its frames, and the interface that carries them.
@@ -116,7 +118,8 @@ impl Link {
             (false, _) => LinkState::Down,
         };
         let vlan = vlan(&message.attributes);
-        let mut link = Self { index: header.index, name: String::new(), mac: None, mtu: 0, state, xdp: None, vlan };
+        let mut link =
+            Self { index: header.index, name: String::new(), mac: None, mtu: 0, state, xdp: None, vlan, master: None };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -125,6 +128,7 @@ impl Link {
                     link.mac = address.as_slice().try_into().ok();
                 }
                 LinkAttribute::Xdp(attributes) => link.xdp = attached(attributes),
+                LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
                 _ => {}
             }
         }

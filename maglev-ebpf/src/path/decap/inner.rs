@@ -8,7 +8,6 @@ use maglev_common::counters::DecapCounter;
 
 use super::Tunnel;
 use crate::env::{DecapTables, Packet};
-use crate::packet::bounded;
 use crate::packet::eth;
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::ipv6::{self, Ipv6};

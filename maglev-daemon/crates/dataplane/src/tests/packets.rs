@@ -175,7 +175,7 @@ fn backend4(pool: PoolIndex, slot: u16) -> MemberRecord {
 }
 
 /// Of the outer header in [`record`], whose addresses are 10.64.11.0 and 10.0.1.11.
-fn partial_checksum() -> u16 {
+pub(super) fn partial_checksum() -> u16 {
     let header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 0, 0, 0, 10, 64, 11, 0, 10, 0, 1, 11_u8];
     let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum();
     ((sum & 0xffff) + (sum >> 16)) as u16

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use maglev_common::encap::EncapKind;
+use maglev_common::settings::Mss;
 use maglev_ebpf::fixtures::{self, CLIENT4, CLIENT6, HOP_MAC, NODE_MAC, PORT, VIP4, VIP6};
 use maglev_model::OuterSources;
 use maglev_model::plan::member_record;
@@ -118,8 +119,8 @@ fn the_stock_kernel_receives_gue() {
         let (address4, [high, low]) = (u32::from_le_bytes(VIP4), [0, 8].map(|n| word(&VIP6[n..])));
         let vip = VipWord::vip(VIP, POOL);
         let mut steps = vec![
-            Step::SwitchDirectory4 { entries: vec![(Key4::new(address4, PORT.swap_bytes(), 17), vip)] },
-            Step::SwitchDirectory6 { entries: vec![(Key6::new([high, low], PORT.swap_bytes(), 17), vip)] },
+            Step::SwitchDirectory4 { contents: keys(vec![(Key4::new(address4, PORT.swap_bytes(), 17), vip)]) },
+            Step::SwitchDirectory6 { contents: keys(vec![(Key6::new([high, low], PORT.swap_bytes(), 17), vip)]) },
         ];
         for (id, backend) in (1..).zip(BACKEND) {
             let record = member_record(POOL, backend.parse().unwrap(), EncapKind::Gue, &outer, next_hop);
@@ -157,6 +158,7 @@ fn what_the_stock_kernel_sends_in_gue_is_decapsulated() {
         ip("-6 route add default dev eth1");
         let sockets = listen();
         let settings = DecapSettings {
+            mss: Mss::Off,
             interfaces: interfaces(&[("eth1", Mode::Native)]),
             sources: vec!["10.0.1.11/32".parse().unwrap(), "fd00:1::11/128".parse().unwrap()],
             vips: Prefixes::new([IpAddr::from(VIP4), IpAddr::from(VIP6)].map(Into::into)),

@@ -1,7 +1,8 @@
 //! VLAN devices: packets to next hops behind them, and checks, leave with their tags; they follow the devices. The devices are
 //! those of a list: the running kernel need not have any.
 
-use maglev_common::backend::Tag;
+use maglev_common::backend::{Tag, mac_word};
+use maglev_common::forwarding::OwnMac;
 use maglev_ebpf::fixtures::{self, HOP_MAC};
 use maglev_net::links::{LinkState, Vlan};
 
@@ -17,7 +18,16 @@ fn links_with_vlans() -> Vec<Link> {
         let on = links.iter().find(|link| link.name == below).unwrap().index;
         let name = format!("{below}.{id}");
         let vlan = Some(Vlan { on, id, protocol });
-        links.push(Link { index, name, mac: Some(VLAN_MAC), mtu: 1_400, state: LinkState::Up, xdp: None, vlan });
+        links.push(Link {
+            index,
+            name,
+            mac: Some(VLAN_MAC),
+            mtu: 1_400,
+            state: LinkState::Up,
+            xdp: None,
+            vlan,
+            master: None,
+        });
     }
     links
 }
@@ -115,5 +125,22 @@ fn checks_leave_with_the_tag_of_their_next_hop_beside_their_bytes() {
                 assert_eq!((&out[..6], &out[6..12], &out[12..]), (&plain[..6], &VLAN_MAC[..], &plain[12..]));
             }
         }
+    });
+}
+
+#[test]
+fn frames_that_come_in_by_a_bonds_member_are_compared_with_the_bonds_address_at_once() {
+    in_namespace(|| {
+        let mut rig = packets::Rig::new();
+        let mut links = links();
+        let [bond, other] = ["eth1", "eth2"].map(|name| links.iter().find(|link| link.name == name).unwrap().clone());
+        let own = |rig: &packets::Rig| rig.plane.maps.forwarding().own_mac(4_100);
+        assert_eq!(own(&rig), OwnMac::NONE, "which of the two interfaces it is part of is not known");
+        links.push(Link { index: 4_100, name: "member".to_owned(), master: Some(bond.index), ..bond.clone() });
+        rig.plane.refresh(&links);
+        assert_eq!(own(&rig), OwnMac::new(mac_word(bond.mac.unwrap())));
+        let [first, second] = [bond, other].map(|link| mac_word(link.mac.unwrap()));
+        let owns = |mac| rig.plane.maps.forwarding().owns(4_100, mac);
+        assert!(owns(first) && owns(second), "at a second look, any of the node's addresses is its own");
     });
 }

@@ -241,8 +241,16 @@ mod tests {
 
     fn knowledge(up: bool) -> Knowledge {
         let state = if up { LinkState::Up } else { LinkState::Down };
-        let link =
-            Link { index: 3, name: "eth1".to_owned(), mac: Some([2; 6]), mtu: 1_500, state, xdp: None, vlan: None };
+        let link = Link {
+            index: 3,
+            name: "eth1".to_owned(),
+            mac: Some([2; 6]),
+            mtu: 1_500,
+            state,
+            xdp: None,
+            vlan: None,
+            master: None,
+        };
         Knowledge { links: BTreeMap::from([(3, link)]), neighbours: BTreeMap::new() }
     }
 
