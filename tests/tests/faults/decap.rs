@@ -154,7 +154,7 @@ fn a_backend_without_the_vip_makes_no_loop() -> Result<()> {
         let counters = site.balancers[0].maglev_json(&["counters"])?;
         Ok(counters["vips"].as_array().into_iter().flatten().filter_map(|vip| vip["packets"].as_u64()).sum())
     };
-    // Until decapsulation hears that the VIP is gone, packets go around as often as their TTL lets them.
+    // Until decapsulation knows that the VIP is gone, packets go around as often as their TTL lets them.
     let refused = await_refusal(&site)?;
     let before = arrived(&site)?;
     let looped = |site: &Site, sent: u64| -> Result<String> {

@@ -205,12 +205,19 @@ fn scalar(text: &str) -> Option<Value> {
         b'1'..=b'9' if text.len() <= LONGEST_NUMBER && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(Value::Integer(text.to_owned()))
         }
+        b'1'..=b'9' if is_range(text) => Some(Value::Text(text.to_owned())),
         b'0'..=b'9' if is_duration(text) || text.parse::<std::net::Ipv4Addr>().is_ok() => {
             Some(Value::Text(text.to_owned()))
         }
         _ if text == "0" => Some(Value::Integer(text.to_owned())),
         _ => None,
     }
+}
+
+/// Two port numbers: a date has three numbers.
+fn is_range(text: &str) -> bool {
+    let is_port = |text: &str| (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-').is_some_and(|(first, last)| is_port(first) && is_port(last))
 }
 
 /// Digits and a unit.
