@@ -1,5 +1,6 @@
 //! Packets to test with: a frame in a vector, builders for real frames, and the table of those that are not balanced.
 //! For this crate's tests and those that run the shipped object in the kernel.
+// long: one table, of which a reader looks for one row
 
 use std::vec;
 use std::vec::Vec;
@@ -375,9 +376,12 @@ pub fn icmp6(kind: u8, code: u8, content: &[u8]) -> Vec<u8> {
     written(|bytes| builder.write(bytes, content))
 }
 
+/// What is peculiar about a datagram, the datagram whole, and its fragments.
+pub type Fragmented = (&'static str, Vec<u8>, Vec<Vec<u8>>);
+
 /// The flow of a datagram to a VIP at UDP port 80, whole, and its fragments, the first one first: some with options, extension
 /// headers and tags.
-pub fn fragmented() -> Vec<(&'static str, Vec<u8>, Vec<Vec<u8>>)> {
+pub fn fragmented() -> Vec<Fragmented> {
     let (whole4, whole6) = (udp4(VIP4, PORT), udp6(PORT));
     // Eight bytes of a UDP header and sixteen of payload, eight more, and three.
     let parts: [(&[u8], u16, bool); 3] = [(&[7; 16], 0, true), (&[8; 8], 3, true), (&[9; 3], 4, false)];
@@ -387,7 +391,7 @@ pub fn fragmented() -> Vec<(&'static str, Vec<u8>, Vec<Vec<u8>>)> {
             frame.extend(content);
             let length = (frame.len() as u16 - 14).to_be_bytes();
             frame[16..18].copy_from_slice(&length);
-            frame[18..22].copy_from_slice(&[7, 9, (more as u8) << 5, offset as u8]);
+            frame[18..22].copy_from_slice(&[7, 9, u8::from(more) << 5, offset as u8]);
             change(&mut frame);
             frame
         };
@@ -399,7 +403,7 @@ pub fn fragmented() -> Vec<(&'static str, Vec<u8>, Vec<Vec<u8>>)> {
             frame.extend(content);
             let length = (frame.len() as u16 - 54).to_be_bytes();
             frame[18..20].copy_from_slice(&length);
-            let header = [0, (offset << 3) as u8 | more as u8, 0xab, 0xcd, 0, 1];
+            let header = [0, (offset << 3) as u8 | u8::from(more), 0xab, 0xcd, 0, 1];
             extend(&mut frame, &[before, &[(44, &header)]].concat());
             change(&mut frame);
             frame

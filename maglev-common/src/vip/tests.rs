@@ -1,3 +1,5 @@
+//! Directories of few and of many keys, by rules and prefixes.
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;

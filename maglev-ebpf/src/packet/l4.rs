@@ -90,8 +90,8 @@ pub fn udp(packet: &impl Packet, offset: usize, length: u32) -> Option<u32> {
     Some(packet.view::<U32<LE>>(offset)?.get())
 }
 
-/// The ports of a transport header of any protocol, or 0 if it has none; `None` if `length` bytes of IP payload cannot hold it. Nobody
-/// needs a first fragment that cuts it (RFC 1858 section 3, RFC 7112).
+/// The ports of a transport header of any protocol, or 0 if it has none; `None` if `length` bytes of IP payload cannot hold it. No sender
+/// makes a first fragment that cuts it (RFC 1858 section 3, RFC 7112).
 #[inline(always)]
 pub fn ports(packet: &impl Packet, protocol: u8, offset: usize, length: u32) -> Option<u32> {
     let least = match protocol {

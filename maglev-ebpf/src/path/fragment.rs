@@ -1,6 +1,6 @@
 //! Fragments of datagrams to a VIP. The first one has ports: it is decided as a whole packet would be, and where it goes is noted
 //! in the fragment table. Later ones go there too, whatever CPU they reach. One whose first is not known is dropped: by its addresses
-//! alone it could go to another backend than its flow, and half a datagram there helps nobody.
+//! alone it could go to another backend than its flow, and half a datagram there is of no use.
 
 use core::hint::black_box;
 

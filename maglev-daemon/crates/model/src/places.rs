@@ -1,4 +1,4 @@
-//! The services of many VIPs, to compare one more with them by look-ups. It must not know pools, nor who asks.
+//! The services of many VIPs, to compare one more with them by look-ups. It must not know pools or requests.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;

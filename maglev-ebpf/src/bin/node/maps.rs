@@ -90,7 +90,7 @@ fn slot_of(forwarding: &'static Forwarding, TableStart(start): TableStart, slot:
         return SlotWord::default();
     }
     let value = core::ptr::from_ref(forwarding).cast::<u8>();
-    // SAFETY: the loader makes the map's value as long as `TABLE_WORDS` tells, and the verifier, which knows both numbers, confirms it
+    // SAFETY: the loader makes the map's value as long as `TABLE_WORDS` needs, and the verifier, which knows both numbers, confirms it
     // of each program that it takes.
     let word = unsafe { &*value.add(TABLES_OFFSET + word * size_of::<Short>()).cast::<Short>() };
     SlotWord(word.get())
@@ -321,7 +321,7 @@ impl Counters for EgressMaps {
 }
 
 /// [`affinity::resolve`] as a function of the kernel's kind: numbers in, one number out, the member in its low half. Functions with a
-/// name of their own are verified once, whoever calls them.
+/// name of their own are verified once, however many functions call them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn resolve(hash: u64, word: u64, pool: u32, segment: u32) -> u32 {

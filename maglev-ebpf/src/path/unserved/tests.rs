@@ -130,7 +130,7 @@ fn a_segment_is_answered_by_the_rst_that_its_sender_accepts() {
             assert_eq!((verdict, tables.counted(Counter::Reset)), (Verdict::Transmit, 1), "{what} {flags:x}");
             let header = reset_of(&answer, &frame);
             assert_eq!((header.source_port, header.destination_port), (PORT, 40_000), "{what}");
-            let found = u8::from(header.rst) * RST | u8::from(header.ack) * ACK;
+            let found = (u8::from(header.rst) * RST) | (u8::from(header.ack) * ACK);
             assert!(!(header.syn || header.fin || header.psh || header.urg) && header.options.is_empty(), "{what}");
             let number = if header.ack { header.acknowledgment_number } else { 0 };
             assert_eq!((header.sequence_number, number, found), expected, "{what} {flags:x}");

@@ -92,7 +92,7 @@ fn await_end(
 #[derive(Debug, PartialEq)]
 enum Look {
     /// No flow is left to it.
-    Drained(view::Backend),
+    Drained(Box<view::Backend>),
     /// The slots and flows that are left, in words.
     Left(String),
     /// It no longer drains, with the reason.
@@ -104,7 +104,7 @@ fn look(pool: &view::Pool, name: &Name) -> Look {
         return Look::Over(format!("{name} was removed while it drained"));
     };
     match backend.state {
-        BackendState::Draining if backend.is_drained() => Look::Drained(backend.clone()),
+        BackendState::Draining if backend.is_drained() => Look::Drained(Box::new(backend.clone())),
         BackendState::Draining => Look::Left(left(pool, backend)),
         BackendState::Active | BackendState::Out => Look::Over(format!("{name} was undrained while it drained")),
         BackendState::Disabled => {

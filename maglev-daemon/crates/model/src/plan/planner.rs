@@ -8,6 +8,7 @@
 //!
 //! A table that was unpublished is filled again only after a barrier; ids, pool and VIP numbers that a plan frees
 //! are allocated by a later plan at the earliest.
+// long: one plan in the order of its steps
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
