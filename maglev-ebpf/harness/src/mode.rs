@@ -12,9 +12,7 @@ use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::table::{Slot, SlotWord, TableStart};
 use maglev_common::vip::{VipId, VipWord};
 use maglev_ebpf::affinity;
-use maglev_ebpf::env::{
-    self, Answers, Choice, Clock, Counters, Flow, Flows, Forwarding as _, Fragments, Ingress, Segment, Trace,
-};
+use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Fragments, Ingress, Segment, Trace};
 use maglev_harness::{SLOWED, TABLE_ONLY};
 
 use crate::maps::Maps;
