@@ -57,11 +57,11 @@ fn a_reload_is_a_full_diff_and_a_bad_file_changes_nothing() -> Result<()> {
 
     // Three mistakes: each is named, none of the file is taken over.
     let before = balancer.maglev_json(&["status"])?;
-    let bad = edited.replace("weight: 200", "weight: 70000").replace("protocol: udp", "protocol: sctp") + "vipz: []\n";
+    let bad = edited.replace("weight: 200", "weight: 70000").replace("protocol: udp", "protocol: icmp") + "vipz: []\n";
     fs::write(balancer.services(), &bad)?;
     let answer = balancer.maglev(&["reload"])?;
     assert_eq!(answer.code, 2, "{answer:?}");
-    for named in ["weight", "70000", "sctp", "vipz"] {
+    for named in ["weight", "70000", "icmp", "vipz"] {
         ensure!(answer.stderr.contains(named), "{named} is not in {}", answer.stderr);
     }
     let after = balancer.maglev_json(&["status"])?;

@@ -44,7 +44,7 @@ const ROWS: &[Row<'_>] = &[
     ("vip add www-tcp --address 203.0.113.99 --port 80 --protocol tcp --pool four", 1, &["www-tcp"]),
     ("vip add other --address 203.0.113.10 --port 80 --protocol tcp --pool four", 1, &["203.0.113.10", "www-tcp"]),
     ("vip add other --address 203.0.113.99 --port 80 --protocol tcp --pool nosuch", 1, &["nosuch"]),
-    ("vip add other --address 203.0.113.99 --port 80 --protocol sctp --pool four", 2, &["sctp"]),
+    ("vip add other --address 203.0.113.99 --port 80 --protocol icmp --pool four", 2, &["sctp"]),
     ("vip add other --address 203.0.113.99 --port 70000 --protocol tcp --pool four", 2, &["70000"]),
     ("vip add other --address 10.3.1.2 --port 80 --protocol tcp --pool four", 2, &["10.3.1.2", "web1"]),
     ("vip add other --address 10.2.1.2 --port 80 --protocol tcp --pool four", 1, &["10.2.1.2", "this node", UPLINK]),
