@@ -126,7 +126,7 @@ mod tests {
         };
         let of = |panic, health: &view::PoolHealth| {
             let text = view::Pool { panic, health: Some(health.clone()), ..testing::pool() }.text();
-            let lines = text.lines().skip(2).take_while(|line| !line.starts_with("tracking"));
+            let lines = text.lines().skip(2).take_while(|line| !line.starts_with("encap"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let lines = [
