@@ -73,7 +73,7 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
             by,
             communities: if n < FEW { communities.clone() } else { std::collections::BTreeSet::default() },
         };
-        let (when_empty, affinity) = (Unserved::Reset, Affinity::Prefix(1));
+        let (when_empty, affinity) = (Unserved::Reset, Affinity::FiveTuple);
         let vip = Vip { name: long('v', n), service, pool: long('p', n % pools()), announce, when_empty, affinity };
         services.vips.insert(vip.name.clone(), vip);
     }
