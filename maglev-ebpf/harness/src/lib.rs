@@ -79,8 +79,14 @@ pub struct Rig {
     pub programs: Word,
     /// Bytes each of them adds.
     pub overheads: [Word; MOST_PROGRAMS],
-    /// The first sixteen bytes of the frame: encapsulation overwrites fourteen.
+    /// Sixteen bytes of the frame, the first ones but for as many as its VLAN tags have: encapsulation overwrites fourteen of them.
     pub head: [Word; 2],
+    /// Bytes of VLAN tags: 0, 4 or 8.
+    pub tags: Word,
+    /// The first eight bytes of the frame: with tags, encapsulation overwrites these too.
+    pub start: Word,
+    /// Bytes between IP header and ports: at most 63.
+    pub gap: Word,
     /// The source address, or an IPv6 address's last eight bytes: its network-order bytes read little-endian.
     pub source: Word,
     /// The destination of VIP number 0, likewise.

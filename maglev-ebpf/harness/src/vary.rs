@@ -16,6 +16,7 @@ use crate::maps;
 
 /// The headers a run writes. Stores have the widths of the packet path's loads, so that none of these waits for two.
 pub(crate) trait Headers: Header {
+    /// Writes all but the ports.
     fn write(&mut self, rig: &Rig, flow: u64);
 }
 
@@ -25,7 +26,6 @@ pub(crate) struct Headers4 {
     head: [U64<LE>; 2],
     untouched: [u8; 10],
     addresses: U64<LE>,
-    ports: U32<LE>,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -36,7 +36,6 @@ pub(crate) struct Headers6 {
     source: U64<LE>,
     untouched_too: [u8; 8],
     destination: U64<LE>,
-    ports: U32<LE>,
 }
 
 impl Headers for Headers4 {
@@ -47,7 +46,6 @@ impl Headers for Headers4 {
         let source = rig.source.get() | host(flow) << 16;
         let destination = rig.destination.get() | vip(rig, flow) << 16;
         self.addresses.set(source | destination << 32);
-        self.ports.set(ports(rig, flow));
     }
 }
 
@@ -58,7 +56,6 @@ impl Headers for Headers6 {
         self.head[1].set(rig.head[1].get());
         self.source.set(rig.source.get() | host(flow) << 48);
         self.destination.set(rig.destination.get() | vip(rig, flow) << 48);
-        self.ports.set(ports(rig, flow));
     }
 }
 
@@ -108,14 +105,31 @@ fn vary<H: Headers>(ctx: XdpContext) -> u32 {
     if !frame.shrink(grown as usize) {
         return XDP_ABORTED;
     }
-    let Some(headers) = frame.view_mut::<H>(0) else { return XDP_ABORTED };
-    headers.write(rig, flow(rig));
+    if !write::<H>(&mut frame, rig, flow(rig)) {
+        return XDP_ABORTED;
+    }
 
     let run = rig.run.get();
     rig.run.set(run + 1);
     let turn = if run == rig.due.get() { read_clock(rig, run, turn) } else { turn };
     maps::run_program_under_test(&next, turn as u32);
     XDP_ABORTED
+}
+
+/// Makes the frame one of this flow. False if it is too short.
+#[inline(always)]
+pub(crate) fn write<H: Headers>(frame: &mut impl Packet, rig: &Rig, flow: u64) -> bool {
+    let tags = black_box(rig.tags.get()) as usize & 15;
+    if tags != 0 {
+        let Some(start) = frame.view_mut::<U64<LE>>(0) else { return false };
+        start.set(rig.start.get());
+    }
+    let Some(headers) = frame.view_mut::<H>(tags) else { return false };
+    headers.write(rig, flow);
+    let at = tags + size_of::<H>() + (black_box(rig.gap.get()) as usize & 63);
+    let Some(to) = frame.view_mut::<U32<LE>>(at) else { return false };
+    to.set(ports(rig, flow));
+    true
 }
 
 /// Reads the clock: every second time, a turn ends. Returns whose turn it is now.

@@ -8,7 +8,7 @@ use maglev_ebpf::env::Packet;
 
 use crate::frame::Frame;
 use crate::maps;
-use crate::vary::{Headers, Headers4, Headers6, flow};
+use crate::vary::{Headers, Headers4, Headers6, flow, write};
 
 /// Sends IPv4 packets.
 #[xdp(frags)]
@@ -26,8 +26,9 @@ fn generate6(ctx: XdpContext) -> u32 {
 fn generate<H: Headers>(ctx: XdpContext) -> u32 {
     let mut frame = Frame::<true>::from(ctx);
     let Some(rig) = maps::rig() else { return XDP_ABORTED };
-    let Some(headers) = frame.view_mut::<H>(0) else { return XDP_ABORTED };
-    headers.write(rig, flow(rig));
+    if !write::<H>(&mut frame, rig, flow(rig)) {
+        return XDP_ABORTED;
+    }
     maps::redirect(rig.interface.get() as u32)
 }
 

@@ -148,6 +148,8 @@ pub(super) fn batch<'a>(scenario: &Scenario, frame: &'a [u8]) -> Batch<'a> {
     let vip_mask = u64::from(scenario.vips) - 1;
     Batch {
         frame,
+        tags: scenario.tags(),
+        gap: scenario.gap(),
         flow_mask,
         flow_step,
         vip_mask,

@@ -129,10 +129,13 @@ fn packets(wanted: &Packets) -> Result<()> {
         fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
     }
     check_digest()?;
-    let chosen: Vec<&'static Scenario> = scenario::ALL
-        .iter()
-        .filter(|scenario| wanted.scenarios.is_empty() || wanted.scenarios.iter().any(|name| name == scenario.name))
-        .collect();
+    // Older revisions have only the plain ones.
+    let is_default = |scenario: &Scenario| wanted.against.is_none() || scenario.kind == scenario::Kind::Plain;
+    let is_chosen = |scenario: &&Scenario| match wanted.scenarios.as_slice() {
+        [] => is_default(scenario),
+        names => names.iter().any(|name| name == scenario.name),
+    };
+    let chosen: Vec<&'static Scenario> = scenario::ALL.iter().filter(is_chosen).collect();
     match &wanted.against {
         Some(against) => against::run(wanted, against, &chosen, wanted.rounds.unwrap_or(against::ROUNDS)),
         None => floors(wanted, &chosen, wanted.rounds.unwrap_or(ROUNDS)),

@@ -41,6 +41,29 @@ pub(super) enum Ip {
     V6,
 }
 
+/// What is peculiar about a scenario's packets or services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing: the path of most packets.
+    Plain,
+    /// A VLAN tag, which the packet to the backend does not have.
+    Tag,
+    /// Four bytes of IPv4 options, or a destination options header of IPv6.
+    Options,
+    /// First fragments.
+    Fragments,
+    /// ICMP errors that quote a segment of the VIP's.
+    Errors,
+    /// The pool's packets are encapsulated in GUE.
+    Gue,
+    /// The VIP has a range of ports.
+    Range,
+    /// The VIP is a prefix, of any protocol.
+    Prefix,
+    /// The VIP's flows find their slots by their source.
+    Source,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
@@ -64,6 +87,8 @@ pub(super) struct Scenario {
     pub(super) protocol: Protocol,
     /// Bytes of the frame as XDP sees it, which is without its checksum of four bytes.
     pub(super) bytes: usize,
+    /// What is peculiar.
+    pub(super) kind: Kind,
 }
 
 /// IPv4, TCP in the smallest frame, one VIP, 100 backends, 1,024 flows: what the other scenarios differ from.
@@ -78,12 +103,13 @@ const BASE: Scenario = Scenario {
     outer: Ip::V4,
     protocol: Protocol::Tcp,
     bytes: 60,
+    kind: Kind::Plain,
 };
 
 const MANY: Scenario = Scenario { flows: Flows::Of(1 << 16), ..BASE };
 
 /// All of them, in the order of the table.
-pub(super) static ALL: [Scenario; 13] = [
+pub(super) static ALL: [Scenario; 23] = [
     Scenario { name: "flows-1", title: "1 flow", flows: Flows::Of(1), ..BASE },
     BASE,
     Scenario { name: "flows-64k", title: "64k flows", ..MANY },
@@ -97,14 +123,61 @@ pub(super) static ALL: [Scenario; 13] = [
     Scenario { name: "ipv6-outer", title: "IPv4 in IPv6, 1k flows", outer: Ip::V6, ..BASE },
     Scenario { name: "ipv6-ipv6", title: "IPv6 in IPv6, 1k flows", inner: Ip::V6, outer: Ip::V6, bytes: 74, ..BASE },
     Scenario { name: "bytes-1400", title: "1400 bytes, 1k flows", bytes: 1_400, ..BASE },
+    Scenario { name: "vlan", title: "VLAN tag, 1k flows", kind: Kind::Tag, bytes: 64, ..BASE },
+    Scenario { name: "options", title: "IPv4 options, 1k flows", kind: Kind::Options, bytes: 64, ..BASE },
+    Scenario {
+        name: "extension",
+        title: "IPv6 extension header, 1k flows",
+        kind: Kind::Options,
+        inner: Ip::V6,
+        bytes: 82,
+        ..BASE
+    },
+    Scenario {
+        name: "fragments",
+        title: "first fragments, UDP, 1k flows",
+        kind: Kind::Fragments,
+        protocol: Protocol::Udp,
+        bytes: 74,
+        ..BASE
+    },
+    Scenario { name: "icmp-errors", title: "ICMP errors", kind: Kind::Errors, bytes: 70, ..BASE },
+    Scenario { name: "gue", title: "GUE, 1k flows", kind: Kind::Gue, ..BASE },
+    Scenario { name: "gue-ipv6-outer", title: "GUE in IPv6, 1k flows", kind: Kind::Gue, outer: Ip::V6, ..BASE },
+    Scenario { name: "vip-ports", title: "VIP with a range of ports, 1k flows", kind: Kind::Range, ..BASE },
+    Scenario { name: "vip-prefix", title: "VIP of a prefix, any protocol, 1k flows", kind: Kind::Prefix, ..BASE },
+    Scenario { name: "vip-source", title: "affinity by source, 1k flows", kind: Kind::Source, ..BASE },
 ];
 
 impl Scenario {
-    /// Bytes of the outer header.
+    /// Bytes by which the packet to the backend is longer.
     pub(super) const fn overhead(&self) -> u64 {
-        match self.outer {
+        let header = match self.outer {
             Ip::V4 => 20,
             Ip::V6 => 40,
+        };
+        match self.kind {
+            Kind::Gue => header + 12,
+            _ => header - self.tags() as u64,
+        }
+    }
+
+    /// Bytes of VLAN tags.
+    pub(super) const fn tags(&self) -> usize {
+        match self.kind {
+            Kind::Tag => 4,
+            _ => 0,
+        }
+    }
+
+    /// Bytes between the IP header and the ports that the harness writes.
+    pub(super) const fn gap(&self) -> usize {
+        match (self.kind, self.inner) {
+            (Kind::Options, Ip::V4) => 4,
+            (Kind::Options, Ip::V6) => 8,
+            // The client's port in the quoted segment, which comes second there.
+            (Kind::Errors, _) => 8 + 20 + 2,
+            _ => 0,
         }
     }
 
@@ -150,17 +223,18 @@ impl Scenario {
 
     /// The frame of flow number 0 to VIP number 0. Checksums are not filled in: they are not read.
     pub(super) fn frame(&self) -> Vec<u8> {
+        let bytes = self.bytes - self.more();
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 5];
         let protocol = self.protocol.number();
         match self.inner {
             Ip::V4 => {
                 frame.extend([0x08, 0x00, 0x45, 0]);
-                frame.extend((self.bytes as u16 - 14).to_be_bytes());
+                frame.extend((bytes as u16 - 14).to_be_bytes());
                 frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0, 198, 19, 0, 0]);
             }
             Ip::V6 => {
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-                frame.extend((self.bytes as u16 - 54).to_be_bytes());
+                frame.extend((bytes as u16 - 54).to_be_bytes());
                 frame.extend([protocol, 64]);
                 frame.extend(Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, 0, 0).octets());
             }
@@ -178,12 +252,61 @@ impl Scenario {
             }
             _ => {
                 let headers = if self.inner == Ip::V4 { 34 } else { 54 };
-                frame.extend((self.bytes as u16 - headers).to_be_bytes());
+                frame.extend((bytes as u16 - headers).to_be_bytes());
                 frame.extend([0, 0]);
             }
         }
-        frame.resize(self.bytes, 0);
+        frame.resize(bytes, 0);
+        self.make_peculiar(&mut frame);
         frame
+    }
+
+    /// Bytes that make a packet peculiar.
+    const fn more(&self) -> usize {
+        match self.kind {
+            Kind::Tag | Kind::Options => self.tags() + self.gap(),
+            _ => 0,
+        }
+    }
+
+    /// Makes a plain frame what it is to be.
+    fn make_peculiar(&self, frame: &mut Vec<u8>) {
+        match (self.kind, self.inner) {
+            (Kind::Tag, _) => drop(frame.splice(12..12, [0x81, 0, 0, 5])),
+            (Kind::Options, Ip::V4) => {
+                frame.splice(34..34, [1; 4]);
+                (frame[14], frame[17]) = (0x46, frame[17] + 4);
+            }
+            (Kind::Options, Ip::V6) => {
+                frame.splice(54..54, [frame[20], 0, 1, 4, 0, 0, 0, 0]);
+                (frame[20], frame[19]) = (60, frame[19] + 8);
+            }
+            (Kind::Fragments, _) => frame[20] = 0x20,
+            (Kind::Errors, _) => {
+                // Fragmentation needed, and the segment that the VIP sent to the client.
+                let [vip, client] = [[198, 18, 0, 0], [198, 51, 100, 7]];
+                let mut message = vec![3, 4, 0, 0, 0, 0, 5, 120, 0x45, 0, 5, 220, 0, 0, 0x40, 0, 60, 6, 0, 0];
+                message.extend([vip, client].concat());
+                message.extend(PORT.to_be_bytes());
+                message.extend([0, 0, 0, 0, 0, 1]);
+                frame[23] = 1;
+                frame[34..34 + message.len()].copy_from_slice(&message);
+            }
+            _ => {}
+        }
+    }
+
+    /// The packets of a VIP.
+    fn service(&self, number: u16) -> Service {
+        let port = std::num::NonZeroU16::new(PORT).map_or(Ports::Any, Ports::one);
+        let plain = Service { network: self.vip(number).into(), ports: port, protocol: self.protocol };
+        match (self.kind, port) {
+            (Kind::Range, Ports::Range { first, .. }) => {
+                Service { ports: Ports::Range { first, last: first.saturating_add(100) }, ..plain }
+            }
+            (Kind::Prefix, _) => Service::parse("198.18.0.0/24", "any", "any").unwrap_or(plain),
+            _ => plain,
+        }
     }
 
     /// The address of a VIP, within the networks for benchmarks (RFC 2544, RFC 5180).
@@ -210,6 +333,7 @@ impl Scenario {
     pub(super) fn steps(&self, mode: Mode) -> Result<Vec<Step>> {
         let outer = OuterSources { v4: "10.64.11.0/24".parse().ok(), v6: "2001:2:0:3::/64".parse().ok() };
         let next_hop = NextHop::new(NEXT_HOP, InterfaceSlot(0));
+        let encap = if self.kind == Kind::Gue { EncapKind::Gue } else { EncapKind::IpIp };
         let mut steps = vec![Step::SetIdle { seconds: 15 * 60 }];
         let (tracking, moving) = match mode {
             Mode::TableOnly => (Tracking::Exception, 0),
@@ -221,8 +345,7 @@ impl Scenario {
             let names = (0..self.backends).map(|n| Name::parse(&format!("web{pool}-{n:05}")));
             let names = names.collect::<Result<Vec<_>, _>>()?;
             for n in 0..self.backends {
-                let record =
-                    plan::member_record(PoolIndex(pool), self.backend(pool, n), EncapKind::IpIp, &outer, next_hop);
+                let record = plan::member_record(PoolIndex(pool), self.backend(pool, n), encap, &outer, next_hop);
                 steps.push(Step::WriteMember { id: id(n)?, record });
             }
             let table = Table::build(names.iter().map(|name| (name, Weight(100))));
@@ -247,10 +370,9 @@ impl Scenario {
             steps.push(Step::SwitchPool { pool: PoolIndex(pool), word });
         }
         let vips = (0..self.vips).map(|n| {
-            let ports = std::num::NonZeroU16::new(PORT).map_or(Ports::Any, Ports::one);
-            let service = Service { network: self.vip(n).into(), ports, protocol: self.protocol };
+            let service = self.service(n);
             let (id, pool, when_empty) = (VipId(n), PoolIndex(n % self.pools), Unserved::Drop);
-            let affinity = Affinity::default();
+            let affinity = if self.kind == Kind::Source { Affinity::Source } else { Affinity::FiveTuple };
             plan::Listed { service, id, pool, when_empty, affinity, is_serving: true }
         });
         let (four, six) = plan::directories(vips, PacketSettings::default());
@@ -288,7 +410,9 @@ mod tests {
             let frame = scenario.frame();
             assert_eq!(frame.len(), scenario.bytes, "{}", scenario.name);
             let (field, headers) = if scenario.inner == Ip::V4 { (16, 14) } else { (18, 54) };
-            assert_eq!(usize::from(u16::from_be_bytes([frame[field], frame[field + 1]])), frame.len() - headers);
+            let (field, headers) = (field + scenario.tags(), headers + scenario.tags());
+            let length = u16::from_be_bytes([frame[field], frame[field + 1]]);
+            assert_eq!(usize::from(length), frame.len() - headers, "{}", scenario.name);
         }
     }
 }

@@ -63,7 +63,8 @@ impl Candidate {
             limits: wanted.limits,
             flow_sets: wanted.flow_sets,
             answers: 0,
-            fragmented: 0,
+            // As many as come.
+            fragmented: u32::MAX,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             trace: false,
             interfaces: Vec::new(),

@@ -73,6 +73,10 @@ impl Floor {
 pub struct Batch<'a> {
     /// The frame that flow number 0 sends to VIP number 0.
     pub frame: &'a [u8],
+    /// Bytes of its VLAN tags: 0, 4 or 8.
+    pub tags: usize,
+    /// Bytes between its IP header and what is written as its ports: at most 63.
+    pub gap: usize,
     /// Which flows: a random number under this mask plus one that grows by `flow_step` with each run.
     pub flow_mask: u64,
     /// See `flow_mask`.
@@ -227,7 +231,7 @@ impl Rig {
 
     /// Writes the batch's words; returns whether the packet is IPv6.
     fn describe(&self, batch: &Batch<'_>, turns: &[Turn<'_>]) -> Result<bool, DataplaneError> {
-        let refused = || DataplaneError::Load("a batch needs a TCP or UDP packet, and turns to time".to_owned());
+        let refused = || DataplaneError::Load("a batch needs an IP packet, and turns to time".to_owned());
         let fits = (1..=names::MOST_PROGRAMS).contains(&turns.len());
         if !fits || !(1..=most_rounds(turns.len())).contains(&batch.rounds) || batch.timed == 0 || batch.warming == 0 {
             return Err(refused());
@@ -237,17 +241,20 @@ impl Rig {
             Some(u64::from_le_bytes(*bytes))
         };
         let rig = self.words.first();
-        let ipv6 = batch.frame.get(12..14) == Some(&[0x86, 0xdd]);
+        let (tags, gap) = (batch.tags, batch.gap);
+        let ipv6 = batch.frame.get(12 + tags..14 + tags) == Some(&[0x86, 0xdd]);
+        let ports = |end: usize| word(tags + end - 4 + gap).map(|word| word >> 32);
         let (source, destination, ports) = if ipv6 {
-            (word(30), word(46), word(50).map(|word| word >> 32))
+            (word(tags + 30), word(tags + 46), ports(54))
         } else {
-            let addresses = word(26);
+            let addresses = word(tags + 26);
             let low = 0xffff_ffff;
-            (addresses.map(|word| word & low), addresses.map(|word| word >> 32), word(30).map(|word| word >> 32))
+            (addresses.map(|word| word & low), addresses.map(|word| word >> 32), ports(34))
         };
         for (to, from) in [
-            (&rig.head[0], word(0)),
-            (&rig.head[1], word(8)),
+            (&rig.head[0], word(tags)),
+            (&rig.head[1], word(tags + 8)),
+            (&rig.start, word(0)),
             (&rig.source, source),
             (&rig.destination, destination),
             (&rig.ports, ports),
@@ -256,6 +263,8 @@ impl Rig {
         }
         for (to, value) in [
             (&rig.length, batch.frame.len() as u64),
+            (&rig.tags, tags as u64),
+            (&rig.gap, gap as u64),
             (&rig.programs, turns.len() as u64),
             (&rig.flow_mask, batch.flow_mask),
             (&rig.flow_step, batch.flow_step),
