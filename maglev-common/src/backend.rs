@@ -63,6 +63,15 @@ impl NextHop {
         }
     }
 
+    /// The same, if it is resolved, by a path whose MTU is this or less.
+    #[must_use]
+    pub const fn within(self, mtu: Option<u32>) -> Self {
+        match (self, mtu) {
+            (Self(word @ 1.., path), Some(mtu)) => Self(word, PathMtu::new(path.within(mtu))),
+            _ => self,
+        }
+    }
+
     /// The MAC address in the low 48 bits.
     #[inline(always)]
     pub const fn mac(self) -> u64 {
@@ -430,6 +439,12 @@ mod tests {
             assert_eq!((with.path_mtu(), with.with_path_mtu(PathMtu::NONE)), (mtu, state));
             assert!(with.serves(PoolIndex(511)) && with.encap() == Encap::IpIp6 && with.partial_checksum() == 0xffff);
         }
+        let hop = NextHop::new([2, 0, 0, 0, 0, 9], InterfaceSlot(0));
+        let named = |hop: NextHop, mtu| hop.within(mtu).1.within(1_500);
+        assert_eq!([Some(1_400), Some(1_600), None].map(|mtu| named(hop, mtu)), [1_400, 1_500, 1_500]);
+        let narrow = hop.limited_to(Some(1_300));
+        assert_eq!([Some(1_400), Some(1_200), None].map(|mtu| named(narrow, mtu)), [1_300, 1_200, 1_300]);
+        assert_eq!(NextHop::UNRESOLVED.within(Some(1_400)), NextHop::UNRESOLVED);
         let within = |mtu| PathMtu::new(mtu).within(1_500);
         assert_eq!([0, 1_401, 1_600, 16_384].map(within), [1_500, 1_400, 1_500, 1_500]);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maglev_api::{Answer, view};
 use maglev_model::{
-    AdminState, Affinity, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Name, Override,
+    AdminState, Affinity, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Mtu, Name, Override,
     VipChange, Weight, parse_panic,
 };
 use maglev_model::{parse_on_all_dead, parse_slow_start};
@@ -30,9 +30,11 @@ pub(super) fn proposed(proposal: view::Proposal) -> Answer<(Change, bool)> {
 
 /// A new backend.
 pub(super) fn addition(pool: &str, backend: view::NewBackend) -> Answer<Change> {
-    let view::NewBackend { name, address, weight } = backend;
+    let view::NewBackend { name, address, weight, mtu } = backend;
+    let invalid = |bad: BadValue| view::Error::invalid(format!("mtu: {bad}"));
+    let mtu = mtu.map(|bytes| bytes.to_string().parse::<Mtu>()).transpose().map_err(invalid)?;
     let (name, weight) = (parse_name("name", &name)?, Weight(weight));
-    let backend = maglev_model::Backend { name, address, weight, state: AdminState::Active };
+    let backend = maglev_model::Backend { name, address, weight, state: AdminState::Active, mtu };
     Ok(Change::AddBackend { pool: parse_name("pool", pool)?, backend })
 }
 

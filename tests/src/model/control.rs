@@ -151,7 +151,7 @@ impl Control {
                 Standing::Disabled => AdminState::Disabled { since: None },
             };
             let (name, address) = (name("web", backend), address(backend));
-            pool.backends.insert(name.clone(), Backend { name, address, weight: Weight(weight), state });
+            pool.backends.insert(name.clone(), Backend { name, address, weight: Weight(weight), state, mtu: None });
         }
         services
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Subcommand;
-use maglev_model::{Name, Weight, parse_address};
+use maglev_model::{Mtu, Name, Weight, parse_address};
 
 /// The changes to a backend that take no time.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,9 @@ pub(super) enum Change {
         /// Its share relative to the pool's other backends, 0 to 65535; 0 gets no new flows
         #[arg(long, default_value_t = Weight::DEFAULT)]
         weight: Weight,
+        /// The MTU of the path to it, where a link on it is smaller than the node's interface and route show: 1280 to 16382 bytes
+        #[arg(long)]
+        mtu: Option<Mtu>,
     },
     /// Remove a backend; its flows go to others at once
     Remove {

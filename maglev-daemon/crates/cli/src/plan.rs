@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Subcommand;
 use maglev_api::view::{NewBackend, Plan, PlanShare, PlannedReload, PlannedRollback, Proposal, StateOrder, Tracking};
-use maglev_model::Name;
+use maglev_model::{Mtu, Name};
 
 use super::changes::Change;
 use super::flow_table;
@@ -69,8 +69,9 @@ fn proposal(command: Backend) -> Proposal {
         Backend::Change(Change::Undrain { pool, name }) => state(pool, name, StateOrder::Undrain, false),
         Backend::Change(Change::Disable { pool, name, force }) => state(pool, name, StateOrder::Disable, force),
         Backend::Change(Change::Enable { pool, name }) => state(pool, name, StateOrder::Enable, false),
-        Backend::Change(Change::Add { pool, name, address, weight }) => {
-            let backend = NewBackend { name: name.to_string(), address, weight: weight.0 };
+        Backend::Change(Change::Add { pool, name, address, weight, mtu }) => {
+            let mtu = mtu.map(Mtu::bytes);
+            let backend = NewBackend { name: name.to_string(), address, weight: weight.0, mtu };
             Proposal::Add { pool: pool.to_string(), backend }
         }
         Backend::Change(Change::Remove { pool, name, force }) => {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use maglev_model::{
-    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Ports, Protocol,
-    Rules, Service, Services,
+    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Mtu, Name, Pool, PoolHealth, PoolSettings, Ports,
+    Protocol, Rules, Service, Services,
 };
 use maglev_model::{
     SettingsChange, TransitionSettings, UnixTime, Unserved, Vip, Weight, WrittenDuration, encap_word, shown_network,
@@ -117,7 +117,7 @@ fn decode_transition(field: &Field<'_>) -> Option<TransitionSettings> {
 }
 
 fn decode_backend(field: &Field<'_>) -> Option<Backend> {
-    let section = field.section(&["name", "address", "weight", "state", "since", "check"], &[])?;
+    let section = field.section(&["name", "address", "weight", "state", "since", "check", "mtu"], &[])?;
     let name = section.need("name", "the backend's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", "the backend's IP address").and_then(|address| address.parse(parse_address));
     let weight = match section.get("weight") {
@@ -125,7 +125,11 @@ fn decode_backend(field: &Field<'_>) -> Option<Backend> {
         None => Some(Weight::DEFAULT),
     };
     let state = decode_state(&section);
-    Some(Backend { name: name?, address: address?, weight: weight?, state: state? })
+    let mtu = match section.get("mtu") {
+        Some(mtu) => Some(mtu.parse(str::parse::<Mtu>)?),
+        None => None,
+    };
+    Some(Backend { name: name?, address: address?, weight: weight?, state: state?, mtu })
 }
 
 /// The state, and the time of the order if the file holds it.
@@ -198,11 +202,14 @@ pub(super) fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {
 }
 
 fn write_backend(text: &mut String, backend: &Backend, health: &PoolHealth) -> std::fmt::Result {
-    let Backend { name, address, weight, state } = backend;
+    let Backend { name, address, weight, state, mtu } = backend;
     let (plain, address) = (quoted(name), quoted_address(*address));
     write!(text, "{{ name: {plain}, address: {address}, weight: {weight}")?;
     write_state(text, *state)?;
     write_override(text, health, name)?;
+    if let Some(mtu) = mtu {
+        write!(text, ", mtu: {mtu}")?;
+    }
     write!(text, " }}")
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use ipnet::IpNet;
 use maglev_common::maps::{MAX_POOLS, MAX_VIPS};
 use maglev_model::{
-    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources,
+    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Mtu, Name, OuterSources,
     Pool, PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Unserved, Vip,
     Weight,
 };
@@ -407,8 +407,10 @@ fn any_announce() -> impl Strategy<Value = Announce> {
 }
 
 fn any_backend() -> impl Strategy<Value = Backend> {
-    (any_name(), any_address(), any::<u16>().prop_map(Weight), any_state())
-        .prop_map(|(name, address, weight, state)| Backend { name, address, weight, state })
+    let mtu = prop::option::of(Mtu::LEAST..=Mtu::MOST);
+    (any_name(), any_address(), any::<u16>().prop_map(Weight), any_state(), mtu).prop_map(
+        |(name, address, weight, state, mtu)| Backend { name, address, weight, state, mtu: mtu.and_then(Mtu::new) },
+    )
 }
 
 type AnyPool = (Name, PoolSettings, Vec<Backend>);

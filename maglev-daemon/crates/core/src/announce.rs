@@ -234,7 +234,13 @@ mod tests {
             admit(Change::AddPool(Pool { settings, ..Pool::new(name(pool)) }));
             for (n, state) in (1_u8..).zip(states) {
                 let address = [10, 0, u8::from(pool == "web"), n].into();
-                let backend = Backend { name: name(&format!("b{n}")), address, weight: Weight::DEFAULT, state: *state };
+                let backend = Backend {
+                    name: name(&format!("b{n}")),
+                    address,
+                    weight: Weight::DEFAULT,
+                    state: *state,
+                    mtu: None,
+                };
                 admit(Change::AddBackend { pool: name(pool), backend });
             }
             let service = Service::parse(address, "443", "tcp").unwrap();

@@ -184,7 +184,7 @@ impl Services {
         rules: &Rules,
         found: &Found<'_>,
     ) -> Result<(), Refusal> {
-        let Backend { name, address, weight: _, state: _ } = backend;
+        let Backend { name, address, weight: _, state: _, mtu: _ } = backend;
         let pool = self.pool(pool)?;
         check_unicast(name, *address)?;
         check_reachable(name, *address, &rules.outer)?;

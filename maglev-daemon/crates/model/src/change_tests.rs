@@ -14,7 +14,7 @@ fn rules() -> Rules {
 
 fn backend(text: &str, address: &str) -> Backend {
     let (address, state) = (address.parse().unwrap(), AdminState::Active);
-    Backend { name: name(text), address, weight: Weight::DEFAULT, state }
+    Backend { name: name(text), address, weight: Weight::DEFAULT, state, mtu: None }
 }
 
 fn add_backend(pool: &str, text: &str, address: &str) -> Change {

@@ -255,7 +255,7 @@ mod tests {
         let pool = || (0..3_u8).prop_map(|n| name("pool", n));
         let backend = |n: u8, weight: u16| {
             let address = [10, 0, 1, n].into();
-            Backend { name: name("b", n), address, weight: Weight(weight), state: AdminState::Active }
+            Backend { name: name("b", n), address, weight: Weight(weight), state: AdminState::Active, mtu: None }
         };
         let vip = |n: u8, pool: Name| {
             let service = Service::parse(&format!("203.0.113.{n}"), "443", "tcp").unwrap();

@@ -115,7 +115,8 @@ mod tests {
     fn nodes_with_orders_at_different_times_compare_equal() {
         let name = Name::parse("web").unwrap();
         let of = |state, tracking| {
-            let backend = Backend { name: name.clone(), address: [10, 0, 1, 11].into(), weight: Weight(1), state };
+            let backend =
+                Backend { name: name.clone(), address: [10, 0, 1, 11].into(), weight: Weight(1), state, mtu: None };
             let mut pool = Pool::new(name.clone());
             pool.settings.tracking = tracking;
             pool.backends.insert(name.clone(), backend);

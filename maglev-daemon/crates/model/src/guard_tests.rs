@@ -23,7 +23,7 @@ fn services(backends: &[(AdminState, u16)], vips: u8) -> Services {
     services.admit(Change::AddPool(Pool::new(name("web"))), &rules()).unwrap();
     for (n, (state, weight)) in (1_u8..).zip(backends) {
         let (name, address) = (name(&format!("b{n}")), [10, 0, 1, n].into());
-        let backend = Backend { name, address, weight: Weight(*weight), state: *state };
+        let backend = Backend { name, address, weight: Weight(*weight), state: *state, mtu: None };
         services.admit(Change::AddBackend { pool: self::name("web"), backend }, &rules()).unwrap();
     }
     for n in 1..=vips {

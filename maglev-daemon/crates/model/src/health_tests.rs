@@ -26,7 +26,7 @@ fn services(check: Option<Arc<Check>>) -> Services {
     let health = PoolHealth { check, ..PoolHealth::default() };
     services.admit(Change::AddPool(Pool { health, ..Pool::new(name("web")) }), &rules).unwrap();
     let (address, weight, state) = ([10, 0, 1, 1].into(), Weight::DEFAULT, AdminState::Active);
-    let backend = Backend { name: name("a"), address, weight, state };
+    let backend = Backend { name: name("a"), address, weight, state, mtu: None };
     services.admit(Change::AddBackend { pool: name("web"), backend }, &rules).unwrap();
     services
 }

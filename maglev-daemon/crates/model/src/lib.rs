@@ -21,6 +21,7 @@ mod guard;
 mod health;
 mod host;
 mod leftover;
+mod mtu;
 mod places;
 pub mod plan;
 mod ramp;
@@ -50,6 +51,7 @@ pub use host::Host;
 pub use leftover::Leftover;
 pub use maglev_common::encap::{Encap, EncapKind};
 pub use maglev_common::settings::{Echo, Tracking, UdpPolicy, Unserved};
+pub use mtu::Mtu;
 pub use places::{Clash, MAX_LENGTHS, MAX_RULES, Places};
 pub use ramp::Ramp;
 pub use refusal::Refusal;
@@ -104,6 +106,8 @@ pub struct Backend {
     pub weight: Weight,
     /// The state that an operator ordered.
     pub state: AdminState,
+    /// The MTU of the path to it, in bytes, where a link is smaller than interfaces and routes show; `None`: it is as these say.
+    pub mtu: Option<Mtu>,
 }
 
 /// A set of backends that serve the same content.

@@ -179,7 +179,8 @@ mod tests {
         services.admit(Change::AddPool(Pool::new(name("web"))), &rules()).unwrap();
         for (n, (state, weight)) in (1_u8..).zip(backends) {
             let address = [10, 0, 1, n].into();
-            let backend = Backend { name: name(&format!("web{n}")), address, weight: Weight(*weight), state: *state };
+            let backend =
+                Backend { name: name(&format!("web{n}")), address, weight: Weight(*weight), state: *state, mtu: None };
             services.admit(Change::AddBackend { pool: name("web"), backend }, &rules()).unwrap();
         }
         services

@@ -112,7 +112,7 @@ impl fmt::Display for Vip {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, address, weight, state } = self;
+        let Self { name, address, weight, state, mtu: _ } = self;
         write!(f, "{name} ({address}) weight {weight}")?;
         if *state == AdminState::Active { Ok(()) } else { write!(f, " {state}") }
     }
@@ -222,6 +222,7 @@ mod tests {
             address: [10, 0, 1, 14].into(),
             weight: Weight(100),
             state: AdminState::Active,
+            mtu: None,
         };
         let change = Change::AddBackend { pool: name("web"), backend };
         assert_eq!(change.to_string(), "add backend web4 (10.0.1.14) weight 100 to pool web");

@@ -99,8 +99,13 @@ mod faults {
         let mut web = Pool::new(pool.clone());
         for n in 1..=32_767_u32 {
             let address = (0x0a00_0000 + n).to_be_bytes().into();
-            let backend =
-                Backend { name: name(n), address, weight: Weight::DEFAULT, state: maglev_model::AdminState::Active };
+            let backend = Backend {
+                name: name(n),
+                address,
+                weight: Weight::DEFAULT,
+                state: maglev_model::AdminState::Active,
+                mtu: None,
+            };
             web.backends.insert(name(n), backend);
             web.health.overrides.insert(name(n), Override { path: Some(format!("/{n:01023}")), ..Override::default() });
         }

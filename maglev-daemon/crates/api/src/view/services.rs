@@ -335,6 +335,9 @@ pub struct NewBackend {
     pub address: IpAddr,
     /// Its weight.
     pub weight: u16,
+    /// The MTU of the path to it, in bytes, 1,280 to 16,382; absent: as interface and route say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
 }
 
 /// The body of `PATCH /v1/pools/NAME/backends/NAME`: one of these.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use maglev_api::view;
 use maglev_api::view::StateOrder;
-use maglev_model::{Name, parse_timeout};
+use maglev_model::{Mtu, Name, parse_timeout};
 
 use super::changes::Change;
 use super::output::Printer;
@@ -93,8 +93,9 @@ pub(super) fn run(command: BackendCommand, client: &Client, printer: &Printer) -
 
 fn change(command: Change, client: &Client, printer: &Printer) -> Result<(), Failure> {
     match command {
-        Change::Add { pool, name, address, weight } => {
-            let backend = view::NewBackend { name: name.to_string(), address, weight: weight.0 };
+        Change::Add { pool, name, address, weight, mtu } => {
+            let mtu = mtu.map(Mtu::bytes);
+            let backend = view::NewBackend { name: name.to_string(), address, weight: weight.0, mtu };
             let done: view::Done = client.post(&format!("/v1/pools/{pool}/backends"), &backend)?;
             printer.done(&done, &format!("backend {name} added to pool {pool} with weight {weight}"))
         }

@@ -176,6 +176,14 @@ const BACKENDS: &[Key] = &[
         meaning: "The time of the drain or disable.",
     },
     Key {
+        path: "pools[].backends[].mtu",
+        kind: "bytes",
+        absent: Absent::Nothing("as interface and route say"),
+        good: "1400",
+        bad: "70000",
+        meaning: "The MTU of the path to the backend, where a link on it is smaller than the node's interface and route show.",
+    },
+    Key {
         path: "pools[].backends[].check",
         kind: "map",
         absent: Absent::Nothing("as the pool says"),

@@ -59,7 +59,7 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
         let [.., a, b] = n.to_be_bytes();
         let address = format!("2001:db8:ffff:ffff:ffff:ffff:ff{a:02x}:ff{b:02x}").parse().unwrap();
         let state = AdminState::Draining { since: Some(UnixTime::MAX) };
-        let backend = Backend { name: long('b', n), address, weight: Weight(u16::MAX), state };
+        let backend = Backend { name: long('b', n), address, weight: Weight(u16::MAX), state, mtu: None };
         pool.health.overrides.insert(backend.name.clone(), own(n));
         pool.backends.insert(backend.name.clone(), backend);
     }
@@ -151,7 +151,8 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
             let address = IpAddr::from((0x0a00_0000 + n * 1_000 + m + 1).to_be_bytes());
             let name = Name::parse(&format!("b{m}")).unwrap();
             pool.health.overrides.insert(name.clone(), parse_override("port: 8080").unwrap());
-            let backend = Backend { name: name.clone(), address, weight: Weight(100), state: AdminState::Active };
+            let backend =
+                Backend { name: name.clone(), address, weight: Weight(100), state: AdminState::Active, mtu: None };
             pool.backends.insert(name, backend);
         }
         services.pools.insert(name, pool);
@@ -215,7 +216,8 @@ fn a_whole_pool_is_admitted_in_proportion_to_its_size() {
     let mut pool = Pool::new(name.clone());
     for n in 0..members() {
         let address = IpAddr::from((0x0a00_0001 + n).to_be_bytes());
-        let backend = Backend { name: long('b', n), address, weight: Weight(100), state: AdminState::Active };
+        let backend =
+            Backend { name: long('b', n), address, weight: Weight(100), state: AdminState::Active, mtu: None };
         pool.backends.insert(backend.name.clone(), backend);
     }
     services.pools.insert(name.clone(), pool);

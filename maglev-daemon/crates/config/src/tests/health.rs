@@ -333,7 +333,7 @@ proptest! {
         let mut services = Services::default();
         services.admit(Change::AddPool(Pool { health, ..Pool::new(name("web")) }), &rules()).unwrap();
         let (address, weight, state) = ([10, 0, 1, 1].into(), Weight(1), AdminState::Active);
-        let backend = Backend { name: name("a"), address, weight, state };
+        let backend = Backend { name: name("a"), address, weight, state, mtu: None };
         services.admit(Change::AddBackend { pool: name("web"), backend }, &rules()).unwrap();
         let text = encode_services(&services);
         prop_assert_eq!(decode_services(Path::new("services.yaml"), &text, &rules()).unwrap(), services, "{}", text);

@@ -81,7 +81,7 @@ mod tests {
         let mut services = Services::default();
         services.admit(Change::AddPool(Pool::new(name("web"))), &rules).unwrap();
         let (address, state) = ([10, 0, 1, 11].into(), AdminState::Active);
-        let backend = Backend { name: name("web1"), address, weight: Weight::DEFAULT, state };
+        let backend = Backend { name: name("web1"), address, weight: Weight::DEFAULT, state, mtu: None };
         services.admit(Change::AddBackend { pool: name("web"), backend: backend.clone() }, &rules).unwrap();
         for (n, [address, ports, protocol]) in vips.iter().enumerate() {
             let service = Service::parse(address, ports, protocol).unwrap();

@@ -59,7 +59,7 @@ fn rules() -> Rules {
 
 fn backend(n: u8) -> Backend {
     let name = name(&format!("b{n}"));
-    Backend { name, address: [10, 0, 0, n].into(), weight: Weight::DEFAULT, state: AdminState::Active }
+    Backend { name, address: [10, 0, 0, n].into(), weight: Weight::DEFAULT, state: AdminState::Active, mtu: None }
 }
 
 /// Some backends, their health, and the time.

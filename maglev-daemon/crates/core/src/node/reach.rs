@@ -92,8 +92,13 @@ mod tests {
         let mut services = Services::default();
         services.admit(Change::AddPool(Pool::new(name("web"))), &rules).unwrap();
         for (backend, host) in backends {
-            let backend =
-                Backend { name: name(backend), address: at(*host), weight: Weight::DEFAULT, state: AdminState::Active };
+            let backend = Backend {
+                name: name(backend),
+                address: at(*host),
+                weight: Weight::DEFAULT,
+                state: AdminState::Active,
+                mtu: None,
+            };
             services.admit(Change::AddBackend { pool: name("web"), backend }, &rules).unwrap();
         }
         let digest = Digest::from_services(&services);

@@ -47,7 +47,7 @@ fn vip(n: u8) -> Vip {
 
 fn backend(n: u8) -> Backend {
     let address = [10, 0, 1, n].into();
-    Backend { name: name(&format!("b{n}")), address, weight: Weight::DEFAULT, state: AdminState::Active }
+    Backend { name: name(&format!("b{n}")), address, weight: Weight::DEFAULT, state: AdminState::Active, mtu: None }
 }
 
 /// Pool `web` with backends `b1` and `b2`, and these VIPs.

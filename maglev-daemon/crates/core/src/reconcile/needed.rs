@@ -163,6 +163,7 @@ mod faults {
             address: at("10.9.2.11"),
             weight: Weight::DEFAULT,
             state: AdminState::Active,
+            mtu: None,
         };
         for change in [
             Change::AddPool(Pool::new(name("web"))),
@@ -236,7 +237,7 @@ mod faults {
         let mut wide = services();
         wide.vips.insert(name("wide"), vip("wide", "198.51.100.0/24"));
         let (address, state) = (at("198.51.100.7"), AdminState::Active);
-        let backend = Backend { name: name("web2"), address, weight: Weight::DEFAULT, state };
+        let backend = Backend { name: name("web2"), address, weight: Weight::DEFAULT, state, mtu: None };
         let change = Change::AddBackend { pool: name("web"), backend };
         let refused = needed().check_change(&change, &wide).unwrap_err().to_string();
         assert!(refused.contains("VIP wide: 198.51.100.7 would be backend web2 of pool web"), "{refused}");
@@ -250,6 +251,7 @@ mod faults {
             address: at("203.0.113.10"),
             weight: Weight::DEFAULT,
             state: AdminState::Active,
+            mtu: None,
         };
         let change = Change::AddBackend { pool: name("web"), backend };
         let refused = needed().check_change(&change, &services()).unwrap_err().to_string();

@@ -188,7 +188,7 @@ impl Reconciler {
 
     /// The conditions for a backend of a pool to be usable.
     pub(super) fn backend_use(&self, of: &Pool, published: Option<&PublishedPool>, backend: &Backend) -> BackendUse {
-        let Backend { name, address, weight: _, state: _ } = backend;
+        let Backend { name, address, weight: _, state: _, mtu: _ } = backend;
         BackendUse {
             active: backend.takes_new_flows(),
             serves: self.fleet.standing(&of.name, name, *address).serves,

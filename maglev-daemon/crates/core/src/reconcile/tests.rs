@@ -9,7 +9,7 @@ use maglev_common::table::SLOTS;
 use maglev_model::plan::{Step, SurveyOrder};
 use maglev_model::transition::{Pinned, Progress, Survey};
 use maglev_model::{
-    AdminState, Backend, Limits, Name, OuterSources, Pool, Service, StateChange, UnixTime, Vip, Weight,
+    AdminState, Backend, Limits, Mtu, Name, OuterSources, Pool, Service, StateChange, UnixTime, Vip, Weight,
 };
 use maglev_model::{HealthChange, SettingsChange};
 use maps::Maps;
@@ -47,7 +47,7 @@ fn add_backend(pool: &str, backend: &str, host: u8) -> Change {
 }
 
 fn active(name: Name, host: u8, weight: Weight) -> Backend {
-    Backend { name, address: IpAddr::from([10, 0, 1, host]), weight, state: AdminState::Active }
+    Backend { name, address: IpAddr::from([10, 0, 1, host]), weight, state: AdminState::Active, mtu: None }
 }
 
 fn remove_backend(pool: &str, backend: &str) -> Change {
@@ -395,6 +395,24 @@ fn a_path_has_the_mtu_of_its_route_or_of_its_interface() {
     assert_eq!(mtu_by(None, 1_500), Some(1_500));
     assert_eq!(mtu_by(Some(1_400), 1_500), Some(1_400));
     assert_eq!(mtu_by(Some(1_400), 1_300), Some(1_300));
+}
+
+#[test]
+fn the_mtu_that_an_operator_names_bounds_that_of_the_path() {
+    let mut node = web();
+    let (at, named) = (IpAddr::from([10, 0, 1, 9]), Mtu::new(1_400));
+    let backend = Backend { mtu: named, ..active(name("named"), 9, Weight(100)) };
+    node.change(Change::AddBackend { pool: name("web"), backend }).unwrap();
+    for (route, expected) in [(None, 1_400), (Some(1_450), 1_400), (Some(1_350), 1_350)] {
+        let resolution = Resolution::Resolved { interface: 2, mac: [2; 6], gateway: None, mtu: route };
+        node.run(Event::NextHop { address: at, resolution });
+        node.run(Event::Flush);
+        let view = node.reconciler.view();
+        let shown = view.pools[0].backends.iter().find(|backend| backend.address == at).unwrap();
+        assert!(matches!(shown.next_hop, NextHopView::Resolved { mtu: Some(mtu), .. } if mtu == expected), "{shown:?}");
+        let published = node.maps.members.values().filter(|record| record.next_hop().1.within(1_500) == expected);
+        assert_eq!(published.count(), 1, "{route:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use maglev_model::digest::Digest;
 use maglev_model::plan::PublishedPool;
 use maglev_model::transition::{Pinned, Progress};
 use maglev_model::{
-    AdminState, Affinity, Backend, Community, Health, Leftover, Name, Pool, PoolHealth, PoolSettings, Service,
+    AdminState, Affinity, Backend, Community, Health, Leftover, Mtu, Name, Pool, PoolHealth, PoolSettings, Service,
     Unserved, Vip, Weight,
 };
 
@@ -259,7 +259,7 @@ impl Reconciler {
     }
 
     fn backend_view(&self, of: &Pool, pool: Option<&PublishedPool>, backend: &Backend) -> BackendView {
-        let Backend { name, address, weight, state } = backend;
+        let Backend { name, address, weight, state, mtu } = backend;
         let slots = pool.map_or(0, |pool| pool.slots_of(name));
         let id = pool.and_then(|pool| pool.member(name, *address));
         let Leftover { learning_slots: learning, pinned_flows: pinned } = self.leftover(&of.name, backend);
@@ -276,8 +276,21 @@ impl Reconciler {
             share: f64::from(slots) / SLOTS as f64,
             health: self.fleet.health(&of.name, name, *address).map(Box::new),
             serves: usage.serves,
-            next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces),
+            next_hop: next_hop_view(self.resolutions.get(address), &self.settings.interfaces).within(*mtu),
             is_reached: usage.reached,
+        }
+    }
+}
+
+impl NextHopView {
+    /// The same by a path whose MTU is this or less.
+    fn within(self, named: Option<Mtu>) -> Self {
+        match (self, named) {
+            (Self::Resolved { interface, name, vlan, mac, gateway, mtu: Some(mtu) }, Some(named)) => {
+                let mtu = Some(mtu.min(named.bytes().into()));
+                Self::Resolved { interface, name, vlan, mac, gateway, mtu }
+            }
+            (view, _) => view,
         }
     }
 }

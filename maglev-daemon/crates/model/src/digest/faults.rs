@@ -42,7 +42,7 @@ fn https() -> Probe {
 /// One pool with every setting, and one VIP.
 fn services(probe: Probe) -> Services {
     let state = AdminState::Draining { since: Some(crate::UnixTime(1_700_000_000)) };
-    let backend = Backend { name: name("web1"), address: [10, 0, 1, 11].into(), weight: Weight(100), state };
+    let backend = Backend { name: name("web1"), address: [10, 0, 1, 11].into(), weight: Weight(100), state, mtu: None };
     let own = Override { port: NonZeroU16::new(81), path: Some("/own".to_owned()), host: Some("own".to_owned()) };
     let pool = Pool {
         name: name("web"),
@@ -126,7 +126,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 48] = [
+const CHANGES: [Change; 50] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -171,6 +171,8 @@ const CHANGES: [Change; 48] = [
     |_, vip| vip.service.protocol = Protocol::Udp,
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),
+    |pool, _| backend(pool).mtu = crate::Mtu::new(1_400),
+    |pool, _| backend(pool).mtu = crate::Mtu::new(1_500),
     |_, vip| vip.when_empty = crate::Unserved::Reset,
     |_, vip| vip.affinity = crate::Affinity::Source,
     |_, vip| vip.affinity = crate::Affinity::Prefix(24),

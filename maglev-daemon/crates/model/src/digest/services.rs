@@ -48,7 +48,7 @@ impl Fields {
     }
 
     fn backend(&mut self, backend: &Backend) {
-        let Backend { name, address, weight: Weight(weight), state } = backend;
+        let Backend { name, address, weight: Weight(weight), state, mtu } = backend;
         self.name(name);
         self.address(*address);
         self.number(*weight);
@@ -57,6 +57,10 @@ impl Fields {
             AdminState::Draining { since: _ } => 1,
             AdminState::Disabled { since: _ } => 2,
         });
+        if let Some(mtu) = mtu {
+            self.text("mtu");
+            self.number(mtu.bytes());
+        }
     }
 
     fn health(&mut self, health: &PoolHealth) {

@@ -100,7 +100,7 @@ mod tests {
     fn backends_without_a_next_hop_own_slots_where_none_has_one() {
         let backend = |n: u8| {
             let (name, address) = (Name::parse(&format!("web{n}")).unwrap(), [10, 0, 1, n].into());
-            Backend { name, address, weight: Weight(100), state: AdminState::Active }
+            Backend { name, address, weight: Weight(100), state: AdminState::Active, mtu: None }
         };
         let backends = [1, 2, 3].map(backend);
         let owned = |resolved: [bool; 3], unhealthy: usize| -> Vec<u16> {

@@ -26,7 +26,7 @@ use super::tables::Tables;
 use super::{Listed, Step, directories, member_record};
 use crate::Standing;
 use crate::transition::{Pinned, Transition};
-use crate::{AdminState, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services, Vip};
+use crate::{AdminState, Backend, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services, Vip};
 
 /// The published state, and the free numbers.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl Planner {
         }
         let mut steps = Vec::new();
         self.set_idle(target, &mut steps);
-        self.set_next_hops(next_hop, now, &mut steps);
+        self.set_next_hops(target, next_hop, now, &mut steps);
         self.set_encaps(target, &mut steps);
         self.write_members(target, next_hop, &mut steps);
         let fallen = self.set_standings(standing, &mut steps);
@@ -249,10 +249,18 @@ impl Planner {
         Some(stage)
     }
 
-    fn set_next_hops(&mut self, next_hop: &dyn Fn(IpAddr) -> NextHop, now: Duration, steps: &mut Vec<Step>) {
-        for pool in self.pools.values_mut() {
-            for ((_, address), member) in &mut pool.members {
-                let next_hop = next_hop(*address);
+    fn set_next_hops(
+        &mut self,
+        target: &Services,
+        next_hop: &dyn Fn(IpAddr) -> NextHop,
+        now: Duration,
+        steps: &mut Vec<Step>,
+    ) {
+        for (name, pool) in &mut self.pools {
+            let desired = target.pools.get(name);
+            for ((backend, address), member) in &mut pool.members {
+                let backend = desired.and_then(|pool| pool.backends.get(backend));
+                let next_hop = next_hop(*address).within(backend.and_then(mtu_of));
                 let is_lost_for_good = member.lost.is_some() && !member.is_reached(now);
                 if is_lost_for_good {
                     member.lost = None;
@@ -306,7 +314,7 @@ impl Planner {
                     continue;
                 }
                 let Some(id) = self.member_ids.take() else { continue };
-                let next_hop = next_hop(backend.address);
+                let next_hop = next_hop(backend.address).within(mtu_of(backend));
                 let kind = desired.settings.encap;
                 let record = member_record(pool.index, backend.address, kind, &self.outer, next_hop);
                 steps.push(Step::WriteMember { id, record });
@@ -452,6 +460,11 @@ impl Planner {
 /// Settings keep it within 15 bits.
 fn idle_seconds(settings: &PoolSettings) -> u16 {
     u16::try_from(settings.transition.idle.as_secs()).unwrap_or(u16::MAX / 2)
+}
+
+/// The MTU of the path to a backend as the operator names it.
+fn mtu_of(backend: &Backend) -> Option<u32> {
+    backend.mtu.map(|mtu| mtu.bytes().into())
 }
 
 #[cfg(test)]

@@ -92,6 +92,7 @@ impl World {
             address: address(p * BACKENDS + b),
             weight: Weight(100),
             state: AdminState::Active,
+            mtu: None,
         })
     }
 

@@ -75,7 +75,8 @@ mod tests {
         let mut pool = Pool::new(name("web"));
         for (n, weight) in (0_u8..).zip(weights) {
             let (name, address) = (name(&format!("web{n}")), [10, 0, 1, n].into());
-            let backend = Backend { name: name.clone(), address, weight: Weight(*weight), state: AdminState::Active };
+            let backend =
+                Backend { name: name.clone(), address, weight: Weight(*weight), state: AdminState::Active, mtu: None };
             pool.backends.insert(name, backend);
         }
         pool

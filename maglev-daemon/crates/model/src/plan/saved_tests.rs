@@ -38,7 +38,7 @@ fn full(in_first: u32, weight: u16) -> Services {
         let [.., a, b] = n.to_be_bytes();
         let address = format!("2001:db8::{a:02x}:{b:02x}").parse().unwrap();
         let weight = Weight(if n % 3 == 0 { 100 } else { weight });
-        let backend = Backend { name: long('b', n), address, weight, state: AdminState::Active };
+        let backend = Backend { name: long('b', n), address, weight, state: AdminState::Active, mtu: None };
         pool.backends.insert(backend.name.clone(), backend);
     }
     for n in 0..vips() {

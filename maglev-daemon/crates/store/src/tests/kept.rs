@@ -28,7 +28,8 @@ fn services(backends: u16, weight: u16) -> Services {
         let [high, low] = n.to_be_bytes();
         let (address, state) = ([10, 0, high, low].into(), AdminState::Active);
         let weight = if n == backends { Weight(weight) } else { Weight::DEFAULT };
-        pool.backends.insert(name(format!("b{n}")), Backend { name: name(format!("b{n}")), address, weight, state });
+        pool.backends
+            .insert(name(format!("b{n}")), Backend { name: name(format!("b{n}")), address, weight, state, mtu: None });
     }
     let mut services = Services::default();
     services.pools.insert(pool.name.clone(), pool);

@@ -15,7 +15,7 @@ use maglev_model::{Name, PacketSettings, Service, Services, Unserved};
 
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
-    members: BTreeMap<u16, MemberRecord>,
+    pub(super) members: BTreeMap<u16, MemberRecord>,
     tables: BTreeMap<u16, Filled>,
     pools: BTreeMap<u16, PoolWord>,
     directory: Vec<(Key4, VipWord)>,
