@@ -75,6 +75,8 @@ pub(crate) const PACKETS: Matrix = Matrix {
         "--test",
         "packets",
         "--test",
+        "narrow",
+        "--test",
         "fragments",
         "--test",
         "mtu",
@@ -82,8 +84,12 @@ pub(crate) const PACKETS: Matrix = Matrix {
         "answers",
         "--test",
         "gue",
+        "--test",
+        "headers",
+        "--test",
+        "bad_packets",
     ]],
-    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo", "gue"],
+    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo", "gue", "header", "bad"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more
