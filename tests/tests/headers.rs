@@ -38,10 +38,30 @@ const VIPS: [(&str, IpAddr, IpAddr); 4] =
 const TAGS: [&[(u16, u16)]; 4] =
     [&[(0x8100, 100)], &[(0x88a8, 100)], &[(0x88a8, 200), (0x8100, 100)], &[(0x8100, 200), (0x8100, 100)]];
 
-// Options of each of the sender's packets.
-sockopt_impl!(Options4, SetOnly, libc::IPPROTO_IP, libc::IP_OPTIONS, [u8; 8]);
-sockopt_impl!(HopByHop, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_HOPOPTS, [u8; 8]);
-sockopt_impl!(Destination, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, [u8; 8]);
+sockopt_impl!(
+    /// IPv4 options of each of the sender's packets.
+    Options4,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_OPTIONS,
+    [u8; 8]
+);
+sockopt_impl!(
+    /// A hop-by-hop options header in each of them.
+    HopByHop,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_HOPOPTS,
+    [u8; 8]
+);
+sockopt_impl!(
+    /// A destination options header in each of them.
+    Destination,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_DSTOPTS,
+    [u8; 8]
+);
 
 /// Record route with room for one address (RFC 791 section 3.1), router alert (RFC 2113), and no operation.
 const OPTIONS4: [(&str, [u8; 8]); 3] = [
@@ -100,7 +120,7 @@ fn packets_with_tags_and_chains_of_headers_arrive() -> Result<()> {
             })?;
         }
         for (name, vip) in [("6in4", WWW6), ("6in6", ALT6)] {
-            row(&format!("chains of 1, 2, 7 and 8 extension headers, of 512 bytes at most, {name}, {encap}"), || {
+            row(&format!("chains of 1 to 8 extension headers, 512 bytes at most, {name}, {encap}"), || {
                 let chains = [(1, 8), (2, 8), (7, 8), (8, 8), (8, 64)];
                 let mut arrived = 0;
                 for (headers, length) in chains {

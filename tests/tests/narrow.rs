@@ -140,6 +140,12 @@ fn downloads_pass_a_narrow_hop_whose_errors_reach_another_node() -> Result<()> {
         for (name, vip) in [("4in4", WWW4), ("6in6", ALT6)] {
             drained_below(&site, name, vip, encap)?;
         }
+        for (name, vip, like) in [("6in4", WWW6, WWW4), ("4in6", ALT4, WWW6)] {
+            let address = site.lab.backend_address(4, like).to_string();
+            let add = ["backend", "add", name, "web4", "--address", &address];
+            let change = if encap == ENCAPS[0] { &add[..] } else { &["backend", "weight", name, "web4", "300"] };
+            added_below(&site, name, vip, (encap, change))?;
+        }
     }
     for (family, vip, prefix) in [("IPv4", WWW4, 0), ("IPv6", WWW6, 1)] {
         row(&format!("control: errors are dropped: no download, {family}"), || {
@@ -175,14 +181,23 @@ fn drained_below(site: &Site, name: &str, vip: IpAddr, encap: &str) -> Result<()
         }
         short(longest)
     })?;
-    row(&format!("the hop shrinks below a download while its pool gets a backend, {name}, {encap}"), || {
+    // The next of these drains starts from a pool whose backends are all in use.
+    drain("undrain", "web1")
+}
+
+/// A download that is under way while its pool gets a backend, or that backend more weight, and the hop shrinks.
+fn added_below(site: &Site, name: &str, vip: IpAddr, (encap, change): (&str, &[&str])) -> Result<()> {
+    row(&format!("the hop shrinks below a download while web4's weight grows, {name}, {encap}"), || {
         hop(site, 1_500)?;
         forget(site)?;
+        let before = count(site, 1, "icmp_error")?;
         let download = site.lab.client().download_slowly(at(vip), "web2", length().max(20 * MB))?;
-        drain("undrain", "web1")?;
+        all(site, change)?;
         hop(site, HOP)?;
         let Downloaded { length, pause, .. } = download.finish()?;
-        Ok(format!("{} MB, {}", length / MB, short(pause)?))
+        let errors = count(site, 1, "icmp_error")? - before;
+        ensure!(errors > 0, "no error came by the other node");
+        Ok(format!("{} MB, {}, {errors} errors by the other node", length / MB, short(pause)?))
     })
 }
 
@@ -265,17 +280,17 @@ fn hangs<T: Send>(site: &Site, field: &str, transfer: impl FnOnce() -> Result<T>
     let client = site.lab.netns("client");
     thread::scope(|scope| {
         let transfer = scope.spawn(transfer);
-        let moved = || {
+        let watch = || {
             thread::sleep(BEGUN);
             let begun = moved(&client, field)?;
             thread::sleep(STALL);
-            Ok((begun, self::moved(&client, field)?))
+            Ok((begun, moved(&client, field)?))
         };
-        let moved: Result<_> = moved();
+        let watched: Result<_> = watch();
         let hung = !transfer.is_finished();
         client.output(Command::new("ss").args(["-K", "-t"]))?;
         let ended = transfer.join().ok().context("a transfer panicked")?;
-        let (begun, then) = moved?;
+        let (begun, then) = watched?;
         ensure!(hung && ended.is_err(), "the transfer ended by itself");
         ensure!(begun == then && then < MB / 10, "{begun} bytes at first, {then} after {STALL:?}");
         Ok(format!("hangs after {then} bytes: not one more in {} s", STALL.as_secs()))
