@@ -8,8 +8,8 @@ use nix::{
     ifaddrs::getifaddrs,
     libc,
     sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, sendto, setsockopt, socket,
-        sockopt,
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, sendto, setsockopt,
+        socket, sockopt,
     },
 };
 

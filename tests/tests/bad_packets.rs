@@ -18,7 +18,8 @@ use maglev_e2e::{
     },
     matrix::{Matrix, is_full},
     packets::{
-        DESTINATION, HOP_BY_HOP, TCP, UDP, datagram, extended, fragment, header, icmp, icmp_of, octets, packet, sum, syn,
+        DESTINATION, HOP_BY_HOP, TCP, UDP, datagram, extended, fragment, header, icmp, icmp_of, octets, packet, sum,
+        syn,
     },
     wire::Wire,
 };
@@ -268,7 +269,12 @@ fn sources_that_no_host_has() -> Result<()> {
     let rig = Rig::new()?;
     for (family, vip) in VIPS {
         let sources: &[(&str, &str)] = if vip.is_ipv4() {
-            &[("multicast", "224.0.0.1"), ("broadcast", "255.255.255.255"), ("loopback", "127.0.0.1"), ("none", "0.0.0.0")]
+            &[
+                ("multicast", "224.0.0.1"),
+                ("broadcast", "255.255.255.255"),
+                ("loopback", "127.0.0.1"),
+                ("none", "0.0.0.0"),
+            ]
         } else {
             &[("multicast", "ff02::1"), ("loopback", "::1"), ("none", "::")]
         };
@@ -333,7 +339,11 @@ fn icmp_that_lies_and_floods() -> Result<()> {
             broken.push(changed(&|quoted| (quoted[0] = 0x4f, quoted.truncate(48)).1));
         }
         let strays = broken.len();
-        rig.row(&format!("errors whose quoted headers lie or end early, IPv{family}"), &broken, &[("icmp_stray", strays)])?;
+        rig.row(
+            &format!("errors whose quoted headers lie or end early, IPv{family}"),
+            &broken,
+            &[("icmp_stray", strays)],
+        )?;
         let tunnels = [4, 41, 47, 50, 51, 137].map(|protocol| changed(&|quoted| quoted[next] = protocol));
         let gue = changed(&|quoted| quoted[ports..ports + 4].copy_from_slice(&[0xc0, 0, 0x17, 0xc0]));
         let tunnels: Vec<_> = tunnels.into_iter().chain([gue]).collect();

@@ -20,9 +20,8 @@ use maglev_e2e::{
     wire::Wire,
 };
 use nix::{
-    libc, setsockopt_impl,
+    libc, setsockopt_impl, sockopt_impl,
     sys::socket::{AddressFamily, SetSockOpt, SockFlag, SockType, SockaddrStorage, connect, socket},
-    sockopt_impl,
 };
 
 /// How many datagrams a case sends.

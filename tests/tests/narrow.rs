@@ -219,8 +219,7 @@ fn uploads_cross_narrow_links_to_their_backends() -> Result<()> {
     for encap in ENCAPS {
         encapsulate(&site, encap)?;
         for (name, vip, _) in VIPS {
-            let case =
-                format!("{} MB up over a link of {LINK} bytes to the backend, {name}, {encap}", length() / MB);
+            let case = format!("{} MB up over a link of {LINK} bytes to the backend, {name}, {encap}", length() / MB);
             row(&case, || {
                 let before = count(&site, 0, "packet_too_big")?;
                 let receipt = site.lab.client().upload(at(vip), length())?;

@@ -1,6 +1,6 @@
 //! The demo's narrow links: a download behind a hop whose MTU shrinks while it runs, and an upload across small links to backends.
 
-use std::{thread, time::Duration, time::Instant};
+use std::{process::Command, thread, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-/// The length of each transfer in bytes.
-const LENGTH: u64 = 16 << 20;
+/// The lengths of the transfers in bytes.
+const DOWN: u64 = 64 << 20;
+const UP: u64 = 16 << 20;
 /// The MTU of the hop to the client, and of links to backends.
 const HOP: u16 = 1_280;
 const LINK: u16 = 1_400;
@@ -37,7 +38,7 @@ impl Stage {
         let Site { lab, .. } = &self.site;
         let router = lab.netns("router");
         let before = counted(&self.site, "icmp_error")?;
-        let download = lab.client().download_slowly((WWW4, Backend::PORT).into(), home, LENGTH)?;
+        let download = lab.client().download_slowly((WWW4, Backend::PORT).into(), home, DOWN)?;
         router.ip(&[format!("link set client mtu {HOP}")])?;
         let began = Instant::now();
         while counted(&self.site, "icmp_error")? == before {
@@ -47,9 +48,11 @@ impl Stage {
         let Downloaded { length, took, pause } = download.finish().context("a download behind a narrow hop")?;
         let errors = counted(&self.site, "icmp_error")? - before;
         router.ip(&["link set client mtu 1500".to_owned()])?;
+        // What the backend learned of this client's path would lower the MSS of the client's next upload.
+        lab.netns(home).output(Command::new("ip").args(["route", "flush", "cache"]))?;
         self.seen.push(format!(
-            "router$ ip link set client mtu {HOP}: a download of {length} bytes from {home} goes on, {:.1} s in all, longest pause {} ms; \
-             {errors} errors of the router reached it by the nodes",
+            "router$ ip link set client mtu {HOP}: a download of {length} bytes from {home} goes on, {:.1} s in all, longest pause \
+             {} ms; ICMP errors that reached it by the nodes: {errors}",
             took.as_secs_f64(),
             pause.as_millis()
         ));
@@ -72,7 +75,7 @@ impl Stage {
         self.set_routes(&far, "del", "")?;
         self.await_longest(&names, WIDE - OUTER)?;
         self.seen.push(format!(
-            "links of {LINK} bytes to {}: an upload of {LENGTH} bytes to {name} takes {:.1} s; {answers} packets were answered with \
+            "links of {LINK} bytes to {}: an upload of {UP} bytes to {name} takes {:.1} s; {answers} packets were answered with \
              the MTU",
             names.join(", "),
             took.as_secs_f64()
@@ -96,9 +99,9 @@ impl Stage {
     fn upload_to(&self, names: &[String]) -> Result<(String, Duration)> {
         for _ in 0..TRIES {
             let began = Instant::now();
-            let receipt = self.site.lab.client().upload((WWW4, Backend::PORT).into(), LENGTH);
+            let receipt = self.site.lab.client().upload((WWW4, Backend::PORT).into(), UP);
             let receipt = receipt.context("an upload across a small link")?;
-            ensure!(receipt.sha256 == bytes::digest(LENGTH), "other bytes were uploaded");
+            ensure!(receipt.sha256 == bytes::digest(UP), "other bytes were uploaded");
             if names.contains(&receipt.name) {
                 return Ok((receipt.name, began.elapsed()));
             }
