@@ -203,7 +203,7 @@ fn fragments_that_lie() -> Result<()> {
         let tiny = [8, 16].map(|length| fragment(ends, TCP, 3, (0, true), &segment[..length]));
         rig.row(&format!("tiny first fragments, IPv{family}"), &tiny, &[("malformed", 2)])?;
         let endless: Vec<_> =
-            (0..120).map(|n| fragment(ends, UDP, 4, (n * 512, true), &[&whole[..512], &[7; 512]][n.min(1)])).collect();
+            (0..120).map(|n| fragment(ends, UDP, 4, (n * 512, true), [&whole[..512], &[7; 512]][n.min(1)])).collect();
         rig.row(&format!("fragments of a datagram without end, IPv{family}"), &endless, &sent(120))?;
         let beyond = [fragment(ends, UDP, 5, (65_528, false), &[7; 64])];
         rig.row(&format!("a fragment that ends beyond 65,535 bytes, IPv{family}"), &beyond, &[("malformed", 1)])?;

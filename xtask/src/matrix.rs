@@ -88,8 +88,23 @@ pub(crate) const PACKETS: Matrix = Matrix {
         "headers",
         "--test",
         "bad_packets",
+        "--test",
+        "source_affinity",
     ]],
-    subjects: &["ping", "narrow", "upload", "fragments", "mss", "mtu", "refusal", "echo", "gue", "header", "bad"],
+    subjects: &[
+        "ping",
+        "narrow",
+        "upload",
+        "fragments",
+        "mss",
+        "mtu",
+        "refusal",
+        "echo",
+        "gue",
+        "header",
+        "bad",
+        "source",
+    ],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more
