@@ -13,5 +13,7 @@ pub mod matrix;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod netns;
+pub mod packets;
 pub mod server;
 pub mod trial;
+pub mod wire;

@@ -1,4 +1,4 @@
-//! A slow download: it lives on a chosen backend, and continues until it is ordered to hurry.
+//! A download whose longest pause is known. A slow one lives on a chosen backend, and continues until it is ordered to hurry.
 
 use std::{
     net::SocketAddr,
@@ -37,21 +37,27 @@ pub struct Downloaded {
     pub length: u64,
     /// From the request to the last byte.
     pub took: Duration,
+    /// The longest time for which the next bytes were awaited.
+    pub pause: Duration,
 }
 
 impl Download {
-    /// Opens connections until one lives on `home`, and begins to download on it.
-    pub(super) fn start(client: &Client, target: SocketAddr, home: &str, length: u64) -> Result<Self> {
-        let (hurry, hurried) = watch::channel(false);
+    /// Opens connections until one lives on `home`, if that is named, and begins to download on it.
+    pub(super) fn start(client: &Client, target: SocketAddr, home: Option<&str>, length: u64) -> Result<Self> {
+        let (hurry, hurried) = watch::channel(home.is_none());
         let (begun, beginning) = mpsc::channel();
-        let (client, home) = (client.clone(), home.to_owned());
+        let (client, home) = (client.clone(), home.map(str::to_owned));
         let thread = thread::spawn(move || {
             client.block_on(async {
-                let mut connection = living_on(&client.sources, target, &home).await?;
+                let mut connection = match home {
+                    Some(home) => living_on(&client.sources, target, &home).await?,
+                    None => Connection::open(&client.sources, target).await?,
+                };
+                let asked = Instant::now();
                 let body = connection.get(&format!("/bytes/{length}")).await?;
                 // The receiver is gone if the test has failed meanwhile.
                 let _ = begun.send(());
-                read(body, length, hurried).await
+                read(body, length, hurried, asked).await
             })
         });
         match beginning.recv() {
@@ -87,9 +93,18 @@ async fn living_on(sources: &Sources, target: SocketAddr, home: &str) -> Result<
     anyhow::bail!("none of {TRIES} connections came to {home}")
 }
 
-async fn read(mut body: Incoming, length: u64, mut hurried: watch::Receiver<bool>) -> Result<Downloaded> {
-    let (began, mut received, mut hash) = (Instant::now(), 0, Sha256::new());
-    while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.context("the download stands still")? {
+async fn read(
+    mut body: Incoming,
+    length: u64,
+    mut hurried: watch::Receiver<bool>,
+    began: Instant,
+) -> Result<Downloaded> {
+    let (mut received, mut hash, mut pause) = (0, Sha256::new(), began.elapsed());
+    loop {
+        let asked = Instant::now();
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.context("the download stands still")?;
+        pause = pause.max(asked.elapsed());
+        let Some(frame) = frame else { break };
         if let Ok(data) = frame.context("the download broke off")?.into_data() {
             received += data.len() as u64;
             hash.update(&data);
@@ -100,5 +115,5 @@ async fn read(mut body: Incoming, length: u64, mut hurried: watch::Receiver<bool
     }
     ensure!(received == length, "{received} of {length} bytes");
     ensure!(bytes::hex(&hash.finalize()) == bytes::digest(length), "other bytes than the backend was asked for");
-    Ok(Downloaded { length, took: began.elapsed() })
+    Ok(Downloaded { length, took: began.elapsed(), pause })
 }

@@ -13,7 +13,10 @@ use nix::sys::socket::{
 };
 
 use super::Client;
-use crate::bytes;
+use crate::{
+    bytes,
+    packets::{checksum, octets},
+};
 
 /// The longest packet of the client's link.
 const MTU: usize = 1_500;
@@ -134,21 +137,4 @@ fn header_of(source: IpAddr, target: IpAddr, length: u16, offset: u16, more: u16
         header.extend(identification.to_be_bytes());
     }
     header
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// The Internet checksum of parts (RFC 1071), of which only the last may have an odd number of bytes.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    let mut sum: u64 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

@@ -30,7 +30,7 @@ pub mod stream;
 mod traffic;
 pub mod upload;
 
-use download::Download;
+use download::{Download, Downloaded};
 use flood::{Flood, Flooding};
 use held::{Held, Plan};
 use http::{Connection, accepted, attempt, connect, handshake, request};
@@ -160,7 +160,15 @@ impl Client {
     /// # Errors
     /// If there is none, or the request fails.
     pub fn download_slowly(&self, target: SocketAddr, home: &str, length: u64) -> Result<Download> {
-        Download::start(self, target, home, length)
+        Download::start(self, target, Some(home), length)
+    }
+
+    /// Downloads `length` bytes as fast as they come.
+    ///
+    /// # Errors
+    /// If the request fails, or a byte is not what it should be.
+    pub fn download_whole(&self, target: SocketAddr, length: u64) -> Result<Downloaded> {
+        Download::start(self, target, None, length)?.finish()
     }
 
     /// The answer to `GET path`, as text.

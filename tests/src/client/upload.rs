@@ -45,7 +45,7 @@ pub struct Upload {
 pub struct Uploaded {
     /// Bytes in all.
     pub length: u64,
-    /// The longest time for which the connection took no further chunk.
+    /// The longest time for which the connection took no further chunk, or the backend received nothing.
     pub pause: Duration,
 }
 
@@ -101,7 +101,8 @@ impl Upload {
         let sent = progress.sent.load(Ordering::Relaxed);
         ensure!(receipt.length == sent, "{sent} bytes sent, {} received", receipt.length);
         ensure!(receipt.sha256 == bytes::digest(sent), "other bytes than were sent");
-        Ok(Uploaded { length: sent, pause: Duration::from_micros(progress.pause_microseconds.load(Ordering::Relaxed)) })
+        let pause = progress.pause_microseconds.load(Ordering::Relaxed).max(receipt.pause_microseconds);
+        Ok(Uploaded { length: sent, pause: Duration::from_micros(pause) })
     }
 }
 

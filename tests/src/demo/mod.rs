@@ -1,7 +1,7 @@
 //! The demo: real requests through real load balancers while their backends change. It draws where the requests went,
-//! checks every share against its weight, holds connections and a download through a drain, takes a node out and kills the
-//! other's daemon, stops a backend's server, proves that the packets took the way it claims, and counts failures: those in
-//! flight on the server that was stopped, and no others.
+//! checks every share against its weight, holds connections and a download through a drain, narrows links below transfers,
+//! takes a node out and kills the other's daemon, stops a backend's server, proves that the packets took the way it
+//! claims, and counts failures: those in flight on the server that was stopped, and no others.
 
 use std::io::{self, Write};
 
@@ -12,6 +12,7 @@ use crate::lab::{registry, router::Kind};
 
 mod evidence;
 mod health;
+mod narrow;
 mod riders;
 mod share;
 mod stage;

@@ -74,9 +74,9 @@ impl Riders {
     pub(super) fn alight(self) -> Result<Ridden> {
         let Report { held, counts, broken, cut } = self.held.finish()?;
         let mut failures: Vec<String> = broken.iter().chain(&cut).map(ToString::to_string).collect();
-        let Downloaded { length, took } = self.download.finish().unwrap_or_else(|error| {
+        let Downloaded { length, took, .. } = self.download.finish().unwrap_or_else(|error| {
             failures.insert(0, format!("the download: {error:#}"));
-            Downloaded { length: 0, took: Duration::ZERO }
+            Downloaded { length: 0, took: Duration::ZERO, pause: Duration::ZERO }
         });
         let broken = failures.len();
         failures.truncate(5);

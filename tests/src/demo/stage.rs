@@ -53,6 +53,10 @@ pub(super) enum Action {
     AwaitSpoken,
     /// They end.
     Alight,
+    /// The link to the client shrinks below a download from this backend.
+    NarrowHop(&'static str),
+    /// Links to backends shrink, and an upload crosses one.
+    NarrowLinks,
     /// From here on backends are checked.
     Check,
     /// A backend's server is stopped: wait until the tables are without it.
@@ -106,6 +110,10 @@ pub(super) const STEPS: &[Step] = &[
             Action::AwaitSpoken,
             Action::Alight,
         ],
+    },
+    Step {
+        title: "links get narrow: a hop to the client during a download, and links to backends before an upload",
+        actions: &[Action::NarrowHop("web1"), Action::NarrowLinks],
     },
     Step {
         title: "node lb1 is drained: routers prefer it least, then forget it, then it waits until no packet comes",
@@ -259,6 +267,8 @@ impl Stage {
             Action::AwaitQuiet(backend) => self.await_quiet(backend)?,
             Action::Board(home) => self.riders = Some(Riders::board(self.site.lab.client(), home)?),
             Action::AwaitSpoken => self.riders.as_ref().context("no riders")?.await_spoken()?,
+            Action::NarrowHop(home) => self.narrow_hop(home)?,
+            Action::NarrowLinks => self.narrow_links()?,
             Action::Check => self.check()?,
             Action::StopServer(backend) => self.stop_server(backend)?,
             Action::StartServer(backend) => self.start_server(backend)?,
@@ -376,6 +386,7 @@ impl Step {
             Action::StopServer(backend) => Some(format!("{backend}$ kill the server")),
             Action::StartServer(backend) => Some(format!("{backend}$ start the server")),
             Action::AwaitSlots(_) | Action::Route(_) | Action::Alight => None,
+            Action::NarrowHop(_) | Action::NarrowLinks => None,
         };
         let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
         commands.dedup();

@@ -64,10 +64,11 @@ pub(super) fn step(report: &StepReport) -> String {
 /// The proofs, a line each.
 pub(super) fn evidence(evidence: &Evidence) -> String {
     let Evidence { native_xdp, packets, gateways } = evidence;
-    let Packets { vips, transmitted, redirected, checks, decapsulated } = packets;
+    let Packets { vips, transmitted, redirected, answered, checks, decapsulated } = packets;
     format!(
         "\nproofs\n  native XDP, says netlink: {}\n  packets to VIPs {vips} = encapsulated {} ({transmitted} transmitted, \
-         {redirected} redirected)\n  decapsulated {decapsulated} = these and {checks} packets of checks\n  the only routes to the VIPs lead to {}\n\n",
+         {redirected} redirected) and {answered} answered with the MTU\n  decapsulated {decapsulated} = encapsulated and {checks} \
+         packets of checks\n  the only routes to the VIPs lead to {}\n\n",
         native_xdp.join(", "),
         transmitted + redirected,
         gateways.join(", ")

@@ -33,6 +33,8 @@ pub struct Packets {
     pub transmitted: u64,
     /// Encapsulated and sent out of another interface.
     pub redirected: u64,
+    /// Too long for the path to their backend, and answered with its MTU.
+    pub answered: u64,
     /// Of health checks that load balancers made to a VIP, encapsulated like clients' packets.
     pub checks: u64,
     /// Decapsulated at the backends.
@@ -118,6 +120,7 @@ impl Site {
             sum.vips += vips.iter().filter_map(|vip| vip["packets"].as_u64()).sum::<u64>();
             sum.transmitted += counter(&counters, "transmitted")?;
             sum.redirected += counter(&counters, "redirected")?;
+            sum.answered += counter(&counters, "packet_too_big")?;
             sum.checks += counter(&counters, "check_sent")?;
         }
         for backend in &self.backends {
@@ -128,10 +131,10 @@ impl Site {
 }
 
 impl Packets {
-    /// Whether every packet to a VIP was encapsulated, and decapsulated.
+    /// Whether every packet to a VIP was encapsulated, and decapsulated, or answered with the MTU.
     pub fn balance(&self) -> bool {
-        let Self { vips, transmitted, redirected, checks, decapsulated } = self;
-        *vips == transmitted + redirected && vips + checks == *decapsulated
+        let Self { vips, transmitted, redirected, answered, checks, decapsulated } = self;
+        *vips == transmitted + redirected + answered && transmitted + redirected + checks == *decapsulated
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -44,6 +45,8 @@ pub struct Receipt {
     pub sha256: String,
     /// Length of the body in bytes.
     pub length: u64,
+    /// The longest time for which the next bytes were awaited, in microseconds.
+    pub pause_microseconds: u64,
 }
 
 /// Where a server listens.
@@ -111,15 +114,17 @@ async fn download(Path(length): Path<u64>) -> Response {
 }
 
 async fn upload(State(name): State<Arc<str>>, mut body: Body) -> Result<Json<Receipt>, String> {
-    let mut hash = Sha256::new();
-    let mut length = 0;
+    let (mut hash, mut length, mut pause, mut last) = (Sha256::new(), 0, Duration::ZERO, Instant::now());
     while let Some(frame) = body.frame().await {
+        pause = pause.max(last.elapsed());
         if let Ok(data) = frame.map_err(|error| format!("the body broke off: {error}"))?.into_data() {
             length += data.len() as u64;
             hash.update(&data);
         }
+        last = Instant::now();
     }
-    Ok(Json(Receipt { name: name.to_string(), sha256: bytes::hex(&hash.finalize()), length }))
+    let pause_microseconds = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+    Ok(Json(Receipt { name: name.to_string(), sha256: bytes::hex(&hash.finalize()), length, pause_microseconds }))
 }
 
 /// Answers each datagram from the very address it was sent to: the client sent it to a VIP, not to the backend.
