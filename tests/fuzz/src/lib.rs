@@ -7,4 +7,5 @@
 //! ```
 
 pub mod oracle;
+pub mod packets;
 pub mod world;

@@ -1,6 +1,10 @@
 //! Predictions of what a program makes of a frame: plain functions of a world and the frame's bytes. They use nothing of the packet
 //! path's crate.
 
+pub mod decap;
+
+pub use decap::decap;
+
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {

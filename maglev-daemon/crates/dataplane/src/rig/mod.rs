@@ -13,10 +13,12 @@ use maglev_harness as names;
 use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
 
+mod backend;
 mod candidate;
 mod held;
 mod veth;
 
+pub use backend::Backend;
 pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
 pub use veth::{Live, VethRig};
