@@ -14,6 +14,8 @@ type Check = (&'static str, fn() -> Result<()>);
 const BENCH: &str = "maglev-e2e/bench";
 /// The feature of the model.
 const MODEL: &str = "maglev-e2e/model";
+/// The feature of the fuzzer.
+const FUZZ: &str = "maglev-fuzz/loaded";
 
 const CHECKS: [Check; 7] = [
     ("format", format),
@@ -59,6 +61,8 @@ fn clippy() -> Result<()> {
         BENCH,
         "--features",
         MODEL,
+        "--features",
+        FUZZ,
         "--locked",
         "--",
         "--deny",

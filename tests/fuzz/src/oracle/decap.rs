@@ -88,21 +88,3 @@ fn combined(outer: u8, inner: u8) -> Option<u8> {
 fn is_in(prefixes: &[ipnet::IpNet], address: IpAddr) -> bool {
     prefixes.iter().any(|prefix| prefix.contains(&address))
 }
-
-/// The 16 bits at an offset.
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let pair = bytes.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(pair.try_into().ok()?))
-}
-
-/// The IPv4 address at an offset.
-fn ipv4_at(bytes: &[u8], at: usize) -> Option<IpAddr> {
-    let octets: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-    Some(octets.into())
-}
-
-/// The IPv6 address at an offset.
-fn ipv6_at(bytes: &[u8], at: usize) -> Option<IpAddr> {
-    let octets: [u8; 16] = bytes.get(at..at.checked_add(16)?)?.try_into().ok()?;
-    Some(octets.into())
-}

@@ -1,11 +1,11 @@
 //! Frames that a backend receives: tunnels of every kind that it takes or refuses, some with lies in them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 use ipnet::IpNet;
 
-use super::{address_in, mutate, one_in};
+use super::{LEAST, one_in};
 use crate::world::DecapWorld;
 
 use inner::inner;
@@ -17,13 +17,12 @@ const PORT: u16 = 6080;
 
 /// A frame for a backend: well-formed, or with some of its bytes changed, or random.
 pub fn frame(rng: &mut Rng, world: &DecapWorld) -> Vec<u8> {
-    let mut frame = if one_in(rng, 40) { random(rng, 14, 200) } else { well_formed(rng, world) };
+    let mut frame = if one_in(rng, 40) { random(rng, LEAST, 200) } else { well_formed(rng, world) };
     if one_in(rng, 2) {
         mutate(rng, &mut frame);
     }
-    // The kernel takes no shorter ones.
-    let shortest = frame.len().max(14);
-    frame.resize(shortest, 0);
+    let length = frame.len().max(LEAST);
+    frame.resize(length, 0);
     frame
 }
 
@@ -34,7 +33,10 @@ fn well_formed(rng: &mut Rng, world: &DecapWorld) -> Vec<u8> {
     let outer_is_v6 = rng.bool();
     match rng.u8(..16) {
         0..7 => {}
-        7..13 => (protocol, payload) = (17, datagram(rng, gue0(rng.u64(..), protocol, &payload))),
+        7..13 => {
+            let gue = gue0(rng, protocol, &payload);
+            (protocol, payload) = (17, datagram(rng, gue));
+        }
         13..15 => (protocol, payload) = (17, datagram(rng, payload)),
         // Without an outer header: what a backend receives from others.
         _ => return in_ethernet(rng, is_v6, &payload),
@@ -133,8 +135,7 @@ fn datagram(rng: &mut Rng, payload: Vec<u8>) -> Vec<u8> {
 }
 
 /// GUE of version 0, mostly as it is taken.
-fn gue0(choice: u64, protocol: u8, packet: &[u8]) -> Vec<u8> {
-    let rng = &mut Rng::with_seed(choice);
+fn gue0(rng: &mut Rng, protocol: u8, packet: &[u8]) -> Vec<u8> {
     let words = if rng.bool() { 0 } else { rng.u8(..32) };
     let mut first = words;
     let (mut protocol, mut flags) = (protocol, 0);
@@ -168,9 +169,9 @@ fn of_family(rng: &mut Rng, prefixes: &[IpNet], v6: bool) -> IpAddr {
     }
 }
 
-const DOCUMENTATION4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(198, 51, 100, 0), 24));
+const DOCUMENTATION4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24));
 const DOCUMENTATION6: IpNet =
-    IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::new(0x2001, 0xdb8, 51, 0, 0, 0, 0, 0), 48));
+    IpNet::V6(ipnet::Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 51, 0, 0, 0, 0, 0), 48));
 
 fn ttl(rng: &mut Rng) -> u8 {
     rng.choice([0, 1, 2, 64, 254, 255]).unwrap_or(64)
@@ -195,4 +196,33 @@ fn sum4(header: &mut [u8]) {
 fn random(rng: &mut Rng, least: usize, most: usize) -> Vec<u8> {
     let count = rng.usize(least..=most);
     (0..count).map(|_| rng.u8(..)).collect()
+}
+
+/// An address within a prefix.
+fn address_in(rng: &mut Rng, prefix: IpNet) -> IpAddr {
+    match prefix {
+        IpNet::V4(prefix) => {
+            Ipv4Addr::from(u32::from(prefix.network()) | rng.u32(..) & u32::from(prefix.hostmask())).into()
+        }
+        IpNet::V6(prefix) => {
+            Ipv6Addr::from(u128::from(prefix.network()) | rng.u128(..) & u128::from(prefix.hostmask())).into()
+        }
+    }
+}
+
+/// Changes a few bytes of a frame, mostly of its headers, or its length.
+fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
+    for _ in 0..rng.u8(1..=3) {
+        let Some(last) = frame.len().checked_sub(1) else { return };
+        // Most headers end within 120 bytes.
+        let at = if one_in(rng, 6) { rng.usize(..=last) } else { rng.usize(12.min(last)..=last.min(120)) };
+        match rng.u8(..10) {
+            0..4 => frame[at] ^= 1 << rng.u8(..8),
+            4..6 => frame[at] = rng.u8(..),
+            6 => frame[at] = rng.choice([0, 1, 4, 17, 41, 0x45, 0x46, 0x60, 255]).unwrap_or(0),
+            7 => frame[at] = frame[at].wrapping_add(if rng.bool() { 1 } else { 255 }),
+            8 => frame.truncate(at),
+            _ => frame.extend(vec![0; rng.usize(1..40)]),
+        }
+    }
 }

@@ -1,38 +1,125 @@
-//! Generators of frames. They must not know what becomes of a frame.
+//! The packets: valid ones of every kind that a world knows or refuses, changes to them, and random bytes. The same seed makes the
+//! same packets.
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
 
 use fastrand::Rng;
-use ipnet::IpNet;
 
+use crate::world::World;
+
+mod addresses;
+mod build;
 pub mod decap;
+mod ethernet;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod mutate;
+mod transport;
+mod tunnel;
 
-/// True once in so many times.
-fn one_in(rng: &mut Rng, times: u32) -> bool {
-    rng.u32(..times) == 0
+pub use tunnel::encapsulated;
+
+/// The least bytes of a frame that the kernel runs a program on.
+pub const LEAST: usize = 14;
+/// The most bytes that a frame gets: they fit a page with its headroom.
+const MOST: usize = 3_000;
+/// Frames that may be spliced into others.
+const KEPT: usize = 64;
+
+/// What the packets are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The load balancer receives them.
+    Balance,
+    /// The load balancer's node sends them.
+    Check,
+    /// A backend receives them.
+    Decapsulate,
 }
 
-/// An address within a prefix.
-fn address_in(rng: &mut Rng, prefix: IpNet) -> IpAddr {
-    match prefix {
-        IpNet::V4(prefix) => (u32::from(prefix.network()) | rng.u32(..) & u32::from(prefix.hostmask())).into(),
-        IpNet::V6(prefix) => (u128::from(prefix.network()) | rng.u128(..) & u128::from(prefix.hostmask())).into(),
+/// Makes packets for a world.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    world: &'a World,
+    purpose: Purpose,
+    rng: Rng,
+    /// Fragments of datagrams that have begun.
+    pending: VecDeque<Vec<u8>>,
+    kept: Vec<Vec<u8>>,
+}
+
+impl<'a> Generator<'a> {
+    /// Packets for a purpose, by a seed.
+    pub fn new(world: &'a World, purpose: Purpose, seed: u64) -> Self {
+        Self { world, purpose, rng: Rng::with_seed(seed), pending: VecDeque::new(), kept: Vec::new() }
     }
-}
 
-/// Changes a few bytes of a frame, mostly of its headers, or its length.
-fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
-    for _ in 0..rng.u8(1..=3) {
-        // Most headers end within 120 bytes.
-        let Some(last) = frame.len().checked_sub(1) else { return };
-        let at = if one_in(rng, 6) { rng.usize(..=last) } else { rng.usize(12.min(last)..=last.min(120)) };
-        match rng.u8(..10) {
-            0..4 => frame[at] ^= 1 << rng.u8(..8),
-            4..6 => frame[at] = rng.u8(..),
-            6 => frame[at] = rng.choice([0, 1, 4, 17, 41, 0x45, 0x46, 0x60, 255]).unwrap_or(0),
-            7 => frame[at] = frame[at].wrapping_add(if rng.bool() { 1 } else { 255 }),
-            8 => frame.truncate(at),
-            _ => frame.extend((0..rng.usize(1..40)).map(|_| 0)),
+    /// The next frame.
+    pub fn next_frame(&mut self) -> Vec<u8> {
+        let mut frame = match self.rng.u8(..) {
+            0..4 => random(&mut self.rng),
+            4..40 if !self.pending.is_empty() => self.pending.pop_front().unwrap_or_default(),
+            _ => self.valid(),
+        };
+        let changes = match self.rng.u8(..) {
+            0..110 => 0,
+            110..190 => 1,
+            190..225 => 2,
+            225..243 => 3,
+            _ => 4,
+        };
+        for _ in 0..changes {
+            mutate::change(&mut self.rng, &mut frame, &self.kept);
+        }
+        frame.truncate(MOST);
+        if frame.len() < LEAST {
+            frame.resize(LEAST, 0);
+        }
+        self.keep(&frame);
+        frame
+    }
+
+    fn valid(&mut self) -> Vec<u8> {
+        let (rng, world) = (&mut self.rng, self.world);
+        if self.purpose == Purpose::Decapsulate && rng.u8(..) < 230 {
+            return tunnel::encapsulated(rng, world);
+        }
+        let mut frames = build::frames(rng, world, self.purpose == Purpose::Check).into_iter();
+        let first = frames.next().unwrap_or_default();
+        self.pending.extend(frames);
+        // A random order of those that wait, and some are lost.
+        while self.pending.len() > 8 {
+            self.pending.pop_front();
+        }
+        if self.pending.len() > 1 && self.rng.u8(..) < 40 {
+            let (a, b) = (self.rng.usize(..self.pending.len()), self.rng.usize(..self.pending.len()));
+            self.pending.swap(a, b);
+        }
+        first
+    }
+
+    fn keep(&mut self, frame: &[u8]) {
+        if self.kept.len() < KEPT {
+            self.kept.push(frame.to_vec());
+        } else if self.rng.u8(..) < 8 {
+            let place = self.rng.usize(..KEPT);
+            self.kept[place] = frame.to_vec();
         }
     }
+}
+
+fn random(rng: &mut Rng) -> Vec<u8> {
+    let length = rng.usize(LEAST..2_000);
+    (0..length).map(|_| rng.u8(..)).collect()
+}
+
+/// One of some values.
+fn choose<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+    of[rng.usize(..of.len())]
+}
+
+/// True in one of so many cases.
+fn one_in(rng: &mut Rng, cases: u32) -> bool {
+    rng.u32(..cases) == 0
 }

@@ -16,11 +16,13 @@ use super::shared::{Mapped, Shared};
 mod backend;
 mod candidate;
 mod held;
+mod single;
 mod veth;
 
 pub use backend::Backend;
 pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
+pub use single::{Balancer, Departed};
 pub use veth::{Live, VethRig};
 
 /// A program's verdict: `XDP_TX`.

@@ -15,7 +15,8 @@
 use std::ops::Range;
 
 use super::outer::{Fragment, Outer};
-use super::{IPV4, IPV6, u16_at};
+use super::{IPV4, IPV6};
+use crate::oracle::bytes::be16;
 
 /// The protocol number of UDP.
 pub(super) const UDP: u8 = 17;
@@ -27,14 +28,14 @@ const UDP_BYTES: usize = 8;
 /// Whether a packet of UDP is one for GUE's port. Fragments are not: the later ones have no ports, and the host puts a datagram
 /// together.
 pub(super) fn is_for_port(frame: &[u8], outer: &Outer) -> bool {
-    let ports = |payload: &Range<usize>| u16_at(frame.get(payload.clone())?, 2);
+    let ports = |payload: &Range<usize>| be16(frame.get(payload.clone())?, 2);
     outer.fragment == Fragment::Whole && outer.payload.as_ref().and_then(ports) == Some(PORT)
 }
 
 /// The protocol and the bytes of the packet in a datagram, or the reason why it has none.
 pub(super) fn open(frame: &[u8], datagram: Range<usize>) -> Result<(u8, Range<usize>), &'static str> {
     let bytes = frame.get(datagram.clone()).ok_or("malformed")?;
-    let length = usize::from(u16_at(bytes, 4).ok_or("malformed")?);
+    let length = usize::from(be16(bytes, 4).ok_or("malformed")?);
     if length < UDP_BYTES || length > bytes.len() {
         return Err("malformed");
     }

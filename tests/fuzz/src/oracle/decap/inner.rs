@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::{IPV4, ipv4_at, ipv6_at, u16_at};
+use super::IPV4;
+use crate::oracle::bytes::{adjusted, array, be16};
 
 /// ICMP's redirect and router advertisement (RFC 792, RFC 1256).
 const ICMP: u8 = 1;
@@ -36,32 +37,32 @@ impl Inner {
     fn parse4(start: usize, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..20)?;
         let length = usize::from(header[0] & 15) * 4;
-        let total = usize::from(u16_at(header, 2)?);
+        let total = usize::from(be16(header, 2)?);
         if header[0] >> 4 != 4 || length < 20 || total < length || total > bytes.len() {
             return None;
         }
-        let is_first = u16_at(header, 6)? & 0x1fff == 0;
+        let is_first = be16(header, 6)? & 0x1fff == 0;
         let kind = bytes.get(..total)?.get(length);
         Some(Self {
             start,
             ecn: header[1] & 3,
-            source: ipv4_at(header, 12)?,
-            destination: ipv4_at(header, 16)?,
+            source: array::<4>(header, 12)?.into(),
+            destination: array::<4>(header, 16)?.into(),
             is_discovery: header[9] == ICMP && is_first && kind.is_some_and(|kind| ROUTING4.contains(kind)),
         })
     }
 
     fn parse6(start: usize, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..40)?;
-        let total = 40 + usize::from(u16_at(header, 4)?);
+        let total = 40 + usize::from(be16(header, 4)?);
         if header[0] >> 4 != 6 || total > bytes.len() {
             return None;
         }
         Some(Self {
             start,
             ecn: header[1] >> 4 & 3,
-            source: ipv6_at(header, 8)?,
-            destination: ipv6_at(header, 24)?,
+            source: array::<16>(header, 8)?.into(),
+            destination: array::<16>(header, 24)?.into(),
             is_discovery: is_discovery6(header[6], bytes.get(40..total)?),
         })
     }
@@ -91,17 +92,14 @@ impl Inner {
             packet[1] = packet[1] & !0x30 | ecn << 4;
             return;
         }
-        let before = u16::from_be_bytes([packet[0], packet[1]]);
+        let word = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let before = word(packet, 0);
         packet[1] = packet[1] & !3 | ecn;
-        let after = u16::from_be_bytes([packet[0], packet[1]]);
-        if before == after {
-            return;
+        let after = word(packet, 0);
+        if before != after {
+            let checksum = adjusted(word(packet, 10), before, after);
+            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
         }
-        let checksum = u16::from_be_bytes([packet[10], packet[11]]);
-        let sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        packet[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
     }
 }
 

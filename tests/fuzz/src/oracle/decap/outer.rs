@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::{ipv4_at, ipv6_at, u16_at};
+use crate::oracle::bytes::{array, be16};
 
 /// Where an Ethernet frame's type stands.
 const ETHER_TYPE: usize = 12;
@@ -36,11 +36,11 @@ impl Outer {
     pub(super) fn parse(frame: &[u8]) -> Option<Self> {
         let mut at = ETHER_TYPE;
         for _ in 0..2 {
-            if TAGS.contains(&u16_at(frame, at)?) {
+            if TAGS.contains(&be16(frame, at)?) {
                 at += 4;
             }
         }
-        match u16_at(frame, at)? {
+        match be16(frame, at)? {
             0x0800 => Self::parse4(frame, at),
             0x86dd => Self::parse6(frame, at),
             _ => None,
@@ -55,13 +55,13 @@ impl Outer {
             return None;
         }
         let length = usize::from(header[0] & 15) * 4;
-        let total = usize::from(u16_at(header, 2)?);
+        let total = usize::from(be16(header, 2)?);
         // More fragments, or an offset.
-        let is_part = u16_at(header, 6)? & 0x3fff != 0;
+        let is_part = be16(header, 6)? & 0x3fff != 0;
         let is_sound = length >= 20 && total >= length && l3 + total <= frame.len();
         Some(Self {
             ether_type,
-            source: ipv4_at(header, 12)?,
+            source: array::<4>(header, 12)?.into(),
             ecn: header[1] & 3,
             protocol: header[9],
             fragment: if is_part { Fragment::Part } else { Fragment::Whole },
@@ -76,11 +76,11 @@ impl Outer {
         if header[0] >> 4 != 6 {
             return None;
         }
-        let end = l3 + 40 + usize::from(u16_at(header, 4)?);
+        let end = l3 + 40 + usize::from(be16(header, 4)?);
         let is_sound = end <= frame.len();
         Some(Self {
             ether_type,
-            source: ipv6_at(header, 8)?,
+            source: array::<16>(header, 8)?.into(),
             ecn: header[1] >> 4 & 3,
             protocol: header[6],
             fragment: Fragment::Whole,

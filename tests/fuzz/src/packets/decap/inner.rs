@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use fastrand::Rng;
 
-use super::super::one_in;
-use super::{DOCUMENTATION4, DOCUMENTATION6, extended, octets, of_family, random, sum4, ttl};
-use crate::packets::address_in;
+use super::{DOCUMENTATION4, DOCUMENTATION6, address_in, extended, octets, of_family, random, sum4, ttl};
+use crate::packets::one_in;
 use crate::world::DecapWorld;
 
 /// A packet inside a tunnel, and whether it is one of IPv6.
