@@ -44,9 +44,10 @@ fn run(backend: &mut Backend, before: &mut Vec<u64>, frame: &[u8]) -> Result<Pre
         other => anyhow::bail!("action {other}"),
     };
     let after = backend.counted();
-    let counted = DecapCounter::ALL.iter().zip(after.iter().zip(&*before)).flat_map(|(counter, (after, before))| {
-        std::iter::repeat_n(counter.name(), (after - before) as usize)
-    });
+    let counted = DecapCounter::ALL
+        .iter()
+        .zip(after.iter().zip(&*before))
+        .flat_map(|(counter, (after, before))| std::iter::repeat_n(counter.name(), (after - before) as usize));
     let counted = counted.collect();
     *before = after;
     Ok(Predicted { verdict, bytes: (verdict == Verdict::Pass).then_some(bytes), counted })
@@ -66,7 +67,8 @@ fn the_loaded_program_does_what_the_oracle_predicts() -> Result<()> {
             *seen.entry(predicted.counted[0]).or_default() += 1;
             if predicted != got {
                 let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-                let key = format!("{:?} {:?}, got {:?} {:?}", predicted.verdict, predicted.counted, got.verdict, got.counted);
+                let key =
+                    format!("{:?} {:?}, got {:?} {:?}", predicted.verdict, predicted.counted, got.verdict, got.counted);
                 let entry = differences.entry(key).or_insert((0, hex.clone()));
                 entry.0 += 1;
                 if hex.len() < entry.1.len() {

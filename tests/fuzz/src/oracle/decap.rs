@@ -2,8 +2,8 @@
 //! RFC 2473 for IP in IP, draft-ietf-intarea-gue for GUE, RFC 6040 for ECN.
 //!
 //! ```text
-//!  Ethernet (+ tags) │ outer IP │ (UDP, GUE) │ inner IP …
-//!        kept        └─────── removed ──────┘  kept, with the ECN that RFC 6040 says
+//!  Ethernet │ outer IP │ (UDP, GUE) │ inner IP …
+//!   kept    └─────── removed ───────┘  kept, with the ECN that RFC 6040 says
 //! ```
 
 use std::net::IpAddr;
@@ -56,7 +56,8 @@ fn unwrap(world: &DecapWorld, frame: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut packet = frame.get(inner.start..).ok_or("malformed")?.to_vec();
     let ecn = combined(outer.ecn, inner.ecn).ok_or("congestion")?;
     inner.set_ecn(&mut packet, ecn);
-    let mut unwrapped = frame.get(..outer.ether_type).ok_or("malformed")?.to_vec();
+    // Both MAC addresses.
+    let mut unwrapped = frame.get(..12).ok_or("malformed")?.to_vec();
     unwrapped.extend(inner.ether_type().to_be_bytes());
     unwrapped.extend(packet);
     Ok(unwrapped)

@@ -41,7 +41,8 @@ fn well_formed(rng: &mut Rng, world: &DecapWorld) -> Vec<u8> {
         // Without an outer header: what a backend receives from others.
         _ => return in_ethernet(rng, is_v6, &payload),
     }
-    let packet = if outer_is_v6 { outer6(rng, world, protocol, payload) } else { outer4(rng, world, protocol, payload) };
+    let packet =
+        if outer_is_v6 { outer6(rng, world, protocol, payload) } else { outer4(rng, world, protocol, payload) };
     in_ethernet(rng, outer_is_v6, &packet)
 }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::outer::{Fragment, Outer};
 use super::{IPV4, IPV6};
-use crate::oracle::bytes::be16;
+use crate::oracle::bytes::{array, be16};
 
 /// The protocol number of UDP.
 pub(super) const UDP: u8 = 17;
@@ -26,42 +26,38 @@ const PORT: u16 = 6080;
 const UDP_BYTES: usize = 8;
 
 /// Whether a packet of UDP is one for GUE's port. Fragments are not: the later ones have no ports, and the host puts a datagram
-/// together.
+/// together. Behind options no port is looked for.
 pub(super) fn is_for_port(frame: &[u8], outer: &Outer) -> bool {
-    let ports = |payload: &Range<usize>| be16(frame.get(payload.clone())?, 2);
-    outer.fragment == Fragment::Whole && outer.payload.as_ref().and_then(ports) == Some(PORT)
+    let port = |start: usize| be16(&array::<UDP_BYTES>(frame, start)?, 2);
+    outer.fragment == Fragment::Whole && outer.end.and_then(port) == Some(PORT)
 }
 
 /// The protocol and the bytes of the packet in a datagram, or the reason why it has none.
 pub(super) fn open(frame: &[u8], datagram: Range<usize>) -> Result<(u8, Range<usize>), &'static str> {
-    let bytes = frame.get(datagram.clone()).ok_or("malformed")?;
-    let length = usize::from(be16(bytes, 4).ok_or("malformed")?);
-    if length < UDP_BYTES || length > bytes.len() {
+    let length = be16(frame, datagram.start + 4).ok_or("malformed")?;
+    // The first bytes say what it is, even if the datagram is too short for them.
+    let header: [u8; 4] = array(frame, datagram.start + UDP_BYTES).ok_or("malformed")?;
+    if usize::from(length) != datagram.len() {
         return Err("malformed");
     }
-    let start = datagram.start + UDP_BYTES;
-    let end = datagram.start + length;
-    let gue = &bytes[UDP_BYTES..length];
-    let first = *gue.first().ok_or("malformed")?;
-    match (first >> 6, first >> 4) {
-        (0, _) => version_0(gue).map(|(protocol, skipped)| (protocol, start + skipped..end)),
-        (_, 4) => Ok((IPV4, start..end)),
-        (_, 6) => Ok((IPV6, start..end)),
-        _ => Err("unsupported_gue"),
+    let (protocol, skipped) = match (header[0] >> 6, header[0] >> 4) {
+        (0, _) => version_0(header)?,
+        (_, 4) => (IPV4, 0),
+        (_, 6) => (IPV6, 0),
+        _ => return Err("unsupported_gue"),
+    };
+    let start = datagram.start + UDP_BYTES + skipped;
+    if start > datagram.end {
+        return Err("malformed");
     }
+    Ok((protocol, start..datagram.end))
 }
 
-/// The protocol of the packet behind a header, and the header's length.
-fn version_0(gue: &[u8]) -> Result<(u8, usize), &'static str> {
-    let header: [u8; 4] = gue.get(..4).and_then(|header| header.try_into().ok()).ok_or("malformed")?;
-    let [first, protocol, flags @ ..] = header;
+/// The protocol of the packet behind a header, and the header's length with its private data.
+fn version_0([first, protocol, flags @ ..]: [u8; 4]) -> Result<(u8, usize), &'static str> {
     let is_control = first & 0x20 != 0;
     if is_control || flags != [0, 0] || !matches!(protocol, IPV4 | IPV6) {
         return Err("unsupported_gue");
     }
-    let length = 4 + usize::from(first & 0x1f) * 4;
-    if length > gue.len() {
-        return Err("malformed");
-    }
-    Ok((protocol, length))
+    Ok((protocol, 4 + usize::from(first & 0x1f) * 4))
 }

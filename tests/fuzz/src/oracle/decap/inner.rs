@@ -6,12 +6,14 @@ use std::ops::Range;
 use super::IPV4;
 use crate::oracle::bytes::{adjusted, array, be16};
 
-/// ICMP's redirect and router advertisement (RFC 792, RFC 1256).
+/// ICMP's redirect, and router advertisements and solicitations (RFC 792, RFC 1256).
 const ICMP: u8 = 1;
-const ROUTING4: [u8; 2] = [5, 9];
+const ROUTING4: [u8; 3] = [5, 9, 10];
 /// Router and neighbor solicitations and advertisements, and redirects (RFC 4861 section 4).
 const ICMPV6: u8 = 58;
 const DISCOVERY6: [u8; 5] = [133, 134, 135, 136, 137];
+/// Headers behind which a host looks for another one (RFC 8200 section 4, RFC 4302, RFC 6275).
+const EXTENSIONS: [u8; 6] = [0, 43, 44, 51, 60, 135];
 
 /// The inner packet's IP header.
 #[derive(Clone, Debug)]
@@ -29,54 +31,63 @@ impl Inner {
     /// The header at the start of a tunnel's payload, or the reason why there is none.
     pub(super) fn parse(protocol: u8, frame: &[u8], payload: Range<usize>) -> Result<Self, &'static str> {
         let start = payload.start;
-        let bytes = frame.get(payload).ok_or("malformed")?;
-        let parsed = if protocol == IPV4 { Self::parse4(start, bytes) } else { Self::parse6(start, bytes) };
+        let (bytes, behind) = frame.split_at_checked(payload.end).ok_or("malformed")?;
+        let bytes = bytes.get(start..).ok_or("malformed")?;
+        let parsed =
+            if protocol == IPV4 { Self::parse4(start, bytes, behind) } else { Self::parse6(start, bytes, behind) };
         parsed.ok_or("malformed")
     }
 
-    fn parse4(start: usize, bytes: &[u8]) -> Option<Self> {
-        let header = bytes.get(..20)?;
+    fn parse4(start: usize, bytes: &[u8], behind: &[u8]) -> Option<Self> {
+        let header: [u8; 20] = array(bytes, 0)?;
         let length = usize::from(header[0] & 15) * 4;
-        let total = usize::from(be16(header, 2)?);
-        if header[0] >> 4 != 4 || length < 20 || total < length || total > bytes.len() {
+        let total = usize::from(be16(&header, 2)?);
+        if header[0] >> 4 != 4 || length < 20 || total < length || total != bytes.len() {
             return None;
         }
-        let is_first = be16(header, 6)? & 0x1fff == 0;
-        let kind = bytes.get(..total)?.get(length);
+        let is_first = be16(&header, 6)? & 0x1fff == 0;
+        let is_icmp = header[9] == ICMP && is_first;
         Some(Self {
             start,
             ecn: header[1] & 3,
-            source: array::<4>(header, 12)?.into(),
-            destination: array::<4>(header, 16)?.into(),
-            is_discovery: header[9] == ICMP && is_first && kind.is_some_and(|kind| ROUTING4.contains(kind)),
+            source: array::<4>(&header, 12)?.into(),
+            destination: array::<4>(&header, 16)?.into(),
+            is_discovery: is_icmp && ROUTING4.contains(&icmp_type(bytes.get(length..)?, behind)?),
         })
     }
 
-    fn parse6(start: usize, bytes: &[u8]) -> Option<Self> {
-        let header = bytes.get(..40)?;
-        let total = 40 + usize::from(be16(header, 4)?);
-        if header[0] >> 4 != 6 || total > bytes.len() {
+    fn parse6(start: usize, bytes: &[u8], behind: &[u8]) -> Option<Self> {
+        let header: [u8; 40] = array(bytes, 0)?;
+        let total = 40 + usize::from(be16(&header, 4)?);
+        if header[0] >> 4 != 6 || total != bytes.len() {
             return None;
         }
+        let (next, hop_limit) = (header[6], header[7]);
+        let is_discovery = if next == ICMPV6 {
+            DISCOVERY6.contains(&icmp_type(bytes.get(40..)?, behind)?)
+        } else {
+            // Behind extension headers it is known by the hop limit alone: with another one it is not valid (RFC 4861 section 7.1).
+            hop_limit == 255 && EXTENSIONS.contains(&next)
+        };
         Some(Self {
             start,
             ecn: header[1] >> 4 & 3,
-            source: array::<16>(header, 8)?.into(),
-            destination: array::<16>(header, 24)?.into(),
-            is_discovery: is_discovery6(header[6], bytes.get(40..total)?),
+            source: array::<16>(&header, 8)?.into(),
+            destination: array::<16>(&header, 24)?.into(),
+            is_discovery,
         })
     }
 
     /// Whether the packet may come out of a tunnel, given which addresses are VIPs of this host.
     pub(super) fn admit(&self, is_vip: impl Fn(IpAddr) -> bool) -> Result<(), &'static str> {
-        if !is_vip(self.destination) || !is_unicast_beyond_link(self.destination) {
-            return Err("foreign_destination");
+        if self.is_discovery {
+            return Err("neighbor_discovery");
         }
         if self.source == self.destination || !is_unicast_beyond_link(self.source) {
             return Err("impossible_source");
         }
-        if self.is_discovery {
-            return Err("neighbor_discovery");
+        if !is_vip(self.destination) || !is_unicast_beyond_link(self.destination) {
+            return Err("foreign_destination");
         }
         Ok(())
     }
@@ -103,24 +114,10 @@ impl Inner {
     }
 }
 
-/// Whether a payload is a message of neighbor discovery, behind whatever extension headers (RFC 8200 section 4).
-fn is_discovery6(first: u8, payload: &[u8]) -> bool {
-    let (mut protocol, mut at) = (first, 0);
-    loop {
-        let Some(header) = payload.get(at..at + 8) else {
-            return protocol == ICMPV6 && payload.get(at).is_some_and(|kind| DISCOVERY6.contains(kind));
-        };
-        let length = match protocol {
-            ICMPV6 => return DISCOVERY6.contains(&header[0]),
-            // Hop-by-hop options, routing, destination options.
-            0 | 43 | 60 => 8 + usize::from(header[1]) * 8,
-            // Authentication: in units of four bytes.
-            51 => 8 + usize::from(header[1]) * 4,
-            44 if header[2] == 0 && header[3] & 0xf8 == 0 => 8,
-            _ => return false,
-        };
-        (protocol, at) = (header[0], at + length);
-    }
+/// The type of an ICMP message, unless it is cut short: its code, a byte later, is in the frame at least.
+fn icmp_type(message: &[u8], behind: &[u8]) -> Option<u8> {
+    let kind = message.first()?;
+    (message.len() + behind.len() > 1).then_some(*kind)
 }
 
 /// Whether an address can be that of one host that is reached through routers.

@@ -1,14 +1,13 @@
-//! The frame up to the packet's first IP header, with the extension headers of IPv6 (RFC 791, RFC 8200).
+//! The IP header that may be a tunnel's (RFC 791, RFC 8200).
 
 use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::oracle::bytes::{array, be16};
 
-/// Where an Ethernet frame's type stands.
+/// Where an Ethernet frame's type stands, and the packet behind it. Frames with VLAN tags are the host's: a VLAN device gets them.
 const ETHER_TYPE: usize = 12;
-/// IEEE 802.1Q and 802.1ad tags: at most two are skipped.
-const TAGS: [u16; 2] = [0x8100, 0x88a8];
+const L3: usize = 14;
 
 /// Whether a packet is part of a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,71 +19,60 @@ pub(super) enum Fragment {
 /// An IP header that may be a tunnel's.
 #[derive(Clone, Debug)]
 pub(super) struct Outer {
-    /// Where the frame's type stands that says the header's family: behind the tags.
-    pub(super) ether_type: usize,
     pub(super) source: IpAddr,
     pub(super) ecn: u8,
-    /// The protocol of what follows the header.
+    /// The protocol of what follows the header. IPv6 extension headers are none of a tunnel's.
     pub(super) protocol: u8,
     pub(super) fragment: Fragment,
-    /// The bytes that the header says are its payload; `None` if its lengths contradict each other or the frame's.
+    /// Where the header ends, unless it has options.
+    pub(super) end: Option<usize>,
+    /// The bytes that the header says are its payload; `None` if it has options, or is not of the frame's type, or its lengths
+    /// contradict each other or the frame's.
     pub(super) payload: Option<Range<usize>>,
 }
 
 impl Outer {
-    /// The first IP header of a frame, if there is one.
+    /// The IP header of a frame, if there is one.
     pub(super) fn parse(frame: &[u8]) -> Option<Self> {
-        let mut at = ETHER_TYPE;
-        for _ in 0..2 {
-            if TAGS.contains(&be16(frame, at)?) {
-                at += 4;
-            }
-        }
-        match be16(frame, at)? {
-            0x0800 => Self::parse4(frame, at),
-            0x86dd => Self::parse6(frame, at),
+        match be16(frame, ETHER_TYPE)? {
+            0x0800 => Self::parse4(frame),
+            0x86dd => Self::parse6(frame),
             _ => None,
         }
     }
 
     /// RFC 791 section 3.1.
-    fn parse4(frame: &[u8], ether_type: usize) -> Option<Self> {
-        let l3 = ether_type + 2;
-        let header = frame.get(l3..l3 + 20)?;
-        if header[0] >> 4 != 4 {
-            return None;
-        }
-        let length = usize::from(header[0] & 15) * 4;
-        let total = usize::from(be16(header, 2)?);
+    fn parse4(frame: &[u8]) -> Option<Self> {
+        let header: [u8; 20] = array(frame, L3)?;
+        let is_plain = header[0] == 0x45;
+        let total = usize::from(be16(&header, 2)?);
         // More fragments, or an offset.
-        let is_part = be16(header, 6)? & 0x3fff != 0;
-        let is_sound = length >= 20 && total >= length && l3 + total <= frame.len();
+        let is_part = be16(&header, 6)? & 0x3fff != 0;
+        let end = is_plain.then_some(L3 + header.len());
+        let is_sound = is_plain && total >= header.len() && L3 + total <= frame.len();
         Some(Self {
-            ether_type,
-            source: array::<4>(header, 12)?.into(),
+            source: array::<4>(&header, 12)?.into(),
             ecn: header[1] & 3,
             protocol: header[9],
             fragment: if is_part { Fragment::Part } else { Fragment::Whole },
-            payload: is_sound.then(|| l3 + length..l3 + total),
+            end,
+            payload: is_sound.then_some(L3 + header.len()..L3 + total),
         })
     }
 
     /// RFC 8200 section 3.
-    fn parse6(frame: &[u8], ether_type: usize) -> Option<Self> {
-        let l3 = ether_type + 2;
-        let header = frame.get(l3..l3 + 40)?;
-        if header[0] >> 4 != 6 {
-            return None;
-        }
-        let end = l3 + 40 + usize::from(be16(header, 4)?);
-        let is_sound = end <= frame.len();
+    fn parse6(frame: &[u8]) -> Option<Self> {
+        let header: [u8; 40] = array(frame, L3)?;
+        let start = L3 + header.len();
+        let end = start + usize::from(be16(&header, 4)?);
+        let is_sound = header[0] >> 4 == 6 && end <= frame.len();
         Some(Self {
-            ether_type,
-            source: array::<16>(header, 8)?.into(),
+            source: array::<16>(&header, 8)?.into(),
             ecn: header[1] >> 4 & 3,
             protocol: header[6],
             fragment: Fragment::Whole,
-            payload: is_sound.then_some(l3 + 40..end),
+            end: Some(start),
+            payload: is_sound.then_some(start..end),
         })
     }
 }

@@ -52,9 +52,10 @@ fn outer_headers_go_and_congestion_stays() {
     // IPv4 in IPv4, the outer header CE.
     let ce = format!("{MACS} 0800 45030034 00004000 40040000 0a400b5f 0a00010b {INNER4}");
     assert_eq!(unwrapped(&ce), plain(&format!("{MACS} 0800 {INNER4_CE}")));
-    // IPv6 in IPv4 behind a tag: the type follows the inner packet, and padding stays behind.
-    let tagged = format!("{MACS} 81000064 0800 45000048 00004000 40290000 0a400b5f 0a00010b {INNER6} 0000");
-    assert_eq!(unwrapped(&tagged), plain(&format!("{MACS} 81000064 86dd {INNER6} 0000")));
+    // IPv6 in IPv4: the type follows the inner packet, and padding stays behind.
+    let padded = format!("{MACS} 0800 45000048 00004000 40290000 0a400b5f 0a00010b {INNER6} 0000");
+    assert_eq!(unwrapped(&padded), plain(&format!("{MACS} 86dd {INNER6} 0000")));
+    assert_eq!(unwrapped(&padded.replace(" 0800 ", " 81000064 0800 ")), "not_encapsulated");
     // IPv4 in GUE with a word of private data, in IPv6.
     let gue = format!(
         "{MACS} 86dd 60000000 00301140 fd640000000000000000000000000001 fd00000100000000000000000000000b

@@ -14,7 +14,14 @@ pub(super) fn inner(rng: &mut Rng, world: &DecapWorld, depth: u8) -> (bool, Vec<
     let (protocol, payload) = payload(rng, world, v6, depth);
     let destination = destination(rng, world, v6);
     let source = if one_in(rng, 30) { destination } else { source(rng, v6) };
-    (v6, if v6 { packet6(rng, protocol, payload, source, destination) } else { packet4(rng, protocol, &payload, source, destination) })
+    (
+        v6,
+        if v6 {
+            packet6(rng, protocol, payload, source, destination)
+        } else {
+            packet4(rng, protocol, &payload, source, destination)
+        },
+    )
 }
 
 fn packet4(rng: &mut Rng, protocol: u8, payload: &[u8], source: IpAddr, destination: IpAddr) -> Vec<u8> {
@@ -89,13 +96,37 @@ fn source(rng: &mut Rng, v6: bool) -> IpAddr {
 fn special(rng: &mut Rng, v6: bool) -> IpAddr {
     let text = if v6 {
         rng.choice([
-            "::", "::1", "::c000:0201", "::ffff:192.0.2.1", "fe80::1", "febf::1", "fec0::1", "ff02::1", "ff0e::1",
-            "64:ff9b::c000:201", "2002:c000:201::1", "fd00::9", "::1:0:0:1", "fe7f::1",
+            "::",
+            "::1",
+            "::c000:0201",
+            "::ffff:192.0.2.1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "ff0e::1",
+            "64:ff9b::c000:201",
+            "2002:c000:201::1",
+            "fd00::9",
+            "::1:0:0:1",
+            "fe7f::1",
         ])
     } else {
         rng.choice([
-            "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.1", "169.254.1.1", "169.253.255.255", "224.0.0.1",
-            "239.1.2.3", "240.0.0.1", "255.255.255.255", "10.0.0.1", "223.255.255.255", "126.0.0.1", "1.0.0.0",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.1.1",
+            "169.253.255.255",
+            "224.0.0.1",
+            "239.1.2.3",
+            "240.0.0.1",
+            "255.255.255.255",
+            "10.0.0.1",
+            "223.255.255.255",
+            "126.0.0.1",
+            "1.0.0.0",
         ])
     };
     text.and_then(|text| text.parse().ok()).unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
