@@ -85,19 +85,15 @@ fn within(rng: &mut Rng, network: IpAddr, length: u8) -> IpAddr {
     match network {
         IpAddr::V4(address) => {
             let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-            let bits = address.to_bits();
-            Ipv4Addr::from_bits(bits | choose(rng, &[0, host, rng_of(rng) as u32 & host, 7 & host])).into()
+            let (bits, random) = (address.to_bits(), rng.u32(..));
+            Ipv4Addr::from_bits(bits | choose(rng, &[0, host, random & host, 7 & host])).into()
         }
         IpAddr::V6(address) => {
             let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
-            let (bits, random) = (address.to_bits(), u128::from(rng_of(rng)) << 64 | u128::from(rng_of(rng)));
+            let (bits, random) = (address.to_bits(), u128::from(rng.u64(..)) << 64 | u128::from(rng.u64(..)));
             Ipv6Addr::from_bits(bits | choose(rng, &[0, host, random & host, 7 & host])).into()
         }
     }
-}
-
-fn rng_of(rng: &mut Rng) -> u64 {
-    rng.u64(..)
 }
 
 /// Any address, most of them next to VIPs.
@@ -110,7 +106,7 @@ fn anywhere(rng: &mut Rng, is_v4: bool) -> IpAddr {
                 Ipv4Addr::new(203, 0, 113, a),
                 Ipv4Addr::new(198, 20, a, b),
                 Ipv4Addr::new(198, 17, a, b),
-                Ipv4Addr::from_bits(rng_of(&mut Rng::with_seed(u64::from(a) << 8 | u64::from(b))) as u32),
+                Ipv4Addr::new(b, a, 113, 10),
             ],
         )
         .into()

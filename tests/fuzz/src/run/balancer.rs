@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use maglev_common::counters::{Counter, Counts, Traffic};
 use maglev_common::hash::HashKey;
-use maglev_dataplane::rig::Balancer;
+use maglev_dataplane::rig::{Balancer, Fault};
 use maglev_model::Limits;
 
 use super::{Case, Got, Program};
@@ -33,7 +33,7 @@ pub(super) struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// Loads the programs and publishes a world. For the thread that stays on this CPU.
-    pub(super) fn load(world: &'a World, program: Program, cpu: usize) -> Result<Self> {
+    pub(super) fn load(world: &'a World, program: Program, cpu: usize, fault: Option<Fault>) -> Result<Self> {
         let settings = maglev_dataplane::Settings {
             limits: Limits { vips: 64, pools: 16, backends: 64 },
             flow_sets: 64,
@@ -43,7 +43,7 @@ impl<'a> Subject<'a> {
             trace: false,
             interfaces: Vec::new(),
         };
-        let balancer = Balancer::load(&settings, &interface_records(world), &steps(world))?;
+        let balancer = Balancer::load(&settings, &interface_records(world), &steps(world), fault)?;
         let backends = world.pools.iter().map(|pool| pool.backends.len()).sum::<usize>() + 1;
         Ok(Self {
             world,

@@ -25,7 +25,7 @@ pub(super) fn run(job: &Job, cpu: usize) -> Result<Done> {
     let mut runner = Runner {
         program: job.program,
         world,
-        subject: Subject::load(world, job.program, cpu)?,
+        subject: Subject::load(world, job.program, cpu, job.fault)?,
         done: Done::default(),
         kinds: BTreeMap::new(),
         begun: VecDeque::new(),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use maglev_dataplane::rig::Fault;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -73,6 +74,8 @@ pub struct Settings {
     pub seed: u64,
     /// One program alone.
     pub only: Option<Program>,
+    /// The fault of the programs: in tests of the fuzzer.
+    pub fault: Option<Fault>,
 }
 
 /// The packets of one program in one world.
@@ -83,6 +86,7 @@ struct Job {
     world: usize,
     packets: u64,
     seed: u64,
+    fault: Option<Fault>,
 }
 
 /// The packets of a job at most: those of a longer one are several jobs.
@@ -133,7 +137,7 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
                 let mut rng = fastrand::Rng::with_seed(settings.seed);
                 let seed = rng.u64(..)
                     ^ ((program as u64) << 48 | (world as u64) << 32 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                jobs.push_back(Job { program, world, packets, seed });
+                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault });
                 (left, n) = (left - packets, n + 1);
             }
         }
