@@ -172,6 +172,8 @@ fn attempt(
             return Ok(Ok(other));
         }
     }
+    // What it counted that nobody looked at yet is no other packet's fault.
+    subject.audit()?;
     let case = case.clone();
     Ok(Err(Box::new(Disagreement { program, world: subject.world.name, before: None, case, predicted, got })))
 }
