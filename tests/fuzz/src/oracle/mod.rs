@@ -18,6 +18,7 @@ mod balance;
 mod bytes;
 mod check;
 mod choice;
+pub mod decap;
 mod encap;
 mod icmp;
 mod ip;
@@ -27,6 +28,7 @@ mod unserved;
 
 pub use balance::balance;
 pub use check::{Origin, check};
+pub use decap::decap;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

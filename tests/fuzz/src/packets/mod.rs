@@ -9,15 +9,13 @@ use crate::world::World;
 
 mod addresses;
 mod build;
+pub mod decap;
 mod ethernet;
 mod icmp;
 mod ipv4;
 mod ipv6;
 mod mutate;
 mod transport;
-mod tunnel;
-
-pub use tunnel::encapsulated;
 
 /// The least bytes of a frame that the kernel runs a program on.
 pub const LEAST: usize = 14;
@@ -33,8 +31,6 @@ pub enum Purpose {
     Balance,
     /// The load balancer's node sends them.
     Check,
-    /// A backend receives them.
-    Decapsulate,
 }
 
 /// Makes packets for a world.
@@ -82,9 +78,6 @@ impl<'a> Generator<'a> {
 
     fn valid(&mut self) -> Vec<u8> {
         let (rng, world) = (&mut self.rng, self.world);
-        if self.purpose == Purpose::Decapsulate && rng.u8(..) < 230 {
-            return tunnel::encapsulated(rng, world);
-        }
         let mut frames = build::frames(rng, world, self.purpose == Purpose::Check).into_iter();
         let first = frames.next().unwrap_or_default();
         self.pending.extend(frames);
@@ -113,7 +106,7 @@ impl<'a> Generator<'a> {
 /// The least bytes of a frame that the kernel runs a program on: of one that leaves, an IP header belongs to it.
 fn least(purpose: Purpose, frame: &[u8]) -> usize {
     match (purpose, frame.get(12..14)) {
-        (Purpose::Balance | Purpose::Decapsulate, _) => LEAST,
+        (Purpose::Balance, _) => LEAST,
         (Purpose::Check, Some([0x08, 0x00])) => LEAST + 20,
         (Purpose::Check, Some([0x86, 0xdd])) => LEAST + 40,
         (Purpose::Check, _) => LEAST + 1,

@@ -15,10 +15,12 @@ use crate::oracle::Origin;
 use crate::report::Report;
 use crate::world;
 
+mod backend;
 mod balancer;
 mod disagreement;
 mod job;
 mod shrink;
+mod subject;
 
 pub use disagreement::{Disagreement, Got, Signature};
 
@@ -92,9 +94,6 @@ struct Job {
 /// The packets of a job at most: those of a longer one are several jobs.
 const MOST_OF_JOB: u64 = 500_000;
 
-/// Programs that are fuzzed.
-const FUZZED: [Program; 2] = [Program::Balancer, Program::Egress];
-
 /// Runs all jobs, one on each CPU at a time.
 ///
 /// # Errors
@@ -121,7 +120,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
 
 fn jobs(settings: &Settings) -> VecDeque<Job> {
     let programs: Vec<_> =
-        FUZZED.into_iter().filter(|program| settings.only.is_none_or(|only| only == *program)).collect();
+        Program::ALL.into_iter().filter(|program| settings.only.is_none_or(|only| only == *program)).collect();
     let parts: u64 = programs.iter().map(|program| program.part()).sum();
     let mut jobs = VecDeque::new();
     for program in programs {

@@ -14,11 +14,13 @@ pub use maglev_harness::Fault;
 use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
 
+mod backend;
 mod candidate;
 mod held;
 mod single;
 mod veth;
 
+pub use backend::Backend;
 pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
 pub use single::{Balancer, Departed};
