@@ -18,6 +18,7 @@ mod balance;
 mod bytes;
 mod check;
 mod choice;
+pub mod decap;
 mod encap;
 mod icmp;
 mod ip;
@@ -27,9 +28,6 @@ mod unserved;
 
 pub use balance::balance;
 pub use check::{Origin, check};
-
-pub mod decap;
-
 pub use decap::decap;
 
 /// What becomes of a frame.

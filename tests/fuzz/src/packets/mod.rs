@@ -16,9 +16,6 @@ mod ipv4;
 mod ipv6;
 mod mutate;
 mod transport;
-mod tunnel;
-
-pub use tunnel::encapsulated;
 
 /// The least bytes of a frame that the kernel runs a program on.
 pub const LEAST: usize = 14;
@@ -34,8 +31,6 @@ pub enum Purpose {
     Balance,
     /// The load balancer's node sends them.
     Check,
-    /// A backend receives them.
-    Decapsulate,
 }
 
 /// Makes packets for a world.
@@ -73,8 +68,9 @@ impl<'a> Generator<'a> {
             mutate::change(&mut self.rng, &mut frame, &self.kept);
         }
         frame.truncate(MOST);
-        if frame.len() < LEAST {
-            frame.resize(LEAST, 0);
+        let least = least(self.purpose, &frame);
+        if frame.len() < least {
+            frame.resize(least, 0);
         }
         self.keep(&frame);
         frame
@@ -82,9 +78,6 @@ impl<'a> Generator<'a> {
 
     fn valid(&mut self) -> Vec<u8> {
         let (rng, world) = (&mut self.rng, self.world);
-        if self.purpose == Purpose::Decapsulate && rng.u8(..) < 230 {
-            return tunnel::encapsulated(rng, world);
-        }
         let mut frames = build::frames(rng, world, self.purpose == Purpose::Check).into_iter();
         let first = frames.next().unwrap_or_default();
         self.pending.extend(frames);
@@ -92,8 +85,9 @@ impl<'a> Generator<'a> {
         while self.pending.len() > 8 {
             self.pending.pop_front();
         }
-        if self.pending.len() > 1 && self.rng.u8(..) < 40 {
-            let (a, b) = (self.rng.usize(..self.pending.len()), self.rng.usize(..self.pending.len()));
+        let waiting = self.pending.len();
+        if waiting > 1 && self.rng.u8(..) < 40 {
+            let (a, b) = (self.rng.usize(..waiting), self.rng.usize(..waiting));
             self.pending.swap(a, b);
         }
         first
@@ -106,6 +100,16 @@ impl<'a> Generator<'a> {
             let place = self.rng.usize(..KEPT);
             self.kept[place] = frame.to_vec();
         }
+    }
+}
+
+/// The least bytes of a frame that the kernel runs a program on: of one that leaves, an IP header belongs to it.
+fn least(purpose: Purpose, frame: &[u8]) -> usize {
+    match (purpose, frame.get(12..14)) {
+        (Purpose::Balance, _) => LEAST,
+        (Purpose::Check, Some([0x08, 0x00])) => LEAST + 20,
+        (Purpose::Check, Some([0x86, 0xdd])) => LEAST + 40,
+        (Purpose::Check, _) => LEAST + 1,
     }
 }
 

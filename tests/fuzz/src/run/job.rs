@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use fastrand::Rng;
 
-use super::balancer::Subject;
 use super::shrink::shrink;
-use super::{Case, Disagreement, Done, Job, Program, Signature};
+use super::subject::Subject;
+use super::{Case, Disagreement, Done, Job, Program, Signature, backend, balancer};
 use crate::oracle::{Balanced, Origin, Verdict};
-use crate::packets::{Generator, Purpose};
-use crate::world::{World, worlds};
+use crate::packets::{self, Generator, Purpose};
+use crate::world::{World, decap_worlds, worlds};
 
 /// Packets between which fragments are forgotten and all counts are compared: their datagrams fill no line of the fragment table.
 const BATCH: u64 = 8_192;
@@ -20,36 +20,30 @@ const REMEMBERED: usize = 256;
 
 /// Runs a job on this thread's CPU.
 pub(super) fn run(job: &Job, cpu: usize) -> Result<Done> {
-    let worlds = worlds();
-    let world = &worlds[job.world];
-    let mut runner = Runner {
-        program: job.program,
-        world,
-        subject: Subject::load(world, job.program, cpu)?,
-        done: Done::default(),
-        kinds: BTreeMap::new(),
-        begun: VecDeque::new(),
-        answers: Answers::default(),
-    };
-    let began = Instant::now();
-    let purpose = if job.program == Program::Egress { Purpose::Check } else { Purpose::Balance };
-    let mut generator = Generator::new(world, purpose, job.seed);
-    let mut marks = Rng::with_seed(!job.seed);
-    let mut wasted = Duration::ZERO;
-    for n in 0..job.packets {
-        if n % BATCH == 0 || runner.subject.is_stale() {
-            runner.begin_batch()?;
+    match job.program {
+        Program::Balancer => {
+            let world = &worlds()[job.world];
+            let mut generator = Generator::new(world, Purpose::Balance, job.seed);
+            let subject = balancer::Subject::load(world, job.program, cpu, job.fault)?;
+            let next = || Case { frame: generator.next_frame(), origin: Origin::default() };
+            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job.packets, next)
         }
-        let frame = generator.next_frame();
-        let origin = if job.program == Program::Egress { origin(&mut marks, world) } else { Origin::default() };
-        wasted += runner.step(Case { frame, origin })?;
+        Program::Egress => {
+            let world = &worlds()[job.world];
+            let mut generator = Generator::new(world, Purpose::Check, job.seed);
+            let mut marks = Rng::with_seed(!job.seed);
+            let subject = balancer::Subject::load(world, job.program, cpu, job.fault)?;
+            let next = || Case { frame: generator.next_frame(), origin: origin(&mut marks, world) };
+            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job.packets, next)
+        }
+        Program::Decap => {
+            let world = &decap_worlds()[job.world];
+            let mut rng = Rng::with_seed(job.seed);
+            let subject = backend::Subject::load(world)?;
+            let next = || Case { frame: packets::decap::frame(&mut rng, world), origin: Origin::default() };
+            Runner::new(job.program, Subject::Backend(Box::new(subject))).run(job.packets, next)
+        }
     }
-    runner.begin_batch()?;
-    runner.judge_answers(began.elapsed());
-    runner.done.packets = job.packets;
-    runner.done.took = began.elapsed().saturating_sub(wasted);
-    runner.done.disagreements = runner.kinds.into_values().collect();
-    Ok(runner.done)
 }
 
 /// The mark of a health check's socket, mostly.
@@ -66,7 +60,6 @@ fn origin(rng: &mut Rng, world: &World) -> Origin {
 
 struct Runner<'a> {
     program: Program,
-    world: &'a World,
     subject: Subject<'a>,
     done: Done,
     kinds: BTreeMap<Signature, (Disagreement, u64)>,
@@ -82,7 +75,28 @@ struct Answers {
     refused: u64,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
+    fn new(program: Program, subject: Subject<'a>) -> Self {
+        let (done, kinds, begun, answers) = <_>::default();
+        Self { program, subject, done, kinds, begun, answers }
+    }
+
+    fn run(mut self, packets: u64, mut next: impl FnMut() -> Case) -> Result<Done> {
+        let (began, mut wasted) = (Instant::now(), Duration::ZERO);
+        for n in 0..packets {
+            if n % BATCH == 0 || self.subject.is_stale() {
+                self.begin_batch()?;
+            }
+            wasted += self.step(next())?;
+        }
+        self.begin_batch()?;
+        self.judge_answers(began.elapsed());
+        self.done.packets = packets;
+        self.done.took = began.elapsed().saturating_sub(wasted);
+        self.done.disagreements = self.kinds.into_values().collect();
+        Ok(self.done)
+    }
+
     /// Compares all counts, and has both sides forget fragments.
     fn begin_batch(&mut self) -> Result<()> {
         let wrong = self.subject.audit()?;
@@ -134,14 +148,14 @@ impl Runner<'_> {
         let predicted = Balanced::nothing();
         let verdict = Ok(Verdict::Pass);
         let got = super::Got { verdict, bytes: Vec::new(), mark: 0, counted: BTreeMap::new(), miscounted: vec![what] };
-        let (program, world) = (self.program, self.world.name);
+        let (program, world) = (self.program, self.subject.world());
         let disagreement = Disagreement { program, world, before: None, case, predicted, got };
         self.kinds.entry(disagreement.signature()).or_insert((disagreement, 0)).1 += 1;
     }
 
     /// Whether there were as many answers as the limit allows: within a second that began before and one that ended after.
     fn judge_answers(&mut self, took: Duration) {
-        let (Some(limit), Answers { given, refused }) = (self.world.answers, &self.answers) else { return };
+        let (Some(limit), Answers { given, refused }) = (self.subject.answers(), &self.answers) else { return };
         let (limit, seconds, given) = (u64::from(limit), took.as_secs(), *given);
         let too_many = given > limit * (seconds + 2);
         let too_few = *refused > 0 && given < limit;
@@ -165,15 +179,17 @@ fn attempt(
         answers.given += u64::from(predicted.asked);
         return Ok(Ok(predicted));
     }
-    if predicted.asked && subject.world.answers.is_some() {
+    if predicted.asked && subject.answers().is_some() {
         let (other, mark) = subject.predict(case, false);
         if got.agrees(&other, mark) {
             answers.refused += 1;
             return Ok(Ok(other));
         }
     }
+    // What it counted that nobody looked at yet is no other packet's fault.
+    subject.audit()?;
     let case = case.clone();
-    Ok(Err(Box::new(Disagreement { program, world: subject.world.name, before: None, case, predicted, got })))
+    Ok(Err(Box::new(Disagreement { program, world: subject.world(), before: None, case, predicted, got })))
 }
 
 /// Gives both sides a packet anew, after another one if that matters.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use maglev_dataplane::rig::Fault;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -14,10 +15,12 @@ use crate::oracle::Origin;
 use crate::report::Report;
 use crate::world;
 
+mod backend;
 mod balancer;
 mod disagreement;
 mod job;
 mod shrink;
+mod subject;
 
 pub use disagreement::{Disagreement, Got, Signature};
 
@@ -73,6 +76,8 @@ pub struct Settings {
     pub seed: u64,
     /// One program alone.
     pub only: Option<Program>,
+    /// The fault of the programs: in tests of the fuzzer.
+    pub fault: Option<Fault>,
 }
 
 /// The packets of one program in one world.
@@ -83,13 +88,11 @@ struct Job {
     world: usize,
     packets: u64,
     seed: u64,
+    fault: Option<Fault>,
 }
 
 /// The packets of a job at most: those of a longer one are several jobs.
 const MOST_OF_JOB: u64 = 500_000;
-
-/// Programs that are fuzzed.
-const FUZZED: [Program; 2] = [Program::Balancer, Program::Egress];
 
 /// Runs all jobs, one on each CPU at a time.
 ///
@@ -117,7 +120,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
 
 fn jobs(settings: &Settings) -> VecDeque<Job> {
     let programs: Vec<_> =
-        FUZZED.into_iter().filter(|program| settings.only.is_none_or(|only| only == *program)).collect();
+        Program::ALL.into_iter().filter(|program| settings.only.is_none_or(|only| only == *program)).collect();
     let parts: u64 = programs.iter().map(|program| program.part()).sum();
     let mut jobs = VecDeque::new();
     for program in programs {
@@ -133,7 +136,7 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
                 let mut rng = fastrand::Rng::with_seed(settings.seed);
                 let seed = rng.u64(..)
                     ^ ((program as u64) << 48 | (world as u64) << 32 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                jobs.push_back(Job { program, world, packets, seed });
+                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault });
                 (left, n) = (left - packets, n + 1);
             }
         }

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::balancer::Subject;
 use super::job::again;
+use super::subject::Subject;
 use super::{Case, Disagreement, Program};
 use crate::packets::LEAST;
 

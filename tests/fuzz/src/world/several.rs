@@ -113,15 +113,21 @@ pub fn worlds() -> Vec<World> {
     vec![plain, answering, gue, part, limited]
 }
 
-/// All worlds of backends.
+/// All worlds of backends: some addresses, and all, so that only the address itself can be a reason to refuse a packet.
 pub fn decap_worlds() -> Vec<DecapWorld> {
-    let nets = |texts: &[&str]| texts.iter().map(|text| net(text)).collect::<Vec<_>>();
-    let all = nets(&["203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"]);
-    let one = nets(&["203.0.113.10/32", "203.0.113.16/28", "2001:db8::10/128", "2001:db8:8000::/33"]);
+    let nets = |texts: &[&str]| texts.iter().map(|text| net(text)).collect();
+    let world = |sources: &[&str], vips: &[&str]| DecapWorld {
+        sources: nets(sources),
+        vips: nets(vips),
+        mss: Mss::Off,
+        mtu: 65_536,
+    };
     vec![
-        DecapWorld { sources: nets(&["10.64.0.0/16", "fd00:64::/32"]), vips: all.clone(), mss: Mss::Off, mtu: 1_500 },
-        DecapWorld { sources: nets(&["10.64.11.0/24", "fd00:64::7/128"]), vips: one, mss: Mss::Auto, mtu: 1_500 },
-        DecapWorld { sources: nets(&["10.64.0.0/16", "fd00:64::/32"]), vips: all, mss: Mss::Limit(1_200), mtu: 1_500 },
+        world(
+            &["10.64.0.0/16", "192.168.7.9/32", "fd64::/32"],
+            &["203.0.113.10/32", "198.18.0.0/15", "2001:db8:113::/64", "2001:db8::5/128"],
+        ),
+        world(&["10.0.0.0/8", "fd00::/8"], &["0.0.0.0/0", "::/0"]),
     ]
 }
 

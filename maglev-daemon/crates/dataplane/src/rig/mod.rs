@@ -9,6 +9,7 @@ use aya::programs::{Program, ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::pod::Word;
 use maglev_harness as names;
+pub use maglev_harness::Fault;
 
 use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};

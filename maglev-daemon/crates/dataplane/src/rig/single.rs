@@ -8,7 +8,7 @@ use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counts;
 use maglev_common::fragment::Line;
 use maglev_common::maps::{EGRESS_PROGRAM, PROGRAM};
-use maglev_harness as names;
+use maglev_harness::{self as names, Fault};
 use maglev_model::plan::Step;
 
 use super::{LOOPBACK, clone, program};
@@ -86,13 +86,25 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Loads the program that ships and publishes its tables. `interfaces` in the order of their slots; `settings` name none.
+    /// Loads the programs that ship, or those with a fault, and publishes their tables. `interfaces` in the order of their slots;
+    /// `settings` name none.
     ///
     /// # Errors
     /// One line: not root, the kernel refuses the object, or a step cannot be carried out.
-    pub fn load(settings: &Settings, interfaces: &[InterfaceRecord], steps: &[Step]) -> Result<Self, DataplaneError> {
+    pub fn load(
+        settings: &Settings,
+        interfaces: &[InterfaceRecord],
+        steps: &[Step],
+        fault: Option<Fault>,
+    ) -> Result<Self, DataplaneError> {
         let sizes = Sizes::from_settings(settings)?;
-        let mut ebpf = Loaded::balancer(settings, &sizes)?;
+        let mut ebpf = match fault {
+            None => Loaded::balancer(settings, &sizes)?,
+            Some(fault) => {
+                let globals = [(names::FAULT, fault as u32)];
+                Loaded::balancer_of(names::FAULTY, PROGRAM, settings, &sizes, &globals)?
+            }
+        };
         ebpf.load_classifier(EGRESS_PROGRAM)?;
         let mut maps = Maps::open(&ebpf, &sizes, settings)?;
         for (slot, record) in interfaces.iter().enumerate() {
