@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::program;
 
+pub(crate) mod coverage;
+
 /// Everything after `fuzz` is for the fuzzer itself; `cargo xtask fuzz --help` shows its options.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -15,6 +17,11 @@ pub(crate) struct Arguments {
 
 /// Sets up, builds the fuzzer, and replaces this process by it, with its output and exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let [first, rest @ ..] = &arguments.rest[..]
+        && first == "coverage"
+    {
+        return coverage::run(rest);
+    }
     let own = std::env::current_exe().context("cannot find this program")?;
     // Progress goes to standard error: standard output is the fuzzer's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;

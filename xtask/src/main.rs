@@ -60,6 +60,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = fuzz::coverage::compile() {
+        return done;
+    }
     let done = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build => build::run(),

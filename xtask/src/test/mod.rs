@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     binaries::{Binary, built},
-    build, kernels, matrix, program, setup,
+    build, fuzz, kernels, matrix, program, setup,
     totals::Totals,
 };
 
@@ -119,6 +119,7 @@ fn binaries(quick: bool) -> Result<Vec<Binary>> {
         program::run(program::command(program::cargo()).args(["build", "--locked", "--bins"]).args(selection))?;
     }
     let mut binaries = built(&selection)?;
+    binaries.extend(fuzz::coverage::binaries()?);
     binaries.retain(|binary| !(quick && binary.is_end_to_end() && LONG.contains(&binary.name.as_str())));
     Ok(binaries)
 }

@@ -5,7 +5,7 @@ use maglev_bgp::fuzzing;
 use crate::fuzz::Target;
 
 /// A message that is understood is understood again from its encoding; a fault is answered by a NOTIFICATION that is one.
-pub const MESSAGES: Target = Target { name: "bgp", seeds: fuzzing::messages, words: WORDS, run: fuzzing::check };
+pub(super) const MESSAGES: Target = Target { name: "bgp", seeds: fuzzing::messages, words: WORDS, run: fuzzing::check };
 
 const WORDS: &[&[u8]] = &[
     &[0xff; 16],

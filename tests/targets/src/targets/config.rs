@@ -2,24 +2,64 @@
 
 use std::path::Path;
 
-use maglev_config::{
-    check_text, decode_node, decode_services, decode_services_since, encode_services, parse_check,
-};
+use maglev_config::{check_text, decode_node, decode_services, decode_services_since, encode_services, parse_check};
 use maglev_model::Rules;
 
 use crate::fuzz::Target;
 
 /// `maglev.yaml` decodes to a configuration or to errors, never both or neither.
-pub const NODE: Target = Target { name: "node", seeds: node_seeds, words: WORDS, run: run_node };
+pub(super) const NODE: Target = Target { name: "node", seeds: node_seeds, words: WORDS, run: run_node };
 
 /// `services.yaml` that is accepted is written to a file that is accepted and means the same.
-pub const SERVICES: Target = Target { name: "services", seeds: service_seeds, words: WORDS, run: run_services };
+pub(super) const SERVICES: Target = Target { name: "services", seeds: service_seeds, words: WORDS, run: run_services };
 
 const WORDS: &[&[u8]] = &[
-    b": ", b"- ", b"[", b"]", b"{ ", b" }", b"\n", b"  ", b", ", b"\"", b"'", b"&a ", b"*a", b"!!str ", b"|\n", b"null",
-    b"true", b"0", b"1", b"65535", b"65536", b"4294967296", b"1e9", b"-1", b"1s", b"250 ms", b"24h", b"0x10",
-    b"203.0.113.0/24", b"2001:db8::/64", b"10.0.0.1", b"any", b"8000-8100", b"backends", b"weight", b"state", b"check",
-    b"vips", b"pools", b"tracking", b"transition", b"panic", b"announce", b"communities", b"64512:1", b"when_empty",
+    b": ",
+    b"- ",
+    b"[",
+    b"]",
+    b"{ ",
+    b" }",
+    b"\n",
+    b"  ",
+    b", ",
+    b"\"",
+    b"'",
+    b"&a ",
+    b"*a",
+    b"!!str ",
+    b"|\n",
+    b"null",
+    b"true",
+    b"0",
+    b"1",
+    b"65535",
+    b"65536",
+    b"4294967296",
+    b"1e9",
+    b"-1",
+    b"1s",
+    b"250 ms",
+    b"24h",
+    b"0x10",
+    b"203.0.113.0/24",
+    b"2001:db8::/64",
+    b"10.0.0.1",
+    b"any",
+    b"8000-8100",
+    b"backends",
+    b"weight",
+    b"state",
+    b"check",
+    b"vips",
+    b"pools",
+    b"tracking",
+    b"transition",
+    b"panic",
+    b"announce",
+    b"communities",
+    b"64512:1",
+    b"when_empty",
 ];
 
 const FILE: &str = "/etc/maglev/fuzzed.yaml";
@@ -31,7 +71,10 @@ fn blocks(page: &str) -> impl Iterator<Item = Vec<u8>> {
 
 fn node_seeds() -> Vec<Vec<u8>> {
     let pages = [include_str!("../../../../docs/config.md"), include_str!("../../../../docs/bgp.md")];
-    let files = [include_str!("../../../../deploy/examples/maglev.yaml"), include_str!("../../../../deploy/examples/broken.yaml")];
+    let files = [
+        include_str!("../../../../deploy/examples/maglev.yaml"),
+        include_str!("../../../../deploy/examples/broken.yaml"),
+    ];
     pages.into_iter().flat_map(blocks).chain(files.map(|file| file.as_bytes().to_vec())).collect()
 }
 
@@ -72,8 +115,9 @@ fn run_services(input: &[u8]) -> Result<(), String> {
         Err(problems) => return lines(problems.lines()),
     };
     let written = encode_services(&services);
-    let again = decode_services(file, &written, &rules)
-        .map_err(|problems| format!("what is written is rejected: {}\n{written}", problems.lines().collect::<String>()))?;
+    let again = decode_services(file, &written, &rules).map_err(|problems| {
+        format!("what is written is rejected: {}\n{written}", problems.lines().collect::<String>())
+    })?;
     if again != services {
         return Err(format!("what is written means something else:\n{written}"));
     }

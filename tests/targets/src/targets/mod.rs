@@ -11,12 +11,5 @@ mod packets;
 pub use maze::MAZE;
 
 /// All of them, but the one that is broken on purpose.
-pub const ALL: [Target; 7] = [
-    packets::FORWARD,
-    packets::DECAP,
-    packets::EGRESS,
-    config::NODE,
-    config::SERVICES,
-    bgp::MESSAGES,
-    api::REQUESTS,
-];
+pub const ALL: [Target; 7] =
+    [packets::FORWARD, packets::DECAP, packets::EGRESS, config::NODE, config::SERVICES, bgp::MESSAGES, api::REQUESTS];
