@@ -22,7 +22,10 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8], words: &[&[u8]]) {
         of[from..rng.usize(from..=of.len().min(from + 32))].to_vec()
     };
     match rng.u8(..12) {
-        0..2 => set(bytes, at, |byte| byte ^ 1 << (at % 8)),
+        0..2 => {
+            let bit = rng.u8(..8);
+            set(bytes, at, |byte| byte ^ 1 << bit);
+        }
         2..4 => {
             let value = rng.u8(..);
             set(bytes, at, |_| value);
