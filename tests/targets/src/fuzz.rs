@@ -47,8 +47,10 @@ pub struct Limits {
 pub struct Report {
     /// Executions.
     pub executions: u64,
-    /// Inputs that were kept, seeds included.
-    pub corpus: usize,
+    /// Inputs to begin with that were run.
+    pub seeds: usize,
+    /// Inputs that were kept beside them, since they reached new code.
+    pub kept: usize,
     /// Different edges that were taken.
     pub edges: usize,
     /// The failure that ended the run.
@@ -80,7 +82,7 @@ pub fn run(target: &Target, limits: Limits) -> Report {
     let mut rng = Rng::with_seed(limits.seed);
     let mut reached = Reached::default();
     let (mut corpus, mut executions) = (Vec::new(), 0);
-    let mut seeds = (target.seeds)().into_iter();
+    let (mut seeds, mut begun) = ((target.seeds)().into_iter(), 0);
     let failure = loop {
         if executions >= limits.executions || limits.time.is_some_and(|time| began.elapsed() >= time) {
             break None;
@@ -98,10 +100,11 @@ pub fn run(target: &Target, limits: Limits) -> Report {
             break Some(Failure { input, message, execution: executions });
         }
         if is_seed || (limits.guided && is_new) {
+            begun += usize::from(is_seed);
             corpus.push(input);
         }
     };
-    Report { executions, corpus: corpus.len(), edges: reached.edges(), failure }
+    Report { executions, seeds: begun, kept: corpus.len() - begun, edges: reached.edges(), failure }
 }
 
 /// The next input: half of them from the tenth of the corpus that was found last.

@@ -37,10 +37,13 @@ fn main() -> ExitCode {
     for one in ALL.iter().filter(|one| target.as_ref().is_none_or(|name| name == one.name)) {
         let time = Some(Duration::from_secs(seconds));
         let began = Instant::now();
-        let Report { executions, corpus, edges, failure } =
+        let Report { executions, seeds, kept, edges, failure } =
             run(one, Limits { executions: u64::MAX, time, seed, guided: true });
         let took = began.elapsed().as_secs_f64();
-        println!("{:9} {executions:>10} executions in {took:.0} s, {edges} edges, {corpus} inputs kept", one.name);
+        println!(
+            "{:9} {executions:>10} executions in {took:.0} s, {edges} edges, {seeds} seeds, {kept} inputs kept",
+            one.name
+        );
         if let Some(failure) = failure {
             println!("{:9} FAILED: {failure}", one.name);
             failed = true;
