@@ -173,19 +173,26 @@ fn attempt(
     answers: &mut Answers,
 ) -> Result<Result<Balanced, Box<Disagreement>>> {
     let (predicted, mark) = subject.predict(case, true);
-    let got = subject.run(case, &predicted)?;
-    subject.note(&predicted);
-    if got.agrees(&predicted, mark) {
+    let mut got = subject.run(case)?;
+    if subject.judge(&mut got, case, &predicted, mark) {
         answers.given += u64::from(predicted.asked);
+        subject.note(&predicted);
         return Ok(Ok(predicted));
+    }
+    if let Some(other) = predicted.or.clone()
+        && subject.judge(&mut got, case, &other, mark)
+    {
+        subject.note(&other);
+        return Ok(Ok(*other));
     }
     if predicted.asked && subject.answers().is_some() {
         let (other, mark) = subject.predict(case, false);
-        if got.agrees(&other, mark) {
+        if subject.judge(&mut got, case, &other, mark) {
             answers.refused += 1;
             return Ok(Ok(other));
         }
     }
+    subject.note(&predicted);
     // What it counted that nobody looked at yet is no other packet's fault.
     subject.audit()?;
     let case = case.clone();
