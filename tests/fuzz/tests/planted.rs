@@ -8,7 +8,7 @@ const SHORT: u64 = 200_000;
 
 #[test]
 fn programs_and_oracle_agree_on_every_packet_of_a_short_run() {
-    let report = run(&Settings { packets: SHORT, seed: 7, only: None, fault: None }).unwrap();
+    let report = run(&Settings { packets: SHORT, seed: 7, only: None, fault: None, stops: false }).unwrap();
     assert!(Program::ALL.iter().map(|program| report.packets(*program)).sum::<u64>() >= SHORT);
     assert_eq!(report.disagreements(), 0, "{report}");
 }
@@ -17,7 +17,7 @@ fn programs_and_oracle_agree_on_every_packet_of_a_short_run() {
 fn every_planted_fault_is_found() {
     let found = |fault: Fault| {
         let only = if fault == Fault::RedirectsChecks { Program::Egress } else { Program::Balancer };
-        let settings = Settings { packets: SHORT, seed: 7, only: Some(only), fault: Some(fault) };
+        let settings = Settings { packets: SHORT, seed: 7, only: Some(only), fault: Some(fault), stops: true };
         run(&settings).unwrap().disagreements() > 0
     };
     let missed: Vec<_> = Fault::ALL.into_iter().filter(|fault| !found(*fault)).collect();

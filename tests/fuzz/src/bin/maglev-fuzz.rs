@@ -24,7 +24,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { packets, seed, only } = Arguments::parse();
-    match run(&Settings { packets, seed, only, fault: None }) {
+    match run(&Settings { packets, seed, only, fault: None, stops: false }) {
         Ok(report) => {
             println!("{report}");
             if report.disagreements() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

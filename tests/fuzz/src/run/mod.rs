@@ -78,6 +78,8 @@ pub struct Settings {
     pub only: Option<Program>,
     /// The fault of the programs: in tests of the fuzzer.
     pub fault: Option<Fault>,
+    /// Whether the first disagreement ends the run.
+    pub stops: bool,
 }
 
 /// The packets of one program in one world.
@@ -89,6 +91,7 @@ struct Job {
     packets: u64,
     seed: u64,
     fault: Option<Fault>,
+    stops: bool,
 }
 
 /// The packets of a job at most: those of a longer one are several jobs.
@@ -136,7 +139,7 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
                 let mut rng = fastrand::Rng::with_seed(settings.seed);
                 let seed = rng.u64(..)
                     ^ ((program as u64) << 48 | (world as u64) << 32 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault });
+                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault, stops: settings.stops });
                 (left, n) = (left - packets, n + 1);
             }
         }
@@ -151,6 +154,9 @@ fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, report: &Mutex<Report>) -> Resu
     loop {
         let Some(job) = jobs.lock().map_err(|_| anyhow!("a worker panicked"))?.pop_front() else { return Ok(()) };
         let done = job::run(&job, cpu)?;
+        if job.stops && !done.disagreements.is_empty() {
+            jobs.lock().map_err(|_| anyhow!("a worker panicked"))?.clear();
+        }
         report.lock().map_err(|_| anyhow!("a worker panicked"))?.add(job.program, done);
     }
 }

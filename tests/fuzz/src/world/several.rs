@@ -187,9 +187,12 @@ fn interfaces() -> Vec<Interface> {
     ]
 }
 
+/// A pool's encapsulation, and its backends' addresses and next hops.
+type PoolSpec = (EncapKind, Vec<(&'static str, Option<Hop>)>);
+
 fn pools() -> Vec<Pool> {
     let hop = |last, slot, mtu| Some(Hop { mac: [2, 0, 0, 0, 9, last], slot, mtu });
-    let specs: [(EncapKind, Vec<(&str, Option<Hop>)>); 7] = [
+    let specs: [PoolSpec; 7] = [
         (
             EncapKind::IpIp,
             vec![
