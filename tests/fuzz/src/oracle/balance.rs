@@ -8,7 +8,7 @@ use super::link::{Link, link};
 use super::{Balanced, Datagram, Node, Noted, Predicted, Verdict, icmp, link as ethernet, too_big, unserved};
 use crate::world::{Backend, INGRESS, Pool};
 
-/// Predicts what becomes of a frame.
+/// Predicts the fate of a frame.
 pub fn balance(node: &Node<'_>, frame: &[u8]) -> Balanced {
     let (family, l3) = match link(frame) {
         Link::Truncated => return Predicted::pass(frame, "truncated").into(),

@@ -31,7 +31,7 @@ pub use balance::balance;
 pub use check::{Origin, check};
 pub use decap::decap;
 
-/// What becomes of a frame.
+/// The fate of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
     /// The host's network stack gets it.
@@ -90,7 +90,7 @@ pub struct Balanced {
 }
 
 impl Balanced {
-    /// What becomes of no frame.
+    /// The fate of no frame.
     pub(crate) fn nothing() -> Self {
         Predicted { verdict: Verdict::Pass, bytes: None, counted: Vec::new() }.into()
     }

@@ -196,7 +196,7 @@ fn attempt(
         }
     }
     subject.note(&predicted);
-    // What it counted that nobody looked at yet is no other packet's fault.
+    // What it counted by other VIPs and backends is taken over, or later packets would be blamed for it.
     subject.audit()?;
     let case = case.clone();
     Ok(Err(Box::new(Disagreement { program, world: subject.world(), before: None, case, predicted, got })))

@@ -12,7 +12,6 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::oracle::Origin;
-use crate::report::Report;
 use crate::world;
 
 mod backend;
@@ -101,13 +100,13 @@ const MOST_OF_JOB: u64 = 500_000;
 ///
 /// # Errors
 /// A program does not load, or a CPU cannot be had.
-pub fn run(settings: &Settings) -> Result<Report> {
+pub fn run(settings: &Settings) -> Result<Results> {
     let began = Instant::now();
     let jobs = Mutex::new(jobs(settings));
-    let report = Mutex::new(Report::new(settings.seed));
+    let results = Mutex::new(Results::default());
     let cpus = own_cpus()?;
     let failed = thread::scope(|scope| {
-        let workers: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| work(*cpu, &jobs, &report))).collect();
+        let workers: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| work(*cpu, &jobs, &results))).collect();
         workers
             .into_iter()
             .filter_map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))).err())
@@ -116,9 +115,9 @@ pub fn run(settings: &Settings) -> Result<Report> {
     if let Some(error) = failed {
         return Err(error);
     }
-    let mut report = report.into_inner().map_err(|_| anyhow!("a worker panicked"))?;
-    report.took = began.elapsed();
-    Ok(report)
+    let mut results = results.into_inner().map_err(|_| anyhow!("a worker panicked"))?;
+    results.took = began.elapsed();
+    Ok(results)
 }
 
 fn jobs(settings: &Settings) -> VecDeque<Job> {
@@ -147,7 +146,7 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
     jobs
 }
 
-fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, report: &Mutex<Report>) -> Result<()> {
+fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, results: &Mutex<Results>) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu).context("no such CPU")?;
     sched_setaffinity(Pid::from_raw(0), &one).context("cannot stay on one CPU")?;
@@ -157,7 +156,7 @@ fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, report: &Mutex<Report>) -> Resu
         if job.stops && !done.disagreements.is_empty() {
             jobs.lock().map_err(|_| anyhow!("a worker panicked"))?.clear();
         }
-        report.lock().map_err(|_| anyhow!("a worker panicked"))?.add(job.program, done);
+        results.lock().map_err(|_| anyhow!("a worker panicked"))?.jobs.push((job.program, done));
     }
 }
 
@@ -166,6 +165,15 @@ fn own_cpus() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot read this process's CPUs")?;
     let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if cpus.is_empty() { bail!("this process may use no CPU") } else { Ok(cpus) }
+}
+
+/// What all jobs did.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// From the first job's start to the last one's end.
+    pub took: Duration,
+    /// Each job's program, and what it did.
+    pub jobs: Vec<(Program, Done)>,
 }
 
 /// What a job did.

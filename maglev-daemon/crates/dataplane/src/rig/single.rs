@@ -1,5 +1,5 @@
-//! Programs that are given one frame at a time, by the calling thread and its CPU, and tell all that they did: what a fuzzer needs. It
-//! must not know what a frame means.
+//! Programs that are given one frame at a time, by the calling thread and its CPU, and all that they did: what a fuzzer needs. It must
+//! not know what a frame means.
 
 use aya::maps::ProgramArray;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
