@@ -60,7 +60,7 @@ fn quoted(quote: &[u8], family: Family) -> Option<Flow> {
         Family::V4 => {
             let (version_ihl, flags) = (byte(quote, 0)?, be16(quote, 6)?);
             let header = usize::from(version_ihl & 0xf) * 4;
-            if version_ihl >> 4 != 4 || header < 20 || flags & 0x1fff != 0 {
+            if version_ihl >> 4 != 4 || header < 20 || header > quote.len() || flags & 0x1fff != 0 {
                 return None;
             }
             (byte(quote, 9)?, header)

@@ -70,10 +70,8 @@ impl<'a> Generator<'a> {
             mutate::change(&mut self.rng, &mut frame, &self.kept);
         }
         frame.truncate(MOST);
-        let least = least(self.purpose, &frame);
-        if frame.len() < least {
-            frame.resize(least, 0);
-        }
+        frame.resize(frame.len().max(LEAST), 0);
+        frame.resize(frame.len().max(least(self.purpose, &frame)), 0);
         self.keep(&frame);
         frame
     }
