@@ -29,10 +29,10 @@ pub const FAULT: &str = "FAULT";
 pub enum Fault {
     /// It takes any length for the packet's, beyond the frame's end too.
     BelievesLength = 1,
-    /// It does not refuse source routes.
+    /// It takes a source route for a recorded one.
     FollowsSourceRoute,
-    /// It follows a ninth extension header, if the first is one of options.
-    FollowsNinthHeader,
+    /// It takes packets with more extension headers than it follows.
+    ForgetsHeaderLimit,
     /// The outer checksum in front of GUE is wrong.
     WrongOuterChecksum,
     /// It cuts nothing off a frame's end.
@@ -47,7 +47,7 @@ pub enum Fault {
     ForgetsFragments,
     /// It counts packets of VIPs twice.
     CountsVipTwice,
-    /// It hands health checks to the interface that they would leave by anyway.
+    /// It hands health checks to the interface that sends them anyway.
     RedirectsChecks,
 }
 
@@ -56,7 +56,7 @@ impl Fault {
     pub const ALL: [Self; 11] = [
         Self::BelievesLength,
         Self::FollowsSourceRoute,
-        Self::FollowsNinthHeader,
+        Self::ForgetsHeaderLimit,
         Self::WrongOuterChecksum,
         Self::KeepsTrailer,
         Self::ForgetsPort,

@@ -5,28 +5,28 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use crate::oracle::{Balanced, Predicted};
-use crate::run::{Case, Disagreement, Done, Program, Signature};
+use crate::run::{Case, Disagreement, Done, Program, Results, Signature};
 
 /// The results of all jobs.
 #[derive(Debug)]
 pub struct Report {
     seed: u64,
-    /// From the first job's start to the last one's end.
-    pub took: Duration,
+    took: Duration,
     programs: BTreeMap<Program, (u64, Duration)>,
     counted: BTreeMap<(&'static str, Program), u64>,
     kinds: BTreeMap<Signature, (Disagreement, u64)>,
 }
 
 impl Report {
-    /// Of no jobs yet.
-    pub fn new(seed: u64) -> Self {
+    /// Of all jobs of a run with this seed.
+    pub fn new(seed: u64, Results { took, jobs }: Results) -> Self {
         let (programs, counted, kinds) = <_>::default();
-        Self { seed, took: Duration::ZERO, programs, counted, kinds }
+        let mut report = Self { seed, took, programs, counted, kinds };
+        jobs.into_iter().for_each(|(program, done)| report.add(program, done));
+        report
     }
 
-    /// Adds what a job did.
-    pub fn add(&mut self, program: Program, done: Done) {
+    fn add(&mut self, program: Program, done: Done) {
         let (packets, took) = self.programs.entry(program).or_default();
         *packets += done.packets;
         *took += done.took;

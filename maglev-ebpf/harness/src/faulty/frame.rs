@@ -18,10 +18,12 @@ pub(crate) fn has(fault: Fault) -> bool {
     FAULT.load() == fault as u32
 }
 
-/// Options that do nothing (RFC 791), in place of those that are not seen.
-static NO_OPERATIONS: [u8; 2] = [1; 2];
-/// Types of the options loose and strict source route.
-const SOURCE_ROUTES: [u8; 2] = [131, 137];
+/// Where the first option of an IPv4 header behind an Ethernet header begins.
+const OPTION: usize = 14 + 20;
+/// Of an IPv4 header without options, and its place.
+const PLAIN: (usize, u8) = (14, 0x45);
+/// An option with the same layout as a source route (RFC 791).
+const RECORD_ROUTE: u8 = 7;
 /// The checksum of an outer IPv4 header behind an Ethernet header.
 const CHECKSUM: usize = 14 + 10;
 
@@ -38,7 +40,16 @@ impl Frame<false> {
 impl From<XdpContext> for Frame<true> {
     #[inline(always)]
     fn from(ctx: XdpContext) -> Self {
-        Self(true_frame::Frame::from(ctx))
+        let mut frame = true_frame::Frame::from(ctx);
+        let (start, plain) = PLAIN;
+        if has(Fault::FollowsSourceRoute)
+            && frame.view::<u8>(start).is_some_and(|first| *first > plain)
+            && let Some(kind) = frame.view_mut::<u8>(OPTION)
+            && (*kind == 131 || *kind == 137)
+        {
+            *kind = RECORD_ROUTE;
+        }
+        Self(frame)
     }
 }
 
@@ -55,13 +66,6 @@ impl<const FIRST: bool> Packet for Frame<FIRST> {
 
     #[inline(always)]
     fn view<T: Header>(&self, offset: usize) -> Option<&T> {
-        if size_of::<T>() <= NO_OPERATIONS.len()
-            && has(Fault::FollowsSourceRoute)
-            && let Some(&kind) = self.0.view::<u8>(offset)
-            && SOURCE_ROUTES.contains(&kind)
-        {
-            return T::ref_from_bytes(NO_OPERATIONS.get(..size_of::<T>())?).ok();
-        }
         self.0.view(offset)
     }
 
@@ -72,18 +76,11 @@ impl<const FIRST: bool> Packet for Frame<FIRST> {
 
     #[inline(always)]
     fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
-        // A first header of options counts for nothing.
-        if has(Fault::FollowsNinthHeader)
-            && (first == 0 || first == 60)
-            && let Some(&[next, 0]) = self.0.view::<[u8; 2]>(start)
-        {
-            return match self.0.follow(start + 8, next, quoted) {
-                Chain::Ends(protocol, at) => Chain::Ends(protocol, at + 8),
-                Chain::Fragment(at) => Chain::Fragment(at + 8),
-                other => other,
-            };
+        match self.0.follow(start, first, quoted) {
+            // No next header.
+            Chain::TooLong if has(Fault::ForgetsHeaderLimit) => Chain::Ends(59, 0),
+            chain => chain,
         }
-        self.0.follow(start, first, quoted)
     }
 
     #[inline(always)]

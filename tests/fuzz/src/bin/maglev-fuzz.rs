@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use maglev_dataplane::rig::Fault;
+use maglev_fuzz::report::Report;
 use maglev_fuzz::run::{Program, Settings, run};
 
 /// Give the loaded eBPF programs packets, and compare what they do with what an oracle predicts.
@@ -20,12 +22,18 @@ struct Arguments {
     /// One program alone.
     #[arg(long)]
     only: Option<Program>,
+
+    /// The number of a planted fault, from 1: how it is found.
+    #[arg(long, hide = true)]
+    fault: Option<u32>,
 }
 
 fn main() -> ExitCode {
-    let Arguments { packets, seed, only } = Arguments::parse();
-    match run(&Settings { packets, seed, only, fault: None }) {
-        Ok(report) => {
+    let Arguments { packets, seed, only, fault } = Arguments::parse();
+    let fault = Fault::ALL.into_iter().find(|known| Some(*known as u32) == fault);
+    match run(&Settings { packets, seed, only, fault, stops: false }) {
+        Ok(results) => {
+            let report = Report::new(seed, results);
             println!("{report}");
             if report.disagreements() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

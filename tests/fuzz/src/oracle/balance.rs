@@ -1,5 +1,6 @@
 //! What a load balancer makes of a frame that it receives (docs/packets.md, "How packets are handled").
 
+use super::affinity::{self, Chosen, Segment};
 use super::choice::{self, Flow, Wanted};
 use super::encap::{self, Inner};
 use super::ip::{self, Fragment, Packet, protocol};
@@ -7,7 +8,7 @@ use super::link::{Link, link};
 use super::{Balanced, Datagram, Node, Noted, Predicted, Verdict, icmp, link as ethernet, too_big, unserved};
 use crate::world::{Backend, INGRESS, Pool};
 
-/// Predicts what becomes of a frame.
+/// Predicts the fate of a frame.
 pub fn balance(node: &Node<'_>, frame: &[u8]) -> Balanced {
     let (family, l3) = match link(frame) {
         Link::Truncated => return Predicted::pass(frame, "truncated").into(),
@@ -80,7 +81,8 @@ impl Received<'_> {
         match choice::wanted(world, flow) {
             Wanted::Vip(vip) => {
                 let hash = flow.hash(world);
-                self.send(vip, choice::owner(world, vip, hash).map(|backend| backend.id), hash.0)
+                let chosen = affinity::choose(self.node, vip, hash, Segment::of(&self.packet));
+                self.send(vip, chosen.backend, hash.0).chosen(chosen)
             }
             Wanted::AddressAlone => unserved::answer(self, None),
             Wanted::Nowhere => Predicted::pass(self.frame, "not_vip").into(),
@@ -125,13 +127,13 @@ impl Received<'_> {
             Wanted::AddressAlone => return Predicted::drop(choice::unknown(flow.protocol)).into(),
             Wanted::Nowhere => return Predicted::pass(self.frame, "not_vip").into(),
         };
-        let owner = choice::owner(world, vip, flow.hash(world)).map(|backend| backend.id);
-        let mut balanced = self.send(vip, owner, hash);
-        if let Some(backend) = owner {
+        let chosen = affinity::choose(self.node, vip, flow.hash(world), Segment::of(&self.packet));
+        let mut balanced = self.send(vip, chosen.backend, hash);
+        if let Some(backend) = chosen.backend {
             balanced.noted = Some((datagram, Noted { vip, backend }));
             balanced.predicted.counted.push("fragment_noted");
         }
-        balanced
+        balanced.chosen(chosen)
     }
 
     /// Sends the packet to a backend of its VIP, if there is one.
@@ -163,6 +165,21 @@ impl Received<'_> {
         };
         let predicted = Predicted { verdict, bytes: Some(frame), counted: vec![counter] };
         Balanced { backend: Some(backend.id), ..predicted.into() }
+    }
+}
+
+impl Balanced {
+    /// The same, once this was chosen. A flow that is known may be found at a second look, which is counted.
+    fn chosen(mut self, Chosen { backend, counted, recorded }: Chosen) -> Self {
+        let is_known_alone = backend.is_some() && counted.is_empty();
+        self.predicted.counted.extend(counted);
+        self.recorded = recorded;
+        if is_known_alone {
+            let mut other = self.clone();
+            other.predicted.counted.push("flow_hit");
+            self.or = Some(Box::new(other));
+        }
+        self
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Origin {
     pub forwarded: bool,
 }
 
-/// Predicts what becomes of a packet that leaves by [`INGRESS`]. Passed: it leaves there.
+/// Predicts the fate of a packet that is sent on [`INGRESS`]. Passed: it is sent there.
 pub fn check(world: &World, origin: Origin, frame: &[u8]) -> Balanced {
     let pass = || Predicted { verdict: Verdict::Pass, bytes: Some(frame.to_vec()), counted: Vec::new() }.into();
     let Link::Ip(family, l3) = link(frame) else { return pass() };

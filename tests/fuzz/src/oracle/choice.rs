@@ -115,7 +115,7 @@ pub(crate) const fn unknown(protocol: u8) -> &'static str {
 
 /// The backend that owns the slot of a flow of a VIP.
 pub(crate) fn owner(world: &World, vip: usize, hash: FlowHash) -> Option<&Backend> {
-    let Pool { backends, table, encap: _ } = world.pool_of(vip);
+    let Pool { backends, table, .. } = world.pool_of(vip);
     backends.get(usize::from(*table.get(hash.slot().index())?))
 }
 

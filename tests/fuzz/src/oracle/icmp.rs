@@ -6,7 +6,7 @@ use super::bytes::{adjusted, array, be16, byte, put};
 use super::choice::{self, Flow, Wanted};
 use super::ip::{self, Packet};
 use super::link::{Family, turned};
-use super::{Balanced, Predicted, unserved};
+use super::{Balanced, Predicted, affinity, unserved};
 
 /// Bytes of a message's header.
 const HEADER: usize = 8;
@@ -39,13 +39,17 @@ fn deliver(received: Received<'_>, quote: &[u8]) -> Balanced {
         return stray();
     }
     let hash = flow.hash(world);
-    let Some(backend) = choice::owner(world, vip, hash) else {
-        let mut balanced = Balanced::from(Predicted::drop("no_backend"));
+    let sent = |backend: Option<u16>| {
+        let mut balanced = match backend {
+            Some(_) => received.send(vip, backend, hash.0),
+            None => Balanced { vip: Some(vip), ..Predicted::drop("no_backend").into() },
+        };
         balanced.predicted.counted.push("icmp_error");
-        return Balanced { vip: Some(vip), ..balanced };
+        balanced
     };
-    let mut balanced = received.send(vip, Some(backend.id), hash.0);
-    balanced.predicted.counted.push("icmp_error");
+    let backends = affinity::choose_for_error(received.node, vip, hash, flow.protocol);
+    let mut balanced = sent(backends.first().copied().flatten());
+    balanced.or = backends.get(1).map(|backend| Box::new(sent(*backend)));
     balanced
 }
 
@@ -56,7 +60,7 @@ fn quoted(quote: &[u8], family: Family) -> Option<Flow> {
         Family::V4 => {
             let (version_ihl, flags) = (byte(quote, 0)?, be16(quote, 6)?);
             let header = usize::from(version_ihl & 0xf) * 4;
-            if version_ihl >> 4 != 4 || header < 20 || flags & 0x1fff != 0 {
+            if version_ihl >> 4 != 4 || header < 20 || header > quote.len() || flags & 0x1fff != 0 {
                 return None;
             }
             (byte(quote, 9)?, header)

@@ -184,6 +184,9 @@ pub(crate) fn follow(bytes: &[u8], mut next: u8) -> Result<Chain, &'static str> 
             _ => (usize::from(units) + 1) * 8,
         };
         bytes.get(at..at + length.max(8)).ok_or("malformed")?;
+        if at + length - 40 > MOST_BYTES {
+            return Err("extension_header");
+        }
         if next == ROUTING && (kind == 0 || left != 0) {
             return Err("source_route");
         }
@@ -204,9 +207,6 @@ pub(crate) fn follow(bytes: &[u8], mut next: u8) -> Result<Chain, &'static str> 
         }
         at += length;
         next = following;
-        if at - 40 > MOST_BYTES {
-            return Err("extension_header");
-        }
     }
     Ok(Chain { protocol: next, transport: at, fragment })
 }

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use crate::world::World;
 
+mod affinity;
 mod answer;
 mod balance;
 mod bytes;
@@ -30,7 +31,7 @@ pub use balance::balance;
 pub use check::{Origin, check};
 pub use decap::decap;
 
-/// What becomes of a frame.
+/// The fate of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
     /// The host's network stack gets it.
@@ -80,12 +81,16 @@ pub struct Balanced {
     pub backend: Option<u16>,
     /// The datagram whose first fragment this is, and where it goes from now on.
     pub noted: Option<(Datagram, Noted)>,
+    /// The flow, by its hash, that goes to a backend from now on.
+    pub recorded: Option<(u64, u16)>,
     /// Whether the node was about to answer, and asked how many answers are left.
     pub asked: bool,
+    /// What may become of the frame instead.
+    pub or: Option<Box<Self>>,
 }
 
 impl Balanced {
-    /// What becomes of no frame.
+    /// The fate of no frame.
     pub(crate) fn nothing() -> Self {
         Predicted { verdict: Verdict::Pass, bytes: None, counted: Vec::new() }.into()
     }
@@ -93,7 +98,7 @@ impl Balanced {
 
 impl From<Predicted> for Balanced {
     fn from(predicted: Predicted) -> Self {
-        Self { predicted, vip: None, backend: None, noted: None, asked: false }
+        Self { predicted, vip: None, backend: None, noted: None, recorded: None, asked: false, or: None }
     }
 }
 
@@ -122,6 +127,8 @@ pub struct Node<'a> {
     pub world: &'a World,
     /// The datagrams whose first fragments came within the last four seconds.
     pub datagrams: &'a HashMap<Datagram, Noted>,
+    /// The backends of the flows that are recorded, by their hashes.
+    pub flows: &'a HashMap<u64, u16>,
     /// Whether one of this second's answers is left.
     pub may_answer: bool,
 }

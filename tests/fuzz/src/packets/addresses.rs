@@ -43,15 +43,17 @@ pub(super) fn flow(rng: &mut Rng, world: &World) -> Flow {
         };
     }
     let source = if one_in(rng, 24) { odd_source(rng, world, destination) } else { client(rng, destination.is_ipv4()) };
-    Flow { source, destination, protocol: number, source_port: rng.u16(..), port }
+    // Few, so that flows have several packets.
+    let source_port = if one_in(rng, 2) { 1_000 + rng.u16(..4) } else { rng.u16(..) };
+    Flow { source, destination, protocol: number, source_port, port }
 }
 
 /// An ordinary client.
 pub(super) fn client(rng: &mut Rng, is_v4: bool) -> IpAddr {
     if is_v4 {
-        Ipv4Addr::new(198, 51, 100, rng.u8(..)).into()
+        Ipv4Addr::new(198, 51, 100, if one_in(rng, 2) { rng.u8(..2) } else { rng.u8(..) }).into()
     } else {
-        Ipv6Addr::new(0x2001, 0xdb8, 0xc11e, 0, 0, 0, 0, rng.u16(..)).into()
+        Ipv6Addr::new(0x2001, 0xdb8, 0xc11e, 0, 0, 0, 0, if one_in(rng, 2) { rng.u16(..2) } else { rng.u16(..) }).into()
     }
 }
 

@@ -55,6 +55,8 @@ impl<'a> Generator<'a> {
         let mut frame = match self.rng.u8(..) {
             0..4 => random(&mut self.rng),
             4..40 if !self.pending.is_empty() => self.pending.pop_front().unwrap_or_default(),
+            // Again: flows have several packets.
+            40..64 if !self.kept.is_empty() => self.kept[self.rng.usize(..self.kept.len())].clone(),
             _ => self.valid(),
         };
         let changes = match self.rng.u8(..) {
@@ -68,10 +70,8 @@ impl<'a> Generator<'a> {
             mutate::change(&mut self.rng, &mut frame, &self.kept);
         }
         frame.truncate(MOST);
-        let least = least(self.purpose, &frame);
-        if frame.len() < least {
-            frame.resize(least, 0);
-        }
+        frame.resize(frame.len().max(LEAST), 0);
+        frame.resize(frame.len().max(least(self.purpose, &frame)), 0);
         self.keep(&frame);
         frame
     }

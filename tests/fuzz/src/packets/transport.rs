@@ -1,4 +1,4 @@
-//! Transport headers and what they carry: mostly valid, with right checksums where that matters to nobody but a reader.
+//! Transport headers and what they carry: mostly valid. Checksums are any: the programs do not verify them.
 
 use fastrand::Rng;
 

@@ -13,9 +13,11 @@ use super::{Case, Got, Program};
 use crate::oracle::{self, Balanced, Datagram, Node, Noted, Verdict};
 use crate::world::{World, interface_records, steps};
 
-/// For so long a noted datagram is certainly known, and after so long certainly forgotten: entries count in their own step of four
-/// seconds and the next.
-const KNOWN: Duration = Duration::from_millis(3_500);
+/// For so long, datagrams that have begun are certainly known, for at least four seconds; and a SYN moves no flow, for at least two:
+/// three of which the last one may have just begun.
+const KNOWN: Duration = Duration::from_millis(1_900);
+/// Sets of the flow table: so many that no flow of a batch finds its set full.
+const SETS: u32 = 4_096;
 
 /// A loaded load balancer, and what it must have counted.
 pub(super) struct Subject<'a> {
@@ -27,6 +29,7 @@ pub(super) struct Subject<'a> {
     vips: Vec<[u64; 2]>,
     backends: Vec<[u64; 2]>,
     datagrams: HashMap<Datagram, Noted>,
+    flows: HashMap<u64, u16>,
     since: Instant,
     out: Vec<u8>,
 }
@@ -36,7 +39,7 @@ impl<'a> Subject<'a> {
     pub(super) fn load(world: &'a World, program: Program, cpu: usize, fault: Option<Fault>) -> Result<Self> {
         let settings = maglev_dataplane::Settings {
             limits: Limits { vips: 64, pools: 16, backends: 64 },
-            flow_sets: 64,
+            flow_sets: SETS,
             answers: world.answers.unwrap_or(u32::MAX),
             fragmented: u32::MAX,
             hash_key: HashKey::from_bytes(world.hash_key),
@@ -54,15 +57,17 @@ impl<'a> Subject<'a> {
             vips: vec![[0; 2]; world.vips.len()],
             backends: vec![[0; 2]; backends],
             datagrams: HashMap::new(),
+            flows: HashMap::new(),
             since: Instant::now(),
             out: Vec::new(),
         })
     }
 
-    /// Forgets all datagrams that have begun.
+    /// Forgets all flows, and all datagrams that have begun.
     pub(super) fn forget(&mut self) {
-        self.balancer.forget_fragments();
+        self.balancer.forget();
         self.datagrams.clear();
+        self.flows.clear();
         self.since = Instant::now();
     }
 
@@ -86,14 +91,14 @@ impl<'a> Subject<'a> {
                 (balanced, if is_sent { 0 } else { case.origin.mark })
             }
             _ => {
-                let node = Node { world: self.world, datagrams: &self.datagrams, may_answer };
+                let node = Node { world: self.world, datagrams: &self.datagrams, flows: &self.flows, may_answer };
                 (oracle::balance(&node, &case.frame), 0)
             }
         }
     }
 
-    /// Runs the program; `predicted` says which counts are to move.
-    pub(super) fn run(&mut self, case: &Case, predicted: &Balanced) -> Result<Got> {
+    /// Runs the program.
+    pub(super) fn run(&mut self, case: &Case) -> Result<Got> {
         let (verdict, mark) = match self.program {
             Program::Egress => {
                 let departed = self.balancer.send(case.origin.mark, case.origin.forwarded, &case.frame, &mut self.out);
@@ -116,25 +121,38 @@ impl<'a> Subject<'a> {
                 *before = now;
             }
         }
-        let mut miscounted = Vec::new();
-        let bytes = case.frame.len() as u64;
-        if let Some(vip) = predicted.vip
-            && !moved(&mut self.vips[vip], &counts.vips[vip], bytes)
-        {
-            miscounted.push(format!("VIP {vip}"));
-        }
-        if let Some(backend) = predicted.backend
-            && !moved(&mut self.backends[usize::from(backend)], &counts.members[usize::from(backend)], bytes)
-        {
-            miscounted.push(format!("backend {backend}"));
-        }
-        Ok(Got { verdict, bytes: self.out.clone(), mark, counted, miscounted })
+        Ok(Got { verdict, bytes: self.out.clone(), mark, counted, miscounted: Vec::new() })
+    }
+
+    /// Of the VIP and the backend that a packet was to be counted by, those that did not count it so.
+    pub(super) fn miscounted(&self, case: &Case, predicted: &Balanced) -> Vec<String> {
+        let Some(counts) = self.balancer.counts(self.cpu) else { return vec!["no counters of this CPU".to_owned()] };
+        let wrong = |before: &[u64; 2], traffic: &Traffic| {
+            [traffic.packets.get(), traffic.bytes.get()] != counted(*before, case)
+        };
+        let vip = predicted.vip.filter(|vip| wrong(&self.vips[*vip], &counts.vips[*vip]));
+        let backend = predicted.backend.filter(|id| {
+            let id = usize::from(*id);
+            wrong(&self.backends[id], &counts.members[id])
+        });
+        let vip = vip.map(|vip| format!("VIP {vip}"));
+        vip.into_iter().chain(backend.map(|id| format!("backend {id}"))).collect()
+    }
+
+    /// Takes over the counts of a packet with which the program did what was predicted.
+    pub(super) fn count(&mut self, case: &Case, predicted: &Balanced) {
+        let vip = predicted.vip.map(|vip| &mut self.vips[vip]);
+        let backend = predicted.backend.map(|id| &mut self.backends[usize::from(id)]);
+        vip.into_iter().chain(backend).for_each(|before| *before = counted(*before, case));
     }
 
     /// Takes over what a packet changed.
     pub(super) fn note(&mut self, predicted: &Balanced) {
         if let Some((datagram, noted)) = predicted.noted {
             self.datagrams.insert(datagram, noted);
+        }
+        if let Some((flow, backend)) = predicted.recorded {
+            self.flows.insert(flow, backend);
         }
     }
 
@@ -160,12 +178,9 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether traffic moved by one packet of so many bytes.
-fn moved(before: &mut [u64; 2], traffic: &Traffic, bytes: u64) -> bool {
-    let now = [traffic.packets.get(), traffic.bytes.get()];
-    let is_right = now == [before[0] + 1, before[1] + bytes];
-    *before = now;
-    is_right
+/// Packets and bytes with one more packet.
+fn counted([packets, bytes]: [u64; 2], case: &Case) -> [u64; 2] {
+    [packets + 1, bytes + case.frame.len() as u64]
 }
 
 /// `XDP_DROP`, `XDP_PASS`, `XDP_TX` and `XDP_REDIRECT`.

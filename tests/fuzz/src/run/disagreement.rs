@@ -8,7 +8,7 @@ use crate::oracle::{Balanced, Predicted, Verdict};
 /// What a program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
-    /// Its verdict; if it is none of those, the number that it answered, or the kernel's error.
+    /// Its verdict; else the number that it returned, or the kernel's error.
     pub verdict: Result<Verdict, String>,
     /// The frame after.
     pub bytes: Vec<u8>,

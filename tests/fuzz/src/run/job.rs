@@ -26,7 +26,7 @@ pub(super) fn run(job: &Job, cpu: usize) -> Result<Done> {
             let mut generator = Generator::new(world, Purpose::Balance, job.seed);
             let subject = balancer::Subject::load(world, job.program, cpu, job.fault)?;
             let next = || Case { frame: generator.next_frame(), origin: Origin::default() };
-            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job.packets, next)
+            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job, next)
         }
         Program::Egress => {
             let world = &worlds()[job.world];
@@ -34,14 +34,14 @@ pub(super) fn run(job: &Job, cpu: usize) -> Result<Done> {
             let mut marks = Rng::with_seed(!job.seed);
             let subject = balancer::Subject::load(world, job.program, cpu, job.fault)?;
             let next = || Case { frame: generator.next_frame(), origin: origin(&mut marks, world) };
-            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job.packets, next)
+            Runner::new(job.program, Subject::Balancer(Box::new(subject))).run(job, next)
         }
         Program::Decap => {
             let world = &decap_worlds()[job.world];
             let mut rng = Rng::with_seed(job.seed);
             let subject = backend::Subject::load(world)?;
             let next = || Case { frame: packets::decap::frame(&mut rng, world), origin: Origin::default() };
-            Runner::new(job.program, Subject::Backend(Box::new(subject))).run(job.packets, next)
+            Runner::new(job.program, Subject::Backend(Box::new(subject))).run(job, next)
         }
     }
 }
@@ -81,9 +81,13 @@ impl<'a> Runner<'a> {
         Self { program, subject, done, kinds, begun, answers }
     }
 
-    fn run(mut self, packets: u64, mut next: impl FnMut() -> Case) -> Result<Done> {
+    fn run(mut self, job: &Job, mut next: impl FnMut() -> Case) -> Result<Done> {
         let (began, mut wasted) = (Instant::now(), Duration::ZERO);
-        for n in 0..packets {
+        for n in 0..job.packets {
+            if job.stops && !self.kinds.is_empty() {
+                break;
+            }
+            self.done.packets = n + 1;
             if n % BATCH == 0 || self.subject.is_stale() {
                 self.begin_batch()?;
             }
@@ -91,7 +95,6 @@ impl<'a> Runner<'a> {
         }
         self.begin_batch()?;
         self.judge_answers(began.elapsed());
-        self.done.packets = packets;
         self.done.took = began.elapsed().saturating_sub(wasted);
         self.done.disagreements = self.kinds.into_values().collect();
         Ok(self.done)
@@ -173,20 +176,27 @@ fn attempt(
     answers: &mut Answers,
 ) -> Result<Result<Balanced, Box<Disagreement>>> {
     let (predicted, mark) = subject.predict(case, true);
-    let got = subject.run(case, &predicted)?;
-    subject.note(&predicted);
-    if got.agrees(&predicted, mark) {
+    let mut got = subject.run(case)?;
+    if subject.judge(&mut got, case, &predicted, mark) {
         answers.given += u64::from(predicted.asked);
+        subject.note(&predicted);
         return Ok(Ok(predicted));
+    }
+    if let Some(other) = predicted.or.clone()
+        && subject.judge(&mut got, case, &other, mark)
+    {
+        subject.note(&other);
+        return Ok(Ok(*other));
     }
     if predicted.asked && subject.answers().is_some() {
         let (other, mark) = subject.predict(case, false);
-        if got.agrees(&other, mark) {
+        if subject.judge(&mut got, case, &other, mark) {
             answers.refused += 1;
             return Ok(Ok(other));
         }
     }
-    // What it counted that nobody looked at yet is no other packet's fault.
+    subject.note(&predicted);
+    // What it counted by other VIPs and backends is taken over, or later packets would be blamed for it.
     subject.audit()?;
     let case = case.clone();
     Ok(Err(Box::new(Disagreement { program, world: subject.world(), before: None, case, predicted, got })))

@@ -12,7 +12,6 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::oracle::Origin;
-use crate::report::Report;
 use crate::world;
 
 mod backend;
@@ -78,6 +77,8 @@ pub struct Settings {
     pub only: Option<Program>,
     /// The fault of the programs: in tests of the fuzzer.
     pub fault: Option<Fault>,
+    /// Whether the first disagreement ends the run.
+    pub stops: bool,
 }
 
 /// The packets of one program in one world.
@@ -89,6 +90,7 @@ struct Job {
     packets: u64,
     seed: u64,
     fault: Option<Fault>,
+    stops: bool,
 }
 
 /// The packets of a job at most: those of a longer one are several jobs.
@@ -98,13 +100,13 @@ const MOST_OF_JOB: u64 = 500_000;
 ///
 /// # Errors
 /// A program does not load, or a CPU cannot be had.
-pub fn run(settings: &Settings) -> Result<Report> {
+pub fn run(settings: &Settings) -> Result<Results> {
     let began = Instant::now();
     let jobs = Mutex::new(jobs(settings));
-    let report = Mutex::new(Report::new(settings.seed));
+    let results = Mutex::new(Results::default());
     let cpus = own_cpus()?;
     let failed = thread::scope(|scope| {
-        let workers: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| work(*cpu, &jobs, &report))).collect();
+        let workers: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| work(*cpu, &jobs, &results))).collect();
         workers
             .into_iter()
             .filter_map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))).err())
@@ -113,9 +115,9 @@ pub fn run(settings: &Settings) -> Result<Report> {
     if let Some(error) = failed {
         return Err(error);
     }
-    let mut report = report.into_inner().map_err(|_| anyhow!("a worker panicked"))?;
-    report.took = began.elapsed();
-    Ok(report)
+    let mut results = results.into_inner().map_err(|_| anyhow!("a worker panicked"))?;
+    results.took = began.elapsed();
+    Ok(results)
 }
 
 fn jobs(settings: &Settings) -> VecDeque<Job> {
@@ -136,7 +138,7 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
                 let mut rng = fastrand::Rng::with_seed(settings.seed);
                 let seed = rng.u64(..)
                     ^ ((program as u64) << 48 | (world as u64) << 32 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault });
+                jobs.push_back(Job { program, world, packets, seed, fault: settings.fault, stops: settings.stops });
                 (left, n) = (left - packets, n + 1);
             }
         }
@@ -144,14 +146,17 @@ fn jobs(settings: &Settings) -> VecDeque<Job> {
     jobs
 }
 
-fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, report: &Mutex<Report>) -> Result<()> {
+fn work(cpu: usize, jobs: &Mutex<VecDeque<Job>>, results: &Mutex<Results>) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu).context("no such CPU")?;
     sched_setaffinity(Pid::from_raw(0), &one).context("cannot stay on one CPU")?;
     loop {
         let Some(job) = jobs.lock().map_err(|_| anyhow!("a worker panicked"))?.pop_front() else { return Ok(()) };
         let done = job::run(&job, cpu)?;
-        report.lock().map_err(|_| anyhow!("a worker panicked"))?.add(job.program, done);
+        if job.stops && !done.disagreements.is_empty() {
+            jobs.lock().map_err(|_| anyhow!("a worker panicked"))?.clear();
+        }
+        results.lock().map_err(|_| anyhow!("a worker panicked"))?.jobs.push((job.program, done));
     }
 }
 
@@ -160,6 +165,15 @@ fn own_cpus() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot read this process's CPUs")?;
     let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if cpus.is_empty() { bail!("this process may use no CPU") } else { Ok(cpus) }
+}
+
+/// What all jobs did.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// From the first job's start to the last one's end.
+    pub took: Duration,
+    /// Each job's program, and what it did.
+    pub jobs: Vec<(Program, Done)>,
 }
 
 /// What a job did.

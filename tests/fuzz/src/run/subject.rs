@@ -53,10 +53,21 @@ impl Subject<'_> {
         }
     }
 
-    /// Runs the program; `predicted` says which counts are to move.
-    pub(super) fn run(&mut self, case: &Case, predicted: &Balanced) -> Result<Got> {
+    /// Whether a program did what was predicted; the counts of VIPs and backends included, of which those that differ are noted.
+    pub(super) fn judge(&mut self, got: &mut Got, case: &Case, predicted: &Balanced, mark: u32) -> bool {
+        let Self::Balancer(subject) = self else { return got.agrees(predicted, mark) };
+        got.miscounted = subject.miscounted(case, predicted);
+        let agrees = got.agrees(predicted, mark);
+        if agrees {
+            subject.count(case, predicted);
+        }
+        agrees
+    }
+
+    /// Runs the program.
+    pub(super) fn run(&mut self, case: &Case) -> Result<Got> {
         match self {
-            Self::Balancer(subject) => subject.run(case, predicted),
+            Self::Balancer(subject) => subject.run(case),
             Self::Backend(subject) => Ok(subject.run(case)),
         }
     }

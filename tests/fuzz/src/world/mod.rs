@@ -79,6 +79,26 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// Per slot of its table, the place of its owner in `backends`. Empty if there is no backend.
     pub table: Vec<u16>,
+    /// How its slots came to their owners.
+    pub transition: Transition,
+}
+
+/// How the slots of a pool came to their owners, and how its flows are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Transition {
+    /// Per slot, the place of its previous owner, or [`Self::NONE`] if it is settled. Empty: all are.
+    pub previous: Vec<u16>,
+    /// Whether the slots that are not settled are learning.
+    pub learning: bool,
+    /// `udp: keep`.
+    pub keeps_datagrams: bool,
+    /// `tracking: always`.
+    pub always: bool,
+}
+
+impl Transition {
+    /// No previous owner.
+    pub const NONE: u16 = u16::MAX;
 }
 
 /// A backend.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, NextHop, Tag};
+use maglev_common::settings::{Tracking, UdpPolicy};
 use maglev_common::table::{PoolIndex, PoolWord, SLOTS, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_model::plan::{Listed, Slots, Step, directories, member_record};
 use maglev_model::{OuterSources, PacketSettings};
 
-use super::{Backend, Pool, World};
+use super::{Backend, Pool, Transition, World};
 
 /// The records of a world's interfaces, in the order of their slots.
 pub fn interface_records(world: &World) -> Vec<InterfaceRecord> {
@@ -35,9 +36,17 @@ pub fn steps(world: &World) -> Vec<Step> {
         if pool.backends.is_empty() {
             continue;
         }
-        let table = TableIndex(n + 1);
+        let (table, Transition { learning, keeps_datagrams, always, .. }) = (TableIndex(2 * n + 1), &pool.transition);
         steps.push(Step::FillTable { table, slots: slots(pool) });
-        steps.push(Step::SwitchPool { pool: index, word: PoolWord::settled(table) });
+        let tracking = if *always { Tracking::Always } else { Tracking::Exception };
+        let udp = if *keeps_datagrams { UdpPolicy::Keep } else { UdpPolicy::New };
+        let mut word = PoolWord::settled(table).tracked(tracking, udp);
+        if *learning {
+            let table = TableIndex(2 * n + 2);
+            steps.push(Step::FillTable { table, slots: previous_slots(pool) });
+            word = word.learning(table);
+        }
+        steps.push(Step::SwitchPool { pool: index, word });
     }
     let vips = (0..).zip(&world.vips).map(|(id, vip)| Listed {
         service: vip.service,
@@ -63,6 +72,18 @@ fn next_hop(backend: &Backend) -> NextHop {
 }
 
 fn slots(pool: &Pool) -> Slots {
-    let owner = |slot: usize| SlotWord::settled(id_of(&pool.backends[usize::from(pool.table[slot])]));
-    Arc::<[SlotWord]>::from((0..SLOTS).map(owner).collect::<Vec<_>>()).into()
+    let word = |slot: usize| {
+        let owner = id_of(&pool.backends[usize::from(pool.table[slot])]);
+        let is_settled = pool.transition.previous.get(slot).is_none_or(|previous| *previous == Transition::NONE);
+        if is_settled { SlotWord::settled(owner) } else { SlotWord::moving(owner) }
+    };
+    (0..SLOTS).map(word).collect::<Arc<[_]>>().into()
+}
+
+fn previous_slots(pool: &Pool) -> Slots {
+    let word = |slot: usize| {
+        let backend = pool.backends.get(usize::from(pool.transition.previous[slot]));
+        SlotWord::settled(backend.map_or(MemberId::NOBODY, id_of))
+    };
+    (0..SLOTS).map(word).collect::<Arc<[_]>>().into()
 }

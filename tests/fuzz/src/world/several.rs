@@ -7,7 +7,7 @@ use maglev_common::settings::{Echo, Mss, Unserved};
 use maglev_model::table::{NO_OWNER, Table};
 use maglev_model::{Name, Service, Weight};
 
-use super::{Backend, DecapWorld, Hop, INGRESS, Interface, Pool, Vip, World};
+use super::{Backend, DecapWorld, Hop, INGRESS, Interface, Pool, Transition, Vip, World};
 
 /// The interface frames come in by.
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -110,7 +110,27 @@ pub fn worlds() -> Vec<World> {
     limited.name = "limited";
     limited.unknown_port = Unserved::Reset;
     limited.answers = Some(10);
-    vec![plain, answering, gue, part, limited]
+    vec![plain, answering, gue, part, limited, learning()]
+}
+
+/// Pools whose slots changed owners a moment ago, or a while ago, or whose flows are always tracked.
+fn learning() -> World {
+    let mut world = base();
+    world.name = "learning";
+    for (n, pool) in world.pools.iter_mut().enumerate() {
+        let count = pool.backends.len() as u16;
+        let previous = |(slot, owner): (usize, &u16)| match slot % 3 {
+            0 => Transition::NONE,
+            _ => (owner + 1) % count,
+        };
+        pool.transition = Transition {
+            previous: pool.table.iter().enumerate().map(previous).collect(),
+            learning: n != pool::NARROW,
+            keeps_datagrams: matches!(n, pool::SIX | pool::MIXED),
+            always: n == pool::ELSEWHERE,
+        };
+    }
+    world
 }
 
 /// All worlds of backends: some addresses, and all, so that only the address itself can be a reason to refuse a packet.
@@ -167,9 +187,12 @@ fn interfaces() -> Vec<Interface> {
     ]
 }
 
+/// A pool's encapsulation, and its backends' addresses and next hops.
+type PoolSpec = (EncapKind, Vec<(&'static str, Option<Hop>)>);
+
 fn pools() -> Vec<Pool> {
     let hop = |last, slot, mtu| Some(Hop { mac: [2, 0, 0, 0, 9, last], slot, mtu });
-    let specs: [(EncapKind, Vec<(&str, Option<Hop>)>); 7] = [
+    let specs: [PoolSpec; 7] = [
         (
             EncapKind::IpIp,
             vec![
@@ -212,7 +235,11 @@ fn pools() -> Vec<Pool> {
         let backend = |(address, next_hop): (&str, _)| Backend { id: id(), address: net::<IpAddr>(address), next_hop };
         (encap, backends.into_iter().map(backend).collect::<Vec<_>>())
     });
-    backends.map(|(encap, backends)| Pool { encap, table: table(&backends), backends }).into()
+    let pool = |(encap, backends): (_, Vec<_>)| {
+        let table = table(&backends);
+        Pool { encap, table, backends, transition: Transition::default() }
+    };
+    backends.map(pool).into()
 }
 
 /// A table in which all backends have the same weight.

@@ -1,11 +1,12 @@
-//! Programs that are given one frame at a time, by the calling thread and its CPU, and tell all that they did: what a fuzzer needs. It
-//! must not know what a frame means.
+//! Programs that are given one frame at a time, by the calling thread and its CPU, and all that they did: what a fuzzer needs. It must
+//! not know what a frame means.
 
 use aya::maps::ProgramArray;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counts;
+use maglev_common::flow::Bucket;
 use maglev_common::fragment::Line;
 use maglev_common::maps::{EGRESS_PROGRAM, PROGRAM};
 use maglev_harness::{self as names, Fault};
@@ -19,6 +20,7 @@ use crate::error::DataplaneError;
 use crate::maps::Maps;
 use crate::object::{Loaded, Sizes};
 use crate::publish;
+use crate::shared::Mapped;
 
 /// The program of the harness that fills the headroom with ones before the program under test runs.
 const POISON: &str = "poison";
@@ -145,10 +147,10 @@ impl Balancer {
         self.maps.counts.get(cpu)
     }
 
-    /// Forgets all datagrams whose first fragments came.
-    pub fn forget_fragments(&self) {
-        let lines = self.maps.fragments.iter().flat_map(|lines| lines.values());
-        lines.for_each(Line::clear);
+    /// Forgets all flows, and all datagrams whose first fragments came.
+    pub fn forget(&self) {
+        self.maps.fragments.iter().flat_map(Mapped::values).for_each(Line::clear);
+        self.maps.flows.values().iter().for_each(Bucket::clear);
     }
 }
 
