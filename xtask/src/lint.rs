@@ -16,6 +16,8 @@ const BENCH: &str = "maglev-e2e/bench";
 const MODEL: &str = "maglev-e2e/model";
 /// The feature of the fuzzer.
 const FUZZ: &str = "maglev-fuzz/loaded";
+/// And one with the test whose edges are counted.
+const COVERAGE: &str = "maglev-fuzz-targets/instrumented";
 
 const CHECKS: [Check; 7] = [
     ("format", format),
@@ -63,6 +65,8 @@ fn clippy() -> Result<()> {
         MODEL,
         "--features",
         FUZZ,
+        "--features",
+        COVERAGE,
         "--locked",
         "--",
         "--deny",

@@ -62,6 +62,55 @@ const WORDS: &[&[u8]] = &[
     b"when_empty",
 ];
 
+/// Most keys of `maglev.yaml`.
+const NODE_FILE: &str = "\
+interfaces: [{ name: eth0, mode: generic, also: [\"00:00:5e:00:01:0a\"] }]
+encap: { kind: ipip, source: 10.64.11.0/24, source6: \"2001:db8:64::/64\" }
+hash_key: \"0f1e2d3c4b5a69788796a5b4c3d2e1f0\"
+services: services.yaml
+trace: false
+api: { socket: /run/m.sock, read_socket: /run/r.sock, metrics: \"127.0.0.1:9642\" }
+dataplane: { pin: /sys/fs/bpf/maglev, on_stop: keep }
+flow_table: { flows: 458752 }
+packets: { unknown_port: reset, echo: serving }
+limits: { vips: 512, pools: 512, backends: 32767 }
+health: { common_failure: 3, hold_down: 10s }
+drain: { lead: 10s, quiet: 10s, last_node: true }
+bgp:
+  local_as: 65010
+  router_id: 10.0.0.11
+  communities: [65010:100, \"65010:1:2\", \"rt:65010:100\", graceful-shutdown]
+  link_bandwidth: 10G
+  on_stop: keep
+  graceful_restart: 120s
+  on_drain: { med: 100, prepend: 3 }
+  neighbors:
+    - { name: r1, address: 10.0.0.1, remote_as: 65000, source: 10.0.0.11, port: 179, multihop: 2, hold_time: 9s, keepalive: 3s }
+    - { address: \"2001:db8::1\", remote_as: 65000, gtsm: true, families: [ipv4, ipv6], next_hop: 10.0.0.11, role: customer, passive: true, med: 5 }
+";
+
+/// Most keys of `services.yaml`.
+const SERVICES_FILE: &str = "\
+pools:
+  - name: web
+    tracking: always
+    transition: { learning: 90s, idle: 5m, udp: keep }
+    min_healthy: 2
+    encap: gue
+    panic: 30
+    slow_start: 10s
+    on_all_dead: keep
+    check: { kind: http, path: /healthz, host: www.example.org, interval: 2s, timeout: 1s, fall: 2, rise: 3, via: direct, port: 80 }
+    backends:
+      - { name: web1, address: 10.0.1.11, weight: 5, state: draining, since: 1700000000, check: { port: 8080 } }
+      - { name: web2, address: \"2001:db8::11\", weight: 0, state: disabled }
+  - { name: dns, check: { kind: dns, query: example.org, rcode: noerror }, backends: [{ name: d1, address: 10.0.1.12 }] }
+vips:
+  - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web, when_empty: reset, communities: [\"65010:5\"] }
+  - { name: rest, address: 203.0.113.0/28, port: 8000-8100, protocol: udp, pool: dns, announce: 203.0.113.0/24 }
+  - { name: six, address: \"2001:db8:113::/64\", port: any, protocol: any, pool: web, announce: false }
+";
+
 const FILE: &str = "/etc/maglev/fuzzed.yaml";
 
 /// The code blocks of a page that are of this language.
@@ -74,6 +123,7 @@ fn node_seeds() -> Vec<Vec<u8>> {
     let files = [
         include_str!("../../../../deploy/examples/maglev.yaml"),
         include_str!("../../../../deploy/examples/broken.yaml"),
+        NODE_FILE,
     ];
     pages.into_iter().flat_map(blocks).chain(files.map(|file| file.as_bytes().to_vec())).collect()
 }
@@ -84,8 +134,7 @@ fn service_seeds() -> Vec<Vec<u8>> {
         include_str!("../../../../deploy/examples/services.yaml"),
         include_str!("../../../../deploy/examples/broken-services.yaml"),
         "pools: []\nvips: []\n",
-        "pools:\n  - { name: web, backends: [{ name: web1, address: 10.0.1.11, weight: 100 }] }\nvips:\n  \
-         - { name: www, address: 203.0.113.10, port: 443, protocol: tcp, pool: web }\n",
+        SERVICES_FILE,
     ];
     pages.into_iter().flat_map(blocks).chain(files.map(|file| file.as_bytes().to_vec())).collect()
 }
@@ -135,5 +184,28 @@ fn lines(mut errors: impl Iterator<Item = String>) -> Result<(), String> {
     match errors.find(|line| line.contains(char::is_control)) {
         Some(line) => Err(format!("an error with control characters: {line:?}")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_with_most_keys_are_accepted() {
+        let draft = decode_node(Path::new(FILE), NODE_FILE, |_| Ok("secret".to_owned()));
+        assert_eq!(draft.problems.lines().collect::<Vec<_>>(), [""; 0]);
+        let problems = decode_services(Path::new(FILE), SERVICES_FILE, &draft.rules).err();
+        let lines: Vec<String> = problems.iter().flat_map(|problems| problems.lines()).collect();
+        assert_eq!(lines, [""; 0]);
+    }
+
+    #[test]
+    fn the_targets_hold_for_their_seeds() {
+        for target in [NODE, SERVICES] {
+            for seed in (target.seeds)() {
+                assert_eq!((target.run)(&seed), Ok(()), "{}", String::from_utf8_lossy(&seed));
+            }
+        }
     }
 }
