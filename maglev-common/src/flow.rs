@@ -161,6 +161,11 @@ impl WayTags {
 pub struct Bucket([Word; WAYS + 1]);
 
 impl Bucket {
+    /// Forgets all flows.
+    pub fn clear(&self) {
+        self.0.iter().for_each(|word| word.set(0));
+    }
+
     /// The entries.
     pub fn entries(&self) -> &[Word] {
         &self.0[..WAYS]

@@ -103,6 +103,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// Forgets all that was noted.
+    pub fn clear(&self) {
+        self.entries.iter().for_each(|word| word.set(0));
+    }
+
     /// What was noted of a datagram.
     #[inline(always)]
     pub fn find(&self, datagram: Datagram, now: Seconds) -> Option<Noted> {

@@ -1,4 +1,4 @@
-//! Builds the objects of the harness, the binaries of this package: `OUT_DIR/maglev-harness` and `OUT_DIR/maglev-measured`.
+//! Builds the objects of the harness, the binaries of this package: `OUT_DIR/maglev-harness` and the like.
 //! For the bpf target, which it is built for on the way, there is nothing to do.
 
 use std::{env, process::ExitCode};
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("bpf") {
         return ExitCode::SUCCESS;
     }
-    match objects::build("maglev-harness", &["maglev-harness", "maglev-measured"]) {
+    match objects::build("maglev-harness", &["maglev-harness", "maglev-measured", "maglev-faulty"]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("cargo::error={message}");

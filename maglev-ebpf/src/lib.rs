@@ -12,10 +12,13 @@ pub mod encap;
 pub mod env;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod packet;
 pub mod path;
 pub mod verdict;
 pub mod vip;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "most of it is for the crate's own tests"))]
 mod testing;

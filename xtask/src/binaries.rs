@@ -1,6 +1,7 @@
 //! The test binaries that cargo builds. It must not know what they test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -30,13 +31,18 @@ impl Binary {
 /// # Errors
 /// If they do not build.
 pub(crate) fn built(selection: &[&str]) -> Result<Vec<Binary>> {
+    named(&program::output(&mut building(selection))?)
+}
+
+/// The command that builds the tests of a selection, with messages for [`named`].
+pub(crate) fn building(selection: &[&str]) -> Command {
     let mut command = program::command(program::cargo());
     command.args(["test", "--no-run", "--locked", "--message-format", "json-render-diagnostics"]).args(selection);
-    named(&program::output(&mut command)?)
+    command
 }
 
 /// The test binaries that cargo's messages name.
-fn named(messages: &str) -> Result<Vec<Binary>> {
+pub(crate) fn named(messages: &str) -> Result<Vec<Binary>> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let tests = messages.filter(|message| message["profile"]["test"] == true && message["executable"].is_string());
     tests

@@ -14,6 +14,10 @@ type Check = (&'static str, fn() -> Result<()>);
 const BENCH: &str = "maglev-e2e/bench";
 /// The feature of the model.
 const MODEL: &str = "maglev-e2e/model";
+/// The feature of the fuzzer.
+const FUZZ: &str = "maglev-fuzz/loaded";
+/// And one with the test whose edges are counted.
+const COVERAGE: &str = "maglev-fuzz-targets/instrumented";
 
 const CHECKS: [Check; 7] = [
     ("format", format),
@@ -59,6 +63,10 @@ fn clippy() -> Result<()> {
         BENCH,
         "--features",
         MODEL,
+        "--features",
+        FUZZ,
+        "--features",
+        COVERAGE,
         "--locked",
         "--",
         "--deny",

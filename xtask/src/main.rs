@@ -12,6 +12,7 @@ mod build;
 mod cargo_deny;
 mod demo;
 mod docs;
+mod fuzz;
 mod kernels;
 mod linker;
 mod lint;
@@ -47,6 +48,9 @@ enum Command {
     /// Compare designs in simulated fleets, and search random histories for one that breaks a connection.
     #[command(disable_help_flag = true)]
     Model(model::Arguments),
+    /// Give the loaded eBPF programs packets, and compare what they do with what an oracle predicts. Needs root.
+    #[command(disable_help_flag = true)]
+    Fuzz(fuzz::Arguments),
     /// Write the generated parts and the samples of the manual's pages.
     Docs,
     /// Run every test and print the total. As root, a skipped test is a failure.
@@ -56,12 +60,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = fuzz::coverage::compile() {
+        return done;
+    }
     let done = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build => build::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Docs => docs::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint => lint::run(),

@@ -6,6 +6,8 @@ mod body;
 mod by;
 mod changes;
 mod events;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod history;
 mod journal;
 mod listener;

@@ -73,7 +73,7 @@ impl Snapshots {
     }
 
     /// Snapshots that always show this status.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn fixed(status: view::Status) -> Self {
         let (snapshots, mut requests, _) = Self::channel();
         let shown = Arc::new(Shown::from(status));

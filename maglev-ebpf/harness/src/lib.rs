@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 mod objects;
 
 #[cfg(not(target_arch = "bpf"))]
-pub use objects::{HARNESS, MEASURED};
+pub use objects::{FAULTY, HARNESS, MEASURED};
 
 /// The load balancer that minds [`MODE`], in an object of its own.
 pub const MEASURED_PROGRAM: &str = "maglev_measured";
@@ -19,6 +19,54 @@ pub const MODE: &str = "MODE";
 pub const SLOWED: u32 = 1;
 /// Of [`MODE`]: the table alone decides, whatever pools and slots say.
 pub const TABLE_ONLY: u32 = 2;
+
+/// The load-time global with the [`Fault`] of the programs in `FAULTY` (`u32`), or 0 for none.
+pub const FAULT: &str = "FAULT";
+
+/// A fault of the load balancer's programs, for the tests of the fuzzer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Fault {
+    /// It takes any length for the packet's, beyond the frame's end too.
+    BelievesLength = 1,
+    /// It takes a source route for a recorded one.
+    FollowsSourceRoute,
+    /// It takes packets with more extension headers than it follows.
+    ForgetsHeaderLimit,
+    /// The outer checksum in front of GUE is wrong.
+    WrongOuterChecksum,
+    /// It cuts nothing off a frame's end.
+    KeepsTrailer,
+    /// Ports do not matter to the rules of an IPv4 address.
+    ForgetsPort,
+    /// It takes frames to other hosts.
+    TakesOtherMac,
+    /// It answers more than it may.
+    AnswersWithoutLimit,
+    /// It does not note where datagrams go.
+    ForgetsFragments,
+    /// It counts packets of VIPs twice.
+    CountsVipTwice,
+    /// It hands health checks to the interface that sends them anyway.
+    RedirectsChecks,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::BelievesLength,
+        Self::FollowsSourceRoute,
+        Self::ForgetsHeaderLimit,
+        Self::WrongOuterChecksum,
+        Self::KeepsTrailer,
+        Self::ForgetsPort,
+        Self::TakesOtherMac,
+        Self::AnswersWithoutLimit,
+        Self::ForgetsFragments,
+        Self::CountsVipTwice,
+        Self::RedirectsChecks,
+    ];
+}
 
 /// The harness's entry for IPv4 packets: varies the flow, then continues in the program under test.
 pub const VARY4: &str = "vary4";

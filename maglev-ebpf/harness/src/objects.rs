@@ -6,8 +6,11 @@ struct Aligned<T: ?Sized>(T);
 
 static ALIGNED_HARNESS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/maglev-harness")));
 static ALIGNED_MEASURED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/maglev-measured")));
+static ALIGNED_FAULTY: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/maglev-faulty")));
 
 /// The harness and its floors.
 pub static HARNESS: &[u8] = &ALIGNED_HARNESS.0;
 /// The load balancer that minds [`MODE`](crate::MODE).
 pub static MEASURED: &[u8] = &ALIGNED_MEASURED.0;
+/// The load balancer with a [`Fault`](crate::Fault).
+pub static FAULTY: &[u8] = &ALIGNED_FAULTY.0;

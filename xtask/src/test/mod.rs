@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     binaries::{Binary, built},
-    build, kernels, matrix, program, setup,
+    build, fuzz, kernels, matrix, program, setup,
     totals::Totals,
 };
 
@@ -14,8 +14,8 @@ mod runner;
 
 use runner::{Runner, Timed};
 
-/// The model test runs with the others.
-const MODEL: &str = "maglev-e2e/model";
+/// The model test and the fuzzer's run with the others.
+const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
 
 /// End-to-end tests that `--quick` leaves out: each of these files takes more than 15 s.
 const LONG: [&str; 11] = [
@@ -114,11 +114,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Builds the tests, and returns those to run.
 fn binaries(quick: bool) -> Result<Vec<Binary>> {
     println!("test: building the tests");
-    let selection = ["--workspace", "--features", MODEL];
+    let selection = ["--workspace", "--features", APART];
     if quick {
         program::run(program::command(program::cargo()).args(["build", "--locked", "--bins"]).args(selection))?;
     }
     let mut binaries = built(&selection)?;
+    binaries.extend(fuzz::coverage::binaries()?);
     binaries.retain(|binary| !(quick && binary.is_end_to_end() && LONG.contains(&binary.name.as_str())));
     Ok(binaries)
 }

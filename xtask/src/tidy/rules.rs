@@ -60,7 +60,7 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// The files with `unsafe`.
-const UNSAFE: [&str; 10] = [
+const UNSAFE: [&str; 11] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/bin/frame.rs",
     "maglev-ebpf/src/bin/node/maps.rs",
@@ -71,14 +71,18 @@ const UNSAFE: [&str; 10] = [
     "maglev-ebpf/harness/src/mode.rs",
     "maglev-daemon/crates/dataplane/src/",
     "maglev-daemon/crates/net/src/socket.rs",
+    "tests/targets/src/coverage.rs",
 ];
 
 /// The files with unsafe *attributes* too: for the names that the kernel's loader looks up.
-const UNSAFE_ATTRIBUTES: [&str; 4] = [
+const UNSAFE_ATTRIBUTES: [&str; 7] = [
     "maglev-ebpf/src/bin/node/main.rs",
+    "maglev-ebpf/src/bin/node/programs.rs",
     "maglev-ebpf/src/bin/backend/main.rs",
     "maglev-ebpf/harness/src/main.rs",
     "maglev-ebpf/harness/src/measured.rs",
+    "maglev-ebpf/harness/src/faulty.rs",
+    "maglev-ebpf/harness/src/faulty/frame.rs",
 ];
 
 /// The files that name maps, counters and drop reasons.

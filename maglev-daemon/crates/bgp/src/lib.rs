@@ -12,6 +12,8 @@
 
 mod driver;
 mod fsm;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod interop;
 mod link;

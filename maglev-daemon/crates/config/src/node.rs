@@ -138,7 +138,8 @@ pub fn decode(file: &Path, text: &str, read_secret: ReadSecret) -> Draft {
     };
     let out = Collector::new(file);
     let (config, services, rules) = decode_root(&Field::root(&root, &out), Origin { file, read_secret });
-    Draft { config, problems: out.finish(), services, rules }
+    let problems = out.finish();
+    Draft { config: config.filter(|_| problems.is_empty()), problems, services, rules }
 }
 
 /// The keys of the file.

@@ -69,6 +69,14 @@ fn a_good_node_is_read_whole() {
 }
 
 #[test]
+fn a_file_with_an_unknown_key_is_no_configuration() {
+    let text = "interfaces: [{ name: eth0 }]\nencap: { kind: ipip, source: 10.64.11.0/24 }\n\
+                hash_key: 0f1e2d3c4b5a69788796a5b4c3d2e1f0\nhash_kex: 7\n";
+    let draft = node::decode(Path::new("maglev.yaml"), text, no_secret);
+    assert_eq!((draft.config.is_some(), draft.problems.count()), (false, 1));
+}
+
+#[test]
 fn where_a_node_pins_is_read_and_checked() {
     let dataplane = |text: &str| format!("{GOOD}dataplane: {text}\n");
     let read = |text: &str| {

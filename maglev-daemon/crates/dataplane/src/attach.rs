@@ -124,9 +124,20 @@ pub(super) fn publish(
     slot: usize,
     record: &InterfaceRecord,
 ) -> Result<(), DataplaneError> {
+    publish_as(ebpf, maps, slot, record, record.index())
+}
+
+/// The same, with the index of another device in its place.
+pub(super) fn publish_as(
+    ebpf: &mut Loaded,
+    maps: &Maps,
+    slot: usize,
+    record: &InterfaceRecord,
+    device: u32,
+) -> Result<(), DataplaneError> {
     let map: &mut Map = ebpf.map_mut(DEVICES)?;
     let mut devices = DevMap::try_from(map).map_err(|error| DataplaneError::map(DEVICES, "look-up", &error))?;
-    let set = devices.set(slot as u32, record.index(), None, 0);
+    let set = devices.set(slot as u32, device, None, 0);
     set.map_err(|error| DataplaneError::map(DEVICES, "update", &error))?;
     maps.forwarding().set_interface(slot, record);
     renew_all(maps, slot);

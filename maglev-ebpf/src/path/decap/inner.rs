@@ -70,7 +70,7 @@ fn check4<P: Packet, T: DecapTables>(
     if !is_host4(source) || source == destination {
         return Err(DecapCounter::ImpossibleSource);
     }
-    if !is_host4(destination) || is_link_local4(destination) || !tables.serves4(destination) {
+    if !is_host4(destination) || !tables.serves4(destination) {
         return Err(DecapCounter::ForeignDestination);
     }
     Ok(())
@@ -114,17 +114,12 @@ fn kind(packet: &impl Packet, offset: usize) -> Option<u8> {
     packet.view::<[u8; 2]>(offset).map(|&[kind, _]| kind)
 }
 
-/// Whether a host beyond a link can have this IPv4 address: not of 0/8, 127/8, 224/4 or 240/4.
+/// Whether a host beyond a link can have this IPv4 address: not of 0/8, 127/8, 169.254/16 (RFC 3927 section 2.7), 224/4 or 240/4.
 #[inline(always)]
 const fn is_host4(address: u32) -> bool {
+    const LINK_LOCAL: u16 = u16::from_le_bytes([169, 254]);
     let first = address as u8;
-    first != 0 && first != 127 && first < 224
-}
-
-/// Whether this is of 169.254/16.
-#[inline(always)]
-const fn is_link_local4(address: u32) -> bool {
-    address as u16 == u16::from_le_bytes([169, 254])
+    first != 0 && first != 127 && first < 224 && address as u16 != LINK_LOCAL
 }
 
 /// Whether a host beyond a link can have this IPv6 address: not of ff00::/8, fe80::/10, ::/96 (`::` and `::1` among them) or

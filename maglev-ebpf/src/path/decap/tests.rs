@@ -298,9 +298,17 @@ fn what_configures_hosts_never_comes_out_even_if_it_is_for_a_vip() {
 #[test]
 fn impossible_sources_do_not_come_out() {
     let dropped = [(Verdict::Drop, DecapCounter::ImpossibleSource); 2];
-    for from in
-        [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [239, 9, 9, 9], [240, 0, 0, 1], [255; 4], VIP4]
-    {
+    for from in [
+        [0, 0, 0, 0],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [169, 254, 1, 1],
+        [224, 0, 0, 1],
+        [239, 9, 9, 9],
+        [240, 0, 0, 1],
+        [255; 4],
+        VIP4,
+    ] {
         assert_eq!(changed(false, |p| p[12..16].copy_from_slice(&from)), dropped, "{from:?}");
     }
     for from in ["::", "::1", "::203.0.113.1", "::ffff:203.0.113.1", "ff02::1", "ff0e::7", "fe80::bad", "febf::1"] {
@@ -309,7 +317,7 @@ fn impossible_sources_do_not_come_out() {
     }
     assert_eq!(changed(true, |p| p[8..24].copy_from_slice(&VIP6)), dropped, "the destination");
     let passed = [(Verdict::Pass, DecapCounter::Decapsulated); 2];
-    for from in [[1, 0, 0, 1], [126, 9, 9, 9], [128, 0, 0, 1], [223, 255, 255, 254]] {
+    for from in [[1, 0, 0, 1], [126, 9, 9, 9], [128, 0, 0, 1], [169, 253, 1, 1], [223, 255, 255, 254]] {
         assert_eq!(changed(false, |p| p[12..16].copy_from_slice(&from)), passed, "{from:?}");
     }
     for from in ["64:ff9b::1", "fec0::1", "fd00::1", "fe00::1", "::1:0:0:0:1"] {

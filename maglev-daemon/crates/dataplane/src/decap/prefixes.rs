@@ -63,7 +63,7 @@ impl Prefixes {
 
     /// Makes the tries of both families hold these, and nothing else. What is in both, before and after, is accepted all the
     /// time.
-    pub(super) fn write(&self, ebpf: &mut Loaded, [v4, v6]: [&'static str; 2]) -> Result<(), DataplaneError> {
+    pub(crate) fn write(&self, ebpf: &mut Loaded, [v4, v6]: [&'static str; 2]) -> Result<(), DataplaneError> {
         replace(ebpf.map_mut(v4)?, &self.v4()).map_err(|error| DataplaneError::map(v4, "update", &error))?;
         replace(ebpf.map_mut(v6)?, &self.v6()).map_err(|error| DataplaneError::map(v6, "update", &error))
     }

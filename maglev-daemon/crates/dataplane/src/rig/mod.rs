@@ -9,16 +9,21 @@ use aya::programs::{Program, ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::pod::Word;
 use maglev_harness as names;
+pub use maglev_harness::Fault;
 
 use super::error::DataplaneError;
 use super::shared::{Mapped, Shared};
 
+mod backend;
 mod candidate;
 mod held;
+mod single;
 mod veth;
 
+pub use backend::Backend;
 pub use candidate::{Candidate, CandidateSettings};
 pub use held::{Held, Size};
+pub use single::{Balancer, Departed};
 pub use veth::{Live, VethRig};
 
 /// A program's verdict: `XDP_TX`.
