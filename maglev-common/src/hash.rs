@@ -175,7 +175,7 @@ impl FlowHash {
     #[inline(always)]
     #[must_use]
     pub const fn of_source(self, source: Self) -> Self {
-        Self(source.0 & !0xffff_ffff | self.0 & 0xffff_ffff)
+        Self((source.slot().tag_with(self.tag() as u16) as u64) << 32 | self.0 & 0xffff_ffff)
     }
 
     /// The table slot of the flow: an unbiased scaling, no division.
@@ -215,6 +215,14 @@ impl Slot {
     #[inline(always)]
     pub const fn from_tag(tag: u32) -> Self {
         Self(((tag as u64 * SLOTS as u64) >> 32) as u32)
+    }
+
+    /// A tag that stands for the slot, by these bits one of the 65,535 that do: such tags begin at 65,535 times the slot's number,
+    /// rounded up from slot × 2^32 / [`SLOTS`].
+    #[inline(always)]
+    const fn tag_with(self, bits: u16) -> u32 {
+        let within = (bits as u32 * 0xffff) >> 16;
+        self.0.wrapping_mul(0xffff).wrapping_add((self.0 != 0) as u32).wrapping_add(within)
     }
 }
 
@@ -357,7 +365,12 @@ mod tests {
     fn flows_of_a_source_share_a_slot_and_nothing_else() {
         let (one, other) = (FlowHash(0x1111_2222_3333_4444), FlowHash(0x5555_6666_7777_8888));
         let source = FlowHash(0x9999_aaaa_bbbb_cccc);
-        assert_eq!(one.of_source(source), FlowHash(0x9999_aaaa_3333_4444));
+        assert_ne!(one.of_source(source).tag(), other.of_source(source).tag(), "entries of their own");
+        for slot in [0, 1, 2, 32_768, 65_535, 65_536].map(Slot) {
+            for bits in [0, 1, 32_768, u16::MAX] {
+                assert_eq!(Slot::from_tag(slot.tag_with(bits)), slot, "{bits}");
+            }
+        }
         assert_eq!(one.of_source(source).slot(), other.of_source(source).slot());
         assert_eq!(one.of_source(source).set(u32::MAX), one.set(u32::MAX));
     }

@@ -102,6 +102,10 @@ impl Packet for VecPacket {
 }
 
 impl Tagged for VecPacket {
+    fn has_tag(&self) -> bool {
+        eth::is_tagged(self)
+    }
+
     fn remove_tag(&mut self) -> bool {
         if eth::is_tagged(self) {
             self.bytes.drain(12..12 + eth::TAG);
@@ -202,7 +206,8 @@ pub fn unbalanced4() -> Vec<Unbalanced> {
         ("IPv6 in IP", |p| p[23] = 41, Counter::Nested),
         ("another port", |p| p[37] = 81, Counter::NoSuchVip),
     ];
-    let fragments: [(_, Change, _); 3] = [
+    let fragments: [(_, Change, _); 4] = [
+        ("a first fragment of IPv4 in IP", |p| (p[20], p[23]) = (0x20, 4), Counter::Nested),
         ("a first fragment of an echo request", |p| (p[20], p[23]) = (0x20, 1), Counter::Icmp),
         ("a first fragment of GRE", |p| (p[20], p[23]) = (0x20, 47), Counter::OtherProtocol),
         ("a first fragment to another port", |p| (p[20], p[37]) = (0x20, 81), Counter::NoSuchVip),
@@ -236,7 +241,34 @@ fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 27] = [
+    let rows: [(_, Change, _); 30] = [
+        (
+            "a first fragment of IPv6 in IPv6",
+            |p| (extend(p, &[(44, &[0, 1, 0, 0, 0, 1])]), p[54] = 41, p.extend([0; 4]), cut_packet(p, 32)).3,
+            Counter::Nested,
+        ),
+        (
+            "a first fragment with a source route behind",
+            |p| {
+                (
+                    extend(p, &[(44, &[0, 1, 0, 0, 0, 1]), (43, &[0, 1, 0, 0, 0, 0])]),
+                    p.extend([0; 4]),
+                    cut_packet(p, 40),
+                )
+                    .2
+            },
+            Counter::SourceRoute,
+        ),
+        (
+            "a first fragment with nine extension headers",
+            |p| {
+                let [a, b, c, d, e, f, g, h] = [(60, &[0_u8; 6][..]); 8];
+                extend(p, &[(44, &[0, 1, 0, 0, 0, 1]), a, b, c, d, e, f, g, h]);
+                p.extend([0; 4]);
+                cut_packet(p, 96);
+            },
+            Counter::ExtensionHeader,
+        ),
         ("more than 512 bytes of options", |p| extend(p, &[(60, &[0; 518])]), Counter::ExtensionHeader),
         (
             "a ninth extension header that is a source route",

@@ -146,8 +146,9 @@ pub fn find_exact<F: Tuple, T: env::Forwarding>(tuple: F, tables: &T) -> VipWord
 #[inline(always)]
 pub fn lookup<F: Tuple, T: env::Forwarding>(tuple: F, tables: &T) -> Lookup {
     let exact = find_exact(tuple, tables);
-    let word =
-        if exact.is_present() { exact } else { tuple.destination().find_by_rules(tables, tuple.transport().service()) };
+    // A packet of protocol 0 has the key of its bare address.
+    let found = exact.is_present() && !exact.is_address();
+    let word = if found { exact } else { tuple.destination().find_by_rules(tables, tuple.transport().service()) };
     match word {
         word if word.is_address() => Lookup::AddressOnly(word),
         word if word.is_present() => Lookup::Vip(word),

@@ -68,6 +68,9 @@ pub trait Packet {
 
 /// An outgoing packet, which may have a VLAN tag beside its bytes: network cards insert it.
 pub trait Tagged: Packet {
+    /// Whether it has a tag, wherever that stands.
+    fn has_tag(&self) -> bool;
+
     /// Removes the outermost tag, if there is one, wherever it stands. On failure the packet is as before.
     #[must_use]
     fn remove_tag(&mut self) -> bool;

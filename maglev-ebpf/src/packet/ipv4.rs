@@ -203,19 +203,22 @@ impl Ip for Tuple4 {
     }
 
     #[inline(always)]
-    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>> {
-        let header = packet.view::<Ipv4>(l3)?;
+    fn fragment(packet: &impl Packet, l3: usize) -> Result<Fragment<Self>, Parsed<Self>> {
+        let Some(header) = packet.view::<Ipv4>(l3) else { return Err(Parsed::Truncated) };
         let (bytes, length, flags) = (header.header_length(), header.length.get().into(), header.flags_fragment.get());
         let (protocol, addresses) = (header.protocol, header.addresses.get());
         let identification = header.identification.get().into();
         let (offset, payload) = (u32::from(flags & FRAGMENT_OFFSET), u32::wrapping_sub(length, bytes as u32));
         if !is_sound(offset, flags & MORE_FRAGMENTS != 0, payload, protocol) {
-            return None;
+            return Err(Parsed::Malformed);
         }
         let first = offset == 0;
-        let ports = if first { l4::ports(packet, protocol, l3 + bytes, payload)? } else { 0 };
+        if first && matches!(protocol, IN_IP | ipv6::IN_IP) {
+            return Err(Parsed::Nested);
+        }
+        let ports = if first { l4::ports(packet, protocol, l3 + bytes, payload).ok_or(Parsed::Malformed)? } else { 0 };
         let tuple = Self { addresses, transport: Transport::new(ports, protocol) };
-        Some(Fragment { tuple, length, transport: first.then_some(l3 + bytes), identification })
+        Ok(Fragment { tuple, length, transport: first.then_some(l3 + bytes), identification })
     }
 
     #[inline(always)]

@@ -184,29 +184,40 @@ impl Ip for Tuple6 {
     }
 
     #[inline(always)]
-    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>> {
-        let header = packet.view::<Ipv6>(l3)?;
+    fn fragment(packet: &impl Packet, l3: usize) -> Result<Fragment<Self>, Parsed<Self>> {
+        let Some(header) = packet.view::<Ipv6>(l3) else { return Err(Parsed::Truncated) };
         let (addresses, next) = (header.addresses.map(U64::get), header.next_header);
         let behind = usize::from(header.payload_length.get());
         let length = (HEADER + behind) as u32;
-        let Chain::Fragment(at) = packet.follow(l3 + HEADER, behind, next, false) else { return None };
+        let Chain::Fragment(at) = packet.follow(l3 + HEADER, behind, next, false) else {
+            return Err(Parsed::Malformed);
+        };
         let start = l3 + HEADER + at;
-        let extension = packet.view::<Extension>(start)?;
+        let Some(extension) = packet.view::<Extension>(start) else { return Err(Parsed::Malformed) };
         let (position, protocol) = (u32::from(extension.kind_segments.get()), extension.next_header);
         let identification = u32::from_be_bytes(extension.rest);
         let end = (l3 as u32).wrapping_add(length);
-        let payload = end.checked_sub((start + size_of::<Extension>()) as u32)?;
+        let payload = end.checked_sub((start + size_of::<Extension>()) as u32).ok_or(Parsed::Malformed)?;
         if !is_sound(position >> 3, position & 1 != 0, payload, protocol) {
-            return None;
+            return Err(Parsed::Malformed);
         }
         let whole = |ports, protocol| Self { addresses, transport: Transport::new(ports, protocol) };
         if position >> 3 != 0 {
-            return Some(Fragment { tuple: whole(0, FRAGMENT), length, transport: None, identification });
+            return Ok(Fragment { tuple: whole(0, FRAGMENT), length, transport: None, identification });
         }
-        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, behind, next, true) else { return None };
+        let (protocol, at) = match packet.follow(l3 + HEADER, behind, next, true) {
+            Chain::Ends(protocol, at) => (protocol, at),
+            Chain::SourceRoute => return Err(Parsed::SourceRoute),
+            Chain::TooLong => return Err(Parsed::ExtensionHeader),
+            Chain::Fragment(_) | Chain::Cut => return Err(Parsed::Malformed),
+        };
+        if matches!(protocol, IN_IP | ipv4::IN_IP) {
+            return Err(Parsed::Nested);
+        }
         let transport = l3 + HEADER + at;
-        let ports = l4::ports(packet, protocol, transport, end.checked_sub(transport as u32)?)?;
-        Some(Fragment { tuple: whole(ports, protocol), length, transport: Some(transport), identification })
+        let payload = end.checked_sub(transport as u32).ok_or(Parsed::Malformed)?;
+        let ports = l4::ports(packet, protocol, transport, payload).ok_or(Parsed::Malformed)?;
+        Ok(Fragment { tuple: whole(ports, protocol), length, transport: Some(transport), identification })
     }
 
     /// The protocol is left out: in later fragments it need not be the same (RFC 8200 section 4.5).

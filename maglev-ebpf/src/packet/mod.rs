@@ -122,9 +122,11 @@ pub trait Ip: Copy {
 
     /// Parses the packet whose IP header begins at an offset of the frame.
     fn parse(packet: &impl Packet, l3: usize) -> Parsed<Self>;
-    /// Parses the fragment whose IP header begins at an offset of the frame: one for which [`Self::parse`] said so. `None` if it
-    /// contradicts itself, or is the first one and cuts its transport header.
-    fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>>;
+    /// Parses the fragment whose IP header begins at an offset of the frame: one for which [`Self::parse`] said so.
+    ///
+    /// # Errors
+    /// What else it is: [`Parsed::Malformed`] if it contradicts itself, or is the first one and cuts its transport header.
+    fn fragment(packet: &impl Packet, l3: usize) -> Result<Fragment<Self>, Parsed<Self>>;
     /// What fragments of a datagram have in common: a fragment's addresses and protocol, with this number in place of ports.
     #[must_use]
     fn datagram(self, number: u32) -> Self;

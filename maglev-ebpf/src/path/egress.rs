@@ -43,7 +43,8 @@ pub fn depart<P: Tagged, T: Ingress + Counters>(packet: &mut P, tables: &T, from
     }
     // An answer of the host to a packet that no socket awaits, or one of its clients: another node would balance it.
     let Some(member) = checked(tables, from.mark) else { return keep(tables, Counter::Stray) };
-    if !packet.remove_tag() {
+    // One that had two, of which the inner one would be left beside its bytes, was not sent by a device that is known here.
+    if !packet.remove_tag() || packet.has_tag() {
         return keep(tables, Counter::CheckUnsent);
     }
     match eth::payload(packet) {

@@ -11,7 +11,7 @@ use maglev_common::fragment::{Datagram, Noted};
 use super::forward::{Left, Load, choose, refuse, send, vip_of};
 use crate::env::{Balancing, Packet};
 use crate::packet::eth::{self, Payload};
-use crate::packet::{Fragment, l4};
+use crate::packet::{Fragment, Parsed, l4};
 use crate::verdict::Verdict;
 use crate::vip::{self, Tuple};
 
@@ -28,7 +28,13 @@ pub fn forward_fragment<F: Tuple, P: Packet, T: Balancing>(packet: &mut P, table
     if !vip::is_vip_address(destination, tables) {
         return Ok(refuse(tables, Counter::NotVip));
     }
-    let Some(fragment) = F::fragment(packet, l3) else { return Ok(refuse(tables, Counter::Malformed)) };
+    let fragment = match F::fragment(packet, l3) {
+        Ok(fragment) => fragment,
+        Err(Parsed::SourceRoute) => return Ok(refuse(tables, Counter::SourceRoute)),
+        Err(Parsed::ExtensionHeader) => return Ok(refuse(tables, Counter::ExtensionHeader)),
+        Err(Parsed::Nested) => return Ok(refuse(tables, Counter::Nested)),
+        Err(_) => return Ok(refuse(tables, Counter::Malformed)),
+    };
     let key = tables.hash_key();
     let datagram = Datagram(fragment.tuple.datagram(fragment.identification).hash(key));
     // All fragments have the same outer source, so that one queue of their backend gets them.

@@ -8,7 +8,7 @@ use maglev_common::vip::VipWord;
 use zerocopy::byteorder::{LE, U16, U32, U64};
 use zerocopy::transmute_ref;
 
-use super::forward::{Left, refuse};
+use super::forward::{Left, refuse, unknown_port};
 use super::icmp::is_answerable;
 use crate::env::{Balancing, Chain, Packet};
 use crate::packet::eth::{self, Payload};
@@ -80,6 +80,7 @@ fn decide_ip<F: Tuple, P: Packet, T: Balancing>(packet: &P, tables: &T, l3: usiz
     match (word.unserved(), inner.tuple.transport().protocol()) {
         (Unserved::Reset, l4::TCP) => Err(Left::Reset(answerable)),
         (Unserved::Reset, l4::UDP) => Err(Left::Unreachable(answerable)),
+        _ if reason != 0 => Ok(refuse(tables, unknown_port(inner.tuple))),
         _ => Ok(refuse(tables, answerable.reason())),
     }
 }

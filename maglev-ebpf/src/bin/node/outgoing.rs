@@ -54,13 +54,18 @@ impl Skb {
 }
 
 impl Tagged for Skb {
+    #[inline(always)]
+    fn has_tag(&self) -> bool {
+        // SAFETY: as for `interface`.
+        let beside = unsafe { (*self.ctx.skb.skb).vlan_present } != 0;
+        beside || eth::is_tagged(self)
+    }
+
     /// The kernel takes the tag beside the bytes or, without one, the first of them.
     #[inline(always)]
     fn remove_tag(&mut self) -> bool {
-        // SAFETY: as for `interface`.
-        let beside = unsafe { (*self.ctx.skb.skb).vlan_present } != 0;
         // SAFETY: the context is this program's, and no reference into the packet is alive: they borrow `self`.
-        !(beside || eth::is_tagged(self)) || unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } == 0
+        !self.has_tag() || unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } == 0
     }
 
     #[inline(always)]

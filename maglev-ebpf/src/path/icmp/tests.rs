@@ -205,3 +205,20 @@ fn an_echo_request_to_another_address_is_the_hosts() {
         assert_eq!(sent, frame, "{what}");
     }
 }
+
+#[test]
+fn errors_about_segments_in_a_row_go_to_both_owners() {
+    for length in [536, 1_208, 1_220, 1_388, 1_400, 1_428, 1_440, 1_448, 1_460] {
+        // Of shorter segments, one turn holds more.
+        let row = if length == 536 { 4 } else { 3 };
+        for start in (0..u32::MAX - 10_000).step_by(1_000_003) {
+            let sides = |now| {
+                (0..row).map(|n| is_heads(start.wrapping_add(n * length), Seconds(now))).filter(|heads| *heads).count()
+            };
+            assert!((1..row as usize).contains(&sides(7)), "{length} from {start}");
+            assert_eq!(sides(7) + sides(8), row as usize, "a second later the other way round");
+        }
+    }
+    let (one, next) = (is_heads(1, Seconds(7)), is_heads(1 + 1_448, Seconds(7)));
+    assert_ne!(one, next);
+}

@@ -120,6 +120,7 @@ fn answers_are_limited() {
     let (tables, frame) = (over(1_000), tcp6(&[7; 1_400]));
     tables.answers.set(1);
     assert_eq!([(); 2].map(|()| run(&tables, &frame).0), [Verdict::Transmit, Verdict::Drop]);
+    assert_eq!((tables.counted(Counter::AnswerLimit), tables.counted(Counter::TooBig)), (1, 0));
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn without_room_nothing_is_answered() {
     tables.renew(1);
     let mut packet = VecPacket { headroom: 27, ..VecPacket::new(&tcp4(&[7; 1_400])) };
     assert_eq!(forward(&mut packet, &tables), Verdict::Drop);
-    assert_eq!(tables.counted(Counter::TooBig), 1);
+    assert_eq!((tables.counted(Counter::AnswerLimit), tables.counted(Counter::TooBig)), (0, 1));
 }
 
 #[test]
