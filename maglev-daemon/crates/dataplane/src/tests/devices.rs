@@ -125,6 +125,14 @@ fn lacks(command: &str) -> bool {
     lacking
 }
 
+/// Whether the kernel redirects packets in several pieces to another interface: since 6.3.
+fn redirects_pieces() -> bool {
+    let name = nix::sys::utsname::uname().unwrap();
+    let mut numbers = name.release().to_str().unwrap().split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    version >= (6, 3)
+}
+
 fn link_named(name: &str) -> Link {
     links().into_iter().find(|link| link.name == name).unwrap()
 }
@@ -156,6 +164,10 @@ fn jumbo_packets_of_a_real_sender_arrive_whole() {
         for (slot, name) in [(0, "eth1"), (1, "eth2")] {
             let next_hop = NextHop::new(far.mac(name), InterfaceSlot(slot));
             plane.publish(&[Step::SetNextHop { id: member(1), next_hop }]).unwrap();
+            if slot == 1 && !redirects_pieces() {
+                println!("skipped: Linux before 6.3 redirects no packets in several pieces");
+                return;
+            }
             assert!(arrives_whole(&client, &far.backend(name), &request), "by {name}");
         }
         let snapshot = plane.snapshot();
@@ -205,9 +217,12 @@ fn packets_with_options_of_a_real_sender_arrive() {
 #[test]
 fn clients_and_backends_behind_vlan_devices() {
     in_namespace(|| {
-        if lacks("link add link lo name probe type vlan id 1") {
+        // Loopback devices carry no VLANs.
+        ip("link add probe type veth peer name other");
+        if lacks("link add link probe name probe.1 type vlan id 1") {
             return;
         }
+        ip("link delete probe");
         let far = Far::new();
         far.peer.connect("eth1", "eth1");
         offloads::keep_tags_in_bytes("eth1");
