@@ -64,8 +64,8 @@ impl Packet for VecPacket {
         T::mut_from_prefix(self.bytes.get_mut(offset..)?).ok().map(|(header, _)| header)
     }
 
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
-        ipv6::follow(self, start, first, quoted)
+    fn follow(&self, start: usize, length: usize, first: u8, quoted: bool) -> Chain {
+        ipv6::follow(self, start, length, first, quoted)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
@@ -169,7 +169,9 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 29] = [
+    let rows: [(_, Change, _); 31] = [
+        ("options that end with the frame", |p| end_with_options(p, &[1, 1, 1, 1]), Counter::OtherProtocol),
+        ("an option whose length is beyond the frame", |p| end_with_options(p, &[1, 1, 1, 148]), Counter::Malformed),
         ("a later fragment without its first", |p| p[21] = 2, Counter::FragmentUnknown),
         ("a fragment that is no multiple of eight bytes long", |p| p[20] = 0x20, Counter::Malformed),
         ("a first fragment that cuts its TCP header", |p| (p[17], p[20]) = (36, 0x20), Counter::Malformed),
@@ -234,7 +236,31 @@ fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced6() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 22] = [
+    let rows: [(_, Change, _); 27] = [
+        ("more than 512 bytes of options", |p| extend(p, &[(60, &[0; 518])]), Counter::ExtensionHeader),
+        (
+            "a ninth extension header that is a source route",
+            |p| {
+                let [a, b, c, d, e, f, g, h] = [(60, &[0_u8; 6][..]); 8];
+                extend(p, &[a, b, c, d, e, f, g, h, (43, &[0, 1, 0, 0, 0, 0])]);
+            },
+            Counter::ExtensionHeader,
+        ),
+        (
+            "a source route in the padding",
+            |p| (extend(p, &[(0, &[0; 6]), (43, &[0, 1, 0, 0, 0, 0])]), cut_packet(p, 8)).1,
+            Counter::Malformed,
+        ),
+        (
+            "a fragment header in the padding",
+            |p| (extend(p, &[(0, &[0; 6]), (44, &[0, 16, 0, 0, 0, 1])]), cut_packet(p, 8)).1,
+            Counter::Malformed,
+        ),
+        (
+            "options longer than the packet, before more than are followed",
+            |p| (extend(p, &[(60, &[0; 518]), (60, &[0; 6])]), cut_packet(p, 80)).1,
+            Counter::Malformed,
+        ),
         ("hop-by-hop options longer than the packet", |p| p[20] = 0, Counter::Malformed),
         ("a routing header with segments left", |p| extend(p, &[(43, &[4, 1, 0, 0, 0, 0])]), Counter::SourceRoute),
         ("a routing header of type 0", |p| extend(p, &[(43, &[0; 6])]), Counter::SourceRoute),
@@ -299,6 +325,18 @@ fn insert_options(frame: &mut Vec<u8>, options: &[u8]) {
     frame[17] += options.len() as u8;
 }
 
+/// The same to a packet of ESP that has no content, in a frame that ends with it.
+fn end_with_options(frame: &mut Vec<u8>, options: &[u8]) {
+    frame.truncate(34);
+    (frame[17], frame[23]) = (20, 50);
+    insert_options(frame, options);
+}
+
+/// Makes an IPv6 packet this many bytes long behind its header: what is left of its frame is padding.
+fn cut_packet(frame: &mut [u8], payload: u16) {
+    frame[18..20].copy_from_slice(&payload.to_be_bytes());
+}
+
 /// Puts extension headers behind an IPv6 header without any: protocol, and all behind the first two bytes. The length is
 /// that of options, in units of eight bytes.
 fn extend(frame: &mut Vec<u8>, extensions: &[(u8, &[u8])]) {
@@ -316,7 +354,9 @@ fn extend(frame: &mut Vec<u8>, extensions: &[(u8, &[u8])]) {
 
 /// Frames to the VIPs at TCP port 80 that are not plain and are balanced as [`tcp4`] and [`tcp6`] are.
 pub fn peculiar() -> Vec<(&'static str, Vec<u8>)> {
-    let rows4: [(_, Change); 7] = [
+    let rows4: [(_, Change); 9] = [
+        ("an option numbered 129", |p| insert_options(p, &[129, 4, 0, 0])),
+        ("an option numbered 139", |p| insert_options(p, &[1, 139, 3, 0])),
         ("a VLAN tag", |p| tag(p, &TAGS[1..])),
         ("two VLAN tags", |p| tag(p, &TAGS)),
         ("padding options", |p| insert_options(p, &[1; 4])),
@@ -325,7 +365,8 @@ pub fn peculiar() -> Vec<(&'static str, Vec<u8>)> {
         ("forty bytes of options", |p| insert_options(p, &[1; 40])),
         ("options in a VLAN tag", |p| (insert_options(p, &[1; 8]), tag(p, &TAGS[1..])).1),
     ];
-    let rows6: [(_, Change); 8] = [
+    let rows6: [(_, Change); 9] = [
+        ("512 bytes of options", |p| extend(p, &[(60, &[0; 510])])),
         ("IPv6 in a VLAN tag", |p| tag(p, &TAGS[1..])),
         ("hop-by-hop options", |p| extend(p, &[(0, &[0; 6])])),
         ("destination options", |p| extend(p, &[(60, &[0; 22])])),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use maglev_api::{Answer, view};
 use maglev_model::{
-    AdminState, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Name, Override, VipChange,
-    Weight, parse_panic,
+    AdminState, Affinity, AnnounceBy, AnnounceChange, BadValue, Change, Community, HealthChange, Name, Override,
+    VipChange, Weight, parse_panic,
 };
 use maglev_model::{parse_on_all_dead, parse_slow_start};
 
@@ -38,12 +38,14 @@ pub(super) fn addition(pool: &str, backend: view::NewBackend) -> Answer<Change> 
 
 /// The changed settings of a VIP.
 pub(super) fn vip(new: view::NewForVip) -> Answer<VipChange> {
-    let view::NewForVip { announce, communities, when_empty } = new;
+    let view::NewForVip { announce, communities, when_empty, affinity } = new;
     let invalid = |field: &str, bad: BadValue| view::Error::invalid(format!("{field}: {bad}"));
     let by = announce.map(|text| text.parse::<AnnounceBy>()).transpose().map_err(|bad| invalid("announce", bad))?;
     let parse = |all: Vec<String>| all.iter().map(|text| text.parse::<Community>()).collect::<Result<_, _>>();
     let communities = communities.map(parse).transpose().map_err(|bad| invalid("communities", bad))?;
-    Ok(VipChange { announce: AnnounceChange { by, communities }, when_empty: when_empty.map(Into::into) })
+    let affinity = affinity.map(|text| text.parse::<Affinity>()).transpose().map_err(|bad| invalid("affinity", bad))?;
+    let announce = AnnounceChange { by, communities };
+    Ok(VipChange { announce, when_empty: when_empty.map(Into::into), affinity })
 }
 
 /// The changed settings of a pool's checks.

@@ -98,7 +98,8 @@ async fn vip(State(handle): State<Handle>, Path(name): Path<String>) -> Reply<vi
 }
 
 async fn add_vip(State(handle): State<Handle>, by: By, body: Result<Bytes, BytesRejection>) -> Reply<view::Done> {
-    let view::NewVip { name, address, port, protocol, pool, announce, communities, when_empty } = parse(body)?;
+    let view::NewVip { name, address, port, protocol, pool, announce, communities, when_empty, affinity } =
+        parse(body)?;
     let service = Service { network: address.0, ports: port.0, protocol: protocol.into() };
     let vip = maglev_model::Vip {
         name: parse_name("name", &name)?,
@@ -106,8 +107,9 @@ async fn add_vip(State(handle): State<Handle>, by: By, body: Result<Bytes, Bytes
         pool: parse_name("pool", &pool)?,
         announce: maglev_model::Announce::default(),
         when_empty: maglev_model::Unserved::default(),
+        affinity: maglev_model::Affinity::default(),
     };
-    let settings = changes::vip(view::NewForVip { announce, communities, when_empty })?;
+    let settings = changes::vip(view::NewForVip { announce, communities, when_empty, affinity })?;
     change(&handle, by, Change::AddVip(settings.applied_to(&vip))).await
 }
 

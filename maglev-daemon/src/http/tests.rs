@@ -432,10 +432,11 @@ async fn slots_in_transition_are_shown_with_the_time_left() {
 
 #[tokio::test]
 async fn reads_are_answered_from_a_snapshot() {
-    let view::NewVip { name, address, port, protocol, pool, announce: _, communities: _, when_empty: _ } = vip();
+    let view::NewVip { name, address, port, protocol, pool, announce: _, communities: _, when_empty: _, affinity: _ } =
+        vip();
     let health = view::VipHealth { serving: 1, backends: 2, ..view::VipHealth::default() };
-    let when_empty = view::Unserved::Drop;
-    let vip = view::Vip { name, address, port, protocol, pool, when_empty, error: None, health };
+    let (when_empty, affinity) = (view::Unserved::Drop, "source/24".to_owned());
+    let vip = view::Vip { name, address, port, protocol, pool, when_empty, affinity, error: None, health };
     let server = Server::start(view::Status { vips: vec![vip.clone()], ..view::Status::default() });
     let found = server.client(|client| client.get::<view::Vip>("/v1/vips/www")).await.unwrap();
     assert_eq!(found, vip);

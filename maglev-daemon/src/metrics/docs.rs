@@ -29,6 +29,7 @@ fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
         protocol: view::Protocol::Tcp,
         pool: "web".into(),
         when_empty: view::Unserved::Drop,
+        affinity: "5-tuple".into(),
         error: None,
         health: view::VipHealth::default(),
     });

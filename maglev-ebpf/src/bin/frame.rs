@@ -100,8 +100,8 @@ impl<const FIRST: bool> Packet for Frame<FIRST> {
     }
 
     #[inline(always)]
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
-        Chain::from_bits(follow(self.ctx.ctx, start as u32, u32::from(first), u32::from(quoted)))
+    fn follow(&self, start: usize, length: usize, first: u8, quoted: bool) -> Chain {
+        Chain::from_bits(follow(self.ctx.ctx, start as u32, length as u32, u32::from(first), u32::from(quoted)))
     }
 
     #[inline(always)]
@@ -135,9 +135,9 @@ impl<const FIRST: bool> Packet for Frame<FIRST> {
 /// once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn follow(ctx: *mut xdp_md, start: u32, first: u32, quoted: u32) -> u32 {
+extern "C" fn follow(ctx: *mut xdp_md, start: u32, length: u32, first: u32, quoted: u32) -> u32 {
     let frame = Frame::new(XdpContext::new(ctx));
-    ipv6::follow(&frame, start as usize & MOST_START, first as u8, quoted != 0).bits()
+    ipv6::follow(&frame, start as usize & MOST_START, length as usize, first as u8, quoted != 0).bits()
 }
 
 /// [`encap::gue::encapsulate`] likewise; `packet` are the packet's length, its protocol and where it begins, in 32, 8 and 8 bits.

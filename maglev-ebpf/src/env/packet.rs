@@ -46,7 +46,7 @@ pub trait Packet {
 
     /// Follows the IPv6 extension headers that begin at an offset: `packet::ipv6::follow`. In the kernel, a function of its own, so
     /// that its turns take no room on the stack of others.
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain;
+    fn follow(&self, start: usize, length: usize, first: u8, quoted: bool) -> Chain;
 
     /// Adds bytes of unspecified content in front of the packet. On failure the packet is as before.
     #[must_use]

@@ -106,18 +106,32 @@ struct Extension {
 
 const _: () = assert!(MOST_BYTES + size_of::<Extension>() + 255 * 8 <= Chain::MOST);
 
-/// Follows the extension headers that begin at an offset of the frame; `quoted`: a first fragment is as good as a packet.
+/// Whether a header of this number is one that is followed.
 #[inline(always)]
-pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Chain {
+const fn is_extension(header: u8) -> bool {
+    matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
+}
+
+/// Follows the extension headers that begin at an offset of the frame, in the `length` bytes that the packet has from there on;
+/// `quoted`: a first fragment is as good as a packet.
+#[inline(always)]
+pub fn follow(packet: &impl Packet, start: usize, length: usize, first: u8, quoted: bool) -> Chain {
     let (mut header, mut at) = (first, 0);
-    for _ in 0..=MOST_EXTENSIONS {
-        if !matches!(header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
+    for _ in 0..MOST_EXTENSIONS {
+        if !is_extension(header) {
             return Chain::Ends(header, at);
         }
-        if at > MOST_BYTES {
+        let Some(extension) = packet.view::<Extension>(start + at) else { return Chain::Cut };
+        // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
+        let (fragment, words) = (equals(header, FRAGMENT), equals(header, AUTHENTICATION));
+        let units = usize::from(extension.length);
+        let next = bounded(at + 8 + (1 - fragment) * (units << (3 - words)), Chain::MOST);
+        if next > length {
+            return Chain::Cut;
+        }
+        if next > MOST_BYTES {
             return Chain::TooLong;
         }
-        let Some(extension) = packet.view::<Extension>(start + at) else { return Chain::Cut };
         let kind_segments = extension.kind_segments.get();
         match header {
             ROUTING if kind_segments >> 8 == 0 || kind_segments & 0xff != 0 => return Chain::SourceRoute,
@@ -126,13 +140,13 @@ pub fn follow(packet: &impl Packet, start: usize, first: u8, quoted: bool) -> Ch
             FRAGMENT => return Chain::Fragment(at),
             _ => {}
         }
-        // Worked out rather than branched upon: the verifier would follow each branch of each turn by itself.
-        let (fragment, words) = (equals(header, FRAGMENT), equals(header, AUTHENTICATION));
-        let units = usize::from(extension.length);
-        at = bounded(at + 8 + (1 - fragment) * (units << (3 - words)), Chain::MOST);
+        at = next;
         header = extension.next_header;
     }
-    Chain::TooLong
+    if is_extension(header) {
+        return Chain::TooLong;
+    }
+    Chain::Ends(header, at)
 }
 
 impl Ip for Tuple6 {
@@ -151,7 +165,7 @@ impl Ip for Tuple6 {
             return Parsed::HopLimit;
         }
         let (addresses, length) = (header.addresses, HEADER as u32 + payload);
-        let (protocol, transport) = match packet.follow(l3 + HEADER, header.next_header, false) {
+        let (protocol, transport) = match packet.follow(l3 + HEADER, payload as usize, header.next_header, false) {
             Chain::Ends(protocol, at) => (protocol, l3 + HEADER + at),
             Chain::Fragment(_) => return Parsed::Fragment,
             Chain::SourceRoute => return Parsed::SourceRoute,
@@ -173,8 +187,9 @@ impl Ip for Tuple6 {
     fn fragment(packet: &impl Packet, l3: usize) -> Option<Fragment<Self>> {
         let header = packet.view::<Ipv6>(l3)?;
         let (addresses, next) = (header.addresses.map(U64::get), header.next_header);
-        let length = HEADER as u32 + u32::from(header.payload_length.get());
-        let Chain::Fragment(at) = packet.follow(l3 + HEADER, next, false) else { return None };
+        let behind = usize::from(header.payload_length.get());
+        let length = (HEADER + behind) as u32;
+        let Chain::Fragment(at) = packet.follow(l3 + HEADER, behind, next, false) else { return None };
         let start = l3 + HEADER + at;
         let extension = packet.view::<Extension>(start)?;
         let (position, protocol) = (u32::from(extension.kind_segments.get()), extension.next_header);
@@ -188,7 +203,7 @@ impl Ip for Tuple6 {
         if position >> 3 != 0 {
             return Some(Fragment { tuple: whole(0, FRAGMENT), length, transport: None, identification });
         }
-        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, next, true) else { return None };
+        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, behind, next, true) else { return None };
         let transport = l3 + HEADER + at;
         let ports = l4::ports(packet, protocol, transport, end.checked_sub(transport as u32)?)?;
         Some(Fragment { tuple: whole(ports, protocol), length, transport: Some(transport), identification })
@@ -242,7 +257,9 @@ impl Ip for Tuple6 {
             return None;
         }
         let [a, b, c, d] = header.addresses.map(U64::get);
-        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, header.next_header, true) else { return None };
+        let next = header.next_header;
+        let behind = end.checked_sub(l3 + HEADER)?;
+        let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, behind, next, true) else { return None };
         let (ports, sequence) = l4::quoted_start(packet, protocol, l3 + HEADER + at, end)?;
         Some((Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) }, sequence))
     }

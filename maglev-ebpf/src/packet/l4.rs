@@ -122,5 +122,6 @@ pub fn quoted_start(packet: &impl Packet, protocol: u8, offset: usize, end: usiz
     }
     let ports = packet.view::<U32<LE>>(offset)?.get();
     let next = packet.view::<U32<LE>>(offset + size_of::<u32>()).map_or(0, |next| next.get());
+    let next = if offset + 2 * size_of::<u32>() <= end { next } else { 0 };
     (offset + size_of::<u32>() <= end).then_some((ports.rotate_left(16), next))
 }

@@ -43,6 +43,11 @@ impl Report {
         self.kinds.values().map(|(_, times)| times).sum()
     }
 
+    /// How often a counter was predicted, over all programs.
+    pub fn counted(&self, name: &str) -> u64 {
+        self.counted.iter().filter(|((counted, _), _)| *counted == name).map(|(_, times)| times).sum()
+    }
+
     /// How many packets a program was given.
     pub fn packets(&self, program: Program) -> u64 {
         self.programs.get(&program).map_or(0, |(packets, _)| *packets)

@@ -12,7 +12,7 @@ use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 use maglev_common::vip::VipId;
 use maglev_model::plan::{self, Step};
 use maglev_model::table::Table;
-use maglev_model::{Name, OuterSources, PacketSettings, Ports, Protocol, Service, Weight};
+use maglev_model::{Affinity, Name, OuterSources, PacketSettings, Ports, Protocol, Service, Weight};
 
 use super::measure::Mode;
 
@@ -250,7 +250,8 @@ impl Scenario {
             let ports = std::num::NonZeroU16::new(PORT).map_or(Ports::Any, Ports::one);
             let service = Service { network: self.vip(n).into(), ports, protocol: self.protocol };
             let (id, pool, when_empty) = (VipId(n), PoolIndex(n % self.pools), Unserved::Drop);
-            plan::Listed { service, id, pool, when_empty, is_serving: true }
+            let affinity = Affinity::default();
+            plan::Listed { service, id, pool, when_empty, affinity, is_serving: true }
         });
         let (four, six) = plan::directories(vips, PacketSettings::default());
         steps.extend([Step::SwitchDirectory4 { contents: four }, Step::SwitchDirectory6 { contents: six }]);

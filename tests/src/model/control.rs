@@ -13,7 +13,7 @@ use maglev_model::Resolution;
 use maglev_model::plan::{Planner, SurveyOrder, Surveyed};
 use maglev_model::transition::Survey;
 use maglev_model::{
-    AdminState, Announce, Backend, Limits, PacketSettings, Pool, PoolSettings, Rules, Service, Services,
+    AdminState, Affinity, Announce, Backend, Limits, PacketSettings, Pool, PoolSettings, Rules, Service, Services,
     TransitionSettings, UdpPolicy, Unserved, Vip, Weight,
 };
 
@@ -272,8 +272,8 @@ impl Manner {
 /// The VIP of a pool.
 fn vip(pool: u8) -> Vip {
     let service = Service::parse("203.0.113.10", &(u16::from(pool) + 1).to_string(), "tcp").expect("a service");
-    let (announce, when_empty) = (Announce::default(), Unserved::Drop);
-    Vip { name: name("vip", pool.into()), service, pool: name("pool", pool.into()), announce, when_empty }
+    let (announce, when_empty, affinity) = (Announce::default(), Unserved::Drop, Affinity::FiveTuple);
+    Vip { name: name("vip", pool.into()), service, pool: name("pool", pool.into()), announce, when_empty, affinity }
 }
 
 fn settings(ids: u32) -> Settings {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use clap::{ArgGroup, Args, Subcommand};
 use maglev_api::view;
-use maglev_model::{AnnounceBy, AnnounceChange, Community, Name, Protocol, Unserved, VipChange, parse_unserved};
+use maglev_model::{
+    Affinity, AnnounceBy, AnnounceChange, Community, Name, Protocol, Unserved, VipChange, parse_unserved,
+};
 
 use super::output::Printer;
 use super::{Client, Failure};
@@ -38,7 +40,7 @@ pub(super) enum VipCommand {
         settings: Settings,
     },
     /// Change the settings of a VIP
-    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities", "when_empty"]).required(true).multiple(true))]
+    #[command(group = ArgGroup::new("setting").args(["announce", "community", "no_communities", "when_empty", "affinity"]).required(true).multiple(true))]
     Set {
         /// Its name
         name: Name,
@@ -68,21 +70,26 @@ pub(super) struct Settings {
     /// unreachable); drop by default
     #[arg(long, value_parser = parse_unserved, value_name = "drop|reset")]
     when_empty: Option<Unserved>,
+    /// By what its flows find their backend: 5-tuple (addresses, ports and protocol), source (all connections of a client to one
+    /// backend), or source/24 and the like; 5-tuple by default. A change moves flows to other backends, which ends connections
+    #[arg(long, value_name = "5-tuple|source|source/LENGTH")]
+    affinity: Option<Affinity>,
 }
 
 impl From<Settings> for VipChange {
-    fn from(Settings { announce, community, when_empty }: Settings) -> Self {
+    fn from(Settings { announce, community, when_empty, affinity }: Settings) -> Self {
         let communities = community.into_iter().collect::<BTreeSet<_>>();
         let communities = Some(communities).filter(|all| !all.is_empty());
-        Self { announce: AnnounceChange { by: announce, communities }, when_empty }
+        Self { announce: AnnounceChange { by: announce, communities }, when_empty, affinity }
     }
 }
 
 /// The request body.
 fn body(change: &VipChange) -> view::NewForVip {
-    let VipChange { announce: AnnounceChange { by, communities }, when_empty } = change;
+    let VipChange { announce: AnnounceChange { by, communities }, when_empty, affinity } = change;
     let communities = communities.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
-    view::NewForVip { announce: by.map(|by| by.to_string()), communities, when_empty: when_empty.map(Into::into) }
+    let (announce, affinity) = (by.map(|by| by.to_string()), affinity.map(|affinity| affinity.to_string()));
+    view::NewForVip { announce, communities, when_empty: when_empty.map(Into::into), affinity }
 }
 
 pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
@@ -98,7 +105,7 @@ pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Re
             printer.done(&done, &format!("VIP {name} has {change}"))
         }
         VipCommand::Add { name, address, port, protocol, pool, settings } => {
-            let view::NewForVip { announce, communities, when_empty } = body(&settings.into());
+            let view::NewForVip { announce, communities, when_empty, affinity } = body(&settings.into());
             let vip = view::NewVip {
                 name: name.to_string(),
                 address,
@@ -108,6 +115,7 @@ pub(super) fn run(command: VipCommand, client: &Client, printer: &Printer) -> Re
                 announce,
                 communities,
                 when_empty,
+                affinity,
             };
             let done: view::Done = client.post("/v1/vips", &vip)?;
             printer.done(&done, &format!("VIP {name} added"))
@@ -150,6 +158,8 @@ mod faults {
             assert_eq!(off, Ok(view::NewForVip { announce: Some("false".into()), ..none() }));
             let reset = set(&["--when-empty", "reset"]);
             assert_eq!(reset, Ok(view::NewForVip { when_empty: Some(view::Unserved::Reset), ..none() }));
+            let source = set(&["--affinity", "source/24"]);
+            assert_eq!(source, Ok(view::NewForVip { affinity: Some("source/24".into()), ..none() }));
             let removed = Line::try_parse_from(["vip", "set", "www", "--no-communities"]).unwrap();
             assert!(matches!(removed.command, VipCommand::Set { no_communities: true, .. }));
         }
@@ -160,6 +170,8 @@ mod faults {
         assert!(refused.contains("--community") && refused.contains("1 is not a community"), "{refused}");
         let refused = set(&["--when-empty", "refuse"]).unwrap_err();
         assert!(refused.contains("--when-empty") && refused.contains("refuse is not a rule"), "{refused}");
+        let refused = set(&["--affinity", "client"]).unwrap_err();
+        assert!(refused.contains("--affinity") && refused.contains("client is not an affinity"), "{refused}");
         assert!(set(&[]).unwrap_err().contains("--announce"), "there must be something to set");
     }
 }

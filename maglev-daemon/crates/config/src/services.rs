@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use maglev_model::{
-    AdminState, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Ports, Protocol, Rules,
-    Service, Services,
+    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Name, Pool, PoolHealth, PoolSettings, Ports, Protocol,
+    Rules, Service, Services,
 };
 use maglev_model::{
     SettingsChange, TransitionSettings, UnixTime, Unserved, Vip, Weight, WrittenDuration, encap_word, shown_network,
@@ -143,7 +143,7 @@ fn decode_state(backend: &Section<'_>) -> Option<AdminState> {
 }
 
 fn decode_vip(field: &Field<'_>) -> Option<Vip> {
-    let known = ["name", "address", "port", "protocol", "pool", "announce", "communities", "when_empty"];
+    let known = ["name", "address", "port", "protocol", "pool", "announce", "communities", "when_empty", "affinity"];
     let section = field.section(&known, &[])?;
     let name = section.need("name", "the VIP's name").and_then(|name| name.parse(Name::parse));
     let address = section.need("address", ADDRESSES).and_then(|address| address.parse(parse_network));
@@ -153,9 +153,11 @@ fn decode_vip(field: &Field<'_>) -> Option<Vip> {
     let by = section.get("announce").map_or(Some(AnnounceBy::default()), |field| field.parse(str::parse::<AnnounceBy>));
     let communities = super::bgp::decode_communities(&section);
     let when_empty = section.get("when_empty").map_or(Some(Unserved::default()), |field| field.parse(parse_unserved));
+    let affinity =
+        section.get("affinity").map_or(Some(Affinity::default()), |field| field.parse(str::parse::<Affinity>));
     let service = Service { network: address?, ports: ports?, protocol: protocol? };
     let announce = Announce { by: by?, communities: communities? };
-    Some(Vip { name: name?, service, pool: pool?, announce, when_empty: when_empty? })
+    Some(Vip { name: name?, service, pool: pool?, announce, when_empty: when_empty?, affinity: affinity? })
 }
 
 /// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
@@ -275,12 +277,15 @@ fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
 }
 
 fn write_vip(text: &mut String, vip: &Vip) -> std::fmt::Result {
-    let Vip { name, service: Service { network, ports, protocol }, pool, announce, when_empty } = vip;
+    let Vip { name, service: Service { network, ports, protocol }, pool, announce, when_empty, affinity } = vip;
     let (name, address, pool) = (quoted(name), quoted_network(*network), quoted(pool));
     write!(text, "{{ name: {name}, address: {address}, port: {ports}, protocol: {protocol}, pool: {pool}")?;
     write_announce(text, announce)?;
     if *when_empty != Unserved::default() {
         write!(text, ", when_empty: {}", unserved_word(*when_empty))?;
+    }
+    if *affinity != Affinity::default() {
+        write!(text, ", affinity: {affinity}")?;
     }
     write!(text, " }}")
 }

@@ -4,8 +4,9 @@ use super::*;
 use ipnet::IpNet;
 use maglev_common::maps::{MAX_POOLS, MAX_VIPS};
 use maglev_model::{
-    AdminState, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources, Pool,
-    PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Unserved, Vip, Weight,
+    AdminState, Affinity, Announce, AnnounceBy, Backend, Change, Community, EncapKind, Limits, Name, OuterSources,
+    Pool, PoolSettings, Ports, Protocol, Service, Tracking, TransitionSettings, UdpPolicy, UnixTime, Unserved, Vip,
+    Weight,
 };
 use maglev_model::{Rules, Services};
 use proptest::prelude::*;
@@ -419,7 +420,7 @@ fn any_backend() -> impl Strategy<Value = Backend> {
 }
 
 type AnyPool = (Name, PoolSettings, Vec<Backend>);
-type AnyVip = (Name, IpAddr, u8, u16, u16, u8, usize, Announce, Unserved);
+type AnyVip = (Name, IpAddr, u8, u16, u16, u8, usize, Announce, (Unserved, Affinity));
 
 fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
     prop::collection::vec((any_name(), any_settings(), prop::collection::vec(any_backend(), 0..5)), 0..4)
@@ -427,8 +428,10 @@ fn any_pools() -> impl Strategy<Value = Vec<AnyPool>> {
 
 fn any_vips() -> impl Strategy<Value = Vec<AnyVip>> {
     let unserved = prop_oneof![Just(Unserved::Drop), Just(Unserved::Reset)];
+    let bits = (1_u8..=128).prop_map(Affinity::Prefix);
+    let affinity = prop_oneof![Just(Affinity::FiveTuple), Just(Affinity::Source), bits];
     let numbers = (any::<u8>(), any::<u16>(), any::<u16>(), 0_u8..7);
-    let vip = (any_name(), any_address(), numbers, 0_usize..4, any_announce(), unserved).prop_map(
+    let vip = (any_name(), any_address(), numbers, 0_usize..4, any_announce(), (unserved, affinity)).prop_map(
         |(name, address, (length, port, more, protocol), pool, announce, unserved)| {
             (name, address, length, port, more, protocol, pool, announce, unserved)
         },
@@ -447,7 +450,7 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
             let _ = services.admit(change, &rules());
         }
     }
-    for (name, address, length, port, more, protocol, pool, announce, when_empty) in vips {
+    for (name, address, length, port, more, protocol, pool, announce, (when_empty, affinity)) in vips {
         let Some((pool, ..)) = pools.get(*pool) else { continue };
         let ports = std::num::NonZeroU16::new(*port);
         let last = |first: std::num::NonZeroU16| if *more < 1_000 { first.saturating_add(*more) } else { first };
@@ -460,6 +463,7 @@ fn services(pools: &[AnyPool], vips: &[AnyVip]) -> Services {
             pool: pool.clone(),
             announce: announce.clone(),
             when_empty: *when_empty,
+            affinity: *affinity,
         };
         let _ = services.admit(Change::AddVip(vip), &rules());
     }

@@ -246,6 +246,7 @@ mod tests {
                 pool: name(pool),
                 announce,
                 when_empty: maglev_model::Unserved::Drop,
+                affinity: maglev_model::Affinity::default(),
             }));
         }
         services

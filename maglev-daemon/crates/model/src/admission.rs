@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::places::{Clash, Places};
-use super::{Backend, Name, Refusal, Rules, Service, Services, Vip};
+use super::{Backend, Name, Refusal, Rules, Services, Vip};
 
 /// Conflicts with a backend's address, and the number of backends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,8 +43,8 @@ pub(super) struct InTheWay<'a> {
 
 impl<'a> InTheWay<'a> {
     /// For a single VIP.
-    pub(super) fn by_scan(services: &'a Services, service: Service) -> Self {
-        Self { clash: services.places().clash(service), backend: backend_within(services, service.network) }
+    pub(super) fn by_scan(services: &'a Services, vip: &Vip) -> Self {
+        Self { clash: services.places().clash(vip), backend: backend_within(services, vip.service.network) }
     }
 }
 
@@ -76,9 +76,9 @@ impl VipAdmission<'_> {
         let network = vip.service.network;
         let is_backend = backends.range(network.network()..=network.broadcast()).next().is_some();
         let backend = if is_backend { backend_within(services, network) } else { None };
-        let found = InTheWay { clash: taken.clash(vip.service), backend };
+        let found = InTheWay { clash: taken.clash(&vip), backend };
         services.check_vip(&vip, rules, &found)?;
-        taken.insert(vip.service);
+        taken.insert(&vip);
         services.vips.insert(vip.name.clone(), vip);
         Ok(())
     }
@@ -101,7 +101,7 @@ pub struct Admission<'a> {
 impl Services {
     /// The services of all VIPs.
     pub fn places(&self) -> Places {
-        self.vips.values().map(|vip| vip.service).collect()
+        self.vips.values().collect()
     }
 
     /// Admits VIPs, one after the other.

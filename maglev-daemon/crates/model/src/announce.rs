@@ -146,6 +146,7 @@ mod tests {
             pool: Name::parse("web").unwrap(),
             announce: Announce { by: by.parse().unwrap(), ..Announce::default() },
             when_empty: crate::Unserved::Drop,
+            affinity: crate::Affinity::default(),
         };
         let prefix = |text: &str| Some(text.parse().unwrap());
         assert_eq!(vip("true").prefix(), prefix("203.0.113.10/32"));
@@ -187,6 +188,7 @@ mod faults {
             pool: name("web"),
             announce: Announce::default(),
             when_empty: crate::Unserved::Drop,
+            affinity: crate::Affinity::default(),
         };
         for change in [Change::AddPool(Pool::new(name("web"))), Change::AddVip(vip)] {
             services.admit(change, &Rules::default()).unwrap();
@@ -237,7 +239,7 @@ mod faults {
         let many = set(&mut services, None, Some(MAX_COMMUNITIES + 1)).unwrap_err().to_string();
         assert_eq!(many, "VIP www: 33 communities; allowed: at most 32");
         let nothing = set(&mut services, None, None).unwrap_err().to_string();
-        assert_eq!(nothing, "nothing to set; allowed: announce, communities, when_empty");
+        assert_eq!(nothing, "nothing to set; allowed: announce, communities, when_empty, affinity");
         let change = AnnounceChange { by: Some(AnnounceBy::Nothing), communities: None };
         let unknown =
             services.admit(Change::SetVip { vip: name("dns"), change: change.into() }, &Rules::default()).unwrap_err();

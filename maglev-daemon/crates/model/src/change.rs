@@ -96,7 +96,7 @@ impl Services {
     }
 
     fn add_vip(&mut self, vip: Vip, rules: &Rules) -> Result<(), Refusal> {
-        let found = InTheWay::by_scan(self, vip.service);
+        let found = InTheWay::by_scan(self, &vip);
         self.check_vip(&vip, rules, &found)?;
         self.vips.insert(vip.name.clone(), vip);
         Ok(())
@@ -104,7 +104,7 @@ impl Services {
 
     /// `found` is the object that already has the VIP's service or address.
     pub(super) fn check_vip(&self, vip: &Vip, rules: &Rules, found: &InTheWay<'_>) -> Result<(), Refusal> {
-        let Vip { name, service, pool, announce: _, when_empty: _ } = vip;
+        let Vip { name, service, pool, announce: _, when_empty: _, affinity: _ } = vip;
         service.check(name)?;
         if self.vips.contains_key(name) {
             return Err(taken("VIP", name.as_str()));
@@ -114,6 +114,7 @@ impl Services {
         }
         self.pool(pool)?;
         vip.check_announce()?;
+        vip.check_affinity()?;
         if let Some((pool, backend)) = found.backend {
             let Backend { name: backend, address, .. } = backend;
             let what = if service.has_one_address() {

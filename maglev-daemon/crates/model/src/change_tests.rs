@@ -29,6 +29,7 @@ fn add_vip(text: &str, address: &str, port: &str, pool: &str) -> Change {
         pool: name(pool),
         announce: crate::Announce::default(),
         when_empty: crate::Unserved::Drop,
+        affinity: crate::Affinity::default(),
     })
 }
 

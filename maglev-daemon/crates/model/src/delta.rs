@@ -265,6 +265,7 @@ mod tests {
                 pool,
                 announce: Announce::default(),
                 when_empty: crate::Unserved::Drop,
+                affinity: crate::Affinity::default(),
             }
         };
         let checked = check();

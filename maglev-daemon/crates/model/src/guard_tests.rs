@@ -34,6 +34,7 @@ fn services(backends: &[(AdminState, u16)], vips: u8) -> Services {
             pool: name("web"),
             announce: Announce::default(),
             when_empty: crate::Unserved::Drop,
+            affinity: crate::Affinity::default(),
         };
         services.admit(Change::AddVip(vip), &rules()).unwrap();
     }

@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
 
 mod admission;
+mod affinity;
 mod announce;
 pub mod bgp;
 mod change;
@@ -36,6 +37,7 @@ pub mod transition;
 mod vip;
 
 pub use admission::{Admission, VipAdmission};
+pub use affinity::Affinity;
 pub use announce::{Announce, AnnounceBy, AnnounceChange, MAX_COMMUNITIES};
 pub use change::not_unicast;
 pub use community::Community;
@@ -87,6 +89,8 @@ pub struct Vip {
     pub announce: Announce,
     /// The handling of its packets while its pool has no backend.
     pub when_empty: Unserved,
+    /// By what its flows find their slots.
+    pub affinity: Affinity,
 }
 
 /// A server behind a pool.

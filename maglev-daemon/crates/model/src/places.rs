@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Name, Ports, Protocol, Refusal, Service, Vip, shown_network};
 
-/// VIPs of one address or prefix, with those of the prefixes around it, that are not of one address and one port: the packet
+/// VIPs of one address or prefix, with those of the prefixes around it, that have no key of their own ([`Vip::has_key`]): the packet
 /// path compares a packet with each.
 pub const MAX_RULES: usize = 32;
 
@@ -19,7 +19,7 @@ pub const MAX_LENGTHS: usize = 8;
 pub struct Places {
     services: HashSet<Service>,
     networks: HashSet<IpNet>,
-    /// Those that are not of one address and one port, by their network.
+    /// Those of VIPs without a key of their own, by their network.
     rules: HashMap<IpNet, Vec<Service>>,
     /// The lengths of all prefixes that are not one address, of each family.
     lengths: [BTreeSet<u8>; 2],
@@ -48,12 +48,13 @@ impl Places {
         self.networks.contains(&full) || around.into_iter().any(|net| self.networks.contains(&net.trunc()))
     }
 
-    /// Why this service cannot be added, if so.
-    pub fn clash(&self, service: Service) -> Option<Clash> {
+    /// Why this VIP's service cannot be added, if so.
+    pub fn clash(&self, vip: &Vip) -> Option<Clash> {
+        let service = vip.service;
         if self.services.contains(&service) {
             return Some(Clash::Taken);
         }
-        if service.is_single() {
+        if vip.has_key() {
             return None;
         }
         let same = self.rules.get(&service.network).into_iter().flatten();
@@ -73,8 +74,9 @@ impl Places {
         Some(Clash::Rules(*network, count))
     }
 
-    /// Adds a service.
-    pub fn insert(&mut self, service: Service) {
+    /// Adds a VIP's service.
+    pub fn insert(&mut self, vip: &Vip) {
+        let service = vip.service;
         let network = service.network;
         self.services.insert(service);
         self.networks.insert(network);
@@ -83,16 +85,16 @@ impl Places {
             let lengths = if network.addr().is_ipv4() { v4 } else { v6 };
             lengths.insert(network.prefix_len());
         }
-        if !service.is_single() {
+        if !vip.has_key() {
             self.rules.entry(network).or_default().push(service);
         }
     }
 
-    /// Adds a service if it can be.
-    pub fn try_insert(&mut self, service: Service) -> bool {
-        let fits = self.clash(service).is_none();
+    /// Adds a VIP's service if it can be.
+    pub fn try_insert(&mut self, vip: &Vip) -> bool {
+        let fits = self.clash(vip).is_none();
         if fits {
-            self.insert(service);
+            self.insert(vip);
         }
         fits
     }
@@ -114,10 +116,10 @@ impl Places {
     }
 }
 
-impl FromIterator<Service> for Places {
-    fn from_iter<T: IntoIterator<Item = Service>>(services: T) -> Self {
+impl<'a> FromIterator<&'a Vip> for Places {
+    fn from_iter<T: IntoIterator<Item = &'a Vip>>(vips: T) -> Self {
         let mut places = Self::default();
-        services.into_iter().for_each(|service| places.insert(service));
+        vips.into_iter().for_each(|vip| places.insert(vip));
         places
     }
 }
@@ -195,8 +197,8 @@ pub(super) fn refusal<'a>(vip: &Vip, clash: &Clash, mut others: impl Iterator<It
             other.ports
         ),
         Clash::Rules(network, count) => format!(
-            "VIP {name}: {} would have {count} VIPs of a prefix, of several ports, or of any protocol, with those of the \
-             prefixes around it; allowed: at most {MAX_RULES}",
+            "VIP {name}: {} would have {count} VIPs of a prefix, of several ports, of any protocol, or with affinity by source, \
+             with those of the prefixes around it; allowed: at most {MAX_RULES}",
             shown_network(*network)
         ),
         Clash::Lengths(lengths) => format!(

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Announce, Change, Pool, Rules, Services};
+use crate::{Affinity, Announce, Change, Pool, Rules, Services};
 
 fn service(text: [&str; 3]) -> Service {
     let [address, ports, protocol] = text;
@@ -14,6 +14,17 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
+fn vip(text: &str, service: Service) -> Vip {
+    Vip {
+        name: name(text),
+        service,
+        pool: name("web"),
+        announce: Announce::default(),
+        when_empty: crate::Unserved::Drop,
+        affinity: Affinity::FiveTuple,
+    }
+}
+
 /// What is said of the last VIP, added after the others; the first is v0.
 fn said(all: &[[&str; 3]]) -> Result<(), String> {
     let mut services = Services::default();
@@ -21,14 +32,7 @@ fn said(all: &[[&str; 3]]) -> Result<(), String> {
     let mut last = Ok(());
     for (n, text) in all.iter().enumerate() {
         last.unwrap();
-        let (name, pool) = (name(&format!("v{n}")), name("web"));
-        let vip = Vip {
-            name,
-            service: service(*text),
-            pool,
-            announce: Announce::default(),
-            when_empty: crate::Unserved::Drop,
-        };
+        let vip = vip(&format!("v{n}"), service(*text));
         last = services.admit(Change::AddVip(vip), &Rules::default());
     }
     last.map_err(|refusal| refusal.to_string())
@@ -129,6 +133,30 @@ fn any_service() -> impl Strategy<Value = Service> {
     })
 }
 
+#[test]
+fn vips_with_affinity_by_source_are_compared_with_a_packet_one_by_one() {
+    let mut services = Services::default();
+    services.admit(Change::AddPool(Pool::new(name("web"))), &Rules::default()).unwrap();
+    let at = |port: usize| service(["203.0.113.10", &port.to_string(), "tcp"]);
+    let set = |services: &mut Services, n: usize| {
+        let change = crate::VipChange { affinity: Some(Affinity::Prefix(24)), ..crate::VipChange::default() };
+        services.admit(Change::SetVip { vip: name(&format!("v{n}")), change }, &Rules::default())
+    };
+    for n in 1..=MAX_RULES {
+        services.admit(Change::AddVip(vip(&format!("v{n}"), at(n))), &Rules::default()).unwrap();
+        set(&mut services, n).unwrap();
+    }
+    let line =
+        "203.0.113.10 would have 33 VIPs of a prefix, of several ports, of any protocol, or with affinity by source";
+    let more = Vip { affinity: Affinity::Source, ..vip("more", at(99)) };
+    let refused = services.admit(Change::AddVip(more), &Rules::default()).unwrap_err().to_string();
+    assert!(refused.contains(line), "{refused}");
+    services.admit(Change::AddVip(vip("v99", at(99))), &Rules::default()).unwrap();
+    let refused = set(&mut services, 99).unwrap_err().to_string();
+    assert!(refused.contains(line), "{refused}");
+    set(&mut services, 1).unwrap();
+}
+
 proptest! {
     #[test]
     fn of_accepted_services_one_is_the_most_specific_for_a_packet(
@@ -136,7 +164,8 @@ proptest! {
         packets in prop::collection::vec((0_u32..64, prop::sample::select(&[6_u8, 132, 50, 47, 99][..]), 1_u16..30), 50),
     ) {
         let mut places = Places::default();
-        let accepted: Vec<Service> = wanted.into_iter().filter(|service| places.try_insert(*service)).collect();
+        let accepted: Vec<Service> =
+            wanted.into_iter().filter(|service| places.try_insert(&vip("www", *service))).collect();
         for (host, protocol, port) in packets {
             let address = IpAddr::from((0xcb00_7100_u32 + host).to_be_bytes());
             prop_assert_eq!(places.hold(address), accepted.iter().any(|service| service.network.contains(&address)));

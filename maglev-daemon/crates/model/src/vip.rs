@@ -4,7 +4,8 @@ use std::fmt;
 
 use maglev_common::settings::{Echo, Unserved};
 
-use super::{AnnounceChange, BadValue, Name, Refusal, Services, Vip, shown};
+use super::places::{self, Places};
+use super::{Affinity, AnnounceChange, BadValue, Name, Refusal, Services, Vip, shown};
 
 /// How a node handles packets to VIPs' addresses that no VIP takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct VipChange {
     pub announce: AnnounceChange,
     /// The handling of its packets while its pool has no backend.
     pub when_empty: Option<Unserved>,
+    /// By what its flows find their slots.
+    pub affinity: Option<Affinity>,
 }
 
 impl VipChange {
@@ -36,6 +39,7 @@ impl VipChange {
         Vip {
             announce: self.announce.applied_to(&before.announce),
             when_empty: self.when_empty.unwrap_or(before.when_empty),
+            affinity: self.affinity.unwrap_or(before.affinity),
             ..before.clone()
         }
     }
@@ -43,28 +47,38 @@ impl VipChange {
 
 impl From<AnnounceChange> for VipChange {
     fn from(announce: AnnounceChange) -> Self {
-        Self { announce, when_empty: None }
+        Self { announce, ..Self::default() }
     }
 }
 
 impl fmt::Display for VipChange {
-    /// The change: `announce 203.0.113.0/24, when_empty reset`.
+    /// The change: `announce 203.0.113.0/24, when_empty reset, affinity source`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { announce, when_empty } = self;
+        let Self { announce, when_empty, affinity } = self;
         let announce = Some(announce).filter(|change| !change.is_empty()).map(ToString::to_string);
         let when_empty = when_empty.map(|unserved| format!("when_empty {}", unserved_word(unserved)));
-        f.write_str(&announce.into_iter().chain(when_empty).collect::<Vec<_>>().join(", "))
+        let affinity = affinity.map(|affinity| format!("affinity {affinity}"));
+        f.write_str(&announce.into_iter().chain(when_empty).chain(affinity).collect::<Vec<_>>().join(", "))
     }
 }
 
 impl Services {
     pub(super) fn set_vip(&mut self, name: &Name, change: &VipChange) -> Result<(), Refusal> {
         if change.is_empty() {
-            return Err(Refusal::Invalid("nothing to set; allowed: announce, communities, when_empty".to_owned()));
+            return Err(Refusal::Invalid(
+                "nothing to set; allowed: announce, communities, when_empty, affinity".to_owned(),
+            ));
         }
         let before = self.vips.get(name).ok_or_else(|| self.no_vip(name))?;
         let vip = change.applied_to(before);
         vip.check_announce()?;
+        vip.check_affinity()?;
+        if before.has_key() && !vip.has_key() {
+            let others = || self.vips.values().filter(|other| other.name != vip.name);
+            if let Some(clash) = others().collect::<Places>().clash(&vip) {
+                return Err(places::refusal(&vip, &clash, others()));
+            }
+        }
         self.vips.insert(name.clone(), vip);
         Ok(())
     }
@@ -114,8 +128,8 @@ mod tests {
     fn services() -> Services {
         let mut services = Services::default();
         let service = Service::parse("203.0.113.10", "443", "tcp").unwrap();
-        let (announce, when_empty) = (Announce::default(), Unserved::default());
-        let vip = Vip { name: name("www"), service, pool: name("web"), announce, when_empty };
+        let (announce, when_empty, affinity) = (Announce::default(), Unserved::default(), Affinity::default());
+        let vip = Vip { name: name("www"), service, pool: name("web"), announce, when_empty, affinity };
         for change in [Change::AddPool(Pool::new(name("web"))), Change::AddVip(vip)] {
             services.admit(change, &Rules::default()).unwrap();
         }
@@ -131,8 +145,8 @@ mod tests {
             (reset.clone(), "set when_empty reset for VIP www", Unserved::Reset),
             (off.clone().into(), "set announce false for VIP www", Unserved::Reset),
             (
-                VipChange { announce: off, when_empty: Some(Unserved::Drop) },
-                "set announce false, when_empty drop for VIP www",
+                VipChange { announce: off, when_empty: Some(Unserved::Drop), affinity: Some(Affinity::Source) },
+                "set announce false, when_empty drop, affinity source for VIP www",
                 Unserved::Drop,
             ),
         ] {
@@ -142,9 +156,16 @@ mod tests {
             assert_eq!(services.vips[&name("www")].when_empty, unserved);
         }
         assert_eq!(services.vips[&name("www")].announce.by, AnnounceBy::Nothing);
+        assert_eq!(services.vips[&name("www")].affinity, Affinity::Source);
+        let longer = VipChange { affinity: Some(Affinity::Prefix(33)), ..VipChange::default() };
+        let refused = services.admit(Change::SetVip { vip: name("www"), change: longer }, &Rules::default());
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "VIP www: affinity source/33 is longer than an address of its family; allowed: source/1 to source/32"
+        );
         let nothing = Change::SetVip { vip: name("www"), change: VipChange::default() };
         let refused = services.admit(nothing, &Rules::default()).unwrap_err().to_string();
-        assert_eq!(refused, "nothing to set; allowed: announce, communities, when_empty");
+        assert_eq!(refused, "nothing to set; allowed: announce, communities, when_empty, affinity");
         let unknown = Change::SetVip { vip: name("dns"), change: reset };
         assert!(services.admit(unknown, &Rules::default()).unwrap_err().to_string().contains("dns"));
     }

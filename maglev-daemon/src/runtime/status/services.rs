@@ -23,7 +23,7 @@ pub(super) fn serving(pool: &PoolView) -> view::VipHealth {
 }
 
 pub(super) fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> view::Vip {
-    let VipView { name, service, pool, when_empty, id: _, conflict, prefix: _, communities: _ } = vip;
+    let VipView { name, service, pool, when_empty, affinity, id: _, conflict, prefix: _, communities: _ } = vip;
     let health = serving.get(pool).cloned().unwrap_or_default();
     view::Vip {
         name: name.to_string(),
@@ -32,6 +32,7 @@ pub(super) fn vip(vip: &VipView, serving: &BTreeMap<&Name, view::VipHealth>) -> 
         protocol: service.protocol.into(),
         pool: pool.to_string(),
         when_empty: (*when_empty).into(),
+        affinity: affinity.to_string(),
         error: conflict.clone(),
         health,
     }

@@ -75,8 +75,8 @@ impl<const FIRST: bool> Packet for Frame<FIRST> {
     }
 
     #[inline(always)]
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
-        match self.0.follow(start, first, quoted) {
+    fn follow(&self, start: usize, length: usize, first: u8, quoted: bool) -> Chain {
+        match self.0.follow(start, length, first, quoted) {
             // No next header.
             Chain::TooLong if has(Fault::ForgetsHeaderLimit) => Chain::Ends(59, 0),
             chain => chain,

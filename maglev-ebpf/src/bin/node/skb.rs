@@ -58,8 +58,8 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn follow(&self, start: usize, first: u8, quoted: bool) -> Chain {
-        ipv6::follow(self, start, first, quoted)
+    fn follow(&self, start: usize, length: usize, first: u8, quoted: bool) -> Chain {
+        ipv6::follow(self, start, length, first, quoted)
     }
 
     /// Makes room after the Ethernet header, for outer headers of just this size. The kernel needs to know them: it

@@ -80,7 +80,7 @@ impl Received<'_> {
         let world = self.node.world;
         match choice::wanted(world, flow) {
             Wanted::Vip(vip) => {
-                let hash = flow.hash(world);
+                let hash = choice::hash(world, vip, flow);
                 let chosen = affinity::choose(self.node, vip, hash, Segment::of(&self.packet));
                 self.send(vip, chosen.backend, hash.0).chosen(chosen)
             }
@@ -127,7 +127,7 @@ impl Received<'_> {
             Wanted::AddressAlone => return Predicted::drop(choice::unknown(flow.protocol)).into(),
             Wanted::Nowhere => return Predicted::pass(self.frame, "not_vip").into(),
         };
-        let chosen = affinity::choose(self.node, vip, flow.hash(world), Segment::of(&self.packet));
+        let chosen = affinity::choose(self.node, vip, choice::hash(world, vip, flow), Segment::of(&self.packet));
         let mut balanced = self.send(vip, chosen.backend, hash);
         if let Some(backend) = chosen.backend {
             balanced.noted = Some((datagram, Noted { vip, backend }));

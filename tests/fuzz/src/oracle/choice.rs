@@ -1,11 +1,12 @@
 //! Which VIP gets a packet, and which backend (docs/packets.md, "Which packets a VIP takes").
 
 use std::cmp::Reverse;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use maglev_common::hash::{FlowHash, HashKey, Transport, Tuple4, Tuple6};
 use maglev_common::settings::{Echo, Unserved};
-use maglev_model::{Ports, Protocol, Service};
+use maglev_model::{Affinity, Ports, Protocol, Service};
 
 use super::ip::protocol::least_with_ports;
 use crate::world::{Backend, Pool, World};
@@ -50,6 +51,22 @@ impl Flow {
             }
         }
     }
+}
+
+/// The hash by which a flow of a VIP finds its slot and its outer source: with affinity by source, what chooses the slot is the source's,
+/// or its network's, and the rest the flow's own.
+pub(crate) fn hash(world: &World, vip: usize, flow: Flow) -> FlowHash {
+    let (own, bare) = (flow.hash(world), Flow { ports: [0; 4], protocol: 0, ..flow });
+    let of = |source: IpNet| match source.network() {
+        source @ IpAddr::V4(_) => Flow { source, destination: Ipv4Addr::UNSPECIFIED.into(), ..bare },
+        source @ IpAddr::V6(_) => Flow { source, destination: Ipv6Addr::UNSPECIFIED.into(), ..bare },
+    };
+    let network = match world.vips[vip].affinity {
+        Affinity::FiveTuple => None,
+        Affinity::Source => Some(flow.source.into()),
+        Affinity::Prefix(bits) => IpNet::new(flow.source, bits).ok(),
+    };
+    network.map_or(own, |network| own.of_source(of(network).hash(world)))
 }
 
 /// What the VIPs say of a packet.

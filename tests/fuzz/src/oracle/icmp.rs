@@ -38,7 +38,7 @@ fn deliver(received: Received<'_>, quote: &[u8]) -> Balanced {
     if flow.destination != received.packet.destination {
         return stray();
     }
-    let hash = flow.hash(world);
+    let hash = choice::hash(world, vip, flow);
     let sent = |backend: Option<u16>| {
         let mut balanced = match backend {
             Some(_) => received.send(vip, backend, hash.0),

@@ -24,6 +24,8 @@ mod encap;
 mod icmp;
 mod ip;
 mod link;
+#[cfg(test)]
+mod tests;
 mod too_big;
 mod unserved;
 

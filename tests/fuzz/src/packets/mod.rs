@@ -56,7 +56,10 @@ impl<'a> Generator<'a> {
             0..4 => random(&mut self.rng),
             4..40 if !self.pending.is_empty() => self.pending.pop_front().unwrap_or_default(),
             // Again: flows have several packets.
-            40..64 if !self.kept.is_empty() => self.kept[self.rng.usize(..self.kept.len())].clone(),
+            40..72 if !self.kept.is_empty() => {
+                let place = self.rng.usize(..self.kept.len());
+                again(&mut self.rng, self.kept[place].clone())
+            }
             _ => self.valid(),
         };
         let changes = match self.rng.u8(..) {
@@ -111,6 +114,19 @@ fn least(purpose: Purpose, frame: &[u8]) -> usize {
         (Purpose::Check, Some([0x86, 0xdd])) => LEAST + 40,
         (Purpose::Check, _) => LEAST + 1,
     }
+}
+
+/// Another packet of a flow: of a plain TCP segment, often with other flags.
+fn again(rng: &mut Rng, mut frame: Vec<u8>) -> Vec<u8> {
+    let flags = match frame.get(12..24) {
+        Some([8, 0, 0x45, _, _, _, _, _, _, _, _, 6]) => 14 + 20 + 13,
+        Some([0x86, 0xdd, _, _, _, _, _, _, 6, ..]) => 14 + 40 + 13,
+        _ => return frame,
+    };
+    if let Some(flags) = frame.get_mut(flags).filter(|_| one_in(rng, 2)) {
+        *flags = choose(rng, &[0x02, 0x02, 0x10, 0x18, 0x11, 0x04, 0x12]);
+    }
+    frame
 }
 
 fn random(rng: &mut Rng) -> Vec<u8> {

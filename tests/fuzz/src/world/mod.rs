@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use maglev_common::encap::EncapKind;
 use maglev_common::settings::{Echo, Mss, Unserved};
-use maglev_model::Service;
+use maglev_model::{Affinity, Service};
 
 mod plan;
 mod several;
@@ -132,6 +132,8 @@ pub struct Vip {
     pub pool: usize,
     /// The handling of its packets while its pool has no backend.
     pub when_empty: Unserved,
+    /// By what its flows find their slots.
+    pub affinity: Affinity,
 }
 
 impl World {

@@ -53,6 +53,7 @@ pub fn steps(world: &World) -> Vec<Step> {
         id: VipId(id),
         pool: PoolIndex(vip.pool as u16),
         when_empty: vip.when_empty,
+        affinity: vip.affinity,
         is_serving: !world.pools[vip.pool].backends.is_empty(),
     });
     let (four, six) = directories(vips, PacketSettings { unknown_port: world.unknown_port, echo: world.echo });

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use maglev_common::encap::EncapKind;
 use maglev_common::settings::{Echo, Mss, Unserved};
 use maglev_model::table::{NO_OWNER, Table};
-use maglev_model::{Name, Service, Weight};
+use maglev_model::{Affinity, Name, Service, Weight};
 
 use super::{Backend, DecapWorld, Hop, INGRESS, Interface, Pool, Transition, Vip, World};
 
@@ -91,6 +91,7 @@ pub fn worlds() -> Vec<World> {
     answering.hash_key = *b"another hash key";
     answering.outer4 = net("10.64.8.0/21");
     answering.outer6 = net("fd00:64::/64");
+    by_source(&mut answering);
     let mut gue = base();
     gue.name = "gue";
     gue.echo = Echo::Off;
@@ -113,10 +114,23 @@ pub fn worlds() -> Vec<World> {
     vec![plain, answering, gue, part, limited, learning()]
 }
 
+/// Some VIPs' flows find their slots by their sources.
+fn by_source(world: &mut World) {
+    for (n, vip) in world.vips.iter_mut().enumerate() {
+        vip.affinity = match (n % 5, vip.service.network.addr().is_ipv4()) {
+            (0, _) => Affinity::Source,
+            (1, true) => Affinity::Prefix(25),
+            (1, false) => Affinity::Prefix(113),
+            _ => Affinity::FiveTuple,
+        };
+    }
+}
+
 /// Pools whose slots changed owners a moment ago, or a while ago, or whose flows are always tracked.
 fn learning() -> World {
     let mut world = base();
     world.name = "learning";
+    by_source(&mut world);
     for (n, pool) in world.pools.iter_mut().enumerate() {
         let count = pool.backends.len() as u16;
         let previous = |(slot, owner): (usize, &u16)| match slot % 3 {
@@ -172,7 +186,12 @@ fn base() -> World {
 
 fn vip((address, ports, protocol, pool, resets): (&str, &str, &str, usize, bool)) -> Vip {
     let service = Service::parse(address, ports, protocol).unwrap_or_else(|error| panic!("{address}: {error}"));
-    Vip { service, pool, when_empty: if resets { Unserved::Reset } else { Unserved::Drop } }
+    Vip {
+        service,
+        pool,
+        when_empty: if resets { Unserved::Reset } else { Unserved::Drop },
+        affinity: Affinity::FiveTuple,
+    }
 }
 
 fn interfaces() -> Vec<Interface> {

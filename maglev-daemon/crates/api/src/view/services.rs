@@ -34,6 +34,9 @@ pub struct NewVip {
     /// The handling of its packets while its pool has no backend; dropped if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_empty: Option<Unserved>,
+    /// By what its flows find their slots: `5-tuple` (the default), `source`, or `source/24` and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
 }
 
 /// The body of `PATCH /v1/vips/NAME`; absent fields keep their value.
@@ -49,6 +52,9 @@ pub struct NewForVip {
     /// The handling of its packets while its pool has no backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_empty: Option<Unserved>,
+    /// By what its flows find their slots. A change moves flows to other backends, which ends connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
 }
 
 /// A VIP.
@@ -67,6 +73,8 @@ pub struct Vip {
     /// The handling of its packets while its pool has no backend.
     #[serde(default)]
     pub when_empty: Unserved,
+    /// By what its flows find their slots: `5-tuple`, `source`, or `source/24` and the like.
+    pub affinity: String,
     /// The reason why it is not served and withdrawn, if so: the node or its backends need its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

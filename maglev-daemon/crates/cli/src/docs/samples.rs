@@ -194,6 +194,7 @@ mod status {
             protocol: view::Protocol::Tcp,
             pool: "web".into(),
             when_empty: view::Unserved::Drop,
+            affinity: "5-tuple".into(),
             error: None,
             health: known(1),
         }

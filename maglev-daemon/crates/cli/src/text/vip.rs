@@ -9,7 +9,7 @@ use crate::output::{Text, table};
 /// VIPs as a table.
 pub(super) fn list(vips: &[view::Vip]) -> String {
     let row = |vip: &view::Vip| {
-        let view::Vip { name, address, port, protocol, pool, when_empty: _, error, health } = vip;
+        let view::Vip { name, address, port, protocol, pool, when_empty: _, affinity: _, error, health } = vip;
         let view::VipHealth { serving, backends, panic, announced, announced_to, neighbors, withheld } = health;
         let panic = if *panic { "PANIC: " } else { "" };
         let serving = match error {
@@ -34,7 +34,7 @@ impl Text for Vec<view::Vip> {
 impl Text for view::Vip {
     fn text(&self) -> String {
         let unserved = unserved_word(self.when_empty.into());
-        format!("{}when empty     {unserved}\n", list(std::slice::from_ref(self)))
+        format!("{}when empty     {unserved}\naffinity       {}\n", list(std::slice::from_ref(self)), self.affinity)
     }
 }
 
@@ -53,6 +53,7 @@ mod tests {
             protocol: Protocol::Tcp.into(),
             pool: "web".into(),
             when_empty: view::Unserved::Drop,
+            affinity: "5-tuple".into(),
             error: None,
             health,
         };

@@ -282,4 +282,12 @@ const VIPS: &[Key] = &[
         bad: "refuse",
         meaning: "The handling of its packets while its pool has no backend: dropped, or answered with a TCP RST or an ICMP port unreachable.",
     },
+    Key {
+        path: "vips[].affinity",
+        kind: "`5-tuple`, `source` or `source/LENGTH`",
+        absent: Absent::Is("5-tuple"),
+        good: "source/24",
+        bad: "client",
+        meaning: "By what its flows find their backend: addresses, ports and protocol; or the source address, or its first bits, alone. A change moves flows to other backends, which ends connections.",
+    },
 ];

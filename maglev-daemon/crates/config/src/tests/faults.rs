@@ -4,7 +4,9 @@ use super::*;
 use crate::tree::{Node, Value};
 use crate::{bounds, tree};
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
-use maglev_model::{Check, EncapKind, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Unserved, Via};
+use maglev_model::{
+    Affinity, Check, EncapKind, Hysteresis, Override, Percent, PoolHealth, Probe, Request, Tls, Unserved, Via,
+};
 use maglev_testing::matrix::{Row, is_full, timed};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -71,8 +73,8 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
             by,
             communities: if n < FEW { communities.clone() } else { std::collections::BTreeSet::default() },
         };
-        let vip =
-            Vip { name: long('v', n), service, pool: long('p', n % pools()), announce, when_empty: Unserved::Reset };
+        let (when_empty, affinity) = (Unserved::Reset, Affinity::FiveTuple);
+        let vip = Vip { name: long('v', n), service, pool: long('p', n % pools()), announce, when_empty, affinity };
         services.vips.insert(vip.name.clone(), vip);
     }
     services
@@ -161,6 +163,7 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
         pool: Name::parse("p0").unwrap(),
         announce: Announce::default(),
         when_empty: Unserved::Drop,
+        affinity: Affinity::default(),
     };
     let next = services.apply(&Change::AddVip(vip), &rules()).unwrap();
     round_trip(&next);

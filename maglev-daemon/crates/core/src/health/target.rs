@@ -94,6 +94,7 @@ mod tests {
                         pool,
                         announce: Announce::default(),
                         when_empty: maglev_model::Unserved::Drop,
+                        affinity: maglev_model::Affinity::default(),
                     }),
                     &rules,
                 )

@@ -182,6 +182,7 @@ pub(super) fn vip(vip: &str, port: &str) -> Change {
         pool: name("web"),
         announce: maglev_model::Announce::default(),
         when_empty: maglev_model::Unserved::Drop,
+        affinity: maglev_model::Affinity::default(),
     })
 }
 

@@ -91,6 +91,7 @@ mod tests {
             pool: name("web"),
             announce: Announce::default(),
             when_empty: maglev_model::Unserved::Drop,
+            affinity: maglev_model::Affinity::default(),
         }
     }
 

@@ -41,6 +41,7 @@ fn vip(n: u8) -> Vip {
         pool: name("web"),
         announce: Announce::default(),
         when_empty: maglev_model::Unserved::Drop,
+        affinity: maglev_model::Affinity::default(),
     }
 }
 

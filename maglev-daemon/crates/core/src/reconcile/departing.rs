@@ -103,18 +103,18 @@ impl Reconciler {
 
 /// Whether the place of a VIP is another's: its packets would be for both.
 fn is_taken(places: &Places, vip: &Vip) -> bool {
-    matches!(places.clash(vip.service), Some(Clash::Taken | Clash::Ambiguous(_)))
+    matches!(places.clash(vip), Some(Clash::Taken | Clash::Ambiguous(_)))
 }
 
-/// As [`all_kept`]; those of prefixes, several ports or any protocol only while the packet path can have all of them.
+/// As [`all_kept`]; those without a key of their own only while the packet path can have all of them.
 fn kept(before: &Services, wanted: &Services, mut forgotten: BTreeSet<Name>) -> BTreeMap<Name, Vip> {
     let kept = all_kept(before, wanted, &forgotten);
     let others = wanted.vips.values().filter(|vip| !kept.contains_key(&vip.name));
     let mut places = Places::default();
-    if others.chain(kept.values()).all(|vip| places.try_insert(vip.service)) {
+    if others.chain(kept.values()).all(|vip| places.try_insert(vip)) {
         return kept;
     }
-    forgotten.extend(before.vips.values().filter(|vip| !vip.service.is_single()).map(|vip| vip.name.clone()));
+    forgotten.extend(before.vips.values().filter(|vip| !vip.has_key()).map(|vip| vip.name.clone()));
     all_kept(before, wanted, &forgotten)
 }
 
@@ -124,7 +124,7 @@ fn all_kept(before: &Services, wanted: &Services, forgotten: &BTreeSet<Name>) ->
     let mut kept = BTreeMap::<Name, Vip>::new();
     loop {
         let own = wanted.vips.values().filter(|vip| !kept.contains_key(&vip.name));
-        let places: Places = own.chain(kept.values()).map(|vip| vip.service).collect();
+        let places: Places = own.chain(kept.values()).collect();
         let stays = |vip: &&Vip| !is_taken(&places, vip) && !forgotten.contains(&vip.name);
         let more: Vec<Vip> = before.vips.values().filter(stays).cloned().collect();
         if more.is_empty() {

@@ -149,6 +149,7 @@ mod faults {
             pool: name("web"),
             announce: maglev_model::Announce::default(),
             when_empty: maglev_model::Unserved::Drop,
+            affinity: maglev_model::Affinity::default(),
         }
     }
 

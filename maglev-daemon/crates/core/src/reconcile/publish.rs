@@ -67,7 +67,7 @@ impl Reconciler {
             Arc::make_mut(served).vips.retain(|name, _| !conflicts.contains_key(name));
         }
         let mut places = self.target.places();
-        let stay = self.leaving.iter().filter(|vip| self.can_stay(vip, &before) && places.try_insert(vip.service));
+        let stay = self.leaving.iter().filter(|vip| self.can_stay(vip, &before) && places.try_insert(vip));
         let leaving: Vec<Vip> = stay.cloned().collect();
         if !leaving.is_empty() && self.target.vips.len() + leaving.len() <= self.settings.rules.limits.vips as usize {
             let Services { vips, pools, .. } = Arc::make_mut(&mut self.served);

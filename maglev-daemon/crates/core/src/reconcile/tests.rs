@@ -70,6 +70,7 @@ fn add_vip(vip: &str, host: u8, pool: &str) -> Change {
         pool: name(pool),
         announce: maglev_model::Announce::default(),
         when_empty: maglev_model::Unserved::Drop,
+        affinity: maglev_model::Affinity::default(),
     })
 }
 
@@ -520,6 +521,7 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
             pool: name(&pool),
             announce,
             when_empty: maglev_model::Unserved::Drop,
+            affinity: maglev_model::Affinity::default(),
         };
         services.admit(Change::AddVip(vip), &rules).unwrap();
     }

@@ -11,8 +11,8 @@ use maglev_model::digest::Digest;
 use maglev_model::plan::PublishedPool;
 use maglev_model::transition::{Pinned, Progress};
 use maglev_model::{
-    AdminState, Backend, Community, Health, Leftover, Name, Pool, PoolHealth, PoolSettings, Service, Unserved, Vip,
-    Weight,
+    AdminState, Affinity, Backend, Community, Health, Leftover, Name, Pool, PoolHealth, PoolSettings, Service,
+    Unserved, Vip, Weight,
 };
 
 use crate::health::MemberHealth;
@@ -63,6 +63,8 @@ pub struct VipView {
     pub pool: Name,
     /// The handling of its packets while the pool has no backend.
     pub when_empty: Unserved,
+    /// By what its flows find their slots.
+    pub affinity: Affinity,
     /// Its number: the index of its counters. `None` before it is planned.
     pub id: Option<VipId>,
     /// Why it cannot be served, if so: its address is needed by the node or its backends.
@@ -214,11 +216,12 @@ impl BackendView {
 impl Reconciler {
     /// The state as it is now.
     pub fn view(&self) -> View {
-        let vip = |vip @ Vip { name, service, pool, announce, when_empty }: &Vip| VipView {
+        let vip = |vip @ Vip { name, service, pool, announce, when_empty, affinity }: &Vip| VipView {
             name: name.clone(),
             service: *service,
             pool: pool.clone(),
             when_empty: *when_empty,
+            affinity: *affinity,
             id: self.planner.vip(name),
             conflict: self.conflicts.get(name).cloned(),
             prefix: vip.prefix(),

@@ -76,6 +76,7 @@ fn services(probe: Probe) -> Services {
             communities: [large, Community::Standard(65_010, 100), extended].into(),
         },
         when_empty: crate::Unserved::Drop,
+        affinity: crate::Affinity::default(),
     };
     Services { pools: [(name("web"), pool)].into(), vips: [(name("www"), vip)].into() }
 }
@@ -125,7 +126,7 @@ fn backend(pool: &mut Pool) -> &mut Backend {
     pool.backends.values_mut().next().unwrap()
 }
 
-const CHANGES: [Change; 45] = [
+const CHANGES: [Change; 48] = [
     |pool, _| pool.settings.tracking = Tracking::Exception,
     |pool, _| pool.settings.transition.learning = Duration::from_secs(121),
     |pool, _| pool.settings.transition.idle = Duration::from_secs(901),
@@ -171,6 +172,9 @@ const CHANGES: [Change; 45] = [
     |_, vip| vip.announce.by = AnnounceBy::Nothing,
     |_, vip| vip.announce.communities.clear(),
     |_, vip| vip.when_empty = crate::Unserved::Reset,
+    |_, vip| vip.affinity = crate::Affinity::Source,
+    |_, vip| vip.affinity = crate::Affinity::Prefix(24),
+    |_, vip| vip.affinity = crate::Affinity::Prefix(25),
 ];
 
 #[test]

@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 use super::Fields;
 use crate::{
-    AdminState, Announce, AnnounceBy, Backend, Check, Community, EncapKind, Hysteresis, Name, OnAllDead, Override,
-    Percent, Pool, PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls, Tracking,
-    TransitionSettings, UdpPolicy, Unserved, Via, Vip, Weight,
+    AdminState, Affinity, Announce, AnnounceBy, Backend, Check, Community, EncapKind, Hysteresis, Name, OnAllDead,
+    Override, Percent, Pool, PoolHealth, PoolSettings, Ports, Probe, Protocol, Request, Service, Services, Tls,
+    Tracking, TransitionSettings, UdpPolicy, Unserved, Via, Vip, Weight,
 };
 
 impl Fields {
@@ -131,7 +131,7 @@ impl Fields {
     }
 
     fn vip(&mut self, vip: &Vip) {
-        let Vip { name, service, pool, announce, when_empty } = vip;
+        let Vip { name, service, pool, announce, when_empty, affinity } = vip;
         self.name(name);
         self.service(*service);
         self.name(pool);
@@ -150,6 +150,14 @@ impl Fields {
         match when_empty {
             Unserved::Drop => {}
             Unserved::Reset => self.text("when_empty"),
+        }
+        match affinity {
+            Affinity::FiveTuple => {}
+            Affinity::Source => self.text("source"),
+            Affinity::Prefix(length) => {
+                self.text("source");
+                self.number(*length);
+            }
         }
     }
 

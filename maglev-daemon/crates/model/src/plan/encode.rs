@@ -12,7 +12,7 @@ use maglev_common::pod::Word;
 use maglev_common::table::PoolIndex;
 use maglev_common::vip::{Contents, Key, Key4, Key6, Rule, VipId, VipWord};
 
-use crate::{Echo, OuterSources, PacketSettings, Ports, Service, Unserved};
+use crate::{Affinity, Echo, OuterSources, PacketSettings, Ports, Service, Unserved};
 
 /// The bits of an IPv4 outer source that vary by flow, if its prefix leaves them free. More are never used, even with a shorter prefix: 65,536 sources are enough to distinguish flows.
 const MOST_HOST_BITS: Ipv4Addr = Ipv4Addr::new(0, 0, 255, 255);
@@ -77,18 +77,21 @@ pub struct Listed {
     pub pool: PoolIndex,
     /// The handling of its packets while its pool has no backend.
     pub when_empty: Unserved,
+    /// By what its flows find their slots.
+    pub affinity: Affinity,
     /// Whether its pool has a backend that takes new flows.
     pub is_serving: bool,
 }
 
 impl Listed {
     fn word(&self) -> VipWord {
-        VipWord::vip(self.id, self.pool).with_unserved(self.when_empty)
+        let bits = self.affinity.source_bits(self.service.network);
+        VipWord::vip(self.id, self.pool).with_unserved(self.when_empty).by_source(bits)
     }
 
     /// Whether a key of its own leads to it: one address, one port, and nothing to be done that the shortest path cannot do.
     fn has_key(&self) -> bool {
-        self.service.is_single()
+        self.service.is_single() && self.affinity == Affinity::FiveTuple
     }
 
     fn rule(&self) -> Rule {
@@ -225,7 +228,14 @@ mod tests {
 
     fn vip(network: &str, ports: &str, protocol: &str, id: u16) -> Listed {
         let service = Service::parse(network, ports, protocol).unwrap();
-        Listed { service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, is_serving: false }
+        Listed {
+            service,
+            id: VipId(id),
+            pool: PoolIndex(id),
+            when_empty: Unserved::Drop,
+            affinity: Affinity::FiveTuple,
+            is_serving: false,
+        }
     }
 
     #[test]
@@ -298,7 +308,7 @@ mod tests {
                 let network = Ipv4Net::new(address(n), length).unwrap().trunc();
                 Service::parse(&network.to_string(), ports, protocol).ok()
             }).collect();
-            let listed: Vec<_> = services.iter().zip(0..).map(|(service, id)| Listed { service: *service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, is_serving: true }).collect();
+            let listed: Vec<_> = services.iter().zip(0..).map(|(service, id)| Listed { service: *service, id: VipId(id), pool: PoolIndex(id), when_empty: Unserved::Drop, affinity: if id % 3 == 0 { Affinity::Prefix(24) } else { Affinity::FiveTuple }, is_serving: true }).collect();
             let (four, _) = directories(listed.iter().copied(), PacketSettings::default());
             for (n, port, protocol) in packets {
                 let port = if protocol == 47 { 0 } else { port };

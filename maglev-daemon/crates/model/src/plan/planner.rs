@@ -26,7 +26,7 @@ use super::tables::Tables;
 use super::{Listed, Step, directories, member_record};
 use crate::Standing;
 use crate::transition::{Pinned, Transition};
-use crate::{AdminState, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services};
+use crate::{AdminState, Limits, Name, OuterSources, PacketSettings, Pool, PoolSettings, Services, Vip};
 
 /// The published state, and the free numbers.
 #[derive(Debug)]
@@ -358,8 +358,9 @@ impl Planner {
         }
         let entries = target.vips.values().filter_map(|vip| {
             let (id, pool) = (self.vips.get(&vip.name)?, self.pools.get(&vip.pool)?);
-            let (service, when_empty) = (vip.service, vip.when_empty);
-            Some(Listed { service, id: *id, pool: pool.index, when_empty, is_serving: !pool.owners.is_empty() })
+            let Vip { service, when_empty, affinity, .. } = *vip;
+            let is_serving = !pool.owners.is_empty();
+            Some(Listed { service, id: *id, pool: pool.index, when_empty, affinity, is_serving })
         });
         let (directory4, directory6) = directories(entries, self.packets);
         if unknown || directory4 != self.directory4 {

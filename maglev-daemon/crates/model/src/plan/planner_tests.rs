@@ -5,7 +5,7 @@ use maglev_common::encap::EncapKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Announce, Backend, Service, Unserved, Vip, Weight};
+use crate::{Affinity, Announce, Backend, Service, Unserved, Vip, Weight};
 use maglev_common::vip::Key as _;
 
 const POOLS: usize = 3;
@@ -138,6 +138,7 @@ impl World {
                         pool: name('p', p),
                         announce: Announce::default(),
                         when_empty: Unserved::Drop,
+                        affinity: Affinity::default(),
                     };
                     self.services.vips.insert(vip.name.clone(), vip);
                 }

@@ -22,7 +22,9 @@ use super::planner::Unaccounted;
 use super::published::{Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
-use crate::{Announce, AnnounceBy, Limits, Name, OuterSources, Ports, Protocol, Service, Unserved, Vip, Weight};
+use crate::{
+    Affinity, Announce, AnnounceBy, Limits, Name, OuterSources, Ports, Protocol, Service, Unserved, Vip, Weight,
+};
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,8 +147,9 @@ impl SavedVip {
         };
         let service = Service { network, ports, protocol: Protocol::from_number(*protocol)? };
         let announce = Announce { by: AnnounceBy::Nothing, ..Announce::default() };
-        let (name, pool, when_empty) = (name(vip).ok()?, name(pool).ok()?, Unserved::default());
-        Some(Vip { name, service, pool, announce, when_empty })
+        let (name, pool) = (name(vip).ok()?, name(pool).ok()?);
+        let (when_empty, affinity) = (Unserved::default(), Affinity::default());
+        Some(Vip { name, service, pool, announce, when_empty, affinity })
     }
 }
 

@@ -49,6 +49,7 @@ fn full(in_first: u32, weight: u16) -> Services {
             pool: long('p', n % pools()),
             announce: Announce::default(),
             when_empty: Unserved::Drop,
+            affinity: Affinity::default(),
         };
         services.vips.insert(vip.name.clone(), vip);
     }
@@ -116,6 +117,7 @@ fn the_vips_that_were_served_are_read_again() {
         service: *service,
         pool: name("web").unwrap(),
         when_empty: crate::Unserved::Drop,
+        affinity: Affinity::default(),
         announce: announce.clone(),
     };
     let vips: Vec<Vip> = services.iter().enumerate().map(vip).collect();

@@ -295,6 +295,8 @@ fn owners_in(slots: &[SlotWord]) -> BTreeSet<u16> {
 /// The directory's key of a service.
 fn key_of(service: Service) -> Key4 {
     let (id, pool, when_empty, is_serving) = (VipId(0), PoolIndex(0), Unserved::Drop, true);
-    let (keys, _) = directories([Listed { service, id, pool, when_empty, is_serving }], PacketSettings::default());
+    let affinity = maglev_model::Affinity::default();
+    let (keys, _) =
+        directories([Listed { service, id, pool, when_empty, affinity, is_serving }], PacketSettings::default());
     keys.keys[0].0
 }
