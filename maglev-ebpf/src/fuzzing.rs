@@ -58,8 +58,8 @@ impl Node {
     /// With tables of this kind, below [`KINDS`].
     pub fn new(kind: usize) -> Self {
         let mut tables = FakeTables::with_members(2);
-        tables.forwarding.members[1] = if kind % 2 == 0 { backend4() } else { backend6() };
-        tables.forwarding.members[2] = if kind % 2 == 0 { backend6() } else { backend4() };
+        tables.forwarding.members[1] = if kind.is_multiple_of(2) { backend4() } else { backend6() };
+        tables.forwarding.members[2] = if kind.is_multiple_of(2) { backend6() } else { backend4() };
         if kind % 2 == 1 {
             tables.forwarding.members[1].state.set(MemberState::alive(POOL, Encap::Gue6, 0).0);
             let tag = Tag::new(0x8100, 100);
@@ -102,7 +102,7 @@ impl Node {
     fn run(&self, frame: &[u8], path: impl FnOnce(&mut VecPacket, &FakeTables) -> Outcome) -> Ran {
         let Self(tables) = self;
         tables.answers.set(2);
-        tables.advance(u16::from(frame.len() % 16 == 0));
+        tables.advance(u16::from(frame.len().is_multiple_of(16)));
         let (before, ..) = tables.all_counted();
         let mut packet = VecPacket::new(frame);
         let outcome = path(&mut packet, tables);

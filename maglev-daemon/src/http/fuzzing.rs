@@ -62,7 +62,7 @@ impl Api {
         Self { runtime, router, changes }
     }
 
-    /// The answer to a request; `None` if these are none of HTTP.
+    /// The answer to a request; `None` if HTTP has no such method, path or header.
     pub fn answer(&self, method: &[u8], path: &[u8], reason: &[u8], body: &[u8]) -> Option<Answered> {
         let mut request = HttpRequest::new(Body::from(body.to_vec()));
         *request.method_mut() = Method::from_bytes(method).ok()?;

@@ -24,7 +24,7 @@ mod tests;
 const IPV4: u8 = 4;
 const IPV6: u8 = 41;
 
-/// What becomes of a frame on a backend.
+/// The outcome of a frame on a backend.
 pub fn decap(world: &DecapWorld, frame: &[u8]) -> Predicted {
     match unwrap(world, frame) {
         Ok(bytes) => Predicted { verdict: Verdict::Pass, bytes: Some(bytes), counted: vec!["decapsulated"] },

@@ -196,7 +196,7 @@ mod tests {
         let draft = decode_node(Path::new(FILE), NODE_FILE, |_| Ok("secret".to_owned()));
         assert_eq!(draft.problems.lines().collect::<Vec<_>>(), [""; 0]);
         let problems = decode_services(Path::new(FILE), SERVICES_FILE, &draft.rules).err();
-        let lines: Vec<String> = problems.iter().flat_map(|problems| problems.lines()).collect();
+        let lines: Vec<String> = problems.iter().flat_map(maglev_config::Problems::lines).collect();
         assert_eq!(lines, [""; 0]);
     }
 

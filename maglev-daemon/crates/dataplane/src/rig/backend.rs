@@ -1,5 +1,4 @@
-//! Decapsulation that is given one frame at a time and tells all that it did: what a fuzzer needs. It must not know what a frame
-//! means.
+//! Decapsulation that is given one frame at a time and reports all that it did, for a fuzzer. It must not know a frame's meaning.
 
 use ipnet::IpNet;
 use maglev_common::counters::DecapCounter;

@@ -21,7 +21,7 @@ pub(super) enum Fragment {
 pub(super) struct Outer {
     pub(super) source: IpAddr,
     pub(super) ecn: u8,
-    /// The protocol of what follows the header. IPv6 extension headers are none of a tunnel's.
+    /// The protocol of what follows the header. An IPv6 extension header is not a tunnel's.
     pub(super) protocol: u8,
     pub(super) fragment: Fragment,
     /// Where the header ends, unless it has options.

@@ -1,4 +1,4 @@
-//! Frames by hand, and what becomes of them.
+//! Frames by hand, and their outcomes.
 
 use ipnet::IpNet;
 use maglev_common::settings::Mss;

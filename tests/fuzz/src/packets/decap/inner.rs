@@ -92,7 +92,7 @@ fn source(rng: &mut Rng, v6: bool) -> IpAddr {
     address_in(rng, if v6 { DOCUMENTATION6 } else { DOCUMENTATION4 })
 }
 
-/// An address that is none of a single remote host, or is next to one.
+/// An address that no single remote host can have, or a neighbor of such an address.
 fn special(rng: &mut Rng, v6: bool) -> IpAddr {
     let text = if v6 {
         rng.choice([
