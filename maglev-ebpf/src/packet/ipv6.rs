@@ -198,11 +198,12 @@ impl Ip for Tuple6 {
         let identification = u32::from_be_bytes(extension.rest);
         let end = (l3 as u32).wrapping_add(length);
         let payload = end.checked_sub((start + size_of::<Extension>()) as u32).ok_or(Parsed::Malformed)?;
-        if !is_sound(position >> 3, position & 1 != 0, payload, protocol) {
-            return Err(Parsed::Malformed);
-        }
+        let sound = is_sound(position >> 3, position & 1 != 0, payload, protocol);
         let whole = |ports, protocol| Self { addresses, transport: Transport::new(ports, protocol) };
         if position >> 3 != 0 {
+            if !sound {
+                return Err(Parsed::Malformed);
+            }
             return Ok(Fragment { tuple: whole(0, FRAGMENT), length, transport: None, identification });
         }
         let (protocol, at) = match packet.follow(l3 + HEADER, behind, next, true) {
@@ -211,6 +212,9 @@ impl Ip for Tuple6 {
             Chain::TooLong => return Err(Parsed::ExtensionHeader),
             Chain::Fragment(_) | Chain::Cut => return Err(Parsed::Malformed),
         };
+        if !sound {
+            return Err(Parsed::Malformed);
+        }
         if matches!(protocol, IN_IP | ipv4::IN_IP) {
             return Err(Parsed::Nested);
         }
