@@ -244,18 +244,20 @@ pub fn unbalanced6() -> Vec<Unbalanced> {
     let rows: [(_, Change, _); 30] = [
         (
             "a first fragment of IPv6 in IPv6",
-            |p| (extend(p, &[(44, &[0, 1, 0, 0, 0, 1])]), p[54] = 41, p.extend([0; 4]), cut_packet(p, 32)).3,
+            |p| {
+                extend(p, &[(44, &[0, 1, 0, 0, 0, 1])]);
+                p[54] = 41;
+                p.extend([0; 4]);
+                cut_packet(p, 32);
+            },
             Counter::Nested,
         ),
         (
             "a first fragment with a source route behind",
             |p| {
-                (
-                    extend(p, &[(44, &[0, 1, 0, 0, 0, 1]), (43, &[0, 1, 0, 0, 0, 0])]),
-                    p.extend([0; 4]),
-                    cut_packet(p, 40),
-                )
-                    .2
+                extend(p, &[(44, &[0, 1, 0, 0, 0, 1]), (43, &[0, 1, 0, 0, 0, 0])]);
+                p.extend([0; 4]);
+                cut_packet(p, 40);
             },
             Counter::SourceRoute,
         ),
