@@ -240,6 +240,7 @@ fn echo_rows4() -> [(&'static str, Change, Counter); 6] {
 }
 
 /// Every reason for which an IPv6 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
+// long: a table
 pub fn unbalanced6() -> Vec<Unbalanced> {
     let rows: [(_, Change, _); 30] = [
         (

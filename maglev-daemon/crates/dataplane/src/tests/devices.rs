@@ -315,7 +315,7 @@ fn packets_come_in_by_a_bonds_members_and_leave_by_it() {
                 return;
             }
             if !also.is_empty() && !is_linux((6, 12)) {
-                println!("skipped: in Linux 6.1, packets do not leave by a bond beside another interface");
+                println!("skipped: Linux 6.1 sends no packet by a bond beside another interface");
                 return;
             }
             let (far, mut plane) = bonded(also);
