@@ -173,7 +173,8 @@ type Change = fn(&mut Vec<u8>);
 
 /// Every reason for which an IPv4 packet is not balanced. The VIPs are TCP port 80 and UDP port 80.
 pub fn unbalanced4() -> Vec<Unbalanced> {
-    let rows: [(_, Change, _); 31] = [
+    let rows: [(_, Change, _); 32] = [
+        ("a source route that is cut off", |p| end_with_options(p, &[1, 1, 1, 137]), Counter::SourceRoute),
         ("options that end with the frame", |p| end_with_options(p, &[1, 1, 1, 1]), Counter::OtherProtocol),
         ("an option whose length is beyond the frame", |p| end_with_options(p, &[1, 1, 1, 148]), Counter::Malformed),
         ("a later fragment without its first", |p| p[21] = 2, Counter::FragmentUnknown),

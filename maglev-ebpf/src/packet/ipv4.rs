@@ -161,6 +161,7 @@ impl Options {
         let Some(pair) = packet.view::<U16<BE>>(bounded(at - 1, 1_023)) else { return Self::Malformed };
         match black_box(pair.get()) as u8 {
             END_OF_OPTIONS | NO_OPERATION => Self::Plain,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => Self::SourceRoute,
             _ => Self::Malformed,
         }
     }
