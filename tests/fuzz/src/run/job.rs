@@ -192,6 +192,7 @@ fn attempt(
         let (other, mark) = subject.predict(case, false);
         if subject.judge(&mut got, case, &other, mark) {
             answers.refused += 1;
+            subject.note(&other);
             return Ok(Ok(other));
         }
     }
