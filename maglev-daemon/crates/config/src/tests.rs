@@ -256,7 +256,7 @@ vips:
         "services.yaml:5: pools[0].transition.udp: old is not a policy for UDP; allowed: new, keep",
         "services.yaml:8: pools[0].backends[1].weight: 70000 is not a weight; allowed: 0 to 65535",
         "services.yaml:9: pools[0].backends[2]: 10.0.1.11 is already backend web1 of pool web; remove it first, or choose another address",
-        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since, check",
+        "services.yaml:10: pools[0].backends[3].wieght: unknown key; allowed: name, address, weight, state, since, check, mtu",
         "services.yaml:10: pools[0].backends[3]: backend web4: 127.0.0.1 is a loopback address",
         "services.yaml:11: pools[0].backends[4].name: missing; expected the backend's name",
         "services.yaml:11: pools[0].backends[4].address: 10.0.1 is not an IP address; expected one such as 10.0.1.11 or 2001:db8::11",

@@ -66,7 +66,7 @@ impl Maps {
             Step::WriteMember { id, record } => self.write_member(id.get(), record),
             Step::SetNextHop { id, next_hop } => {
                 let record = self.members.get(&id.get()).unwrap();
-                record.next_hop.set(next_hop.0);
+                record.set_next_hop(*next_hop);
             }
             Step::SetEncap { id, kind } => self.members[&id.get()].set_encap_kind(*kind),
             Step::FillTable { table, slots } => self.fill(table.0, slots.words().into()),
