@@ -94,7 +94,7 @@ mod tests {
         }
         for (text, line) in [
             ("client", "client is not an affinity; allowed: 5-tuple, source, or source and a prefix length"),
-            ("source/", "source/ is not an affinity"),
+            ("source/", r#""" is not a prefix length; allowed: 1 to 128"#),
             ("source/+1", "source/+1 is not an affinity"),
             ("source/0", "0 is not a prefix length; allowed: 1 to 128"),
             ("source/129", "129 is not a prefix length; allowed: 1 to 128"),
