@@ -26,9 +26,6 @@ use maglev_e2e::{
 const MB: u64 = 1_000_000;
 /// How long a transfer may stand still at most.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same of transfers whose slot is learning: errors about them go to either of two backends, and to the other one in the next
-/// second.
-const LEARNING_PAUSE: Duration = Duration::from_secs(2);
 /// How long a transfer that cannot go on is watched, once it has begun.
 const BEGUN: Duration = Duration::from_millis(500);
 const STALL: Duration = Duration::from_secs(3);
@@ -174,7 +171,7 @@ fn drained_below(site: &Site, name: &str, vip: IpAddr, encap: &str) -> Result<()
         let Downloaded { length, pause, .. } = download.finish()?;
         let errors = count(site, 1, "icmp_error")? - before;
         ensure!(errors > 0, "no error came by the other node");
-        Ok(format!("{} MB, {}, {errors} errors by the other node", length / MB, short(pause, LEARNING_PAUSE)?))
+        Ok(format!("{} MB, {}, {errors} errors by the other node", length / MB, short(pause, PAUSE)?))
     })?;
     row(&format!("six downloads begin while a backend drains, {name}, {encap}"), || {
         let mut longest = Duration::ZERO;
@@ -182,7 +179,7 @@ fn drained_below(site: &Site, name: &str, vip: IpAddr, encap: &str) -> Result<()
             forget(site)?;
             longest = longest.max(site.lab.client().download_whole(at(vip), length() / 5)?.pause);
         }
-        short(longest, LEARNING_PAUSE)
+        short(longest, PAUSE)
     })?;
     // The next of these drains starts from a pool whose backends are all in use.
     drain("undrain", "web1")
@@ -200,7 +197,7 @@ fn added_below(site: &Site, name: &str, vip: IpAddr, (encap, change): (&str, &[&
         let Downloaded { length, pause, .. } = download.finish()?;
         let errors = count(site, 1, "icmp_error")? - before;
         ensure!(errors > 0, "no error came by the other node");
-        Ok(format!("{} MB, {}, {errors} errors by the other node", length / MB, short(pause, LEARNING_PAUSE)?))
+        Ok(format!("{} MB, {}, {errors} errors by the other node", length / MB, short(pause, PAUSE)?))
     })
 }
 
