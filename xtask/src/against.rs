@@ -19,6 +19,11 @@ const PATCH: &str = "tests/bench/prepare.patch";
 /// The file with this command.
 const COMMAND: &str = "tests/src/bench/prepare.rs";
 
+/// The sources of the programs that ship.
+const PROGRAMS: &str = "maglev-ebpf/src/bin";
+/// An XDP program that takes packets in one piece only.
+const PLAIN_XDP: &str = "#[xdp]";
+
 /// The benchmark's arguments, a revision replaced by the benchmark that was built from it.
 ///
 /// # Errors
@@ -84,7 +89,25 @@ fn check_out(commit: &str, folder: &Path) -> Result<()> {
         apply.current_dir(&partial).env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap_or(folder));
         program::run(apply.arg("apply").arg(program::workspace().join(PATCH)))?;
     }
+    take_pieces(&partial.join(PROGRAMS)).with_context(failed)?;
     fs::rename(&partial, folder).with_context(failed)
+}
+
+/// Marks XDP programs as taking packets in several pieces, in revisions that did not: the kernel does not call programs of both kinds
+/// through one map. The programs' instructions are the same.
+fn take_pieces(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            take_pieces(&path)?;
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        if text.contains(PLAIN_XDP) {
+            fs::write(&path, text.replace(PLAIN_XDP, "#[xdp(frags)]"))?;
+        }
+    }
+    Ok(())
 }
 
 /// PATH with this workspace's eBPF linker, for a revision without one.
