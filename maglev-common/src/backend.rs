@@ -37,6 +37,11 @@ impl PathMtu {
         if mtu / 2 > Self::MOST { Self::NONE } else { Self((mtu / 2) as u16) }
     }
 
+    /// In bytes, if the path has its own.
+    pub const fn get(self) -> Option<u32> {
+        if self.0 == 0 { None } else { Some(self.0 as u32 * 2) }
+    }
+
     /// The smaller of this and the interface's.
     #[inline(always)]
     pub const fn within(self, interface: u32) -> u32 {
@@ -70,6 +75,12 @@ impl NextHop {
             (Self(word @ 1.., path), Some(mtu)) => Self(word, PathMtu::new(path.within(mtu))),
             _ => self,
         }
+    }
+
+    /// The same neighbor, behind the same interface in another slot.
+    #[must_use]
+    pub const fn moved_to(self, slot: InterfaceSlot) -> Self {
+        Self(self.mac() << 16 | slot.0 as u64, self.1)
     }
 
     /// The MAC address in the low 48 bits.

@@ -14,6 +14,7 @@ pub mod matrix;
 pub mod model;
 pub mod netns;
 pub mod packets;
+pub mod release;
 pub mod server;
 pub mod trial;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store`, `packets` and `faults` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless` and `faults` read off the tests' output.
 
 use std::time::Instant;
 
@@ -17,6 +17,8 @@ pub enum Matrix {
     Store,
     /// The subject of a row is the kind of packet, or of link.
     Packets,
+    /// The subject of a row is what happens to the daemon.
+    Hitless,
 }
 
 /// Whether the case is to be run at its full size, which may take minutes: in `cargo xtask test faults`, not in the suite.
@@ -50,6 +52,7 @@ impl Matrix {
             Self::Fault => "fault",
             Self::Store => "store",
             Self::Packets => "packets",
+            Self::Hitless => "hitless",
         }
     }
 }

@@ -44,7 +44,7 @@ fn a_daemon_may_leave_its_data_plane_forwarding_when_it_stops() -> Result<()> {
 }
 
 #[test]
-fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
+fn what_is_pinned_and_does_not_fit_is_continued_or_replaced_without_a_gap() -> Result<()> {
     if skip() {
         return Ok(());
     }
@@ -57,23 +57,43 @@ fn what_is_pinned_and_does_not_fit_is_replaced_without_a_gap() -> Result<()> {
     let traffic = site.lab.client().start(&targets(), u64::MAX, 4);
     fs::write(balancer.config(), config + "flow_table: { flows: 70000 }\n")?;
     balancer.restart()?;
-    balancer.await_log("replacing the pinned data plane")?;
-    ensure!(balancer.log().contains("`flow_table` differs"), "{}", balancer.log());
     let status = forwarding(balancer)?;
-    ensure!(status["adopted"] == false, "{status}");
+    ensure!(status["adopted"] == false && status["continued"][0] == "`flow_table`", "{status}");
+    let text = balancer.maglev_ok(&["status"])?;
+    ensure!(text.contains("continued from the previous daemon (`flow_table` changed)"), "{text}");
+    let events = balancer.maglev_ok(&["events"])?;
+    ensure!(events.contains("its flow entries are lost: `flow_table` changed"), "{events}");
     let outcomes = traffic.stop()?;
     outcomes.all_answered()?;
-    ensure!(balancer.pinned()?.len() == 2, "links and one set: {:?}", balancer.pinned()?);
+    ensure!(sets(balancer)? == 2, "the set before stays during the probation: {:?}", balancer.pinned()?);
+
+    // Another key: every flow finds another slot, and nothing of the data plane before is of use.
+    balancer.kill()?;
+    let config = fs::read_to_string(balancer.config())?;
+    let key = config.lines().find(|line| line.starts_with("hash_key: ")).context("a hash key")?.to_owned();
+    fs::write(balancer.config(), config.replace(&key, "hash_key: '00112233445566778899aabbccddeeff'"))?;
+    let preflight = Command::new(binary("maglevd")?).args(["preflight", "--config"]).arg(balancer.config()).output();
+    let preflight = preflight.context("maglevd preflight")?;
+    let said = String::from_utf8_lossy(&preflight.stdout).into_owned();
+    ensure!(preflight.status.code() == Some(1) && said.contains("REPLACES") && said.contains("FORGETS"), "{said}");
+    balancer.restart()?;
+    balancer.await_log("replacing the pinned data plane")?;
+    ensure!(balancer.log().contains("`hash_key` differs"), "{}", balancer.log());
+    ensure!(sets(balancer)? == 1, "{:?}", balancer.pinned()?);
 
     // Configured to detach, it leaves nothing in the kernel; the next one reads which backends were in use.
     balancer.stop()?;
     ensure!(!balancer.pin_folder().exists(), "{:?}", balancer.pinned()?);
     ensure!(!balancer.socket().exists(), "the API's socket stays");
-    ensure!(balancer.socket().with_extension("state").exists(), "the state file stays");
+    ensure!(balancer.socket().with_extension("state").exists(), "the backends that were in use are not kept");
     balancer.restart()?;
     ensure!(forwarding(balancer)?["adopted"] == false, "there is nothing to adopt");
     answered(&site)?;
     Ok(())
+}
+
+fn sets(balancer: &Balancer) -> Result<usize> {
+    Ok(balancer.pinned()?.iter().filter(|name| name.starts_with('v')).count())
 }
 
 fn targets() -> Vec<SocketAddr> {

@@ -1,4 +1,4 @@
-//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store`, `packets` and `faults`. Knows which tests print rows, and
+//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless` and `faults`. Knows which tests print rows, and
 //! the form of a row; it does not know the cases.
 //!
 //! ```text
@@ -105,6 +105,16 @@ pub(crate) const PACKETS: Matrix = Matrix {
         "bad",
         "source",
     ],
+};
+
+/// Daemons that are killed, upgraded and rolled back under traffic: the subject of a row is what happens to the daemon.
+pub(crate) const HITLESS: Matrix = Matrix {
+    name: "hitless",
+    lots: &[
+        &["--package", "maglev-daemon", "--lib", "runtime::adoption"],
+        &["--package", "maglev-e2e", "--test", "hitless"],
+    ],
+    subjects: &["kill", "upgrade", "layout", "rollback", "unready", "changes", "stopped", "damage", "probation"],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

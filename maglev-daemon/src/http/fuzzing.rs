@@ -111,6 +111,7 @@ async fn accept(mut requests: mpsc::Receiver<Request>, changes: Arc<AtomicU32>) 
             Request::Counters { reply } => drop(reply.send(refused())),
             Request::DrainNode { reply, .. } => drop(reply.send(Ok(()))),
             Request::UndrainNode { reply, .. } => drop(reply.send(Ok(()))),
+            Request::StopNode { reply, .. } => drop(reply.send(Ok(()))),
             Request::Explain { reply, .. } => drop(reply.send(refused())),
         }
     }

@@ -152,6 +152,15 @@ pub enum Request {
         /// Receives the outcome.
         reply: oneshot::Sender<Answer<()>>,
     },
+    /// Stop the daemon.
+    StopNode {
+        /// Whether the program is detached, and whether that is right for a node that is not drained.
+        order: view::NewStop,
+        /// The author.
+        caller: Caller,
+        /// Receives the outcome, before anything ends.
+        reply: oneshot::Sender<Answer<()>>,
+    },
     /// Explain a flow.
     Explain {
         /// The flow.

@@ -55,6 +55,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/node", get(node))
         .route("/node/drain", post(drain_node))
         .route("/node/undrain", post(undrain_node))
+        .route("/node/stop", post(stop_node))
         .route("/reload", post(reload))
         .route("/events", get(events::follow))
         .route("/events/recent", get(events::recent))
@@ -400,6 +401,15 @@ async fn drain_node(
 async fn undrain_node(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Reply<view::Node> {
     handle.ask(|reply| Request::UndrainNode { caller, reply }).await?;
     node(State(handle)).await
+}
+
+async fn stop_node(
+    State(handle): State<Handle>,
+    Extension(caller): Asker,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply<view::Done> {
+    let order = parse(body)?;
+    Ok(Json(handle.ask(|reply| Request::StopNode { order, caller, reply }).await.map(|()| view::Done {})?))
 }
 
 async fn bgp_neighbors(State(handle): State<Handle>) -> Json<view::BgpNeighbors> {

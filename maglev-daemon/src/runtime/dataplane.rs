@@ -26,6 +26,7 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 enum Order {
     Publish(Vec<Step>, Option<Box<Saved>>),
     Outlive(oneshot::Sender<Result<(), String>>),
+    Release,
     Survey(Vec<SurveyOrder>),
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
     Snapshot(oneshot::Sender<Snapshot>),
@@ -157,6 +158,11 @@ impl Orders {
         self.ask(Order::Outlive)
     }
 
+    /// Frees the data plane that this one continues.
+    pub(super) fn release(&self) {
+        self.order(Order::Release);
+    }
+
     /// Orders a survey, which is reported as [`Event::Surveyed`].
     pub(super) fn survey(&self, orders: Vec<SurveyOrder>) {
         self.order(Order::Survey(orders));
@@ -201,6 +207,7 @@ struct Working {
 impl Working {
     fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>, done: &UnboundedSender<Event>) {
         if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
+            keeper.note_slots(self.dataplane.slots());
             keeper.keep(saved);
         }
         self.plans.begin(steps);
@@ -222,7 +229,10 @@ impl Working {
 
     fn end(self, end: End) {
         match end {
-            End::Detach => self.dataplane.stop(),
+            End::Detach => {
+                self.keeper.iter().for_each(Keeper::leave_file);
+                self.dataplane.stop();
+            }
             End::Leave => self.dataplane.leave(),
         }
     }
@@ -284,6 +294,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
         Order::Outlive(reply) => {
             let _ = reply.send(dataplane.outlive().map_err(|error| error.to_string()));
         }
+        Order::Release => dataplane.release(),
         Order::Survey(orders) => *survey = begin(dataplane, orders, done),
         Order::Refresh(links, reply) => {
             let refresh = dataplane.refresh(&links);

@@ -31,21 +31,25 @@ mod limits;
 mod node_state;
 mod owner;
 mod plans;
+pub mod preflight;
+mod probation;
 pub mod signals;
 mod snapshot;
 mod sockets;
 mod start;
 mod status;
 pub mod systemd;
+mod trial;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use maglev_bgp::speaker::{Before, Speaker};
 use maglev_config::{NodeConfig, Problems};
-use maglev_dataplane::DataplaneError;
+use maglev_dataplane::{DataplaneError, Pins};
 use maglev_model::{Name, Services};
 use maglev_net::identity::Identity;
 use maglev_net::{NetError, host};
@@ -54,8 +58,11 @@ use maglev_store::{FileStore, ServiceStore as _};
 use crate::http::Bgp;
 use crate::http::server::BindError;
 use dataplane::End;
+use owner::Owner;
+use probation::Probation;
 use sockets::Sockets;
-use start::{Signals, Started};
+use start::{Given, Signals, Started};
+use trial::{Instead, Trial};
 
 /// How long the packet path continues after the withdrawal at a stop: routers need a moment to choose other paths.
 const TURNED: Duration = Duration::from_millis(250);
@@ -99,18 +106,31 @@ impl From<NetError> for Failure {
     }
 }
 
+/// How a start differs from others.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The binary of the release before, which runs in the place of one that fails.
+    pub kept: PathBuf,
+    /// For how long a release is watched after it is ready, before it is proven.
+    pub probation: Duration,
+    /// Whether an interface may be without a program for a moment.
+    pub cut: bool,
+}
+
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The reason why it did not start; no program stays attached.
-pub fn run(path: &Path) -> Result<(), Failure> {
+pub fn run(path: &Path, start: &Start) -> Result<(), Failure> {
     limits::raise_open_files();
     let (node, store) = open(path)?;
     if !node.services.exists() {
         tracing::warn!(file = %node.services.display(), "there is no services file yet: starting without services");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("cannot start the event loop")?.block_on(serve(path, node, store))
+    let instead = runtime.context("cannot start the event loop")?.block_on(serve(path, node, store, start))?;
+    // Everything that the process held has ended.
+    instead.map_or(Ok(()), |instead| Err(instead.run().into()))
 }
 
 /// Reads the node's file and opens the store of its services.
@@ -127,15 +147,24 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
 
 /// Signals and sockets come first, so that a failure there attaches no program; the data plane comes before the API, so that the
 /// first answer is right.
-async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
+// long: the order of a start and of an end
+async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -> Result<Option<Instead>, Failure> {
     let services = Services::clone(&store.load().services);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
     let identity = node.bgp.as_ref().map(|bgp| Identity::hold(bgp.router_id, bgp.local_as)).transpose();
     let _identity = identity.map_err(anyhow::Error::new)?;
     let (bgp, on_stop) = (node.bgp.clone(), node.on_stop);
-    let Started { mut owner, mut inputs, reads, news, kept, drained } =
-        start::start(path, node, store, signals).await?;
+    let pins = node.pin.as_deref().map(Pins::hold).transpose()?.map(Arc::new);
+    let (trial, instead) = pins.as_ref().map(|pins| Trial::begin(pins, &start.kept)).unzip();
+    if let instead @ Some(_) = instead.flatten() {
+        return Ok(instead);
+    }
+    let given =
+        Given { pins, cut: start.cut, rolled_back: trial.as_ref().and_then(Trial::runs_instead).map(str::to_owned) };
+    let Started { mut owner, mut inputs, reads, news, kept, drained, before } =
+        start::start(path, node, store, signals, given).await?;
+    let mut probation = Probation::begin(trial, before, start.probation).await;
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }
@@ -159,24 +188,34 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
         owner.announce_to(speaker.handle());
     }
     let speaks = speaker.as_ref().map(Speaker::handle).unwrap_or_default();
-    let servers = sockets.serve(reads.handle(Bgp { speaker: speaks, prefixes: Some(owner.prefixes()) })?);
+    let handle = reads.handle(Bgp { speaker: speaks, prefixes: Some(owner.prefixes()) })?;
+    let servers = sockets.serve(handle.clone());
     // Ready although an interface may be missing: a node that waits for one must not delay the machine's boot.
     systemd::notify(&format!("READY=1\nSTATUS={}", owner.in_short()));
     tracing::info!(socket = %servers.path().display(), "ready");
 
-    owner.run(inputs).await;
+    let instead = tokio::select! {
+        biased;
+        () = owner.run(inputs) => None,
+        instead = probation.pass(&handle) => Some(instead),
+    };
+    probation.stop();
+    drop((probation, handle));
 
     systemd::notify("STOPPING=1");
     owner.log_stop();
     tracing::info!("stopping");
     servers.end();
-    let end = match on_stop {
-        maglev_config::OnStop::Detach => End::Detach,
-        maglev_config::OnStop::Keep => End::Leave,
-    };
+    let detaches = owner.detaches() || on_stop == maglev_config::OnStop::Detach;
+    end(owner, speaker, detaches && instead.is_none()).await;
+    Ok(instead)
+}
+
+/// Ends sessions, disk and data plane.
+async fn end(owner: Owner, speaker: Option<Speaker>, detaches: bool) {
+    let end = if detaches { End::Detach } else { End::Leave };
     let kept = end_sessions(speaker, owner.last_words(), end).await;
     owner.stop(end, kept);
-    Ok(())
 }
 
 /// Ends the sessions with this reason. Routers choose other nodes before this one stops forwarding. Returns whether neighbors keep

@@ -1,5 +1,6 @@
 //! The start of the daemon: each task and thread, in the order of their dependencies. It must not know how they work.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use maglev_api::view;
 use maglev_config::NodeConfig;
 use maglev_core::node_drain::Record;
 use maglev_core::reconcile::{Event, Needed};
-use maglev_dataplane::InterfaceSettings;
+use maglev_dataplane::{InterfaceSettings, Pins, Settings};
 use maglev_model::{Host, Rules};
 use maglev_net::next_hop::Resolver;
 use maglev_net::{host, links};
@@ -55,6 +56,28 @@ pub(super) struct Started {
     pub(super) kept: bool,
     /// A drain that was ordered before the start.
     pub(super) drained: Option<Record>,
+    /// How the node was before.
+    pub(super) before: Before,
+}
+
+/// What a start is given.
+#[derive(Default)]
+pub(super) struct Given {
+    /// The pin folder.
+    pub(super) pins: Option<Arc<Pins>>,
+    /// Whether an interface may be without a program for a moment.
+    pub(super) cut: bool,
+    /// Why this binary runs in the place of another one.
+    pub(super) rolled_back: Option<String>,
+}
+
+/// How the node was before the start, against which a new release is judged.
+pub(super) struct Before {
+    pub(super) orders: Orders,
+    /// The pools that had owners.
+    pub(super) owners: BTreeSet<String>,
+    /// Whether packets are still counted as they were.
+    pub(super) counts: bool,
 }
 
 /// The sources of answers to clients, without BGP.
@@ -113,17 +136,23 @@ impl Followed {
 }
 
 /// Starts the owner, and all tasks that it needs.
+// long: one after the other, in the order of their dependencies
 pub(super) async fn start(
     path: &Path,
     node: NodeConfig,
     store: FileStore,
     signals: Signals,
+    given: Given,
 ) -> Result<Started, Failure> {
     let Followed { links, existing, addresses, host } = Followed::begin().await?;
     let clock = Clock::start()?;
-    let begun = adoption::begin(&node, &settings(&node), &existing, &clock)?;
-    let Begun { dataplane, planner: adopted, in_use, served, kept, keeper, since } = begun;
-    let facts = status::Facts::new(&node, &dataplane, &clock, since);
+    let state = node_state::path(&node.services);
+    let drained = node_state::read(&state, maglev_api::now());
+    let settings = Settings { cut: given.cut || drained.is_some(), ..settings(&node) };
+    let begun = adoption::begin(&node, &settings, &existing, &clock, given.pins)?;
+    let Begun { dataplane, planner: adopted, in_use, served, kept, keeper, since, heritage } = begun;
+    let continued = heritage.differences();
+    let facts = status::Facts::new(&node, &dataplane, &clock, (since, continued, given.rolled_back.clone()));
     let interfaces = Refreshed::new(&dataplane, dataplane.begun(), existing);
     let needed = needed(&node, host);
     let (done, finished) = mpsc::unbounded_channel();
@@ -141,14 +170,16 @@ pub(super) async fn start(
     let shortages = scheduler.shortages();
     let journal = Journal::start();
     journal.record(view::What::Started { version: maglev_api::RELEASE.to_owned() });
-    let state = node_state::path(&node.services);
+    let events = [heritage.event(), given.rolled_back.map(adoption::rolled_back)];
+    events.into_iter().flatten().for_each(|event| journal.record(event));
     let (records, to_write) = mpsc::unbounded_channel();
     let (counted, drain) = mpsc::unbounded_channel();
     tokio::spawn(node_state::write(state.clone(), to_write, counted.clone()));
-    let drained = node_state::read(&state, maglev_api::now());
 
     let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
+    let orders = dataplane.orders().clone();
     let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted };
+    let owners = in_use.keys().map(ToString::to_string).collect();
     let beginning = Beginning { facts, interfaces, needed, adopted, in_use, served };
     let snapshot = snapshot::Snapshots::new(generation);
     let owner = Owner::new(Files::new(path, node), beginning, tools, snapshot, clock);
@@ -169,7 +200,8 @@ pub(super) async fn start(
     };
     let started = clock.started().0;
     let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules };
-    Ok(Started { owner, inputs, reads, news, kept, drained })
+    let before = Before { orders, owners, counts: heritage.counts() };
+    Ok(Started { owner, inputs, reads, news, kept, drained, before })
 }
 
 /// Packets that a node answers in a second, of all CPUs: as many as Linux sends ICMP messages (`icmp_msgs_per_sec`).
@@ -179,7 +211,7 @@ const ANSWERS_PER_SECOND: u32 = 1_000;
 /// of them can push out no more than a few others.
 const FRAGMENTED_PER_SECOND: u32 = 20_000;
 
-fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
+pub(super) fn settings(node: &NodeConfig) -> Settings {
     let interface = |interface: &maglev_config::Interface| InterfaceSettings {
         name: interface.name.clone(),
         mode: match interface.mode {
@@ -188,13 +220,14 @@ fn settings(node: &NodeConfig) -> maglev_dataplane::Settings {
         },
         also: interface.also.clone(),
     };
-    maglev_dataplane::Settings {
+    Settings {
         limits: node.limits,
         flow_sets: node.flow_sets,
         answers: ANSWERS_PER_SECOND,
         fragmented: FRAGMENTED_PER_SECOND,
         hash_key: node.hash_key,
         trace: node.trace,
+        cut: false,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -21,7 +21,18 @@ pub struct Balancer {
     directory: PathBuf,
     interfaces: usize,
     daemon: Process,
+    /// What is started instead of the workspace's `maglevd run`.
+    start: Start,
     keep: bool,
+}
+
+/// Another release's start.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The binary; the workspace's if there is none.
+    pub binary: Option<PathBuf>,
+    /// Further arguments of `maglevd run`.
+    pub arguments: Vec<String>,
 }
 
 /// The unit of CPU time, in milliseconds: the kernel reports hundredths of a second to all programs.
@@ -61,8 +72,10 @@ impl Balancer {
             _ => {}
         }
         let netns = lab.netns(&name);
-        let daemon = spawn(&name, &netns, &directory)?;
-        let mut balancer = Self { name, netns, directory, interfaces: settings.interfaces.len(), daemon, keep: false };
+        let start = Start::default();
+        let daemon = spawn(&name, &netns, &directory, &start)?;
+        let interfaces = settings.interfaces.len();
+        let mut balancer = Self { name, netns, directory, interfaces, daemon, start, keep: false };
         balancer.await_readiness()?;
         Ok(balancer)
     }
@@ -226,9 +239,39 @@ impl Balancer {
     /// # Errors
     /// If it does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = spawn(&self.name, &self.netns, &self.directory)?;
+        self.begin()?;
         self.await_readiness()?;
         self.await_next_hops()
+    }
+
+    /// Starts the daemon again, and waits for nothing.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn begin(&mut self) -> Result<()> {
+        self.daemon = spawn(&self.name, &self.netns, &self.directory, &self.start)?;
+        Ok(())
+    }
+
+    /// What later starts run.
+    pub fn install(&mut self, start: Start) {
+        self.start = start;
+    }
+
+    /// Waits until the daemon ends by itself.
+    ///
+    /// # Errors
+    /// If it goes on for half a minute.
+    pub fn await_end(&mut self) -> Result<ExitStatus> {
+        self.daemon.wait()
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.signal(signal)
     }
 
     /// Lets the daemon outlive this handle.
@@ -290,9 +333,9 @@ pub fn maglev(socket: &Path, arguments: &[&str]) -> Result<Answer> {
     })
 }
 
-fn spawn(name: &str, netns: &Netns, directory: &Path) -> Result<Process> {
-    let mut command = Command::new(binary("maglevd")?);
-    command.arg("run").arg("--config").arg(directory.join("maglev.yaml"));
+fn spawn(name: &str, netns: &Netns, directory: &Path, start: &Start) -> Result<Process> {
+    let mut command = Command::new(start.binary.clone().map_or_else(|| binary("maglevd"), Ok)?);
+    command.arg("run").arg("--config").arg(directory.join("maglev.yaml")).args(&start.arguments);
     // The authorities of its https checks: those of the lab, if it names any.
     let authority = directory.with_file_name(AUTHORITY);
     if authority.exists() {

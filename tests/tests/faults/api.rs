@@ -56,7 +56,8 @@ fn slow_readers_and_full_disks_stop_nothing_else() -> Result<()> {
         let name = format!("256 clients ask for {page} and do not read, five times");
         Matrix::Fault.row("C4", &name, || unread(balancer, page))?;
     }
-    Matrix::Fault.row("C15", "the state file cannot be written: said until it can", || state_file(balancer))?;
+    Matrix::Fault
+        .row("C15", "the state for a restart cannot be written: said until it can", || state_file(balancer))?;
     Matrix::Fault
         .row("C16", "node drain and undrain, the disk refuses: done, with a warning", || refusing(balancer))?;
     interrupted(balancer)
@@ -148,17 +149,19 @@ fn memory(balancer: &Balancer, name: &str) -> Result<u64> {
 }
 
 fn state_file(balancer: &mut Balancer) -> Result<String> {
-    let aside = balancer.socket().with_file_name(".maglev.state.new");
+    let sets = fs::read_dir(balancer.pin_folder())?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let set = sets.into_iter().find(|path| path.join("STATE").exists()).context("a pinned set")?;
+    let aside = set.join("STATE-new");
     fs::create_dir(&aside)?;
     balancer.maglev_ok(&["backend", "weight", "web", "web1", "99"])?;
-    let said = |status: &Value| status["state_not_saved"].as_str().is_some_and(|why| why.contains("maglev.state"));
-    balancer.await_status("the state file's fault", said)?;
+    let said = |status: &Value| status["state_not_saved"].as_str().is_some_and(|why| why.contains("STATE-new"));
+    balancer.await_status("the state's fault", said)?;
     let text = balancer.maglev_ok(&["status"])?;
-    ensure!(text.contains("state file            NOT SAVED: cannot write "), "{text}");
+    ensure!(text.contains("state for a restart   NOT SAVED: cannot pin to "), "{text}");
     let metrics = scraped_text(balancer)?;
     ensure!(metrics.contains("maglev_file_write_failed{file=\"state\"} 1\n"), "no metric");
     fs::remove_dir(&aside)?;
-    balancer.await_status("the state file", |status| status["state_not_saved"].is_null())?;
+    balancer.await_status("the state", |status| status["state_not_saved"].is_null())?;
     ensure!(balancer.log().matches("has no history of transitions").count() == 1, "{}", balancer.log());
     Ok("in status, metrics, and once in the log; written by itself".into())
 }

@@ -18,13 +18,14 @@ use runner::{Runner, Timed};
 const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
 
 /// End-to-end tests that `--quick` leaves out: each of these files takes more than 15 s.
-const LONG: [&str; 11] = [
+const LONG: [&str; 12] = [
     "affinity",
     "changes",
     "drain",
     "faults",
     "health_announce",
     "health_cost",
+    "hitless",
     "killed",
     "model",
     "node_drain",
@@ -70,6 +71,10 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, which shows their names alone.
     Packets,
+    /// Kill, upgrade, roll back and damage the daemon while connections are held: a line for each case, with its counts.
+    ///
+    /// Needs root. The tests are among those of `cargo xtask test`, in a shorter form.
+    Hitless,
     /// Repeat every fault that was found by running the product: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
@@ -87,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Health) => return matrix::HEALTH.run(),
         Some(Apart::Store) => return matrix::STORE.run(),
         Some(Apart::Packets) => return matrix::PACKETS.run(),
+        Some(Apart::Hitless) => return matrix::HITLESS.run(),
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }

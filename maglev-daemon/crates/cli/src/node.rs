@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use maglev_api::client::ClientError;
-use maglev_api::view::{NewDrain, Node, NodeDrain, Stage};
+use maglev_api::view::{Done, NewDrain, NewStop, Node, NodeDrain, Stage};
 use maglev_model::{ShownDuration, parse_reason, parse_timeout};
 
 use super::interrupt::Interrupt;
@@ -39,6 +39,15 @@ pub(super) enum NodeCommand {
     },
     /// Put the node back into service, in any stage of its drain
     Undrain,
+    /// Stop the daemon, as SIGTERM does
+    Stop {
+        /// Detach the program whatever dataplane.on_stop says: nothing is left
+        #[arg(long)]
+        detach: bool,
+        /// Detach even if the node is not drained and connections break
+        #[arg(long, requires = "detach")]
+        force: bool,
+    },
 }
 
 pub(super) fn run(command: &NodeCommand, client: &Client, printer: &Printer) -> Result<(), Failure> {
@@ -66,6 +75,11 @@ pub(super) fn run(command: &NodeCommand, client: &Client, printer: &Printer) -> 
                 );
             }
             printer.done(&node, "the node serves again")
+        }
+        NodeCommand::Stop { detach, force } => {
+            let done = client.post::<Done>("/v1/node/stop", &NewStop { detach: *detach, force: *force })?;
+            let said = if *detach { "the daemon stops, and the program is detached" } else { "the daemon stops" };
+            printer.done(&done, said)
         }
     }
 }

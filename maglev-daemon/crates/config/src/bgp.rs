@@ -46,10 +46,12 @@ pub(super) fn decode(field: &Field<'_>, origin: Origin<'_>, outlives: Outlives) 
     let router_id = section.need("router_id", "such as 10.0.0.11").and_then(|field| field.parse(parse_router_id));
     let communities = decode_communities(&section);
     let link_bandwidth = optional(&section, "link_bandwidth", parse_bandwidth);
-    let on_stop = section.get("on_stop").map_or(Some(OnStop::default()), |field| field.parse(parse_on_stop));
     let on_drain = section.get("on_drain").map_or(Some(OnDrain::default()), |field| decode_on_drain(&field));
     let usual = outlives.killed.then_some(RESTART_TIME);
     let graceful_restart = section.get("graceful_restart").map_or(Some(usual), |field| field.parse(parse_restart));
+    let keeps = outlives.stopped && graceful_restart.is_some_and(|time| time.is_some());
+    let usual = if keeps { OnStop::Keep } else { OnStop::Withdraw };
+    let on_stop = section.get("on_stop").map_or(Some(usual), |field| field.parse(parse_on_stop));
     let neighbors = section
         .need("neighbors", "a list such as [{ address: 10.0.0.1, remote_as: 65000 }]")
         .and_then(|field| decode_neighbors(&field, local_as, origin));

@@ -26,13 +26,20 @@ const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
 const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
 
 /// What happens to the data plane when the daemon is stopped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStop {
-    /// The program is detached: packets for VIPs are left to the host. The default.
-    #[default]
+    /// The program is detached: packets for VIPs are left to the host.
     Detach,
-    /// It keeps forwarding until a daemon is started again.
+    /// It keeps forwarding until a daemon is started again: the default where it is pinned. Some drivers reset their link when a
+    /// program is detached.
     Keep,
+}
+
+impl OnStop {
+    /// What happens unless the file says.
+    const fn usual(pinned: bool) -> Self {
+        if pinned { Self::Keep } else { Self::Detach }
+    }
 }
 
 /// The settings in `maglev.yaml`.
@@ -340,7 +347,7 @@ struct Dataplane {
 
 impl Default for Dataplane {
     fn default() -> Self {
-        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::default() }
+        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::usual(true) }
     }
 }
 
@@ -348,7 +355,8 @@ fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
     let section = field.section(&["pin", "on_stop"], &[])?;
     let default = Dataplane::default();
     let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(parse_pin));
-    let on_stop = section.get("on_stop").map_or(Some(default.on_stop), |field| {
+    let usual = OnStop::usual(pin != Some(None));
+    let on_stop = section.get("on_stop").map_or(Some(usual), |field| {
         let on_stop = field.parse(parse_on_stop)?;
         if (on_stop, &pin) == (OnStop::Keep, &Some(None)) {
             field.report("keep needs a pin folder; allowed with `pin: off`: detach");

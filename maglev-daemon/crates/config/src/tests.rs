@@ -65,7 +65,7 @@ fn a_good_node_is_read_whole() {
     let key: Vec<u8> = (0..16).collect();
     assert_eq!(config.hash_key, maglev_common::hash::HashKey::from_bytes(key.try_into().unwrap()));
     assert_eq!(config.metrics, Some("127.0.0.1:9642".parse().unwrap()));
-    assert_eq!((config.pin, config.on_stop), (Some(PathBuf::from("/sys/fs/bpf/maglev")), OnStop::Detach));
+    assert_eq!((config.pin, config.on_stop), (Some(PathBuf::from("/sys/fs/bpf/maglev")), OnStop::Keep));
 }
 
 #[test]
@@ -84,6 +84,8 @@ fn where_a_node_pins_is_read_and_checked() {
         (config.pin, config.on_stop)
     };
     assert_eq!(read("{ pin: /bpf/lb1, on_stop: keep }"), (Some(PathBuf::from("/bpf/lb1")), OnStop::Keep));
+    assert_eq!(read("{ pin: /bpf/lb1 }"), (Some(PathBuf::from("/bpf/lb1")), OnStop::Keep));
+    assert_eq!(read("{ on_stop: detach }"), (Some(PathBuf::from("/sys/fs/bpf/maglev")), OnStop::Detach));
     assert_eq!(read("{ pin: off }"), (None, OnStop::Detach));
     for (text, said) in [
         ("{ pin: maglev }", "dataplane.pin: maglev is not a pin folder; allowed: such as /sys/fs/bpf/maglev"),

@@ -1,7 +1,10 @@
 //! The state that another daemon left: whether it can be adopted, and its contents. It must not know why it was left.
 
+use std::collections::BTreeMap;
+
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{Bucket, FlowEntry};
+use maglev_common::maps as names;
 use maglev_common::table::PoolWord;
 use maglev_model::Limits;
 use maglev_model::digest::Digest;
@@ -10,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DataplaneError;
 use super::maps::Maps;
-use super::object::{self, LAYOUT, Sizes, sha256};
+use super::object::{self, CONTINUED, LAYOUTS, Sizes, sha256};
 use super::{Settings, flows, publish};
 
-/// The properties that must agree between the daemon that left a program and its maps, and the one that adopts them.
+/// The properties of a program and its maps that a daemon left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fingerprint {
-    layout: u32,
+    /// The layout of each map, by its name.
+    layouts: BTreeMap<String, u32>,
     /// The object's SHA-256.
     object: String,
     program: String,
@@ -27,6 +30,8 @@ pub struct Fingerprint {
     cpus: u32,
     /// Of VIPs, pools and backends.
     limits: [u32; 3],
+    /// Packets that may be answered, and datagrams in fragments that may begin, in a second.
+    rates: [u32; 2],
     /// The interfaces' names in the order of their slots.
     interfaces: Vec<String>,
 }
@@ -39,31 +44,58 @@ impl Fingerprint {
     pub fn from_settings(settings: &Settings) -> Result<Self, DataplaneError> {
         let Limits { vips, pools, backends } = settings.limits;
         Ok(Self {
-            layout: LAYOUT,
+            layouts: LAYOUTS.into_iter().map(|(map, layout)| (map.to_owned(), layout)).collect(),
             object: sha256().to_owned(),
             program: object::program(settings).to_owned(),
             hash_key: Digest::from_key(settings.hash_key).to_string(),
             flow_sets: settings.flow_sets,
             cpus: Sizes::from_settings(settings)?.cpus,
             limits: [vips, pools, backends],
+            rates: [settings.answers, settings.fragmented],
             interfaces: settings.interfaces.iter().map(|interface| interface.name.clone()).collect(),
         })
     }
 
-    /// The first thing in which two differ.
-    pub fn difference(&self, other: &Self) -> Option<&'static str> {
-        let Self { layout, object, program, hash_key, flow_sets, cpus, limits, interfaces } = self;
+    /// Everything in which two differ, as the operator knows it.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { layouts, object, program, hash_key, flow_sets, cpus, limits, rates, interfaces } = self;
         let facts = [
-            ("the layout of the maps", *layout == other.layout),
+            ("the layout of the maps", *layouts == other.layouts),
             ("the eBPF object", *object == other.object),
             ("`trace`", *program == other.program),
             ("`hash_key`", *hash_key == other.hash_key),
             ("`flow_table`", *flow_sets == other.flow_sets),
             ("the number of CPUs", *cpus == other.cpus),
             ("`limits`", *limits == other.limits),
+            ("the rates of answers", *rates == other.rates),
             ("`interfaces`", *interfaces == other.interfaces),
         ];
-        facts.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
+        facts.into_iter().filter(|(_, same)| !same).map(|(what, _)| what).collect()
+    }
+
+    /// Whether flows find the same slots in both, so that transitions and flow entries mean the same.
+    pub fn has_same_slots(&self, other: &Self) -> bool {
+        self.hash_key == other.hash_key
+    }
+
+    /// The names of interfaces by their slot.
+    pub fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+
+    /// The maps of `before` that a program of this one can go on with. Flow entries have no other meaning only if they lie in as many
+    /// sets.
+    pub(super) fn continues(&self, before: &Self) -> Vec<&'static str> {
+        let layout = |maps: &Self, map: &str| maps.layouts.get(map).copied();
+        let is_same = |map: &&'static str| layout(self, map).is_some() && layout(self, map) == layout(before, map);
+        let fits = |map: &&'static str| *map != names::FLOWS || self.flow_sets == before.flow_sets;
+        let all = CONTINUED.into_iter().filter(|_| self.has_same_slots(before) && self.cpus == before.cpus);
+        all.filter(is_same).filter(fits).collect()
+    }
+
+    /// Whether the program that is to be loaded knows the flow entries of `before`.
+    pub fn keeps_flows(&self, before: &Self) -> bool {
+        self.continues(before).contains(&names::FLOWS)
     }
 }
 

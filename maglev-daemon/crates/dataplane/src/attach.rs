@@ -106,6 +106,23 @@ pub(super) fn choose_or_await(
     Ok(chosen)
 }
 
+/// Refuses a change of an interface's mode, for which its link ends before another one begins, unless it may be cut.
+pub(super) fn refuse_cuts(
+    chosen: &[Interface],
+    held: &BTreeMap<u32, PinnedLink>,
+    cut: bool,
+    links: &[Link],
+) -> Result<(), DataplaneError> {
+    let attached = |interface: &Interface| links.iter().find(|link| link.index == interface.index)?.xdp;
+    let is_cut = |interface: &&Interface| {
+        held.contains_key(&interface.index) && attached(interface).is_some_and(|at| !interface.mode.is(at.at))
+    };
+    match chosen.iter().find(is_cut).filter(|_| !cut) {
+        Some(interface) => Err(DataplaneError::ModeChange { interface: interface.name.clone(), to: interface.mode }),
+        None => Ok(()),
+    }
+}
+
 /// Publishes an interface to the packet path: its record and its place in the device map.
 pub(super) fn describe(
     ebpf: &mut Loaded,

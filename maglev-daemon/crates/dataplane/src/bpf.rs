@@ -3,6 +3,7 @@
 //! | command | instead of aya's |
 //! |---|---|
 //! | create an array of maps | none is public; the map in it is created alike |
+//! | an array with one value of any length | `Array`, whose values are of a type |
 //! | attach XDP | `Xdp::attach_to_if_index`, which attaches without a link where the kernel refuses one with `EINVAL` |
 //! | attach to the egress | `SchedClassifier::attach_with_options`, which takes an interface's name: another may bear it by now |
 //! | detach a link | its links only close their descriptor, which ends nothing that another descriptor or a pin holds |
@@ -10,7 +11,7 @@
 //! | read a link's interface | `LinkInfo`, which holds the program and the type |
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -21,6 +22,8 @@ pub(super) const SKB_MODE: u32 = 1 << 1;
 pub(super) const DRIVER_MODE: u32 = 1 << 2;
 
 const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -54,6 +57,34 @@ struct MapCreate {
 
 // SAFETY: six words; no pointers.
 unsafe impl Attributes for MapCreate {}
+
+/// For `BPF_MAP_UPDATE_ELEM`.
+#[repr(C)]
+struct Update<'a> {
+    map_fd: u32,
+    padding: u32,
+    key: &'a u32,
+    value: *const u8,
+    flags: u64,
+}
+
+const _: () = assert!(size_of::<Update<'_>>() == 32);
+
+// SAFETY: words and two pointers of 64 bits, which lead to a key of four bytes and to the first byte of a value. `create_value`,
+// which alone makes one, gives a value that is as long as the map's.
+unsafe impl Attributes for Update<'_> {}
+
+/// For `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+struct Lookup<'a> {
+    map_fd: u32,
+    padding: u32,
+    key: &'a u32,
+    value: *mut u8,
+    flags: u64,
+}
+
+const _: () = assert!(size_of::<Lookup<'_>>() == 32);
 
 /// For `BPF_LINK_CREATE`.
 #[repr(C)]
@@ -159,12 +190,40 @@ pub(super) struct LinkInfo {
     pub(super) interface: u32,
 }
 
+/// `BPF_MAP_TYPE_ARRAY` and `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+const ARRAYS: [u32; 2] = [2, 12];
+
 /// Creates an array of one entry: a number, or a map like `inner`.
 pub(super) fn create_array(inner: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
-    /// `BPF_MAP_TYPE_ARRAY` and `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
-    const TYPES: [u32; 2] = [2, 12];
-    let (map_type, inner_map_fd) = (TYPES[usize::from(inner.is_some())], inner.map_or(0, number));
+    let (map_type, inner_map_fd) = (ARRAYS[usize::from(inner.is_some())], inner.map_or(0, number));
     own(&MapCreate { map_type, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map_fd }, MAP_CREATE)
+}
+
+/// Creates an array whose only value is these bytes: `EINVAL` if there is none.
+pub(super) fn create_value(value: &[u8]) -> Result<OwnedFd, Errno> {
+    let map_type = ARRAYS[0];
+    let value_size = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
+    let map = own(
+        &MapCreate { map_type, key_size: 4, value_size, max_entries: 1, map_flags: 0, inner_map_fd: 0 },
+        MAP_CREATE,
+    )?;
+    let attributes = Update { map_fd: number(map.as_fd()), padding: 0, key: &0, value: value.as_ptr(), flags: 0 };
+    call(&attributes, MAP_UPDATE_ELEM)?;
+    Ok(map)
+}
+
+/// The only value of an array, of the length that the kernel reports for its values.
+pub(super) fn read_value(map: BorrowedFd<'_>, length: u32) -> Result<Vec<u8>, Errno> {
+    // The kernel copies whole words.
+    let mut value = vec![0_u8; (length as usize).next_multiple_of(8)];
+    let to = value.as_mut_ptr();
+    let mut attributes = Lookup { map_fd: number(map), padding: 0, key: &0, value: to, flags: 0 };
+    let (start, size) = (&raw mut attributes, size_of::<Lookup<'_>>());
+    // SAFETY: the kernel reads the attributes and the key, and writes as many bytes as the map's values have to `value`,
+    // which is at least as long and not used meanwhile.
+    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_ELEM, start, size) })?;
+    value.truncate(length as usize);
+    Ok(value)
 }
 
 /// Attaches an XDP program to an interface that runs none; it stays for as long as the link.

@@ -257,7 +257,7 @@ impl Place {
             }
             // Of an interface that had this name.
             held.into_values().for_each(PinnedLink::end);
-            left.pins.remove_sets_but(SET);
+            left.pins.remove_sets_but(&[SET]);
         }
         self.guard()
     }

@@ -158,6 +158,17 @@ pub enum DataplaneError {
         /// The kernel's reason.
         reason: String,
     },
+    /// The change would leave an interface without a program for a moment.
+    #[error(
+        "{interface}: a change to {to} mode detaches the program that forwards there for a moment: drain the node first \
+         (`maglev node drain --wait`), or start once with `--cut`"
+    )]
+    ModeChange {
+        /// The interface.
+        interface: String,
+        /// The mode asked for.
+        to: Mode,
+    },
     /// The program at an interface's egress could not be attached.
     #[error("{interface}: cannot attach the program that encapsulates health checks to its egress: {reason}")]
     Egress {

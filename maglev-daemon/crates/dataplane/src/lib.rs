@@ -32,6 +32,7 @@ mod explain;
 mod features;
 mod flows;
 mod held;
+mod machine;
 mod maps;
 mod mode;
 mod object;
@@ -42,6 +43,7 @@ mod publish;
 #[cfg(feature = "bench")]
 pub mod rig;
 mod shared;
+mod succession;
 mod survey;
 mod trace;
 mod vlans;
@@ -53,6 +55,7 @@ mod tests;
 
 use barrier::Barrier;
 use pins::PinnedLink;
+use succession::Continued;
 
 pub use adopt::Fingerprint;
 pub use attach::{Interface, InterfaceSettings, Refresh};
@@ -64,6 +67,7 @@ pub use mode::Mode;
 pub use object::sha256;
 pub use pass::Pass;
 pub use pins::Pins;
+pub use succession::{Device, Slots};
 pub use survey::Survey;
 pub use vlans::VlanDevice;
 
@@ -83,6 +87,8 @@ pub struct Settings {
     pub hash_key: HashKey,
     /// Whether the program logs each decision. Needs a tokio runtime.
     pub trace: bool,
+    /// Whether an interface may be without a program for a moment: what a change of its mode takes.
+    pub cut: bool,
     /// The interfaces to attach to, in the order of their slots: at most
     /// [`maglev_common::maps::MAX_INTERFACES`].
     pub interfaces: Vec<InterfaceSettings>,
@@ -113,6 +119,8 @@ struct Left {
     /// Program and maps.
     set: String,
     adopted: bool,
+    /// The set of another daemon that this one continues with programs of its own: it stays until [`Dataplane::release`].
+    previous: Option<String>,
     /// Whether all that is held is of this set.
     whole: bool,
     /// Links of interfaces that are not configured any more.
@@ -135,7 +143,7 @@ impl Dataplane {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays loaded or attached.
     pub fn start(settings: &Settings, links: &[Link]) -> Result<Self, DataplaneError> {
-        Self::load(settings, links, None)
+        Self::load(settings, links, None, None)
     }
 
     /// The same, to be left to the next daemon. Another daemon's set keeps forwarding until [`Self::outlive`].
@@ -143,7 +151,7 @@ impl Dataplane {
     /// # Errors
     /// As for [`Self::start`]; another daemon's set keeps forwarding.
     pub fn replace(settings: &Settings, links: &[Link], pins: &Arc<Pins>) -> Result<Self, DataplaneError> {
-        Self::load(settings, links, Some(pins))
+        Self::load(settings, links, Some(pins), None)
     }
 
     /// Adopts the program and the maps of another daemon's set, which keep forwarding.
@@ -162,22 +170,29 @@ impl Dataplane {
         // Packets of the other daemon's last steps have ended then.
         barrier.wait()?;
         adopt::forget_dead(&maps)?;
-        let left = Left { pins: Arc::clone(pins), set: set.to_owned(), adopted: true, whole: false, leftover: vec![] };
+        let (pins_, set_) = (Arc::clone(pins), set.to_owned());
+        let left = Left { pins: pins_, set: set_, adopted: true, previous: None, whole: false, leftover: vec![] };
         let (attached, egress, vlans) = <_>::default();
         let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace: None, left: Some(left) };
         let held = pins.links(bpf::LinkKind::Xdp)?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
-        plane.attach(chosen, held, links)?;
+        plane.attach(chosen, held, settings.cut, links)?;
         tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
         Ok(plane)
     }
 
-    fn load(settings: &Settings, links: &[Link], pins: Option<&Arc<Pins>>) -> Result<Self, DataplaneError> {
+    fn load(
+        settings: &Settings,
+        links: &[Link],
+        pins: Option<&Arc<Pins>>,
+        continued: Option<&Continued<'_>>,
+    ) -> Result<Self, DataplaneError> {
         let barrier = Barrier::choose()?;
         let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links(bpf::LinkKind::Xdp))?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         let sizes = object::Sizes::from_settings(settings)?;
-        let mut ebpf = object::Loaded::balancer(settings, &sizes)?;
+        let maps = continued.zip(pins).map(|(continued, pins)| continued.maps(pins, &sizes)).unwrap_or_default();
+        let mut ebpf = object::Loaded::balancer(settings, &sizes, &maps)?;
         ebpf.load_classifier(maglev_common::maps::EGRESS_PROGRAM)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
         let program = object::program(settings);
@@ -185,13 +200,14 @@ impl Dataplane {
         let left = match pins {
             Some(pins) => {
                 let (pins, set) = (Arc::clone(pins), ebpf.pin(pins, program)?);
-                Some(Left { pins, set, adopted: false, whole: false, leftover: Vec::new() })
+                let previous = continued.map(|continued| continued.set.to_owned());
+                Some(Left { pins, set, adopted: false, previous, whole: false, leftover: Vec::new() })
             }
             None => None,
         };
         let (attached, egress, vlans) = <_>::default();
         let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, left };
-        plane.attach(chosen, held, links)?;
+        plane.attach(chosen, held, settings.cut, links)?;
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
         Ok(plane)
@@ -202,8 +218,10 @@ impl Dataplane {
         &mut self,
         chosen: Vec<Interface>,
         mut held: BTreeMap<u32, PinnedLink>,
+        cut: bool,
         links: &[Link],
     ) -> Result<(), DataplaneError> {
+        attach::refuse_cuts(&chosen, &held, cut, links)?;
         for (slot, interface) in chosen.into_iter().enumerate() {
             if !interface.exists() {
                 self.attached.wait_for(interface);
@@ -242,9 +260,20 @@ impl Dataplane {
         let Some(left) = &mut self.left else { return Ok(()) };
         self.attached.outlive(&left.pins, self.ebpf.program(self.program)?)?;
         left.leftover.drain(..).for_each(PinnedLink::end);
-        left.pins.remove_sets_but(&left.set);
+        let kept: Vec<&str> =
+            [Some(&left.set), left.previous.as_ref()].into_iter().flatten().map(|set| &**set).collect();
+        left.pins.remove_sets_but(&kept);
         left.whole = true;
         Ok(())
+    }
+
+    /// Frees the set that this one continues: nothing goes back to it.
+    pub fn release(&mut self) {
+        if let Some((left, previous)) = self.left.as_mut().and_then(|left| left.previous.take().map(|set| (left, set)))
+        {
+            left.pins.remove_set(&previous);
+            tracing::info!(set = previous, "the previous data plane is released");
+        }
     }
 
     /// The contents of the maps, from which a planner continues.
@@ -366,7 +395,7 @@ impl Dataplane {
         attached.unpin();
         drop((attached, egress));
         if let Some(left) = &left {
-            left.pins.remove_set(&left.set);
+            left.pins.remove_all();
         }
         drop((maps, ebpf, trace));
         tracing::info!(interfaces = ?names, "data plane detached");

@@ -2,9 +2,9 @@
 //! plans.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use aya::maps::{Map, MapData, MapType};
@@ -15,17 +15,24 @@ use maglev_common::forwarding::{self, Forwarding};
 use maglev_common::maps as names;
 use maglev_common::settings::{self, Mss};
 use maglev_common::table::PADDED_SLOTS;
-use nix::time::{ClockId, clock_getres};
 use sha2::{Digest, Sha256};
 
 use super::Settings;
 use super::error::DataplaneError;
 use super::features;
-use super::pins::{self, Pins};
+pub(super) use super::machine::{jiffy_nanoseconds, possible_cpus, seconds_per_jiffy};
+use super::pins::{self, PROGRAM_PART, Pins};
 use super::shared::{DEVICE, Shape};
 
-/// The version of the pin folder's content and layout.
-pub(super) const LAYOUT: u32 = 3;
+/// The version of a set: which parts it has.
+const SET_VERSION: u32 = 4;
+
+/// The layout of each map: a number that changes with the meaning of a bit in it. A program never runs over a map of another layout.
+pub(super) const LAYOUTS: [(&str, u32); 5] =
+    [(names::FORWARDING, 1), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 1), (names::DEVICES, 1)];
+
+/// The maps that the program of another set may go on with.
+pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::COUNTS];
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
@@ -132,8 +139,15 @@ pub(super) const LEFT: [&str; 5] = [names::FORWARDING, names::FLOWS, names::FRAG
 /// Packets that each CPU may answer in a second, and datagrams in fragments that may begin, however many CPUs there are.
 pub(super) const LEAST_OF_EACH: u32 = 10;
 
-/// The program's name in a set.
-const PROGRAM_PART: &str = "program";
+/// What an object is given beside the settings.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Beside<'a> {
+    /// Globals of its own.
+    pub(super) globals: &'a [(&'static str, u32)],
+    /// Pinned maps that it goes on with.
+    pub(super) continued: &'a [(&'static str, PathBuf)],
+}
+
 /// The name of the program at the interfaces' egress.
 const EGRESS_PART: &str = "egress";
 
@@ -160,19 +174,24 @@ fn repeated<E>(mut load: impl FnMut() -> Result<(), E>, is_interrupted: impl Fn(
 }
 
 impl Loaded {
-    /// The load balancer that ships, its maps sized and its globals set.
-    pub(super) fn balancer(wanted: &Settings, sizes: &Sizes) -> Result<Self, DataplaneError> {
-        Self::balancer_of(OBJECT, program(wanted), wanted, sizes, &[])
+    /// The load balancer that ships, its maps sized and its globals set; over those of these maps that are pinned.
+    pub(super) fn balancer(
+        wanted: &Settings,
+        sizes: &Sizes,
+        continued: &[(&'static str, PathBuf)],
+    ) -> Result<Self, DataplaneError> {
+        Self::balancer_of(OBJECT, program(wanted), wanted, sizes, Beside { globals: &[], continued })
     }
 
-    /// The same of any object that takes our maps and globals, and these beside them.
+    /// The same of any object that takes our maps and globals, and these globals beside them.
     pub(super) fn balancer_of(
         object: &[u8],
         program: &'static str,
         wanted: &Settings,
         sizes: &Sizes,
-        globals: &[(&'static str, u32)],
+        beside: Beside<'_>,
     ) -> Result<Self, DataplaneError> {
+        let Beside { globals, continued } = beside;
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let words = wanted.hash_key.words();
         let share = |of_node: u32| (of_node / sizes.cpus.max(1)).max(LEAST_OF_EACH);
@@ -193,6 +212,9 @@ impl Loaded {
             .map_max_entries(names::COUNTS, sizes.cpus);
         for (name, value) in globals {
             loader.override_global(name, value, true);
+        }
+        for (name, path) in continued {
+            loader.map_pin_path(name, path);
         }
         Self::load(&mut loader, &object, program)
     }
@@ -283,7 +305,7 @@ impl Loaded {
         };
         let info = data(self.map(names::FORWARDING)?)?.info();
         let id = info.map_err(|error| DataplaneError::map(names::FORWARDING, "BPF_OBJ_GET_INFO_BY_FD", &error))?.id();
-        let set = format!("v{LAYOUT}-{}-{id}", &sha256()[..12]);
+        let set = format!("v{SET_VERSION}-{}-{id}", &sha256()[..12]);
         let mut parts = vec![(PROGRAM_PART, fd.as_fd()), (EGRESS_PART, egress.as_fd())];
         for name in LEFT {
             parts.push((name, data(self.map(name)?)?.fd().as_fd()));
@@ -361,49 +383,9 @@ fn absent(program: &str) -> DataplaneError {
     DataplaneError::Load(format!("it has no program '{program}'"))
 }
 
-/// One more than the highest number a CPU of this machine can have.
-pub(super) fn possible_cpus() -> Result<u32, DataplaneError> {
-    const FILE: &str = "/sys/devices/system/cpu/possible";
-    let text =
-        fs::read_to_string(FILE).map_err(|error| DataplaneError::Load(format!("cannot read {FILE}: {error}")))?;
-    highest_cpu(&text)
-        .and_then(|highest| highest.checked_add(1))
-        .ok_or_else(|| DataplaneError::Load(format!("{FILE} is not a list of CPUs: {:?}", text.trim())))
-}
-
-/// The highest number in a list of ranges such as `0-3,8-11`.
-fn highest_cpu(list: &str) -> Option<u32> {
-    list.trim().split([',', '-']).map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>()?.into_iter().max()
-}
-
-/// Seconds per jiffy as a fraction of 2^32. The coarse clock ticks once a jiffy, so its resolution is one.
-pub(super) fn seconds_per_jiffy() -> Result<u64, DataplaneError> {
-    let jiffy = jiffy_nanoseconds()?;
-    Ok((1_u64 << 32) * jiffy / 1_000_000_000)
-}
-
-/// Nanoseconds in a jiffy: 1,000,000 to 10,000,000.
-pub(super) fn jiffy_nanoseconds() -> Result<u64, DataplaneError> {
-    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_err(|errno| DataplaneError::Load(format!("cannot read the clock's resolution: {errno}")))?;
-    u64::try_from(resolution.tv_nsec())
-        .ok()
-        .filter(|&nanoseconds| resolution.tv_sec() == 0 && nanoseconds > 0)
-        .ok_or_else(|| DataplaneError::Load(format!("a jiffy of {resolution} is not plausible")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn possible_cpus_are_read_with_gaps() {
-        assert_eq!(highest_cpu("0\n"), Some(0));
-        assert_eq!(highest_cpu("0-127\n"), Some(127));
-        assert_eq!(highest_cpu("0,2-3,64-71\n"), Some(71));
-        assert_eq!(highest_cpu(""), None);
-        assert_eq!(highest_cpu("0-x"), None);
-    }
 
     #[test]
     fn an_interrupted_verifier_starts_again_five_times_at_most() {
@@ -424,13 +406,5 @@ mod tests {
     fn the_digest_is_of_the_embedded_object() {
         assert_eq!(sha256().len(), 64);
         assert!(OBJECT.starts_with(b"\x7fELF"));
-    }
-
-    #[test]
-    fn a_second_is_as_many_jiffies_as_the_kernel_ticks() {
-        let per_second = 1_000_000_000 / jiffy_nanoseconds().unwrap();
-        let error = (1_u64 << 32) - per_second * seconds_per_jiffy().unwrap();
-        // Below one second in an hour.
-        assert!(error < (1 << 32) / 3_600, "{error}");
     }
 }

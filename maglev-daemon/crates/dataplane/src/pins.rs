@@ -7,7 +7,11 @@
 //!    egress/7                      the hold of a backend's program on the egress of the same
 //!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
 //!      program, egress, FORWARDING, FLOWS, FRAGMENTS, COUNTS, DEVICES
+//!      STATE                      the bytes that its daemon saved last
+//!    trial                        the bytes that starts of this and other releases have in common
 //! ```
+//!
+//! Two sets share the maps that one continues of the other: each pins them.
 //!
 //! The BPF file system takes no dots in names, so interfaces are named by their index.
 
@@ -21,6 +25,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapInfo;
+use aya::programs::ProgramInfo;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -29,6 +35,13 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::bpf::{self, LinkKind};
 use super::error::{DataplaneError, PINNING};
+
+/// The name of a set's program.
+pub(super) const PROGRAM_PART: &str = "program";
+/// The name of a set's saved bytes.
+const STATE_PART: &str = "STATE";
+/// The name of the bytes that belong to no set.
+const TRIAL: &str = "trial";
 
 /// Where the BPF file system is mounted by convention, by the first process that needs it.
 const BPF_FS: &str = "/sys/fs/bpf";
@@ -45,8 +58,8 @@ const fn links_folder(kind: LinkKind) -> &'static str {
 #[derive(Debug)]
 pub struct Pins {
     folder: PathBuf,
-    /// The kernel releases it when the process dies.
-    _lock: Flock<File>,
+    /// The kernel releases it when the process dies. Without it the folder is only read.
+    lock: Option<Flock<File>>,
 }
 
 /// A pinned link that holds a program on an interface.
@@ -69,9 +82,14 @@ impl Pins {
             match lock(folder) {
                 // Another daemon has just ended, and removed it.
                 Err(DataplaneError::Pins { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                locked => return Ok(Self { folder: folder.to_owned(), _lock: locked? }),
+                locked => return Ok(Self { folder: folder.to_owned(), lock: Some(locked?) }),
             }
         }
+    }
+
+    /// A folder that a daemon may hold, to be read.
+    pub fn read(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), lock: None }
     }
 
     /// Where it is.
@@ -85,7 +103,7 @@ impl Pins {
     }
 
     /// The sets in it. Other entries are not ours.
-    fn sets(&self) -> impl Iterator<Item = String> {
+    pub(super) fn sets(&self) -> impl Iterator<Item = String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_set(name))
     }
@@ -116,9 +134,75 @@ impl Pins {
         }
     }
 
-    /// Unpins all sets but one.
-    pub(super) fn remove_sets_but(&self, kept: &str) {
-        self.sets().filter(|set| set != kept).for_each(|set| self.remove_set(&set));
+    /// Unpins all sets but these.
+    pub(super) fn remove_sets_but(&self, kept: &[&str]) {
+        self.sets().filter(|set| !kept.contains(&&**set)).for_each(|set| self.remove_set(&set));
+    }
+
+    /// The set whose program a pinned link holds on an interface; without such a link, the only set there is.
+    pub fn current(&self) -> Option<String> {
+        let held: Vec<u32> = self.links(LinkKind::Xdp).ok()?.values().map(|link| link.program).collect();
+        let program = |set: &String| ProgramInfo::from_pin(self.part(set, PROGRAM_PART)).map(|info| info.id());
+        let mut sets: Vec<String> = self.sets().collect();
+        match sets.iter().position(|set| program(set).is_ok_and(|id| held.contains(&id))) {
+            Some(at) => Some(sets.swap_remove(at)),
+            None => sets.pop().filter(|_| sets.is_empty()),
+        }
+    }
+
+    /// Saves bytes with a set, in the place of those before: at no moment there are none, or a part.
+    ///
+    /// # Errors
+    /// The kernel has no memory for them, or the file system refuses them.
+    pub fn save_state(&self, set: &str, bytes: &[u8]) -> Result<(), DataplaneError> {
+        save(&self.part(set, STATE_PART), bytes)
+    }
+
+    /// The bytes that were saved with a set last; `None` if there are none.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn state(&self, set: &str) -> Result<Option<Vec<u8>>, DataplaneError> {
+        saved(&self.part(set, STATE_PART))
+    }
+
+    /// Removes the bytes that were saved with a set.
+    pub fn forget_state(&self, set: &str) {
+        let _ = fs::remove_file(self.part(set, STATE_PART));
+    }
+
+    /// Saves bytes that belong to no set, as [`Self::save_state`] does.
+    ///
+    /// # Errors
+    /// As for it.
+    pub fn save_trial(&self, bytes: &[u8]) -> Result<(), DataplaneError> {
+        save(&self.folder.join(TRIAL), bytes)
+    }
+
+    /// The bytes that belong to no set; `None` if there are none.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn trial(&self) -> Result<Option<Vec<u8>>, DataplaneError> {
+        saved(&self.folder.join(TRIAL))
+    }
+
+    /// Ends every link and unpins everything, also what another release left; returns whether there was anything.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn uninstall(self) -> Result<bool, DataplaneError> {
+        let (xdp, egress) = (self.links(LinkKind::Xdp)?, self.links(LinkKind::Egress)?);
+        let there = !(xdp.is_empty() && egress.is_empty() && self.is_empty());
+        xdp.into_values().chain(egress.into_values()).for_each(PinnedLink::end);
+        self.remove_all();
+        Ok(there)
+    }
+
+    /// Unpins everything but links.
+    pub(super) fn remove_all(&self) {
+        self.remove_sets_but(&[]);
+        let _ = fs::remove_file(self.folder.join(TRIAL));
     }
 
     /// Pins a link that holds a program on an interface; returns where.
@@ -145,6 +229,7 @@ impl Pins {
             let link = open(&path)?;
             let info = bpf::link_info(link.as_fd(), kind).map_err(|errno| failed("inspect", &path)(errno.into()))?;
             match info.interface {
+                0 if self.lock.is_none() => {}
                 0 => fs::remove_file(&path).map_err(failed("remove", &path))?,
                 index => {
                     links.insert(index, PinnedLink { link, path, program: info.program });
@@ -158,6 +243,9 @@ impl Pins {
 impl Drop for Pins {
     /// Removes the folder if it is empty, and those above it that were made for it.
     fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         for kind in [LinkKind::Xdp, LinkKind::Egress] {
             let _ = fs::remove_dir(self.folder.join(links_folder(kind)));
         }
@@ -213,6 +301,28 @@ impl PinnedLink {
 /// Opens a pinned object.
 pub(super) fn open(path: &Path) -> Result<OwnedFd, DataplaneError> {
     bpf::get(&c_path(path)?).map_err(|errno| failed("open", path)(errno.into()))
+}
+
+/// Pins these bytes in the place of those that are there.
+fn save(path: &Path, bytes: &[u8]) -> Result<(), DataplaneError> {
+    let map = bpf::create_value(bytes).map_err(|errno| failed("save", path)(errno.into()))?;
+    let mut aside = path.as_os_str().to_owned();
+    aside.push("-new");
+    let aside = Path::new(&aside);
+    // Of a daemon that ended in between.
+    let _ = fs::remove_file(aside);
+    pin(aside, map.as_fd())?;
+    fs::rename(aside, path).map_err(failed("replace", path))
+}
+
+fn saved(path: &Path) -> Result<Option<Vec<u8>>, DataplaneError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = MapInfo::from_pin(path).map_err(|error| failed("open", path)(io::Error::other(error.to_string())))?;
+    let map = open(path)?;
+    let value = bpf::read_value(map.as_fd(), info.value_size());
+    value.map(Some).map_err(|errno| failed("read", path)(errno.into()))
 }
 
 fn pin(path: &Path, fd: BorrowedFd<'_>) -> Result<(), DataplaneError> {

@@ -100,6 +100,17 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
         return Ok(());
     }
     reset(maps, |counts| &counts.members[usize::from(id.get())]);
+    write_record(maps, id, member, record);
+    Ok(())
+}
+
+/// The same, of one whose traffic is counted already.
+pub(super) fn continue_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), DataplaneError> {
+    write_record(maps, id, member(maps, id)?, record);
+    Ok(())
+}
+
+fn write_record(maps: &Maps, id: MemberId, member: &MemberRecord, record: &MemberRecord) {
     let MemberRecord { next_hop, state, destination, source, source_hash_mask } = record;
     member.state.set(0);
     member.next_hop.set(next_hop.get());
@@ -111,7 +122,6 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
     member.state.set(state.get());
     fence(Ordering::Release);
     maps.forwarding().renew(id);
-    Ok(())
 }
 
 fn fill_table(maps: &Maps, table: TableIndex, slots: &[SlotWord]) -> Result<(), DataplaneError> {

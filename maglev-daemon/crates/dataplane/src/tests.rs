@@ -30,6 +30,7 @@ mod mss;
 mod outlive;
 mod packets;
 mod stock;
+mod succession;
 mod vlans;
 
 /// The whole path over the maps of the kernel, for packets that come in by no interface.
@@ -54,6 +55,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         fragmented: u32::MAX,
         hash_key: HashKey::from_bytes([7; 16]),
         trace: false,
+        cut: false,
         interfaces: interfaces(wanted),
     }
 }

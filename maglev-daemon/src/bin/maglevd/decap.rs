@@ -25,7 +25,7 @@ use crate::say;
 const COUNTERS_EVERY: Duration = Duration::from_millis(100);
 
 /// The default of `--pin`.
-const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev-decap";
+pub(super) const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev-decap";
 
 /// The arguments of `maglevd decap`.
 #[derive(Debug, clap::Args)]

@@ -8,17 +8,24 @@ mod decap;
 mod docs;
 mod keygen;
 mod log;
+mod preflight;
+mod uninstall;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use maglev_cli::{Exit, usage};
 use maglev_daemon::runtime::{self, Failure};
+use maglev_model::parse_timeout;
 
 /// The node file by default.
 const DEFAULT_CONFIG: &str = "/etc/maglev/maglev.yaml";
+
+/// Where packages keep the binary of the release before.
+const KEPT: &str = "/var/lib/maglev/previous/maglevd";
 
 /// The L4 load balancer's daemon: an XDP program forwards packets by the tables that maglevd computes
 #[derive(Debug, Parser)]
@@ -39,6 +46,19 @@ enum Command {
         /// The node file
         #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+
+        /// The binary of the release before, which runs in the place of this one if this one was started three times and was not
+        /// ready for as long as --probation, or if its probation fails
+        #[arg(long, value_name = "PATH", default_value = KEPT)]
+        previous: PathBuf,
+
+        /// How long a new release is watched after it is ready, before it counts as proven
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_timeout)]
+        probation: Duration,
+
+        /// Change the mode of an interface (native, generic) even if no program forwards there for a moment
+        #[arg(long)]
+        cut: bool,
     },
     /// Check the node file and the services file it names, and list every error
     Check {
@@ -46,6 +66,10 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
+    /// Show what a start of this release would keep, continue, forget or refuse of what forwards now; change nothing
+    Preflight(preflight::PreflightArgs),
+    /// Detach every program that maglevd left, of this and other releases, and remove what is pinned
+    Uninstall(uninstall::UninstallArgs),
     /// On a backend: remove the outer header of packets from load balancers, until stopped
     Decap(decap::DecapArgs),
     /// Pass every packet: for the peer of a veth that transmits, which needs any program
@@ -66,8 +90,12 @@ fn main() -> ExitCode {
     };
     log::start(&log);
     let outcome = match command {
-        Command::Run { config } => runtime::run(&config),
+        Command::Run { config, previous, probation, cut } => {
+            runtime::run(&config, &runtime::Start { kept: previous, probation, cut })
+        }
         Command::Check { config } => check::run(&config),
+        Command::Preflight(args) => preflight::run(&args),
+        Command::Uninstall(args) => uninstall::run(&args),
         Command::Decap(args) => decap::run(&args),
         Command::Pass(args) => attach::pass(&args),
         Command::Keygen => keygen::run(),

@@ -123,6 +123,8 @@ pub(super) struct Owner {
     /// Changes that came after it, in their order.
     postponed: VecDeque<Request>,
     last_reload: Option<view::LastReload>,
+    /// An order to stop, and whether the program is detached then.
+    stopping: Option<bool>,
 }
 
 impl Owner {
@@ -164,6 +166,7 @@ impl Owner {
             replacements: VecDeque::new(),
             postponed: VecDeque::new(),
             last_reload: None,
+            stopping: None,
         };
         owner.log_interfaces();
         owner
@@ -271,6 +274,11 @@ impl Owner {
         }
     }
 
+    /// Whether it was ordered that nothing stays attached.
+    pub(super) fn detaches(&self) -> bool {
+        self.stopping == Some(true)
+    }
+
     /// Records that the daemon stops.
     pub(super) fn log_stop(&self) {
         self.log.record(view::What::Stopping);
@@ -293,7 +301,10 @@ impl Owner {
                 let reload = Reload { force: false, by: By::default(), reply: None };
                 self.replacements.push_back(Replacement::Reload(reload));
             }
-            Input::Request(request) => self.request(request),
+            Input::Request(request) => {
+                self.request(request);
+                return self.stopping.is_none();
+            }
             Input::Snapshot(reply) => {
                 // The reader may have disconnected.
                 let _ = reply.send(self.snapshot().shown);

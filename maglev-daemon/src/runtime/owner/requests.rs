@@ -13,7 +13,7 @@ use super::super::dataplane::ActiveFlows;
 use super::super::snapshot::Snapshot;
 use super::super::status;
 use super::{Apply, Owner, Reload, Replacement, Rollback, Waiting};
-use crate::http::{Flow, Made, Request, Shown};
+use crate::http::{Caller, Flow, Made, Request, Shown};
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request) {
@@ -61,7 +61,26 @@ impl Owner {
                 let request = self.expect(Waiting::Node("undrain the node", caller, reply));
                 self.handle(Event::Drain(node_drain::Event::Undrain { request }));
             }
+            Request::StopNode { order, caller, reply } => {
+                // The client may have disconnected.
+                let _ = reply.send(self.order_stop(&order, caller));
+            }
         }
+    }
+
+    /// Stops the daemon after this input. A node whose packets are still forwarded is detached only if that is forced.
+    fn order_stop(&mut self, order: &view::NewStop, Caller { uid, pid }: Caller) -> Answer<()> {
+        let view::NewStop { detach, force } = *order;
+        let drained = status::node(&self.node, self.files.running(), self.clock.now()).drain.is_some();
+        if detach && !force && !drained {
+            return Err(view::Error::conflict(
+                "the node is not drained: its connections would break; drain it first (`maglev node drain --wait`), or use --force",
+            ));
+        }
+        let change = if detach { "stop the node, detached" } else { "stop the node" };
+        self.log.record(view::What::Changed { change: change.to_owned(), uid, pid });
+        self.stopping = Some(detach);
+        Ok(())
     }
 
     /// The present state of the node, for readers.

@@ -37,7 +37,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn new(node: &NodeConfig, dataplane: &Dataplane, clock: &Clock, since: Duration) -> Self {
+    pub(super) fn new(
+        node: &NodeConfig,
+        dataplane: &Dataplane,
+        clock: &Clock,
+        (since, continued, rolled_back): (Duration, Vec<String>, Option<String>),
+    ) -> Self {
         let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
         let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
         Self {
@@ -47,6 +52,8 @@ impl Facts {
             forwarding: view::Forwarding {
                 pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),
                 adopted: dataplane.is_adopted(),
+                continued,
+                rolled_back,
                 since: 0,
             },
             started: clock.started().1,

@@ -56,6 +56,14 @@ pub enum What {
     },
     /// The daemon received the order to stop.
     Stopping,
+    /// How the daemon continues the pinned data plane, or the verdict on a new release.
+    DataPlane {
+        /// `continued`, `replaced`, `proven`, `failed` or `rolled_back`.
+        stage: DataPlaneStage,
+        /// The reason, or the difference.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The health of a backend changed.
     BackendHealth {
         /// Its pool.
@@ -157,6 +165,22 @@ pub enum What {
     },
 }
 
+/// A stage in the succession of data planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataPlaneStage {
+    /// Programs of this release continue the pinned data plane, with its flow entries.
+    Continued,
+    /// The pinned data plane is replaced, and its flow entries are lost.
+    Replaced,
+    /// The release passed its probation.
+    Proven,
+    /// The release failed its probation.
+    Failed,
+    /// This is the kept binary, in the place of a release that failed.
+    RolledBack,
+}
+
 /// The subjects of an event, as fields of a log line. Each is `None` where the event has none or has several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
@@ -196,14 +220,17 @@ impl What {
             | Self::Interface { attached: false, .. }
             | Self::VipError { reason: Some(_), .. }
             | Self::InterfaceName { renamed_to: Some(_), .. }
+            | Self::DataPlane { stage: DataPlaneStage::Failed | DataPlaneStage::RolledBack, .. }
             | Self::Reloaded { successful: false } => Level::Error,
             Self::BackendHealth { health: HealthState::Unhealthy | HealthState::Unreachable, .. }
             | Self::BackendReach { reachable: false, .. }
             | Self::PoolPanic { on: false, .. }
             | Self::CommonFailure { on: false, .. }
+            | Self::DataPlane { stage: DataPlaneStage::Replaced, .. }
             | Self::Prefix { announced: false, .. } => Level::Warning,
             Self::Started { .. }
             | Self::Stopping
+            | Self::DataPlane { stage: DataPlaneStage::Continued | DataPlaneStage::Proven, .. }
             | Self::BackendHealth { health: HealthState::Checking | HealthState::Healthy, .. }
             | Self::BackendReach { reachable: true, .. }
             | Self::Prefix { announced: true, .. }
@@ -234,6 +261,7 @@ impl What {
             Self::Changed { change: _, uid, pid } => Fields { uid: *uid, pid: *pid, ..Fields::default() },
             Self::Started { version: _ }
             | Self::Stopping
+            | Self::DataPlane { stage: _, reason: _ }
             | Self::CommonFailure { on: _, healthy: _ }
             | Self::Node { stage: _, reason: _ }
             | Self::Interface { interface: _, attached: _ }
@@ -259,6 +287,16 @@ impl fmt::Display for What {
         match self {
             Self::Started { version } => write!(f, "maglevd {version} started"),
             Self::Stopping => f.write_str("maglevd is stopping"),
+            Self::DataPlane { stage, reason } => {
+                let said = match stage {
+                    DataPlaneStage::Continued => "programs of this release continue the pinned data plane",
+                    DataPlaneStage::Replaced => "the pinned data plane is replaced, its flow entries are lost",
+                    DataPlaneStage::Proven => "this release passed its probation",
+                    DataPlaneStage::Failed => "this release FAILED its probation",
+                    DataPlaneStage::RolledBack => "ROLLED BACK: the release before runs",
+                };
+                write!(f, "{said}{}", Because(reason))
+            }
             Self::BackendHealth { pool, backend, health, reason } => {
                 write!(f, "backend {backend} of pool {pool} is {}{}", health.as_str(), Because(reason))
             }

@@ -18,7 +18,7 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 pub use error::{Error, ErrorKind};
-pub use event::{Event, Events, Fields, Level, What};
+pub use event::{DataPlaneStage, Event, Events, Fields, Level, What};
 pub use file::{Applied, PlannedServices, ServicesFile};
 pub use health::{CheckCounts, CheckReport, CheckShortage, CheckedTarget, Health, HealthClock, HealthState, LastCheck};
 pub use health::{NewHealth, PoolHealth};
@@ -26,7 +26,7 @@ pub use history::{
     DiffLine, History, NewRollback, PlannedRollback, Revision, RevisionContent, RevisionDiff, RolledBack,
 };
 pub use maglev_model::drain::Stage;
-pub use node::{NewDrain, Node, NodeDrain, PassedStage, Receiving};
+pub use node::{NewDrain, NewStop, Node, NodeDrain, PassedStage, Receiving};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
 pub use services::{NewBackend, NewForBackend, NewForVip, NewPool, NewState, NewVip, StateOrder, Vlan};

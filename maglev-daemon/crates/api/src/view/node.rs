@@ -79,6 +79,18 @@ pub struct NewDrain {
     pub last_node: bool,
 }
 
+/// `POST /v1/node/stop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewStop {
+    /// Whether the program is detached, whatever `dataplane.on_stop` says: nothing is left.
+    #[serde(default)]
+    pub detach: bool,
+    /// Whether to detach although the node is not drained.
+    #[serde(default)]
+    pub force: bool,
+}
+
 impl NodeDrain {
     /// The present stage.
     pub fn stage(&self) -> Stage {

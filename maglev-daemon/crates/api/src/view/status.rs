@@ -89,6 +89,12 @@ pub struct Forwarding {
     pub pin: Option<String>,
     /// Whether they were adopted from a previous daemon.
     pub adopted: bool,
+    /// Where programs of this daemon continue those of the previous one, with its flow entries: the differences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continued: Vec<String>,
+    /// Why this release runs in the place of a newer one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<String>,
     /// The begin of forwarding, in seconds since 1970.
     pub since: u64,
 }

@@ -170,7 +170,8 @@ mod status {
     }
 
     fn forwarding(adopted: bool) -> view::Forwarding {
-        view::Forwarding { pin: Some("/sys/fs/bpf/maglev".into()), adopted, since: 1_767_225_600 }
+        let pin = Some("/sys/fs/bpf/maglev".into());
+        view::Forwarding { pin, adopted, since: 1_767_225_600, ..view::Forwarding::default() }
     }
 
     fn interface((name, index): (&str, u32)) -> view::Interface {

@@ -39,7 +39,7 @@ fn facts(status: &Status) -> String {
         ("sync", sync(status.out_of_sync.as_ref(), status.publishing)),
     ];
     let not_saved =
-        status.state_not_saved.as_ref().map(|reason| ("state file", format!("NOT SAVED: {reason}; retrying")));
+        status.state_not_saved.as_ref().map(|reason| ("state for a restart", format!("NOT SAVED: {reason}; retrying")));
     let mut text = String::new();
     for (name, value) in rows.into_iter().chain(not_saved) {
         // Writing to a string cannot fail.
@@ -48,8 +48,15 @@ fn facts(status: &Status) -> String {
     text
 }
 
-fn forwarding(view::Forwarding { pin, adopted, since }: &view::Forwarding) -> String {
-    let adopted = if *adopted { ", adopted from the previous daemon" } else { "" };
+fn forwarding(view::Forwarding { pin, adopted, continued, rolled_back, since }: &view::Forwarding) -> String {
+    let mut adopted = match &continued[..] {
+        [] if *adopted => ", adopted from the previous daemon".to_owned(),
+        [] => String::new(),
+        differences => format!(", continued from the previous daemon ({} changed)", differences.join(", ")),
+    };
+    if let Some(reason) = rolled_back {
+        adopted.push_str(&format!(", ROLLED BACK: {reason}"));
+    }
     let pin = pin.as_ref().map_or_else(|| "ends with the daemon".to_owned(), |pin| format!("pinned in {pin}"));
     format!("since {}{adopted}; {pin}", UnixTime(*since))
 }

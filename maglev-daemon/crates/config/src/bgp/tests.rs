@@ -41,7 +41,7 @@ fn a_short_section_means_the_usual() {
     let mut expected = Neighbor::new([10, 0, 0, 1].into(), 65_000);
     expected.ipv6 = false;
     assert_eq!(bgp.neighbors, [expected]);
-    assert_eq!((bgp.local_as, bgp.on_stop, bgp.graceful_restart), (65_010, OnStop::Withdraw, Some(120)));
+    assert_eq!((bgp.local_as, bgp.on_stop, bgp.graceful_restart), (65_010, OnStop::Keep, Some(120)));
     assert_eq!(bgp.on_drain, OnDrain::default());
 }
 
@@ -57,6 +57,9 @@ fn neighbors_keep_no_prefix_that_is_not_forwarded() {
     assert_eq!(found(killed, "").unwrap().graceful_restart, Some(120));
     assert_eq!(found(killed, "graceful_restart: off, ").unwrap().graceful_restart, None);
     assert_eq!(found(BOTH, "on_stop: keep, ").unwrap().on_stop, OnStop::Keep);
+    assert_eq!(found(BOTH, "on_stop: withdraw, ").unwrap().on_stop, OnStop::Withdraw);
+    assert_eq!(found(BOTH, "graceful_restart: off, ").unwrap().on_stop, OnStop::Withdraw);
+    assert_eq!(found(killed, "").unwrap().on_stop, OnStop::Withdraw);
     let said = found(nothing, "graceful_restart: 60s, ").unwrap_err();
     assert!(said.contains("it needs dataplane.pin; allowed with `pin: off`: off"), "{said}");
     let said = found(killed, "on_stop: keep, ").unwrap_err();

@@ -55,8 +55,11 @@ const BGP: &[Key] = &[
     Key {
         path: "bgp.on_stop",
         kind: "word",
-        absent: Absent::Is("withdraw"),
-        good: "keep",
+        absent: Absent::Derived(
+            "keep",
+            "`keep` with `dataplane.on_stop: keep` and `graceful_restart`; else `withdraw`",
+        ),
+        good: "withdraw",
         bad: "stop",
         meaning: "What SIGTERM does: withdraw the prefixes, or leave them at the routers for `graceful_restart`. `keep` needs `dataplane.on_stop: keep`.",
     },

@@ -154,10 +154,10 @@ const DATAPLANE: &[Key] = &[
     Key {
         path: "dataplane.on_stop",
         kind: "word",
-        absent: Absent::Is("detach"),
-        good: "keep",
+        absent: Absent::Derived("keep", "`keep`; `detach` with `dataplane.pin: off`"),
+        good: "detach",
         bad: "stop",
-        meaning: "What SIGTERM does: detach the program, or keep it forwarding. `keep` needs `pin`.",
+        meaning: "What SIGTERM does: detach the program, or keep it forwarding. `keep` needs `pin`. Some drivers reset their link when a program is detached.",
     },
     Key {
         path: "flow_table",

@@ -13,7 +13,7 @@ use super::LOOPBACK;
 use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
-use crate::object::{Loaded, Sizes};
+use crate::object::{Beside, Loaded, Sizes};
 use crate::{Settings, publish};
 
 /// The MTU of the outgoing interface: more than any packet needs.
@@ -67,16 +67,26 @@ impl Candidate {
             fragmented: u32::MAX,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             trace: false,
+            cut: false,
             interfaces: Vec::new(),
         };
         let sizes = Sizes::from_settings(&settings)?;
         let mode = wanted.mode();
         let (ebpf, program) = match wanted.object {
-            Some(object) => (Loaded::balancer_of(object, PROGRAM, &settings, &sizes, &[])?, PROGRAM),
-            None if mode == 0 => (Loaded::balancer(&settings, &sizes)?, PROGRAM),
+            Some(object) => (Loaded::balancer_of(object, PROGRAM, &settings, &sizes, Beside::default())?, PROGRAM),
+            None if mode == 0 => (Loaded::balancer(&settings, &sizes, &[])?, PROGRAM),
             None => {
                 let (program, globals) = (names::MEASURED_PROGRAM, [(names::MODE, mode)]);
-                (Loaded::balancer_of(names::MEASURED, program, &settings, &sizes, &globals)?, program)
+                (
+                    Loaded::balancer_of(
+                        names::MEASURED,
+                        program,
+                        &settings,
+                        &sizes,
+                        Beside { globals: &globals, continued: &[] },
+                    )?,
+                    program,
+                )
             }
         };
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;

@@ -18,7 +18,7 @@ use crate::attach;
 use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
-use crate::object::{Loaded, Sizes};
+use crate::object::{Beside, Loaded, Sizes};
 use crate::publish;
 use crate::shared::Mapped;
 
@@ -101,10 +101,16 @@ impl Balancer {
     ) -> Result<Self, DataplaneError> {
         let sizes = Sizes::from_settings(settings)?;
         let mut ebpf = match fault {
-            None => Loaded::balancer(settings, &sizes)?,
+            None => Loaded::balancer(settings, &sizes, &[])?,
             Some(fault) => {
                 let globals = [(names::FAULT, fault as u32)];
-                Loaded::balancer_of(names::FAULTY, PROGRAM, settings, &sizes, &globals)?
+                Loaded::balancer_of(
+                    names::FAULTY,
+                    PROGRAM,
+                    settings,
+                    &sizes,
+                    Beside { globals: &globals, continued: &[] },
+                )?
             }
         };
         ebpf.load_classifier(EGRESS_PROGRAM)?;

@@ -25,7 +25,7 @@ impl Folder {
     }
 
     /// What is in it.
-    fn entries(&self) -> Vec<String> {
+    pub(super) fn entries(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.0).into_iter().flatten().map(Result::unwrap) {
             let folder = entry.file_name().into_string().unwrap();
@@ -51,7 +51,7 @@ pub(super) fn stay() {
 }
 
 /// A daemon forwards, and is killed. Returns the set that it left.
-fn killed(folder: &Folder, settings: &Settings) -> String {
+pub(super) fn killed(folder: &Folder, settings: &Settings) -> String {
     let mut plane = Dataplane::replace(settings, &links(), &folder.hold()).unwrap();
     plane.publish(&first_plan()).unwrap();
     plane.outlive().unwrap();
@@ -142,8 +142,8 @@ fn a_set_that_cannot_be_adopted_forwards_until_it_is_replaced() {
         let before = attached("eth1").unwrap();
         let new = Settings { hash_key: HashKey::from_bytes([8; 16]), flow_sets: 128, ..old.clone() };
         assert_eq!(
-            Fingerprint::from_settings(&new).unwrap().difference(&Fingerprint::from_settings(&old).unwrap()),
-            Some("`hash_key`")
+            Fingerprint::from_settings(&new).unwrap().differences(&Fingerprint::from_settings(&old).unwrap()),
+            ["`hash_key`", "`flow_table`"]
         );
         let error = Dataplane::adopt(&new, &links(), &folder.hold(), &set).unwrap_err().to_string();
         assert!(error.contains(FLOWS) && error.contains("entries"), "{error}");
@@ -189,6 +189,10 @@ fn interfaces_that_changed_meanwhile_are_attached_anew_or_let_go() {
         assert_eq!(links_pinned(&folder), 2);
 
         let fewer = settings(&[("eth1", Mode::Generic)]);
+        let error = Dataplane::replace(&fewer, &links(), &folder.hold()).unwrap_err().to_string();
+        assert!(error.contains("eth1: a change to generic mode") && error.contains("--cut"), "{error}");
+        assert_eq!(attached("eth1").unwrap().at, XdpAt::Native, "it forwards still");
+        let fewer = Settings { cut: true, ..fewer };
         let mut plane = Dataplane::replace(&fewer, &links(), &folder.hold()).unwrap();
         assert_eq!(attached("eth1").unwrap().at, XdpAt::Generic, "a link cannot change its mode");
         assert!(attached("eth2").is_some());

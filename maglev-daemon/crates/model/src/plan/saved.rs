@@ -11,7 +11,8 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use maglev_common::backend::{MemberId, MemberRecord, NextHop};
+use maglev_common::backend::{MemberId, MemberRecord, NextHop, PathMtu};
+use maglev_common::encap::EncapKind;
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, PoolWord, TableIndex};
 use maglev_common::vip::VipId;
@@ -28,7 +29,6 @@ use crate::{
 
 /// The planner's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Saved {
     /// The outer sources that members' records were written with.
     outer: [Option<String>; 2],
@@ -43,7 +43,6 @@ pub struct Saved {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct SavedVip {
     name: String,
     address: IpAddr,
@@ -61,14 +60,12 @@ struct SavedVip {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct SavedPool {
     name: String,
     index: u16,
     /// Whether every flow is tracked.
     always: bool,
-    /// Name, address, id and the next hop's word.
-    members: Vec<(String, IpAddr, u16, u64)>,
+    members: Vec<SavedMember>,
     /// Members whose next hop was lost lately, and when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lost: Vec<(u16, Duration)>,
@@ -76,6 +73,22 @@ struct SavedPool {
     owners: Vec<(u16, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transition: Option<SavedTransition>,
+}
+
+/// A backend's member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedMember {
+    name: String,
+    address: IpAddr,
+    id: u16,
+    /// The next hop's word.
+    next_hop: u64,
+    /// The MTU of the path, if it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    /// Whether its packets are encapsulated in GUE.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gue: bool,
 }
 
 /// The contents of maps that outlived their daemon.
@@ -103,14 +116,66 @@ impl Saved {
         self.served.iter().filter_map(SavedVip::vip).collect()
     }
 
+    /// Whether the members' records were written with these outer sources.
+    pub fn has_sources(&self, outer: &OuterSources) -> bool {
+        self.outer == written(outer)
+    }
+
+    /// Gives each next hop the place that `moved` says its interface has now. One without a place is lost, at this time.
+    pub fn move_next_hops(&mut self, moved: &dyn Fn(NextHop) -> Option<NextHop>, now: Duration) {
+        for SavedPool { members, lost, .. } in &mut self.pools {
+            for member in members.iter_mut().filter(|member| member.next_hop().is_resolved()) {
+                member.next_hop = match moved(member.next_hop()) {
+                    Some(next_hop) => next_hop.0,
+                    None => {
+                        lost.push((member.id, now));
+                        NextHop::UNRESOLVED.0
+                    }
+                };
+            }
+        }
+    }
+
+    /// The records of its members as they were, with these outer sources, for maps that begin anew. A member with an invalid id is
+    /// left out.
+    pub fn members(&self, outer: &OuterSources) -> BTreeMap<MemberId, MemberRecord> {
+        let members = self.pools.iter().flat_map(|pool| pool.members.iter().map(move |member| (pool.index, member)));
+        let record = |(pool, member): (u16, &SavedMember)| {
+            let record = member_record(PoolIndex(pool), member.address, member.encap(), outer, member.next_hop());
+            Some((MemberId::new(member.id)?, record))
+        };
+        members.filter_map(record).collect()
+    }
+
     /// The backends that owned slots, by pool, as far as they are valid.
     pub fn in_use(&self) -> InUse {
         let in_use = |pool: &SavedPool| {
             let owning: BTreeSet<u16> = pool.owners.iter().map(|(_, owner)| *owner).collect();
-            let owners = pool.members.iter().filter(|(_, _, id, _)| owning.contains(id));
-            owners.filter_map(|(backend, address, _, _)| Some((name(backend).ok()?, *address))).collect()
+            let owners = pool.members.iter().filter(|member| owning.contains(&member.id));
+            owners.filter_map(|member| Some((name(&member.name).ok()?, member.address))).collect()
         };
         self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
+    }
+}
+
+impl SavedMember {
+    fn new((name, address): &(Name, IpAddr), Member { id, next_hop, encap, .. }: &Member) -> Self {
+        Self {
+            name: name.to_string(),
+            address: *address,
+            id: id.get(),
+            next_hop: next_hop.0,
+            mtu: next_hop.1.get(),
+            gue: *encap == EncapKind::Gue,
+        }
+    }
+
+    fn next_hop(&self) -> NextHop {
+        NextHop(self.next_hop, PathMtu::NONE).limited_to(self.mtu)
+    }
+
+    const fn encap(&self) -> EncapKind {
+        if self.gue { EncapKind::Gue } else { EncapKind::IpIp }
     }
 }
 
@@ -160,7 +225,7 @@ impl Planner {
             name: name.to_string(),
             index: pool.index.0,
             always: pool.settings.tracking == Tracking::Always,
-            members: pool.members.iter().map(|((n, at), m)| (n.to_string(), *at, m.id.get(), m.next_hop.0)).collect(),
+            members: pool.members.iter().map(|(backend, member)| SavedMember::new(backend, member)).collect(),
             lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
             owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
             transition: pool.transition.save(),
@@ -179,10 +244,7 @@ impl Planner {
     /// # Errors
     /// The inconsistency.
     pub fn restore(limits: Limits, outer: OuterSources, saved: &Saved, live: &Live) -> Result<Self, String> {
-        let Saved { outer: outer_then, last_id, vips, served: _, pools } = saved;
-        if *outer_then != written(&outer) {
-            return Err("`encap` changed".to_owned());
-        }
+        let Saved { outer: _, last_id, vips, served: _, pools } = saved;
         let mut planner = Self::new(limits, outer);
         planner.fresh = false;
         planner.member_ids.go_on_after(*last_id);
@@ -203,8 +265,9 @@ impl Planner {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));
         let lost: BTreeMap<u16, Duration> = saved.lost.iter().copied().collect();
-        for (backend, address, id, word) in &saved.members {
-            let id = member_id(*id)?;
+        for member in &saved.members {
+            let (backend, address, word) = (&member.name, &member.address, &member.next_hop);
+            let id = member_id(member.id)?;
             // No packet reached a member without a record: it is made anew, and its id rests.
             let Some(record) = live.members.get(&id) else { continue };
             let (next_hop, kind) = (record.next_hop(), record.state().encap().kind());
@@ -268,7 +331,7 @@ fn tables(word: PoolWord) -> [TableIndex; 2] {
 
 /// Every owner is a member.
 fn owners(SavedPool { members, owners, .. }: &SavedPool) -> Result<Owners, String> {
-    let names: BTreeMap<u16, &String> = members.iter().map(|(name, _, id, _)| (*id, name)).collect();
+    let names: BTreeMap<u16, &String> = members.iter().map(|member| (member.id, &member.name)).collect();
     let mut found = BTreeMap::new();
     for (weight, id) in owners {
         let owner = names.get(id).ok_or_else(|| format!("owner {id} is not a member"))?;

@@ -26,7 +26,7 @@ const LARGEST: u64 = 32 << 20;
 
 /// Why no frame is at an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(crate) enum Bad {
     /// The file ends here.
     End,
     /// The file ends within the frame: it was being written as the machine stopped.
@@ -36,7 +36,7 @@ pub(super) enum Bad {
 }
 
 /// Makes a frame of a payload.
-pub(super) fn encode(payload: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn encode(payload: &[u8]) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot deflate a revision: {error}");
     let mut deflate = DeflateEncoder::new(vec![0; HEADER], Compression::fast());
     deflate.write_all(payload).map_err(failed)?;
@@ -49,7 +49,7 @@ pub(super) fn encode(payload: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// The frame that begins a slice: its payload, still deflated.
-pub(super) fn first(bytes: &[u8]) -> Result<&[u8], Bad> {
+pub(crate) fn first(bytes: &[u8]) -> Result<&[u8], Bad> {
     if bytes.is_empty() {
         return Err(Bad::End);
     }
@@ -65,7 +65,7 @@ pub(super) const fn length(payload: &[u8]) -> usize {
 }
 
 /// A payload as it was before it was deflated.
-pub(super) fn inflate(payload: &[u8]) -> Result<String, String> {
+pub(crate) fn inflate(payload: &[u8]) -> Result<String, String> {
     let mut text = String::new();
     let read = DeflateDecoder::new(payload).take(LARGEST).read_to_string(&mut text);
     read.map(|_| text).map_err(|error| format!("cannot inflate a revision: {error}"))

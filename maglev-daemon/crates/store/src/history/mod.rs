@@ -4,7 +4,7 @@
 //! The first record holds all services; each that follows, the changes. A reader holds the file open and knows where each record
 //! lies: later saves and drops of revisions do not affect it.
 
-mod frame;
+pub(crate) mod frame;
 mod record;
 
 use std::fs::{File, OpenOptions};

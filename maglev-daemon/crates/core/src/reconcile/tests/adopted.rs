@@ -150,7 +150,7 @@ fn inconsistent_state_is_rejected_with_the_reason() {
         let saved: Saved = serde_json::from_str(kept).unwrap();
         Planner::restore(limits, outer, &saved, &live).unwrap_err()
     };
-    assert_eq!(refused(limits, OuterSources::default(), &kept), "`encap` changed");
+    assert!(refused(limits, OuterSources::default(), &kept).contains("member 1 is no longer a of pool web"));
     assert!(refused(Limits { pools: 0, ..limits }, outer, &kept).contains("pool 0"));
     assert!(refused(Limits { vips: 0, ..limits }, outer, &kept).contains("VIP 0"));
     assert!(

@@ -1,0 +1,135 @@
+//! A data plane that continues another daemon's with programs of its own: on its flow table and its counters, with forwarding state
+//! that is written anew. The other one forwards until this one can. It must not know why they differ.
+//!
+//! ```text
+//!             pinned set          new set
+//!  program    old ──── forwards until outlive() ──▶ new
+//!  FORWARDING its tables          the same members by the same ids; tables by the first plan
+//!  FLOWS, FRAGMENTS, COUNTS ═══════ the same maps, pinned in both sets
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aya::maps::MapData;
+use maglev_common::backend::{MemberId, MemberRecord};
+use maglev_common::counters::Counts;
+use maglev_common::flow::Bucket;
+use maglev_common::fragment::{self, Line};
+use maglev_common::maps as names;
+use maglev_net::links::Link;
+use serde::{Deserialize, Serialize};
+
+use super::adopt::{self, Fingerprint};
+use super::barrier::Barrier;
+use super::bpf::LinkKind;
+use super::error::DataplaneError;
+use super::maps::Maps;
+use super::object::{Loaded, Sizes};
+use super::pins::Pins;
+use super::shared::Shape;
+use super::{Dataplane, Settings, attach, publish};
+
+/// What is continued of another daemon's set.
+#[derive(Clone, Debug)]
+pub(super) struct Continued<'a> {
+    pub(super) set: &'a str,
+    maps: Vec<&'static str>,
+}
+
+impl Continued<'_> {
+    /// The pinned maps that the new program goes on with. One of another shape than its layout says is not ours.
+    pub(super) fn maps(&self, pins: &Pins, sizes: &Sizes) -> Vec<(&'static str, PathBuf)> {
+        let at = |name: &&'static str| (*name, pins.part(self.set, name));
+        self.maps.iter().map(at).filter(|(name, path)| fits(name, path, sizes)).collect()
+    }
+}
+
+fn fits(name: &'static str, path: &PathBuf, sizes: &Sizes) -> bool {
+    let shape = match name {
+        names::FLOWS => Shape::of_values(size_of::<Bucket>(), sizes.flows),
+        names::FRAGMENTS => Shape::of_values(size_of::<Line>(), fragment::LINES),
+        _ => Shape::of_values(size_of::<Counts>(), sizes.cpus),
+    };
+    let opened = MapData::from_pin(path).map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET", &error));
+    let fit = opened.and_then(|data| shape.check(name, &data));
+    fit.inspect_err(|error| tracing::warn!(%error, "a pinned map does not fit, and begins anew")).is_ok()
+}
+
+impl Dataplane {
+    /// Loads programs of this release that continue another daemon's set, which forwards until [`Self::outlive`] and stays until
+    /// [`Self::release`]. Its members are to be given to [`Self::continue_members`] before the first plan.
+    ///
+    /// # Errors
+    /// As for [`Self::start`]; another daemon's set keeps forwarding.
+    pub fn succeed(
+        settings: &Settings,
+        links: &[Link],
+        pins: &Arc<Pins>,
+        (set, before): (&str, &Fingerprint),
+    ) -> Result<Self, DataplaneError> {
+        let continued = Continued { set, maps: Fingerprint::from_settings(settings)?.continues(before) };
+        let plane = Self::load(settings, links, Some(pins), Some(&continued))?;
+        tracing::info!(set, maps = continued.maps.join(" "), "the maps of the pinned data plane that are continued");
+        Ok(plane)
+    }
+
+    /// Does what a start does, up to the moment at which it would attach a program: the programs are loaded, and freed again. Returns
+    /// the bytes that the maps of a start take.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn rehearse(settings: &Settings, links: &[Link], pins: Option<&Pins>) -> Result<u64, DataplaneError> {
+        let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links(LinkKind::Xdp))?;
+        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
+        attach::refuse_cuts(&chosen, &held, settings.cut, links)?;
+        Barrier::choose()?;
+        let sizes = Sizes::from_settings(settings)?;
+        let mut ebpf = Loaded::balancer(settings, &sizes, &[])?;
+        ebpf.load_classifier(names::EGRESS_PROGRAM)?;
+        let maps = Maps::open(&ebpf, &sizes, settings)?;
+        Ok(maps.memory().iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    /// Writes members as they were in the set that this one continues, so that flow entries and counters mean the same.
+    ///
+    /// # Errors
+    /// An id beyond the limit.
+    pub fn continue_members(&mut self, members: &BTreeMap<MemberId, MemberRecord>) -> Result<(), DataplaneError> {
+        members.iter().try_for_each(|(id, record)| publish::continue_member(&self.maps, *id, record))?;
+        adopt::forget_dead(&self.maps)
+    }
+
+    /// The devices that packets can leave through, by their slots.
+    pub fn slots(&self) -> Slots {
+        let interfaces = self.interfaces().iter().map(|it| (it.slot, Device::Interface(it.name.clone())));
+        Slots(interfaces.chain(self.vlans().iter().map(|vlan| (vlan.slot, Device::Vlan(vlan.index)))).collect())
+    }
+}
+
+/// The devices that packets can leave through, by their slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots(pub(super) BTreeMap<u16, Device>);
+
+/// A device that packets can leave through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// An interface, by its configured name.
+    Interface(String),
+    /// A VLAN device, by its index.
+    Vlan(u32),
+}
+
+impl Slots {
+    /// The device in a slot.
+    pub fn device(&self, slot: u16) -> Option<&Device> {
+        self.0.get(&slot)
+    }
+
+    /// The slot of a device.
+    pub fn slot_of(&self, device: &Device) -> Option<u16> {
+        self.0.iter().find(|(_, other)| *other == device).map(|(slot, _)| *slot)
+    }
+}

@@ -1,0 +1,220 @@
+//! A data plane that continues another one's flow table and counters, with programs and forwarding state of its own.
+
+use std::collections::BTreeMap;
+
+use maglev_common::maps as names;
+
+use super::outlive::{Folder, killed, stay};
+use super::*;
+
+/// A set by a daemon with these settings; the flow from port 9 is known, and counted once.
+struct Killed {
+    peer: Peer,
+    folder: Folder,
+    set: String,
+    before: Fingerprint,
+}
+
+impl Killed {
+    fn with(settings: &Settings) -> Self {
+        let (peer, folder) = (two_veths(), Folder::new());
+        stay();
+        let set = killed(&folder, settings);
+        Self { peer, folder, set, before: Fingerprint::from_settings(settings).unwrap() }
+    }
+
+    fn succeed(&self, settings: &Settings, members: &[(MemberId, MemberRecord)]) -> Dataplane {
+        let from = (self.set.as_str(), &self.before);
+        let mut plane = Dataplane::succeed(settings, &links(), &self.folder.hold(), from).unwrap();
+        plane.continue_members(&members.iter().cloned().collect::<BTreeMap<_, _>>()).unwrap();
+        plane
+    }
+
+    fn sets(&self) -> Vec<String> {
+        let mut sets: Vec<_> = self.folder.entries();
+        sets.retain(|entry| entry.ends_with("/program"));
+        sets
+    }
+}
+
+fn both() -> Settings {
+    settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)])
+}
+
+/// Member 2 owns the pool from now on; flows of member 1 stay.
+fn plan_of(owner: u16, slot: u16) -> Vec<Step> {
+    vec![
+        Step::WriteMember { id: member(owner), record: record(slot) },
+        Step::FillTable { table: TableIndex(3), slots: table(member(owner)) },
+        Step::SwitchPool { pool: POOL, word: always(3) },
+    ]
+    .into_iter()
+    .chain(first_plan().into_iter().filter(|step| matches!(step, Step::SwitchDirectory4 { .. })))
+    .collect()
+}
+
+#[test]
+fn another_program_goes_on_with_flows_and_counters_and_the_old_one_forwards_until_it_can() {
+    in_namespace(|| {
+        let old = both();
+        let from = Killed::with(&old);
+        let before = attached("eth1").unwrap();
+        let new = Settings { limits: Limits { pools: 9, ..old.limits }, answers: 5, ..old };
+        let mine = Fingerprint::from_settings(&new).unwrap();
+        assert_eq!(mine.differences(&from.before), ["`limits`", "the rates of answers"]);
+        assert!(mine.has_same_slots(&from.before) && mine.keeps_flows(&from.before));
+
+        let mut plane = from.succeed(&new, &[(member(1), record(0))]);
+        assert!(!plane.is_adopted());
+        let known = plane.explain(flow(9));
+        assert_eq!(plane.snapshot().member(member(1)).packets, 1, "counters go on: {known:?}");
+        assert_eq!(plane.live().members.into_iter().collect::<Vec<_>>(), [(member(1), record(0))]);
+        assert_eq!((attached("eth1"), from.sets().len()), (Some(before), 2), "the old one forwards");
+
+        plane.publish(&plan_of(2, 0)).unwrap();
+        let index = plane.interfaces()[0].index;
+        let mut harness = Harness::from_dataplane(&mut plane);
+        assert_eq!([9, 8].map(|port| harness.run(index, &datagram(port)).0), [action::TX; 2]);
+        let snapshot = plane.snapshot();
+        assert_eq!([1, 2].map(|id| snapshot.member(member(id)).packets), [2, 1], "a known flow stays where it is");
+        plane.outlive().unwrap();
+        let after = attached("eth1").unwrap();
+        assert_ne!(after.program, before.program);
+        assert_eq!((attached("eth2"), from.sets().len()), (Some(after), 2), "the old set stays for a while");
+        let (folder, set) = plane.set().map(|(folder, set)| (folder.to_owned(), set.to_owned())).unwrap();
+        assert_eq!(Pins::read(&folder).current(), Some(set.clone()), "the one that forwards is found");
+        plane.release();
+        assert_eq!(from.sets(), [format!("{set}/program")]);
+        drop((harness, plane));
+        assert_eq!(attached("eth1"), Some(after));
+        assert!(Pins::hold(&folder).unwrap().uninstall().unwrap());
+        assert_eq!((attached("eth1"), attached("eth2"), folder.exists()), (None, None, false));
+        drop(from.peer);
+    });
+}
+
+#[test]
+fn the_set_before_takes_over_again_with_the_flows_of_meanwhile() {
+    in_namespace(|| {
+        let old = both();
+        let from = Killed::with(&old);
+        let new = Settings { limits: Limits { pools: 9, ..old.limits }, ..old.clone() };
+        let mut plane = from.succeed(&new, &[(member(1), record(0))]);
+        let members = [(member(1), record(0)), (member(2), record(0))];
+        plane.publish(&plan_of(2, 0)).unwrap();
+        let index = plane.interfaces()[0].index;
+        Harness::from_dataplane(&mut plane).run(index, &datagram(8));
+        plane.outlive().unwrap();
+        let (newer, newest) = (plane.set().unwrap().1.to_owned(), Fingerprint::from_settings(&new).unwrap());
+        drop(plane);
+        // The release before knows the newer one's maps: it continues them as any other does.
+        let back = Dataplane::succeed(&old, &links(), &from.folder.hold(), (&newer, &newest)).unwrap();
+        let mut back = back;
+        back.continue_members(&members.into_iter().collect()).unwrap();
+        back.publish(&plan_of(1, 0)).unwrap();
+        let mut harness = Harness::from_dataplane(&mut back);
+        assert_eq!([9, 8, 7].map(|port| harness.run(index, &datagram(port)).0), [action::TX; 3]);
+        assert_eq!([1, 2].map(|id| back.snapshot().member(member(id)).packets), [3, 2]);
+        back.outlive().unwrap();
+        assert_eq!(from.sets().len(), 2, "the set before the one before is gone");
+        drop(harness);
+        back.stop();
+        assert_eq!(from.folder.entries(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_flow_table_of_another_size_begins_anew_and_counters_go_on() {
+    in_namespace(|| {
+        let old = both();
+        let from = Killed::with(&old);
+        let new = Settings { flow_sets: 128, ..old };
+        let mine = Fingerprint::from_settings(&new).unwrap();
+        assert_eq!((mine.differences(&from.before), mine.keeps_flows(&from.before)), (vec!["`flow_table`"], false));
+        let plane = from.succeed(&new, &[(member(1), record(0))]);
+        assert_eq!(
+            plane.maps.flows.values().iter().flat_map(Bucket::entries).filter(|word| word.get() != 0).count(),
+            0
+        );
+        assert_eq!(plane.snapshot().member(member(1)).packets, 1);
+        plane.stop();
+    });
+}
+
+#[test]
+fn interfaces_that_were_reordered_have_other_slots_and_members_follow() {
+    in_namespace(|| {
+        let from = Killed::with(&both());
+        let new = settings(&[("eth2", Mode::Native), ("eth1", Mode::Native)]);
+        let slots = Slots([(0, Device::Interface("eth1".into())), (1, Device::Interface("eth2".into()))].into());
+        let mut plane = from.succeed(&new, &[(member(1), record(1))]);
+        let now = plane.slots();
+        let moved = |slot| now.slot_of(slots.device(slot).unwrap());
+        assert_eq!([0, 1].map(moved), [Some(1), Some(0)]);
+        plane.publish(&plan_of(1, 1)).unwrap();
+        let index = plane.interfaces().iter().find(|interface| interface.name == "eth1").unwrap().index;
+        let mut harness = Harness::from_dataplane(&mut plane);
+        assert_eq!(harness.run(index, &datagram(9)).0, action::TX, "by the interface it came in by");
+        plane.outlive().unwrap();
+        drop(harness);
+        plane.stop();
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_not_continued() {
+    in_namespace(|| {
+        let old = both();
+        let from = Killed::with(&old);
+        // A stranger puts the counters where the flow table was.
+        let at = |part: &str| from.folder.0.join(&from.set).join(part);
+        std::fs::remove_file(at(FLOWS)).unwrap();
+        std::fs::rename(at(names::COUNTS), at(FLOWS)).unwrap();
+        let error = Dataplane::adopt(&old, &links(), &from.folder.hold(), &from.set).unwrap_err().to_string();
+        assert!(error.contains(FLOWS) || error.contains(names::COUNTS), "{error}");
+        let mut plane = from.succeed(&old, &[(member(1), record(0))]);
+        assert_eq!(plane.snapshot().member(member(1)).packets, 0, "counters begin anew");
+        plane.publish(&plan_of(1, 0)).unwrap();
+        plane.outlive().unwrap();
+        plane.stop();
+        assert_eq!((attached("eth1"), from.folder.entries()), (None, Vec::new()));
+    });
+}
+
+#[test]
+fn saved_bytes_are_replaced_as_a_whole_and_go_with_their_set() {
+    in_namespace(|| {
+        let from = Killed::with(&both());
+        let pins = from.folder.hold();
+        assert_eq!((pins.state(&from.set).unwrap(), pins.trial().unwrap()), (None, None));
+        for bytes in [&b"one"[..], &[7; 100_003], b"three"] {
+            pins.save_state(&from.set, bytes).unwrap();
+            pins.save_trial(&bytes[..1]).unwrap();
+            assert_eq!(pins.state(&from.set).unwrap().as_deref(), Some(bytes));
+            assert_eq!(pins.trial().unwrap().as_deref(), Some(&bytes[..1]));
+        }
+        assert!(pins.save_state(&from.set, b"").is_err() && pins.save_state("v4-none-1", b"x").is_err());
+        assert_eq!(pins.state(&from.set).unwrap().as_deref(), Some(&b"three"[..]));
+        pins.forget_state(&from.set);
+        assert_eq!(pins.state(&from.set).unwrap(), None);
+        let pins = Arc::into_inner(pins).unwrap();
+        assert!(pins.uninstall().unwrap() && !from.folder.0.exists());
+    });
+}
+
+#[test]
+fn a_rehearsal_changes_nothing() {
+    in_namespace(|| {
+        let from = Killed::with(&both());
+        let (before, entries) = (attached("eth1"), from.folder.entries());
+        let pins = Pins::read(&from.folder.0);
+        let bytes = Dataplane::rehearse(&both(), &links(), Some(&pins)).unwrap();
+        assert!(bytes > 1 << 20, "{bytes}");
+        let other = settings(&[("eth1", Mode::Generic)]);
+        assert!(Dataplane::rehearse(&other, &links(), Some(&pins)).unwrap_err().to_string().contains("--cut"));
+        assert!(Dataplane::rehearse(&Settings { cut: true, ..other }, &links(), Some(&pins)).is_ok());
+        drop(pins);
+        assert_eq!((attached("eth1"), from.folder.entries()), (before, entries));
+        assert!(Arc::into_inner(from.folder.hold()).unwrap().uninstall().unwrap());
+    });
+}

@@ -1,0 +1,119 @@
+//! What a start of this release would do with what forwards now: read, judged and loaded into the kernel once, without a change. It
+//! must not know how a start is made.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context as _;
+use maglev_dataplane::{Dataplane, Pins};
+use maglev_net::links;
+use serde::Serialize;
+
+use super::adoption::{Found, Heritage};
+use super::{Failure, node_state, start};
+
+/// The findings.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// The release that was asked.
+    release: &'static str,
+    /// What it does with the pinned data plane: `start`, `adopt`, `continue` or `replace`.
+    action: &'static str,
+    /// In what the pinned data plane differs.
+    differences: Vec<String>,
+    /// What stays as it is.
+    keeps: Vec<&'static str>,
+    /// What is lost.
+    forgets: Vec<&'static str>,
+    /// Why a start would be refused.
+    refuses: Vec<String>,
+    /// Bytes of kernel memory that the maps take.
+    memory_bytes: u64,
+    /// The same while two data planes exist, from the start to the end of the probation.
+    memory_meanwhile_bytes: u64,
+}
+
+/// What follows the flow entries, if the maps begin anew.
+const FLOWS: &str = "flow entries: flows pinned to a backend that owns their slot no more move to its owner";
+const TRANSITIONS: &str = "transitions of slots";
+const COUNTERS: &str = "counters";
+
+/// Examines what a start with this node file would do.
+///
+/// # Errors
+/// Invalid files; or the kernel refuses the programs.
+pub fn examine(path: &Path) -> Result<Findings, Failure> {
+    let (node, services) = maglev_store::load(path)?;
+    drop(services);
+    let drained = node_state::read(&node_state::path(&node.services), maglev_api::now()).is_some();
+    let settings = maglev_dataplane::Settings { cut: drained, ..start::settings(&node) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let links = runtime.context("cannot start the event loop")?.block_on(links::list())?;
+    let pins = node.pin.as_deref().filter(|folder| folder.exists()).map(Pins::read);
+    let mut findings = Findings { release: maglev_api::RELEASE, ..Findings::default() };
+    let heritage = match &pins {
+        Some(pins) => Found::read(&node, &settings, pins)?.heritage,
+        None => Heritage::None,
+    };
+    findings.tell(&heritage);
+    match Dataplane::rehearse(&settings, &links, pins.as_ref()) {
+        Ok(bytes) => {
+            findings.memory_bytes = bytes;
+            let twice = matches!(heritage, Heritage::Continued { .. } | Heritage::Replaced(_));
+            findings.memory_meanwhile_bytes = if twice { 2 * bytes } else { bytes };
+        }
+        Err(error) => findings.refuses.push(error.to_string()),
+    }
+    Ok(findings)
+}
+
+impl Findings {
+    fn tell(&mut self, heritage: &Heritage) {
+        self.differences = heritage.differences();
+        (self.action, self.keeps, self.forgets) = match heritage {
+            Heritage::None => ("start", Vec::new(), Vec::new()),
+            Heritage::Adopted => ("adopt", vec!["programs", TRANSITIONS, "flow entries", COUNTERS], Vec::new()),
+            Heritage::Continued { flows: true, .. } => {
+                ("continue", vec![TRANSITIONS, "flow entries", COUNTERS], Vec::new())
+            }
+            Heritage::Continued { flows: false, .. } => ("continue", vec![TRANSITIONS, COUNTERS], vec![FLOWS]),
+            Heritage::Replaced(reason) => {
+                self.differences.push(reason.clone());
+                ("replace", Vec::new(), vec![FLOWS, TRANSITIONS, COUNTERS])
+            }
+        };
+    }
+
+    /// Whether a start may go ahead.
+    ///
+    /// # Errors
+    /// It would be refused, or would lose flow entries.
+    pub fn verdict(&self) -> Result<(), String> {
+        if let Some(reason) = self.refuses.first() {
+            return Err(format!("a start would be refused: {reason}"));
+        }
+        match self.forgets.first() {
+            Some(what) => Err(format!("a start would lose {what}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { release, action, differences, keeps, forgets, refuses, memory_bytes, memory_meanwhile_bytes } = self;
+        let action = match *action {
+            "adopt" => "adopts the pinned data plane as it is",
+            "continue" => "continues the pinned data plane with programs of its own",
+            "replace" => "REPLACES the pinned data plane",
+            _ => "starts a data plane; none is pinned",
+        };
+        writeln!(f, "release {release} {action}")?;
+        differences.iter().try_for_each(|what| writeln!(f, "differs     {what}"))?;
+        keeps.iter().try_for_each(|what| writeln!(f, "keeps       {what}"))?;
+        forgets.iter().try_for_each(|what| writeln!(f, "FORGETS     {what}"))?;
+        refuses.iter().try_for_each(|what| writeln!(f, "REFUSES     {what}"))?;
+        let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
+        writeln!(f, "memory      {} MiB of maps, {} MiB meanwhile", mib(memory_bytes), mib(memory_meanwhile_bytes))
+    }
+}
