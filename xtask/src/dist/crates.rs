@@ -100,7 +100,9 @@ fn parse_line(line: &str) -> Result<Id> {
 /// Every crate that `Cargo.lock` names, by `cargo metadata`.
 fn graph(release: &Release) -> Result<BTreeMap<Id, Crate>> {
     let mut cargo = release.command(program::cargo());
-    let output = program::output(cargo.args(["metadata", "--locked", "--format-version", "1"]))?;
+    cargo.args(["metadata", "--locked", "--format-version", "1"]);
+    // Of the crates of other systems, not even sources are fetched.
+    let output = program::output(cargo.args(["--filter-platform", programs::TARGET, "--filter-platform", OBJECTS.1]))?;
     let metadata: Value = serde_json::from_str(&output).context("cannot parse the output of cargo metadata")?;
     let lock = release.root.join("Cargo.lock");
     let lock = fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
