@@ -86,6 +86,8 @@ fn compile(
     let arch = env::var("CARGO_CFG_TARGET_ARCH").map_err(|_| "CARGO_CFG_TARGET_ARCH is not set")?;
     let mut flags = vec!["--cfg".to_owned(), format!("bpf_target_arch=\"{arch}\"")];
     flags.extend(FLAGS.map(str::to_owned));
+    // The object's digest does not depend on the folder that it is built in.
+    flags.extend(linker::remaps(workspace, rustc)?);
 
     let status = linker::without_cargo_environment(Command::new(cargo), rustc)
         .args(["build", "--package", package, "--bins", "--profile", "bpf"])

@@ -1,4 +1,5 @@
-//! bpf-linker: its path, and its build against the pinned toolchain's own LLVM.
+//! bpf-linker: its path, and its build against the pinned toolchain's own LLVM; and the compiler flags that keep this machine's paths out of
+//! what is built.
 //!
 //! `maglev-daemon/crates/dataplane/build.rs` includes this file by path, so that a bare `cargo build` provides the linker exactly as
 //! `cargo xtask setup` does. It must therefore not use the rest of xtask, and use the standard library alone.
@@ -103,6 +104,20 @@ pub(crate) fn without_cargo_environment(mut command: Command, rustc: &Path) -> C
     }
     command.env("RUSTC", rustc);
     command
+}
+
+/// Compiler flags that replace the folders of this machine in debug information and messages, so that a build in another folder has the same
+/// bytes: the workspace, the toolchain's source of `core`, and cargo's folder with the sources of dependencies.
+///
+/// # Errors
+/// One line, if rustc does not run.
+pub(crate) fn remaps(workspace: &Path, rustc: &Path) -> Result<[String; 3], String> {
+    let source = sysroot(rustc)?.join("lib/rustlib/src/rust");
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let flag = |folder: &Path, name: &str| format!("--remap-path-prefix={}={name}", folder.display());
+    // Of several that match, rustc takes the last.
+    Ok([flag(workspace, "/maglev"), flag(&source, "/rust"), flag(&cargo, "/cargo")])
 }
 
 fn own(workspace: &Path) -> PathBuf {

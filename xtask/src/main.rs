@@ -11,6 +11,7 @@ mod binaries;
 mod build;
 mod cargo_deny;
 mod demo;
+mod dist;
 mod docs;
 mod fuzz;
 mod kernels;
@@ -55,6 +56,8 @@ enum Command {
     Docs,
     /// Run every test and print the total. As root, a skipped test is a failure.
     Test(test::Arguments),
+    /// Build a release in target/dist: static programs, packages, sums; the same bytes wherever it is built.
+    Dist(dist::Arguments),
     /// Check format, lints, the invariants of architecture and wording, the eBPF object and the dependencies.
     Lint,
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Docs => docs::run(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Lint => lint::run(),
     };
     match done {

@@ -13,6 +13,7 @@ mod flow;
 mod flow_table;
 mod history;
 mod interrupt;
+pub mod manual;
 mod node;
 mod output;
 mod plan;
@@ -30,7 +31,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use maglev_api::client::{Client, ClientError};
 use maglev_api::view::ErrorKind;
 
@@ -123,6 +124,12 @@ enum Command {
     Flow(flow::FlowCommand),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// An existing folder
+        folder: PathBuf,
+    },
 }
 
 /// Runs `maglev` with these arguments, program name first.
@@ -166,6 +173,9 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
         Command::Completions(args) => completions::run(&args),
+        Command::Man { folder } => {
+            manual::write(Args::command(), "1", &folder).map_err(|error| Failure::Io("write man pages", error))
+        }
     }
 }
 
@@ -222,7 +232,6 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use maglev_api::view;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {

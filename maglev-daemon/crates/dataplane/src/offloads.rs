@@ -46,7 +46,9 @@ fn flags(interface: &str, mut value: Value) -> Result<u32, Errno> {
     request.ifr_name.iter_mut().zip(interface.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // Another integer with musl than with glibc.
+    let ethtool = libc::SIOCETHTOOL as libc::Ioctl;
     // SAFETY: the kernel reads and writes `value`, as long as both commands want it, through the pointer in `request`.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) })?;
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), ethtool, &raw mut request) })?;
     Ok(value.data)
 }

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use maglev_cli::{Exit, usage};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use maglev_cli::{Exit, manual, usage};
 use maglev_daemon::runtime::{self, Failure};
 use maglev_model::parse_timeout;
 
@@ -77,6 +78,12 @@ enum Command {
     Pass(attach::PassArgs),
     /// Print a new key for the flow hash, to be the same on every node of a fleet
     Keygen,
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// An existing folder
+        folder: PathBuf,
+    },
 }
 
 fn version() -> &'static str {
@@ -99,6 +106,10 @@ fn main() -> ExitCode {
         Command::Decap(args) => decap::run(&args),
         Command::Pass(args) => attach::pass(&args),
         Command::Keygen => keygen::run(),
+        Command::Man { folder } => {
+            let written = manual::write(Args::command(), "8", &folder).context("cannot write man pages");
+            written.map_err(Failure::from)
+        }
     };
     match outcome {
         Ok(()) => Exit::Done.into(),
@@ -145,7 +156,6 @@ fn say(line: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
