@@ -30,6 +30,7 @@ mod mss;
 mod outlive;
 mod packets;
 mod stock;
+mod upgrade;
 mod vlans;
 
 /// The whole path over the maps of the kernel, for packets that come in by no interface.

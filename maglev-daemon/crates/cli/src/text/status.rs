@@ -54,7 +54,7 @@ fn forwarding(view::Forwarding { pin, adopted, since }: &view::Forwarding) -> St
     format!("since {}{adopted}; {pin}", UnixTime(*since))
 }
 
-fn reload(last: Option<&view::LastReload>) -> String {
+pub(super) fn reload(last: Option<&view::LastReload>) -> String {
     match last {
         None => "none since the start".into(),
         Some(last) if last.successful => format!("successful, at {}", UnixTime(last.unix_seconds)),
@@ -159,7 +159,7 @@ fn interfaces(interfaces: &[view::Interface]) -> String {
     table(["name", "mode", "attached", "link", "index", "mtu"], &["index", "mtu"], interfaces.iter().map(row))
 }
 
-fn section(text: &mut String, title: &str, body: &str) {
+pub(super) fn section(text: &mut String, title: &str, body: &str) {
     text.push('\n');
     text.push_str(title);
     text.push('\n');
