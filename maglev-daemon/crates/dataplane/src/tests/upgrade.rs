@@ -13,7 +13,7 @@ use maglev_common::maps::{DECAP_VIPS4, DECAP_VIPS6};
 use maglev_harness::EARLIER;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::faults::decap_settings;
+use super::faults::{decap_settings, wrapped};
 use super::outlive::Folder;
 use super::*;
 use crate::{bpf, object};
@@ -55,7 +55,7 @@ fn send(ends: &AtomicBool) -> u64 {
     // With protocol 255 the packet has its own header.
     let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), Some(SockProtocol::Raw)).unwrap();
     let raw = UdpSocket::from(raw);
-    let frame = super::faults::wrapped(4, &datagram(9)[14..]);
+    let frame = wrapped(4, &datagram(9)[14..]);
     let mut packet = frame[14..].to_vec();
     packet[16..20].copy_from_slice(&[10, 9, 0, 1]);
     let mut sent = 0;
