@@ -297,11 +297,19 @@ fn mistakes_change_nothing_and_are_all_reported() -> Result<()> {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     ensure!(second.status.code() == Some(1) && said.contains("another maglevd answers on"), "{said}");
     let other = setting.site.lab.directory().join("other.yaml");
-    fs::write(&other, good.replace("decap.sock", "other.sock").replace(":9102", ":9103"))?;
+    let elsewhere = good.replace("decap.sock", "other.sock").replace(":9102", ":9103");
+    fs::write(&other, &elsewhere)?;
     let second = setting.decap(&["--config", other.to_str().context("path")?])?;
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     let first = format!("another maglevd decap (process {process}) runs on eth0");
     ensure!(second.status.code() == Some(1) && said.contains(&first), "{said}");
+    // A pin folder elsewhere.
+    let pins = setting.pins();
+    fs::write(&other, elsewhere.replace(&*pins.to_string_lossy(), "/run/maglev-decap-elsewhere"))?;
+    let second = setting.decap(&["--config", other.to_str().context("path")?])?;
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let place = "/run/maglev-decap-elsewhere/eth0 is not in a BPF file system";
+    ensure!(second.status.code() == Some(1) && said.contains(place), "{said}");
     let both = setting.decap(&["--config", path, "--interface", "eth0"])?;
     ensure!(both.status.code() == Some(2), "{both:?}");
     // The wrong socket.

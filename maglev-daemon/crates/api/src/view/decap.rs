@@ -40,7 +40,6 @@ pub struct DecapStatus {
     pub last_reload: Option<LastReload>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(count: &usize) -> bool {
     *count == 0
 }

@@ -219,8 +219,10 @@ impl Place {
 
     /// Ends it after a failed start: what another process left goes on.
     pub(super) fn withdraw(self) {
-        if !self.left.as_ref().is_some_and(|left| left.adopted) {
-            self.stop();
+        match &self.left {
+            Some(left) if left.adopted => {}
+            Some(left) if left.misfit.is_some() => left.pins.remove_set(SET),
+            _ => self.stop(),
         }
     }
 
