@@ -234,6 +234,17 @@ fn a_service_that_is_killed_or_stopped_is_adopted_without_a_lost_packet() -> Res
     setting.start_service()?;
     ensure!(setting.json("status")?["interfaces"][0]["adopted"] == true, "{}", setting.json("status")?);
     traffic.stop()?.all_answered()?;
+    // Removed from the file while the service is stopped.
+    setting.site.lab.netns("web1").ip(&["link add held type veth peer name beside".to_owned()])?;
+    setting.settings.interfaces = "[{ name: eth0 }, { name: held, mode: generic }]";
+    setting.write()?;
+    setting.done(&["decap", "reload"])?;
+    setting.site.backends[0].stop_service()?;
+    setting.settings.interfaces = "[{ name: eth0 }]";
+    setting.write()?;
+    setting.start_service()?;
+    ensure!(setting.json("status")?["abandoned"][0] == "held", "{}", setting.json("status")?);
+    fs::remove_dir_all(setting.pins().join("held"))?;
     // From then on, a stop leaves nothing.
     setting.settings.on_stop = "detach";
     setting.write()?;

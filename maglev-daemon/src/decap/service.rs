@@ -50,6 +50,8 @@ pub(super) struct Service {
     /// How many of these are beyond the limit of VIPs.
     beyond: usize,
     last: Refresh,
+    /// The interfaces on which an earlier process left decapsulation running.
+    abandoned: Vec<String>,
     /// When the program of each interface was attached, in seconds since 1970.
     since: BTreeMap<String, u64>,
     progress: Progress,
@@ -72,6 +74,17 @@ impl Service {
         for name in &last.detached {
             tracing::warn!(interface = name, "the interface does not exist: waiting for it");
         }
+        let abandoned = match &origin {
+            Origin::File(_) => program.abandoned(),
+            Origin::Options => Vec::new(),
+        };
+        for interface in &abandoned {
+            tracing::warn!(
+                interface,
+                "an earlier process left decapsulation running here, and decap.yaml does not list the interface: list it, or \
+                 remove its folder below dataplane.pin"
+            );
+        }
         let mut service = Self {
             origin,
             settings,
@@ -79,6 +92,7 @@ impl Service {
             loopback,
             beyond,
             last,
+            abandoned,
             since: BTreeMap::new(),
             progress: Progress::default(),
             started: Instant::now(),
@@ -167,10 +181,15 @@ impl Service {
             mss: mss_word(in_force.mss),
             pin: in_force.pin.as_ref().map(|folder| folder.display().to_string()),
             kept_on_stop: self.settings.on_stop == OnStop::Keep,
+            abandoned: self.abandoned.iter().filter(|name| !self.lists(name)).cloned().collect(),
             restart_needed: self.restart_needed.clone(),
             problems: self.last.problems.clone(),
             last_reload: self.last_reload.clone(),
         }
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        self.settings.interfaces.iter().any(|interface| interface.name == name)
     }
 
     fn interface(&self, place: DecapPlace) -> view::DecapInterface {

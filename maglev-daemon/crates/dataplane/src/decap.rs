@@ -203,6 +203,11 @@ impl Decap {
         self.places.iter().map(Place::view).collect()
     }
 
+    /// The interfaces on which an earlier process left decapsulation running, in the same pin folder, and which no process holds now.
+    pub fn abandoned(&self) -> Vec<String> {
+        self.settings.pin.as_deref().map(left::abandoned).unwrap_or_default()
+    }
+
     /// The settings in force. The interfaces are in [`Self::places`].
     pub fn settings(&self) -> &DecapSettings {
         &self.settings

@@ -32,6 +32,8 @@ pub struct DecapStatus {
     pub pin: Option<String>,
     /// Whether decapsulation goes on while the service is stopped.
     pub kept_on_stop: bool,
+    /// Interfaces that are not in the file, on which an earlier process left decapsulation running.
+    pub abandoned: Vec<String>,
     /// Changed fields of the file that need a restart.
     pub restart_needed: Vec<String>,
     /// Errors that are retried.

@@ -12,12 +12,22 @@ use crate::output::{Text, table};
 impl Text for DecapStatus {
     fn text(&self) -> String {
         let mut text = facts(self);
+        let abandoned = self.abandoned.iter().map(|name| {
+            let pin = self.pin.as_deref().unwrap_or_default();
+            let remedy = format!("list it, or `rm -r {pin}/{}`", name.replace('.', ":"));
+            (
+                "abandoned",
+                format!(
+                    "{name}: an earlier process left decapsulation running, and the file does not list it: {remedy}"
+                ),
+            )
+        });
         let problems = self.problems.iter().map(|problem| ("problem", format!("{problem}; retrying")));
         let replaced = self.interfaces.iter().filter_map(|interface| {
             let reason = interface.replaced.as_ref()?;
             Some(("replaced", format!("{}: counters began anew: {reason}", interface.name)))
         });
-        for (name, value) in replaced.chain(problems) {
+        for (name, value) in replaced.chain(abandoned).chain(problems) {
             line(&mut text, name, &value);
         }
         section(&mut text, "Interfaces", &interfaces(&self.interfaces));
@@ -117,6 +127,8 @@ mod tests {
             interfaces: vec![interface],
             vips_on_loopback: true,
             vips_beyond_limit: 3,
+            abandoned: vec!["eth9".into()],
+            pin: Some("/pins".into()),
             restart_needed: vec!["api.socket".into()],
             problems: vec!["eth1: cannot attach".into()],
             ..DecapStatus::default()
@@ -124,7 +136,8 @@ mod tests {
         let text = status.text();
         for line in [
             "vips            none (on lo); 3 MORE ARE BEYOND THE LIMIT: their packets are dropped",
-            "pinned          nothing: decapsulation ends with the service",
+            "pinned          in /pins; a stop detaches, a crash does not",
+            "abandoned       eth9: an earlier process left decapsulation running, and the file does not list it: list it, or `rm -r /pins/eth9`",
             "restart needed  for api.socket",
             "replaced        eth1: counters began anew: map DECAP_VIPS4 is missing",
             "problem         eth1: cannot attach; retrying",

@@ -68,6 +68,15 @@ impl Left {
     }
 }
 
+/// The interfaces below a pin folder on which a process left decapsulation running that no process holds now.
+pub(super) fn abandoned(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| !sets(&entry.path()).is_empty() && Pins::hold(&entry.path()).is_ok());
+    let mut names: Vec<_> = left.filter_map(|entry| Some(entry.file_name().to_str()?.replace(':', "."))).collect();
+    names.sort();
+    names
+}
+
 /// What another process left in a folder.
 enum Found {
     Nothing,
@@ -78,7 +87,7 @@ enum Found {
 }
 
 fn find(pins: &Pins, cpus: u32) -> Found {
-    let sets = sets(pins);
+    let sets = sets(pins.folder());
     if !sets.iter().any(|set| set == SET) {
         return match sets.first() {
             Some(other) => Found::Misfit(format!("{other} is of another release, this one has {SET}")),
@@ -103,8 +112,8 @@ fn find(pins: &Pins, cpus: u32) -> Found {
 }
 
 /// The sets in a folder, of any release.
-fn sets(pins: &Pins) -> Vec<String> {
-    let entries = fs::read_dir(pins.folder()).into_iter().flatten().flatten();
+fn sets(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut sets: Vec<_> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.strip_prefix(SETS).is_some_and(|number| number.parse::<u32>().is_ok()))

@@ -218,3 +218,28 @@ fn an_interface_that_cannot_be_added_changes_nothing() {
         unpinned.set_mss(Mss::Off).unwrap();
     });
 }
+
+#[test]
+fn an_interface_that_no_process_holds_any_more_is_named() {
+    in_namespace(|| {
+        let (_peer, folder) = (two_veths(), Folder::new());
+        let one = decap_settings("eth1", &[VIP], Some(&folder));
+        let other = decap_settings("eth2", &[VIP], Some(&folder));
+        let decap = Decap::start(&one, &links()).unwrap();
+        let held = Decap::start(&other, &links()).unwrap();
+        assert_eq!(decap.abandoned(), Vec::<String>::new());
+        drop(held);
+        assert_eq!(decap.abandoned(), ["eth2"]);
+        assert!(attached("eth2").is_some());
+        // As the message says.
+        fs::remove_dir_all(folder.0.join("eth2")).unwrap();
+        assert_eq!(decap.abandoned(), Vec::<String>::new());
+        // The kernel frees what was unpinned a moment later.
+        let began = Instant::now();
+        while attached("eth2").is_some() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it is still attached");
+            thread::yield_now();
+        }
+        decap.stop();
+    });
+}
