@@ -27,6 +27,19 @@ pub enum Outcome {
     Noted,
 }
 
+impl Outcome {
+    /// The word in text, JSON and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Passed => "passed",
+            Self::Answered => "answered",
+            Self::Dropped => "dropped",
+            Self::Noted => "noted",
+        }
+    }
+}
+
 /// A table of counters: the variants, each with name, outcome and help text.
 macro_rules! counters {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal, $outcome:ident, $help:literal;)* }) => {
@@ -118,10 +131,10 @@ counters! {
         Fragment = "fragment", Dropped, "IP in IP whose outer packet is a fragment.";
         Congestion = "congestion", Dropped, "Outer ECN is CE but the inner packet is not ECN-capable (RFC 6040 section 4.2).";
         NoRoom = "no_room", Dropped, "The driver refused to move the start of the packet.";
-        ForeignDestination = "foreign_destination", Dropped, "IP in IP or GUE whose inner packet is not for an address that `--to` names, or is for a multicast, broadcast, loopback or link-local one.";
+        ForeignDestination = "foreign_destination", Dropped, "IP in IP or GUE whose inner packet is for no VIP of this backend, or is for a multicast, broadcast, loopback or link-local one.";
         NeighborDiscovery = "neighbor_discovery", Dropped, "IP in IP or GUE whose inner packet is neighbor discovery, a router advertisement or a redirect.";
         ImpossibleSource = "impossible_source", Dropped, "IP in IP or GUE whose inner source no remote host can have, or is the inner destination.";
-        MssLowered = "mss_lowered", Noted, "The MSS in the answer to a SYN that came encapsulated was lowered by `--mss`.";
+        MssLowered = "mss_lowered", Noted, "The MSS in the answer to a SYN that came encapsulated was lowered.";
         UnsupportedGue = "unsupported_gue", Dropped, "GUE of another version than 0 and 1, a control message, with flags, or with another payload than an IP packet.";
     }
 }

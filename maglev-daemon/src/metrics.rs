@@ -1,6 +1,7 @@
 //! `/metrics` in the OpenMetrics text format, made from the same views as the command line's answers. It must not know
 //! the source of the numbers.
 
+pub(crate) mod decap;
 #[cfg(test)]
 mod docs;
 mod text;

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("bpf") {
         return ExitCode::SUCCESS;
     }
-    match objects::build("maglev-harness", &["maglev-harness", "maglev-measured", "maglev-faulty"]) {
+    match objects::build("maglev-harness", &["maglev-harness", "maglev-measured", "maglev-faulty", "maglev-earlier"]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("cargo::error={message}");

@@ -30,6 +30,7 @@ pub use journal::{Follower, Journal, Received};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
 pub(crate) use refused::Refused;
+pub(crate) use routes::unknown_method;
 pub use services::SentFile;
 pub use shown::{Made, Shown, SnapshotRequests, Snapshots};
 

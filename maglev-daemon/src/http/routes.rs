@@ -77,7 +77,7 @@ async fn unknown_path(uri: axum::http::Uri) -> Refused {
     Refused(view::Error::invalid(format!("no such path: {}", uri.path())))
 }
 
-async fn unknown_method(method: Method, uri: axum::http::Uri) -> Refused {
+pub(crate) async fn unknown_method(method: Method, uri: axum::http::Uri) -> Refused {
     Refused(view::Error::invalid(format!("{} does not take {method}", uri.path())))
 }
 

@@ -41,18 +41,20 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves the API on its socket. Ends only by being dropped.
 pub async fn serve(listener: UnixListener, handle: Handle) {
-    serve_api(listener, routes::routes(handle)).await;
+    serve_api(listener, routes::routes(handle), Bodies::new(routes::is_file)).await;
 }
 
 /// Serves reads and plans on the second socket. Ends only by being dropped.
 pub async fn serve_reads(listener: UnixListener, handle: Handle, sockets: Sockets) {
     let journal = handle.journal.with_own_followers();
-    serve_api(listener, reads::only(routes::routes(Handle { journal, ..handle }), sockets)).await;
+    let router = reads::only(routes::routes(Handle { journal, ..handle }), sockets);
+    serve_api(listener, router, Bodies::new(routes::is_file)).await;
 }
 
-async fn serve_api(listener: UnixListener, router: Router) {
+/// Serves an API on its socket, to clients of this version. Ends only by being dropped.
+pub(crate) async fn serve_api(listener: UnixListener, router: Router, bodies: Bodies) {
     let router = router.layer(middleware::from_fn(agree_on_version));
-    serve_router(listener, router, Bodies::new(routes::is_file), caller).await;
+    serve_router(listener, router, bodies, caller).await;
 }
 
 /// The process at the other end of a connection to the socket.

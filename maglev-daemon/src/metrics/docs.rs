@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use maglev_api::testing;
-use maglev_common::counters::{Counter, Outcome};
+use maglev_common::counters::Counter;
 use maglev_testing::docs;
 
 use super::text::Family;
@@ -38,21 +38,11 @@ fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
     counters.backends.push(view::BackendTraffic { pool: backend.pool, backend: backend.name, packets: 7, bytes: 420 });
     counters.counters.extend(Counter::ALL.iter().map(|counter| view::Counter {
         name: counter.name().into(),
-        outcome: outcome(counter.outcome()).into(),
+        outcome: counter.outcome().as_str().into(),
         packets: 0,
         help: counter.help().into(),
     }));
     (status, counters, neighbors, routes)
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Forwarded => "forwarded",
-        Outcome::Passed => "passed",
-        Outcome::Answered => "answered",
-        Outcome::Dropped => "dropped",
-        Outcome::Noted => "noted",
-    }
 }
 
 #[test]
@@ -89,11 +79,24 @@ fn labelled(label: &str, series: &[Vec<(&'static str, String)>]) -> String {
 }
 
 #[test]
+fn the_page_has_every_family_of_a_backend() {
+    let (status, counters) = decap::tests::backend();
+    let families = decap::registered(&status, &counters).families;
+    assert!(families.iter().all(|family| !family.series.is_empty()));
+    let rows: String = families.iter().map(row).collect();
+    docs::hold(
+        "docs/metrics.md",
+        "metrics of a backend",
+        &format!("| name | type | unit | labels | meaning |\n|---|---|---|---|---|\n{rows}"),
+    );
+}
+
+#[test]
 fn the_page_has_every_counter() {
     let mut table = String::from("| `reason` | `outcome` | packets |\n|---|---|---|\n");
     for counter in Counter::ALL {
         // Writing to a string cannot fail.
-        let _ = writeln!(table, "| `{}` | {} | {} |", counter.name(), outcome(counter.outcome()), counter.help());
+        let _ = writeln!(table, "| `{}` | {} | {} |", counter.name(), counter.outcome().as_str(), counter.help());
     }
     docs::hold("docs/metrics.md", "counters", &table);
 }
@@ -102,7 +105,9 @@ fn the_page_has_every_counter() {
 #[test]
 fn every_metric_in_a_page_exists() {
     let (status, counters, neighbors, routes) = node();
-    let families = registered(&status, &counters, (&neighbors, &routes)).families;
+    let mut families = registered(&status, &counters, (&neighbors, &routes)).families;
+    let (status, counters) = decap::tests::backend();
+    families.extend(decap::registered(&status, &counters).families);
     let known = |name: &str, labels: Vec<&str>| {
         let family = families.iter().find(|family| family.name == name);
         let has = |label: &&str| family.is_some_and(|family| family.series[0].iter().any(|(known, _)| known == label));

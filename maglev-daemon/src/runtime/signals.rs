@@ -29,7 +29,10 @@ impl Stop {
 }
 
 /// SIGHUP, from the moment it is made.
-pub(super) fn reload() -> anyhow::Result<Signal> {
+///
+/// # Errors
+/// The system refused.
+pub fn reload() -> anyhow::Result<Signal> {
     listen(SignalKind::hangup())
 }
 

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 mod objects;
 
 #[cfg(not(target_arch = "bpf"))]
-pub use objects::{FAULTY, HARNESS, MEASURED};
+pub use objects::{EARLIER, FAULTY, HARNESS, MEASURED};
 
 /// The load balancer that minds [`MODE`], in an object of its own.
 pub const MEASURED_PROGRAM: &str = "maglev_measured";

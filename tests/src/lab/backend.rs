@@ -56,6 +56,29 @@ impl Backend {
         Ok(self.decap.insert(begin(lab, &self.name, &self.counters, options)?))
     }
 
+    /// Starts `decap` as a service with this file, and waits until it is attached.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_service(&mut self, lab: &Lab, file: &Path) -> Result<()> {
+        let mut command = Command::new(binary("maglevd")?);
+        command.args(["decap", "--config"]).arg(file);
+        let name = format!("{}-decap", self.name);
+        let service = Process::start(&name, &lab.netns(&self.name), &lab.directory(), &mut command)?;
+        self.decap.insert(service).await_line("ready")
+    }
+
+    /// Ends the service as an operator would.
+    ///
+    /// # Errors
+    /// If it does not run, or does not end cleanly.
+    pub fn stop_service(&mut self) -> Result<()> {
+        let mut decap = self.decap.take().context("decap does not run")?;
+        let status = decap.stop()?;
+        ensure!(status.success(), "{}: decap ended with {status}\n{}", self.name, decap.log());
+        Ok(())
+    }
+
     /// Kills `decap`, which has no chance to tidy up.
     ///
     /// # Errors

@@ -75,12 +75,13 @@ const UNSAFE: [&str; 11] = [
 ];
 
 /// The files with unsafe *attributes* too: for the names that the kernel's loader looks up.
-const UNSAFE_ATTRIBUTES: [&str; 7] = [
+const UNSAFE_ATTRIBUTES: [&str; 8] = [
     "maglev-ebpf/src/bin/node/main.rs",
     "maglev-ebpf/src/bin/node/programs.rs",
     "maglev-ebpf/src/bin/backend/main.rs",
     "maglev-ebpf/harness/src/main.rs",
     "maglev-ebpf/harness/src/measured.rs",
+    "maglev-ebpf/harness/src/earlier.rs",
     "maglev-ebpf/harness/src/faulty.rs",
     "maglev-ebpf/harness/src/faulty/frame.rs",
 ];

@@ -33,6 +33,8 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// The remedy if no service answers on the socket.
+    remedy: &'static str,
     runtime: Runtime,
     /// The reason sent with changes.
     reason: Option<HeaderValue>,
@@ -83,7 +85,14 @@ impl Client {
     /// The system gives no event loop: out of file descriptors.
     pub fn new(socket: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime, reason: None })
+        let remedy = "is maglevd running? systemctl status maglevd";
+        Ok(Self { socket: socket.to_owned(), remedy, runtime, reason: None })
+    }
+
+    /// With another remedy if no service answers on the socket: it is not that of a node's daemon.
+    #[must_use]
+    pub fn with_remedy(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
     }
 
     /// Adds the reason of changes, one that [`maglev_model::parse_reason`] accepted.
@@ -262,8 +271,7 @@ impl Client {
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
-        let remedy = "is maglevd running? systemctl status maglevd";
-        ClientError::Unreachable { socket: self.socket.clone(), reason, remedy }
+        ClientError::Unreachable { socket: self.socket.clone(), reason, remedy: self.remedy }
     }
 
     fn not_permitted(&self, error: &io::Error) -> ClientError {

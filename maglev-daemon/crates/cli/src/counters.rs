@@ -9,12 +9,17 @@ pub(super) fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
     printer.answer(&client.get::<Counters>("/v1/counters")?)
 }
 
+/// Counters of packets, each with its meaning.
+pub(super) fn list(counters: &[Counter]) -> String {
+    let row = |counter: &Counter| {
+        let Counter { name, outcome, packets, help } = counter;
+        [name.clone(), outcome.clone(), packets.to_string(), help.clone()]
+    };
+    table(["counter", "outcome", "packets", "meaning"], &["packets"], counters.iter().map(row))
+}
+
 impl Text for Counters {
     fn text(&self) -> String {
-        let counter = |counter: &Counter| {
-            let Counter { name, outcome, packets, help } = counter;
-            [name.clone(), outcome.clone(), packets.to_string(), help.clone()]
-        };
         let vip = |vip: &VipTraffic| {
             let VipTraffic { name, packets, bytes: count } = vip;
             [name.clone(), packets.to_string(), bytes(*count)]
@@ -24,7 +29,7 @@ impl Text for Counters {
             [pool.clone(), backend.clone(), packets.to_string(), bytes(*count)]
         };
         let numbers = ["packets", "bytes"];
-        let counters = table(["counter", "outcome", "packets", "meaning"], &numbers, self.counters.iter().map(counter));
+        let counters = list(&self.counters);
         let vips = table(["vip", "packets", "bytes"], &numbers, self.vips.iter().map(vip));
         let backends = table(["pool", "backend", "packets", "bytes"], &numbers, self.backends.iter().map(backend));
         format!("{counters}\n{vips}\n{backends}")

@@ -6,6 +6,7 @@ mod bgp;
 mod changes;
 mod completions;
 mod counters;
+mod decap;
 #[cfg(test)]
 mod docs;
 mod events;
@@ -68,9 +69,9 @@ impl From<Exit> for ExitCode {
                   130 interrupted"
 )]
 struct Args {
-    /// The daemon's socket
-    #[arg(long, global = true, value_name = "PATH", env = "MAGLEV_SOCKET", default_value = DEFAULT_SOCKET)]
-    socket: PathBuf,
+    /// The daemon's socket. Default: /run/maglev/maglev.sock; of `maglev decap`: /run/maglev-decap/maglev-decap.sock
+    #[arg(long, global = true, value_name = "PATH", env = "MAGLEV_SOCKET")]
+    socket: Option<PathBuf>,
 
     /// Tables for people, or JSON for programs
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
@@ -119,6 +120,9 @@ enum Command {
     /// BGP: sessions with neighbors, and announced prefixes
     #[command(subcommand)]
     Bgp(bgp::BgpCommand),
+    /// On a backend: the service that decapsulates, `maglevd decap --config`
+    #[command(subcommand)]
+    Decap(decap::DecapCommand),
     /// Single flows
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -155,6 +159,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
 fn run(args: Args) -> Result<(), Failure> {
     let Args { socket, output, why, command } = args;
     let printer = Printer::new(output);
+    let usual = if matches!(command, Command::Decap(_)) { decap::DEFAULT_SOCKET } else { DEFAULT_SOCKET };
+    let socket = socket.unwrap_or_else(|| PathBuf::from(usual));
     let client =
         || Client::new(&socket).map(|client| client.with_reason(why)).map_err(|error| Failure::Io("start", error));
     match command {
@@ -171,6 +177,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
+        Command::Decap(command) => decap::run(&command, client()?, &printer),
         Command::Flow(command) => flow::run(&command, &client()?, &printer),
         Command::Completions(args) => completions::run(&args),
         Command::Man { folder } => {
@@ -324,6 +331,9 @@ mod tests {
             "maglev bgp neighbors",
             "maglev bgp routes --output json",
             "maglev bgp reset 10.0.0.1",
+            "maglev decap status",
+            "maglev decap counters --output json",
+            "maglev --socket /run/d.sock decap reload",
             "maglev completions bash",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

@@ -1,4 +1,4 @@
-//! `interfaces` of `maglev.yaml`: which interfaces balance, how the program is attached, and which MAC addresses are this node's. It
+//! `interfaces` of both files: which interfaces balance or decapsulate, how the program is attached, and which MAC addresses are this node's. It
 //! must not know whether they exist.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub enum Mode {
     Generic,
 }
 
-/// An interface that balances.
+/// An interface that balances, or decapsulates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
@@ -30,8 +30,17 @@ pub struct Interface {
     pub also: Vec<[u8; 6]>,
 }
 
-/// Decodes `interfaces` and reports every error.
+/// Decodes `interfaces` of `maglev.yaml` and reports every error.
 pub(super) fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
+    decode_with(field, &["name", "mode", "also"])
+}
+
+/// Decodes `interfaces` of `decap.yaml`, where no other MAC addresses count.
+pub(super) fn decode_decap_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
+    decode_with(field, &["name", "mode"])
+}
+
+fn decode_with(field: &Field<'_>, keys: &[&str]) -> Option<Vec<Interface>> {
     let items = field.items()?;
     if items.is_empty() {
         field.report("no interface; name at least one, such as [{ name: eth0 }]");
@@ -42,7 +51,7 @@ pub(super) fn decode_interfaces(field: &Field<'_>) -> Option<Vec<Interface>> {
     }
     let mut seen = BTreeSet::new();
     let decoded = items.iter().map(|item| {
-        let section = item.section(&["name", "mode", "also"], &[])?;
+        let section = item.section(keys, &[])?;
         let name = section.need("name", "the interface's name").and_then(|name| {
             let text = name.parse(parse_interface_name)?;
             if !seen.insert(text.clone()) {

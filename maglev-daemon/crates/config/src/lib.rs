@@ -1,9 +1,11 @@
-//! The two files: `maglev.yaml` (this node) and `services.yaml` (the same on every node), decoded into domain types.
+//! The files: `maglev.yaml` (this node), `services.yaml` (the same on every node) and `decap.yaml` (a backend), decoded into domain
+//! types.
 //! All errors are reported at once, each with its line and field path. It must not know its callers, nor the running state.
 
 mod bgp;
 pub mod bounds;
 mod check_keys;
+mod decap;
 mod decode;
 #[cfg(test)]
 mod docs;
@@ -20,6 +22,7 @@ mod services;
 mod tree;
 mod unchanged;
 
+pub use decap::{DecapConfig, decode as decode_decap};
 pub use health::{check_text, parse_check, parse_override};
 pub use interfaces::{Interface, Mode};
 pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};

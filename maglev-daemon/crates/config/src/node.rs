@@ -22,6 +22,8 @@ use super::{Problems, tree};
 const DEFAULT_SERVICES: &str = "/var/lib/maglev/services.yaml";
 /// The default path of the API's socket.
 const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
+/// The address for metrics that messages name.
+const USUAL_METRICS: &str = "127.0.0.1:9642";
 /// The default folder in which the program and its maps are pinned.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/maglev";
 
@@ -310,12 +312,14 @@ fn decode_api(field: &Field<'_>, file: &Path) -> Option<Api> {
         }
         Some(Some(path))
     });
-    let metrics = section.get("metrics").map_or(Some(default.metrics), |field| field.parse(parse_metrics));
+    let metrics = section
+        .get("metrics")
+        .map_or(Some(default.metrics), |field| field.parse(|text| parse_metrics(text, USUAL_METRICS)));
     Some(Api { socket: socket?, read_socket: read_socket?, metrics: metrics? })
 }
 
 /// The path of a Unix socket, whose length is limited (`sun_path` in unix(7)).
-fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
+pub(super) fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
     const LONGEST: usize = 107;
     let path = decode_path(field, file)?;
     let length = path.as_os_str().len();
@@ -326,17 +330,17 @@ fn decode_socket(field: &Field<'_>, file: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
+/// A loopback address with a port; `usual` is one for messages.
+pub(super) fn parse_metrics(text: &str, usual: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
+    let allowed = format!("allowed: such as {usual}, or off");
     match SocketAddr::from_str(text) {
-        Ok(at) if at.port() == 0 => Err(format!("{at} has no port; allowed: such as 127.0.0.1:9642, or off")),
+        Ok(at) if at.port() == 0 => Err(format!("{at} has no port; {allowed}")),
         Ok(at) if at.ip().is_loopback() => Ok(Some(at)),
-        Ok(at) => Err(format!("{at} is not a loopback address; allowed: such as 127.0.0.1:9642, or off")),
-        Err(_) => {
-            Err(format!("{} is not an address with a port; allowed: such as 127.0.0.1:9642, or off", shown(text)))
-        }
+        Ok(at) => Err(format!("{at} is not a loopback address; {allowed}")),
+        Err(_) => Err(format!("{} is not an address with a port; {allowed}", shown(text))),
     }
 }
 
@@ -354,7 +358,7 @@ impl Default for Dataplane {
 fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
     let section = field.section(&["pin", "on_stop"], &[])?;
     let default = Dataplane::default();
-    let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(parse_pin));
+    let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(|text| parse_pin(text, DEFAULT_PIN)));
     let usual = OnStop::usual(pin != Some(None));
     let on_stop = section.get("on_stop").map_or(Some(usual), |field| {
         let on_stop = field.parse(parse_on_stop)?;
@@ -374,22 +378,19 @@ fn outlives(dataplane: Option<&Dataplane>) -> Outlives {
     })
 }
 
-/// A folder in the BPF file system, which takes no dots in names.
-fn parse_pin(text: &str) -> Result<Option<PathBuf>, String> {
+/// A folder in the BPF file system, which takes no dots in names; `usual` is one for messages.
+pub(super) fn parse_pin(text: &str, usual: &str) -> Result<Option<PathBuf>, String> {
     if text == "off" {
         return Ok(None);
     }
     let path = PathBuf::from(text);
     if !path.is_absolute() || text.contains(['.', '\0']) || path.components().count() < 2 {
-        return Err(format!(
-            "{} is not a pin folder; allowed: such as {DEFAULT_PIN}, without dots, or off",
-            shown(text)
-        ));
+        return Err(format!("{} is not a pin folder; allowed: such as {usual}, without dots, or off", shown(text)));
     }
     Ok(Some(path))
 }
 
-fn parse_on_stop(text: &str) -> Result<OnStop, String> {
+pub(super) fn parse_on_stop(text: &str) -> Result<OnStop, String> {
     match text {
         "detach" => Ok(OnStop::Detach),
         "keep" => Ok(OnStop::Keep),

@@ -261,6 +261,18 @@ impl Attached {
         Ok(())
     }
 
+    /// Replaces the program in every link. An interface that is gone has none: [`Self::refresh`] attaches to it once it is back.
+    pub(super) fn replace(&mut self, program: Runnable<'_>) -> Result<(), DataplaneError> {
+        let Runnable { fd, id } = program;
+        for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
+            match held.as_mut().map(|held| held.replace(fd, id)) {
+                None | Some(Ok(_) | Err(Errno::ENOLINK)) => {}
+                Some(Err(errno)) => return Err(refused(interface, errno)),
+            }
+        }
+        Ok(())
+    }
+
     /// Lets nothing outlive this: dropped links are detached.
     pub(super) fn unpin(&mut self) {
         self.links.iter_mut().flatten().for_each(Held::unpin);

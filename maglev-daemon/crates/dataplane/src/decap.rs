@@ -1,47 +1,28 @@
-//! The backend's side: the program that decapsulates, one for each interface, and its pinned state, which outlives the process. It
-//! must not know the load balancer's tables.
-//!
-//! ```text
-//!  /sys/fs/bpf/maglev-decap/eth0   locked by the process that decapsulates on eth0
-//!    links/7                       the program's hold on the interface
-//!    egress/7                      the hold of the program that lowers the MSS
-//!    decap-v1/                     the maps: counters go on, prefixes are changed in place
-//! ```
-//!
-//! The next process loads its own program onto these maps and puts it in the place of the one that the link holds.
+//! The backend's side: programs that decapsulate, one for each interface, and their settings, which change while they run. It must
+//! not know the load balancer's tables.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::slice;
-use std::sync::Arc;
+use std::fmt;
+use std::path::PathBuf;
 
-use aya::maps::{Array, ArrayOfMaps, MapData, MapError, MapType};
+use aya::maps::{Array, MapData};
 use ipnet::IpNet;
 use maglev_common::maps as names;
-use maglev_common::pod::Word;
 use maglev_common::settings::Mss;
 use maglev_common::syn::SYNS;
 use maglev_net::links::Link;
 
-use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
-use super::bpf::LinkKind;
+use super::attach::{Interface, InterfaceSettings, Refresh};
 use super::counters::DecapSnapshot;
-use super::egress::Egress;
 use super::error::DataplaneError;
-use super::maps;
-use super::object::{self, Loaded};
-use super::pins::{PinnedLink, Pins};
-use super::shared::{Mapped, Shape};
+use super::object;
 
-pub use prefixes::{Prefixes, can_be_vips, within_limit};
-
+mod left;
+mod place;
 mod prefixes;
 
-/// The set of pinned maps. Another layout, or counters in another order, takes another number.
-const SET: &str = "decap-v1";
-
-const SOURCES: [&str; 2] = [names::DECAP_SOURCES4, names::DECAP_SOURCES6];
-const VIPS: [&str; 2] = [names::DECAP_VIPS4, names::DECAP_VIPS6];
+pub use place::DecapPlace;
+use place::Place;
+pub use prefixes::{Prefixes, can_be_vips, within_limit};
 
 /// The settings of decapsulation.
 #[derive(Clone, Debug)]
@@ -61,7 +42,31 @@ pub struct DecapSettings {
 /// Decapsulation on some interfaces. Dropping it detaches the programs, unless they are pinned.
 #[derive(Debug)]
 pub struct Decap {
+    /// The object of the programs.
+    object: &'static [u8],
+    /// As they are in force, but for the interfaces: these are those of `places`.
+    settings: DecapSettings,
+    /// Once the MSS is lowered.
+    syns: Option<SynMap>,
     places: Vec<Place>,
+    /// Counted on interfaces that were removed since.
+    removed: DecapSnapshot,
+}
+
+/// [`maglev_common::syn::SynWord`]s: one map for all interfaces, since an answer may be routed via another one than its SYN.
+struct SynMap(Array<MapData, u64>);
+
+impl SynMap {
+    fn create() -> Result<Self, DataplaneError> {
+        let created = Array::create(SYNS as u32, 0);
+        created.map(Self).map_err(|error| DataplaneError::map(names::DECAP_SYNS, "BPF_MAP_CREATE", &error))
+    }
+}
+
+impl fmt::Debug for SynMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SynMap")
+    }
 }
 
 impl Decap {
@@ -70,40 +75,77 @@ impl Decap {
     /// # Errors
     /// One line that says what is missing and the remedy. Nothing stays attached that was not so before.
     pub fn start(settings: &DecapSettings, links: &[Link]) -> Result<Self, DataplaneError> {
-        let DecapSettings { interfaces, sources: _, vips: _, mss, pin: _ } = settings;
-        if let Some(twice) =
-            interfaces.iter().enumerate().find(|(n, one)| interfaces[..*n].iter().any(|other| other.name == one.name))
-        {
-            return Err(DataplaneError::Setting(format!("interfaces: {} is named twice", twice.1.name)));
-        }
-        let syns = if *mss == Mss::Off { None } else { Some(create_syns()?) };
-        let mut decap = Self { places: Vec::new() };
-        match interfaces.iter().try_for_each(|interface| decap.add(interface, settings, syns.as_ref(), links)) {
+        Self::start_of(object::BACKEND_OBJECT, settings, links)
+    }
+
+    /// The same with the programs of any object that takes our maps and globals.
+    pub(super) fn start_of(
+        object: &'static [u8],
+        settings: &DecapSettings,
+        links: &[Link],
+    ) -> Result<Self, DataplaneError> {
+        let syns = if settings.mss == Mss::Off { None } else { Some(SynMap::create()?) };
+        let removed = std::iter::empty().sum();
+        let mut decap = Self { object, settings: settings.clone(), syns, places: Vec::new(), removed };
+        match settings.interfaces.iter().try_for_each(|interface| decap.add(interface, links)) {
             Ok(()) => Ok(decap),
             Err(error) => {
-                decap.places.into_iter().filter(|place| !place.is_adopted()).for_each(Place::stop);
+                decap.places.into_iter().for_each(Place::withdraw);
                 Err(error)
             }
         }
     }
 
-    fn add(
-        &mut self,
-        wanted: &InterfaceSettings,
-        settings: &DecapSettings,
-        syns: Option<&SynMap>,
-        links: &[Link],
-    ) -> Result<(), DataplaneError> {
-        self.places.push(Place::load(wanted, settings, syns)?);
-        match self.places.last_mut().map(|place| place.attach(links)) {
-            None | Some(Ok(()) | Err(DataplaneError::InterfaceAbsent { .. })) => Ok(()),
-            Some(Err(error)) => Err(error),
+    /// Loads or adopts the program of one more interface, and attaches it if the interface exists.
+    ///
+    /// # Errors
+    /// The interface is there already; or one line that says what is missing and the remedy. The other interfaces stay as they are.
+    pub fn add(&mut self, wanted: &InterfaceSettings, links: &[Link]) -> Result<(), DataplaneError> {
+        let name = &wanted.name;
+        if self.places.iter().any(|place| place.name() == name) {
+            return Err(DataplaneError::Setting(format!("interfaces: {name} is named twice")));
         }
+        let syns = self.syns.as_ref().filter(|_| self.settings.mss != Mss::Off);
+        let mut place = Place::load(self.object, wanted, &self.settings, syns)?;
+        match place.attach(links) {
+            Ok(()) | Err(DataplaneError::InterfaceAbsent { .. }) => {
+                self.places.push(place);
+                Ok(())
+            }
+            Err(error) => {
+                place.withdraw();
+                Err(error)
+            }
+        }
+    }
+
+    /// Detaches the program of an interface and frees its maps. What it counted stays counted.
+    pub fn remove(&mut self, name: &str) {
+        for place in self.places.extract_if(.., |place| place.name() == name) {
+            let counted = place.snapshot();
+            self.removed = [self.removed.clone(), counted].into_iter().sum();
+            place.stop();
+        }
+    }
+
+    /// Takes back an interface that was just added. A program that another process left there goes on.
+    pub fn take_back(&mut self, name: &str) {
+        self.places.extract_if(.., |place| place.name() == name).for_each(Place::withdraw);
     }
 
     /// The names of the interfaces that were not there yet: the program is attached once they are.
     pub fn waiting(&self) -> Vec<String> {
-        self.places.iter().filter(|place| place.is_waiting()).map(|place| place.settings.name.clone()).collect()
+        self.places.iter().filter(|place| place.is_waiting()).map(|place| place.name().to_owned()).collect()
+    }
+
+    /// Replaces the outer sources that packets are unwrapped from.
+    ///
+    /// # Errors
+    /// A map could not be written. The old sources are accepted, and some of the new ones.
+    pub fn accept(&mut self, sources: &[IpNet]) -> Result<(), DataplaneError> {
+        self.places.iter_mut().try_for_each(|place| place.accept(sources))?;
+        self.settings.sources = sources.to_vec();
+        Ok(())
     }
 
     /// Replaces the addresses that packets are unwrapped for.
@@ -111,12 +153,32 @@ impl Decap {
     /// # Errors
     /// A map could not be written. The old addresses are accepted, and some of the new ones.
     pub fn serve(&mut self, vips: &Prefixes) -> Result<(), DataplaneError> {
-        self.places.iter_mut().try_for_each(|place| vips.write(&mut place.ebpf, VIPS))
+        self.places.iter_mut().try_for_each(|place| place.serve(vips))?;
+        self.settings.vips = vips.clone();
+        Ok(())
+    }
+
+    /// Replaces the programs by those with another MSS, on the same maps: no packet passes without one. Needs pinned maps.
+    ///
+    /// # Errors
+    /// A program cannot be loaded: nothing changed; or not put into its place: some interfaces have the new MSS.
+    pub fn set_mss(&mut self, mss: Mss) -> Result<(), DataplaneError> {
+        if mss == self.settings.mss {
+            return Ok(());
+        }
+        if mss != Mss::Off && self.syns.is_none() {
+            self.syns = Some(SynMap::create()?);
+        }
+        let syns = self.syns.as_ref().filter(|_| mss != Mss::Off);
+        let loaded =
+            self.places.iter().map(|place| place.load_with(self.object, mss, syns)).collect::<Result<Vec<_>, _>>()?;
+        self.settings.mss = mss;
+        self.places.iter_mut().zip(loaded).try_for_each(|(place, ebpf)| place.replace(ebpf, mss))
     }
 
     /// All counters, summed over the CPUs and the interfaces.
     pub fn snapshot(&self) -> DecapSnapshot {
-        self.places.iter().map(|place| DecapSnapshot::read(&place.counters)).sum()
+        self.places.iter().map(Place::snapshot).chain([self.removed.clone()]).sum()
     }
 
     /// Attaches to interfaces that have come, or were made anew under their names.
@@ -133,7 +195,22 @@ impl Decap {
 
     /// The attached interfaces.
     pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
-        self.places.iter().flat_map(|place| place.attached.interfaces())
+        self.places.iter().flat_map(Place::interfaces)
+    }
+
+    /// Each interface with its program, attached or awaited, in the order in which they were added.
+    pub fn places(&self) -> Vec<DecapPlace> {
+        self.places.iter().map(Place::view).collect()
+    }
+
+    /// The interfaces on which an earlier process left decapsulation running, in the same pin folder, and which no process holds now.
+    pub fn abandoned(&self) -> Vec<String> {
+        self.settings.pin.as_deref().map(left::abandoned).unwrap_or_default()
+    }
+
+    /// The settings in force. The interfaces are in [`Self::places`].
+    pub fn settings(&self) -> &DecapSettings {
+        &self.settings
     }
 
     /// Detaches the programs and frees their maps: nothing is left.
@@ -143,205 +220,13 @@ impl Decap {
 
     /// The program of the first interface.
     #[cfg(test)]
-    pub(super) fn ebpf(&mut self) -> &mut Loaded {
+    pub(super) fn ebpf(&mut self) -> &mut object::Loaded {
         self.ebpf_at(0)
     }
 
     /// The programs of an interface.
     #[cfg(test)]
-    pub(super) fn ebpf_at(&mut self, n: usize) -> &mut Loaded {
-        &mut self.places.get_mut(n).expect("an interface").ebpf
+    pub(super) fn ebpf_at(&mut self, n: usize) -> &mut object::Loaded {
+        self.places.get_mut(n).expect("an interface").ebpf()
     }
-}
-
-/// The program of one interface, attached to it or waiting for it.
-#[derive(Debug)]
-struct Place {
-    settings: InterfaceSettings,
-    /// Declared first of those below, so that it is dropped first: nothing is unmapped under a program that still runs.
-    attached: Attached,
-    /// The program that lowers the MSS, if that is asked for.
-    egress: Option<Egress>,
-    counters: Mapped<Word>,
-    /// Holds the programs and the tries.
-    ebpf: Loaded,
-    left: Option<Left>,
-}
-
-/// [`maglev_common::syn::SynWord`]s: one map for all interfaces, since an answer may be routed via another one than its SYN.
-type SynMap = Array<MapData, u64>;
-
-fn create_syns() -> Result<SynMap, DataplaneError> {
-    Array::create(SYNS as u32, 0).map_err(|error| DataplaneError::map(names::DECAP_SYNS, "BPF_MAP_CREATE", &error))
-}
-
-/// The state that is left to the next process.
-#[derive(Debug)]
-struct Left {
-    pins: Arc<Pins>,
-    /// Whether another process left it to this one.
-    adopted: bool,
-}
-
-impl Place {
-    fn load(
-        wanted: &InterfaceSettings,
-        settings: &DecapSettings,
-        syns: Option<&SynMap>,
-    ) -> Result<Self, DataplaneError> {
-        let left = settings.pin.as_ref().map(|folder| Left::claim(folder, &wanted.name)).transpose()?;
-        match Self::with(wanted, left.as_ref(), settings, syns) {
-            Ok((ebpf, counters)) => {
-                let pins = left.as_ref().map(|left| Arc::clone(&left.pins));
-                let egress = syns.map(|_| Egress::outliving(names::DECAP_EGRESS_PROGRAM, pins));
-                Ok(Self { settings: wanted.clone(), attached: Attached::default(), egress, counters, ebpf, left })
-            }
-            Err(error) => {
-                left.iter().filter(|left| !left.adopted).for_each(|left| left.pins.remove_set(SET));
-                Err(error)
-            }
-        }
-    }
-
-    fn with(
-        wanted: &InterfaceSettings,
-        left: Option<&Left>,
-        settings: &DecapSettings,
-        syns: Option<&SynMap>,
-    ) -> Result<(Loaded, Mapped<Word>), DataplaneError> {
-        let DecapSettings { interfaces: _, sources, vips, mss, pin: _ } = settings;
-        let cpus = object::possible_cpus()?;
-        let mut ebpf = Loaded::backend(names::DECAP_PROGRAM, cpus, *mss, left.map(|left| (&*left.pins, SET)))?;
-        if let Some(syns) = syns {
-            let failed = |error: &MapError| DataplaneError::map(names::DECAP_SYNS, "update", error);
-            let outer = ArrayOfMaps::try_from(ebpf.map_mut(names::DECAP_SYNS)?);
-            outer.and_then(|mut outer| outer.set(0, syns, 0)).map_err(|error| failed(&error))?;
-            ebpf.load_classifier(names::DECAP_EGRESS_PROGRAM)?;
-        }
-        Prefixes::new(sources.iter().copied()).write(&mut ebpf, SOURCES)?;
-        vips.write(&mut ebpf, VIPS)?;
-        let counters = maps::open(&ebpf, names::DECAP_COUNTERS, cpus * names::COUNTER_REGION)?;
-        if let Some(left) = left.filter(|left| left.adopted) {
-            tracing::info!(interface = wanted.name, folder = %left.pins.folder().display(), "decapsulation adopted");
-        }
-        Ok((ebpf, counters))
-    }
-
-    fn is_adopted(&self) -> bool {
-        self.left.as_ref().is_some_and(|left| left.adopted)
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.attached.interfaces().is_empty()
-    }
-
-    /// Attaches the program to the interface, or puts it in the place of the one that a pinned link holds there.
-    fn attach(&mut self, links: &[Link]) -> Result<(), DataplaneError> {
-        let Self { settings, attached, ebpf, left, .. } = self;
-        let mut held = left.as_ref().map_or_else(|| Ok(BTreeMap::new()), |left| left.pins.links(LinkKind::Xdp))?;
-        for interface in attach::choose(slice::from_ref(settings), links, &held)? {
-            let at = links.iter().find(|link| link.index == interface.index).and_then(|link| link.xdp);
-            match held.remove(&interface.index) {
-                Some(link) if at.is_some_and(|at| interface.mode.is(at.at)) => attached.take_over(interface, link),
-                other => {
-                    // A link cannot change its mode.
-                    other.into_iter().for_each(PinnedLink::end);
-                    attached.attach(ebpf, names::DECAP_PROGRAM, interface)?;
-                }
-            }
-        }
-        if let Some(left) = left {
-            if let Err(error) = attached.outlive(&left.pins, ebpf.program(names::DECAP_PROGRAM)?) {
-                *attached = Attached::default();
-                return Err(error);
-            }
-            // Of an interface that had this name.
-            held.into_values().for_each(PinnedLink::end);
-            left.pins.remove_sets_but(&[SET]);
-        }
-        self.guard()
-    }
-
-    /// Attaches the program that lowers the MSS where the other one is, or removes the one that a process before this left.
-    fn guard(&mut self) -> Result<(), DataplaneError> {
-        let Self { settings, attached, egress, ebpf, left, .. } = self;
-        let Some(egress) = egress else {
-            let pins = left.as_ref().map(|left| Arc::clone(&left.pins));
-            Egress::outliving(names::DECAP_EGRESS_PROGRAM, pins).end_left(&settings.name);
-            return Ok(());
-        };
-        let program = ebpf.classifier(names::DECAP_EGRESS_PROGRAM)?;
-        egress.follow(program, attached.interfaces()).pop().map_or(Ok(()), |(_, error)| Err(error))
-    }
-
-    fn refresh(&mut self, links: &[Link]) -> Refresh {
-        let name = self.settings.name.clone();
-        if self.is_waiting() {
-            let problems = match self.attach(links) {
-                Ok(()) => return Refresh::default(),
-                Err(DataplaneError::InterfaceAbsent { .. }) => Vec::new(),
-                Err(problem) => vec![problem.to_string()],
-            };
-            return Refresh { detached: vec![name], problems, ..Refresh::default() };
-        }
-        let mut refresh = self.attached.refresh(&mut self.ebpf, names::DECAP_PROGRAM, None, links);
-        if self.egress.is_some()
-            && refresh.detached.is_empty()
-            && let Err(problem) = self.guard()
-        {
-            refresh.unguarded.push(name);
-            refresh.problems.push(problem.to_string());
-        }
-        refresh
-    }
-
-    fn stop(self) {
-        let Self { settings, mut attached, egress, counters, ebpf, left } = self;
-        attached.unpin();
-        drop(attached);
-        egress.into_iter().for_each(Egress::stop);
-        if let Some(left) = &left {
-            // Of an interface that is not there now, too.
-            left.pins.links(LinkKind::Xdp).into_iter().flat_map(BTreeMap::into_values).for_each(PinnedLink::end);
-            left.pins.remove_set(SET);
-        }
-        drop((counters, ebpf));
-        tracing::info!(interface = settings.name, "decapsulation detached");
-    }
-}
-
-impl Left {
-    /// Takes the folder of an interface for this process.
-    fn claim(folder: &Path, interface: &str) -> Result<Self, DataplaneError> {
-        // The BPF file system takes no dots in names, and no interface's name has a colon.
-        let pins = Pins::hold(&folder.join(interface.replace('.', ":"))).map_err(|error| match error {
-            DataplaneError::PinsInUse { folder, holder } => {
-                DataplaneError::DecapInUse { interface: interface.to_owned(), folder, holder }
-            }
-            other => other,
-        })?;
-        let adopted = fits(&pins, object::possible_cpus()?);
-        if !adopted {
-            pins.remove_set(SET);
-        }
-        pins.pin_set(SET, &[])?;
-        Ok(Self { pins: Arc::new(pins), adopted })
-    }
-}
-
-/// Whether the maps that are pinned are those that this release's program uses.
-fn fits(pins: &Pins, cpus: u32) -> bool {
-    let trie = |key, entries| Shape { kind: MapType::LpmTrie, key, value: 4, entries, flags: 0 };
-    let counters =
-        Shape { kind: MapType::Array, key: 4, value: 8, entries: cpus * names::COUNTER_REGION, flags: names::MMAPABLE };
-    let shapes = [
-        (names::DECAP_SOURCES4, trie(8, names::DECAP_SOURCES_ROOM)),
-        (names::DECAP_SOURCES6, trie(20, names::DECAP_SOURCES_ROOM)),
-        (names::DECAP_VIPS4, trie(8, names::DECAP_VIPS_ROOM)),
-        (names::DECAP_VIPS6, trie(20, names::DECAP_VIPS_ROOM)),
-        (names::DECAP_COUNTERS, counters),
-    ];
-    shapes
-        .iter()
-        .all(|(name, shape)| MapData::from_pin(pins.part(SET, name)).is_ok_and(|data| shape.check(name, &data).is_ok()))
 }

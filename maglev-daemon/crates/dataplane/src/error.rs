@@ -78,7 +78,7 @@ pub enum DataplaneError {
     /// Another process decapsulates on an interface.
     #[error(
         "another maglevd decap{} runs on {interface}: stop it first. If it is of another network namespace, use another \
-         --pin than {}",
+         folder than {} (--pin, or dataplane.pin in decap.yaml)",
         holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
         folder.parent().unwrap_or(folder).display()
     )]
@@ -93,14 +93,14 @@ pub enum DataplaneError {
     /// Nothing can be pinned there.
     #[error(
         "{} is not in a BPF file system: pin below /sys/fs/bpf, or nothing (`dataplane: {{ pin: off }}`; on a backend \
-         `--pin off`)",
+         also `--pin off`)",
         .0.display()
     )]
     NotBpf(PathBuf),
     /// There is no BPF file system, and this process may not mount one.
     #[error(
         "the BPF file system is not mounted: `mount -t bpf bpf /sys/fs/bpf` as root, or pin nothing (`dataplane: {{ pin: \
-         off }}`; on a backend `--pin off`)"
+         off }}`; on a backend also `--pin off`)"
     )]
     BpfNotMounted,
     /// Something in the pin folder could not be used.

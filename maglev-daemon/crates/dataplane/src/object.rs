@@ -38,14 +38,23 @@ pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
 
 /// The same with the backend's programs: a backend has no use for the load balancer's maps.
-static BACKEND_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-backend"));
+pub(super) static BACKEND_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-backend"));
 
-static SHA256: LazyLock<String> =
-    LazyLock::new(|| Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect());
+static SHA256: LazyLock<String> = LazyLock::new(|| digest(OBJECT));
+static BACKEND_SHA256: LazyLock<String> = LazyLock::new(|| digest(BACKEND_OBJECT));
+
+fn digest(object: &[u8]) -> String {
+    Sha256::digest(object).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// The SHA-256 of the embedded eBPF object of the load balancer, in hexadecimal.
 pub fn sha256() -> &'static str {
     &SHA256
+}
+
+/// The same of the backend's.
+pub fn backend_sha256() -> &'static str {
+    &BACKEND_SHA256
 }
 
 /// How many entries each map gets.
@@ -226,6 +235,17 @@ impl Loaded {
         mss: Mss,
         pinned: Option<(&Pins, &str)>,
     ) -> Result<Self, DataplaneError> {
+        Self::backend_of(BACKEND_OBJECT, program, cpus, mss, pinned)
+    }
+
+    /// The same of any object that takes our maps and globals.
+    pub(super) fn backend_of(
+        object: &[u8],
+        program: &'static str,
+        cpus: u32,
+        mss: Mss,
+        pinned: Option<(&Pins, &str)>,
+    ) -> Result<Self, DataplaneError> {
         let (mut loader, mss) = (EbpfLoader::new(), mss.bits());
         loader.override_global(settings::DECAP_MSS, &mss, true);
         loader.map_max_entries(names::DECAP_COUNTERS, cpus * names::COUNTER_REGION);
@@ -234,7 +254,7 @@ impl Loaded {
                 loader.map_pin_path(name, pins.part(set, name));
             }
         }
-        Self::load(&mut loader, BACKEND_OBJECT, program)
+        Self::load(&mut loader, object, program)
     }
 
     fn load(loader: &mut EbpfLoader<'_>, object: &[u8], program: &'static str) -> Result<Self, DataplaneError> {

@@ -31,6 +31,7 @@ mod outlive;
 mod packets;
 mod stock;
 mod succession;
+mod upgrade;
 mod vlans;
 
 /// The whole path over the maps of the kernel, for packets that come in by no interface.

@@ -1,9 +1,10 @@
-//! The node's files: read, and replaced so that a crash leaves either the old or the new one. It must not know its
+//! The files of a node and of a backend: read, and replaced so that a crash leaves either the old or the new one. It must not know its
 //! callers, nor the running state.
 
 use std::path::Path;
 
-use maglev_config::{NodeConfig, Problem, Problems, decode_node, decode_services, decode_services_since};
+use maglev_config::{DecapConfig, NodeConfig, Problem, Problems};
+use maglev_config::{decode_decap, decode_node, decode_services, decode_services_since};
 use maglev_model::{Rules, Services};
 
 mod atomic_file;
@@ -56,6 +57,14 @@ pub fn load_node(path: &Path) -> Result<NodeConfig, Problems> {
         Some(config) if draft.problems.is_empty() => Ok(config),
         _ => Err(draft.problems),
     }
+}
+
+/// Reads `decap.yaml`, a backend's file.
+///
+/// # Errors
+/// All its errors.
+pub fn load_decap(path: &Path) -> Result<DecapConfig, Problems> {
+    decode_decap(path, &file::read(path)?)
 }
 
 /// Reads `services.yaml`. A file that does not exist holds no services: that is a node's first start.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use ipnet::IpNet;
+use maglev_daemon::decap::take;
 use maglev_daemon::runtime::{Failure, signals::Stop, systemd};
 use maglev_dataplane::{InterfaceSettings, Pass, Refresh};
 use maglev_net::links::Watch;
@@ -57,7 +58,8 @@ pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         let mut watch = Watch::start()?;
         let mut program = Pass::start(&interfaces, &watch.list().await?)?;
-        ready()?;
+        systemd::notify("READY=1");
+        say("ready")?;
         let mut last = Refresh::default();
         loop {
             tokio::select! {
@@ -66,15 +68,6 @@ pub(super) fn pass(args: &PassArgs) -> Result<(), Failure> {
             }
         }
     })
-}
-
-/// Logs changes of the interfaces, and requests another read if there is a problem.
-pub(super) fn take(now: Refresh, last: &mut Refresh, watch: &mut Watch) {
-    now.log_news(last);
-    if !now.problems.is_empty() {
-        watch.again();
-    }
-    *last = now;
 }
 
 /// Interfaces by name, all in one mode.
@@ -86,10 +79,4 @@ pub(super) fn settings(names: &[String], mode: Mode) -> Vec<InterfaceSettings> {
 pub(super) fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the event loop")?.block_on(task)
-}
-
-/// Reports readiness to the service manager and on standard output.
-pub(super) fn ready() -> Result<(), Failure> {
-    systemd::notify("READY=1");
-    say("ready")
 }

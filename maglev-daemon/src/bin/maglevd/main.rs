@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         Command::Check { config } => check::run(&config),
         Command::Preflight(args) => preflight::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
-        Command::Decap(args) => decap::run(&args),
+        Command::Decap(args) => decap::run(args),
         Command::Pass(args) => attach::pass(&args),
         Command::Keygen => keygen::run(),
         Command::Man { folder } => {
@@ -183,6 +183,8 @@ mod tests {
             "maglevd decap --interface a --from 10.64.0.0/16 --pin off",
             "maglevd decap --interface a --from 10.64.0.0/16 --mss auto",
             "maglevd decap --interface a --from 10.64.0.0/16 --mss 1400",
+            "maglevd decap --config /etc/maglev/decap.yaml",
+            "maglevd decap --config /etc/maglev/decap.yaml --check",
             "maglevd pass --interface veth1",
             "maglevd keygen",
         ] {
@@ -203,8 +205,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_and_options_of_decapsulation_exclude_each_other() {
+        for option in [
+            "--interface eth0",
+            "--from 10.0.0.0/8",
+            "--to 203.0.113.10",
+            "--mode native",
+            "--mss auto",
+            "--counters /run/c",
+            "--pin off",
+            "--on-stop keep",
+        ] {
+            let line = format!("maglevd decap --config f {option}");
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let (said, option) = (error.to_string(), option.split(' ').next().unwrap());
+            assert!(
+                said.contains("cannot be used with") && said.contains(option) && said.contains("--config"),
+                "{said}"
+            );
+        }
+        let error = Args::try_parse_from(["maglevd", "decap", "--check"]).unwrap_err().to_string();
+        assert!(error.contains("--config <FILE>"), "{error}");
+    }
+
+    #[test]
     fn decapsulation_is_never_open_to_everyone_by_omission() {
         for line in [
+            "maglevd decap",
             "maglevd decap --interface eth0",
             "maglevd decap --from 10.0.0.0/8",
             "maglevd decap --interface eth0 --from x",

@@ -32,7 +32,7 @@ pub(in crate::runtime) fn checked((target, check, ended): &Asked) -> view::Check
 pub(in crate::runtime) fn counters(view: &View, snapshot: &Snapshot) -> view::Counters {
     let counter = |counter: &Counter| view::Counter {
         name: counter.name().to_owned(),
-        outcome: outcome(counter.outcome()).to_owned(),
+        outcome: counter.outcome().as_str().to_owned(),
         packets: snapshot.counter(*counter),
         help: counter.help().to_owned(),
     };
@@ -113,15 +113,15 @@ pub(in crate::runtime) fn explanation(view: &View, flow: Flow, explanation: &Exp
 fn outcome_and_reason(view: &View, explanation: &Explanation) -> (&'static str, String) {
     let decision = match &explanation.outcome {
         Ok(decision) => decision,
-        Err(counter) => return (outcome(counter.outcome()), format!("{}: {}", counter.name(), counter.help())),
+        Err(counter) => return (counter.outcome().as_str(), format!("{}: {}", counter.name(), counter.help())),
     };
     let reason = choice(view, decision, explanation);
     match view.member(decision.member).map(|(_, backend)| &backend.next_hop) {
         Some(NextHopView::Unresolved(awaited)) => {
             let counter = Counter::NextHopUnresolved;
-            (outcome(counter.outcome()), format!("{}: {awaited}; {reason}", counter.name()))
+            (counter.outcome().as_str(), format!("{}: {awaited}; {reason}", counter.name()))
         }
-        Some(NextHopView::Resolved { .. }) | None => (outcome(Outcome::Forwarded), reason),
+        Some(NextHopView::Resolved { .. }) | None => (Outcome::Forwarded.as_str(), reason),
     }
 }
 
@@ -145,14 +145,4 @@ fn choice(view: &View, decision: &Decision, explanation: &Explanation) -> String
 /// The owner of the flow's slot.
 fn owner<'a>(view: &'a View, explanation: &Explanation) -> &'a str {
     view.member(explanation.owner).map_or("none", |(_, owner)| owner.name.as_str())
-}
-
-const fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Forwarded => "forwarded",
-        Outcome::Passed => "passed",
-        Outcome::Answered => "answered",
-        Outcome::Dropped => "dropped",
-        Outcome::Noted => "noted",
-    }
 }

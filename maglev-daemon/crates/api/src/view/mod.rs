@@ -2,6 +2,7 @@
 //! them as text or prints them as JSON. It must not know the code of either side.
 
 mod bgp;
+mod decap;
 mod error;
 mod event;
 mod file;
@@ -17,6 +18,7 @@ mod transition;
 mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
+pub use decap::{DecapCounters, DecapInterface, DecapReloaded, DecapStatus};
 pub use error::{Error, ErrorKind};
 pub use event::{DataPlaneStage, Event, Events, Fields, Level, What};
 pub use file::{Applied, PlannedServices, ServicesFile};

@@ -22,6 +22,7 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
         ("bgp", bgp()),
+        ("decap status", prompted("maglev decap status", &decap().text())),
     ]);
 }
 
@@ -134,6 +135,34 @@ fn bgp() -> String {
     };
     prompted("maglev bgp neighbors", &BgpNeighbors(vec![neighbor("tor1"), neighbor("tor2")]).text())
         + &prompted("maglev bgp routes", &BgpRoutes(vec![route]).text())
+}
+
+fn decap() -> view::DecapStatus {
+    let interface = view::DecapInterface {
+        name: "eth0".into(),
+        mode: "native".into(),
+        attached: true,
+        since: Some(1_767_225_600),
+        index: 2,
+        mtu: 1_500,
+        set: Some("/sys/fs/bpf/maglev-decap/eth0/decap-v1".into()),
+        adopted: true,
+        replaced: None,
+    };
+    view::DecapStatus {
+        version: "0.1.0".into(),
+        object: "5c1c0a1d3c0c9c93a0bbf4f0ac6ba1a9f9b0a2f7b5f1d0c8e7d6b5a493827160".into(),
+        uptime_seconds: 22,
+        file: "/etc/maglev/decap.yaml".into(),
+        interfaces: vec![interface],
+        sources: vec!["10.64.0.0/16".into()],
+        vips: vec!["203.0.113.10".into(), "2001:db8:113::10".into()],
+        vips_on_loopback: true,
+        mss: "auto".into(),
+        pin: Some("/sys/fs/bpf/maglev-decap".into()),
+        kept_on_stop: true,
+        ..view::DecapStatus::default()
+    }
 }
 
 /// The node of the manual: three backends, one of them on-link, and a VIP of each family.

@@ -3,6 +3,7 @@
 mod backend;
 mod bgp;
 mod check;
+mod decap;
 mod history;
 pub(crate) mod node;
 mod pool;

@@ -61,7 +61,7 @@ fn forwarding(view::Forwarding { pin, adopted, continued, rolled_back, since }: 
     format!("since {}{adopted}; {pin}", UnixTime(*since))
 }
 
-fn reload(last: Option<&view::LastReload>) -> String {
+pub(super) fn reload(last: Option<&view::LastReload>) -> String {
     match last {
         None => "none since the start".into(),
         Some(last) if last.successful => format!("successful, at {}", UnixTime(last.unix_seconds)),
@@ -166,7 +166,7 @@ fn interfaces(interfaces: &[view::Interface]) -> String {
     table(["name", "mode", "attached", "link", "index", "mtu"], &["index", "mtu"], interfaces.iter().map(row))
 }
 
-fn section(text: &mut String, title: &str, body: &str) {
+pub(super) fn section(text: &mut String, title: &str, body: &str) {
     text.push('\n');
     text.push_str(title);
     text.push('\n');

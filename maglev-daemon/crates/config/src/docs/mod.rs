@@ -1,4 +1,4 @@
-//! `docs/config.md`: every key of both files, from tables that stand beside the decoder. The decoder itself says what is allowed, and
+//! `docs/config.md`: every key of the files, from tables that stand beside the decoder. The decoder itself says what is allowed, and
 //! the tests hold it against the tables: its keys are exactly these, and without a key the stated default holds.
 //! `cargo xtask docs` writes the page.
 
@@ -8,10 +8,11 @@ use std::path::Path;
 use maglev_model::{Limits, Rules};
 use maglev_testing::docs;
 
-use super::{Problems, decode_node, decode_services};
+use super::{Problems, decode_decap, decode_node, decode_services};
 
 mod bgp_keys;
 mod check_keys;
+mod decap_keys;
 mod keys;
 mod node_keys;
 mod service_keys;
@@ -26,9 +27,10 @@ struct File {
     decode: fn(&str) -> Result<String, Problems>,
 }
 
-static FILES: [File; 2] = [
+static FILES: [File; 3] = [
     File { name: "maglev.yaml", groups: &[node_keys::GROUPS, bgp_keys::GROUPS], decode: node },
     File { name: "services.yaml", groups: &[service_keys::GROUPS, check_keys::GROUPS], decode: services },
+    File { name: "decap.yaml", groups: &[decap_keys::GROUPS], decode: decap },
 ];
 
 fn node(text: &str) -> Result<String, Problems> {
@@ -40,6 +42,10 @@ fn services(text: &str) -> Result<String, Problems> {
     let outer = crate::node::any_outer();
     let rules = Rules { limits: Limits::default(), outer };
     decode_services(Path::new("services.yaml"), text, &rules).map(|services| format!("{services:?}"))
+}
+
+fn decap(text: &str) -> Result<String, Problems> {
+    decode_decap(Path::new("/etc/maglev/decap.yaml"), text).map(|config| format!("{config:?}"))
 }
 
 /// Each key with its file and group.
@@ -145,7 +151,9 @@ fn every_block_of_a_file_decodes() {
             (None, None) => panic!("{}: mark the block as `file: NAME` or `part of: NAME`", fence.place()),
         };
         let file = FILES.iter().find(|file| file.name == name);
-        let file = file.unwrap_or_else(|| panic!("{}: {name} is neither maglev.yaml nor services.yaml", fence.place()));
+        let file = file.unwrap_or_else(|| {
+            panic!("{}: {name} is neither maglev.yaml, services.yaml nor decap.yaml", fence.place())
+        });
         let text = if whole { fence.text.clone() } else { file.groups[0][0].completed(&fence.text) };
         assert!((file.decode)(&text).is_ok(), "{}: {}", fence.place(), (file.decode)(&text).unwrap_err());
         checked += 1;

@@ -1,13 +1,12 @@
-//! Prefixes as the backend's program looks them up: which addresses may be VIPs, and how a trie is updated. It must not know
-//! interfaces.
+//! Prefixes as the backend's program looks them up, and how a trie is updated. It must not know interfaces.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapError};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use maglev_common::maps as names;
+pub use maglev_model::can_be_vips;
 
 use crate::error::DataplaneError;
 use crate::object::Loaded;
@@ -69,33 +68,6 @@ impl Prefixes {
     }
 }
 
-/// Whether a prefix has addresses that `decap` unwraps packets for. Multicast, broadcast, loopback and link-local ones are
-/// not.
-pub fn can_be_vips(prefix: IpNet) -> bool {
-    const NEVER4: [(Ipv4Addr, u8); 4] = [
-        (Ipv4Addr::new(0, 0, 0, 0), 8),
-        (Ipv4Addr::new(127, 0, 0, 0), 8),
-        (Ipv4Addr::new(169, 254, 0, 0), 16),
-        (Ipv4Addr::new(224, 0, 0, 0), 3),
-    ];
-    const NEVER6: [(Ipv6Addr, u8); 4] = [
-        (Ipv6Addr::UNSPECIFIED, 96),
-        (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
-        (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-        (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
-    ];
-    match prefix {
-        IpNet::V4(prefix) => {
-            let mut never = NEVER4.iter().filter_map(|&(address, length)| Ipv4Net::new(address, length).ok());
-            !never.any(|never| never.contains(&prefix))
-        }
-        IpNet::V6(prefix) => {
-            let mut never = NEVER6.iter().filter_map(|&(address, length)| Ipv6Net::new(address, length).ok());
-            !never.any(|never| never.contains(&prefix))
-        }
-    }
-}
-
 /// The first prefixes of each family that there is room for, and how many there is none for.
 pub fn within_limit(prefixes: Prefixes) -> (Prefixes, usize) {
     let most = names::MAX_DECAP_VIPS as usize;
@@ -154,27 +126,9 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_limit_is_counted() {
-        let many =
-            (0..names::MAX_DECAP_VIPS + 3).map(|n| IpNet::from(std::net::IpAddr::from(Ipv4Addr::from((10 << 24) + n))));
+        let many = (0..names::MAX_DECAP_VIPS + 3)
+            .map(|n| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from((10 << 24) + n))));
         let (kept, left) = within_limit(Prefixes::new(many.chain(nets(&["2001:db8::/64"]))));
         assert_eq!((kept.accepted().count(), left), (names::MAX_DECAP_VIPS as usize + 1, 3));
-    }
-
-    #[test]
-    fn prefixes_that_never_hold_vips_are_known() {
-        for never in nets(&[
-            "224.0.0.0/8",
-            "255.255.255.255/32",
-            "127.0.0.1/32",
-            "0.0.0.0/8",
-            "ff02::/16",
-            "::1/128",
-            "fe80::/64",
-        ]) {
-            assert!(!can_be_vips(never), "{never}");
-        }
-        for may in nets(&["0.0.0.0/0", "::/0", "10.0.0.0/8", "fd00::/8", "203.0.113.10/32", "192.0.0.0/2"]) {
-            assert!(can_be_vips(may), "{may}");
-        }
     }
 }
