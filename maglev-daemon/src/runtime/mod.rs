@@ -60,6 +60,12 @@ use start::{Signals, Started};
 /// How long the packet path continues after the withdrawal at a stop: routers need a moment to choose other paths.
 const TURNED: Duration = Duration::from_millis(250);
 
+/// How long the kernel may take to verify the programs, on the slowest machine; the service manager waits so long.
+const VERIFIED: Duration = Duration::from_secs(120);
+
+/// How long a phase of the stop may take; the service manager waits so long for the next one.
+const ENDED: Duration = Duration::from_secs(20);
+
 /// The error of a daemon that did not start, or ended.
 #[derive(Debug)]
 pub enum Failure {
@@ -128,6 +134,7 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
 /// Signals and sockets come first, so that a failure there attaches no program; the data plane comes before the API, so that the
 /// first answer is right.
 async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Failure> {
+    systemd::phase("loading and verifying the packet program", VERIFIED);
     let services = Services::clone(&store.load().services);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
@@ -155,18 +162,18 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
             return Err(error.into());
         }
     };
-    if let Some(speaker) = &speaker {
-        owner.announce_to(speaker.handle());
-    }
     let speaks = speaker.as_ref().map(Speaker::handle).unwrap_or_default();
+    speaker.into_iter().for_each(|speaker| owner.announce_by(speaker));
     let servers = sockets.serve(reads.handle(Bgp { speaker: speaks, prefixes: Some(owner.prefixes()) })?);
+    owner.scraped_by(servers.scraped());
     // Ready although an interface may be missing: a node that waits for one must not delay the machine's boot.
-    systemd::notify(&format!("READY=1\nSTATUS={}", owner.in_short()));
+    owner.ready();
     tracing::info!(socket = %servers.path().display(), "ready");
 
     owner.run(inputs).await;
 
     systemd::notify("STOPPING=1");
+    systemd::phase("ending BGP sessions", ENDED);
     owner.log_stop();
     tracing::info!("stopping");
     servers.end();
@@ -174,7 +181,8 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore) -> Result<(), Fa
         maglev_config::OnStop::Detach => End::Detach,
         maglev_config::OnStop::Keep => End::Leave,
     };
-    let kept = end_sessions(speaker, owner.last_words(), end).await;
+    let kept = end_sessions(owner.take_speaker(), owner.last_words(), end).await;
+    systemd::phase("saving, and leaving the packet path", ENDED);
     owner.stop(end, kept);
     Ok(())
 }
