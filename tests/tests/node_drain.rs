@@ -198,10 +198,17 @@ fn a_drain_that_does_not_end_says_which_vip_still_receives() -> Result<()> {
     ensure!(answer.code == 0 && answer.stdout.starts_with("drained: 0 VIP packets for 2s, "), "{answer:?}");
     is_drained(&mut site.balancers[0])?;
 
-    // An invalid file leaves it drained, and is reported.
+    // A damaged file has a twin; if that is damaged too, the node stays drained. Both are reported.
     site.balancers[0].kill()?;
     let file = site.balancers[0].services().with_file_name("node-state.json");
     fs::write(&file, "{")?;
+    site.balancers[0].restart()?;
+    is_drained(&mut site.balancers[0])?;
+    let log = site.balancers[0].log();
+    ensure!(log.contains("node-state.json cannot be read") && log.contains("continuing with"), "{log}");
+    site.balancers[0].kill()?;
+    fs::write(&file, "{")?;
+    fs::write(file.with_file_name("node-state.json.copy"), "{")?;
     site.balancers[0].restart()?;
     is_drained(&mut site.balancers[0])?;
     let status = site.balancers[0].maglev_ok(&["status"])?;

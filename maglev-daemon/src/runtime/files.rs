@@ -1,5 +1,6 @@
 //! The node's files while the daemon runs: reloaded on request; the services are saved on the disk's thread.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -9,6 +10,7 @@ use anyhow::Context as _;
 use maglev_config::{NodeConfig, Problems};
 use maglev_core::reconcile::Event;
 use maglev_model::Services;
+use maglev_model::bgp::Bgp;
 use maglev_store::{Commit, Edited, ServiceStore, Stamp, Stored};
 use tokio::sync::watch;
 
@@ -25,8 +27,17 @@ pub(super) struct Reread {
     pub(super) services: Services,
     /// The services file.
     pub(super) edited: Edited,
-    /// Fields of the node file that differ from the running configuration.
+    /// The node file's settings that apply without a restart.
+    pub(super) live: Live,
+    /// Other fields of the node file that differ from the running configuration.
     pub(super) restart_needed: Vec<String>,
+}
+
+/// The settings of the node file that apply without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) bgp: Option<Bgp>,
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Files {
@@ -38,6 +49,16 @@ impl Files {
         &self.running
     }
 
+    /// The settings that apply and could change without a restart.
+    pub(super) fn live(&self) -> Live {
+        Live { bgp: self.running.bgp.clone(), metrics: self.running.metrics }
+    }
+
+    /// These settings apply from now on.
+    pub(super) fn apply(&mut self, Live { bgp, metrics }: Live) {
+        (self.running.bgp, self.running.metrics) = (bgp, metrics);
+    }
+
     /// Reads both files again. `known` are the services in use: unchanged parts of the file need not be parsed.
     ///
     /// # Errors
@@ -46,7 +67,8 @@ impl Files {
         let services = maglev_store::reload_services(&self.running.services, &self.running.rules(), known);
         match (maglev_store::load_node(&self.path), services) {
             (Ok(node), Ok((services, edited))) => {
-                Ok(Reread { services, edited, restart_needed: changed(&self.running, &node) })
+                let (live, restart_needed) = changed(&self.running, &node);
+                Ok(Reread { services, edited, live, restart_needed })
             }
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
@@ -60,8 +82,8 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
     problems.lines().collect()
 }
 
-/// The fields of the node file in which two differ.
-fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
+/// The settings of `file` that apply without a restart, and the other fields in which it differs.
+fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
     let NodeConfig {
         interfaces,
         outer,
@@ -69,7 +91,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         services,
         socket,
         read_socket,
-        metrics,
+        metrics: _,
         bgp,
         drain,
         limits,
@@ -81,6 +103,14 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         common_failure,
         hold_down,
     } = running;
+    // A speaker is started and ended with the daemon.
+    let (bgp, of_bgp) = match (bgp, &file.bgp) {
+        (Some(running), Some(file)) => {
+            let (live, waiting) = running.with_live(file);
+            (Some(live), waiting)
+        }
+        (running, file) => (running.clone(), if running == file { Vec::new() } else { vec!["bgp"] }),
+    };
     let fields = [
         ("interfaces", *interfaces != file.interfaces),
         ("encap", *outer != file.outer),
@@ -88,8 +118,6 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("services", *services != file.services),
         ("api.socket", *socket != file.socket),
         ("api.read_socket", *read_socket != file.read_socket),
-        ("api.metrics", *metrics != file.metrics),
-        ("bgp", *bgp != file.bgp),
         ("drain", *drain != file.drain),
         ("limits", *limits != file.limits),
         ("flow_table", *flow_sets != file.flow_sets),
@@ -98,7 +126,8 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> Vec<String> {
         ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
         ("health", (common_failure, hold_down) != (&file.common_failure, &file.hold_down)),
     ];
-    fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+    let fields = fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+    (Live { bgp, metrics: file.metrics }, fields.chain(of_bgp).map(str::to_owned).collect())
 }
 
 /// The thread that saves the services, in the order of requests.

@@ -67,6 +67,12 @@ use trial::{Instead, Trial};
 /// How long the packet path continues after the withdrawal at a stop: routers need a moment to choose other paths.
 const TURNED: Duration = Duration::from_millis(250);
 
+/// How long the kernel may take to verify the programs, on the slowest machine; the service manager waits so long.
+const VERIFIED: Duration = Duration::from_secs(120);
+
+/// How long a phase of the stop may take; the service manager waits so long for the next one.
+const ENDED: Duration = Duration::from_secs(20);
+
 /// The error of a daemon that did not start, or ended.
 #[derive(Debug)]
 pub enum Failure {
@@ -149,6 +155,7 @@ fn open(path: &Path) -> Result<(NodeConfig, FileStore), Problems> {
 /// first answer is right.
 // long: the order of a start and of an end
 async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -> Result<Option<Instead>, Failure> {
+    systemd::phase("loading and verifying the packet program", VERIFIED);
     let services = Services::clone(&store.load().services);
     let signals = Signals { stop: signals::Stop::listen()?, hangup: signals::reload()? };
     let sockets = Sockets::open(&node)?;
@@ -184,14 +191,13 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -
             return Err(error.into());
         }
     };
-    if let Some(speaker) = &speaker {
-        owner.announce_to(speaker.handle());
-    }
     let speaks = speaker.as_ref().map(Speaker::handle).unwrap_or_default();
+    speaker.into_iter().for_each(|speaker| owner.announce_by(speaker));
     let handle = reads.handle(Bgp { speaker: speaks, prefixes: Some(owner.prefixes()) })?;
     let servers = sockets.serve(handle.clone());
+    owner.scraped_by(servers.scraped());
     // Ready although an interface may be missing: a node that waits for one must not delay the machine's boot.
-    systemd::notify(&format!("READY=1\nSTATUS={}", owner.in_short()));
+    owner.ready();
     tracing::info!(socket = %servers.path().display(), "ready");
 
     let instead = tokio::select! {
@@ -203,18 +209,20 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -
     drop((probation, handle));
 
     systemd::notify("STOPPING=1");
+    systemd::phase("ending BGP sessions", ENDED);
     owner.log_stop();
     tracing::info!("stopping");
     servers.end();
     let detaches = owner.detaches() || on_stop == maglev_config::OnStop::Detach;
-    end(owner, speaker, detaches && instead.is_none()).await;
+    end(owner, detaches && instead.is_none()).await;
     Ok(instead)
 }
 
 /// Ends sessions, disk and data plane.
-async fn end(owner: Owner, speaker: Option<Speaker>, detaches: bool) {
+async fn end(mut owner: Owner, detaches: bool) {
     let end = if detaches { End::Detach } else { End::Leave };
-    let kept = end_sessions(speaker, owner.last_words(), end).await;
+    let kept = end_sessions(owner.take_speaker(), owner.last_words(), end).await;
+    systemd::phase("saving, and leaving the packet path", ENDED);
     owner.stop(end, kept);
 }
 

@@ -1,17 +1,18 @@
 //! The node-state file, beside `services.yaml`: an operator's orders for this node, apart from the services. It outlives the daemon
 //! and the machine. It must not know how a drain works.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use maglev_core::node_drain::{Event, Order, Record};
 use maglev_model::UnixTime;
-use maglev_store::Kept;
+use maglev_store::Content;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 const NAME: &str = "node-state.json";
+
+/// The version of the file's form. Version 1 had the same content, without a version and a checksum.
+const VERSION: u32 = 2;
 
 /// The file's contents.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,14 +39,9 @@ pub(super) fn path(services: &Path) -> PathBuf {
 /// Reads the file. A node whose file cannot be read is assumed to be drained, since serving by mistake is worse;
 /// `maglev node undrain` corrects that.
 pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        text => text.map_err(|error| error.to_string()),
-    };
-    let parsed = text.and_then(|text| serde_json::from_slice::<NodeState>(&text).map_err(|error| error.to_string()));
-    Some(parsed.map_or_else(
-        |error| {
-            let reason = format!("{} cannot be read: {error}", path.display());
+    let parsed = Content::find(path).and_then(|found| found.map(|content| parse(path, content)).transpose());
+    Some(parsed.transpose()?.map_or_else(
+        |reason| {
             tracing::error!("{reason}; assuming that the node is drained; if not: `maglev node undrain`");
             Record { order: Order { since: now, reason: Some(reason), last_node: false }, withdrawn: true }
         },
@@ -54,6 +50,14 @@ pub(super) fn read(path: &Path, now: UnixTime) -> Option<Record> {
             withdrawn,
         },
     ))
+}
+
+fn parse(path: &Path, Content { version, value }: Content) -> Result<NodeState, String> {
+    let failed = |reason: String| format!("{} cannot be read: {reason}", path.display());
+    if !(1..=VERSION).contains(&version) {
+        return Err(failed(format!("it is of version {version}, of another release; this one reads 1 to {VERSION}")));
+    }
+    serde_json::from_value(value).map_err(|error| failed(error.to_string()))
 }
 
 /// Writes each received state in order, in its own task, and reports each write as [`Event::Saved`].
@@ -82,18 +86,21 @@ pub(super) type Saved = mpsc::UnboundedSender<Event>;
 
 fn replace(path: &Path, record: Option<&Record>) -> Result<(), String> {
     let Some(Record { order: Order { since: UnixTime(since), reason, last_node }, withdrawn }) = record else {
-        return maglev_store::remove(path);
+        return Content::forget(path);
     };
     let (since, last_node, withdrawn) = (*since, *last_node, *withdrawn);
     let state = NodeState { drain: Drain { since, reason: reason.clone(), last_node, withdrawn } };
-    let text = serde_json::to_string_pretty(&state).map_err(|error| error.to_string())?;
-    maglev_store::replace(path, format!("{text}\n").as_bytes(), Kept::Always)
+    let value = serde_json::to_value(&state).map_err(|error| error.to_string())?;
+    Content { version: VERSION, value }.keep(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use maglev_testing::TempDir;
+    use maglev_testing::matrix::Row;
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -128,6 +135,66 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_an_earlier_release_is_read_and_one_of_a_later_one_keeps_the_node_drained() {
+        let directory = TempDir::new();
+        let path = path(&directory.path().join("services.yaml"));
+        let old = r#"{"drain": {"since": 5, "reason": "disk", "last_node": true, "withdrawn": false}}"#;
+        fs::write(&path, old).unwrap();
+        let order = Order { since: UnixTime(5), reason: Some("disk".into()), last_node: true };
+        let record = Record { order, withdrawn: false };
+        assert_eq!(read(&path, NOW), Some(record.clone()));
+        replace(&path, Some(&record)).unwrap();
+        assert_eq!(read(&path, NOW), Some(record));
+        Content { version: 3, value: serde_json::json!({ "drain": [] }) }.keep(&path).unwrap();
+        let reason = read(&path, NOW).unwrap().order.reason.unwrap();
+        assert!(reason.ends_with("it is of version 3, of another release; this one reads 1 to 2"), "{reason}");
+    }
+
+    /// Damages a file in one of the ways in which disks and people do.
+    fn damage(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        let at = random.usize(..bytes.len());
+        match random.u8(..5) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => bytes.truncate(at),
+            2 => bytes[at..].fill(0),
+            3 => drop(bytes.drain(at..(at + random.usize(1..64)).min(bytes.len()))),
+            _ => {
+                let more: Vec<u8> = (0..random.usize(1..64)).map(|_| random.u8(..)).collect();
+                bytes.splice(at..at, more).for_each(drop);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn damage_never_puts_a_drained_node_into_service() {
+        let mut row =
+            Row::store("damage", "400 random damages of node-state.json: the order holds, or the node stays drained");
+        let directory = TempDir::new();
+        let path = path(&directory.path().join("services.yaml"));
+        let order = Order { since: UnixTime(1_600_000_000), reason: Some("disk".into()), last_node: true };
+        let record = Record { order, withdrawn: false };
+        replace(&path, Some(&record)).unwrap();
+        let (good, mut random) = (fs::read(&path).unwrap(), fastrand::Rng::with_seed(18));
+        let copy = directory.path().join("node-state.json.copy");
+        let (mut whole, mut assumed) = (0, 0);
+        for n in 0..400 {
+            fs::write(&path, damage(&good, &mut random)).unwrap();
+            fs::write(&copy, if n % 2 == 0 { good.clone() } else { damage(&good, &mut random) }).unwrap();
+            let found = read(&path, NOW).expect("an order");
+            if found == record {
+                whole += 1;
+            } else {
+                assert!(n % 2 == 1 && found.withdrawn, "one good file is enough: {found:?}");
+                assert!(found.order.reason.unwrap().contains("node-state.json cannot be read: "));
+                assumed += 1;
+            }
+        }
+        row.says(format!("{whole} read, {assumed} assumed to be drained"));
+    }
+
+    #[test]
     fn a_failed_write_names_its_path() {
         let directory = TempDir::new();
         let path = directory.path().join("gone/node-state.json");
@@ -139,6 +206,8 @@ mod tests {
 
 #[cfg(test)]
 mod faults {
+    use std::fs;
+
     use super::*;
     use maglev_model::parse_reason;
     use maglev_testing::TempDir;

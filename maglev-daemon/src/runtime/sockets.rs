@@ -1,13 +1,15 @@
 //! The sockets of the API and of scrapers: opened before a program is attached, so that a second daemon changes nothing. It
 //! must not know the answers.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
 use maglev_config::NodeConfig;
 use maglev_net::socket;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Failure;
 use crate::http::Handle;
@@ -27,6 +29,8 @@ pub(super) struct Servers {
     socket: Socket,
     reads: Option<Socket>,
     tasks: Vec<JoinHandle<()>>,
+    /// Receives the socket that is served to scrapers from now on.
+    scraped: mpsc::UnboundedSender<Option<TcpListener>>,
 }
 
 impl Sockets {
@@ -37,7 +41,6 @@ impl Sockets {
     pub(super) fn open(node: &NodeConfig) -> Result<Self, Failure> {
         let (socket, listener) = bind(&node.socket, Role::Changes)?;
         let reads = node.read_socket.as_ref().map(|path| bind(path, Role::Reads)).transpose()?;
-        let listen = |at| socket::listen_early(at).with_context(|| format!("cannot listen on api.metrics {at}"));
         let scraped = node.metrics.map(listen).transpose()?;
         Ok(Self { socket, listener, reads, scraped })
     }
@@ -51,8 +54,28 @@ impl Sockets {
             tasks.push(tokio::spawn(server::serve_reads(listener, handle.clone(), sockets)));
             of_reads
         });
-        tasks.extend(scraped.map(|listener| tokio::spawn(metrics::serve(listener, handle))));
-        Servers { socket, reads, tasks }
+        let (scraper, listeners) = mpsc::unbounded_channel();
+        // The receiver is there.
+        let _ = scraper.send(scraped);
+        tasks.push(tokio::spawn(serve_scrapers(listeners, handle)));
+        Servers { socket, reads, tasks, scraped: scraper }
+    }
+}
+
+/// Listens for scrapers.
+///
+/// # Errors
+/// The address is in use.
+pub(super) fn listen(at: SocketAddr) -> anyhow::Result<TcpListener> {
+    socket::listen_early(at).with_context(|| format!("cannot listen on api.metrics {at}"))
+}
+
+/// Serves scrapers on the last socket received. Pages that are being sent on an earlier one are sent to their end.
+async fn serve_scrapers(mut listeners: mpsc::UnboundedReceiver<Option<TcpListener>>, handle: Handle) {
+    let mut server = JoinSet::new();
+    while let Some(listener) = listeners.recv().await {
+        server.shutdown().await;
+        listener.into_iter().for_each(|listener| drop(server.spawn(metrics::serve(listener, handle.clone()))));
     }
 }
 
@@ -68,9 +91,14 @@ impl Servers {
         self.socket.path()
     }
 
+    /// Sends the socket that is served to scrapers from now on; none, to end that.
+    pub(super) fn scraped(&self) -> mpsc::UnboundedSender<Option<TcpListener>> {
+        self.scraped.clone()
+    }
+
     /// Ends the servers: from this call on, clients are refused.
     pub(super) fn end(self) {
-        let Self { socket, reads, tasks } = self;
+        let Self { socket, reads, tasks, scraped: _ } = self;
         drop((socket, reads));
         tasks.iter().for_each(JoinHandle::abort);
     }

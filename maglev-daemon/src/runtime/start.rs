@@ -1,6 +1,7 @@
 //! The start of the daemon: each task and thread, in the order of their dependencies. It must not know how they work.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use maglev_config::NodeConfig;
 use maglev_core::node_drain::Record;
 use maglev_core::reconcile::{Event, Needed};
 use maglev_dataplane::{InterfaceSettings, Pins, Settings};
-use maglev_model::{Host, Rules};
+use maglev_model::{Host, Rules, bgp};
 use maglev_net::next_hop::Resolver;
 use maglev_net::{host, links};
 use maglev_probe::probe::Trust;
@@ -27,6 +28,7 @@ use super::dataplane::{Orders, Refreshed, Worker};
 use super::files::{Disk, Files};
 use super::inputs::Inputs;
 use super::owner::{Beginning, Owner, Tools};
+use super::systemd::Manager;
 use super::{Failure, flow_table, node_state, signals, snapshot, status};
 use crate::http::{Bgp, Handle, Journal, Pages, Request, Snapshots};
 
@@ -176,9 +178,10 @@ pub(super) async fn start(
     let (counted, drain) = mpsc::unbounded_channel();
     tokio::spawn(node_state::write(state.clone(), to_write, counted.clone()));
 
+    let manager = Manager::from_env();
     let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
     let orders = dataplane.orders().clone();
-    let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted };
+    let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted, manager };
     let owners = in_use.keys().map(ToString::to_string).collect();
     let beginning = Beginning { facts, interfaces, needed, adopted, in_use, served };
     let snapshot = snapshot::Snapshots::new(generation);
@@ -234,13 +237,18 @@ pub(super) fn settings(node: &NodeConfig) -> Settings {
 
 /// The addresses that no VIP may have, with the reason.
 pub(super) fn needed(node: &NodeConfig, host: Host) -> Needed {
-    let neighbors = node.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+    Needed { configured: configured(node.bgp.as_ref(), node.metrics), outer: node.outer, host }
+}
+
+/// Those of them that are configured.
+pub(super) fn configured(bgp: Option<&bgp::Bgp>, metrics: Option<SocketAddr>) -> Vec<(IpAddr, String)> {
+    let neighbors = bgp.iter().flat_map(|bgp| &bgp.neighbors);
     let sessions = neighbors.flat_map(|neighbor| {
         let own = neighbor.source.map(|own| (own, format!("this node's end of the session with {}", neighbor.name)));
         [Some((neighbor.address, format!("BGP neighbor {}", neighbor.name))), own]
     });
-    let metrics = node.metrics.map(|at| (at.ip(), "the address of api.metrics".to_owned()));
-    Needed { configured: sessions.flatten().chain(metrics).collect(), outer: node.outer, host }
+    let metrics = metrics.map(|at| (at.ip(), "the address of api.metrics".to_owned()));
+    sessions.flatten().chain(metrics).collect()
 }
 
 /// Follows the host's addresses and gateways in its own task.

@@ -41,6 +41,12 @@ const TICK: u64 = 10;
 /// The file in the lab's directory that holds the certificate that daemons started from then on trust.
 pub const AUTHORITY: &str = "authority.pem";
 
+/// The socket in the lab's directory to which daemons started from then on report like to systemd, if it is there.
+pub const NOTIFY: &str = "notify.sock";
+
+/// The time between two signs of life that this service manager allows.
+pub const WATCHDOG: Duration = Duration::from_secs(1);
+
 /// How a command of the CLI ended.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -340,6 +346,10 @@ fn spawn(name: &str, netns: &Netns, directory: &Path, start: &Start) -> Result<P
     let authority = directory.with_file_name(AUTHORITY);
     if authority.exists() {
         command.env("SSL_CERT_FILE", authority);
+    }
+    let notify = directory.with_file_name(NOTIFY);
+    if notify.exists() {
+        command.env("NOTIFY_SOCKET", notify).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     }
     Process::start("maglevd", netns, directory, &mut command).with_context(|| name.to_owned())
 }

@@ -27,7 +27,7 @@ pub use crate::addresses::{self, FLOWS_CPU};
 pub use crate::netns::Netns;
 pub use backend::Backend;
 pub(crate) use backend::decapsulate;
-pub use balancer::{AUTHORITY, Answer, Balancer, Start, maglev};
+pub use balancer::{AUTHORITY, Answer, Balancer, NOTIFY, Start, WATCHDOG, maglev};
 pub use process::Process;
 pub use router::Router;
 pub use services::{Affinity, HASH_KEY, Pool, Services, Settings, Vip};

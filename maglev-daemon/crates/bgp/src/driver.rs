@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use maglev_model::bgp::{Cause, Neighbor, NeighborStatus};
 
-use super::fsm::{End, Input, Output, Peer, Settings, Side, State};
+use super::fsm::{Configured, End, Input, Output, Peer, Settings, Side, State};
 use super::link::{self, Link, LinkEvent};
 use super::wanted::{Clock, Wanted};
 use super::wire::Family;
@@ -36,6 +36,8 @@ pub(super) struct Inputs {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) wanted: watch::Receiver<Arc<Wanted>>,
     pub(super) incoming: mpsc::Receiver<TcpStream>,
+    /// The neighbor's settings; `None` once it is no longer configured.
+    pub(super) configured: watch::Receiver<Option<Configured>>,
 }
 
 type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
@@ -59,6 +61,7 @@ pub(super) struct Driver {
 /// An event that the task received.
 enum Received {
     Order(Option<Order>),
+    Configured,
     Wanted,
     Incoming(TcpStream),
     Dialed(Result<TcpStream, String>),
@@ -98,8 +101,21 @@ impl Driver {
                     self.input(Input::Stop(end));
                     break;
                 }
-                // The speaker is gone, and with it the source of orders.
-                Received::Order(None) => break,
+                // The source of orders is gone: the neighbor was removed, or the speaker ended.
+                Received::Order(None) => {
+                    if inputs.configured.borrow().is_none() {
+                        self.input(Input::Stop(End::Removed));
+                    }
+                    break;
+                }
+                Received::Configured => {
+                    let configured = inputs.configured.borrow_and_update().clone();
+                    let Some(configured) = configured else {
+                        self.input(Input::Stop(End::Removed));
+                        break;
+                    };
+                    self.configure(configured);
+                }
                 Received::Wanted => {
                     let wanted = inputs.wanted.borrow_and_update().clone();
                     self.wanted(&wanted);
@@ -131,6 +147,7 @@ impl Driver {
         let [first, second] = &mut self.links;
         tokio::select! {
             order = inputs.orders.recv() => Received::Order(order),
+            Ok(()) = inputs.configured.changed() => Received::Configured,
             Ok(()) = inputs.wanted.changed() => Received::Wanted,
             Some(stream) = inputs.incoming.recv() => Received::Incoming(stream),
             outcome = dialing => Received::Dialed(outcome),
@@ -154,6 +171,17 @@ impl Driver {
         }
         self.applied = Arc::clone(wanted);
         self.show();
+    }
+
+    /// Goes on with other settings.
+    fn configure(&mut self, configured: Configured) {
+        self.neighbor = Arc::clone(&configured.neighbor);
+        self.status.send_modify(|status| {
+            status.name.clone_from(&self.neighbor.name);
+            status.remote_as = self.neighbor.remote_as;
+        });
+        self.input(Input::Configure(configured));
+        self.news.send_replace(());
     }
 
     fn incoming(&mut self, stream: TcpStream) {

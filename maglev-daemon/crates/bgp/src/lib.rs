@@ -17,6 +17,7 @@ pub mod fuzzing;
 #[cfg(test)]
 mod interop;
 mod link;
+mod listeners;
 pub mod speaker;
 mod wanted;
 mod wire;

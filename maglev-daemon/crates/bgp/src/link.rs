@@ -88,7 +88,7 @@ fn ttl(neighbor: &Neighbor) -> u8 {
 ///
 /// # Errors
 /// The address and port are in use.
-pub(super) fn listen(at: SocketAddr, neighbors: &[&Neighbor]) -> io::Result<TcpListener> {
+pub(super) fn listen(at: SocketAddr, neighbors: &[Neighbor]) -> io::Result<TcpListener> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if at.is_ipv6() {
         socket::only_v6(&socket)?;

@@ -113,8 +113,9 @@ impl Text for Plan {
 
 impl Text for PlannedReload {
     fn text(&self) -> String {
-        let Self { restart_needed, changes, refused } = self;
+        let Self { restart_needed, changes, refused, neighbors } = self;
         let mut text = format!("would change: {changes}\n");
+        neighbors.iter().for_each(|neighbor| text += &format!("would change: {neighbor}\n"));
         if !restart_needed.is_empty() {
             text += &format!("needs a restart: {} in the node file\n", restart_needed.join(", "));
         }
@@ -155,7 +156,7 @@ fn shares(backends: &[PlanShare]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maglev_api::view::{ChangeCounts, Changes};
+    use maglev_api::view::{ChangeCounts, Changes, NeighborChange, SessionChange};
 
     fn plan() -> Plan {
         let share = |name: &str, slots_before, slots_after| PlanShare { name: name.into(), slots_before, slots_after };
@@ -207,8 +208,12 @@ web3     21845            0  -21845
         let changes = Changes { pools: ChangeCounts { removed: 1, ..ChangeCounts::default() }, ..Changes::default() };
         let planned = PlannedRollback { changes, refused: None };
         assert_eq!(planned.text(), "would change: pools 1 removed\n");
-        let reload = PlannedReload { changes, refused: None, restart_needed: Vec::new() };
+        let mut reload = PlannedReload { changes, ..PlannedReload::default() };
         assert_eq!(planned.text(), reload.text());
+        let (name, session, keys) = ("tor1".to_owned(), SessionChange::Reset, vec!["hold_time".to_owned()]);
+        reload.neighbors.push(NeighborChange { name, session, keys });
+        let line = "would change: BGP neighbor tor1: hold_time changed, the session begins anew\n";
+        assert_eq!(reload.text(), planned.text() + line);
         let refused = PlannedRollback { refused: Some("it is the last backend".to_owned()), ..planned };
         assert_eq!(refused.text(), "would change: pools 1 removed\nwould be refused: it is the last backend\n");
     }

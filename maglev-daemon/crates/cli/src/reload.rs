@@ -18,8 +18,9 @@ pub(super) fn run(Args { force }: &Args, client: &Client, printer: &Printer) -> 
 
 impl Text for Reloaded {
     fn text(&self) -> String {
-        let Self { restart_needed, changes } = self;
+        let Self { restart_needed, changes, neighbors } = self;
         let mut text = format!("reloaded: {changes}\n");
+        neighbors.iter().for_each(|neighbor| text += &format!("{neighbor}\n"));
         if !restart_needed.is_empty() {
             text += &format!("these maglev.yaml changes need a restart: {}\n", restart_needed.join(", "));
         }

@@ -9,6 +9,7 @@ use maglev_model::{Rules, Services};
 
 mod atomic_file;
 mod file;
+mod handover;
 mod history;
 mod sealed;
 mod service_store;
@@ -18,8 +19,9 @@ mod tests;
 
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
+pub use handover::{seal, unseal};
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
-pub use sealed::{seal, unseal};
+pub use sealed::Content;
 pub use service_store::{NotKept, ServiceStore, Stored};
 pub use services::{Commit, Edited, FileStore, history_path, revision_of, with_revision};
 

@@ -50,7 +50,7 @@ impl Owner {
         let Draft { services, revisions } = draft;
         let mut edited = None;
         let by_author = |(request, delta)| {
-            if let Some(Waiting::Reload(_, _, read)) = self.waiting.get_mut(&request) {
+            if let Some(Waiting::Reload(_, _, read, _)) = self.waiting.get_mut(&request) {
                 edited = edited.take().or_else(|| read.take());
             }
             (self.waiting.get(&request).map(Waiting::author).unwrap_or_default(), delta)
@@ -71,7 +71,10 @@ impl Owner {
                 self.log.ordered(&change.to_string(), by.caller, &outcome);
                 let _ = reply.send(outcome.map_err(view::Error::from));
             }
-            Some(Waiting::Reload(reload, reloaded, _)) => {
+            Some(Waiting::Reload(reload, reloaded, _, prepared)) => {
+                if outcome.is_ok() {
+                    self.apply_live(*prepared, &reloaded.neighbors);
+                }
                 self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
             }
             Some(Waiting::Rollback(rollback, changes)) => self.rolled_back(rollback, changes, outcome),

@@ -59,6 +59,7 @@ impl Site {
             journal,
             records: mpsc::unbounded_channel().0,
             counted: mpsc::unbounded_channel().0,
+            manager: Manager::new(None, None),
         };
         let found = Beginning {
             facts: Facts::testing(&clock),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use maglev_api::{Answer, view};
-use maglev_bgp::speaker;
+use maglev_bgp::speaker::Speaker;
 use maglev_core::announce::Prefix;
 use maglev_core::node::{self, Event, Node};
 use maglev_core::node_drain;
@@ -19,6 +19,7 @@ use maglev_model::{Change, Refusal, Resolution, Services, Vip};
 use maglev_net::next_hop::{Found, Resolver};
 use maglev_probe::scheduler::Scheduler;
 use maglev_store::Edited;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
@@ -28,18 +29,21 @@ use super::files::{Disk, Files};
 use super::inputs::{Input, Inputs};
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
-use super::systemd;
+use super::systemd::{self, Manager};
 use crate::http::{By, Caller, Journal, Request};
 
 mod apply;
 mod effects;
 #[cfg(test)]
 mod faults;
+mod live;
+mod manager;
 mod reload;
 mod requests;
 mod rollback;
 
 use apply::Apply;
+use live::Prepared;
 use reload::Reload;
 use rollback::Rollback;
 
@@ -48,6 +52,9 @@ const BATCH: usize = 4_096;
 
 /// The largest number of changes that wait for a replacement of all services; beyond it, no request is received.
 const POSTPONED: usize = 1_024;
+
+/// How long one step of the first publication may take; the service manager waits so long for the next one.
+const PUBLISHED: Duration = Duration::from_secs(30);
 
 /// How long the start waits for backends' next hops.
 const NEXT_HOPS: Duration = Duration::from_millis(500);
@@ -58,7 +65,8 @@ enum Waiting {
     Start(oneshot::Sender<Result<(), Refusal>>),
     Change(Change, By, oneshot::Sender<Answer<()>>),
     /// With the version of `services.yaml` that is applied, until it is saved.
-    Reload(Reload, view::Reloaded, Option<Edited>),
+    /// With the settings of `maglev.yaml` that apply with it.
+    Reload(Reload, view::Reloaded, Option<Edited>, Box<Prepared>),
     Rollback(Rollback, view::Changes),
     Apply(Apply, view::Changes),
     /// An order for the node, in words.
@@ -84,6 +92,8 @@ pub(super) struct Tools {
     pub(super) records: mpsc::UnboundedSender<Option<node_drain::Record>>,
     /// The sender of counters that the node's drain requested.
     pub(super) counted: mpsc::UnboundedSender<node_drain::Event>,
+    /// The service manager.
+    pub(super) manager: Manager,
 }
 
 /// The state that the daemon finds at its start.
@@ -110,8 +120,10 @@ pub(super) struct Owner {
     wanted: watch::Sender<Arc<Wanted>>,
     /// Every prefix, for readers.
     prefixes: watch::Sender<Arc<Vec<Prefix>>>,
-    /// The neighbors' tasks, once they run.
-    neighbors: Option<speaker::Handle>,
+    /// The BGP sessions, once they run.
+    speaker: Option<Speaker>,
+    /// Receives the socket that is served to scrapers, once any is.
+    scraped: Option<mpsc::UnboundedSender<Option<TcpListener>>>,
     log: EventLog,
     snapshots: Snapshots,
     clock: Clock,
@@ -157,7 +169,8 @@ impl Owner {
             tools,
             wanted: watch::Sender::default(),
             prefixes: watch::Sender::default(),
-            neighbors: None,
+            speaker: None,
+            scraped: None,
             log,
             snapshots,
             clock,
@@ -183,9 +196,19 @@ impl Owner {
     }
 
     /// Starts the announcements.
-    pub(super) fn announce_to(&mut self, neighbors: speaker::Handle) {
-        self.neighbors = Some(neighbors);
+    pub(super) fn announce_by(&mut self, speaker: Speaker) {
+        self.speaker = Some(speaker);
         self.sessions_changed();
+    }
+
+    /// From now on, another socket may be served to scrapers.
+    pub(super) fn scraped_by(&mut self, scraped: mpsc::UnboundedSender<Option<TcpListener>>) {
+        self.scraped = Some(scraped);
+    }
+
+    /// Gives up the sessions, to end them.
+    pub(super) const fn take_speaker(&mut self) -> Option<Speaker> {
+        self.speaker.take()
     }
 
     /// The reason for neighbors when the daemon stops, and whether all prefixes must be withdrawn.
@@ -198,16 +221,9 @@ impl Owner {
         self.handle(Event::Drain(node_drain::Event::Resume { record, kept }));
     }
 
-    /// The node's state, for the service manager.
-    pub(super) fn in_short(&self) -> String {
-        match self.interfaces.refresh.detached.as_slice() {
-            [] => self.interfaces.trouble().unwrap_or_else(|| "serving".to_owned()),
-            waited_for => format!("waiting for interface {}", waited_for.join(", ")),
-        }
-    }
-
     /// Publishes the services the daemon starts with, once the next hops of their backends are known.
     pub(super) async fn start(&mut self, services: Services, inputs: &mut Inputs) -> anyhow::Result<()> {
+        systemd::phase("publishing the services", PUBLISHED);
         self.resolve(&services, inputs).await;
         let (reply, mut outcome) = oneshot::channel();
         let request = self.expect(Waiting::Start(reply));
@@ -227,6 +243,7 @@ impl Owner {
                 Some(event) = inputs.finished.recv() => self.reconcile(event),
                 () = inputs.stop.wait() => return Err(anyhow!("stopped by a signal before it was ready")),
             }
+            systemd::phase("publishing the services", PUBLISHED);
             self.settle();
         }
     }
@@ -259,6 +276,7 @@ impl Owner {
             self.log.pass(self.clock.now());
             let deadlines = [self.node.deadline(), self.log.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
+            let deadline = deadline.into_iter().chain(self.tools.manager.deadline()).min();
             let first = inputs.next(self.takes_requests(), deadline).await;
             if !self.take(first) {
                 return;
@@ -271,6 +289,7 @@ impl Owner {
                 }
             }
             self.settle();
+            self.turned();
         }
     }
 
@@ -321,13 +340,8 @@ impl Owner {
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
         refreshed.refresh.log_news(&self.interfaces.refresh);
         self.log.interfaces(&self.interfaces, &refreshed);
-        let before = self.in_short();
         self.interfaces = Arc::new(refreshed);
         self.log_interfaces();
-        let now = self.in_short();
-        if now != before {
-            systemd::notify(&format!("STATUS={now}"));
-        }
     }
 
     fn log_interfaces(&mut self) {
@@ -336,8 +350,9 @@ impl Owner {
     }
 
     fn sessions_changed(&mut self) {
-        if let Some(neighbors) = &self.neighbors {
-            self.handle(Event::Sessions(neighbors.neighbors()));
+        if let Some(speaker) = &self.speaker {
+            let sessions = speaker.handle().neighbors();
+            self.handle(Event::Sessions(sessions));
         }
     }
 

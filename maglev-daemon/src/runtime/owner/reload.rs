@@ -26,14 +26,17 @@ pub(super) struct Reload {
 impl Owner {
     /// Reads the files, in the task itself: nothing may change between this and the event.
     pub(super) fn reload(&mut self, reload: Reload) {
+        self.tools.manager.reloading();
         self.tools.scheduler.reload_authorities();
         let reviewed = self.files.reread(self.node.reconciler().services()).map_err(Denied::Invalid).and_then(|read| {
             let difference = self.review(&read, reload.force)?;
-            Ok((read, difference))
+            let Reread { services, edited, live, restart_needed } = read;
+            let neighbors = self.changed_neighbors(&live);
+            let reloaded = view::Reloaded { restart_needed, changes: difference.into(), neighbors };
+            Ok((services, edited, self.prepare(live)?, reloaded, difference))
         });
         match reviewed {
-            Ok((Reread { services, edited, restart_needed }, difference)) => {
-                let reloaded = view::Reloaded { restart_needed, changes: difference.into() };
+            Ok((services, edited, prepared, reloaded, difference)) => {
                 let edited = if difference == Difference::default() {
                     // It equals the saved services: the next change may replace it.
                     self.tools.disk.read(edited.stamp);
@@ -41,7 +44,7 @@ impl Owner {
                 } else {
                     Some(edited)
                 };
-                let request = self.expect(Waiting::Reload(reload, reloaded, edited));
+                let request = self.expect(Waiting::Reload(reload, reloaded, edited, Box::new(prepared)));
                 self.reconcile(Event::Replace { request, services });
             }
             Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
@@ -51,6 +54,7 @@ impl Owner {
     /// Checks whether a file may be applied, and returns its changes.
     fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
         let difference = self.node.reconciler().review(&read.services, force)?;
+        self.review_live(&read.live, &read.services)?;
         if !force {
             self.check_base("services.yaml", read.edited.base(), difference)?;
         }
@@ -83,9 +87,9 @@ impl Owner {
         let reread = self.files.reread(self.node.reconciler().services());
         let reread = reread.map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
         let refused = self.review(&reread, false).err().map(in_words);
-        let Reread { services, edited: _, restart_needed } = reread;
+        let Reread { services, edited: _, live, restart_needed } = reread;
         let changes = self.node.reconciler().difference(&services).into();
-        Ok(view::PlannedReload { restart_needed, changes, refused })
+        Ok(view::PlannedReload { restart_needed, changes, refused, neighbors: self.changed_neighbors(&live) })
     }
 
     pub(super) fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
@@ -94,7 +98,7 @@ impl Owner {
         self.snapshots.outdate_beside();
         self.log.record(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {
-            Ok(view::Reloaded { restart_needed, changes }) => {
+            Ok(view::Reloaded { restart_needed, changes, neighbors: _ }) => {
                 tracing::info!("reloaded: {changes}");
                 if !restart_needed.is_empty() {
                     tracing::warn!(fields = ?restart_needed, "reloaded; these maglev.yaml changes need a restart");
@@ -105,6 +109,7 @@ impl Owner {
                 error.details.iter().for_each(|problem| tracing::error!("{problem}"));
             }
         }
+        self.ready();
         if let Some(reply) = reload.reply {
             let _ = reply.send(outcome);
         }

@@ -33,7 +33,7 @@ pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};
 pub use services::{NewBackend, NewForBackend, NewForVip, NewPool, NewState, NewVip, StateOrder, Vlan};
 pub use settings::{Encap, NewSettings, NewTransition, Tracking, Transition, UdpPolicy, Unserved};
-pub use status::{ChangeCounts, Changes, PlannedReload, Reloaded};
+pub use status::{ChangeCounts, Changes, NeighborChange, PlannedReload, Reloaded, SessionChange};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};
 pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
 pub use transition::InTransition;

@@ -203,6 +203,35 @@ pub struct Reloaded {
     pub restart_needed: Vec<String>,
     /// The number of changes of the services.
     pub changes: Changes,
+    /// The BGP neighbors that changed.
+    #[serde(default)]
+    pub neighbors: Vec<NeighborChange>,
+}
+
+/// A BGP neighbor whose settings changed with a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighborChange {
+    /// Its name.
+    pub name: String,
+    /// The fate of its session.
+    pub session: SessionChange,
+    /// The keys that changed, if it was there before and is still.
+    #[serde(default)]
+    pub keys: Vec<String>,
+}
+
+/// The fate of a BGP session with a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionChange {
+    /// It begins: the neighbor is new.
+    Added,
+    /// It ends: the neighbor is gone.
+    Removed,
+    /// It goes on.
+    Kept,
+    /// It begins anew.
+    Reset,
 }
 
 /// `GET /v1/plan/reload`: a preview of a reload.
@@ -214,6 +243,22 @@ pub struct PlannedReload {
     pub changes: Changes,
     /// The reason why it would be refused without `--force`, if so.
     pub refused: Option<String>,
+    /// The BGP neighbors that would change.
+    #[serde(default)]
+    pub neighbors: Vec<NeighborChange>,
+}
+
+impl fmt::Display for NeighborChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, session, keys } = self;
+        let keys = keys.join(", ");
+        match session {
+            SessionChange::Added => write!(f, "BGP neighbor {name} added"),
+            SessionChange::Removed => write!(f, "BGP neighbor {name} removed"),
+            SessionChange::Kept => write!(f, "BGP neighbor {name}: {keys} changed, the session goes on"),
+            SessionChange::Reset => write!(f, "BGP neighbor {name}: {keys} changed, the session begins anew"),
+        }
+    }
 }
 
 /// The numbers of changes between two versions of the services.

@@ -66,6 +66,10 @@ impl Peer {
                     self.event(side, Event::Stop, &Reason::Ours(cease), now);
                 }
                 End::Silent => self.event(side, Event::Closed, &Reason::Text("stopped for a restart".into()), now),
+                End::Removed => {
+                    let cease = Notification::new(Fault::DE_CONFIGURED);
+                    self.event(side, Event::Stop, &Reason::Ours(cease), now);
+                }
             }
         }
         self.retry_at = None;

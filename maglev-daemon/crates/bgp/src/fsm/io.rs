@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use maglev_model::bgp::{Cause, Route};
+use maglev_model::bgp::{Cause, Neighbor, OnDrain, Route};
 
 /// One of the two places for a connection. A dialled connection is always the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,17 @@ pub(crate) enum End {
     Cease(String),
     /// Without a NOTIFICATION: the neighbor keeps our prefixes for the time of a graceful restart.
     Silent,
+    /// The neighbor is no longer configured: it drops our prefixes.
+    Removed,
+}
+
+/// The settings of a neighbor that may change while its session runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Configured {
+    /// The neighbor, with the communities of all.
+    pub(crate) neighbor: Arc<Neighbor>,
+    /// The attributes of a prefix that is about to be withdrawn.
+    pub(crate) on_drain: OnDrain,
 }
 
 /// Something that happened.
@@ -41,6 +52,8 @@ pub(crate) enum Input<'a> {
     Stop(End),
     /// End the session and begin again.
     Reset(String),
+    /// Go on with these settings; begin again if the session depends on what changed.
+    Configure(Configured),
     Announce(Vec<(IpNet, Arc<Route>)>),
     Withdraw(Vec<IpNet>),
     /// Everything wanted has been announced: End-of-RIB may be sent.

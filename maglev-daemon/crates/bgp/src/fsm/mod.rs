@@ -13,6 +13,7 @@
 //! connects again has two connections for a moment, each a [`Connection`]: once its OPEN is accepted on the new one, the old one is
 //! closed. [`table`] says what an event means to a connection, [`rib`] holds the prefixes to announce.
 
+mod configure;
 mod connection;
 mod connections;
 mod io;
@@ -26,7 +27,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,9 +37,10 @@ use maglev_model::bgp::{Carried, Neighbor, OnDrain, Route};
 use super::wire::{self, Boundary, Family, Message, Notification, Open, RouteRefresh};
 use connection::Connection;
 use connections::Reason;
-pub(crate) use io::{End, Input, Output, Side, State};
+pub(crate) use io::{Configured, End, Input, Output, Side, State};
 use retry::{Backoff, jitter};
 use rib::Rib;
+use session::Session;
 pub(crate) use table::Phase;
 use table::{Event, Step};
 
@@ -99,6 +101,7 @@ impl Peer {
             Input::Start => self.start(now),
             Input::Stop(end) => self.stop(&end, now),
             Input::Reset(text) => self.reset(&text, now),
+            Input::Configure(configured) => self.configure(configured, now),
             Input::Announce(routes) => self.rib.announce(routes),
             Input::Withdraw(prefixes) => self.rib.withdraw(prefixes),
             Input::Complete => self.rib.complete(),
@@ -261,7 +264,13 @@ impl Peer {
         self.had_session = true;
         self.rib.begin(&session.families);
         self.outputs.push(Output::Up);
-        for family in self.settings.without_next_hop(&session, local) {
+        self.log_next_hops(&session, local, &[]);
+    }
+
+    /// Reports the families without a next hop, except those that are known.
+    fn log_next_hops(&mut self, session: &Session, local: IpAddr, known: &[Family]) {
+        let without = self.settings.without_next_hop(session, local);
+        for family in without.into_iter().filter(|family| !known.contains(family)) {
             let text = format!("no {family} prefixes are announced: there is no next hop for them; set it");
             self.outputs.push(Output::Log(text));
         }

@@ -86,6 +86,11 @@ impl Rib {
         self.pending.extend(self.wanted.keys().filter(|prefix| Family::from_prefix(prefix) == family));
     }
 
+    /// Everything is to be said again, with other attributes. UPDATEs replace the earlier ones; no marks are needed.
+    pub(super) fn resend(&mut self) {
+        self.pending.extend(self.wanted.keys());
+    }
+
     /// The next messages; none if all is said. Returns prefixes that there was no room for.
     pub(super) fn write(
         &mut self,

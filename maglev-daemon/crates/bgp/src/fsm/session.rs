@@ -39,7 +39,7 @@ impl Settings {
                 .collect::<BTreeMap<_, _>>(),
         });
         let capabilities = Capabilities {
-            extended_next_hop: self.wants_extended_next_hop(),
+            extended_next_hop: neighbor.wants_extended_next_hop(),
             families,
             route_refresh: true,
             enhanced_refresh: true,
@@ -61,11 +61,6 @@ impl Settings {
             Family::Ipv6 => self.neighbor.ipv6,
         };
         Family::ALL.into_iter().filter(wanted).collect()
-    }
-
-    /// IPv4 prefixes need it where the session, or the next hop that is configured, is IPv6.
-    fn wants_extended_next_hop(&self) -> bool {
-        self.neighbor.ipv4 && self.neighbor.next_hop.unwrap_or(self.neighbor.address).is_ipv6()
     }
 
     /// Negotiates with their OPEN, or returns its error (RFC 4271, section 6.2; RFC 9234, section 4.2).
@@ -96,7 +91,7 @@ impl Settings {
             families: common,
             encoding: Encoding {
                 four_octet_as: four_octet_as.is_some(),
-                extended_next_hop: *extended_next_hop && self.wants_extended_next_hop(),
+                extended_next_hop: *extended_next_hop && neighbor.wants_extended_next_hop(),
             },
             enhanced_refresh: *enhanced_refresh,
         })

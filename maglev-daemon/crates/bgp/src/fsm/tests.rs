@@ -9,6 +9,8 @@ use maglev_model::bgp::{Cause, OnDrain, Role};
 use super::*;
 use crate::wire::{Capabilities, Family, Fault, Update, decode};
 
+mod configure;
+
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
 const SECOND: Duration = Duration::from_secs(1);
 const NOW: Duration = Duration::from_secs(100);

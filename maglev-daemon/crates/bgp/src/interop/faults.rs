@@ -95,8 +95,9 @@ fn a_speaker_that_is_late_reads_before_it_counts_the_hold_time() {
             let (orders, received) = mpsc::channel(1);
             let (_, incoming) = mpsc::channel(1);
             let (_, wanted) = watch::channel(Arc::default());
+            let (_, configured) = watch::channel(None);
             thread::spawn(move || live(&listener));
-            tokio::spawn(driver.run(Inputs { orders: received, wanted, incoming }));
+            tokio::spawn(driver.run(Inputs { orders: received, wanted, incoming, configured }));
             sessions.push((orders, status));
         }
         for (_, status) in &mut sessions {

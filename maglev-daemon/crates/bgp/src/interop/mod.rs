@@ -5,6 +5,7 @@ mod bird;
 mod faults;
 mod frr;
 mod gobgp;
+mod live;
 mod rogue;
 mod router;
 
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Node {
     wanted: watch::Sender<Arc<Wanted>>,
     speaker: Speaker,
+    /// The configuration that applies.
+    bgp: Bgp,
 }
 
 impl Node {
@@ -52,7 +55,7 @@ impl Node {
         let (wanted, follow) = watch::channel(Arc::new(Wanted::default()));
         let speaker =
             Speaker::start(&bgp, Before::default(), &follow, &watch::Sender::default(), || UnixTime(0)).unwrap();
-        Self { wanted, speaker }
+        Self { wanted, speaker, bgp }
     }
 
     /// Announces these and withdraws all others.

@@ -188,6 +188,19 @@ impl Router {
         .await;
     }
 
+    /// Records the changes of the kernel's routes in the router's namespace from now on.
+    pub(super) async fn kernel_routes(&self) -> Routes {
+        let process = Process::start(&self.peer, &self.directory, "ip", &["-4", "monitor", "route"]);
+        let routes = Routes { _process: process, directory: Arc::clone(&self.directory) };
+        eventually("a record of routes", async || {
+            self.peer.ip("route replace 198.51.100.1/32 dev router0");
+            self.peer.ip("route delete 198.51.100.1/32 dev router0");
+            if routes.seen().contains("198.51.100.1") { Ok(()) } else { Err(String::new()) }
+        })
+        .await;
+        routes
+    }
+
     /// Waits until a counter of TCP in the router's namespace has counted.
     pub(super) async fn until_counted(&self, name: &'static str) {
         eventually(name, async || {
@@ -220,6 +233,19 @@ impl Router {
         let files = fs::read_dir(self.directory.path()).unwrap().flatten();
         let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
         logs.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
+    }
+}
+
+/// A record of changes of routes.
+pub(super) struct Routes {
+    _process: Process,
+    directory: Arc<TempDir>,
+}
+
+impl Routes {
+    /// The changes so far, a line for each.
+    pub(super) fn seen(&self) -> String {
+        fs::read_to_string(self.directory.path().join("ip.log")).unwrap()
     }
 }
 

@@ -37,8 +37,10 @@ impl Fault {
     pub(crate) const UNEXPECTED_IN_OPEN_CONFIRM: Self = Self(5, 2);
     pub(crate) const UNEXPECTED_IN_ESTABLISHED: Self = Self(5, 3);
     pub(crate) const SHUTDOWN: Self = Self(6, 2);
+    pub(crate) const DE_CONFIGURED: Self = Self(6, 3);
     pub(crate) const RESET: Self = Self(6, 4);
     pub(crate) const REJECTED: Self = Self(6, 5);
+    pub(crate) const CONFIGURATION: Self = Self(6, 6);
     pub(crate) const COLLISION: Self = Self(6, 7);
     pub(crate) const BAD_REFRESH_LENGTH: Self = Self(7, 1);
     pub(crate) const SEND_HOLD_TIMER_EXPIRED: Self = Self(8, 0);

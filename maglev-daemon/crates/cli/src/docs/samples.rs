@@ -2,7 +2,8 @@
 //! daemon's words and stand here as text.
 
 use maglev_api::view::{
-    self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, Explanation, Plan, PlanShare,
+    self, BackendState, BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, Explanation, NeighborChange, Plan, PlanShare,
+    PlannedReload, SessionChange,
 };
 use maglev_api::{client::Received, testing};
 use maglev_model::Name;
@@ -18,6 +19,7 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("status after an adoption", line_of(&status::adopted().text(), "forwarding")),
         ("events", prompted("maglev events --follow", &followed())),
         ("plan", prompted("maglev plan backend drain web web3", &plan().text())),
+        ("plan reload", prompted("maglev plan reload", &plan_reload().text())),
         ("backend drain", backend_drain()),
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
@@ -73,6 +75,22 @@ fn plan() -> Plan {
         tracking: view::Tracking::Exception,
         cuts: false,
         backends: vec![share("web1", 39_323, 49_153), share("web3", 13_107, 0), share("web4", 13_107, 16_384)],
+    }
+}
+
+fn plan_reload() -> PlannedReload {
+    let neighbor = |name: &str, session, keys: &[&str]| NeighborChange {
+        name: name.into(),
+        session,
+        keys: keys.iter().map(|&key| key.into()).collect(),
+    };
+    PlannedReload {
+        restart_needed: vec!["limits".into()],
+        neighbors: vec![
+            neighbor("tor3", SessionChange::Added, &[]),
+            neighbor("tor1", SessionChange::Reset, &["hold_time"]),
+        ],
+        ..PlannedReload::default()
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use maglev_model::bgp::NeighborChange;
 use maglev_model::{Limits, Rules};
 use maglev_testing::docs;
 
@@ -56,30 +57,60 @@ fn all() -> impl Iterator<Item = (&'static File, &'static Group, &'static Key)> 
 
 #[test]
 fn the_page_has_every_key() {
-    for File { name, groups, decode } in &FILES {
+    for file @ File { name, groups, .. } in &FILES {
         let mut text = String::new();
         for group in groups.iter().copied().flatten() {
-            text += &format!(
-                "### {}\n\n| key | value | default | allowed | meaning |\n|---|---|---|---|---|\n",
-                group.title
-            );
-            text.extend(group.keys.iter().map(|key| row(group, key, *decode)));
+            let (column, line) = if is_node(file) { (" change |", "---|") } else { ("", "") };
+            text += &format!("### {}\n\n| key | value | default | allowed |{column} meaning |\n", group.title);
+            text += &format!("|---|---|---|---|{line}---|\n");
+            text.extend(group.keys.iter().map(|key| row(group, key, file)));
             text.push('\n');
         }
         docs::hold("docs/config.md", name, &text);
     }
 }
 
-fn row(group: &Group, key: &Key, decode: fn(&str) -> Result<String, Problems>) -> String {
+/// Whether the file is the node's, some of whose keys need a restart.
+fn is_node(file: &File) -> bool {
+    file.name == "maglev.yaml"
+}
+
+/// How another value of a key of the node's file applies: as the model has it, for BGP.
+fn change(group: &Group, key: &Key) -> &'static str {
+    let bgp = |text: &str| {
+        let draft = decode_node(Path::new("/etc/maglev/maglev.yaml"), text, |_| Ok("secret".to_owned()));
+        draft.config.and_then(|config| config.bgp)
+    };
+    let before = match key.absent {
+        Absent::Required => bgp(group.document),
+        _ => bgp(&group.without(key.path)),
+    };
+    match key.path {
+        "api.metrics" | "bgp.neighbors" | "bgp.on_drain" => return "reload",
+        path if !path.starts_with("bgp.") => return "restart",
+        _ => {}
+    }
+    let (before, next) = before.zip(bgp(&group.with(key.path, key.good))).expect(key.path);
+    if !before.with_live(&next).1.is_empty() {
+        return "restart";
+    }
+    let changes = before.changes(&next);
+    assert!(!changes.is_empty(), "{} changes nothing", key.path);
+    let resets = changes.iter().any(|(_, change)| matches!(change, NeighborChange::Reset(_)));
+    if resets { "reload; the session begins anew" } else { "reload" }
+}
+
+fn row(group: &Group, key: &Key, file: &File) -> String {
     let default = match key.absent {
         Absent::Required => "required".to_owned(),
         Absent::Is(value) => format!("`{value}`"),
         Absent::Derived(_, words) | Absent::Nothing(words) => words.to_owned(),
     };
-    let allowed = allowed(group, key, decode);
+    let allowed = allowed(group, key, file.decode);
     let path = format!("`{}`", key.path);
-    let cells = [&*path, key.kind, &*default, &*allowed, key.meaning];
-    format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    let change = is_node(file).then(|| change(group, key));
+    let cells = [&*path, key.kind, &*default, &*allowed].into_iter().chain(change).chain([key.meaning]);
+    format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
 }
 
 /// What the decoder says is allowed when it rejects a value.

@@ -4,11 +4,12 @@
 //! Facts beside the services are the addresses that the node needs, and the connections that a draining backend has left. Rules that
 //! cannot be forced are checked first.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_model::{AdminState, Backend, Change, Delta, Difference, Leftover, Name, Pool, Refusal, Services, Touched};
 
-use super::{Batch, Effect, Reconciler, RequestId, Wish, refuse};
+use super::{Batch, Effect, Needed, Reconciler, RequestId, Wish, refuse};
 
 /// Why services that were read are not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,22 @@ impl Reconciler {
             self.check_all_drained(services).map_err(Denied::Refused)?;
         }
         Ok(self.difference(services))
+    }
+
+    /// Whether these addresses of another `maglev.yaml` may be the node's, with these services.
+    ///
+    /// # Errors
+    /// The use that a VIP would cut off.
+    pub fn review_configured(&self, configured: &[(IpAddr, String)], services: &Services) -> Result<(), Denied> {
+        self.settings.needed.check_configured(configured, services).map_err(Denied::Invalid)
+    }
+
+    /// From now on no VIP may have these addresses.
+    pub(super) fn need(&mut self, needed: Needed) -> Vec<Effect> {
+        self.stirred = true;
+        self.served_outdated |= self.settings.needed != needed;
+        self.settings.needed = needed;
+        Vec::new()
     }
 
     /// The changes that other services would make.

@@ -76,6 +76,9 @@ pub enum Event {
     Surveyed(Vec<Surveyed>),
     /// The host's addresses or gateways changed. Carried out with the next [`Event::Flush`].
     Host(Host),
+    /// The addresses that the node needs by `maglev.yaml` changed: see [`Needed::configured`]. Carried out with the next
+    /// [`Event::Flush`].
+    Configured(Vec<(IpAddr, String)>),
     /// The configured or known interfaces changed. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
 }
@@ -145,7 +148,7 @@ pub struct Settings {
     pub rules: Rules,
     /// The interfaces; [`Event::Interfaces`] replaces them.
     pub interfaces: Interfaces,
-    /// The addresses that no VIP may have; [`Event::Host`] replaces the host's.
+    /// The addresses that no VIP may have; [`Event::Host`] and [`Event::Configured`] replace parts of it.
     pub needed: Needed,
     /// For how many rounds failures of every check are assumed to be a local fault.
     pub common_failure: u32,

@@ -298,12 +298,8 @@ impl Reconciler {
                 self.settings.interfaces = interfaces;
                 Vec::new()
             }
-            Event::Host(host) => {
-                self.stirred = true;
-                self.served_outdated |= self.settings.needed.host != host;
-                self.settings.needed.host = host;
-                Vec::new()
-            }
+            Event::Host(host) => self.need(Needed { host, ..self.settings.needed.clone() }),
+            Event::Configured(configured) => self.need(Needed { configured, ..self.settings.needed.clone() }),
         }
     }
 

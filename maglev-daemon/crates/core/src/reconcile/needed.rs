@@ -103,6 +103,25 @@ impl Needed {
         }
     }
 
+    /// Refuses addresses of another `maglev.yaml` that make a conflict with a VIP that has none.
+    ///
+    /// # Errors
+    /// The use that would be cut off, one line for each VIP.
+    pub(super) fn check_configured(
+        &self,
+        configured: &[(IpAddr, String)],
+        services: &Services,
+    ) -> Result<(), Vec<String>> {
+        if self.configured == configured {
+            return Ok(());
+        }
+        let known = self.conflicts(services);
+        let next = Self { configured: configured.to_vec(), ..self.clone() };
+        let new = next.conflicts(services).into_iter().filter(|(name, _)| !known.contains_key(name));
+        let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, &conflict)).collect();
+        if lines.is_empty() { Ok(()) } else { Err(lines) }
+    }
+
     /// Refuses services with a conflict that those before did not have: an existing conflict is shown as such, and
     /// must not keep the rest from being reloaded.
     ///

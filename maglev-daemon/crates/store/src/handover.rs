@@ -1,0 +1,106 @@
+//! Values that one daemon leaves and another one reads, perhaps of another release: with the version of their format, the oldest
+//! format whose readers understand them, and a checksum. It must not know where they are kept.
+//!
+//! ```text
+//!  "maglev state 1 1\n"  │ length u32 │ checksum 8 bytes │ JSON, deflated
+//!                ▲ ▲
+//!           format readable from
+//! ```
+//!
+//! A reader ignores keys that it does not know. A change that it must not ignore raises `readable from`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::history::frame::{self, Bad};
+
+/// The version that this release writes, and the oldest one whose readers understand it.
+const FORMAT: u32 = 1;
+const READABLE_FROM: u32 = 1;
+
+/// The start of the first line.
+const FAMILY: &[u8] = b"maglev state ";
+
+/// Bytes that the first line has at most.
+const LINE: usize = 64;
+
+/// A value with its version and checksum.
+///
+/// # Errors
+/// It has no JSON, or is larger than 4 GiB.
+pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+    let text = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    let mut sealed = [FAMILY, format!("{FORMAT} {READABLE_FROM}\n").as_bytes()].concat();
+    sealed.extend(frame::encode(&text)?);
+    Ok(sealed)
+}
+
+/// The value that was sealed.
+///
+/// # Errors
+/// It is damaged, of a newer release that this one cannot follow, or of another kind.
+pub fn unseal<T: DeserializeOwned>(sealed: &[u8]) -> Result<T, String> {
+    let end = sealed.iter().take(LINE).position(|byte| *byte == b'\n').ok_or("it has no first line")?;
+    let versions = sealed[..end].strip_prefix(FAMILY).ok_or("its first line is another's")?;
+    let versions = std::str::from_utf8(versions).map_err(|_| "its first line is no text")?;
+    let (_, readable_from) = versions.split_once(' ').ok_or("its first line has no version")?;
+    match readable_from.parse::<u32>() {
+        Ok(readable_from) if readable_from <= FORMAT => {}
+        Ok(newer) => return Err(format!("it needs a release that reads format {newer}; this one reads {FORMAT}")),
+        Err(_) => return Err("its first line has no version".to_owned()),
+    }
+    let payload = frame::first(&sealed[end + 1..]).map_err(|bad| {
+        match bad {
+            Bad::End | Bad::Torn => "it is cut short",
+            Bad::Corrupt => "its checksum does not match",
+        }
+        .to_owned()
+    })?;
+    serde_json::from_str(&frame::inflate(payload)?).map_err(|error| format!("it makes no sense: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    type Value = BTreeMap<String, Vec<u32>>;
+
+    fn value() -> Value {
+        (0..50).map(|n| (format!("pool{n}"), (0..n * 7).collect())).collect()
+    }
+
+    #[test]
+    fn a_value_is_read_as_it_was_sealed() {
+        assert_eq!(unseal::<Value>(&seal(&value()).unwrap()).unwrap(), value());
+        assert_eq!(unseal::<Value>(&seal(&Value::new()).unwrap()).unwrap(), Value::new());
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_noticed() {
+        let sealed = seal(&value()).unwrap();
+        let header = FAMILY.len() + 4;
+        for at in header..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert!(unseal::<Value>(&damaged).is_err(), "byte {at}");
+        }
+        for length in 0..sealed.len() {
+            assert!(unseal::<Value>(&sealed[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_read_as_long_as_it_says_that_it_can_be() {
+        let sealed = seal(&value()).unwrap();
+        let frame = &sealed[FAMILY.len() + 4..];
+        let of = |versions: &str| [FAMILY, versions.as_bytes(), b"\n", frame].concat();
+        assert_eq!(unseal::<Value>(&of("7 1")).unwrap(), value());
+        let refused = unseal::<Value>(&of("7 2")).unwrap_err();
+        assert_eq!(refused, "it needs a release that reads format 2; this one reads 1");
+        for versions in ["", "1", "1 x", "1 -1", "1 99999999999"] {
+            assert!(unseal::<Value>(&of(versions)).is_err(), "{versions:?}");
+        }
+    }
+}
