@@ -175,14 +175,15 @@ fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
     let section = field.section(&["pin", "on_stop"], &[])?;
     let default = Dataplane::default();
     let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(|text| parse_pin(text, DEFAULT_PIN)));
-    let on_stop = section.get("on_stop").map_or(Some(default.on_stop), |field| field.parse(parse_on_stop));
-    if (&pin, on_stop) == (&Some(None), Some(OnStop::Keep)) {
-        let remedy = "allowed with `pin: off`: `on_stop: detach`";
-        section
-            .get("on_stop")
-            .or_else(|| section.get("pin"))?
-            .report(format_args!("keep needs a pin folder; {remedy}"));
-    }
+    // Without a folder nothing can be kept.
+    let usual = if pin == Some(None) { OnStop::Detach } else { default.on_stop };
+    let on_stop = section.get("on_stop").map_or(Some(usual), |field| {
+        let on_stop = field.parse(parse_on_stop)?;
+        if (on_stop, &pin) == (OnStop::Keep, &Some(None)) {
+            field.report("keep needs a pin folder; allowed with `pin: off`: detach");
+        }
+        Some(on_stop)
+    });
     Some(Dataplane { pin: pin?, on_stop: on_stop? })
 }
 

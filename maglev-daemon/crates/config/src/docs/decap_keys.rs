@@ -81,7 +81,7 @@ const KEYS: &[Key] = &[
         absent: Absent::Is("keep"),
         good: "detach",
         bad: "stop",
-        meaning: "What SIGTERM does: keep decapsulating, or detach the programs and leave nothing. `keep` needs `pin`.",
+        meaning: "What SIGTERM does: keep decapsulating, or detach the programs and leave nothing. `keep` needs `pin`; with `pin: off` the default is `detach`.",
     },
     Key { path: "api", kind: "map", absent: Absent::Nothing("the defaults below"), good: "", bad: "", meaning: "" },
     Key {

@@ -32,6 +32,12 @@ fn the_shortest_file_follows_loopback_and_keeps_decapsulating() {
 }
 
 #[test]
+fn what_is_not_pinned_is_detached() {
+    let config = decoded("interfaces: [{ name: eth0 }]\nsources: [10.64.11.0/24]\ndataplane: { pin: off }\n").unwrap();
+    assert_eq!((config.pin, config.on_stop), (None, OnStop::Detach));
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let config = decoded(
         "interfaces: [{ name: eth0 }, { name: eth1, mode: generic }]\nsources: [0.0.0.0/0]\n\
@@ -97,8 +103,8 @@ fn a_file_without_interfaces_or_sources_unwraps_nothing_by_omission() {
         ("vips: []", "vips: no VIP; name at least one, or remove the key: then the addresses on lo are the VIPs"),
         ("vips:", "vips: expected a list, found nothing; write `vips: []` for none"),
         (
-            "dataplane: { pin: off }",
-            "dataplane.pin: keep needs a pin folder; allowed with `pin: off`: `on_stop: detach`",
+            "dataplane: { pin: off, on_stop: keep }",
+            "dataplane.on_stop: keep needs a pin folder; allowed with `pin: off`: detach",
         ),
     ] {
         let problems = decoded(text).unwrap_err();
