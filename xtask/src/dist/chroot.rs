@@ -149,8 +149,10 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.release.command("chroot");
-        command.arg(self.root).args(words);
+        // With a /proc of its own, which systemd-tmpfiles needs, and which ends with the command.
+        let mut command = self.release.command("unshare");
+        command.args(["--mount", "--pid", "--fork"]).arg(format!("--mount-proc={}/proc", self.root.display()));
+        command.arg("chroot").arg(self.root).args(words);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
