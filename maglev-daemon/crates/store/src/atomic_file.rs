@@ -102,15 +102,30 @@ fn keep_owner_and_mode(file: &File, target: &Path) -> io::Result<()> {
     let Ok(old) = fs::metadata(target) else { return Ok(()) };
     let new = file.metadata()?;
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-        fchown(file, Some(old.uid()), Some(old.gid()))?;
+        unless_unprivileged(fchown(file, Some(old.uid()), Some(old.gid())))?;
     }
     file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))
+}
+
+/// A daemon that is not root cannot give a file away: that root replaced the old one is no reason to refuse every change.
+fn unless_unprivileged(given: io::Result<()>) -> io::Result<()> {
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use maglev_testing::TempDir;
+
+    #[test]
+    fn a_file_that_cannot_be_given_away_is_replaced_all_the_same() {
+        let failed = |kind: io::ErrorKind| unless_unprivileged(Err(kind.into())).map_err(|error| error.kind());
+        assert_eq!(failed(io::ErrorKind::PermissionDenied), Ok(()));
+        assert_eq!(failed(io::ErrorKind::StorageFull), Err(io::ErrorKind::StorageFull));
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_with_the_mode_it_is_to_have() {
