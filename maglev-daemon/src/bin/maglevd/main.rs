@@ -176,7 +176,11 @@ mod tests {
         for line in [
             "maglevd run",
             "maglevd run --config /etc/maglev/maglev.yaml --log-format json --log debug",
+            "maglevd run --previous /var/lib/maglev/previous/maglevd --probation 60s --cut",
             "maglevd check --config deploy/examples/broken.yaml",
+            "maglevd preflight --config /etc/maglev/maglev.yaml --json",
+            "maglevd uninstall",
+            "maglevd uninstall --pin /run/maglev/bpf/node --decap-pin /run/maglev/bpf/decap",
             "maglevd decap --interface eth0 --from 10.64.0.0/16",
             "maglevd decap --interface a --interface b --from 10.64.0.1 --from 2001:db8::/64 --mode generic --counters /run/c",
             "maglevd decap --interface a --from 10.64.0.0/16 --to 203.0.113.0/24 --to 2001:db8::10 --pin /sys/fs/bpf/b --on-stop keep",
