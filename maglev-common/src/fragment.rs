@@ -78,7 +78,8 @@ impl Entry {
     #[inline(always)]
     const fn is_recent(self, now: Seconds) -> bool {
         let written = (self.0 >> (VIP_BITS + MEMBER_BITS)) as u8;
-        step(now).wrapping_sub(written) <= 1 && self.0 != 0
+        // One that another CPU wrote a moment ago may be of the step that begins now.
+        step(now).wrapping_add(1).wrapping_sub(written) <= 2 && self.0 != 0
     }
 
     #[inline(always)]
@@ -165,6 +166,16 @@ mod tests {
                 assert_eq!(found, (later < lasts).then(|| to(32_767)), "written at {written}, {later} s ago");
             }
             assert_eq!(line.find(datagram(8), Seconds(written)), None);
+        }
+    }
+
+    #[test]
+    fn a_cpu_whose_clock_was_read_a_moment_before_another_ones_knows_its_datagrams() {
+        for (now, written) in [(3, 4), (65_535, 0), (1_023, 1_024)] {
+            let line = Line::default();
+            line.note(datagram(9), Seconds(written), to(1));
+            assert_eq!(line.find(datagram(9), Seconds(now)), Some(to(1)), "{written}, read at {now}");
+            assert_eq!(line.find(datagram(9), Seconds(now.wrapping_sub(4))), None);
         }
     }
 
