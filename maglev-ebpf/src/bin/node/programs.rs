@@ -24,22 +24,15 @@ fn maglev(ctx: XdpContext) -> u32 {
     let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
     let again = ctx.ctx;
     match forward_plain(&mut Frame::<true>::from(ctx), &maps) {
-        Ok(Verdict::Tag(slot)) => maglev_rest(again, maps::TAG | u32::from(slot.0)),
+        Ok(Verdict::Tag(slot)) => maglev_tag(again, u32::from(slot.0)),
         Ok(verdict) => maps::action(verdict),
-        Err(Left::Otherwise) => maglev_rest(again, OTHERWISE),
-        Err(left) => maglev_rest(again, answer(Err(left))),
+        Err(Left::Otherwise) => rest(again, maglev_otherwise(again)),
+        Err(left) => rest(again, answer(Err(left))),
     }
-}
-
-/// What a plain packet that is not sent has left, and every other packet: a function of its own, so that plain packets meet none of it.
-#[inline(never)]
-fn maglev_rest(ctx: *mut xdp_md, left: u32) -> u32 {
-    rest(ctx, if left == OTHERWISE { maglev_otherwise(ctx) } else { left })
 }
 
 /// What a function answers of a packet that it leaves to another one: no action of XDP. The
 /// last ones have a number in their low half: an MTU, or an [`Answerable`].
-const OTHERWISE: u32 = 0x10a;
 const ICMP4: u32 = 0x100;
 const ICMP6: u32 = 0x101;
 const FRAGMENT4: u32 = 0x102;
