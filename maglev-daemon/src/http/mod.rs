@@ -209,7 +209,7 @@ pub struct Handle {
     pub flow_table: watch::Receiver<view::FlowTable>,
     /// Checks that are not made since the node lacks resources.
     pub shortages: Shortages,
-    /// The reason why the state file is not written, if so.
+    /// The reason why the state for the next daemon is not written, if so.
     pub state_file: watch::Receiver<Option<String>>,
     /// When the daemon started.
     pub started: Instant,

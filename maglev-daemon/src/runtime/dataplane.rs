@@ -196,7 +196,7 @@ impl Orders {
     }
 }
 
-/// The data plane, its plans, and the state file.
+/// The data plane, its plans, and the state for the next daemon.
 struct Working {
     dataplane: Dataplane,
     keeper: Option<Keeper>,

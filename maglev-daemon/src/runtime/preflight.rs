@@ -55,7 +55,7 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
         Some(pins) => Found::read(&node, &settings, pins)?.heritage,
         None => Heritage::None,
     };
-    findings.tell(&heritage);
+    findings.describe(&heritage);
     match Dataplane::rehearse(&settings, &links, pins.as_ref()) {
         Ok(bytes) => {
             findings.memory_bytes = bytes;
@@ -68,7 +68,7 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
 }
 
 impl Findings {
-    fn tell(&mut self, heritage: &Heritage) {
+    fn describe(&mut self, heritage: &Heritage) {
         self.differences = heritage.differences();
         (self.action, self.keeps, self.forgets) = match heritage {
             Heritage::None => ("start", Vec::new(), Vec::new()),

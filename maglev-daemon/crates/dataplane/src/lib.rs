@@ -170,8 +170,14 @@ impl Dataplane {
         // Packets of the other daemon's last steps have ended then.
         barrier.wait()?;
         adopt::forget_dead(&maps)?;
-        let (pins_, set_) = (Arc::clone(pins), set.to_owned());
-        let left = Left { pins: pins_, set: set_, adopted: true, previous: None, whole: false, leftover: vec![] };
+        let left = Left {
+            pins: Arc::clone(pins),
+            set: set.to_owned(),
+            adopted: true,
+            previous: None,
+            whole: false,
+            leftover: Vec::new(),
+        };
         let (attached, egress, vlans) = <_>::default();
         let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace: None, left: Some(left) };
         let held = pins.links(bpf::LinkKind::Xdp)?;
