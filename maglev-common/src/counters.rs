@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 use crate::backend::MemberId;
 use crate::flow::Seconds;
 use crate::forwarding::MEMBER_IDS;
+use crate::hash::FlowHash;
 use crate::maps::{COUNTER_REGION, MAX_VIPS};
 use crate::pod::Word;
 use crate::vip::VipId;
@@ -162,10 +163,10 @@ impl Traffic {
 /// How often something may still be done in this second.
 ///
 /// ```text
-///  63      48 47     32 31            0
-/// +----------+---------+---------------+
-/// | 0        | second  | times left    |
-/// +----------+---------+---------------+
+///  63   49   48   47     32 31            0
+/// +-------+------+---------+---------------+
+/// | 0     | used | second  | times left    |
+/// +-------+------+---------+---------------+
 /// ```
 #[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
 #[repr(transparent)]
@@ -176,12 +177,30 @@ impl Allowance {
     #[inline(always)]
     pub fn take(&self, Seconds(now): Seconds, each_second: u32) -> bool {
         let word = self.0.get();
-        let left = if (word >> 32) as u16 == now { word as u32 } else { each_second };
+        let second = 1 << 48 | u64::from(now) << 32;
+        let left = if word >> 32 == second >> 32 { word as u32 } else { each_second };
         if left == 0 {
             return false;
         }
-        self.0.set(u64::from(now) << 32 | u64::from(left - 1));
+        self.0.set(second | u64::from(left - 1));
         true
+    }
+}
+
+/// One of two sides for each of 256 groups of flows, which are taken in turn.
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(transparent)]
+pub struct Sides([Word; 4]);
+
+impl Sides {
+    /// Whether it is the second side's turn for a flow. The other side is next. For the CPU that owns them.
+    #[inline(always)]
+    pub fn take_turn(&self, flow: FlowHash) -> bool {
+        let group = flow.set(0xff);
+        let (word, bit) = (&self.0[group as usize >> 6 & 3], 1 << (group & 63));
+        let sides = word.get();
+        word.set(sides ^ bit);
+        sides & bit != 0
     }
 }
 
@@ -202,8 +221,10 @@ pub struct Counts {
     pub answers: Allowance,
     /// Datagrams in fragments that may still begin on the CPU in this second.
     pub fragmented: Allowance,
+    /// Which of its two owners the next error about a flow of a slot that is learning goes to.
+    pub sides: Sides,
     /// Fills the line.
-    pub reserved: [Word; 6],
+    pub reserved: [Word; 2],
 }
 
 impl Counts {
@@ -244,8 +265,21 @@ mod tests {
     #[test]
     fn an_allowance_lasts_for_its_second_and_is_whole_in_the_next() {
         let allowance = Allowance::default();
+        assert!(Allowance::default().take(Seconds(0), 1), "also in the first second of a CPU that took none yet");
         let taken = |second| (0..5).filter(|_| allowance.take(Seconds(second), 3)).count();
         assert_eq!([taken(65_535), taken(65_535), taken(0), taken(1)], [3, 0, 3, 3]);
+    }
+
+    #[test]
+    fn the_sides_of_a_flow_are_taken_in_turn_whatever_others_do() {
+        let sides = Sides::default();
+        for n in 0..300 {
+            assert_eq!(sides.take_turn(FlowHash(u64::MAX << 32 | 77)), n % 2 == 1);
+            // The groups of all other flows, this many times.
+            (0..256 * n).filter(|flow| flow % 256 != 77).for_each(|flow| {
+                sides.take_turn(FlowHash(flow));
+            });
+        }
     }
 
     #[test]

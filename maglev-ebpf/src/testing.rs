@@ -7,7 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
-use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::counters::{Counter, DecapCounter, Sides};
 use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::{Forwarding, Table};
@@ -51,6 +51,7 @@ pub(crate) struct FakeTables {
     pub(crate) member_bytes: Cell<u64>,
     /// How many packets may be answered.
     pub(crate) answers: Cell<u32>,
+    pub(crate) sides: Sides,
     /// How many datagrams in fragments may begin.
     pub(crate) fragmented: Cell<u32>,
     /// One line of the fragment table, for all datagrams.
@@ -79,6 +80,7 @@ impl FakeTables {
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
             answers: Cell::new(2),
+            sides: Sides::default(),
             fragmented: Cell::new(u32::MAX),
             line: Line::default(),
             unserved: Unserved::Drop,
@@ -257,6 +259,10 @@ impl Answers for FakeTables {
         let left = self.answers.get();
         self.answers.set(left.saturating_sub(1));
         left > 0
+    }
+
+    fn takes_turn(&self, flow: FlowHash) -> bool {
+        self.sides.take_turn(flow)
     }
 }
 

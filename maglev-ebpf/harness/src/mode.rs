@@ -83,6 +83,11 @@ impl Answers for Measured {
     fn may_answer(&self) -> bool {
         self.0.may_answer()
     }
+
+    #[inline(always)]
+    fn takes_turn(&self, flow: FlowHash) -> bool {
+        self.0.takes_turn(flow)
+    }
 }
 
 impl Fragments for Measured {

@@ -85,10 +85,12 @@ pub trait Flows: Forwarding + Clock {
     fn choose_for_error(&self, flow: Flow, segment: Segment) -> (MemberId, Choice);
 }
 
-/// Packets that the node itself answers.
+/// Packets that the node itself answers, and errors about packets of others.
 pub trait Answers {
     /// Takes one of the answers that this CPU may give in this second. False if none was left.
     fn may_answer(&self) -> bool;
+    /// Whether it is the second side's turn for an error about a flow: [`maglev_common::counters::Sides::take_turn`].
+    fn takes_turn(&self, flow: FlowHash) -> bool;
 }
 
 /// Datagrams that arrive in fragments.

@@ -266,7 +266,7 @@ impl Ip for Tuple4 {
     }
 
     #[inline(always)]
-    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<(Self, u32)> {
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self> {
         let header = packet.view::<Ipv4>(l3)?;
         let (bytes, protocol) = (header.header_length(), header.protocol);
         let first = header.flags_fragment.get() & FRAGMENT_OFFSET == 0;
@@ -274,7 +274,7 @@ impl Ip for Tuple4 {
             return None;
         }
         let addresses = header.addresses.get().rotate_left(32);
-        let (ports, sequence) = l4::quoted_start(packet, protocol, l3 + bytes, end)?;
-        Some((Self { addresses, transport: Transport::new(ports, protocol) }, sequence))
+        let ports = l4::quoted_ports(packet, protocol, l3 + bytes, end)?;
+        Some(Self { addresses, transport: Transport::new(ports, protocol) })
     }
 }

@@ -266,7 +266,7 @@ impl Ip for Tuple6 {
     }
 
     #[inline(always)]
-    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<(Self, u32)> {
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self> {
         let header = packet.view::<Ipv6>(l3)?;
         if header.version() != 6 {
             return None;
@@ -275,7 +275,7 @@ impl Ip for Tuple6 {
         let next = header.next_header;
         let behind = end.checked_sub(l3 + HEADER)?;
         let Chain::Ends(protocol, at) = packet.follow(l3 + HEADER, behind, next, true) else { return None };
-        let (ports, sequence) = l4::quoted_start(packet, protocol, l3 + HEADER + at, end)?;
-        Some((Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) }, sequence))
+        let ports = l4::quoted_ports(packet, protocol, l3 + HEADER + at, end)?;
+        Some(Self { addresses: [c, d, a, b], transport: Transport::new(ports, protocol) })
     }
 }

@@ -112,16 +112,13 @@ pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | SCTP | UDP_LITE)
 }
 
-/// The ports that a quoted transport header at an offset begins with, destination then source, or 0 if its protocol has none; and the
-/// four bytes behind them, or 0 without them; `None` if it is cut off at `end` within the ports. No more of it need be there: an ICMP error may quote eight bytes
-/// of it (RFC 792).
+/// The ports that a quoted transport header at an offset begins with, destination then source, or 0 if its protocol has none; `None`
+/// if it is cut off at `end` within the ports. No more of it need be there: an ICMP error may quote eight bytes of it (RFC 792).
 #[inline(always)]
-pub fn quoted_start(packet: &impl Packet, protocol: u8, offset: usize, end: usize) -> Option<(u32, u32)> {
+pub fn quoted_ports(packet: &impl Packet, protocol: u8, offset: usize, end: usize) -> Option<u32> {
     if !has_ports(protocol) {
-        return Some((0, 0));
+        return Some(0);
     }
     let ports = packet.view::<U32<LE>>(offset)?.get();
-    let next = packet.view::<U32<LE>>(offset + size_of::<u32>()).map_or(0, |next| next.get());
-    let next = if offset + 2 * size_of::<u32>() <= end { next } else { 0 };
-    (offset + size_of::<u32>() <= end).then_some((ports.rotate_left(16), next))
+    (offset + size_of::<u32>() <= end).then_some(ports.rotate_left(16))
 }

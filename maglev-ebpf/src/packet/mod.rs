@@ -144,9 +144,8 @@ pub trait Ip: Copy {
     /// bytes, read little-endian.
     fn traffic_class(start: u16) -> u8;
     /// The flow of a packet that an ICMP error quotes, seen from the other side: its source is the quoted packet's destination.
-    /// The quoted packet begins at this offset and is cut off at `end` or before. `None` if no ports are left of it. With it,
-    /// the four bytes that follow the ports, TCP's sequence number, or 0 if they are cut off.
-    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<(Self, u32)>;
+    /// The quoted packet begins at this offset and is cut off at `end` or before. `None` if no ports are left of it.
+    fn quoted(packet: &impl Packet, l3: usize, end: usize) -> Option<Self>;
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! It must not remember anything: an error reaches any node, and any CPU of it.
 
 use maglev_common::counters::Counter;
-use maglev_common::flow::Seconds;
 
 use super::forward::{Left, Load, flow_of, refuse, send};
 use crate::env::{Balancing, Forwarding, Packet, Segment};
@@ -45,9 +44,9 @@ pub fn forward_icmp<F: Tuple + Messages, P: Packet, T: Balancing>(packet: &mut P
 /// any host can quote any flow.
 ///
 /// An error nearly always arrives on another CPU or node than its flow's packets, where the flow table does not have the flow. If
-/// the flow's slot is learning then, a TCP flow may live at either of two backends: its errors go to one or the other by the
-/// sequence number, and to the other one in the next second. TCP causes an error for each segment and retransmission until one
-/// arrives, and a backend ignores errors about the connections of others.
+/// the flow's slot is learning then, a TCP flow may live at either of two backends: its errors go to one and the other in turn. TCP
+/// causes an error for each segment and retransmission until one arrives, and a backend ignores errors about the connections of
+/// others.
 #[inline(always)]
 fn deliver<F, P, T>(packet: &mut P, tables: &T, span: Span, destination: F::Address) -> Verdict
 where
@@ -55,7 +54,7 @@ where
     P: Packet,
     T: Balancing,
 {
-    let Some((tuple, sequence)) = F::quoted(packet, span.transport + icmp::HEADER, span.end()) else {
+    let Some(tuple) = F::quoted(packet, span.transport + icmp::HEADER, span.end()) else {
         return refuse(tables, Counter::IcmpStray);
     };
     let Lookup::Vip(word) = vip::lookup(tuple, tables) else { return refuse(tables, Counter::IcmpStray) };
@@ -64,7 +63,7 @@ where
     }
     let flow = flow_of(tuple, tables, word);
     let segment = match tuple.transport().protocol() {
-        l4::TCP if is_heads(sequence, tables.now()) => Segment::RST,
+        l4::TCP if tables.takes_turn(flow.hash) => Segment::RST,
         l4::TCP => Segment::SYN,
         _ => Segment::DATAGRAM,
     };
@@ -77,16 +76,6 @@ where
         Left::TooBig(_) => refuse(tables, Counter::TooBig),
         _ => refuse(tables, Counter::NoBackend),
     })
-}
-
-/// One of two sides for an error, by the quoted sequence number and the time: segments of a common length that follow each other are on
-/// both sides in turn, so that two of them suffice to find the connection.
-#[inline(always)]
-const fn is_heads(sequence: u32, Seconds(now): Seconds) -> bool {
-    /// Bytes after which the sides change places: what a segment holds on a path for 1,500 bytes, with timestamps.
-    const TURN: u64 = 1_448;
-    // The highest bit of the fraction that the number is of two turns, without a division.
-    (sequence.wrapping_mul(((1 << 31) / TURN) as u32) >> 31) ^ (now as u32 & 1) == 0
 }
 
 /// Answers an echo request in its own frame (RFC 792, RFC 4443 section 4.2), not more often than the node may answer at all.

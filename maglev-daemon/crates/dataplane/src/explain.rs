@@ -209,6 +209,10 @@ impl env::Answers for View<'_> {
     fn may_answer(&self) -> bool {
         true
     }
+
+    fn takes_turn(&self, _flow: FlowHash) -> bool {
+        false
+    }
 }
 
 impl env::Fragments for View<'_> {

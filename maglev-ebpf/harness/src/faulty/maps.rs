@@ -81,6 +81,11 @@ impl<const TRACED: bool> Answers for Maps<TRACED> {
     fn may_answer(&self) -> bool {
         has(Fault::AnswersWithoutLimit) || self.0.may_answer()
     }
+
+    #[inline(always)]
+    fn takes_turn(&self, flow: FlowHash) -> bool {
+        self.0.takes_turn(flow)
+    }
 }
 
 impl<const TRACED: bool> Fragments for Maps<TRACED> {

@@ -208,6 +208,11 @@ impl<const TRACED: bool> Answers for Maps<TRACED> {
     fn may_answer(&self) -> bool {
         self.counts.answers.take(self.now(), ANSWERS_PER_SECOND.load())
     }
+
+    #[inline(always)]
+    fn takes_turn(&self, flow: FlowHash) -> bool {
+        self.counts.sides.take_turn(flow)
+    }
 }
 
 impl<const TRACED: bool> Fragments for Maps<TRACED> {
