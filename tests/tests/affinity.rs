@@ -117,15 +117,15 @@ fn floods_during_a_transition_break_nothing() -> Result<()> {
     }
     let _alone = alone();
     // Half of the connections is silenced by order; the others all talk. A sender of every tuple twice fills a flow
-    // table with half a million flows, the default one: it is sized for twice as many, as `maglev drain` advises.
+    // table with half a million flows, nearly the default one: it is sized for twice as many, as `maglev drain` advises.
     let silence = PACE;
-    let mut trial = Trial::begin(&Setting { silence, flows: Some(2 * MILLION), ..setting(1, &["exception"]) })?;
+    let mut trial = Trial::begin(&Setting { silence, flows: Some(MILLION), ..setting(1, &["exception"]) })?;
     let learning = learning_longer_than_a_flood(&trial)?;
     trial.learn_for(learning, learning + Duration::from_secs(5))?;
     let floods = [
-        ("acks, each tuple once", Flood { flags: Flags::Ack, first: MILLION, tuples: 2 * MILLION, passes: 1 }),
-        ("acks, each tuple twice", Flood { flags: Flags::Ack, first: 3 * MILLION, tuples: MILLION, passes: 2 }),
-        ("syns", Flood { flags: Flags::Syn, first: 4 * MILLION, tuples: 2 * MILLION, passes: 1 }),
+        ("acks, each tuple once", Flood { flags: Flags::Ack, first: MILLION, tuples: MILLION, passes: 1 }),
+        ("acks, each tuple twice", Flood { flags: Flags::Ack, first: 3 * MILLION, tuples: MILLION / 2, passes: 2 }),
+        ("syns", Flood { flags: Flags::Syn, first: 4 * MILLION, tuples: MILLION, passes: 1 }),
     ];
     for (n, (name, flood)) in (1..).zip(floods) {
         let before = received(&trial)?;
@@ -143,11 +143,12 @@ fn floods_during_a_transition_break_nothing() -> Result<()> {
     report.none_broken(&Kind::HELD)
 }
 
-/// How long to learn in a trial of floods, on this machine: once and a half what a flood takes, so that the silent half
-/// speaks after the flood, as it would within the two minutes of the default. Floods do nothing to stable slots.
+/// How long to learn in a trial of floods, on this machine: three times what a flood takes, so that the silent half speaks after
+/// the flood, as it would within the two minutes of the default, also if the machine has less time for it than just now. Floods do
+/// nothing to stable slots.
 fn learning_longer_than_a_flood(trial: &Trial) -> Result<Duration> {
-    let tenth = Flood { flags: Flags::Ack, first: 0, tuples: MILLION / 5, passes: 1 };
-    let took = trial.site.lab.client().flood(TARGET, tenth).finish()?.took;
+    let fifth = Flood { flags: Flags::Ack, first: 0, tuples: MILLION / 5, passes: 1 };
+    let took = trial.site.lab.client().flood(TARGET, fifth).finish()?.took;
     Ok(Duration::from_secs((took.as_secs_f64() * 15.0).ceil() as u64).clamp(LEARNING, Duration::from_secs(60)))
 }
 

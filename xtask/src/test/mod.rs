@@ -12,7 +12,7 @@ use crate::{
 
 mod runner;
 
-use runner::{Runner, Timed};
+use runner::{Failure, Runner, Timed};
 
 /// The model test and the fuzzer's run with the others.
 const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
@@ -35,6 +35,9 @@ const LONG: [&str; 12] = [
 
 /// How many of the slowest tests are listed.
 const SLOWEST: usize = 10;
+
+/// How many lines of what a failed test printed are repeated.
+const LINES: usize = 20;
 
 /// A choice of tests, or another kernel to run on.
 #[derive(clap::Args)]
@@ -109,8 +112,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for binary in &binaries {
         runner.run(binary)?;
     }
-    let Runner { totals, tests, crashed, .. } = runner;
+    let Runner { totals, tests, crashed, failures, .. } = runner;
     println!("\nthe slowest tests:\n{}", slowest(tests));
+    failures.iter().for_each(|failure| println!("\n{}", last_lines(failure)));
     let Totals { passed, failed, skipped } = totals;
     let took = [ready, began.elapsed() - ready].map(minutes);
     println!("{passed} passed, {failed} failed, {skipped} skipped; built in {}, run in {}", took[0], took[1]);
@@ -135,6 +139,12 @@ fn slowest(mut tests: Vec<Timed>) -> String {
     tests.sort_by_key(|test| std::cmp::Reverse(test.took));
     let lines = tests.iter().take(SLOWEST).map(|Timed { name, took }| format!("{:8.1} s  {name}", took.as_secs_f64()));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The end of what a failed test printed, below its name: all that failed is at the end of a long output.
+fn last_lines(Failure { name, output, .. }: &Failure) -> String {
+    let last = &output[output.len().saturating_sub(LINES)..];
+    format!("failed: {name}\n    {}", last.join("\n    "))
 }
 
 /// `2m 5s`

@@ -34,12 +34,34 @@ pub(super) struct Runner<'a> {
     pub(super) tests: Vec<Timed>,
     /// Binaries that ended without a result.
     pub(super) crashed: Vec<String>,
+    /// What each test that failed printed.
+    pub(super) failures: Vec<Failure>,
+}
+
+/// A test that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Failure {
+    /// `binary::module::test`
+    pub(super) name: String,
+    /// What it printed, up to the backtrace.
+    pub(super) output: Vec<String>,
+    ended: bool,
+}
+
+impl Failure {
+    /// Adds a line, if it is this test's.
+    fn add(&mut self, line: &str) {
+        self.ended |= line == "failures:" || line.trim_start().to_lowercase().starts_with("stack backtrace");
+        if !self.ended && !line.is_empty() {
+            self.output.push(line.to_owned());
+        }
+    }
 }
 
 impl<'a> Runner<'a> {
     pub(super) const fn new(filter: Option<&'a str>, released: bool) -> Self {
         let totals = Totals { passed: 0, failed: 0, skipped: 0 };
-        Self { filter, released, totals, tests: Vec::new(), crashed: Vec::new() }
+        Self { filter, released, totals, tests: Vec::new(), crashed: Vec::new(), failures: Vec::new() }
     }
 
     /// Runs one binary to its end, whatever its tests say.
@@ -72,6 +94,8 @@ impl<'a> Runner<'a> {
         command.current_dir(&binary.folder).stdin(Stdio::null()).stdout(Stdio::piped());
         // The test harness of a stable compiler reports times only so; nothing is compiled here.
         command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_MANIFEST_DIR", &binary.folder);
+        // What an error says names what failed; where it was made is seldom of use, and long.
+        command.env("RUST_LIB_BACKTRACE", "0");
         if self.released {
             command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
         }
@@ -84,6 +108,11 @@ impl<'a> Runner<'a> {
     fn note(&mut self, binary: &str, line: &str) {
         self.totals += result_line(line);
         self.tests.extend(timed(line).map(|test| Timed { name: format!("{binary}::{}", test.name), ..test }));
+        if let Some(name) = output_of(line) {
+            self.failures.push(Failure { name: format!("{binary}::{name}"), output: Vec::new(), ended: false });
+        } else if let Some(failure) = self.failures.last_mut() {
+            failure.add(line);
+        }
     }
 }
 
@@ -100,6 +129,11 @@ fn timed(line: &str) -> Option<Timed> {
     Some(Timed { name: name.to_owned(), took: Duration::try_from_secs_f64(seconds).ok()? })
 }
 
+/// `---- module::name stdout ----`
+fn output_of(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +148,42 @@ mod tests {
         {
             assert_eq!(test(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_failed_test_printed_is_kept_up_to_its_backtrace() {
+        let printed = "running 2 tests
+test a ... FAILED <0.100s>
+test m::b ... FAILED <0.100s>
+
+failures:
+
+---- a stdout ----
+one
+Error: two
+
+Caused by:
+    three
+
+Stack backtrace:
+   0: msg
+---- m::b stdout ----
+thread 'm::b' panicked at tests/b.rs:1:1:
+four
+
+failures:
+    a
+    m::b
+
+test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.20s";
+        let mut runner = Runner::new(None, false);
+        printed.lines().for_each(|line| runner.note("udp", line));
+        let kept: Vec<_> = runner.failures.iter().map(|failure| (&*failure.name, failure.output.join("|"))).collect();
+        let expected = [
+            ("udp::a", "one|Error: two|Caused by:|    three"),
+            ("udp::m::b", "thread 'm::b' panicked at tests/b.rs:1:1:|four"),
+        ];
+        assert_eq!(kept, expected.map(|(name, output)| (name, output.to_owned())));
     }
 
     #[test]
