@@ -226,16 +226,14 @@ impl Forwarding {
     #[inline(always)]
     pub fn directory4(&self, many: bool) -> Index<'_, Key4> {
         let word = DirectoryWord(self.switch.directory4.get());
-        let (directory, annex) = (&self.directories4[word.directory()], &self.annexes4[word.directory()]);
-        Index { directory, annex, seed: word.seed(), many }
+        Index { directory: &self.directories4[word.directory()], annexes: &self.annexes4, seed: word.seed(), many }
     }
 
     /// The IPv6 directory in use. `many`: [`Index::many`].
     #[inline(always)]
     pub fn directory6(&self, many: bool) -> Index<'_, Key6> {
         let word = DirectoryWord(self.switch.directory6.get());
-        let (directory, annex) = (&self.directories6[word.directory()], &self.annexes6[word.directory()]);
-        Index { directory, annex, seed: word.seed(), many }
+        Index { directory: &self.directories6[word.directory()], annexes: &self.annexes6, seed: word.seed(), many }
     }
 }
 

@@ -4,8 +4,6 @@
 //! User space builds a directory aside, with a seed under which no two keys share an entry, and switches to it through one
 //! word. The packet path hashes the key and compares one entry.
 
-use core::hint::black_box;
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::hash::{mask4, mask6};
@@ -277,7 +275,7 @@ pub struct Annex {
     lengths: u64,
     /// Fills the line.
     reserved: [u64; 7],
-    /// If it has many keys: what the place of each is combined with, by other bits of its hash.
+    /// If it has many keys: what is added to the place of each, by other bits of its hash.
     displacements: [u16; DISPLACEMENTS],
     /// The rules of all addresses and prefixes.
     rules: [Rule; MOST_RULES],
@@ -328,6 +326,12 @@ impl DirectoryWord {
         (self.0 / Self::SECOND) as usize & 1
     }
 
+    /// Whether that is the first.
+    #[inline(always)]
+    const fn is_first(self) -> bool {
+        self.0 & Self::SECOND == 0
+    }
+
     /// Its seed.
     #[inline(always)]
     pub const fn seed(self) -> u64 {
@@ -340,8 +344,8 @@ impl DirectoryWord {
 pub struct Index<'a, K> {
     /// The entries.
     pub directory: &'a Directory<K>,
-    /// The rest of it.
-    pub annex: &'a Annex,
+    /// The rest of it, and of the other one.
+    pub annexes: &'a [Annex; 2],
     /// Its seed: [`DirectoryWord::seed`].
     pub seed: u64,
     /// Whether it was built for more than [`FEW_KEYS`]: a load-time constant.
@@ -353,14 +357,25 @@ impl<K: Key> Index<'_, K> {
     #[inline(always)]
     pub fn find(&self, key: K) -> VipWord {
         let hash = key.hash(self.seed);
-        let place = if self.many {
-            // The verifier of Linux 6.1 does not know how large an exclusive or can be.
-            black_box(place(hash, self.annex.displacements[displacement_of(hash)])) & (DIRECTORY_ENTRIES - 1)
-        } else {
-            place(hash, 0)
-        };
+        if self.many {
+            return self.at(place(hash, self.annex().displacements[displacement_of(hash)]), key);
+        }
+        self.at(place(hash, 0), key)
+    }
+
+    /// The value of a key that stands here if anywhere.
+    #[inline(always)]
+    fn at(&self, place: usize, key: K) -> VipWord {
         let entry = &self.directory.entries[place];
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
+    }
+
+    /// What it has beside its entries. Chosen when it is asked for, which is seldom, and by a branch, so that finding the entries
+    /// takes no instruction for it.
+    #[inline(always)]
+    const fn annex(&self) -> &Annex {
+        let [first, second] = self.annexes;
+        if DirectoryWord(self.seed).is_first() { first } else { second }
     }
 
     /// The value of the key's bare address, or else of the longest prefix that the address is in.
@@ -370,7 +385,7 @@ impl<K: Key> Index<'_, K> {
         if address.is_present() {
             return address;
         }
-        let mut lengths = self.annex.lengths;
+        let mut lengths = self.annex().lengths;
         for _ in 0..MOST_LENGTHS {
             if lengths == 0 {
                 break;
@@ -394,8 +409,8 @@ impl<K: Key> Index<'_, K> {
                 break;
             }
             let at = (first + n) & (MOST_RULES - 1);
-            if self.annex.rules[at].takes(key.service()) {
-                return VipWord(self.annex.vips[at]);
+            if self.annex().rules[at].takes(key.service()) {
+                return VipWord(self.annex().vips[at]);
             }
         }
         address
@@ -405,7 +420,7 @@ impl<K: Key> Index<'_, K> {
 /// Where in a directory a key with this hash stands.
 #[inline(always)]
 fn place(hash: u64, displacement: u16) -> usize {
-    (hash >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize ^ displacement as usize
+    ((hash >> (u64::BITS - DIRECTORY_ENTRIES.ilog2())) as usize + displacement as usize) & (DIRECTORY_ENTRIES - 1)
 }
 
 /// Which displacement a key with this hash has: by the bits below those of its place.

@@ -98,16 +98,16 @@ impl<K: Key> Directory<K> {
         let mut groups = vec![Vec::new(); DISPLACEMENTS];
         for &(key, word) in keys {
             let hash = key.hash(seed);
-            groups[displacement_of(hash)].push((place(hash, 0), Entry { key, word: word.0 }));
+            groups[displacement_of(hash)].push((hash, Entry { key, word: word.0 }));
         }
         let mut order: Vec<_> = (0..DISPLACEMENTS).collect();
         order.sort_by_key(|&group| usize::MAX - groups[group].len());
         for group in order {
             let members = &groups[group];
-            let distinct = |n: usize| members[n + 1..].iter().all(|(place, _)| *place != members[n].0);
-            let free = |displacement: u16| {
-                members.iter().all(|(place, _)| self.entries[place ^ usize::from(displacement)].word == 0)
-            };
+            let distinct =
+                |n: usize| members[n + 1..].iter().all(|&(hash, _)| place(hash, 0) != place(members[n].0, 0));
+            let free =
+                |displacement: u16| members.iter().all(|&(hash, _)| self.entries[place(hash, displacement)].word == 0);
             let found =
                 (0..members.len()).all(distinct).then(|| (0..=u16::MAX).find(|&displacement| free(displacement)));
             let Some(Some(displacement)) = found else {
@@ -115,8 +115,8 @@ impl<K: Key> Directory<K> {
                 return false;
             };
             annex.displacements[group] = displacement;
-            for &(place, entry) in members {
-                self.entries[place ^ usize::from(displacement)] = entry;
+            for &(hash, entry) in members {
+                self.entries[place(hash, displacement)] = entry;
             }
         }
         true

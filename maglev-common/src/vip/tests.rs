@@ -13,21 +13,22 @@ use super::*;
 /// A directory that was built, and what look-ups need.
 struct Built<K> {
     directory: Box<Directory<K>>,
-    annex: Box<Annex>,
+    annexes: Box<[Annex; 2]>,
     word: DirectoryWord,
     many: bool,
 }
 
 impl<K: Key> Built<K> {
     fn new(contents: &Contents<K>, many: bool) -> Result<Self, BuildError> {
-        let (mut directory, mut annex) = (Directory::new_box_zeroed().unwrap(), Annex::new_box_zeroed().unwrap());
-        let word = directory.build(&mut annex, 1, contents, many)?;
+        let (mut directory, mut annexes) =
+            (Directory::new_box_zeroed().unwrap(), <[Annex; 2]>::new_box_zeroed().unwrap());
+        let word = directory.build(&mut annexes[1], 1, contents, many)?;
         assert_eq!(word.directory(), 1);
-        Ok(Self { directory, annex, word, many })
+        Ok(Self { directory, annexes, word, many })
     }
 
     fn index(&self) -> Index<'_, K> {
-        Index { directory: &self.directory, annex: &self.annex, seed: self.word.seed(), many: self.many }
+        Index { directory: &self.directory, annexes: &self.annexes, seed: self.word.seed(), many: self.many }
     }
 }
 
