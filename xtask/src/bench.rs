@@ -2,9 +2,9 @@
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::{against, program};
+use crate::{against, kernels::instructions, program};
 
 /// Everything after `bench` is for the benchmark itself; `cargo xtask bench --help` shows its options.
 #[derive(clap::Args)]
@@ -31,6 +31,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let features = ["maglev-e2e", "--bins", "--features", "bench"];
     program::run(program::command(program::cargo()).args(build).args(features))?;
     let rest = against::built(&arguments.rest)?;
-    let bench = program::workspace().join("target/release/maglev-bench");
+    let folder = program::workspace().join("target/release");
+    if rest.iter().any(|argument| argument == instructions::OPTION) {
+        if !instructions::compare(&folder, &rest)? {
+            bail!("the comparison failed");
+        }
+        return Ok(());
+    }
+    let bench = folder.join("maglev-bench");
     Err(Command::new(&bench).args(rest).exec()).with_context(|| format!("cannot start {}", bench.display()))
 }

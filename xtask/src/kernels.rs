@@ -23,6 +23,7 @@ use crate::{
 
 mod debian;
 mod initramfs;
+pub(crate) mod instructions;
 mod machine;
 
 /// Run the tests of the data plane in Debian's stock 6.1 and 6.12 kernels, emulated in software.
@@ -61,10 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("the kernels are x86-64's, and so must the test binary be; this machine is {}", env::consts::ARCH);
     }
     setup::run()?;
-    setup::packages(&PACKAGES, "the kernels");
-    let folder = program::workspace().join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let kernels = debian::kernels(&folder, arguments.update)?;
+    let (folder, kernels) = fetched(arguments.update)?;
     println!("kernels: building the tests");
     let tests = test_binaries()?;
 
@@ -92,13 +90,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The folder of the kernels, and them: fetched if they are not there, or anyway if `update`.
+fn fetched(update: bool) -> Result<(PathBuf, Vec<debian::Kernel>)> {
+    setup::packages(&PACKAGES, "the kernels");
+    let folder = program::workspace().join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kernels = debian::kernels(&folder, update)?;
+    Ok((folder, kernels))
+}
+
 /// Runs the tests in one kernel. Their output and the kernel's stays beside the kernel, and is shown if they fail.
 fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &[PathBuf]) -> Result<Totals> {
     let image = folder.join(format!("{}.initramfs", kernel.release));
     let console = folder.join(format!("{}.console", kernel.release));
-    let bytes = initramfs::image(kernel, tests)?;
+    let named: Vec<_> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();
+    let names = named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
+    let bytes =
+        initramfs::image(kernel, &named, &format!("for tests in {names}; do MAGLEV_DEVICES=all /bin/$tests; done"))?;
     fs::write(&image, bytes).with_context(|| format!("cannot write {}", image.display()))?;
-    let run = machine::run(&machine::Machine { kernel: &kernel.image, initramfs: &image, console: &console }, LIMIT)?;
+    let clock = machine::Clock::Time;
+    let machine = machine::Machine { kernel: &kernel.image, initramfs: &image, console: &console, clock };
+    let run = machine::run(&machine, LIMIT)?;
     let verdict = if run.timed_out {
         Err(anyhow!("it was still running after {} s, and was stopped", LIMIT.as_secs()))
     } else {

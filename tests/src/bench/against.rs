@@ -88,9 +88,10 @@ pub(super) fn run(wanted: &super::Packets, against: &Path, chosen: &[&'static Sc
         report.measure(scenario, [&old, &new], &screen).with_context(|| scenario.name)?;
         screen.end();
     }
-    print!("{}", report.text());
+    let unit = if wanted.instructions { "instructions" } else { "nanoseconds" };
+    print!("{}", report.text(unit));
     super::write(wanted.json.as_deref(), || Ok(serde_json::to_string_pretty(&report)?))?;
-    wanted.within.map_or(Ok(()), |most| report.judge(most))
+    wanted.within.map_or(Ok(()), |most| report.judge(most, unit))
 }
 
 /// The old side and the new one. Only the new one is slowed.
@@ -184,7 +185,7 @@ impl Report {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    fn text(&self, unit: &str) -> String {
         let Self { machine, rounds, old, new, rows } = self;
         let mut text = machine.text();
         for (side, described) in [("old", old), ("new", new)] {
@@ -195,7 +196,7 @@ impl Report {
             );
         }
         text += &format!(
-            "\nnew less old, nanoseconds a packet, {rounds} rounds: median paired difference [its interval of 95 %] (p10-p90)\n\n"
+            "\nnew less old, {unit} a packet, {rounds} rounds: median paired difference [its interval of 95 %] (p10-p90)\n\n"
         );
         for Row { scenario, title, difference, spread, raw: _ } in rows {
             let Interval { low, median, high } = difference;
@@ -207,15 +208,15 @@ impl Report {
     }
 
     /// The medians are judged, not the ends of their intervals.
-    fn judge(&self, most: f64) -> Result<()> {
+    fn judge(&self, most: f64, unit: &str) -> Result<()> {
         let beyond: Vec<_> = self.rows.iter().filter(|row| row.difference.median > most).collect();
         if beyond.is_empty() {
-            println!("\nno row's median difference exceeds {most:+} ns");
+            println!("\nno row's median difference exceeds {most:+} {unit}");
             return Ok(());
         }
         let names: Vec<_> =
             beyond.iter().map(|row| format!("{} {:+.2}", row.scenario, row.difference.median)).collect();
-        bail!("the median difference exceeds {most:+} ns: {}", names.join(", "))
+        bail!("the median difference exceeds {most:+} {unit}: {}", names.join(", "))
     }
 }
 

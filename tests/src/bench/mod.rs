@@ -77,9 +77,12 @@ struct Packets {
     /// the median paired difference of the rounds, with its interval
     #[arg(long, value_name = "OBJECT|REVISION", conflicts_with_all = ["svg", "objects", "assert"])]
     against: Option<PathBuf>,
-    /// With --against: exit with 1 if a row's median difference is more than this many nanoseconds
-    #[arg(long, value_name = "NS", requires = "against")]
+    /// With --against: exit with 1 if a row's median difference is more than this many nanoseconds, or instructions
+    #[arg(long, value_name = "N", requires = "against")]
     within: Option<f64>,
+    /// With --against: count executed instructions instead of time, in an emulated machine: exact whatever else runs
+    #[arg(long, requires = "against", conflicts_with = "json")]
+    instructions: bool,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

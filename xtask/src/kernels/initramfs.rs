@@ -1,5 +1,5 @@
-//! The archive that an emulated machine starts with: the test binaries, `ip`, busybox, their libraries, the
-//! kernel's modules and an init script that runs the tests and switches the machine off. It must not know QEMU.
+//! The archive that an emulated machine starts with: programs, `ip`, busybox, their libraries, the kernel's modules and an init script
+//! that runs the programs and switches the machine off. It must not know QEMU.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +19,8 @@ pub(super) const RELEASE: &str = "release ";
 /// The words before a module that was not loaded, in the machine's report: tests that need it would have nothing to test.
 pub(super) const UNLOADED: &str = "not loaded: ";
 
-/// Runs the tests and reports on the second serial port: the first is the kernel's, whose messages would break a
-/// line. Closing the port waits until everything is sent.
+/// Runs the programs and reports on the second serial port: the first is the kernel's, whose messages would break a line. Closing the
+/// port waits until everything is sent.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 busybox mkdir -p /proc /sys /dev /tmp
@@ -32,27 +32,25 @@ ip link set lo up
 {
     for module in {MODULES}; do busybox insmod /$module || echo "{UNLOADED}$module"; done
     echo "{RELEASE}$(busybox uname -r)"
-    for tests in {TESTS}; do MAGLEV_DEVICES=all /bin/$tests; done
+    {RUN}
 } >/dev/ttyS1 2>&1
 busybox poweroff -f
 "#;
 
-/// The archive for one kernel and these test binaries.
+/// The archive for one kernel, with programs by their names in `/bin`, and the shell command that runs them.
 ///
 /// # Errors
 /// If a program is missing or a file cannot be read.
-pub(super) fn image(kernel: &Kernel, tests: &[PathBuf]) -> Result<Vec<u8>> {
+pub(super) fn image(kernel: &Kernel, programs: &[(String, PathBuf)], run: &str) -> Result<Vec<u8>> {
     let name = |file: &Path| Some(file.file_name()?.to_string_lossy().into_owned());
     let modules = kernel.modules.iter().map(|file| Some((name(file)?, file))).collect::<Option<Vec<_>>>();
     let modules = modules.context("a module has no name")?;
     let names = modules.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    let tests: Vec<(String, PathBuf)> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();
-    let all = tests.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
     let init = INIT
         .replace("{MODULES}", &names)
         .replace("{RELEASE}", RELEASE)
         .replace("{UNLOADED}", UNLOADED)
-        .replace("{TESTS}", &all);
+        .replace("{RUN}", run);
     let mut archive = Archive::default();
     archive.folder(Path::new("/bin"));
     archive.file(Path::new("/init"), init.as_bytes());
@@ -61,7 +59,7 @@ pub(super) fn image(kernel: &Kernel, tests: &[PathBuf]) -> Result<Vec<u8>> {
     }
     let others = [("ip".to_owned(), find("ip")?), ("busybox".to_owned(), find("busybox")?)];
     let mut libraries = BTreeSet::new();
-    for (name, file) in tests.iter().chain(&others) {
+    for (name, file) in programs.iter().chain(&others) {
         archive.file(&Path::new("/bin").join(name), &read(file)?);
         libraries.extend(libraries_of(file)?);
     }
