@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    ops::Add,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -83,6 +84,32 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+/// The connections at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Held connections that are open.
+    pub open: usize,
+    /// Connections that were begun beside the held ones.
+    pub arrivals: u64,
+    /// Connections that broke after a backend had taken them.
+    pub broken: usize,
+    /// Connections that no backend took.
+    pub failed: usize,
+}
+
+impl Add for Seen {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            arrivals: self.arrivals + other.arrivals,
+            broken: self.broken + other.broken,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
 /// The overall result. Its text is one line.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -102,6 +129,17 @@ impl Ledger {
         let breaks = std::mem::take(&mut self.breaks);
         let (cut, broken) = breaks.into_iter().partition(|lost| cuts.iter().any(|cut| cut.explains(lost)));
         Report { held: self.places.len(), counts: self.counts, broken, cut }
+    }
+
+    /// The connections so far; those that ended with a server are among the broken ones.
+    pub(super) fn so_far(&self) -> Seen {
+        let failed = self.breaks.iter().filter(|lost| lost.home.is_none()).count();
+        Seen {
+            open: self.places.iter().filter(|place| place.home.is_some()).count(),
+            arrivals: self.counts.arrivals,
+            broken: self.breaks.len() - failed,
+            failed,
+        }
     }
 
     /// How many live on each backend.
