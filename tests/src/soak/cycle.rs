@@ -68,6 +68,27 @@ impl Cycles {
         Ok(Self { releases: [write(1)?, write(2)?], links, done: 0, counts: Counts::default() })
     }
 
+    /// Changes back to back, which fill all that the daemons remember of changes; returns the time that one took on one of them.
+    ///
+    /// # Errors
+    /// If one is refused.
+    pub(super) fn fill(&mut self, trial: &Trial, changes: u32) -> Result<Duration> {
+        let began = Instant::now();
+        for n in 0..changes {
+            let change = match n % 4 {
+                0 => Change::Weight(3, 101 + n),
+                1 => Change::Drain(2),
+                2 => Change::Weight(1, 101 + n),
+                _ => Change::Undrain(2),
+            };
+            self.change(trial, &[change])?;
+        }
+        let each = began.elapsed() / changes / trial.site.balancers.len() as u32;
+        self.change(trial, &[Change::Weight(1, 100), Change::Weight(3, 100)])?;
+        trial.await_learned()?;
+        Ok(each)
+    }
+
     /// A whole cycle; without restarts while the daemon that is restarted is away.
     ///
     /// # Errors
@@ -142,9 +163,9 @@ impl Cycles {
         let next = self.releases[self.done % 2].clone();
         balancer.install(Start::watched(Some(next), PROBATION, "/nonexistent"));
         if self.done.is_multiple_of(2) {
-            balancer.kill()?
+            balancer.kill()?;
         } else {
-            balancer.stop()?
+            balancer.stop()?;
         }
         balancer.restart()?;
         let status = balancer.forwarding()?;

@@ -37,6 +37,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How often a connection speaks; and how long every fifth is silent, less than the learning time.
 const PACE: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_millis(1_500);
+/// Changes at first, and at most so many for each minute of the run: the daemons keep the last 1,024 events and some 200 revisions.
+const FIRST: u32 = 1_000;
+const FIRST_A_MINUTE: u32 = 200;
 /// The longest absence of a daemon.
 const AWAY: Duration = Duration::from_secs(10 * 60);
 
@@ -80,7 +83,10 @@ pub fn run(args: &SoakArgs) -> Result<()> {
     println!("building the lab: client - router - 2 load balancers - 5 backends");
     let trial = Trial::begin(&setting(args))?;
     println!("{} connections held, {} new ones a second, {} minutes", args.held, args.arrivals, args.minutes);
-    let cycles = Cycles::new(&trial)?;
+    let mut cycles = Cycles::new(&trial)?;
+    let changes = FIRST.min(FIRST_A_MINUTE * args.minutes as u32);
+    let each = cycles.fill(&trial, changes)?;
+    println!("{changes} changes of each load balancer back to back: {:.1} ms each", each.as_secs_f64() * 1e3);
     let mut soak = Soak { trial, cycles, began: Instant::now(), number: 0, samples: Vec::new() };
     print!("{}", text::head());
     let absence = soak.run(length).inspect_err(|_| eprint!("{}", soak.last_words()))?;

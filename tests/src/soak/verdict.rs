@@ -7,6 +7,8 @@ use super::usage::Usage;
 /// Resident memory may grow by so many bytes in this time.
 const GROWTH: f64 = 1e6;
 const GROWTH_TIME: Duration = Duration::from_secs(15 * 60);
+/// With fewer points the slope is shown alone: the first changes fill buffers of a fixed size.
+const POINTS: usize = 8;
 
 /// One daemon at the same point of a cycle.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ fn of_node(node: &str, samples: &[&Sample]) -> Vec<Verdict> {
     verdicts
 }
 
-/// The slope of the resident memory. A run too short for a slope is judged by what its line grows by.
+/// The slope of the resident memory: over the whole time in which it may grow, or over a run that is shorter than this.
 fn memory(node: &str, samples: &[&Sample]) -> Verdict {
     let points: Vec<(f64, f64)> =
         samples.iter().map(|sample| (sample.at.as_secs_f64(), sample.usage.resident as f64)).collect();
@@ -69,14 +71,15 @@ fn memory(node: &str, samples: &[&Sample]) -> Verdict {
     let sizes = points.iter().map(|point| point.1);
     let (least, most) = (sizes.clone().fold(f64::INFINITY, f64::min), sizes.fold(0.0, f64::max));
     let found = format!(
-        "{:+.2} MB in 15 minutes by {} points over {:.1} minutes, {:.1} to {:.1} MB; at most +1",
+        "{:+.2} MB in 15 minutes by {} points over {:.1} minutes, {:.1} to {:.1} MB; {}",
         slope * GROWTH_TIME.as_secs_f64() / 1e6,
         points.len(),
         span.as_secs_f64() / 60.0,
         least / 1e6,
-        most / 1e6
+        most / 1e6,
+        if points.len() < POINTS { "too few points to judge" } else { "at most +1" }
     );
-    Verdict::new(growth <= GROWTH, format!("{node}: resident memory"), found)
+    Verdict::new(points.len() < POINTS || growth <= GROWTH, format!("{node}: resident memory"), found)
 }
 
 /// The slope of the line with the least squares; 0 for less than two moments.
