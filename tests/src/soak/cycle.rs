@@ -85,7 +85,7 @@ impl Cycles {
         }
         let each = began.elapsed() / changes / trial.site.balancers.len() as u32;
         self.change(trial, &[Change::Weight(1, 100), Change::Weight(3, 100)])?;
-        trial.await_learned()?;
+        trial.await_slots()?;
         Ok(each)
     }
 
@@ -138,7 +138,7 @@ impl Cycles {
         restart_adopting(balancer)?;
         balancer.maglev_ok(&["backend", "undrain", POOL, "web4"])?;
         self.counts.changes += 1;
-        trial.await_learned()
+        trial.await_slots()
     }
 
     fn kill(&mut self, trial: &mut Trial) -> Result<()> {
@@ -213,7 +213,7 @@ impl Cycles {
 
     /// Nothing is in transition any more, and everything is as it was.
     fn settle(&mut self, trial: &mut Trial, restarts: bool) -> Result<()> {
-        trial.await_learned()?;
+        trial.await_slots()?;
         self.scrape(trial)?;
         if restarts {
             trial.site.balancers[RESTARTED].await_proof()?;

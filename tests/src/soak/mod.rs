@@ -32,7 +32,7 @@ use verdict::{Sample, Verdict};
 /// The pool under connections.
 const POOL: &str = "exception";
 /// How long its slots learn after a change, and how long it remembers a silent flow.
-const LEARNING: Duration = Duration::from_secs(4);
+const LEARNING: Duration = Duration::from_secs(8);
 const IDLE: Duration = Duration::from_secs(10);
 /// How often a connection speaks; and how long every fifth is silent, less than the learning time.
 const PACE: Duration = Duration::from_millis(500);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Absence,
+    Absence, LEARNING, SILENCE,
     cycle::Counts,
     usage::{self, Usage},
     verdict::Verdict,
@@ -20,7 +20,7 @@ pub(super) fn head() -> String {
         )
     };
     format!(
-        "{:>6} {:>5} {:>7} {:>8} {:>8} {:>6} {:>6}{}{}\n",
+        "{:>6} {:>5} {:>7} {:>8} {:>8} {:>6} {:>6} {:>7}{}{}\n",
         "time",
         "cycle",
         "changes",
@@ -28,6 +28,7 @@ pub(super) fn head() -> String {
         "begun",
         "broken",
         "failed",
+        "late ms",
         node("lb1"),
         node("lb2")
     )
@@ -47,14 +48,15 @@ pub(super) fn line(at: Duration, cycle: usize, counts: Counts, seen: Seen, usage
         }
         None => format!(" | {:>3} {:<44}", "", "no daemon"),
     };
-    let Seen { open: _, arrivals, broken, failed } = seen;
+    let Seen { open: _, arrivals, broken, failed, late } = seen;
     let Counts { changes, killed, ended, upgraded, scrapes: _ } = counts;
     let at = at.as_secs();
     format!(
-        "{:>3}:{:02} {cycle:>5} {changes:>7} {:>8} {arrivals:>8} {broken:>6} {failed:>6}{}\n",
+        "{:>3}:{:02} {cycle:>5} {changes:>7} {:>8} {arrivals:>8} {broken:>6} {failed:>6} {:>7}{}\n",
         at / 60,
         at % 60,
         killed + ended + upgraded,
+        late.as_millis(),
         usages.iter().map(node).collect::<String>()
     )
 }
@@ -87,6 +89,13 @@ pub(super) fn connections(reports: &[Report], cycles: usize) -> Verdict {
     );
     for report in reports.iter().filter(|report| !report.broken.is_empty()) {
         found = format!("{found}: {}", report.summary(&Kind::ALL));
+    }
+    let late = reports.iter().map(|report| report.counts.late).max().unwrap_or_default();
+    found = format!("{found}; the client was late by at most {} ms", late.as_millis());
+    if late > LEARNING - SILENCE {
+        found = format!(
+            "{found}: a connection may have been silent for longer than its slot learned, this machine is too busy"
+        );
     }
     Verdict::new(lost.is_empty(), "connections", found)
 }

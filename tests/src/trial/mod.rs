@@ -176,6 +176,15 @@ impl Trial {
     /// # Errors
     /// If slots go on learning, or a connection does not speak.
     pub fn await_learned(&self) -> Result<()> {
+        self.await_slots()?;
+        self.await_spoken()
+    }
+
+    /// Waits until no slot is learning any more on any load balancer.
+    ///
+    /// # Errors
+    /// If slots go on learning.
+    pub fn await_slots(&self) -> Result<()> {
         let (began, longest) = (Instant::now(), self.learning * 2);
         for balancer in self.present() {
             for (pool, _) in &self.pools {
@@ -190,7 +199,7 @@ impl Trial {
                 }
             }
         }
-        self.await_spoken()
+        Ok(())
     }
 
     /// Waits until every connection has spoken once more.

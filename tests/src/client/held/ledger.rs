@@ -82,6 +82,8 @@ pub struct Counts {
     pub exchanges: u64,
     /// Bytes that were answered rightly.
     pub bytes: u64,
+    /// The longest delay that the client itself caused: an arrival that began late, or waited for its turn to open.
+    pub late: Duration,
 }
 
 /// The connections at a moment.
@@ -95,6 +97,8 @@ pub struct Seen {
     pub broken: usize,
     /// Connections that no backend took.
     pub failed: usize,
+    /// The longest delay that the client itself caused.
+    pub late: Duration,
 }
 
 impl Add for Seen {
@@ -106,6 +110,7 @@ impl Add for Seen {
             arrivals: self.arrivals + other.arrivals,
             broken: self.broken + other.broken,
             failed: self.failed + other.failed,
+            late: self.late.max(other.late),
         }
     }
 }
@@ -139,6 +144,7 @@ impl Ledger {
             arrivals: self.counts.arrivals,
             broken: self.breaks.len() - failed,
             failed,
+            late: self.counts.late,
         }
     }
 
@@ -192,7 +198,7 @@ impl Kind {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held, counts, broken, cut } = self;
-        let Counts { successors, left, arrivals, exchanges, bytes } = counts;
+        let Counts { successors, left, arrivals, exchanges, bytes, late: _ } = counts;
         write!(f, "broken and cut with their server:")?;
         let of = [(Kind::Held, *held as u64), (Kind::Successor, *successors), (Kind::Arrival, *arrivals)];
         for (kind, all) in of {
