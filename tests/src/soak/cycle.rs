@@ -38,7 +38,6 @@ pub(super) struct Cycles {
     releases: [PathBuf; 2],
     /// The pinned links of each load balancer, as they were at first.
     links: Vec<Vec<(String, u64)>>,
-    done: usize,
     /// What was done so far.
     pub(super) counts: Counts,
 }
@@ -65,7 +64,7 @@ impl Cycles {
         let folder = trial.site.lab.directory();
         let write = |n: u8| release::write(&folder.join(format!("maglevd-{n}")), Difference::Digest(n));
         let links = trial.site.balancers.iter().map(Balancer::links).collect::<Result<_>>()?;
-        Ok(Self { releases: [write(1)?, write(2)?], links, done: 0, counts: Counts::default() })
+        Ok(Self { releases: [write(1)?, write(2)?], links, counts: Counts::default() })
     }
 
     /// Changes back to back, which fill all that the daemons remember of changes; returns the time that one took on one of them.
@@ -112,7 +111,6 @@ impl Cycles {
         }
         thread::sleep(AGE.saturating_sub(began.elapsed()));
         self.settle(trial, restarts)?;
-        self.done += 1;
         Ok(())
     }
 
@@ -160,9 +158,9 @@ impl Cycles {
     /// Another release takes over, from a daemon that is killed and from one that is ended in turn.
     fn upgrade(&mut self, trial: &mut Trial) -> Result<()> {
         let balancer = &mut trial.site.balancers[RESTARTED];
-        let next = self.releases[self.done % 2].clone();
+        let next = self.releases[usize::from(self.counts.upgraded % 2 == 1)].clone();
         balancer.install(Start::watched(Some(next), PROBATION, "/nonexistent"));
-        if self.done.is_multiple_of(2) {
+        if self.counts.upgraded.is_multiple_of(2) {
             balancer.kill()?;
         } else {
             balancer.stop()?;
