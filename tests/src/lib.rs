@@ -16,5 +16,6 @@ pub mod netns;
 pub mod packets;
 pub mod release;
 pub mod server;
+pub mod soak;
 pub mod trial;
 pub mod wire;

@@ -171,6 +171,7 @@ fn setting(balancers: u8, tracking: &'static [&'static str]) -> Setting {
         silence: LEARNING * 9 / 10,
         arrivals: ARRIVALS,
         flows: None,
+        on_stop: "detach",
     }
 }
 

@@ -26,6 +26,7 @@ fn setting(tracking: &'static [&'static str]) -> Setting {
         silence: Duration::from_secs(1),
         arrivals: 0,
         flows: None,
+        on_stop: "detach",
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
@@ -20,7 +19,6 @@ use maglev_e2e::{
     trial::{Change, Setting, Trial},
 };
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 const LEARNING: Duration = Duration::from_secs(8);
 /// How long a release is watched here, not for 60 s.
@@ -43,6 +41,7 @@ fn trial_of(learning: Duration) -> Result<Trial> {
         silence: LEARNING * 9 / 10,
         arrivals: if is_full() { 2_000 } else { 300 },
         flows: None,
+        on_stop: "detach",
     })
 }
 
@@ -70,30 +69,7 @@ fn binary(trial: &Trial, name: &str, difference: Difference) -> Result<PathBuf> 
 }
 
 fn start(binary: Option<PathBuf>, kept: &str) -> Start {
-    let arguments = ["--probation", PROBATION, "--previous", kept].map(str::to_owned).to_vec();
-    Start { binary, arguments }
-}
-
-fn forwarding(balancer: &Balancer) -> Result<Value> {
-    Ok(balancer.maglev_json(&["status"])?["forwarding"].clone())
-}
-
-/// The daemon serves what is saved, and its packet path too.
-fn in_sync(balancer: &mut Balancer) -> Result<()> {
-    balancer.await_status("nothing to publish", |status| status["publishing"] == false)?;
-    let status = balancer.maglev_json(&["status"])?;
-    ensure!(status["out_of_sync"].is_null(), "{}", status["out_of_sync"]);
-    let plan = balancer.maglev_json(&["plan", "reload"])?;
-    ensure!(none_of(&plan["changes"]), "{plan}");
-    Ok(())
-}
-
-/// Whether all numbers are 0.
-fn none_of(changes: &Value) -> bool {
-    match changes {
-        Value::Object(parts) => parts.values().all(none_of),
-        number => *number == 0,
-    }
+    Start::watched(binary, PROBATION, kept)
 }
 
 /// Slots in transition, and flows that are pinned.
@@ -101,19 +77,6 @@ fn in_transition(balancer: &Balancer) -> Result<(u64, u64)> {
     let pool = balancer.maglev_json(&["status"])?["pools"][0]["in_transition"].clone();
     let number = |key: &str| pool[key].as_u64().unwrap_or(0);
     Ok((number("learning_slots") + number("tracked_slots"), number("pinned_flows")))
-}
-
-/// The inodes of the pinned links: a link that was detached and made anew has another one.
-fn links(balancer: &Balancer) -> Result<Vec<(String, u64)>> {
-    let entries = fs::read_dir(balancer.pin_folder().join("links")).context("the pinned links")?;
-    let mut links: Vec<_> = entries
-        .map(|entry| {
-            let entry = entry?;
-            Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.ino()))
-        })
-        .collect::<Result<_>>()?;
-    links.sort();
-    Ok(links)
 }
 
 #[test]
@@ -124,7 +87,7 @@ fn a_daemon_killed_at_any_moment_while_services_change_breaks_nothing() -> Resul
     let mut trial = trial()?;
     let kills = times(100, 6);
     row("kill", &format!("{kills} times killed at any moment, changes meanwhile"), || {
-        let link = links(&trial.site.balancers[0])?;
+        let link = trial.site.balancers[0].links()?;
         let socket = trial.site.balancers[0].socket();
         let (stop, done, refused) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
@@ -151,7 +114,7 @@ fn a_daemon_killed_at_any_moment_while_services_change_breaks_nothing() -> Resul
                 thread::sleep(Duration::from_millis(u64::from(n * 37 % 400)));
                 trial.site.balancers[0].kill()?;
                 trial.site.balancers[0].restart()?;
-                let adopted = forwarding(&trial.site.balancers[0])?["adopted"] == true;
+                let adopted = trial.site.balancers[0].forwarding()?["adopted"] == true;
                 ensure!(adopted, "not adopted\n{}", trial.site.balancers[0].log());
                 Ok(())
             });
@@ -159,8 +122,8 @@ fn a_daemon_killed_at_any_moment_while_services_change_breaks_nothing() -> Resul
             changer.join().expect("the changes")?;
             killed
         })?;
-        in_sync(&mut trial.site.balancers[0])?;
-        ensure!(links(&trial.site.balancers[0])? == link, "a link was made anew");
+        trial.site.balancers[0].await_sync()?;
+        ensure!(trial.site.balancers[0].links()? == link, "a link was made anew");
         let [done, refused] = [done, refused].map(AtomicU32::into_inner);
         ensure!(done > kills, "{done} changes alone were made");
         Ok(format!("{}; {done} changes made, {refused} unanswered; links never detached", none(trial)?))
@@ -178,7 +141,7 @@ fn upgrade(trial: &mut Trial, change: Change, next: Start) -> Result<(u64, u64)>
     balancer.restart()?;
     let (after, _) = in_transition(balancer)?;
     ensure!(before > 0 && after == before, "{before} slots were in transition, {after} are\n{}", balancer.log());
-    let status = forwarding(balancer)?;
+    let status = balancer.forwarding()?;
     ensure!(status["adopted"] == false, "{status}");
     ensure!(status["continued"].as_array().is_some_and(|all| !all.is_empty()), "{status}\n{}", balancer.log());
     Ok((before, after))
@@ -195,7 +158,7 @@ fn upgrades_and_rollbacks_in_mid_transition_break_nothing() -> Result<()> {
     let (programs, layouts, rollbacks) = (times(20, 3), times(5, 1), times(5, 1));
     // No slot settles meanwhile, so that those in transition can be compared.
     let mut trial = trial_of(LEARNING * 60)?;
-    let link = links(&trial.site.balancers[0])?;
+    let link = trial.site.balancers[0].links()?;
     let binaries = [1, 2].map(|n| binary(&trial, &format!("maglevd-{n}"), Difference::Digest(n)));
     let [first, second] = binaries;
     let (first, second) = (first?, second?);
@@ -228,8 +191,8 @@ fn upgrades_and_rollbacks_in_mid_transition_break_nothing() -> Result<()> {
                 carried += upgrade(&mut trial, change()?, start(Some(next.clone()), "/nonexistent"))?.1;
             }
         }
-        ensure!(links(&trial.site.balancers[0])? == link, "a link was made anew");
-        in_sync(&mut trial.site.balancers[0])?;
+        ensure!(trial.site.balancers[0].links()? == link, "a link was made anew");
+        trial.site.balancers[0].await_sync()?;
         Ok(format!("{carried} slots in transition carried over; {}", none(trial)?))
     })
 }
@@ -246,7 +209,7 @@ fn fails(name: &str, difference: Difference, fail: impl Fn(&mut Balancer) -> Res
         balancer.install(start(Some(good.clone()), &kept));
         balancer.kill()?;
         balancer.restart()?;
-        await_proof(balancer)?;
+        balancer.await_proof()?;
         trial.change(Change::Drain(1))?;
         let balancer = &mut trial.site.balancers[0];
         balancer.install(start(Some(bad), &kept));
@@ -257,7 +220,7 @@ fn fails(name: &str, difference: Difference, fail: impl Fn(&mut Balancer) -> Res
             fail(balancer)?;
         }
         balancer.restart()?;
-        let status = forwarding(balancer)?;
+        let status = balancer.forwarding()?;
         let reason = status["rolled_back"].as_str().unwrap_or_default().to_owned();
         ensure!(reason.contains("was started 2 times"), "{status}\n{}", balancer.log());
         let text = balancer.maglev_ok(&["status"])?;
@@ -271,16 +234,6 @@ fn fails(name: &str, difference: Difference, fail: impl Fn(&mut Balancer) -> Res
             none(trial)?
         ))
     })
-}
-
-/// Waits until the release that runs is proven.
-fn await_proof(balancer: &mut Balancer) -> Result<()> {
-    let began = Instant::now();
-    while !balancer.maglev_ok(&["events"])?.contains("this release passed its probation") {
-        ensure!(began.elapsed() < Duration::from_secs(30), "it is not proven\n{}", balancer.log());
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 #[test]
@@ -328,7 +281,7 @@ fn a_release_that_drops_what_was_forwarded_fails_its_probation() -> Result<()> {
         balancer.install(start(Some(good.clone()), &kept));
         balancer.kill()?;
         balancer.restart()?;
-        await_proof(balancer)?;
+        balancer.await_proof()?;
         balancer.install(start(Some(next), &kept));
         balancer.kill()?;
         balancer.restart()?;
@@ -338,7 +291,7 @@ fn a_release_that_drops_what_was_forwarded_fails_its_probation() -> Result<()> {
         }
         balancer.await_status("the release before", |status| status["forwarding"]["rolled_back"].is_string())?;
         ensure!(balancer.process_id() == id, "it runs in the same process");
-        let status = forwarding(balancer)?;
+        let status = balancer.forwarding()?;
         let reason = status["rolled_back"].as_str().unwrap_or_default().to_owned();
         ensure!(reason.contains("no_backend") || reason.contains("pool exception has no backend"), "{status}");
         for n in 1..=4 {
@@ -367,7 +320,7 @@ fn a_thousand_changes_and_a_daemon_that_is_away_fail_nothing() -> Result<()> {
             trial.change(change)?;
         }
         let took = began.elapsed();
-        in_sync(&mut trial.site.balancers[0])?;
+        trial.site.balancers[0].await_sync()?;
         Ok(format!("{:.1} ms each", took.as_secs_f64() * 1_000.0 / f64::from(changes)))
     })?;
     row("stopped", &format!("no daemon for {away} s, in mid-transition"), || {
@@ -414,10 +367,10 @@ fn damaged_pins_are_named_and_packets_go_on() -> Result<()> {
             damage(&set(&folder)?)?;
             balancer.restart()?;
             ensure!(balancer.log().contains(said), "{}", balancer.log());
-            in_sync(balancer)?;
+            balancer.await_sync()?;
             balancer.kill()?;
             balancer.restart()?;
-            ensure!(forwarding(balancer)?["adopted"] == true, "{}", balancer.log());
+            ensure!(balancer.forwarding()?["adopted"] == true, "{}", balancer.log());
             Ok(said.to_owned())
         })?;
     }

@@ -33,6 +33,7 @@ fn a_daemon_killed_in_mid_transition_and_started_again_breaks_nothing() -> Resul
         silence: LEARNING * 9 / 10,
         arrivals: 200,
         flows: None,
+        on_stop: "detach",
     })?;
     let forwarding_since = forwarding(&trial.site.balancers[0])?["since"].clone();
 

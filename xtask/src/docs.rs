@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn every_command_in_a_sentence_exists() {
-        // What demo, bench and model take is known to them alone.
-        let apart = |command: &&str| ["demo", "bench", "model"].contains(command);
+        // What demo, bench, model and soak take is known to them alone.
+        let apart = |command: &&str| ["demo", "bench", "model", "soak"].contains(command);
         for command in mentioned(&PROGRAM) {
             let words = &command.words[1..];
             let words = if apart(&&*words[1]) { &words[..2] } else { words };

@@ -22,6 +22,7 @@ mod model;
 mod object;
 mod program;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod totals;
@@ -46,6 +47,9 @@ enum Command {
     /// Measure the packet path against its floors, and the control plane. Needs root.
     #[command(disable_help_flag = true)]
     Bench(bench::Arguments),
+    /// Change, restart, upgrade and scrape load balancers under connections, in a cycle, and check that nothing grows. Needs root.
+    #[command(disable_help_flag = true)]
+    Soak(soak::Arguments),
     /// Compare designs in simulated fleets, and search random histories for one that breaks a connection.
     #[command(disable_help_flag = true)]
     Model(model::Arguments),
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Docs => docs::run(),

@@ -1,4 +1,5 @@
-//! `maglev-lab`: the program that runs inside the lab's namespaces (`serve`), and the demo that builds a lab around it.
+//! `maglev-lab`: the program that runs inside the lab's namespaces (`serve`), and the demo and the soak that build a lab
+//! around it.
 
 use std::{
     net::{Ipv6Addr, SocketAddrV6},
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 use maglev_e2e::{
     demo,
     server::{self, Identity, Sockets},
+    soak,
 };
 
 /// The lab's own program.
@@ -46,6 +48,8 @@ enum Command {
     },
     /// Build a lab, send requests through it while its backends change, and check where they went.
     Demo(demo::DemoArgs),
+    /// Change, restart, upgrade and scrape load balancers under connections, in a cycle, and check that nothing grows.
+    Soak(soak::SoakArgs),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
             serve(&name, address, [port, talk_port], tls_port.zip(authority))
         }
         Command::Demo(args) => demo::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

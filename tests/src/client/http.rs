@@ -1,6 +1,6 @@
 //! HTTP on one connection, by a maintained library.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{io, net::SocketAddr, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Empty};
@@ -78,14 +78,32 @@ pub(super) async fn insist(sources: &Sources, target: SocketAddr) -> Outcome {
     }
 }
 
-/// Connects from the next source.
+/// How many sources in a row may be those of connections that are held since all of them passed before.
+const HELD_IN_A_ROW: usize = 1_000;
+
+/// Connects from the next source that no open connection to the target has.
 pub(super) async fn connect(sources: &Sources, target: SocketAddr) -> Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // The port may still rest from a connection of a minute ago.
-    socket.set_reuseaddr(true)?;
-    let source = sources.next(target);
-    socket.bind(source).with_context(|| format!("bind {source}"))?;
-    Ok(socket.connect(target).await?)
+    let mut tried = 0;
+    loop {
+        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // The port may still rest from a connection of a minute ago.
+        socket.set_reuseaddr(true)?;
+        let source = sources.next(target);
+        tried += 1;
+        let connected = match socket.bind(source) {
+            Ok(()) => socket.connect(target).await,
+            Err(error) => Err(error),
+        };
+        match connected {
+            // Nothing was sent: the kernel knows a connection of these two ends.
+            Err(error) if is_in_use(&error) && tried < HELD_IN_A_ROW => {}
+            connected => return connected.with_context(|| format!("from {source}")),
+        }
+    }
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Sets HTTP up on a stream and drives it in the background.

@@ -35,6 +35,14 @@ pub struct Start {
     pub arguments: Vec<String>,
 }
 
+impl Start {
+    /// A release that is watched for so long; if it fails, the release at `kept` runs in its place.
+    pub fn watched(binary: Option<PathBuf>, probation: &str, kept: &str) -> Self {
+        let arguments = ["--probation", probation, "--previous", kept].map(str::to_owned).to_vec();
+        Self { binary, arguments }
+    }
+}
+
 /// The unit of CPU time, in milliseconds: the kernel reports hundredths of a second to all programs.
 const TICK: u64 = 10;
 

@@ -15,6 +15,7 @@ use addresses::{BALANCERS_AS, ROUTER_AS};
 
 mod backend;
 mod balancer;
+mod pinned;
 mod process;
 pub mod registry;
 pub mod router;

@@ -12,6 +12,8 @@ pub enum Change {
     Undrain(u8),
     /// It joins the pool.
     Add(u8),
+    /// It leaves the pool, drained.
+    Remove(u8),
     /// It gets another weight.
     Weight(u8, u32),
 }
@@ -26,6 +28,7 @@ impl Change {
                 let address = lab.backend_address(n, WWW4);
                 format!("backend add {pool} web{n} --address {address} --weight {WEIGHT}")
             }
+            Self::Remove(n) => format!("backend remove {pool} web{n}"),
             Self::Weight(n, weight) => format!("backend weight {pool} web{n} {weight}"),
         }
     }

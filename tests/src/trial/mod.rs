@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    client::held::{Held, Plan, Report},
+    client::held::{Held, Plan, Report, Seen},
     lab::{
         Affinity, Backend, Balancer, Lab, NEAR, Pool, Services, Settings, Site, Topology, UPLINK, Vip,
         addresses::{ALT4, ALT6, WWW4, WWW6},
@@ -58,6 +58,8 @@ pub struct Setting {
     pub arrivals: u32,
     /// Entries of each load balancer's flow table on each CPU; the release's default if nothing is said.
     pub flows: Option<u32>,
+    /// What happens to a data plane whose daemon is stopped: `detach` or `keep`.
+    pub on_stop: &'static str,
 }
 
 /// A site under held connections.
@@ -67,6 +69,8 @@ pub struct Trial {
     idle: Duration,
     /// The pools, and what each one holds. Ended before the site goes.
     pools: Vec<(&'static str, Held)>,
+    /// The place of the load balancer whose daemon does not run.
+    away: Option<usize>,
     /// Where it takes place.
     pub site: Site,
 }
@@ -91,7 +95,7 @@ impl Setting {
 
     fn settings(&self, n: u8) -> Settings {
         let flows = self.flows.map(|flows| format!("flow_table: {{ flows: {flows} }}\n"));
-        Settings { more: flows.unwrap_or_default(), ..Settings::new(n) }
+        Settings { more: flows.unwrap_or_default(), on_stop: self.on_stop, ..Settings::new(n) }
     }
 
     fn plan(&self, vips: [IpAddr; 2]) -> Plan {
@@ -121,7 +125,22 @@ impl Trial {
             held.await_open().with_context(|| format!("pool {name}"))?;
         }
         let [learning, idle] = [setting.learning, setting.idle].map(Duration::from_secs);
-        Ok(Self { learning, idle, pools, site })
+        Ok(Self { learning, idle, pools, away: None, site })
+    }
+
+    /// From now on, the daemon of the load balancer at this place does not run: changes and waits are for the others.
+    pub fn leave_out(&mut self, away: Option<usize>) {
+        self.away = away;
+    }
+
+    /// The load balancers whose daemon runs.
+    pub fn present(&self) -> impl Iterator<Item = &Balancer> {
+        self.site.balancers.iter().enumerate().filter(|(n, _)| self.away != Some(*n)).map(|(_, balancer)| balancer)
+    }
+
+    /// The connections of all pools so far.
+    pub fn so_far(&self) -> Seen {
+        self.pools.iter().map(|(_, held)| held.so_far()).fold(Seen::default(), |sum, seen| sum + seen)
     }
 
     /// Makes a change in every pool on every load balancer; returns the time at which the last had acknowledged it.
@@ -129,7 +148,7 @@ impl Trial {
     /// # Errors
     /// If a load balancer refuses it.
     pub fn change(&self, change: Change) -> Result<Instant> {
-        for balancer in &self.site.balancers {
+        for balancer in self.present() {
             for (pool, _) in &self.pools {
                 balancer.maglev_ok(&change.command(pool, &self.site.lab).split(' ').collect::<Vec<_>>())?;
             }
@@ -143,7 +162,7 @@ impl Trial {
     /// If a load balancer refuses them.
     pub fn learn_for(&mut self, learning: Duration, idle: Duration) -> Result<()> {
         let [learning_text, idle_text] = [learning, idle].map(|time| format!("{}s", time.as_secs()));
-        for balancer in &self.site.balancers {
+        for balancer in self.present() {
             for (pool, _) in &self.pools {
                 balancer.maglev_ok(&["pool", "set", pool, "--learning", &learning_text, "--idle", &idle_text])?;
             }
@@ -157,8 +176,17 @@ impl Trial {
     /// # Errors
     /// If slots go on learning, or a connection does not speak.
     pub fn await_learned(&self) -> Result<()> {
+        self.await_slots()?;
+        self.await_spoken()
+    }
+
+    /// Waits until no slot is learning any more on any load balancer.
+    ///
+    /// # Errors
+    /// If slots go on learning.
+    pub fn await_slots(&self) -> Result<()> {
         let (began, longest) = (Instant::now(), self.learning * 2);
-        for balancer in &self.site.balancers {
+        for balancer in self.present() {
             for (pool, _) in &self.pools {
                 loop {
                     let shown = balancer.maglev_json(&["pool", "show", pool])?;
@@ -171,7 +199,7 @@ impl Trial {
                 }
             }
         }
-        self.await_spoken()
+        Ok(())
     }
 
     /// Waits until every connection has spoken once more.
@@ -229,7 +257,7 @@ impl Trial {
     /// If flows stay for longer than half a minute beyond the learning and the idle time.
     pub fn await_drained(&self, n: u8) -> Result<()> {
         let timeout = format!("{}s", (self.learning + self.idle).as_secs() + 30);
-        for balancer in &self.site.balancers {
+        for balancer in self.present() {
             for (pool, _) in &self.pools {
                 let backend = format!("web{n}");
                 balancer.maglev_ok(&["backend", "drain", pool, &backend, "--wait", "--timeout", &timeout])?;

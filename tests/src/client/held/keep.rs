@@ -82,10 +82,11 @@ async fn arrivals(shared: Arc<Shared>) {
     let mut tasks = JoinSet::new();
     let mut clock = interval(Duration::from_secs(1) / shared.plan.arrivals);
     for n in 0.. {
-        clock.tick().await;
+        let due = clock.tick().await;
         if shared.is_over() {
             break;
         }
+        shared.note_delay(due.elapsed());
         tasks.spawn(arrival(shared.clone(), n));
         while tasks.try_join_next().is_some() {}
     }
@@ -156,7 +157,9 @@ impl<'a> One<'a> {
     }
 
     async fn open(&mut self) -> Result<Talk> {
+        let asked = Instant::now();
         let turn = self.shared.opening.acquire().await?;
+        self.shared.note_delay(asked.elapsed());
         self.born = Instant::now();
         let talk = Talk::open(&self.shared.sources, self.target, &mut self.source).await?;
         drop(turn);
@@ -252,6 +255,11 @@ impl Shared {
 
     fn is_over(&self) -> bool {
         self.orders.borrow().over
+    }
+
+    fn note_delay(&self, delay: Duration) {
+        let mut ledger = self.ledger();
+        ledger.counts.late = ledger.counts.late.max(delay);
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    ops::Add,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,6 +82,37 @@ pub struct Counts {
     pub exchanges: u64,
     /// Bytes that were answered rightly.
     pub bytes: u64,
+    /// The longest delay that the client itself caused: an arrival that began late, or waited for its turn to open.
+    pub late: Duration,
+}
+
+/// The connections at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Held connections that are open.
+    pub open: usize,
+    /// Connections that were begun beside the held ones.
+    pub arrivals: u64,
+    /// Connections that broke after a backend had taken them.
+    pub broken: usize,
+    /// Connections that no backend took.
+    pub failed: usize,
+    /// The longest delay that the client itself caused.
+    pub late: Duration,
+}
+
+impl Add for Seen {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            arrivals: self.arrivals + other.arrivals,
+            broken: self.broken + other.broken,
+            failed: self.failed + other.failed,
+            late: self.late.max(other.late),
+        }
+    }
 }
 
 /// The overall result. Its text is one line.
@@ -102,6 +134,18 @@ impl Ledger {
         let breaks = std::mem::take(&mut self.breaks);
         let (cut, broken) = breaks.into_iter().partition(|lost| cuts.iter().any(|cut| cut.explains(lost)));
         Report { held: self.places.len(), counts: self.counts, broken, cut }
+    }
+
+    /// The connections so far; those that ended with a server are among the broken ones.
+    pub(super) fn so_far(&self) -> Seen {
+        let failed = self.breaks.iter().filter(|lost| lost.home.is_none()).count();
+        Seen {
+            open: self.places.iter().filter(|place| place.home.is_some()).count(),
+            arrivals: self.counts.arrivals,
+            broken: self.breaks.len() - failed,
+            failed,
+            late: self.counts.late,
+        }
     }
 
     /// How many live on each backend.
@@ -154,7 +198,7 @@ impl Kind {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held, counts, broken, cut } = self;
-        let Counts { successors, left, arrivals, exchanges, bytes } = counts;
+        let Counts { successors, left, arrivals, exchanges, bytes, late: _ } = counts;
         write!(f, "broken and cut with their server:")?;
         let of = [(Kind::Held, *held as u64), (Kind::Successor, *successors), (Kind::Arrival, *arrivals)];
         for (kind, all) in of {

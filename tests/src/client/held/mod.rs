@@ -19,7 +19,7 @@ mod ledger;
 mod orders;
 mod talk;
 
-pub use ledger::{Break, Counts, Kind, Report};
+pub use ledger::{Break, Counts, Kind, Report, Seen};
 use ledger::{Cut, Ledger};
 use orders::Orders;
 
@@ -91,6 +91,11 @@ impl Held {
     pub fn await_spoken(&self, since: Instant) -> Result<Duration> {
         let longest = self.plan.silence.max(self.plan.pace * 3 / 2) + talk::PATIENCE;
         self.until("every connection has spoken", longest, |place| place.spoke.is_some_and(|spoke| spoke >= since))
+    }
+
+    /// The connections so far.
+    pub fn so_far(&self) -> Seen {
+        self.ledger().so_far()
     }
 
     /// How many held connections live on each backend.
