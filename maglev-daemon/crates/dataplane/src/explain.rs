@@ -138,12 +138,20 @@ pub(super) struct View<'a> {
     now: Seconds,
     /// The flow's bucket, to be written to without consequence.
     copy: OnceCell<Bucket>,
+    /// Whether errors are on their second side.
+    second: bool,
 }
 
 impl<'a> View<'a> {
     /// The maps as this CPU sees them at this time.
     pub(super) fn new(maps: &'a Maps, cpu: u32, now: Seconds) -> Self {
-        Self { maps, cpu, now, copy: OnceCell::new() }
+        Self { maps, cpu, now, copy: OnceCell::new(), second: false }
+    }
+
+    /// The same, with errors about flows of slots that are learning on their other side.
+    #[cfg(test)]
+    pub(super) fn of_second_side(self) -> Self {
+        Self { second: true, ..self }
     }
 
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
@@ -211,7 +219,7 @@ impl env::Answers for View<'_> {
     }
 
     fn takes_turn(&self, _flow: FlowHash) -> bool {
-        false
+        self.second
     }
 }
 
