@@ -9,6 +9,8 @@ pub mod checks;
 pub mod client;
 pub mod demo;
 pub mod lab;
+#[cfg(feature = "machines")]
+pub mod machine;
 pub mod matrix;
 #[cfg(feature = "model")]
 pub mod model;

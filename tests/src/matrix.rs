@@ -1,4 +1,5 @@
-//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless` and `faults` read off the tests' output.
+//! Rows of the matrices that `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless`, `machines` and `faults` read off the
+//! tests' output.
 
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ pub enum Matrix {
     Packets,
     /// The subject of a row is what happens to the daemon.
     Hitless,
+    /// The subject of a row is what happens to the package or the machine.
+    Machines,
 }
 
 /// Whether the case is to be run at its full size, which may take minutes: in `cargo xtask test faults`, not in the suite.
@@ -53,6 +56,7 @@ impl Matrix {
             Self::Store => "store",
             Self::Packets => "packets",
             Self::Hitless => "hitless",
+            Self::Machines => "machines",
         }
     }
 }

@@ -36,7 +36,15 @@ const INVALID: u8 = 0xff;
 /// # Errors
 /// If it cannot be written, or has no eBPF object in it.
 pub fn write(path: &Path, difference: Difference) -> Result<PathBuf> {
-    let mut bytes = fs::read(binary("maglevd")?).context("cannot read maglevd")?;
+    write_from(&binary("maglevd")?, path, difference)
+}
+
+/// The same from this `maglevd`.
+///
+/// # Errors
+/// As above.
+pub fn write_from(original: &Path, path: &Path, difference: Difference) -> Result<PathBuf> {
+    let mut bytes = fs::read(original).with_context(|| format!("cannot read {}", original.display()))?;
     let objects = objects(&bytes);
     ensure!(!objects.is_empty(), "maglevd has no eBPF object in it");
     for at in objects {

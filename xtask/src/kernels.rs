@@ -26,6 +26,8 @@ mod initramfs;
 pub(crate) mod instructions;
 mod machine;
 
+pub(crate) use debian::Kernel;
+
 /// Run the tests of the data plane in Debian's stock 6.1 and 6.12 kernels, emulated in software.
 ///
 /// Fetches the kernels' packages into target/kernels once (60 MB) and boots each with QEMU. Needs no KVM, and root only
@@ -52,6 +54,16 @@ const CRATES: [&str; 2] = ["maglev-dataplane", "maglev-net"];
 
 /// The time limit of a kernel, many times the usual duration: an emulated machine that hangs is stopped.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// All kernels, unpacked.
+///
+/// # Errors
+/// If one cannot be fetched.
+pub(crate) fn unpacked() -> Result<Vec<Kernel>> {
+    let folder = program::workspace().join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    debian::kernels(&folder, false)
+}
 
 /// Boots every kernel and runs the tests in it.
 ///
@@ -100,7 +112,7 @@ fn fetched(update: bool) -> Result<(PathBuf, Vec<debian::Kernel>)> {
 }
 
 /// Runs the tests in one kernel. Their output and the kernel's stays beside the kernel, and is shown if they fail.
-fn in_kernel(folder: &Path, kernel: &debian::Kernel, tests: &[PathBuf]) -> Result<Totals> {
+fn in_kernel(folder: &Path, kernel: &Kernel, tests: &[PathBuf]) -> Result<Totals> {
     let image = folder.join(format!("{}.initramfs", kernel.release));
     let console = folder.join(format!("{}.console", kernel.release));
     let named: Vec<_> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();

@@ -14,6 +14,8 @@ type Check = (&'static str, fn() -> Result<()>);
 const BENCH: &str = "maglev-e2e/bench";
 /// The feature of the model.
 const MODEL: &str = "maglev-e2e/model";
+/// The feature of the emulated machines.
+const MACHINES: &str = "maglev-e2e/machines";
 /// The feature of the fuzzer.
 const FUZZ: &str = "maglev-fuzz/loaded";
 /// And one with the test whose edges are counted.
@@ -63,6 +65,8 @@ fn clippy() -> Result<()> {
         BENCH,
         "--features",
         MODEL,
+        "--features",
+        MACHINES,
         "--features",
         FUZZ,
         "--features",

@@ -17,6 +17,7 @@ mod fuzz;
 mod kernels;
 mod linker;
 mod lint;
+mod machines;
 mod matrix;
 mod model;
 mod object;

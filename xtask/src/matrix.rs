@@ -1,5 +1,5 @@
-//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless` and `faults`. Knows which tests print rows, and
-//! the form of a row; it does not know the cases.
+//! Matrices of cases, one line for each: `cargo xtask test bgp`, `health`, `store`, `packets`, `hitless`, `machines` and `faults`.
+//! Knows which tests print rows, and the form of a row; it does not know the cases.
 //!
 //! ```text
 //!  BIRD   v4 session established, MD5 and GTSM                         ok         12 ms
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{build, program, setup};
+use crate::{build, machines, program, setup};
 
 /// Cases that are shown together.
 pub(crate) struct Matrix {
@@ -117,6 +117,16 @@ pub(crate) const HITLESS: Matrix = Matrix {
     subjects: &["kill", "upgrade", "layout", "rollback", "unready", "changes", "stopped", "damage", "probation"],
 };
 
+/// A node in an emulated machine with Debian and systemd: the subject of a row is what happens to the package or the machine.
+pub(crate) const MACHINES: Matrix = Matrix {
+    name: "machines",
+    lots: &[
+        &["--package", "maglev-e2e", "--features", "machines", "--lib", "machine::"],
+        &["--package", "maglev-e2e", "--features", "machines", "--test", "machines"],
+    ],
+    subjects: &["install", "upgrade", "rollback", "restart", "reboot", "power", "purge", "6.1", "queues", "vmxnet3"],
+};
+
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more
 /// cases: the fault as it was found, and others of its kind. D12 and T6 are sentences in `docs` alone.
 pub(crate) const FAULTS: Matrix = Matrix {
@@ -170,6 +180,8 @@ impl Matrix {
         // One at a time, so that cases do not wait for a CPU.
         command.args(["--", "--nocapture", "--test-threads=1"]).stdout(Stdio::piped());
         command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
+        // The parts of emulated machines.
+        command.env("MAGLEV_MACHINES", program::workspace().join(machines::FOLDER));
         // Cases whose full size takes minutes have a short form in the suite.
         command.env("MAGLEV_FULL", "1");
         let mut child = command.spawn().context("cannot run cargo test")?;

@@ -40,7 +40,7 @@ const PACKAGES: [Package; 3] = [
 ];
 
 /// What a release is built with, beyond the sources.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Build everything a second time in another folder, and compare byte for byte
     #[arg(long)]
@@ -92,6 +92,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         check::run(&release)?;
     }
     sums::write(&release, sign.as_deref())
+}
+
+/// Builds the release as it is by default; returns the package of a node.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn node_package() -> Result<PathBuf> {
+    run(&Arguments::default())?;
+    let workspace = program::workspace();
+    Ok(deb::file(&Release::new(&workspace, &workspace.join(FOLDER), None)?, "maglev"))
 }
 
 impl Release {

@@ -13,11 +13,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::program;
 
 /// A kernel, unpacked.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// The output of `uname -r`.
-    pub(super) release: String,
+    pub(crate) release: String,
     /// The image.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
     pub(super) modules: Vec<PathBuf>,
 }
@@ -102,6 +102,19 @@ fn dependency(listing: &str) -> Option<&str> {
 }
 
 impl Kernel {
+    /// Its series, such as `6.12`.
+    pub(crate) fn series(&self) -> String {
+        let folder = self.image.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
+        folder.to_string_lossy().into_owned()
+    }
+
+    /// All modules of the kernel: the folder below `lib/modules`.
+    pub(crate) fn modules_folder(&self) -> PathBuf {
+        let roots = self.image.ancestors().skip(2).flat_map(|root| [root.join("lib"), root.join("usr/lib")]);
+        let folders = roots.map(|lib| lib.join("modules").join(&self.release));
+        folders.into_iter().find(|folder| folder.is_dir()).unwrap_or_default()
+    }
+
     fn in_folder(folder: &Path) -> Result<Self> {
         let found = || {
             let boot = fs::read_dir(folder.join("boot")).ok()?;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     binaries::{Binary, built},
-    build, fuzz, kernels, matrix, program, setup,
+    build, fuzz, kernels, machines, matrix, program, setup,
     totals::Totals,
 };
 
@@ -78,6 +78,11 @@ enum Apart {
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, in a shorter form.
     Hitless,
+    /// Install, upgrade, roll back, reboot and purge the package in an emulated machine with Debian and systemd, while connections are held:
+    /// a line for each case, with its counts.
+    ///
+    /// Needs root. Builds a release and a disk in target/machines. Not part of `cargo xtask test`: it takes half an hour on two busy CPUs.
+    Machines,
     /// Repeat every fault that was found by running the product: a line for each case, with its measurement.
     ///
     /// Needs root. The tests are among those of `cargo xtask test`, some of them in a shorter form.
@@ -96,6 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Store) => return matrix::STORE.run(),
         Some(Apart::Packets) => return matrix::PACKETS.run(),
         Some(Apart::Hitless) => return matrix::HITLESS.run(),
+        Some(Apart::Machines) => return machines::run(),
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }
@@ -194,7 +200,7 @@ mod tests {
         let filter = |words: &[&str]| {
             parse(words).filter(|arguments| arguments.apart.is_none()).and_then(|arguments| arguments.filter)
         };
-        for word in ["kernels", "bgp", "health", "packets", "faults"] {
+        for word in ["kernels", "bgp", "health", "packets", "machines", "faults"] {
             assert!(parse(&[word]).is_some_and(|arguments| arguments.apart.is_some()), "{word}");
         }
         assert!(parse(&[]).is_some_and(|arguments| arguments.apart.is_none() && arguments.filter.is_none()));
