@@ -370,8 +370,7 @@ impl<K: Key> Index<'_, K> {
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
-    /// What it has beside its entries. Chosen when it is asked for, which is seldom, and by a branch, so that finding the entries
-    /// takes no instruction for it.
+    /// What it has beside its entries: seldom asked for, and chosen by a branch, so that finding the entries takes no instruction for it.
     #[inline(always)]
     const fn annex(&self) -> &Annex {
         let [first, second] = self.annexes;

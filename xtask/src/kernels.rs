@@ -60,9 +60,7 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// # Errors
 /// If one cannot be fetched.
 pub(crate) fn unpacked() -> Result<Vec<Kernel>> {
-    let folder = program::workspace().join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    debian::kernels(&folder, false)
+    Ok(fetched(false)?.1)
 }
 
 /// Boots every kernel and runs the tests in it.
@@ -103,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The folder of the kernels, and them: fetched if they are not there, or anyway if `update`.
-fn fetched(update: bool) -> Result<(PathBuf, Vec<debian::Kernel>)> {
+fn fetched(update: bool) -> Result<(PathBuf, Vec<Kernel>)> {
     setup::packages(&PACKAGES, "the kernels");
     let folder = program::workspace().join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -101,7 +101,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Apart::Store) => return matrix::STORE.run(),
         Some(Apart::Packets) => return matrix::PACKETS.run(),
         Some(Apart::Hitless) => return matrix::HITLESS.run(),
-        Some(Apart::Machines) => return machines::run(),
+        Some(Apart::Machines) => {
+            machines::provide()?;
+            return matrix::MACHINES.run();
+        }
         Some(Apart::Faults) => return matrix::FAULTS.run(),
         None => {}
     }
