@@ -1,6 +1,6 @@
 //! `cargo xtask test kernels`: the object that ships, in Debian's kernels, each booted in an emulated machine. Knows
-//! which kernels and which tests; the modules below have the source of kernels (`debian`), the files of the machine (`initramfs`)
-//! and the emulator (`machine`).
+//! which kernels and which tests; the modules below have the source of kernels (`debian`), the files of the machine (`initramfs`),
+//! the emulator (`machine`), and what else runs in it: a count of instructions (`instructions`).
 //!
 //! ```text
 //!  debian (package ──▶ vmlinuz, veth) ──┐
@@ -68,9 +68,6 @@ pub(crate) fn unpacked() -> Result<Vec<Kernel>> {
 /// # Errors
 /// If a kernel, a program or the test binary is not available; or, after all kernels ran, naming those that failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if env::consts::ARCH != "x86_64" {
-        bail!("the kernels are x86-64's, and so must the test binary be; this machine is {}", env::consts::ARCH);
-    }
     setup::run()?;
     let (folder, kernels) = fetched(arguments.update)?;
     println!("kernels: building the tests");
@@ -102,6 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// The folder of the kernels, and them: fetched if they are not there, or anyway if `update`.
 fn fetched(update: bool) -> Result<(PathBuf, Vec<Kernel>)> {
+    if env::consts::ARCH != "x86_64" {
+        bail!("the kernels are x86-64's, and so must the programs in them be; this machine is {}", env::consts::ARCH);
+    }
     setup::packages(&PACKAGES, "the kernels");
     let folder = program::workspace().join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

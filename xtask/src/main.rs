@@ -15,6 +15,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod kernels;
+mod lab;
 mod linker;
 mod lint;
 mod machines;

@@ -18,7 +18,7 @@ pub(crate) struct Kernel {
     pub(crate) release: String,
     /// The image.
     pub(crate) image: PathBuf,
-    /// The modules to load before the tests, in this order: the driver of veth links, those for a program on an interface's
+    /// The modules to load before anything runs, in the order of [`MODULES`].
     pub(super) modules: Vec<PathBuf>,
 }
 

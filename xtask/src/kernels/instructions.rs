@@ -16,8 +16,6 @@ use super::{debian::Kernel, fetched, initramfs, machine};
 pub(crate) const OPTION: &str = "--instructions";
 /// What the machine runs: the benchmark, with the daemon that it holds its object against, and the other one.
 const NAMES: [&str; 3] = ["maglev-bench", "maglevd", "other"];
-/// Rounds: all have the same figures.
-const ROUNDS: &str = "3";
 /// What comes before the benchmark's exit code.
 const ENDED: &str = "ended with ";
 /// The time limit: half a minute for the boot, and as much for a scenario.
@@ -34,7 +32,7 @@ pub(crate) fn compare(folder: &Path, arguments: &[OsString]) -> Result<bool> {
     let kernel = all.last().context("there is no kernel")?;
     let files = [folder.join(NAMES[0]), folder.join(NAMES[1]), against];
     let programs: Vec<_> = NAMES.map(str::to_owned).into_iter().zip(files).collect();
-    let run = format!("{{ /bin/{} --rounds {ROUNDS} {words} 2>&1; echo \"{ENDED}$?\"; }} | busybox cat", NAMES[0]);
+    let run = format!("{{ /bin/{} {words} 2>&1; echo \"{ENDED}$?\"; }} | busybox cat", NAMES[0]);
     let said = boot(&kernels, kernel, &programs, &run)?;
     let (figures, code) =
         said.rsplit_once(ENDED).context("the benchmark did not end; see its console for the reason")?;

@@ -32,9 +32,6 @@ const PACKAGES: [Package; 3] = [
 /// # Errors
 /// If a part cannot be provided.
 pub(crate) fn provide() -> Result<()> {
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("the machines are x86-64's, and so must this one be: it is {}", std::env::consts::ARCH);
-    }
     if !program::is_root() {
         bail!("the machines need root: the rest of the lab is in network namespaces; try with sudo");
     }
