@@ -23,6 +23,9 @@ const CHECK: &str = "check: { kind: http, via: direct, port: 80, interval: 200ms
 
 const HTTPS: &str = "check: { kind: https, sni: lab.example, via: direct, port: 443, interval: 500ms, timeout: 250ms, fall: 1, rise: 1 }";
 
+/// A port outside the default range of local ports.
+const ONLY_PORT: u16 = 20_000;
+
 /// Rounds of checks that fail, each of which would make every backend fall.
 const ROUNDS: u64 = 10;
 
@@ -37,8 +40,9 @@ fn the_nodes_own_shortage_is_no_result() -> Result<()> {
     let before = changes(&site.balancers[0])?;
     Matrix::Fault.row("C8", "no port is left for checks (EADDRNOTAVAIL)", || {
         let netns = site.lab.netns("lb1");
-        netns.sysctl(&[("net.ipv4.ip_local_port_range", "60000 60000")])?;
-        let held = netns.run(|| TcpListener::bind("0.0.0.0:60000").context("the only port"))?;
+        // Held before it becomes the only port, so that no check has it.
+        let held = netns.run(|| TcpListener::bind(("0.0.0.0", ONLY_PORT)).context("the only port"))?;
+        netns.sysctl(&[("net.ipv4.ip_local_port_range", &format!("{ONLY_PORT} {ONLY_PORT}"))])?;
         site.balancers[0].await_status("rounds of checks that are not made", |status| {
             status["check_shortage"]["checks"].as_u64() >= Some(ROUNDS * 3)
         })?;
