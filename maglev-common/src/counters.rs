@@ -204,19 +204,37 @@ impl Sides {
     }
 }
 
+/// Where a VIP's traffic is counted: so many entries behind the member of id 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VipTraffic(pub u16);
+
+impl VipTraffic {
+    /// That of the VIP with this number.
+    #[inline(always)]
+    pub const fn new(VipId(vip): VipId) -> Self {
+        Self(MEMBER_IDS as u16 | vip)
+    }
+
+    /// The VIP's number.
+    #[inline(always)]
+    pub const fn vip(self) -> VipId {
+        VipId(self.0 & (VIPS as u16 - 1))
+    }
+}
+
 const VIPS: usize = MAX_VIPS as usize;
-const _: () = assert!(VIPS.is_power_of_two());
+/// The entry of member id 0: those before it are the counters'.
+const MEMBERS: usize = COUNTER_REGION as usize / 2;
+const _: () = assert!(VIPS.is_power_of_two() && MEMBER_IDS.is_power_of_two() && MEMBER_IDS + VIPS <= 1 << 16);
 
 /// All that one CPU counts: one value of a map, so that one look-up finds every counter of a packet.
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Counts {
-    /// A word per [`Counter`], and room to grow.
-    pub counters: [Word; COUNTER_REGION as usize],
-    /// What came for each VIP.
-    pub vips: [Traffic; VIPS],
-    /// What was sent to each member.
-    pub members: [Traffic; MEMBER_IDS],
+    /// A word per [`Counter`], two to an entry, and room to grow; what was sent to each member, by its id; and what came for each VIP,
+    /// whose word names an entry ([`VipTraffic`]). One array, which begins where the value does: so the instruction that reads an
+    /// entry adds up where it lies, but not beyond 32 KiB.
+    entries: [Traffic; MEMBERS + MEMBER_IDS + VIPS],
     /// Answers that the CPU may still give in this second.
     pub answers: Allowance,
     /// Datagrams in fragments that may still begin on the CPU in this second.
@@ -231,19 +249,37 @@ impl Counts {
     /// Counts an event. For the CPU that owns the counters, as are the others.
     #[inline(always)]
     pub fn count(&self, counter: Counter) {
-        self.counters[counter as usize & (COUNTER_REGION as usize - 1)].add_unshared(1);
+        self.counter(counter).add_unshared(1);
+    }
+
+    /// The word of a counter.
+    #[inline(always)]
+    pub fn counter(&self, counter: Counter) -> &Word {
+        let n = counter as usize & (COUNTER_REGION as usize - 1);
+        let entry = &self.entries[n / 2];
+        if n % 2 == 0 { &entry.packets } else { &entry.bytes }
     }
 
     /// Counts a packet that came for a VIP.
     #[inline(always)]
-    pub fn count_vip(&self, VipId(vip): VipId, bytes: u64) {
-        self.vips[vip as usize & (VIPS - 1)].add(bytes);
+    pub fn count_vip(&self, VipTraffic(vip): VipTraffic, bytes: u64) {
+        self.entries[MEMBERS + (vip as usize & (MEMBER_IDS | (VIPS - 1)))].add(bytes);
     }
 
     /// Counts a packet sent to a member.
     #[inline(always)]
     pub fn count_member(&self, member: MemberId, bytes: u64) {
-        self.members[member.index() & (MEMBER_IDS - 1)].add(bytes);
+        self.entries[MEMBERS + (member.index() & (MEMBER_IDS - 1))].add(bytes);
+    }
+
+    /// What came for each VIP.
+    pub fn vips(&self) -> &[Traffic] {
+        &self.entries[MEMBERS + MEMBER_IDS..]
+    }
+
+    /// What was sent to each member.
+    pub fn members(&self) -> &[Traffic] {
+        &self.entries[MEMBERS..][..MEMBER_IDS]
     }
 }
 
@@ -251,6 +287,8 @@ impl Counts {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::vec::Vec;
+    use zerocopy::FromZeros as _;
 
     #[test]
     fn names_are_unique_and_fit_for_metrics() {
@@ -280,6 +318,23 @@ mod tests {
                 sides.take_turn(FlowHash(flow));
             });
         }
+    }
+
+    #[test]
+    fn vips_and_members_are_counted_apart() {
+        let counts = Counts::new_box_zeroed().unwrap();
+        let last = (VipId(MAX_VIPS as u16 - 1), MemberId::from_low_bits(u16::MAX));
+        for ((vip, member), bytes) in [((VipId(0), MemberId::from_low_bits(1)), 100), (last, 1_000)] {
+            assert_eq!(VipTraffic::new(vip).vip(), vip);
+            counts.count_vip(VipTraffic::new(vip), bytes);
+            counts.count_member(member, bytes + 1);
+        }
+        let counted = |all: &[Traffic]| {
+            let used = all.iter().enumerate().filter(|(_, traffic)| traffic.packets.get() != 0);
+            used.map(|(n, traffic)| (n, traffic.packets.get(), traffic.bytes.get())).collect::<Vec<_>>()
+        };
+        assert_eq!(counted(counts.vips()), [(0, 1, 100), (VIPS - 1, 1, 1_000)]);
+        assert_eq!(counted(counts.members()), [(1, 1, 101), (MEMBER_IDS - 1, 1, 1_001)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use core::mem::offset_of;
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord};
+use crate::hash::{HashKey, KEY_WORDS, KeyWords};
 use crate::maps::{MAX_INTERFACES, MAX_MEMBERS, MAX_POOLS, SPARE_TABLES};
 use crate::pod::{Short, Word};
 use crate::table::{PADDED_SLOTS, PoolIndex, PoolWord};
@@ -57,8 +58,10 @@ pub struct Forwarding {
     /// The [`OwnMac`] that all of [`Self::own_macs`] hold, or that of no frame if they differ: a node with one interface need not
     /// check on which interface a frame arrives.
     pub only_mac: Word,
+    /// The key of the flow hash. Written before a program reads it, and never changed.
+    hash_key: [Word; KEY_WORDS],
     /// Fills the line.
-    pub reserved: [Word; 4],
+    pub reserved: [Word; 7],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
     /// An [`OwnMac`] by the low bits of the index of the interface that a frame comes in by: what plain packets are
@@ -110,7 +113,19 @@ impl OwnMac {
 // A template is one cache line: the map's memory begins at a page.
 const _: () = assert!(offset_of!(Forwarding, templates).is_multiple_of(64));
 
+impl KeyWords for &Forwarding {
+    #[inline(always)]
+    fn word(self, index: usize) -> u64 {
+        self.hash_key[index].get()
+    }
+}
+
 impl Forwarding {
+    /// Takes over the key of the flow hash.
+    pub fn set_hash_key(&self, key: HashKey) {
+        self.hash_key.iter().zip(key.words()).for_each(|(to, word)| to.set(word));
+    }
+
     /// A pool's word: to be read once per packet.
     #[inline(always)]
     pub fn pool(&self, PoolIndex(pool): PoolIndex) -> PoolWord {
@@ -222,18 +237,18 @@ impl Forwarding {
         self.idle.get() as u16
     }
 
-    /// The IPv4 directory in use. `many`: [`Index::many`].
+    /// The IPv4 directory in use.
     #[inline(always)]
-    pub fn directory4(&self, many: bool) -> Index<'_, Key4> {
+    pub fn directory4(&self) -> Index<'_, Key4> {
         let word = DirectoryWord(self.switch.directory4.get());
-        Index { directory: &self.directories4[word.directory()], annexes: &self.annexes4, seed: word.seed(), many }
+        Index { directory: &self.directories4[word.directory()], annexes: &self.annexes4, word }
     }
 
-    /// The IPv6 directory in use. `many`: [`Index::many`].
+    /// The IPv6 directory in use.
     #[inline(always)]
-    pub fn directory6(&self, many: bool) -> Index<'_, Key6> {
+    pub fn directory6(&self) -> Index<'_, Key6> {
         let word = DirectoryWord(self.switch.directory6.get());
-        Index { directory: &self.directories6[word.directory()], annexes: &self.annexes6, seed: word.seed(), many }
+        Index { directory: &self.directories6[word.directory()], annexes: &self.annexes6, word }
     }
 }
 

@@ -4,10 +4,6 @@
 pub const FLOW_SETS: &str = "FLOW_SETS";
 /// Slots of all tables, padding included (`u32`): what the packet path reads of them.
 pub const TABLE_WORDS: &str = "TABLE_WORDS";
-/// Not 0 if the VIP directories are built for more than [`crate::vip::FEW_KEYS`] keys (`u32`).
-pub const MANY_VIPS: &str = "MANY_VIPS";
-/// The words of the flow hash's expanded key (`u64`, [`crate::hash::KEY_WORDS`] of them).
-pub const HASH_KEY: &str = "HASH_KEY";
 /// Packets that a CPU may answer in a second, ICMP among them (`u32`).
 pub const ANSWERS_PER_SECOND: &str = "ANSWERS_PER_SECOND";
 /// Datagrams in fragments that may begin on a CPU in a second (`u32`).

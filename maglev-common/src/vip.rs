@@ -9,8 +9,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::hash::{mask4, mask6};
 use crate::maps::{DEFAULT_VIPS, MAX_VIPS};
 use crate::pod::Word;
-use crate::settings::Unserved;
-use crate::table::PoolIndex;
 
 /// Entries of a directory: so many that a seed keeps [`FEW_KEYS`] apart once in 3,000 attempts, which takes a few
 /// milliseconds.
@@ -39,106 +37,9 @@ pub const RULES_OF_ADDRESS: usize = 32;
 /// Different lengths of prefixes that a directory may have, beside those of single addresses.
 pub const MOST_LENGTHS: usize = size_of::<u64>();
 
-/// A VIP by number, below [`crate::maps::MAX_VIPS`]: the index of its counters.
+/// A VIP by number, below [`crate::maps::MAX_VIPS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VipId(pub u16);
-
-/// A directory's value of a key.
-///
-/// ```text
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VipWord(pub u64);
-
-impl VipWord {
-    const PRESENT: u64 = 1 << 32;
-    const ADDRESS: u64 = 1 << 33;
-    /// Where the bits of the source begin.
-    const SOURCE: u32 = 34;
-    const SILENT: u64 = 1 << 62;
-    const RESET: u64 = 1 << 63;
-
-    /// A VIP served by a pool.
-    pub const fn vip(vip: VipId, pool: PoolIndex) -> Self {
-        Self(Self::PRESENT | (pool.0 as u64) << 16 | vip.0 as u64)
-    }
-
-    /// The mark that an address belongs to some VIP, and no rule.
-    pub const ADDRESS_IN_USE: Self = Self::address(0, 0);
-
-    /// The mark that an address or prefix belongs to some VIP, with the first of its rules and their number.
-    pub const fn address(first: u16, rules: u16) -> Self {
-        Self(Self::PRESENT | Self::ADDRESS).with_rules(first, rules)
-    }
-
-    /// The same word of an address or prefix, with the first of its rules and their number.
-    #[must_use]
-    pub const fn with_rules(self, first: u16, rules: u16) -> Self {
-        Self(self.0 & !0xffff_ffff | (rules as u64) << 16 | first as u64)
-    }
-
-    /// Whether it is that of an address or prefix, not a VIP's.
-    #[inline(always)]
-    pub const fn is_address(self) -> bool {
-        self.0 & Self::ADDRESS != 0
-    }
-
-    /// The same word of a VIP whose flows find their slots by so many bits of their source address: at least 1.
-    #[must_use]
-    pub const fn by_source(self, bits: u8) -> Self {
-        Self(self.0 & !(0xff << Self::SOURCE) | (bits as u64) << Self::SOURCE)
-    }
-
-    /// The bits of a source address by which the VIP's flows find their slots; 0 if by all that identifies a flow.
-    #[inline(always)]
-    pub const fn source_bits(self) -> u8 {
-        (self.0 >> Self::SOURCE) as u8
-    }
-
-    /// The same word, with this handling of packets that no backend can be given.
-    #[must_use]
-    pub const fn with_unserved(self, unserved: Unserved) -> Self {
-        match unserved {
-            Unserved::Drop => Self(self.0 & !Self::RESET),
-            Unserved::Reset => Self(self.0 | Self::RESET),
-        }
-    }
-
-    /// The same word of an address whose echo requests are not answered.
-    #[must_use]
-    pub const fn silent(self) -> Self {
-        Self(self.0 | Self::SILENT)
-    }
-
-    /// The handling of packets that no backend can be given.
-    #[inline(always)]
-    pub const fn unserved(self) -> Unserved {
-        if (self.0 as i64) < 0 { Unserved::Reset } else { Unserved::Drop }
-    }
-
-    /// Whether echo requests to the address are left unanswered.
-    #[inline(always)]
-    pub const fn is_silent(self) -> bool {
-        self.0 & Self::SILENT != 0
-    }
-
-    /// Whether the key exists at all.
-    #[inline(always)]
-    pub const fn is_present(self) -> bool {
-        self.0 != 0
-    }
-
-    /// The VIP's number.
-    #[inline(always)]
-    pub const fn id(self) -> VipId {
-        VipId(self.0 as u16)
-    }
-
-    /// The pool that serves the VIP.
-    #[inline(always)]
-    pub const fn pool(self) -> PoolIndex {
-        PoolIndex((self.0 >> 16) as u16)
-    }
-}
 
 /// A key of a directory: what it hashes to and how it is compared.
 pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static {
@@ -275,7 +176,7 @@ pub struct Annex {
     lengths: u64,
     /// Fills the line.
     reserved: [u64; 7],
-    /// If it has many keys: what is added to the place of each, by other bits of its hash.
+    /// If it has more than [`FEW_KEYS`]: what is added to the place of each, by other bits of its hash.
     displacements: [u16; DISPLACEMENTS],
     /// The rules of all addresses and prefixes.
     rules: [Rule; MOST_RULES],
@@ -291,7 +192,7 @@ pub type Directory6 = Directory<Key6>;
 /// Why a directory was not built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildError {
-    /// More than [`MOST_KEYS`], or than [`FEW_KEYS`] where no more are expected.
+    /// More than [`MOST_KEYS`].
     TooManyKeys,
     /// The same key twice.
     DuplicateKey,
@@ -303,21 +204,23 @@ pub enum BuildError {
     NoSeed,
 }
 
-/// Which of two directories the packet path reads, and the seed of that one: one word, so that one load finds both.
+/// Which of two directories the packet path reads, how, and the seed of that one: one word, so that one load finds all.
 ///
-/// The word is the seed. It is odd, and its bit 20 says which directory: as far as the second IPv4 directory lies behind
-/// the first, so that the bit need not even be shifted.
+/// The word is the seed. It is odd. Its bit 20 says which directory: as far as the second IPv4 directory lies behind the first,
+/// so that the bit need not even be shifted. Its sign says whether the directory has displacements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryWord(pub u64);
 
 impl DirectoryWord {
     const SECOND: u64 = size_of::<Directory4>() as u64;
+    const DISPLACED: u64 = 1 << 63;
 
-    /// Directory 0 or 1, under the seed that these bits make.
+    /// Directory 0 or 1, with displacements or without, under the seed that these bits make.
     #[cfg(not(target_arch = "bpf"))]
-    const fn new(directory: usize, bits: u64) -> Self {
+    const fn new(directory: usize, displaced: bool, bits: u64) -> Self {
         let second = if directory == 0 { 0 } else { Self::SECOND };
-        Self(bits & !Self::SECOND | second | 1)
+        let displaced = if displaced { Self::DISPLACED } else { 0 };
+        Self(bits & !(Self::SECOND | Self::DISPLACED) | second | displaced | 1)
     }
 
     /// Which one is in use.
@@ -332,9 +235,15 @@ impl DirectoryWord {
         self.0 & Self::SECOND == 0
     }
 
+    /// Whether its keys have displacements: it has more than [`FEW_KEYS`].
+    #[inline(always)]
+    const fn is_displaced(self) -> bool {
+        self.0 & Self::DISPLACED != 0
+    }
+
     /// Its seed.
     #[inline(always)]
-    pub const fn seed(self) -> u64 {
+    const fn seed(self) -> u64 {
         self.0
     }
 }
@@ -346,27 +255,20 @@ pub struct Index<'a, K> {
     pub directory: &'a Directory<K>,
     /// The rest of it, and of the other one.
     pub annexes: &'a [Annex; 2],
-    /// Its seed: [`DirectoryWord::seed`].
-    pub seed: u64,
-    /// Whether it was built for more than [`FEW_KEYS`]: a load-time constant.
-    pub many: bool,
+    /// The word that says it is.
+    pub word: DirectoryWord,
 }
 
 impl<K: Key> Index<'_, K> {
     /// The value of a key; a word that is not present if it has none.
     #[inline(always)]
     pub fn find(&self, key: K) -> VipWord {
-        let hash = key.hash(self.seed);
-        if self.many {
-            return self.at(place(hash, self.annex().displacements[displacement_of(hash)]), key);
-        }
-        self.at(place(hash, 0), key)
-    }
-
-    /// The value of a key that stands here if anywhere.
-    #[inline(always)]
-    fn at(&self, place: usize, key: K) -> VipWord {
-        let entry = &self.directory.entries[place];
+        let (hash, entries) = (key.hash(self.word.seed()), &self.directory.entries);
+        let entry = if self.word.is_displaced() {
+            &entries[place(hash, self.annex().displacements[displacement_of(hash)])]
+        } else {
+            &entries[place(hash, 0)]
+        };
         if entry.key == key { VipWord(entry.word) } else { VipWord(0) }
     }
 
@@ -374,7 +276,7 @@ impl<K: Key> Index<'_, K> {
     #[inline(always)]
     const fn annex(&self) -> &Annex {
         let [first, second] = self.annexes;
-        if DirectoryWord(self.seed).is_first() { first } else { second }
+        if self.word.is_first() { first } else { second }
     }
 
     /// The value of the key's bare address, or else of the longest prefix that the address is in.
@@ -439,7 +341,9 @@ pub struct Switch {
 }
 
 mod rule;
+mod word;
 pub use rule::Rule;
+pub use word::VipWord;
 
 #[cfg(not(target_arch = "bpf"))]
 mod build;

@@ -7,12 +7,12 @@ use std::vec;
 use std::vec::Vec;
 
 use maglev_common::backend::{InterfaceRecord, InterfaceSlot, MemberId, MemberRecord, MemberState, NextHop};
-use maglev_common::counters::{Counter, DecapCounter, Sides};
+use maglev_common::counters::{Counter, DecapCounter, Sides, VipTraffic};
 use maglev_common::encap::Encap;
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::{Forwarding, Table};
 use maglev_common::fragment::{Datagram, Line};
-use maglev_common::hash::{FlowHash, HashKey, KeyWords};
+use maglev_common::hash::{FlowHash, HashKey};
 use maglev_common::pod::Word;
 use maglev_common::settings::{Mss, Tracking, UdpPolicy, Unserved};
 use maglev_common::syn::SynWord;
@@ -67,6 +67,7 @@ pub(crate) struct FakeTables {
 impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let forwarding = Forwarding::new_box_zeroed().unwrap();
+        forwarding.set_hash_key(HashKey::new(1, 2));
         forwarding.idle.set(u64::from(IDLE));
         forwarding.set_interface(0, &InterfaceRecord::new(NODE_MAC, INGRESS, 1_600));
         for record in &forwarding.members[1..=usize::from(n)] {
@@ -173,13 +174,13 @@ impl FakeTables {
 
     fn hold4(&mut self, contents: &Contents<Key4>) {
         let Forwarding { switch, directories4, annexes4, .. } = &mut *self.forwarding;
-        let word = directories4[0].build(&mut annexes4[0], 0, contents, false).unwrap();
+        let word = directories4[0].build(&mut annexes4[0], 0, contents).unwrap();
         switch.directory4.set(word.0);
     }
 
     fn hold6(&mut self, contents: &Contents<Key6>) {
         let Forwarding { switch, directories6, annexes6, .. } = &mut *self.forwarding;
-        let word = directories6[0].build(&mut annexes6[0], 0, contents, false).unwrap();
+        let word = directories6[0].build(&mut annexes6[0], 0, contents).unwrap();
         switch.directory6.set(word.0);
     }
 
@@ -206,14 +207,6 @@ impl FakeTables {
 impl env::Forwarding for FakeTables {
     fn forwarding(&self) -> &Forwarding {
         &self.forwarding
-    }
-
-    fn hash_key(&self) -> impl KeyWords {
-        HashKey::new(1, 2)
-    }
-
-    fn has_many_vips(&self) -> bool {
-        false
     }
 
     fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
@@ -283,7 +276,7 @@ impl Counters for FakeTables {
         *self.counts.borrow_mut().entry(counter.name()).or_default() += 1;
     }
 
-    fn count_vip(&self, _vip: VipId, bytes: u64) {
+    fn count_vip(&self, _vip: VipTraffic, bytes: u64) {
         self.vip_bytes.set(self.vip_bytes.get() + bytes);
     }
 

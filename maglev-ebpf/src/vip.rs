@@ -92,7 +92,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn directory<T: env::Forwarding>(tables: &T) -> Index<'_, Key4> {
-        tables.directory4()
+        tables.forwarding().directory4()
     }
 
     #[inline(always)]
@@ -111,7 +111,7 @@ impl Address for [u64; 2] {
 
     #[inline(always)]
     fn directory<T: env::Forwarding>(tables: &T) -> Index<'_, Key6> {
-        tables.directory6()
+        tables.forwarding().directory6()
     }
 
     #[inline(always)]

@@ -23,8 +23,8 @@ impl<K> Default for Contents<K> {
 }
 
 impl<K: Key> Contents<K> {
-    fn check(&self, many: bool) -> Result<(), BuildError> {
-        if self.keys.len() > if many { MOST_KEYS } else { FEW_KEYS } {
+    fn check(&self) -> Result<(), BuildError> {
+        if self.keys.len() > MOST_KEYS {
             return Err(BuildError::TooManyKeys);
         }
         let of_address = |(_, word): &(K, VipWord)| if word.is_address() { (word.0 >> 16) as u16 } else { 0 };
@@ -47,8 +47,8 @@ impl<K: Key> Contents<K> {
 }
 
 impl<K: Key> Directory<K> {
-    /// Rebuilds the directory, which is number 0 or 1, from scratch and returns the word that switches to it. `many`: it may have more
-    /// than [`FEW_KEYS`], and look-ups know. The same contents in the same order give the same bytes.
+    /// Rebuilds the directory, which is number 0 or 1, from scratch and returns the word that switches to it. The same contents in
+    /// the same order give the same bytes.
     ///
     /// # Errors
     /// The directory is left empty and the reason is returned.
@@ -57,19 +57,33 @@ impl<K: Key> Directory<K> {
         annex: &mut Annex,
         directory: usize,
         contents: &Contents<K>,
-        many: bool,
+    ) -> Result<DirectoryWord, BuildError> {
+        self.build_as(contents.keys.len() > FEW_KEYS, annex, directory, contents)
+    }
+
+    /// The same, displaced or not whatever the number of keys.
+    pub(super) fn build_as(
+        &mut self,
+        displaced: bool,
+        annex: &mut Annex,
+        directory: usize,
+        contents: &Contents<K>,
     ) -> Result<DirectoryWord, BuildError> {
         self.clear();
         annex.displacements.fill(0);
-        contents.check(many)?;
+        contents.check()?;
         annex.lengths = contents.lengths.iter().rev().fold(0, |lengths, length| lengths << 8 | u64::from(*length));
         for (n, (rule, vip)) in contents.rules.iter().enumerate() {
             (annex.rules[n], annex.vips[n]) = (*rule, vip.0);
         }
-        let mut words = (1..=ATTEMPTS).map(|attempt| DirectoryWord::new(directory, mix(attempt)));
+        let mut words = (1..=ATTEMPTS).map(|attempt| DirectoryWord::new(directory, displaced, mix(attempt)));
         let built = |word: &DirectoryWord| {
             let seed = word.seed();
-            if many { self.try_displaced(annex, seed, &contents.keys) } else { self.try_seed(seed, &contents.keys) }
+            if displaced {
+                self.try_displaced(annex, seed, &contents.keys)
+            } else {
+                self.try_seed(seed, &contents.keys)
+            }
         };
         words.find(built).ok_or(BuildError::NoSeed)
     }

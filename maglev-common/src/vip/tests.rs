@@ -9,26 +9,30 @@ use proptest::prelude::*;
 use zerocopy::FromZeros;
 
 use super::*;
+use crate::table::PoolIndex;
 
 /// A directory that was built, and what look-ups need.
 struct Built<K> {
     directory: Box<Directory<K>>,
     annexes: Box<[Annex; 2]>,
     word: DirectoryWord,
-    many: bool,
 }
 
 impl<K: Key> Built<K> {
-    fn new(contents: &Contents<K>, many: bool) -> Result<Self, BuildError> {
+    fn new(contents: &Contents<K>) -> Result<Self, BuildError> {
+        Self::new_as(contents.keys.len() > FEW_KEYS, contents)
+    }
+
+    fn new_as(displaced: bool, contents: &Contents<K>) -> Result<Self, BuildError> {
         let (mut directory, mut annexes) =
             (Directory::new_box_zeroed().unwrap(), <[Annex; 2]>::new_box_zeroed().unwrap());
-        let word = directory.build(&mut annexes[1], 1, contents, many)?;
-        assert_eq!(word.directory(), 1);
-        Ok(Self { directory, annexes, word, many })
+        let word = directory.build_as(displaced, &mut annexes[1], 1, contents)?;
+        assert_eq!((word.directory(), word.is_displaced()), (1, displaced));
+        Ok(Self { directory, annexes, word })
     }
 
     fn index(&self) -> Index<'_, K> {
-        Index { directory: &self.directory, annexes: &self.annexes, seed: self.word.seed(), many: self.many }
+        Index { directory: &self.directory, annexes: &self.annexes, word: self.word }
     }
 }
 
@@ -46,9 +50,9 @@ fn neighbors(count: u32) -> Contents<Key4> {
 
 #[test]
 fn full_directories_of_neighboring_addresses_build() {
-    for (count, many) in [(FEW_KEYS as u32, false), (FEW_KEYS as u32, true), (MOST_KEYS as u32, true)] {
+    for count in [FEW_KEYS as u32, FEW_KEYS as u32 + 1, MOST_KEYS as u32] {
         let contents = neighbors(count);
-        let built = Built::new(&contents, many).unwrap();
+        let built = Built::new(&contents).unwrap();
         assert!(contents.keys.iter().all(|&(key, word)| built.index().find(key) == word));
         assert!(!built.index().find(Key4::new(1, 2, 3)).is_present());
     }
@@ -56,23 +60,22 @@ fn full_directories_of_neighboring_addresses_build() {
 
 #[test]
 fn too_many_and_duplicate_keys_are_refused() {
-    let refused = |contents: &Contents<Key4>, many| Built::new(contents, many).err();
+    let refused = |contents: &Contents<Key4>| Built::new(contents).err();
     let many = |count: u32| keys((0..count).map(|n| (Key4::new(n, 0, 0), VipWord::ADDRESS_IN_USE)));
-    assert_eq!(refused(&many(1_025), false), Some(BuildError::TooManyKeys));
-    assert_eq!(refused(&many(8_193), true), Some(BuildError::TooManyKeys));
+    assert_eq!(refused(&many(8_193)), Some(BuildError::TooManyKeys));
     let twice = keys([(Key4::new(1, 0, 0), VipWord::ADDRESS_IN_USE); 2]);
-    assert_eq!(refused(&twice, false), Some(BuildError::DuplicateKey));
+    assert_eq!(refused(&twice), Some(BuildError::DuplicateKey));
     let rules = |count| Contents { rules: vec![(Rule::new(0, 1, 6), vip(1)); count], ..many(1) };
-    assert_eq!(refused(&rules(MOST_RULES + 1), false), Some(BuildError::TooManyRules));
-    assert_eq!(refused(&keys([(Key4::new(1, 0, 0), VipWord::address(0, 33))]), false), Some(BuildError::TooManyRules));
+    assert_eq!(refused(&rules(MOST_RULES + 1)), Some(BuildError::TooManyRules));
+    assert_eq!(refused(&keys([(Key4::new(1, 0, 0), VipWord::address(0, 33))])), Some(BuildError::TooManyRules));
     let lengths = Contents { lengths: vec![1; 9], ..many(1) };
-    assert_eq!(refused(&lengths, false), Some(BuildError::TooManyLengths));
+    assert_eq!(refused(&lengths), Some(BuildError::TooManyLengths));
 }
 
 #[test]
 fn an_ipv6_key_is_found_by_all_its_parts() {
     let key = Key6::new([1, 2], 3, 6);
-    let built = Built::new(&keys([(key, vip(9))]), false).unwrap();
+    let built = Built::new(&keys([(key, vip(9))])).unwrap();
     assert_eq!(built.index().find(key), vip(9));
     for other in [Key6::new([1, 1], 3, 6), Key6::new([0, 2], 3, 6), Key6::new([1, 2], 4, 6), Key6::new([1, 2], 3, 17)] {
         assert!(!built.index().find(other).is_present());
@@ -94,7 +97,7 @@ fn the_first_rule_that_takes_a_packet_counts() {
     ];
     let keys = [(Key4::new(address, 0, 0), VipWord::address(0, 4)), (Key4::new(1, 0, 0), VipWord::address(1, 1))];
     let contents = Contents { keys: keys.into(), rules: rules.into(), lengths: Vec::new() };
-    let built = Built::new(&contents, false).unwrap();
+    let built = Built::new(&contents).unwrap();
     let find =
         |address, port: u16, protocol| built.index().find_by_rules(Key4::new(address, port.swap_bytes(), protocol));
     for (port, protocol, id) in [
@@ -124,7 +127,7 @@ fn the_longest_prefix_counts() {
         networks4.iter().map(|&(octets, length, n)| (key4(octets).prefix(length), VipWord::address(n, 1))).collect();
     keys.push((key4([203, 0, 113, 200]).bare_address(), VipWord::address(0, 1)));
     let rules = (0..5).map(|n| (any, vip(n))).collect();
-    let built = Built::new(&Contents { keys, rules, lengths: vec![25, 24, 16, 5] }, true).unwrap();
+    let built = Built::new_as(true, &Contents { keys, rules, lengths: vec![25, 24, 16, 5] }).unwrap();
     for (octets, id) in [
         ([203, 0, 113, 200], 0),
         ([203, 0, 113, 201], 2),
@@ -146,7 +149,7 @@ fn the_longest_prefix_counts() {
     let keys =
         lengths.iter().zip(0..).map(|(&length, n)| (key6(base).prefix(length), VipWord::address(n, 1))).collect();
     let rules = (0..6).map(|n| (any, vip(n))).collect();
-    let built = Built::new(&Contents { keys, rules, lengths: lengths.to_vec() }, false).unwrap();
+    let built = Built::new(&Contents { keys, rules, lengths: lengths.to_vec() }).unwrap();
     for (bit, id) in [
         (0, Some(0)),
         (1, Some(1)),
@@ -169,11 +172,11 @@ proptest! {
     fn a_directory_finds_its_keys_and_no_others(
         held in prop::collection::btree_map((any::<u32>(), any::<u16>(), 0_u8..3), any::<u16>(), 0..200),
         probes in prop::collection::vec((any::<u32>(), any::<u16>(), 0_u8..3), 50),
-        many in any::<bool>(),
+        displaced in any::<bool>(),
     ) {
         let held: BTreeMap<_, _> = held;
         let contents = keys(held.iter().map(|(&(address, port, protocol), &id)| (Key4::new(address, port, protocol), vip(id))));
-        let built = Built::new(&contents, many).unwrap();
+        let built = Built::new_as(displaced, &contents).unwrap();
         for &(key, word) in &contents.keys {
             prop_assert_eq!(built.index().find(key), word);
         }

@@ -4,13 +4,13 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::MemberId;
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, VipTraffic};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::fragment::{Datagram, Line};
-use maglev_common::hash::{FlowHash, KeyWords};
+use maglev_common::hash::FlowHash;
 use maglev_common::table::{Slot, SlotWord, TableStart};
-use maglev_common::vip::{VipId, VipWord};
+use maglev_common::vip::VipWord;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{self, Answers, Choice, Clock, Counters, Flow, Flows, Fragments, Ingress, Segment, Trace};
 use maglev_harness::{SLOWED, TABLE_ONLY};
@@ -46,11 +46,6 @@ impl env::Forwarding for Measured {
     }
 
     #[inline(always)]
-    fn has_many_vips(&self) -> bool {
-        self.0.has_many_vips()
-    }
-
-    #[inline(always)]
     fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
         self.0.find_by_rules4(address, service)
     }
@@ -58,11 +53,6 @@ impl env::Forwarding for Measured {
     #[inline(always)]
     fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
         self.0.find_by_rules6(address, service)
-    }
-
-    #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        env::Forwarding::hash_key(&self.0)
     }
 }
 
@@ -141,7 +131,7 @@ impl Counters for Measured {
     }
 
     #[inline(always)]
-    fn count_vip(&self, vip: VipId, bytes: u64) {
+    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
         self.0.count_vip(vip, bytes);
     }
 

@@ -1,7 +1,7 @@
 //! The capabilities: the inputs and outputs of the path, as seen by the CPU that handles the packet.
 
 use maglev_common::backend::MemberId;
-use maglev_common::counters::{Counter, DecapCounter};
+use maglev_common::counters::{Counter, DecapCounter, VipTraffic};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding;
 use maglev_common::fragment::{Datagram, Line};
@@ -9,7 +9,7 @@ use maglev_common::hash::{FlowHash, KeyWords};
 use maglev_common::pod::Word;
 use maglev_common::settings::Mss;
 use maglev_common::table::{Slot, SlotWord, TableStart};
-use maglev_common::vip::{Index, Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Key4, Key6, VipWord};
 
 use super::decision::{Choice, Decision, Flow, Segment};
 
@@ -17,36 +17,26 @@ use super::decision::{Choice, Decision, Flow, Segment};
 pub trait Forwarding {
     /// What user space publishes.
     fn forwarding(&self) -> &forwarding::Forwarding;
-    /// The key of the flow hash.
-    fn hash_key(&self) -> impl KeyWords;
     /// A slot of a table; a settled slot without an owner if there is no such table.
     fn slot(&self, start: TableStart, slot: Slot) -> SlotWord;
-    /// Whether directories are built for many VIPs: [`Index::many`].
-    fn has_many_vips(&self) -> bool;
 
-    /// The IPv4 directory in use.
+    /// The key of the flow hash.
     #[inline(always)]
-    fn directory4(&self) -> Index<'_, Key4> {
-        self.forwarding().directory4(self.has_many_vips())
+    fn hash_key(&self) -> impl KeyWords {
+        self.forwarding()
     }
 
-    /// The IPv6 directory in use.
-    #[inline(always)]
-    fn directory6(&self) -> Index<'_, Key6> {
-        self.forwarding().directory6(self.has_many_vips())
-    }
-
-    /// [`Index::find_by_rules`] for an IPv4 address, port and protocol. In the kernel, a function of its own, so that its turns take no
+    /// [`maglev_common::vip::Index::find_by_rules`] for an IPv4 address, port and protocol. In the kernel, a function of its own, so that its turns take no
     /// room on the stack of others.
     #[inline(always)]
     fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
-        self.directory4().find_by_rules(Key4::from_service(address, service))
+        self.forwarding().directory4().find_by_rules(Key4::from_service(address, service))
     }
 
     /// The same for IPv6.
     #[inline(always)]
     fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
-        self.directory6().find_by_rules(Key6::from_service(address, service))
+        self.forwarding().directory6().find_by_rules(Key6::from_service(address, service))
     }
 }
 
@@ -106,7 +96,7 @@ pub trait Counters {
     /// Counts an event.
     fn count(&self, counter: Counter);
     /// Counts a packet of a VIP.
-    fn count_vip(&self, vip: VipId, bytes: u64);
+    fn count_vip(&self, vip: VipTraffic, bytes: u64);
     /// Counts a packet sent to a member.
     fn count_member(&self, member: MemberId, bytes: u64);
 }

@@ -260,7 +260,7 @@ where
     T: Balancing,
 {
     let bytes = packet.len();
-    tables.count_vip(word.id(), bytes as u64);
+    tables.count_vip(word.traffic(), bytes as u64);
     let segment = || l4::segment(packet, inner.tuple.transport().protocol(), inner.transport);
     let decision = choose(hash, segment, tables, word);
     tables.decided(&decision);

@@ -5,7 +5,7 @@
 use core::hint::black_box;
 
 use maglev_common::backend::MemberId;
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, VipTraffic};
 use maglev_common::fragment::{Datagram, Noted};
 
 use super::forward::{Left, Load, choose, refuse, send, vip_of};
@@ -72,7 +72,7 @@ where
     if !tables.may_begin() {
         return Ok(refuse(tables, Counter::FragmentLimit));
     }
-    tables.count_vip(word.id(), load.bytes as u64);
+    tables.count_vip(word.traffic(), load.bytes as u64);
     let hash = vip::hash(fragment.tuple, word, tables);
     let decision = choose(hash, || l4::segment(packet, protocol, transport), tables, word);
     tables.decided(&decision);
@@ -98,7 +98,7 @@ where
     let Some(noted) = tables.line(datagram).and_then(|line| line.find(datagram, tables.now())) else {
         return refuse(tables, Counter::FragmentUnknown);
     };
-    tables.count_vip(noted.vip, load.bytes as u64);
+    tables.count_vip(VipTraffic::new(noted.vip), load.bytes as u64);
     send::<F, _, _>(packet, tables, load, noted.member).unwrap_or_else(|left| match left {
         Left::TooBig(_) => refuse(tables, Counter::TooBig),
         _ => refuse(tables, Counter::NoBackend),

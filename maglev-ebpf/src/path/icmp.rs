@@ -69,7 +69,7 @@ where
     };
     let (member, _) = tables.choose_for_error(flow, segment);
     let load = Load { l3: span.l3, length: span.length, hash: flow.hash, bytes: packet.len() };
-    tables.count_vip(word.id(), load.bytes as u64);
+    tables.count_vip(word.traffic(), load.bytes as u64);
     tables.count(Counter::IcmpError);
     // An error about an error is never sent (RFC 1122 section 3.2.2).
     send::<F, _, _>(packet, tables, load, member).unwrap_or_else(|left| match left {

@@ -4,13 +4,12 @@
 use std::cell::Cell;
 
 use maglev_common::backend::{InterfaceRecord, MemberId, MemberRecord, MemberState};
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, VipTraffic};
 use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::forwarding::{Forwarding, Table};
-use maglev_common::hash::{FlowHash, HashKey, KeyWords};
+use maglev_common::hash::FlowHash;
 use maglev_common::maps::{DEFAULT_POOLS, SPARE_TABLES};
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableStart};
-use maglev_common::vip::VipId;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{self, Choice, Clock, Counters, Flow, Flows, Segment};
 use maglev_model::plan::{Live, Step};
@@ -191,17 +190,9 @@ impl env::Forwarding for View<'_> {
         &self.node.forwarding
     }
 
-    fn hash_key(&self) -> impl KeyWords {
-        HashKey::new(0, 0)
-    }
-
     #[inline(always)]
     fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
         self.node.slot_of(start, slot)
-    }
-
-    fn has_many_vips(&self) -> bool {
-        false
     }
 }
 
@@ -247,7 +238,7 @@ impl Counters for View<'_> {
         }
     }
 
-    fn count_vip(&self, _: VipId, _: u64) {}
+    fn count_vip(&self, _: VipTraffic, _: u64) {}
 
     fn count_member(&self, _: MemberId, _: u64) {}
 }

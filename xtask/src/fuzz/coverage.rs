@@ -21,8 +21,9 @@ use crate::{
 /// Set for the compiler that this program stands in for.
 const AS_COMPILER: &str = "MAGLEV_COUNT_EDGES";
 
-/// The package, with the feature of an instrumented build.
-const SELECTION: [&str; 4] = ["--package", "maglev-fuzz-targets", "--features", "instrumented"];
+/// The feature of an instrumented build. All of the workspace is selected, so that the crates of others have the features that they have
+/// in every other build of tests, and are not built again.
+const SELECTION: [&str; 3] = ["--workspace", "--features", "maglev-fuzz-targets/instrumented"];
 
 /// A byte for each edge of the control flow, which counts how often it was taken.
 const FLAGS: [&str; 4] = [

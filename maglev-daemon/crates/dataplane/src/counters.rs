@@ -31,10 +31,10 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn read(maps: &Maps) -> Self {
         Self {
-            counters: sums(maps.counts.values().iter().map(|counts| &counts.counters[..])),
+            counters: counters(maps),
             sent_by_cpu: maps.counts.values().iter().map(sent).collect(),
-            vips: totals(maps, |counts| &counts.vips),
-            members: totals(maps, |counts| &counts.members),
+            vips: totals(maps, Counts::vips),
+            members: totals(maps, Counts::members),
         }
     }
 
@@ -86,8 +86,15 @@ impl std::iter::Sum for DecapSnapshot {
 
 fn sent(counts: &Counts) -> u64 {
     let [transmitted, redirected] =
-        [Counter::Transmitted, Counter::Redirected].map(|counter| counts.counters[counter as usize].get());
+        [Counter::Transmitted, Counter::Redirected].map(|counter| counts.counter(counter).get());
     transmitted.wrapping_add(redirected)
+}
+
+fn counters(maps: &Maps) -> Vec<u64> {
+    let of_node = |counter| {
+        maps.counts.values().iter().fold(0, |sum: u64, counts| sum.wrapping_add(counts.counter(counter).get()))
+    };
+    Counter::ALL.iter().map(|&counter| of_node(counter)).collect()
 }
 
 fn sums<'a>(regions: impl Iterator<Item = &'a [Word]>) -> Vec<u64> {

@@ -5,11 +5,11 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
 use maglev_common::backend::MemberId;
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, VipTraffic};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::fragment::{Datagram, Line};
-use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6};
+use maglev_common::hash::{FlowHash, Transport, Tuple4, Tuple6};
 use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolIndex, Slot, SlotWord, TableStart};
 use maglev_common::vip::VipId;
@@ -173,17 +173,9 @@ impl env::Forwarding for View<'_> {
         self.maps.forwarding()
     }
 
-    fn hash_key(&self) -> impl KeyWords {
-        self.maps.hash_key
-    }
-
     fn slot(&self, TableStart(start): TableStart, slot: Slot) -> SlotWord {
         let word = self.maps.tables.values().as_flattened().get(start as usize + slot.index());
         word.map_or(SlotWord::default(), |word| SlotWord(word.get()))
-    }
-
-    fn has_many_vips(&self) -> bool {
-        self.maps.sizes.many_vips
     }
 }
 
@@ -237,7 +229,7 @@ impl env::Fragments for View<'_> {
 impl env::Counters for View<'_> {
     fn count(&self, _: Counter) {}
 
-    fn count_vip(&self, _: VipId, _: u64) {}
+    fn count_vip(&self, _: VipTraffic, _: u64) {}
 
     fn count_member(&self, _: MemberId, _: u64) {}
 }

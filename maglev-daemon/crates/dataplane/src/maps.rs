@@ -5,7 +5,6 @@ use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
 use maglev_common::forwarding::{self, Forwarding, TABLES_OFFSET, Table};
 use maglev_common::fragment::{self, Line};
-use maglev_common::hash::HashKey;
 use maglev_common::maps as names;
 
 use super::Settings;
@@ -28,8 +27,6 @@ pub(super) struct Maps {
     /// An object from before there was a fragment table has none: the benchmark loads such.
     pub(super) fragments: Option<Mapped<Line>>,
     pub(super) sizes: Sizes,
-    /// The key the program was loaded with.
-    pub(super) hash_key: HashKey,
 }
 
 impl Maps {
@@ -49,8 +46,8 @@ impl Maps {
             counts: open(ebpf, names::COUNTS, sizes.cpus)?,
             fragments: open(ebpf, names::FRAGMENTS, fragment::LINES).ok(),
             sizes: *sizes,
-            hash_key: settings.hash_key,
         };
+        maps.forwarding().set_hash_key(settings.hash_key);
         if maps.forwarding().idle() == 0 {
             maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
         }
@@ -64,7 +61,7 @@ impl Maps {
 
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, tables, flows, counts, fragments, sizes: _, hash_key: _ } = self;
+        let Self { forwarding, tables, flows, counts, fragments, sizes: _ } = self;
         let fragments = fragments.iter().map(Mapped::memory);
         let (name, bytes) = forwarding.memory();
         let forwarding = (name, bytes + tables.memory().1);

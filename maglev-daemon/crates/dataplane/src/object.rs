@@ -29,7 +29,7 @@ const SET_VERSION: u32 = 4;
 
 /// The layout of each map: a number that changes with the meaning of a bit in it. A program never runs over a map of another layout.
 pub(super) const LAYOUTS: [(&str, u32); 5] =
-    [(names::FORWARDING, 1), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 1), (names::DEVICES, 1)];
+    [(names::FORWARDING, 2), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 2), (names::DEVICES, 1)];
 
 /// The maps that the program of another set may go on with.
 pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::COUNTS];
@@ -70,8 +70,6 @@ pub(super) struct Sizes {
     /// Interfaces the program is attached to.
     pub(super) interfaces: usize,
     pub(super) vips: u32,
-    /// Whether the VIP directories are built for more than [`FEW_KEYS`](maglev_common::vip::FEW_KEYS).
-    pub(super) many_vips: bool,
     /// Members, the reserved id 0 included.
     pub(super) member_ids: u32,
 }
@@ -104,7 +102,6 @@ impl Sizes {
             flows: cpus.checked_mul(sets).ok_or_else(|| DataplaneError::Setting(too_many()))?,
             interfaces: settings.interfaces.len(),
             vips: limits.vips,
-            many_vips: limits.vips > names::DEFAULT_VIPS,
             member_ids: limits.backends + 1,
         })
     }
@@ -202,16 +199,13 @@ impl Loaded {
     ) -> Result<Self, DataplaneError> {
         let Beside { globals, continued } = beside;
         let seconds_per_jiffy = seconds_per_jiffy()?;
-        let words = wanted.hash_key.words();
         let share = |of_node: u32| (of_node / sizes.cpus.max(1)).max(LEAST_OF_EACH);
         let (answers, fragmented) = (share(wanted.answers), share(wanted.fragmented));
-        let (table_words, many_vips) = (sizes.tables * PADDED_SLOTS as u32, u32::from(sizes.many_vips));
+        let table_words = sizes.tables * PADDED_SLOTS as u32;
         let object = with_tables(object, sizes.tables)?;
         let mut loader = EbpfLoader::new();
         loader
             .override_global(settings::TABLE_WORDS, &table_words, true)
-            .override_global(settings::MANY_VIPS, &many_vips, true)
-            .override_global(settings::HASH_KEY, &words[..], true)
             .override_global(settings::FLOW_SETS, &sizes.flow_sets, true)
             .override_global(settings::ANSWERS_PER_SECOND, &answers, true)
             .override_global(settings::FRAGMENTED_PER_SECOND, &fragmented, true)

@@ -31,15 +31,13 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &mut Barrier, step: &Step) -> 
         Step::SwitchPool { pool, word } => switch_pool(maps, *pool, *word),
         Step::ResetVip { id } => reset_vip(maps, *id),
         Step::SwitchDirectory4 { contents } => {
-            let many = maps.sizes.many_vips;
             let Forwarding { switch, directories4, annexes4, .. } = maps.forwarding.first_mut();
-            switch_directory((directories4, annexes4), &switch.directory4, "IPv4", contents, many)?;
+            switch_directory((directories4, annexes4), &switch.directory4, "IPv4", contents)?;
             barrier.wait()
         }
         Step::SwitchDirectory6 { contents } => {
-            let many = maps.sizes.many_vips;
             let Forwarding { switch, directories6, annexes6, .. } = maps.forwarding.first_mut();
-            switch_directory((directories6, annexes6), &switch.directory6, "IPv6", contents, many)?;
+            switch_directory((directories6, annexes6), &switch.directory6, "IPv6", contents)?;
             barrier.wait()
         }
         Step::KillMember { id } => change(maps, *id, |member| member.state.set(member.state().dead().0)),
@@ -88,7 +86,7 @@ fn reset_vip(maps: &Maps, VipId(id): VipId) -> Result<(), DataplaneError> {
     if index >= limit {
         return Err(out_of_range("VIP", index, limit));
     }
-    reset(maps, |counts| &counts.vips[index]);
+    reset(maps, |counts| &counts.vips()[index]);
     Ok(())
 }
 
@@ -99,7 +97,7 @@ fn write_member(maps: &Maps, id: MemberId, record: &MemberRecord) -> Result<(), 
         // A plan that failed later is carried out again: the member may be in use by now.
         return Ok(());
     }
-    reset(maps, |counts| &counts.members[usize::from(id.get())]);
+    reset(maps, |counts| &counts.members()[usize::from(id.get())]);
     write_record(maps, id, member, record);
     Ok(())
 }
@@ -143,11 +141,10 @@ fn switch_directory<K: Key>(
     in_use: &Word,
     family: &'static str,
     contents: &Contents<K>,
-    many: bool,
 ) -> Result<(), DataplaneError> {
     let unused = DirectoryWord(in_use.get()).directory() ^ 1;
     let refused = |reason: BuildError| DataplaneError::Directory { family, reason };
-    let word = directories[unused].build(&mut annexes[unused], unused, contents, many).map_err(refused)?;
+    let word = directories[unused].build(&mut annexes[unused], unused, contents).map_err(refused)?;
     publish(in_use, word.0);
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::MemberId;
-use maglev_common::counters::Counter;
+use maglev_common::counters::{Counter, VipTraffic};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::Forwarding;
 use maglev_common::fragment::{Datagram, Line};
-use maglev_common::hash::{FlowHash, KeyWords};
+use maglev_common::hash::FlowHash;
 use maglev_common::table::{Slot, SlotWord, TableStart};
-use maglev_common::vip::{VipId, VipWord};
+use maglev_common::vip::VipWord;
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{
     self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
@@ -42,11 +42,6 @@ impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
     }
 
     #[inline(always)]
-    fn has_many_vips(&self) -> bool {
-        self.0.has_many_vips()
-    }
-
-    #[inline(always)]
     fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
         // The port is left out.
         let service = if has(Fault::ForgetsPort) { service & !0xffff } else { service };
@@ -56,11 +51,6 @@ impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
     #[inline(always)]
     fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
         self.0.find_by_rules6(address, service)
-    }
-
-    #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        env::Forwarding::hash_key(&self.0)
     }
 }
 
@@ -136,7 +126,7 @@ impl<const TRACED: bool> Counters for Maps<TRACED> {
     }
 
     #[inline(always)]
-    fn count_vip(&self, vip: VipId, bytes: u64) {
+    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
         if has(Fault::CountsVipTwice) {
             self.0.count_vip(vip, bytes);
         }
@@ -178,11 +168,6 @@ impl env::Forwarding for EgressMaps {
     }
 
     #[inline(always)]
-    fn has_many_vips(&self) -> bool {
-        self.0.has_many_vips()
-    }
-
-    #[inline(always)]
     fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
         self.0.find_by_rules4(address, service)
     }
@@ -190,11 +175,6 @@ impl env::Forwarding for EgressMaps {
     #[inline(always)]
     fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
         self.0.find_by_rules6(address, service)
-    }
-
-    #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        env::Forwarding::hash_key(&self.0)
     }
 }
 
@@ -212,7 +192,7 @@ impl Counters for EgressMaps {
     }
 
     #[inline(always)]
-    fn count_vip(&self, vip: VipId, bytes: u64) {
+    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
         self.0.count_vip(vip, bytes);
     }
 

@@ -9,15 +9,15 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap};
 use aya_ebpf::programs::XdpContext;
 use maglev_common::backend::{InterfaceSlot, MemberId};
-use maglev_common::counters::{Counter, Counts};
+use maglev_common::counters::{Counter, Counts, VipTraffic};
 use maglev_common::flow::{Bucket, Seconds};
 use maglev_common::forwarding::{Forwarding, TABLES_OFFSET};
 use maglev_common::fragment::{self, Datagram, Line};
-use maglev_common::hash::{FlowHash, KEY_WORDS, KeyWords};
+use maglev_common::hash::FlowHash;
 use maglev_common::maps::{MAX_INTERFACES, MMAPABLE};
 use maglev_common::pod::Short;
 use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableStart};
-use maglev_common::vip::{Key4, Key6, VipId, VipWord};
+use maglev_common::vip::{Key4, Key6, VipWord};
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{
     self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
@@ -25,11 +25,7 @@ use maglev_ebpf::env::{
 use maglev_ebpf::verdict::Verdict;
 
 #[unsafe(no_mangle)]
-static HASH_KEY: [Global<u64>; KEY_WORDS] = [const { Global::new(0) }; KEY_WORDS];
-#[unsafe(no_mangle)]
 static TABLE_WORDS: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static MANY_VIPS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -49,17 +45,6 @@ static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 static FRAGMENTS: Array<Line> = Array::with_max_entries(fragment::LINES, MMAPABLE);
 #[map]
 static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
-
-/// The key of the flow hash, of which each word is read where it is needed.
-#[derive(Clone, Copy)]
-struct LoadedKey;
-
-impl KeyWords for LoadedKey {
-    #[inline(always)]
-    fn word(self, index: usize) -> u64 {
-        HASH_KEY.get(index).map_or(0, Global::load)
-    }
-}
 
 /// Instead of an action, an interface slot in the low half: the frame is to be given a tag first.
 pub(crate) const TAG: u32 = 0x8_0000;
@@ -132,18 +117,8 @@ impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {
     }
 
     #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        LoadedKey
-    }
-
-    #[inline(always)]
     fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
         slot_of(self.forwarding, start, slot)
-    }
-
-    #[inline(always)]
-    fn has_many_vips(&self) -> bool {
-        MANY_VIPS.load() != 0
     }
 
     #[inline(always)]
@@ -243,7 +218,7 @@ impl<const TRACED: bool> Counters for Maps<TRACED> {
     }
 
     #[inline(always)]
-    fn count_vip(&self, vip: VipId, bytes: u64) {
+    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
         self.counts.count_vip(vip, bytes);
     }
 
@@ -276,18 +251,8 @@ impl env::Forwarding for EgressMaps {
     }
 
     #[inline(always)]
-    fn hash_key(&self) -> impl KeyWords {
-        LoadedKey
-    }
-
-    #[inline(always)]
     fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
         slot_of(self.forwarding, start, slot)
-    }
-
-    #[inline(always)]
-    fn has_many_vips(&self) -> bool {
-        MANY_VIPS.load() != 0
     }
 
     #[inline(always)]
@@ -315,7 +280,7 @@ impl Counters for EgressMaps {
     }
 
     #[inline(always)]
-    fn count_vip(&self, vip: VipId, bytes: u64) {
+    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
         self.counts.count_vip(vip, bytes);
     }
 
@@ -351,7 +316,7 @@ extern "C" fn choose_for_error(hash: u64, word: u64, pool: u32, segment: u32) ->
 #[inline(never)]
 extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
     let Some(forwarding) = FORWARDING.get(0) else { return 0 };
-    forwarding.directory4(MANY_VIPS.load() != 0).find_by_rules(Key4::from_service(address, service)).0
+    forwarding.directory4().find_by_rules(Key4::from_service(address, service)).0
 }
 
 /// [`env::Forwarding::find_by_rules6`] likewise.
@@ -359,7 +324,7 @@ extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
 #[inline(never)]
 extern "C" fn find_by_rules6(high: u64, low: u64, service: u64) -> u64 {
     let Some(forwarding) = FORWARDING.get(0) else { return 0 };
-    forwarding.directory6(MANY_VIPS.load() != 0).find_by_rules(Key6::from_service([high, low], service)).0
+    forwarding.directory6().find_by_rules(Key6::from_service([high, low], service)).0
 }
 
 /// [`Forwarding::owns`] as a function of the kernel's kind.

@@ -116,7 +116,7 @@ impl<'a> Subject<'a> {
         let counts = self.balancer.counts(self.cpu).context("no counters of this CPU")?;
         let mut counted = BTreeMap::new();
         for (counter, before) in Counter::ALL.iter().zip(&mut self.counters) {
-            let now = counts.counters[*counter as usize].get();
+            let now = counts.counter(*counter).get();
             if now != *before {
                 counted.insert(counter.name(), now.wrapping_sub(*before));
                 *before = now;

@@ -98,7 +98,7 @@ impl Candidate {
 
     /// Packets the program says it has encapsulated and sent back.
     pub fn transmitted(&self) -> u64 {
-        self.maps.counts.values().iter().map(|counts| counts.counters[Counter::Transmitted as usize].get()).sum()
+        self.maps.counts.values().iter().map(|counts| counts.counter(Counter::Transmitted).get()).sum()
     }
 
     /// Instructions the verifier walked to accept the program; `None` if this kernel does not say.

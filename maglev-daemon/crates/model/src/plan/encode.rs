@@ -283,8 +283,8 @@ mod tests {
     fn found(contents: &Contents<Key4>, address: Ipv4Addr, port: u16, protocol: u8) -> Option<VipId> {
         let (mut directory, mut annexes) =
             (Directory::new_box_zeroed().unwrap(), <[Annex; 2]>::new_box_zeroed().unwrap());
-        let word = directory.build(&mut annexes[0], 0, contents, false).unwrap();
-        let index = Index { directory: &directory, annexes: &annexes, seed: word.seed(), many: false };
+        let word = directory.build(&mut annexes[0], 0, contents).unwrap();
+        let index = Index { directory: &directory, annexes: &annexes, word };
         let key = Key4::new(word4(address), port.swap_bytes(), protocol);
         let exact = index.find(key);
         let word = if exact.is_present() { exact } else { index.find_by_rules(key) };
