@@ -60,8 +60,10 @@ pub struct Forwarding {
     pub only_mac: Word,
     /// The key of the flow hash. Written before a program reads it, and never changed.
     hash_key: [Word; KEY_WORDS],
+    /// From this jiffy on the daemon counts as gone; 0: it never does. Read by programs with a watchdog alone.
+    pub deadline: Word,
     /// Fills the line.
-    pub reserved: [Word; 7],
+    pub reserved: [Word; 6],
     /// A [`PoolWord`] per pool.
     pub pools: [Word; POOLS],
     /// An [`OwnMac`] by the low bits of the index of the interface that a frame comes in by: what plain packets are

@@ -67,7 +67,9 @@ pub const COUNTER_REGION: u32 = 64;
 
 /// The program that balances.
 pub const PROGRAM: &str = "maglev";
-/// The same, and it logs each decision.
+/// The same, and it drops packets for VIPs once the daemon counts as gone.
+pub const WATCHED_PROGRAM: &str = "maglev_watched";
+/// The same as that, and it logs each decision.
 pub const TRACED_PROGRAM: &str = "maglev_traced";
 /// The program at the interfaces' egress, which encapsulates health checks.
 pub const EGRESS_PROGRAM: &str = "maglev_egress";

@@ -1,7 +1,13 @@
 //! The data plane outlives its daemon: one that keeps forwarding when it stops, a second one of the same identity,
 //! and one that cannot go on with what is pinned.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use maglev_e2e::lab::{
@@ -90,6 +96,36 @@ fn what_is_pinned_and_does_not_fit_is_continued_or_replaced_without_a_gap() -> R
     ensure!(forwarding(balancer)?["adopted"] == false, "there is nothing to adopt");
     answered(&site)?;
     Ok(())
+}
+
+#[test]
+fn a_node_whose_daemon_is_gone_for_longer_than_the_watchdog_drops_what_is_for_vips() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::with_settings(Topology::standard(1), every_family, |n| Settings {
+        on_stop: "keep, watchdog: 10s",
+        ..Settings::new(n)
+    })?;
+    answered(&site)?;
+    site.balancers[0].kill()?;
+    let killed = Instant::now();
+    answered(&site)?;
+    while answered(&site).is_ok() {
+        ensure!(killed.elapsed() < Duration::from_secs(30), "packets are still forwarded");
+    }
+    ensure!(killed.elapsed() > Duration::from_secs(7), "dropped after {:?}", killed.elapsed());
+    site.balancers[0].restart()?;
+    answered(&site)?;
+    let status = forwarding(&site.balancers[0])?;
+    ensure!(status["adopted"] == true, "{status}");
+    let counters = site.balancers[0].maglev_json(&["counters"])?;
+    let all = counters["counters"].as_array().context("counters")?;
+    let gone = all.iter().find(|counter| counter["name"] == "daemon_gone").context("daemon_gone")?;
+    ensure!(gone["packets"].as_u64() > Some(0), "{gone}");
+    // A daemon that runs is not gone, however quiet it is.
+    thread::sleep(Duration::from_secs(12));
+    answered(&site)
 }
 
 fn sets(balancer: &Balancer) -> Result<usize> {

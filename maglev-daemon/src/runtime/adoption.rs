@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use maglev_api::view::{DataPlaneStage, What};
 use maglev_common::backend::{InterfaceSlot, NextHop};
 use maglev_config::NodeConfig;
-use maglev_dataplane::{Dataplane, DataplaneError, Fingerprint, Pins, Settings, Slots};
+use maglev_dataplane::{Dataplane, DataplaneError, Fingerprint, Kept, Pins, Settings, Slots};
 use maglev_model::Vip;
 use maglev_model::plan::{InUse, Planner, Saved};
 use maglev_net::links::Link;
@@ -66,8 +66,8 @@ pub(super) enum Heritage {
     None,
     /// With the same programs and maps.
     Adopted,
-    /// With programs of its own, for these differences; with the flow entries or without.
-    Continued { differences: Vec<&'static str>, flows: bool },
+    /// With programs of its own, for these differences, and not always with all of its contents.
+    Continued { differences: Vec<&'static str>, kept: Kept },
     /// Not at all, for this reason; but it forwards until this one can.
     Replaced(String),
 }
@@ -83,17 +83,17 @@ impl Heritage {
 
     /// Whether packets go on to be counted where they were.
     pub(super) const fn counts(&self) -> bool {
-        matches!(self, Self::Adopted | Self::Continued { .. })
+        matches!(self, Self::Adopted | Self::Continued { kept: Kept { counters: true, .. }, .. })
     }
 
     /// Its event; an adoption has none.
     pub(super) fn event(&self) -> Option<What> {
         let (stage, reason) = match self {
             Self::None | Self::Adopted => return None,
-            Self::Continued { differences, flows: true } => {
+            Self::Continued { differences, kept: Kept { flows: true, .. } } => {
                 (DataPlaneStage::Continued, format!("{} changed", differences.join(", ")))
             }
-            Self::Continued { differences, flows: false } => {
+            Self::Continued { differences, kept: Kept { flows: false, .. } } => {
                 (DataPlaneStage::Replaced, format!("{} changed; transitions go on", differences.join(", ")))
             }
             Self::Replaced(reason) => (DataPlaneStage::Replaced, reason.clone()),
@@ -147,9 +147,9 @@ impl Left<Saved> {
         if differences.is_empty() {
             Heritage::Adopted
         } else if mine.has_same_slots(&self.maps) {
-            Heritage::Continued { differences, flows: mine.keeps_flows(&self.maps) }
+            Heritage::Continued { differences, kept: mine.keeps(&self.maps) }
         } else {
-            Heritage::Replaced("`hash_key` differs: every flow finds another slot".to_owned())
+            Heritage::Replaced("`hash_key` differs: every flow finds another slot; drain, restart and undrain one node after the other".to_owned())
         }
     }
 }
@@ -214,21 +214,26 @@ impl Start<'_> {
     /// Continues a set as `heritage` says. What is pinned may be damaged: then with less of it, and with none of it at last.
     fn go_on(&self, set: &str, left: Left<Saved>, heritage: Heritage) -> Result<Begun, Heritage> {
         let given_up = |reason: String| Heritage::Replaced(reason);
-        let (differences, flows) = match heritage {
+        let (differences, kept) = match heritage {
             Heritage::Adopted => match self.adopt(set, &left) {
                 Ok(begun) => return Ok(begun),
                 Err(reason) => {
                     tracing::warn!(reason, "the pinned data plane cannot be adopted as it is");
-                    (vec!["what is pinned"], true)
+                    (vec!["what is pinned"], Kept::ALL)
                 }
             },
-            Heritage::Continued { differences, flows } => (differences, flows),
+            Heritage::Continued { differences, kept } => (differences, kept),
             other => return Err(other),
         };
         let reason = differences.join(", ");
-        tracing::info!(reason, flows, "loading programs that continue the pinned data plane");
+        tracing::info!(
+            reason,
+            flows = kept.flows,
+            counters = kept.counters,
+            "loading programs that continue the pinned data plane"
+        );
         let begun = self.succeed(set, left).map_err(given_up)?;
-        Ok(Begun { heritage: Heritage::Continued { differences, flows }, ..begun })
+        Ok(Begun { heritage: Heritage::Continued { differences, kept }, ..begun })
     }
 
     fn adopt(&self, set: &str, left: &Left<Saved>) -> Result<Begun, String> {

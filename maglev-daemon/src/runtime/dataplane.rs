@@ -26,6 +26,7 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 enum Order {
     Publish(Vec<Step>, Option<Box<Saved>>),
     Outlive(oneshot::Sender<Result<(), String>>),
+    Beat,
     Release,
     Survey(Vec<SurveyOrder>),
     Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
@@ -156,6 +157,11 @@ impl Orders {
     /// From this call on, the data plane outlives the daemon.
     pub(super) fn outlive(&self) -> oneshot::Receiver<Result<(), String>> {
         self.ask(Order::Outlive)
+    }
+
+    /// The daemon lives: [`Dataplane::beat`].
+    pub(super) fn beat(&self) {
+        self.order(Order::Beat);
     }
 
     /// Frees the data plane that this one continues.
@@ -294,6 +300,7 @@ fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey
         Order::Outlive(reply) => {
             let _ = reply.send(dataplane.outlive().map_err(|error| error.to_string()));
         }
+        Order::Beat => dataplane.beat().unwrap_or_else(|error| tracing::error!(%error, "cannot renew the watchdog")),
         Order::Release => dataplane.release(),
         Order::Survey(orders) => *survey = begin(dataplane, orders, done),
         Order::Refresh(links, reply) => {

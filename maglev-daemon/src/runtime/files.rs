@@ -100,6 +100,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
         trace,
         pin,
         on_stop,
+        watchdog,
         common_failure,
         hold_down,
     } = running;
@@ -123,7 +124,7 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
         ("flow_table", *flow_sets != file.flow_sets),
         ("packets", *packets != file.packets),
         ("trace", *trace != file.trace),
-        ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
+        ("dataplane", (pin, on_stop, watchdog) != (&file.pin, &file.on_stop, &file.watchdog)),
         ("health", (common_failure, hold_down) != (&file.common_failure, &file.hold_down)),
     ];
     let fields = fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);

@@ -26,6 +26,7 @@ mod event_log;
 mod files;
 mod flood;
 mod flow_table;
+mod heartbeat;
 mod inputs;
 mod limits;
 mod node_state;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context as _;
-use maglev_dataplane::{Dataplane, Pins};
+use maglev_dataplane::{Dataplane, Kept, Pins};
 use maglev_net::links;
 use serde::Serialize;
 
@@ -73,10 +73,20 @@ impl Findings {
         (self.action, self.keeps, self.forgets) = match heritage {
             Heritage::None => ("start", Vec::new(), Vec::new()),
             Heritage::Adopted => ("adopt", vec!["programs", TRANSITIONS, "flow entries", COUNTERS], Vec::new()),
-            Heritage::Continued { flows: true, .. } => {
-                ("continue", vec![TRANSITIONS, "flow entries", COUNTERS], Vec::new())
+            Heritage::Continued { kept: Kept { flows, counters }, .. } => {
+                let (mut keeps, mut forgets) = (vec![TRANSITIONS], Vec::new());
+                if *flows {
+                    keeps.push("flow entries")
+                } else {
+                    forgets.push(FLOWS)
+                }
+                if *counters {
+                    keeps.push(COUNTERS)
+                } else {
+                    forgets.push(COUNTERS)
+                }
+                ("continue", keeps, forgets)
             }
-            Heritage::Continued { flows: false, .. } => ("continue", vec![TRANSITIONS, COUNTERS], vec![FLOWS]),
             Heritage::Replaced(reason) => {
                 self.differences.push(reason.clone());
                 ("replace", Vec::new(), vec![FLOWS, TRANSITIONS, COUNTERS])
@@ -87,12 +97,12 @@ impl Findings {
     /// Whether a start may go ahead.
     ///
     /// # Errors
-    /// It would be refused, or would lose flow entries.
+    /// It would be refused, or would lose flow entries or transitions.
     pub fn verdict(&self) -> Result<(), String> {
         if let Some(reason) = self.refuses.first() {
             return Err(format!("a start would be refused: {reason}"));
         }
-        match self.forgets.first() {
+        match self.forgets.iter().find(|what| **what != COUNTERS) {
             Some(what) => Err(format!("a start would lose {what}")),
             None => Ok(()),
         }

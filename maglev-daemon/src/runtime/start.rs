@@ -26,6 +26,7 @@ use super::adoption::{self, Begun, Keeper};
 use super::clock::Clock;
 use super::dataplane::{Orders, Refreshed, Worker};
 use super::files::{Disk, Files};
+use super::heartbeat::Heartbeat;
 use super::inputs::Inputs;
 use super::owner::{Beginning, Owner, Tools};
 use super::systemd::Manager;
@@ -178,10 +179,11 @@ pub(super) async fn start(
     let (counted, drain) = mpsc::unbounded_channel();
     tokio::spawn(node_state::write(state.clone(), to_write, counted.clone()));
 
-    let manager = Manager::from_env();
+    let (manager, heartbeat) = (Manager::from_env(), Heartbeat::new(node.watchdog));
     let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
     let orders = dataplane.orders().clone();
-    let tools = Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted, manager };
+    let tools =
+        Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted, manager, heartbeat };
     let owners = in_use.keys().map(ToString::to_string).collect();
     let beginning = Beginning { facts, interfaces, needed, adopted, in_use, served };
     let snapshot = snapshot::Snapshots::new(generation);
@@ -230,6 +232,7 @@ pub(super) fn settings(node: &NodeConfig) -> Settings {
         fragmented: FRAGMENTED_PER_SECOND,
         hash_key: node.hash_key,
         trace: node.trace,
+        watchdog: node.watchdog,
         cut: false,
         interfaces: node.interfaces.iter().map(interface).collect(),
     }

@@ -13,7 +13,7 @@ use crate::encap;
 use crate::env::{Balancing, Counters, Decision, Flow, Flows, Forwarding, Ingress, Outer, Packet, Segment};
 use crate::packet::eth::{self, Payload};
 use crate::packet::l4;
-use crate::packet::{Inner, Parsed, bounded, plain};
+use crate::packet::{Inner, Ip as _, Parsed, bounded, plain};
 use crate::path::fragment::forward_fragment;
 use crate::path::icmp::forward_icmp;
 use crate::path::unserved::{self, Answerable};
@@ -178,6 +178,19 @@ where
         return Err(Left::Otherwise);
     }
     serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))
+}
+
+/// Handles a packet of a node whose daemon is gone: dropped if it would be balanced, else it is the host's. Tables that nothing keeps up
+/// to date lead to backends that are gone too.
+#[inline(always)]
+pub fn abandon<P: Packet, T: Balancing>(packet: &P, tables: &T) -> Verdict {
+    let reason = if is_addressed_here(packet, tables) { Counter::DaemonGone } else { Counter::OtherMac };
+    match eth::payload(packet) {
+        Some(Payload::Ipv4(l3)) => unhandled(tables, Tuple4::read_destination(packet, l3), reason),
+        Some(Payload::Ipv6(l3)) => unhandled(tables, Tuple6::read_destination(packet, l3), reason),
+        Some(Payload::Other) => refuse(tables, Counter::NotIp),
+        None => refuse(tables, Counter::Truncated),
+    }
 }
 
 /// Decides where a flow goes, without a packet: the same code for the kernel and for `maglev flow explain`.

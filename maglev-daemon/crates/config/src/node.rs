@@ -78,6 +78,8 @@ pub struct NodeConfig {
     pub pin: Option<PathBuf>,
     /// What happens to them when the daemon is stopped.
     pub on_stop: OnStop,
+    /// For how long packets for VIPs are forwarded without a daemon: 10 s to 1 h. `None`: for ever.
+    pub watchdog: Option<Duration>,
     /// For how many rounds a failure of every check is assumed to be a local fault; 0: never.
     pub common_failure: u32,
     /// For how long a VIP's pool must have enough healthy backends again before its prefix, withdrawn for lack of them, is
@@ -193,7 +195,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {
         let Api { socket, read_socket, metrics } = api?;
-        let Dataplane { pin, on_stop } = dataplane?;
+        let Dataplane { pin, on_stop, watchdog } = dataplane?;
         let Health { common_failure, hold_down } = health?;
         Some(NodeConfig {
             interfaces: interfaces?,
@@ -213,6 +215,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
             hold_down,
             pin,
             on_stop,
+            watchdog,
         })
     };
     (config(), services, rules)
@@ -347,16 +350,17 @@ pub(super) fn parse_metrics(text: &str, usual: &str) -> Result<Option<SocketAddr
 struct Dataplane {
     pin: Option<PathBuf>,
     on_stop: OnStop,
+    watchdog: Option<Duration>,
 }
 
 impl Default for Dataplane {
     fn default() -> Self {
-        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::usual(true) }
+        Self { pin: Some(PathBuf::from(DEFAULT_PIN)), on_stop: OnStop::usual(true), watchdog: None }
     }
 }
 
 fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
-    let section = field.section(&["pin", "on_stop"], &[])?;
+    let section = field.section(&["pin", "on_stop", "watchdog"], &[])?;
     let default = Dataplane::default();
     let pin = section.get("pin").map_or(Some(default.pin), |field| field.parse(|text| parse_pin(text, DEFAULT_PIN)));
     let usual = OnStop::usual(pin != Some(None));
@@ -367,12 +371,33 @@ fn decode_dataplane(field: &Field<'_>) -> Option<Dataplane> {
         }
         Some(on_stop)
     });
-    Some(Dataplane { pin: pin?, on_stop: on_stop? })
+    let watchdog = section.get("watchdog").map_or(Some(None), |field| {
+        let watchdog = field.parse(parse_watchdog)?;
+        if watchdog.is_some() && pin == Some(None) {
+            field.report("a watchdog needs a pin folder: without one, nothing is forwarded without the daemon; allowed with `pin: off`: off");
+        }
+        Some(watchdog)
+    });
+    Some(Dataplane { pin: pin?, on_stop: on_stop?, watchdog: watchdog? })
+}
+
+/// Shorter than this, a restart would stop the packets.
+const SHORTEST_WATCHDOG: Duration = Duration::from_secs(10);
+
+fn parse_watchdog(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let allowed = SHORTEST_WATCHDOG..=Duration::from_secs(3_600);
+    match parse_duration(text).filter(|watchdog| allowed.contains(watchdog)) {
+        Some(watchdog) => Ok(Some(watchdog)),
+        None => Err(format!("{} is not a watchdog; allowed: off, or 10s to 1h, with a unit such as 60s", shown(text))),
+    }
 }
 
 /// What keeps forwarding without the daemon. A setting that could not be read rejects nothing.
 fn outlives(dataplane: Option<&Dataplane>) -> Outlives {
-    dataplane.map_or(Outlives { killed: true, stopped: true }, |Dataplane { pin, on_stop }| Outlives {
+    dataplane.map_or(Outlives { killed: true, stopped: true }, |Dataplane { pin, on_stop, watchdog: _ }| Outlives {
         killed: pin.is_some(),
         stopped: *on_stop == OnStop::Keep,
     })

@@ -62,7 +62,7 @@ impl Fingerprint {
         let facts = [
             ("the layout of the maps", *layouts == other.layouts),
             ("the eBPF object", *object == other.object),
-            ("`trace`", *program == other.program),
+            ("`trace` or `dataplane.watchdog`", *program == other.program),
             ("`hash_key`", *hash_key == other.hash_key),
             ("`flow_table`", *flow_sets == other.flow_sets),
             ("the number of CPUs", *cpus == other.cpus),
@@ -93,10 +93,26 @@ impl Fingerprint {
         all.filter(is_same).filter(fits).collect()
     }
 
-    /// Whether the program that is to be loaded knows the flow entries of `before`.
-    pub fn keeps_flows(&self, before: &Self) -> bool {
-        self.continues(before).contains(&names::FLOWS)
+    /// What the program that is to be loaded continues of `before`.
+    pub fn keeps(&self, before: &Self) -> Kept {
+        let continued = self.continues(before);
+        let has = |map| continued.contains(&map);
+        Kept { flows: has(names::FLOWS), counters: has(names::COUNTS) }
     }
+}
+
+/// What a program continues of another daemon's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The flow entries.
+    pub flows: bool,
+    /// The counters.
+    pub counters: bool,
+}
+
+impl Kept {
+    /// All of it.
+    pub const ALL: Self = Self { flows: true, counters: true };
 }
 
 /// The contents of the maps.

@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, VipTraffic};
@@ -119,16 +120,20 @@ fn is_remembered(decision: &Decision, tables: &View<'_>) -> bool {
     decision.flow.word.tracking() == Tracking::Always || decision.slot_word(tables).in_transition()
 }
 
-/// The time by which flows age, as the program computes it. Jiffies began five minutes before they wrap 32 bits
-/// (`INITIAL_JIFFIES`), when the monotonic clock began at zero.
+/// The time by which flows age, as the program computes it.
 pub(super) fn now() -> Result<Seconds, DataplaneError> {
+    Ok(Seconds((jiffies_in(Duration::ZERO)?.wrapping_mul(object::seconds_per_jiffy()?) >> 32) as u16))
+}
+
+/// The kernel's jiffies after so much time. They began five minutes before they wrap 32 bits (`INITIAL_JIFFIES`), when the monotonic
+/// clock began at zero.
+pub(super) fn jiffies_in(time: Duration) -> Result<u64, DataplaneError> {
     let since_boot = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_err(|errno| DataplaneError::Flow(format!("cannot read the clock: {errno}")))?;
     let jiffy = object::jiffy_nanoseconds()?;
-    let nanoseconds = since_boot.tv_sec() as u64 * 1_000_000_000 + since_boot.tv_nsec() as u64;
+    let nanoseconds = (Duration::from(since_boot) + time).as_nanos() as u64;
     let first = (1_u64 << 32).wrapping_sub(300 * (1_000_000_000 / jiffy));
-    let jiffies = first.wrapping_add(nanoseconds / jiffy);
-    Ok(Seconds((jiffies.wrapping_mul(object::seconds_per_jiffy()?) >> 32) as u16))
+    Ok(first.wrapping_add(nanoseconds / jiffy))
 }
 
 /// The maps as one CPU sees them.

@@ -4,7 +4,7 @@
 use aya::maps::ProgramArray;
 use aya::programs::{Program, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
-use maglev_common::maps::PROGRAM;
+
 use maglev_harness::{HARNESS, UNDER_TEST};
 
 use super::Dataplane;
@@ -33,7 +33,7 @@ pub(crate) struct Harness(Ebpf);
 impl Harness {
     /// For the load balancer.
     pub(crate) fn from_dataplane(plane: &mut Dataplane) -> Self {
-        Self::new(&mut plane.ebpf, PROGRAM)
+        Self::new(&mut plane.ebpf, plane.program)
     }
 
     /// For a program of an object.

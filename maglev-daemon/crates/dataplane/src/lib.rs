@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use maglev_common::flow::WAYS;
 use maglev_common::hash::HashKey;
@@ -57,7 +58,7 @@ use barrier::Barrier;
 use pins::PinnedLink;
 use succession::Continued;
 
-pub use adopt::Fingerprint;
+pub use adopt::{Fingerprint, Kept};
 pub use attach::{Interface, InterfaceSettings, Refresh};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapPlace, DecapSettings, Prefixes, can_be_vips, within_limit};
@@ -87,6 +88,8 @@ pub struct Settings {
     pub hash_key: HashKey,
     /// Whether the program logs each decision. Needs a tokio runtime.
     pub trace: bool,
+    /// How long packets for VIPs are forwarded without a [`Dataplane::beat`]; `None`: for ever.
+    pub watchdog: Option<Duration>,
     /// Whether an interface may be without a program for a moment: what a change of its mode takes.
     pub cut: bool,
     /// The interfaces to attach to, in the order of their slots: at most
@@ -109,6 +112,7 @@ pub struct Dataplane {
     /// The name of the one that is attached.
     program: &'static str,
     trace: Option<trace::Reader>,
+    watchdog: Option<Duration>,
     left: Option<Left>,
 }
 
@@ -179,7 +183,9 @@ impl Dataplane {
             leftover: Vec::new(),
         };
         let (attached, egress, vlans) = <_>::default();
-        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace: None, left: Some(left) };
+        let (trace, watchdog, left) = (None, settings.watchdog, Some(left));
+        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
+        plane.beat()?;
         let held = pins.links(bpf::LinkKind::Xdp)?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, settings.cut, links)?;
@@ -212,7 +218,9 @@ impl Dataplane {
             None => None,
         };
         let (attached, egress, vlans) = <_>::default();
-        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, left };
+        let watchdog = settings.watchdog;
+        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
+        plane.beat()?;
         plane.attach(chosen, held, settings.cut, links)?;
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
@@ -255,6 +263,17 @@ impl Dataplane {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Shows the packet path that the daemon lives: to be called more often than [`Settings::watchdog`] says.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn beat(&self) -> Result<(), DataplaneError> {
+        let Some(watchdog) = self.watchdog else { return Ok(()) };
+        let deadline = explain::jiffies_in(watchdog)?;
+        self.maps.forwarding().deadline.set(deadline);
+        Ok(())
     }
 
     /// From here on forwarding outlives the daemon. To be called once the first plan is published: every interface runs
@@ -396,7 +415,8 @@ impl Dataplane {
 
     /// Detaches the program and frees its maps: nothing is left.
     pub fn stop(self) {
-        let Self { mut attached, egress, vlans: _, maps, barrier: _, ebpf, program: _, trace, left } = self;
+        let Self { mut attached, egress, vlans: _, maps, barrier: _, ebpf, program: _, trace, watchdog: _, left } =
+            self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         attached.unpin();
         drop((attached, egress));

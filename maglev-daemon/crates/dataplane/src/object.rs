@@ -109,7 +109,11 @@ impl Sizes {
 
 /// The name of the program for this purpose.
 pub(super) const fn program(wanted: &Settings) -> &'static str {
-    if wanted.trace { names::TRACED_PROGRAM } else { names::PROGRAM }
+    match wanted {
+        Settings { trace: true, .. } => names::TRACED_PROGRAM,
+        Settings { watchdog: Some(_), .. } => names::WATCHED_PROGRAM,
+        _ => names::PROGRAM,
+    }
 }
 
 /// Programs and their maps in the kernel, attached or not.

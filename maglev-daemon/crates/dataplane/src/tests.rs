@@ -56,6 +56,7 @@ fn settings(wanted: &[(&str, Mode)]) -> Settings {
         fragmented: u32::MAX,
         hash_key: HashKey::from_bytes([7; 16]),
         trace: false,
+        watchdog: None,
         cut: false,
         interfaces: interfaces(wanted),
     }

@@ -60,6 +60,7 @@ impl Site {
             records: mpsc::unbounded_channel().0,
             counted: mpsc::unbounded_channel().0,
             manager: Manager::new(None, None),
+            heartbeat: Heartbeat::new(None),
         };
         let found = Beginning {
             facts: Facts::testing(&clock),

@@ -18,7 +18,11 @@ impl Owner {
 
     /// Reports the end of a turn.
     pub(super) fn turned(&mut self) {
-        if !self.tools.manager.turned(Instant::now()) {
+        let now = Instant::now();
+        if self.tools.heartbeat.is_due(now) {
+            self.tools.dataplane.orders().beat();
+        }
+        if !self.tools.manager.turned(now) {
             return;
         }
         let mark = self.node.generation().wrapping_add(u64::from(self.sessions_up().0) << 48);

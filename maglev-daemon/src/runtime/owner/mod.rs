@@ -26,6 +26,7 @@ use super::clock::Clock;
 use super::dataplane::{End, Refreshed, Worker};
 use super::event_log::EventLog;
 use super::files::{Disk, Files};
+use super::heartbeat::Heartbeat;
 use super::inputs::{Input, Inputs};
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
@@ -94,6 +95,8 @@ pub(super) struct Tools {
     pub(super) counted: mpsc::UnboundedSender<node_drain::Event>,
     /// The service manager.
     pub(super) manager: Manager,
+    /// The signs of life for the packet path.
+    pub(super) heartbeat: Heartbeat,
 }
 
 /// The state that the daemon finds at its start.
@@ -234,6 +237,7 @@ impl Owner {
                 Ok(outcome) => {
                     outcome.map_err(|refusal| anyhow!("cannot publish the services: {refusal}"))?;
                     self.log.started(self.clock.now());
+                    self.tools.dataplane.orders().beat();
                     return self.tools.dataplane.orders().outlive().await?.map_err(anyhow::Error::msg);
                 }
                 Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!("the start has no answer")),
@@ -276,7 +280,8 @@ impl Owner {
             self.log.pass(self.clock.now());
             let deadlines = [self.node.deadline(), self.log.deadline()];
             let deadline = deadlines.into_iter().flatten().min().map(|deadline| self.clock.instant(deadline));
-            let deadline = deadline.into_iter().chain(self.tools.manager.deadline()).min();
+            let tools = [self.tools.manager.deadline(), self.tools.heartbeat.deadline()];
+            let deadline = deadline.into_iter().chain(tools.into_iter().flatten()).min();
             let first = inputs.next(self.takes_requests(), deadline).await;
             if !self.take(first) {
                 return;

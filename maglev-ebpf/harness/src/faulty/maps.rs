@@ -28,6 +28,11 @@ impl<const TRACED: bool> Maps<TRACED> {
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
         true_maps::Maps::new(ctx).map(Self)
     }
+
+    #[inline(always)]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.is_abandoned()
+    }
 }
 
 impl<const TRACED: bool> env::Forwarding for Maps<TRACED> {

@@ -87,6 +87,12 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
 
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_jiffies64() }
+}
+
 /// The load balancer's tables, as the CPU that handles the packet sees them. Decisions are logged if `TRACED`.
 pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
@@ -100,6 +106,13 @@ impl<const TRACED: bool> Maps<TRACED> {
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
         let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
         Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts })
+    }
+
+    /// Whether the daemon counts as gone.
+    #[inline(always)]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let deadline = self.forwarding.deadline.get();
+        deadline != 0 && jiffies() >= deadline
     }
 
     /// The same for a decision that needs no frame: its context is not read, or the verifier would refuse the program.
@@ -147,9 +160,7 @@ impl<const TRACED: bool> Ingress for Maps<TRACED> {
 impl<const TRACED: bool> Clock for Maps<TRACED> {
     #[inline(always)]
     fn now(&self) -> Seconds {
-        // SAFETY: the helper takes nothing and cannot fail.
-        let jiffies = unsafe { bpf_jiffies64() };
-        Seconds((jiffies.wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
+        Seconds((jiffies().wrapping_mul(SECONDS_PER_JIFFY.load()) >> 32) as u16)
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use maglev_common::backend::InterfaceSlot;
 use maglev_common::hash::{Tuple4, Tuple6};
 use maglev_ebpf::path::egress::{Departure, depart};
-use maglev_ebpf::path::forward::{Left, forward_plain, forward_transport};
+use maglev_ebpf::path::forward::{Left, abandon, forward_plain, forward_transport};
 use maglev_ebpf::path::fragment::forward_fragment;
 use maglev_ebpf::path::icmp::forward_icmp;
 use maglev_ebpf::path::unserved::{self, Answerable};
@@ -22,13 +22,34 @@ use crate::skb::Skb;
 #[xdp(frags)]
 fn maglev(ctx: XdpContext) -> u32 {
     let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+    balance(ctx, &maps)
+}
+
+/// The load balancer, as long as the daemon does not count as gone. A program of its own: without a watchdog, no packet pays for one.
+#[xdp(frags)]
+fn maglev_watched(ctx: XdpContext) -> u32 {
+    let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+    if maps.is_abandoned() { maglev_abandoned(ctx.ctx) } else { balance(ctx, &maps) }
+}
+
+#[inline(always)]
+fn balance(ctx: XdpContext, maps: &Maps<false>) -> u32 {
     let again = ctx.ctx;
-    match forward_plain(&mut Frame::<true>::from(ctx), &maps) {
+    match forward_plain(&mut Frame::<true>::from(ctx), maps) {
         Ok(Verdict::Tag(slot)) => maglev_tag(again, u32::from(slot.0)),
         Ok(verdict) => maps::action(verdict),
         Err(Left::Otherwise) => rest(again, maglev_otherwise(again)),
         Err(left) => rest(again, answer(Err(left))),
     }
+}
+
+/// Drops a packet for a VIP, because the daemon is gone.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn maglev_abandoned(ctx: *mut xdp_md) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+    maps::action(abandon(&Frame::new(ctx), &maps))
 }
 
 /// What a function answers of a packet that it leaves to another one: no action of XDP. The
@@ -176,11 +197,14 @@ extern "C" fn maglev_fragment6(ctx: *mut xdp_md) -> u32 {
     answer(forward_fragment::<Tuple6, _, _>(&mut Frame::new(ctx), &maps))
 }
 
-/// The load balancer, and it logs each decision.
+/// The load balancer with a watchdog, and it logs each decision.
 #[xdp(frags)]
 fn maglev_traced(ctx: XdpContext) -> u32 {
     let Some(maps) = Maps::<true>::new(&ctx) else { return XDP_ABORTED };
     let again = ctx.ctx;
+    if maps.is_abandoned() {
+        return maglev_abandoned(again);
+    }
     rest(again, answer(forward_transport(&mut Frame::new(ctx), &maps)))
 }
 

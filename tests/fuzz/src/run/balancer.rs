@@ -44,6 +44,7 @@ impl<'a> Subject<'a> {
             fragmented: u32::MAX,
             hash_key: HashKey::from_bytes(world.hash_key),
             trace: false,
+            watchdog: None,
             cut: false,
             interfaces: Vec::new(),
         };

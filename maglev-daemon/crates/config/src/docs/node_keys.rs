@@ -160,6 +160,14 @@ const DATAPLANE: &[Key] = &[
         meaning: "What SIGTERM does: detach the program, or keep it forwarding. `keep` needs `pin`. Some drivers reset their link when a program is detached.",
     },
     Key {
+        path: "dataplane.watchdog",
+        kind: "duration, or `off`",
+        absent: Absent::Is("off"),
+        good: "60s",
+        bad: "5s",
+        meaning: "10 s to 1 h. Without a running daemon for so long, packets for VIPs are dropped as `daemon_gone`: a node whose tables nothing keeps up to date does not answer for ever. Longer than a restart or an upgrade takes. Needs `pin`.",
+    },
+    Key {
         path: "flow_table",
         kind: "map",
         absent: Absent::Nothing("the defaults below"),

@@ -67,6 +67,7 @@ impl Candidate {
             fragmented: u32::MAX,
             hash_key: HashKey::from_bytes(*b"maglev benchmark"),
             trace: false,
+            watchdog: None,
             cut: false,
             interfaces: Vec::new(),
         };

@@ -74,6 +74,14 @@ impl Rig {
         Self { plane, harness, peer }
     }
 
+    /// The same with a watchdog of a minute, of which the last sign of life is too old.
+    fn abandoned() -> Self {
+        let rig = Self::with(|settings| settings.watchdog = Some(Duration::from_secs(60)));
+        assert_ne!(rig.plane.maps.forwarding().deadline.get(), 0);
+        rig.plane.maps.forwarding().deadline.set(1);
+        rig
+    }
+
     /// Both ends of a link get an MTU.
     fn set_mtu(&self, name: &str, mtu: u32) {
         ip(&format!("link set {name} mtu {mtu}"));
@@ -337,6 +345,7 @@ fn every_reason_is_counted_and_its_packets_left_alone() {
         covered.extend([fate.name(), Counter::Transmitted.name()]);
 
         covered.extend(in_namespace(the_limits).map(Counter::name));
+        covered.insert(in_namespace(|| Rig::abandoned().counted(&fixtures::tcp4(b"hello")).2).name());
         covered.extend(in_namespace(|| {
             let mut rig = Rig::answering();
             let count = |(frame, expected): (Vec<u8>, Counter)| {
@@ -427,6 +436,27 @@ fn vips_of_ranges_networks_and_any_protocol_are_found_and_the_host_agrees() {
             }
         });
     }
+}
+
+#[test]
+fn once_the_daemon_counts_as_gone_packets_for_vips_are_dropped_and_others_are_the_hosts() {
+    in_namespace(|| {
+        let mut rig = Rig::abandoned();
+        let (mut elsewhere, mut beside) = (fixtures::tcp4(b"hello"), fixtures::tcp4(b"hello"));
+        elsewhere[..6].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+        beside[30..34].copy_from_slice(&[198, 20, 0, 1]);
+        let vips = [fixtures::tcp4(b"hello"), fixtures::tcp6(b"hello"), fixtures::icmp4(8, 0, b"ping")];
+        let fates = |rig: &mut Rig| vips.each_ref().map(|frame| rig.counted(frame).2);
+        let alive = [Counter::Transmitted, Counter::Transmitted, Counter::EchoReply];
+        assert_eq!(fates(&mut rig), [Counter::DaemonGone; 3]);
+        assert_eq!(rig.counted(&elsewhere).2, Counter::OtherMac);
+        assert_eq!(rig.counted(&beside).2, Counter::NotVip);
+        rig.plane.beat().unwrap();
+        assert_eq!(fates(&mut rig), alive);
+        let left = rig.plane.maps.forwarding().deadline.get() - explain::jiffies_in(Duration::ZERO).unwrap();
+        let jiffy = object::jiffy_nanoseconds().unwrap();
+        assert!((58..=60).contains(&(left * jiffy / 1_000_000_000)), "{left} jiffies of {jiffy} ns are left");
+    });
 }
 
 /// Packets to [`Rig::answering`] and what they are counted by.

@@ -62,7 +62,7 @@ fn another_program_goes_on_with_flows_and_counters_and_the_old_one_forwards_unti
         let new = Settings { limits: Limits { pools: 9, ..old.limits }, answers: 5, ..old };
         let mine = Fingerprint::from_settings(&new).unwrap();
         assert_eq!(mine.differences(&from.before), ["`limits`", "the rates of answers"]);
-        assert!(mine.has_same_slots(&from.before) && mine.keeps_flows(&from.before));
+        assert!(mine.has_same_slots(&from.before) && mine.keeps(&from.before) == Kept::ALL);
 
         let mut plane = from.succeed(&new, &[(member(1), record(0))]);
         assert!(!plane.is_adopted());
@@ -130,7 +130,10 @@ fn a_flow_table_of_another_size_begins_anew_and_counters_go_on() {
         let from = Killed::with(&old);
         let new = Settings { flow_sets: 128, ..old };
         let mine = Fingerprint::from_settings(&new).unwrap();
-        assert_eq!((mine.differences(&from.before), mine.keeps_flows(&from.before)), (vec!["`flow_table`"], false));
+        assert_eq!(
+            (mine.differences(&from.before), mine.keeps(&from.before)),
+            (vec!["`flow_table`"], Kept { flows: false, counters: true })
+        );
         let plane = from.succeed(&new, &[(member(1), record(0))]);
         assert_eq!(
             plane.maps.flows.values().iter().flat_map(Bucket::entries).filter(|word| word.get() != 0).count(),
