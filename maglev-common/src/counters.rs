@@ -6,9 +6,9 @@ use crate::backend::MemberId;
 use crate::flow::Seconds;
 use crate::forwarding::MEMBER_IDS;
 use crate::hash::FlowHash;
+pub use crate::ids::VipTraffic;
 use crate::maps::{COUNTER_REGION, MAX_VIPS};
 use crate::pod::Word;
-use crate::vip::VipId;
 
 const _: () = assert!(Counter::ALL.len() <= COUNTER_REGION as usize);
 const _: () = assert!(DecapCounter::ALL.len() <= COUNTER_REGION as usize);
@@ -205,24 +205,6 @@ impl Sides {
     }
 }
 
-/// Where a VIP's traffic is counted: so many entries behind the member of id 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VipTraffic(pub u16);
-
-impl VipTraffic {
-    /// That of the VIP with this number.
-    #[inline(always)]
-    pub const fn new(VipId(vip): VipId) -> Self {
-        Self(MEMBER_IDS as u16 | vip)
-    }
-
-    /// The VIP's number.
-    #[inline(always)]
-    pub const fn vip(self) -> VipId {
-        VipId(self.0 & (VIPS as u16 - 1))
-    }
-}
-
 const VIPS: usize = MAX_VIPS as usize;
 /// The entry of member id 0: those before it are the counters'.
 const MEMBERS: usize = COUNTER_REGION as usize / 2;
@@ -258,7 +240,7 @@ impl Counts {
     pub fn counter(&self, counter: Counter) -> &Word {
         let n = counter as usize & (COUNTER_REGION as usize - 1);
         let entry = &self.entries[n / 2];
-        if n % 2 == 0 { &entry.packets } else { &entry.bytes }
+        if n.is_multiple_of(2) { &entry.packets } else { &entry.bytes }
     }
 
     /// Counts a packet that came for a VIP.
@@ -287,6 +269,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::VipId;
     use std::collections::BTreeSet;
     use std::vec::Vec;
     use zerocopy::FromZeros as _;

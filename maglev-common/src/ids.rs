@@ -1,4 +1,6 @@
-//! The numbers of members and pools, by which the words of maps name them.
+//! The numbers of members, pools and VIPs, by which the words of maps name them.
+
+use crate::maps::{MAX_MEMBERS, MAX_VIPS};
 
 /// A backend in a pool, by number: 1…32,767, node-wide. 0 is no member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,3 +45,25 @@ impl MemberId {
 /// The index of a pool in the map of pool words, below [`crate::maps::MAX_POOLS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolIndex(pub u16);
+
+/// A VIP by number, below [`crate::maps::MAX_VIPS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VipId(pub u16);
+
+/// Where a VIP's traffic is counted: so many entries behind the member of id 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VipTraffic(pub u16);
+
+impl VipTraffic {
+    /// That of the VIP with this number.
+    #[inline(always)]
+    pub const fn new(VipId(vip): VipId) -> Self {
+        Self((MAX_MEMBERS as u16 + 1) | vip)
+    }
+
+    /// The VIP's number.
+    #[inline(always)]
+    pub const fn vip(self) -> VipId {
+        VipId(self.0 & (MAX_VIPS as u16 - 1))
+    }
+}

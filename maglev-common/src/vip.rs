@@ -7,6 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::hash::{mask4, mask6};
+pub use crate::ids::VipId;
 use crate::maps::{DEFAULT_VIPS, MAX_VIPS};
 use crate::pod::Word;
 
@@ -36,10 +37,6 @@ pub const MOST_RULES: usize = 1 << 14;
 pub const RULES_OF_ADDRESS: usize = 32;
 /// Different lengths of prefixes that a directory may have, beside those of single addresses.
 pub const MOST_LENGTHS: usize = size_of::<u64>();
-
-/// A VIP by number, below [`crate::maps::MAX_VIPS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VipId(pub u16);
 
 /// A key of a directory: what it hashes to and how it is compared.
 pub trait Key: Copy + PartialEq + FromBytes + Immutable + KnownLayout + 'static {

@@ -1,7 +1,6 @@
 //! What a directory answers: the word of a VIP, of an address or of a prefix.
 
-use super::VipId;
-use crate::counters::VipTraffic;
+use crate::ids::{VipId, VipTraffic};
 use crate::settings::Unserved;
 use crate::table::PoolIndex;
 

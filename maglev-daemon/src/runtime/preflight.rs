@@ -76,14 +76,14 @@ impl Findings {
             Heritage::Continued { kept: Kept { flows, counters }, .. } => {
                 let (mut keeps, mut forgets) = (vec![TRANSITIONS], Vec::new());
                 if *flows {
-                    keeps.push("flow entries")
+                    keeps.push("flow entries");
                 } else {
-                    forgets.push(FLOWS)
+                    forgets.push(FLOWS);
                 }
                 if *counters {
-                    keeps.push(COUNTERS)
+                    keeps.push(COUNTERS);
                 } else {
-                    forgets.push(COUNTERS)
+                    forgets.push(COUNTERS);
                 }
                 ("continue", keeps, forgets)
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use maglev_common::counters::{Counter, Counts, Traffic};
+use maglev_common::counters::{Counter, Traffic};
 use maglev_common::hash::HashKey;
 use maglev_dataplane::rig::{Balancer, Fault};
 use maglev_model::Limits;
@@ -132,10 +132,10 @@ impl<'a> Subject<'a> {
         let wrong = |before: &[u64; 2], traffic: &Traffic| {
             [traffic.packets.get(), traffic.bytes.get()] != counted(*before, case)
         };
-        let vip = predicted.vip.filter(|vip| wrong(&self.vips[*vip], &counts.vips[*vip]));
+        let vip = predicted.vip.filter(|vip| wrong(&self.vips[*vip], &counts.vips()[*vip]));
         let backend = predicted.backend.filter(|id| {
             let id = usize::from(*id);
-            wrong(&self.backends[id], &counts.members[id])
+            wrong(&self.backends[id], &counts.members()[id])
         });
         let vip = vip.map(|vip| format!("VIP {vip}"));
         vip.into_iter().chain(backend.map(|id| format!("backend {id}"))).collect()
@@ -161,11 +161,10 @@ impl<'a> Subject<'a> {
     /// The VIPs and backends whose counts are not as predicted, though no single packet was seen to change them; from here on they are
     /// taken to be right.
     pub(super) fn audit(&mut self) -> Result<Vec<String>> {
-        let Counts { vips, members, .. } = self.balancer.counts(self.cpu).context("no counters of this CPU")?;
+        let counts = self.balancer.counts(self.cpu).context("no counters of this CPU")?;
+        let (vips, members) = (counts.vips(), counts.members());
         let mut wrong = Vec::new();
-        for (what, expected, counted) in
-            [("VIP", &mut self.vips, &vips[..]), ("backend", &mut self.backends, &members[..])]
-        {
+        for (what, expected, counted) in [("VIP", &mut self.vips, vips), ("backend", &mut self.backends, members)] {
             for (n, traffic) in counted.iter().enumerate() {
                 let is = [traffic.packets.get(), traffic.bytes.get()];
                 if is != expected.get(n).copied().unwrap_or_default() {
