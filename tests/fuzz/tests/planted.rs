@@ -5,8 +5,9 @@ use maglev_dataplane::rig::Fault;
 use maglev_fuzz::report::Report;
 use maglev_fuzz::run::{Program, Settings, run};
 
-/// Counters of what no packet of a short run can cause: full tables, full headroom, members that end.
-const NEVER: [Counter; 6] = [
+/// Counters of what no packet of a short run can cause: full tables, full headroom, members that end, a daemon that is gone.
+const NEVER: [Counter; 7] = [
+    Counter::DaemonGone,
     Counter::NoHeadroom,
     Counter::FragmentLimit,
     Counter::FlowTableFull,
