@@ -118,7 +118,7 @@ counters! {
         Reset = "reset", Answered, "A TCP segment for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with a RST.";
         PortUnreachable = "port_unreachable", Answered, "A UDP datagram for a VIP without a backend (`when_empty: reset`), or for a port that no VIP has (`packets.unknown_port: reset`): answered with an ICMP or ICMPv6 port unreachable.";
         EchoOff = "echo_off", Dropped, "An echo request to a VIP's address that the node leaves unanswered: `packets.echo` is off, or it is serving and no VIP of the address has a backend.";
-        DaemonGone = "daemon_gone", Dropped, "For a VIP's address, but no daemon has run for longer than `dataplane.watchdog`.";
+        DaemonGone = "daemon_gone", Dropped, "For a VIP's address, and the daemon has been gone for longer than `dataplane.watchdog`.";
     }
 }
 
