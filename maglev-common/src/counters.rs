@@ -97,6 +97,7 @@ counters! {
         FlowMiss = "flow_miss", Noted, "The flow table was asked for a flow and did not know it.";
         FlowPrevious = "flow_previous", Noted, "A flow that the flow table did not know went to the previous owner of its learning slot.";
         FlowWritten = "flow_written", Noted, "An entry was written to the flow table.";
+        FlowPromoted = "flow_promoted", Noted, "A flow's entry was taken over from the flow table before a change of its size.";
         FlowTableFull = "flow_table_full", Noted, "A flow found its bucket full of confirmed flows and was not recorded.";
         FlowEvicted = "flow_evicted", Noted, "A recent entry was evicted by another flow: it named another backend than its slot's owner, or flows displace each other where every one is tracked.";
         FlowTableMissing = "flow_table_missing", Noted, "A CPU outside the flow table's range chose by the table alone.";
@@ -229,6 +230,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The first word of member id 0, and the number of ids: two words each.
+    pub const MEMBERS: [u32; 2] = [2 * MEMBERS as u32, MEMBER_IDS as u32];
+    /// The same of VIPs.
+    pub const VIPS: [u32; 2] = [2 * (MEMBERS + MEMBER_IDS) as u32, VIPS as u32];
+
     /// Counts an event. For the CPU that owns the counters, as are the others.
     #[inline(always)]
     pub fn count(&self, counter: Counter) {

@@ -31,9 +31,11 @@ pub const FORWARDING: &str = "FORWARDING";
 pub const DEVICES: &str = "DEVICES";
 /// [`crate::flow::Bucket`]s: a region of as many sets for each possible CPU.
 pub const FLOWS: &str = "FLOWS";
+/// The same of a flow table of another size that this one follows: read only. Without such a one, a set that nothing reads.
+pub const FLOWS_BEFORE: &str = "FLOWS_BEFORE";
 /// [`crate::fragment::Line`]s: one table for all CPUs.
 pub const FRAGMENTS: &str = "FRAGMENTS";
-/// [`crate::counters::Counts`] for each possible CPU.
+/// [`crate::counters::Counts`] for each possible CPU, and one more: what was counted in a map of another layout.
 pub const COUNTS: &str = "COUNTS";
 
 /// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses. A value of 0 rejects part of a

@@ -2,6 +2,8 @@
 
 /// Sets of a CPU's flow table, a power of two (`u32`).
 pub const FLOW_SETS: &str = "FLOW_SETS";
+/// Sets of a CPU's region of [`crate::maps::FLOWS_BEFORE`], a power of two, or 0 (`u32`).
+pub const FLOW_SETS_BEFORE: &str = "FLOW_SETS_BEFORE";
 /// Slots of all tables, padding included (`u32`): what the packet path reads of them.
 pub const TABLE_WORDS: &str = "TABLE_WORDS";
 /// Packets that a CPU may answer in a second, ICMP among them (`u32`).

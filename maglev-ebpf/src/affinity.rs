@@ -16,7 +16,9 @@
 //!
 //! The flow table is set-associative, one cache line a set, and belongs to one CPU. An entry that was seen in one
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
-//! displace each other. It must not know how slots come to be in transition.
+//! displace each other. A flow table of another size than the one before it reads that one too, for as long as flows may
+//! be idle, and takes over what it finds: no entry can be copied to its place, which takes more of the hash than it holds.
+//! It must not know how slots come to be in transition.
 
 use core::hint::cold_path;
 
@@ -112,11 +114,14 @@ pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) ->
     };
     let now = tables.now();
     let found = find(bucket, flow.hash);
-    if let Some(way) = found {
-        let entry = bucket.entry(way);
+    let known = found.map_or_else(|| peek_before(tables, flow.hash), |way| Some(bucket.entry(way)));
+    if let Some(entry) = known {
         if binds(tables, entry, flow, segment, now) {
             tables.count(Counter::FlowHit);
-            renew(bucket, way, entry, now);
+            match found {
+                Some(way) => renew(bucket, way, entry, now),
+                None => promote(tables, bucket, entry, (flow, segment), now),
+            }
             return (entry.member(), Choice::FlowTable);
         }
     } else {
@@ -126,7 +131,7 @@ pub fn resolve<T: Flows + Counters>(tables: &T, flow: Flow, segment: Segment) ->
     let ruling = rule(flow.word, owners, segment);
     let (member, choice) = owners.ruled(ruling);
     // An entry that binds no more is written over, or the flow would go back once its member can be reached.
-    let written = ruling.written || found.is_some() && !segment.is_rst();
+    let written = ruling.written || known.is_some() && !segment.is_rst();
     if !written || member.is_nobody() {
         return (member, choice);
     }
@@ -214,7 +219,7 @@ pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (
         return (slot.owner(), Choice::Table);
     }
     let entry = tables.bucket(flow.hash).and_then(|bucket| peek(tables, bucket, flow.pool, flow.hash));
-    if let Some(entry) = entry {
+    if let Some(entry) = entry.or_else(|| bound_before(tables, flow.pool, flow.hash)) {
         return (entry.member(), Choice::FlowTable);
     }
     let owners = Owners::look_up(tables, flow);
@@ -226,6 +231,37 @@ pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (
 pub fn peek<T: Forwarding>(tables: &T, bucket: &Bucket, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
     let entry = bucket.entry(find(bucket, hash)?);
     tables.forwarding().template(entry.member()).state().serves(pool).then_some(entry)
+}
+
+/// What the flow table of another size before this one says of a flow that this one does not know: reads only.
+#[inline(always)]
+pub fn bound_before<T: Flows>(tables: &T, pool: PoolIndex, hash: FlowHash) -> Option<FlowEntry> {
+    let entry = peek_before(tables, hash)?;
+    tables.forwarding().template(entry.member()).state().serves(pool).then_some(entry)
+}
+
+/// The same, whether or not the member serves the flow's pool. Nothing is written there any more, so an entry is of use for as long
+/// as its flow may be idle.
+#[inline(always)]
+fn peek_before<T: Flows>(tables: &T, hash: FlowHash) -> Option<FlowEntry> {
+    let bucket = tables.bucket_before(hash)?;
+    let entry = bucket.entry(find(bucket, hash)?);
+    (tables.now().since(entry.last_seen()) <= tables.forwarding().idle()).then_some(entry)
+}
+
+/// Takes over an entry from the flow table before this one, unless the flow's bucket is full: then it is found there again.
+#[inline(always)]
+fn promote<T: Forwarding + Counters>(
+    tables: &T,
+    bucket: &Bucket,
+    entry: FlowEntry,
+    (flow, segment): (Flow, Segment),
+    now: Seconds,
+) {
+    let Some(way) = free_way(tables, bucket, flow, segment, now) else { return };
+    let seen = if entry.last_seen() == now { entry } else { entry.seen_again(now) };
+    bucket.put(way, seen, flow.hash.way_tag());
+    tables.count(Counter::FlowPromoted);
 }
 
 /// Notes that a flow was seen: once a second.

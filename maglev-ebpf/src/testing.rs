@@ -47,6 +47,8 @@ pub(crate) struct FakeTables {
     pub(crate) forwarding: Box<Forwarding>,
     pub(crate) tables: Vec<Table>,
     pub(crate) buckets: Vec<Bucket>,
+    /// Of the flow table before, if it had another size.
+    pub(crate) buckets_before: Vec<Bucket>,
     pub(crate) vip_bytes: Cell<u64>,
     pub(crate) member_bytes: Cell<u64>,
     /// How many packets may be answered.
@@ -78,6 +80,7 @@ impl FakeTables {
             forwarding,
             tables: Table::new_vec_zeroed(3).unwrap(),
             buckets: vec![Bucket::default()],
+            buckets_before: Vec::new(),
             vip_bytes: Cell::new(0),
             member_bytes: Cell::new(0),
             answers: Cell::new(2),
@@ -230,6 +233,10 @@ impl Clock for FakeTables {
 impl Flows for FakeTables {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         self.buckets.get(hash.set((self.buckets.len() as u32).wrapping_sub(1)) as usize)
+    }
+
+    fn bucket_before(&self, hash: FlowHash) -> Option<&Bucket> {
+        self.buckets_before.get(hash.set((self.buckets_before.len() as u32).wrapping_sub(1)) as usize)
     }
 
     fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {

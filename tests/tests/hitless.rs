@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use maglev_e2e::{
     client::held::{Kind, Report},
-    lab::{Balancer, Start, maglev, skip},
+    lab::{Balancer, Start, maglev, site::counter, skip},
     matrix::{Matrix, is_full},
     release::{self, Difference},
     trial::{Change, Setting, Trial},
@@ -172,17 +172,23 @@ fn upgrades_and_rollbacks_in_mid_transition_break_nothing() -> Result<()> {
         }
         Ok(format!("{carried} slots in transition carried over"))
     })?;
-    row("layout", &format!("{layouts} upgrades to another layout of the forwarding state"), || {
+    row("layout", &format!("{layouts} upgrades to other sizes of the forwarding state and the flow table"), || {
         let mut carried = 0;
         for n in 0..layouts {
             let config = fs::read_to_string(trial.site.balancers[0].config())?;
-            let limits = format!("limits: {{ pools: {} }}\n", 20 + n);
-            let others: String =
-                config.lines().filter(|line| !line.starts_with("limits:")).map(|line| format!("{line}\n")).collect();
-            fs::write(trial.site.balancers[0].config(), others + &limits)?;
+            let sizes = format!(
+                "limits: {{ pools: {} }}\nflow_table: {{ flows: {} }}\n",
+                20 + n,
+                if n % 2 == 0 { 100_000 } else { 900_000 }
+            );
+            let is_other = |line: &&str| !line.starts_with("limits:") && !line.starts_with("flow_table:");
+            let others: String = config.lines().filter(is_other).map(|line| format!("{line}\n")).collect();
+            fs::write(trial.site.balancers[0].config(), others + &sizes)?;
             carried += upgrade(&mut trial, change()?, start(Some(first.clone()), "/nonexistent"))?.1;
         }
-        Ok(format!("{carried} slots in transition carried over"))
+        let promoted = counter(&trial.site.balancers[0].maglev_json(&["counters"])?, "flow_promoted")?;
+        ensure!(promoted > 0, "no flow entry was taken over\n{}", trial.site.balancers[0].log());
+        Ok(format!("{carried} slots in transition and {promoted} flow entries carried over"))
     })?;
     row("rollback", &format!("{rollbacks} rollbacks to the release before, and forward again"), || {
         let mut carried = 0;

@@ -3,6 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::env::Clock as _;
 use crate::testing::{FakeTables, IDLE, POOL, member};
 
 /// A flow whose hash has this tag, all in set 0 with way tag `tag & 127`.
@@ -95,6 +96,63 @@ fn sets_do_not_share_flows() {
     go(0, 1);
     assert_eq!(go(1, 2), (member(2), Choice::Table));
     assert_eq!(go(0, 2), (member(1), Choice::FlowTable));
+}
+
+/// A flow table with one set that knew flow 5 is followed by one with two.
+fn enlarged() -> FakeTables {
+    let mut tables = FakeTables::with_members(2);
+    assert_eq!(choose_segment(&tables, 5, 1, Segment::SYN), (1, Choice::Table));
+    tables.buckets_before = core::mem::take(&mut tables.buckets);
+    tables.buckets.resize_with(2, Bucket::default);
+    tables
+}
+
+#[test]
+fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
+    let tables = enlarged();
+    let error = |tables: &FakeTables| {
+        choose_for_error(tables, Flow { pool: POOL, word: tables.word(), hash: hash(5) }, Segment::SYN).0
+    };
+    tables.tables[1][hash(5).slot().index()].set(2);
+    assert_eq!((error(&tables), tables.counted(Counter::FlowPromoted)), (member(1), 0), "errors move nothing");
+    tables.advance(1);
+    for known in [Some(Counter::FlowPromoted), None] {
+        assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+        assert_eq!(tables.counted(Counter::FlowPromoted), 1, "once: {known:?}");
+    }
+    let entry = tables.buckets[0].entry(find(&tables.buckets[0], hash(5)).unwrap());
+    assert!(entry.is_confirmed() && entry.last_seen() == tables.now());
+    assert_eq!(choose_other(&tables, 6, 2), (2, Choice::Table), "others are not known");
+    let before = tables.buckets_before[0].entry(find(&tables.buckets_before[0], hash(5)).unwrap());
+    assert!(!before.is_confirmed(), "it is read only");
+}
+
+#[test]
+fn what_was_idle_too_long_or_is_dead_is_not_taken_over() {
+    let tables = enlarged();
+    tables.advance(IDLE + 1);
+    assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+    let tables = enlarged();
+    tables.kill(1);
+    assert_eq!(choose_other(&tables, 5, 2), (2, Choice::Table));
+    assert_eq!([Counter::FlowMemberDead, Counter::FlowPromoted].map(|counter| tables.counted(counter)), [1, 0]);
+    assert_eq!(choose_other(&tables, 5, 1), (2, Choice::FlowTable), "written over");
+}
+
+#[test]
+fn a_flow_is_found_before_even_if_its_bucket_is_full() {
+    let tables = enlarged();
+    // Seven other flows of the same set, seen in two seconds.
+    for _ in 0..2 {
+        for n in 1..=7 {
+            choose_other(&tables, 5 + 128 * n, 2);
+        }
+        tables.advance(1);
+    }
+    for _ in 0..2 {
+        assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable));
+    }
+    assert_eq!(tables.counted(Counter::FlowPromoted), 0);
 }
 
 #[test]

@@ -65,6 +65,13 @@ pub trait Flows: Forwarding + Clock {
     /// The bucket in which a flow is kept.
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket>;
 
+    /// The bucket in which a flow was kept before the flow table got another size, if it did: to be read only, since an earlier
+    /// program may be given the table back.
+    #[inline(always)]
+    fn bucket_before(&self, _hash: FlowHash) -> Option<&Bucket> {
+        None
+    }
+
     /// Chooses a flow's member, if there is one: [`crate::affinity::choose`], or another design that is compared with it.
     fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice);
 

@@ -1,13 +1,16 @@
 //! Counters as totals over the per-CPU regions of the maps. It must not know names of VIPs or backends.
 
+use aya::maps::MapData;
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Counts, DecapCounter, Traffic};
-use maglev_common::maps::COUNTER_REGION;
+use maglev_common::maps::{COUNTER_REGION, COUNTS};
 use maglev_common::pod::Word;
 use maglev_common::vip::VipId;
+use serde::{Deserialize, Serialize};
 
+use super::error::DataplaneError;
 use super::maps::Maps;
-use super::shared::Mapped;
+use super::shared::{Mapped, Shape};
 
 /// Packets and bytes over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Snapshot {
     pub(super) fn read(maps: &Maps) -> Self {
         Self {
             counters: counters(maps),
-            sent_by_cpu: maps.counts.values().iter().map(sent).collect(),
+            sent_by_cpu: maps.counts_by_cpu().iter().map(sent).collect(),
             vips: totals(maps, Counts::vips),
             members: totals(maps, Counts::members),
         }
@@ -59,13 +62,94 @@ impl Snapshot {
     }
 }
 
+/// What lies where in the map of counters. It is saved with a set, so that a release of another layout reads what this one counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layout {
+    /// Words in a region.
+    words: u32,
+    /// The counters' names, a word each.
+    counters: Vec<String>,
+    /// The first word of member id 0, and the number of ids: packets and bytes of each.
+    members: [u32; 2],
+    /// The same of VIPs.
+    vips: [u32; 2],
+}
+
+impl Layout {
+    /// This release's.
+    pub(super) fn ours() -> Self {
+        Self {
+            words: (size_of::<Counts>() / size_of::<Word>()) as u32,
+            counters: Counter::ALL.iter().map(|counter| counter.name().to_owned()).collect(),
+            members: Counts::MEMBERS,
+            vips: Counts::VIPS,
+        }
+    }
+
+    /// Lets two counters lie in each other's place.
+    #[cfg(test)]
+    pub(super) fn exchange(&mut self, one: &str, other: &str) {
+        let [one, other] = [one, other].map(|name| self.counters.iter().position(|known| known == name).unwrap());
+        self.counters.swap(one, other);
+    }
+
+    /// Whether a program of this layout may go on to count in a map of that one, which may lack counters.
+    pub(super) fn continues(&self, before: &Self) -> bool {
+        let Self { words, counters, members, vips } = before;
+        (self.words, self.members, self.vips) == (*words, *members, *vips) && self.counters.starts_with(counters)
+    }
+
+    /// For each word that both have, its index and ours.
+    fn shared<'a>(&'a self, ours: &'a Counts) -> impl Iterator<Item = (usize, &'a Word)> {
+        let named = |name: &str| Counter::ALL.iter().find(|counter| counter.name() == name);
+        let counters = self.counters.iter().enumerate();
+        let counters = counters.filter_map(move |(at, name)| Some((at, ours.counter(*named(name)?))));
+        let [members, vips] = [(self.members, ours.members()), (self.vips, ours.vips())].map(|([at, count], traffic)| {
+            let each = traffic.iter().take(count as usize).zip((at as usize..).step_by(2));
+            each.flat_map(|(traffic, at)| [(at, &traffic.packets), (at + 1, &traffic.bytes)])
+        });
+        counters.chain(members).chain(vips)
+    }
+}
+
+/// The counters of another layout that a data plane continues: what they counted is added where no program counts.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    map: Mapped<Word>,
+    layout: Layout,
+    /// What was added already, by word.
+    added: Vec<u64>,
+}
+
+impl Earlier {
+    /// Opens another set's map.
+    pub(super) fn open(data: &MapData, layout: &Layout) -> Result<Self, DataplaneError> {
+        let failed = |error| DataplaneError::map(COUNTS, "BPF_OBJ_GET_INFO_BY_FD", &error);
+        let (words, regions) = (layout.words, data.info().map_err(failed)?.max_entries());
+        let shape = Shape::of_values(words as usize * size_of::<Word>(), regions);
+        let map = Mapped::part_of(COUNTS, data, &shape, 0, words.saturating_mul(regions))?;
+        Ok(Self { map, layout: layout.clone(), added: vec![0; words as usize] })
+    }
+
+    /// Adds what was counted since the last call.
+    pub(super) fn add_to(&mut self, ours: &Counts) {
+        let counted = sums(self.map.values().chunks_exact(self.added.len()), self.added.len());
+        for (at, word) in self.layout.shared(ours) {
+            // A map that is not as its layout says has less.
+            let (Some(counted), Some(added)) = (counted.get(at), self.added.get(at)) else { continue };
+            word.set(word.get().wrapping_add(counted.wrapping_sub(*added)));
+        }
+        self.added = counted;
+    }
+}
+
 /// All counters of a backend's decapsulation at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecapSnapshot(Vec<u64>);
 
 impl DecapSnapshot {
     pub(super) fn read(counters: &Mapped<Word>) -> Self {
-        Self(sums(counters.values().chunks_exact(COUNTER_REGION as usize)))
+        Self(sums(counters.values().chunks_exact(COUNTER_REGION as usize), COUNTER_REGION as usize))
     }
 
     /// How often an event was counted.
@@ -97,8 +181,8 @@ fn counters(maps: &Maps) -> Vec<u64> {
     Counter::ALL.iter().map(|&counter| of_node(counter)).collect()
 }
 
-fn sums<'a>(regions: impl Iterator<Item = &'a [Word]>) -> Vec<u64> {
-    let mut sums = vec![0_u64; COUNTER_REGION as usize];
+fn sums<'a>(regions: impl Iterator<Item = &'a [Word]>, words: usize) -> Vec<u64> {
+    let mut sums = vec![0_u64; words];
     for region in regions {
         sums.iter_mut().zip(region).for_each(|(sum, word)| *sum = sum.wrapping_add(word.get()));
     }

@@ -160,7 +160,8 @@ impl<'a> View<'a> {
     }
 
     fn remembered(&self, hash: FlowHash, pool: PoolIndex) -> Option<Remembered> {
-        let entry = affinity::peek(self, self.shared_bucket(hash)?, pool, hash)?;
+        let entry = self.shared_bucket(hash).and_then(|bucket| affinity::peek(self, bucket, pool, hash));
+        let entry = entry.or_else(|| affinity::bound_before(self, pool, hash))?;
         let idle = self.now.since(entry.last_seen());
         // The two clocks may differ by a tick: an entry that was used "in a second" was used now.
         let idle = if idle > u16::MAX / 2 { 0 } else { idle };
@@ -194,6 +195,11 @@ impl Flows for View<'_> {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let shared = self.shared_bucket(hash)?;
         Some(self.copy.get_or_init(|| shared.copy()))
+    }
+
+    fn bucket_before(&self, hash: FlowHash) -> Option<&Bucket> {
+        let (before, sets) = (self.maps.flows_before.as_ref()?, self.maps.sizes.sets_before);
+        before.get(self.cpu as usize * sets as usize + hash.set(sets - 1) as usize)
     }
 
     fn choose(&self, flow: Flow, segment: impl Fn() -> Segment) -> (MemberId, Choice) {

@@ -6,6 +6,7 @@ use maglev_common::flow::{Bucket, FlowEntry, Seconds};
 use maglev_common::table::PoolIndex;
 
 use super::maps::Maps;
+use super::shared::Mapped;
 
 /// Entries that were last seen longer ago are cleared: their age is about to look young again, being seconds modulo
 /// 2^16.
@@ -35,10 +36,15 @@ pub(super) fn active(maps: &Maps, now: Seconds, pool: PoolIndex, slots: &[bool],
             && slots.get(entry.slot().index()) == Some(&true)
             && maps.forwarding().member(entry.member()).state().serves(pool)
     };
-    let sets = maps.sizes.flow_sets as usize;
+    // A set of the larger table holds flows of one set of the smaller one.
+    let before = maps.flows_before.as_ref().map(Mapped::values).unwrap_or_default();
+    let sets = match maps.sizes.sets_before {
+        0 => maps.sizes.flow_sets,
+        before => maps.sizes.flow_sets.min(before),
+    } as usize;
     let (mut tags, mut count) = (Vec::new(), 0);
     for set in 0..sets {
-        let buckets = maps.flows.values().iter().skip(set).step_by(sets);
+        let buckets = [maps.flows.values(), before].into_iter().flat_map(|all| all.iter().skip(set).step_by(sets));
         let entries = buckets.flat_map(Bucket::entries).map(|word| FlowEntry(word.get()));
         tags.extend(entries.filter(is_active).map(FlowEntry::tag));
         tags.sort_unstable();
@@ -49,9 +55,17 @@ pub(super) fn active(maps: &Maps, now: Seconds, pool: PoolIndex, slots: &[bool],
     count
 }
 
+/// Whether the flow of an entry in this set of the flow table before has one in the flow table itself.
+pub(super) fn is_promoted(maps: &Maps, set: usize, entry: FlowEntry) -> bool {
+    let (sets, before) = (maps.sizes.flow_sets as usize, maps.sizes.sets_before as usize);
+    let (cpu, set, apart) = (set / before, set % before, before.min(sets));
+    let buckets = maps.flows.values().iter().skip(cpu * sets).take(sets).skip(set % apart).step_by(apart);
+    buckets.flat_map(Bucket::entries).any(|word| word.get() != 0 && FlowEntry(word.get()).is_of(entry.tag()))
+}
+
 /// Clears the entries that match, unless the kernel rewrites one in that moment: then it is examined again.
 fn clear(maps: &Maps, matches: impl Fn(FlowEntry) -> bool) {
-    for word in maps.flows.values().iter().flat_map(Bucket::entries) {
+    for word in maps.buckets().flat_map(Bucket::entries) {
         let mut found = FlowEntry(word.get());
         while !found.is_empty() && matches(found) && !word.replace(found.0, FlowEntry::EMPTY.0) {
             found = FlowEntry(word.get());

@@ -44,6 +44,7 @@ mod publish;
 #[cfg(feature = "bench")]
 pub mod rig;
 mod shared;
+mod sizes;
 mod succession;
 mod survey;
 mod trace;
@@ -125,6 +126,8 @@ struct Left {
     adopted: bool,
     /// The set of another daemon that this one continues with programs of its own: it stays until [`Dataplane::release`].
     previous: Option<String>,
+    /// Its counters, if they are to be added to those of this one.
+    earlier: Option<counters::Earlier>,
     /// Whether all that is held is of this set.
     whole: bool,
     /// Links of interfaces that are not configured any more.
@@ -158,41 +161,6 @@ impl Dataplane {
         Self::load(settings, links, Some(pins), None)
     }
 
-    /// Adopts the program and the maps of another daemon's set, which keep forwarding.
-    ///
-    /// # Errors
-    /// The mismatch. Another daemon's set keeps forwarding.
-    pub fn adopt(settings: &Settings, links: &[Link], pins: &Arc<Pins>, set: &str) -> Result<Self, DataplaneError> {
-        let program = object::program(settings);
-        if settings.trace {
-            return Err(DataplaneError::Setting("`trace` is on: an adopted program cannot be traced".to_owned()));
-        }
-        let mut barrier = Barrier::choose()?;
-        let sizes = object::Sizes::from_settings(settings)?;
-        let ebpf = object::Loaded::pinned(pins, set, program)?;
-        let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
-        // Packets of the other daemon's last steps have ended then.
-        barrier.wait()?;
-        adopt::forget_dead(&maps)?;
-        let left = Left {
-            pins: Arc::clone(pins),
-            set: set.to_owned(),
-            adopted: true,
-            previous: None,
-            whole: false,
-            leftover: Vec::new(),
-        };
-        let (attached, egress, vlans) = <_>::default();
-        let (trace, watchdog, left) = (None, settings.watchdog, Some(left));
-        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
-        plane.beat()?;
-        let held = pins.links(bpf::LinkKind::Xdp)?;
-        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
-        plane.attach(chosen, held, settings.cut, links)?;
-        tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
-        Ok(plane)
-    }
-
     fn load(
         settings: &Settings,
         links: &[Link],
@@ -202,18 +170,25 @@ impl Dataplane {
         let barrier = Barrier::choose()?;
         let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links(bpf::LinkKind::Xdp))?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
-        let sizes = object::Sizes::from_settings(settings)?;
-        let maps = continued.zip(pins).map(|(continued, pins)| continued.maps(pins, &sizes)).unwrap_or_default();
+        let sizes = sizes::Sizes::from_settings(settings)?;
+        let (maps, sizes) = match continued.zip(pins) {
+            Some((continued, pins)) => continued.maps(pins, sizes),
+            None => (Vec::new(), sizes),
+        };
         let mut ebpf = object::Loaded::balancer(settings, &sizes, &maps)?;
         ebpf.load_classifier(maglev_common::maps::EGRESS_PROGRAM)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
+        let mut earlier = continued.zip(pins).and_then(|(continued, pins)| continued.counters(pins));
+        if let Some(earlier) = &mut earlier {
+            earlier.add_to(maps.counted_before());
+        }
         let program = object::program(settings);
         let trace = if settings.trace { Some(trace::Reader::start(&mut ebpf)?) } else { None };
         let left = match pins {
             Some(pins) => {
                 let (pins, set) = (Arc::clone(pins), ebpf.pin(pins, program)?);
                 let previous = continued.map(|continued| continued.set.to_owned());
-                Some(Left { pins, set, adopted: false, previous, whole: false, leftover: Vec::new() })
+                Some(Left { pins, set, adopted: false, previous, earlier, whole: false, leftover: Vec::new() })
             }
             None => None,
         };
@@ -285,6 +260,11 @@ impl Dataplane {
         let Some(left) = &mut self.left else { return Ok(()) };
         self.attached.outlive(&left.pins, self.ebpf.program(self.program)?)?;
         left.leftover.drain(..).for_each(PinnedLink::end);
+        if let Some(mut earlier) = left.earlier.take() {
+            // The other program's last packets have been counted then.
+            self.barrier.wait()?;
+            earlier.add_to(self.maps.counted_before());
+        }
         let kept: Vec<&str> =
             [Some(&left.set), left.previous.as_ref()].into_iter().flatten().map(|set| &**set).collect();
         left.pins.remove_sets_but(&kept);

@@ -9,7 +9,8 @@ use maglev_common::maps as names;
 
 use super::Settings;
 use super::error::DataplaneError;
-use super::object::{Loaded, Sizes};
+use super::object::Loaded;
+use super::sizes::Sizes;
 use super::shared::{Mapped, Shape, Shared};
 
 /// Seconds for which confirmed flow entries are kept, until a plan says otherwise.
@@ -22,7 +23,9 @@ pub(super) struct Maps {
     /// By index, in the same map. The first is never written.
     pub(super) tables: Mapped<Table>,
     pub(super) flows: Mapped<Bucket>,
-    /// Of each CPU.
+    /// The flow table of another size that this one follows, which the packet path only reads.
+    pub(super) flows_before: Option<Mapped<Bucket>>,
+    /// Of each CPU, and what was counted before in a map of another layout.
     pub(super) counts: Mapped<Counts>,
     /// An object from before there was a fragment table has none: the benchmark loads such.
     pub(super) fragments: Option<Mapped<Line>>,
@@ -43,7 +46,11 @@ impl Maps {
                 sizes.tables,
             )?,
             flows: open(ebpf, names::FLOWS, sizes.flows)?,
-            counts: open(ebpf, names::COUNTS, sizes.cpus)?,
+            flows_before: match sizes.sets_before {
+                0 => None,
+                _ => Some(open(ebpf, names::FLOWS_BEFORE, sizes.flows_before())?),
+            },
+            counts: open(ebpf, names::COUNTS, sizes.counts)?,
             fragments: open(ebpf, names::FRAGMENTS, fragment::LINES).ok(),
             sizes: *sizes,
         };
@@ -59,13 +66,29 @@ impl Maps {
         self.forwarding.first()
     }
 
+    /// The sets of all CPUs, those of the flow table before included.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = &Bucket> {
+        self.flows.values().iter().chain(self.flows_before.iter().flat_map(Mapped::values))
+    }
+
+    /// The counters of each CPU.
+    pub(super) fn counts_by_cpu(&self) -> &[Counts] {
+        &self.counts.values()[..self.sizes.cpus as usize]
+    }
+
+    /// What was counted before in a map of another layout: no program counts there.
+    pub(super) fn counted_before(&self) -> &Counts {
+        &self.counts.values()[self.sizes.cpus as usize]
+    }
+
     /// Bytes by map.
     pub(super) fn memory(&self) -> Vec<(&'static str, u64)> {
-        let Self { forwarding, tables, flows, counts, fragments, sizes: _ } = self;
-        let fragments = fragments.iter().map(Mapped::memory);
+        let Self { forwarding, tables, flows, flows_before, counts, fragments, sizes: _ } = self;
+        let before = flows_before.iter().map(Mapped::memory);
+        let rest = before.chain(fragments.iter().map(Mapped::memory));
         let (name, bytes) = forwarding.memory();
         let forwarding = (name, bytes + tables.memory().1);
-        [forwarding, flows.memory(), counts.memory()].into_iter().chain(fragments).collect()
+        [forwarding, flows.memory(), counts.memory()].into_iter().chain(rest).collect()
     }
 }
 

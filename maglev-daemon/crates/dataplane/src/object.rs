@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 use aya::maps::{Map, MapData, MapType};
 use aya::programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use maglev_common::flow::MAX_SETS;
 use maglev_common::forwarding::{self, Forwarding};
 use maglev_common::maps as names;
 use maglev_common::settings::{self, Mss};
@@ -20,16 +19,17 @@ use sha2::{Digest, Sha256};
 use super::Settings;
 use super::error::DataplaneError;
 use super::features;
+use super::sizes::Sizes;
 pub(super) use super::machine::{jiffy_nanoseconds, possible_cpus, seconds_per_jiffy};
 use super::pins::{self, PROGRAM_PART, Pins};
 use super::shared::{DEVICE, Shape};
 
 /// The version of a set: which parts it has.
-const SET_VERSION: u32 = 4;
+const SET_VERSION: u32 = 5;
 
 /// The layout of each map: a number that changes with the meaning of a bit in it. A program never runs over a map of another layout.
 pub(super) const LAYOUTS: [(&str, u32); 5] =
-    [(names::FORWARDING, 2), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 2), (names::DEVICES, 1)];
+    [(names::FORWARDING, 2), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 3), (names::DEVICES, 1)];
 
 /// The maps that the program of another set may go on with.
 pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::COUNTS];
@@ -55,56 +55,6 @@ pub fn sha256() -> &'static str {
 /// The same of the backend's.
 pub fn backend_sha256() -> &'static str {
     &BACKEND_SHA256
-}
-
-/// How many entries each map gets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    /// Regions in the per-CPU arrays: one more than the highest possible CPU's number.
-    pub(super) cpus: u32,
-    pub(super) pools: u32,
-    pub(super) tables: u32,
-    /// Sets in a CPU's region of the flow table.
-    pub(super) flow_sets: u32,
-    pub(super) flows: u32,
-    /// Interfaces the program is attached to.
-    pub(super) interfaces: usize,
-    pub(super) vips: u32,
-    /// Members, the reserved id 0 included.
-    pub(super) member_ids: u32,
-}
-
-impl Sizes {
-    /// The sizes for these settings on this machine.
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self, DataplaneError> {
-        let limits = settings.limits;
-        let cpus = possible_cpus()?;
-        for (what, value, most) in [
-            ("VIPs", limits.vips, names::MAX_VIPS),
-            ("pools", limits.pools, names::MAX_POOLS),
-            ("backends", limits.backends, names::MAX_MEMBERS),
-            ("flow sets", settings.flow_sets, MAX_SETS),
-        ] {
-            if value == 0 || value > most {
-                return Err(DataplaneError::Setting(format!("limit of {what}: {value} is not within 1…{most}")));
-            }
-        }
-        if !settings.flow_sets.is_power_of_two() {
-            return Err(DataplaneError::Setting(format!("flow sets: {} is not a power of two", settings.flow_sets)));
-        }
-        let sets = settings.flow_sets;
-        let too_many = || format!("flow sets: {sets} for each of {cpus} CPUs exceed a map's 2^32 entries");
-        Ok(Self {
-            cpus,
-            pools: limits.pools,
-            tables: limits.pools + names::SPARE_TABLES,
-            flow_sets: sets,
-            flows: cpus.checked_mul(sets).ok_or_else(|| DataplaneError::Setting(too_many()))?,
-            interfaces: settings.interfaces.len(),
-            vips: limits.vips,
-            member_ids: limits.backends + 1,
-        })
-    }
 }
 
 /// The name of the program for this purpose.
@@ -144,7 +94,8 @@ pub(super) struct Runnable<'a> {
 }
 
 /// The maps that a daemon leaves to the next one.
-pub(super) const LEFT: [&str; 5] = [names::FORWARDING, names::FLOWS, names::FRAGMENTS, names::COUNTS, names::DEVICES];
+pub(super) const LEFT: [&str; 6] =
+    [names::FORWARDING, names::FLOWS, names::FLOWS_BEFORE, names::FRAGMENTS, names::COUNTS, names::DEVICES];
 
 /// Packets that each CPU may answer in a second, and datagrams in fragments that may begin, however many CPUs there are.
 pub(super) const LEAST_OF_EACH: u32 = 10;
@@ -216,7 +167,12 @@ impl Loaded {
             .override_global(settings::SECONDS_PER_JIFFY, &seconds_per_jiffy, true)
             .map_max_entries(names::DEVICES, names::MAX_INTERFACES)
             .map_max_entries(names::FLOWS, sizes.flows)
-            .map_max_entries(names::COUNTS, sizes.cpus);
+            .map_max_entries(names::COUNTS, sizes.counts);
+        if sizes.sets_before != 0 {
+            loader
+                .override_global(settings::FLOW_SETS_BEFORE, &sizes.sets_before, true)
+                .map_max_entries(names::FLOWS_BEFORE, sizes.flows_before());
+        }
         for (name, value) in globals {
             loader.override_global(name, value, true);
         }
@@ -362,6 +318,13 @@ impl Loaded {
             Self::Pinned { maps, .. } => maps.get(name),
         }
         .ok_or_else(|| DataplaneError::no_map(name))
+    }
+
+    /// How many values a map of the object has.
+    pub(super) fn entries(&self, name: &'static str) -> Result<u32, DataplaneError> {
+        let (Map::Array(data) | Map::DevMap(data)) = self.map(name)? else { return Err(DataplaneError::no_map(name)) };
+        let info = data.info().map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET_INFO_BY_FD", &error))?;
+        Ok(info.max_entries())
     }
 
     /// The same, to write to through the kernel.

@@ -6,7 +6,7 @@
 //!    links/7                       the program's hold on the interface with index 7
 //!    egress/7                      the hold of a backend's program on the egress of the same
 //!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
-//!      program, egress, FORWARDING, FLOWS, FRAGMENTS, COUNTS, DEVICES
+//!      program, egress, FORWARDING, FLOWS, FLOWS_BEFORE, FRAGMENTS, COUNTS, DEVICES
 //!      STATE                      the bytes that its daemon saved last
 //!    trial                        the bytes that starts of this and other releases have in common
 //! ```

@@ -7,9 +7,12 @@
 //!  FORWARDING its tables          the same members by the same ids; tables by the first plan
 //!  FLOWS, FRAGMENTS, COUNTS ═══════ the same maps, pinned in both sets
 //! ```
+//!
+//! A flow table of another size is the new set's FLOWS_BEFORE, from which its program takes over the entries of flows that come.
+//! Counters of another layout are added where no program counts: as they are, and at the end what was counted meanwhile.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::maps::MapData;
@@ -26,9 +29,11 @@ use super::barrier::Barrier;
 use super::bpf::LinkKind;
 use super::error::DataplaneError;
 use super::maps::Maps;
-use super::object::{Loaded, Sizes};
+use super::counters::{self, Earlier};
+use super::object::Loaded;
+use super::sizes::Sizes;
 use super::pins::Pins;
-use super::shared::Shape;
+use super::shared::{Mapped, Shape};
 use super::{Dataplane, Settings, attach, publish};
 
 /// What is continued of another daemon's set.
@@ -36,24 +41,65 @@ use super::{Dataplane, Settings, attach, publish};
 pub(super) struct Continued<'a> {
     pub(super) set: &'a str,
     maps: Vec<&'static str>,
+    /// Whether its flow table is of another size.
+    promotes: bool,
+    /// The layout of its counters, if they are to be added.
+    adds: Option<counters::Layout>,
 }
 
-impl Continued<'_> {
-    /// The pinned maps that the new program goes on with. One of another shape than its layout says is not ours.
-    pub(super) fn maps(&self, pins: &Pins, sizes: &Sizes) -> Vec<(&'static str, PathBuf)> {
+impl<'a> Continued<'a> {
+    fn new(set: &'a str, before: &Fingerprint, mine: &Fingerprint) -> Self {
+        Self { set, maps: mine.continues(before), promotes: mine.promotes(before), adds: mine.adds(before) }
+    }
+
+    /// The pinned maps that the new program goes on with, and their sizes. One of another shape than its layout says is not ours.
+    pub(super) fn maps(&self, pins: &Pins, sizes: Sizes) -> (Vec<(&'static str, PathBuf)>, Sizes) {
         let at = |name: &&'static str| (*name, pins.part(self.set, name));
-        self.maps.iter().map(at).filter(|(name, path)| fits(name, path, sizes)).collect()
+        let mut maps: Vec<_> = self.maps.iter().map(at).filter(|(name, path)| fits(name, path, &sizes)).collect();
+        // Entries that wait to be taken over may do so in the next set too.
+        let before = if self.promotes { names::FLOWS } else { names::FLOWS_BEFORE };
+        let is_read = self.promotes || self.maps.contains(&names::FLOWS);
+        let path = pins.part(self.set, before);
+        let sizes = match is_read.then(|| flows_of(&path, sizes)).flatten() {
+            Some(sizes) => {
+                maps.push((names::FLOWS_BEFORE, path));
+                sizes
+            }
+            None => sizes,
+        };
+        (maps, sizes)
+    }
+
+    /// The counters that are to be added.
+    pub(super) fn counters(&self, pins: &Pins) -> Option<Earlier> {
+        let path = pins.part(self.set, names::COUNTS);
+        let layout = self.adds.as_ref()?;
+        let opened = pinned(names::COUNTS, &path).and_then(|data| Earlier::open(&data, layout));
+        opened.inspect_err(|error| tracing::warn!(%error, "counters begin at 0")).ok()
     }
 }
 
-fn fits(name: &'static str, path: &PathBuf, sizes: &Sizes) -> bool {
+/// The sizes beside a pinned flow table, unless that is empty or none.
+fn flows_of(path: &Path, sizes: Sizes) -> Option<Sizes> {
+    let data = MapData::from_pin(path).ok()?;
+    let sizes = sizes.after(data.info().ok()?.max_entries());
+    let flows = Mapped::<Bucket>::open(names::FLOWS_BEFORE, &data, sizes.flows_before()).ok()?;
+    let is_used = sizes.sets_before.is_power_of_two()
+        && flows.values().iter().flat_map(Bucket::entries).any(|word| word.get() != 0);
+    is_used.then_some(sizes)
+}
+
+fn pinned(name: &'static str, path: &Path) -> Result<MapData, DataplaneError> {
+    MapData::from_pin(path).map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET", &error))
+}
+
+fn fits(name: &'static str, path: &Path, sizes: &Sizes) -> bool {
     let shape = match name {
         names::FLOWS => Shape::of_values(size_of::<Bucket>(), sizes.flows),
         names::FRAGMENTS => Shape::of_values(size_of::<Line>(), fragment::LINES),
-        _ => Shape::of_values(size_of::<Counts>(), sizes.cpus),
+        _ => Shape::of_values(size_of::<Counts>(), sizes.counts),
     };
-    let opened = MapData::from_pin(path).map_err(|error| DataplaneError::map(name, "BPF_OBJ_GET", &error));
-    let fit = opened.and_then(|data| shape.check(name, &data));
+    let fit = pinned(name, path).and_then(|data| shape.check(name, &data));
     fit.inspect_err(|error| tracing::warn!(%error, "a pinned map does not fit, and begins anew")).is_ok()
 }
 
@@ -69,7 +115,7 @@ impl Dataplane {
         pins: &Arc<Pins>,
         (set, before): (&str, &Fingerprint),
     ) -> Result<Self, DataplaneError> {
-        let continued = Continued { set, maps: Fingerprint::from_settings(settings)?.continues(before) };
+        let continued = Continued::new(set, before, &Fingerprint::from_settings(settings)?);
         let plane = Self::load(settings, links, Some(pins), Some(&continued))?;
         tracing::info!(set, maps = continued.maps.join(" "), "the maps of the pinned data plane that are continued");
         Ok(plane)

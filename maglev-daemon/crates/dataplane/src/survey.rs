@@ -1,12 +1,14 @@
 //! Surveys: a walk through the flow tables of all CPUs, by parts, under the programs that write them. What an entry means
 //! is said elsewhere.
 
-use maglev_common::flow::{Bucket, FlowEntry, Seconds};
+use maglev_common::flow::{FlowEntry, Seconds};
 use maglev_common::pod::Word;
 use maglev_model::plan::{SurveyOrder, Surveyed};
 use maglev_model::transition;
 
+use super::flows;
 use super::maps::Maps;
+use super::shared::Mapped;
 
 /// Buckets of a part: two megabytes.
 const PART: usize = 1 << 15;
@@ -36,20 +38,24 @@ impl Survey {
 
     /// Examines the next part. Returns whether there are more.
     pub(super) fn go_on(&mut self, maps: &Maps) -> bool {
-        let buckets = maps.flows.values();
-        let end = (self.next + PART).min(buckets.len());
-        for word in buckets[self.next..end].iter().flat_map(Bucket::entries) {
-            self.look(maps, word);
+        let all = [Some(&maps.flows), maps.flows_before.as_ref()].map(|table| table.map_or(&[][..], Mapped::values));
+        let (first, sets) = (all[0].len(), all[0].len() + all[1].len());
+        let end = (self.next + PART).min(sets);
+        for set in self.next..end {
+            let before = set.checked_sub(first);
+            for word in before.map_or_else(|| &all[0][set], |set| &all[1][set]).entries() {
+                // What was taken over counts where it is now.
+                let entry = FlowEntry(word.get());
+                if !entry.is_empty() && before.is_none_or(|set| !flows::is_promoted(maps, set, entry)) {
+                    self.look(maps, word, entry);
+                }
+            }
         }
         self.next = end;
-        end < buckets.len()
+        end < sets
     }
 
-    fn look(&mut self, maps: &Maps, word: &Word) {
-        let entry = FlowEntry(word.get());
-        if entry.is_empty() {
-            return;
-        }
+    fn look(&mut self, maps: &Maps, word: &Word, entry: FlowEntry) {
         let state = maps.forwarding().template(entry.member()).state();
         let Some(Some(pool)) = self.pools.get_mut(usize::from(state.pool().0)) else { return };
         if state.is_alive() && pool.look(entry) {

@@ -286,10 +286,10 @@ fn an_interface_that_is_absent_or_refuses_is_named() {
 fn settings_out_of_range_are_named() {
     let mut wrong = settings(&[]);
     wrong.flow_sets = 63;
-    assert!(object::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("63 is not a power of two"));
+    assert!(sizes::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("63 is not a power of two"));
     wrong.flow_sets = 64;
     wrong.limits.backends = 40_000;
-    assert!(object::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("backends: 40000"));
+    assert!(sizes::Sizes::from_settings(&wrong).unwrap_err().to_string().contains("backends: 40000"));
 }
 
 #[test]

@@ -29,6 +29,8 @@ static TABLE_WORDS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
+static FLOW_SETS_BEFORE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static ANSWERS_PER_SECOND: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static FRAGMENTED_PER_SECOND: Global<u32> = Global::new(0);
@@ -41,6 +43,8 @@ static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
 static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FLOWS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static FLOWS_BEFORE: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static FRAGMENTS: Array<Line> = Array::with_max_entries(fragment::LINES, MMAPABLE);
 #[map]
@@ -169,6 +173,14 @@ impl<const TRACED: bool> Flows for Maps<TRACED> {
     fn bucket(&self, hash: FlowHash) -> Option<&Bucket> {
         let sets = FLOW_SETS.load();
         FLOWS.get(cpu() * sets + hash.set(sets - 1))
+    }
+
+    #[inline(always)]
+    fn bucket_before(&self, hash: FlowHash) -> Option<&Bucket> {
+        match FLOW_SETS_BEFORE.load() {
+            0 => None,
+            sets => FLOWS_BEFORE.get(cpu() * sets + hash.set(sets - 1)),
+        }
     }
 
     #[inline(always)]

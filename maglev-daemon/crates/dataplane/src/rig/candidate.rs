@@ -13,7 +13,8 @@ use super::LOOPBACK;
 use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
-use crate::object::{Beside, Loaded, Sizes};
+use crate::object::{Beside, Loaded};
+use crate::sizes::Sizes;
 use crate::{Settings, publish};
 
 /// The MTU of the outgoing interface: more than any packet needs.

@@ -18,7 +18,8 @@ use crate::attach;
 use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
-use crate::object::{Beside, Loaded, Sizes};
+use crate::object::{Beside, Loaded};
+use crate::sizes::Sizes;
 use crate::publish;
 use crate::shared::Mapped;
 

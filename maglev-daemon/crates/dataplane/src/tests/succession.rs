@@ -123,23 +123,100 @@ fn the_set_before_takes_over_again_with_the_flows_of_meanwhile() {
     });
 }
 
+/// Entries in the flow table, and in the one before.
+fn entries(plane: &Dataplane) -> [usize; 2] {
+    let used = |buckets: &[Bucket]| buckets.iter().flat_map(Bucket::entries).filter(|word| word.get() != 0).count();
+    [used(plane.maps.flows.values()), plane.maps.flows_before.as_ref().map_or(0, |before| used(before.values()))]
+}
+
+fn promoted(plane: &Dataplane) -> u64 {
+    plane.snapshot().counter(Counter::FlowPromoted)
+}
+
 #[test]
-fn a_flow_table_of_another_size_begins_anew_and_counters_go_on() {
+fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
+    for flow_sets in [16, 256] {
+        in_namespace(move || {
+            let old = both();
+            let from = Killed::with(&old);
+            let new = Settings { flow_sets, ..old.clone() };
+            let mine = Fingerprint::from_settings(&new).unwrap();
+            assert_eq!(
+                (mine.differences(&from.before), mine.keeps(&from.before)),
+                (vec!["`flow_table`"], Kept::ALL)
+            );
+            let mut plane = from.succeed(&new, &[(member(1), record(0))]);
+            assert_eq!((entries(&plane), plane.snapshot().member(member(1)).packets), ([0, 1], 1));
+            let active = |plane: &Dataplane| plane.active_flows(POOL, &[true; SLOTS], 60).unwrap();
+            assert_eq!(active(&plane), 1);
+
+            plane.publish(&plan_of(2, 0)).unwrap();
+            let known = plane.explain(flow(9)).unwrap().remembered;
+            assert_eq!(known.iter().map(|known| known.member).collect::<Vec<_>>(), [member(1)]);
+            let index = plane.interfaces()[0].index;
+            let mut harness = Harness::from_dataplane(&mut plane);
+            assert_eq!([8, 9, 9].map(|port| harness.run(index, &datagram(port)).0), [action::TX; 3]);
+            let packets = |plane: &Dataplane| [1, 2].map(|id| plane.snapshot().member(member(id)).packets);
+            assert_eq!((packets(&plane), promoted(&plane)), ([3, 1], 1), "a known flow stays where it is");
+            assert_eq!((entries(&plane), active(&plane)), ([2, 1], 2), "it counts once");
+            plane.outlive().unwrap();
+            plane.release();
+            let set = plane.set().unwrap().1.to_owned();
+            drop((harness, plane));
+
+            // Adopted and continued with what is not taken over yet.
+            let plane = Dataplane::adopt(&new, &links(), &from.folder.hold(), &set).unwrap();
+            assert_eq!((entries(&plane), plane.maps.sizes.sets_before), ([2, 1], old.flow_sets));
+            drop(plane);
+            let newest = Settings { answers: 5, ..new };
+            let mut plane =
+                Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
+            plane.continue_members(&[(member(1), record(0)), (member(2), record(0))].into()).unwrap();
+            assert_eq!(entries(&plane), [2, 1]);
+            plane.publish(&plan_of(2, 0)).unwrap();
+            plane.publish(&[Step::KillMember { id: member(1) }, Step::PurgeFlows { ids: vec![member(1)] }]).unwrap();
+            assert_eq!(entries(&plane), [1, 0], "a member that dies is forgotten in both");
+            plane.outlive().unwrap();
+            plane.stop();
+            assert_eq!(from.folder.entries(), Vec::<String>::new());
+        });
+    }
+}
+
+#[test]
+fn counters_of_another_layout_are_added_and_go_on() {
     in_namespace(|| {
         let old = both();
-        let from = Killed::with(&old);
-        let new = Settings { flow_sets: 128, ..old };
-        let mine = Fingerprint::from_settings(&new).unwrap();
-        assert_eq!(
-            (mine.differences(&from.before), mine.keeps(&from.before)),
-            (vec!["`flow_table`"], Kept { flows: false, counters: true })
-        );
-        let plane = from.succeed(&new, &[(member(1), record(0))]);
-        assert_eq!(
-            plane.maps.flows.values().iter().flat_map(Bucket::entries).filter(|word| word.get() != 0).count(),
-            0
-        );
-        assert_eq!(plane.snapshot().member(member(1)).packets, 1);
+        let mut from = Killed::with(&old);
+        let counted = |plane: &Dataplane| {
+            let snapshot = plane.snapshot();
+            let totals = [snapshot.vip(VIP), snapshot.member(member(1))].map(|totals| (totals.packets, totals.bytes));
+            (totals, snapshot.counter(Counter::Transmitted), snapshot.sent_by_cpu().iter().sum::<u64>())
+        };
+        // As if its counters lay elsewhere: what is called transmitted now was called redirected.
+        from.before.counts.exchange("transmitted", "redirected");
+        let mine = Fingerprint::from_settings(&old).unwrap();
+        assert_eq!(mine.differences(&from.before), ["the layout of the maps"]);
+        assert_eq!(mine.keeps(&from.before), Kept::ALL);
+        let mut plane = from.succeed(&old, &[(member(1), record(0))]);
+        let bytes = datagram(9).len() as u64;
+        assert_eq!(counted(&plane), ([(1, bytes), (1, bytes)], 0, 0));
+        assert_eq!(plane.snapshot().counter(Counter::Redirected), 1, "by its name");
+
+        // The other program counts on until it ends.
+        let index = plane.interfaces()[0].index;
+        let mut earlier = object::Loaded::pinned(&Pins::read(&from.folder.0), &from.set, names::PROGRAM).unwrap();
+        Harness::new(&mut earlier, names::PROGRAM).run(index, &datagram(9));
+        drop(earlier);
+        plane.publish(&plan_of(1, 0)).unwrap();
+        plane.outlive().unwrap();
+        Harness::from_dataplane(&mut plane).run(index, &datagram(9));
+        assert_eq!(counted(&plane), ([(3, 3 * bytes), (3, 3 * bytes)], 1, 1));
+        assert_eq!(plane.snapshot().counter(Counter::Redirected), 2);
+        let set = plane.set().unwrap().1.to_owned();
+        drop(plane);
+        let plane = Dataplane::adopt(&old, &links(), &from.folder.hold(), &set).unwrap();
+        assert_eq!(counted(&plane), ([(3, 3 * bytes), (3, 3 * bytes)], 1, 1), "they stay in the set");
         plane.stop();
     });
 }
