@@ -110,7 +110,7 @@ impl FileStore {
         store.history = Ok(history);
         match found {
             Ok(Some(services)) if in_sync => store.services = Arc::new(services),
-            found => notes.extend(store.decide(found, damage.is_some(), last, rules)?),
+            found => notes.extend(store.decide((found, &text), damage.is_some(), last, rules)?),
         }
         Ok((store, notes))
     }
@@ -118,7 +118,7 @@ impl FileStore {
     /// The services if `services.yaml` is not as it was written last.
     fn decide(
         &mut self,
-        found: Result<Option<Services>, Problems>,
+        (found, text): (Result<Option<Services>, Problems>, &str),
         damaged: bool,
         last: u64,
         rules: &Rules,
@@ -137,6 +137,10 @@ impl FileStore {
         let read = match found {
             Ok(Some(read)) if read == kept => {
                 self.services = Arc::new(kept);
+                // The daemon ended between replacing the file and noting that.
+                if let Ok(history) = &mut self.history {
+                    history.note_written(Written { revision: last, text: sum(text) });
+                }
                 return Ok(Vec::new());
             }
             Ok(Some(read)) => read,
@@ -157,7 +161,8 @@ impl FileStore {
         let written = self.history.as_ref().ok().and_then(History::written).map_or(last, |written| written.revision);
         if written < last && !damaged {
             // The daemon ended between saving a change and replacing the file.
-            if self.reader().services(written).as_ref() != Ok(&read) {
+            let base = revision_of(text).filter(|base| (written..last).contains(base)).unwrap_or(written);
+            if self.reader().services(base).as_ref() != Ok(&read) {
                 self.stamp = None;
                 let why = format!("{file} was edited without revisions {} to {last}", written + 1);
                 return self.keep(kept, rules, &why).map_err(|()| invalid(&self.path));

@@ -1,7 +1,7 @@
 //! Tests of the store of the services: stored services after changes, edits, crashes and damage.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maglev_model::{AdminState, Backend, Delta, Pool, Weight};
@@ -243,6 +243,43 @@ fn a_change_that_was_saved_is_there_even_if_the_file_was_not_replaced() {
     fs::write(site.yaml(), &old).unwrap();
     let site = site.restart();
     assert_eq!((&**site.store.services(), site.store.revision()), (&services(3, 2), 8), "{:?}", site.notes);
+}
+
+/// Cuts the last frame off a history: that `services.yaml` was replaced.
+fn forget_last(history: &Path) {
+    let bytes = fs::read(history).unwrap();
+    let frames = frames(&bytes);
+    fs::write(history, &bytes[..frames[frames.len() - 2]]).unwrap();
+}
+
+#[test]
+fn daemons_that_are_killed_one_after_the_other_leave_a_change_that_is_no_edit() {
+    let _row = Row::store("crash", "after services.yaml was replaced, and the next time before");
+    for is_noted in [true, false] {
+        let mut site = Site::new();
+        site.weights(2);
+        let kept = fs::read(site.history()).unwrap();
+        // The first one is killed once the file was replaced, before that is noted: the next one notes it, if it can.
+        forget_last(&site.history());
+        site = site.restart();
+        assert_eq!((site.notes.len(), fs::read(site.history()).unwrap() == kept), (0, true));
+        let old = fs::read(site.yaml()).unwrap();
+        site.commit(services(3, 7), "weight 7").unwrap();
+        // The second one is killed before the file is replaced.
+        forget_last(&site.history());
+        fs::write(site.yaml(), &old).unwrap();
+        if !is_noted {
+            let bytes = fs::read(site.history()).unwrap();
+            let all = frames(&bytes);
+            let [noted, next] = [all[all.len() - 3], all[all.len() - 2]];
+            fs::write(site.history(), [&bytes[..noted], &bytes[next..]].concat()).unwrap();
+        }
+        let site = site.restart();
+        assert_eq!((&**site.store.services(), site.store.revision()), (&services(3, 7), 4), "{:?}", site.notes);
+        let note = "services.yaml was one change behind; continuing with revision 4";
+        assert!(site.notes[0].ends_with(note), "{:?}", site.notes);
+        assert!(fs::read_to_string(site.yaml()).unwrap().starts_with("# revision 4\n"));
+    }
 }
 
 #[test]
