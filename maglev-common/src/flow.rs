@@ -146,6 +146,11 @@ impl WayTags {
         candidates >> (way * 8) & 0x80 != 0
     }
 
+    /// The tag of the flow that `way` took last.
+    pub const fn of(self, way: usize) -> u8 {
+        (self.0 >> (way * 8)) as u8 & !Self::OCCUPIED
+    }
+
     /// The tags after `way` took a flow with this tag.
     #[inline(always)]
     pub const fn with(self, way: usize, way_tag: u8) -> Self {
@@ -234,6 +239,7 @@ mod tests {
         fn no_matching_way_is_hidden(tags in any::<u64>(), way in 0..WAYS, way_tag in 0_u8..128) {
             let tags = WayTags(tags).with(way, way_tag);
             prop_assert!(WayTags::has(tags.candidates(way_tag), way));
+            prop_assert_eq!(tags.of(way), way_tag);
         }
 
         #[test]

@@ -104,10 +104,11 @@ impl Layout {
         let named = |name: &str| Counter::ALL.iter().find(|counter| counter.name() == name);
         let counters = self.counters.iter().enumerate();
         let counters = counters.filter_map(move |(at, name)| Some((at, ours.counter(*named(name)?))));
-        let [members, vips] = [(self.members, ours.members()), (self.vips, ours.vips())].map(|([at, count], traffic)| {
-            let each = traffic.iter().take(count as usize).zip((at as usize..).step_by(2));
-            each.flat_map(|(traffic, at)| [(at, &traffic.packets), (at + 1, &traffic.bytes)])
-        });
+        let [members, vips] =
+            [(self.members, ours.members()), (self.vips, ours.vips())].map(|([at, count], traffic)| {
+                let each = traffic.iter().take(count as usize).zip((at as usize..).step_by(2));
+                each.flat_map(|(traffic, at)| [(at, &traffic.packets), (at + 1, &traffic.bytes)])
+            });
         counters.chain(members).chain(vips)
     }
 }

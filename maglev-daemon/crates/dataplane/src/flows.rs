@@ -2,7 +2,8 @@
 //! member died.
 
 use maglev_common::backend::MemberId;
-use maglev_common::flow::{Bucket, FlowEntry, Seconds};
+use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS};
+use maglev_common::hash::FlowHash;
 use maglev_common::table::PoolIndex;
 
 use super::maps::Maps;
@@ -57,10 +58,63 @@ pub(super) fn active(maps: &Maps, now: Seconds, pool: PoolIndex, slots: &[bool],
 
 /// Whether the flow of an entry in this set of the flow table before has one in the flow table itself.
 pub(super) fn is_promoted(maps: &Maps, set: usize, entry: FlowEntry) -> bool {
-    let (sets, before) = (maps.sizes.flow_sets as usize, maps.sizes.sets_before as usize);
-    let (cpu, set, apart) = (set / before, set % before, before.min(sets));
-    let buckets = maps.flows.values().iter().skip(cpu * sets).take(sets).skip(set % apart).step_by(apart);
-    buckets.flat_map(Bucket::entries).any(|word| word.get() != 0 && FlowEntry(word.get()).is_of(entry.tag()))
+    let before = Table { buckets: &[], sets: maps.sizes.sets_before as usize };
+    Table { buckets: maps.flows.values(), sets: maps.sizes.flow_sets as usize }.knows(entry, before.place(set))
+}
+
+/// Takes over what is left in a flow table from before the one that this one follows: no program reads that one any more, and none
+/// runs on this one yet. An entry whose set depends on more of the hash than is known is put into each set that it may be.
+pub(super) fn take_over(maps: &Maps, earlier: &[Bucket]) {
+    let of = |buckets, sets: usize| Table { buckets, sets };
+    let earlier = of(earlier, earlier.len() / maps.sizes.cpus as usize);
+    let before = maps.flows_before.as_ref().map(Mapped::values).unwrap_or_default();
+    let (before, ours) =
+        (of(before, maps.sizes.sets_before as usize), of(maps.flows.values(), maps.sizes.flow_sets as usize));
+    for (n, bucket) in earlier.buckets.iter().enumerate() {
+        for way in 0..WAYS {
+            let (entry, tag, place) = (bucket.entry(way), bucket.tags().of(way), earlier.place(n));
+            if entry.is_empty() || before.knows(entry, place) {
+                continue;
+            }
+            for bucket in ours.sets_of(place) {
+                let home = FlowHash(u64::from(entry.tag()) << 32).home_way();
+                let free = std::iter::once(home).chain(0..WAYS).find(|&way| bucket.entry(way).is_empty());
+                free.into_iter().for_each(|free| bucket.put(free, entry, tag));
+            }
+        }
+    }
+}
+
+/// A flow table: a region of as many sets for each CPU.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    buckets: &'a [Bucket],
+    sets: usize,
+}
+
+/// A set of a CPU, in a table with so many.
+#[derive(Clone, Copy)]
+struct Place {
+    cpu: usize,
+    set: usize,
+    sets: usize,
+}
+
+impl<'a> Table<'a> {
+    fn place(&self, bucket: usize) -> Place {
+        Place { cpu: bucket / self.sets, set: bucket % self.sets, sets: self.sets }
+    }
+
+    /// The sets in which a flow may be that was in this place of another table.
+    fn sets_of(&self, Place { cpu, set, sets }: Place) -> impl Iterator<Item = &'a Bucket> {
+        let apart = sets.min(self.sets);
+        self.buckets.iter().skip(cpu * self.sets).take(self.sets).skip(set % apart).step_by(apart)
+    }
+
+    fn knows(&self, entry: FlowEntry, place: Place) -> bool {
+        let mut entries = self.sets_of(place).flat_map(Bucket::entries).map(|word| FlowEntry(word.get()));
+        entries.any(|known| !known.is_empty() && known.is_of(entry.tag()))
+    }
 }
 
 /// Clears the entries that match, unless the kernel rewrites one in that moment: then it is examined again.

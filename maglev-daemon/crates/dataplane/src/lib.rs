@@ -178,6 +178,9 @@ impl Dataplane {
         let mut ebpf = object::Loaded::balancer(settings, &sizes, &maps)?;
         ebpf.load_classifier(maglev_common::maps::EGRESS_PROGRAM)?;
         let maps = maps::Maps::open(&ebpf, &sizes, settings)?;
+        if let Some((continued, pins)) = continued.zip(pins) {
+            continued.take_over(pins, &maps);
+        }
         let mut earlier = continued.zip(pins).and_then(|(continued, pins)| continued.counters(pins));
         if let Some(earlier) = &mut earlier {
             earlier.add_to(maps.counted_before());

@@ -10,8 +10,8 @@ use maglev_common::maps as names;
 use super::Settings;
 use super::error::DataplaneError;
 use super::object::Loaded;
-use super::sizes::Sizes;
 use super::shared::{Mapped, Shape, Shared};
+use super::sizes::Sizes;
 
 /// Seconds for which confirmed flow entries are kept, until a plan says otherwise.
 const DEFAULT_IDLE: u16 = 15 * 60;

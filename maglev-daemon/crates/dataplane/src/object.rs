@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 use super::Settings;
 use super::error::DataplaneError;
 use super::features;
-use super::sizes::Sizes;
 pub(super) use super::machine::{jiffy_nanoseconds, possible_cpus, seconds_per_jiffy};
 use super::pins::{self, PROGRAM_PART, Pins};
 use super::shared::{DEVICE, Shape};
+use super::sizes::Sizes;
 
 /// The version of a set: which parts it has.
 const SET_VERSION: u32 = 5;

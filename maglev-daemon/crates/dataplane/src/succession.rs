@@ -27,14 +27,14 @@ use serde::{Deserialize, Serialize};
 use super::adopt::{self, Fingerprint};
 use super::barrier::Barrier;
 use super::bpf::LinkKind;
+use super::counters::{self, Earlier};
 use super::error::DataplaneError;
 use super::maps::Maps;
-use super::counters::{self, Earlier};
 use super::object::Loaded;
-use super::sizes::Sizes;
 use super::pins::Pins;
 use super::shared::{Mapped, Shape};
-use super::{Dataplane, Settings, attach, publish};
+use super::sizes::Sizes;
+use super::{Dataplane, Settings, attach, flows, publish};
 
 /// What is continued of another daemon's set.
 #[derive(Clone, Debug)]
@@ -61,13 +61,23 @@ impl<'a> Continued<'a> {
         let is_read = self.promotes || self.maps.contains(&names::FLOWS);
         let path = pins.part(self.set, before);
         let sizes = match is_read.then(|| flows_of(&path, sizes)).flatten() {
-            Some(sizes) => {
+            Some((_, sizes)) => {
                 maps.push((names::FLOWS_BEFORE, path));
                 sizes
             }
             None => sizes,
         };
         (maps, sizes)
+    }
+
+    /// Takes over what waits in the flow table from before the one that the new one follows.
+    pub(super) fn take_over(&self, pins: &Pins, maps: &Maps) {
+        let path = pins.part(self.set, names::FLOWS_BEFORE);
+        if self.promotes
+            && let Some((earlier, _)) = flows_of(&path, maps.sizes)
+        {
+            flows::take_over(maps, earlier.values());
+        }
     }
 
     /// The counters that are to be added.
@@ -79,14 +89,14 @@ impl<'a> Continued<'a> {
     }
 }
 
-/// The sizes beside a pinned flow table, unless that is empty or none.
-fn flows_of(path: &Path, sizes: Sizes) -> Option<Sizes> {
+/// A pinned flow table, and the sizes beside it, unless it is empty or none.
+fn flows_of(path: &Path, sizes: Sizes) -> Option<(Mapped<Bucket>, Sizes)> {
     let data = MapData::from_pin(path).ok()?;
     let sizes = sizes.after(data.info().ok()?.max_entries());
     let flows = Mapped::<Bucket>::open(names::FLOWS_BEFORE, &data, sizes.flows_before()).ok()?;
     let is_used = sizes.sets_before.is_power_of_two()
         && flows.values().iter().flat_map(Bucket::entries).any(|word| word.get() != 0);
-    is_used.then_some(sizes)
+    is_used.then_some((flows, sizes))
 }
 
 fn pinned(name: &'static str, path: &Path) -> Result<MapData, DataplaneError> {

@@ -19,9 +19,9 @@ use crate::barrier::Barrier;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
 use crate::object::{Beside, Loaded};
-use crate::sizes::Sizes;
 use crate::publish;
 use crate::shared::Mapped;
+use crate::sizes::Sizes;
 
 /// The program of the harness that fills the headroom with ones before the program under test runs.
 const POISON: &str = "poison";

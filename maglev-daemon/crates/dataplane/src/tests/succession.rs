@@ -141,10 +141,7 @@ fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
             let from = Killed::with(&old);
             let new = Settings { flow_sets, ..old.clone() };
             let mine = Fingerprint::from_settings(&new).unwrap();
-            assert_eq!(
-                (mine.differences(&from.before), mine.keeps(&from.before)),
-                (vec!["`flow_table`"], Kept::ALL)
-            );
+            assert_eq!((mine.differences(&from.before), mine.keeps(&from.before)), (vec!["`flow_table`"], Kept::ALL));
             let mut plane = from.succeed(&new, &[(member(1), record(0))]);
             assert_eq!((entries(&plane), plane.snapshot().member(member(1)).packets), ([0, 1], 1));
             let active = |plane: &Dataplane| plane.active_flows(POOL, &[true; SLOTS], 60).unwrap();
@@ -169,8 +166,7 @@ fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
             assert_eq!((entries(&plane), plane.maps.sizes.sets_before), ([2, 1], old.flow_sets));
             drop(plane);
             let newest = Settings { answers: 5, ..new };
-            let mut plane =
-                Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
+            let mut plane = Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
             plane.continue_members(&[(member(1), record(0)), (member(2), record(0))].into()).unwrap();
             assert_eq!(entries(&plane), [2, 1]);
             plane.publish(&plan_of(2, 0)).unwrap();
@@ -179,6 +175,37 @@ fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
             plane.outlive().unwrap();
             plane.stop();
             assert_eq!(from.folder.entries(), Vec::<String>::new());
+        });
+    }
+}
+
+#[test]
+fn a_flow_that_is_silent_while_the_flow_table_changes_its_size_twice_stays() {
+    for sizes in [[256, 64], [256, 1_024], [16, 64], [16, 8], [256, 16]] {
+        in_namespace(move || {
+            let old = both();
+            let from = Killed::with(&old);
+            let (mut set, mut before) = (from.set.clone(), from.before.clone());
+            for (n, flow_sets) in sizes.into_iter().enumerate() {
+                let next = Settings { flow_sets, ..old.clone() };
+                let mut plane = Dataplane::succeed(&next, &links(), &from.folder.hold(), (&set, &before)).unwrap();
+                plane.continue_members(&[(member(1), record(0)), (member(2), record(0))].into()).unwrap();
+                plane.publish(&plan_of(2, 0)).unwrap();
+                let index = plane.interfaces()[0].index;
+                // Of ports 9 and 8, the one that came first is silent at first.
+                let ports: &[u16] = if n == 0 { &[8] } else { &[8, 9] };
+                for port in ports {
+                    assert_eq!(Harness::from_dataplane(&mut plane).run(index, &datagram(*port)).0, action::TX);
+                }
+                plane.outlive().unwrap();
+                plane.release();
+                (set, before) = (plane.set().unwrap().1.to_owned(), Fingerprint::from_settings(&next).unwrap());
+                let packets = [1, 2].map(|id| plane.snapshot().member(member(id)).packets);
+                assert_eq!(packets, [[1, 1], [2, 2]][n], "{sizes:?}");
+            }
+            Dataplane::adopt(&Settings { flow_sets: sizes[1], ..old }, &links(), &from.folder.hold(), &set)
+                .unwrap()
+                .stop();
         });
     }
 }
