@@ -116,6 +116,9 @@ impl Reconciler {
                 return Vec::new();
             }
         };
+        if outcome.is_ok() {
+            self.planner.published(self.now);
+        }
         match outcome {
             Ok(()) if complete => {
                 self.settle(complete);

@@ -208,6 +208,13 @@ impl Planner {
         Planned { steps, complete }
     }
 
+    /// The last plan is carried out: what it began, begins now.
+    pub fn published(&mut self, now: Duration) {
+        for pool in self.pools.values_mut() {
+            pool.begin(now);
+        }
+    }
+
     /// If there are too few free numbers for everything new: the services without the objects that must wait until others are
     /// removed. Only nodes at their limits get here; the waiting objects are not served for that moment.
     fn stage(&self, services: &Services) -> Option<Services> {

@@ -158,7 +158,10 @@ impl World {
         let standing = |pool: &Name, backend: &Name, _: IpAddr| {
             self.standings.get(&(pool.clone(), backend.clone())).copied().unwrap_or_default()
         };
-        planner.plan(&self.services, &Known { next_hop: &next_hop, standing: &standing }, self.now).steps
+        let known = Known { next_hop: &next_hop, standing: &standing };
+        let steps = planner.plan(&self.services, &known, self.now).steps;
+        planner.published(self.now);
+        steps
     }
 
     fn survey(&self, planner: &mut Planner) -> bool {

@@ -9,6 +9,8 @@ use maglev_common::backend::{MemberId, NextHop};
 use maglev_common::encap::EncapKind;
 use maglev_common::table::{PoolIndex, PoolWord, SlotWord, TableIndex};
 
+use serde::{Deserialize, Serialize};
+
 use crate::Standing;
 use crate::digest::Digest;
 use crate::table::Table;
@@ -46,11 +48,23 @@ pub struct PublishedPool {
     /// Slots that each of the owners owns.
     shares: Vec<u32>,
     pub(super) transition: Arc<Transition>,
+    /// The learning that began with the last plan, as long as it is not known whether that reached the packet path.
+    pub(super) begun: Option<Begun>,
     /// The parts that are not published yet.
     pub(super) outdated: Outdated,
     /// The numbers of slots per phase, as published last.
     pub(super) progress: Progress,
     pub(super) pinned: Option<Pinned>,
+}
+
+/// Learning that begins with a plan. It takes its time from when the packet path follows the plan: until then, flows go to their old
+/// owners without a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// When it ends, if the packet path followed at once.
+    pub(super) until: Duration,
+    /// How long it takes.
+    pub(super) takes: Duration,
 }
 
 /// A backend, by number.
@@ -116,10 +130,22 @@ impl PublishedPool {
             digest: Digest::from_table(&Table::build([])),
             shares: Vec::new(),
             transition: Arc::new(Transition::new()),
+            begun: None,
             outdated: Outdated::default(),
             progress: Progress::default(),
             pinned: None,
         }
+    }
+
+    /// The packet path follows the last plan only now: the learning that began with it takes its time from here on.
+    pub(super) fn begin(&mut self, now: Duration) -> Option<Begun> {
+        let Begun { until, takes } = self.begun.take()?;
+        let begun = Begun { until: now + takes, takes };
+        if begun.until > until && self.transition.learns_until(until) {
+            Arc::make_mut(&mut self.transition).postpone(until, begun.until);
+            self.progress = self.transition.progress();
+        }
+        Some(begun)
     }
 
     /// Whether the last plan desired the same.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::owners::Owners;
 use super::planner::Unaccounted;
-use super::published::{Member, PublishedPool};
+use super::published::{Begun, Member, PublishedPool};
 use super::{Planner, member_record};
 use crate::transition::{Outdated, SavedTransition, Transition};
 use crate::{
@@ -73,6 +73,9 @@ struct SavedPool {
     owners: Vec<(u16, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transition: Option<SavedTransition>,
+    /// The learning that began with the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Begun>,
 }
 
 /// A backend's member.
@@ -229,6 +232,7 @@ impl Planner {
             lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
             owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
             transition: pool.transition.save(),
+            begun: pool.begun.filter(|begun| pool.transition.learns_until(begun.until)),
         };
         Saved {
             outer: written(&self.outer),
@@ -294,6 +298,7 @@ impl Planner {
         let lives = |id| pool.living.contains(&id);
         let transition = Transition::restore(slots, saved.transition.as_ref(), &lives);
         pool.transition = transition.ok_or_else(|| format!("the slots of pool {} are invalid", saved.name))?.into();
+        pool.begun = saved.begun;
         // The tables may be older than this state: none is assumed to hold what it should.
         pool.outdated = Outdated { both: true, ..Outdated::default() };
         pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();

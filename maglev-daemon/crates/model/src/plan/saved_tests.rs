@@ -72,6 +72,13 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
     let read: Saved = serde_json::from_slice(&text).unwrap();
     assert!(read == saved);
     assert_eq!(read.in_use().len(), pools() as usize);
+    let restored = Planner::restore(Limits::MOST, outer(), &read, &live(&planner)).unwrap();
+    assert!(restored.save() == saved, "what is restored is not what was saved");
+    text.len()
+}
+
+/// The maps that this planner's plans were carried out on.
+fn live(planner: &Planner) -> Live {
     let mut live = Live { pools: vec![PoolWord::default(); MAX_POOLS as usize], ..Live::default() };
     for pool in planner.pools.values() {
         live.pools[usize::from(pool.index.0)] = pool.published;
@@ -80,9 +87,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
         });
         live.members.extend(members);
     }
-    let restored = Planner::restore(Limits::MOST, outer(), &read, &live).unwrap();
-    assert!(restored.save() == saved, "what is restored is not what was saved");
-    text.len()
+    live
 }
 
 #[test]
@@ -95,6 +100,49 @@ fn the_state_file_of_a_full_node_is_read_again() {
         let mut row = Row::fault("C1", &format!("the state file of a full node in transition: {case}"));
         let bytes = round_trip(in_first, weights);
         row.says(format!("{bytes} bytes"));
+    }
+}
+
+#[test]
+fn learning_of_a_plan_that_may_not_have_been_carried_out_begins_with_the_next_daemon() {
+    let mut row =
+        Row::fault("C1", "a daemon ends between saving its state and carrying it out, and the next one comes late");
+    let standing = |_: &Name, _: &Name, _: IpAddr| Standing::default();
+    let next_hop = |_: IpAddr| NextHop::new([2; 6], InterfaceSlot(0));
+    let known = Known { next_hop: &next_hop, standing: &standing };
+    let at = Duration::from_secs;
+    let [before, after] = [full(64, 100), full(64, 300)];
+    let learning = before.pools[&long('p', 0)].settings.transition.learning;
+    for is_published in [false, true] {
+        let mut planner = Planner::new(Limits::MOST, outer());
+        planner.plan(&before, &known, at(100));
+        planner.published(at(100));
+        let live = live(&planner);
+        planner.plan(&after, &known, at(1_000));
+        let until = |planner: &Planner| planner.pools[&long('p', 0)].transition.progress().until;
+        assert_eq!(until(&planner), Some(at(1_000) + learning));
+        let saved = planner.save();
+        if is_published {
+            planner.published(at(1_001));
+            assert_eq!(until(&planner), Some(at(1_001) + learning));
+        }
+        // The next daemon's first plan.
+        let now = at(1_000) + learning * 2;
+        let mut next = Planner::restore(Limits::MOST, outer(), &saved, &live).unwrap();
+        next.plan(&after, &known, now);
+        assert_eq!(until(&next), Some(now + learning));
+        // And one that ends with it.
+        let saved = next.save();
+        let mut last = Planner::restore(Limits::MOST, outer(), &saved, &live).unwrap();
+        last.plan(&after, &known, now + at(1));
+        assert_eq!(until(&last), Some(now + at(1) + learning));
+        // Carried out, and over.
+        last.published(now + at(2));
+        let end = now + at(2) + learning;
+        last.plan(&after, &known, end);
+        assert_eq!(until(&last), None);
+        assert!(last.save().pools.iter().all(|pool| pool.begun.is_none()));
+        row.says(format!("learns for {} s from the next start", learning.as_secs()));
     }
 }
 

@@ -10,7 +10,7 @@ use maglev_common::settings::Tracking;
 use maglev_common::table::{PoolWord, SlotWord, TableIndex};
 
 use super::owners::{Owners, by_slot, owners, table_of};
-use super::published::{Member, PublishedPool};
+use super::published::{Begun, Member, PublishedPool};
 use super::tables::Tables;
 use super::{Slots, Step};
 use crate::transition::{Change, Outdated, Pinned, Transition};
@@ -26,6 +26,8 @@ impl PublishedPool {
     /// Applies the desired state of a pool: owners, states, settings; and what is due by time. A pool that no VIP used until
     /// now has no flows.
     pub(super) fn turn_over(&mut self, desired: &Pool, is_served: bool, now: Duration) {
+        // The daemon that made the last plan may have ended before it was carried out.
+        self.begun = self.begin(now);
         if self.transition.deadline().is_some_and(|deadline| deadline <= now) {
             Arc::make_mut(&mut self.transition).expire(now);
             self.outdated.previous = true;
@@ -64,7 +66,9 @@ impl PublishedPool {
             None => transition.replace(owners, &lives),
             Some(learning) => {
                 let stand_ins = self.awaits.is_some();
-                transition.change(Change { owners, lives: &lives, now, learning, stand_ins })
+                let outdated = transition.change(Change { owners, lives: &lives, now, learning, stand_ins });
+                self.begun = Some(Begun { until: now + learning, takes: learning });
+                outdated
             }
         };
         self.outdated = self.outdated.or(outdated);
@@ -101,7 +105,9 @@ impl PublishedPool {
         let before: Owners =
             weighted.filter_map(|backend| Some((backend.name.clone(), backend.weight, member(backend)?))).collect();
         let drained: BTreeSet<MemberId> = desired.backends.values().filter(draining).filter_map(member).collect();
-        let deadline = now + desired.settings.transition.learning;
+        let takes = desired.settings.transition.learning;
+        let deadline = now + takes;
+        self.begun = Some(Begun { until: deadline, takes });
         let transition = Arc::make_mut(&mut self.transition);
         transition.derive(&by_slot(&table_of(&before), &before), &|id| drained.contains(&id), deadline);
         self.outdated.both = true;

@@ -224,6 +224,17 @@ impl Transition {
         marked
     }
 
+    /// Lets the slots whose learning ends at one time learn until another. Returns whether there are any.
+    pub fn postpone(&mut self, from: Duration, to: Duration) -> bool {
+        let deadlines = self.moving.iter_mut().flat_map(|moving| moving.deadlines.values_mut());
+        deadlines.filter(|at| **at == from).map(|at| *at = to).count() > 0
+    }
+
+    /// Whether there are slots whose learning ends at this time.
+    pub fn learns_until(&self, at: Duration) -> bool {
+        self.moving.as_ref().is_some_and(|moving| moving.deadlines.values().any(|deadline| *deadline == at))
+    }
+
     /// Ends learning where its deadline has passed. Returns whether it did anywhere.
     pub fn expire(&mut self, now: Duration) -> bool {
         let Some(moving) = &mut self.moving else { return false };

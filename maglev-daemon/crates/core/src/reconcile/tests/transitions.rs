@@ -45,6 +45,24 @@ fn a_drained_backends_flows_are_learned_then_looked_for_until_none_is_left() {
 }
 
 #[test]
+fn learning_takes_its_time_from_when_the_packet_path_follows() {
+    let mut node = reached();
+    let owned = node.tables()[0].2[0];
+    node.answers_surveys = false;
+    node.fail_after = Some(0);
+    node.change(order("a", DRAIN)).unwrap_err();
+    // Longer than it learns, flows go to their old owner without a trace.
+    node.now += Duration::from_secs(500);
+    node.run(Event::Tick);
+    assert_eq!(node.reconciler.out_of_sync(), None);
+    assert_eq!(node.phases(), (owned, 0));
+    node.wait(119);
+    assert_eq!(node.phases(), (owned, 0));
+    node.wait(1);
+    assert_eq!(node.phases(), (0, owned));
+}
+
+#[test]
 fn where_every_flow_is_tracked_nothing_is_learned_but_the_drained_are_looked_for() {
     let mut node = reached();
     let always = SettingsChange { tracking: Some(Tracking::Always), ..SettingsChange::default() };
