@@ -181,7 +181,7 @@ fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
 
 #[test]
 fn a_flow_that_is_silent_while_the_flow_table_changes_its_size_twice_stays() {
-    for sizes in [[256, 64], [256, 1_024], [16, 64], [16, 8], [256, 16]] {
+    for sizes in [[256, 16], [16, 256]] {
         in_namespace(move || {
             let old = both();
             let from = Killed::with(&old);
