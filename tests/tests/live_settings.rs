@@ -340,7 +340,10 @@ fn interfaces_sources_and_sizes_change_with_a_reload_and_no_connection_breaks() 
         let text = node.balancer().maglev_ok(&["plan", "reload"])?;
         ensure!(text.contains("would change: data plane: interfaces changed, connections go on\n"), "{text}");
         node.reload_data_plane(&["interfaces"])?;
-        ensure!(node.balancer().links()?.iter().all(|(name, _)| *name != near), "the program stays on {NEAR}");
+        ensure!(
+            node.balancer().links()?.iter().all(|(name, _)| *name != near),
+            "the program is still attached to {NEAR}"
+        );
         node.edit("10.64.1.0/24", "10.64.77.0/24")?;
         node.edit("fd64:0:1::/64", "fd64:0:77::/64")?;
         node.reload_data_plane(&["encap"])?;
@@ -373,7 +376,7 @@ fn interfaces_sources_and_sizes_change_with_a_reload_and_no_connection_breaks() 
         node.balancer().await_next_hops()?;
         held.await_spoken(std::time::Instant::now())?;
         let redirected = counter(&node.balancer().maglev_json(&["counters"])?, "redirected")?;
-        ensure!(redirected > 0, "nothing leaves by {NEAR}");
+        ensure!(redirected > 0, "nothing is routed via {NEAR}");
         Ok(format!("{redirected} packets redirected"))
     })?;
 

@@ -314,7 +314,7 @@ impl Working {
             Order::Succeed(successor, members) => self.succeed(*successor, members),
             Order::Outlive(reply) => drop(reply.send(dataplane.outlive().map_err(|error| error.to_string()))),
             Order::Beat => {
-                dataplane.beat().unwrap_or_else(|error| tracing::error!(%error, "cannot renew the watchdog"))
+                dataplane.beat().unwrap_or_else(|error| tracing::error!(%error, "cannot renew the watchdog"));
             }
             Order::Release => dataplane.release(),
             Order::Survey(orders) => self.survey(orders),

@@ -123,7 +123,7 @@ impl Dataplane {
         pins: &Arc<Pins>,
         (set, before): (&str, &Fingerprint),
     ) -> Result<Self, DataplaneError> {
-        Self::go_on_from(settings, links, pins, Continued::new(set, before, &Fingerprint::from_settings(settings)?))
+        Self::go_on_from(settings, links, pins, &Continued::new(set, before, &Fingerprint::from_settings(settings)?))
     }
 
     /// The same for the set of a data plane that this process runs, with these interfaces; until [`Self::take_over`]. If this one is
@@ -140,16 +140,16 @@ impl Dataplane {
     ) -> Result<Self, DataplaneError> {
         attach::refuse_unknown(&settings.interfaces, links, known)?;
         let continued = Continued::new(set, before, &Fingerprint::from_settings(settings)?);
-        Self::go_on_from(settings, links, pins, Continued { is_of_this_process: true, ..continued })
+        Self::go_on_from(settings, links, pins, &Continued { is_of_this_process: true, ..continued })
     }
 
     fn go_on_from(
         settings: &Settings,
         links: &[Link],
         pins: &Arc<Pins>,
-        continued: Continued<'_>,
+        continued: &Continued<'_>,
     ) -> Result<Self, DataplaneError> {
-        let plane = Self::load(settings, links, Some(pins), Some(&continued))?;
+        let plane = Self::load(settings, links, Some(pins), Some(continued))?;
         let (set, maps) = (continued.set, continued.maps.join(" "));
         tracing::info!(set, maps, "the maps of the pinned data plane that are continued");
         Ok(plane)

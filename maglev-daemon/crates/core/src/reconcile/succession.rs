@@ -19,8 +19,10 @@ impl Reconciler {
         }
         let needed = Needed { outer: rules.outer, ..self.settings.needed.clone() };
         self.settings.needed.check_next(&needed, services).map_err(Denied::Invalid)?;
-        self.planner.succeed(rules.limits, rules.outer, &Some, self.now).map_err(cannot).map_err(Denied::Refused)?;
-        Ok(())
+        self.planner
+            .succeed(rules.limits, rules.outer, &Some, self.now)
+            .map(drop)
+            .map_err(|reason| Denied::Refused(cannot(&reason)))
     }
 
     /// If another data plane is prepared: the planner goes on with it. Returns the request, and the members it begins with.
@@ -34,7 +36,7 @@ impl Reconciler {
         let (planner, members): (Planner, Members) = self
             .planner
             .succeed(rules.limits, rules.outer, &moved, self.now)
-            .map_err(|reason| refuse(request, cannot(reason)))?;
+            .map_err(|reason| refuse(request, cannot(&reason)))?;
         self.planner = planner.with_packets(packets);
         let adopted = std::mem::take(&mut self.adopted).into_iter();
         self.adopted = adopted.filter_map(|(address, next_hop)| Some((address, moved(next_hop)?))).collect();
@@ -47,7 +49,7 @@ impl Reconciler {
     }
 }
 
-fn cannot(reason: String) -> Refusal {
+fn cannot(reason: &str) -> Refusal {
     Refusal::Conflict(format!("the data plane cannot be continued with these settings: {reason}; restart maglevd"))
 }
 
