@@ -54,7 +54,7 @@ impl Api {
             bgp: Bgp::default(),
             journal: Journal::start(),
             stored: watch::channel(Stored::default()).1,
-            rules: maglev_model::Rules::default(),
+            rules: watch::channel(maglev_model::Rules::default()).1,
             pages: Pages::start().expect("a thread"),
         };
         let router = routes::routes(handle).layer(Extension(Caller { uid: Some(0), pid: Some(1) }));

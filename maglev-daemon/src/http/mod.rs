@@ -220,7 +220,7 @@ pub struct Handle {
     /// The saved services, and their history.
     pub stored: watch::Receiver<Stored>,
     /// The rules for services.
-    pub rules: Rules,
+    pub rules: watch::Receiver<Rules>,
     /// The rendering thread.
     pub pages: Pages,
 }

@@ -58,7 +58,8 @@ pub(super) async fn plan(
     body: Bytes,
 ) -> Result<Page, Refused> {
     let force = forced(query)?;
-    let file = Arc::new(decode(name_of(&headers), body, handle.rules).await?);
+    let rules = *handle.rules.borrow();
+    let file = Arc::new(decode(name_of(&headers), body, rules).await?);
     let stored = handle.stored.borrow().clone();
     let reviewed = Arc::clone(&file);
     let refused = handle.ask(|reply| Request::ReviewFile { file: reviewed, force, reply }).await?;
@@ -86,7 +87,8 @@ pub(super) async fn apply(
     body: Bytes,
 ) -> Result<Json<view::Applied>, Refused> {
     let force = forced(query)?;
-    let file = decode(name_of(&headers), body, handle.rules).await?;
+    let rules = *handle.rules.borrow();
+    let file = decode(name_of(&headers), body, rules).await?;
     handle.ask(|reply| Request::Apply { file, force, by, reply }).await.map(Json).map_err(Refused)
 }
 

@@ -54,7 +54,7 @@ impl Server {
             bgp: super::Bgp::default(),
             journal: journal.clone(),
             stored: watch::channel(Stored::default()).1,
-            rules: maglev_model::Rules::default(),
+            rules: watch::channel(maglev_model::Rules::default()).1,
             pages: Pages::start().unwrap(),
         };
         let handle = change(handle);

@@ -306,6 +306,14 @@ fn in_use(path: &Path) -> InUse {
     }
 }
 
+/// What is pinned, as another data plane continues it.
+#[derive(Clone, Debug)]
+pub(super) struct Lineage {
+    pub(super) pins: Arc<Pins>,
+    pub(super) set: String,
+    pub(super) maps: Fingerprint,
+}
+
 /// How long after a failure the state is written again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -332,6 +340,26 @@ impl Keeper {
     /// The reason why the state is not written, if so.
     pub(super) fn unsaved(&self) -> watch::Receiver<Option<String>> {
         self.unsaved.subscribe()
+    }
+
+    /// What is pinned.
+    pub(super) fn lineage(&self) -> Lineage {
+        Lineage { pins: Arc::clone(&self.pins), set: self.set.clone(), maps: self.left.maps.clone() }
+    }
+
+    /// The keeper of a set that takes the place of this one in the same process.
+    pub(super) fn succeed(&self, set: &str, maps: Fingerprint, slots: Slots) -> Self {
+        let Left { release, since, .. } = &self.left;
+        Self {
+            pins: Arc::clone(&self.pins),
+            set: set.to_owned(),
+            path: self.path.clone(),
+            left: Left { release: release.clone(), since: *since, maps, slots, planner: () },
+            written: None,
+            unsaved: self.unsaved.clone(),
+            pending: None,
+            last: None,
+        }
     }
 
     /// Notes the interfaces of slots, which the next write names.

@@ -1,22 +1,23 @@
 //! The thread that owns the data plane: plans wait for packets in flight, so they are carried out off the event loop,
 //! in their order. It must not know the reason of a plan.
 
-use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use maglev_common::table::PoolIndex;
-use maglev_core::reconcile::{Event, Previewed};
-use maglev_dataplane::{Asked, Dataplane, Explanation, Interface, Refresh, Snapshot, Survey, VlanDevice};
+use maglev_core::reconcile::{Event, Members, Previewed};
+use maglev_dataplane::{Asked, Dataplane, Explanation, Snapshot, Survey};
 use maglev_model::plan::{Saved, Step, SurveyOrder};
-use maglev_net::links::{Link, LinkState};
+use maglev_net::links::Link;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::adoption::Keeper;
+use super::adoption::{Keeper, Lineage};
 use super::plans::Plans;
+use super::refreshed::Refreshed;
+use super::succession::{Next, Successor};
 
 /// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -29,7 +30,9 @@ enum Order {
     Beat,
     Release,
     Survey(Vec<SurveyOrder>),
-    Refresh(Vec<Link>, oneshot::Sender<Refreshed>),
+    Lineage(oneshot::Sender<Option<Lineage>>),
+    Succeed(Box<Successor>, Members),
+    Refresh(Vec<Link>, oneshot::Sender<bool>),
     Snapshot(oneshot::Sender<Snapshot>),
     Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
     ActiveFlows(ActiveFlows, oneshot::Sender<Result<u64, String>>),
@@ -64,52 +67,21 @@ impl ActiveFlows {
     }
 }
 
-/// The attached interfaces after a refresh.
-#[derive(Debug, Default)]
-pub(super) struct Refreshed {
-    pub(super) interfaces: Vec<Interface>,
-    /// The VLAN devices on them.
-    pub(super) vlans: Vec<VlanDevice>,
-    /// The detached ones, with the reason.
-    pub(super) refresh: Refresh,
-    /// All interfaces that exist, by index.
-    pub(super) links: BTreeMap<u32, Link>,
-}
-
-impl Refreshed {
-    pub(super) fn new(dataplane: &Dataplane, refresh: Refresh, existing: Vec<Link>) -> Self {
-        let links = existing.into_iter().map(|link| (link.index, link)).collect();
-        Self { interfaces: dataplane.interfaces().to_vec(), vlans: dataplane.vlans().to_vec(), refresh, links }
-    }
-
-    /// The renamed interfaces: the name in `maglev.yaml`, and the present one.
-    pub(super) fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
-        let link = |interface: &Interface| self.links.get(&interface.index);
-        let names = self.interfaces.iter().filter_map(move |it| Some((it.name.as_str(), link(it)?.name.as_str())));
-        names.filter(|(configured, now)| configured != now)
-    }
-
-    /// The reason why the node cannot forward, if so.
-    pub(super) fn trouble(&self) -> Option<String> {
-        if let Some(name) = self.refresh.detached.first() {
-            if !self.links.values().any(|link| link.name == *name) {
-                return Some(format!("interface {name} does not exist"));
-            }
-            return Some(format!("the XDP program is detached from {name}"));
-        }
-        let state = |interface: &Interface| self.links.get(&interface.index).map(|link| link.state);
-        let mut down = self.interfaces.iter().filter(|it| state(it).is_some_and(|state| !state.is_up()));
-        let first = down.next()?;
-        let state = if state(first) == Some(LinkState::Down) { "is down" } else { "has no carrier" };
-        (down.count() + 1 == self.interfaces.len()).then(|| format!("interface {} {state}", first.name))
-    }
-}
-
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Worker {
     orders: Orders,
     thread: JoinHandle<()>,
+}
+
+/// What the thread reports to.
+#[derive(Clone, Debug)]
+pub(super) struct Reports {
+    pub(super) done: UnboundedSender<Event>,
+    /// The interfaces, after each refresh.
+    pub(super) interfaces: UnboundedSender<Refreshed>,
+    /// Another data plane has taken over: the interfaces are to be refreshed.
+    pub(super) taken_over: Arc<Notify>,
 }
 
 /// The sender of orders to the thread.
@@ -119,15 +91,11 @@ pub(super) struct Orders(mpsc::Sender<Order>);
 impl Worker {
     /// Moves the data plane to its own thread, which reports each plan as [`Event::Published`]. `keeper` writes the resulting state
     /// before each plan.
-    pub(super) fn start(
-        dataplane: Dataplane,
-        keeper: Option<Keeper>,
-        done: UnboundedSender<Event>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(dataplane: Dataplane, keeper: Option<Keeper>, reports: Reports) -> anyhow::Result<Self> {
         let (orders, received) = mpsc::channel();
         let thread = move || {
-            let mut working = Working { dataplane, keeper, plans: Plans::default(), began: Instant::now() };
-            let end = work(&mut working, &received, &done);
+            let mut working = Working::new(dataplane, keeper, reports);
+            let end = work(&mut working, &received);
             working.end(end);
         };
         let thread = std::thread::Builder::new().name("dataplane".into()).spawn(thread);
@@ -174,7 +142,19 @@ impl Orders {
         self.order(Order::Survey(orders));
     }
 
-    pub(super) fn refresh(&self, links: Vec<Link>) -> oneshot::Receiver<Refreshed> {
+    /// What is pinned, if anything is.
+    pub(super) fn lineage(&self) -> oneshot::Receiver<Option<Lineage>> {
+        self.ask(Order::Lineage)
+    }
+
+    /// The plans that are ordered from here on are for this data plane, which begins with these members. It takes over with the first
+    /// one that is carried out.
+    pub(super) fn succeed(&self, successor: Successor, members: Members) {
+        self.order(Order::Succeed(Box::new(successor), members));
+    }
+
+    /// Follows changes of interfaces, reports the result, and answers whether all is well.
+    pub(super) fn refresh(&self, links: Vec<Link>) -> oneshot::Receiver<bool> {
         self.ask(|reply| Order::Refresh(links, reply))
     }
 
@@ -206,34 +186,150 @@ impl Orders {
 struct Working {
     dataplane: Dataplane,
     keeper: Option<Keeper>,
+    /// The one that takes over with the next plan.
+    next: Option<Next>,
+    /// Its number: how many of this process were to take over before.
+    plane: u64,
     plans: Plans,
+    survey: Option<Survey>,
     began: Instant,
+    reports: Reports,
 }
 
 impl Working {
-    fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>, done: &UnboundedSender<Event>) {
-        if let (Some(keeper), Some(saved)) = (&mut self.keeper, saved) {
-            keeper.note_slots(self.dataplane.slots());
+    fn new(dataplane: Dataplane, keeper: Option<Keeper>, reports: Reports) -> Self {
+        let (next, survey, plans) = (None, None, Plans::default());
+        Self { dataplane, keeper, next, plane: 0, plans, survey, began: Instant::now(), reports }
+    }
+
+    fn report(&self, event: Event) {
+        // The owner may have ended.
+        let _ = self.reports.done.send(event);
+    }
+
+    fn publish(&mut self, steps: &[Step], saved: Option<Box<Saved>>) {
+        let (slots, keeper) = match &mut self.next {
+            Some(next) => (next.slots(), Some(next.keeper())),
+            None => (self.dataplane.slots(), self.keeper.as_mut()),
+        };
+        if let (Some(keeper), Some(saved)) = (keeper, saved) {
+            keeper.note_slots(slots);
             keeper.keep(saved);
         }
         self.plans.begin(steps);
-        self.go_on(done);
+        self.go_on();
     }
 
     /// Carries out the remaining steps of plans.
-    fn go_on(&mut self, done: &UnboundedSender<Event>) {
-        let Self { dataplane, plans, began, .. } = self;
-        let carry = |steps: &[Step]| dataplane.publish(steps).map_err(|error| error.to_string());
+    fn go_on(&mut self) {
+        let Self { dataplane, keeper, next, plane, plans, began, reports, .. } = self;
+        let carry = |steps: &[Step]| {
+            let Some(mut successor) = next.take() else {
+                return dataplane.publish(steps).map_err(|error| error.to_string());
+            };
+            match successor.carry_out(steps, dataplane) {
+                Ok(()) => {
+                    *plane = successor.take_place(dataplane, keeper);
+                    reports.taken_over.notify_one();
+                }
+                Err(reason) => {
+                    *next = Some(successor);
+                    return Err(reason);
+                }
+            }
+            Ok(())
+        };
         // The owner may have ended.
-        plans.carry_out(began.elapsed(), carry, |event| drop(done.send(event)));
+        plans.carry_out(began.elapsed(), carry, |event| drop(reports.done.send(event)));
+    }
+
+    /// Follows changes of interfaces, and reports the result; returns whether all is well.
+    fn refresh(&mut self, links: Vec<Link>) -> bool {
+        let refresh = self.dataplane.refresh(&links);
+        let is_well = refresh.problems.is_empty();
+        let refreshed = Refreshed { plane: self.plane, ..Refreshed::new(&self.dataplane, refresh, links) };
+        // The owner may have ended.
+        let _ = self.reports.interfaces.send(refreshed);
+        is_well
+    }
+
+    /// The plans that come are for another data plane. What is under way in this one is of no use there: its members are all alive.
+    fn succeed(&mut self, successor: Successor, members: Members) {
+        self.next = self.keeper.as_ref().and_then(|keeper| Next::new(successor, members, keeper));
+        self.plans = Plans::default();
+        if self.survey.take().is_some() {
+            self.report(Event::Surveyed(Vec::new()));
+        }
+    }
+
+    /// The time until the next work without an order.
+    fn pause(&self, until_sweep: Duration) -> Duration {
+        let retry = self.keeper.as_ref().and_then(Keeper::pause);
+        let survey = self.survey.as_ref().map(|_| Duration::ZERO);
+        self.closing().into_iter().chain(retry).chain(survey).fold(until_sweep, Duration::min)
     }
 
     /// The time until failed closing steps are retried.
-    fn pause(&self) -> Option<Duration> {
+    fn closing(&self) -> Option<Duration> {
         Some(self.plans.deadline()?.saturating_sub(self.began.elapsed()))
     }
 
+    /// Works without an order: continues a survey by one part, and retries.
+    fn idle(&mut self) {
+        if self.closing() == Some(Duration::ZERO) {
+            self.go_on();
+        }
+        self.keeper.iter_mut().for_each(Keeper::retry);
+        self.survey = self.survey.take().and_then(|survey| self.survey_on(survey));
+    }
+
+    /// Begins a survey. A failed begin reports no flows.
+    fn survey(&mut self, orders: Vec<SurveyOrder>) {
+        self.survey = match self.dataplane.survey(orders) {
+            Ok(survey) => Some(survey),
+            Err(error) => {
+                tracing::error!(%error, "cannot survey the flow tables");
+                self.report(Event::Surveyed(Vec::new()));
+                None
+            }
+        };
+    }
+
+    /// Continues a survey by one part, and reports its result after the last.
+    fn survey_on(&self, mut survey: Survey) -> Option<Survey> {
+        if self.dataplane.go_on(&mut survey) {
+            return Some(survey);
+        }
+        self.report(Event::Surveyed(survey.end()));
+        None
+    }
+
+    /// Carries out one order, but not the last one. The requester may have gone; then the answer is dropped.
+    fn carry_out(&mut self, order: Order) {
+        let Self { dataplane, .. } = self;
+        match order {
+            Order::Stop(_) => {}
+            Order::Publish(steps, saved) => self.publish(&steps, saved),
+            Order::Lineage(reply) => drop(reply.send(self.keeper.as_ref().map(Keeper::lineage))),
+            Order::Succeed(successor, members) => self.succeed(*successor, members),
+            Order::Outlive(reply) => drop(reply.send(dataplane.outlive().map_err(|error| error.to_string()))),
+            Order::Beat => {
+                dataplane.beat().unwrap_or_else(|error| tracing::error!(%error, "cannot renew the watchdog"));
+            }
+            Order::Release => dataplane.release(),
+            Order::Survey(orders) => self.survey(orders),
+            Order::Refresh(links, reply) => drop(reply.send(self.refresh(links))),
+            Order::Snapshot(reply) => drop(reply.send(dataplane.snapshot())),
+            Order::Explain(flow, reply) => drop(reply.send(dataplane.explain(flow).map_err(|error| error.to_string()))),
+            Order::ActiveFlows(ActiveFlows { pool, slots, idle }, reply) => {
+                let _ = reply.send(dataplane.active_flows(pool, &slots, idle).map_err(|error| error.to_string()));
+            }
+        }
+    }
+
     fn end(self, end: End) {
+        // One that has not taken over leaves nothing.
+        drop(self.next);
         match end {
             End::Detach => {
                 self.keeper.iter().for_each(Keeper::leave_file);
@@ -246,75 +342,20 @@ impl Working {
 
 /// Carries out orders until the order to stop, and returns how. In between it sweeps the flow tables, and continues a survey of
 /// them in parts, so that no order waits for a whole survey.
-fn work(working: &mut Working, orders: &mpsc::Receiver<Order>, done: &UnboundedSender<Event>) -> End {
+fn work(working: &mut Working, orders: &mpsc::Receiver<Order>) -> End {
     let mut swept = Instant::now();
-    let mut survey: Option<Survey> = None;
     loop {
-        let pause = if survey.is_some() { Duration::ZERO } else { SWEEP.saturating_sub(swept.elapsed()) };
-        let retry = working.keeper.as_ref().and_then(Keeper::pause);
-        let pause = working.pause().into_iter().chain(retry).fold(pause, Duration::min);
-        match orders.recv_timeout(pause) {
+        match orders.recv_timeout(working.pause(SWEEP.saturating_sub(swept.elapsed()))) {
             Ok(Order::Stop(end)) => return end,
-            Ok(Order::Publish(steps, saved)) => working.publish(&steps, saved, done),
-            Ok(order) => carry_out(&mut working.dataplane, order, &mut survey, done),
+            Ok(order) => working.carry_out(order),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                if working.pause() == Some(Duration::ZERO) {
-                    working.go_on(done);
-                }
-                working.keeper.iter_mut().for_each(Keeper::retry);
-                survey = survey.take().and_then(|survey| go_on(&working.dataplane, survey, done));
+                working.idle();
                 if swept.elapsed() >= SWEEP {
                     swept = Instant::now();
                     working.dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
                 }
             }
-        }
-    }
-}
-
-/// Begins a survey. A failed begin reports no flows.
-fn begin(dataplane: &Dataplane, orders: Vec<SurveyOrder>, done: &UnboundedSender<Event>) -> Option<Survey> {
-    dataplane
-        .survey(orders)
-        .map_err(|error| {
-            tracing::error!(%error, "cannot survey the flow tables");
-            let _ = done.send(Event::Surveyed(Vec::new()));
-        })
-        .ok()
-}
-
-/// Continues a survey by one part, and reports its result after the last.
-fn go_on(dataplane: &Dataplane, mut survey: Survey, done: &UnboundedSender<Event>) -> Option<Survey> {
-    if dataplane.go_on(&mut survey) {
-        return Some(survey);
-    }
-    let _ = done.send(Event::Surveyed(survey.end()));
-    None
-}
-
-/// Carries out one order that is not a plan. The requester may have gone; then the answer is dropped.
-fn carry_out(dataplane: &mut Dataplane, order: Order, survey: &mut Option<Survey>, done: &UnboundedSender<Event>) {
-    match order {
-        Order::Publish(..) | Order::Stop(_) => {}
-        Order::Outlive(reply) => {
-            let _ = reply.send(dataplane.outlive().map_err(|error| error.to_string()));
-        }
-        Order::Beat => dataplane.beat().unwrap_or_else(|error| tracing::error!(%error, "cannot renew the watchdog")),
-        Order::Release => dataplane.release(),
-        Order::Survey(orders) => *survey = begin(dataplane, orders, done),
-        Order::Refresh(links, reply) => {
-            let refresh = dataplane.refresh(&links);
-            let _ = reply.send(Refreshed::new(dataplane, refresh, links));
-        }
-        Order::Snapshot(reply) => {
-            let _ = reply.send(dataplane.snapshot());
-        }
-        Order::Explain(flow, reply) => {
-            let _ = reply.send(dataplane.explain(flow).map_err(|error| error.to_string()));
-        }
-        Order::ActiveFlows(ActiveFlows { pool, slots, idle }, reply) => {
-            let _ = reply.send(dataplane.active_flows(pool, &slots, idle).map_err(|error| error.to_string()));
         }
     }
 }

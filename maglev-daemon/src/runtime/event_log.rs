@@ -12,8 +12,8 @@ use maglev_model::drain::Stage;
 use maglev_model::{Health, Refusal, Resolution};
 use tracing::field::display;
 
-use super::dataplane::Refreshed;
 use super::flood::{Flood, Kind};
+use super::refreshed::Refreshed;
 use crate::http::{Caller, Journal};
 
 /// Up to so many prefixes at once have one log line each; the lines of more are at level debug.

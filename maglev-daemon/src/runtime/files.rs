@@ -29,6 +29,8 @@ pub(super) struct Reread {
     pub(super) edited: Edited,
     /// The node file's settings that apply without a restart.
     pub(super) live: Live,
+    /// Its settings of the data plane, if they differ and apply without a restart.
+    pub(super) forwarding: Option<Forwarding>,
     /// Other fields of the node file that differ from the running configuration.
     pub(super) restart_needed: Vec<String>,
 }
@@ -38,6 +40,15 @@ pub(super) struct Reread {
 pub(super) struct Live {
     pub(super) bgp: Option<Bgp>,
     pub(super) metrics: Option<SocketAddr>,
+}
+
+/// Settings of the data plane that apply without a restart, since what is pinned can be continued.
+#[derive(Clone, Debug)]
+pub(super) struct Forwarding {
+    /// The running configuration, with these settings in it.
+    pub(super) node: Box<NodeConfig>,
+    /// The keys that differ.
+    pub(super) keys: Vec<&'static str>,
 }
 
 impl Files {
@@ -59,6 +70,11 @@ impl Files {
         (self.running.bgp, self.running.metrics) = (bgp, metrics);
     }
 
+    /// These settings of the data plane apply from now on.
+    pub(super) fn forward_by(&mut self, node: &NodeConfig) {
+        self.running = with_forwarding(&self.running, node);
+    }
+
     /// Reads both files again. `known` are the services in use: unchanged parts of the file need not be parsed.
     ///
     /// # Errors
@@ -68,7 +84,14 @@ impl Files {
         match (maglev_store::load_node(&self.path), services) {
             (Ok(node), Ok((services, edited))) => {
                 let (live, restart_needed) = changed(&self.running, &node);
-                Ok(Reread { services, edited, live, restart_needed })
+                let (forwarding, modes) = forwarding(&self.running, &node);
+                let (forwarding, waiting) = match (&self.running.pin, forwarding) {
+                    (None, Some(Forwarding { keys, .. })) => (None, keys),
+                    (_, forwarding) => (forwarding, Vec::new()),
+                };
+                let waiting = waiting.into_iter().chain(modes).map(str::to_owned);
+                let restart_needed = waiting.chain(restart_needed).collect();
+                Ok(Reread { services, edited, live, forwarding, restart_needed })
             }
             (node, services) => {
                 Err([node.err(), services.err()].into_iter().flatten().flat_map(|p| lines(&p)).collect())
@@ -82,11 +105,40 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
     problems.lines().collect()
 }
 
+/// The settings of the data plane in `file`, if they differ; and the key of interfaces' modes if those do, which stay as they are: a
+/// link of a program cannot change its mode.
+fn forwarding(running: &NodeConfig, file: &NodeConfig) -> (Option<Forwarding>, Option<&'static str>) {
+    let mut node = with_forwarding(running, file);
+    for interface in &mut node.interfaces {
+        let before = running.interfaces.iter().find(|before| before.name == interface.name);
+        interface.mode = before.map_or(interface.mode, |before| before.mode);
+    }
+    let modes = (node.interfaces != file.interfaces).then_some("interfaces[].mode (start with --cut)");
+    let fields = [
+        ("interfaces", running.interfaces != node.interfaces),
+        ("encap", running.outer != node.outer),
+        ("limits", running.limits != node.limits),
+        ("flow_table", running.flow_sets != node.flow_sets),
+        ("packets", running.packets != node.packets),
+        ("trace", running.trace != node.trace),
+        ("dataplane.watchdog", running.watchdog != node.watchdog),
+    ];
+    let keys: Vec<_> = fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+    ((!keys.is_empty()).then(|| Forwarding { node: Box::new(node), keys }), modes)
+}
+
+/// The running configuration with the data plane's settings of another one.
+fn with_forwarding(running: &NodeConfig, other: &NodeConfig) -> NodeConfig {
+    let NodeConfig { outer, limits, flow_sets, packets, trace, watchdog, .. } = *other;
+    let interfaces = other.interfaces.clone();
+    NodeConfig { interfaces, outer, limits, flow_sets, packets, trace, watchdog, ..running.clone() }
+}
+
 /// The settings of `file` that apply without a restart, and the other fields in which it differs.
 fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
     let NodeConfig {
-        interfaces,
-        outer,
+        interfaces: _,
+        outer: _,
         hash_key,
         services,
         socket,
@@ -94,13 +146,13 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
         metrics: _,
         bgp,
         drain,
-        limits,
-        flow_sets,
-        packets,
-        trace,
+        limits: _,
+        flow_sets: _,
+        packets: _,
+        trace: _,
         pin,
         on_stop,
-        watchdog,
+        watchdog: _,
         common_failure,
         hold_down,
     } = running;
@@ -113,18 +165,12 @@ fn changed(running: &NodeConfig, file: &NodeConfig) -> (Live, Vec<String>) {
         (running, file) => (running.clone(), if running == file { Vec::new() } else { vec!["bgp"] }),
     };
     let fields = [
-        ("interfaces", *interfaces != file.interfaces),
-        ("encap", *outer != file.outer),
         ("hash_key", *hash_key != file.hash_key),
         ("services", *services != file.services),
         ("api.socket", *socket != file.socket),
         ("api.read_socket", *read_socket != file.read_socket),
         ("drain", *drain != file.drain),
-        ("limits", *limits != file.limits),
-        ("flow_table", *flow_sets != file.flow_sets),
-        ("packets", *packets != file.packets),
-        ("trace", *trace != file.trace),
-        ("dataplane", (pin, on_stop, watchdog) != (&file.pin, &file.on_stop, &file.watchdog)),
+        ("dataplane", (pin, on_stop) != (&file.pin, &file.on_stop)),
         ("health", (common_failure, hold_down) != (&file.common_failure, &file.hold_down)),
     ];
     let fields = fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);

@@ -31,7 +31,9 @@ pub(super) fn watch(dataplane: Orders, entries: u64) -> watch::Receiver<FlowTabl
             let found = Found::from_snapshot(&snapshot);
             sender.send_modify(|shown| {
                 found.show(shown, maglev_api::now());
-                shown.room = room(entries, snapshot.sent_by_cpu());
+                // A reload may change it.
+                shown.entries = snapshot.flow_entries();
+                shown.room = room(shown.entries, snapshot.sent_by_cpu());
             });
             if let Some(Found { full, evicted }) = news.grown(found, started.elapsed()) {
                 tracing::warn!(

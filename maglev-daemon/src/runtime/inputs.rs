@@ -10,7 +10,8 @@ use maglev_probe::scheduler::Checked;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::dataplane::Refreshed;
+use super::owner::PreparedPlane;
+use super::refreshed::Refreshed;
 use super::signals::Stop;
 use crate::http::{Request, Shown, SnapshotRequests};
 
@@ -23,7 +24,9 @@ pub(super) struct Inputs {
     pub(super) snapshots: SnapshotRequests,
     pub(super) next_hops: mpsc::Receiver<Found>,
     pub(super) checks: mpsc::Receiver<Checked>,
-    pub(super) interfaces: mpsc::Receiver<Refreshed>,
+    pub(super) interfaces: mpsc::UnboundedReceiver<Refreshed>,
+    /// Data planes for reloads.
+    pub(super) prepared: mpsc::UnboundedReceiver<PreparedPlane>,
     pub(super) host: mpsc::Receiver<Event>,
     /// The reports of disk and data plane.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
@@ -42,6 +45,7 @@ pub(super) enum Input {
     Snapshot(oneshot::Sender<Arc<Shown>>),
     Event(Event),
     Interfaces(Refreshed),
+    Prepared(Box<PreparedPlane>),
     Drain(node_drain::Event),
     /// A BGP session's status changed.
     Sessions,
@@ -76,6 +80,7 @@ impl Inputs {
             Some(event) = self.finished.recv() => Input::Event(event),
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
+            Some(prepared) = self.prepared.recv() => Input::Prepared(Box::new(prepared)),
             Some(event) = self.host.recv() => Input::Event(event),
             Some(event) = self.drain.recv() => Input::Drain(event),
             Ok(()) = self.sessions.changed() => Input::Sessions,

@@ -12,6 +12,8 @@
 //!                                                   │        │              task per BGP neighbor
 //!      Persisted, Published, Saved: disk, dataplane ┘        └─ Shown: to the reader that asked for it, which
 //!                                                               computes the status on the thread of pages
+//!      Prepared: a data plane with other settings, loaded by a blocking thread for a reload; it goes to the owner, and with the
+//!      next plan to the dataplane
 //!      Journal (watch): events, from the owner to followers of the API
 //!      flow table: reads counters of the dataplane periodically
 //! ```
@@ -34,11 +36,13 @@ mod owner;
 mod plans;
 pub mod preflight;
 mod probation;
+mod refreshed;
 pub mod signals;
 mod snapshot;
 mod sockets;
 mod start;
 mod status;
+mod succession;
 pub mod systemd;
 mod trial;
 
@@ -173,6 +177,7 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -
     let Started { mut owner, mut inputs, reads, news, kept, drained, before } =
         start::start(path, node, store, signals, given).await?;
     let mut probation = Probation::begin(trial, before, start.probation).await;
+    owner.judged_by(probation.under_way());
     if let Some(record) = drained {
         owner.resume_drain(record, kept);
     }

@@ -9,6 +9,8 @@ use maglev_api::view::{self, DataPlaneStage, What};
 use maglev_common::counters::{Counter, Outcome};
 use maglev_dataplane::Snapshot;
 
+use tokio::sync::watch;
+
 use super::dataplane::Orders;
 use super::start::Before;
 use super::trial::{Instead, Trial};
@@ -125,12 +127,15 @@ pub(super) struct Probation {
     rates: Rates,
     /// For how long it is watched.
     length: Duration,
+    /// Whether it is judged, another binary would run in its place, and the verdict is not known.
+    under_way: watch::Sender<bool>,
 }
 
 impl Probation {
     /// Measures what is to be expected, while the programs of the daemon before still forward.
     pub(super) async fn begin(trial: Option<Trial>, before: Before, length: Duration) -> Self {
         let is_judged = trial.as_ref().is_some_and(|trial| !trial.is_proven());
+        let under_way = is_judged && trial.as_ref().is_some_and(|trial| trial.instead("").is_some());
         let mut rates = Rates::default();
         if is_judged
             && before.counts
@@ -141,7 +146,12 @@ impl Probation {
                 rates = second.since(&first);
             }
         }
-        Self { trial, before, rates, length }
+        Self { trial, before, rates, length, under_way: watch::Sender::new(under_way) }
+    }
+
+    /// Whether another release may run in the place of this one, until the verdict is known.
+    pub(super) fn under_way(&self) -> watch::Receiver<bool> {
+        self.under_way.subscribe()
     }
 
     /// Watches the release. Ends if it failed, and another one is to run in its place; never otherwise.
@@ -150,6 +160,7 @@ impl Probation {
         tokio::time::sleep(self.length).await;
         let last = Sample::now(&self.before.orders).await;
         let state = handle.compute(Reading::status).await.map(|status| State::new(&status, &self.before.owners));
+        self.under_way.send_replace(false);
         let Some(trial) = &mut self.trial else { return pending().await };
         let (Ok(state), Some((first, last))) = (state, first.zip(last)) else { return pending().await };
         let established = state.established;

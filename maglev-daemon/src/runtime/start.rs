@@ -20,15 +20,16 @@ use maglev_probe::scheduler::Scheduler;
 use maglev_probe::shortages::Shortages;
 use maglev_store::{FileStore, Stored};
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::adoption::{self, Begun, Keeper};
 use super::clock::Clock;
-use super::dataplane::{Orders, Refreshed, Worker};
+use super::dataplane::{Orders, Reports, Worker};
 use super::files::{Disk, Files};
 use super::heartbeat::Heartbeat;
 use super::inputs::Inputs;
 use super::owner::{Beginning, Owner, Tools};
+use super::refreshed::Refreshed;
 use super::systemd::Manager;
 use super::{Failure, flow_table, node_state, signals, snapshot, status};
 use crate::http::{Bgp, Handle, Journal, Pages, Request, Snapshots};
@@ -93,7 +94,7 @@ pub(super) struct Reads {
     started: Instant,
     journal: Journal,
     stored: watch::Receiver<Stored>,
-    rules: Rules,
+    rules: watch::Receiver<Rules>,
 }
 
 impl Reads {
@@ -160,12 +161,15 @@ pub(super) async fn start(
     let needed = needed(&node, host);
     let (done, finished) = mpsc::unbounded_channel();
     let disk = Disk::start(store, done.clone())?;
-    let (stored, rules) = (disk.stored(), node.rules());
-    let entries = dataplane.flow_entries();
+    let stored = disk.stored();
+    let entries = dataplane.snapshot().flow_entries();
     let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
-    let dataplane = Worker::start(dataplane, keeper, done)?;
+    let (refreshed, changed) = mpsc::unbounded_channel();
+    let taken_over = Arc::new(Notify::new());
+    let reports = Reports { done, interfaces: refreshed, taken_over: Arc::clone(&taken_over) };
+    let dataplane = Worker::start(dataplane, keeper, reports)?;
     let flow_table = flow_table::watch(dataplane.orders().clone(), entries);
-    let changed = watch_interfaces(links, dataplane.orders().clone());
+    watch_interfaces(links, dataplane.orders().clone(), taken_over);
     let (found, next_hops) = mpsc::channel(NEXT_HOPS);
     let resolver = Resolver::start(found)?;
     let (ended, checks) = mpsc::channel(CHECKS);
@@ -177,13 +181,24 @@ pub(super) async fn start(
     events.into_iter().flatten().for_each(|event| journal.record(event));
     let (records, to_write) = mpsc::unbounded_channel();
     let (counted, drain) = mpsc::unbounded_channel();
+    let (prepared, successors) = mpsc::unbounded_channel();
     tokio::spawn(node_state::write(state.clone(), to_write, counted.clone()));
 
     let (manager, heartbeat) = (Manager::from_env(), Heartbeat::new(node.watchdog));
     let (snapshots, wanted_snapshots, generation) = Snapshots::channel();
     let orders = dataplane.orders().clone();
-    let tools =
-        Tools { dataplane, disk, resolver, scheduler, journal: journal.clone(), records, counted, manager, heartbeat };
+    let tools = Tools {
+        dataplane,
+        disk,
+        resolver,
+        scheduler,
+        journal: journal.clone(),
+        records,
+        counted,
+        prepared,
+        manager,
+        heartbeat,
+    };
     let owners = in_use.keys().map(ToString::to_string).collect();
     let beginning = Beginning { facts, interfaces, needed, adopted, in_use, served };
     let snapshot = snapshot::Snapshots::new(generation);
@@ -198,12 +213,13 @@ pub(super) async fn start(
         next_hops,
         checks,
         interfaces: changed,
+        prepared: successors,
         host: watch_host(addresses),
         finished,
         drain,
         sessions,
     };
-    let started = clock.started().0;
+    let (started, rules) = (clock.started().0, owner.rules());
     let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules };
     let before = Before { orders, owners, counts: heritage.counts() };
     Ok(Started { owner, inputs, reads, news, kept, drained, before })
@@ -261,18 +277,23 @@ fn watch_host(mut watch: host::Watch) -> mpsc::Receiver<Event> {
     receiver
 }
 
-/// Follows the interfaces in its own task: the data plane applies changes, and the owner receives the result.
-fn watch_interfaces(mut watch: links::Watch, dataplane: Orders) -> mpsc::Receiver<Refreshed> {
-    let (sender, receiver) = mpsc::channel(1);
+/// Follows the interfaces in its own task: the data plane applies changes, and reports the result to the owner.
+fn watch_interfaces(mut watch: links::Watch, dataplane: Orders, taken_over: Arc<Notify>) {
     tokio::spawn(async move {
-        while let Ok(refreshed) = dataplane.refresh(watch.changed().await).await {
-            if !refreshed.refresh.problems.is_empty() {
-                watch.again();
-            }
-            if sender.send(refreshed).await.is_err() {
-                return;
+        loop {
+            let found = tokio::select! {
+                found = watch.changed() => Ok(found),
+                () = taken_over.notified() => watch.list().await,
+            };
+            let is_well = match found {
+                Ok(links) => dataplane.refresh(links).await,
+                Err(_) => Ok(false),
+            };
+            match is_well {
+                Ok(true) => {}
+                Ok(false) => watch.again(),
+                Err(_) => return,
             }
         }
     });
-    receiver
 }

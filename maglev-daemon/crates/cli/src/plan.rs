@@ -113,9 +113,12 @@ impl Text for Plan {
 
 impl Text for PlannedReload {
     fn text(&self) -> String {
-        let Self { restart_needed, changes, refused, neighbors } = self;
+        let Self { restart_needed, changes, refused, neighbors, data_plane } = self;
         let mut text = format!("would change: {changes}\n");
         neighbors.iter().for_each(|neighbor| text += &format!("would change: {neighbor}\n"));
+        if !data_plane.is_empty() {
+            text += &format!("would change: data plane: {} changed, connections go on\n", data_plane.join(", "));
+        }
         if !restart_needed.is_empty() {
             text += &format!("needs a restart: {} in the node file\n", restart_needed.join(", "));
         }
@@ -214,6 +217,9 @@ web3     21845            0  -21845
         reload.neighbors.push(NeighborChange { name, session, keys });
         let line = "would change: BGP neighbor tor1: hold_time changed, the session begins anew\n";
         assert_eq!(reload.text(), planned.text() + line);
+        reload.data_plane = vec!["interfaces".to_owned(), "encap".to_owned()];
+        let line = line.to_owned() + "would change: data plane: interfaces, encap changed, connections go on\n";
+        assert_eq!(reload.text(), planned.text() + &line);
         let refused = PlannedRollback { refused: Some("it is the last backend".to_owned()), ..planned };
         assert_eq!(refused.text(), "would change: pools 1 removed\nwould be refused: it is the last backend\n");
     }

@@ -18,9 +18,12 @@ pub(super) fn run(Args { force }: &Args, client: &Client, printer: &Printer) -> 
 
 impl Text for Reloaded {
     fn text(&self) -> String {
-        let Self { restart_needed, changes, neighbors } = self;
+        let Self { restart_needed, changes, neighbors, data_plane } = self;
         let mut text = format!("reloaded: {changes}\n");
         neighbors.iter().for_each(|neighbor| text += &format!("{neighbor}\n"));
+        if !data_plane.is_empty() {
+            text += &format!("data plane: {} changed, connections go on\n", data_plane.join(", "));
+        }
         if !restart_needed.is_empty() {
             text += &format!("these maglev.yaml changes need a restart: {}\n", restart_needed.join(", "));
         }

@@ -180,6 +180,7 @@ impl Dataplane {
         let held = pins.links(LinkKind::Xdp)?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         plane.attach(chosen, held, settings.cut, links)?;
+        plane.guard()?;
         tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
         Ok(plane)
     }

@@ -106,6 +106,24 @@ pub(super) fn choose_or_await(
     Ok(chosen)
 }
 
+/// Refuses an interface that does not exist, unless it is one of those that are `known`, and lost: a wrong name must not pass as one
+/// that is waited for, nor a renamed interface be detached.
+pub(super) fn refuse_unknown(
+    wanted: &[InterfaceSettings],
+    links: &[Link],
+    known: &[Interface],
+) -> Result<(), DataplaneError> {
+    let is_lost = |name: &str| {
+        let known = known.iter().find(|known| known.name == name);
+        known.is_some_and(|known| links.iter().all(|link| link.index != known.index))
+    };
+    let is_there = |name: &str| links.iter().any(|link| link.name == name);
+    match wanted.iter().find(|wanted| !is_there(&wanted.name) && !is_lost(&wanted.name)) {
+        Some(wanted) => Err(absent(&wanted.name, links)),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a change of an interface's mode, for which its link ends before another one begins, unless it may be cut.
 pub(super) fn refuse_cuts(
     chosen: &[Interface],
@@ -252,8 +270,12 @@ impl Attached {
         let Runnable { fd, id } = program;
         for (interface, held) in self.interfaces.iter().zip(&mut self.links) {
             let Some(held) = held else { continue };
-            if held.replace(fd, id).map_err(|errno| refused(interface, errno))? {
-                tracing::info!(interface = interface.name, "XDP program replaced");
+            match held.replace(fd, id) {
+                Ok(true) => tracing::info!(interface = interface.name, "XDP program replaced"),
+                Ok(false) => {}
+                // It is gone: [`Self::refresh`] attaches to it once it is back.
+                Err(Errno::ENOLINK) => continue,
+                Err(errno) => return Err(refused(interface, errno)),
             }
             held.pin_to(pins, LinkKind::Xdp, interface.index)?;
         }

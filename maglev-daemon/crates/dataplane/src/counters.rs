@@ -3,6 +3,7 @@
 use aya::maps::MapData;
 use maglev_common::backend::MemberId;
 use maglev_common::counters::{Counter, Counts, DecapCounter, Traffic};
+use maglev_common::flow::WAYS;
 use maglev_common::maps::{COUNTER_REGION, COUNTS};
 use maglev_common::pod::Word;
 use maglev_common::vip::VipId;
@@ -29,6 +30,7 @@ pub struct Snapshot {
     sent_by_cpu: Vec<u64>,
     vips: Vec<Totals>,
     members: Vec<Totals>,
+    flow_entries: u64,
 }
 
 impl Snapshot {
@@ -38,7 +40,13 @@ impl Snapshot {
             sent_by_cpu: maps.counts_by_cpu().iter().map(sent).collect(),
             vips: totals(maps, Counts::vips),
             members: totals(maps, Counts::members),
+            flow_entries: u64::from(maps.sizes.flows) * WAYS as u64,
         }
+    }
+
+    /// Flows there is room for in the flow tables of all CPUs.
+    pub const fn flow_entries(&self) -> u64 {
+        self.flow_entries
     }
 
     /// How often an event was counted.

@@ -98,6 +98,21 @@ impl Egress {
         failed
     }
 
+    /// Puts this program in the place of the one that `before` holds, in its links. Where there are none, it is detached, and
+    /// attached by the next [`Self::follow`].
+    pub(super) fn take_over(&mut self, mut before: Self, program: &SchedClassifier) -> Result<(), DataplaneError> {
+        let failed = |error| DataplaneError::program(self.program, &error);
+        let (id, fd) = (program.info().map_err(failed)?.id(), program.fd().map_err(failed)?);
+        for (index, mut hold) in mem::take(&mut before.held) {
+            let Hold::Link(held) = &mut hold else { continue };
+            match held.replace(fd.as_fd(), id) {
+                Ok(_) => drop(self.held.insert(index, hold)),
+                Err(errno) => tracing::warn!(index, %errno, "the egress program cannot be replaced: attaching it anew"),
+            }
+        }
+        Ok(())
+    }
+
     /// Detaches it everywhere, also where another process left it.
     pub(super) fn stop(mut self) {
         mem::take(&mut self.held).into_values().for_each(Hold::end);

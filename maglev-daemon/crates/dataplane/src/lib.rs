@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_common::flow::WAYS;
 use maglev_common::hash::HashKey;
 use maglev_common::table::PoolIndex;
 
@@ -200,6 +199,10 @@ impl Dataplane {
         let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
         plane.beat()?;
         plane.attach(chosen, held, settings.cut, links)?;
+        // Health checks are encapsulated once: by the data plane of this process that this one continues, until it takes over.
+        if !continued.is_some_and(Continued::is_of_this_process) {
+            plane.guard()?;
+        }
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
         tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
         Ok(plane)
@@ -235,7 +238,11 @@ impl Dataplane {
         if let Some(left) = &mut self.left {
             left.leftover = held.into_values().collect();
         }
-        self.vlans.follow(&mut self.ebpf, &self.maps, self.attached.interfaces(), links)?;
+        self.vlans.follow(&mut self.ebpf, &self.maps, self.attached.interfaces(), links)
+    }
+
+    /// Attaches the egress program to the interfaces that exist.
+    fn guard(&mut self) -> Result<(), DataplaneError> {
         let there = self.attached.interfaces().iter().filter(|interface| interface.exists());
         match self.egress.follow(self.ebpf.egress()?, there).pop() {
             Some((_, error)) => Err(error),
@@ -273,6 +280,18 @@ impl Dataplane {
         left.pins.remove_sets_but(&kept);
         left.whole = true;
         Ok(())
+    }
+
+    /// Takes the place of the data plane of this process that it continues, once the first plan is published; that one is to be
+    /// dropped then.
+    ///
+    /// # Errors
+    /// As for [`Self::outlive`]; the call can be repeated.
+    pub fn take_over(&mut self, before: &mut Self) -> Result<(), DataplaneError> {
+        self.beat()?;
+        self.outlive()?;
+        self.egress.take_over(std::mem::take(&mut before.egress), self.ebpf.egress()?)?;
+        self.guard()
     }
 
     /// Frees the set that this one continues: nothing goes back to it.
@@ -384,11 +403,6 @@ impl Dataplane {
     /// The clock cannot be read.
     pub fn active_flows(&self, pool: PoolIndex, slots: &[bool], idle: u16) -> Result<u64, DataplaneError> {
         Ok(flows::active(&self.maps, explain::now()?, pool, slots, idle))
-    }
-
-    /// Flows there is room for in the flow tables of all CPUs.
-    pub fn flow_entries(&self) -> u64 {
-        u64::from(self.maps.sizes.flows) * WAYS as u64
     }
 
     /// Bytes of kernel memory by map.

@@ -1,4 +1,4 @@
-//! A data plane that continues another daemon's with programs of its own: on its flow table and its counters, with forwarding state
+//! A data plane that continues another one, of another daemon or of this process, with programs of its own: on its flow table and its counters, with forwarding state
 //! that is written anew. The other one forwards until this one can. It must not know why they differ.
 //!
 //! ```text
@@ -34,7 +34,7 @@ use super::object::Loaded;
 use super::pins::Pins;
 use super::shared::{Mapped, Shape};
 use super::sizes::Sizes;
-use super::{Dataplane, Settings, attach, flows, publish};
+use super::{Dataplane, Interface, Settings, attach, flows, publish};
 
 /// What is continued of another daemon's set.
 #[derive(Clone, Debug)]
@@ -45,11 +45,19 @@ pub(super) struct Continued<'a> {
     promotes: bool,
     /// The layout of its counters, if they are to be added.
     adds: Option<counters::Layout>,
+    /// Whether this process runs it.
+    is_of_this_process: bool,
 }
 
 impl<'a> Continued<'a> {
     fn new(set: &'a str, before: &Fingerprint, mine: &Fingerprint) -> Self {
-        Self { set, maps: mine.continues(before), promotes: mine.promotes(before), adds: mine.adds(before) }
+        let (maps, promotes, adds) = (mine.continues(before), mine.promotes(before), mine.adds(before));
+        Self { set, maps, promotes, adds, is_of_this_process: false }
+    }
+
+    /// Whether the set is of a data plane that this process runs.
+    pub(super) const fn is_of_this_process(&self) -> bool {
+        self.is_of_this_process
     }
 
     /// The pinned maps that the new program goes on with, and their sizes. One of another shape than its layout says is not ours.
@@ -125,9 +133,35 @@ impl Dataplane {
         pins: &Arc<Pins>,
         (set, before): (&str, &Fingerprint),
     ) -> Result<Self, DataplaneError> {
+        Self::go_on_from(settings, links, pins, &Continued::new(set, before, &Fingerprint::from_settings(settings)?))
+    }
+
+    /// The same for the set of a data plane that this process runs, with these interfaces; until [`Self::take_over`]. If this one is
+    /// dropped before, nothing has changed.
+    ///
+    /// # Errors
+    /// As for [`Self::succeed`]; or an interface does not exist, and is not one that was lost.
+    pub fn prepare(
+        settings: &Settings,
+        links: &[Link],
+        pins: &Arc<Pins>,
+        (set, before): (&str, &Fingerprint),
+        known: &[Interface],
+    ) -> Result<Self, DataplaneError> {
+        attach::refuse_unknown(&settings.interfaces, links, known)?;
         let continued = Continued::new(set, before, &Fingerprint::from_settings(settings)?);
-        let plane = Self::load(settings, links, Some(pins), Some(&continued))?;
-        tracing::info!(set, maps = continued.maps.join(" "), "the maps of the pinned data plane that are continued");
+        Self::go_on_from(settings, links, pins, &Continued { is_of_this_process: true, ..continued })
+    }
+
+    fn go_on_from(
+        settings: &Settings,
+        links: &[Link],
+        pins: &Arc<Pins>,
+        continued: &Continued<'_>,
+    ) -> Result<Self, DataplaneError> {
+        let plane = Self::load(settings, links, Some(pins), Some(continued))?;
+        let (set, maps) = (continued.set, continued.maps.join(" "));
+        tracing::info!(set, maps, "the maps of the pinned data plane that are continued");
         Ok(plane)
     }
 

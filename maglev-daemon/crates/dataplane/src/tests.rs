@@ -207,7 +207,7 @@ fn active_flows_are_counted_once_and_only_where_asked() {
         let cpus = plane.maps.sizes.cpus as usize;
         (1..cpus).for_each(|cpu| put(cpu * sets + 3, 2, 10, 1, 0));
         assert_eq!(count(&[10], 900), 2);
-        assert_eq!(plane.flow_entries(), (cpus * sets * 7) as u64);
+        assert_eq!(plane.snapshot().flow_entries(), (cpus * sets * 7) as u64);
     });
 }
 

@@ -25,7 +25,7 @@ fn server(text: &str) -> (Server, mpsc::Receiver<Request>) {
     let stored = Stored { services: Arc::new(services), revision: 7, ..Stored::default() };
     let mut server = Server::start_with(view::Status::default(), |handle| Handle {
         stored: watch::channel(stored).1,
-        rules: rules(),
+        rules: watch::channel(rules()).1,
         ..handle
     });
     let requests = std::mem::replace(&mut server.requests, mpsc::channel(1).1);

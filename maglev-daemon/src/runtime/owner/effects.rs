@@ -2,7 +2,7 @@
 
 use maglev_api::view;
 use maglev_common::counters::Counter;
-use maglev_core::node::{Effect, Plan};
+use maglev_core::node::Effect;
 use maglev_core::node_drain::{self, Traffic};
 use maglev_core::reconcile::{Draft, RequestId};
 use maglev_dataplane::Snapshot;
@@ -17,7 +17,7 @@ impl Owner {
         let tools = &mut self.tools;
         match effect {
             Effect::Persist(draft) => self.commit(draft),
-            Effect::Publish(Plan { steps, saved }) => tools.dataplane.orders().publish(steps, saved),
+            Effect::Publish(plan) => self.publish(plan),
             Effect::Survey(orders) => tools.dataplane.orders().survey(orders),
             Effect::Follow(addresses) => tools.resolver.follow(addresses),
             Effect::Check(orders) => tools.scheduler.follow(orders),
@@ -72,11 +72,13 @@ impl Owner {
                 let _ = reply.send(outcome.map_err(view::Error::from));
             }
             Some(Waiting::Reload(reload, reloaded, _, prepared)) => {
-                if outcome.is_ok() {
-                    self.apply_live(*prepared, &reloaded.neighbors);
+                let successor = outcome.as_ref().ok().and_then(|()| self.apply_live(*prepared, &reloaded.neighbors));
+                match successor {
+                    Some(successor) => self.succeed((reload, reloaded), successor),
+                    None => self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from)),
                 }
-                self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
             }
+            Some(Waiting::Succession(reload, reloaded, next)) => self.succeeded((reload, reloaded), *next, outcome),
             Some(Waiting::Rollback(rollback, changes)) => self.rolled_back(rollback, changes, outcome),
             Some(Waiting::Apply(apply, changes)) => self.applied(apply, changes, outcome),
             Some(Waiting::Node(order, caller, reply)) => {
@@ -94,7 +96,9 @@ impl Waiting {
         let (by, command) = match self {
             Self::Start(_) => return Author::default(),
             Self::Change(change, by, _) => (by.clone(), change.to_string()),
-            Self::Reload(reload, ..) => (reload.by.clone(), "reload services.yaml".to_owned()),
+            Self::Reload(reload, ..) | Self::Succession(reload, ..) => {
+                (reload.by.clone(), "reload services.yaml".to_owned())
+            }
             Self::Rollback(rollback, _) => (rollback.by.clone(), rollback.command()),
             Self::Apply(apply, _) => (apply.by.clone(), apply.command()),
             Self::Node(order, caller, _) => (By { caller: *caller, why: None }, (*order).to_owned()),

@@ -15,6 +15,8 @@ use maglev_core::reconcile::Event;
 use maglev_model::Name;
 use maglev_store::FileStore;
 
+mod data_plane;
+
 thread_local! {
     static TIME: Cell<Duration> = const { Cell::new(Duration::from_secs(1)) };
 }
@@ -26,6 +28,8 @@ struct Site {
     directory: TempDir,
     /// Writes of the services file.
     finished: mpsc::UnboundedReceiver<Event>,
+    /// Data planes for reloads.
+    prepared: mpsc::UnboundedReceiver<PreparedPlane>,
 }
 
 const SERVICES: &str = "pools:\n  - { name: web, backends: [{ name: a, address: 10.9.2.11 }, { name: b, address: \
@@ -50,6 +54,7 @@ impl Site {
         let clock = Clock::from_source(|| Ok(TIME.get())).unwrap();
         let (done, finished) = mpsc::unbounded_channel();
         let (dataplane, ordered) = testing::worker();
+        let (prepared, successors) = mpsc::unbounded_channel();
         let journal = Journal::start();
         let tools = Tools {
             dataplane,
@@ -59,6 +64,7 @@ impl Site {
             journal,
             records: mpsc::unbounded_channel().0,
             counted: mpsc::unbounded_channel().0,
+            prepared,
             manager: Manager::new(None, None),
             heartbeat: Heartbeat::new(None),
         };
@@ -76,7 +82,7 @@ impl Site {
         let request = owner.expect(Waiting::Start(oneshot::channel().0));
         owner.reconcile(Event::Load { request, services });
         owner.settle();
-        let mut site = Self { owner, ordered, directory, finished };
+        let mut site = Self { owner, ordered, directory, finished, prepared: successors };
         assert_eq!(site.ordered.plans(), 1);
         site.take(Input::Event(Event::Published(Ok(()))));
         site

@@ -8,7 +8,8 @@ use maglev_model::bgp::NeighborChange;
 use maglev_model::{Refusal, Services};
 use tokio::net::TcpListener;
 
-use super::super::files::Live;
+use super::super::files::{Forwarding, Live};
+use super::super::succession::Successor;
 use super::super::{sockets, start};
 use super::Owner;
 
@@ -20,6 +21,8 @@ pub(super) struct Prepared {
     speaker: Option<speaker::Prepared>,
     /// The socket for scrapers, if its address differs; none, if there is to be none.
     scraped: Option<Option<TcpListener>>,
+    /// The data plane that takes over, and its settings, if those differ.
+    data_plane: Option<(Forwarding, Successor)>,
 }
 
 impl Owner {
@@ -36,23 +39,23 @@ impl Owner {
     }
 
     /// Prepares these settings.
-    pub(super) fn prepare(&self, live: Live) -> Result<Prepared, Denied> {
+    pub(super) fn prepare(&self, live: Live, data_plane: Option<(Forwarding, Successor)>) -> Result<Prepared, Denied> {
         let running = self.files.live();
         let refused = |error: anyhow::Error| Denied::Refused(Refusal::Conflict(format!("{error:#}")));
         let speaker = self.speaker.as_ref().zip(live.bgp.as_ref()).filter(|_| running.bgp != live.bgp);
         let speaker = speaker.map(|(speaker, bgp)| speaker.prepare(bgp)).transpose().map_err(refused)?;
         let scraped = (running.metrics != live.metrics).then(|| live.metrics.map(sockets::listen).transpose());
-        Ok(Prepared { speaker, scraped: scraped.transpose().map_err(refused)?, live })
+        Ok(Prepared { speaker, scraped: scraped.transpose().map_err(refused)?, live, data_plane })
     }
 
-    /// Applies these settings. Sessions that they do not concern go on.
+    /// Applies these settings. Sessions that they do not concern go on. Returns the data plane that is to take over.
     pub(super) fn apply_live(
         &mut self,
-        Prepared { live, speaker, scraped }: Prepared,
+        Prepared { live, speaker, scraped, data_plane }: Prepared,
         changed: &[view::NeighborChange],
-    ) {
+    ) -> Option<(Forwarding, Successor)> {
         if live == self.files.live() {
-            return;
+            return data_plane;
         }
         for change in changed {
             tracing::info!("{change}");
@@ -68,6 +71,7 @@ impl Owner {
         self.files.apply(live);
         self.reconcile(Event::Configured(configured));
         self.sessions_changed();
+        data_plane
     }
 }
 

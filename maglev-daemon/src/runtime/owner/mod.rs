@@ -23,11 +23,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
-use super::dataplane::{End, Refreshed, Worker};
+use super::dataplane::{End, Worker};
 use super::event_log::EventLog;
-use super::files::{Disk, Files};
+use super::files::{Disk, Files, Forwarding};
 use super::heartbeat::Heartbeat;
 use super::inputs::{Input, Inputs};
+use super::refreshed::Refreshed;
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
 use super::systemd::{self, Manager};
@@ -42,11 +43,14 @@ mod manager;
 mod reload;
 mod requests;
 mod rollback;
+mod succession;
 
 use apply::Apply;
 use live::Prepared;
 use reload::Reload;
 use rollback::Rollback;
+pub(super) use succession::Prepared as PreparedPlane;
+use succession::Succession;
 
 /// The largest number of inputs in one plan: a flood of requests must not delay the first one.
 const BATCH: usize = 4_096;
@@ -68,6 +72,8 @@ enum Waiting {
     /// With the version of `services.yaml` that is applied, until it is saved.
     /// With the settings of `maglev.yaml` that apply with it.
     Reload(Reload, view::Reloaded, Option<Edited>, Box<Prepared>),
+    /// With the settings of the data plane that takes over.
+    Succession(Reload, view::Reloaded, Box<(Forwarding, Facts, Refreshed)>),
     Rollback(Rollback, view::Changes),
     Apply(Apply, view::Changes),
     /// An order for the node, in words.
@@ -93,6 +99,8 @@ pub(super) struct Tools {
     pub(super) records: mpsc::UnboundedSender<Option<node_drain::Record>>,
     /// The sender of counters that the node's drain requested.
     pub(super) counted: mpsc::UnboundedSender<node_drain::Event>,
+    /// The sender of data planes for reloads.
+    pub(super) prepared: mpsc::UnboundedSender<PreparedPlane>,
     /// The service manager.
     pub(super) manager: Manager,
     /// The signs of life for the packet path.
@@ -137,6 +145,7 @@ pub(super) struct Owner {
     replacements: VecDeque<Replacement>,
     /// Changes that came after it, in their order.
     postponed: VecDeque<Request>,
+    succession: Succession,
     last_reload: Option<view::LastReload>,
     /// An order to stop, and whether the program is detached then.
     stopping: Option<bool>,
@@ -166,6 +175,7 @@ impl Owner {
         let log = EventLog::new(tools.journal.clone());
         let mut owner = Self {
             node,
+            succession: Succession::new(files.running().rules()),
             files,
             facts: Arc::new(facts),
             interfaces: Arc::new(interfaces),
@@ -335,6 +345,7 @@ impl Owner {
             }
             Input::Event(event) => self.reconcile(event),
             Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
+            Input::Prepared(prepared) => self.prepared(*prepared),
             Input::Drain(event) => self.handle(Event::Drain(event)),
             Input::Sessions => self.sessions_changed(),
             Input::Due => self.handle(Event::Tick),
@@ -343,6 +354,10 @@ impl Owner {
     }
 
     fn interfaces_changed(&mut self, refreshed: Refreshed) {
+        // Slots of another data plane mean nothing here: the present one is refreshed as it takes over.
+        if !self.succession.is_of(&refreshed) {
+            return;
+        }
         refreshed.refresh.log_news(&self.interfaces.refresh);
         self.log.interfaces(&self.interfaces, &refreshed);
         self.interfaces = Arc::new(refreshed);
@@ -399,6 +414,9 @@ impl Owner {
 
     /// Begins the next replacement, or handles the changes that came after the last one. Returns whether there was one.
     fn go_on(&mut self) -> bool {
+        if self.succession.is_preparing() {
+            return false;
+        }
         let is_changing = self.waiting.values().any(|waiting| !matches!(waiting, Waiting::Node(..)));
         match self.replacements.pop_front_if(|_| !is_changing) {
             Some(Replacement::Reload(reload)) => self.reload(reload),

@@ -5,7 +5,8 @@ use maglev_core::reconcile::{Denied, Event};
 use maglev_model::{Difference, Refusal, UnixTime};
 use tokio::sync::oneshot;
 
-use super::super::files::Reread;
+use super::super::files::{Forwarding, Reread};
+use super::super::succession::Successor;
 use super::{Owner, Waiting};
 use crate::http::By;
 
@@ -28,33 +29,49 @@ impl Owner {
     pub(super) fn reload(&mut self, reload: Reload) {
         self.tools.manager.reloading();
         self.tools.scheduler.reload_authorities();
-        let reviewed = self.files.reread(self.node.reconciler().services()).map_err(Denied::Invalid).and_then(|read| {
-            let difference = self.review(&read, reload.force)?;
-            let Reread { services, edited, live, restart_needed } = read;
-            let neighbors = self.changed_neighbors(&live);
-            let reloaded = view::Reloaded { restart_needed, changes: difference.into(), neighbors };
-            Ok((services, edited, self.prepare(live)?, reloaded, difference))
-        });
-        match reviewed {
-            Ok((services, edited, prepared, reloaded, difference)) => {
-                let edited = if difference == Difference::default() {
-                    // It equals the saved services: the next change may replace it.
-                    self.tools.disk.read(edited.stamp);
-                    None
-                } else {
-                    Some(edited)
-                };
-                let request = self.expect(Waiting::Reload(reload, reloaded, edited, Box::new(prepared)));
-                self.reconcile(Event::Replace { request, services });
-            }
+        let read = self.files.reread(self.node.reconciler().services()).map_err(Denied::Invalid);
+        match read.and_then(|read| Ok((self.review(&read, reload.force)?, read))) {
+            Ok((difference, read)) => match read.forwarding.as_ref().map(|forwarding| forwarding.node.clone()) {
+                Some(node) => self.prepare_forwarding(reload, read, &node),
+                None => self.replace(reload, read, difference, None),
+            },
             Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
         }
     }
 
+    /// Replaces the services by those of the files, whose other settings apply after it.
+    pub(super) fn replace(
+        &mut self,
+        reload: Reload,
+        read: Reread,
+        difference: Difference,
+        successor: Option<Successor>,
+    ) {
+        let Reread { services, edited, live, forwarding, restart_needed } = read;
+        let (neighbors, data_plane) = (self.changed_neighbors(&live), keys(forwarding.as_ref()));
+        let reloaded = view::Reloaded { restart_needed, changes: difference.into(), neighbors, data_plane };
+        let prepared = match self.prepare(live, forwarding.zip(successor)) {
+            Ok(prepared) => prepared,
+            Err(denied) => return self.reloaded(reload, Err(nothing_changed(denied))),
+        };
+        let edited = if difference == Difference::default() {
+            // It equals the saved services: the next change may replace it.
+            self.tools.disk.read(edited.stamp);
+            None
+        } else {
+            Some(edited)
+        };
+        let request = self.expect(Waiting::Reload(reload, reloaded, edited, Box::new(prepared)));
+        self.reconcile(Event::Replace { request, services });
+    }
+
     /// Checks whether a file may be applied, and returns its changes.
-    fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
+    pub(super) fn review(&self, read: &Reread, force: bool) -> Result<Difference, Denied> {
         let difference = self.node.reconciler().review(&read.services, force)?;
         self.review_live(&read.live, &read.services)?;
+        if let Some(Forwarding { node, .. }) = &read.forwarding {
+            self.review_forwarding(node, &read.services)?;
+        }
         if !force {
             self.check_base("services.yaml", read.edited.base(), difference)?;
         }
@@ -87,9 +104,10 @@ impl Owner {
         let reread = self.files.reread(self.node.reconciler().services());
         let reread = reread.map_err(|problems| nothing_changed(Denied::Invalid(problems)))?;
         let refused = self.review(&reread, false).err().map(in_words);
-        let Reread { services, edited: _, live, restart_needed } = reread;
+        let Reread { services, edited: _, live, forwarding, restart_needed } = reread;
         let changes = self.node.reconciler().difference(&services).into();
-        Ok(view::PlannedReload { restart_needed, changes, refused, neighbors: self.changed_neighbors(&live) })
+        let (neighbors, data_plane) = (self.changed_neighbors(&live), keys(forwarding.as_ref()));
+        Ok(view::PlannedReload { restart_needed, changes, refused, neighbors, data_plane })
     }
 
     pub(super) fn reloaded(&mut self, reload: Reload, outcome: Answer<view::Reloaded>) {
@@ -98,8 +116,11 @@ impl Owner {
         self.snapshots.outdate_beside();
         self.log.record(view::What::Reloaded { successful: outcome.is_ok() });
         match &outcome {
-            Ok(view::Reloaded { restart_needed, changes, neighbors: _ }) => {
+            Ok(view::Reloaded { restart_needed, changes, neighbors: _, data_plane }) => {
                 tracing::info!("reloaded: {changes}");
+                if !data_plane.is_empty() {
+                    tracing::info!(fields = ?data_plane, "another data plane has taken over with these maglev.yaml changes");
+                }
                 if !restart_needed.is_empty() {
                     tracing::warn!(fields = ?restart_needed, "reloaded; these maglev.yaml changes need a restart");
                 }
@@ -114,6 +135,11 @@ impl Owner {
             let _ = reply.send(outcome);
         }
     }
+}
+
+/// The settings of the data plane that differ.
+fn keys(forwarding: Option<&Forwarding>) -> Vec<String> {
+    forwarding.iter().flat_map(|forwarding| &forwarding.keys).map(ToString::to_string).collect()
 }
 
 /// The reason why services are rejected or refused, in one line.

@@ -19,7 +19,7 @@ impl Owner {
     pub(super) fn request(&mut self, request: Request) {
         let changes_services =
             matches!(request, Request::Change { .. } | Request::Reload { .. } | Request::Rollback { .. });
-        if changes_services && !self.replacements.is_empty() {
+        if changes_services && (!self.replacements.is_empty() || self.succession.is_preparing()) {
             return self.postponed.push_back(request);
         }
         match request {

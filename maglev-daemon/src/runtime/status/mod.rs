@@ -13,7 +13,7 @@ use maglev_model::digest::Digest;
 use maglev_net::links::Link;
 
 use super::clock::Clock;
-use super::dataplane::Refreshed;
+use super::refreshed::Refreshed;
 
 mod answers;
 mod node;
@@ -43,12 +43,10 @@ impl Facts {
         clock: &Clock,
         (since, continued, rolled_back): (Duration, Vec<String>, Option<String>),
     ) -> Self {
-        let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
-        let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
         Self {
             services_file: absolute(&node.services).display().to_string(),
             hash_key_digest: Digest::from_key(node.hash_key).to_string(),
-            memory: view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps },
+            memory: memory(dataplane),
             forwarding: view::Forwarding {
                 pin: dataplane.set().map(|(folder, _)| folder.display().to_string()),
                 adopted: dataplane.is_adopted(),
@@ -59,6 +57,14 @@ impl Facts {
             started: clock.started().1,
             since,
         }
+    }
+
+    /// The same of another data plane, which continues the one of these facts for these differences.
+    pub(super) fn succeed(&self, dataplane: &Dataplane, differences: &[&str]) -> Self {
+        let continued = differences.iter().map(ToString::to_string).collect();
+        let forwarding = view::Forwarding { adopted: false, continued, ..self.forwarding.clone() };
+        let (services_file, hash_key_digest) = (self.services_file.clone(), self.hash_key_digest.clone());
+        Self { services_file, hash_key_digest, memory: memory(dataplane), forwarding, ..*self }
     }
 
     /// The node's status, without the uptime and the flow tables.
@@ -106,6 +112,12 @@ impl Facts {
     }
 }
 
+fn memory(dataplane: &Dataplane) -> view::Memory {
+    let map = |(name, bytes): (&str, u64)| view::MapMemory { name: name.to_owned(), bytes };
+    let maps: Vec<_> = dataplane.memory().into_iter().map(map).collect();
+    view::Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), maps }
+}
+
 /// `started` is the start of the daemon.
 fn out_of_sync(failed: Option<&OutOfSync>, not_cleared: Option<&str>, started: Duration) -> Option<view::OutOfSync> {
     let out_of_sync = |reason, next: Option<Duration>| view::OutOfSync {
@@ -125,7 +137,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// The reconciler's view of the node's interfaces.
 pub(super) fn known_interfaces(refreshed: &Refreshed) -> Interfaces {
-    let Refreshed { interfaces, vlans, refresh, links } = refreshed;
+    let Refreshed { interfaces, vlans, refresh, links, plane: _ } = refreshed;
     let is_unguarded = |name: &String| refresh.unguarded.contains(name);
     let open = interfaces.iter().filter(|interface| is_unguarded(&interface.name)).map(|interface| interface.index);
     let open_vlans = vlans.iter().filter(|vlan| is_unguarded(&vlan.on)).map(|vlan| vlan.index);

@@ -206,6 +206,9 @@ pub struct Reloaded {
     /// The BGP neighbors that changed.
     #[serde(default)]
     pub neighbors: Vec<NeighborChange>,
+    /// The changed settings of the data plane that apply; connections and BGP sessions go on.
+    #[serde(default)]
+    pub data_plane: Vec<String>,
 }
 
 /// A BGP neighbor whose settings changed with a reload.
@@ -246,6 +249,9 @@ pub struct PlannedReload {
     /// The BGP neighbors that would change.
     #[serde(default)]
     pub neighbors: Vec<NeighborChange>,
+    /// The settings of the data plane that would change; connections and BGP sessions go on.
+    #[serde(default)]
+    pub data_plane: Vec<String>,
 }
 
 impl fmt::Display for NeighborChange {

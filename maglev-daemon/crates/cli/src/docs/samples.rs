@@ -85,7 +85,8 @@ fn plan_reload() -> PlannedReload {
         keys: keys.iter().map(|&key| key.into()).collect(),
     };
     PlannedReload {
-        restart_needed: vec!["limits".into()],
+        restart_needed: vec!["hash_key".into()],
+        data_plane: vec!["interfaces".into()],
         neighbors: vec![
             neighbor("tor3", SessionChange::Added, &[]),
             neighbor("tor1", SessionChange::Reset, &["hold_time"]),

@@ -87,6 +87,8 @@ fn change(group: &Group, key: &Key) -> &'static str {
     };
     match key.path {
         "api.metrics" | "bgp.neighbors" | "bgp.on_drain" => return "reload",
+        "interfaces[].mode" => return "restart with `--cut`",
+        path if is_of_data_plane(path) => return "reload",
         path if !path.starts_with("bgp.") => return "restart",
         _ => {}
     }
@@ -98,6 +100,12 @@ fn change(group: &Group, key: &Key) -> &'static str {
     assert!(!changes.is_empty(), "{} changes nothing", key.path);
     let resets = changes.iter().any(|(_, change)| matches!(change, NeighborChange::Reset(_)));
     if resets { "reload; the session begins anew" } else { "reload" }
+}
+
+/// Whether another data plane takes over with another value of a key. Without `dataplane.pin` none can.
+fn is_of_data_plane(path: &str) -> bool {
+    let first = path.split(['.', '[']).next().unwrap_or_default();
+    path == "dataplane.watchdog" || ["interfaces", "encap", "flow_table", "packets", "limits", "trace"].contains(&first)
 }
 
 fn row(group: &Group, key: &Key, file: &File) -> String {

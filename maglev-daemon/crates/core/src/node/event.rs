@@ -13,7 +13,7 @@ use maglev_model::{Name, Refusal};
 
 use crate::announce::Prefix;
 use crate::health::Orders;
-use crate::reconcile::{Draft, Interfaces, RequestId};
+use crate::reconcile::{Draft, Interfaces, Members, RequestId};
 use crate::{announced, health, node_drain, reconcile};
 
 /// Settings of a node.
@@ -101,6 +101,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The state that the next daemon needs, if it is to be saved before.
     pub saved: Option<Saved>,
+    /// If the prepared data plane takes over with this plan: the members that it begins with.
+    pub members: Option<Members>,
 }
 
 /// A change to report to operators.

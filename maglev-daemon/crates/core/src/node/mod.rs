@@ -22,7 +22,7 @@ use maglev_model::{Name, Refusal, Vip};
 
 use crate::announce::{NodeState, Prefix};
 use crate::node_drain::{self, Drain};
-use crate::reconcile::{self, Reconciler, RequestId, View};
+use crate::reconcile::{self, Members, Reconciler, RequestId, View};
 
 mod announcements;
 mod departure;
@@ -68,6 +68,8 @@ pub struct Node {
     effects: Vec<Effect>,
     /// Plans of this burst: an effect once prefixes are withdrawn.
     plans: Vec<Plan>,
+    /// The members that a prepared data plane begins with: of the next plan.
+    members: Option<Members>,
     generation: u64,
 }
 
@@ -110,6 +112,7 @@ impl Node {
             replies: Vec::new(),
             effects: Vec::new(),
             plans: Vec::new(),
+            members: None,
             generation: 0,
         }
     }
@@ -247,8 +250,9 @@ impl Node {
             reconcile::Effect::Publish(steps) => {
                 self.latency.planned();
                 let saved = self.keeps.then(|| self.reconciler.save());
-                return self.plans.push(Plan { steps, saved });
+                return self.plans.push(Plan { steps, saved, members: self.members.take() });
             }
+            reconcile::Effect::Succeed(members) => return self.members = Some(members),
             reconcile::Effect::Survey(orders) => Effect::Survey(orders),
             reconcile::Effect::Follow(addresses) => Effect::Follow(addresses),
             reconcile::Effect::Check(orders) => Effect::Check(orders),

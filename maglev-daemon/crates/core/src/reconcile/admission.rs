@@ -157,7 +157,7 @@ impl Reconciler {
         for (request, wish) in collected {
             match wish {
                 Wish::Change(change, force, _) => effects.extend(self.collect(request, change, force)),
-                Wish::Load => self.collected.push((request, Wish::Load)),
+                Wish::Load | Wish::Succeed => self.collected.push((request, wish)),
                 Wish::Replace(services, _) => effects.extend(self.replace(request, services)),
             }
         }
@@ -169,7 +169,7 @@ impl Reconciler {
 pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
     let delta = |(request, wish): &(RequestId, Wish)| match wish {
         Wish::Change(_, _, delta) | Wish::Replace(_, delta) => Some((*request, delta.clone())),
-        Wish::Load => None,
+        Wish::Load | Wish::Succeed => None,
     };
     batch.iter().filter_map(delta).filter(|(_, delta)| !delta.is_empty()).collect()
 }
@@ -177,7 +177,7 @@ pub(super) fn revisions(batch: &Batch) -> Vec<(RequestId, Delta)> {
 /// Whether a request needs nothing to be saved.
 fn is_saved((_, wish): &(RequestId, Wish)) -> bool {
     match wish {
-        Wish::Load => true,
+        Wish::Load | Wish::Succeed => true,
         Wish::Replace(_, delta) => delta.is_empty(),
         Wish::Change(..) => false,
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use maglev_common::backend::InterfaceSlot;
+use maglev_common::backend::{InterfaceSlot, MemberId, MemberRecord};
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
 use maglev_model::{Change, Delta, Name, PacketSettings, Refusal, Resolution, Rules, Services};
 
@@ -81,6 +81,25 @@ pub enum Event {
     Configured(Vec<(IpAddr, String)>),
     /// The configured or known interfaces changed. Carried out with the next [`Event::Flush`].
     Interfaces(Interfaces),
+    /// Another data plane of this process is prepared, and takes the place of the running one with the next plan;
+    /// [reviewed](super::Reconciler::review_successor) before.
+    Succeed {
+        /// The request to answer.
+        request: RequestId,
+        /// The other data plane.
+        successor: Box<Successor>,
+    },
+}
+
+/// A data plane that takes the place of the running one: what differs for the reconciler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Successor {
+    /// The limits that services are validated against, and the outer sources.
+    pub rules: Rules,
+    /// How packets are handled that no VIP takes.
+    pub packets: PacketSettings,
+    /// The interfaces, with their slots there.
+    pub interfaces: Interfaces,
 }
 
 /// An order to the runtime.
@@ -88,6 +107,8 @@ pub enum Event {
 pub enum Effect {
     /// Save the services, atomically and durably, then report [`Event::Persisted`].
     Persist(Draft),
+    /// The prepared data plane begins with these members, and takes over once the plan that follows is carried out in it.
+    Succeed(Members),
     /// Carry out a plan, then report [`Event::Published`].
     Publish(Vec<Step>),
     /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
@@ -106,6 +127,9 @@ pub enum Effect {
         outcome: Result<(), Refusal>,
     },
 }
+
+/// The records of members, by id.
+pub type Members = BTreeMap<MemberId, MemberRecord>;
 
 /// Services that are to be saved, and the changes that led to them, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,12 +33,13 @@ mod needed;
 mod preview;
 mod publish;
 mod serving;
+mod succession;
 mod view;
 
 pub use admission::Denied;
 pub use backoff::Backoff;
 use departing::Departing;
-pub use event::{Draft, Effect, Event, Interfaces, RequestId, Settings};
+pub use event::{Draft, Effect, Event, Interfaces, Members, RequestId, Settings, Successor};
 pub use needed::Needed;
 pub use preview::Previewed;
 use serving::Served;
@@ -54,6 +55,8 @@ enum Wish {
     Load,
     /// Services that are to be saved, and how they differ from those before.
     Replace(Arc<Services>, Delta),
+    /// Another data plane.
+    Succeed,
 }
 
 /// Requests in the order in which they came.
@@ -88,6 +91,8 @@ pub struct Reconciler {
     stirred: bool,
     phase: Phase,
     flush_again: bool,
+    /// The data plane that the next plan is for, and its request.
+    successor: Option<(RequestId, Box<Successor>)>,
     /// The services that are or are being published.
     target: Arc<Services>,
     target_digest: Digest,
@@ -177,6 +182,7 @@ impl Reconciler {
             stirred: false,
             phase: Phase::Idle,
             flush_again: false,
+            successor: None,
             target: Arc::default(),
             target_digest: Digest::from_services(&Services::default()),
             served: Arc::default(),
@@ -298,6 +304,10 @@ impl Reconciler {
                 self.settings.interfaces = interfaces;
                 Vec::new()
             }
+            Event::Succeed { request, successor } => {
+                self.successor = Some((request, successor));
+                self.publish_when_idle(Vec::new())
+            }
             Event::Host(host) => self.need(Needed { host, ..self.settings.needed.clone() }),
             Event::Configured(configured) => self.need(Needed { configured, ..self.settings.needed.clone() }),
         }
@@ -331,7 +341,7 @@ impl Reconciler {
     /// Whether nothing is under way and nothing waits.
     pub fn is_idle(&self) -> bool {
         let waits = !self.collected.is_empty() || self.saving.is_some() || !self.ready.is_empty();
-        let waits = waits || !self.departing.is_empty();
+        let waits = waits || !self.departing.is_empty() || self.successor.is_some();
         matches!(self.phase, Phase::Idle) && !waits && self.unfinished.is_none()
     }
 

@@ -112,11 +112,15 @@ impl Needed {
         configured: &[(IpAddr, String)],
         services: &Services,
     ) -> Result<(), Vec<String>> {
-        if self.configured == configured {
+        self.check_next(&Self { configured: configured.to_vec(), ..self.clone() }, services)
+    }
+
+    /// The same for other addresses of any kind.
+    pub(super) fn check_next(&self, next: &Self, services: &Services) -> Result<(), Vec<String>> {
+        if self == next {
             return Ok(());
         }
         let known = self.conflicts(services);
-        let next = Self { configured: configured.to_vec(), ..self.clone() };
         let new = next.conflicts(services).into_iter().filter(|(name, _)| !known.contains_key(name));
         let lines: Vec<String> = new.map(|(name, conflict)| refusal(&name, &conflict)).collect();
         if lines.is_empty() { Ok(()) } else { Err(lines) }

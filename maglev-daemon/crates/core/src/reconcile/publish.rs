@@ -2,6 +2,7 @@
 //! plan is made, nor the source of a change.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ impl Reconciler {
     /// Publishes the saved services, if they are not published yet. After a plan that failed, only a request is attempted
     /// before the next attempt is due.
     pub(super) fn publish(&mut self, batch: Batch) -> Vec<Effect> {
+        let succeeded = match self.succeed() {
+            Ok(succeeded) => succeeded,
+            Err(refused) => return iter::once(refused).chain(self.publish(batch)).collect(),
+        };
         let mut batch: Batch = std::mem::take(&mut self.ready).into_iter().chain(batch).collect();
         let before = std::mem::replace(&mut self.target, Arc::clone(&self.saved));
         let changed = before != self.target;
@@ -27,6 +32,10 @@ impl Reconciler {
         }
         let is_asked = !batch.is_empty();
         batch = self.departing.hold(batch);
+        let begins = succeeded.map(|(request, members)| {
+            batch.push((request, Wish::Succeed));
+            Effect::Succeed(members)
+        });
         (self.restless, self.stirred) = (false, false);
         let mut effects = self.follow();
         if !is_asked && batch.is_empty() && self.is_pausing() {
@@ -51,7 +60,7 @@ impl Reconciler {
             effects.extend(self.go_on());
             return effects;
         }
-        effects.insert(0, Effect::Publish(steps.clone()));
+        effects.splice(..0, begins.into_iter().chain([Effect::Publish(steps.clone())]));
         self.phase = Phase::Publishing { batch, steps, complete };
         // New targets are checked once the packet path knows their next hops.
         effects.extend(self.check());
@@ -203,7 +212,7 @@ fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop
 fn not_applied(wish: &Wish, failing: &Backoff) -> Refusal {
     let done = match wish {
         Wish::Change(..) | Wish::Replace(..) => "saved",
-        Wish::Load => "read",
+        Wish::Load | Wish::Succeed => "read",
     };
     let (reason, pause) = (failing.reason(), ShownDuration(failing.pause()));
     Refusal::Failed(format!("{done}, but not applied: {reason}; next try in {pause}, see `maglev status`"))

@@ -22,6 +22,7 @@ mod check_paths;
 mod faults;
 mod health;
 pub(crate) mod maps;
+mod succession;
 mod transitions;
 
 const NOW: Duration = Duration::ZERO;
@@ -125,6 +126,7 @@ impl Node {
                         self.disk = Arc::unwrap_or_clone(services);
                         events.push_back(Event::Persisted(Ok(())));
                     }
+                    Effect::Succeed(members) => self.maps = self.maps.succeed(members),
                     Effect::Publish(steps) => events.push_back(Event::Published(self.publish(&steps))),
                     Effect::Survey(orders) if self.answers_surveys => {
                         events.push_back(Event::Surveyed(found(&orders, &Pinned::default())));

@@ -268,6 +268,83 @@ fn interfaces_that_were_reordered_have_other_slots_and_members_follow() {
     });
 }
 
+/// A data plane of this process, whose flow from port 9 is known, and counted once.
+fn running(folder: &Folder, settings: &Settings) -> Dataplane {
+    let mut plane = Dataplane::replace(settings, &links(), &folder.hold()).unwrap();
+    plane.publish(&first_plan()).unwrap();
+    plane.outlive().unwrap();
+    let index = plane.interfaces()[0].index;
+    assert_eq!(Harness::from_dataplane(&mut plane).run(index, &datagram(9)).0, action::TX);
+    plane
+}
+
+/// The programs at an interface's egress.
+fn at_egress(interface: &str) -> Vec<u32> {
+    let attach = aya::programs::tc::TcAttachType::Egress;
+    let (_, programs) = aya::programs::SchedClassifier::query_tcx(interface, attach).unwrap();
+    programs.iter().map(aya::programs::ProgramInfo::id).collect()
+}
+
+#[test]
+fn a_data_plane_of_this_process_takes_over_with_another_interface() {
+    in_namespace(|| {
+        let (peer, folder) = (two_veths(), Folder::new());
+        stay();
+        let old = settings(&[("eth1", Mode::Native)]);
+        let mut plane = running(&folder, &old);
+        let (before, egress) = (attached("eth1").unwrap(), at_egress("eth1"));
+        let pins = Arc::clone(&plane.left.as_ref().unwrap().pins);
+        let set = plane.set().unwrap().1.to_owned();
+        let from = |plane: &Dataplane, settings: &Settings, to: &Settings| {
+            let before = Fingerprint::from_settings(settings).unwrap();
+            let set = plane.set().unwrap().1.to_owned();
+            Dataplane::prepare(to, &links(), &pins, (&set, &before), plane.interfaces())
+        };
+        let unknown = settings(&[("eth1", Mode::Native), ("eth9", Mode::Native)]);
+        assert!(from(&plane, &old, &unknown).unwrap_err().to_string().starts_with("interface eth9 does not exist"));
+
+        let new = settings(&[("eth2", Mode::Native), ("eth1", Mode::Native)]);
+        let unused = from(&plane, &old, &new).unwrap();
+        assert!(attached("eth2").is_some());
+        drop(unused);
+        assert_eq!((attached("eth1"), attached("eth2")), (Some(before), None), "one that is dropped leaves nothing");
+        assert_eq!(pins.sets().collect::<Vec<_>>(), [&*set]);
+
+        let mut next = from(&plane, &old, &new).unwrap();
+        next.continue_members(&[(member(1), record(1))].into()).unwrap();
+        next.publish(&plan_of(2, 1)).unwrap();
+        assert_eq!((attached("eth1"), at_egress("eth1")), (Some(before), egress.clone()), "the old one forwards");
+        next.take_over(&mut plane).unwrap();
+        drop(std::mem::replace(&mut plane, next));
+        plane.release();
+        assert_eq!(plane.refresh(&links()), Refresh::default());
+        let after = attached("eth1").unwrap();
+        assert_ne!(after.program, before.program);
+        assert_eq!(attached("eth2"), Some(after));
+        let guards = [at_egress("eth1"), at_egress("eth2")];
+        assert!(guards[0].len() == 1 && guards[0] == guards[1] && guards[0] != egress, "{egress:?} {guards:?}");
+        let index = plane.interfaces().iter().find(|interface| interface.name == "eth1").unwrap().index;
+        let mut harness = Harness::from_dataplane(&mut plane);
+        assert_eq!([9, 8].map(|port| harness.run(index, &datagram(port)).0), [action::TX; 2]);
+        assert_eq!([1, 2].map(|id| plane.snapshot().member(member(id)).packets), [2, 1], "a known flow stays");
+        drop(harness);
+
+        let mut last = from(&plane, &new, &settings(&[("eth2", Mode::Native)])).unwrap();
+        last.continue_members(&[(member(1), record(0)), (member(2), record(0))].into()).unwrap();
+        last.publish(&plan_of(2, 0)).unwrap();
+        last.take_over(&mut plane).unwrap();
+        drop(std::mem::replace(&mut plane, last));
+        plane.release();
+        assert_eq!(plane.refresh(&links()), Refresh::default());
+        assert_eq!((attached("eth1"), at_egress("eth1").len(), at_egress("eth2").len()), (None, 0, 1));
+        assert_eq!(pins.sets().count(), 1);
+        drop(pins);
+        plane.stop();
+        assert_eq!((attached("eth2"), folder.entries()), (None, Vec::<String>::new()));
+        drop(peer);
+    });
+}
+
 #[test]
 fn a_pinned_map_of_another_shape_is_not_continued() {
     in_namespace(|| {

@@ -265,6 +265,24 @@ impl Planner {
         Ok(planner)
     }
 
+    /// A planner that continues this one with maps that begin anew, and the records of the members that they are to begin with.
+    /// `moved` gives each next hop the place that its interface has there.
+    ///
+    /// # Errors
+    /// A number is beyond the new limits.
+    pub fn succeed(
+        &self,
+        limits: Limits,
+        outer: OuterSources,
+        moved: &dyn Fn(NextHop) -> Option<NextHop>,
+        now: Duration,
+    ) -> Result<(Self, BTreeMap<MemberId, MemberRecord>), String> {
+        let mut saved = self.save();
+        saved.move_next_hops(moved, now);
+        let live = Live { pools: Vec::new(), members: saved.members(&outer) };
+        Ok((Self::restore(limits, outer, &saved, &live)?, live.members))
+    }
+
     fn restore_pool(&mut self, saved: &SavedPool, live: &Live, unaccounted: &mut Unaccounted) -> Result<(), String> {
         claimed(self.pool_numbers.claim(saved.index), "pool", saved.index)?;
         let mut pool = PublishedPool::new(PoolIndex(saved.index));

@@ -118,6 +118,13 @@ impl Maps {
         self.in_flows.retain(|id| members.get(id).is_some_and(|record| record.state().is_alive()));
     }
 
+    /// Those of another data plane, which begins with these members and the same flow entries.
+    pub(super) fn succeed(&self, members: BTreeMap<MemberId, MemberRecord>) -> Self {
+        let members: BTreeMap<u16, MemberRecord> = members.into_iter().map(|(id, record)| (id.get(), record)).collect();
+        let in_flows = self.in_flows.iter().filter(|id| members.contains_key(id)).copied().collect();
+        Self { members, in_flows, before: self.before.clone(), failed: true, mortal: self.mortal, ..Self::default() }
+    }
+
     /// The maps as an adopting daemon finds them.
     pub(crate) fn live(&self, pools: u32) -> Live {
         let word = |index: u32| self.pools.get(&(index as u16)).copied().unwrap_or_default();

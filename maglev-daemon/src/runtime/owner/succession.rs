@@ -1,0 +1,173 @@
+//! Reloads that change settings of the data plane: another one is prepared, the services are replaced, and it takes over with a plan
+//! of everything. Sessions and checks go on. It must not know how a data plane is prepared, nor how it takes over.
+
+use std::sync::Arc;
+
+use maglev_api::view::{self, DataPlaneStage, What};
+use maglev_config::NodeConfig;
+use maglev_core::node::Plan;
+use maglev_core::reconcile::{self, Denied, Event};
+use maglev_dataplane::Interface;
+use maglev_model::{Refusal, Rules, Services};
+use maglev_net::links;
+use tokio::sync::watch;
+
+use super::super::files::{Forwarding, Reread};
+use super::super::heartbeat::Heartbeat;
+use super::super::refreshed::Refreshed;
+use super::super::start;
+use super::super::status;
+use super::super::succession::Successor;
+use super::reload::{Reload, nothing_changed};
+use super::{Owner, Waiting};
+
+/// A data plane that is prepared, or why there is none.
+pub(in crate::runtime) type Prepared = Result<Successor, String>;
+
+/// The change to another data plane.
+#[derive(Debug)]
+pub(super) struct Succession {
+    /// The reload that waits for its data plane.
+    preparing: Option<(Reload, Reread)>,
+    /// The one that takes over with the next plan that names its members.
+    next: Option<Successor>,
+    /// The number of those that were to take over.
+    plane: u64,
+    /// Whether a new release is judged.
+    on_probation: watch::Receiver<bool>,
+    rules: watch::Sender<Rules>,
+}
+
+impl Succession {
+    pub(super) fn new(rules: Rules) -> Self {
+        let rules = watch::Sender::new(rules);
+        Self { preparing: None, next: None, plane: 0, on_probation: watch::channel(false).1, rules }
+    }
+
+    /// Whether a reload waits for its data plane.
+    pub(super) const fn is_preparing(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    /// Whether slots mean here what they meant to a data plane.
+    pub(super) const fn is_of(&self, refreshed: &Refreshed) -> bool {
+        self.plane == refreshed.plane
+    }
+}
+
+impl Owner {
+    /// The rules for services, as they change.
+    pub(in crate::runtime) fn rules(&self) -> watch::Receiver<Rules> {
+        self.succession.rules.subscribe()
+    }
+
+    /// As long as a new release is judged, its data plane stays as it is.
+    pub(in crate::runtime) fn judged_by(&mut self, on_probation: watch::Receiver<bool>) {
+        self.succession.on_probation = on_probation;
+    }
+
+    /// Checks whether a data plane with these settings may take over, with the services that apply with them.
+    pub(super) fn review_forwarding(&self, node: &NodeConfig, services: &Services) -> Result<(), Denied> {
+        if *self.succession.on_probation.borrow() {
+            let line = "this release is on probation, and its data plane stays as it is until then: reload again after the \
+                        event `proven`";
+            return Err(Denied::Refused(Refusal::Conflict(line.to_owned())));
+        }
+        self.node.reconciler().review_successor(&node.rules(), services)
+    }
+
+    /// Prepares a data plane for a reload, which goes on with [`Self::prepared`]. No change of services begins before.
+    pub(super) fn prepare_forwarding(&mut self, reload: Reload, read: Reread, node: &NodeConfig) {
+        let (settings, known) = (start::settings(node), self.interfaces.interfaces.clone());
+        let (orders, prepared) = (self.tools.dataplane.orders().clone(), self.tools.prepared.clone());
+        self.succession.preparing = Some((reload, read));
+        tokio::spawn(async move {
+            let prepare = async {
+                let existing = links::list().await.map_err(|error| error.to_string())?;
+                let lineage = orders.lineage().await.ok().flatten().ok_or("the data plane is not pinned")?;
+                // The kernel verifies the programs: orders to the running data plane must not wait for that.
+                let load = move || Successor::load(&settings, existing, &lineage, &known);
+                let loaded = tokio::task::spawn_blocking(load).await.map_err(|error| error.to_string())?;
+                loaded.map_err(|error| error.to_string())
+            };
+            // The owner may have ended.
+            let _ = prepared.send(prepare.await);
+        });
+    }
+
+    /// A data plane is prepared: the reload goes on, or is refused.
+    pub(super) fn prepared(&mut self, prepared: Prepared) {
+        let Some((reload, read)) = self.succession.preparing.take() else { return };
+        let prepared = prepared.and_then(|successor| match self.renewed(&successor.interfaces) {
+            Some(name) => Err(format!("interface {name} was made anew meanwhile; reload again")),
+            None => Ok(successor),
+        });
+        let prepared = prepared.map_err(|reason| Denied::Refused(Refusal::Conflict(reason)));
+        match prepared.and_then(|successor| Ok((self.review(&read, reload.force)?, successor))) {
+            Ok((difference, successor)) => self.replace(reload, read, difference, Some(successor)),
+            Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),
+        }
+    }
+
+    /// An interface that the running data plane has attached to since another one was prepared, which cannot take it over.
+    fn renewed(&self, prepared: &Refreshed) -> Option<&str> {
+        let is_renewed = |known: &&Interface| {
+            let same = prepared.interfaces.iter().find(|interface| interface.name == known.name);
+            known.index != 0 && same.is_some_and(|same| same.index != known.index)
+        };
+        self.interfaces.interfaces.iter().find(is_renewed).map(|known| known.name.as_str())
+    }
+
+    /// Lets a data plane take over with the next plan.
+    pub(super) fn succeed(
+        &mut self,
+        (reload, reloaded): (Reload, view::Reloaded),
+        (forwarding, mut successor): (Forwarding, Successor),
+    ) {
+        self.succession.plane += 1;
+        successor.interfaces.plane = self.succession.plane;
+        let facts = self.facts.succeed(&successor.dataplane, &forwarding.keys);
+        let change = reconcile::Successor {
+            rules: forwarding.node.rules(),
+            packets: forwarding.node.packets,
+            interfaces: status::known_interfaces(&successor.interfaces),
+        };
+        let interfaces = successor.interfaces.clone();
+        self.succession.next = Some(successor);
+        let request = self.expect(Waiting::Succession(reload, reloaded, Box::new((forwarding, facts, interfaces))));
+        self.reconcile(Event::Succeed { request, successor: Box::new(change) });
+        self.handle(maglev_core::node::Event::Flush);
+    }
+
+    /// Orders a plan.
+    pub(super) fn publish(&mut self, Plan { steps, saved, members }: Plan) {
+        let orders = self.tools.dataplane.orders();
+        if let Some((members, successor)) = members.and_then(|members| Some((members, self.succession.next.take()?))) {
+            orders.succeed(successor, members);
+        }
+        orders.publish(steps, saved);
+    }
+
+    /// The data plane took over, or will with another attempt; or it was refused, and nothing of it has changed.
+    pub(super) fn succeeded(
+        &mut self,
+        (reload, reloaded): (Reload, view::Reloaded),
+        (Forwarding { node, keys }, facts, interfaces): (Forwarding, status::Facts, Refreshed),
+        outcome: Result<(), Refusal>,
+    ) {
+        if self.succession.next.take().is_some() {
+            self.succession.plane -= 1;
+        } else {
+            self.files.forward_by(&node);
+            self.facts = Arc::new(facts);
+            self.tools.heartbeat = Heartbeat::new(node.watchdog);
+            self.succession.rules.send_replace(node.rules());
+            self.interfaces_changed(interfaces);
+        }
+        if outcome.is_ok() {
+            let reason = format!("{} changed", keys.join(", "));
+            self.log.record(What::DataPlane { stage: DataPlaneStage::Continued, reason: Some(reason) });
+        }
+        self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+    }
+}
