@@ -227,7 +227,7 @@ impl Control {
                     }
                     Effect::Survey(orders) => self.survey = Some(Walk::new(orders, node, now, self.manner.survey)),
                     Effect::Reply { outcome, .. } => outcome.expect("services that are possible"),
-                    Effect::Follow(_) | Effect::Check(_) | Effect::News(_) => {}
+                    Effect::Succeed(_) | Effect::Follow(_) | Effect::Check(_) | Effect::News(_) => {}
                 }
             }
         }

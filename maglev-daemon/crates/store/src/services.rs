@@ -137,10 +137,7 @@ impl FileStore {
         let read = match found {
             Ok(Some(read)) if read == kept => {
                 self.services = Arc::new(kept);
-                // The daemon ended between replacing the file and noting that.
-                if let Ok(history) = &mut self.history {
-                    history.note_written(Written { revision: last, text: sum(text) });
-                }
+                self.note_written(last, text);
                 return Ok(Vec::new());
             }
             Ok(Some(read)) => read,
@@ -176,6 +173,13 @@ impl FileStore {
             return self.keep(kept, rules, &format!("{file}: {refusal}")).map_err(|()| invalid(&self.path));
         }
         Ok(self.take_over(&kept, read, damaged))
+    }
+
+    /// Notes that the file holds a revision: the last daemon may have ended before it did.
+    fn note_written(&mut self, revision: u64, text: &str) {
+        if let Ok(history) = &mut self.history {
+            history.note_written(Written { revision, text: sum(text) });
+        }
     }
 
     /// Continues with the last revision.
