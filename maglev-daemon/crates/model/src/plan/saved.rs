@@ -73,9 +73,9 @@ struct SavedPool {
     owners: Vec<(u16, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transition: Option<SavedTransition>,
-    /// The learning that began with the plan.
+    /// The learning that began with the plan, and the pool's word that tells that the plan was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    begun: Option<Begun>,
+    begun: Option<(Begun, u64)>,
 }
 
 /// A backend's member.
@@ -232,7 +232,10 @@ impl Planner {
             lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
             owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
             transition: pool.transition.save(),
-            begun: pool.begun.filter(|begun| pool.transition.learns_until(begun.until)),
+            begun: pool
+                .begun
+                .filter(|begun| pool.transition.learns_until(begun.until))
+                .map(|it| (it, pool.published.0)),
         };
         Saved {
             outer: written(&self.outer),
@@ -316,10 +319,10 @@ impl Planner {
         let lives = |id| pool.living.contains(&id);
         let transition = Transition::restore(slots, saved.transition.as_ref(), &lives);
         pool.transition = transition.ok_or_else(|| format!("the slots of pool {} are invalid", saved.name))?.into();
-        pool.begun = saved.begun;
         // The tables may be older than this state: none is assumed to hold what it should.
         pool.outdated = Outdated { both: true, ..Outdated::default() };
         pool.published = live.pools.get(usize::from(saved.index)).copied().unwrap_or_default();
+        pool.begun = saved.begun.filter(|(_, word)| *word != pool.published.0).map(|(begun, _)| begun);
         [pool.current, pool.previous] = tables(pool.published);
         self.tables.claim(pool.current);
         self.tables.claim_previous(pool.previous);

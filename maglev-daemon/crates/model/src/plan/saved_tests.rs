@@ -65,7 +65,9 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
         let lost = n == 1;
         let next_hop = |at: IpAddr| if lost && at.to_string().ends_with('7') { NextHop::UNRESOLVED } else { reached };
         let known = Known { next_hop: &next_hop, standing: &standing };
-        planner.plan(&full(in_first, weight), &known, Duration::from_millis(u64::from(u32::MAX) + 1_001 * n as u64));
+        let now = Duration::from_millis(u64::from(u32::MAX) + 1_001 * n as u64);
+        planner.plan(&full(in_first, weight), &known, now);
+        planner.published(now);
     }
     let saved = planner.save();
     let text = serde_json::to_vec(&saved).unwrap();
@@ -117,7 +119,7 @@ fn learning_of_a_plan_that_may_not_have_been_carried_out_begins_with_the_next_da
         let mut planner = Planner::new(Limits::MOST, outer());
         planner.plan(&before, &known, at(100));
         planner.published(at(100));
-        let live = live(&planner);
+        let before_it = live(&planner);
         planner.plan(&after, &known, at(1_000));
         let until = |planner: &Planner| planner.pools[&long('p', 0)].transition.progress().until;
         assert_eq!(until(&planner), Some(at(1_000) + learning));
@@ -126,14 +128,18 @@ fn learning_of_a_plan_that_may_not_have_been_carried_out_begins_with_the_next_da
             planner.published(at(1_001));
             assert_eq!(until(&planner), Some(at(1_001) + learning));
         }
+        // One that finds the plan carried out keeps its time.
+        let mut soon = Planner::restore(Limits::MOST, outer(), &saved, &live(&planner)).unwrap();
+        soon.plan(&after, &known, at(1_002));
+        assert_eq!(until(&soon), Some(at(1_000) + learning));
         // The next daemon's first plan.
         let now = at(1_000) + learning * 2;
-        let mut next = Planner::restore(Limits::MOST, outer(), &saved, &live).unwrap();
+        let mut next = Planner::restore(Limits::MOST, outer(), &saved, &before_it).unwrap();
         next.plan(&after, &known, now);
         assert_eq!(until(&next), Some(now + learning));
         // And one that ends with it.
         let saved = next.save();
-        let mut last = Planner::restore(Limits::MOST, outer(), &saved, &live).unwrap();
+        let mut last = Planner::restore(Limits::MOST, outer(), &saved, &before_it).unwrap();
         last.plan(&after, &known, now + at(1));
         assert_eq!(until(&last), Some(now + at(1) + learning));
         // Carried out, and over.
