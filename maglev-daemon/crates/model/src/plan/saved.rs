@@ -73,7 +73,7 @@ struct SavedPool {
     owners: Vec<(u16, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transition: Option<SavedTransition>,
-    /// The learning that began with the plan, and the pool's word that tells that the plan was carried out.
+    /// The learning that began with the plan, and the pool's word that shows that the plan was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     begun: Option<(Begun, u64)>,
 }
