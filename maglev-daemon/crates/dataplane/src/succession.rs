@@ -1,5 +1,5 @@
-//! A data plane that continues another one, of another daemon or of this process, with programs of its own: on its flow table and its counters, with forwarding state
-//! that is written anew. The other one forwards until this one can. It must not know why they differ.
+//! A data plane that continues another one, of another daemon or of this process, with programs of its own: on its flow table and its
+//! counters, with forwarding state that is written anew. The other one forwards until this one can. It must not know why they differ.
 //!
 //! ```text
 //!             pinned set          new set
