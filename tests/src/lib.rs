@@ -9,7 +9,7 @@ pub mod checks;
 pub mod client;
 pub mod demo;
 pub mod lab;
-#[cfg(feature = "machines")]
+#[cfg(feature = "machine")]
 pub mod machine;
 pub mod matrix;
 #[cfg(feature = "model")]

@@ -309,6 +309,9 @@ impl Node {
     }
 }
 
+/// The MAC address of a virtual router.
+const OTHER_MAC: &str = "00:00:5e:00:01:4d";
+
 fn talking(lab: &Lab) -> Services {
     let affinity = Some(Affinity { tracking: "exception", learning: 60, idle: 60 });
     let pool = Pool { affinity, ..lab.pool("web", WWW4, &[(1, 100), (2, 100)]) };
@@ -378,6 +381,28 @@ fn interfaces_sources_and_sizes_change_with_a_reload_and_no_connection_breaks() 
         let redirected = counter(&node.balancer().maglev_json(&["counters"])?, "redirected")?;
         ensure!(redirected > 0, "nothing is routed via {NEAR}");
         Ok(format!("{redirected} packets redirected"))
+    })?;
+
+    Matrix::Hitless.row("reload", "trace, dataplane.watchdog, packets, and an address of interfaces[].also", || {
+        node.edit("bgp:\n", "trace: true\nbgp:\n")?;
+        node.reload_data_plane(&["trace"])?;
+        node.balancer().await_log("choice=")?;
+        node.edit("trace: true\n", "packets: { echo: off }\n")?;
+        node.edit("on_stop: detach", "on_stop: detach, watchdog: 60s")?;
+        node.reload_data_plane(&["packets", "trace", "dataplane.watchdog"])?;
+        node.edit(
+            &format!("name: {UPLINK}, mode: native"),
+            &format!("name: {UPLINK}, mode: native, also: [\"{OTHER_MAC}\"]"),
+        )?;
+        node.reload_data_plane(&["interfaces"])?;
+        // From now on the clients' packets over IPv4 come to that address.
+        node.site.lab.netns("router").ip(&[
+            format!("neigh add 10.2.1.77 lladdr {OTHER_MAC} dev lb1 nud permanent"),
+            "route add default via 10.2.1.77 dev lb1 table 77".to_owned(),
+            "rule add iif client lookup 77".to_owned(),
+        ])?;
+        held.await_spoken(std::time::Instant::now())?;
+        Ok("3 reloads".to_owned())
     })?;
 
     Matrix::Hitless.row("reload", "the next daemon adopts what a reload made", || {

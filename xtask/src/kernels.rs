@@ -63,6 +63,14 @@ pub(crate) fn unpacked() -> Result<Vec<Kernel>> {
     Ok(fetched(false)?.1)
 }
 
+/// The newest kernel, unpacked.
+///
+/// # Errors
+/// If it cannot be fetched.
+pub(crate) fn newest() -> Result<Kernel> {
+    debian::newest(&folder()?)
+}
+
 /// Boots every kernel and runs the tests in it.
 ///
 /// # Errors
@@ -99,14 +107,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// The folder of the kernels, and them: fetched if they are not there, or anyway if `update`.
 fn fetched(update: bool) -> Result<(PathBuf, Vec<Kernel>)> {
+    let folder = folder()?;
+    setup::packages(&PACKAGES, "the kernels");
+    let kernels = debian::kernels(&folder, update)?;
+    Ok((folder, kernels))
+}
+
+/// The folder of the kernels, which this machine can emulate.
+fn folder() -> Result<PathBuf> {
     if env::consts::ARCH != "x86_64" {
         bail!("the kernels are x86-64's, and so must the programs in them be; this machine is {}", env::consts::ARCH);
     }
-    setup::packages(&PACKAGES, "the kernels");
     let folder = program::workspace().join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let kernels = debian::kernels(&folder, update)?;
-    Ok((folder, kernels))
+    Ok(folder)
 }
 
 /// Runs the tests in one kernel. Their output and the kernel's stays beside the kernel, and is shown if they fail.

@@ -122,9 +122,11 @@ pub(crate) const MACHINES: Matrix = Matrix {
     name: "machines",
     lots: &[
         &["--package", "maglev-e2e", "--features", "machines", "--lib", "machine::"],
-        &["--package", "maglev-e2e", "--features", "machines", "--test", "machines"],
+        &["--package", "maglev-e2e", "--features", "machines", "--test", "package", "--test", "machines"],
     ],
-    subjects: &["install", "upgrade", "rollback", "restart", "reboot", "power", "purge", "6.1", "queues", "vmxnet3"],
+    subjects: &[
+        "install", "upgrade", "rollback", "restart", "reboot", "power", "purge", "6.1", "queues", "vmxnet3", "backend",
+    ],
 };
 
 /// Faults that were found by running the product: the subject of a row is the fault's number. One number has one or more

@@ -105,8 +105,17 @@ impl Lab {
     /// # Errors
     /// If a process does not come up.
     pub fn start_backends(&mut self) -> Result<Vec<Backend>> {
+        self.start_backends_but("")
+    }
+
+    /// The same for all but one, which is something else.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_backends_but(&mut self, other: &str) -> Result<Vec<Backend>> {
         self.start_passing()?;
-        let mut backends = self.start_servers()?;
+        let names = self.backend_names().into_iter().filter(|name| name != other);
+        let mut backends = names.map(|name| Backend::start(self, name)).collect::<Result<Vec<_>>>()?;
         backends.iter_mut().try_for_each(|backend| backend.decapsulate(self))?;
         Ok(backends)
     }

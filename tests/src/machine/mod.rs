@@ -1,4 +1,4 @@
-//! A node as an emulated machine: QEMU in the namespace of a load balancer, whose links it takes over by taps. The parts come from `cargo
+//! A node or a backend as an emulated machine: QEMU in its namespace, whose links it takes over by taps. The parts come from `cargo
 //! xtask test machines`. It must not know the commands that run in it.
 //!
 //! ```text
@@ -13,21 +13,23 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
 
 use crate::lab::{Lab, NEAR, Netns, Process, UPLINK};
 
 mod commands;
+mod node;
 mod packages;
 
 use commands::{Commands, Monitor};
 pub use commands::{Done, Ready};
-pub use packages::{Packages, VERSIONS};
+pub use node::{Node, connections, none};
+pub use packages::{DECAP_VERSIONS, Packages, VERSIONS};
 
 /// The folder with kernel, disk and package.
 const PARTS: &str = "MAGLEV_MACHINES";
-/// The links of a load balancer, and the taps beside them.
-const LINKS: [(&str, &str); 2] = [(UPLINK, "tap0"), (NEAR, "tap1")];
 /// The MTU of the lab's links that carry encapsulated packets.
 const MTU: u16 = 1600;
 /// The kernel's command line: interfaces have their plain names, and emulation is slow enough without mitigations.
@@ -50,6 +52,38 @@ impl Hardware {
     pub const USUAL: Self = Self { kernel: "6.12", card: "virtio-net-pci", queues: 1 };
 }
 
+/// Whose place in the lab a machine takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The namespace.
+    netns: &'static str,
+    /// Its links, which become `eth0` and so on.
+    links: &'static [&'static str],
+    /// The fifth byte of its MAC addresses, by which the machine's networkd finds its addresses.
+    mac: u8,
+}
+
+impl Place {
+    /// Load balancer 1.
+    pub const BALANCER: Self = Self { netns: "lb1", links: &[UPLINK, NEAR], mac: 0 };
+    /// Backend 3, on the load balancers' shared segment.
+    pub const BACKEND: Self = Self { netns: "web3", links: &["eth0"], mac: 1 };
+
+    /// The links, and the taps beside them.
+    fn taps(self) -> impl Iterator<Item = (usize, &'static str, String)> {
+        self.links.iter().enumerate().map(|(n, link)| (n, *link, format!("tap{n}")))
+    }
+}
+
+/// A process of a unit and what it pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    process: String,
+    /// Each pinned link's inode and path.
+    links: String,
+}
+
 /// A running machine. Dropping it ends it.
 #[derive(Debug)]
 pub struct Machine {
@@ -61,18 +95,18 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots load balancer 1 of the lab with a fresh disk and these packages, and waits until it takes commands.
+    /// Boots a machine in a place of the lab with a fresh disk and these packages, and waits until it takes commands.
     ///
     /// # Errors
     /// If a part is missing, or the machine does not come up.
-    pub fn boot(lab: &Lab, packages: &Packages, hardware: Hardware) -> Result<Self> {
-        let netns = lab.netns("lb1");
-        join_links(&netns, hardware)?;
+    pub fn boot(lab: &Lab, place: Place, packages: &Packages, hardware: Hardware) -> Result<Self> {
+        let netns = lab.netns(place.netns);
+        join_links(&netns, place, hardware)?;
         let parts = parts()?;
         let directory = lab.directory();
         let [port, monitor] = ["commands.sock", "monitor.sock"].map(|name| directory.join(name));
         let console = parts.join("console");
-        let mut qemu = qemu(&parts, hardware);
+        let mut qemu = qemu(&parts, place, hardware);
         qemu.arg("-serial").arg(format!("file:{}", console.display()));
         attach_disks(&mut qemu, &parts.join("debian.img"), packages.disk());
         attach_sockets(&mut qemu, &port, &monitor);
@@ -112,8 +146,121 @@ impl Machine {
     /// If it does not.
     pub fn ok(&mut self, script: &str) -> Result<String> {
         let Done { code, output } = self.run(script)?;
-        anyhow::ensure!(code == 0, "`{script}` ended with {code}:\n{output}");
+        ensure!(code == 0, "`{script}` ended with {code}:\n{output}");
         Ok(output)
+    }
+
+    /// Runs apt-get.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn apt(&mut self, words: &str) -> Result<Done> {
+        self.run(&format!("DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes {words}"))
+    }
+
+    /// The same, and it must succeed.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn apt_ok(&mut self, words: &str) -> Result<String> {
+        let Done { code, output } = self.apt(words)?;
+        ensure!(code == 0, "apt-get {words} ended with {code}:\n{output}");
+        Ok(output)
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&mut self, file: &str, text: &str) -> Result<()> {
+        let text = STANDARD.encode(text);
+        self.ok(&format!("echo {text} | base64 --decode > {file}")).map(drop)
+    }
+
+    /// An answer of the CLI.
+    ///
+    /// # Errors
+    /// If it fails, or does not print JSON.
+    pub fn json(&mut self, words: &str) -> Result<Value> {
+        let text = self.ok(&format!("maglev --output json {words}"))?;
+        serde_json::from_str(&text).with_context(|| format!("maglev {words} printed {text:?}"))
+    }
+
+    /// The process of a unit, and the inodes of the links that it pinned in this folder: a link that was detached and made anew has
+    /// another one.
+    ///
+    /// # Errors
+    /// If nothing is pinned there.
+    pub fn running(&mut self, unit: &str, pins: &str) -> Result<Running> {
+        let process = self.ok(&format!("systemctl show --property MainPID --value {unit}"))?.trim().to_owned();
+        let links = self.ok(&format!("find {pins} -path '*/links/*' -type f -printf '%i %p\\n' | sort"))?;
+        ensure!(!links.is_empty(), "no link is pinned in {pins}");
+        Ok(Running { process, links })
+    }
+
+    /// Waits until another process of the unit than this one is ready, and answers `command`; over the same links.
+    ///
+    /// # Errors
+    /// If none comes up, a link is another one, or it does not run from what is installed.
+    pub fn await_replaced(&mut self, unit: &str, pins: &str, before: &Running, command: &str) -> Result<()> {
+        let ready = format!(
+            "timeout 60 sh -c 'until test \"$(systemctl is-active {unit})\" = active && \
+             test \"$(systemctl show --property MainPID --value {unit})\" != {} && {command} > /dev/null 2>&1; \
+             do sleep 0.1; done'",
+            before.process
+        );
+        let log = format!("journalctl --no-pager --unit {unit} -n 30");
+        ensure!(self.run(&ready)?.code == 0, "no other process came up\n{}", self.ok(&log)?);
+        let after = self.running(unit, pins)?;
+        ensure!(after.links == before.links, "links before: {}after: {}", before.links, after.links);
+        let exe = self.ok(&format!("readlink /proc/{}/exe", after.process))?;
+        ensure!(exe.trim() == "/usr/bin/maglevd", "{unit} runs from {exe}\n{}", self.ok(&log)?);
+        Ok(())
+    }
+
+    /// Whether a removed package left something that runs.
+    ///
+    /// # Errors
+    /// Naming it.
+    pub fn nothing_runs(&mut self) -> Result<()> {
+        let left = "ip link | grep xdp; mount | grep maglev; grep --files-with-matches maglev /proc/[0-9]*/comm";
+        let left = self.run(left)?.output;
+        ensure!(left.is_empty(), "a removal leaves {left}");
+        Ok(())
+    }
+
+    /// Whether a purged package left nothing but its user.
+    ///
+    /// # Errors
+    /// Naming what is left.
+    pub fn nothing_is_left(&mut self) -> Result<()> {
+        let left = self.ok(
+            "find / -xdev -iname '*maglev*' ! -path '/packages/*' ! -path '/proc/*'; find /run -iname '*maglev*'",
+        )?;
+        ensure!(left.is_empty(), "a purge leaves {left}");
+        let failed = self.ok("systemctl --failed --no-legend --plain")?;
+        ensure!(failed.is_empty(), "failed units: {failed}");
+        self.ok("getent passwd maglev").map(drop)
+    }
+
+    /// How a unit is confined, by systemd's own rating and by the kernel's account of its process; a line.
+    ///
+    /// # Errors
+    /// If its exposure is beyond 2.0, or its process runs as root or without a filter of system calls.
+    pub fn confined(&mut self, unit: &str) -> Result<String> {
+        let rated = self.ok(&format!("systemd-analyze security --no-pager --threshold=20 {unit}.service"))?;
+        let rated = rated.lines().find(|line| line.contains("Overall exposure level")).context("no rating")?;
+        let rated = rated.split(':').next_back().unwrap_or_default().split_whitespace().next().unwrap_or_default();
+        let process = self.ok(&format!("systemctl show --property MainPID --value {unit}"))?;
+        let status = self.ok(&format!("cat /proc/{}/status", process.trim()))?;
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.map(str::trim).with_context(|| format!("no {name}"))
+        };
+        let user = field("Uid")?.split_whitespace().next().context("no user")?;
+        let (filter, new) = (field("Seccomp")?, field("NoNewPrivs")?);
+        ensure!(user != "0" && filter == "2" && new == "1", "user {user}, filter {filter}, no new privileges {new}");
+        Ok(format!("exposure {rated}, user {user}, capabilities {}", field("CapEff")?.trim_start_matches('0')))
     }
 
     /// Asks it to restart, and waits until it takes commands again.
@@ -153,9 +300,9 @@ pub fn parts() -> Result<PathBuf> {
 }
 
 /// Takes the addresses off the namespace's links and bridges each to a tap.
-fn join_links(netns: &Netns, hardware: Hardware) -> Result<()> {
+fn join_links(netns: &Netns, place: Place, hardware: Hardware) -> Result<()> {
     let queues = if hardware.queues > 1 { " multi_queue" } else { "" };
-    let lines = LINKS.iter().flat_map(|(link, tap)| {
+    let lines = place.taps().flat_map(|(_, link, tap)| {
         [
             format!("address flush dev {link}"),
             format!("link add bridge-{link} mtu {MTU} type bridge stp_state 0 mcast_snooping 0"),
@@ -169,7 +316,7 @@ fn join_links(netns: &Netns, hardware: Hardware) -> Result<()> {
 }
 
 /// The machine without disks and sockets.
-fn qemu(parts: &Path, Hardware { kernel, card, queues }: Hardware) -> Command {
+fn qemu(parts: &Path, place: Place, Hardware { kernel, card, queues }: Hardware) -> Command {
     let mut command = Command::new("nice");
     // Behind the lab's clients and servers, which are of this machine.
     command.args(["-n", "5", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35"]);
@@ -177,10 +324,10 @@ fn qemu(parts: &Path, Hardware { kernel, card, queues }: Hardware) -> Command {
     command.args(["-cpu", "qemu64,+rdrand"]);
     command.args(["-smp", &queues.max(2).to_string(), "-m", "1024", "-nodefaults", "-display", "none"]);
     command.arg("-kernel").arg(parts.join(format!("vmlinuz-{kernel}"))).args(["-append", COMMAND_LINE]);
-    for (n, (_, tap)) in LINKS.iter().enumerate() {
+    for (n, _, tap) in place.taps() {
         let (mut netdev, mut device) = (
             format!("tap,id=net{n},ifname={tap},script=no,downscript=no"),
-            format!("{card},netdev=net{n},mac=52:54:00:00:00:0{n}"),
+            format!("{card},netdev=net{n},mac=52:54:00:00:0{}:0{n}", place.mac),
         );
         if queues > 1 {
             netdev += &format!(",queues={queues}");

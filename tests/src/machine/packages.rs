@@ -1,5 +1,5 @@
 //! Two releases as packages, on a disk for a machine: the one that `cargo xtask dist` built, and the same with a later version and another
-//! eBPF object. It must not know how they are installed.
+//! eBPF object; of a node and of a backend, and the backends' server. It must not know how they are installed.
 
 use std::{
     fs,
@@ -10,16 +10,23 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::parts;
-use crate::release::{self, Difference};
+use crate::{
+    lab::binary,
+    release::{self, Difference},
+};
 
-/// The files on the disk: this release, and the next one.
+/// A node's packages on the disk: this release, and the next one.
 pub const VERSIONS: [&str; 2] = ["maglev_1.deb", "maglev_2.deb"];
+/// A backend's.
+pub const DECAP_VERSIONS: [&str; 2] = ["maglev-decap_1.deb", "maglev-decap_2.deb"];
+/// The program that serves on backends.
+const SERVER: &str = "maglev-lab";
 /// The end of the next release's version.
 const NEXT: &str = "+next";
 /// The byte of its eBPF object that differs.
 const BYTE: u8 = 1;
 
-/// A disk with both packages.
+/// A disk with the packages.
 #[derive(Debug)]
 pub struct Packages {
     disk: PathBuf,
@@ -31,19 +38,24 @@ impl Packages {
     /// Makes the next release and the disk.
     ///
     /// # Errors
-    /// If a tool fails, or the package was not built.
+    /// If a tool fails, or a package was not built.
     pub fn new() -> Result<Self> {
         let parts = parts()?;
-        let (package, folder, disk) = (parts.join("maglev.deb"), parts.join("packages"), parts.join("packages.img"));
+        let (folder, disk) = (parts.join("packages"), parts.join("packages.img"));
         renew(&folder)?;
-        let version = run(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Version"))?.trim().to_owned();
-        let [this, next] = VERSIONS.map(|name| folder.join(name));
-        fs::copy(&package, &this).with_context(|| format!("cannot copy {}", package.display()))?;
-        make_next(&package, &parts.join("next"), &next)?;
+        let mut version = String::new();
+        for (name, versions) in [("maglev", VERSIONS), ("maglev-decap", DECAP_VERSIONS)] {
+            let package = parts.join(format!("{name}.deb"));
+            version = run(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Version"))?.trim().to_owned();
+            let [this, next] = versions.map(|name| folder.join(name));
+            copy(&package, &this)?;
+            make_next(&package, &parts.join("next"), &next)?;
+        }
+        copy(&binary(SERVER)?, &folder.join(SERVER))?;
         if disk.exists() {
             fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
         }
-        run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&folder).arg(&disk).arg("96M"))?;
+        run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&folder).arg(&disk).arg("256M"))?;
         let versions = [version.clone(), version + NEXT];
         Ok(Self { disk, versions })
     }
@@ -69,6 +81,10 @@ fn make_next(package: &Path, unpacked: &Path, next: &Path) -> Result<()> {
     release::write_from(&program, &program, Difference::Digest(BYTE))?;
     run(Command::new("dpkg-deb").args(["--root-owner-group", "-Znone", "--build"]).args([unpacked, next]))?;
     Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
 }
 
 /// An empty folder.

@@ -29,8 +29,9 @@ mod sums;
 mod tree;
 mod twice;
 
-/// The folder of the release, under the workspace.
+/// The folder of the release, under the workspace; and of what is for tests alone.
 const FOLDER: &str = "target/dist";
+const FOR_TESTS: &str = "target/machine/dist";
 
 /// What the build of a release needs beyond the build of the programs.
 const PACKAGES: [Package; 3] = [
@@ -94,14 +95,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     sums::write(&release, sign.as_deref())
 }
 
-/// Builds the release as it is by default; returns the package of a node.
+/// Builds the release as it is by default; returns the packages by name.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn node_package() -> Result<PathBuf> {
+pub(crate) fn packages() -> Result<[(&'static str, PathBuf); 2]> {
     run(&Arguments::default())?;
     let workspace = program::workspace();
-    Ok(deb::file(&Release::new(&workspace, &workspace.join(FOLDER), None)?, "maglev"))
+    let release = Release::new(&workspace, &workspace.join(FOLDER), None)?;
+    Ok(release.packages())
+}
+
+/// Packages of the programs that are in `target/release`, for this machine's C library: for tests.
+///
+/// # Errors
+/// If a step fails.
+pub(crate) fn packages_of_built() -> Result<[(&'static str, PathBuf); 2]> {
+    setup::packages(&PACKAGES, "packages");
+    let workspace = program::workspace();
+    let release = Release::new(&workspace, &workspace.join(FOR_TESTS), None)?;
+    release.build_from(&programs::built(&workspace.join("target/release")))?;
+    Ok(release.packages())
 }
 
 impl Release {
@@ -124,15 +138,23 @@ impl Release {
         command
     }
 
+    /// The packages by name.
+    fn packages(&self) -> [(&'static str, PathBuf); 2] {
+        deb::NAMES.map(|name| (name, deb::file(self, name)))
+    }
+
     /// Builds all artefacts, in place of those of an earlier release.
     fn build(&self) -> Result<()> {
+        self.build_from(&programs::build(self)?)
+    }
+
+    fn build_from(&self, programs: &[programs::Program]) -> Result<()> {
         fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
         for artefact in sums::artefacts(self)? {
             fs::remove_file(&artefact).with_context(|| format!("cannot remove {}", artefact.display()))?;
         }
-        let programs = programs::build(self)?;
         let crates = crates::list(self)?;
-        let programs = audit::embed(self, &programs, &crates)?;
+        let programs = audit::embed(self, programs, &crates)?;
         let bill = sbom::write(self, &crates)?;
         let licences = licences::write(self, &crates)?;
         let manual = manual::write(self, &programs)?;

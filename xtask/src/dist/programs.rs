@@ -1,7 +1,7 @@
 //! The programs: static, for musl, without a path of this machine in them. It must not know packages.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -60,6 +60,10 @@ pub(super) fn build(release: &Release) -> Result<Vec<Program>> {
     cargo.env("PATH", path).env("CARGO_INCREMENTAL", "0");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env(C_COMPILER.0, C_COMPILER.1);
     program::run(&mut cargo)?;
-    let built = target.join(TARGET).join("release");
-    Ok(PROGRAMS.map(|(name, package)| Program { name, package, file: built.join(name) }).to_vec())
+    Ok(built(&target.join(TARGET).join("release")))
+}
+
+/// The programs that were built in this folder.
+pub(super) fn built(folder: &Path) -> Vec<Program> {
+    PROGRAMS.map(|(name, package)| Program { name, package, file: folder.join(name) }).to_vec()
 }

@@ -65,14 +65,27 @@ const SERIES: [Series; 2] = [
 /// # Errors
 /// If a package cannot be found, fetched or unpacked, or lacks a needed file.
 pub(super) fn kernels(folder: &Path, update: bool) -> Result<Vec<Kernel>> {
-    let missing: Vec<&Series> = SERIES.iter().filter(|series| update || !folder.join(series.name).is_dir()).collect();
+    provide(folder, &SERIES, update)
+}
+
+/// The kernel of the last series alone.
+///
+/// # Errors
+/// As [`kernels`].
+pub(super) fn newest(folder: &Path) -> Result<Kernel> {
+    let [.., newest] = SERIES;
+    provide(folder, &[newest], false)?.pop().context("no kernel")
+}
+
+fn provide(folder: &Path, all: &[Series], update: bool) -> Result<Vec<Kernel>> {
+    let missing: Vec<&Series> = all.iter().filter(|series| update || !folder.join(series.name).is_dir()).collect();
     if !missing.is_empty() {
         let apt = Apt::new(folder)?;
         for series in missing {
             fetch(&apt, folder, series).with_context(|| format!("cannot get Debian's kernel {}", series.name))?;
         }
     }
-    SERIES.iter().map(|series| Kernel::in_folder(&folder.join(series.name))).collect()
+    all.iter().map(|series| Kernel::in_folder(&folder.join(series.name))).collect()
 }
 
 /// Replaces the folder of a series by its newest kernel; after an error the old one stays.

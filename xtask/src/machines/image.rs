@@ -21,12 +21,13 @@ const INCLUDE: &str = "systemd,systemd-sysv,udev,dbus,kmod,iproute2";
 const SIZE: &str = "2G";
 
 /// What is written into the root file system: path, mode, content.
-const FILES: [(&str, u32, &str); 7] = [
+const FILES: [(&str, u32, &str); 8] = [
     ("etc/hostname", 0o644, "lb1\n"),
     ("etc/fstab", 0o644, "/dev/nvme0n1 / ext4 rw 0 1\n/dev/vda /packages ext4 ro 0 0\n"),
     ("etc/modprobe.d/machine.conf", 0o644, "blacklist ahci\nblacklist kvm_amd\nblacklist powernow_k8\n"),
     ("etc/systemd/network/uplink.network", 0o644, include_str!("uplink.network")),
     ("etc/systemd/network/near.network", 0o644, include_str!("near.network")),
+    ("etc/systemd/network/backend.network", 0o644, include_str!("backend.network")),
     ("etc/systemd/system/commands.service", 0o644, include_str!("commands.service")),
     ("usr/local/sbin/commands", 0o755, include_str!("commands.sh")),
 ];

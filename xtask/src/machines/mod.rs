@@ -2,23 +2,25 @@
 //! it.
 //!
 //! ```text
-//!  dist ──▶ maglev.deb ────────────────────┐
+//!  dist ──▶ maglev.deb, maglev-decap.deb ──┐
 //!  kernels (──▶ vmlinuz-*, modules) ──── ─┬─┴─▶ target/machines ──▶ the matrix, in the lab
 //!  image (debootstrap ──▶ debian.img) ───┘
 //! ```
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::kernels::Kernel;
 use crate::setup::{self, Package};
 use crate::{dist, kernels, program};
 
 mod image;
 
-/// The folder of all parts, under the workspace.
+/// The folders of the parts, under the workspace: of all machines, and of the suite's.
 pub(crate) const FOLDER: &str = "target/machines";
+pub(crate) const ONE: &str = "target/machine";
 
 /// The packages for the emulation.
 const PACKAGES: [Package; 3] = [
@@ -27,7 +29,7 @@ const PACKAGES: [Package; 3] = [
     Package { name: "e2fsprogs", program: "mke2fs", reason: "makes the node's disks" },
 ];
 
-/// Provides kernels, disk and package.
+/// Provides kernels, disk and packages.
 ///
 /// # Errors
 /// If a part cannot be provided.
@@ -36,17 +38,38 @@ pub(crate) fn provide() -> Result<()> {
         bail!("the machines need root: the rest of the lab is in network namespaces; try with sudo");
     }
     setup::packages(&PACKAGES, "the machines");
-    let folder = program::workspace().join(FOLDER);
+    place(FOLDER, &kernels::unpacked()?, &dist::packages()?)
+}
+
+/// Provides the newest kernel, a disk with it, and packages of the programs that are in `target/release`. Returns the reason if this
+/// machine has no emulator, or Debian's mirror cannot be reached.
+///
+/// # Errors
+/// If another part cannot be provided.
+pub(crate) fn provide_one() -> Result<Result<(), String>> {
+    setup::packages(&PACKAGES, "the machine");
+    if let Some(missing) = PACKAGES.iter().find(|package| program::find(package.program).is_none()) {
+        return Ok(Err(format!("`{}` is missing (package {})", missing.program, missing.name)));
+    }
+    match kernels::newest() {
+        Ok(kernel) => place(ONE, &[kernel], &dist::packages_of_built()?).map(Ok),
+        Err(error) => Ok(Err(format!("{error:#}"))),
+    }
+}
+
+fn place(folder: &str, kernels: &[Kernel], packages: &[(&str, PathBuf)]) -> Result<()> {
+    let folder = program::workspace().join(folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let kernels = kernels::unpacked()?;
-    for kernel in &kernels {
+    for kernel in kernels {
         copy(&kernel.image, &folder.join(format!("vmlinuz-{}", kernel.series())))?;
     }
-    image::provide(&folder, &kernels)?;
-    copy(&dist::node_package()?, &folder.join("maglev.deb"))
+    image::provide(&folder, kernels)?;
+    for (name, package) in packages {
+        copy(package, &folder.join(format!("{name}.deb")))?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
+    fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
 }

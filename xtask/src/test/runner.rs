@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     binaries::Binary,
-    program,
+    machines, program,
     totals::{Totals, result_line},
 };
 
@@ -98,6 +98,7 @@ impl<'a> Runner<'a> {
         command.env("RUST_LIB_BACKTRACE", "0");
         if self.released {
             command.env("MAGLEV_BIN_DIR", program::workspace().join("target/release"));
+            command.env("MAGLEV_MACHINES", program::workspace().join(machines::ONE));
         }
         if env::var_os("RUST_TEST_THREADS").is_none() {
             command.env("RUST_TEST_THREADS", threads().to_string());

@@ -19,12 +19,18 @@ pub(super) fn purge(maps: &Maps, ids: &[MemberId]) {
     for id in ids {
         dead[usize::from(id.get())] = true;
     }
-    clear(maps, |entry| dead[usize::from(entry.member().get())]);
+    clear(maps.buckets(), |entry| dead[usize::from(entry.member().get())]);
 }
 
-/// Clears every entry whose age is about to become ambiguous. To be called at least every nine hours.
+/// Clears every entry whose age is about to become ambiguous, and those of the flow table before that are not taken over any more:
+/// once there is none, the next succession frees it. To be called at least every nine hours.
 pub(super) fn sweep(maps: &Maps, now: Seconds) {
-    clear(maps, |entry| now.since(entry.last_seen()) > HALF_A_WRAP);
+    let age = |entry: FlowEntry| now.since(entry.last_seen());
+    clear(maps.flows.values(), |entry| age(entry) > HALF_A_WRAP);
+    if let Some(before) = &maps.flows_before {
+        let idle = maps.forwarding().idle();
+        clear(before.values(), |entry| age(entry) > idle);
+    }
 }
 
 /// Counts the flows seen within `idle` seconds on these slots of a pool. One that several CPUs know counts once: they keep
@@ -118,8 +124,8 @@ impl<'a> Table<'a> {
 }
 
 /// Clears the entries that match, unless the kernel rewrites one in that moment: then it is examined again.
-fn clear(maps: &Maps, matches: impl Fn(FlowEntry) -> bool) {
-    for word in maps.buckets().flat_map(Bucket::entries) {
+fn clear<'a>(buckets: impl IntoIterator<Item = &'a Bucket>, matches: impl Fn(FlowEntry) -> bool) {
+    for word in buckets.into_iter().flat_map(Bucket::entries) {
         let mut found = FlowEntry(word.get());
         while !found.is_empty() && matches(found) && !word.replace(found.0, FlowEntry::EMPTY.0) {
             found = FlowEntry(word.get());

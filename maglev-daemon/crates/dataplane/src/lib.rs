@@ -375,7 +375,8 @@ impl Dataplane {
         explain::explain(&self.maps, flow)
     }
 
-    /// Clears flow entries whose age is about to become ambiguous. To be called every hour or so.
+    /// Clears flow entries whose age is about to become ambiguous, and those of a flow table before that have no use any more. To be
+    /// called every hour or so.
     ///
     /// # Errors
     /// The clock cannot be read.

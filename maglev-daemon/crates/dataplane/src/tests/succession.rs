@@ -180,6 +180,35 @@ fn a_flow_table_of_another_size_takes_over_the_entries_of_flows_that_come() {
 }
 
 #[test]
+fn a_flow_table_before_is_freed_once_its_flows_are_idle() {
+    in_namespace(|| {
+        let old = both();
+        let from = Killed::with(&old);
+        let new = Settings { flow_sets: 16, ..old };
+        let mut plane = from.succeed(&new, &[(member(1), record(0))]);
+        plane.publish(&plan_of(1, 0)).unwrap();
+        plane.outlive().unwrap();
+        let seen = |ago: u16| FlowEntry::new(7, member(1), Seconds(explain::now().unwrap().0.wrapping_sub(ago))).0;
+        let mut words = plane.maps.flows_before.as_ref().unwrap().values().iter().flat_map(Bucket::entries);
+        let word = words.find(|word| word.get() != 0).unwrap();
+        let idle = plane.maps.forwarding().idle();
+        // The clock may tick on while the test runs.
+        word.set(seen(idle - 60));
+        plane.sweep().unwrap();
+        assert_eq!(entries(&plane), [0, 1], "its flow may come");
+        word.set(seen(idle + 1));
+        plane.sweep().unwrap();
+        assert_eq!(entries(&plane), [0, 0]);
+        let (set, mine) = (plane.set().unwrap().1.to_owned(), Fingerprint::from_settings(&new).unwrap());
+        drop(plane);
+        let newest = Settings { answers: 5, ..new };
+        let plane = Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
+        assert_eq!(plane.maps.sizes.sets_before, 0);
+        plane.stop();
+    });
+}
+
+#[test]
 fn a_flow_that_is_silent_while_the_flow_table_changes_its_size_twice_stays() {
     for sizes in [[256, 16], [16, 256]] {
         in_namespace(move || {
