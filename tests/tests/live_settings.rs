@@ -320,6 +320,50 @@ fn talking(lab: &Lab) -> Services {
 }
 
 #[test]
+fn a_flow_table_from_before_is_freed_once_its_flows_are_idle() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let idle = |lab: &Lab| {
+        let mut services = talking(lab);
+        services.pools[0].affinity = Some(Affinity { tracking: "exception", learning: 10, idle: 10 });
+        services
+    };
+    let mut node = Node::start_with(idle)?;
+    node.established(&["router", "router6"])?;
+    node.site.router()?.await_route(WWW4, &[1])?;
+    let targets = vec![(WWW4, Backend::TALK_PORT).into()];
+    let pace = Duration::from_millis(400);
+    let held =
+        node.site.lab.client().hold(Plan { targets, held: 100, arrivals: 100, pace, silence: 2 * pace, seed: 1 });
+    held.await_open()?;
+    node.balancer().maglev_ok(&["backend", "weight", "web", "web2", "30"])?;
+    held.await_spoken(std::time::Instant::now())?;
+    let memory = |node: &mut Node| -> Result<u64> {
+        let status = node.balancer().maglev_json(&["status"])?;
+        let maps = status["memory"]["maps"].as_array().context("memory")?.iter();
+        Ok(maps.filter(|map| map["name"] == "FLOWS_BEFORE").filter_map(|map| map["bytes"].as_u64()).sum())
+    };
+    Matrix::Hitless.row("reload", "flow_table: the old one is freed once its flows are idle", || {
+        node.edit("bgp:\n", "flow_table: { flows: 100000 }\nbgp:\n")?;
+        node.reload_data_plane(&["flow_table"])?;
+        let (before, set) = (memory(&mut node)?, node.balancer().pinned()?);
+        let freed = "the flow table from before `flow_table` changed is freed";
+        node.balancer().await_answer("another data plane", &["events"], |all| all.to_string().contains(freed))?;
+        let after = memory(&mut node)?;
+        ensure!(before > 1_000_000 && after < 10_000, "{before} bytes, then {after}");
+        ensure!(node.balancer().pinned()? != set, "no other set has taken over: {set:?}");
+        held.await_spoken(std::time::Instant::now())?;
+        let report = held.finish()?;
+        report.none_broken(&Connection::ALL)?;
+        Ok(format!(
+            "{before} bytes freed; {} held and {} new connections: 0 broken",
+            report.held, report.counts.arrivals
+        ))
+    })
+}
+
+#[test]
 fn interfaces_sources_and_sizes_change_with_a_reload_and_no_connection_breaks() -> Result<()> {
     if skip() {
         return Ok(());

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -127,6 +128,63 @@ fn a_node_whose_daemon_is_gone_for_longer_than_the_watchdog_drops_what_is_for_vi
     // A daemon that runs is not gone, however quiet it is.
     thread::sleep(Duration::from_secs(12));
     answered(&site)
+}
+
+/// A BPF file system of a test. Dropping it unmounts it.
+struct BpfMount(PathBuf);
+
+impl BpfMount {
+    fn new(folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&folder).status()?;
+        ensure!(mounted.success(), "cannot mount at {}", folder.display());
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for BpfMount {
+    fn drop(&mut self) {
+        // It fails if the test has unmounted it.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_bpf_file_system_that_vanishes_is_named_and_packets_go_on() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::standard(1)?;
+    let mount = BpfMount::new(site.lab.directory().join("bpf"))?;
+    let balancer = &mut site.balancers[0];
+    balancer.stop()?;
+    let (config, folder) = (fs::read_to_string(balancer.config())?, balancer.pin_folder());
+    let pins = mount.0.join("node");
+    fs::write(balancer.config(), config.replace(&folder.display().to_string(), &pins.display().to_string()))?;
+    balancer.restart()?;
+    ensure!(pins.join("links").exists(), "nothing is pinned in {}", pins.display());
+    let traffic = site.lab.client().start(&targets(), u64::MAX, 4);
+    drop(mount);
+    let balancer = &mut site.balancers[0];
+    ensure!(!pins.exists(), "{} is still there", pins.display());
+    balancer.maglev_ok(&["backend", "weight", "four", "web1", "50"])?;
+    balancer.await_status("the missing pins", |status| status["state_not_saved"].is_string())?;
+    let text = balancer.maglev_ok(&["status"])?;
+    ensure!(text.contains("NOT SAVED") && text.contains(&pins.display().to_string()), "{text}");
+    answered(&site)?;
+    traffic.stop()?.all_answered()?;
+
+    // Without a BPF file system there, the next daemon does not start; with one it does, and forwards.
+    let balancer = &mut site.balancers[0];
+    balancer.kill()?;
+    balancer.begin()?;
+    let ended = balancer.await_end()?;
+    ensure!(ended.code() == Some(1), "{ended}\n{}", balancer.log());
+    ensure!(balancer.log().contains(&pins.display().to_string()), "{}", balancer.log());
+    let _mount = BpfMount::new(site.lab.directory().join("bpf"))?;
+    site.balancers[0].restart()?;
+    answered(&site)?;
+    site.balancers[0].stop()
 }
 
 fn sets(balancer: &Balancer) -> Result<usize> {

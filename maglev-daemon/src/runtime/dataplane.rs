@@ -19,9 +19,6 @@ use super::plans::Plans;
 use super::refreshed::Refreshed;
 use super::succession::{Next, Successor};
 
-/// How often flows of unknown age are cleared from the flow tables; it must be less than nine hours.
-const SWEEP: Duration = Duration::from_secs(3_600);
-
 /// An order to the data plane.
 #[derive(Debug)]
 enum Order {
@@ -82,6 +79,8 @@ pub(super) struct Reports {
     pub(super) interfaces: UnboundedSender<Refreshed>,
     /// Another data plane has taken over: the interfaces are to be refreshed.
     pub(super) taken_over: Arc<Notify>,
+    /// The flow table before has no use any more: another data plane goes without it.
+    pub(super) spent: Arc<Notify>,
 }
 
 /// The sender of orders to the thread.
@@ -327,6 +326,15 @@ impl Working {
         }
     }
 
+    /// Clears old flow entries.
+    fn sweep(&self) {
+        match self.dataplane.sweep() {
+            Ok(true) => self.reports.spent.notify_one(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "cannot clear old flows"),
+        }
+    }
+
     fn end(self, end: End) {
         // One that has not taken over leaves nothing.
         drop(self.next);
@@ -345,15 +353,16 @@ impl Working {
 fn work(working: &mut Working, orders: &mpsc::Receiver<Order>) -> End {
     let mut swept = Instant::now();
     loop {
-        match orders.recv_timeout(working.pause(SWEEP.saturating_sub(swept.elapsed()))) {
+        let sweep = working.dataplane.sweep_interval();
+        match orders.recv_timeout(working.pause(sweep.saturating_sub(swept.elapsed()))) {
             Ok(Order::Stop(end)) => return end,
             Ok(order) => working.carry_out(order),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Leave,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 working.idle();
-                if swept.elapsed() >= SWEEP {
+                if swept.elapsed() >= sweep {
                     swept = Instant::now();
-                    working.dataplane.sweep().unwrap_or_else(|error| tracing::error!(%error, "cannot clear old flows"));
+                    working.sweep();
                 }
             }
         }

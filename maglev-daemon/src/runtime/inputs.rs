@@ -8,7 +8,7 @@ use maglev_core::reconcile::Event;
 use maglev_net::next_hop::Found;
 use maglev_probe::scheduler::Checked;
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::owner::PreparedPlane;
 use super::refreshed::Refreshed;
@@ -27,6 +27,8 @@ pub(super) struct Inputs {
     pub(super) interfaces: mpsc::UnboundedReceiver<Refreshed>,
     /// Data planes for reloads.
     pub(super) prepared: mpsc::UnboundedReceiver<PreparedPlane>,
+    /// The flow table before has no use any more.
+    pub(super) spent: Arc<Notify>,
     pub(super) host: mpsc::Receiver<Event>,
     /// The reports of disk and data plane.
     pub(super) finished: mpsc::UnboundedReceiver<Event>,
@@ -46,6 +48,8 @@ pub(super) enum Input {
     Event(Event),
     Interfaces(Refreshed),
     Prepared(Box<PreparedPlane>),
+    /// The flow table before has no use any more.
+    Spent,
     Drain(node_drain::Event),
     /// A BGP session's status changed.
     Sessions,
@@ -81,6 +85,7 @@ impl Inputs {
             Some(()) = self.hangup.recv() => Input::Hangup,
             Some(refreshed) = self.interfaces.recv() => Input::Interfaces(refreshed),
             Some(prepared) = self.prepared.recv() => Input::Prepared(Box::new(prepared)),
+            () = self.spent.notified() => Input::Spent,
             Some(event) = self.host.recv() => Input::Event(event),
             Some(event) = self.drain.recv() => Input::Drain(event),
             Ok(()) = self.sessions.changed() => Input::Sessions,

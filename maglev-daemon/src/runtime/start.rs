@@ -165,8 +165,9 @@ pub(super) async fn start(
     let entries = dataplane.snapshot().flow_entries();
     let state_file = keeper.as_ref().map_or_else(|| watch::channel(None).1, Keeper::unsaved);
     let (refreshed, changed) = mpsc::unbounded_channel();
-    let taken_over = Arc::new(Notify::new());
-    let reports = Reports { done, interfaces: refreshed, taken_over: Arc::clone(&taken_over) };
+    let [taken_over, spent] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let reports =
+        Reports { done, interfaces: refreshed, taken_over: Arc::clone(&taken_over), spent: Arc::clone(&spent) };
     let dataplane = Worker::start(dataplane, keeper, reports)?;
     let flow_table = flow_table::watch(dataplane.orders().clone(), entries);
     watch_interfaces(links, dataplane.orders().clone(), taken_over);
@@ -214,6 +215,7 @@ pub(super) async fn start(
         checks,
         interfaces: changed,
         prepared: successors,
+        spent,
         host: watch_host(addresses),
         finished,
         drain,

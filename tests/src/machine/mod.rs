@@ -249,8 +249,8 @@ impl Machine {
     /// If its exposure is beyond 2.0, or its process runs as root or without a filter of system calls.
     pub fn confined(&mut self, unit: &str) -> Result<String> {
         let rated = self.ok(&format!("systemd-analyze security --no-pager --threshold=20 {unit}.service"))?;
-        let rated = rated.lines().find(|line| line.contains("Overall exposure level")).context("no rating")?;
-        let rated = rated.split(':').next_back().unwrap_or_default().split_whitespace().next().unwrap_or_default();
+        let rated = rated.split("exposure level for").nth(1).and_then(|rest| rest.split_whitespace().nth(1));
+        let rated = rated.context("no rating")?;
         let process = self.ok(&format!("systemctl show --property MainPID --value {unit}"))?;
         let status = self.ok(&format!("cat /proc/{}/status", process.trim()))?;
         let field = |name: &str| {

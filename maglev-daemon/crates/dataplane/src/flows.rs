@@ -23,14 +23,14 @@ pub(super) fn purge(maps: &Maps, ids: &[MemberId]) {
 }
 
 /// Clears every entry whose age is about to become ambiguous, and those of the flow table before that are not taken over any more:
-/// once there is none, the next succession frees it. To be called at least every nine hours.
-pub(super) fn sweep(maps: &Maps, now: Seconds) {
+/// returns whether there is none left, so that a successor has no use for it. To be called at least every nine hours.
+pub(super) fn sweep(maps: &Maps, now: Seconds) -> bool {
     let age = |entry: FlowEntry| now.since(entry.last_seen());
     clear(maps.flows.values(), |entry| age(entry) > HALF_A_WRAP);
-    if let Some(before) = &maps.flows_before {
-        let idle = maps.forwarding().idle();
-        clear(before.values(), |entry| age(entry) > idle);
-    }
+    let Some(before) = &maps.flows_before else { return false };
+    let idle = maps.forwarding().idle();
+    clear(before.values(), |entry| age(entry) > idle);
+    before.values().iter().flat_map(Bucket::entries).all(|word| word.get() == 0)
 }
 
 /// Counts the flows seen within `idle` seconds on these slots of a pool. One that several CPUs know counts once: they keep

@@ -72,6 +72,9 @@ pub use succession::{Device, Slots};
 pub use survey::Survey;
 pub use vlans::VlanDevice;
 
+/// The longest time between two sweeps of the flow tables.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
 /// The data plane's settings; they do not change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -375,14 +378,20 @@ impl Dataplane {
         explain::explain(&self.maps, flow)
     }
 
-    /// Clears flow entries whose age is about to become ambiguous, and those of a flow table before that have no use any more. To be
-    /// called every hour or so.
+    /// Clears flow entries whose age is about to become ambiguous, and those of a flow table before that are not taken over any more.
+    /// Returns whether nothing is left in that one: a successor of this data plane goes without it.
     ///
     /// # Errors
     /// The clock cannot be read.
-    pub fn sweep(&self) -> Result<(), DataplaneError> {
-        flows::sweep(&self.maps, explain::now()?);
-        Ok(())
+    pub fn sweep(&self) -> Result<bool, DataplaneError> {
+        Ok(flows::sweep(&self.maps, explain::now()?))
+    }
+
+    /// How often [`Self::sweep`] is to be called: less than every nine hours, and while there is a flow table before as often as its
+    /// entries get idle.
+    pub fn sweep_interval(&self) -> Duration {
+        let idle = Duration::from_secs(self.maps.forwarding().idle().into());
+        self.maps.flows_before.as_ref().map_or(SWEEP, |_| idle.clamp(Duration::from_secs(1), SWEEP))
     }
 
     /// Begins a survey of every flow entry, for pools in transition.

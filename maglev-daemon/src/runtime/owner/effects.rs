@@ -74,11 +74,11 @@ impl Owner {
             Some(Waiting::Reload(reload, reloaded, _, prepared)) => {
                 let successor = outcome.as_ref().ok().and_then(|()| self.apply_live(*prepared, &reloaded.neighbors));
                 match successor {
-                    Some(successor) => self.succeed((reload, reloaded), successor),
+                    Some(successor) => self.succeed(Some((reload, reloaded)), successor),
                     None => self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from)),
                 }
             }
-            Some(Waiting::Succession(reload, reloaded, next)) => self.succeeded((reload, reloaded), *next, outcome),
+            Some(Waiting::Succession(reload, next)) => self.succeeded(reload.map(|reload| *reload), *next, outcome),
             Some(Waiting::Rollback(rollback, changes)) => self.rolled_back(rollback, changes, outcome),
             Some(Waiting::Apply(apply, changes)) => self.applied(apply, changes, outcome),
             Some(Waiting::Node(order, caller, reply)) => {
@@ -94,11 +94,9 @@ impl Waiting {
     /// Its author, the command and the reason.
     fn author(&self) -> Author {
         let (by, command) = match self {
-            Self::Start(_) => return Author::default(),
+            Self::Start(_) | Self::Succession(..) => return Author::default(),
             Self::Change(change, by, _) => (by.clone(), change.to_string()),
-            Self::Reload(reload, ..) | Self::Succession(reload, ..) => {
-                (reload.by.clone(), "reload services.yaml".to_owned())
-            }
+            Self::Reload(reload, ..) => (reload.by.clone(), "reload services.yaml".to_owned()),
             Self::Rollback(rollback, _) => (rollback.by.clone(), rollback.command()),
             Self::Apply(apply, _) => (apply.by.clone(), apply.command()),
             Self::Node(order, caller, _) => (By { caller: *caller, why: None }, (*order).to_owned()),

@@ -72,17 +72,19 @@ enum Waiting {
     /// With the version of `services.yaml` that is applied, until it is saved.
     /// With the settings of `maglev.yaml` that apply with it.
     Reload(Reload, view::Reloaded, Option<Edited>, Box<Prepared>),
-    /// With the settings of the data plane that takes over.
-    Succession(Reload, view::Reloaded, Box<(Forwarding, Facts, Refreshed)>),
+    /// With the settings of the data plane that takes over; and the reload, if there is one, whose services were replaced before.
+    Succession(Option<Box<(Reload, view::Reloaded)>>, Box<(Forwarding, Facts, Refreshed)>),
     Rollback(Rollback, view::Changes),
     Apply(Apply, view::Changes),
     /// An order for the node, in words.
     Node(&'static str, Caller, oneshot::Sender<Answer<()>>),
 }
 
-/// A replacement of all services.
+/// A replacement of all services, or of the data plane.
 #[derive(Debug)]
 enum Replacement {
+    /// By one without the flow table before.
+    Spent,
     Reload(Reload),
     Rollback(Rollback),
     Apply(Apply),
@@ -346,6 +348,7 @@ impl Owner {
             Input::Event(event) => self.reconcile(event),
             Input::Interfaces(refreshed) => self.interfaces_changed(refreshed),
             Input::Prepared(prepared) => self.prepared(*prepared),
+            Input::Spent => self.replacements.push_back(Replacement::Spent),
             Input::Drain(event) => self.handle(Event::Drain(event)),
             Input::Sessions => self.sessions_changed(),
             Input::Due => self.handle(Event::Tick),
@@ -419,6 +422,7 @@ impl Owner {
         }
         let is_changing = self.waiting.values().any(|waiting| !matches!(waiting, Waiting::Node(..)));
         match self.replacements.pop_front_if(|_| !is_changing) {
+            Some(Replacement::Spent) => self.go_without_flows_before(),
             Some(Replacement::Reload(reload)) => self.reload(reload),
             Some(Replacement::Rollback(rollback)) => self.roll_back(rollback),
             Some(Replacement::Apply(apply)) => self.apply(apply),

@@ -1,5 +1,6 @@
 //! Reloads that change settings of the data plane: another one is prepared, the services are replaced, and it takes over with a plan
-//! of everything. Sessions and checks go on. It must not know how a data plane is prepared, nor how it takes over.
+//! of everything. Sessions and checks go on. The same without a reload, once the flow table before has no use any more. It must not know
+//! how a data plane is prepared, nor how it takes over.
 
 use std::sync::Arc;
 
@@ -27,8 +28,8 @@ pub(in crate::runtime) type Prepared = Result<Successor, String>;
 /// The change to another data plane.
 #[derive(Debug)]
 pub(super) struct Succession {
-    /// The reload that waits for its data plane.
-    preparing: Option<(Reload, Reread)>,
+    /// What waits for a data plane: a reload, or only the one without the flow table before.
+    preparing: Option<Option<(Reload, Reread)>>,
     /// The one that takes over with the next plan that names its members.
     next: Option<Successor>,
     /// The number of those that were to take over.
@@ -44,7 +45,7 @@ impl Succession {
         Self { preparing: None, next: None, plane: 0, on_probation: watch::channel(false).1, rules }
     }
 
-    /// Whether a reload waits for its data plane.
+    /// Whether a data plane is prepared.
     pub(super) const fn is_preparing(&self) -> bool {
         self.preparing.is_some()
     }
@@ -76,11 +77,20 @@ impl Owner {
         self.node.reconciler().review_successor(&node.rules(), services)
     }
 
-    /// Prepares a data plane for a reload, which goes on with [`Self::prepared`]. No change of services begins before.
-    pub(super) fn prepare_forwarding(&mut self, reload: Reload, read: Reread, node: &NodeConfig) {
+    /// Lets a data plane take over that does not read the flow table before, whose memory is freed with the present one.
+    pub(super) fn go_without_flows_before(&mut self) {
+        // The next sweep reports it again.
+        if !*self.succession.on_probation.borrow() {
+            let node = self.files.running().clone();
+            self.prepare_forwarding(None, &node);
+        }
+    }
+
+    /// Prepares a data plane for a reload or for none, which goes on with [`Self::prepared`]. No change of services begins before.
+    pub(super) fn prepare_forwarding(&mut self, reload: Option<(Reload, Reread)>, node: &NodeConfig) {
         let (settings, known) = (start::settings(node), self.interfaces.interfaces.clone());
         let (orders, prepared) = (self.tools.dataplane.orders().clone(), self.tools.prepared.clone());
-        self.succession.preparing = Some((reload, read));
+        self.succession.preparing = Some(reload);
         tokio::spawn(async move {
             let prepare = async {
                 let existing = links::list().await.map_err(|error| error.to_string())?;
@@ -95,13 +105,29 @@ impl Owner {
         });
     }
 
-    /// A data plane is prepared: the reload goes on, or is refused.
+    /// A data plane is prepared, or cannot be.
     pub(super) fn prepared(&mut self, prepared: Prepared) {
-        let Some((reload, read)) = self.succession.preparing.take() else { return };
+        let Some(reload) = self.succession.preparing.take() else { return };
         let prepared = prepared.and_then(|successor| match self.renewed(&successor.interfaces) {
             Some(name) => Err(format!("interface {name} was made anew meanwhile; reload again")),
             None => Ok(successor),
         });
+        match reload {
+            Some((reload, read)) => self.go_on_with_reload(reload, read, prepared),
+            None => match prepared {
+                Ok(successor) => {
+                    let forwarding =
+                        Forwarding { node: Box::new(self.files.running().clone()), keys: vec!["flow_table"] };
+                    self.succeed(None, (forwarding, successor));
+                }
+                // The next sweep reports it again.
+                Err(reason) => tracing::warn!("the flow table from before `flow_table` changed stays: {reason}"),
+            },
+        }
+    }
+
+    /// The reload goes on, or is refused.
+    fn go_on_with_reload(&mut self, reload: Reload, read: Reread, prepared: Prepared) {
         let prepared = prepared.map_err(|reason| Denied::Refused(Refusal::Conflict(reason)));
         match prepared.and_then(|successor| Ok((self.review(&read, reload.force)?, successor))) {
             Ok((difference, successor)) => self.replace(reload, read, difference, Some(successor)),
@@ -121,7 +147,7 @@ impl Owner {
     /// Lets a data plane take over with the next plan.
     pub(super) fn succeed(
         &mut self,
-        (reload, reloaded): (Reload, view::Reloaded),
+        reload: Option<(Reload, view::Reloaded)>,
         (forwarding, mut successor): (Forwarding, Successor),
     ) {
         self.succession.plane += 1;
@@ -134,7 +160,7 @@ impl Owner {
         };
         let interfaces = successor.interfaces.clone();
         self.succession.next = Some(successor);
-        let request = self.expect(Waiting::Succession(reload, reloaded, Box::new((forwarding, facts, interfaces))));
+        let request = self.expect(Waiting::Succession(reload.map(Box::new), Box::new((forwarding, facts, interfaces))));
         self.reconcile(Event::Succeed { request, successor: Box::new(change) });
         self.handle(maglev_core::node::Event::Flush);
     }
@@ -151,7 +177,7 @@ impl Owner {
     /// The data plane took over, or will with another attempt; or it was refused, and nothing of it has changed.
     pub(super) fn succeeded(
         &mut self,
-        (reload, reloaded): (Reload, view::Reloaded),
+        reload: Option<(Reload, view::Reloaded)>,
         (Forwarding { node, keys }, facts, interfaces): (Forwarding, status::Facts, Refreshed),
         outcome: Result<(), Refusal>,
     ) {
@@ -165,9 +191,18 @@ impl Owner {
             self.interfaces_changed(interfaces);
         }
         if outcome.is_ok() {
-            let reason = format!("{} changed", keys.join(", "));
+            let reason = match &reload {
+                Some(_) => format!("{} changed", keys.join(", ")),
+                None => "the flow table from before `flow_table` changed is freed".to_owned(),
+            };
             self.log.record(What::DataPlane { stage: DataPlaneStage::Continued, reason: Some(reason) });
         }
-        self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+        match (reload, outcome) {
+            (Some((reload, reloaded)), outcome) => {
+                self.reloaded(reload, outcome.map(|()| reloaded).map_err(view::Error::from));
+            }
+            (None, Ok(())) => self.snapshots.outdate_beside(),
+            (None, Err(reason)) => tracing::warn!("the flow table from before `flow_table` changed stays: {reason}"),
+        }
     }
 }

@@ -194,16 +194,17 @@ fn a_flow_table_before_is_freed_once_its_flows_are_idle() {
         let idle = plane.maps.forwarding().idle();
         // The clock may tick on while the test runs.
         word.set(seen(idle - 60));
-        plane.sweep().unwrap();
+        assert!(!plane.sweep().unwrap());
         assert_eq!(entries(&plane), [0, 1], "its flow may come");
         word.set(seen(idle + 1));
-        plane.sweep().unwrap();
-        assert_eq!(entries(&plane), [0, 0]);
+        assert!(plane.sweep().unwrap());
+        assert_eq!((entries(&plane), plane.sweep_interval().as_secs()), ([0, 0], idle.into()));
         let (set, mine) = (plane.set().unwrap().1.to_owned(), Fingerprint::from_settings(&new).unwrap());
         drop(plane);
         let newest = Settings { answers: 5, ..new };
         let plane = Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
-        assert_eq!(plane.maps.sizes.sets_before, 0);
+        assert_eq!((plane.maps.sizes.sets_before, plane.sweep_interval()), (0, SWEEP));
+        assert!(!plane.sweep().unwrap(), "there is none");
         plane.stop();
     });
 }
