@@ -37,8 +37,48 @@ fn drivers_of_other_kernels_and_cards_keep_the_program_attached() -> Result<()> 
         row("attached; packets transmitted and redirected", &Node::install)?;
         row("killed, and adopted", &|node| node.restart(kill))?;
         row("replaced by the next release", &|node| node.change(1))?;
+        let (name, case) =
+            LIMITS.iter().find(|(of, ..)| *of == subject).map(|(_, name, case)| (name, case)).context("a limit")?;
+        row(name, case)?;
     }
     Ok(())
+}
+
+/// The subject of a limit, the name of its row, and what it does.
+type Limit = (&'static str, &'static str, fn(&mut Node) -> Result<String>);
+
+/// The largest frames of each.
+const LIMITS: [Limit; 3] = [
+    ("6.1", "an MTU of 9000 is refused by the driver, and the cause is named", |node| {
+        node.with_mtu(9_000, |machine| {
+            let warned = preflight(machine)?;
+            ensure!(warned.code == 0 && warned.output.contains("MTU 9000"), "{warned:?}");
+            let started = machine.run("systemctl start maglevd")?;
+            let log = machine.ok("journalctl --no-pager --unit maglevd -n 30")?;
+            let cause = "MTU 9000 is above the limit of driver virtio_net for XDP before Linux 6.3, 3506";
+            ensure!(started.code != 0 && log.contains("refused native XDP") && log.contains(cause), "{log}");
+            Ok(cause.to_owned())
+        })
+    }),
+    ("queues", "frames of 9000 bytes are transmitted and redirected", Node::large_frames),
+    ("vmxnet3", "an MTU of 3495 is refused before a program is attached; 3494 is not", |node| {
+        node.with_mtu(3_495, |machine| {
+            let refused = preflight(machine)?;
+            let limit = "MTU 3495 is above the limit of driver vmxnet3 for XDP, 3494";
+            ensure!(refused.code == 1 && refused.output.contains(limit), "{refused:?}");
+            let started = machine.run("systemctl start maglevd")?;
+            let log = machine.ok("journalctl --no-pager --unit maglevd -n 30")?;
+            ensure!(started.code != 0 && log.contains(limit) && !log.contains("XDP attached"), "{log}");
+            machine.ok("systemctl stop maglevd; ip link set dev eth1 mtu 3494 && systemctl reset-failed maglevd")?;
+            machine.ok("systemctl start maglevd && maglev status > /dev/null")?;
+            let beyond = machine.run("ip link set dev eth1 mtu 3495")?;
+            Ok(format!("the driver itself at 3495: {}", if beyond.code == 0 { "accepted" } else { "refused" }))
+        })
+    }),
+];
+
+fn preflight(machine: &mut Machine) -> Result<Done> {
+    machine.run("maglevd preflight --config /etc/maglev/maglev.yaml")
 }
 
 /// The unit of a backend, and where it pins.

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use serde_json::Value;
+
 use super::{Done, Hardware, Machine, Packages, Place, Running, VERSIONS};
 use crate::{
+    bytes,
     client::held::{Kind, Plan, Report},
     lab::{
         Affinity, Backend, Balancer, HASH_KEY, Lab, Pool, Router, Services, Settings, Topology, Vip,
@@ -21,6 +24,21 @@ const HELD: usize = 100;
 const ARRIVALS: u32 = 200;
 /// The node's times of a drain: two seconds are as good as ten in a test.
 const DRAIN: &str = "drain: { lead: 2s, quiet: 2s }\n";
+/// The VIP for uploads.
+const UPLOAD: &str = "upload";
+/// The MTU of large frames, and the bytes of each upload.
+const LARGE: u16 = 9_000;
+const UPLOADED: u64 = 5_000_000;
+/// The links on the path of uploads, by namespace.
+const PATH: [(&str, &[&str]); 7] = [
+    ("client", &["eth0"]),
+    ("router", &["client", "lb1", "switch", "web1", "web2"]),
+    ("lb1", &["eth0", "tap0", "bridge-eth0", "near", "tap1", "bridge-near"]),
+    ("switch", &["router", "lb1", "web3", "segment"]),
+    ("web1", &["eth0"]),
+    ("web2", &["eth0"]),
+    ("web3", &["eth0"]),
+];
 /// The unit, and where it pins.
 const UNIT: &str = "maglevd";
 const PINS: &str = "/run/maglev/bpf/node";
@@ -32,7 +50,7 @@ pub struct Node {
     pub machine: Machine,
     packages: Packages,
     router: Router,
-    _other: Balancer,
+    other: Balancer,
     _backends: Vec<Backend>,
     services: Services,
     lab: Lab,
@@ -77,7 +95,7 @@ impl Node {
         router.await_route(WWW6, &[2])?;
         let packages = Packages::new()?;
         let machine = Machine::boot(&lab, Place::BALANCER, &packages, hardware)?;
-        Ok(Self { machine, packages, router, _other: other, _backends: backends, services, lab })
+        Ok(Self { machine, packages, router, other, _backends: backends, services, lab })
     }
 
     /// Holds and begins connections while `action` runs.
@@ -265,6 +283,65 @@ impl Node {
         })
     }
 
+    /// Takes the node out of service and its programs off, sets an MTU of its second interface, does something, and puts everything back.
+    ///
+    /// # Errors
+    /// If a step fails or a connection breaks.
+    pub fn with_mtu(&mut self, mtu: u16, action: impl FnOnce(&mut Machine) -> Result<String>) -> Result<String> {
+        self.hitless(|node| {
+            node.machine.ok("maglev node drain --wait --timeout 60s")?;
+            node.await_routes(&[2])?;
+            node.machine.ok(&format!(
+                "systemctl stop maglevd && maglevd uninstall --config /etc/maglev/maglev.yaml && \
+                 ip link set dev eth1 mtu {mtu}"
+            ))?;
+            let said = action(&mut node.machine)?;
+            node.machine
+                .ok("systemctl stop maglevd; systemctl reset-failed maglevd; ip link set dev eth1 mtu 1600 && \
+                 systemctl start maglevd && maglev node undrain")?;
+            node.await_routes(&[1, 2])?;
+            node.await_forwarding()?;
+            Ok(said)
+        })
+    }
+
+    /// Uploads over links that take frames of 9,000 bytes, all of them: sent on the interface that they came in by, and redirected.
+    ///
+    /// # Errors
+    /// If an upload fails, or packets are no longer than before.
+    pub fn large_frames(&mut self) -> Result<String> {
+        self.other.maglev_ok(&["node", "drain", "--wait"])?;
+        self.await_routes(&[1])?;
+        for (netns, links) in PATH {
+            let lines: Vec<_> = links.iter().map(|link| format!("link set {link} mtu {LARGE}")).collect();
+            self.lab.netns(netns).ip(&lines)?;
+        }
+        self.machine.ok(&format!("ip link set dev eth0 mtu {LARGE} && ip link set dev eth1 mtu {LARGE}"))?;
+        let path = format!(
+            "timeout 10 sh -c 'until maglev backend show web web1 | grep -q {}; do sleep 0.1; done'",
+            LARGE - 20
+        );
+        self.machine.ok(&path)?;
+        let before = self.machine.json("counters")?;
+        for _ in 0..16 {
+            let receipt = self.lab.client().upload((WWW4, Backend::PORT).into(), UPLOADED)?;
+            ensure!(receipt.sha256 == bytes::digest(UPLOADED), "other bytes were uploaded");
+        }
+        let after = self.machine.json("counters")?;
+        let more = |name: &str| Ok::<_, anyhow::Error>(counter(&after, name)? - counter(&before, name)?);
+        let (transmitted, redirected) = (more("transmitted")?, more("redirected")?);
+        let vip = |counters: &Value, field: &str| {
+            let all = counters["vips"].as_array().into_iter().flatten();
+            all.filter(|vip| vip["name"] == UPLOAD).find_map(|vip| vip[field].as_u64()).context("no such VIP")
+        };
+        let packets = vip(&after, "packets")? - vip(&before, "packets")?;
+        let mean = (vip(&after, "bytes")? - vip(&before, "bytes")?) / packets.max(1);
+        ensure!(transmitted > 0 && redirected > 0 && mean > 4_000, "{transmitted}, {redirected}, {mean} bytes each");
+        self.other.maglev_ok(&["node", "undrain"])?;
+        self.await_routes(&[1, 2])?;
+        Ok(format!("{transmitted} transmitted and {redirected} redirected, {mean} bytes each on average"))
+    }
+
     /// An operator drains the node, restarts the machine and puts the node back.
     ///
     /// # Errors
@@ -350,8 +427,7 @@ fn services(lab: &Lab) -> Services {
         ..lab.pool("web", WWW4, &[(1, 100), (2, 100), (3, 100)])
     };
     let vips = [("www", WWW4), ("www6", WWW6)];
-    Services {
-        pools: vec![pool],
-        vips: vips.map(|(name, address)| Vip::new(name, (address, Backend::TALK_PORT), "tcp", "web")).to_vec(),
-    }
+    let mut vips = vips.map(|(name, address)| Vip::new(name, (address, Backend::TALK_PORT), "tcp", "web")).to_vec();
+    vips.push(Vip::new(UPLOAD, (WWW4, Backend::PORT), "tcp", "web"));
+    Services { pools: vec![pool], vips }
 }
