@@ -56,6 +56,14 @@ impl Interface {
     pub(super) const fn exists(&self) -> bool {
         self.index != 0
     }
+
+    /// What its driver demands in its mode.
+    pub(super) fn driver_report(&self, surroundings: Surroundings<'_>) -> DriverReport {
+        match self.mode {
+            Mode::Native => DriverReport::read(&self.name, self.index, self.mtu, surroundings),
+            Mode::Generic => DriverReport::default(),
+        }
+    }
 }
 
 /// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, able to carry
@@ -105,7 +113,7 @@ pub(super) fn choose_or_await(
         let (name, also) = (name.clone(), also.clone());
         let interface = Interface { name, index: link.index, slot, mode: *mode, mac, also, mtu: link.mtu };
         if !runs(&interface, links) {
-            DriverReport::read(&interface, surroundings).verdict()?;
+            interface.driver_report(surroundings).verdict()?;
         }
         chosen.push(interface);
     }
@@ -370,7 +378,7 @@ fn link(
     interface: &Interface,
     surroundings: Surroundings<'_>,
 ) -> Result<Held, DataplaneError> {
-    let report = DriverReport::read(interface, surroundings);
+    let report = interface.driver_report(surroundings);
     report.verdict()?;
     let flags = match interface.mode {
         Mode::Native => bpf::DRIVER_MODE,

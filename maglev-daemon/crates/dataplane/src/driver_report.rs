@@ -7,10 +7,8 @@ use maglev_net::links::Link;
 use maglev_net::xdp;
 use nix::errno::Errno;
 
-use super::attach::Interface;
 use super::drivers::{self, Facts, Finding, Weight};
 use super::error::DataplaneError;
-use super::mode::Mode;
 use super::{machine, offloads};
 
 /// What an interface is judged with.
@@ -18,34 +16,29 @@ use super::{machine, offloads};
 pub(super) struct Surroundings<'a> {
     /// The interfaces that exist: bonds have members.
     pub(super) links: &'a [Link],
-    /// Whether packets leave by no other interface than they come in by.
+    /// Whether every packet is sent on the interface that received it.
     pub(super) alone: bool,
 }
 
-/// The findings about one interface.
-#[derive(Debug)]
+/// The findings about one interface in native mode; none in generic mode, where drivers demand nothing.
+#[derive(Debug, Default)]
 pub(super) struct DriverReport {
     interface: String,
     findings: Vec<Finding>,
 }
 
 impl DriverReport {
-    /// For an interface that exists. In generic mode drivers demand nothing.
-    pub(super) fn read(interface: &Interface, surroundings: Surroundings<'_>) -> Self {
-        let mut findings = Vec::new();
-        if interface.mode == Mode::Native {
-            let Surroundings { links, alone } = surroundings;
-            let facts = facts(&interface.name, interface.index, interface.mtu);
-            findings = drivers::findings(&interface.name, &facts, alone);
-            let members = links.iter().filter(|link| link.master == Some(interface.index));
-            for member in members.filter(|_| facts.driver.as_deref() == Some(drivers::BONDING)) {
-                let Link { name, index, mtu, .. } = member;
-                let of_member = drivers::findings(name, &self::facts(name, *index, *mtu), alone).into_iter();
-                findings
-                    .extend(of_member.map(|found| Finding { text: format!("member {name}: {}", found.text), ..found }));
-            }
+    /// For an interface that exists.
+    pub(super) fn read(name: &str, index: u32, mtu: u32, surroundings: Surroundings<'_>) -> Self {
+        let Surroundings { links, alone } = surroundings;
+        let facts = facts(name, index, mtu);
+        let mut findings = drivers::findings(name, &facts, alone);
+        let members = links.iter().filter(|link| link.master == Some(index));
+        for Link { name, index, mtu, .. } in members.filter(|_| facts.driver.as_deref() == Some(drivers::BONDING)) {
+            let of_member = drivers::findings(name, &self::facts(name, *index, *mtu), alone).into_iter();
+            findings.extend(of_member.map(|found| Finding { text: format!("member {name}: {}", found.text), ..found }));
         }
-        Self { interface: interface.name.clone(), findings }
+        Self { interface: name.to_owned(), findings }
     }
 
     /// Refuses an interface that its driver will refuse.

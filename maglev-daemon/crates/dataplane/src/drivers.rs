@@ -2,7 +2,7 @@
 //! interface. It must not know how facts are read, nor what is attached.
 //!
 //! A row refuses only what every kernel since 6.1 refuses, or what the reported features rule out. A limit that depends on more than
-//! the facts names the probable cause once the kernel has refused. All frames carry `xdp.frags` programs.
+//! the facts names the probable cause once the kernel has refused. Our programs accept packets in several buffers (`xdp.frags`).
 
 use maglev_net::xdp::XdpFeatures;
 use nix::errno::Errno;
@@ -82,15 +82,15 @@ enum Limit {
     Hidden(Errno, &'static str),
 }
 
-/// What becomes of larger MTUs.
+/// The outcome of a larger MTU.
 enum Frags {
-    /// They are refused.
+    /// It is refused.
     Never,
-    /// They are refused before this release.
+    /// It is refused before this release.
     Since(&'static str),
-    /// Some kernels refuse them, and others drop the packets that do not fit.
+    /// Some kernels refuse it, and others drop the packets that do not fit.
     Dropped(&'static str),
-    /// They are refused by some kernels, or in the settings that these words name.
+    /// It is refused by some kernels, or in the settings that these words name.
     Sometimes(&'static str),
 }
 
@@ -220,7 +220,8 @@ const DRIVERS: [Driver; 18] = [
     Driver { name: "vmxnet3", limits: &[Limit::Mtu(3_494, Frags::Never), Limit::Restarts(ONCE)] },
 ];
 
-/// The findings about an interface: refusals, causes and warnings. `alone` if packets leave by no other interface.
+/// The findings about an interface: refusals, causes and warnings. `alone` if every packet is sent on the interface
+/// that received it.
 pub(super) fn findings(interface: &str, facts: &Facts, alone: bool) -> Vec<Finding> {
     let Some(name) = facts.driver.as_deref() else { return Vec::new() };
     let limits = DRIVERS.iter().find(|driver| driver.name == name).map_or(&[][..], |driver| driver.limits);

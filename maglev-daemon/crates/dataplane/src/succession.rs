@@ -28,7 +28,7 @@ use super::adopt::{self, Fingerprint};
 use super::barrier::Barrier;
 use super::bpf::LinkKind;
 use super::counters::{self, Earlier};
-use super::driver_report::{DriverReport, Surroundings};
+use super::driver_report::Surroundings;
 use super::error::DataplaneError;
 use super::maps::Maps;
 use super::object::Loaded;
@@ -181,7 +181,7 @@ impl Dataplane {
         let maps = Maps::open(&ebpf, &sizes, settings)?;
         let surroundings = Surroundings { links, alone: chosen.len() == 1 };
         let attached = chosen.iter().filter(|interface| interface.exists() && !attach::runs(interface, links));
-        let warnings = attached.flat_map(|interface| DriverReport::read(interface, surroundings).warnings()).collect();
+        let warnings = attached.flat_map(|interface| interface.driver_report(surroundings).warnings()).collect();
         Ok(Rehearsal { memory_bytes: maps.memory().iter().map(|(_, bytes)| bytes).sum(), warnings })
     }
 

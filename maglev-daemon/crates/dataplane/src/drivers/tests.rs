@@ -95,7 +95,7 @@ fn a_limit_of_older_kernels_is_refused_where_features_are_reported() {
         assert_eq!(refusals(&with_mtu(driver, largest, Some(FEATURES))), [""; 0]);
         assert_eq!(refusals(&with_mtu(driver, 9_000, Some(WITH_FRAGS))), [""; 0]);
         assert!(is_refused(&with_mtu(driver, largest + 1, Some(FEATURES)), &format!("mtu {largest}`")));
-        // Else only the attach tells.
+        // Else only the attach shows it.
         let unknown = with_mtu(driver, largest + 1, None);
         assert_eq!(refusals(&unknown), [""; 0]);
         assert!(texts(&unknown, Weight::Cause(None))[0].contains("before Linux 6."));
