@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context as _;
-use maglev_dataplane::{Dataplane, Kept, Pins};
+use maglev_dataplane::{Dataplane, Kept, Pins, Rehearsal};
 use maglev_net::links;
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub struct Findings {
     forgets: Vec<&'static str>,
     /// Why a start would be refused.
     refuses: Vec<String>,
+    /// What a start would do with a disadvantage.
+    warns: Vec<String>,
     /// Bytes of kernel memory that the maps take.
     memory_bytes: u64,
     /// The same while two data planes exist, from the start to the end of the probation.
@@ -57,10 +59,11 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
     };
     findings.describe(&heritage);
     match Dataplane::rehearse(&settings, &links, pins.as_ref()) {
-        Ok(bytes) => {
-            findings.memory_bytes = bytes;
+        Ok(Rehearsal { memory_bytes, warnings }) => {
+            findings.memory_bytes = memory_bytes;
             let twice = matches!(heritage, Heritage::Continued { .. } | Heritage::Replaced(_));
-            findings.memory_meanwhile_bytes = if twice { 2 * bytes } else { bytes };
+            findings.memory_meanwhile_bytes = if twice { 2 * memory_bytes } else { memory_bytes };
+            findings.warns = warnings;
         }
         Err(error) => findings.refuses.push(error.to_string()),
     }
@@ -111,7 +114,8 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { release, action, differences, keeps, forgets, refuses, memory_bytes, memory_meanwhile_bytes } = self;
+        let Self { release, action, differences, keeps, forgets, refuses, warns, .. } = self;
+        let Self { memory_bytes, memory_meanwhile_bytes, .. } = self;
         let action = match *action {
             "adopt" => "adopts the pinned data plane as it is",
             "continue" => "continues the pinned data plane with programs of its own",
@@ -123,6 +127,7 @@ impl fmt::Display for Findings {
         keeps.iter().try_for_each(|what| writeln!(f, "keeps       {what}"))?;
         forgets.iter().try_for_each(|what| writeln!(f, "FORGETS     {what}"))?;
         refuses.iter().try_for_each(|what| writeln!(f, "REFUSES     {what}"))?;
+        warns.iter().try_for_each(|what| writeln!(f, "warns       {what}"))?;
         let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
         writeln!(f, "memory      {} MiB of maps, {} MiB meanwhile", mib(memory_bytes), mib(memory_meanwhile_bytes))
     }

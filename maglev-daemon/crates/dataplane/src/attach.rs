@@ -13,6 +13,7 @@ use maglev_net::links::{AttachedXdp, Link, XdpAt};
 use nix::errno::Errno;
 
 use super::bpf::{self, LinkKind};
+use super::driver_report::{DriverReport, Surroundings};
 use super::error::DataplaneError;
 use super::held::Held;
 use super::maps::Maps;
@@ -55,10 +56,18 @@ impl Interface {
     pub(super) const fn exists(&self) -> bool {
         self.index != 0
     }
+
+    /// What its driver demands in its mode.
+    pub(super) fn driver_report(&self, surroundings: Surroundings<'_>) -> DriverReport {
+        match self.mode {
+            Mode::Native => DriverReport::read(&self.name, self.index, self.mtu, surroundings),
+            Mode::Generic => DriverReport::default(),
+        }
+    }
 }
 
-/// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, and able to carry
-/// Ethernet.
+/// Finds the configured interfaces among those that exist, each free, or held by one of our pinned links, able to carry
+/// Ethernet, and within the limits of its driver.
 pub(super) fn choose(
     wanted: &[InterfaceSettings],
     links: &[Link],
@@ -81,6 +90,7 @@ pub(super) fn choose_or_await(
         let count = wanted.len();
         return Err(DataplaneError::Setting(format!("interfaces: {count} is not within 1…{MAX_INTERFACES}")));
     }
+    let surroundings = Surroundings { links, alone: wanted.len() == 1 };
     let mut chosen: Vec<Interface> = Vec::new();
     for (slot, InterfaceSettings { name, mode, also }) in (0..).zip(wanted) {
         if chosen.iter().any(|other| other.name == *name) {
@@ -101,9 +111,19 @@ pub(super) fn choose_or_await(
             return Err(foreign(name, attached));
         }
         let (name, also) = (name.clone(), also.clone());
-        chosen.push(Interface { name, index: link.index, slot, mode: *mode, mac, also, mtu: link.mtu });
+        let interface = Interface { name, index: link.index, slot, mode: *mode, mac, also, mtu: link.mtu };
+        if !runs(&interface, links) {
+            interface.driver_report(surroundings).verdict()?;
+        }
+        chosen.push(interface);
     }
     Ok(chosen)
+}
+
+/// Whether an interface that was chosen runs our program in its mode already.
+pub(super) fn runs(interface: &Interface, links: &[Link]) -> bool {
+    let link = links.iter().find(|link| link.index == interface.index);
+    link.and_then(|link| link.xdp).is_some_and(|attached| interface.mode.is(attached.at))
 }
 
 /// Refuses an interface that does not exist, unless it is one of those that are `known`, and lost: a wrong name must not pass as one
@@ -240,8 +260,9 @@ impl Attached {
         ebpf: &mut Loaded,
         program: &'static str,
         interface: Interface,
+        surroundings: Surroundings<'_>,
     ) -> Result<(), DataplaneError> {
-        self.links.push(Some(link(ebpf, program, &interface)?));
+        self.links.push(Some(link(ebpf, program, &interface, surroundings)?));
         self.interfaces.push(interface);
         Ok(())
     }
@@ -311,6 +332,7 @@ impl Attached {
     ) -> Refresh {
         let mut refresh = Refresh::default();
         let pins = self.pins.clone();
+        let surroundings = Surroundings { links: found, alone: maps.is_none() || self.interfaces.len() == 1 };
         for (slot, (interface, held)) in self.interfaces.iter_mut().zip(&mut self.links).enumerate() {
             let same = found.iter().find(|link| link.index == interface.index);
             let Some(now) = same.or_else(|| found.iter().find(|link| link.name == interface.name)) else {
@@ -331,7 +353,7 @@ impl Attached {
                 if !attached {
                     // Its link is gone; so is its name.
                     held.iter_mut().for_each(Held::unpin);
-                    let held = held.insert(link(ebpf, program, &current)?);
+                    let held = held.insert(link(ebpf, program, &current, surroundings)?);
                     pins.as_ref().map_or(Ok(()), |pins| held.pin_to(pins, LinkKind::Xdp, current.index))?;
                 }
                 Ok::<_, DataplaneError>(())
@@ -349,15 +371,24 @@ impl Attached {
     }
 }
 
-/// Attaches a program to one interface.
-fn link(ebpf: &mut Loaded, program: &'static str, interface: &Interface) -> Result<Held, DataplaneError> {
+/// Attaches a program to one interface that is within the limits of its driver.
+fn link(
+    ebpf: &mut Loaded,
+    program: &'static str,
+    interface: &Interface,
+    surroundings: Surroundings<'_>,
+) -> Result<Held, DataplaneError> {
+    let report = interface.driver_report(surroundings);
+    report.verdict()?;
     let flags = match interface.mode {
         Mode::Native => bpf::DRIVER_MODE,
         Mode::Generic => bpf::SKB_MODE,
     };
     let Runnable { fd, id } = ebpf.program(program)?;
-    let link = bpf::link_xdp(fd, interface.index, flags).map_err(|errno| refused(interface, errno))?;
+    let link = bpf::link_xdp(fd, interface.index, flags)
+        .map_err(|errno| refused_because(interface, errno, report.causes(errno)))?;
     tracing::info!(interface = interface.name, index = interface.index, mode = %interface.mode, "XDP attached");
+    report.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(Held::new(link, id))
 }
 
@@ -387,6 +418,10 @@ fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
 }
 
 fn refused(interface: &Interface, errno: Errno) -> DataplaneError {
+    refused_because(interface, errno, None)
+}
+
+fn refused_because(interface: &Interface, errno: Errno, causes: Option<String>) -> DataplaneError {
     let name = interface.name.clone();
     let attach = |reason: &str| DataplaneError::Attach {
         interface: interface.name.clone(),
@@ -398,7 +433,7 @@ fn refused(interface: &Interface, errno: Errno) -> DataplaneError {
         Errno::EBUSY | Errno::EEXIST => attach("another XDP program was attached meanwhile; it is not replaced"),
         Errno::ENODEV => attach("it is gone"),
         errno if interface.mode == Mode::Native => {
-            DataplaneError::NativeRefused { interface: name, source: io::Error::from(errno) }
+            DataplaneError::NativeRefused { interface: name, source: io::Error::from(errno), causes }
         }
         errno => attach(errno.desc()),
     }

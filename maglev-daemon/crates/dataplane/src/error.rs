@@ -137,16 +137,26 @@ pub enum DataplaneError {
         /// The name of its mode in the output of `ip link`.
         keyword: &'static str,
     },
+    /// The driver would refuse native mode.
+    #[error("{interface}: native XDP is not possible: {reason}; or set `mode: generic` (slower)")]
+    DriverLimit {
+        /// The interface.
+        interface: String,
+        /// The limits that it is beyond, each with its remedy.
+        reason: String,
+    },
     /// The driver refused native mode.
     #[error(
-        "{interface}: the driver refused native XDP ({source}); check its MTU, queues and offloads, or set `mode: \
-         generic` (slower)"
+        "{interface}: the driver refused native XDP ({source}); {}, or set `mode: generic` (slower)",
+        probable(causes.as_deref())
     )]
     NativeRefused {
         /// The interface.
         interface: String,
         /// The kernel's reason.
         source: io::Error,
+        /// What probably caused it, if the driver is known.
+        causes: Option<String>,
     },
     /// The program could not be attached for some other reason.
     #[error("{interface}: cannot attach in {mode} mode: {reason}")]
@@ -254,6 +264,11 @@ impl DataplaneError {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".to_owned());
         Self::Kernel { release: release.trim().to_owned(), reason: reason.to_owned() }
     }
+}
+
+/// Where to look for the cause of a refusal.
+fn probable(causes: Option<&str>) -> String {
+    causes.map_or_else(|| "check its MTU, queues and offloads".to_owned(), |causes| format!("probably {causes}"))
 }
 
 /// A foreign program: by its name, or the command that shows it.

@@ -26,6 +26,8 @@ mod barrier;
 mod bpf;
 mod counters;
 mod decap;
+mod driver_report;
+mod drivers;
 mod egress;
 mod error;
 mod explain;
@@ -55,6 +57,7 @@ pub(crate) mod harness;
 mod tests;
 
 use barrier::Barrier;
+use driver_report::Surroundings;
 use pins::PinnedLink;
 use succession::Continued;
 
@@ -68,7 +71,7 @@ pub use mode::Mode;
 pub use object::{backend_sha256, sha256};
 pub use pass::Pass;
 pub use pins::Pins;
-pub use succession::{Device, Slots};
+pub use succession::{Device, Rehearsal, Slots};
 pub use survey::Survey;
 pub use vlans::VlanDevice;
 
@@ -220,6 +223,7 @@ impl Dataplane {
         links: &[Link],
     ) -> Result<(), DataplaneError> {
         attach::refuse_cuts(&chosen, &held, cut, links)?;
+        let surroundings = Surroundings { links, alone: chosen.len() == 1 };
         for (slot, interface) in chosen.into_iter().enumerate() {
             if !interface.exists() {
                 self.attached.wait_for(interface);
@@ -234,7 +238,7 @@ impl Dataplane {
                     if let Some(link) = other {
                         link.end();
                     }
-                    self.attached.attach(&mut self.ebpf, self.program, interface)?;
+                    self.attached.attach(&mut self.ebpf, self.program, interface, surroundings)?;
                 }
             }
         }

@@ -1,21 +1,35 @@
-//! What a network card does with VLAN tags (`SIOCETHTOOL`). It must not know which interfaces there are.
+//! What a driver says of an interface (`SIOCETHTOOL`): its name, its queues, and what the network card does with frames. It must not
+//! know which interfaces there are, nor what follows.
 
+use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+/// `ETHTOOL_GDRVINFO`: names the driver.
+const GET_DRIVER: u32 = 0x03;
 /// `ETHTOOL_GFLAGS`: reads the flags.
 const GET_FLAGS: u32 = 0x25;
 /// `ETHTOOL_SFLAGS`: sets them.
 #[cfg(test)]
 const SET_FLAGS: u32 = 0x26;
+/// `ETHTOOL_GCHANNELS`: counts the queues.
+const GET_CHANNELS: u32 = 0x3c;
 /// `ETH_FLAG_TXVLAN`: the card inserts tags.
 #[cfg(test)]
 const TX_VLAN: u32 = 1 << 7;
 /// `ETH_FLAG_RXVLAN`: the card strips tags.
 const RX_VLAN: u32 = 1 << 8;
+/// `ETH_FLAG_LRO`: the card or its driver merges packets.
+const LRO: u32 = 1 << 15;
+
+/// What one command reads and writes.
+///
+/// # Safety
+/// Laid out as the kernel's structure for the command in its first word, without padding, and valid whatever its bytes are.
+unsafe trait Command {}
 
 /// `struct ethtool_value`.
 #[repr(C)]
@@ -24,31 +38,144 @@ struct Value {
     data: u32,
 }
 
+// SAFETY: two words, which are what `GET_FLAGS` and `SET_FLAGS` take; this file uses it with no other command.
+unsafe impl Command for Value {}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct Driver {
+    command: u32,
+    name: [u8; 32],
+    /// Versions and addresses as text, and counts.
+    rest: [u8; 160],
+}
+
+const _: () = assert!(size_of::<Driver>() == 196);
+
+// SAFETY: a word and bytes, as long as the kernel's structure for `GET_DRIVER`, the only command it is used with.
+unsafe impl Command for Driver {}
+
+/// `struct ethtool_channels`.
+#[repr(C)]
+#[derive(Default)]
+struct RawChannels {
+    command: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+// SAFETY: nine words, as the kernel's structure for `GET_CHANNELS`, the only command it is used with.
+unsafe impl Command for RawChannels {}
+
+/// The queues of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Channels {
+    /// Queues that only receive.
+    pub(super) rx: u32,
+    /// Pairs of a queue that receives and one that sends.
+    pub(super) combined: u32,
+    /// How many pairs there can be.
+    pub(super) max_combined: u32,
+}
+
+/// The name of an interface's driver; `None` if it has none.
+pub(super) fn driver(interface: &str) -> Option<String> {
+    let mut driver = Driver { command: GET_DRIVER, name: [0; 32], rest: [0; 160] };
+    ask(interface, &mut driver).ok()?;
+    let name = CStr::from_bytes_until_nul(&driver.name).ok()?.to_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The queues of an interface; `None` if the driver does not say.
+pub(super) fn channels(interface: &str) -> Option<Channels> {
+    let mut channels = RawChannels { command: GET_CHANNELS, ..RawChannels::default() };
+    ask(interface, &mut channels).ok()?;
+    let RawChannels { rx, combined, max_combined, .. } = channels;
+    Some(Channels { rx, combined, max_combined })
+}
+
+/// Whether packets are merged before an XDP program sees them (LRO); `None` if the driver does not say.
+pub(super) fn merges(interface: &str) -> Option<bool> {
+    flags(interface).ok().map(|flags| flags & LRO != 0)
+}
+
 /// Whether an interface's card strips VLAN tags before an XDP program sees frames; `None` if the driver does not say.
 pub(super) fn strips_tags(interface: &str) -> Option<bool> {
-    flags(interface, Value { command: GET_FLAGS, data: 0 }).ok().map(|flags| flags & RX_VLAN != 0)
+    flags(interface).ok().map(|flags| flags & RX_VLAN != 0)
 }
 
 /// Leaves tags in the bytes of frames that are sent.
 #[cfg(test)]
 pub(super) fn keep_tags_in_bytes(interface: &str) {
-    let before = flags(interface, Value { command: GET_FLAGS, data: 0 }).unwrap();
-    flags(interface, Value { command: SET_FLAGS, data: before & !(TX_VLAN | RX_VLAN) }).unwrap();
+    let data = flags(interface).unwrap() & !(TX_VLAN | RX_VLAN);
+    ask(interface, &mut Value { command: SET_FLAGS, data }).unwrap();
 }
 
-/// The flags after a command.
-fn flags(interface: &str, mut value: Value) -> Result<u32, Errno> {
+fn flags(interface: &str) -> Result<u32, Errno> {
+    let mut value = Value { command: GET_FLAGS, data: 0 };
+    ask(interface, &mut value)?;
+    Ok(value.data)
+}
+
+/// Has a command carried out.
+fn ask<C: Command>(interface: &str, command: &mut C) -> Result<(), Errno> {
     // SAFETY: of zeroes and plain data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if interface.len() >= request.ifr_name.len() {
         return Err(Errno::ENODEV);
     }
     request.ifr_name.iter_mut().zip(interface.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    request.ifr_ifru.ifru_data = (&raw mut *command).cast();
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // Another integer with musl than with glibc.
     let ethtool = libc::SIOCETHTOOL as libc::Ioctl;
-    // SAFETY: the kernel reads and writes `value`, as long as both commands want it, through the pointer in `request`.
+    // SAFETY: the kernel reads and writes `command` through the pointer in `request`, no more of it than there is (`Command`); it is
+    // mutably borrowed until then.
     Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), ethtool, &raw mut request) })?;
-    Ok(value.data)
+    Ok(())
+}
+
+/// Bytes in a page of memory.
+pub(super) fn page() -> Option<u32> {
+    // SAFETY: the call takes a number and has no effect.
+    u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use maglev_testing::network::{Peer, in_namespace};
+
+    use super::*;
+
+    #[test]
+    fn a_veth_says_its_driver_and_queues() {
+        in_namespace(|| {
+            let peer = Peer::new();
+            peer.connect("eth1", "eth1");
+            assert_eq!(driver("eth1").as_deref(), Some("veth"));
+            let channels = channels("eth1").unwrap();
+            assert!((channels.rx, channels.combined) != (0, 0), "{channels:?}");
+            assert_eq!(merges("eth1"), Some(false));
+        });
+    }
+
+    #[test]
+    fn an_interface_that_does_not_exist_says_nothing() {
+        in_namespace(|| {
+            for name in ["eth9", "a-name-that-is-too-long"] {
+                assert_eq!((driver(name), channels(name), merges(name)), (None, None, None));
+            }
+        });
+    }
+
+    #[test]
+    fn a_page_is_a_power_of_two() {
+        assert!(page().is_some_and(|page| page.is_power_of_two() && page >= 4_096));
+    }
 }

@@ -7,6 +7,7 @@ use maglev_common::settings::Mss;
 use maglev_net::links::Link;
 
 use super::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
+use super::driver_report::Surroundings;
 use super::error::DataplaneError;
 use super::object::{self, Loaded};
 
@@ -27,7 +28,7 @@ impl Pass {
         let mut ebpf = Loaded::backend(names::PASS_PROGRAM, object::possible_cpus()?, Mss::Off, None)?;
         let mut attached = Attached::default();
         for interface in chosen {
-            attached.attach(&mut ebpf, names::PASS_PROGRAM, interface)?;
+            attached.attach(&mut ebpf, names::PASS_PROGRAM, interface, Surroundings { links, alone: true })?;
         }
         Ok(Self { attached, ebpf })
     }

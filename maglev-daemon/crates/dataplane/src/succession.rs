@@ -28,6 +28,7 @@ use super::adopt::{self, Fingerprint};
 use super::barrier::Barrier;
 use super::bpf::LinkKind;
 use super::counters::{self, Earlier};
+use super::driver_report::Surroundings;
 use super::error::DataplaneError;
 use super::maps::Maps;
 use super::object::Loaded;
@@ -165,12 +166,11 @@ impl Dataplane {
         Ok(plane)
     }
 
-    /// Does what a start does, up to the moment at which it would attach a program: the programs are loaded, and freed again. Returns
-    /// the bytes that the maps of a start take.
+    /// Does what a start does, up to the moment at which it would attach a program: the programs are loaded, and freed again.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    pub fn rehearse(settings: &Settings, links: &[Link], pins: Option<&Pins>) -> Result<u64, DataplaneError> {
+    pub fn rehearse(settings: &Settings, links: &[Link], pins: Option<&Pins>) -> Result<Rehearsal, DataplaneError> {
         let held = pins.map_or_else(|| Ok(BTreeMap::new()), |pins| pins.links(LinkKind::Xdp))?;
         let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
         attach::refuse_cuts(&chosen, &held, settings.cut, links)?;
@@ -179,7 +179,10 @@ impl Dataplane {
         let mut ebpf = Loaded::balancer(settings, &sizes, &[])?;
         ebpf.load_classifier(names::EGRESS_PROGRAM)?;
         let maps = Maps::open(&ebpf, &sizes, settings)?;
-        Ok(maps.memory().iter().map(|(_, bytes)| bytes).sum())
+        let surroundings = Surroundings { links, alone: chosen.len() == 1 };
+        let attached = chosen.iter().filter(|interface| interface.exists() && !attach::runs(interface, links));
+        let warnings = attached.flat_map(|interface| interface.driver_report(surroundings).warnings()).collect();
+        Ok(Rehearsal { memory_bytes: maps.memory().iter().map(|(_, bytes)| bytes).sum(), warnings })
     }
 
     /// Writes members as they were in the set that this one continues, so that flow entries and counters mean the same.
@@ -196,6 +199,15 @@ impl Dataplane {
         let interfaces = self.interfaces().iter().map(|it| (it.slot, Device::Interface(it.name.clone())));
         Slots(interfaces.chain(self.vlans().iter().map(|vlan| (vlan.slot, Device::Vlan(vlan.index)))).collect())
     }
+}
+
+/// What a start would do, without a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The bytes that its maps take.
+    pub memory_bytes: u64,
+    /// What the drivers of the interfaces that it attaches to are known for.
+    pub warnings: Vec<String>,
 }
 
 /// The devices that packets can leave through, by their slots.

@@ -24,6 +24,7 @@ use super::harness::{Harness, action};
 use super::*;
 
 mod devices;
+mod drivers;
 mod egress;
 mod faults;
 mod mss;
@@ -274,7 +275,10 @@ fn an_interface_that_is_absent_or_refuses_is_named() {
         assert!(Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).is_ok());
         ip("link add bridge type bridge");
         let error = Dataplane::start(&settings(&[("bridge", Mode::Native)]), &links()).unwrap_err().to_string();
-        assert!(error.contains("bridge: the driver refused") && error.contains("mode: generic"), "{error}");
+        assert!(
+            error.starts_with("bridge: ") && error.contains("native XDP") && error.contains("mode: generic"),
+            "{error}"
+        );
         assert!(Dataplane::start(&settings(&[("bridge", Mode::Generic)]), &links()).is_ok());
         let error = Dataplane::start(&settings(&[("eth1", Mode::Native), ("eth1", Mode::Native)]), &links());
         assert!(error.unwrap_err().to_string().contains("twice"));

@@ -10,5 +10,6 @@ pub mod loopback;
 pub mod next_hop;
 mod notices;
 pub mod socket;
+pub mod xdp;
 
 pub use error::NetError;

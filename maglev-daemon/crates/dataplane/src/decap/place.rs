@@ -18,6 +18,7 @@ use super::{DecapSettings, SynMap};
 use crate::attach::{self, Attached, Interface, InterfaceSettings, Refresh};
 use crate::bpf::LinkKind;
 use crate::counters::DecapSnapshot;
+use crate::driver_report::Surroundings;
 use crate::egress::Egress;
 use crate::error::DataplaneError;
 use crate::maps;
@@ -169,7 +170,7 @@ impl Place {
                 other => {
                     // A link cannot change its mode.
                     other.into_iter().for_each(PinnedLink::end);
-                    attached.attach(ebpf, names::DECAP_PROGRAM, interface)?;
+                    attached.attach(ebpf, names::DECAP_PROGRAM, interface, Surroundings { links, alone: true })?;
                 }
             }
         }

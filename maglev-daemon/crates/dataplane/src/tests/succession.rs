@@ -422,8 +422,8 @@ fn a_rehearsal_changes_nothing() {
         let from = Killed::with(&both());
         let (before, entries) = (attached("eth1"), from.folder.entries());
         let pins = Pins::read(&from.folder.0);
-        let bytes = Dataplane::rehearse(&both(), &links(), Some(&pins)).unwrap();
-        assert!(bytes > 1 << 20, "{bytes}");
+        let rehearsal = Dataplane::rehearse(&both(), &links(), Some(&pins)).unwrap();
+        assert!(rehearsal.memory_bytes > 1 << 20 && rehearsal.warnings.is_empty(), "{rehearsal:?}");
         let other = settings(&[("eth1", Mode::Generic)]);
         assert!(Dataplane::rehearse(&other, &links(), Some(&pins)).unwrap_err().to_string().contains("--cut"));
         assert!(Dataplane::rehearse(&Settings { cut: true, ..other }, &links(), Some(&pins)).is_ok());
