@@ -35,6 +35,10 @@ pub(crate) use debian::Kernel;
 /// ten minutes a kernel beyond the build.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Run only tests whose name contains this.
+    #[arg(value_parser = word)]
+    filter: Option<String>,
+
     /// Fetch Debian's newest kernels even if some are here from an earlier run.
     #[arg(long)]
     update: bool,
@@ -54,6 +58,15 @@ const CRATES: [&str; 2] = ["maglev-dataplane", "maglev-net"];
 
 /// The time limit of a kernel, several times the usual duration: an emulated machine that hangs is stopped.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// A part of a test's name, which a shell takes as it is.
+fn word(text: &str) -> Result<String, String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_:".contains(&byte);
+    match text.bytes().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is no part of a test's name; allowed: letters, digits, `_` and `:`")),
+    }
+}
 
 /// All kernels, unpacked.
 ///
@@ -85,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for kernel in &kernels {
         println!("kernels: booting {} in software, about ten minutes", kernel.release);
         let start = Instant::now();
-        match in_kernel(&folder, kernel, &tests) {
+        match in_kernel(&folder, kernel, &tests, arguments.filter.as_deref().unwrap_or_default()) {
             Ok(Totals { passed, failed, .. }) => {
                 println!(
                     "kernel {}: {passed} passed, {failed} failed ({} s)",
@@ -124,13 +137,13 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// Runs the tests in one kernel. Their output and the kernel's stays beside the kernel, and is shown if they fail.
-fn in_kernel(folder: &Path, kernel: &Kernel, tests: &[PathBuf]) -> Result<Totals> {
+fn in_kernel(folder: &Path, kernel: &Kernel, tests: &[PathBuf], filter: &str) -> Result<Totals> {
     let image = folder.join(format!("{}.initramfs", kernel.release));
     let console = folder.join(format!("{}.console", kernel.release));
     let named: Vec<_> = (1..).map(|n| format!("tests-{n}")).zip(tests.iter().cloned()).collect();
     let names = named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    let bytes =
-        initramfs::image(kernel, &named, &format!("for tests in {names}; do MAGLEV_DEVICES=all /bin/$tests; done"))?;
+    let script = format!("for tests in {names}; do MAGLEV_DEVICES=all /bin/$tests {filter}; done");
+    let bytes = initramfs::image(kernel, &named, &script)?;
     fs::write(&image, bytes).with_context(|| format!("cannot write {}", image.display()))?;
     let clock = machine::Clock::Time;
     let machine = machine::Machine { kernel: &kernel.image, initramfs: &image, console: &console, clock };

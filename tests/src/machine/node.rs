@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use serde_json::Value;
 
-use super::{Done, Hardware, Machine, Packages, Place, Running, VERSIONS};
+use super::{Done, Hardware, Machine, Packages, Place, Running, VERSIONS, packages::PROGRAM};
 use crate::{
     bytes,
     client::held::{Kind, Plan, Report},
@@ -189,39 +189,25 @@ impl Node {
     /// # Errors
     /// If a step fails or a connection breaks.
     pub fn change(&mut self, to: usize) -> Result<String> {
-        self.change_with(to, "").map(|(said, _)| said)
-    }
-
-    /// The same with further lines of `maglev.yaml`; also returns what was continued.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn change_with(&mut self, to: usize, lines: &str) -> Result<(String, String)> {
-        let mut continued = String::new();
-        let said = self.hitless(|node| {
+        self.hitless(|node| {
             let before = node.running()?;
             node.await_forwarding()?;
-            if !lines.is_empty() {
-                node.machine.write("/tmp/lines", lines)?;
-                node.machine.ok("cat /tmp/lines >> /etc/maglev/maglev.yaml")?;
-            }
             node.machine.apt_ok(&format!("install --allow-downgrades /packages/{}", VERSIONS[to]))?;
             node.replaced(&before)?;
             let version = node.machine.ok("dpkg-query --show --showformat '${Version}' maglev")?;
             ensure!(version == node.packages.versions[to], "{version} is installed");
             let status = node.machine.json("status")?["forwarding"].clone();
             ensure!(status["continued"].as_array().is_some_and(|all| !all.is_empty()), "not continued: {status}");
-            continued = status["continued"].to_string();
             Ok(String::new())
-        })?;
-        Ok((said, continued))
+        })
     }
 
-    /// Installs the next release while the configuration has a key that it does not know; then corrects that, and restarts.
+    /// Installs the next release while the configuration has a key that it does not know; then corrects that, with these further lines,
+    /// and restarts.
     ///
     /// # Errors
     /// If the old process does not go on until then, or a connection breaks.
-    pub fn change_with_bad_config(&mut self, to: usize) -> Result<String> {
+    pub fn change_with_bad_config(&mut self, to: usize, lines: &str, keys: &[&str]) -> Result<String> {
         self.hitless(|node| {
             let before = node.running()?;
             node.await_forwarding()?;
@@ -233,9 +219,12 @@ impl Node {
             }
             ensure!(node.running()? == before, "the old process does not go on");
             node.await_forwarding()?;
-            node.machine.ok(&format!("cat /tmp/good > {config} && systemctl restart maglevd"))?;
+            node.machine.write("/tmp/lines", lines)?;
+            node.machine.ok(&format!("cat /tmp/good /tmp/lines > {config} && systemctl restart maglevd"))?;
             node.replaced(&before)?;
-            Ok("the old process went on".to_owned())
+            let continued = node.machine.json("status")?["forwarding"]["continued"].to_string();
+            ensure!(keys.iter().all(|key| continued.contains(key)), "not all of {keys:?} are among {continued}");
+            Ok(format!("the old process went on; then continued: {continued}"))
         })
     }
 
@@ -263,6 +252,23 @@ impl Node {
             node.machine.ok("systemctl stop by-hand maglevd && systemctl reset-failed && systemctl start maglevd")?;
             node.replaced(&before)?;
             Ok(expected.to_owned())
+        })
+    }
+
+    /// Puts the next release's program in the place of the present one, and restarts.
+    ///
+    /// # Errors
+    /// If it does not continue what forwards, or a connection breaks.
+    pub fn exchange(&mut self) -> Result<String> {
+        self.hitless(|node| {
+            let before = node.running()?;
+            node.await_forwarding()?;
+            node.machine
+                .ok(&format!("install -m 755 /packages/{PROGRAM} /usr/bin/maglevd && systemctl restart maglevd"))?;
+            node.replaced(&before)?;
+            let status = node.machine.json("status")?["forwarding"].clone();
+            ensure!(status["continued"].as_array().is_some_and(|all| !all.is_empty()), "not continued: {status}");
+            Ok(String::new())
         })
     }
 

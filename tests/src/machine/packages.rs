@@ -19,6 +19,8 @@ use crate::{
 pub const VERSIONS: [&str; 2] = ["maglev_1.deb", "maglev_2.deb"];
 /// A backend's.
 pub const DECAP_VERSIONS: [&str; 2] = ["maglev-decap_1.deb", "maglev-decap_2.deb"];
+/// The node's program of the next release alone.
+pub(super) const PROGRAM: &str = "maglevd_2";
 /// The program that serves on backends.
 const SERVER: &str = "maglev-lab";
 /// The end of the next release's version.
@@ -51,6 +53,7 @@ impl Packages {
             copy(&package, &this)?;
             make_next(&package, &parts.join("next"), &next)?;
         }
+        copy(&parts.join("next/usr/bin/maglevd"), &folder.join(PROGRAM))?;
         copy(&binary(SERVER)?, &folder.join(SERVER))?;
         if disk.exists() {
             fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
@@ -79,7 +82,7 @@ fn make_next(package: &Path, unpacked: &Path, next: &Path) -> Result<()> {
     fs::write(&control, changed.collect::<String>())?;
     let program = unpacked.join("usr/bin/maglevd");
     release::write_from(&program, &program, Difference::Digest(BYTE))?;
-    run(Command::new("dpkg-deb").args(["--root-owner-group", "-Znone", "--build"]).args([unpacked, next]))?;
+    run(Command::new("dpkg-deb").args(["--root-owner-group", "-Zzstd", "-z1", "--build"]).args([unpacked, next]))?;
     Ok(())
 }
 
