@@ -186,8 +186,14 @@ fn early(serving: &Serving, vips: &[&ServedVip]) -> Option<String> {
         return Some("the packet path does not serve it yet".to_owned());
     }
     vips.iter().find_map(|vip| {
-        let PoolUse { min_healthy, awaited, dead, on_all_dead, .. } = *serving.pools.get(&vip.pool)?;
+        let PoolUse { min_healthy, awaited, resolving, dead, on_all_dead, .. } = *serving.pools.get(&vip.pool)?;
         let ServedVip { name: vip, pool: name, .. } = vip;
+        if resolving > 0 {
+            // Routers would send this node connections that other nodes gave to these backends.
+            return Some(format!(
+                "VIP {vip}: the next hops of {resolving} backends of pool {name} are being resolved first"
+            ));
+        }
         let withheld = dead && on_all_dead == OnAllDead::Withdraw && min_healthy > 0;
         match awaited {
             0 => withheld.then(|| format!("VIP {vip}: no backend of pool {name} answers anything")),

@@ -86,7 +86,8 @@ impl Announcements {
         let hold = HoldDown { lasts: self.hold_down, now };
         let prefixes = announce::prefixes(serving, state, &self.prefixes, hold);
         let routes = announce::routes(&prefixes);
-        let complete = self.wanted.complete || serving.is_complete();
+        // A drained node waits for nothing: neighbors must not keep prefixes of a daemon before.
+        let complete = self.wanted.complete || serving.is_complete() || *state == NodeState::Drained;
         let mut updated = Updated::default();
         if self.wanted.complete != complete || self.wanted.routes != routes {
             updated.changed = true;

@@ -149,6 +149,50 @@ fn a_vip_is_announced_once_it_is_served_and_its_request_is_answered_last() {
     );
 }
 
+/// A node that begins to serve VIP 1, and knows the next hop of one of its backends.
+fn beginning() -> Node {
+    let mut node = Node::new(settings(), None, NOW);
+    let load = reconcile::Event::Load { request: RequestId(0), services: services(&[1]) };
+    let begun = all(&mut node, NOW, [resolved(1), waiting(2), Event::Reconcile(load)]);
+    assert_eq!(begun, ["announce [] as 0", "publish vips"]);
+    assert_eq!(all(&mut node, NOW, [published()]), ["announce [] as 0", "reply 0"]);
+    let reason = node.announcements.prefixes()[0].withheld.clone();
+    let expected = "VIP v1: the next hops of 1 backends of pool web are being resolved first";
+    assert_eq!(reason.as_deref(), Some(expected));
+    node
+}
+
+/// The kernel asks for a backend's neighbor.
+fn waiting(n: u8) -> Event {
+    let resolution = Resolution::waiting("neighbor");
+    Event::Reconcile(reconcile::Event::NextHop { address: [10, 0, 1, n].into(), resolution })
+}
+
+#[test]
+fn a_prefix_is_announced_once_the_next_hops_of_its_backends_are_known_and_published() {
+    let mut node = beginning();
+    assert_eq!(all(&mut node, NOW, [resolved(2)]), ["announce [] as 0", "publish"], "for another reason");
+    assert_eq!(all(&mut node, NOW, [published()]), ["announce [1] as 1"]);
+    // A backend that joins later holds nothing up.
+    let joins = change(1, Change::AddBackend { pool: name("web"), backend: backend(3) });
+    assert_eq!(all(&mut node, NOW, [joins]), ["persist"]);
+    let joined = all(&mut node, NOW, [saved(), published()]);
+    assert!(joined.iter().all(|effect| !effect.starts_with("announce []")), "{joined:?}");
+    assert_eq!(node.announcements.wanted().routes.len(), 1);
+}
+
+#[test]
+fn a_prefix_does_not_wait_for_a_neighbor_that_does_not_answer_nor_for_ever() {
+    let mut node = beginning();
+    assert_eq!(all(&mut node, NOW, [lost(2)]), ["announce [1] as 1"]);
+
+    let mut node = beginning();
+    let until = NOW + Duration::from_secs(10);
+    all(&mut node, until - Duration::from_millis(1), [Event::Tick]);
+    assert_eq!((node.announcements.wanted().routes.len(), node.deadline()), (0, Some(until)));
+    assert_eq!(all(&mut node, until, [Event::Tick]), ["announce [1] as 1"]);
+}
+
 #[test]
 fn a_vip_is_withdrawn_before_the_packet_path_forgets_it() {
     let _row =

@@ -255,7 +255,7 @@ impl Reconciler {
         if self.unfinished.is_some() {
             let next = self.failing.as_ref().map(Backoff::next);
             let lost = self.lost.values().map(|since| *since + HOLD).filter(|at| self.now < *at);
-            return lost.chain(next).chain(self.fleet.deadline()).min();
+            return lost.chain(next).chain(self.fleet.deadline()).chain(self.resolving_until()).min();
         }
         let survey = match self.survey {
             Survey::Due(at) if !self.planner.surveys(&self.served).is_empty() => Some(at),
@@ -263,7 +263,8 @@ impl Reconciler {
         };
         let adopted = (!self.adopted.is_empty()).then_some(self.adopted_until);
         let health = self.fleet.deadline();
-        survey.into_iter().chain(adopted).chain(health).chain(self.planner.deadline()).chain(self.impatient()).min()
+        let others = [adopted, health, self.planner.deadline(), self.impatient(), self.resolving_until()];
+        survey.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn take(&mut self, event: Event) -> Vec<Effect> {

@@ -198,7 +198,7 @@ fn addresses_of(services: &Services) -> impl Iterator<Item = IpAddr> {
 }
 
 /// The next hop's word; unresolved if it uses an interface that is not configured.
-fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
+pub(super) fn next_hop(resolution: Option<&Resolution>, interfaces: &Interfaces) -> NextHop {
     match resolution {
         Some(Resolution::Resolved { interface, mac, gateway: _, mtu }) => {
             let hop = |&slot| NextHop::new(*mac, slot).limited_to(*mtu);

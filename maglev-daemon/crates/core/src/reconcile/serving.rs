@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use maglev_common::backend::NextHop;
 use maglev_model::plan::{HOLD, PublishedPool};
 use maglev_model::{Backend, Community, Health, Name, OnAllDead, Pool, PoolSettings, Services, Vip};
 
 use super::Reconciler;
+use super::publish::next_hop;
 
 /// The VIPs with a prefix, and their pools, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,8 @@ pub struct Serving {
     pub pending: bool,
     /// Every check that was due at the start has ended once, in all pools.
     pub checked: bool,
+    /// No next hop is being resolved, in any of these pools.
+    pub resolved: bool,
 }
 
 /// A VIP with a prefix.
@@ -37,14 +42,18 @@ pub struct ServedVip {
     pub communities: BTreeSet<Community>,
     /// Why it cannot be served, if so.
     pub conflict: Option<String>,
-    /// The packet path does not serve it yet, or not by enough backends: a plan that changes this is under way or waits.
+    /// The packet path does not serve it yet, or not by enough backends or as many as it can: a plan that changes this is under way or
+    /// waits.
     pub pending: bool,
 }
 
 impl Serving {
     /// Whether the packet path serves every VIP that it can serve, by as many backends as there are.
     pub fn is_complete(&self) -> bool {
-        self.checked && !self.pending && !self.vips.iter().any(|vip| vip.pending && vip.conflict.is_none())
+        self.checked
+            && self.resolved
+            && !self.pending
+            && !self.vips.iter().any(|vip| vip.pending && vip.conflict.is_none())
     }
 }
 
@@ -53,17 +62,16 @@ impl Serving {
 pub(super) struct Served {
     /// The VIPs, each with its pool.
     pub(super) services: Arc<Services>,
-    /// Pools with enough usable backends.
-    enough: BTreeSet<Name>,
+    /// The pools of announced VIPs.
+    pools: BTreeMap<Name, PoolUse>,
 }
 
 impl Served {
-    /// Whether packets for a VIP reach its pool; and enough backends, if there are enough now.
-    fn serves(&self, vip: &Vip, is_enough: bool) -> bool {
-        let is_there = |found: &Vip| {
-            found.service == vip.service && found.pool == vip.pool && (!is_enough || self.enough.contains(&vip.pool))
-        };
-        self.services.vips.get(&vip.name).is_some_and(is_there)
+    /// Whether packets for a VIP reach its pool; and enough backends, if there are enough now, and as many as can be reached now.
+    fn serves(&self, vip: &Vip, now: &PoolUse) -> bool {
+        let is_there = |found: &Vip| found.service == vip.service && found.pool == vip.pool;
+        let is_whole = |then: &PoolUse| (then.is_enough() || !now.is_enough()) && then.reached() >= now.reached();
+        self.services.vips.get(&vip.name).is_some_and(is_there) && self.pools.get(&vip.pool).is_some_and(is_whole)
     }
 }
 
@@ -102,6 +110,8 @@ pub struct PoolUse {
     pub unreachable: usize,
     /// Backends in use that have not been checked since the start.
     pub awaited: usize,
+    /// Backends that get slots in a moment, as they have on other nodes already: their next hops are being resolved.
+    pub resolving: usize,
     /// No backend answers now.
     pub dead: bool,
     /// That has lasted for 60 s.
@@ -130,29 +140,55 @@ impl PoolUse {
         if self.min_healthy <= 1 { self.usable } else { self.healthy }
     }
 
+    /// The active backends that packets are sent to.
+    const fn reached(&self) -> usize {
+        self.active - self.unreachable
+    }
+
     /// Whether its VIPs may be announced, as far as the number of backends goes.
     pub const fn is_enough(&self) -> bool {
         self.counted() >= self.min_healthy as usize
     }
 }
 
+/// For how long the first next hop of a backend is awaited: longer than the kernel asks for a neighbor (3 s).
+const RESOLVING: Duration = Duration::from_secs(10);
+
 impl Reconciler {
     /// The inputs of announcements, now.
     pub fn serving(&self) -> Serving {
         let pools = self.pool_uses(&self.target);
+        let resolved = pools.values().all(|pool| pool.resolving == 0);
         let vips = self.target.vips.values().filter_map(|vip| self.served_vip(vip, pools.get(&vip.pool)?)).collect();
         Serving {
             vips,
             pools,
             pending: self.settled.is_none() || self.failing.is_some(),
             checked: self.target.pools.keys().all(|pool| self.fleet.awaited(pool) == 0),
+            resolved,
+        }
+    }
+
+    /// When time alone ends the wait for a next hop.
+    pub(super) fn resolving_until(&self) -> Option<Duration> {
+        let waiting = self.lost.iter().filter(|(address, _)| self.is_resolving(**address));
+        waiting.map(|(_, since)| *since + RESOLVING).min()
+    }
+
+    /// Whether it will soon be known if packets can be sent to an address; or it is, and a plan with its next hop is due.
+    fn is_resolving(&self, address: IpAddr) -> bool {
+        match self.resolutions.get(&address) {
+            None => true,
+            Some(found) if found.is_waiting() => {
+                self.lost.get(&address).is_some_and(|since| self.now < *since + RESOLVING)
+            }
+            Some(found) => next_hop(Some(found), &self.settings.interfaces) != NextHop::UNRESOLVED,
         }
     }
 
     /// The services of the packet path after the plan that was just made.
     pub(super) fn plan_serves(&self) -> Served {
-        let enough = self.pool_uses(&self.served).into_iter().filter(|(_, pool)| pool.is_enough());
-        Served { services: Arc::clone(&self.served), enough: enough.map(|(name, _)| name).collect() }
+        Served { services: Arc::clone(&self.served), pools: self.pool_uses(&self.served) }
     }
 
     /// The pools of VIPs that have a prefix.
@@ -165,7 +201,7 @@ impl Reconciler {
 
     fn served_vip(&self, vip: &Vip, pool: &PoolUse) -> Option<ServedVip> {
         // A plan that is under way keeps it: it was made for these services, unless one failed.
-        let is_served = self.settled.as_ref().is_some_and(|settled| settled.serves(vip, pool.is_enough()));
+        let is_served = self.settled.as_ref().is_some_and(|settled| settled.serves(vip, pool));
         Some(ServedVip {
             pending: !is_served,
             name: vip.name.clone(),
@@ -181,8 +217,13 @@ impl Reconciler {
         let (dead, long_dead) = self.fleet.is_all_dead(&pool.name);
         let awaited = self.fleet.awaited(&pool.name);
         let on_all_dead = pool.health.on_all_dead;
-        let known = PoolUse { min_healthy, awaited, dead, long_dead, on_all_dead, ..PoolUse::default() };
         let published = self.planner.pool(&pool.name);
+        let is_resolving = |backend: &&Backend| {
+            let BackendUse { active, serves, reached, .. } = self.backend_use(pool, published, backend);
+            active && serves && !reached && self.is_resolving(backend.address)
+        };
+        let resolving = pool.backends.values().filter(is_resolving).count();
+        let known = PoolUse { min_healthy, awaited, resolving, dead, long_dead, on_all_dead, ..PoolUse::default() };
         PoolUse::count(known, pool.backends.values().map(|backend| self.backend_use(pool, published, backend)))
     }
 

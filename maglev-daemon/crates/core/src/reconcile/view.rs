@@ -333,6 +333,7 @@ impl View {
             pools: self.pools.iter().map(|pool| (pool.name.clone(), pool.usage())).collect(),
             pending: self.busy || self.not_published.is_some(),
             checked: self.pools.iter().all(|pool| pool.awaited == 0),
+            resolved: true,
         }
     }
 }

@@ -158,7 +158,8 @@ fn inconsistent_state_is_rejected_with_the_reason() {
     );
 }
 
-/// Per pool and slot of VIPs in service, the backend of a segment without a flow entry.
+/// Per pool and slot of VIPs in service, the backend of a segment without a flow entry. A pool whose VIPs the packet path does not take
+/// yet has no flows to keep.
 fn routes(node: &Node) -> BTreeMap<(Name, usize), IpAddr> {
     let view = node.reconciler.view();
     let of_pool = |pool: &PoolView| {
@@ -166,7 +167,8 @@ fn routes(node: &Node) -> BTreeMap<(Name, usize), IpAddr> {
         let route = move |(slot, address)| ((name.clone(), slot), address);
         Some(node.maps.routes(index).into_iter().map(route).collect::<Vec<_>>())
     };
-    view.pools.iter().filter(|pool| !pool.vips.is_empty()).filter_map(of_pool).flatten().collect()
+    let is_served = |pool: &&PoolView| node.disk.vips_of(&pool.name).any(|vip| node.maps.takes(vip.service));
+    view.pools.iter().filter(is_served).filter_map(of_pool).flatten().collect()
 }
 
 /// Orders about the backends that are there from the start: what brings slots into transition.
