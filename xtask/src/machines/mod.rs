@@ -38,36 +38,40 @@ pub(crate) fn provide() -> Result<()> {
         bail!("the machines need root: the rest of the lab is in network namespaces; try with sudo");
     }
     setup::packages(&PACKAGES, "the machines");
-    place(FOLDER, &kernels::unpacked()?, &dist::packages()?)
+    let packages = dist::packages()?;
+    place_system(FOLDER, &kernels::unpacked()?)?;
+    place_packages(FOLDER, &packages)
 }
 
 /// Provides the newest kernel, a disk with it, and packages of the programs that are in `target/release`. Returns the reason if this
-/// machine has no emulator, or Debian's mirror cannot be reached.
+/// machine has no emulator, or kernel and disk cannot be had: both come from Debian's mirror.
 ///
 /// # Errors
-/// If another part cannot be provided.
+/// If the packages cannot be made.
 pub(crate) fn provide_one() -> Result<Result<(), String>> {
     setup::packages(&PACKAGES, "the machine");
     if let Some(missing) = PACKAGES.iter().find(|package| program::find(package.program).is_none()) {
         return Ok(Err(format!("`{}` is missing (package {})", missing.program, missing.name)));
     }
-    match kernels::newest() {
-        Ok(kernel) => place(ONE, &[kernel], &dist::packages_of_built()?).map(Ok),
-        Err(error) => Ok(Err(format!("{error:#}"))),
+    if let Err(error) = kernels::newest().and_then(|kernel| place_system(ONE, &[kernel])) {
+        return Ok(Err(format!("{error:#}")));
     }
+    place_packages(ONE, &dist::packages_of_built()?).map(Ok)
 }
 
-fn place(folder: &str, kernels: &[Kernel], packages: &[(&str, PathBuf)]) -> Result<()> {
+/// Puts kernels and a disk with their modules into a folder.
+fn place_system(folder: &str, kernels: &[Kernel]) -> Result<()> {
     let folder = program::workspace().join(folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for kernel in kernels {
         copy(&kernel.image, &folder.join(format!("vmlinuz-{}", kernel.series())))?;
     }
-    image::provide(&folder, kernels)?;
-    for (name, package) in packages {
-        copy(package, &folder.join(format!("{name}.deb")))?;
-    }
-    Ok(())
+    image::provide(&folder, kernels)
+}
+
+fn place_packages(folder: &str, packages: &[(&str, PathBuf)]) -> Result<()> {
+    let folder = program::workspace().join(folder);
+    packages.iter().try_for_each(|(name, package)| copy(package, &folder.join(format!("{name}.deb"))))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
