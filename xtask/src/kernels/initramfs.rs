@@ -57,7 +57,8 @@ pub(super) fn image(kernel: &Kernel, programs: &[(String, PathBuf)], run: &str) 
     for (name, file) in &modules {
         archive.file(&Path::new("/").join(name), &read(file)?);
     }
-    let others = [("ip".to_owned(), find("ip")?), ("busybox".to_owned(), find("busybox")?)];
+    let others = ["ip", "tc", "busybox"].map(|name| Ok((name.to_owned(), find(name)?)));
+    let others = others.into_iter().collect::<Result<Vec<_>>>()?;
     let mut libraries = BTreeSet::new();
     for (name, file) in programs.iter().chain(&others) {
         archive.file(&Path::new("/bin").join(name), &read(file)?);

@@ -33,7 +33,7 @@ pub(super) enum Means {
 
 impl Means {
     /// The one that ends with the daemon, where the kernel has it.
-    fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         if features::has_egress_links() { Self::Link } else { Self::Filter }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::super::files::{Forwarding, Reread};
 use super::super::succession::Successor;
+use super::succession::Cause;
 use super::{Owner, Waiting};
 use crate::http::By;
 
@@ -32,7 +33,7 @@ impl Owner {
         let read = self.files.reread(self.node.reconciler().services()).map_err(Denied::Invalid);
         match read.and_then(|read| Ok((self.review(&read, reload.force)?, read))) {
             Ok((difference, read)) => match read.forwarding.as_ref().map(|forwarding| forwarding.node.clone()) {
-                Some(node) => self.prepare_forwarding(Some((reload, read)), &node),
+                Some(node) => self.prepare_forwarding(Cause::Reload(reload, Box::new(read)), &node),
                 None => self.replace(reload, read, difference, None),
             },
             Err(denied) => self.reloaded(reload, Err(nothing_changed(denied))),

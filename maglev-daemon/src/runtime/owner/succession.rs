@@ -25,11 +25,20 @@ use super::{Owner, Waiting};
 /// A data plane that is prepared, or why there is none.
 pub(in crate::runtime) type Prepared = Result<Successor, String>;
 
+/// The reason for another data plane.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// A reload changes its settings.
+    Reload(Reload, Box<Reread>),
+    /// The flow table before has no use any more.
+    Spent,
+}
+
 /// The change to another data plane.
 #[derive(Debug)]
 pub(super) struct Succession {
-    /// What waits for a data plane: a reload, or only the one without the flow table before.
-    preparing: Option<Option<(Reload, Reread)>>,
+    /// The reason for the one that is prepared.
+    preparing: Option<Cause>,
     /// The one that takes over with the next plan that names its members.
     next: Option<Successor>,
     /// The number of those that were to take over.
@@ -82,15 +91,15 @@ impl Owner {
         // The next sweep reports it again.
         if !*self.succession.on_probation.borrow() {
             let node = self.files.running().clone();
-            self.prepare_forwarding(None, &node);
+            self.prepare_forwarding(Cause::Spent, &node);
         }
     }
 
-    /// Prepares a data plane for a reload or for none, which goes on with [`Self::prepared`]. No change of services begins before.
-    pub(super) fn prepare_forwarding(&mut self, reload: Option<(Reload, Reread)>, node: &NodeConfig) {
+    /// Prepares a data plane, and goes on with [`Self::prepared`]. No change of services begins before.
+    pub(super) fn prepare_forwarding(&mut self, cause: Cause, node: &NodeConfig) {
         let (settings, known) = (start::settings(node), self.interfaces.interfaces.clone());
         let (orders, prepared) = (self.tools.dataplane.orders().clone(), self.tools.prepared.clone());
-        self.succession.preparing = Some(reload);
+        self.succession.preparing = Some(cause);
         tokio::spawn(async move {
             let prepare = async {
                 let existing = links::list().await.map_err(|error| error.to_string())?;
@@ -107,14 +116,14 @@ impl Owner {
 
     /// A data plane is prepared, or cannot be.
     pub(super) fn prepared(&mut self, prepared: Prepared) {
-        let Some(reload) = self.succession.preparing.take() else { return };
+        let Some(cause) = self.succession.preparing.take() else { return };
         let prepared = prepared.and_then(|successor| match self.renewed(&successor.interfaces) {
             Some(name) => Err(format!("interface {name} was made anew meanwhile; reload again")),
             None => Ok(successor),
         });
-        match reload {
-            Some((reload, read)) => self.go_on_with_reload(reload, read, prepared),
-            None => match prepared {
+        match cause {
+            Cause::Reload(reload, read) => self.go_on_with_reload(reload, *read, prepared),
+            Cause::Spent => match prepared {
                 Ok(successor) => {
                     let forwarding =
                         Forwarding { node: Box::new(self.files.running().clone()), keys: vec!["flow_table"] };

@@ -1,11 +1,13 @@
 //! A data plane that continues another one's flow table and counters, with programs and forwarding state of its own.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use maglev_common::maps as names;
 
 use super::outlive::{Folder, killed, stay};
 use super::*;
+use crate::egress::{Egress, Means};
 
 /// A set by a daemon with these settings; the flow from port 9 is known, and counted once.
 struct Killed {
@@ -308,27 +310,47 @@ fn running(folder: &Folder, settings: &Settings) -> Dataplane {
     plane
 }
 
-/// The programs at an interface's egress.
+/// The programs at an interface's egress: those that links hold, and those of filters.
 fn at_egress(interface: &str) -> Vec<u32> {
     let attach = aya::programs::tc::TcAttachType::Egress;
-    let (_, programs) = aya::programs::SchedClassifier::query_tcx(interface, attach).unwrap();
-    programs.iter().map(aya::programs::ProgramInfo::id).collect()
+    let links = features::has_egress_links()
+        .then(|| aya::programs::SchedClassifier::query_tcx(interface, attach).unwrap().1)
+        .unwrap_or_default();
+    let listing = Command::new("tc").args(["filter", "show", "dev", interface, "egress"]).output().unwrap();
+    assert!(listing.status.success(), "{listing:?}");
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let words = listing.split_whitespace();
+    let filters = words.clone().zip(words.skip(1)).filter(|(key, _)| *key == "id").map(|(_, id)| id.parse().unwrap());
+    links.iter().map(aya::programs::ProgramInfo::id).chain(filters).collect()
 }
 
 #[test]
 fn a_data_plane_of_this_process_takes_over_with_another_interface() {
-    in_namespace(|| {
+    takes_over_with_another_interface(Means::detect());
+}
+
+#[test]
+fn a_data_plane_of_this_process_takes_over_at_the_egress_where_it_has_no_links() {
+    takes_over_with_another_interface(Means::Filter);
+}
+
+fn takes_over_with_another_interface(means: Means) {
+    in_namespace(move || {
         let (peer, folder) = (two_veths(), Folder::new());
         stay();
         let old = settings(&[("eth1", Mode::Native)]);
         let mut plane = running(&folder, &old);
+        plane.egress = Egress::by(means);
+        plane.guard().unwrap();
         let (before, egress) = (attached("eth1").unwrap(), at_egress("eth1"));
         let pins = Arc::clone(&plane.left.as_ref().unwrap().pins);
         let set = plane.set().unwrap().1.to_owned();
         let from = |plane: &Dataplane, settings: &Settings, to: &Settings| {
             let before = Fingerprint::from_settings(settings).unwrap();
             let set = plane.set().unwrap().1.to_owned();
-            Dataplane::prepare(to, &links(), &pins, (&set, &before), plane.interfaces())
+            let mut next = Dataplane::prepare(to, &links(), &pins, (&set, &before), plane.interfaces())?;
+            next.egress.set_means(means);
+            Ok::<_, DataplaneError>(next)
         };
         let unknown = settings(&[("eth1", Mode::Native), ("eth9", Mode::Native)]);
         assert!(from(&plane, &old, &unknown).unwrap_err().to_string().starts_with("interface eth9 does not exist"));

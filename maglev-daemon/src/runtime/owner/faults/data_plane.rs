@@ -91,6 +91,34 @@ async fn a_new_release_keeps_its_data_plane_while_it_is_on_probation() {
 }
 
 #[tokio::test]
+async fn a_spent_flow_table_stays_on_probation_and_where_no_other_data_plane_can_be_prepared() {
+    let mut site = Site::start();
+    let (verdict, on_probation) = watch::channel(true);
+    site.owner.judged_by(on_probation);
+    site.take(Input::Spent);
+    assert!(!site.owner.succession.is_preparing());
+    verdict.send_replace(false);
+    site.take(Input::Spent);
+    assert!(site.owner.succession.is_preparing());
+    let change = Change::AddPool(maglev_model::Pool::new(Name::parse("new").unwrap()));
+    let (reply, mut changed) = oneshot::channel();
+    site.take(Input::Request(Request::Change { change, force: false, by: By::default(), reply }));
+    assert!(changed.try_recv().is_err());
+
+    site.take(Input::Prepared(Box::new(Err("no memory".to_owned()))));
+    assert!(!site.owner.succession.is_preparing());
+    let saved = site.finished.recv().await.unwrap();
+    site.take(Input::Event(saved));
+    while site.ordered.plans() > 0 {
+        site.take(Input::Event(Event::Published(Ok(()))));
+    }
+    changed.try_recv().unwrap().unwrap();
+    // The next sweep reports it again.
+    site.take(Input::Spent);
+    assert!(site.owner.succession.is_preparing());
+}
+
+#[tokio::test]
 async fn what_no_other_data_plane_can_take_over_needs_a_restart() {
     let mut site = Site::start();
     site.edit("{ name: eth0 }", "{ name: eth0, mode: generic }");
