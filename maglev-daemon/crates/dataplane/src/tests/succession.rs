@@ -313,9 +313,11 @@ fn running(folder: &Folder, settings: &Settings) -> Dataplane {
 /// The programs at an interface's egress: those that links hold, and those of filters.
 fn at_egress(interface: &str) -> Vec<u32> {
     let attach = aya::programs::tc::TcAttachType::Egress;
-    let links = features::has_egress_links()
-        .then(|| aya::programs::SchedClassifier::query_tcx(interface, attach).unwrap().1)
-        .unwrap_or_default();
+    let links = if features::has_egress_links() {
+        aya::programs::SchedClassifier::query_tcx(interface, attach).unwrap().1
+    } else {
+        Vec::new()
+    };
     let listing = Command::new("tc").args(["filter", "show", "dev", interface, "egress"]).output().unwrap();
     assert!(listing.status.success(), "{listing:?}");
     let listing = String::from_utf8(listing.stdout).unwrap();
