@@ -1,12 +1,23 @@
-//! `maglev counters`: packets by outcome, and the traffic of each VIP and backend.
+//! `maglev counters`: packets by outcome, and the traffic of each VIP and backend; or one counter's meaning and remedy.
 
 use maglev_api::view::{BackendTraffic, Counter, Counters, VipTraffic};
+use maglev_model::runbook::{Entry, parse_balancer};
 
 use super::output::{Printer, Text, bytes, table};
 use super::{Client, Failure};
 
-pub(super) fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
-    printer.answer(&client.get::<Counters>("/v1/counters")?)
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Explain one counter, without the daemon: its packets, what to look at, and what to do
+    #[arg(id = "counter", long = "why", value_name = "COUNTER", value_parser = parse_balancer)]
+    counter: Option<Entry>,
+}
+
+pub(super) fn run(args: &Args, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    match &args.counter {
+        Some(entry) => printer.answer(entry),
+        None => printer.answer(&client.get::<Counters>("/v1/counters")?),
+    }
 }
 
 /// Counters of packets, each with its meaning.

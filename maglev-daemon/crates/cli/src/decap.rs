@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use maglev_api::view::{DecapCounters, DecapReloaded, DecapStatus};
+use maglev_model::runbook::{Entry, parse_backend};
 
 use super::output::Printer;
 use super::{Client, Failure};
@@ -17,7 +18,11 @@ pub(super) enum DecapCommand {
     /// Interfaces, sources, VIPs and MSS that are in force, and what is pinned
     Status,
     /// Packets of all interfaces by outcome
-    Counters,
+    Counters {
+        /// Explain one counter, without the service: its packets, what to look at, and what to do
+        #[arg(id = "counter", long = "why", value_name = "COUNTER", value_parser = parse_backend)]
+        counter: Option<Entry>,
+    },
     /// Reload decap.yaml; a file with errors changes nothing
     Reload,
 }
@@ -26,7 +31,8 @@ pub(super) fn run(command: &DecapCommand, client: Client, printer: &Printer) -> 
     let client = client.with_remedy(REMEDY);
     match command {
         DecapCommand::Status => printer.answer(&client.get::<DecapStatus>("/v1/decap/status")?),
-        DecapCommand::Counters => printer.answer(&client.get::<DecapCounters>("/v1/decap/counters")?),
+        DecapCommand::Counters { counter: Some(entry) } => printer.answer(entry),
+        DecapCommand::Counters { counter: None } => printer.answer(&client.get::<DecapCounters>("/v1/decap/counters")?),
         DecapCommand::Reload => printer.answer(&client.post::<DecapReloaded>("/v1/decap/reload", &())?),
     }
 }

@@ -1,6 +1,7 @@
 //! `docs/cli.md` and the commands in all pages, compared with the arguments of `maglev`; `cargo xtask docs` writes them.
 
 use clap::CommandFactory as _;
+use maglev_model::runbook::{self, Remedy};
 use maglev_testing::docs::{self, manual};
 
 use super::*;
@@ -12,6 +13,21 @@ const PROGRAM: [&str; 1] = ["maglev"];
 #[test]
 fn the_reference_is_that_of_the_arguments() {
     docs::hold("docs/cli.md", "maglev", &manual::reference(Args::command(), 3));
+}
+
+#[test]
+fn the_page_has_every_drop_reason() {
+    for (name, entries) in [
+        ("drop reasons", runbook::balancer().collect::<Vec<_>>()),
+        ("drop reasons of a backend", runbook::backend().collect()),
+    ] {
+        let rows = entries.iter().filter_map(|entry| {
+            let Remedy { check, action } = entry.remedy?;
+            Some(format!("| `{}` | {check} | {action} |\n", entry.name))
+        });
+        let rows: String = rows.collect();
+        docs::hold("docs/debug.md", name, &format!("| counter | check | action |\n|---|---|---|\n{rows}"));
+    }
 }
 
 #[test]

@@ -111,7 +111,7 @@ enum Command {
     #[command(subcommand)]
     Services(services::ServicesCommand),
     /// Packets by outcome, and the traffic of each VIP and backend
-    Counters,
+    Counters(counters::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),
     /// The node as a whole: its state; drain and undrain
@@ -173,7 +173,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::History(args) => history::run(args, &client()?, &printer),
         Command::Rollback(args) => rollback::run(args, &client()?, &printer),
         Command::Services(command) => services::run(&command, &client()?, &printer),
-        Command::Counters => counters::run(&client()?, &printer),
+        Command::Counters(args) => counters::run(&args, &client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),

@@ -28,6 +28,7 @@ pub mod plan;
 mod ramp;
 mod refusal;
 mod resolution;
+pub mod runbook;
 mod service;
 mod settings;
 mod standing;

@@ -6,7 +6,7 @@ use maglev_api::view::{
     PlannedReload, SessionChange,
 };
 use maglev_api::{client::Received, testing};
-use maglev_model::Name;
+use maglev_model::{Name, runbook};
 use maglev_testing::docs;
 
 use crate::output::{Format, Text};
@@ -24,6 +24,10 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
         ("bgp", bgp()),
+        (
+            "counters --why",
+            prompted("maglev counters --why too_big", &runbook::parse_balancer("too_big").unwrap().text()),
+        ),
         ("decap status", prompted("maglev decap status", &decap().text())),
     ]);
 }

@@ -7,6 +7,7 @@ mod decap;
 mod history;
 pub(crate) mod node;
 mod pool;
+mod runbook;
 mod services;
 mod status;
 mod vip;
