@@ -100,7 +100,7 @@ const fn of_balancer(counter: Counter) -> Option<Remedy> {
         Counter::FragmentLimit => remedy("`maglev counters`: `fragment_noted` against the traffic of UDP VIPs. A flood of fragments shows here.", "Nothing against a flood. Otherwise let clients send datagrams that fit their path."),
         Counter::EchoOff => remedy("`maglev status`, and `packets.echo` in maglev.yaml: with `serving`, is a VIP of the address without backends?", "Set `packets.echo: always` if monitoring pings the VIP. Otherwise nothing."),
         Counter::DaemonGone => remedy("`systemctl status maglevd`, and `journalctl -u maglevd`: the daemon ended and did not come back within `dataplane.watchdog`.", "Start the daemon: packets flow as soon as it runs."),
-        Counter::FlowTableFull | Counter::FlowEvicted => remedy("`maglev status`: the line `flow table`. `maglev pool list`: how many slots are in transition?", "Raise `flow_table.flows` in maglev.yaml and reload; or change backends in smaller steps, so that fewer slots are in transition at once."),
+        Counter::FlowTableFull | Counter::FlowEvicted => remedy("`maglev status`: the line `flow table`. `maglev pool show POOL`: how many slots are in transition?", "Raise `flow_table.flows` in maglev.yaml and reload; or change backends in smaller steps, so that fewer slots are in transition at once."),
         Counter::FlowTableMissing => remedy("A CPU was added that the node did not have at start.", "Restart maglevd: it makes room for every CPU that the machine can have."),
         Counter::Transmitted | Counter::Redirected | Counter::NotIp | Counter::NotVip | Counter::Truncated
         | Counter::FlowHit | Counter::FlowMiss | Counter::FlowPrevious | Counter::FlowWritten | Counter::FlowPromoted
