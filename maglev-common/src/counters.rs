@@ -90,7 +90,7 @@ counters! {
         FragmentUnknown = "fragment_unknown", Dropped, "For a VIP's address, a later fragment of a datagram whose first fragment did not come before it, or not in the last four seconds.";
         SourceRoute = "source_route", Dropped, "For a VIP's address, with a route that its sender chose: an IPv4 source route option, or an IPv6 routing header of type 0 or with segments left.";
         ExtensionHeader = "extension_header", Dropped, "For a VIP's address, with more than 8 IPv6 extension headers, or more than 512 bytes of them.";
-        Icmp = "icmp", Dropped, "For a VIP's address, an ICMP or ICMPv6 message that is neither an error nor an echo request, or has options or extension headers.";
+        Icmp = "icmp", Dropped, "For a VIP's address, an ICMP or ICMPv6 message that is neither an error nor an echo request, is in fragments, or has options or extension headers.";
         OtherProtocol = "other_protocol", Dropped, "For a VIP's address, a protocol without ports that no VIP has.";
         Truncated = "truncated", Passed, "Too short for its Ethernet or IP header to name a destination.";
         FlowHit = "flow_hit", Noted, "The flow table knew the flow, but not at a first look, which is not counted.";

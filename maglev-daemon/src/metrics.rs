@@ -60,7 +60,7 @@ fn registered(status: &Status, counters: &Counters, (neighbors, routes): (&BgpNe
 }
 
 fn register_traffic(registry: &mut Registry, counters: &Counters) {
-    let Counters { counters, vips, backends } = counters;
+    let Counters { counters, vips, backends, interfaces } = counters;
     let packets = counters.iter().map(|counter| {
         let labels = [("reason", counter.name.clone()), ("outcome", counter.outcome.clone())];
         (labels, counter.packets)
@@ -79,6 +79,15 @@ fn register_traffic(registry: &mut Registry, counters: &Counters) {
     count(registry, "backend_packets", help, backends.iter().map(|traffic| (backend(traffic), traffic.packets)));
     let help = "Bytes of these packets as received, Ethernet header included";
     count(registry, "backend_bytes", help, backends.iter().map(|traffic| (backend(traffic), traffic.bytes)));
+
+    let lost = interfaces.iter().map(|counter| {
+        let view::InterfaceCounter { interface, source, name, packets } = counter;
+        let labels = [("interface", interface.clone()), ("source", source.clone()), ("reason", name.clone())];
+        (labels, *packets)
+    });
+    let help = "Packets lost at an interface, as kernel and driver count them: one packet may be in several; some drivers count \
+                drops of the program too";
+    count(registry, "interface_lost_packets", help, lost);
 }
 
 fn register_services(registry: &mut Registry, status: &Status) {
@@ -306,7 +315,7 @@ mod tests {
                 help: String::new(),
             }],
             vips: vec![view::VipTraffic { name: "www".into(), packets: 7, bytes: 420 }],
-            backends: vec![],
+            ..Counters::default()
         };
         let neighbor = BgpNeighbor {
             name: "tor1".into(),

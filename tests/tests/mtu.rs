@@ -2,6 +2,7 @@
 //! clients send.
 
 use std::{
+    io::Write as _,
     net::{IpAddr, SocketAddr, TcpStream},
     process::Command,
     time::{Duration, Instant},
@@ -20,6 +21,7 @@ use maglev_e2e::{
     netns::Netns,
 };
 use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
+use serde_json::Value;
 
 const MB: u64 = 1_000_000;
 /// Bytes that a segment gives to the timestamps option, which both ends of the lab use.
@@ -251,4 +253,31 @@ fn apply(site: &mut Site, case: &Case, change: &[(&str, String)], longest: u64) 
     node.await_answer("the path's MTU", &show, |backend| backend["next_hop"]["longest_packet"] == longest)?;
     ensure!(began.elapsed() < NOTICED, "noticed after {:?}", began.elapsed());
     Ok(began.elapsed())
+}
+
+#[test]
+fn packets_that_a_link_loses_without_a_word_are_counted_at_the_interface() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::new(1, services)?;
+    row("mtu", "only the far end of the node's link is narrow, far-4in4", || {
+        site.lab.netns("router").ip(&["link set lb1 mtu 1500".to_owned()])?;
+        let lost = |counters: &Value| {
+            let all = counters["interfaces"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+            let of_uplink = all.filter(|counter| counter["interface"] == UPLINK && counter["source"] == "driver");
+            of_uplink.filter_map(|counter| counter["packets"].as_u64()).sum::<u64>()
+        };
+        let before = lost(&site.balancers[0].maglev_json(&["counters"])?);
+        let _stalled = site.lab.netns("client").run(|| {
+            let mut stream = TcpStream::connect(CASES[0].target())?;
+            stream.write_all(&[0; 10_000])?;
+            Ok(stream)
+        })?;
+        let node = site.balancers.first_mut().context("a node")?;
+        node.await_answer("packets that the driver lost", &["counters"], |counters| lost(counters) > before)?;
+        let text = node.maglev(&["counters"])?.stdout;
+        ensure!(text.contains("COUNTED BY") && text.contains("xdp_tx_errors"), "{text}");
+        Ok(format!("{} lost by the driver's count", lost(&node.maglev_json(&["counters"])?) - before))
+    })
 }

@@ -36,6 +36,8 @@ fn node() -> (Status, Counters, BgpNeighbors, BgpRoutes) {
     status.memory.maps.push(view::MapMemory { name: "counts".into(), bytes: 1 });
     let backend = testing::backend("web1");
     counters.backends.push(view::BackendTraffic { pool: backend.pool, backend: backend.name, packets: 7, bytes: 420 });
+    let (interface, source) = ("eth0".to_owned(), "driver".to_owned());
+    counters.interfaces.push(view::InterfaceCounter { interface, source, name: "tx_errors".into(), packets: 0 });
     counters.counters.extend(Counter::ALL.iter().map(|counter| view::Counter {
         name: counter.name().into(),
         outcome: counter.outcome().as_str().into(),
@@ -101,9 +103,32 @@ fn the_page_has_every_counter() {
     docs::hold("docs/metrics.md", "counters", &table);
 }
 
-/// Metrics that a page names are there, with labels that they have.
+/// The metrics in expressions of PromQL, with the labels by which their series are selected.
+fn selected(rules: &str) -> Vec<(&str, Vec<&str>)> {
+    let expressions = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let metrics = expressions.flat_map(|expression| {
+        expression.match_indices("maglev_").map(|(at, _)| {
+            let rest = &expression[at..];
+            let (name, rest) =
+                rest.split_at(rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()));
+            let selectors =
+                rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+            let labels = selectors.split(',').filter_map(|selector| selector.split(['=', '!']).next());
+            (name, labels.map(str::trim).filter(|label| !label.is_empty()).collect())
+        })
+    });
+    metrics.collect()
+}
+
 #[test]
-fn every_metric_in_a_page_exists() {
+fn metrics_and_labels_of_an_expression_are_found() {
+    let rule = "expr: 'sum (rate(maglev_a_total{x=\"1\", y!=\"2\"}[5m])) > 1 unless maglev_b == 0'\nfor: maglev_c";
+    assert_eq!(selected(rule), [("maglev_a_total", vec!["x", "y"]), ("maglev_b", vec![])]);
+}
+
+/// Metrics that a page or an alert names are there, with labels that they have.
+#[test]
+fn every_metric_in_a_page_or_an_alert_exists() {
     let (status, counters, neighbors, routes) = node();
     let mut families = registered(&status, &counters, (&neighbors, &routes)).families;
     let (status, counters) = decap::tests::backend();
@@ -114,6 +139,12 @@ fn every_metric_in_a_page_exists() {
         family.is_some() && labels.iter().all(has)
     };
     let mut unknown = Vec::new();
+    let rules = std::fs::read_to_string(docs::root().join("deploy/monitoring/alerts.yaml")).unwrap();
+    for (name, labels) in selected(&rules) {
+        if !known(name, labels) {
+            unknown.push(format!("alerts.yaml: {name}"));
+        }
+    }
     for page in docs::pages() {
         for code in page.text.split('`').filter(|code| code.starts_with("maglev_")) {
             let (name, labels) = code.trim_end_matches('}').split_once('{').unwrap_or((code, ""));

@@ -31,6 +31,7 @@ mod flow_table;
 mod heartbeat;
 mod inputs;
 mod limits;
+mod lost_packets;
 mod node_state;
 mod owner;
 mod plans;
@@ -214,7 +215,8 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -
     probation.stop();
     drop((probation, handle));
 
-    systemd::notify("STOPPING=1");
+    // A release that takes this one's place is the same service, which does not stop: it would be killed.
+    systemd::notify(if instead.is_none() { "STOPPING=1" } else { "WATCHDOG=1" });
     systemd::phase("ending BGP sessions", ENDED);
     owner.log_stop();
     tracing::info!("stopping");

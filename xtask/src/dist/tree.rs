@@ -38,7 +38,7 @@ enum Content {
 /// A file of the sources, and its place.
 type Placed = (&'static str, &'static str);
 
-const MAGLEV: [Placed; 8] = [
+const MAGLEV: [Placed; 10] = [
     ("deploy/systemd/maglevd.service", "usr/lib/systemd/system/maglevd.service"),
     ("deploy/systemd/maglev-leave.service", "usr/lib/systemd/system/maglev-leave.service"),
     ("deploy/systemd/run-maglev-bpf.mount", "usr/lib/systemd/system/run-maglev-bpf.mount"),
@@ -47,6 +47,8 @@ const MAGLEV: [Placed; 8] = [
     ("deploy/deb/maglev/maglev.yaml.example", "etc/maglev/maglev.yaml.example"),
     ("deploy/examples/maglev.yaml", "usr/share/doc/maglev/examples/maglev.yaml"),
     ("deploy/examples/services.yaml", "usr/share/doc/maglev/examples/services.yaml"),
+    ("deploy/monitoring/alerts.yaml", "usr/share/doc/maglev/monitoring/alerts.yaml"),
+    ("deploy/monitoring/alerts_test.yaml", "usr/share/doc/maglev/monitoring/alerts_test.yaml"),
 ];
 
 const DECAP: [Placed; 6] = [
@@ -59,7 +61,7 @@ const DECAP: [Placed; 6] = [
 ];
 
 /// The files of the archive beside programs, pages and completions.
-const ARCHIVE: [Placed; 13] = [
+const ARCHIVE: [Placed; 15] = [
     ("README.md", "README.md"),
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("LICENSE", "LICENSE"),
@@ -73,6 +75,8 @@ const ARCHIVE: [Placed; 13] = [
     ("deploy/deb/maglev-decap/decap.sysctl", "examples/decap.sysctl"),
     ("deploy/examples/maglev.yaml", "examples/maglev.yaml"),
     ("deploy/examples/services.yaml", "examples/services.yaml"),
+    ("deploy/monitoring/alerts.yaml", "monitoring/alerts.yaml"),
+    ("deploy/monitoring/alerts_test.yaml", "monitoring/alerts_test.yaml"),
 ];
 
 /// The files of a package.

@@ -19,7 +19,7 @@ pub(super) enum DecapCommand {
     Status,
     /// Packets of all interfaces by outcome
     Counters {
-        /// Explain one counter, without the service: its packets, what to look at, and what to do
+        /// Explain one counter, without the service: its packets, the checks to make, and the remedy
         #[arg(id = "counter", long = "why", value_name = "COUNTER", value_parser = parse_backend)]
         counter: Option<Entry>,
     },

@@ -110,7 +110,7 @@ enum Command {
     /// The services as a whole, as a file: export, compare, replace
     #[command(subcommand)]
     Services(services::ServicesCommand),
-    /// Packets by outcome, and the traffic of each VIP and backend
+    /// Packets by outcome, the traffic of each VIP and backend, and packets lost at interfaces
     Counters(counters::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),

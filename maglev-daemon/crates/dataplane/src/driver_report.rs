@@ -78,7 +78,7 @@ pub(super) fn facts(name: &str, index: u32, mtu: u32) -> Facts {
         lro: offloads::merges(name),
         features: xdp::features(index),
         cpus: machine::possible_cpus().ok(),
-        page: offloads::page(),
+        page: machine::page(),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The machine's properties that programs are loaded with: its CPUs, and its clock. It must not know programs.
+//! The machine's properties: its CPUs, its clock, its pages. It must not know programs.
 
 use std::fs;
 
+use nix::libc;
 use nix::time::{ClockId, clock_getres};
 
 use super::error::DataplaneError;
@@ -37,6 +38,12 @@ pub(super) fn jiffy_nanoseconds() -> Result<u64, DataplaneError> {
         .ok_or_else(|| DataplaneError::Load(format!("a jiffy of {resolution} is not plausible")))
 }
 
+/// Bytes in a page of memory.
+pub(super) fn page() -> Option<u32> {
+    // SAFETY: the call takes a number and has no effect.
+    u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +63,10 @@ mod tests {
         let error = (1_u64 << 32) - per_second * seconds_per_jiffy().unwrap();
         // Below one second in an hour.
         assert!(error < (1 << 32) / 3_600, "{error}");
+    }
+
+    #[test]
+    fn a_page_is_a_power_of_two() {
+        assert!(page().is_some_and(|page| page.is_power_of_two() && page >= 4_096));
     }
 }

@@ -1,5 +1,5 @@
-//! What a driver says of an interface (`SIOCETHTOOL`): its name, its queues, and what the network card does with frames. It must not
-//! know which interfaces there are, nor what follows.
+//! What a driver says of an interface (`SIOCETHTOOL`): its name, its queues, what the network card does with frames, and its
+//! statistics. It must not know which interfaces there are, nor what follows.
 
 use std::ffi::CStr;
 use std::os::fd::AsRawFd;
@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use super::fenced::Fenced;
+
 /// `ETHTOOL_GDRVINFO`: names the driver.
 const GET_DRIVER: u32 = 0x03;
 /// `ETHTOOL_GFLAGS`: reads the flags.
@@ -15,6 +17,22 @@ const GET_FLAGS: u32 = 0x25;
 /// `ETHTOOL_SFLAGS`: sets them.
 #[cfg(test)]
 const SET_FLAGS: u32 = 0x26;
+/// `ETHTOOL_GSTRINGS`: names the statistics.
+const GET_NAMES: u32 = 0x1b;
+/// `ETHTOOL_GSTATS`: reads the statistics.
+const GET_STATISTICS: u32 = 0x1d;
+/// `ETHTOOL_GSSET_INFO`: counts the statistics.
+const GET_SET_INFO: u32 = 0x37;
+/// `ETH_SS_STATS`: the set of names that statistics have.
+const STATISTICS: u32 = 1;
+/// `ETH_GSTRING_LEN`: bytes of a name, filled with zeroes.
+const NAME: usize = 32;
+/// The length of `struct ethtool_gstrings`, before the names.
+const NAMES_HEADER: usize = 12;
+/// The length of `struct ethtool_stats`, before the values.
+const STATISTICS_HEADER: usize = 8;
+/// More statistics than any driver has.
+pub(super) const MAX_STATISTICS: u32 = 1 << 16;
 /// `ETHTOOL_GCHANNELS`: counts the queues.
 const GET_CHANNELS: u32 = 0x3c;
 /// `ETH_FLAG_TXVLAN`: the card inserts tags.
@@ -73,6 +91,27 @@ struct RawChannels {
 // SAFETY: nine words, as the kernel's structure for `GET_CHANNELS`, the only command it is used with.
 unsafe impl Command for RawChannels {}
 
+/// `struct ethtool_sset_info` with the count of one set, filled up to eight bytes. Made by [`Self::new`] alone.
+#[repr(C)]
+struct SetInfo {
+    command: u32,
+    reserved: u32,
+    sets: u64,
+    count: u32,
+    rest: u32,
+}
+
+impl SetInfo {
+    /// Asks for the statistics' set alone.
+    const fn new() -> Self {
+        Self { command: GET_SET_INFO, reserved: 0, sets: 1 << STATISTICS, count: 0, rest: 0 }
+    }
+}
+
+// SAFETY: words, as the kernel's structure for `GET_SET_INFO`, the only command it is used with. The kernel writes a count for each
+// bit of `sets`: one, for which there is room.
+unsafe impl Command for SetInfo {}
+
 /// The queues of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Channels {
@@ -117,6 +156,49 @@ pub(super) fn keep_tags_in_bytes(interface: &str) {
     ask(interface, &mut Value { command: SET_FLAGS, data }).unwrap();
 }
 
+/// The number of an interface's statistics.
+pub(super) fn count_statistics(interface: &str) -> Result<u32, Errno> {
+    let mut info = SetInfo::new();
+    ask(interface, &mut info)?;
+    // The kernel clears the set's bit if the driver has none.
+    Ok(if info.sets == 0 { 0 } else { info.count })
+}
+
+/// Bytes that the names of so many statistics take, which is more than their values take.
+pub(super) const fn bytes_of_names(count: u32) -> usize {
+    NAMES_HEADER + count as usize * NAME
+}
+
+/// The names of so many statistics: by now there may be more of them than were counted.
+///
+/// # Errors
+/// The driver has none, or more than there is room for (`EFAULT`).
+pub(super) fn statistic_names<'a>(
+    interface: &str,
+    memory: &'a mut Fenced,
+    count: u32,
+) -> Result<&'a [[u8; NAME]], Errno> {
+    let memory = ask_into(interface, memory, [GET_NAMES, STATISTICS, count])?;
+    let (header, names) = memory.split_at_checked(NAMES_HEADER).ok_or(Errno::EFAULT)?;
+    let (count, (names, _)) = (read_word(header, 2), names.as_chunks());
+    Ok(names.get(..count).unwrap_or(names))
+}
+
+/// The values of the statistics, in the order of the names.
+///
+/// # Errors
+/// As for [`statistic_names`].
+pub(super) fn statistics(interface: &str, memory: &mut Fenced, count: u32) -> Result<Vec<u64>, Errno> {
+    let memory = ask_into(interface, memory, [GET_STATISTICS, count, 0])?;
+    let (header, values) = memory.split_at_checked(STATISTICS_HEADER).ok_or(Errno::EFAULT)?;
+    let (values, _) = values.as_chunks();
+    Ok(values.iter().take(read_word(header, 1)).map(|value| u64::from_ne_bytes(*value)).collect())
+}
+
+fn read_word(header: &[u8], n: usize) -> usize {
+    header.as_chunks().0.get(n).map_or(0, |word| u32::from_ne_bytes(*word) as usize)
+}
+
 fn flags(interface: &str) -> Result<u32, Errno> {
     let mut value = Value { command: GET_FLAGS, data: 0 };
     ask(interface, &mut value)?;
@@ -125,26 +207,36 @@ fn flags(interface: &str) -> Result<u32, Errno> {
 
 /// Has a command carried out.
 fn ask<C: Command>(interface: &str, command: &mut C) -> Result<(), Errno> {
+    // SAFETY: the kernel reads and writes no more of it than there is (`Command`), and it is mutably borrowed.
+    unsafe { ask_at(interface, (&raw mut *command).cast()) }
+}
+
+/// Has a command carried out whose answer is as long as the driver makes it; it begins with these words. Returns the answer.
+fn ask_into<'a>(interface: &str, memory: &'a mut Fenced, words: [u32; 3]) -> Result<&'a [u8], Errno> {
+    let bytes = memory.bytes();
+    let [first, second, third, ..] = bytes.as_chunks_mut::<4>().0 else { return Err(Errno::EFAULT) };
+    [*first, *second, *third] = words.map(u32::to_ne_bytes);
+    // SAFETY: the bytes are mutably borrowed, and the kernel can write nothing behind them (`Fenced`).
+    unsafe { ask_at(interface, bytes.as_mut_ptr().cast())? };
+    Ok(bytes)
+}
+
+/// # Safety
+/// What the kernel writes for the command at `command` belongs to the caller, or cannot be written.
+unsafe fn ask_at(interface: &str, command: *mut libc::c_char) -> Result<(), Errno> {
     // SAFETY: of zeroes and plain data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if interface.len() >= request.ifr_name.len() {
         return Err(Errno::ENODEV);
     }
     request.ifr_name.iter_mut().zip(interface.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
-    request.ifr_ifru.ifru_data = (&raw mut *command).cast();
+    request.ifr_ifru.ifru_data = command;
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // Another integer with musl than with glibc.
     let ethtool = libc::SIOCETHTOOL as libc::Ioctl;
-    // SAFETY: the kernel reads and writes `command` through the pointer in `request`, no more of it than there is (`Command`); it is
-    // mutably borrowed until then.
+    // SAFETY: the kernel reads and writes through the pointer in `request` what the caller answers for.
     Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), ethtool, &raw mut request) })?;
     Ok(())
-}
-
-/// Bytes in a page of memory.
-pub(super) fn page() -> Option<u32> {
-    // SAFETY: the call takes a number and has no effect.
-    u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
 }
 
 #[cfg(test)]
@@ -172,10 +264,5 @@ mod tests {
                 assert_eq!((driver(name), channels(name), merges(name)), (None, None, None));
             }
         });
-    }
-
-    #[test]
-    fn a_page_is_a_power_of_two() {
-        assert!(page().is_some_and(|page| page.is_power_of_two() && page >= 4_096));
     }
 }

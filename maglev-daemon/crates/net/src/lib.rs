@@ -10,6 +10,7 @@ pub mod loopback;
 pub mod next_hop;
 mod notices;
 pub mod socket;
+pub mod statistics;
 pub mod xdp;
 
 pub use error::NetError;

@@ -28,6 +28,7 @@ use super::event_log::EventLog;
 use super::files::{Disk, Files, Forwarding};
 use super::heartbeat::Heartbeat;
 use super::inputs::{Input, Inputs};
+use super::lost_packets::LostPackets;
 use super::refreshed::Refreshed;
 use super::snapshot::Snapshots;
 use super::status::{self, Facts};
@@ -139,6 +140,8 @@ pub(super) struct Owner {
     scraped: Option<mpsc::UnboundedSender<Option<TcpListener>>>,
     log: EventLog,
     snapshots: Snapshots,
+    /// Packets lost at interfaces, for readers.
+    lost: LostPackets,
     clock: Clock,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
@@ -179,6 +182,7 @@ impl Owner {
             node,
             succession: Succession::new(files.running().rules()),
             files,
+            lost: LostPackets::default(),
             facts: Arc::new(facts),
             interfaces: Arc::new(interfaces),
             tools,

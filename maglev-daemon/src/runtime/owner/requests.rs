@@ -10,6 +10,7 @@ use maglev_model::{Change, Name};
 use tokio::sync::oneshot;
 
 use super::super::dataplane::ActiveFlows;
+use super::super::lost_packets::Interfaces;
 use super::super::snapshot::Snapshot;
 use super::super::status;
 use super::{Apply, Owner, Reload, Replacement, Rollback, Waiting};
@@ -42,9 +43,11 @@ impl Owner {
             Request::PlanReload { reply } => drop(reply.send(self.plan_reload())),
             Request::Counters { reply } => {
                 let (snapshot, view) = (self.tools.dataplane.orders().snapshot(), self.snapshot().view);
+                let (lost, interfaces) = (self.lost.clone(), Interfaces::from_refreshed(&self.interfaces));
                 tokio::spawn(async move {
-                    if let Ok(snapshot) = snapshot.await {
-                        let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot))));
+                    let (interfaces, snapshot) = tokio::join!(lost.read(interfaces), snapshot);
+                    if let Ok(snapshot) = snapshot {
+                        let _ = reply.send(Ok(Made::by(move || status::counters(&view, &snapshot, interfaces))));
                     }
                 });
             }

@@ -29,7 +29,11 @@ pub(in crate::runtime) fn checked((target, check, ended): &Asked) -> view::Check
 }
 
 /// All counters by name.
-pub(in crate::runtime) fn counters(view: &View, snapshot: &Snapshot) -> view::Counters {
+pub(in crate::runtime) fn counters(
+    view: &View,
+    snapshot: &Snapshot,
+    interfaces: Vec<view::InterfaceCounter>,
+) -> view::Counters {
     let counter = |counter: &Counter| view::Counter {
         name: counter.name().to_owned(),
         outcome: counter.outcome().as_str().to_owned(),
@@ -49,6 +53,7 @@ pub(in crate::runtime) fn counters(view: &View, snapshot: &Snapshot) -> view::Co
         counters: Counter::ALL.iter().map(counter).collect(),
         vips: view.vips.iter().map(vip).collect(),
         backends: backends.collect(),
+        interfaces,
     }
 }
 

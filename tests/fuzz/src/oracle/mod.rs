@@ -93,6 +93,7 @@ pub struct Balanced {
 
 impl Balanced {
     /// The fate of no frame.
+    #[cfg(feature = "loaded")]
     pub(crate) fn nothing() -> Self {
         Predicted { verdict: Verdict::Pass, bytes: None, counted: Vec::new() }.into()
     }

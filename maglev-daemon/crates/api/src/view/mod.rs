@@ -35,6 +35,6 @@ pub use services::{NewBackend, NewForBackend, NewForVip, NewPool, NewState, NewV
 pub use settings::{Encap, NewSettings, NewTransition, Tracking, Transition, UdpPolicy, Unserved};
 pub use status::{ChangeCounts, Changes, NeighborChange, PlannedReload, Reloaded, SessionChange};
 pub use status::{FlowTable, Forwarding, Interface, LastReload, MapMemory, Memory, OutOfSync, Status};
-pub use traffic::{BackendTraffic, Counter, Counters, Explanation, VipTraffic};
+pub use traffic::{BackendTraffic, Counter, Counters, Explanation, InterfaceCounter, VipTraffic};
 pub use transition::InTransition;
 pub use value::{Address, Port, Protocol};

@@ -15,6 +15,9 @@ pub struct Counters {
     pub vips: Vec<VipTraffic>,
     /// Traffic of each backend.
     pub backends: Vec<BackendTraffic>,
+    /// Packets lost at interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceCounter>,
 }
 
 /// A counter of the program.
@@ -52,6 +55,19 @@ pub struct BackendTraffic {
     pub packets: u64,
     /// Bytes, Ethernet header included.
     pub bytes: u64,
+}
+
+/// Packets that are lost at an interface, as its driver or the kernel counts them: outside the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceCounter {
+    /// The interface.
+    pub interface: String,
+    /// `kernel` or `driver`.
+    pub source: String,
+    /// The name of the counter; a driver's is that of `ethtool -S`, of all queues together.
+    pub name: String,
+    /// Packets since the interface exists.
+    pub packets: u64,
 }
 
 /// `GET /v1/flow`: the outcome of a flow's next packet, with the reason.
