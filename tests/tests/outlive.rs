@@ -89,7 +89,12 @@ fn what_is_pinned_and_does_not_fit_is_continued_or_replaced_without_a_gap() -> R
     ensure!(balancer.log().contains("`hash_key` differs"), "{}", balancer.log());
     ensure!(sets(balancer)? == 1, "{:?}", balancer.pinned()?);
 
-    // Configured to detach, it leaves nothing in the kernel; the next one reads which backends were in use.
+    // Configured to detach, it leaves nothing in the kernel, and `preflight` reports that; the next one reads which backends were in use.
+    let mut preflight = Command::new(binary("maglevd")?);
+    preflight.args(["preflight", "--config"]).arg(balancer.config());
+    let warned = balancer.netns().run(|| preflight.output().context("maglevd preflight"))?;
+    let said = String::from_utf8_lossy(&warned.stdout);
+    ensure!(warned.status.code() == Some(1) && said.contains("dataplane.on_stop is detach"), "{said}");
     balancer.stop()?;
     ensure!(!balancer.pin_folder().exists(), "{:?}", balancer.pinned()?);
     ensure!(!balancer.socket().exists(), "the API's socket stays");

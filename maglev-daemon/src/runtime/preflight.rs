@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context as _;
+use maglev_config::{NodeConfig, OnStop};
 use maglev_dataplane::{Dataplane, Kept, Pins, Rehearsal};
-use maglev_net::links;
+use maglev_net::links::{self, Link};
 use serde::Serialize;
 
 use super::adoption::{Found, Heritage};
@@ -58,6 +59,10 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
         None => Heritage::None,
     };
     findings.describe(&heritage);
+    // A drained node has no connections to lose.
+    if let Some(reason) = interruption(&node, &links).filter(|_| !drained) {
+        findings.interrupt(reason);
+    }
     match Dataplane::rehearse(&settings, &links, pins.as_ref()) {
         Ok(Rehearsal { memory_bytes, warnings }) => {
             findings.memory_bytes = memory_bytes;
@@ -70,7 +75,28 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
     Ok(findings)
 }
 
+/// Why the stop of a daemon with this node file leaves nothing that forwards, if programs are attached now.
+fn interruption(node: &NodeConfig, links: &[Link]) -> Option<&'static str> {
+    let attached = |name: &str| links.iter().any(|link| link.name == name && link.xdp.is_some());
+    if !node.interfaces.iter().any(|interface| attached(&interface.name)) {
+        return None;
+    }
+    match node.pin {
+        None => Some("dataplane.pin is off: a stop of maglevd detaches the programs"),
+        Some(_) if node.on_stop == OnStop::Detach => {
+            Some("dataplane.on_stop is detach: a stop of maglevd detaches the programs")
+        }
+        Some(_) => None,
+    }
+}
+
 impl Findings {
+    /// A restart begins with nothing.
+    fn interrupt(&mut self, reason: &str) {
+        self.differences.push(reason.to_owned());
+        (self.action, self.keeps, self.forgets) = ("replace", Vec::new(), vec![FLOWS, TRANSITIONS, COUNTERS]);
+    }
+
     fn describe(&mut self, heritage: &Heritage) {
         self.differences = heritage.differences();
         (self.action, self.keeps, self.forgets) = match heritage {

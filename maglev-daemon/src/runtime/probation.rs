@@ -78,8 +78,8 @@ pub(super) struct State {
     pub(super) detached: Vec<String>,
     /// Pools without an owner that had one before.
     pub(super) emptied: Vec<String>,
-    /// BGP sessions that are established.
-    pub(super) established: usize,
+    /// BGP sessions that are established; `None` without BGP.
+    pub(super) established: Option<usize>,
 }
 
 impl State {
@@ -90,7 +90,7 @@ impl State {
         Self {
             detached: detached.map(|interface| interface.name.clone()).collect(),
             emptied: emptied.map(|pool| pool.name.clone()).collect(),
-            established: status.bgp.as_ref().map_or(0, |bgp| bgp.established),
+            established: status.bgp.as_ref().map(|bgp| bgp.established),
         }
     }
 }
@@ -113,7 +113,7 @@ fn judge(before: &Rates, now: &Rates, counts: bool, established_before: usize, s
     if let Some(pool) = state.emptied.first() {
         return Err(format!("pool {pool} has no backend that is used; it had one before"));
     }
-    if established_before > 0 && state.established == 0 {
+    if established_before > 0 && state.established == Some(0) {
         return Err(format!("no BGP session is established; {established_before} were, before"));
     }
     Ok(())
@@ -163,7 +163,7 @@ impl Probation {
         self.under_way.send_replace(false);
         let Some(trial) = &mut self.trial else { return pending().await };
         let (Ok(state), Some((first, last))) = (state, first.zip(last)) else { return pending().await };
-        let established = state.established;
+        let established = state.established.unwrap_or(0);
         let verdict = match trial.is_proven() {
             true => Ok(()),
             false => judge(&self.rates, &last.since(&first), self.before.counts, trial.established_before(), &state),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn traffic_that_goes_on_passes() {
-        let state = State { established: 2, ..State::default() };
+        let state = State { established: Some(2), ..State::default() };
         for (before, now) in [
             (rates(1e6, 0.0), rates(9e5, 5_000.0)),
             (rates(1e6, 90_000.0), rates(1e6, 170_000.0)),
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_worse_is_named_with_both_figures() {
-        let good = State { established: 1, ..State::default() };
+        let good = State { established: Some(1), ..State::default() };
         let bad = |before, now, state: &State| judge(&before, &now, true, 1, state).unwrap_err();
         assert_eq!(
             bad(rates(1e6, 100.0), rates(1e6, 20_000.0), &good),
@@ -241,7 +241,10 @@ mod tests {
         assert_eq!(bad(calm(), calm(), &detached), "the program is not attached to eth1");
         let emptied = State { emptied: vec!["web".into()], ..good.clone() };
         assert_eq!(bad(calm(), calm(), &emptied), "pool web has no backend that is used; it had one before");
-        let silent = State { established: 0, ..good };
+        let silent = State { established: Some(0), ..good };
         assert_eq!(bad(calm(), calm(), &silent), "no BGP session is established; 1 were, before");
+        // The section `bgp` was removed.
+        let without_bgp = State { established: None, ..silent };
+        assert_eq!(judge(&calm(), &calm(), true, 1, &without_bgp), Ok(()));
     }
 }

@@ -28,21 +28,36 @@ pub(super) struct UninstallArgs {
     /// The pin folder of `maglevd decap`
     #[arg(long, value_name = "DIR", default_value = DECAP)]
     decap_pin: PathBuf,
+
+    /// Only what daemons pinned, or only what `maglevd decap` pinned; default: both
+    #[arg(long, value_name = "SIDE")]
+    only: Option<Side>,
+}
+
+/// The side of a data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Side {
+    Node,
+    Decap,
 }
 
 /// Removes everything, or says what holds it.
 pub(super) fn run(args: &UninstallArgs) -> Result<(), Failure> {
     let node = match &args.pin {
+        _ if args.only == Some(Side::Decap) => None,
         Some(pin) => Some(pin.clone()),
         None if args.config.exists() => maglev_store::load_node(&args.config)?.pin,
         None => Some(PathBuf::from(NODE)),
     };
     let mut found = false;
-    for folder in node.into_iter().filter(|folder| folder.exists()).chain(interfaces(&args.decap_pin)?) {
+    let decap = if args.only == Some(Side::Node) { Vec::new() } else { interfaces(&args.decap_pin)? };
+    for folder in node.into_iter().filter(|folder| folder.exists()).chain(decap) {
         found |= remove(&folder)?;
     }
-    // Only if it is empty.
-    let _ = fs::remove_dir(&args.decap_pin);
+    if args.only != Some(Side::Node) {
+        // Only if it is empty.
+        let _ = fs::remove_dir(&args.decap_pin);
+    }
     if !found {
         crate::say("nothing is pinned")?;
     }
