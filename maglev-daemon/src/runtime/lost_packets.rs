@@ -100,7 +100,7 @@ impl Interfaces {
             tracing::debug!(error, "no statistics of interfaces");
             BTreeMap::new()
         });
-        self.counters(&by_kernel, maglev_dataplane::lost_packets)
+        self.counters(&by_kernel, maglev_dataplane::statistics::lost_packets)
     }
 
     fn counters(

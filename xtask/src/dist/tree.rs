@@ -61,7 +61,7 @@ const DECAP: [Placed; 6] = [
 ];
 
 /// The files of the archive beside programs, pages and completions.
-const ARCHIVE: [Placed; 15] = [
+const ARCHIVE: [Placed; 17] = [
     ("README.md", "README.md"),
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("LICENSE", "LICENSE"),
@@ -72,6 +72,8 @@ const ARCHIVE: [Placed; 15] = [
     ("deploy/sysusers.d/maglev.conf", "sysusers.d/maglev.conf"),
     ("deploy/tmpfiles.d/maglev.conf", "tmpfiles.d/maglev.conf"),
     ("deploy/deb/maglev/maglev.yaml.example", "examples/maglev.yaml.example"),
+    ("deploy/tmpfiles.d/maglev-decap.conf", "tmpfiles.d/maglev-decap.conf"),
+    ("deploy/deb/maglev-decap/decap.yaml.example", "examples/decap.yaml.example"),
     ("deploy/deb/maglev-decap/decap.sysctl", "examples/decap.sysctl"),
     ("deploy/examples/maglev.yaml", "examples/maglev.yaml"),
     ("deploy/examples/services.yaml", "examples/services.yaml"),

@@ -24,16 +24,18 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
         ("bgp", bgp()),
-        (
-            "counters --why",
-            prompted("maglev counters --why too_big", &runbook::parse_balancer("too_big").unwrap().text()),
-        ),
+        ("counters --why", explained("maglev counters --why too_big")),
         ("decap status", prompted("maglev decap status", &decap().text())),
     ]);
 }
 
 fn prompted(command: &str, output: &str) -> String {
     format!("# {command}\n{output}")
+}
+
+fn explained(command: &str) -> String {
+    let counter = command.split(' ').next_back().unwrap();
+    prompted(command, &runbook::parse_balancer(counter).unwrap().text())
 }
 
 fn line_of(text: &str, name: &str) -> String {
