@@ -1,4 +1,5 @@
-//! The alert rules for Prometheus: their unit tests, and a real Prometheus that scrapes a node.
+//! Alert rules for Prometheus and the dashboard for Grafana: the rules' unit tests, and a real Prometheus that scrapes a node and
+//! evaluates every rule and every query.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +11,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use maglev_e2e::{
     client::Client,
-    lab::{Process, Site, UPLINK, skip},
+    lab::{
+        Backend, Process, Services, Settings, Site, Topology, UPLINK, Vip,
+        addresses::{WWW4, WWW6},
+        router::Kind,
+        skip,
+    },
 };
 use serde_json::Value;
 
@@ -89,12 +95,47 @@ fn states(data: &Value) -> BTreeSet<(String, String)> {
     alerts.map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["state"]))).collect()
 }
 
+/// A node with a checked pool, and a router that it announces VIPs to: every series is there.
+fn site() -> Result<Site> {
+    let services = |lab: &maglev_e2e::lab::Lab| Services {
+        pools: vec![lab.pool("four", WWW4, &[(1, 100), (2, 100), (3, 100)])],
+        vips: vec![
+            Vip::new("www", (WWW4, Backend::PORT), "tcp", "four"),
+            Vip::new("www6", (WWW6, Backend::PORT), "tcp", "four"),
+        ],
+    };
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, Settings::new)?;
+    let file = site.balancers[0].services();
+    let text = fs::read_to_string(&file)?;
+    let check = "check: { kind: http, path: /, via: direct, port: 80, interval: 500ms, timeout: 250ms }";
+    fs::write(&file, text.replacen("- name: four\n", &format!("- name: four\n    {check}\n"), 1))?;
+    site.balancers[0].maglev_ok(&["reload"])?;
+    for vip in [WWW4, WWW6] {
+        site.router()?.await_route(vip, &[1])?;
+    }
+    Ok(site)
+}
+
+/// The queries of the dashboard, of every node and over ten seconds.
+fn queries() -> Result<Vec<String>> {
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(folder().join("dashboard.json"))?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?.iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let queries = targets.filter_map(|target| target["expr"].as_str());
+    Ok(queries.map(|query| query.replace("$instance", ".*").replace("$__rate_interval", "10s")).collect())
+}
+
+/// A text as a part of a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 #[test]
-fn prometheus_evaluates_every_rule_on_a_node_and_a_pool_without_backends_raises_its_alert() -> Result<()> {
+fn prometheus_evaluates_every_rule_and_query_on_a_node_and_a_pool_without_backends_raises_its_alert() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    let site = Site::standard(1)?;
+    let site = site()?;
     let mut prometheus = Prometheus::start(&site)?;
     let up = |data: &Value| data["result"][0]["value"][1] == "1";
     prometheus.await_answer("a scrape", "/api/v1/query?query=up", up)?;
@@ -114,8 +155,16 @@ fn prometheus_evaluates_every_rule_on_a_node_and_a_pool_without_backends_raises_
         rules.len() > 20 && rules.iter().all(|(_, health)| health == "ok")
     };
     prometheus.await_answer("every rule evaluated", "/api/v1/rules", evaluated)?;
-    let quiet = prometheus.await_answer("the alerts", "/api/v1/alerts", |data| data["alerts"].is_array())?;
-    assert_eq!(states(&quiet["data"]), BTreeSet::new(), "a healthy node raises no alert");
+    let quiet = |data: &Value| data["alerts"].is_array() && states(data).is_empty();
+    prometheus.await_answer("no alert on a healthy node", "/api/v1/alerts", quiet)?;
+
+    let queries = queries()?;
+    ensure!(queries.len() > 15, "{queries:?}");
+    for query in queries {
+        let path = format!("/api/v1/query?query={}", encoded(&query));
+        let has_data = |data: &Value| data["result"].as_array().is_some_and(|series| !series.is_empty());
+        prometheus.await_answer(&format!("data of {query}"), &path, has_data)?;
+    }
 
     for backend in ["web1", "web2", "web3"] {
         site.balancers[0].maglev_ok(&["backend", "disable", "four", backend, "--force"])?;

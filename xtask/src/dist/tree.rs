@@ -38,7 +38,7 @@ enum Content {
 /// A file of the sources, and its place.
 type Placed = (&'static str, &'static str);
 
-const MAGLEV: [Placed; 10] = [
+const MAGLEV: [Placed; 11] = [
     ("deploy/systemd/maglevd.service", "usr/lib/systemd/system/maglevd.service"),
     ("deploy/systemd/maglev-leave.service", "usr/lib/systemd/system/maglev-leave.service"),
     ("deploy/systemd/run-maglev-bpf.mount", "usr/lib/systemd/system/run-maglev-bpf.mount"),
@@ -49,6 +49,7 @@ const MAGLEV: [Placed; 10] = [
     ("deploy/examples/services.yaml", "usr/share/doc/maglev/examples/services.yaml"),
     ("deploy/monitoring/alerts.yaml", "usr/share/doc/maglev/monitoring/alerts.yaml"),
     ("deploy/monitoring/alerts_test.yaml", "usr/share/doc/maglev/monitoring/alerts_test.yaml"),
+    ("deploy/monitoring/dashboard.json", "usr/share/doc/maglev/monitoring/dashboard.json"),
 ];
 
 const DECAP: [Placed; 6] = [
@@ -61,7 +62,7 @@ const DECAP: [Placed; 6] = [
 ];
 
 /// The files of the archive beside programs, pages and completions.
-const ARCHIVE: [Placed; 17] = [
+const ARCHIVE: [Placed; 18] = [
     ("README.md", "README.md"),
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("LICENSE", "LICENSE"),
@@ -79,6 +80,7 @@ const ARCHIVE: [Placed; 17] = [
     ("deploy/examples/services.yaml", "examples/services.yaml"),
     ("deploy/monitoring/alerts.yaml", "monitoring/alerts.yaml"),
     ("deploy/monitoring/alerts_test.yaml", "monitoring/alerts_test.yaml"),
+    ("deploy/monitoring/dashboard.json", "monitoring/dashboard.json"),
 ];
 
 /// The files of a package.
