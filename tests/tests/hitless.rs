@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use maglev_e2e::{
     client::held::{Kind, Report},
-    lab::{Balancer, Start, maglev, site::counter, skip},
+    lab::{Balancer, Site, Start, maglev, site::counter, skip},
     matrix::{Matrix, is_full},
     release::{self, Difference},
     trial::{Change, Setting, Trial},
@@ -251,6 +252,42 @@ fn a_release_that_the_kernel_refuses_gives_way_to_the_one_before() -> Result<()>
         let ended = balancer.await_end()?;
         ensure!(ended.code() == Some(1), "{ended}\n{}", balancer.log());
         Ok(())
+    })
+}
+
+#[test]
+fn a_release_that_does_not_start_after_a_reboot_gives_way_too() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let mut site = Site::standard(1)?;
+    let folder = site.lab.directory();
+    let good = release::write(&folder.join("maglevd-good"), Difference::Digest(1))?;
+    let bad = release::write(&folder.join("maglevd-bad"), Difference::Instructions)?;
+    row("unready", "its programs are refused by the kernel after a reboot", || {
+        let kept = good.display().to_string();
+        let balancer = &mut site.balancers[0];
+        balancer.install(start(Some(good.clone()), &kept));
+        balancer.kill()?;
+        balancer.restart()?;
+        balancer.await_proof()?;
+        balancer.kill()?;
+        // A reboot leaves files, and nothing that is pinned.
+        let mut uninstall = Command::new(&good);
+        uninstall.args(["uninstall", "--only", "node", "--pin"]).arg(balancer.pin_folder());
+        balancer.netns().output(&mut uninstall)?;
+        ensure!(!balancer.pin_folder().exists(), "{:?}", balancer.pinned()?);
+        balancer.install(start(Some(bad), &kept));
+        for _ in 0..2 {
+            balancer.begin()?;
+            let ended = balancer.await_end()?;
+            ensure!(ended.code() == Some(1), "{ended}\n{}", balancer.log());
+        }
+        balancer.restart()?;
+        let status = balancer.forwarding()?;
+        let reason = status["rolled_back"].as_str().unwrap_or_default().to_owned();
+        ensure!(reason.contains("was started 2 times"), "{status}\n{}", balancer.log());
+        Ok(reason)
     })
 }
 

@@ -169,7 +169,7 @@ async fn serve(path: &Path, node: NodeConfig, store: FileStore, start: &Start) -
     let _identity = identity.map_err(anyhow::Error::new)?;
     let (bgp, on_stop) = (node.bgp.clone(), node.on_stop);
     let pins = node.pin.as_deref().map(Pins::hold).transpose()?.map(Arc::new);
-    let (trial, instead) = pins.as_ref().map(|pins| Trial::begin(pins, &start.kept)).unzip();
+    let (trial, instead) = pins.as_ref().map(|pins| Trial::begin(pins, &start.kept, &node.services)).unzip();
     if let instead @ Some(_) = instead.flatten() {
         return Ok(instead);
     }

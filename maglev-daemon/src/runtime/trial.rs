@@ -1,5 +1,5 @@
-//! Starts of a release that is not proven yet: counted in the pin folder, so that the third one that fails runs the release before
-//! it. It must not know what a start does.
+//! Starts of a release that is not proven yet: counted in the pin folder, and in a file that outlives the machine, so that the third one
+//! that fails runs the release before it. It must not know what a start does.
 //!
 //! ```text
 //!  another binary than the proven one:  start 1 ─fails─▶ start 2 ─fails─▶ start 3: the kept binary is executed
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use maglev_dataplane::Pins;
+use maglev_store::Content;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +27,10 @@ const STARTS: u32 = 3;
 
 /// Why the kept binary runs, for itself: it does not judge again.
 const INSTEAD: &str = "MAGLEV_RUNS_INSTEAD_OF";
+
+/// The file, beside `services.yaml`, and the version of its form.
+const FILE: &str = "releases.json";
+const VERSION: u32 = 1;
 
 /// The running executable.
 const OWN: &str = "/proc/self/exe";
@@ -61,6 +66,7 @@ pub(super) struct Instead {
 #[derive(Debug)]
 pub(super) struct Trial {
     pins: Arc<Pins>,
+    file: PathBuf,
     own: Binary,
     record: Record,
     /// The binary that would run instead.
@@ -71,12 +77,14 @@ pub(super) struct Trial {
 
 impl Trial {
     /// Counts this start. Returns the binary that is to run instead, if this one has failed too often.
-    pub(super) fn begin(pins: &Arc<Pins>, kept: &Path) -> (Self, Option<Instead>) {
+    pub(super) fn begin(pins: &Arc<Pins>, kept: &Path, services: &Path) -> (Self, Option<Instead>) {
+        let file = services.with_file_name(FILE);
         let own =
             Binary { sha256: digest(Path::new(OWN)).unwrap_or_default(), release: maglev_api::RELEASE.to_owned() };
         let kept = digest(kept).filter(|sha256| *sha256 != own.sha256).map(|_| kept.to_owned());
         let instead = env::var(INSTEAD).ok();
-        let mut trial = Self { pins: Arc::clone(pins), own, record: read(pins), kept, instead };
+        let record = read(pins, &file);
+        let mut trial = Self { pins: Arc::clone(pins), file, own, record, kept, instead };
         let failed = trial.count();
         (trial, failed)
     }
@@ -124,7 +132,10 @@ impl Trial {
             return;
         }
         self.record = Record { proven: Some(self.own.clone()), established, trial: None };
-        self.save();
+        self.pin();
+        // The node runs: nothing waits for a slow disk.
+        let (record, file) = (self.record.clone(), self.file.clone());
+        std::thread::spawn(move || keep(&record, &file));
     }
 
     /// The binary failed its probation: it is not started again.
@@ -144,6 +155,11 @@ impl Trial {
     }
 
     fn save(&self) {
+        self.pin();
+        keep(&self.record, &self.file);
+    }
+
+    fn pin(&self) {
         let saved = maglev_store::seal(&self.record)
             .and_then(|bytes| self.pins.save_trial(&bytes).map_err(|error| error.to_string()));
         if let Err(error) = saved {
@@ -165,19 +181,60 @@ impl Instead {
     }
 }
 
-/// The record of earlier starts. A damaged one is as good as none.
-fn read(pins: &Pins) -> Record {
-    let read = pins.trial().map_err(|error| error.to_string());
-    let record =
-        read.and_then(|bytes| bytes.map_or_else(|| Ok(Record::default()), |bytes| maglev_store::unseal(&bytes)));
-    record.unwrap_or_else(|error| {
+/// The record of earlier starts: the pinned one, or that of the file once the machine was booted anew. A damaged one is as good as none.
+fn read(pins: &Pins, file: &Path) -> Record {
+    let pinned = pins.trial().map_err(|error| error.to_string());
+    let pinned = pinned.and_then(|bytes| bytes.map(|bytes| maglev_store::unseal(&bytes)).transpose());
+    pinned.and_then(|pinned| pinned.map_or_else(|| recall(file), Ok)).unwrap_or_else(|error| {
         tracing::warn!(error, "the count of starts cannot be read, and begins anew");
         Record::default()
     })
+}
+
+fn recall(file: &Path) -> Result<Record, String> {
+    match Content::find(file)? {
+        None => Ok(Record::default()),
+        Some(Content { version: VERSION, value }) => {
+            serde_json::from_value(value).map_err(|error| format!("{}: {error}", file.display()))
+        }
+        Some(Content { version, .. }) => Err(format!("{} is of version {version}, not {VERSION}", file.display())),
+    }
+}
+
+fn keep(record: &Record, file: &Path) {
+    let value = serde_json::to_value(record).map_err(|error| error.to_string());
+    if let Err(error) = value.and_then(|value| Content { version: VERSION, value }.keep(file)) {
+        tracing::warn!(error, "which releases are proven is not known after the next boot");
+    }
 }
 
 /// The SHA-256 of a file, in hexadecimal; `None` if it cannot be read.
 fn digest(path: &Path) -> Option<String> {
     let bytes = fs::read(path).ok()?;
     Some(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use maglev_testing::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn the_record_outlives_the_machine_in_a_file_that_other_versions_and_damage_do_not_pass_for() {
+        let directory = TempDir::new();
+        let file = directory.path().join(FILE);
+        assert_eq!(recall(&file), Ok(Record::default()));
+        let binary = |sha256: &str| Binary { sha256: sha256.into(), release: "1.0.0".into() };
+        let record = Record { proven: Some(binary("a")), established: 2, trial: Some((binary("b"), 2)) };
+        keep(&record, &file);
+        assert_eq!(recall(&file), Ok(record.clone()));
+        // Its twin counts, until that is damaged too.
+        fs::write(&file, "{").unwrap();
+        assert_eq!(recall(&file), Ok(record));
+        Content { version: VERSION + 1, value: serde_json::Value::Null }.keep(&file).unwrap();
+        assert!(recall(&file).unwrap_err().contains("is of version 2, not 1"));
+        Content { version: VERSION, value: serde_json::json!({ "proven": 7 }) }.keep(&file).unwrap();
+        assert!(recall(&file).unwrap_err().contains("releases.json"));
+    }
 }
