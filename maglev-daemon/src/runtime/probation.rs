@@ -171,7 +171,7 @@ impl Probation {
         match verdict {
             Ok(()) => {
                 let news = !trial.is_proven() && trial.runs_instead().is_none();
-                trial.pass(established);
+                trial.pass(established).await;
                 if news {
                     record(handle, DataPlaneStage::Proven, None);
                 }

@@ -127,15 +127,15 @@ impl Trial {
     }
 
     /// The binary passed its probation, with so many BGP sessions.
-    pub(super) fn pass(&mut self, established: usize) {
+    pub(super) async fn pass(&mut self, established: usize) {
         if self.instead.is_some() {
             return;
         }
         self.record = Record { proven: Some(self.own.clone()), established, trial: None };
         self.pin();
-        // The node runs: nothing waits for a slow disk.
+        // The node runs: nothing else waits for a slow disk.
         let (record, file) = (self.record.clone(), self.file.clone());
-        std::thread::spawn(move || keep(&record, &file));
+        let _ = tokio::task::spawn_blocking(move || keep(&record, &file)).await;
     }
 
     /// The binary failed its probation: it is not started again.
