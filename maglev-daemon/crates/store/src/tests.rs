@@ -33,8 +33,8 @@ fn a_missing_services_file_is_a_first_start_and_a_missing_node_file_an_error() {
 #[test]
 fn the_examples_are_what_they_say() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../deploy/examples");
-    let (_, services) = load(&examples.join("maglev.yaml")).unwrap();
-    assert!(!services.vips.is_empty());
+    let node = load_node(&examples.join("maglev.yaml")).unwrap();
+    assert!(!load_services(&examples.join("services.yaml"), &node.rules()).unwrap().vips.is_empty());
     let broken = load(&examples.join("broken.yaml")).unwrap_err();
     let (node, services): (Vec<_>, Vec<_>) = broken.iter().partition(|problem| problem.file.ends_with("broken.yaml"));
     assert!(node.len() >= 6 && services.len() >= 3, "{broken}");
