@@ -104,7 +104,7 @@ fn site() -> Result<Site> {
             Vip::new("www6", (WWW6, Backend::PORT), "tcp", "four"),
         ],
     };
-    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, Settings::new)?;
+    let mut site = Site::with_settings(Topology::standard(1).routed_by(Kind::Bird), services, Settings::announcing)?;
     let file = site.balancers[0].services();
     let text = fs::read_to_string(&file)?;
     let check = "check: { kind: http, path: /, via: direct, port: 80, interval: 500ms, timeout: 250ms }";
