@@ -35,7 +35,11 @@ fn named(text: &str, mark: &str, end: char) -> BTreeSet<String> {
 
 #[test]
 fn every_alert_fires_and_stays_silent_by_its_unit_test_and_has_a_paragraph() -> Result<()> {
-    for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]] {
+    for arguments in [
+        ["check", "config", "prometheus.yaml"],
+        ["check", "rules", "alerts.yaml"],
+        ["test", "rules", "alerts_test.yaml"],
+    ] {
         let output = Command::new("promtool").args(arguments).current_dir(folder()).output();
         let output = output.context("cannot start promtool (Debian package prometheus)")?;
         let said = [output.stdout, output.stderr].concat();

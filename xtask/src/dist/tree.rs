@@ -38,7 +38,7 @@ enum Content {
 /// A file of the sources, and its place.
 type Placed = (&'static str, &'static str);
 
-const MAGLEV: [Placed; 11] = [
+const MAGLEV: [Placed; 12] = [
     ("deploy/systemd/maglevd.service", "usr/lib/systemd/system/maglevd.service"),
     ("deploy/systemd/maglev-leave.service", "usr/lib/systemd/system/maglev-leave.service"),
     ("deploy/systemd/run-maglev-bpf.mount", "usr/lib/systemd/system/run-maglev-bpf.mount"),
@@ -50,6 +50,7 @@ const MAGLEV: [Placed; 11] = [
     ("deploy/monitoring/alerts.yaml", "usr/share/doc/maglev/monitoring/alerts.yaml"),
     ("deploy/monitoring/alerts_test.yaml", "usr/share/doc/maglev/monitoring/alerts_test.yaml"),
     ("deploy/monitoring/dashboard.json", "usr/share/doc/maglev/monitoring/dashboard.json"),
+    ("deploy/monitoring/prometheus.yaml", "usr/share/doc/maglev/monitoring/prometheus.yaml"),
 ];
 
 const DECAP: [Placed; 6] = [
@@ -62,7 +63,7 @@ const DECAP: [Placed; 6] = [
 ];
 
 /// The files of the archive beside programs, pages and completions.
-const ARCHIVE: [Placed; 18] = [
+const ARCHIVE: [Placed; 19] = [
     ("README.md", "README.md"),
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("LICENSE", "LICENSE"),
@@ -81,6 +82,7 @@ const ARCHIVE: [Placed; 18] = [
     ("deploy/monitoring/alerts.yaml", "monitoring/alerts.yaml"),
     ("deploy/monitoring/alerts_test.yaml", "monitoring/alerts_test.yaml"),
     ("deploy/monitoring/dashboard.json", "monitoring/dashboard.json"),
+    ("deploy/monitoring/prometheus.yaml", "monitoring/prometheus.yaml"),
 ];
 
 /// The files of a package.
