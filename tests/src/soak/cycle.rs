@@ -40,6 +40,8 @@ pub(super) struct Cycles {
     links: Vec<Vec<(String, u64)>>,
     /// What was done so far.
     pub(super) counts: Counts,
+    /// The steps of the present cycle, each with the moment at which it began.
+    pub(super) steps: Vec<(Instant, String)>,
 }
 
 /// Sums over all cycles.
@@ -64,7 +66,7 @@ impl Cycles {
         let folder = trial.site.lab.directory();
         let write = |n: u8| release::write(&folder.join(format!("maglevd-{n}")), Difference::Digest(n));
         let links = trial.site.balancers.iter().map(Balancer::links).collect::<Result<_>>()?;
-        Ok(Self { releases: [write(1)?, write(2)?], links, counts: Counts::default() })
+        Ok(Self { releases: [write(1)?, write(2)?], links, counts: Counts::default(), steps: Vec::new() })
     }
 
     /// Changes back to back, which fill all that the daemons remember of changes; returns the time that one took on one of them.
@@ -93,6 +95,7 @@ impl Cycles {
     /// # Errors
     /// If a command fails, or a daemon does not come back as it must.
     pub(super) fn run(&mut self, trial: &mut Trial, restarts: bool) -> Result<()> {
+        self.steps.clear();
         self.grow(trial, restarts)?;
         if restarts {
             self.kill(trial)?;
@@ -139,7 +142,12 @@ impl Cycles {
         trial.await_slots()
     }
 
+    fn step(&mut self, what: &str) {
+        self.steps.push((Instant::now(), what.to_owned()));
+    }
+
     fn kill(&mut self, trial: &mut Trial) -> Result<()> {
+        self.step("kill");
         let balancer = &mut trial.site.balancers[RESTARTED];
         balancer.kill()?;
         restart_adopting(balancer)?;
@@ -148,6 +156,7 @@ impl Cycles {
     }
 
     fn end(&mut self, trial: &mut Trial) -> Result<()> {
+        self.step("stop and start");
         let balancer = &mut trial.site.balancers[RESTARTED];
         balancer.stop()?;
         restart_adopting(balancer)?;
@@ -157,6 +166,7 @@ impl Cycles {
 
     /// Another release takes over, from a daemon that is killed and from one that is ended in turn.
     fn upgrade(&mut self, trial: &mut Trial) -> Result<()> {
+        self.step("upgrade");
         let balancer = &mut trial.site.balancers[RESTARTED];
         let next = self.releases[usize::from(self.counts.upgraded % 2 == 1)].clone();
         balancer.install(Start::watched(Some(next), PROBATION, "/nonexistent"));
@@ -211,6 +221,7 @@ impl Cycles {
 
     /// Nothing is in transition any more, and everything is as it was.
     fn settle(&mut self, trial: &mut Trial, restarts: bool) -> Result<()> {
+        self.step("settle");
         trial.await_slots()?;
         self.scrape(trial)?;
         if restarts {
@@ -239,6 +250,7 @@ impl Cycles {
 
     fn change(&mut self, trial: &Trial, changes: &[Change]) -> Result<()> {
         for change in changes {
+            self.step(&format!("{change:?}"));
             trial.change(*change)?;
             self.counts.changes += trial.present().count() as u64;
         }
@@ -247,6 +259,7 @@ impl Cycles {
 
     fn commands(&mut self, trial: &Trial, commands: &[&[&str]]) -> Result<()> {
         for command in commands {
+            self.step(&command.join(" "));
             for balancer in trial.present() {
                 balancer.maglev_ok(command)?;
                 self.counts.changes += 1;

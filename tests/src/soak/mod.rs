@@ -64,6 +64,8 @@ struct Soak {
     began: Instant,
     number: usize,
     samples: Vec<Sample>,
+    /// Breaks that were described.
+    described: usize,
 }
 
 /// The absence of a daemon.
@@ -87,7 +89,7 @@ pub fn run(args: &SoakArgs) -> Result<()> {
     let changes = FIRST.min(FIRST_A_MINUTE * args.minutes as u32);
     let each = cycles.fill(&trial, changes)?;
     println!("{changes} changes of each load balancer back to back: {:.1} ms each", each.as_secs_f64() * 1e3);
-    let mut soak = Soak { trial, cycles, began: Instant::now(), number: 0, samples: Vec::new() };
+    let mut soak = Soak { trial, cycles, began: Instant::now(), number: 0, samples: Vec::new(), described: 0 };
     print!("{}", text::head());
     let absence = soak.run(length).inspect_err(|_| eprint!("{}", soak.last_words()))?;
     let verdicts = soak.finish(&absence)?;
@@ -150,15 +152,33 @@ impl Soak {
                 self.samples.push(Sample { at, node: balancer.name().to_owned(), usage });
             }
             print!("{}", text::line(at, self.number, self.cycles.counts, self.trial.so_far(), &usages));
+            self.describe_breaks();
             if at >= end {
                 return Ok(());
             }
         }
     }
 
+    /// What happened around each connection that broke in the last cycle, and what the load balancers say of its flow.
+    fn describe_breaks(&mut self) {
+        let breaks = self.trial.breaks();
+        for lost in breaks.iter().skip(self.described) {
+            print!("{}", text::broken(lost, self.began, &self.cycles.steps));
+            let Some(source) = lost.source else { continue };
+            for balancer in self.trial.present() {
+                let flow = ["flow", "explain", &source.to_string(), &lost.target.to_string(), "tcp"];
+                let said = balancer.maglev_ok(&flow).and_then(|flow| Ok(flow + &balancer.maglev_ok(&["counters"])?));
+                let said = said.unwrap_or_else(|error| format!("{error:#}"));
+                let lines = said.lines().filter(|line| !line.contains(" 0  ")).map(|line| format!("    {line}\n"));
+                print!("    {}\n{}", balancer.name(), lines.collect::<String>());
+            }
+        }
+        self.described = breaks.len();
+    }
+
     /// Ends every connection, and judges.
     fn finish(self, absence: &Absence) -> Result<Vec<Verdict>> {
-        let Self { trial, cycles, began, number, samples } = self;
+        let Self { trial, cycles, began, number, samples, described: _ } = self;
         let mut verdicts = verdict::judge(&samples, began.elapsed());
         let reports = trial.finish()?;
         verdicts.push(text::absence(absence));

@@ -1,6 +1,6 @@
 //! The soak for people: a line for each cycle, and one for each verdict.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Absence, LEARNING, SILENCE,
@@ -8,7 +8,7 @@ use super::{
     usage::{self, Usage},
     verdict::Verdict,
 };
-use crate::client::held::{Kind, Report, Seen};
+use crate::client::held::{Break, Kind, Report, Seen};
 
 /// The columns. Those of a load balancer: resident memory and of it the process's own, in MB; descriptors, threads, pinned objects,
 /// BPF maps, their mappings, programs, links.
@@ -32,6 +32,13 @@ pub(super) fn head() -> String {
         node("lb1"),
         node("lb2")
     )
+}
+
+/// A connection that broke, and the steps of the cycle, in seconds since the run began.
+pub(super) fn broken(lost: &Break, began: Instant, steps: &[(Instant, String)]) -> String {
+    let at = |moment: Instant| moment.saturating_duration_since(began).as_secs_f64();
+    let steps: String = steps.iter().map(|(moment, step)| format!("    {:8.3}  {step}\n", at(*moment))).collect();
+    format!("    {:8.3} to {:.3}  BROKEN: {lost}\n{steps}", at(lost.born), at(lost.ended))
 }
 
 /// A cycle.

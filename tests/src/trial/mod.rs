@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    client::held::{Held, Plan, Report, Seen},
+    client::held::{Break, Held, Plan, Report, Seen},
     lab::{
         Affinity, Backend, Balancer, Lab, NEAR, Pool, Services, Settings, Site, Topology, UPLINK, Vip,
         addresses::{ALT4, ALT6, WWW4, WWW6},
@@ -141,6 +141,11 @@ impl Trial {
     /// The connections of all pools so far.
     pub fn so_far(&self) -> Seen {
         self.pools.iter().map(|(_, held)| held.so_far()).fold(Seen::default(), |sum, seen| sum + seen)
+    }
+
+    /// The connections of all pools that have broken so far.
+    pub fn breaks(&self) -> Vec<Break> {
+        self.pools.iter().flat_map(|(_, held)| held.breaks()).collect()
     }
 
     /// Makes a change in every pool on every load balancer; returns the time at which the last had acknowledged it.

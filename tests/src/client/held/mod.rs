@@ -98,6 +98,11 @@ impl Held {
         self.ledger().so_far()
     }
 
+    /// The connections that have broken so far, those included that ended with a server.
+    pub fn breaks(&self) -> Vec<Break> {
+        self.ledger().breaks.clone()
+    }
+
     /// How many held connections live on each backend.
     pub fn homes(&self) -> BTreeMap<String, usize> {
         self.ledger().homes()
