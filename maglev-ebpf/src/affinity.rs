@@ -14,6 +14,8 @@
 //! ¹ Kept where it is if it was active within 3 s. ² The previous owner if nothing can be written: what follows would be
 //! sent there.
 //!
+//! An entry that was not seen within the idle time counts as none, but where every flow is tracked.
+//!
 //! The flow table is set-associative, one cache line a set, and belongs to one CPU. An entry that was seen in one
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
 //! displace each other. A flow table of another size than the one before it reads that one too, for as long as flows may
@@ -80,11 +82,14 @@ fn first_look<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> Option<Memb
     }
     let bucket = tables.bucket(flow.hash)?;
     let (way, entry) = at_home(bucket, flow.hash).or_else(|| first_candidate(bucket, flow.hash))?;
-    let template = tables.forwarding().template(entry.member());
+    let (template, now) = (tables.forwarding().template(entry.member()), tables.now());
     if !template.state().serves(flow.pool) || segment.is_datagram() && !template.exit().exists() {
         return None;
     }
-    renew(bucket, way, entry, tables.now());
+    if !is_recent(tables, entry, flow.word, now) {
+        return None;
+    }
+    renew(bucket, way, entry, now);
     Some(entry.member())
 }
 
@@ -186,10 +191,24 @@ fn rule(word: PoolWord, owners: Owners, segment: Segment) -> Ruling {
     Ruling { to_previous, written: (learning || always || segment.is_syn()) && !segment.is_rst() }
 }
 
-/// Whether an entry decides where its flow goes: its member lives and serves the pool, so that a collision can never cross
-/// services, and the packet does not begin the flow anew.
+/// Whether an entry is of a flow that was seen within the idle time.
+///
+/// A slot is settled once no younger entry names another member than its owner. An older one may be of a connection that had the
+/// same ports, and the present one began while nothing was looked up. Where every flow is tracked, each begins an entry of its own.
+#[inline(always)]
+fn is_recent<T: Forwarding>(tables: &T, entry: FlowEntry, word: PoolWord, now: Seconds) -> bool {
+    let age = now.since(entry.last_seen());
+    // What another clock saw a moment after this one is recent too.
+    age <= tables.forwarding().idle() || age > u16::MAX / 2 || word.tracking() == Tracking::Always
+}
+
+/// Whether an entry decides where its flow goes: it is recent, its member lives and serves the pool, so that a collision can never
+/// cross services, and the packet does not begin the flow anew.
 #[inline(always)]
 fn binds<T: Forwarding + Counters>(tables: &T, entry: FlowEntry, flow: Flow, segment: Segment, now: Seconds) -> bool {
+    if !is_recent(tables, entry, flow.word, now) {
+        return false;
+    }
     let template = tables.forwarding().template(entry.member());
     if !template.state().serves(flow.pool) {
         tables.count(Counter::FlowMemberDead);
@@ -219,6 +238,7 @@ pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (
         return (slot.owner(), Choice::Table);
     }
     let entry = tables.bucket(flow.hash).and_then(|bucket| peek(tables, bucket, flow.pool, flow.hash));
+    let entry = entry.filter(|entry| is_recent(tables, *entry, flow.word, tables.now()));
     if let Some(entry) = entry.or_else(|| bound_before(tables, flow.pool, flow.hash)) {
         return (entry.member(), Choice::FlowTable);
     }

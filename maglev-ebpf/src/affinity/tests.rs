@@ -320,6 +320,39 @@ fn a_syn_takes_a_silent_flow_to_the_owner_and_leaves_a_live_one() {
 }
 
 #[test]
+fn an_idle_entry_of_an_earlier_connection_with_the_same_ports_does_not_bind_a_later_one() {
+    let mut tables = learning(UdpPolicy::New);
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (1, Choice::Previous));
+    // It is settled: no entry that names another member than the owner is younger than this.
+    tables.set_owner(2);
+    tables.advance(IDLE + 1);
+    assert_eq!(choose_in(&tables, 5, Segment::SYN), (2, Choice::Table), "nothing is recorded");
+    tables.advance(1);
+    tables.move_slots(1, 2, UdpPolicy::New);
+    assert_eq!(
+        choose_for_error(&tables, Flow { pool: POOL, word: tables.word(), hash: hash(5) }, Segment::RST).0,
+        member(2)
+    );
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (2, Choice::Previous));
+    assert_eq!(choose_in(&tables, 5, Segment::OTHER), (2, Choice::FlowTable), "the entry was rewritten");
+}
+
+#[test]
+fn an_entry_binds_for_as_long_as_flows_may_be_idle_and_longer_where_every_flow_is_tracked() {
+    for (age, member) in [(IDLE, 1), (IDLE + 1, 2)] {
+        let mut tables = learning(UdpPolicy::New);
+        choose_in(&tables, 5, Segment::OTHER);
+        tables.move_slots(2, 0, UdpPolicy::New);
+        tables.advance(age);
+        assert_eq!(choose_in(&tables, 5, Segment::OTHER).0, member, "after {age} s");
+        let tables = FakeTables::with_members(2);
+        choose_other(&tables, 5, 1);
+        tables.advance(age);
+        assert_eq!(choose_other(&tables, 5, 2), (1, Choice::FlowTable), "always, after {age} s");
+    }
+}
+
+#[test]
 fn a_dead_previous_owner_takes_no_flow() {
     let tables = learning(UdpPolicy::Keep);
     choose_in(&tables, 5, Segment::OTHER);
