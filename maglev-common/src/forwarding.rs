@@ -54,7 +54,7 @@ pub struct Forwarding {
     /// Which directories are in use.
     pub switch: Switch,
     /// Seconds for which a confirmed flow entry that nothing renews is kept: the longest that any pool asks for.
-    pub idle: Word,
+    longest_idle: Word,
     /// The [`OwnMac`] that all of [`Self::own_macs`] hold, or that of no frame if they differ: a node with one interface need not
     /// check on which interface a frame arrives.
     pub only_mac: Word,
@@ -83,6 +83,8 @@ pub struct Forwarding {
     pub members: [MemberRecord; MEMBER_IDS],
     /// A record per interface slot.
     pub interfaces: [InterfaceRecord; INTERFACES],
+    /// Seconds per pool for which an entry that nothing renews binds its flow. Only slots in transition read them.
+    idles: [Word; POOLS],
 }
 
 /// A MAC address as it begins a frame: in the high 48 bits of a word, the frame's first eight bytes shifted by sixteen.
@@ -235,8 +237,30 @@ impl Forwarding {
 
     /// Seconds after which a confirmed flow entry may be evicted by another flow.
     #[inline(always)]
-    pub fn idle(&self) -> u16 {
-        self.idle.get() as u16
+    pub fn longest_idle(&self) -> u16 {
+        self.longest_idle.get() as u16
+    }
+
+    /// Seconds after which an entry of a pool's flow binds it no more.
+    #[inline(always)]
+    pub fn idle(&self, PoolIndex(pool): PoolIndex) -> u16 {
+        self.idles[pool as usize & (POOLS - 1)].get() as u16
+    }
+
+    /// Sets a pool's idle time; 0: it has none. Entries are kept for the longest of all.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set_idle(&self, PoolIndex(pool): PoolIndex, seconds: u16) {
+        self.idles[usize::from(pool) & (POOLS - 1)].set(u64::from(seconds));
+        let longest = self.idles.iter().map(Word::get).max();
+        longest.into_iter().filter(|&seconds| seconds != 0).for_each(|seconds| self.longest_idle.set(seconds));
+    }
+
+    /// Keeps confirmed flow entries for so many seconds until a pool has an idle time.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set_first_idle(&self, seconds: u16) {
+        if self.longest_idle.get() == 0 {
+            self.longest_idle.set(u64::from(seconds));
+        }
     }
 
     /// The IPv4 directory in use.

@@ -14,7 +14,7 @@
 //! ¹ Kept where it is if it was active within 3 s. ² The previous owner if nothing can be written: what follows would be
 //! sent there.
 //!
-//! An entry that was not seen within the idle time counts as none, but where every flow is tracked.
+//! An entry that was not seen within the pool's idle time counts as none, but where every flow is tracked.
 //!
 //! The flow table is set-associative, one cache line a set, and belongs to one CPU. An entry that was seen in one
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
@@ -86,7 +86,7 @@ fn first_look<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> Option<Memb
     if !template.state().serves(flow.pool) || segment.is_datagram() && !template.exit().exists() {
         return None;
     }
-    if !is_recent(tables, entry, flow.word, now) {
+    if !is_recent(tables, entry, flow, now) {
         return None;
     }
     renew(bucket, way, entry, now);
@@ -191,22 +191,22 @@ fn rule(word: PoolWord, owners: Owners, segment: Segment) -> Ruling {
     Ruling { to_previous, written: (learning || always || segment.is_syn()) && !segment.is_rst() }
 }
 
-/// Whether an entry is of a flow that was seen within the idle time.
+/// Whether an entry is of a flow that was seen within its pool's idle time.
 ///
 /// A slot is settled once no younger entry names another member than its owner. An older one may be of a connection that had the
 /// same ports, and the present one began while nothing was looked up. Where every flow is tracked, each begins an entry of its own.
 #[inline(always)]
-fn is_recent<T: Forwarding>(tables: &T, entry: FlowEntry, word: PoolWord, now: Seconds) -> bool {
+fn is_recent<T: Forwarding>(tables: &T, entry: FlowEntry, flow: Flow, now: Seconds) -> bool {
     let age = now.since(entry.last_seen());
     // What another clock saw a moment after this one is recent too.
-    age <= tables.forwarding().idle() || age > u16::MAX / 2 || word.tracking() == Tracking::Always
+    age <= tables.forwarding().idle(flow.pool) || age > u16::MAX / 2 || flow.word.tracking() == Tracking::Always
 }
 
 /// Whether an entry decides where its flow goes: it is recent, its member lives and serves the pool, so that a collision can never
 /// cross services, and the packet does not begin the flow anew.
 #[inline(always)]
 fn binds<T: Forwarding + Counters>(tables: &T, entry: FlowEntry, flow: Flow, segment: Segment, now: Seconds) -> bool {
-    if !is_recent(tables, entry, flow.word, now) {
+    if !is_recent(tables, entry, flow, now) {
         return false;
     }
     let template = tables.forwarding().template(entry.member());
@@ -238,8 +238,8 @@ pub fn choose_for_error<T: Flows>(tables: &T, flow: Flow, segment: Segment) -> (
         return (slot.owner(), Choice::Table);
     }
     let entry = tables.bucket(flow.hash).and_then(|bucket| peek(tables, bucket, flow.pool, flow.hash));
-    let entry = entry.filter(|entry| is_recent(tables, *entry, flow.word, tables.now()));
-    if let Some(entry) = entry.or_else(|| bound_before(tables, flow.pool, flow.hash)) {
+    let entry = entry.or_else(|| bound_before(tables, flow.pool, flow.hash));
+    if let Some(entry) = entry.filter(|entry| is_recent(tables, *entry, flow, tables.now())) {
         return (entry.member(), Choice::FlowTable);
     }
     let owners = Owners::look_up(tables, flow);
@@ -266,7 +266,7 @@ pub fn bound_before<T: Flows>(tables: &T, pool: PoolIndex, hash: FlowHash) -> Op
 fn peek_before<T: Flows>(tables: &T, hash: FlowHash) -> Option<FlowEntry> {
     let bucket = tables.bucket_before(hash)?;
     let entry = bucket.entry(find(bucket, hash)?);
-    (tables.now().since(entry.last_seen()) <= tables.forwarding().idle()).then_some(entry)
+    (tables.now().since(entry.last_seen()) <= tables.forwarding().longest_idle()).then_some(entry)
 }
 
 /// Takes over an entry from the flow table before this one, unless the flow's bucket is full: then it is found there again.
@@ -320,7 +320,7 @@ fn free_way<T: Forwarding + Counters>(
     segment: Segment,
     now: Seconds,
 ) -> Option<usize> {
-    let (home, idle) = (flow.hash.home_way(), tables.forwarding().idle());
+    let (home, idle) = (flow.hash.home_way(), tables.forwarding().longest_idle());
     let is_free = |way: usize| {
         let entry = bucket.entry(way);
         !entry.is_confirmed() || now.since(entry.last_seen()) > idle
@@ -355,7 +355,7 @@ fn note_eviction<T: Forwarding + Counters>(
     }
     let state = forwarding.template(member).state();
     let word = forwarding.pool(state.pool());
-    if !state.is_alive() || now.since(entry.last_seen()) > forwarding.idle() {
+    if !state.is_alive() || now.since(entry.last_seen()) > forwarding.longest_idle() {
         return;
     }
     let displaced = word.tracking() == Tracking::Always && !first;

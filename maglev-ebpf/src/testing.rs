@@ -70,7 +70,7 @@ impl FakeTables {
     pub(crate) fn with_members(n: u16) -> Self {
         let forwarding = Forwarding::new_box_zeroed().unwrap();
         forwarding.set_hash_key(HashKey::new(1, 2));
-        forwarding.idle.set(u64::from(IDLE));
+        forwarding.set_idle(POOL, IDLE);
         forwarding.set_interface(0, &InterfaceRecord::new(NODE_MAC, INGRESS, 1_600));
         for record in &forwarding.members[1..=usize::from(n)] {
             record.state.set(MemberState::alive(POOL, Encap::IpIp4, 0).0);

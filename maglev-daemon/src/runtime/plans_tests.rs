@@ -1,6 +1,7 @@
 //! Faults that were found by reading: closing steps that fail.
 
 use maglev_common::backend::MemberId;
+use maglev_common::table::PoolIndex;
 use maglev_model::plan::Step;
 use maglev_testing::matrix::Row;
 
@@ -35,7 +36,8 @@ impl Worker {
 
 fn removal(id: MemberId) -> Vec<Step> {
     let ids = vec![id];
-    vec![Step::SetIdle { seconds: 10 }, Step::Barrier, Step::KillMember { id }, Step::Barrier, Step::PurgeFlows { ids }]
+    let idle = Step::SetIdle { pool: PoolIndex(0), seconds: 10 };
+    vec![idle, Step::Barrier, Step::KillMember { id }, Step::Barrier, Step::PurgeFlows { ids }]
 }
 
 const PUBLISHED: &str = "Published(Ok(()))";

@@ -353,6 +353,18 @@ fn an_entry_binds_for_as_long_as_flows_may_be_idle_and_longer_where_every_flow_i
 }
 
 #[test]
+fn an_entry_binds_by_the_idle_time_of_its_own_pool() {
+    for (age, member) in [(IDLE, 1), (IDLE + 1, 2)] {
+        let mut tables = learning(UdpPolicy::New);
+        tables.forwarding.set_idle(PoolIndex(POOL.0 + 1), 10 * IDLE);
+        choose_in(&tables, 5, Segment::OTHER);
+        tables.move_slots(2, 0, UdpPolicy::New);
+        tables.advance(age);
+        assert_eq!(choose_in(&tables, 5, Segment::OTHER).0, member, "after {age} s");
+    }
+}
+
+#[test]
 fn a_dead_previous_owner_takes_no_flow() {
     let tables = learning(UdpPolicy::Keep);
     choose_in(&tables, 5, Segment::OTHER);

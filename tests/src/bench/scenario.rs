@@ -334,13 +334,14 @@ impl Scenario {
         let outer = OuterSources { v4: "10.64.11.0/24".parse().ok(), v6: "2001:2:0:3::/64".parse().ok() };
         let next_hop = NextHop::new(NEXT_HOP, InterfaceSlot(0));
         let encap = if self.kind == Kind::Gue { EncapKind::Gue } else { EncapKind::IpIp };
-        let mut steps = vec![Step::SetIdle { seconds: 15 * 60 }];
+        let mut steps = Vec::new();
         let (tracking, moving) = match mode {
             Mode::TableOnly => (Tracking::Exception, 0),
             Mode::Exception(moving) => (Tracking::Exception, moving),
             Mode::Always => (Tracking::Always, 0),
         };
         for pool in 0..self.pools {
+            steps.push(Step::SetIdle { pool: PoolIndex(pool), seconds: 15 * 60 });
             let id = |n: u16| MemberId::new(pool * self.backends + n + 1).context("too many backends");
             let names = (0..self.backends).map(|n| Name::parse(&format!("web{pool}-{n:05}")));
             let names = names.collect::<Result<Vec<_>, _>>()?;

@@ -128,7 +128,7 @@ impl Node {
     /// Carries out a step of a plan. No packet comes meanwhile, so that barriers have nothing to wait for; and directories
     /// are not read.
     pub(super) fn carry_out(&self, step: &Step) {
-        let Forwarding { idle, pools, .. } = &*self.forwarding;
+        let Forwarding { pools, .. } = &*self.forwarding;
         match step {
             Step::WriteMember { id, record } => self.write_member(*id, record),
             Step::SetNextHop { id, next_hop } => self.change(*id, |member| member.next_hop.set(next_hop.0)),
@@ -137,7 +137,7 @@ impl Node {
                 let table = &self.tables[usize::from(table.0)];
                 table.iter().zip(slots.words().iter()).for_each(|(slot, word)| slot.set(word.0));
             }
-            Step::SetIdle { seconds } => idle.set(u64::from(*seconds)),
+            Step::SetIdle { pool, seconds } => self.forwarding.set_idle(*pool, *seconds),
             Step::SwitchPool { pool, word } => pools[usize::from(pool.0)].set(word.0),
             Step::RemoveMember { id } => self.change(*id, |member| member.state.set(MemberState::NONE.0)),
             Step::KillMember { id } => self.change(*id, |member| member.state.set(member.state().dead().0)),

@@ -4,6 +4,7 @@
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS};
 use maglev_common::hash::FlowHash;
+use maglev_common::settings::Tracking;
 use maglev_common::table::PoolIndex;
 
 use super::maps::Maps;
@@ -22,13 +23,25 @@ pub(super) fn purge(maps: &Maps, ids: &[MemberId]) {
     clear(maps.buckets(), |entry| dead[usize::from(entry.member().get())]);
 }
 
+/// Clears every entry of a pool's flows that were silent for longer than this. Where every flow is tracked they bind all the same.
+pub(super) fn clear_idle(maps: &Maps, now: Seconds, pool: PoolIndex, idle: u16) {
+    if maps.forwarding().pool(pool).tracking() == Tracking::Always {
+        return;
+    }
+    let is_idle = |entry: FlowEntry| {
+        let age = now.since(entry.last_seen());
+        age > idle && age <= HALF_A_WRAP && maps.forwarding().member(entry.member()).state().serves(pool)
+    };
+    clear(maps.buckets(), is_idle);
+}
+
 /// Clears every entry whose age is about to become ambiguous, and those of the flow table before that are not taken over any more:
 /// returns whether there is none left, so that a successor has no use for it. To be called at least every nine hours.
 pub(super) fn sweep(maps: &Maps, now: Seconds) -> bool {
     let age = |entry: FlowEntry| now.since(entry.last_seen());
     clear(maps.flows.values(), |entry| age(entry) > HALF_A_WRAP);
     let Some(before) = &maps.flows_before else { return false };
-    let idle = maps.forwarding().idle();
+    let idle = maps.forwarding().longest_idle();
     clear(before.values(), |entry| age(entry) > idle);
     before.values().iter().flat_map(Bucket::entries).all(|word| word.get() == 0)
 }

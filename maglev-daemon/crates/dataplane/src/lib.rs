@@ -396,7 +396,7 @@ impl Dataplane {
     /// How often [`Self::sweep`] is to be called: less than every nine hours, and while there is a flow table before as often as its
     /// entries get idle.
     pub fn sweep_interval(&self) -> Duration {
-        let idle = Duration::from_secs(self.maps.forwarding().idle().into());
+        let idle = Duration::from_secs(self.maps.forwarding().longest_idle().into());
         self.maps.flows_before.as_ref().map_or(SWEEP, |_| idle.clamp(Duration::from_secs(1), SWEEP))
     }
 

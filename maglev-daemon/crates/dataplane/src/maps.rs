@@ -55,9 +55,7 @@ impl Maps {
             sizes: *sizes,
         };
         maps.forwarding().set_hash_key(settings.hash_key);
-        if maps.forwarding().idle() == 0 {
-            maps.forwarding().idle.set(u64::from(DEFAULT_IDLE));
-        }
+        maps.forwarding().set_first_idle(DEFAULT_IDLE);
         Ok(maps)
     }
 

@@ -29,7 +29,7 @@ const SET_VERSION: u32 = 5;
 
 /// The layout of each map: a number that changes with the meaning of a bit in it. A program never runs over a map of another layout.
 pub(super) const LAYOUTS: [(&str, u32); 5] =
-    [(names::FORWARDING, 2), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 3), (names::DEVICES, 1)];
+    [(names::FORWARDING, 3), (names::FLOWS, 1), (names::FRAGMENTS, 1), (names::COUNTS, 3), (names::DEVICES, 1)];
 
 /// The maps that the program of another set may go on with.
 pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::COUNTS];

@@ -12,6 +12,7 @@ use maglev_model::plan::Step;
 
 use super::barrier::Barrier;
 use super::error::DataplaneError;
+use super::explain;
 use super::flows;
 use super::maps::Maps;
 
@@ -24,10 +25,7 @@ pub(super) fn carry_out(maps: &mut Maps, barrier: &mut Barrier, step: &Step) -> 
         Step::FillTable { table, slots } | Step::UpdateTable { table, slots } => {
             fill_table(maps, *table, &slots.words())
         }
-        Step::SetIdle { seconds } => {
-            maps.forwarding().idle.set(u64::from(*seconds));
-            Ok(())
-        }
+        Step::SetIdle { pool, seconds } => set_idle(maps, *pool, *seconds),
         Step::SwitchPool { pool, word } => switch_pool(maps, *pool, *word),
         Step::ResetVip { id } => reset_vip(maps, *id),
         Step::SwitchDirectory4 { contents } => {
@@ -72,6 +70,16 @@ pub(super) fn remove_member(maps: &Maps, id: MemberId) -> Result<(), DataplaneEr
         member.state.set(MemberState::NONE.0);
         member.next_hop.set(NextHop::UNRESOLVED.0);
     })
+}
+
+/// Entries that bind no more bind no later flow either, however long the idle time is from now on: none is left.
+fn set_idle(maps: &Maps, pool: PoolIndex, seconds: u16) -> Result<(), DataplaneError> {
+    let before = maps.forwarding().idle(pool);
+    if before != 0 && before < seconds {
+        flows::clear_idle(maps, explain::now()?, pool, before);
+    }
+    maps.forwarding().set_idle(pool, seconds);
+    Ok(())
 }
 
 fn switch_pool(maps: &Maps, PoolIndex(pool): PoolIndex, word: PoolWord) -> Result<(), DataplaneError> {

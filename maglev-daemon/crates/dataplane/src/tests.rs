@@ -178,6 +178,40 @@ fn flows_with_an_ambiguous_age_are_swept() {
 }
 
 #[test]
+fn a_longer_idle_time_brings_no_idle_entry_back() {
+    in_namespace(|| {
+        let _peer = two_veths();
+        let mut plane = Dataplane::start(&settings(&[("eth1", Mode::Native)]), &links()).unwrap();
+        plane.publish(&first_plan()).unwrap();
+        let idle = |pool, seconds| Step::SetIdle { pool, seconds };
+        let word = PoolWord::settled(TableIndex(1));
+        plane.publish(&[Step::SwitchPool { pool: POOL, word }, idle(POOL, 60), idle(PoolIndex(0), 900)]).unwrap();
+        let left = |plane: &Dataplane| {
+            let bucket = plane.maps.flows.get(3).unwrap();
+            bucket.entries().iter().filter(|word| word.get() != 0).count()
+        };
+        let now = explain::now().unwrap();
+        // The clock may tick on while the test runs.
+        for (way, ago) in [(0, 0), (1, 50), (2, 100), (3, 32_000)] {
+            let entry = FlowEntry::new(7, member(1), Seconds(now.0.wrapping_sub(ago)));
+            plane.maps.flows.get(3).unwrap().put(way, entry, 7);
+        }
+        plane.publish(&[idle(PoolIndex(0), 1_000), idle(POOL, 40)]).unwrap();
+        assert_eq!(
+            (left(&plane), plane.maps.forwarding().longest_idle()),
+            (4, 1_000),
+            "another pool's, and a shorter one"
+        );
+        plane.publish(&[Step::SwitchPool { pool: POOL, word: always(1) }, idle(POOL, 41)]).unwrap();
+        assert_eq!(left(&plane), 4, "where every flow is tracked");
+        plane.publish(&[Step::SwitchPool { pool: POOL, word }, idle(POOL, 500)]).unwrap();
+        assert_eq!(left(&plane), 1, "those that were idle for more than 41 s");
+        plane.publish(&[idle(PoolIndex(0), 0), idle(POOL, 0)]).unwrap();
+        assert_eq!((left(&plane), plane.maps.forwarding().longest_idle()), (1, 500), "no pool is left");
+    });
+}
+
+#[test]
 fn active_flows_are_counted_once_and_only_where_asked() {
     in_namespace(|| {
         let _peer = two_veths();

@@ -213,6 +213,7 @@ pub(super) fn plan() -> Vec<Step> {
     for (id, pool, record) in members {
         steps.push(Step::WriteMember { id: member(id), record });
         steps.push(Step::FillTable { table: TableIndex(id), slots: table(member(id)) });
+        steps.push(Step::SetIdle { pool, seconds: 900 });
         steps.push(Step::SwitchPool { pool, word: always(id) });
     }
     steps.extend(directories(|word| word));

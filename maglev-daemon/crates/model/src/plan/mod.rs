@@ -65,9 +65,12 @@ pub enum Step {
         /// All its slots, [`maglev_common::table::SLOTS`] of them.
         slots: Slots,
     },
-    /// Keeps confirmed flow entries for so many seconds after their last packet.
+    /// Has flow entries bind a pool's flows for so many seconds after their last packet. Entries that were silent for longer than
+    /// the time before are cleared if that was shorter.
     SetIdle {
-        /// At most 32,767.
+        /// The pool.
+        pool: PoolIndex,
+        /// At most 32,767; 0 for a pool that is removed.
         seconds: u16,
     },
     /// Switches a pool: one store.

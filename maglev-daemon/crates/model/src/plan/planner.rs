@@ -43,8 +43,6 @@ pub struct Planner {
     pub(super) tables: Tables,
     /// The pools that VIPs used in the last plan. No other pool has flows. `None` before the first plan.
     served: Option<BTreeSet<Name>>,
-    /// For how many seconds flow entries are kept.
-    idle: u16,
     /// Nothing was planned before: this node does not know the state before it.
     pub(super) fresh: bool,
     /// Until the first plan, if the maps outlived another daemon: their contents beyond the known state.
@@ -122,7 +120,6 @@ impl Planner {
             vip_numbers: Numbers::new(0..limits.vips),
             tables: Tables::new(limits.pools),
             served: None,
-            idle: 0,
             fresh: true,
             unaccounted: None,
         }
@@ -189,10 +186,10 @@ impl Planner {
             pool.differs = !target.pools.get(name).is_some_and(|desired| pool.is_desired(desired));
         }
         let mut steps = Vec::new();
-        self.set_idle(target, &mut steps);
         self.set_next_hops(target, next_hop, now, &mut steps);
         self.set_encaps(target, &mut steps);
         self.write_members(target, next_hop, &mut steps);
+        self.set_idle(target, &mut steps);
         let fallen = self.set_standings(standing, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
         let unaccounted = self.unaccounted.take();
@@ -354,12 +351,10 @@ impl Planner {
         lingering
     }
 
-    /// Keeps flow entries as long as the pool with the longest idle time needs.
+    /// Has flow entries bind each pool's flows for as long as it settles by. Without members a pool has none.
     fn set_idle(&mut self, target: &Services, steps: &mut Vec<Step>) {
-        let longest = target.pools.values().map(|pool| idle_seconds(&pool.settings)).max();
-        if let Some(seconds) = longest.filter(|&seconds| seconds != self.idle) {
-            self.idle = seconds;
-            steps.push(Step::SetIdle { seconds });
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.differs && !pool.members.is_empty()) {
+            target.pools.get(name).into_iter().for_each(|desired| pool.idle(idle_seconds(&desired.settings), steps));
         }
     }
 
@@ -399,6 +394,7 @@ impl Planner {
     fn remove_strangers(&mut self, pools: &[(PoolIndex, [TableIndex; 2])], steps: &mut Vec<Step>) {
         for (pool, tables) in pools {
             steps.push(Step::SwitchPool { pool: *pool, word: PoolWord::default() });
+            steps.push(Step::SetIdle { pool: *pool, seconds: 0 });
             tables.iter().for_each(|&table| self.tables.retire(table));
         }
     }

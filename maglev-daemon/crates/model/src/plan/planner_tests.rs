@@ -205,6 +205,28 @@ fn another_encapsulation_changes_the_members_of_its_pool_and_nothing_else() {
     assert_eq!(new, Some(EncapKind::Gue), "a new member begins with it");
 }
 
+#[test]
+fn entries_bind_the_flows_of_each_pool_for_as_long_as_its_slots_settle_by() {
+    let (mut world, mut planner) = (World::new(), planner());
+    let idle = |steps: Vec<Step>| -> Vec<_> {
+        let idle = |step: &Step| match step {
+            Step::SetIdle { pool, seconds } => Some((pool.0, *seconds)),
+            _ => None,
+        };
+        steps.iter().filter_map(idle).collect()
+    };
+    let first: Vec<_> = (0..POOLS as u16).map(|pool| (pool, 900)).collect();
+    assert_eq!(idle(world.plan(&mut planner)), first);
+    world.services.pools.get_mut(&name('p', 1)).unwrap().settings.transition.idle = Duration::from_secs(60);
+    assert_eq!((idle(world.plan(&mut planner)), idle(world.plan(&mut planner))), (vec![(1, 60)], vec![]));
+    world.happen(&Happening::Weight(1, 0, 50));
+    world.plan(&mut planner);
+    let settles: Vec<_> = planner.surveys(&world.services).iter().map(|order| (order.pool.0, order.idle)).collect();
+    assert_eq!(settles, [(1, 60)]);
+    world.happen(&Happening::PoolRemoved(1));
+    assert_eq!(idle(world.plan(&mut planner)), [(1, 0)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

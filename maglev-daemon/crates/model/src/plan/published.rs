@@ -31,6 +31,8 @@ pub struct PublishedPool {
     pub(super) previous: TableIndex,
     pub(super) published: PoolWord,
     pub(super) settings: PoolSettings,
+    /// Seconds for which entries bind its flows, as published; 0: it is not known.
+    idle: u16,
     /// The desired state in the last plan; in the present one, once it is made.
     pub(super) desired: Option<Pool>,
     /// Whether the present plan desires another state.
@@ -121,6 +123,7 @@ impl PublishedPool {
             previous: TableIndex::EMPTY,
             published: PoolWord::default(),
             settings: PoolSettings::default(),
+            idle: 0,
             desired: None,
             differs: true,
             stirred: true,
@@ -158,6 +161,14 @@ impl PublishedPool {
         for member in self.members.values_mut().filter(|member| member.encap != kind) {
             member.encap = kind;
             steps.push(Step::SetEncap { id: member.id, kind });
+        }
+    }
+
+    /// Has entries bind its flows for so many seconds from now on.
+    pub(super) fn idle(&mut self, seconds: u16, steps: &mut Vec<Step>) {
+        if self.idle != seconds {
+            self.idle = seconds;
+            steps.push(Step::SetIdle { pool: self.index, seconds });
         }
     }
 

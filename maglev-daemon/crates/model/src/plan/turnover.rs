@@ -176,6 +176,7 @@ impl PublishedPool {
             steps.push(Step::SwitchPool { pool: self.index, word: PoolWord::default() });
             self.published = PoolWord::default();
         }
+        self.idle(0, steps);
         tables.retire(std::mem::take(&mut self.current));
         tables.give_back(std::mem::take(&mut self.previous));
     }

@@ -71,7 +71,7 @@ impl Maps {
             Step::SetEncap { id, kind } => self.members[&id.get()].set_encap_kind(*kind),
             Step::FillTable { table, slots } => self.fill(table.0, slots.words().into()),
             Step::UpdateTable { table, slots } => self.update(table.0, slots.words().into()),
-            Step::SetIdle { seconds } => assert!(*seconds <= u16::MAX / 2),
+            Step::SetIdle { pool: _, seconds } => assert!(*seconds <= u16::MAX / 2),
             Step::SwitchPool { pool, word } => self.switch(pool.0, *word),
             Step::ResetVip { id } => {
                 let used = |word: &VipWord| !word.is_address() && word.id() == *id;
