@@ -18,9 +18,9 @@
 //!
 //! The flow table is set-associative, one cache line a set, and belongs to one CPU. An entry that was seen in one
 //! second only is *unconfirmed* and never takes the place of a confirmed, recently active one: floods of first packets
-//! displace each other. A flow table of another size than the one before it reads that one too, for as long as flows may
-//! be idle, and takes over what it finds: no entry can be copied to its place, which takes more of the hash than it holds.
-//! It must not know how slots come to be in transition.
+//! displace each other, the oldest first. A flow table of another size than the one before it reads that one too, for as long as
+//! flows may be idle, and takes over what it finds: no entry can be copied to its place, which takes more of the hash than it
+//! holds. It must not know how slots come to be in transition.
 
 use core::hint::cold_path;
 
@@ -310,8 +310,9 @@ fn find(bucket: &Bucket, hash: FlowHash) -> Option<usize> {
     None
 }
 
-/// The way a new flow may take: its home or another that never held a flow, else its home or another that is free. Floods
-/// meet full buckets, so that the search must be short: they find their homes free.
+/// The way a new flow may take: its home or another that never held a flow; else, of those whose flow may go, the one whose flow
+/// was silent for the longest, the home among equals. A connection that began a moment ago is unconfirmed as well: it is not
+/// evicted by the next one while there are flows that ended long ago.
 #[inline(always)]
 fn free_way<T: Forwarding + Counters>(
     tables: &T,
@@ -321,10 +322,6 @@ fn free_way<T: Forwarding + Counters>(
     now: Seconds,
 ) -> Option<usize> {
     let (home, idle) = (flow.hash.home_way(), tables.forwarding().longest_idle());
-    let is_free = |way: usize| {
-        let entry = bucket.entry(way);
-        !entry.is_confirmed() || now.since(entry.last_seen()) > idle
-    };
     if bucket.entry(home).is_empty() {
         return Some(home);
     }
@@ -332,9 +329,30 @@ fn free_way<T: Forwarding + Counters>(
     if empty != 0 {
         return Some(WayTags::lowest(empty));
     }
-    let way = if is_free(home) { home } else { (0..WAYS).find(|&way| is_free(way))? };
+    let (mut way, mut longest) = (home, silence(bucket.entry(home), idle, now));
+    for other in 0..WAYS {
+        let silence = silence(bucket.entry(other), idle, now);
+        if silence > longest {
+            (way, longest) = (other, silence);
+        }
+    }
+    if longest == 0 {
+        return None;
+    }
     note_eviction(tables, bucket.entry(way), flow.word, segment, now);
     Some(way)
+}
+
+/// For how long the flow of an entry was silent, in seconds and one more, if it may go; else 0.
+#[inline(always)]
+fn silence(entry: FlowEntry, idle: u16, now: Seconds) -> u32 {
+    if entry.is_empty() {
+        return u32::MAX;
+    }
+    let age = now.since(entry.last_seen());
+    // What another clock saw a moment after this one is the most recent.
+    let age = if age > u16::MAX / 2 { 0 } else { age };
+    if entry.is_confirmed() && age <= idle { 0 } else { u32::from(age) + 1 }
 }
 
 /// Counts an entry that is evicted although its flow may live, if the flow goes elsewhere without it. Where every flow is

@@ -221,6 +221,50 @@ fn a_bucket_of_confirmed_flows_is_counted_as_full_until_one_is_idle() {
 }
 
 #[test]
+fn a_new_flow_displaces_the_one_that_was_silent_longest() {
+    for waits in [1, IDLE + 1] {
+        let tables = learning(UdpPolicy::New);
+        fill_bucket(&tables, Segment::SYN);
+        tables.advance(waits);
+        // Connections that began lately, and whose second packet is still to come, all with the same home.
+        let begun: Vec<_> = (100..).filter(|&tag| hash(tag).home_way() == 3).take(WAYS).collect();
+        for &tag in &begun {
+            assert_eq!(choose_in(&tables, tag, Segment::SYN), (2, Choice::Table));
+            tables.advance(1);
+        }
+        for &tag in &begun {
+            assert_eq!(choose_in(&tables, tag, Segment::OTHER), (2, Choice::FlowTable), "flow {tag} after {waits} s");
+        }
+        // They are confirmed now: nothing may go.
+        assert_eq!(choose_in(&tables, 99, Segment::SYN).1, Choice::Previous);
+        assert_eq!(tables.counted(Counter::FlowTableFull), 1);
+    }
+}
+
+#[test]
+fn of_flows_that_were_silent_for_as_long_the_one_at_home_is_displaced() {
+    let tables = learning(UdpPolicy::New);
+    fill_bucket(&tables, Segment::SYN);
+    tables.advance(1);
+    choose_in(&tables, 200, Segment::SYN);
+    let home = hash(200).home_way();
+    assert_eq!(tables.bucket(hash(200)).unwrap().entry(home).tag(), 200);
+}
+
+#[test]
+fn an_entry_that_another_clock_wrote_a_moment_later_is_not_the_oldest() {
+    let tables = learning(UdpPolicy::New);
+    fill_bucket(&tables, Segment::SYN);
+    let bucket = tables.bucket(hash(0)).unwrap();
+    let later = FlowEntry::new(5, member(2), Seconds(tables.now().0.wrapping_add(1)));
+    bucket.put(5, later, 5);
+    tables.advance(2);
+    let with_home = (200..).find(|&tag| hash(tag).home_way() == 5).unwrap();
+    choose_in(&tables, with_home, Segment::SYN);
+    assert_eq!(bucket.entry(5), later);
+}
+
+#[test]
 fn entries_differ_by_the_whole_tag_not_only_by_the_way_tag() {
     let tables = FakeTables::with_members(2);
     choose_other(&tables, 5, 1);
