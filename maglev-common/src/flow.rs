@@ -95,6 +95,19 @@ impl FlowEntry {
         self.tag() == tag
     }
 
+    /// For how many seconds its flow was silent, and one more, if another flow may take its way: it is unconfirmed, or was silent for
+    /// longer than `idle`. Else 0.
+    #[inline(always)]
+    pub const fn silence(self, now: Seconds, idle: u16) -> u32 {
+        if self.is_empty() {
+            return u32::MAX;
+        }
+        // Above, how long ago it was, and one second; below, a bit of an unconfirmed one. There is a member, so that it borrows.
+        let spent = ((now.0 as u32 + 2) << 16).wrapping_sub(self.0 as u32);
+        let may_go = spent & Self::CONFIRMED as u32 != 0 || spent >> 16 > idle as u32 + 1;
+        if may_go { spent >> 16 } else { 0 }
+    }
+
     /// The entry after a packet in another second than the last one.
     #[inline(always)]
     pub const fn seen_again(self, now: Seconds) -> Self {
@@ -227,6 +240,24 @@ mod tests {
         let again = entry.seen_again(Seconds(3));
         assert_eq!((again.tag(), again.member(), again.last_seen()), (u32::MAX, member, Seconds(3)));
         assert!(again.is_confirmed());
+    }
+
+    #[test]
+    fn the_silence_of_what_may_go_is_known_by_its_age_and_the_idle_time() {
+        let entry = |seen: u16, confirmed: bool| {
+            let new = FlowEntry::new(7, MemberId::new(1).unwrap(), Seconds(seen));
+            if confirmed { new.seen_again(Seconds(seen)) } else { new }
+        };
+        for now in [0_u16, 5, 40_000, 65_535] {
+            for (age, confirmed, silence) in
+                [(0, false, 1), (9, false, 10), (9, true, 0), (10, true, 0), (11, true, 12), (30_000, true, 30_001)]
+            {
+                let found = entry(now.wrapping_sub(age), confirmed).silence(Seconds(now), 10);
+                assert_eq!(found, silence, "{age} s, confirmed {confirmed}, at {now}");
+            }
+            assert_eq!(FlowEntry::EMPTY.silence(Seconds(now), 10), u32::MAX);
+            assert_eq!(entry(now.wrapping_add(1), false).silence(Seconds(now), 10), 0, "seen a moment later");
+        }
     }
 
     #[test]

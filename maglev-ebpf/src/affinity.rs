@@ -329,9 +329,9 @@ fn free_way<T: Forwarding + Counters>(
     if empty != 0 {
         return Some(WayTags::lowest(empty));
     }
-    let (mut way, mut longest) = (home, silence(bucket.entry(home), idle, now));
+    let (mut way, mut longest) = (home, bucket.entry(home).silence(now, idle));
     for other in 0..WAYS {
-        let silence = silence(bucket.entry(other), idle, now);
+        let silence = bucket.entry(other).silence(now, idle);
         if silence > longest {
             (way, longest) = (other, silence);
         }
@@ -341,18 +341,6 @@ fn free_way<T: Forwarding + Counters>(
     }
     note_eviction(tables, bucket.entry(way), flow.word, segment, now);
     Some(way)
-}
-
-/// For how long the flow of an entry was silent, in seconds and one more, if it may go; else 0.
-#[inline(always)]
-fn silence(entry: FlowEntry, idle: u16, now: Seconds) -> u32 {
-    if entry.is_empty() {
-        return u32::MAX;
-    }
-    let age = now.since(entry.last_seen());
-    // What another clock saw a moment after this one is the most recent.
-    let age = if age > u16::MAX / 2 { 0 } else { age };
-    if entry.is_confirmed() && age <= idle { 0 } else { u32::from(age) + 1 }
 }
 
 /// Counts an entry that is evicted although its flow may live, if the flow goes elsewhere without it. Where every flow is
