@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::backend::InterfaceSlot;
@@ -142,8 +143,8 @@ impl Control {
             // Slots of a pool without a VIP do not learn.
             let vip = vip(pool);
             services.vips.entry(vip.name.clone()).or_insert(vip);
-            let new_pool = || Pool { settings: self.manner.settings(), ..Pool::new(name("pool", pool.into())) };
-            let pool = services.pools.entry(name("pool", pool.into())).or_insert_with(new_pool);
+            let new = || Pool { settings: self.manner.settings(), ..Pool::new(name("pool", pool.into())) };
+            let pool = Arc::make_mut(services.pools.entry(name("pool", pool.into())).or_insert_with(|| new().into()));
             let state = match standing {
                 Standing::Absent => continue,
                 Standing::Active => AdminState::Active,
@@ -178,7 +179,7 @@ impl Control {
             Fresh::NotAtAll => Duration::ZERO,
         };
         let mut services = self.services();
-        services.pools.values_mut().for_each(|pool| pool.settings.transition.learning = left);
+        services.pools.values_mut().for_each(|pool| Arc::make_mut(pool).settings.transition.learning = left);
         // A backend that drains without having been active owned nothing.
         let first = if left.is_zero() { without_drains(services) } else { services };
         self.load(node, first, now);
@@ -285,7 +286,7 @@ fn settings(ids: u32) -> Settings {
 
 /// The same services, in which draining backends own nothing and never did.
 fn without_drains(mut services: Services) -> Services {
-    let backends = services.pools.values_mut().flat_map(|pool| pool.backends.values_mut());
+    let backends = services.pools.values_mut().flat_map(|pool| Arc::make_mut(pool).backends.values_mut());
     for backend in backends.filter(|backend| matches!(backend.state, AdminState::Draining { .. })) {
         (backend.state, backend.weight) = (AdminState::Active, Weight(0));
     }

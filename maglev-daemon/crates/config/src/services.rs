@@ -222,7 +222,8 @@ pub fn object_lines(services: &Services) -> Vec<String> {
         let _ = write(&mut text);
         lines.push(text);
     };
-    for Pool { name, settings, health, backends } in services.pools.values() {
+    for pool in services.pools.values() {
+        let Pool { name, settings, health, backends } = &**pool;
         line(format!("pool {name}"), &|text| {
             let mut fields = String::new();
             write_settings(&mut fields, &SettingsChange::from_default(settings))?;
@@ -317,7 +318,7 @@ fn quoted(name: &Name) -> String {
     const RESERVED: [&str; 11] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
     let text = name.as_str();
     let plain = text.starts_with(|first: char| first.is_ascii_alphabetic());
-    if plain && !RESERVED.contains(&text.to_ascii_lowercase().as_str()) {
+    if plain && !RESERVED.iter().any(|reserved| text.eq_ignore_ascii_case(reserved)) {
         return text.to_owned();
     }
     format!("\"{text}\"")

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use maglev_model::{Name, Pool, Rules, Services};
 
@@ -36,7 +37,7 @@ fn decode_new(file: &Path, text: &str, rules: &Rules, known: &Services) -> Optio
 /// A file without the pools that are known.
 struct Split {
     rest: String,
-    kept: BTreeMap<Name, Pool>,
+    kept: BTreeMap<Name, Arc<Pool>>,
 }
 
 fn split(text: &str, known: &Services) -> Option<Split> {
@@ -55,7 +56,7 @@ fn split(text: &str, known: &Services) -> Option<Split> {
     for (n, &start) in starts.iter().enumerate() {
         let chunk = &pools[start..starts.get(n + 1).copied().unwrap_or(pools.len())];
         match known_pool(chunk, known) {
-            Some(pool) if !kept.contains_key(&pool.name) => drop(kept.insert(pool.name.clone(), pool.clone())),
+            Some(pool) if !kept.contains_key(&pool.name) => drop(kept.insert(pool.name.clone(), Arc::clone(pool))),
             _ => new.push_str(chunk),
         }
     }
@@ -64,7 +65,7 @@ fn split(text: &str, known: &Services) -> Option<Split> {
 }
 
 /// The known pool with exactly this text.
-fn known_pool<'a>(chunk: &str, known: &'a Services) -> Option<&'a Pool> {
+fn known_pool<'a>(chunk: &str, known: &'a Services) -> Option<&'a Arc<Pool>> {
     let name = chunk.strip_prefix(POOL)?.strip_prefix(NAME)?.lines().next()?;
     let pool = known.pools.get(&Name::parse(name.trim_matches('"')).ok()?)?;
     let mut written = String::with_capacity(chunk.len());

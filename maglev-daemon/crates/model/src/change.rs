@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use maglev_common::maps::{MAX_MEMBERS, MAX_POOLS, MAX_VIPS};
 
@@ -73,7 +74,8 @@ impl Services {
     pub fn validate(&self, rules: &Rules) -> Vec<Refusal> {
         let mut admitted = Self::default();
         let mut refusals = Vec::new();
-        for Pool { name, settings, health, backends } in self.pools.values() {
+        for pool in self.pools.values() {
+            let Pool { name, settings, health, backends } = &**pool;
             let (settings, health) = (*settings, health.clone());
             let pool = Pool { settings, health, ..Pool::new(name.clone()) };
             refusals.extend(admitted.admit(Change::AddPool(pool), rules).err());
@@ -136,7 +138,7 @@ impl Services {
             return Err(taken("pool", name.as_str()));
         }
         check_limit("pools", "limits.pools", self.pools.len(), rules.limits.pools, MAX_POOLS)?;
-        self.pools.insert(name.clone(), Pool { settings, health, ..Pool::new(name.clone()) });
+        self.pools.insert(name.clone(), Pool { settings, health, ..Pool::new(name.clone()) }.into());
         let mut admission = self.backends_of(&name, rules);
         let admitted = backends.into_values().try_for_each(|backend| admission.add(backend));
         if admitted.is_err() {
@@ -216,15 +218,20 @@ impl Services {
     /// # Errors
     /// The pool is unknown; the known names.
     pub fn pool(&self, name: &Name) -> Result<&Pool, Refusal> {
-        self.pools.get(name).ok_or_else(|| self.no_pool(name))
+        self.pools.get(name).map(Arc::as_ref).ok_or_else(|| self.no_pool(name))
     }
 
-    pub(super) fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
+    /// The same, to change it.
+    ///
+    /// # Errors
+    /// The pool is unknown; the known names.
+    pub fn pool_mut(&mut self, name: &Name) -> Result<&mut Pool, Refusal> {
         // Names are listed only if the pool is unknown: there may be many.
         if !self.pools.contains_key(name) {
             return Err(self.no_pool(name));
         }
-        self.pools.get_mut(name).ok_or_else(|| Refusal::unknown("pool", name, std::iter::empty()))
+        let pool = self.pools.get_mut(name).map(Arc::make_mut);
+        pool.ok_or_else(|| Refusal::unknown("pool", name, std::iter::empty()))
     }
 
     fn no_pool(&self, name: &Name) -> Refusal {

@@ -121,7 +121,7 @@ fn backends_need_an_outer_source_and_an_address_of_their_own() {
     assert!(wide.apply(&add_backend("web", "web2", "198.51.100.16"), &rules()).is_ok());
     let mut both = web();
     both.admit(add_vip("w", "198.51.100.0/28", "80", "web"), &rules()).unwrap();
-    both.pools.get_mut(&name("web")).unwrap().backends.insert(name("web2"), backend("web2", "198.51.100.15"));
+    both.pool_mut(&name("web")).unwrap().backends.insert(name("web2"), backend("web2", "198.51.100.15"));
     assert_eq!(both.validate(&rules()).len(), 1, "a file is admitted by the same rules");
 }
 

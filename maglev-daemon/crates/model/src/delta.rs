@@ -2,6 +2,7 @@
 //! changes are admitted, so that another release replays it alike. It must not know files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Backend, Change, Counts, Difference, Name, Override, Pool, PoolHealth, Services, Vip};
 
@@ -38,7 +39,7 @@ impl Delta {
         for name in before.pools.keys().chain(after.pools.keys().filter(|name| !before.pools.contains_key(*name))) {
             let (before, after) = (before.pools.get(name), after.pools.get(name));
             if before != after {
-                delta.pool(name, before, after);
+                delta.pool(name, before.map(Arc::as_ref), after.map(Arc::as_ref));
             }
         }
         for name in before.vips.keys().chain(after.vips.keys().filter(|name| !before.vips.contains_key(*name))) {
@@ -76,7 +77,7 @@ impl Delta {
         let header = without_backends(now);
         if before.map(without_backends).as_ref() != Some(&header) {
             count(&mut self.counts.pools, before.is_some());
-            self.set.pools.insert(name.clone(), header);
+            self.set.pools.insert(name.clone(), header.into());
         }
         let differs = |name: &&Name| part(before, name) != part(after, name);
         for backend in before.iter().flat_map(|pool| pool.backends.keys()).filter(differs) {
@@ -91,7 +92,8 @@ impl Delta {
         match (after, now) {
             (Some(of), Some(now)) if before != Some(&now) => {
                 count(&mut self.counts.backends, before.is_some());
-                put(self.set.pools.entry(pool.clone()).or_insert_with(|| without_backends(of)), now);
+                let set = self.set.pools.entry(pool.clone()).or_insert_with(|| without_backends(of).into());
+                put(Arc::make_mut(set), now);
             }
             (_, None) if before.is_some() => {
                 self.counts.backends.removed += 1;
@@ -106,7 +108,7 @@ impl Delta {
             Some(now) if before != Some(now) => {
                 count(&mut self.counts.vips, before.is_some());
                 if let Some(pool) = after.pools.get(&now.pool) {
-                    self.set.pools.entry(now.pool.clone()).or_insert_with(|| without_backends(pool));
+                    self.set.pools.entry(now.pool.clone()).or_insert_with(|| without_backends(pool).into());
                 }
                 self.set.vips.insert(name.clone(), now.clone());
             }
@@ -161,7 +163,7 @@ pub struct Touched(Object);
 #[derive(Debug)]
 enum Object {
     Backend(Name, Name, Option<WholeBackend>),
-    Pool(Name, Option<Pool>),
+    Pool(Name, Option<Arc<Pool>>),
     Vip(Name, Option<Vip>),
 }
 
@@ -179,18 +181,21 @@ impl Touched {
             | Change::RemoveBackend { pool, backend: name, .. }
             | Change::SetWeight { pool, backend: name, .. }
             | Change::SetCheck { pool, backend: name, .. }
-            | Change::SetState { pool, backend: name, .. } => {
-                Object::Backend(pool.clone(), name.clone(), whole_backend(before.pools.get(pool), name))
-            }
+            | Change::SetState { pool, backend: name, .. } => Object::Backend(
+                pool.clone(),
+                name.clone(),
+                whole_backend(before.pools.get(pool).map(Arc::as_ref), name),
+            ),
         })
     }
 
     /// The effect of the change, in time in proportion to the objects it affects.
     pub fn delta(self, after: &Services) -> Delta {
         let mut delta = Delta::default();
+        let pool = |name: &Name| after.pools.get(name).map(Arc::as_ref);
         match self.0 {
-            Object::Backend(pool, name, before) => delta.backend(&pool, &name, before.as_ref(), after.pools.get(&pool)),
-            Object::Pool(name, before) => delta.pool(&name, before.as_ref(), after.pools.get(&name)),
+            Object::Backend(of, name, before) => delta.backend(&of, &name, before.as_ref(), pool(&of)),
+            Object::Pool(name, before) => delta.pool(&name, before.as_deref(), pool(&name)),
             Object::Vip(name, before) => delta.vip(&name, before.as_ref(), after),
         }
         delta
@@ -204,14 +209,15 @@ impl Services {
         vips.iter().for_each(|name| drop(self.vips.remove(name)));
         pools.iter().for_each(|name| drop(self.pools.remove(name)));
         for (pool, name) in backends {
-            if let Some(pool) = self.pools.get_mut(&pool) {
+            if let Some(pool) = self.pools.get_mut(&pool).map(Arc::make_mut) {
                 pool.backends.remove(&name);
                 pool.health.overrides.remove(&name);
             }
         }
-        for (name, Pool { name: _, settings, mut health, backends }) in set.pools {
+        for (name, pool) in set.pools {
+            let Pool { name: _, settings, mut health, backends } = Arc::unwrap_or_clone(pool);
             let mut own = std::mem::take(&mut health.overrides);
-            let pool = self.pools.entry(name.clone()).or_insert_with(|| Pool::new(name));
+            let pool = Arc::make_mut(self.pools.entry(name.clone()).or_insert_with(|| Pool::new(name).into()));
             let overrides = std::mem::take(&mut pool.health.overrides);
             (pool.settings, pool.health) = (settings, PoolHealth { overrides, ..health });
             for (name, backend) in backends {
@@ -311,7 +317,7 @@ mod tests {
             services.pools.iter().map(|(name, pool)| (name.clone(), without_backends(pool))).collect()
         };
         let backends = |services: &Services| -> BTreeMap<(Name, Name), WholeBackend> {
-            let of = |pool: &Pool| {
+            let of = |pool: &Arc<Pool>| {
                 let key = |backend: &Name| (pool.name.clone(), backend.clone());
                 pool.backends
                     .keys()

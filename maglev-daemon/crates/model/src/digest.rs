@@ -121,7 +121,7 @@ mod tests {
             pool.settings.tracking = tracking;
             pool.backends.insert(name.clone(), backend);
             let mut services = Services::default();
-            services.pools.insert(name.clone(), pool);
+            services.pools.insert(name.clone(), pool.into());
             Digest::from_services(&services)
         };
         let draining = |since| AdminState::Draining { since };
@@ -137,7 +137,7 @@ mod tests {
         let empty = Digest::from_services(&Services::default());
         let name = Name::parse("web").unwrap();
         let mut services = Services::default();
-        services.pools.insert(name.clone(), Pool::new(name.clone()));
+        services.pools.insert(name.clone(), Pool::new(name.clone()).into());
         let one = Digest::from_services(&services);
         let table = Digest::from_table(&Table::build([(&name, Weight(1))]));
         let none = Digest::from_table(&Table::build([]));

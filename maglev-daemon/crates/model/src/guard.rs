@@ -7,6 +7,8 @@
 //! - more than 30 % and more than one of a pool's available backends, or the last of them;
 //! - more than 10 % and more than one of the VIPs, or leaves a VIP to a pool that has no available backend.
 
+use std::sync::Arc;
+
 use super::refusal::listed;
 use super::{AnnounceBy, Backend, Change, Name, Pool, Refusal, Services, StateChange, Vip, Weight};
 
@@ -99,7 +101,7 @@ impl Services {
     pub fn guard(&self, next: &Self) -> Result<(), Refusal> {
         let changed = self.pools.values().map(|pool| (pool, next.pools.get(&pool.name)));
         let changed = changed.filter(|(pool, next)| Some(*pool) != *next);
-        let of_pools = changed.filter_map(|(pool, next)| pool.loss(next).pool_refusal(&pool.name));
+        let of_pools = changed.filter_map(|(pool, next)| pool.loss(next.map(Arc::as_ref)).pool_refusal(&pool.name));
         let lost: Vec<&Vip> = self.vips.values().filter(|vip| !next.keeps(vip)).collect();
         let loss = Loss { before: self.vips.len(), lost: lost.len(), after: self.vips.len() - lost.len() };
         let of_vips = loss.vips_refusal(lost.iter().map(|vip| vip.name.as_str()));
@@ -118,7 +120,7 @@ impl Services {
     /// The refusal of moving a VIP from a pool with available backends to one without.
     fn deserted(&self, vip: &Vip, next: &Self) -> Option<String> {
         let moved = next.vips.get(&vip.name).filter(|moved| moved.pool != vip.pool && moved.service == vip.service)?;
-        let available = |services: &Self, pool: &Name| services.pools.get(pool).map_or(0, Pool::available);
+        let available = |services: &Self, pool: &Name| services.pools.get(pool).map_or(0, |pool| pool.available());
         (available(self, &vip.pool) > 0 && available(next, &moved.pool) == 0).then(|| {
             let Vip { name, .. } = vip;
             format!(

@@ -103,7 +103,7 @@ fn cut(of: usize, left: usize) -> Vec<Result<(), Refusal>> {
     ];
     let cut = |way: &fn(&mut Pool, &Name)| {
         let mut next = before.clone();
-        let pool = next.pools.get_mut(&name("web")).unwrap();
+        let pool = next.pool_mut(&name("web")).unwrap();
         let names: Vec<_> = pool.backends.keys().skip(left).cloned().collect();
         names.iter().for_each(|name| way(pool, name));
         before.guard(&next)
@@ -177,8 +177,8 @@ fn a_difference_is_counted_by_kind() {
     let _row = Row::fault("C5", "what a reload changes is counted: added, changed, removed");
     let before = services(&active(3), 2);
     let mut next = services(&active(2), 1);
-    next.pools.get_mut(&name("web")).unwrap().settings.min_healthy = 2;
-    next.pools.get_mut(&name("web")).unwrap().backends.get_mut(&name("b1")).unwrap().weight = Weight(7);
+    next.pool_mut(&name("web")).unwrap().settings.min_healthy = 2;
+    next.pool_mut(&name("web")).unwrap().backends.get_mut(&name("b1")).unwrap().weight = Weight(7);
     next.admit(Change::AddPool(Pool::new(name("api"))), &rules()).unwrap();
     let counts = |added, changed, removed| crate::Counts { added, changed, removed };
     let found = before.difference(&next);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use maglev_common::maps;
@@ -129,8 +130,9 @@ pub struct Pool {
 /// Everything that is the same on every node: pools and the VIPs they serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
-    /// Pools by name.
-    pub pools: BTreeMap<Name, Pool>,
+    /// Pools by name. Services before and after a change share those that it leaves alone: a copy, a comparison or a text of all of
+    /// them takes time in proportion to the changed ones.
+    pub pools: BTreeMap<Name, Arc<Pool>>,
     /// VIPs by name.
     pub vips: BTreeMap<Name, Vip>,
 }

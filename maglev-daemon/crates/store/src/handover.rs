@@ -35,6 +35,45 @@ pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     Ok(sealed)
 }
 
+/// A value of a list, deflated: the bytes of one that does not change can be used again.
+#[derive(Clone, Debug)]
+pub struct Part(Vec<u8>);
+
+impl Part {
+    /// Deflates a value.
+    ///
+    /// # Errors
+    /// It has no JSON.
+    pub fn new<T: Serialize>(value: &T) -> Result<Self, String> {
+        let text = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+        frame::deflate_part(&text).map(Self)
+    }
+}
+
+/// The same as [`seal`] of a value that ends with a list, from the value with an empty list and the list's parts.
+///
+/// # Errors
+/// It has no JSON, ends with no empty list, or is larger than 4 GiB.
+pub fn seal_list<'a, T: Serialize>(value: &T, parts: impl Iterator<Item = &'a Part>) -> Result<Vec<u8>, String> {
+    let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
+    let (head, tail) = text.rsplit_once("[]").ok_or("the value ends with no list")?;
+    if !tail.bytes().all(|byte| byte == b'}') {
+        return Err("the value does not end with an empty list".to_owned());
+    }
+    let comma = frame::deflate_part(b",")?;
+    let mut deflated = frame::deflate_part(format!("{head}[").as_bytes())?;
+    for (n, Part(part)) in parts.enumerate() {
+        if n > 0 {
+            deflated.extend(&comma);
+        }
+        deflated.extend(part);
+    }
+    deflated.extend(frame::deflate_end(format!("]{tail}").as_bytes())?);
+    let mut sealed = [FAMILY, format!("{FORMAT} {READABLE_FROM}\n").as_bytes()].concat();
+    sealed.extend(frame::from_deflated(&deflated)?);
+    Ok(sealed)
+}
+
 /// The value that was sealed.
 ///
 /// # Errors
@@ -75,6 +114,29 @@ mod tests {
     fn a_value_is_read_as_it_was_sealed() {
         assert_eq!(unseal::<Value>(&seal(&value()).unwrap()).unwrap(), value());
         assert_eq!(unseal::<Value>(&seal(&Value::new()).unwrap()).unwrap(), Value::new());
+    }
+
+    #[test]
+    fn a_value_is_sealed_from_parts_like_as_a_whole() {
+        #[derive(Serialize, serde::Deserialize, Debug, PartialEq, Eq)]
+        struct Outer {
+            empty: Vec<u32>,
+            inner: Inner,
+        }
+        #[derive(Serialize, serde::Deserialize, Debug, PartialEq, Eq)]
+        struct Inner {
+            name: String,
+            list: Vec<Value>,
+        }
+        let of = |list: Vec<Value>| Outer { empty: Vec::new(), inner: Inner { name: "[]}}".into(), list } };
+        for count in [0, 1, 2, 40] {
+            let list: Vec<Value> = (0..count).map(|n| value().split_off(&format!("pool{n}"))).collect();
+            let parts: Vec<Part> = list.iter().map(|value| Part::new(value).unwrap()).collect();
+            let sealed = seal_list(&of(Vec::new()), parts.iter()).unwrap();
+            assert_eq!(unseal::<Outer>(&sealed).unwrap(), of(list), "{count} parts");
+        }
+        assert!(seal_list(&"no list", [].iter()).is_err());
+        assert!(seal_list(&([0_u32; 0], 1), [].iter()).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tests;
 
 pub use atomic_file::{Kept, remove, replace};
 pub use file::Stamp;
-pub use handover::{seal, unseal};
+pub use handover::{Part, seal, seal_list, unseal};
 pub use history::{Author, KEPT, MOST_BACKENDS, Reader, Revision};
 pub use sealed::Content;
 pub use service_store::{NotKept, ServiceStore, Stored};

@@ -49,7 +49,7 @@ fn saving_replaces_the_file_and_keeps_its_mode() {
     save(&path, &services).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
     let name = Name::parse("web").unwrap();
-    services.pools.insert(name.clone(), Pool::new(name));
+    services.pools.insert(name.clone(), Pool::new(name).into());
     save(&path, &services).unwrap();
     assert_eq!(load_services(&path, &rules()).unwrap(), services);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o604);
@@ -110,7 +110,7 @@ mod faults {
             web.health.overrides.insert(name(n), Override { path: Some(format!("/{n:01023}")), ..Override::default() });
         }
         let mut services = Services::default();
-        services.pools.insert(pool, web);
+        services.pools.insert(pool, web.into());
         services
     }
 

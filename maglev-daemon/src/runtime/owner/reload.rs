@@ -131,10 +131,10 @@ impl Owner {
                 error.details.iter().for_each(|problem| tracing::error!("{problem}"));
             }
         }
-        self.ready();
         if let Some(reply) = reload.reply {
             let _ = reply.send(outcome);
         }
+        self.ready();
     }
 }
 

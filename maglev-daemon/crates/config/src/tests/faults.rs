@@ -52,10 +52,10 @@ fn full(own: impl Fn(u32) -> Override) -> Services {
         let check = Arc::new(https(if n < FEW { 1_024 } else { 1 }));
         let (check, slow_start) = (Some(check), Duration::from_millis(3_599_999));
         let health = PoolHealth { check, slow_start, panic: Percent(100), ..PoolHealth::default() };
-        services.pools.insert(long('p', n), Pool { settings, health, ..Pool::new(long('p', n)) });
+        services.pools.insert(long('p', n), Pool { settings, health, ..Pool::new(long('p', n)) }.into());
     }
     for n in 0..members() {
-        let pool = services.pools.get_mut(&long('p', n % pools())).unwrap();
+        let pool = services.pool_mut(&long('p', n % pools())).unwrap();
         let [.., a, b] = n.to_be_bytes();
         let address = format!("2001:db8:ffff:ffff:ffff:ffff:ff{a:02x}:ff{b:02x}").parse().unwrap();
         let state = AdminState::Draining { since: Some(UnixTime::MAX) };
@@ -146,7 +146,7 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
         let name = Name::parse(&format!("p{n}")).unwrap();
         let health = PoolHealth { check: Some(Arc::clone(&check)), ..PoolHealth::default() };
         services.admit(Change::AddPool(Pool { health, ..Pool::new(name.clone()) }), &rules()).unwrap();
-        let mut pool = services.pools[&name].clone();
+        let mut pool = Pool::clone(&services.pools[&name]);
         for m in 0..1_000_u32 {
             let address = IpAddr::from((0x0a00_0000 + n * 1_000 + m + 1).to_be_bytes());
             let name = Name::parse(&format!("b{m}")).unwrap();
@@ -155,7 +155,7 @@ fn a_change_to_many_pools_of_checked_backends_is_read_again() {
                 Backend { name: name.clone(), address, weight: Weight(100), state: AdminState::Active, mtu: None };
             pool.backends.insert(name, backend);
         }
-        services.pools.insert(name, pool);
+        services.pools.insert(name, pool.into());
     }
     let service = Service::parse("203.0.113.10", "80", "tcp").unwrap();
     let vip = Vip {
@@ -220,7 +220,7 @@ fn a_whole_pool_is_admitted_in_proportion_to_its_size() {
             Backend { name: long('b', n), address, weight: Weight(100), state: AdminState::Active, mtu: None };
         pool.backends.insert(backend.name.clone(), backend);
     }
-    services.pools.insert(name.clone(), pool);
+    services.pools.insert(name.clone(), pool.into());
     let text = encode_services(&services);
     let (read, decoded) = timed(|| decode_services(Path::new("services.yaml"), &text, &rules()));
     assert!(read.unwrap() == services);

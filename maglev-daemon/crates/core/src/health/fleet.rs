@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_model::{Health, Name, Pool, Services, Standing};
+use maglev_model::{Health, Name, Services, Standing};
 
 use super::member::{Checked, Last, Member, MemberHealth};
 use super::pool::{CheckedPool, Key, Past};
@@ -72,16 +72,17 @@ impl Fleet {
         self.recalled = in_use;
     }
 
-    /// Applies the services.
-    pub fn follow(&mut self, services: &Services, now: Duration) {
+    /// Applies the services. Returns whether the used backends, or the parts of their weights, changed: those of pools whose settings
+    /// and backends are as before, too.
+    pub fn follow(&mut self, services: &Services, now: Duration) -> bool {
+        let mut changed = false;
         let wanted = |name: &Name| services.pools.get(name).filter(|pool| pool.health.check.is_some());
         let Self { pools, news, .. } = self;
         pools.retain(|name, pool| {
             let stays = wanted(name).is_some();
             if !stays && pool.panic.is_on() {
                 // Where nothing is checked, all count as healthy.
-                let takers = |pool: &Pool| pool.backends.values().filter(|backend| backend.takes_new_flows()).count();
-                let all = services.pools.get(name).map_or(0, takers);
+                let all = services.pools.get(name).map_or(0, |pool| pool.available());
                 news.push(News::Panic { pool: name.clone(), on: false, healthy: all, of: all });
             }
             stays
@@ -90,13 +91,14 @@ impl Fleet {
             let past = Past { recalled: self.recalled.remove(name), unchecked: self.unchecked.contains(name) };
             let followed = self.pools.entry(name.clone()).or_insert_with(|| CheckedPool::new(name.clone()));
             followed.follow(services, pool, &past, now, &mut self.news);
-            followed.assess(now, &mut self.news);
+            changed |= followed.assess(now, &mut self.news);
         }
         // A backend whose first check is new was in use until then.
         self.recalled.clear();
         self.unchecked = services.pools.keys().filter(|name| wanted(name).is_none()).cloned().collect();
         self.tally = self.count();
         self.look_at_all();
+        changed
     }
 
     /// The targets, and how they are checked.

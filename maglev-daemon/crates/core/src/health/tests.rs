@@ -249,7 +249,7 @@ fn a_backend_that_is_added_while_the_others_have_new_targets_is_checked_before_i
     scene.change(vip("bb", "443"));
     scene.change(Change::AddBackend { pool: name("web"), backend: backend(3) });
     assert_eq!(scene.used(), [1, 2], "a VIP was added: the others are in use as they were");
-    let pool = scene.services.pools.get_mut(&name("web")).unwrap();
+    let pool = scene.services.pool_mut(&name("web")).unwrap();
     pool.health.check =
         Some(Arc::new(maglev_model::Check { port: NonZeroU16::new(81), ..(Plan { via: "any", ..USUAL }).check() }));
     scene.change(Change::AddBackend { pool: name("web"), backend: backend(4) });
@@ -343,9 +343,9 @@ fn a_backend_in_use_has_as_many_tries_with_a_new_target_as_ever() {
 fn a_backend_in_use_without_checks_has_as_many_tries_as_ever() {
     let mut scene = Scene::new(USUAL, 0, &[("web", 2)]);
     let health = scene.services.pools[&name("web")].health.clone();
-    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.services.pool_mut(&name("web")).unwrap().health.check = None;
     scene.follow();
-    scene.services.pools.get_mut(&name("web")).unwrap().health = health;
+    scene.services.pool_mut(&name("web")).unwrap().health = health;
     scene.follow();
     scene.check("web", 1, false);
     assert_eq!((scene.used(), scene.fleet.awaited(&name("web"))), (vec![1, 2], 1));
@@ -369,10 +369,10 @@ fn a_pool_that_begins_or_ends_to_be_checked_keeps_its_backends() {
     scene.check("web", 1, false);
     assert_eq!(scene.used(), [2]);
     let health = scene.services.pools[&name("web")].health.clone();
-    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.services.pool_mut(&name("web")).unwrap().health.check = None;
     scene.follow();
     assert_eq!((scene.used(), scene.fleet.targets().len()), (vec![1, 2], 0), "without checks all are used");
-    scene.services.pools.get_mut(&name("web")).unwrap().health = health;
+    scene.services.pool_mut(&name("web")).unwrap().health = health;
     scene.follow();
     assert_eq!((scene.used(), scene.fleet.targets().len()), (vec![1, 2], 2));
 }
@@ -409,7 +409,7 @@ fn panic_ends_with_the_checks_of_a_pool() {
     let mut scene = Scene::healthy(Plan { panic: 50, ..USUAL }, 0, &[("web", 2)]);
     (1..=2).for_each(|n| (0..2).for_each(|_| scene.check("web", n, false)));
     assert_eq!(scene.news.last().unwrap(), "web panic true: 0 of 2");
-    scene.services.pools.get_mut(&name("web")).unwrap().health.check = None;
+    scene.services.pool_mut(&name("web")).unwrap().health.check = None;
     scene.follow();
     scene.report();
     assert_eq!(scene.news.last().unwrap(), "web panic false: 2 of 2");
@@ -419,7 +419,7 @@ fn panic_ends_with_the_checks_of_a_pool() {
 fn a_new_check_keeps_the_health_until_it_has_a_result() {
     let mut scene = Scene::healthy(USUAL, 0, &[("web", 3)]);
     (0..2).for_each(|_| scene.check("web", 1, false));
-    let pool = scene.services.pools.get_mut(&name("web")).unwrap();
+    let pool = scene.services.pool_mut(&name("web")).unwrap();
     pool.health.check = Some(Arc::new(maglev_model::Check { port: NonZeroU16::new(81), ..USUAL.check() }));
     scene.follow();
     assert_eq!(scene.used(), [2, 3]);

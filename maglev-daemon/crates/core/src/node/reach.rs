@@ -18,6 +18,8 @@ pub(super) struct Reach {
     moved: BTreeMap<IpAddr, Resolution>,
     /// The services whose addresses these are.
     services: Option<Digest>,
+    /// The addresses of these services, as they were listed last, unsorted.
+    named: Vec<IpAddr>,
 }
 
 /// Whether an address was reachable when that was last known.
@@ -42,7 +44,12 @@ impl Reach {
         let all =
             || services.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
         let vips = services.vips.values().map(|vip| vip.service.address());
-        let followed: BTreeSet<IpAddr> = all().map(|(_, backend)| backend.address).chain(vips).collect();
+        let named: Vec<IpAddr> = all().map(|(_, backend)| backend.address).chain(vips).collect();
+        if self.moved.is_empty() && self.named == named {
+            return Vec::new();
+        }
+        let followed: BTreeSet<IpAddr> = named.iter().copied().collect();
+        self.named = named;
         // An address that is removed and added again is a new one.
         self.known.retain(|address, _| followed.contains(address));
         if followed.is_empty() {

@@ -89,6 +89,8 @@ pub struct Reconciler {
     ready: Batch,
     /// A next hop, an interface or an address of the host changed since the last plan.
     stirred: bool,
+    /// Next hops or standings of backends may differ from those that the last plan was made with.
+    reaches_outdated: bool,
     phase: Phase,
     flush_again: bool,
     /// The data plane that the next plan is for, and its request.
@@ -180,6 +182,7 @@ impl Reconciler {
             saving: None,
             ready: Vec::new(),
             stirred: false,
+            reaches_outdated: true,
             phase: Phase::Idle,
             flush_again: false,
             successor: None,
@@ -220,7 +223,7 @@ impl Reconciler {
     }
 
     /// The state that the next daemon needs to continue where this one ends, once the last plan is carried out.
-    pub fn save(&self) -> Saved {
+    pub fn save(&mut self) -> Saved {
         self.planner.save().with_served(self.planned.services.vips.values())
     }
 
@@ -290,18 +293,19 @@ impl Reconciler {
                 } else {
                     self.lost.entry(address).or_insert(self.now);
                 }
-                self.stirred = true;
+                (self.stirred, self.reaches_outdated) = (true, true);
                 self.resolutions.insert(address, resolution);
                 Vec::new()
             }
             Event::Checked { target, last } => {
-                self.restless |= self.fleet.checked(&target, last, self.now);
+                let changed = self.fleet.checked(&target, last, self.now);
+                self.note_standings(changed);
                 Vec::new()
             }
             Event::Tick => self.tick(),
             Event::Surveyed(found) => self.surveyed(found),
             Event::Interfaces(interfaces) => {
-                self.stirred = true;
+                (self.stirred, self.reaches_outdated) = (true, true);
                 self.settings.interfaces = interfaces;
                 Vec::new()
             }
@@ -312,6 +316,12 @@ impl Reconciler {
             Event::Host(host) => self.need(Needed { host, ..self.settings.needed.clone() }),
             Event::Configured(configured) => self.need(Needed { configured, ..self.settings.needed.clone() }),
         }
+    }
+
+    /// Whether results of checks changed the used backends, or the parts of their weights.
+    const fn note_standings(&mut self, changed: bool) {
+        self.restless |= changed;
+        self.reaches_outdated |= changed;
     }
 
     /// Whether check results wait for [`Event::Flush`].
@@ -350,10 +360,13 @@ impl Reconciler {
     fn tick(&mut self) -> Vec<Effect> {
         let mut due = self.planner.deadline().is_some_and(|deadline| deadline <= self.now);
         if self.adopted_until <= self.now {
-            due |= !std::mem::take(&mut self.adopted).is_empty();
+            let adopted = !std::mem::take(&mut self.adopted).is_empty();
+            self.reaches_outdated |= adopted;
+            due |= adopted;
         }
         if self.fleet.deadline().is_some_and(|deadline| deadline <= self.now) {
-            self.restless |= self.fleet.tick(self.now);
+            let changed = self.fleet.tick(self.now);
+            self.note_standings(changed);
         }
         due |= self.restless && self.saving.is_none();
         due |= self.impatient().is_some_and(|until| until <= self.now);

@@ -87,7 +87,7 @@ impl Reconciler {
             }
         }
         self.keep_departing(&before);
-        self.fleet.follow(&self.served, self.now);
+        self.reaches_outdated |= self.fleet.follow(&self.served, self.now);
     }
 
     /// Whether a removed VIP can be served a while longer, if no other has its place: no other has its name.
@@ -98,13 +98,14 @@ impl Reconciler {
     }
 
     fn plan(&mut self) -> Planned {
-        let Self { planner, served, resolutions, adopted, settings, fleet, now, .. } = self;
+        let Self { planner, served, resolutions, adopted, settings, fleet, now, reaches_outdated, .. } = self;
         let next_hop = |address| {
             let adopted = adopted.get(&address).copied();
             adopted.unwrap_or_else(|| next_hop(resolutions.get(&address), &settings.interfaces))
         };
         let standing = |pool: &Name, backend: &Name, address| fleet.standing(pool, backend, address);
-        let planned = planner.plan(served, &Known { next_hop: &next_hop, standing: &standing }, *now);
+        let unchanged = !std::mem::take(reaches_outdated);
+        let planned = planner.plan(served, &Known { next_hop: &next_hop, standing: &standing, unchanged }, *now);
         self.planned = self.plan_serves();
         planned
     }

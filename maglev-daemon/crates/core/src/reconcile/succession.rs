@@ -42,7 +42,7 @@ impl Reconciler {
         self.adopted = adopted.filter_map(|(address, next_hop)| Some((address, moved(next_hop)?))).collect();
         self.settings.needed.outer = rules.outer;
         (self.settings.rules, self.settings.packets, self.settings.interfaces) = (rules, packets, interfaces);
-        self.served_outdated = true;
+        (self.served_outdated, self.reaches_outdated) = (true, true);
         // The next plan is of everything: one that failed, or could not be finished, has no meaning in other maps.
         (self.unfinished, self.unclosed) = (None, None);
         Ok(Some((request, members)))

@@ -78,7 +78,7 @@ fn services(probe: Probe) -> Services {
         when_empty: crate::Unserved::Drop,
         affinity: crate::Affinity::default(),
     };
-    Services { pools: [(name("web"), pool)].into(), vips: [(name("www"), vip)].into() }
+    Services { pools: [(name("web"), pool.into())].into(), vips: [(name("www"), vip)].into() }
 }
 
 fn probes() -> [Probe; 5] {
@@ -184,7 +184,10 @@ fn every_field_of_services_counts() {
     let mut row = Row::fault("R3", "each change of a field changes the digest");
     let of = |change: &Change| {
         let mut services = services(https());
-        let (pool, vip) = (services.pools.values_mut().next().unwrap(), services.vips.values_mut().next().unwrap());
+        let (pool, vip) = (
+            services.pools.values_mut().next().map(Arc::make_mut).unwrap(),
+            services.vips.values_mut().next().unwrap(),
+        );
         change(pool, vip);
         Digest::from_services(&services)
     };
@@ -203,7 +206,7 @@ fn text_cannot_pass_for_another_field() {
     let of = |path: &str, body: &str| {
         let mut services = services(https());
         let (path, body) = (path.to_owned(), Some(body.to_owned()));
-        let pool = services.pools.values_mut().next().unwrap();
+        let pool = services.pools.values_mut().next().map(Arc::make_mut).unwrap();
         with_tls(pool, |request, _| (request.path, request.body) = (path, body));
         Digest::from_services(&services)
     };

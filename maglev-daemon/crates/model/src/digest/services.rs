@@ -19,7 +19,7 @@ use crate::{
 impl Fields {
     pub(super) fn services(&mut self, services: &Services) {
         let Services { pools, vips } = services;
-        self.list(pools.values(), Self::pool);
+        self.list(pools.values(), |out, pool| out.pool(pool));
         self.list(vips.values(), Self::vip);
     }
 

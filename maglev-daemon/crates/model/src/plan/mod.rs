@@ -21,7 +21,7 @@ pub use encode::{Directories, Listed, directories, member_record};
 pub use planner::{Known, Planned, Planner, SurveyOrder, Surveyed};
 pub use preview::{Preview, Share, table_of};
 pub use published::{HOLD, PublishedPool};
-pub use saved::{InUse, Live, Saved};
+pub use saved::{InUse, Live, Saved, SavedPool};
 pub use slots::Slots;
 
 /// One step of a plan. Steps are carried out in order; a packet may be handled between any two of them.

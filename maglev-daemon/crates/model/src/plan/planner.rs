@@ -67,6 +67,8 @@ pub struct Known<'a> {
     pub next_hop: &'a dyn Fn(IpAddr) -> NextHop,
     /// The standing of a backend by its health: by pool, name and address.
     pub standing: StandingOf<'a>,
+    /// Both are as they were in the last plan, of the backends of pools that are desired as they were.
+    pub unchanged: bool,
 }
 
 /// The standing of a backend by its health: by pool, name and address.
@@ -178,18 +180,20 @@ impl Planner {
     /// plan out, again if need be, before it asks for another.
     /// `now` is the time by which transitions run: of any clock that only goes forward.
     pub fn plan(&mut self, services: &Services, known: &Known<'_>, now: Duration) -> Planned {
-        let Known { next_hop, standing } = known;
+        let Known { next_hop, standing, unchanged } = *known;
         let stage = self.stage(services);
         let complete = stage.is_none();
         let target = stage.as_ref().unwrap_or(services);
         for (name, pool) in &mut self.pools {
             pool.differs = !target.pools.get(name).is_some_and(|desired| pool.is_desired(desired));
+            pool.is_known = unchanged && !pool.differs && !pool.has_lost();
         }
         let mut steps = Vec::new();
         self.set_next_hops(target, next_hop, now, &mut steps);
         self.set_encaps(target, &mut steps);
         self.write_members(target, next_hop, &mut steps);
         self.set_idle(target, &mut steps);
+        debug_assert!(self.pools.iter().all(|(name, pool)| !pool.is_known || pool.agrees(name, target, known)));
         let fallen = self.set_standings(standing, &mut steps);
         let lingering = self.switch_pools(target, now, &mut steps);
         let unaccounted = self.unaccounted.take();
@@ -218,7 +222,7 @@ impl Planner {
         let is_new = |pool: &Name, backend: &Name, address: IpAddr| {
             self.pools.get(pool).is_none_or(|pool| pool.member(backend, address).is_none())
         };
-        let new_backends = |pool: &Pool| {
+        let new_backends = |pool: &Arc<Pool>| {
             if self.pools.get(&pool.name).is_some_and(|published| published.is_desired(pool)) {
                 return 0;
             }
@@ -237,7 +241,7 @@ impl Planner {
         let spend = |known: bool, free: &mut usize| known || free.checked_sub(1).map(|rest| *free = rest).is_some();
         let mut stage = services.clone();
         stage.pools.retain(|name, _| spend(self.pools.contains_key(name), &mut pools));
-        for pool in stage.pools.values_mut() {
+        for pool in stage.pools.values_mut().map(Arc::make_mut) {
             let mut takers = pool.backends.values().filter(|backend| backend.takes_new_flows());
             let mut served = takers.any(|b| !is_new(&pool.name, &b.name, b.address));
             pool.backends.retain(|_, backend| {
@@ -260,7 +264,7 @@ impl Planner {
         now: Duration,
         steps: &mut Vec<Step>,
     ) {
-        for (name, pool) in &mut self.pools {
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| !pool.is_known) {
             let desired = target.pools.get(name);
             for ((backend, address), member) in &mut pool.members {
                 let backend = desired.and_then(|pool| pool.backends.get(backend));
@@ -289,7 +293,7 @@ impl Planner {
     /// names them any more.
     fn set_standings(&mut self, standing: StandingOf<'_>, steps: &mut Vec<Step>) -> Vec<MemberId> {
         let mut fallen = Vec::new();
-        for (name, pool) in &mut self.pools {
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| !pool.is_known) {
             for ((backend, address), member) in &mut pool.members {
                 let standing = standing(name, backend, *address);
                 pool.stirred |= member.standing != standing;
@@ -466,7 +470,7 @@ fn idle_seconds(settings: &PoolSettings) -> u16 {
 }
 
 /// The MTU of the path to a backend as the operator names it.
-fn mtu_of(backend: &Backend) -> Option<u32> {
+pub(super) fn mtu_of(backend: &Backend) -> Option<u32> {
     backend.mtu.map(|mtu| mtu.bytes().into())
 }
 

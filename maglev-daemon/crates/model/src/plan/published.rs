@@ -15,10 +15,12 @@ use crate::Standing;
 use crate::digest::Digest;
 use crate::table::Table;
 use crate::transition::{Outdated, Pinned, Progress, Transition};
-use crate::{Name, Pool, PoolSettings};
+use crate::{Name, Pool, PoolSettings, Services};
 
 use super::Step;
 use super::owners::{Owners, by_slot, table_of};
+use super::planner::{Known, mtu_of};
+use super::saved::LastSaved;
 
 /// A pool as it is published.
 #[derive(Debug)]
@@ -34,9 +36,11 @@ pub struct PublishedPool {
     /// Seconds for which entries bind its flows, as published; 0: it is not known.
     idle: u16,
     /// The desired state in the last plan; in the present one, once it is made.
-    pub(super) desired: Option<Pool>,
+    pub(super) desired: Option<Arc<Pool>>,
     /// Whether the present plan desires another state.
     pub(super) differs: bool,
+    /// Whether next hops and standings of its members are as the present plan is told.
+    pub(super) is_known: bool,
     /// Whether members, or their state, changed since the last turn-over.
     pub(super) stirred: bool,
     /// The input of the table.
@@ -57,6 +61,7 @@ pub struct PublishedPool {
     /// The numbers of slots per phase, as published last.
     pub(super) progress: Progress,
     pub(super) pinned: Option<Pinned>,
+    pub(super) saved: Option<LastSaved>,
 }
 
 /// Learning that begins with a plan. It takes its time from when the packet path follows the plan: until then, flows go to their old
@@ -126,6 +131,7 @@ impl PublishedPool {
             idle: 0,
             desired: None,
             differs: true,
+            is_known: false,
             stirred: true,
             owners: Owners::new(),
             living: BTreeSet::new(),
@@ -137,6 +143,7 @@ impl PublishedPool {
             outdated: Outdated::default(),
             progress: Progress::default(),
             pinned: None,
+            saved: None,
         }
     }
 
@@ -152,8 +159,22 @@ impl PublishedPool {
     }
 
     /// Whether the last plan desired the same.
-    pub(super) fn is_desired(&self, pool: &Pool) -> bool {
+    pub(super) fn is_desired(&self, pool: &Arc<Pool>) -> bool {
         self.desired.as_ref() == Some(pool)
+    }
+
+    /// Whether the next hop of a member was lost not long ago: time changes what that means.
+    pub(super) fn has_lost(&self) -> bool {
+        self.members.values().any(|member| member.lost.is_some())
+    }
+
+    /// Whether its members have these next hops and standings.
+    pub(super) fn agrees(&self, name: &Name, target: &Services, known: &Known<'_>) -> bool {
+        self.members.iter().all(|((backend, address), member)| {
+            let desired = target.pools.get(name).and_then(|pool| pool.backends.get(backend));
+            let next_hop = (known.next_hop)(*address).within(desired.and_then(mtu_of));
+            member.next_hop == next_hop && member.standing == (known.standing)(name, backend, *address)
+        })
     }
 
     /// Encapsulates packets for its members so from now on.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -39,7 +40,8 @@ pub struct Saved {
     /// The VIPs that are served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     served: Vec<SavedVip>,
-    pools: Vec<SavedPool>,
+    /// The last key: a writer may append them one by one.
+    pools: Vec<Arc<SavedPool>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +61,9 @@ struct SavedVip {
     pool: String,
 }
 
+/// A pool. As long as it does not change, so is its allocation the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SavedPool {
+pub struct SavedPool {
     name: String,
     index: u16,
     /// Whether every flow is tracked.
@@ -114,6 +117,13 @@ impl Saved {
         self
     }
 
+    /// The state without its pools, whose list is empty and ends it, and the pools.
+    pub fn apart(&self) -> (Self, &[Arc<SavedPool>]) {
+        let Self { outer, last_id, vips, served, pools } = self;
+        let (outer, vips, served) = (outer.clone(), vips.clone(), served.clone());
+        (Self { outer, last_id: *last_id, vips, served, pools: Vec::new() }, pools)
+    }
+
     /// The VIPs that were served, as far as they are valid. None is announced, and their packets are never answered.
     pub fn served(&self) -> Vec<Vip> {
         self.served.iter().filter_map(SavedVip::vip).collect()
@@ -126,7 +136,7 @@ impl Saved {
 
     /// Gives each next hop the place that `moved` says its interface has now. One without a place is lost, at this time.
     pub fn move_next_hops(&mut self, moved: &dyn Fn(NextHop) -> Option<NextHop>, now: Duration) {
-        for SavedPool { members, lost, .. } in &mut self.pools {
+        for SavedPool { members, lost, .. } in self.pools.iter_mut().map(Arc::make_mut) {
             for member in members.iter_mut().filter(|member| member.next_hop().is_resolved()) {
                 member.next_hop = match moved(member.next_hop()) {
                     Some(next_hop) => next_hop.0,
@@ -157,11 +167,80 @@ impl Saved {
             let owners = pool.members.iter().filter(|member| owning.contains(&member.id));
             owners.filter_map(|member| Some((name(&member.name).ok()?, member.address))).collect()
         };
-        self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool)))).collect()
+        self.pools.iter().filter_map(|pool| Some((name(&pool.name).ok()?, in_use(pool.as_ref())))).collect()
+    }
+}
+
+/// A pool as it was saved last.
+#[derive(Debug)]
+pub(super) struct LastSaved {
+    /// Held, so that a change of the slots is one of another allocation.
+    transition: Arc<Transition>,
+    pool: Arc<SavedPool>,
+}
+
+impl PublishedPool {
+    /// Its state. The one that was saved last, if that is still it: few pools change between two plans.
+    fn save(&mut self, name: &Name) -> Arc<SavedPool> {
+        let last = self.saved.take().filter(|last| Arc::ptr_eq(&last.transition, &self.transition));
+        let pool = match last {
+            Some(last) if last.pool.describes(self) => last.pool,
+            _ => SavedPool::new(name, self).into(),
+        };
+        self.saved = Some(LastSaved { transition: Arc::clone(&self.transition), pool: Arc::clone(&pool) });
+        pool
+    }
+
+    fn lost_members(&self) -> impl Iterator<Item = (u16, Duration)> {
+        self.members.values().filter_map(|member| Some((member.id.get(), member.lost?)))
+    }
+
+    fn begun_learning(&self) -> Option<(Begun, u64)> {
+        let begun = self.begun.filter(|begun| self.transition.learns_until(begun.until));
+        begun.map(|begun| (begun, self.published.0))
+    }
+}
+
+impl SavedPool {
+    pub(super) fn new(name: &Name, pool: &PublishedPool) -> Self {
+        Self {
+            name: name.to_string(),
+            index: pool.index.0,
+            always: pool.settings.tracking == Tracking::Always,
+            members: pool.members.iter().map(|(backend, member)| SavedMember::new(backend, member)).collect(),
+            lost: pool.lost_members().collect(),
+            owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
+            transition: pool.transition.save(),
+            begun: pool.begun_learning(),
+        }
+    }
+
+    /// Whether this is the state of a pool whose slots are as they were.
+    fn describes(&self, pool: &PublishedPool) -> bool {
+        let Self { name: _, index, always, members, lost, owners, transition: _, begun } = self;
+        let is_owner =
+            |(saved, (_, weight, id)): (&(u16, u16), &(Name, Weight, MemberId))| *saved == (weight.0, id.get());
+        *index == pool.index.0
+            && *always == (pool.settings.tracking == Tracking::Always)
+            && *begun == pool.begun_learning()
+            && lost.iter().copied().eq(pool.lost_members())
+            && owners.len() == pool.owners.len()
+            && owners.iter().zip(&pool.owners).all(is_owner)
+            && members.len() == pool.members.len()
+            && members.iter().zip(&pool.members).all(|(saved, (backend, member))| saved.describes(backend, member))
     }
 }
 
 impl SavedMember {
+    fn describes(&self, (backend, at): &(Name, IpAddr), member: &Member) -> bool {
+        let Self { name, address, id, next_hop: _, mtu: _, gue: _ } = self;
+        *id == member.id.get()
+            && *address == *at
+            && name == backend.as_str()
+            && self.next_hop() == member.next_hop
+            && self.encap() == member.encap
+    }
+
     fn new((name, address): &(Name, IpAddr), Member { id, next_hop, encap, .. }: &Member) -> Self {
         Self {
             name: name.to_string(),
@@ -223,26 +302,18 @@ impl SavedVip {
 
 impl Planner {
     /// The state that the next daemon needs.
-    pub fn save(&self) -> Saved {
-        let pool = |(name, pool): (&Name, &PublishedPool)| SavedPool {
-            name: name.to_string(),
-            index: pool.index.0,
-            always: pool.settings.tracking == Tracking::Always,
-            members: pool.members.iter().map(|(backend, member)| SavedMember::new(backend, member)).collect(),
-            lost: pool.members.values().filter_map(|member| Some((member.id.get(), member.lost?))).collect(),
-            owners: pool.owners.iter().map(|(_, weight, id)| (weight.0, id.get())).collect(),
-            transition: pool.transition.save(),
-            begun: pool
-                .begun
-                .filter(|begun| pool.transition.learns_until(begun.until))
-                .map(|it| (it, pool.published.0)),
-        };
+    pub fn save(&mut self) -> Saved {
+        let pools = self.pools.iter_mut().map(|(name, pool)| pool.save(name)).collect();
+        self.saved(pools)
+    }
+
+    pub(super) fn saved(&self, pools: Vec<Arc<SavedPool>>) -> Saved {
         Saved {
             outer: written(&self.outer),
             last_id: self.member_ids.last(),
             vips: self.vips.iter().map(|(name, id)| (name.to_string(), id.0)).collect(),
             served: Vec::new(),
-            pools: self.pools.iter().map(pool).collect(),
+            pools,
         }
     }
 
@@ -280,7 +351,8 @@ impl Planner {
         moved: &dyn Fn(NextHop) -> Option<NextHop>,
         now: Duration,
     ) -> Result<(Self, BTreeMap<MemberId, MemberRecord>), String> {
-        let mut saved = self.save();
+        let pools = self.pools.iter().map(|(name, pool)| SavedPool::new(name, pool).into()).collect();
+        let mut saved = self.saved(pools);
         saved.move_next_hops(moved, now);
         let live = Live { pools: Vec::new(), members: saved.members(&outer) };
         Ok((Self::restore(limits, outer, &saved, &live)?, live.members))

@@ -31,10 +31,10 @@ fn outer() -> OuterSources {
 fn full(in_first: u32, weight: u16) -> Services {
     let mut services = Services::default();
     for n in 0..pools() {
-        services.pools.insert(long('p', n), Pool::new(long('p', n)));
+        services.pools.insert(long('p', n), Pool::new(long('p', n)).into());
     }
     for n in 0..if is_full() { MAX_MEMBERS } else { 4_096 } {
-        let pool = services.pools.get_mut(&long('p', if n < in_first { 0 } else { n % pools() })).unwrap();
+        let pool = services.pool_mut(&long('p', if n < in_first { 0 } else { n % pools() })).unwrap();
         let [.., a, b] = n.to_be_bytes();
         let address = format!("2001:db8::{a:02x}:{b:02x}").parse().unwrap();
         let weight = Weight(if n % 3 == 0 { 100 } else { weight });
@@ -64,7 +64,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
     for (n, weight) in weights.into_iter().enumerate() {
         let lost = n == 1;
         let next_hop = |at: IpAddr| if lost && at.to_string().ends_with('7') { NextHop::UNRESOLVED } else { reached };
-        let known = Known { next_hop: &next_hop, standing: &standing };
+        let known = Known { next_hop: &next_hop, standing: &standing, unchanged: false };
         let now = Duration::from_millis(u64::from(u32::MAX) + 1_001 * n as u64);
         planner.plan(&full(in_first, weight), &known, now);
         planner.published(now);
@@ -74,7 +74,7 @@ fn round_trip(in_first: u32, weights: [u16; 2]) -> usize {
     let read: Saved = serde_json::from_slice(&text).unwrap();
     assert!(read == saved);
     assert_eq!(read.in_use().len(), pools() as usize);
-    let restored = Planner::restore(Limits::MOST, outer(), &read, &live(&planner)).unwrap();
+    let mut restored = Planner::restore(Limits::MOST, outer(), &read, &live(&planner)).unwrap();
     assert!(restored.save() == saved, "what is restored is not what was saved");
     text.len()
 }
@@ -111,7 +111,7 @@ fn learning_of_a_plan_that_may_not_have_been_carried_out_begins_with_the_next_da
         Row::fault("C1", "a daemon ends between saving its state and carrying it out, and the next one comes late");
     let standing = |_: &Name, _: &Name, _: IpAddr| Standing::default();
     let next_hop = |_: IpAddr| NextHop::new([2; 6], InterfaceSlot(0));
-    let known = Known { next_hop: &next_hop, standing: &standing };
+    let known = Known { next_hop: &next_hop, standing: &standing, unchanged: false };
     let at = Duration::from_secs;
     let [before, after] = [full(64, 100), full(64, 300)];
     let learning = before.pools[&long('p', 0)].settings.transition.learning;

@@ -37,15 +37,34 @@ pub(crate) enum Bad {
 
 /// Makes a frame of a payload.
 pub(crate) fn encode(payload: &[u8]) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("cannot deflate a revision: {error}");
-    let mut deflate = DeflateEncoder::new(vec![0; HEADER], Compression::fast());
-    deflate.write_all(payload).map_err(failed)?;
-    let mut frame = deflate.finish().map_err(failed)?;
-    let length = u32::try_from(frame.len() - HEADER).map_err(|_| "a revision is larger than 4 GiB".to_owned())?;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
-    let checksum = checksum(length, &frame[HEADER..]);
-    frame[4..HEADER].copy_from_slice(&checksum);
+    from_deflated(&deflate_end(payload)?)
+}
+
+/// Makes a frame of a payload that is deflated: parts, and an end.
+pub(crate) fn from_deflated(payload: &[u8]) -> Result<Vec<u8>, String> {
+    let length = u32::try_from(payload.len()).map_err(|_| "a revision is larger than 4 GiB".to_owned())?;
+    let mut frame = Vec::with_capacity(HEADER + payload.len());
+    frame.extend(length.to_le_bytes());
+    frame.extend(checksum(length, payload));
+    frame.extend(payload);
     Ok(frame)
+}
+
+/// Deflates a part of a payload, which others may follow: it ends at a byte and refers to no other part (RFC 1951, section 3.2.4).
+pub(crate) fn deflate_part(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
+    deflate.write_all(text).and_then(|()| deflate.flush()).map_err(not_deflated)?;
+    Ok(std::mem::take(deflate.get_mut()))
+}
+
+/// Deflates the last part of a payload.
+pub(crate) fn deflate_end(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
+    deflate.write_all(text).and_then(|()| deflate.finish()).map_err(not_deflated)
+}
+
+fn not_deflated(error: std::io::Error) -> String {
+    format!("cannot deflate a revision: {error}")
 }
 
 /// The frame that begins a slice: its payload, still deflated.

@@ -32,7 +32,7 @@ fn services(backends: u16, weight: u16) -> Services {
             .insert(name(format!("b{n}")), Backend { name: name(format!("b{n}")), address, weight, state, mtu: None });
     }
     let mut services = Services::default();
-    services.pools.insert(pool.name.clone(), pool);
+    services.pools.insert(pool.name.clone(), pool.into());
     services
 }
 

@@ -400,14 +400,14 @@ impl World {
 
     fn change_pools(&mut self, pools: [bool; 4]) {
         let mut services = self.disk.clone();
-        let dns = Pool { name: name("dns"), ..services.pools[&name("web")].clone() };
+        let dns = Pool { name: name("dns"), ..Pool::clone(&services.pools[&name("web")]) };
         for (n, own) in (1..5).zip(pools) {
             if let Some(vip) = services.vips.get_mut(&vip(n).name) {
                 vip.pool = name(if own { "dns" } else { "web" });
             }
         }
         if services.vips.values().any(|vip| vip.pool == dns.name) {
-            services.pools.entry(dns.name.clone()).or_insert(dns);
+            services.pools.entry(dns.name.clone()).or_insert(dns.into());
         } else {
             services.pools.remove(&dns.name);
         }

@@ -129,7 +129,7 @@ fn services_that_changed_meanwhile_are_a_change() {
     let owned = node.tables()[0].2[0];
     let kept = node.killed_after(Vec::new(), 0);
     let StateChange::Drain { now } = DRAIN else { panic!() };
-    let backends = &mut node.disk.pools.get_mut(&name("web")).unwrap().backends;
+    let backends = &mut node.disk.pool_mut(&name("web")).unwrap().backends;
     backends.get_mut(&name("a")).unwrap().state = AdminState::Draining { since: Some(now) };
     node.adopt(&kept);
     assert_eq!(node.phases(), (owned, 0));
