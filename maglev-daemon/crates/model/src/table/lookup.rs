@@ -68,6 +68,8 @@ impl Table {
 struct Walk {
     cursor: u32,
     skip: u32,
+    /// Two skips at once.
+    stride: u32,
     weight: u32,
     accumulated: u32,
 }
@@ -75,23 +77,40 @@ struct Walk {
 impl Walk {
     fn new(name: &Name, weight: Weight) -> Self {
         let [offset, skip] = SEEDS.map(|seed| xxh64(name.as_str().as_bytes(), seed));
+        // 1 to 65,536: every step visits all slots, because their number is prime.
+        let skip = (skip % u64::from(M - 1)) as u32 + 1;
         Self {
             cursor: (offset % u64::from(M)) as u32,
-            // 1 to 65,536: every step visits all slots, because their number is prime.
-            skip: (skip % u64::from(M - 1)) as u32 + 1,
+            skip,
+            stride: on(skip, skip),
             weight: u32::from(weight.0),
             accumulated: 0,
         }
     }
 
-    /// The slot under the cursor; the cursor moves on without a division.
+    /// The next slot of the walk that fits. Two slots are looked at for each stride: the processor need not wait for the first to know
+    /// the third.
     #[inline(always)]
-    fn step(&mut self) -> usize {
-        let slot = self.cursor;
-        let next = slot + self.skip;
-        self.cursor = if next >= M { next - M } else { next };
-        slot as usize
+    fn find(&mut self, fits: impl Fn(u32) -> bool) -> u32 {
+        let mut slot = self.cursor;
+        while !fits(slot) {
+            let next = on(slot, self.skip);
+            if fits(next) {
+                slot = next;
+                break;
+            }
+            slot = on(slot, self.stride);
+        }
+        self.cursor = on(slot, self.skip);
+        slot
     }
+}
+
+/// The slot so many slots on, without a division.
+#[inline(always)]
+const fn on(slot: u32, by: u32) -> u32 {
+    let next = slot + by;
+    if next >= M { next - M } else { next }
 }
 
 /// How many turns are examined for each slot before they are kept in a queue instead. Where weights are similar, most turns take
@@ -99,7 +118,7 @@ impl Walk {
 const MOST_LOOKS: u64 = 16;
 
 fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
-    let mut slots = Slots { owners: vec![NO_OWNER; SLOTS].into_boxed_slice(), free: SLOTS };
+    let mut slots = Slots::new();
     let mut walks: Vec<_> = backends.iter().map(|&(name, weight)| Walk::new(name, weight)).collect();
     let Some(heaviest) = walks.iter().map(|walk| walk.weight).max() else { return slots.owners };
     let total: u64 = walks.iter().map(|walk| u64::from(walk.weight)).sum();
@@ -114,17 +133,26 @@ fn fill(backends: &[(&Name, Weight)]) -> Box<[u16]> {
 /// Slots that are being filled.
 struct Slots {
     owners: Box<[u16]>,
+    /// A bit for each slot that has an owner: most steps meet such a slot, and these bits stay in the first-level cache.
+    taken: [u64; SLOTS / 64 + 1],
     free: usize,
 }
 
 impl Slots {
+    fn new() -> Self {
+        Self { owners: vec![NO_OWNER; SLOTS].into_boxed_slice(), taken: [0; SLOTS / 64 + 1], free: SLOTS }
+    }
+
+    #[inline(always)]
+    fn is_free(&self, slot: u32) -> bool {
+        self.taken[slot as usize / 64] >> (slot % 64) & 1 == 0
+    }
+
     /// Gives the next free slot of a walk to its backend. Returns whether another one is free.
     #[inline(always)]
     fn take(&mut self, walk: &mut Walk, index: usize) -> bool {
-        let mut slot = walk.step();
-        while self.owners[slot] != NO_OWNER {
-            slot = walk.step();
-        }
+        let slot = walk.find(|slot| self.is_free(slot)) as usize;
+        self.taken[slot / 64] |= 1 << (slot % 64);
         self.owners[slot] = index as u16;
         self.free -= 1;
         self.free > 0
