@@ -118,7 +118,7 @@ mod faults {
         let mut walks: Vec<_> =
             sorted.iter().zip(weights).map(|(name, weight)| Walk::new(name, Weight(*weight))).collect();
         let heaviest = u32::from(*weights.iter().max().unwrap());
-        let mut slots = Slots { owners: vec![NO_OWNER; SLOTS].into(), free: SLOTS };
+        let mut slots = Slots::new();
         let ((), took) = timed(|| by(&mut walks, heaviest, &mut slots));
         (slots.owners, took)
     }
