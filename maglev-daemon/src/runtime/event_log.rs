@@ -8,7 +8,7 @@ use std::time::Duration;
 use maglev_api::view::{Fields, HealthState, Level, What};
 use maglev_core::node::News;
 use maglev_core::{announced, health, node_drain};
-use maglev_model::drain::Stage;
+use maglev_model::node_drain::Stage;
 use maglev_model::{Health, Refusal, Resolution};
 use tracing::field::display;
 

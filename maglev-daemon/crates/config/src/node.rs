@@ -10,7 +10,7 @@ use maglev_common::flow::{MAX_SETS, WAYS};
 use maglev_common::hash::HashKey;
 use maglev_common::maps;
 use maglev_model::bgp::Bgp;
-use maglev_model::{Limits, OuterSources, PacketSettings, Rules, drain, not_unicast, parse_duration, shown};
+use maglev_model::{Limits, OuterSources, PacketSettings, Rules, node_drain, not_unicast, parse_duration, shown};
 
 use super::bgp::{self, Outlives};
 use super::decode::{Collector, Field, parse_number};
@@ -64,7 +64,7 @@ pub struct NodeConfig {
     /// The BGP speaker; `None` announces nothing.
     pub bgp: Option<Bgp>,
     /// The settings of a node drain.
-    pub drain: drain::Settings,
+    pub drain: node_drain::Settings,
     /// The most VIPs, pools and backends of the node.
     pub limits: Limits,
     /// Sets of seven flows in each CPU's flow table: a power of two.
@@ -190,7 +190,7 @@ fn decode_root(root: &Field<'_>, origin: Origin<'_>) -> (Option<NodeConfig>, Opt
     let outlives = outlives(dataplane.as_ref());
     let bgp = section.get("bgp").map_or(Some(None), |field| bgp::decode(&field, origin, outlives).map(Some));
     let drain =
-        section.get("drain").map_or(Some(drain::Settings::default()), |field| super::node_drain::decode(&field));
+        section.get("drain").map_or(Some(node_drain::Settings::default()), |field| super::node_drain::decode(&field));
 
     let rules = Rules { limits: limits.unwrap_or_default(), outer: outer.unwrap_or_else(any_outer) };
     let config = || {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maglev_model::drain::Settings;
+use maglev_model::node_drain::Settings;
 use maglev_model::{parse_duration, shown};
 
 use super::decode::Field;

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use maglev_model::drain::{Settings, Stage};
+use maglev_model::node_drain::{Settings, Stage};
 use maglev_model::{Name, Refusal, UnixTime};
 
 use crate::reconcile::RequestId;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use maglev_core::reconcile::PoolView;
 use maglev_model::bgp::NeighborStatus;
-use maglev_model::drain::Stage;
+use maglev_model::node_drain::Stage;
 
 use super::Owner;
 

@@ -7,7 +7,7 @@ use maglev_config::NodeConfig;
 use maglev_core::node::Node;
 use maglev_core::node_drain::{Order, Progress};
 use maglev_model::UnixTime;
-use maglev_model::drain::{Settings, Stage};
+use maglev_model::node_drain::{Settings, Stage};
 
 /// The node's state at this time.
 pub(in crate::runtime) fn node(node: &Node, running: &NodeConfig, now: Duration) -> view::Node {

@@ -27,7 +27,7 @@ pub use health::{NewHealth, PoolHealth};
 pub use history::{
     DiffLine, History, NewRollback, PlannedRollback, Revision, RevisionContent, RevisionDiff, RolledBack,
 };
-pub use maglev_model::drain::Stage;
+pub use maglev_model::node_drain::Stage;
 pub use node::{NewDrain, NewStop, Node, NodeDrain, PassedStage, Receiving};
 pub use plan::{Plan, PlanShare, Proposal};
 pub use services::{Backend, BackendState, Done, NextHop, Pool, PoolSummary, Vip, VipHealth};

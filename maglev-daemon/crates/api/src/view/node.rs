@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use maglev_model::drain::Stage;
+use maglev_model::node_drain::Stage;
 
 /// `GET /v1/node`: the node's state, and the progress of its drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maglev_common::vip::VipId;
 use maglev_model::bgp::{NeighborStatus, Wanted};
-use maglev_model::drain::Stage;
+use maglev_model::node_drain::Stage;
 use maglev_model::plan::{Saved, Step, SurveyOrder};
 use maglev_model::{Name, Refusal};
 
@@ -22,7 +22,7 @@ pub struct Settings {
     /// Settings of the reconciler.
     pub reconcile: reconcile::Settings,
     /// The settings of a drain.
-    pub drain: maglev_model::drain::Settings,
+    pub drain: maglev_model::node_drain::Settings,
     /// Neighbors are configured.
     pub announces: bool,
     /// For how long a prefix withdrawn for lack of healthy backends is held down.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_model::drain::Stage;
+use maglev_model::node_drain::Stage;
 use maglev_model::plan::{InUse, Planner};
 use maglev_model::{Name, Refusal, Vip};
 

@@ -29,7 +29,7 @@ fn rules() -> Rules {
 fn settings() -> Settings {
     let interfaces = Interfaces { slots: [(2, InterfaceSlot(0))].into(), ..Interfaces::default() };
     let reconcile = reconcile::Settings { rules: rules(), interfaces, ..reconcile::Settings::default() };
-    let drain = maglev_model::drain::Settings { lead: Duration::from_secs(1), ..Default::default() };
+    let drain = maglev_model::node_drain::Settings { lead: Duration::from_secs(1), ..Default::default() };
     Settings { reconcile, drain, announces: true, hold_down: Duration::from_secs(10), keeps: true }
 }
 
