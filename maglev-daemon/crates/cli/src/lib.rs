@@ -24,6 +24,7 @@ mod reload;
 mod rollback;
 mod services;
 mod status;
+mod support;
 mod text;
 pub mod usage;
 mod vip;
@@ -112,6 +113,8 @@ enum Command {
     Services(services::ServicesCommand),
     /// Packets by outcome, the traffic of each VIP and backend, and packets lost at interfaces
     Counters(counters::Args),
+    /// Write one archive for support: views, configuration and host, without secrets
+    Support(support::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),
     /// The node as a whole: its state; drain and undrain
@@ -174,6 +177,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Rollback(args) => rollback::run(args, &client()?, &printer),
         Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters(args) => counters::run(&args, &client()?, &printer),
+        Command::Support(args) => support::run(&args, &client()?),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
@@ -281,6 +285,8 @@ mod tests {
             "maglev backend enable web web4",
             "maglev backend check web web4",
             "maglev backend set web web4 --no-check",
+            "maglev support",
+            "maglev support -w - --config maglev.yaml",
             "maglev events",
             "maglev events --follow",
             "maglev events --after 1764017006123456 --output json",
