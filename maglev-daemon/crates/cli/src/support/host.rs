@@ -14,7 +14,7 @@ const MOST: usize = 8 << 20;
 const PATIENCE: &str = "10";
 
 /// Files: the name in the archive, and the path.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 8] = [
     ("os-release", "/etc/os-release"),
     ("kernel", "/proc/version"),
     ("cpuinfo", "/proc/cpuinfo"),
@@ -23,7 +23,6 @@ const FILES: [(&str, &str); 9] = [
     ("softirqs", "/proc/softirqs"),
     ("softnet_stat", "/proc/net/softnet_stat"),
     ("bpf_jit_enable", "/proc/sys/net/core/bpf_jit_enable"),
-    ("limits", "/proc/self/limits"),
 ];
 
 /// Tools: the name in the archive, the tool, and its arguments.
@@ -35,10 +34,18 @@ const TOOLS: [(&str, &str, &[&str]); 11] = [
     ("rules", "ip", &["rule"]),
     ("neighbors", "ip", &["neighbor"]),
     ("sockets", "ss", &["--tcp", "--listening", "--numeric", "--processes"]),
-    ("sysctl", "sysctl", &["--all", "--pattern", "^(net\\.(core|ipv4\\.conf|ipv6\\.conf)|kernel\\.(unprivileged_bpf|sched))"]),
+    (
+        "sysctl",
+        "sysctl",
+        &["--all", "--pattern", "^(net\\.(core|ipv4\\.conf|ipv6\\.conf)|kernel\\.(unprivileged_bpf|sched))"],
+    ),
     ("programs", "bpftool", &["net"]),
     ("service", "systemctl", &["status", "--no-pager", "--full", "maglevd.service", "maglev-decap.service"]),
-    ("log", "journalctl", &["--no-pager", "--lines", "5000", "--output", "short-iso-precise", "--unit", "maglevd.service"]),
+    (
+        "log",
+        "journalctl",
+        &["--no-pager", "--lines", "5000", "--output", "short-iso-precise", "--unit", "maglevd.service"],
+    ),
 ];
 
 /// What `ethtool` shows of an interface: the name in the archive, and its option.

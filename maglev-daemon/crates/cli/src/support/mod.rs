@@ -21,9 +21,11 @@ use super::output::print;
 use super::{Client, Failure};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The archive holds addresses, names and traffic of this node, its log and its configuration, but neither the \
+#[command(
+    after_help = "The archive holds addresses, names and traffic of this node, its log and its configuration, but neither the \
                         hash key nor passwords. Its README lists what is in it, and what could not be had. \
-                        Exit codes: 0 written, with what could be had; 1 could not be written; 2 wrong usage")]
+                        Exit codes: 0 written, with what could be had; 1 could not be written; 2 wrong usage"
+)]
 pub(super) struct Args {
     /// The archive, a new file; `-` for standard output. Default: maglev-support-HOST-TIME.tar.gz in this folder
     #[arg(long, short = 'w', value_name = "FILE")]
@@ -53,14 +55,15 @@ pub(super) fn run(args: &Args, client: &Client) -> Result<(), Failure> {
     let name = format!("maglev-support-{}-{time}", host::name());
     let path = args.write.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     let to_output = path.as_os_str() == "-";
+    let is_device = std::fs::metadata(&path).is_ok_and(|found| !found.is_file());
     // Before anything is collected: a file that cannot be written is told at once.
-    let out: Box<dyn Write> = if to_output { Box::new(io::stdout()) } else { Box::new(create(&path)?) };
+    let out: Box<dyn Write> = if to_output { Box::new(io::stdout()) } else { Box::new(create(&path, is_device)?) };
     let secrets = Secrets::from_config(&std::fs::read_to_string(&args.config).unwrap_or_default());
     let failed = |error| Failure::Bad(format!("cannot write {}: {error}", shown(&path.to_string_lossy())));
     let mut archive = Archive::new(out, name, now, secrets);
     let collected = collect(&mut archive, &args.config, client).and_then(|()| archive.finish());
     let left_out = collected.map_err(|error| {
-        if !to_output {
+        if !to_output && !is_device {
             // What was written is no archive.
             drop(std::fs::remove_file(&path));
         }
@@ -73,11 +76,13 @@ pub(super) fn run(args: &Args, client: &Client) -> Result<(), Failure> {
     print(&format!("wrote {}\n", path.display()))
 }
 
-/// A new file that its owner alone can read.
-fn create(path: &Path) -> Result<File, Failure> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+/// A new file that its owner alone can read; a device or a pipe is written to.
+fn create(path: &Path, is_device: bool) -> Result<File, Failure> {
+    let created = OpenOptions::new().write(true).create_new(!is_device).mode(0o600).open(path);
     created.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::Bad(format!("{} exists; choose another file", shown(&path.to_string_lossy()))),
+        io::ErrorKind::AlreadyExists => {
+            Failure::Bad(format!("{} exists; choose another file", shown(&path.to_string_lossy())))
+        }
         _ => Failure::Bad(format!("cannot write {}: {error}", shown(&path.to_string_lossy()))),
     })
 }

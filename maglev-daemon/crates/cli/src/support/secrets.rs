@@ -56,7 +56,8 @@ fn value(line: &str) -> Option<(&str, &str)> {
     let at = SECRET_KEYS.iter().find_map(after_key)?;
     let value = line[at..].trim_start_matches(['"', '\'']);
     let at = line.len() - value.len();
-    let end = value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '}' | '#')).unwrap_or(value.len());
+    let end =
+        value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '}' | '#')).unwrap_or(value.len());
     (end > 0).then(|| (&line[..at], &value[..end]))
 }
 
