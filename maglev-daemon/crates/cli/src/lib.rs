@@ -25,6 +25,7 @@ mod rollback;
 mod services;
 mod status;
 mod text;
+mod top;
 pub mod usage;
 mod vip;
 
@@ -112,6 +113,8 @@ enum Command {
     Services(services::ServicesCommand),
     /// Packets by outcome, the traffic of each VIP and backend, and packets lost at interfaces
     Counters(counters::Args),
+    /// The traffic and health of the node, live in a terminal, or one frame of it
+    Top(top::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),
     /// The node as a whole: its state; drain and undrain
@@ -174,6 +177,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Rollback(args) => rollback::run(args, &client()?, &printer),
         Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters(args) => counters::run(&args, &client()?, &printer),
+        Command::Top(args) => top::run(&args, client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
@@ -205,6 +209,9 @@ enum Failure {
     /// A file that cannot be sent.
     #[error("{0}")]
     File(String),
+    /// Options that do not fit together, or the place where the command runs.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Failure {
@@ -215,7 +222,7 @@ impl Failure {
                 ErrorKind::Invalid => Exit::Invalid,
                 ErrorKind::Conflict | ErrorKind::Failed | ErrorKind::Forbidden => Exit::Refused,
             },
-            Self::File(_) => Exit::Invalid,
+            Self::File(_) | Self::Usage(_) => Exit::Invalid,
             Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) | Self::Differs => {
                 Exit::Refused
             }
@@ -281,6 +288,9 @@ mod tests {
             "maglev backend enable web web4",
             "maglev backend check web web4",
             "maglev backend set web web4 --no-check",
+            "maglev top",
+            "maglev top --interval 200ms --view drops",
+            "maglev top --once --width 20 --height 50 --view sessions",
             "maglev events",
             "maglev events --follow",
             "maglev events --after 1764017006123456 --output json",
@@ -358,6 +368,10 @@ mod tests {
             "maglev backend drain web web4 --wait --timeout 20",
             "maglev backend drain web web4 --wait --timeout 8760h",
             "maglev backend drain web web4 --wait --timeout soon",
+            "maglev top --interval 100ms",
+            "maglev top --interval 2m",
+            "maglev top --width 80",
+            "maglev top --once --width 19",
             "maglev node",
             "maglev node drain --timeout 5m",
             "maglev node drain --wait --timeout 0s",
