@@ -231,19 +231,22 @@ fn message(KeyEvent { code, modifiers, .. }: KeyEvent) -> Option<Message> {
 /// From this call on, signals are messages.
 fn signals(messages: Sender<Message>) -> Result<(), Failure> {
     let failed = |error| Failure::Io("wait for signals", error);
-    for (kind, number) in SIGNALS {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let mut received = {
-            let _inside = runtime.enter();
-            signal(kind).map_err(failed)?
-        };
-        spawn("signals", messages.clone(), move |messages| {
-            if runtime.block_on(received.recv()).is_some() {
-                // It fails only if the command has ended.
-                let _ = messages.send(Message::End(128 + number));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let [mut hangup, mut interrupt, mut terminate] = {
+        let _inside = runtime.enter();
+        let [hangup, interrupt, terminate] = SIGNALS.map(|(kind, _)| signal(kind).map_err(failed));
+        [hangup?, interrupt?, terminate?]
+    };
+    spawn("signals", messages, move |messages| {
+        let [(_, of_hangup), (_, of_interrupt), (_, of_terminate)] = SIGNALS;
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = hangup.recv() => of_hangup,
+                _ = interrupt.recv() => of_interrupt,
+                _ = terminate.recv() => of_terminate,
             }
-        })?;
-    }
-    drop(messages);
-    Ok(())
+        });
+        // It fails only if the command has ended.
+        let _ = messages.send(Message::End(128 + number));
+    })
 }
