@@ -14,7 +14,6 @@ mod flow;
 mod flow_table;
 mod history;
 mod interrupt;
-pub mod manual;
 mod node;
 mod output;
 mod plan;
@@ -26,41 +25,21 @@ mod services;
 mod status;
 mod support;
 mod text;
-pub mod usage;
+mod top;
 mod vip;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use maglev_api::client::{Client, ClientError};
 use maglev_api::view::ErrorKind;
+use maglev_program::{Exit, manual, usage};
 
 use output::{Format, Printer};
 
 /// The daemon's socket by default.
 pub const DEFAULT_SOCKET: &str = "/run/maglev/maglev.sock";
-
-/// The exit codes of `maglev` and `maglevd`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// The daemon refused, or something could not be done.
-    Refused = 1,
-    /// Wrong usage or invalid input.
-    Invalid = 2,
-    /// The daemon cannot be reached.
-    Unreachable = 3,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// Shows and changes what maglevd, the L4 load balancer's daemon, does.
 #[derive(Debug, Parser)]
@@ -115,6 +94,8 @@ enum Command {
     Counters(counters::Args),
     /// Write one archive for support: views, configuration and host, without secrets
     Support(support::Args),
+    /// The traffic and health of the node, live in a terminal, or one frame of it
+    Top(top::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
     Events(events::Args),
     /// The node as a whole: its state; drain and undrain
@@ -178,6 +159,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters(args) => counters::run(&args, &client()?, &printer),
         Command::Support(args) => support::run(&args, &client()?),
+        Command::Top(args) => top::run(&args, client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
         Command::Bgp(command) => bgp::run(&command, &client()?, &printer),
@@ -209,6 +191,9 @@ enum Failure {
     /// A file that cannot be sent.
     #[error("{0}")]
     File(String),
+    /// Options that do not fit together, or the place where the command runs.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Failure {
@@ -219,7 +204,7 @@ impl Failure {
                 ErrorKind::Invalid => Exit::Invalid,
                 ErrorKind::Conflict | ErrorKind::Failed | ErrorKind::Forbidden => Exit::Refused,
             },
-            Self::File(_) => Exit::Invalid,
+            Self::File(_) | Self::Usage(_) => Exit::Invalid,
             Self::Client(ClientError::Foreign(_)) | Self::Io(..) | Self::Waited(_) | Self::Bad(_) | Self::Differs => {
                 Exit::Refused
             }
@@ -287,6 +272,9 @@ mod tests {
             "maglev backend set web web4 --no-check",
             "maglev support",
             "maglev support -w - --config maglev.yaml",
+            "maglev top",
+            "maglev top --interval 200ms --view drops",
+            "maglev top --once --width 20 --height 50 --view sessions",
             "maglev events",
             "maglev events --follow",
             "maglev events --after 1764017006123456 --output json",
@@ -364,6 +352,10 @@ mod tests {
             "maglev backend drain web web4 --wait --timeout 20",
             "maglev backend drain web web4 --wait --timeout 8760h",
             "maglev backend drain web web4 --wait --timeout soon",
+            "maglev top --interval 100ms",
+            "maglev top --interval 2m",
+            "maglev top --width 80",
+            "maglev top --once --width 19",
             "maglev node",
             "maglev node drain --timeout 5m",
             "maglev node drain --wait --timeout 0s",

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use maglev_cli::{Exit, manual, usage};
 use maglev_daemon::runtime::{self, Failure};
 use maglev_model::parse_timeout;
+use maglev_program::{Exit, manual, usage};
 
 /// The node file by default.
 const DEFAULT_CONFIG: &str = "/etc/maglev/maglev.yaml";

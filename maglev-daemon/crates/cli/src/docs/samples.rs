@@ -10,7 +10,7 @@ use maglev_model::{Name, runbook};
 use maglev_testing::docs;
 
 use crate::output::{Format, Text};
-use crate::{backend, events, node, text};
+use crate::{backend, events, node, text, top};
 
 #[test]
 fn the_samples_in_the_pages_are_what_is_printed() {
@@ -24,6 +24,7 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
         ("bgp", bgp()),
+        ("top", prompted("maglev top --once", &top::sample())),
         ("counters --why", explained("maglev counters --why too_big")),
         ("decap status", prompted("maglev decap status", &decap().text())),
     ]);

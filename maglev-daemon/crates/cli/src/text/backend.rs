@@ -46,7 +46,7 @@ pub(super) fn list(backends: &[view::Backend]) -> String {
 }
 
 /// The health of a backend with its age, and the result of the last check.
-fn health(health: Option<&view::Health>) -> [String; 2] {
+pub(crate) fn health(health: Option<&view::Health>) -> [String; 2] {
     let Some(view::Health { state, age_seconds, weight_percent, last, waiting, held_back_seconds, .. }) = health else {
         return ["not checked".to_owned(), String::new()];
     };
@@ -67,7 +67,7 @@ fn health(health: Option<&view::Health>) -> [String; 2] {
     [format!("{} for {lasts}{ramp}{held}", state.as_str()), last]
 }
 
-fn shown_next_hop(next_hop: &view::NextHop) -> String {
+pub(crate) fn shown_next_hop(next_hop: &view::NextHop) -> String {
     match next_hop {
         view::NextHop::Resolved { interface, vlan, mac, gateway, longest_packet } => {
             let vlan = vlan.as_ref().map(|view::Vlan { id, on }| format!(" (VLAN {id} on {on})")).unwrap_or_default();

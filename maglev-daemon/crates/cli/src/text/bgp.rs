@@ -28,7 +28,7 @@ impl Text for BgpNeighbors {
 
 /// The number of neighbors that have a prefix, with the reason for the others. Without numbers BGP is off, or the prefix is not
 /// to be announced.
-pub(super) fn announced(numbers: Option<(usize, usize)>, reason: Option<&str>) -> String {
+pub(crate) fn announced(numbers: Option<(usize, usize)>, reason: Option<&str>) -> String {
     match (numbers, reason) {
         (None, None) => "-".to_owned(),
         (None, Some(reason)) => reason.to_owned(),

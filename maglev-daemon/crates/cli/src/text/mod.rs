@@ -1,12 +1,12 @@
 //! The text of each view. It must not know how a view is requested.
 
-mod backend;
-mod bgp;
+pub(crate) mod backend;
+pub(crate) mod bgp;
 mod check;
 mod decap;
 mod history;
 pub(crate) mod node;
-mod pool;
+pub(crate) mod pool;
 mod runbook;
 mod services;
 mod status;
@@ -20,6 +20,6 @@ fn difference(lines: &[DiffLine]) -> String {
 }
 
 /// A count that may not be known yet.
-fn count(count: Option<u32>) -> String {
+pub(crate) fn count(count: Option<u32>) -> String {
     count.map_or_else(|| "?".to_owned(), |count| count.to_string())
 }

@@ -22,7 +22,7 @@ pub(super) fn summaries(pools: &[view::PoolSummary]) -> String {
 }
 
 /// How many of a pool's backends are healthy: `2 of 3`.
-pub(super) fn in_short(panic: bool, health: &view::PoolHealth) -> String {
+pub(crate) fn in_short(panic: bool, health: &view::PoolHealth) -> String {
     let (panic, healthy, all) = (if panic { "PANIC: " } else { "" }, health.healthy, health.all());
     let waiting = health.waiting.as_ref().map(|why| format!(", waiting: {why}")).unwrap_or_default();
     format!("{panic}{healthy} of {all}{waiting}")
@@ -61,7 +61,7 @@ fn settings(tracking: view::Tracking, transition: &view::Transition) -> [String;
 }
 
 /// The slots in transition by phase, and the flows that are pinned.
-fn moving(in_transition: &view::InTransition) -> String {
+pub(crate) fn moving(in_transition: &view::InTransition) -> String {
     let view::InTransition { learning_slots, tracked_slots, learning_seconds_left, pinned_flows, learning_until: _ } =
         in_transition;
     let pinned = count(*pinned_flows);

@@ -53,17 +53,17 @@ pub(crate) fn from_deflated(payload: &[u8]) -> Result<Vec<u8>, String> {
 /// Deflates a part of a payload, which others may follow: it ends at a byte and refers to no other part (RFC 1951, section 3.2.4).
 pub(crate) fn deflate_part(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
-    deflate.write_all(text).and_then(|()| deflate.flush()).map_err(not_deflated)?;
+    deflate.write_all(text).and_then(|()| deflate.flush()).map_err(|error| not_deflated(&error))?;
     Ok(std::mem::take(deflate.get_mut()))
 }
 
 /// Deflates the last part of a payload.
 pub(crate) fn deflate_end(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
-    deflate.write_all(text).and_then(|()| deflate.finish()).map_err(not_deflated)
+    deflate.write_all(text).and_then(|()| deflate.finish()).map_err(|error| not_deflated(&error))
 }
 
-fn not_deflated(error: std::io::Error) -> String {
+fn not_deflated(error: &std::io::Error) -> String {
     format!("cannot deflate a revision: {error}")
 }
 
