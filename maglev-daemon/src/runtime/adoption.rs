@@ -6,7 +6,8 @@
 //! either. Where the data plane ends with the daemon, the state is left in a file beside the API's socket, since it names the
 //! backends that were in use.
 
-use std::collections::BTreeMap;
+mod parts;
+
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -19,13 +20,13 @@ use maglev_common::backend::{InterfaceSlot, NextHop};
 use maglev_config::NodeConfig;
 use maglev_dataplane::{Dataplane, DataplaneError, Fingerprint, Kept, Pins, Settings, Slots};
 use maglev_model::Vip;
-use maglev_model::plan::{InUse, Planner, Saved, SavedPool};
+use maglev_model::plan::{InUse, Planner, Saved};
 use maglev_net::links::Link;
-use maglev_store::Part;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use parts::Parts;
 
 /// What a daemon leaves to the next one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -280,7 +281,7 @@ impl Start<'_> {
             unsaved: watch::Sender::default(),
             pending: None,
             last: None,
-            parts: BTreeMap::new(),
+            parts: Parts::new(),
         };
         Ok(dataplane.set().map(|(_, set)| left(set)))
     }
@@ -319,9 +320,6 @@ pub(super) struct Lineage {
 
 /// How long after a failure the state is written again.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// Pools of a state, deflated, by their allocations, which are held as long.
-type Parts = BTreeMap<usize, (Arc<SavedPool>, Part)>;
 
 /// Writes the state.
 #[derive(Debug)]
@@ -367,7 +365,7 @@ impl Keeper {
             unsaved: self.unsaved.clone(),
             pending: None,
             last: None,
-            parts: BTreeMap::new(),
+            parts: Parts::new(),
         }
     }
 
@@ -424,7 +422,7 @@ impl Keeper {
         let Left { release, since, maps, slots, planner: () } = &self.left;
         let (release, maps, slots) = (release.clone(), maps.clone(), slots.clone());
         let (planner, pools) = saved.apart();
-        self.parts = parts(pools, &self.parts)?;
+        self.parts = parts::deflated(pools, &self.parts)?;
         let in_order = pools.iter().filter_map(|pool| self.parts.get(&Arc::as_ptr(pool).addr())).map(|(_, part)| part);
         let bytes = maglev_store::seal_list(&Left { release, since: *since, maps, slots, planner }, in_order)?;
         let mut hasher = DefaultHasher::new();
@@ -441,18 +439,6 @@ impl Keeper {
         self.last = Some(bytes);
         written.map(|()| hash)
     }
-}
-
-/// The pools, deflated: those that are known are not deflated again.
-fn parts(pools: &[Arc<SavedPool>], known: &Parts) -> Result<Parts, String> {
-    let part = |pool: &Arc<SavedPool>| {
-        let part = match known.get(&Arc::as_ptr(pool).addr()) {
-            Some((_, part)) => part.clone(),
-            None => Part::new(pool)?,
-        };
-        Ok((Arc::as_ptr(pool).addr(), (Arc::clone(pool), part)))
-    };
-    pools.iter().map(part).collect()
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn keeper(pins: &Arc<Pins>, path: PathBuf) -> Keeper {
         unsaved: watch::Sender::default(),
         pending: None,
         last: None,
-        parts: BTreeMap::new(),
+        parts: Parts::new(),
     }
 }
 

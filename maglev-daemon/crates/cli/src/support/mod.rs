@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, client: &Client) -> Result<(), Failure> {
     let path = args.write.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     let to_output = path.as_os_str() == "-";
     let is_device = std::fs::metadata(&path).is_ok_and(|found| !found.is_file());
-    // Before anything is collected: a file that cannot be written is told at once.
+    // Before anything is collected: a file that cannot be written is reported at once.
     let out: Box<dyn Write> = if to_output { Box::new(io::stdout()) } else { Box::new(create(&path, is_device)?) };
     let secrets = Secrets::from_config(&std::fs::read_to_string(&args.config).unwrap_or_default());
     let failed = |error| Failure::Bad(format!("cannot write {}: {error}", shown(&path.to_string_lossy())));

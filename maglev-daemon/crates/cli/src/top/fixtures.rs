@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use maglev_api::testing;
 use maglev_api::view::{self, Counter, Counters, Events, PoolSummary, Vip, VipTraffic, What};
+use maglev_common::counters::Counter as Name;
 
 use super::model::{Model, Now};
 use super::reading::{Facts, Reading};
@@ -91,9 +92,9 @@ pub(super) fn counters(vips: &[&str], seconds: u64) -> Counters {
     Counters {
         counters: vec![
             counter("transmitted", 9_000_000 + 76_800 * seconds),
-            counter("no_such_vip", 40 + 3 * seconds),
-            counter("too_big", 7),
-            counter("not_vip", 100 * seconds),
+            counter(Name::NoSuchVip.name(), 40 + 3 * seconds),
+            counter(Name::TooBig.name(), 7),
+            counter(Name::NotVip.name(), 100 * seconds),
         ],
         vips: each.collect(),
         backends: vec![backend("web1", 46_000), backend("web2", 30_780), backend("web3", 20)],

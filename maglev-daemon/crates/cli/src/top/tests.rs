@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maglev_api::view::{self, Counters, Events, Vip};
+use maglev_common::counters::Counter;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
@@ -97,7 +98,7 @@ fn each_view_shows_what_was_read() {
         assert_shows(&node, &Screen::new(view), texts);
     }
     // A counter of packets that are not lost is no drop.
-    assert!(!whole(&node, &Screen::new(View::Drops)).contains("not_vip"));
+    assert!(!whole(&node, &Screen::new(View::Drops)).contains(Counter::NotVip.name()));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub struct PublishedPool {
     pub(super) desired: Option<Arc<Pool>>,
     /// Whether the present plan desires another state.
     pub(super) differs: bool,
-    /// Whether next hops and standings of its members are as the present plan is told.
+    /// Whether next hops and standings of its members are as the present plan knows them.
     pub(super) is_known: bool,
     /// Whether members, or their state, changed since the last turn-over.
     pub(super) stirred: bool,

@@ -88,7 +88,7 @@ impl Walk {
         }
     }
 
-    /// The next slot of the walk that fits. Two slots are looked at for each stride: the processor need not wait for the first to know
+    /// The next slot of the walk that fits. Two slots are checked for each stride: the processor need not wait for the first to know
     /// the third.
     #[inline(always)]
     fn find(&mut self, fits: impl Fn(u32) -> bool) -> u32 {
