@@ -8,9 +8,9 @@
 
 use std::io::{Read as _, Write as _};
 
-use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use sha2::{Digest as _, Sha256};
 
 /// The file's first line, which names its format.
@@ -52,10 +52,26 @@ pub(crate) fn from_deflated(payload: &[u8]) -> Result<Vec<u8>, String> {
 
 /// Deflates a part of a payload, which others may follow: it ends at a byte and refers to no other part (RFC 1951, section 3.2.4).
 pub(crate) fn deflate_part(text: &[u8]) -> Result<Vec<u8>, String> {
-    let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
-    deflate.write_all(text).and_then(|()| deflate.flush()).map_err(|error| not_deflated(&error))?;
-    Ok(std::mem::take(deflate.get_mut()))
+    let mut deflate = Compress::new(Compression::fast(), false);
+    // In one call, with room for all of it: a flush that is continued because its buffer was full may go wrong (flate2 1.1 over
+    // miniz_oxide 0.9). Text that cannot be deflated grows by less than a sixteenth.
+    let mut part = Vec::with_capacity(text.len() + text.len() / 8 + ROOM);
+    deflate.compress_vec(text, &mut part, FlushCompress::Sync).map_err(|error| not_deflated(&error.into()))?;
+    let whole = deflate.total_in() == text.len() as u64 && part.len() < part.capacity() && inflates_to(&part, text);
+    part.shrink_to_fit();
+    whole.then_some(part).ok_or_else(|| "cannot deflate a revision: its parts do not inflate".to_owned())
 }
+
+/// Whether a part is the text: the next daemon has nothing else.
+fn inflates_to(part: &[u8], text: &[u8]) -> bool {
+    let (mut inflate, mut found) = (Decompress::new(false), Vec::with_capacity(text.len() + ROOM));
+    inflate.decompress_vec(part, &mut found, FlushDecompress::Sync).is_ok()
+        && found == text
+        && inflate.total_in() == part.len() as u64
+}
+
+/// Bytes of a part beside those of its text.
+const ROOM: usize = 128 << 10;
 
 /// Deflates the last part of a payload.
 pub(crate) fn deflate_end(text: &[u8]) -> Result<Vec<u8>, String> {
