@@ -56,11 +56,8 @@ struct Network {
 fn read(gather: &Gather, config: &DecapConfig) -> Network {
     /// Between two readings of the counters of lost packets.
     const BETWEEN: std::time::Duration = std::time::Duration::from_secs(1);
-    let failed = |reason: String| Network {
-        interfaces: Err(reason.clone()),
-        own: Err(reason.clone()),
-        loopback: Err(reason),
-    };
+    let failed =
+        |reason: String| Network { interfaces: Err(reason.clone()), own: Err(reason.clone()), loopback: Err(reason) };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("cannot start an event loop: {error}")),

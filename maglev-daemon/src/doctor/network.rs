@@ -48,12 +48,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Reads the network of the calling thread's namespace. Takes seconds.
-pub(super) fn of_node(
-    gather: &Gather,
-    node: &NodeConfig,
-    services: &Services,
-    attached: Option<&[String]>,
-) -> Network {
+pub(super) fn of_node(gather: &Gather, node: &NodeConfig, services: &Services, attached: Option<&[String]>) -> Network {
     let failed = |reason: &str| Network {
         interfaces: Err(reason.to_owned()),
         backends: Err(reason.to_owned()),
@@ -199,7 +194,11 @@ pub(super) fn lost(
     let (before, after) = (before.map_err(text)?, after.map_err(text)?);
     let growth = |(index, now): (&u32, &LostPackets)| {
         let then = before.get(index)?.named();
-        let grown = now.named().into_iter().zip(then).filter(|((name, now), (_, then))| now > then && *name != "receive_dropped");
+        let grown = now
+            .named()
+            .into_iter()
+            .zip(then)
+            .filter(|((name, now), (_, then))| now > then && *name != "receive_dropped");
         Some((*index, grown.map(|((name, now), (_, then))| (name.to_owned(), now - then)).collect()))
     };
     Ok(after.iter().filter_map(growth).collect())

@@ -104,7 +104,8 @@ impl Reads {
     /// # Errors
     /// The system starts no thread.
     pub(super) fn handle(self, bgp: Bgp) -> anyhow::Result<Handle> {
-        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config } = self;
+        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config } =
+            self;
         let pages = Pages::start().context("cannot start a thread")?;
         Ok(Handle {
             requests,
@@ -225,7 +226,8 @@ pub(super) async fn start(
     };
     let (started, rules) = (clock.started().0, owner.rules());
     let config = path.to_owned();
-    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config };
+    let reads =
+        Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config };
     let before = Before { orders, owners, counts: heritage.counts() };
     Ok(Started { owner, inputs, reads, news, kept, drained, before })
 }

@@ -81,7 +81,8 @@ fn check_vips(
     };
     for vip in named {
         let first = vip.addr();
-        let local = own.iter().any(|(address, _)| vip.contains(address)) || loopback.iter().any(|net| net.contains(&first));
+        let local =
+            own.iter().any(|(address, _)| vip.contains(address)) || loopback.iter().any(|net| net.contains(&first));
         if local {
             report.ok("VIPs", format!("{vip} is local"), page::BACKEND);
         } else {
@@ -105,7 +106,8 @@ fn check_arp(name: &str, device: &Device, report: &mut Report) {
     let Device { arp_ignore, arp_announce, .. } = device;
     match arp_ignore {
         Ok(0) => {
-            let found = "arp_ignore is 0: this backend answers ARP for the VIP, and takes it from the router's next hop";
+            let found =
+                "arp_ignore is 0: this backend answers ARP for the VIP, and takes it from the router's next hop";
             let remedy = "`sysctl -w net.ipv4.conf.all.arp_ignore=1`, and in /etc/sysctl.d";
             report.error(name, found, remedy, page::BACKEND);
         }

@@ -60,7 +60,11 @@ fn check_sync(status: &Status, config: Option<&Config>, report: &mut Report) {
         let found = "services.yaml was changed and is not loaded";
         report.warn("services", found, "`maglev plan reload`, then `maglev reload`", page::RELOAD);
     } else if status.out_of_sync.is_none() {
-        report.ok("services", format!("in sync, digest {services_digest}: compare it with the other nodes'"), page::SYNC);
+        report.ok(
+            "services",
+            format!("in sync, digest {services_digest}: compare it with the other nodes'"),
+            page::SYNC,
+        );
     }
 }
 

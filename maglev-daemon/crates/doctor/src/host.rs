@@ -34,7 +34,12 @@ pub(crate) fn check(host: &Host, report: &mut Report) {
         Ok(true) => report.ok("clock", "it is synchronised", page::DOCTOR),
         Ok(false) => {
             let found = "it is not synchronised: times in logs, history and events cannot be compared between nodes";
-            report.warn("clock", found, "start a time service: `systemctl enable --now systemd-timesyncd`", page::DOCTOR);
+            report.warn(
+                "clock",
+                found,
+                "start a time service: `systemctl enable --now systemd-timesyncd`",
+                page::DOCTOR,
+            );
         }
         Err(reason) => report.unchecked("clock", "whether it is synchronised", reason),
     }
@@ -45,7 +50,8 @@ fn check_pin(Pin { folder, is_bpf }: &Pin, report: &mut Report) {
     match is_bpf {
         Ok(true) => report.ok("BPF file system", format!("{folder} is in one"), page::DIES),
         Ok(false) => {
-            let found = format!("{folder} is in no BPF file system: the programs cannot be pinned, and the start fails");
+            let found =
+                format!("{folder} is in no BPF file system: the programs cannot be pinned, and the start fails");
             let remedy = "`mount -t bpf bpf /sys/fs/bpf`, or name a folder in one with dataplane.pin";
             report.error("BPF file system", found, remedy, page::DIES);
         }
@@ -57,7 +63,12 @@ fn check_limits(Memory { open_files, .. }: &Memory, report: &mut Report) {
     match open_files {
         Ok(most) if *most < OPEN_FILES => {
             let found = format!("at most {most} files can be open: checks and clients may be refused");
-            report.warn("open files", found, format!("LimitNOFILE={OPEN_FILES} in the unit, or `ulimit -n`"), page::INSTALL);
+            report.warn(
+                "open files",
+                found,
+                format!("LimitNOFILE={OPEN_FILES} in the unit, or `ulimit -n`"),
+                page::INSTALL,
+            );
         }
         Ok(most) => report.ok("open files", format!("at most {most}"), page::INSTALL),
         Err(reason) => report.unchecked("open files", "their limit", reason),

@@ -71,11 +71,16 @@ fn check_program(name: &str, native: bool, device: &Device, of: Of, report: &mut
             let keyword = if *native { "xdpdrv" } else { "xdpgeneric" };
             let program = program.as_deref().unwrap_or("of no name");
             let found = format!("another XDP program is attached: {program} (id {id})");
-            let remedy = format!("stop the service that attached it, or detach it: `ip link set dev {name} {keyword} off`");
+            let remedy =
+                format!("stop the service that attached it, or detach it: `ip link set dev {name} {keyword} off`");
             report.error(name, found, remedy, of.page());
         }
         Some(Program { id, is_ours: None, .. }) => {
-            report.unchecked(name, &format!("whether XDP program {id} is Maglev's"), "its name is not known to this user");
+            report.unchecked(
+                name,
+                &format!("whether XDP program {id} is Maglev's"),
+                "its name is not known to this user",
+            );
         }
         Some(Program { is_ours: Some(true), native: runs, .. }) if *runs != native => {
             let [runs, wanted] = [*runs, native].map(|native| if native { "native" } else { "generic" });
@@ -95,7 +100,8 @@ fn check_driver(name: &str, native: bool, device: &Device, of: Of, report: &mut 
     let driver = driver.as_deref().unwrap_or("unknown");
     if !native {
         if *runs_native == Some(true) {
-            let found = format!("mode generic, and driver {driver} has native XDP: each packet costs several times as much");
+            let found =
+                format!("mode generic, and driver {driver} has native XDP: each packet costs several times as much");
             report.warn(name, found, format!("`mode: native` in {}", of.file()), of.page());
         }
         return;
@@ -188,7 +194,8 @@ fn check_lost(name: &str, device: &Device, report: &mut Report) {
         Ok(lost) => {
             let counters: Vec<_> = lost.iter().map(|(counter, packets)| format!("{counter} {packets}")).collect();
             let found = format!("packets are being lost: {} during the examination", counters.join(", "));
-            let remedy = format!("larger rings (`ethtool -G {name} rx 4096`), more queues (`ethtool -L`), or the cable");
+            let remedy =
+                format!("larger rings (`ethtool -G {name} rx 4096`), more queues (`ethtool -L`), or the cable");
             report.warn(name, found, remedy, page::LOST);
         }
         Err(reason) => report.unchecked(name, "packets lost at it", reason),

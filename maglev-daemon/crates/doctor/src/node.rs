@@ -83,7 +83,12 @@ fn check_rehearsal(rehearsal: &Fact<Rehearsal>, facts: &Node, report: &mut Repor
     };
     if let Some(reason) = refused {
         let remedy = "remove the cause that the message names; `maglevd preflight` rehearses a start again";
-        return report.error("start", format!("the kernel or a driver refuses the programs: {reason}"), remedy, page::NODE);
+        return report.error(
+            "start",
+            format!("the kernel or a driver refuses the programs: {reason}"),
+            remedy,
+            page::NODE,
+        );
     }
     report.ok("start", "the kernel accepts the programs and maps", page::NODE);
     host::check_room(&facts.host.memory, if *exists { 0 } else { *memory }, *memory, report);

@@ -31,14 +31,18 @@ pub(crate) fn check_backends(paths: &[Path], report: &mut Report) {
 fn check_mtus(hops: &[(&Path, &Hop)], report: &mut Report) {
     let lost = hops.iter().filter(|(_, hop)| hop.probe == Probe::Lost);
     for (mtu, names) in grouped(lost.map(|(path, hop)| (hop.mtu, name(path)))) {
-        let found = format!("packets of {mtu} bytes, the MTU of interface and route, are lost on the way to {}", few(&names));
-        let remedy = "raise the MTU of the links between, or name the smaller one: `mtu` beside the backend in services.yaml";
+        let found =
+            format!("packets of {mtu} bytes, the MTU of interface and route, are lost on the way to {}", few(&names));
+        let remedy =
+            "raise the MTU of the links between, or name the smaller one: `mtu` beside the backend in services.yaml";
         report.error("path MTU", found, remedy, page::MTU);
     }
     let short = hops.iter().filter(|(path, hop)| hop.mtu < CLIENTS + path.overhead);
     for ((mtu, needed), names) in grouped(short.map(|(path, hop)| ((hop.mtu, CLIENTS + path.overhead), name(path)))) {
-        let found =
-            format!("it is {mtu} to {}: clients' packets of {CLIENTS} bytes need {needed} with the outer header", few(&names));
+        let found = format!(
+            "it is {mtu} to {}: clients' packets of {CLIENTS} bytes need {needed} with the outer header",
+            few(&names)
+        );
         let remedy = format!(
             "give interfaces and routes to these backends an MTU of at least {needed}, or have the backends lower the MSS: \
              `maglevd decap --mss auto`"

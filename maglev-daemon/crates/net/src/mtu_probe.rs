@@ -166,7 +166,8 @@ mod tests {
             peer.ip("address add 10.9.0.2/24 dev eth1");
             peer.ip("address add fd09::2/64 dev eth1 nodad");
             let targets = ["10.9.0.2", "fd09::2", "10.9.0.3"].map(|text| (at(text), 1_500)).into();
-            let all = |outcome| [(at("10.9.0.2"), outcome), (at("fd09::2"), outcome), (at("10.9.0.3"), Measured::Unanswered)];
+            let all =
+                |outcome| [(at("10.9.0.2"), outcome), (at("fd09::2"), outcome), (at("10.9.0.3"), Measured::Unanswered)];
             assert_eq!(measure(&targets).unwrap(), all(Measured::Passed).into());
             // A veth loses what is longer than the other end's MTU, without a word.
             peer.ip("link set eth1 mtu 1300");
