@@ -75,10 +75,11 @@ fn check_flow_table(status: &Status, report: &mut Report) {
     if table.since.is_some() {
         let found = format!("they are too small: {lost} flows were not recorded or evicted");
         report.error("flow tables", found, remedy, page::FLOWS);
-    } else if let Some(warning) = table.warning(status.pinned_flows().max(table.entries)) {
+    } else if let Some(warning) = table.warning(status.pinned_flows()) {
         report.warn("flow tables", warning, remedy, page::FLOWS);
     } else {
-        report.ok("flow tables", format!("{} entries, room for {}", table.entries, table.room), page::FLOWS);
+        let found = format!("{} flows are pinned, and there is room for {}", status.pinned_flows(), table.room);
+        report.ok("flow tables", found, page::FLOWS);
     }
 }
 

@@ -112,8 +112,9 @@ pub struct Mode {
 pub struct Host {
     /// The first feature that the kernel lacks.
     pub missing_feature: Fact<Option<String>>,
-    /// Whether eBPF programs are compiled (`bpf_jit_enable`).
-    pub jit: Fact<u32>,
+    /// Whether eBPF programs are compiled (`bpf_jit_enable`); `None` where the kernel does not show it: only the first network
+    /// namespace has it.
+    pub jit: Fact<Option<u32>>,
     /// Where things are pinned; `None`: nowhere.
     pub pin: Option<Pin>,
     /// Whether the clock is synchronised.

@@ -20,11 +20,14 @@ pub(crate) fn check(host: &Host, report: &mut Report) {
         Err(reason) => report.unchecked("kernel", "its features", reason),
     }
     match jit {
-        Ok(0) => {
+        Ok(Some(0)) => {
             let remedy = "`sysctl -w net.core.bpf_jit_enable=1`";
             report.warn("kernel", "eBPF programs are interpreted: each packet costs more", remedy, page::INSTALL);
         }
-        Ok(_) => report.ok("kernel", "eBPF programs are compiled", page::INSTALL),
+        Ok(Some(_)) => report.ok("kernel", "eBPF programs are compiled", page::INSTALL),
+        Ok(None) => {
+            report.ok("kernel", "bpf_jit_enable is not shown in this network namespace", page::INSTALL);
+        }
         Err(reason) => report.unchecked("kernel", "bpf_jit_enable", reason),
     }
     if let Some(pin) = pin {

@@ -53,9 +53,11 @@ impl Gather {
         Ok(of("all")?.max(of(interface)?))
     }
 
-    /// Whether eBPF programs are compiled: not 0.
-    pub fn jit(&self) -> Fact<u32> {
-        self.number("/proc/sys/net/core/bpf_jit_enable")
+    /// Whether eBPF programs are compiled: not 0. `None` in a network namespace other than the first.
+    pub fn jit(&self) -> Fact<Option<u32>> {
+        const FILE: &str = "/proc/sys/net/core/bpf_jit_enable";
+        let is_shown = self.at(FILE).exists() || !self.at("/proc/sys/net/core").exists();
+        is_shown.then(|| self.number(FILE)).transpose()
     }
 }
 

@@ -82,6 +82,16 @@ fn lists_and_answers_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_setting_that_a_namespace_does_not_show_is_not_an_error() {
+    let (_root, gather) = host(&[("proc/sys/net/core/bpf_jit_enable", "1\n")]);
+    assert_eq!(gather.jit(), Ok(Some(1)));
+    let (_root, gather) = host(&[("proc/sys/net/core/somaxconn", "128\n")]);
+    assert_eq!(gather.jit(), Ok(None));
+    let (_root, gather) = host(&[]);
+    assert!(gather.jit().unwrap_err().starts_with("cannot read /proc/sys/net/core/bpf_jit_enable"));
+}
+
+#[test]
 fn modes_and_file_systems_are_read() {
     let root = TempDir::new();
     let path = root.path().join("maglev.yaml");

@@ -38,7 +38,7 @@ const OF_THE_HOST: [Fault; 14] = [
         "it has no eBPF helper bpf_jiffies64",
         "kernel of release 6.1",
     ),
-    ("interpreted programs", |node| node.host.jit = Ok(0), Warning, "interpreted", "bpf_jit_enable=1"),
+    ("interpreted programs", |node| node.host.jit = Ok(Some(0)), Warning, "interpreted", "bpf_jit_enable=1"),
     (
         "no BPF file system",
         |node| node.host.pin.as_mut().unwrap().is_bpf = Ok(false),
@@ -324,7 +324,11 @@ const OF_THE_DAEMON: [Fault; 14] = [
     ),
     (
         "a flow table that is half full",
-        |node| daemon(node).status.flow_table.entries = 300_000,
+        |node| {
+            let mut pool = maglev_api::testing::summary();
+            pool.in_transition.pinned_flows = Some(300_000);
+            daemon(node).status.pools.push(pool);
+        },
         Warning,
         "more than half",
         "flow_table.flows",

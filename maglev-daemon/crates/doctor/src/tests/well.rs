@@ -19,7 +19,7 @@ fn file(path: &str, role: Role, bits: u32) -> File {
 fn host() -> Host {
     Host {
         missing_feature: Ok(None),
-        jit: Ok(1),
+        jit: Ok(Some(1)),
         pin: Some(Pin { folder: "/sys/fs/bpf/maglev".to_owned(), is_bpf: Ok(true) }),
         clock: Ok(true),
         cpus: Ok(8),
