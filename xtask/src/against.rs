@@ -19,8 +19,8 @@ const PATCH: &str = "tests/bench/prepare.patch";
 /// The file with this command.
 const COMMAND: &str = "tests/src/bench/prepare.rs";
 
-/// The sources of the programs that ship.
-const PROGRAMS: &str = "maglev-ebpf/src/bin";
+/// The sources of the programs, in whatever folder of it a revision has them.
+const PROGRAMS: &str = "maglev-ebpf/src";
 /// An XDP program that takes packets in one piece only.
 const PLAIN_XDP: &str = "#[xdp]";
 

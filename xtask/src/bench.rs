@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 ///
 /// The released binaries are built separately, without the benchmark's features.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
+    let own = program::own()?;
     // Progress goes to standard error: standard output is the benchmark's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package"];

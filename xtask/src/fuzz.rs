@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     {
         return coverage::run(rest);
     }
-    let own = std::env::current_exe().context("cannot find this program")?;
+    let own = program::own()?;
     // Progress goes to standard error: standard output is the fuzzer's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package", "maglev-fuzz"];

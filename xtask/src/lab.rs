@@ -17,7 +17,7 @@ pub(crate) fn start(name: &str, arguments: &[OsString]) -> Result<()> {
         bail!("the {name} needs root: it makes network namespaces and loads programs into the kernel; try with sudo");
     }
     // The output of setup goes to standard error: standard output is the program's, which may be JSON.
-    let own = std::env::current_exe().context("cannot find this program")?;
+    let own = program::own()?;
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     program::run(program::command(program::cargo()).args([
         "build",

@@ -72,6 +72,10 @@ fn main() -> ExitCode {
     if let Some(done) = fuzz::coverage::compile() {
         return done;
     }
+    if let Err(error) = program::own() {
+        eprintln!("xtask: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let done = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Build => build::run(),

@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 
 /// Sets up, builds the model, and replaces this process by it, with its output and exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
+    let own = program::own()?;
     // Progress goes to standard error: standard output is the model's.
     program::run(program::command(own).arg("setup").stdout(std::io::stderr()))?;
     let build = ["build", "--release", "--locked", "--package", "maglev-e2e"];

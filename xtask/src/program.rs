@@ -4,6 +4,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +13,16 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) fn workspace() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
+}
+
+/// This program's file, as it was found by the first call: a build may replace the file while this process runs, and the kernel
+/// names it as deleted from then on. The new file has the same path.
+///
+/// # Errors
+/// If the kernel does not name it.
+pub(crate) fn own() -> Result<&'static Path> {
+    static OWN: LazyLock<std::io::Result<PathBuf>> = LazyLock::new(env::current_exe);
+    OWN.as_deref().map_err(|error| anyhow::anyhow!("cannot find this program: {error}"))
 }
 
 /// The cargo that started this process.

@@ -56,7 +56,7 @@ pub(crate) fn binaries() -> Result<Vec<Binary>> {
 
 /// A command of cargo that calls this program as the compiler.
 fn counting(command: &mut Command) -> Result<&mut Command> {
-    let own = env::current_exe().context("cannot find this program")?;
+    let own = program::own()?;
     Ok(command.env("RUSTC_WORKSPACE_WRAPPER", own).env(AS_COMPILER, "1"))
 }
 

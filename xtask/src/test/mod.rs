@@ -20,20 +20,27 @@ const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
 /// The package's test, in an emulated machine.
 const MACHINE: &str = "maglev-e2e/machine";
 
-/// End-to-end tests that `--quick` leaves out: each of these files takes more than 15 s.
-const LONG: [&str; 13] = [
+/// End-to-end tests that `--quick` leaves out: each of these files takes more than 10 s.
+const LONG: [&str; 20] = [
     "affinity",
     "changes",
+    "documents",
     "drain",
     "faults",
+    "health",
     "health_announce",
     "health_cost",
+    "history",
     "hitless",
     "killed",
+    "live_settings",
     "model",
+    "narrow",
     "node_drain",
     "nothing_lost",
+    "outlive",
     "package",
+    "planted",
     "probe_path",
 ];
 
@@ -50,7 +57,8 @@ pub(crate) struct Arguments {
     /// Run only tests whose name contains this.
     filter: Option<String>,
 
-    /// Leave out the end-to-end tests that take long, and drive the binaries of the development profile.
+    /// Leave out the end-to-end tests that take long and the search guided by coverage, and drive the binaries of the development
+    /// profile.
     #[arg(long)]
     quick: bool,
 
@@ -148,8 +156,11 @@ fn binaries(quick: bool, without_machine: bool) -> Result<Vec<Binary>> {
         program::run(program::command(program::cargo()).args(["build", "--locked", "--bins"]).args(selection))?;
     }
     let mut binaries = built(&selection)?;
-    binaries.extend(fuzz::coverage::binaries()?);
-    binaries.retain(|binary| !(quick && binary.is_end_to_end() && LONG.contains(&binary.name.as_str())));
+    if quick {
+        binaries.retain(|binary| !(binary.is_end_to_end() && LONG.contains(&binary.name.as_str())));
+    } else {
+        binaries.extend(fuzz::coverage::binaries()?);
+    }
     Ok(binaries)
 }
 

@@ -19,6 +19,7 @@ mod origin;
 mod packets;
 mod problem;
 mod services;
+mod texts;
 mod tree;
 mod unchanged;
 
@@ -29,6 +30,7 @@ pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};
 pub use origin::ReadSecret;
 pub use problem::{Problem, Problems};
 pub use services::{decode as decode_services, encode as encode_services, object_lines};
+pub use texts::PoolTexts;
 pub use unchanged::decode_since as decode_services_since;
 
 #[cfg(test)]

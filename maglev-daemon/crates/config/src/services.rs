@@ -164,12 +164,13 @@ fn decode_vip(field: &Field<'_>) -> Option<Vip> {
     Some(Vip { name: name?, service, pool: pool?, announce, when_empty: when_empty?, affinity: affinity? })
 }
 
+/// The first lines of the file.
+pub(super) const HEAD: &str = "# Services: the same on every node. maglevd rewrites this file with every change made by `maglev`;\n\
+                               # comments are not kept. After editing it by hand: `maglev reload`.\n";
+
 /// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
 pub fn encode(services: &Services) -> String {
-    let mut text = String::from(
-        "# Services: the same on every node. maglevd rewrites this file with every change made by `maglev`;\n\
-         # comments are not kept. After editing it by hand: `maglev reload`.\n",
-    );
+    let mut text = String::from(HEAD);
     // Writing to a string cannot fail.
     let _ = write_pools(&mut text, services).and_then(|()| write_vips(&mut text, services));
     text
@@ -271,7 +272,7 @@ fn write_state(text: &mut String, state: AdminState) -> std::fmt::Result {
     state.since().map_or(Ok(()), |UnixTime(since)| write!(text, ", since: {since}"))
 }
 
-fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
+pub(super) fn write_vips(text: &mut String, services: &Services) -> std::fmt::Result {
     if services.vips.is_empty() {
         return writeln!(text, "vips: []");
     }

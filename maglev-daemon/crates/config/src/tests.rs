@@ -558,6 +558,20 @@ proptest! {
     }
 
     #[test]
+    fn texts_of_known_pools_are_the_same_as_new_ones(
+        rounds in prop::collection::vec((any_pools(), any_vips(), 0..4_usize), 1..4),
+    ) {
+        let (mut texts, mut before) = (PoolTexts::default(), Services::default());
+        for (pools, vips, kept) in rounds {
+            let mut services = services(&pools, &vips);
+            // Some pools stay as they are, and share their memory.
+            services.pools.extend(std::mem::take(&mut before.pools).into_iter().take(kept));
+            prop_assert_eq!(texts.encode(&services), encode_services(&services));
+            before = services;
+        }
+    }
+
+    #[test]
     fn a_file_read_with_known_services_gives_the_same_result_as_alone(
         pools in any_pools(),
         vips in any_vips(),

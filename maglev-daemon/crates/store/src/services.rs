@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use maglev_config::{Problem, Problems, bounds, decode_services, encode_services};
+use maglev_config::{PoolTexts, Problem, Problems, bounds, decode_services};
 use maglev_model::{Delta, Rules, Services};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub struct FileStore {
     /// Or why nothing can be added to it.
     history: Result<History, String>,
     shown: watch::Sender<Stored>,
+    /// The texts of the pools in the file.
+    texts: PoolTexts,
 }
 
 /// The services to store.
@@ -87,6 +89,7 @@ impl FileStore {
             revision: revision_of(&text).unwrap_or(1),
             history: Ok(History::empty(&history_path(path))),
             shown: watch::Sender::default(),
+            texts: PoolTexts::default(),
         };
         let (history, damage) = match History::open(&history_path(path)) {
             Ok(opened) => opened,
@@ -194,7 +197,7 @@ impl FileStore {
 
     /// Writes `services.yaml` anew. It is written with the next change if that fails now.
     fn with_rewritten(&mut self, mut notes: Vec<String>) -> Vec<String> {
-        let text = with_revision(&encode_services(&self.services), self.revision);
+        let text = with_revision(&self.texts.encode(&self.services), self.revision);
         match (replace(&self.path, text.as_bytes(), Kept::Always), &mut self.history) {
             (Ok(()), Ok(history)) => {
                 history.note_written(Written { revision: self.revision, text: sum(&text) });
@@ -261,7 +264,7 @@ impl FileStore {
                 Some(_) => (with_revision(&text, last), false),
                 None => (text, true),
             },
-            _ => (with_revision(&encode_services(&services), last), false),
+            _ => (with_revision(&self.texts.encode(&services), last), false),
         };
         if text.len() as u64 > bounds::LARGEST {
             return Err(bounds::too_large_to_write(&self.path, text.len()));

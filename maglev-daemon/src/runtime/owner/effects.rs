@@ -19,7 +19,7 @@ impl Owner {
             Effect::Persist(draft) => self.commit(draft),
             Effect::Publish(plan) => self.publish(plan),
             Effect::Survey(orders) => tools.dataplane.orders().survey(orders),
-            Effect::Follow(addresses) => tools.resolver.follow(addresses),
+            Effect::Follow(delta) => tools.resolver.change(&delta.added, &delta.removed),
             Effect::Check(orders) => tools.scheduler.follow(orders),
             Effect::Announce { wanted, prefixes } => {
                 self.prefixes.send_replace(prefixes);

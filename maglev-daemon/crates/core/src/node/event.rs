@@ -1,6 +1,5 @@
 //! Events and effects of the node: its contract with the runtime. It must not know how either is carried out.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use maglev_model::node_drain::Stage;
 use maglev_model::plan::{Saved, Step, SurveyOrder};
 use maglev_model::{Name, Refusal};
 
+use crate::addresses::AddressDelta;
 use crate::announce::Prefix;
 use crate::health::Orders;
 use crate::reconcile::{Draft, Interfaces, Members, RequestId};
@@ -68,8 +68,8 @@ pub enum Effect {
     Publish(Plan),
     /// Survey the flow tables, after all that was published before, then report [`reconcile::Event::Surveyed`].
     Survey(Vec<SurveyOrder>),
-    /// Follow the next hops of exactly these addresses.
-    Follow(BTreeSet<IpAddr>),
+    /// Follow the next hops of other addresses from now on.
+    Follow(AddressDelta),
     /// Check exactly these targets, with these settings, from now on.
     Check(Orders),
     /// Announce these routes, and no others.

@@ -1,13 +1,14 @@
 //! Reports backends whose next hop is lost or resolved again, by the names of all backends that have the address. It must not know
 //! how reports are shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use maglev_model::digest::Digest;
 use maglev_model::{Resolution, Services};
 
 use super::News;
+use crate::addresses::Addresses;
 
 /// The last reports of addresses, as far as they decide whether a change is news.
 #[derive(Debug, Default)]
@@ -18,8 +19,8 @@ pub(super) struct Reach {
     moved: BTreeMap<IpAddr, Resolution>,
     /// The services whose addresses these are.
     services: Option<Digest>,
-    /// The addresses of these services, as they were listed last, unsorted.
-    named: Vec<IpAddr>,
+    /// The addresses of these services.
+    followed: Addresses,
 }
 
 /// Whether an address was reachable when that was last known.
@@ -41,24 +42,25 @@ impl Reach {
         if self.moved.is_empty() && !others {
             return Vec::new();
         }
-        let all =
-            || services.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
-        let vips = services.vips.values().map(|vip| vip.service.address());
-        let named: Vec<IpAddr> = all().map(|(_, backend)| backend.address).chain(vips).collect();
-        if self.moved.is_empty() && self.named == named {
-            return Vec::new();
+        if others {
+            let vips = services.vips.values().map(|vip| vip.service.address()).collect();
+            let delta = self.followed.follow(services.pools.values(), vips);
+            // An address that is removed and added again is a new one.
+            for address in &delta.removed {
+                self.known.remove(address);
+            }
         }
-        let followed: BTreeSet<IpAddr> = named.iter().copied().collect();
-        self.named = named;
-        // An address that is removed and added again is a new one.
-        self.known.retain(|address, _| followed.contains(address));
-        if followed.is_empty() {
+        if self.moved.is_empty() || self.followed.is_empty() {
             // Next hops are looked up before the first services are published.
             return Vec::new();
         }
         let mut moved = std::mem::take(&mut self.moved);
-        moved.retain(|address, resolution| followed.contains(address) && self.is_news(*address, resolution));
-        let news = all().filter_map(|(pool, backend)| {
+        moved.retain(|address, resolution| self.followed.contains(address) && self.is_news(*address, resolution));
+        if moved.is_empty() {
+            return Vec::new();
+        }
+        let all = services.pools.values().flat_map(|pool| pool.backends.values().map(move |backend| (pool, backend)));
+        let news = all.filter_map(|(pool, backend)| {
             let lost = match moved.get(&backend.address)? {
                 Resolution::Resolved { .. } => None,
                 Resolution::Unresolved(reason) => Some(reason.clone()),

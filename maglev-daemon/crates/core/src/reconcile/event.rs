@@ -9,6 +9,7 @@ use maglev_common::backend::{InterfaceSlot, MemberId, MemberRecord};
 use maglev_model::plan::{Step, SurveyOrder, Surveyed};
 use maglev_model::{Change, Delta, Name, PacketSettings, Refusal, Resolution, Rules, Services};
 
+use crate::addresses::AddressDelta;
 use crate::health::{Last, News, Orders, Target};
 
 use maglev_model::Host;
@@ -113,8 +114,8 @@ pub enum Effect {
     Publish(Vec<Step>),
     /// Survey the flow tables, after all that was published before, then report [`Event::Surveyed`].
     Survey(Vec<SurveyOrder>),
-    /// Follow the next hops of exactly these addresses.
-    Follow(BTreeSet<IpAddr>),
+    /// Follow the next hops of other addresses from now on.
+    Follow(AddressDelta),
     /// Check exactly these targets, with these settings, from now on.
     Check(Orders),
     /// A change to report to operators.

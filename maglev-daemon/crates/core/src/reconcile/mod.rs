@@ -10,7 +10,7 @@
 //!      ╰──▶ Publish, if a plan failed and its next attempt is due; requests are attempted at once
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use maglev_model::digest::Digest;
 use maglev_model::plan::{HOLD, InUse, Planned, Planner, Saved, Step, Surveyed};
 use maglev_model::{Change, Delta, Name, Refusal, Resolution, Rules, Services, Vip};
 
+use crate::addresses::Addresses;
 use crate::health::{Fleet, Orders};
 
 mod admission;
@@ -115,9 +116,8 @@ pub struct Reconciler {
     resolutions: BTreeMap<IpAddr, Resolution>,
     /// The addresses whose next hops are unresolved, and since when.
     lost: BTreeMap<IpAddr, Duration>,
-    followed: Option<BTreeSet<IpAddr>>,
-    /// The same addresses as they were listed last, unsorted.
-    named: Vec<IpAddr>,
+    /// The addresses whose next hops are followed.
+    followed: Addresses,
     planner: Planner,
     /// A plan that failed. It is carried out again before any other.
     unfinished: Option<Planned>,
@@ -198,8 +198,7 @@ impl Reconciler {
             served_outdated: false,
             resolutions: BTreeMap::new(),
             lost: BTreeMap::new(),
-            followed: None,
-            named: Vec::new(),
+            followed: Addresses::default(),
             planner: Planner::new(limits, outer).with_packets(packets),
             unfinished: None,
             failing: None,
@@ -285,6 +284,10 @@ impl Reconciler {
             }
             Event::Closed(outcome) => {
                 self.unclosed = outcome.err();
+                Vec::new()
+            }
+            // It was removed meanwhile. Before the first plan, next hops are known for what it will use.
+            Event::NextHop { address, .. } if !self.followed.is_empty() && !self.followed.contains(&address) => {
                 Vec::new()
             }
             Event::NextHop { address, resolution } => {

@@ -1,9 +1,7 @@
 //! From the saved services to the published ones: the plan, its outcome, and the attempts after a failure. It must not know how a
 //! plan is made, nor the source of a change.
 
-use std::collections::BTreeSet;
 use std::iter;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_common::backend::NextHop;
@@ -175,27 +173,17 @@ impl Reconciler {
     /// Orders the addresses whose next hops are followed, if they changed.
     pub(super) fn follow(&mut self) -> Vec<Effect> {
         let served = Some(&self.served).filter(|served| !Arc::ptr_eq(served, &self.target));
-        let all = addresses_of(&self.target).chain(served.into_iter().flat_map(|served| addresses_of(served)));
-        let all: Vec<_> = all.chain(self.asked()).collect();
-        // To compare them as they come is ten times as fast as to sort them.
-        if self.followed.is_some() && self.named == all {
+        let pools = self.target.pools.values().chain(served.into_iter().flat_map(|served| served.pools.values()));
+        let delta = self.followed.follow(pools, self.asked());
+        if delta.is_empty() {
             return Vec::new();
         }
-        let addresses: BTreeSet<_> = all.iter().copied().collect();
-        self.named = all;
-        if self.followed.as_ref() == Some(&addresses) {
-            return Vec::new();
+        for address in &delta.removed {
+            self.resolutions.remove(address);
+            self.lost.remove(address);
         }
-        self.resolutions.retain(|address, _| addresses.contains(address));
-        self.lost.retain(|address, _| addresses.contains(address));
-        self.followed = Some(addresses.clone());
-        vec![Effect::Follow(addresses)]
+        vec![Effect::Follow(delta)]
     }
-}
-
-/// The addresses of all backends, in the order of pools and names.
-fn addresses_of(services: &Services) -> impl Iterator<Item = IpAddr> {
-    services.pools.values().flat_map(|pool| pool.backends.values()).map(|backend| backend.address)
 }
 
 /// The next hop's word; unresolved if it uses an interface that is not configured.

@@ -14,6 +14,7 @@ use maglev_model::{
 use maglev_model::{HealthChange, SettingsChange};
 use maps::Maps;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 mod admission;
@@ -132,7 +133,10 @@ impl Node {
                         events.push_back(Event::Surveyed(found(&orders, &Pinned::default())));
                     }
                     Effect::Survey(orders) => self.surveys = orders,
-                    Effect::Follow(addresses) => self.followed = addresses,
+                    Effect::Follow(delta) => {
+                        self.followed.retain(|address| !delta.removed.contains(address));
+                        self.followed.extend(delta.added);
+                    }
                     Effect::Check(targets) => self.checked = targets,
                     Effect::News(_) => {}
                     Effect::Reply { request, outcome } => self.replies.push((request, outcome)),
@@ -236,9 +240,9 @@ fn a_burst_is_one_plan_and_is_written_before_it_is_published() {
     let effects = reconciler.handle(Event::Flush, NOW);
     assert!(matches!(&effects[..], [Effect::Persist(draft)] if draft.services.vips.len() == 1));
     let effects = reconciler.handle(Event::Persisted(Ok(())), NOW);
-    let [Effect::Publish(steps), Effect::Follow(addresses)] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Publish(steps), Effect::Follow(followed)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(steps.iter().filter(|step| matches!(step, Step::FillTable { .. })).count(), 1);
-    assert_eq!(addresses.len(), 2);
+    assert_eq!((followed.added.len(), followed.removed.len()), (2, 0));
     let effects = reconciler.handle(Event::Published(Ok(())), NOW);
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Reply { outcome: Ok(()), .. })).count(), 4);
     assert!(reconciler.is_idle());
@@ -546,7 +550,7 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         services.admit(Change::AddVip(vip), &rules).unwrap();
     }
     let mut node = Node::start(limits, services.clone());
-    (1..3).for_each(|host| node.reach(host, true));
+    node.reach(1, true);
     node.run(Event::Flush);
     for n in 0..POOLS {
         services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
@@ -558,6 +562,8 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         }
     }
     node.run(Event::Replace { request: RequestId(1), services: services.clone() });
+    node.run(Event::Flush);
+    node.reach(2, true);
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
     node.maps.check_serves(&services);

@@ -59,9 +59,8 @@ enum Stale {
 }
 
 /// A followed address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Destination {
-    since: Since,
     /// The kernel's last answer; `None` until there is one.
     route: Option<Route>,
     /// The last report.
@@ -99,6 +98,8 @@ pub(super) struct Driver {
     events: mpsc::Sender<Found>,
     knowledge: Knowledge,
     destinations: BTreeMap<IpAddr, Destination>,
+    /// The call whose addresses these are.
+    taken_over: Since,
     /// Addresses whose routes are to be asked for.
     queue: BTreeSet<IpAddr>,
     stale: Stale,
@@ -119,6 +120,7 @@ impl Driver {
             events,
             knowledge: Knowledge::default(),
             destinations: BTreeMap::new(),
+            taken_over: Since::default(),
             queue: BTreeSet::new(),
             stale: Stale::Everything,
             rested: Instant::now(),
@@ -148,7 +150,7 @@ impl Driver {
 
     /// Brings everything up to date, one chunk of routes at most, and waits for news unless more routes are queued.
     async fn turn(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Result<(), End> {
-        self.take_over(&wanted.borrow_and_update().addresses);
+        self.take_over(&wanted.borrow_and_update());
         self.sweep().await?;
         self.queue.extend(self.recheck.take_due(now(), RECHECKED));
         self.look_up_routes().await?;
@@ -174,23 +176,32 @@ impl Driver {
     }
 
     /// Takes over which addresses are wanted; one that was not wanted for a while is a new one.
-    fn take_over(&mut self, wanted: &BTreeMap<IpAddr, Since>) {
-        let Self { destinations, recheck, changed, .. } = self;
-        destinations.retain(|address, destination| {
-            let kept = wanted.get(address) == Some(&destination.since);
+    fn take_over(&mut self, wanted: &Wanted) {
+        let Self { destinations, recheck, queue, changed, .. } = self;
+        let before = std::mem::replace(&mut self.taken_over, wanted.last);
+        if before == wanted.last {
+            return;
+        }
+        for (&address, _) in wanted.addresses.iter().filter(|(_, since)| **since > before) {
+            if destinations.insert(address, Destination::default()).is_some() {
+                recheck.forget(&address);
+                *changed = true;
+            }
+            queue.insert(address);
+        }
+        // All that are wanted are in it now: as many as are wanted are exactly those.
+        if destinations.len() == wanted.addresses.len() {
+            return;
+        }
+        destinations.retain(|address, _| {
+            let kept = wanted.addresses.contains_key(address);
             if !kept {
                 recheck.forget(address);
+                queue.remove(address);
                 *changed = true;
             }
             kept
         });
-        self.queue.retain(|address| wanted.contains_key(address));
-        for (&address, &since) in wanted {
-            self.destinations.entry(address).or_insert_with(|| {
-                self.queue.insert(address);
-                Destination { since, route: None, reported: None }
-            });
-        }
     }
 
     /// Begins to ask for all routes, if they are stale, the sweep before is done, and there was a pause.

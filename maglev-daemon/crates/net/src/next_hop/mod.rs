@@ -56,7 +56,7 @@ impl Settings {
 }
 
 /// The call of [`Resolver::follow`] since which an address is followed without a break.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Since(u64);
 
 /// The addresses to follow.
@@ -95,6 +95,17 @@ impl Resolver {
             last.0 += 1;
             let since = |address| (address, before.get(&address).copied().unwrap_or(*last));
             *before = addresses.into_iter().map(since).collect();
+        });
+    }
+
+    /// Follows these addresses besides, and the removed ones no longer. One that is in both, or is followed already, goes on.
+    pub fn change(&self, added: &BTreeSet<IpAddr>, removed: &BTreeSet<IpAddr>) {
+        self.wanted.send_modify(|Wanted { last, addresses }| {
+            last.0 += 1;
+            addresses.retain(|address, _| !removed.contains(address) || added.contains(address));
+            for address in added {
+                addresses.entry(*address).or_insert(*last);
+            }
         });
     }
 }

@@ -240,12 +240,15 @@ impl World {
                 later(Report::Event(Event::Drain(node_drain::Event::Counted(node_drain::Traffic::default()))));
             }
             Effect::News(News::Stage { stage: Stage::Waiting, .. }) => self.check_withdrawn(),
-            Effect::Follow(addresses) => {
+            Effect::Follow(delta) => {
                 // Next hops of addresses that are new are looked up.
-                for address in addresses.difference(&self.followed) {
-                    self.reports.push((at, Report::NextHop(*address)));
+                for address in delta.added {
+                    assert!(self.followed.insert(address), "{address} is followed already");
+                    self.reports.push((at, Report::NextHop(address)));
                 }
-                self.followed = addresses;
+                for address in delta.removed {
+                    assert!(self.followed.remove(&address), "{address} is not followed");
+                }
             }
             Effect::News(_) | Effect::Check(_) => {}
             Effect::Reply { request, outcome: _ } => {
