@@ -56,6 +56,7 @@ impl Api {
             stored: watch::channel(Stored::default()).1,
             rules: watch::channel(maglev_model::Rules::default()).1,
             pages: Pages::start().expect("a thread"),
+            config: None,
         };
         let router = routes::routes(handle).layer(Extension(Caller { uid: Some(0), pid: Some(1) }));
         drop(context);

@@ -5,6 +5,7 @@ mod bgp;
 mod body;
 mod by;
 mod changes;
+mod doctor;
 mod events;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
@@ -35,6 +36,7 @@ pub use services::SentFile;
 pub use shown::{Made, Shown, SnapshotRequests, Snapshots};
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -223,6 +225,8 @@ pub struct Handle {
     pub rules: watch::Receiver<Rules>,
     /// The rendering thread.
     pub pages: Pages,
+    /// `maglev.yaml`, which an examination reads.
+    pub config: Option<PathBuf>,
 }
 
 /// An answer with all backends takes milliseconds with thousands of them: it is computed by [`Handle::compute`] or

@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 
 use super::changes::{self, addition, parse_backend, parse_name, proposed};
 use super::refused::Refused;
-use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject, events, history, services};
+use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject};
+use super::{doctor, events, history, services};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -52,6 +53,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/bgp/neighbors", get(bgp_neighbors))
         .route("/bgp/neighbors/{name}/reset", post(reset_neighbor))
         .route("/bgp/routes", get(bgp_routes))
+        .route("/doctor", get(doctor::examine))
         .route("/node", get(node))
         .route("/node/drain", post(drain_node))
         .route("/node/undrain", post(undrain_node))

@@ -56,6 +56,7 @@ impl Server {
             stored: watch::channel(Stored::default()).1,
             rules: watch::channel(maglev_model::Rules::default()).1,
             pages: Pages::start().unwrap(),
+            config: None,
         };
         let handle = change(handle);
         tokio::spawn(server::serve(socket.listener().unwrap(), handle.clone()));

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use maglev_config::{NodeConfig, OnStop};
 use maglev_dataplane::{Dataplane, Kept, Pins, Rehearsal};
+use maglev_doctor::facts;
 use maglev_net::links::{self, Link};
 use serde::Serialize;
 
@@ -73,6 +74,23 @@ pub fn examine(path: &Path) -> Result<Findings, Failure> {
         Err(error) => findings.refuses.push(error.to_string()),
     }
     Ok(findings)
+}
+
+/// Loads into the kernel what a start with this node file would load, and frees it again: what `doctor` reports of a start.
+///
+/// # Errors
+/// Netlink cannot be asked, or no event loop be started.
+pub fn rehearse(node: &NodeConfig) -> Result<facts::Rehearsal, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the event loop: {error}"))?;
+    let links = runtime.block_on(links::list()).map_err(|error| error.to_string())?;
+    let pins = node.pin.as_deref().filter(|folder| folder.exists()).map(Pins::read);
+    let exists = pins.as_ref().is_some_and(|pins| !pins.is_empty());
+    let settings = maglev_dataplane::Settings { cut: true, ..start::settings(node) };
+    Ok(match Dataplane::rehearse(&settings, &links, pins.as_ref()) {
+        Ok(Rehearsal { memory_bytes, .. }) => facts::Rehearsal { refused: None, memory: memory_bytes, exists },
+        Err(error) => facts::Rehearsal { refused: Some(error.to_string()), memory: 0, exists },
+    })
 }
 
 /// Why the stop of a daemon with this node file leaves nothing that forwards, if programs are attached now.

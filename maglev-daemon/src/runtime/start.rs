@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,6 +95,7 @@ pub(super) struct Reads {
     journal: Journal,
     stored: watch::Receiver<Stored>,
     rules: watch::Receiver<Rules>,
+    config: PathBuf,
 }
 
 impl Reads {
@@ -103,7 +104,8 @@ impl Reads {
     /// # Errors
     /// The system starts no thread.
     pub(super) fn handle(self, bgp: Bgp) -> anyhow::Result<Handle> {
-        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules } = self;
+        let Self { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config } =
+            self;
         let pages = Pages::start().context("cannot start a thread")?;
         Ok(Handle {
             requests,
@@ -117,6 +119,7 @@ impl Reads {
             stored,
             rules,
             pages,
+            config: Some(config),
         })
     }
 }
@@ -222,7 +225,9 @@ pub(super) async fn start(
         sessions,
     };
     let (started, rules) = (clock.started().0, owner.rules());
-    let reads = Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules };
+    let config = path.to_owned();
+    let reads =
+        Reads { requests, snapshots, flow_table, shortages, state_file, started, journal, stored, rules, config };
     let before = Before { orders, owners, counts: heritage.counts() };
     Ok(Started { owner, inputs, reads, news, kept, drained, before })
 }

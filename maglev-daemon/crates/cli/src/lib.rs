@@ -9,6 +9,7 @@ mod counters;
 mod decap;
 #[cfg(test)]
 mod docs;
+mod doctor;
 mod events;
 mod flow;
 mod flow_table;
@@ -94,6 +95,8 @@ enum Command {
     Counters(counters::Args),
     /// Write one archive for support: views, configuration and host, without secrets
     Support(support::Args),
+    /// Examine the node: what is set up wrong, and the remedies
+    Doctor(doctor::Args),
     /// The traffic and health of the node, live in a terminal, or one frame of it
     Top(top::Args),
     /// Recent events of backends, pools, prefixes and the node, and changes with their author
@@ -159,6 +162,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters(args) => counters::run(&args, &client()?, &printer),
         Command::Support(args) => support::run(&args, &client()?),
+        Command::Doctor(args) => doctor::run(&args, &client()?, &printer),
         Command::Top(args) => top::run(&args, client()?, &printer),
         Command::Events(args) => events::run(&args, &client()?, &printer),
         Command::Node(command) => node::run(&command, &client()?, &printer),
@@ -272,6 +276,8 @@ mod tests {
             "maglev backend set web web4 --no-check",
             "maglev support",
             "maglev support -w - --config maglev.yaml",
+            "maglev doctor",
+            "maglev doctor --strict --output json",
             "maglev top",
             "maglev top --interval 200ms --view drops",
             "maglev top --once --width 20 --height 50 --view sessions",

@@ -404,10 +404,7 @@ fn absent(name: &str, links: &[Link]) -> DataplaneError {
 
 fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
     let AttachedXdp { at, program: id } = attached;
-    // Only root and CAP_SYS_ADMIN may inspect other programs.
-    let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-    let name = found.as_ref().and_then(|program| program.name_as_str()).filter(|name| !name.is_empty());
-    let program = name.map(str::to_owned);
+    let program = program_name(id);
     let keyword = match at {
         XdpAt::Native => "xdpdrv",
         XdpAt::Generic => "xdpgeneric",
@@ -415,6 +412,13 @@ fn foreign(interface: &str, attached: AttachedXdp) -> DataplaneError {
         XdpAt::Several => "xdp",
     };
     DataplaneError::ForeignProgram { interface: interface.to_owned(), program, id, keyword }
+}
+
+/// The name of a loaded program. Only root and CAP_SYS_ADMIN may inspect other programs: `None` for others.
+pub fn program_name(id: u32) -> Option<String> {
+    let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
+    let name = found.as_ref().and_then(|program| program.name_as_str()).filter(|name| !name.is_empty());
+    name.map(str::to_owned)
 }
 
 fn refused(interface: &Interface, errno: Errno) -> DataplaneError {

@@ -56,6 +56,14 @@ impl DriverReport {
         (!causes.is_empty()).then(|| causes.join("; or "))
     }
 
+    /// The limits that the driver refuses programs for, and the disadvantages that a setting would remove.
+    pub(super) fn advice(&self) -> [Vec<String>; 2] {
+        [Weight::Refused, Weight::Warning].map(|wanted| {
+            let lasting = self.findings.iter().filter(|finding| finding.weight == wanted && !finding.is_momentary());
+            lasting.map(|finding| finding.text.clone()).collect()
+        })
+    }
+
     /// The disadvantages.
     pub(super) fn warnings(&self) -> Vec<String> {
         let texts = self.of(|weight| weight == Weight::Warning);

@@ -50,6 +50,13 @@ pub(super) struct Finding {
     pub(super) text: String,
 }
 
+impl Finding {
+    /// Whether it is about the moment of an attach alone.
+    pub(super) fn is_momentary(&self) -> bool {
+        self.text.contains(ANEW)
+    }
+}
+
 /// A driver's limits.
 struct Driver {
     name: &'static str,
@@ -96,6 +103,9 @@ enum Frags {
 
 /// The driver of bonds.
 pub(super) const BONDING: &str = "bonding";
+
+/// What drivers do at an attach that stops packets for a moment.
+const ANEW: &str = "sets up its queues anew";
 
 const ONCE: &str = "attached or detached";
 const ALWAYS: &str = "attached, detached or replaced";
@@ -288,7 +298,7 @@ impl Limit {
                 ))]
             }
             Self::Restarts(when) => {
-                let text = format!("driver {name} sets up its queues anew when a program is {when}");
+                let text = format!("driver {name} {ANEW} when a program is {when}");
                 vec![warning(format!("{text}: no packets pass meanwhile, and the link may go down"))]
             }
             Self::Hidden(errno, text) => {

@@ -29,7 +29,7 @@ pub(super) fn blame(error: DataplaneError) -> DataplaneError {
 }
 
 /// The first of the needed features that the running kernel is certain not to have.
-fn missing() -> Option<String> {
+pub(super) fn missing() -> Option<String> {
     let programs = [(ProgramType::Xdp, "XDP"), (ProgramType::SchedClassifier, "sched_cls")];
     let programs = programs.into_iter().filter(|(kind, _)| matches!(is_program_supported(*kind), Ok(false)));
     let maps = [(MapType::Array, "array"), (MapType::DevMap, "devmap")];

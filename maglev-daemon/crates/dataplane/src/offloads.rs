@@ -12,6 +12,8 @@ use super::fenced::Fenced;
 
 /// `ETHTOOL_GDRVINFO`: names the driver.
 const GET_DRIVER: u32 = 0x03;
+/// `ETHTOOL_GGRO`: reads whether the network stack merges packets.
+const GET_GRO: u32 = 0x2b;
 /// `ETHTOOL_GFLAGS`: reads the flags.
 const GET_FLAGS: u32 = 0x25;
 /// `ETHTOOL_SFLAGS`: sets them.
@@ -56,7 +58,7 @@ struct Value {
     data: u32,
 }
 
-// SAFETY: two words, which are what `GET_FLAGS` and `SET_FLAGS` take; this file uses it with no other command.
+// SAFETY: two words, which are what `GET_FLAGS`, `SET_FLAGS` and `GET_GRO` take; this file uses it with no other command.
 unsafe impl Command for Value {}
 
 /// `struct ethtool_drvinfo`.
@@ -125,10 +127,33 @@ pub(super) struct Channels {
 
 /// The name of an interface's driver; `None` if it has none.
 pub(super) fn driver(interface: &str) -> Option<String> {
+    text(&ask_driver(interface)?.name)
+}
+
+/// The place of an interface's card, such as `0000:00:03.0` on PCI; `None` if it has none.
+pub(super) fn bus(interface: &str) -> Option<String> {
+    /// Behind the versions of driver and firmware.
+    const BUS: std::ops::Range<usize> = 64..96;
+    text(ask_driver(interface)?.rest.get(BUS)?)
+}
+
+fn ask_driver(interface: &str) -> Option<Driver> {
     let mut driver = Driver { command: GET_DRIVER, name: [0; 32], rest: [0; 160] };
     ask(interface, &mut driver).ok()?;
-    let name = CStr::from_bytes_until_nul(&driver.name).ok()?.to_str().ok()?;
-    (!name.is_empty()).then(|| name.to_owned())
+    Some(driver)
+}
+
+/// The text that a field is filled with, if it is not empty.
+fn text(field: &[u8]) -> Option<String> {
+    let text = CStr::from_bytes_until_nul(field).ok()?.to_str().ok()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Whether the network stack merges packets (GRO), which a program in generic mode meets; `None` if the kernel does not say.
+pub(super) fn merges_in_stack(interface: &str) -> Option<bool> {
+    let mut value = Value { command: GET_GRO, data: 0 };
+    ask(interface, &mut value).ok()?;
+    Some(value.data != 0)
 }
 
 /// The queues of an interface; `None` if the driver does not say.
@@ -253,7 +278,8 @@ mod tests {
             assert_eq!(driver("eth1").as_deref(), Some("veth"));
             let channels = channels("eth1").unwrap();
             assert!((channels.rx, channels.combined) != (0, 0), "{channels:?}");
-            assert_eq!(merges("eth1"), Some(false));
+            assert_eq!((merges("eth1"), bus("eth1")), (Some(false), None));
+            assert!(merges_in_stack("eth1").is_some());
         });
     }
 

@@ -7,6 +7,7 @@ pub mod host;
 pub mod identity;
 pub mod links;
 pub mod loopback;
+pub mod mtu_probe;
 pub mod next_hop;
 mod notices;
 pub mod socket;

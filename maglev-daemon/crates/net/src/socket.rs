@@ -89,6 +89,20 @@ pub fn mark(socket: impl AsFd, v6: bool, ttl: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends packets unfragmented, whatever MTU the kernel has learned of the path: DF on IPv4. One that is longer than the interface's or
+/// the route's MTU is an error of the sender.
+///
+/// # Errors
+/// The kernel refused.
+pub fn never_fragment(socket: impl AsFd, v6: bool) -> io::Result<()> {
+    let (level, name, probe) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+    };
+    set(socket.as_fd(), level, name, &probe.to_ne_bytes())
+}
+
 /// Binds the socket to one interface: packets are sent and received on it alone.
 ///
 /// # Errors

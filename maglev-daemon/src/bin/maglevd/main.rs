@@ -6,6 +6,7 @@ mod check;
 mod decap;
 #[cfg(test)]
 mod docs;
+mod doctor;
 mod keygen;
 mod log;
 mod preflight;
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Show what a start of this release would keep, continue, forget or refuse of what forwards now; change nothing
     Preflight(preflight::PreflightArgs),
+    /// Examine this node or backend without a daemon: what is set up wrong, and the remedies
+    Doctor(doctor::DoctorArgs),
     /// Detach every program that maglevd left, of this and other releases, and remove what is pinned
     Uninstall(uninstall::UninstallArgs),
     /// On a backend: remove the outer header of packets from load balancers, until stopped
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => check::run(&config),
         Command::Preflight(args) => preflight::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
         Command::Decap(args) => decap::run(args),
         Command::Pass(args) => attach::pass(&args),
@@ -179,6 +183,9 @@ mod tests {
             "maglevd run --previous /var/lib/maglev/previous/maglevd --probation 60s --cut",
             "maglevd check --config deploy/examples/broken.yaml",
             "maglevd preflight --config /etc/maglev/maglev.yaml --json",
+            "maglevd doctor",
+            "maglevd doctor --config /etc/maglev/maglev.yaml --strict --json",
+            "maglevd doctor --backend --config /etc/maglev/decap.yaml",
             "maglevd uninstall",
             "maglevd uninstall --pin /run/maglev/bpf/node --decap-pin /run/maglev/bpf/decap",
             "maglevd decap --interface eth0 --from 10.64.0.0/16",

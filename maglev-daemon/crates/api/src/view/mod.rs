@@ -3,6 +3,7 @@
 
 mod bgp;
 mod decap;
+mod doctor;
 mod error;
 mod event;
 mod file;
@@ -19,6 +20,7 @@ mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
 pub use decap::{DecapCounters, DecapInterface, DecapReloaded, DecapStatus};
+pub use doctor::{Finding, FindingLevel, Findings};
 pub use error::{Error, ErrorKind};
 pub use event::{DataPlaneStage, Event, Events, Fields, Level, What};
 pub use file::{Applied, PlannedServices, ServicesFile};
