@@ -91,7 +91,7 @@ fn files(path: &Path, node: &NodeConfig) -> Vec<File> {
 /// The machine.
 fn host(gather: &Gather, pin: Option<&Path>) -> Host {
     Host {
-        missing_feature: Ok(maglev_dataplane::missing_feature()),
+        missing_feature: Ok(maglev_dataplane::examine::missing_feature()),
         jit: gather.jit(),
         pin: pin.map(gather::pin),
         clock: gather.clock(),

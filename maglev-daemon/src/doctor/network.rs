@@ -7,7 +7,7 @@ use std::time::Duration;
 use maglev_common::encap::Encap;
 use maglev_common::maps::{DECAP_PROGRAM, PROGRAM, TRACED_PROGRAM, WATCHED_PROGRAM};
 use maglev_config::{Mode, NodeConfig};
-use maglev_dataplane::Examined;
+use maglev_dataplane::examine::{Examined, examine};
 use maglev_doctor::facts::{Device, Fact, Hop, Interface, Link, Path, Probe, Program};
 use maglev_doctor::gather::Gather;
 use maglev_model::{Resolution, Services, Via};
@@ -220,7 +220,7 @@ pub(super) fn interfaces(gather: &Gather, wanted: &Wanted<'_>, lost: &Lost) -> V
 fn device(gather: &Gather, link: &links::Link, wanted: &Wanted<'_>, lost: &Lost) -> Device {
     let Wanted { configured, links, .. } = wanted;
     let Examined { driver, bus, queues, most_queues, lro, gro, strips_tags, native, refusals, advice } =
-        maglev_dataplane::examine(link, links, configured.len() == 1);
+        examine(link, links, configured.len() == 1);
     // A card on PCI has an address there; a virtual device has none, or its driver's name.
     let bus = bus.filter(|bus| bus.contains(':'));
     let of = |key: &str| gather.of_interface(&link.name, key);

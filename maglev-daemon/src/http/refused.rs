@@ -1,6 +1,6 @@
 //! Errors over HTTP. It must not know the requests.
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use maglev_api::view::{Error, ErrorKind};
 use maglev_model::Refusal;
@@ -32,4 +32,9 @@ impl IntoResponse for Refused {
         };
         (status, axum::Json(error)).into_response()
     }
+}
+
+/// The answer to a request for a path that the API does not have.
+pub(super) async fn unknown_path(uri: Uri) -> Refused {
+    Refused(Error::invalid(format!("no such path: {}", uri.path())))
 }

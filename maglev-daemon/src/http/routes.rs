@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::changes::{self, addition, parse_backend, parse_name, proposed};
-use super::refused::Refused;
+use super::refused::{Refused, unknown_path};
 use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject};
 use super::{doctor, events, history, services};
 
@@ -73,10 +73,6 @@ pub(super) fn is_file(request: &axum::extract::Request) -> bool {
         (request.method(), request.uri().path()),
         (&Method::PUT, "/v1/services") | (&Method::POST, "/v1/plan/services")
     )
-}
-
-async fn unknown_path(uri: axum::http::Uri) -> Refused {
-    Refused(view::Error::invalid(format!("no such path: {}", uri.path())))
 }
 
 pub(crate) async fn unknown_method(method: Method, uri: axum::http::Uri) -> Refused {

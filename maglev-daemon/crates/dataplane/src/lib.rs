@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use maglev_common::hash::HashKey;
 use maglev_common::table::PoolIndex;
-
 use maglev_model::Limits;
 use maglev_model::plan::{Live, Step, SurveyOrder};
 use maglev_net::links::Link;
@@ -30,7 +29,7 @@ mod driver_report;
 mod drivers;
 mod egress;
 mod error;
-mod examine;
+pub mod examine;
 mod explain;
 mod features;
 mod fenced;
@@ -69,7 +68,6 @@ pub use attach::{Interface, InterfaceSettings, Refresh, program_name};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapPlace, DecapSettings, Prefixes, can_be_vips, within_limit};
 pub use error::DataplaneError;
-pub use examine::{Examined, examine, missing_feature};
 pub use explain::{Asked, Explanation, Remembered};
 pub use mode::Mode;
 pub use object::{backend_sha256, sha256};

@@ -91,10 +91,13 @@ pub(crate) fn check_room(memory: &Memory, needed: u64, all: u64, report: &mut Re
             None
         }
     };
-    let machine = available.as_ref().map(|bytes| Some(*bytes)).unwrap_or_else(|reason| {
-        report.unchecked("memory", "the memory that is available", reason);
-        None
-    });
+    let machine = available.as_ref().map_or_else(
+        |reason| {
+            report.unchecked("memory", "the memory that is available", reason);
+            None
+        },
+        |bytes| Some(*bytes),
+    );
     for (left, of) in [(machine, "the machine"), (group, "the control group (MemoryMax)")] {
         if let Some(left) = left.filter(|left| *left < needed) {
             let found = format!("the maps take {} MiB, and {of} has {} MiB left", mib(all), mib(left));

@@ -50,7 +50,7 @@ pub fn measure(targets: &BTreeMap<IpAddr, u32>) -> io::Result<BTreeMap<IpAddr, M
 struct Prober {
     socket: UdpSocket,
     v6: bool,
-    /// Tells its answers from those of others.
+    /// Distinguishes its answers from those of others.
     id: u16,
 }
 
@@ -141,7 +141,7 @@ fn is_answer(v6: bool, packet: &[u8], id: u16, sequence: u16) -> bool {
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let sum = words.fold(0_u32, |sum, word| sum + word);
+    let sum: u32 = words.sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
