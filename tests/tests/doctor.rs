@@ -151,7 +151,6 @@ fn site() -> Result<Site> {
     let topology = Topology::standard(1).routed_by(router::Kind::Bird);
     let mut site = Site::with_settings(topology, |lab: &Lab| -> Services { every_family(lab) }, Settings::announcing)?;
     site.router()?.await_route(WWW4, &[1])?;
-    fs::set_permissions(site.balancers[0].config(), fs::Permissions::from_mode(0o640))?;
     Ok(site)
 }
 
@@ -242,12 +241,6 @@ fn of_the_network(node: &Place<'_>) -> Result<()> {
         &lines(["address add 203.0.113.10/32 dev lo"]),
         &lines(["address del 203.0.113.10/32 dev lo"]),
         ("error", "it cannot be served: 203.0.113.10 is an address of this node", "ip address del"),
-    )?;
-    node.seed(
-        "VLAN tags that are stripped",
-        &lines(["link add link eth0 name eth0.7 type vlan id 7"]),
-        &lines(["link del eth0.7"]),
-        ("warning", "strips VLAN tags", "rxvlan off"),
     )?;
     node.setting("net.ipv4.conf.all.rp_filter", ["1", "0"], ("warning", "rp_filter is 1", "rp_filter=0"))?;
     let generic = ["name: eth0, mode: native", "name: eth0, mode: generic"];

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -77,6 +78,8 @@ impl Balancer {
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let config = settings.to_yaml(&directory.join("services.yaml"), &directory.join("maglev.sock"));
         write(&directory.join("maglev.yaml"), &config)?;
+        // It holds the hash key.
+        fs::set_permissions(directory.join("maglev.yaml"), fs::Permissions::from_mode(0o640))?;
         write(&directory.join("services.yaml"), &services.to_string())?;
         // These are the services of a new node: what another one kept in its history is no revision of theirs.
         match fs::remove_file(directory.join("services.history")) {

@@ -64,7 +64,7 @@ impl Findings {
         match (errors, warnings) {
             (0, 0) => Ok(()),
             (0, _) if !strict => Ok(()),
-            _ => Err(format!("doctor found {errors} errors and {warnings} warnings")),
+            _ => Err(format!("doctor found {} and {}", counted(errors, "error"), counted(warnings, "warning"))),
         }
     }
 }
@@ -84,8 +84,13 @@ impl fmt::Display for Findings {
         }
         let [errors, warnings, well] =
             [FindingLevel::Error, FindingLevel::Warning, FindingLevel::Ok].map(|level| self.count(level));
-        writeln!(f, "{errors} errors, {warnings} warnings, {well} ok")
+        writeln!(f, "{}, {}, {well} ok", counted(errors, "error"), counted(warnings, "warning"))
     }
+}
+
+/// `1 error`, `2 errors`
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -104,7 +109,7 @@ mod tests {
         let text = Findings(found.to_vec()).to_string();
         let expected = "error    eth0  it is so\n         remedy: do it (docs/deploy.md#mtu)\n\
                         warning  eth0  it is so\n         remedy: do it (docs/deploy.md#mtu)\n\
-                        ok       eth0  it is so\n1 errors, 1 warnings, 1 ok\n";
+                        ok       eth0  it is so\n1 error, 1 warning, 1 ok\n";
         assert_eq!(text, expected);
     }
 
@@ -113,7 +118,7 @@ mod tests {
         let of = |levels: &[FindingLevel]| Findings(levels.iter().map(|level| finding(*level, "x")).collect());
         assert_eq!(of(&[FindingLevel::Ok]).verdict(true), Ok(()));
         assert_eq!(of(&[FindingLevel::Warning]).verdict(false), Ok(()));
-        let line = Err("doctor found 0 errors and 1 warnings".to_owned());
+        let line = Err("doctor found 0 errors and 1 warning".to_owned());
         assert_eq!(of(&[FindingLevel::Warning]).verdict(true), line);
         assert!(of(&[FindingLevel::Error]).verdict(false).is_err());
         let json = serde_json::to_string(&of(&[FindingLevel::Error])).unwrap();

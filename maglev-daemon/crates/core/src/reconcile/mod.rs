@@ -286,10 +286,6 @@ impl Reconciler {
                 self.unclosed = outcome.err();
                 Vec::new()
             }
-            // It was removed meanwhile. Before the first plan, next hops are known for what it will use.
-            Event::NextHop { address, .. } if !self.followed.is_empty() && !self.followed.contains(&address) => {
-                Vec::new()
-            }
             Event::NextHop { address, resolution } => {
                 if matches!(resolution, Resolution::Resolved { .. }) {
                     self.adopted.remove(&address);

@@ -178,10 +178,10 @@ impl Reconciler {
         if delta.is_empty() {
             return Vec::new();
         }
-        for address in &delta.removed {
-            self.resolutions.remove(address);
-            self.lost.remove(address);
-        }
+        // Not only the removed ones: a report about an address may come after it was removed.
+        let Self { resolutions, lost, followed, .. } = self;
+        resolutions.retain(|address, _| followed.contains(address));
+        lost.retain(|address, _| followed.contains(address));
         vec![Effect::Follow(delta)]
     }
 }

@@ -550,7 +550,7 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         services.admit(Change::AddVip(vip), &rules).unwrap();
     }
     let mut node = Node::start(limits, services.clone());
-    node.reach(1, true);
+    (1..3).for_each(|host| node.reach(host, true));
     node.run(Event::Flush);
     for n in 0..POOLS {
         services.admit(add_backend(&format!("p{n}"), "b", 2), &rules).unwrap();
@@ -562,8 +562,6 @@ fn pools_that_learn_leave_tables_to_those_that_are_yet_to_come() {
         }
     }
     node.run(Event::Replace { request: RequestId(1), services: services.clone() });
-    node.run(Event::Flush);
-    node.reach(2, true);
     node.run(Event::Flush);
     assert_eq!(node.replies.last(), Some(&(RequestId(1), Ok(()))));
     node.maps.check_serves(&services);
