@@ -21,10 +21,11 @@ const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
 const MACHINE: &str = "maglev-e2e/machine";
 
 /// End-to-end tests that `--quick` leaves out: each of these files takes more than 8 s.
-const LONG: [&str; 24] = [
+const LONG: [&str; 25] = [
     "affinity",
     "answers",
     "changes",
+    "doctor",
     "documents",
     "drain",
     "faults",
