@@ -20,15 +20,19 @@ const APART: &str = "maglev-e2e/model,maglev-fuzz/loaded";
 /// The package's test, in an emulated machine.
 const MACHINE: &str = "maglev-e2e/machine";
 
-/// End-to-end tests that `--quick` leaves out: each of these files takes more than 8 s.
-const LONG: [&str; 25] = [
+/// End-to-end tests that `--quick` leaves out: each of these files takes more than 5 s.
+const LONG: [&str; 30] = [
     "affinity",
     "answers",
+    "bgp",
     "changes",
     "doctor",
     "documents",
     "drain",
+    "events",
+    "explain",
     "faults",
+    "fragments",
     "health",
     "health_announce",
     "health_cost",
@@ -38,6 +42,7 @@ const LONG: [&str; 25] = [
     "live_settings",
     "model",
     "monitoring",
+    "mtu",
     "narrow",
     "node_drain",
     "nothing_lost",
