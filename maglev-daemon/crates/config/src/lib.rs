@@ -29,8 +29,8 @@ pub use interfaces::{Interface, Mode};
 pub use node::{Draft, NodeConfig, OnStop, decode as decode_node};
 pub use origin::ReadSecret;
 pub use problem::{Problem, Problems};
-pub use services::{decode as decode_services, encode as encode_services, object_lines};
-pub use texts::PoolTexts;
+pub use services::{decode as decode_services, object_lines};
+pub use texts::{PoolTexts, encode as encode_services};
 pub use unchanged::decode_since as decode_services_since;
 
 #[cfg(test)]

@@ -164,26 +164,6 @@ fn decode_vip(field: &Field<'_>) -> Option<Vip> {
     Some(Vip { name: name?, service, pool: pool?, announce, when_empty: when_empty?, affinity: affinity? })
 }
 
-/// The first lines of the file.
-pub(super) const HEAD: &str = "# Services: the same on every node. maglevd rewrites this file with every change made by `maglev`;\n\
-                               # comments are not kept. After editing it by hand: `maglev reload`.\n";
-
-/// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
-pub fn encode(services: &Services) -> String {
-    let mut text = String::from(HEAD);
-    // Writing to a string cannot fail.
-    let _ = write_pools(&mut text, services).and_then(|()| write_vips(&mut text, services));
-    text
-}
-
-fn write_pools(text: &mut String, services: &Services) -> std::fmt::Result {
-    if services.pools.is_empty() {
-        return writeln!(text, "pools: []");
-    }
-    writeln!(text, "pools:")?;
-    services.pools.values().try_for_each(|pool| write_pool(text, pool))
-}
-
 /// Writes a pool as an item of the list of pools.
 pub(super) fn write_pool(text: &mut String, pool: &Pool) -> std::fmt::Result {
     let Pool { name, settings, health, backends } = pool;

@@ -1,18 +1,28 @@
-//! The text of services, in time proportional to the pools that changed since the last one. It must not know how a pool is written.
+//! The text of services as it is written, in time proportional to the pools that changed since the last one. It must not know how a
+//! pool is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use maglev_model::{Name, Pool, Services};
 
-use super::services::{HEAD, write_pool, write_vips};
+use super::services::{write_pool, write_vips};
+
+/// The first lines of the file.
+const HEAD: &str = "# Services: the same on every node. maglevd rewrites this file with every change made by `maglev`;\n\
+                    # comments are not kept. After editing it by hand: `maglev reload`.\n";
+
+/// Writes the services: pools, backends and VIPs in the order of their names, so the same services are the same bytes.
+pub fn encode(services: &Services) -> String {
+    PoolTexts::default().encode(services)
+}
 
 /// The texts of pools as they were written last. A pool is known by its place in memory, which no other has while it is kept here.
 #[derive(Debug, Default)]
 pub struct PoolTexts(BTreeMap<Name, (Arc<Pool>, String)>);
 
 impl PoolTexts {
-    /// Writes the services, exactly like [`encode_services`](super::encode_services).
+    /// Writes the services like [`encode`], which knows no pool yet.
     pub fn encode(&mut self, services: &Services) -> String {
         let Self(texts) = self;
         texts.retain(|name, _| services.pools.contains_key(name));

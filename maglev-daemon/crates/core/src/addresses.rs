@@ -1,7 +1,6 @@
 //! The addresses of some services, brought up to date in time proportional to the pools that changed. It must not know their
 //! use.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,9 +83,7 @@ impl Touched<'_> {
 
     fn remove(&mut self, address: IpAddr) {
         let Some(uses) = self.uses.get_mut(&address) else { return };
-        if let Entry::Vacant(entry) = self.was_used.entry(address) {
-            entry.insert(true);
-        }
+        self.was_used.entry(address).or_insert(true);
         *uses -= 1;
         if *uses == 0 {
             self.uses.remove(&address);

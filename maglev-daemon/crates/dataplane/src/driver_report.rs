@@ -58,15 +58,13 @@ impl DriverReport {
 
     /// The limits that the driver refuses programs for, and the disadvantages that a setting would remove.
     pub(super) fn advice(&self) -> [Vec<String>; 2] {
-        [Weight::Refused, Weight::Warning].map(|wanted| {
-            let lasting = self.findings.iter().filter(|finding| finding.weight == wanted && !finding.is_momentary());
-            lasting.map(|finding| finding.text.clone()).collect()
-        })
+        [Weight::Refused, Weight::Warning]
+            .map(|wanted| self.of(|weight| weight == wanted).into_iter().map(str::to_owned).collect())
     }
 
     /// The disadvantages.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let texts = self.of(|weight| weight == Weight::Warning);
+        let texts = self.of(|weight| matches!(weight, Weight::Warning | Weight::Moment));
         texts.into_iter().map(|text| format!("{}: {text}", self.interface)).collect()
     }
 

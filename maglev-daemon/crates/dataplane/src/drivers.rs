@@ -39,6 +39,8 @@ pub(super) enum Weight {
     Cause(Option<Errno>),
     /// It works, with a disadvantage.
     Warning,
+    /// It works, but packets stop for a moment while a program is attached.
+    Moment,
 }
 
 /// One limit that an interface is beyond, with the remedy.
@@ -48,13 +50,6 @@ pub(super) struct Finding {
     pub(super) weight: Weight,
     /// Without the name of the interface, unless a command names it.
     pub(super) text: String,
-}
-
-impl Finding {
-    /// Whether it is about the moment of an attach alone.
-    pub(super) fn is_momentary(&self) -> bool {
-        self.text.contains(ANEW)
-    }
 }
 
 /// A driver's limits.
@@ -103,9 +98,6 @@ enum Frags {
 
 /// The driver of bonds.
 pub(super) const BONDING: &str = "bonding";
-
-/// What drivers do at an attach that stops packets for a moment.
-const ANEW: &str = "sets up its queues anew";
 
 const ONCE: &str = "attached or detached";
 const ALWAYS: &str = "attached, detached or replaced";
@@ -298,8 +290,9 @@ impl Limit {
                 ))]
             }
             Self::Restarts(when) => {
-                let text = format!("driver {name} {ANEW} when a program is {when}");
-                vec![warning(format!("{text}: no packets pass meanwhile, and the link may go down"))]
+                let text = format!("driver {name} sets up its queues anew when a program is {when}");
+                let text = format!("{text}: no packets pass meanwhile, and the link may go down");
+                vec![Finding { weight: Weight::Moment, text }]
             }
             Self::Hidden(errno, text) => {
                 vec![Finding { weight: Weight::Cause(Some(*errno)), text: (*text).to_owned() }]

@@ -106,8 +106,7 @@ fn check_arp(name: &str, device: &Device, report: &mut Report) {
     let Device { arp_ignore, arp_announce, .. } = device;
     match arp_ignore {
         Ok(0) => {
-            let found =
-                "arp_ignore is 0: this backend answers ARP for the VIP, and takes it from the router's next hop";
+            let found = "arp_ignore is 0: this backend answers ARP for the VIP, so that clients' packets may reach it past the load balancers";
             let remedy = "`sysctl -w net.ipv4.conf.all.arp_ignore=1`, and in /etc/sysctl.d";
             report.error(name, found, remedy, page::BACKEND);
         }

@@ -69,7 +69,7 @@ fn check_program(name: &str, native: bool, device: &Device, of: Of, report: &mut
         None => report.ok(name, "no XDP program is attached", of.page()),
         Some(Program { id, name: program, is_ours: Some(false), native }) => {
             let keyword = if *native { "xdpdrv" } else { "xdpgeneric" };
-            let program = program.as_deref().unwrap_or("of no name");
+            let program = program.as_deref().unwrap_or("without a name");
             let found = format!("another XDP program is attached: {program} (id {id})");
             let remedy =
                 format!("stop the service that attached it, or detach it: `ip link set dev {name} {keyword} off`");
@@ -190,7 +190,7 @@ fn check_offloads(name: &str, native: bool, device: &Device, report: &mut Report
 
 fn check_lost(name: &str, device: &Device, report: &mut Report) {
     match &device.lost {
-        Ok(lost) if lost.is_empty() => report.ok(name, "no packets were lost at it meanwhile", page::LOST),
+        Ok(lost) if lost.is_empty() => report.ok(name, "it lost no packets during the examination", page::LOST),
         Ok(lost) => {
             let counters: Vec<_> = lost.iter().map(|(counter, packets)| format!("{counter} {packets}")).collect();
             let found = format!("packets are being lost: {} during the examination", counters.join(", "));
@@ -212,7 +212,7 @@ fn check_return_path(name: &str, device: &Device, of: Of, report: &mut Report) {
                 Of::Backend => (page::BACKEND, "clients' packets are dropped if replies are routed elsewhere"),
             };
             let remedy = format!(
-                "`sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{name}.rp_filter=0`, and in /etc/sysctl.d; 2 will do too"
+                "`sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{name}.rp_filter=0`, and in /etc/sysctl.d; 2 works too"
             );
             report.warn(name, format!("rp_filter is 1 (strict): {lost}"), remedy, document);
         }

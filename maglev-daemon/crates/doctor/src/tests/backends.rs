@@ -68,7 +68,7 @@ const FAULTS: [Fault; 14] = [
             device(backend).program = Some(program);
         },
         Error,
-        "of no name (id 9)",
+        "without a name (id 9)",
         "xdpgeneric off",
     ),
     (
