@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod backend;
+pub mod capture;
 pub mod counters;
 pub mod encap;
 pub mod flow;

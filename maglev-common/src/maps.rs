@@ -38,6 +38,13 @@ pub const FRAGMENTS: &str = "FRAGMENTS";
 /// [`crate::counters::Counts`] for each possible CPU, and one more: what was counted in a map of another layout.
 pub const COUNTS: &str = "COUNTS";
 
+/// One [`crate::capture::Filters`]: of the program that captures alone, as the next two are.
+pub const CAPTURE_FILTERS: &str = "CAPTURE_FILTERS";
+/// [`crate::capture::CaptureState`] for each possible CPU.
+pub const CAPTURE_STATE: &str = "CAPTURE_STATE";
+/// A ring of [`crate::capture::Record`]s and the bytes behind them.
+pub const CAPTURED: &str = "CAPTURED";
+
 /// The source prefixes that `decap` accepts: longest-prefix-match trie of IPv4 addresses. A value of 0 rejects part of a
 /// shorter prefix.
 pub const DECAP_SOURCES4: &str = "DECAP_SOURCES4";
@@ -73,6 +80,8 @@ pub const PROGRAM: &str = "maglev";
 pub const WATCHED_PROGRAM: &str = "maglev_watched";
 /// The same as that, and it logs each decision.
 pub const TRACED_PROGRAM: &str = "maglev_traced";
+/// The program that balances while packets are captured; it has a watchdog.
+pub const CAPTURED_PROGRAM: &str = "maglev_captured";
 /// The program at the interfaces' egress, which encapsulates health checks.
 pub const EGRESS_PROGRAM: &str = "maglev_egress";
 /// The program that decapsulates on a backend.

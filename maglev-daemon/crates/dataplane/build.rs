@@ -1,5 +1,5 @@
-//! Builds the eBPF objects, the binaries of package `maglev-ebpf`: `OUT_DIR/maglev-xdp` and `OUT_DIR/maglev-backend`, which
-//! `maglevd` embeds.
+//! Builds the eBPF objects, the binaries of package `maglev-ebpf`: `OUT_DIR/maglev-xdp`, `OUT_DIR/maglev-captured` and
+//! `OUT_DIR/maglev-backend`, which `maglevd` embeds.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ mod linker;
 mod objects;
 
 fn main() -> ExitCode {
-    match objects::build("maglev-ebpf", &["maglev-xdp", "maglev-backend"]) {
+    match objects::build("maglev-ebpf", &["maglev-xdp", "maglev-captured", "maglev-backend"]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("cargo::error={message}");

@@ -3,8 +3,14 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+#[path = "faulty/egress.rs"]
+mod egress;
+#[cfg(target_arch = "bpf")]
 #[path = "faulty/frame.rs"]
 mod frame;
+#[cfg(target_arch = "bpf")]
+#[path = "../../src/bin/node/functions.rs"]
+mod functions;
 #[cfg(target_arch = "bpf")]
 #[path = "faulty/maps.rs"]
 mod maps;
@@ -17,6 +23,12 @@ mod programs;
 #[cfg(target_arch = "bpf")]
 #[path = "../../src/bin/node/skb.rs"]
 mod skb;
+#[cfg(target_arch = "bpf")]
+#[path = "../../src/bin/node/tap.rs"]
+mod tap;
+#[cfg(target_arch = "bpf")]
+#[path = "../../src/bin/node/egress.rs"]
+mod true_egress;
 #[cfg(target_arch = "bpf")]
 #[path = "../../src/bin/frame.rs"]
 mod true_frame;

@@ -11,6 +11,9 @@ mod frame;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod mode;
+#[cfg(target_arch = "bpf")]
+#[path = "../../src/bin/node/tap.rs"]
+mod tap;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

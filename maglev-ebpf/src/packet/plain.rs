@@ -81,13 +81,13 @@ pub fn ipv4(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     if start.flags_fragment.get() & ipv4::FRAGMENT != 0 || start.ttl == 0 {
         return None;
     }
-    let (protocol, length) = (start.protocol, u32::from(start.length.get()));
-    if !holds_transport(protocol, length, ipv4::HEADER) || !packet.reaches(eth::HEADER + length as usize) {
+    let (protocol, length) = (start.protocol, usize::from(start.length.get()));
+    if !holds_transport(protocol, length, ipv4::HEADER) || !packet.reaches(eth::HEADER + length) {
         return None;
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);
     let tuple = Tuple4 { addresses: start.addresses.get(), transport };
-    Some(Inner { tuple, l3: eth::HEADER, length, transport: eth::HEADER + ipv4::HEADER })
+    Some(Inner { tuple, l3: eth::HEADER, length: length as u32, transport: eth::HEADER + ipv4::HEADER })
 }
 
 /// Reads a plain IPv6 packet to a MAC address of ours; `None` if it is not one.
@@ -97,23 +97,23 @@ pub fn ipv6(packet: &impl Packet, own: impl FnOnce(OwnMac) -> bool) -> Option<In
     if start.kind.get() & Start6::KIND_MASK != Start6::KIND || !own(OwnMac::from_frame(start.macs.get())) {
         return None;
     }
-    let (protocol, payload) = (start.next_header, u32::from(start.payload_length.get()));
-    let length = payload + ipv6::HEADER as u32;
-    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || !packet.reaches(eth::HEADER + length as usize)
-    {
+    let (protocol, payload) = (start.next_header, usize::from(start.payload_length.get()));
+    let length = payload + ipv6::HEADER;
+    if start.hop_limit == 0 || !holds_transport(protocol, payload, 0) || !packet.reaches(eth::HEADER + length) {
         return None;
     }
     let transport = Transport::new(start.transport.ports.get(), protocol);
     let tuple = Tuple6 { addresses: start.addresses.map(U64::get), transport };
-    Some(Inner { tuple, l3: eth::HEADER, length, transport: eth::HEADER + ipv6::HEADER })
+    Some(Inner { tuple, l3: eth::HEADER, length: length as u32, transport: eth::HEADER + ipv6::HEADER })
 }
 
-/// Whether a packet of this length holds the transport header it says it has: TCP or UDP.
+/// Whether a packet of this length holds the transport header it says it has: TCP or UDP. (Lengths are of 64 bits here: those of 32 cost
+/// an instruction to widen.)
 #[inline(always)]
-fn holds_transport(protocol: u8, length: u32, header: usize) -> bool {
+fn holds_transport(protocol: u8, length: usize, header: usize) -> bool {
     match protocol {
-        l4::TCP => length >= header as u32 + l4::TCP_HEADER,
-        l4::UDP => length >= header as u32 + l4::UDP_HEADER,
+        l4::TCP => length >= header + l4::TCP_HEADER as usize,
+        l4::UDP => length >= header + l4::UDP_HEADER as usize,
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! The ways through the kernel, one file each: in from clients, out to backends, and at a backend.
 
+pub mod capture;
 pub mod decap;
 pub mod egress;
 pub mod forward;

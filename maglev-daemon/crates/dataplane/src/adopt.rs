@@ -175,11 +175,13 @@ impl Dataplane {
         };
         let (attached, egress, vlans) = <_>::default();
         let (trace, watchdog, left) = (None, settings.watchdog, Some(left));
-        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
+        let (capturing, settings) = (None, settings.clone());
+        let mut plane =
+            Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left, settings, capturing };
         plane.beat()?;
         let held = pins.links(LinkKind::Xdp)?;
-        let chosen = attach::choose_or_await(&settings.interfaces, links, &held)?;
-        plane.attach(chosen, held, settings.cut, links)?;
+        let chosen = attach::choose_or_await(&plane.settings.interfaces, links, &held)?;
+        plane.attach(chosen, held, plane.settings.cut, links)?;
         plane.guard()?;
         tracing::info!(set, folder = %pins.folder().display(), "data plane adopted");
         Ok(plane)

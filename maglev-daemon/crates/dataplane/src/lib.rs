@@ -23,6 +23,7 @@ mod adopt;
 mod attach;
 mod barrier;
 mod bpf;
+mod capture;
 mod counters;
 mod decap;
 mod driver_report;
@@ -65,6 +66,10 @@ use succession::Continued;
 
 pub use adopt::{Fingerprint, Kept};
 pub use attach::{Interface, InterfaceSettings, Refresh, program_name};
+pub use capture::{
+    CaptureFilter, CaptureId, CaptureProgram, CaptureSource, CaptureTarget, CaptureTotals, Captured, CapturedDecision,
+    Sink,
+};
 pub use counters::{DecapSnapshot, Snapshot, Totals};
 pub use decap::{Decap, DecapPlace, DecapSettings, Prefixes, can_be_vips, within_limit};
 pub use error::DataplaneError;
@@ -122,6 +127,8 @@ pub struct Dataplane {
     trace: Option<trace::Reader>,
     watchdog: Option<Duration>,
     left: Option<Left>,
+    settings: Settings,
+    capturing: Option<capture::Capturing>,
 }
 
 /// The state that is left to the next daemon.
@@ -203,16 +210,18 @@ impl Dataplane {
             None => None,
         };
         let (attached, egress, vlans) = <_>::default();
-        let watchdog = settings.watchdog;
-        let mut plane = Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left };
+        let (watchdog, settings) = (settings.watchdog, settings.clone());
+        let capturing = None;
+        let mut plane =
+            Self { attached, egress, vlans, maps, barrier, ebpf, program, trace, watchdog, left, settings, capturing };
         plane.beat()?;
-        plane.attach(chosen, held, settings.cut, links)?;
+        plane.attach(chosen, held, plane.settings.cut, links)?;
         // Health checks are encapsulated once: by the data plane of this process that this one continues, until it takes over.
         if !continued.is_some_and(Continued::is_of_this_process) {
             plane.guard()?;
         }
         let bytes: u64 = plane.maps.memory().iter().map(|(_, bytes)| bytes).sum();
-        tracing::info!(bytes, cpus = sizes.cpus, flow_sets = settings.flow_sets, "data plane started");
+        tracing::info!(bytes, cpus = sizes.cpus, flow_sets = sizes.flow_sets, "data plane started");
         Ok(plane)
     }
 
@@ -373,6 +382,7 @@ impl Dataplane {
             }
             Err(error) => refresh.problems.push(error.to_string()),
         }
+        self.capture_everywhere();
         refresh
     }
 
@@ -427,9 +437,9 @@ impl Dataplane {
     }
 
     /// Detaches the program and frees its maps: nothing is left.
-    pub fn stop(self) {
-        let Self { mut attached, egress, vlans: _, maps, barrier: _, ebpf, program: _, trace, watchdog: _, left } =
-            self;
+    pub fn stop(mut self) {
+        self.end_captures();
+        let Self { mut attached, egress, vlans: _, maps, barrier: _, ebpf, trace, left, .. } = self;
         let names: Vec<_> = attached.interfaces().iter().map(|interface| interface.name.clone()).collect();
         attached.unpin();
         drop((attached, egress));
@@ -441,7 +451,8 @@ impl Dataplane {
     }
 
     /// Ends, and leaves forwarding to the next daemon. Dropping does the same.
-    pub fn leave(self) {
+    pub fn leave(mut self) {
+        self.end_captures();
         match self.left.as_ref().filter(|left| left.whole || left.adopted) {
             Some(left) => tracing::info!(set = left.set, "data plane left forwarding"),
             None => tracing::info!("data plane detached"),

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use aya::maps::{Map, MapData, MapType};
+use aya::maps::{Map, MapData, MapType, RingBuf};
 use aya::programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use maglev_common::forwarding::{self, Forwarding};
@@ -36,6 +36,9 @@ pub(super) const CONTINUED: [&str; 3] = [names::FLOWS, names::FRAGMENTS, names::
 
 /// The object file, built by this crate's build script. ELF headers are read in place, so it must stand aligned.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-xdp"));
+
+/// The same with the load balancer that captures packets, over the same maps.
+static CAPTURED_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-captured"));
 
 /// The same with the backend's programs: a backend has no use for the load balancer's maps.
 pub(super) static BACKEND_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/maglev-backend"));
@@ -105,6 +108,8 @@ pub(super) const LEAST_OF_EACH: u32 = 10;
 pub(super) struct Beside<'a> {
     /// Globals of its own.
     pub(super) globals: &'a [(&'static str, u32)],
+    /// Maps of its own, and how many values each has.
+    pub(super) entries: &'a [(&'static str, u32)],
     /// Pinned maps that it goes on with.
     pub(super) continued: &'a [(&'static str, PathBuf)],
 }
@@ -141,7 +146,18 @@ impl Loaded {
         sizes: &Sizes,
         continued: &[(&'static str, PathBuf)],
     ) -> Result<Self, DataplaneError> {
-        Self::balancer_of(OBJECT, program(wanted), wanted, sizes, Beside { globals: &[], continued })
+        Self::balancer_of(OBJECT, program(wanted), wanted, sizes, Beside { continued, ..Beside::default() })
+    }
+
+    /// The load balancer that captures packets, over all maps of a set that is pinned.
+    pub(super) fn capturing(
+        wanted: &Settings,
+        sizes: &Sizes,
+        pinned: &[(&'static str, PathBuf)],
+    ) -> Result<Self, DataplaneError> {
+        let entries = [(names::CAPTURE_STATE, sizes.cpus)];
+        let beside = Beside { entries: &entries, continued: pinned, ..Beside::default() };
+        Self::balancer_of(CAPTURED_OBJECT, names::CAPTURED_PROGRAM, wanted, sizes, beside)
     }
 
     /// The same of any object that takes our maps and globals, and these globals beside them.
@@ -152,7 +168,7 @@ impl Loaded {
         sizes: &Sizes,
         beside: Beside<'_>,
     ) -> Result<Self, DataplaneError> {
-        let Beside { globals, continued } = beside;
+        let Beside { globals, entries, continued } = beside;
         let seconds_per_jiffy = seconds_per_jiffy()?;
         let share = |of_node: u32| (of_node / sizes.cpus.max(1)).max(LEAST_OF_EACH);
         let (answers, fragmented) = (share(wanted.answers), share(wanted.fragmented));
@@ -175,6 +191,9 @@ impl Loaded {
         }
         for (name, value) in globals {
             loader.override_global(name, value, true);
+        }
+        for (name, entries) in entries {
+            loader.map_max_entries(name, *entries);
         }
         for (name, path) in continued {
             loader.map_pin_path(name, path);
@@ -318,6 +337,13 @@ impl Loaded {
             Self::Pinned { maps, .. } => maps.get(name),
         }
         .ok_or_else(|| DataplaneError::no_map(name))
+    }
+
+    /// A ring of the object, to be read.
+    pub(super) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, DataplaneError> {
+        let Self::New(ebpf) = self else { return Err(DataplaneError::no_map(name)) };
+        let map = ebpf.take_map(name).ok_or_else(|| DataplaneError::no_map(name))?;
+        RingBuf::try_from(map).map_err(|error| DataplaneError::map(name, "mmap", &error))
     }
 
     /// How many values a map of the object has.

@@ -7,6 +7,7 @@
 //!    egress/7                      the hold of a backend's program on the egress of the same
 //!    v1-6b3f0a9c41de-37/           a set: layout 1, of the object with this digest, its first map the kernel's 37th
 //!      program, egress, FORWARDING, FLOWS, FLOWS_BEFORE, FRAGMENTS, COUNTS, DEVICES
+//!      captured                   the program that captures, while it runs
 //!      STATE                      the bytes that its daemon saved last
 //!    trial                        the bytes that starts of this and other releases have in common
 //! ```
@@ -38,6 +39,8 @@ use super::error::{DataplaneError, PINNING};
 
 /// The name of a set's program.
 pub(super) const PROGRAM_PART: &str = "program";
+/// The name of a set's program that captures, while it runs in the other one's place.
+pub(super) const CAPTURED_PART: &str = "captured";
 /// The name of a set's saved bytes.
 const STATE_PART: &str = "STATE";
 /// The name of the bytes that belong to no set.
@@ -124,6 +127,17 @@ impl Pins {
         pinned
     }
 
+    /// Pins the program that captures, in the place of one that another daemon left.
+    pub(super) fn pin_captured(&self, set: &str, program: BorrowedFd<'_>) -> Result<(), DataplaneError> {
+        self.unpin_captured(set);
+        pin(&self.part(set, CAPTURED_PART), program)
+    }
+
+    /// Unpins it, if it is pinned.
+    pub(super) fn unpin_captured(&self, set: &str) {
+        let _ = fs::remove_file(self.part(set, CAPTURED_PART));
+    }
+
     /// Unpins a set: the kernel frees everything that has no other holder.
     pub(super) fn remove_set(&self, set: &str) {
         let folder = self.folder.join(set);
@@ -142,9 +156,12 @@ impl Pins {
     /// The set whose program a pinned link holds on an interface; without such a link, the only set there is.
     pub fn current(&self) -> Option<String> {
         let held: Vec<u32> = self.links(LinkKind::Xdp).ok()?.values().map(|link| link.program).collect();
-        let program = |set: &String| ProgramInfo::from_pin(self.part(set, PROGRAM_PART)).map(|info| info.id());
+        let is_held = |set: &str, part| {
+            let program = ProgramInfo::from_pin(self.part(set, part)).map(|info| info.id());
+            program.is_ok_and(|id| held.contains(&id))
+        };
         let mut sets: Vec<String> = self.sets().collect();
-        match sets.iter().position(|set| program(set).is_ok_and(|id| held.contains(&id))) {
+        match sets.iter().position(|set| is_held(set, PROGRAM_PART) || is_held(set, CAPTURED_PART)) {
             Some(at) => Some(sets.swap_remove(at)),
             None => sets.pop().filter(|_| sets.is_empty()),
         }

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use aya::maps::{MapData, MapType};
+use maglev_common::capture::{CaptureState, Filters};
 use maglev_common::counters::Counts;
 use maglev_common::flow::Bucket;
 use maglev_common::forwarding::{Forwarding, Table};
@@ -37,6 +38,10 @@ unsafe impl Shared for Line {}
 unsafe impl Shared for Table {}
 // SAFETY: made of words alone.
 unsafe impl Shared for Counts {}
+// SAFETY: made of words alone.
+unsafe impl Shared for Filters {}
+// SAFETY: made of words alone.
+unsafe impl Shared for CaptureState {}
 // SAFETY: any bytes are one (`FromBytes`), and the programs only read it: its directories, which are not words, change
 // under `&mut` alone.
 unsafe impl Shared for Forwarding {}

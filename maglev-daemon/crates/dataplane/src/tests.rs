@@ -23,6 +23,7 @@ use super::explain::View;
 use super::harness::{Harness, action};
 use super::*;
 
+mod capture;
 mod devices;
 mod drivers;
 mod egress;

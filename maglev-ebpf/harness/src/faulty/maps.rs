@@ -18,7 +18,7 @@ use maglev_harness::Fault;
 use crate::frame::has;
 use crate::true_maps;
 
-pub(crate) use crate::true_maps::{TAG, action};
+pub(crate) use crate::true_maps::{COUNTS, FORWARDING, TAG, action, cpu, find_by_rules4, find_by_rules6, slot_of};
 
 /// The node's maps as they are, but for the fault.
 pub(crate) struct Maps<const TRACED: bool>(true_maps::Maps<TRACED>);
@@ -148,61 +148,5 @@ impl<const TRACED: bool> Trace for Maps<TRACED> {
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
         self.0.decided(decision);
-    }
-}
-
-/// The node's maps as the egress program sees them, but for the fault.
-pub(crate) struct EgressMaps(true_maps::EgressMaps);
-
-impl EgressMaps {
-    #[inline(always)]
-    pub(crate) fn new(interface: u32) -> Option<Self> {
-        true_maps::EgressMaps::new(interface).map(Self)
-    }
-}
-
-impl env::Forwarding for EgressMaps {
-    #[inline(always)]
-    fn forwarding(&self) -> &Forwarding {
-        env::Forwarding::forwarding(&self.0)
-    }
-
-    #[inline(always)]
-    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
-        self.0.slot(start, slot)
-    }
-
-    #[inline(always)]
-    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
-        self.0.find_by_rules4(address, service)
-    }
-
-    #[inline(always)]
-    fn find_by_rules6(&self, address: [u64; 2], service: u64) -> VipWord {
-        self.0.find_by_rules6(address, service)
-    }
-}
-
-impl Ingress for EgressMaps {
-    #[inline(always)]
-    fn ingress(&self) -> u32 {
-        if has(Fault::RedirectsChecks) { 0 } else { self.0.ingress() }
-    }
-}
-
-impl Counters for EgressMaps {
-    #[inline(always)]
-    fn count(&self, counter: Counter) {
-        self.0.count(counter);
-    }
-
-    #[inline(always)]
-    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
-        self.0.count_vip(vip, bytes);
-    }
-
-    #[inline(always)]
-    fn count_member(&self, member: MemberId, bytes: u64) {
-        self.0.count_member(member, bytes);
     }
 }

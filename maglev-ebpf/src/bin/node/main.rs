@@ -2,8 +2,12 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod egress;
+#[cfg(target_arch = "bpf")]
 #[path = "../frame.rs"]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod functions;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -12,6 +16,8 @@ mod outgoing;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod skb;
+#[cfg(target_arch = "bpf")]
+mod tap;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -24,6 +24,8 @@ use maglev_ebpf::env::{
 };
 use maglev_ebpf::verdict::Verdict;
 
+use crate::tap::Tap;
+
 #[unsafe(no_mangle)]
 static TABLE_WORDS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -38,7 +40,7 @@ static FRAGMENTED_PER_SECOND: Global<u32> = Global::new(0);
 static SECONDS_PER_JIFFY: Global<u64> = Global::new(0);
 
 #[map]
-static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
+pub(crate) static FORWARDING: Array<Forwarding> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static DEVICES: DevMap = DevMap::with_max_entries(MAX_INTERFACES, 0);
 #[map]
@@ -48,7 +50,7 @@ static FLOWS_BEFORE: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static FRAGMENTS: Array<Line> = Array::with_max_entries(fragment::LINES, MMAPABLE);
 #[map]
-static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
+pub(crate) static COUNTS: Array<Counts> = Array::with_max_entries(1, MMAPABLE);
 
 /// Instead of an action, an interface slot in the low half: the frame is to be given a tag first.
 pub(crate) const TAG: u32 = 0x8_0000;
@@ -73,7 +75,7 @@ fn redirect(interface: InterfaceSlot) -> u32 {
 
 /// A slot of a table. `forwarding` is the value of [`FORWARDING`].
 #[inline(always)]
-fn slot_of(forwarding: &'static Forwarding, TableStart(start): TableStart, slot: Slot) -> SlotWord {
+pub(crate) fn slot_of(forwarding: &'static Forwarding, TableStart(start): TableStart, slot: Slot) -> SlotWord {
     let word = start as usize + slot.index();
     if word >= TABLE_WORDS.load() as usize {
         return SlotWord::default();
@@ -86,7 +88,7 @@ fn slot_of(forwarding: &'static Forwarding, TableStart(start): TableStart, slot:
 }
 
 #[inline(always)]
-fn cpu() -> u32 {
+pub(crate) fn cpu() -> u32 {
     // SAFETY: the helper takes nothing and cannot fail.
     unsafe { bpf_get_smp_processor_id() as u32 }
 }
@@ -102,14 +104,22 @@ pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
+    tap: Tap,
 }
 
 impl<const TRACED: bool> Maps<TRACED> {
     /// Looks up, once, what every packet needs; `None` on a CPU that the maps have no room for.
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Option<Self> {
-        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
-        Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts })
+        let (forwarding, cpu) = (FORWARDING.get(0)?, cpu());
+        let (counts, tap) = (COUNTS.get(cpu)?, Tap::new(cpu)?);
+        Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts, tap })
+    }
+
+    /// The notes for a capture.
+    #[inline(always)]
+    pub(crate) const fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// Whether the daemon counts as gone.
@@ -122,8 +132,9 @@ impl<const TRACED: bool> Maps<TRACED> {
     /// The same for a decision that needs no frame: its context is not read, or the verifier would refuse the program.
     #[inline(always)]
     fn without_frame() -> Option<Self> {
-        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
-        Some(Self { ctx: XdpContext::new(core::ptr::null_mut()), forwarding, counts })
+        let (forwarding, cpu) = (FORWARDING.get(0)?, cpu());
+        let (counts, tap) = (COUNTS.get(cpu)?, Tap::new(cpu)?);
+        Some(Self { ctx: XdpContext::new(core::ptr::null_mut()), forwarding, counts, tap })
     }
 }
 
@@ -228,6 +239,7 @@ impl<const TRACED: bool> Fragments for Maps<TRACED> {
 impl<const TRACED: bool> Trace for Maps<TRACED> {
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
+        self.tap.decided(decision);
         if TRACED {
             log_decision(&self.ctx, decision, decision.slot_word(self).owner());
         }
@@ -237,68 +249,7 @@ impl<const TRACED: bool> Trace for Maps<TRACED> {
 impl<const TRACED: bool> Counters for Maps<TRACED> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
-        self.counts.count(counter);
-    }
-
-    #[inline(always)]
-    fn count_vip(&self, vip: VipTraffic, bytes: u64) {
-        self.counts.count_vip(vip, bytes);
-    }
-
-    #[inline(always)]
-    fn count_member(&self, member: MemberId, bytes: u64) {
-        self.counts.count_member(member, bytes);
-    }
-}
-
-/// The load balancer's tables, as the program at an interface's egress sees them.
-pub(crate) struct EgressMaps {
-    interface: u32,
-    forwarding: &'static Forwarding,
-    counts: &'static Counts,
-}
-
-impl EgressMaps {
-    /// Looks up, once, the maps for an outgoing packet; `None` on a CPU that the maps have no room for.
-    #[inline(always)]
-    pub(crate) fn new(interface: u32) -> Option<Self> {
-        let (forwarding, counts) = (FORWARDING.get(0)?, COUNTS.get(cpu())?);
-        Some(Self { interface, forwarding, counts })
-    }
-}
-
-impl env::Forwarding for EgressMaps {
-    #[inline(always)]
-    fn forwarding(&self) -> &Forwarding {
-        self.forwarding
-    }
-
-    #[inline(always)]
-    fn slot(&self, start: TableStart, slot: Slot) -> SlotWord {
-        slot_of(self.forwarding, start, slot)
-    }
-
-    #[inline(always)]
-    fn find_by_rules4(&self, address: u32, service: u64) -> VipWord {
-        VipWord(find_by_rules4(address, service))
-    }
-
-    #[inline(always)]
-    fn find_by_rules6(&self, [high, low]: [u64; 2], service: u64) -> VipWord {
-        VipWord(find_by_rules6(high, low, service))
-    }
-}
-
-impl Ingress for EgressMaps {
-    #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.interface
-    }
-}
-
-impl Counters for EgressMaps {
-    #[inline(always)]
-    fn count(&self, counter: Counter) {
+        self.tap.counted(counter);
         self.counts.count(counter);
     }
 
@@ -337,7 +288,7 @@ extern "C" fn choose_for_error(hash: u64, word: u64, pool: u32, segment: u32) ->
 /// [`env::Forwarding::find_by_rules4`] likewise.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
+pub(crate) extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
     let Some(forwarding) = FORWARDING.get(0) else { return 0 };
     forwarding.directory4().find_by_rules(Key4::from_service(address, service)).0
 }
@@ -345,7 +296,7 @@ extern "C" fn find_by_rules4(address: u32, service: u64) -> u64 {
 /// [`env::Forwarding::find_by_rules6`] likewise.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_by_rules6(high: u64, low: u64, service: u64) -> u64 {
+pub(crate) extern "C" fn find_by_rules6(high: u64, low: u64, service: u64) -> u64 {
     let Some(forwarding) = FORWARDING.get(0) else { return 0 };
     forwarding.directory6().find_by_rules(Key6::from_service([high, low], service)).0
 }

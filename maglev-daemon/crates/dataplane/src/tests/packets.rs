@@ -22,19 +22,19 @@ use crate::harness::{Before, Harness, action};
 const MTU: u32 = 1_500;
 
 /// Pools by what sending to them means.
-mod pool {
+pub(super) mod pool {
     use super::PoolIndex;
 
-    pub(super) const OUTER4: PoolIndex = PoolIndex(0);
+    pub(in crate::tests) const OUTER4: PoolIndex = PoolIndex(0);
     pub(super) const OUTER6: PoolIndex = PoolIndex(1);
-    pub(super) const EMPTY: PoolIndex = PoolIndex(2);
+    pub(in crate::tests) const EMPTY: PoolIndex = PoolIndex(2);
     pub(super) const UNRESOLVED: PoolIndex = PoolIndex(3);
     pub(super) const ELSEWHERE: PoolIndex = PoolIndex(4);
 }
 
 /// Ports of VIPs beside the fixtures' own.
-mod port {
-    pub(super) const EMPTY: u16 = 8_000;
+pub(super) mod port {
+    pub(in crate::tests) const EMPTY: u16 = 8_000;
     pub(super) const UNRESOLVED: u16 = 8_001;
     pub(super) const ELSEWHERE: u16 = 8_002;
     /// The first and the last of one VIP.
@@ -63,12 +63,26 @@ impl Rig {
     }
 
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::started(change, |settings| Dataplane::start(settings, &links()))
+    }
+
+    /// The same, and what it forwards with is pinned.
+    pub(super) fn pinned(pins: &Arc<Pins>) -> Self {
+        let mut rig = Self::started(|_| {}, |settings| Dataplane::replace(settings, &links(), pins));
+        rig.plane.outlive().unwrap();
+        rig
+    }
+
+    fn started(
+        change: impl FnOnce(&mut Settings),
+        start: impl FnOnce(&Settings) -> Result<Dataplane, DataplaneError>,
+    ) -> Self {
         stay_on_one_cpu();
         let peer = two_veths();
         let mut settings = settings(&[("eth1", Mode::Native), ("eth2", Mode::Native)]);
         settings.limits.pools = 8;
         change(&mut settings);
-        let mut plane = Dataplane::start(&settings, &links()).unwrap();
+        let mut plane = start(&settings).unwrap();
         plane.publish(&plan()).unwrap();
         let harness = Harness::from_dataplane(&mut plane);
         Self { plane, harness, peer }

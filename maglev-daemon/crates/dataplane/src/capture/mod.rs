@@ -1,0 +1,405 @@
+//! Captures of packets: while there is one, a program that captures runs in the place of the one that only forwards, over the same
+//! maps; the links change from one to the other without a gap. It must not know names, nor what becomes of a captured packet.
+//!
+//! ```text
+//!  capture ──▶ CAPTURE_FILTERS ──▶ program ──▶ CAPTURED (ring) ──▶ thread ──▶ a sink for each capture
+//! ```
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use ipnet::IpNet;
+use maglev_common::backend::MemberId;
+use maglev_common::capture::{CAPTURES, CaptureState, DecisionWord, Filter, FilterFamily, Filters, MOST_KEPT, Record};
+use maglev_common::maps as names;
+use maglev_common::table::PoolIndex;
+use maglev_common::vip::VipId;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::error::DataplaneError;
+use super::maps;
+use super::object::{self, Loaded};
+use super::shared::Mapped;
+use super::sizes::Sizes;
+use super::{Dataplane, Settings};
+
+mod packet;
+
+pub use packet::{Captured, CapturedDecision};
+
+/// Milliseconds for which the thread waits for packets before it looks whether it is to end.
+const PATIENCE: u8 = 100;
+
+/// The packets that a capture takes: those of which all conditions hold.
+#[derive(Clone, Debug)]
+pub struct CaptureFilter {
+    /// By VIP, pool and backend.
+    pub target: CaptureTarget,
+    /// A bit for each [`maglev_common::counters::Counter`] whose packets are taken.
+    pub counters: u64,
+    /// The source's address is of this prefix.
+    pub client: Option<IpNet>,
+    /// The source's or the destination's port.
+    pub port: Option<u16>,
+    /// TCP flags that decide, and their values: those of a TCP header's fourteenth byte.
+    pub tcp_flags: (u8, u8),
+    /// One in so many packets, by chance: at least 1.
+    pub one_in: u32,
+    /// Bytes that are kept of a packet: at most [`MOST_KEPT`].
+    pub kept: u32,
+    /// Packets in a second on each CPU.
+    pub rate: u32,
+    /// How long the capture takes packets: it ends then even if nothing ends it.
+    pub lasts: Duration,
+}
+
+/// The VIP, pool and backend of a capture, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureTarget {
+    /// The VIP, and its address, which tells its packets before a decision.
+    pub vip: Option<(VipId, IpNet)>,
+    /// The pool.
+    pub pool: Option<PoolIndex>,
+    /// The backend.
+    pub member: Option<MemberId>,
+}
+
+/// What a capture took, over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureTotals {
+    /// Packets that fulfilled the conditions.
+    pub matched: u64,
+    /// Of them, those beyond the rate.
+    pub limited: u64,
+    /// Of them, those for which there was no room.
+    pub lost: u64,
+}
+
+/// A running capture by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureId {
+    number: usize,
+    /// How many captures began before.
+    began: u64,
+}
+
+/// Receives each packet of a capture, on a thread of its own; false if it had no room for it.
+pub type Sink = Box<dyn FnMut(Captured) -> bool + Send>;
+
+/// All that a program that captures takes from a data plane: to be loaded elsewhere, since the verifier takes its time.
+#[derive(Debug)]
+pub struct CaptureSource {
+    settings: Settings,
+    sizes: Sizes,
+    set: String,
+    maps: Vec<(&'static str, PathBuf)>,
+}
+
+/// A program that captures, loaded, over the maps of a set.
+#[derive(Debug)]
+pub struct CaptureProgram {
+    loaded: Loaded,
+    set: String,
+    cpus: u32,
+}
+
+impl CaptureSource {
+    /// Loads the program.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or the maps are gone.
+    pub fn load(self) -> Result<CaptureProgram, DataplaneError> {
+        let Self { settings, sizes, set, maps } = self;
+        Ok(CaptureProgram { loaded: Loaded::capturing(&settings, &sizes, &maps)?, set, cpus: sizes.cpus })
+    }
+}
+
+/// One capture for the thread.
+struct Taker {
+    sink: Sink,
+    kept: usize,
+    lost: u64,
+}
+
+type Takers = Arc<Mutex<[Option<Taker>; CAPTURES]>>;
+
+/// The program that captures while it runs, and its captures.
+pub(super) struct Capturing {
+    pub(super) loaded: Loaded,
+    filters: Mapped<Filters>,
+    state: Mapped<CaptureState>,
+    takers: Takers,
+    running: [Option<u64>; CAPTURES],
+    began: u64,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Capturing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capturing").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+impl Capturing {
+    fn start(program: CaptureProgram) -> Result<Self, DataplaneError> {
+        let CaptureProgram { mut loaded, set: _, cpus } = program;
+        let filters = maps::open(&loaded, names::CAPTURE_FILTERS, 1)?;
+        let state = maps::open(&loaded, names::CAPTURE_STATE, cpus)?;
+        let ring = loaded.take_ring(names::CAPTURED)?;
+        let (takers, ends): (Takers, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (given, until) = (Arc::clone(&takers), Arc::clone(&ends));
+        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || read(ring, &given, &until));
+        let thread = thread.map_err(|error| DataplaneError::Load(format!("cannot start a thread: {error}")))?;
+        let running = [None; CAPTURES];
+        Ok(Self { loaded, filters, state, takers, running, began: 0, ends, thread: Some(thread) })
+    }
+
+    fn filter(&self, number: usize) -> &Filter {
+        &self.filters.first().filters[number]
+    }
+
+    /// Begins a capture; refused if as many run as may.
+    fn begin(&mut self, wanted: &CaptureFilter, sink: Sink) -> Result<CaptureId, DataplaneError> {
+        let Some(number) = self.running.iter().position(Option::is_none) else {
+            return Err(DataplaneError::Setting(format!("{CAPTURES} captures run already: end one first")));
+        };
+        let until = packet::monotonic().saturating_add(wanted.lasts);
+        let kept = wanted.kept.min(MOST_KEPT);
+        for counts in self.state.values().iter().map(|state| &state.counts[number]) {
+            [&counts.matched, &counts.limited, &counts.lost].iter().for_each(|word| word.set(0));
+        }
+        self.takers()[number] = Some(Taker { sink, kept: kept as usize, lost: 0 });
+        write(self.filter(number), wanted, kept);
+        aim(self.filter(number), wanted.target);
+        // Last: a filter of which this is 0 takes nothing.
+        self.filter(number).until.set(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
+        self.began += 1;
+        self.running[number] = Some(self.began);
+        self.filters.first().count.set(self.used() as u64);
+        Ok(CaptureId { number, began: self.began })
+    }
+
+    /// One more than the highest number in use.
+    fn used(&self) -> usize {
+        self.running.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
+    }
+
+    fn takers(&self) -> std::sync::MutexGuard<'_, [Option<Taker>; CAPTURES]> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_running(&self, id: CaptureId) -> bool {
+        self.running[id.number] == Some(id.began)
+    }
+
+    fn totals(&self, id: CaptureId) -> CaptureTotals {
+        let lost = self.takers()[id.number].as_ref().map_or(0, |taker| taker.lost);
+        let counts = self.state.values().iter().map(|state| &state.counts[id.number]);
+        counts.fold(CaptureTotals { lost, ..CaptureTotals::default() }, |sum, counts| CaptureTotals {
+            matched: sum.matched + counts.matched.get(),
+            limited: sum.limited + counts.limited.get(),
+            lost: sum.lost + counts.lost.get(),
+        })
+    }
+
+    /// Ends a capture; returns whether it was the last one.
+    fn end(&mut self, id: CaptureId) -> bool {
+        self.filter(id.number).until.set(0);
+        self.running[id.number] = None;
+        self.filters.first().count.set(self.used() as u64);
+        self.takers()[id.number] = None;
+        self.used() == 0
+    }
+}
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes the conditions of a filter that takes nothing yet.
+fn write(filter: &Filter, wanted: &CaptureFilter, kept: u32) {
+    let CaptureFilter { target: _, counters, client, port, tcp_flags, one_in, kept: _, rate, lasts: _ } = wanted;
+    filter.until.set(0);
+    filter.counters.set(*counters);
+    let family = match client {
+        Some(IpNet::V4(_)) => FilterFamily::V4,
+        Some(IpNet::V6(_)) => FilterFamily::V6,
+        None if port.is_some() || tcp_flags.0 != 0 => FilterFamily::Either,
+        None => FilterFamily::Unread,
+    };
+    filter.family.set(family as u64);
+    put_prefix((&filter.client_mask, &filter.client), *client);
+    filter.port.set(u64::from(port.unwrap_or(0).swap_bytes()));
+    let (mask, values) = *tcp_flags;
+    filter.tcp_flags.set(u64::from(mask) | u64::from(values & mask) << 8);
+    filter.sampled.set((1 << 32) / u64::from((*one_in).max(1)));
+    filter.kept.set(u64::from(kept));
+    filter.rate.set(u64::from(*rate));
+}
+
+/// Writes by which numbers a filter takes packets.
+fn aim(filter: &Filter, target: CaptureTarget) {
+    let CaptureTarget { vip, pool, member } = target;
+    let mut mask = 0;
+    let mut take = |is_given: bool, bits: u64| mask |= if is_given { bits } else { 0 };
+    take(vip.is_some(), DecisionWord::VIP);
+    take(pool.is_some(), DecisionWord::POOL);
+    take(member.is_some(), DecisionWord::MEMBER);
+    let (id, prefix) = vip.unzip();
+    let member = member.unwrap_or(MemberId::NOBODY);
+    let ids = DecisionWord::new(id.unwrap_or_default(), pool.unwrap_or_default(), member, 0).0 & mask;
+    put_prefix((&filter.service_mask, &filter.service), prefix);
+    filter.ids.set(ids);
+    filter.ids_mask.set(mask);
+}
+
+type Words = [maglev_common::pod::Word; 2];
+
+/// Writes a prefix as a mask and a value; none takes any address.
+fn put_prefix((mask, value): (&Words, &Words), prefix: Option<IpNet>) {
+    let (bits, address) =
+        prefix.map_or(([0; 2], [0; 2]), |prefix| (packet::words(prefix.netmask()), packet::words(prefix.network())));
+    mask.iter().zip(bits).for_each(|(word, bits)| word.set(bits));
+    value.iter().zip(address).for_each(|(word, address)| word.set(address));
+}
+
+/// Reads the ring until the captures end.
+fn read(mut ring: RingBuf<MapData>, takers: &Takers, ends: &AtomicBool) {
+    while !ends.load(Ordering::Acquire) {
+        let ready = poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], PATIENCE);
+        if let Err(errno) = ready
+            && errno != nix::errno::Errno::EINTR
+        {
+            tracing::error!(error = %io::Error::from(errno), "cannot read captured packets");
+            return;
+        }
+        let epoch = packet::epoch();
+        while let Some(bytes) = ring.next() {
+            let read = Record::split(&bytes);
+            let Some((record, before, after)) = read else { continue };
+            let Some(captured) = Captured::read(&record, before, after, epoch) else { continue };
+            let mut takers = takers.lock().unwrap_or_else(PoisonError::into_inner);
+            for (number, taker) in takers.iter_mut().enumerate() {
+                if let Some(taker) = taker.as_mut().filter(|_| record.captures >> number & 1 != 0)
+                    && !(taker.sink)(captured.cut(taker.kept))
+                {
+                    taker.lost += 1;
+                }
+            }
+        }
+    }
+}
+
+impl Dataplane {
+    /// What a program that captures is loaded from; `None` if one runs already.
+    ///
+    /// # Errors
+    /// Nothing is pinned.
+    pub fn capture_source(&self) -> Result<Option<CaptureSource>, DataplaneError> {
+        if self.capturing.is_some() {
+            return Ok(None);
+        }
+        let Some(left) = &self.left else {
+            let reason = "`dataplane.pin` is off: a capture needs maps that are pinned";
+            return Err(DataplaneError::Setting(reason.to_owned()));
+        };
+        let maps = object::LEFT.into_iter().map(|name| (name, left.pins.part(&left.set, name))).collect();
+        let (settings, sizes, set) = (self.settings.clone(), self.maps.sizes, left.set.clone());
+        Ok(Some(CaptureSource { settings, sizes, set, maps }))
+    }
+
+    /// Begins a capture. `program` is needed by the first one; then it takes the place of the program that only forwards.
+    ///
+    /// # Errors
+    /// As many captures run as may; or the program is of another data plane, or cannot be attached: nothing has changed then.
+    pub fn capture(
+        &mut self,
+        program: Option<CaptureProgram>,
+        filter: &CaptureFilter,
+        sink: Sink,
+    ) -> Result<CaptureId, DataplaneError> {
+        if let Some(capturing) = &mut self.capturing {
+            return capturing.begin(filter, sink);
+        }
+        let changed = || DataplaneError::Setting("the data plane has changed meanwhile: try again".to_owned());
+        let (program, left) = program.zip(self.left.as_ref()).ok_or_else(changed)?;
+        if program.set != left.set {
+            return Err(changed());
+        }
+        let mut capturing = Capturing::start(program)?;
+        let id = capturing.begin(filter, sink)?;
+        let runnable = capturing.loaded.program(names::CAPTURED_PROGRAM)?;
+        // First: a daemon that finds this program on an interface knows its set by it.
+        left.pins.pin_captured(&left.set, runnable.fd)?;
+        if let Err(error) = self.attached.replace(runnable) {
+            self.forward_only();
+            return Err(error);
+        }
+        self.capturing = Some(capturing);
+        tracing::info!("capturing packets: the XDP program that captures runs");
+        Ok(id)
+    }
+
+    /// Gives a capture other numbers for its VIP, pool and backend. One that has ended has none.
+    pub fn aim_capture(&self, id: CaptureId, target: CaptureTarget) {
+        if let Some(capturing) = self.capturing.as_ref().filter(|capturing| capturing.is_running(id)) {
+            aim(capturing.filter(id.number), target);
+        }
+    }
+
+    /// What a capture took so far; `None` if it has ended.
+    pub fn capture_totals(&self, id: CaptureId) -> Option<CaptureTotals> {
+        self.capturing.as_ref().filter(|capturing| capturing.is_running(id)).map(|capturing| capturing.totals(id))
+    }
+
+    /// Ends a capture; after the last one, the program that only forwards runs again.
+    pub fn end_capture(&mut self, id: CaptureId) {
+        let capturing = self.capturing.as_mut().filter(|capturing| capturing.is_running(id));
+        if capturing.is_some_and(|capturing| capturing.end(id)) {
+            self.end_captures();
+        }
+    }
+
+    /// Ends all captures.
+    pub(super) fn end_captures(&mut self) {
+        if let Some(capturing) = self.capturing.take() {
+            self.forward_only();
+            drop(capturing);
+            tracing::info!("no packets are captured any more: the XDP program that only forwards runs");
+        }
+    }
+
+    /// Puts the program that only forwards into its place again.
+    fn forward_only(&mut self) {
+        let replaced = self.ebpf.program(self.program).and_then(|program| self.attached.replace(program));
+        if let Err(error) = replaced {
+            tracing::error!(%error, "the XDP program that captures stays: it forwards as the other one does");
+            return;
+        }
+        if let Some(left) = &self.left {
+            left.pins.unpin_captured(&left.set);
+        }
+    }
+
+    /// Runs the program that captures on interfaces that the other one was attached to meanwhile.
+    pub(super) fn capture_everywhere(&mut self) {
+        if let Some(capturing) = &mut self.capturing {
+            let program = capturing.loaded.program(names::CAPTURED_PROGRAM);
+            if let Err(error) = program.and_then(|program| self.attached.replace(program)) {
+                tracing::warn!(%error, "packets of one interface are not captured");
+            }
+        }
+    }
+}
