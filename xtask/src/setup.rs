@@ -17,13 +17,14 @@ pub(crate) struct Package {
 }
 
 /// The lab's programs beside our own binaries.
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 7] = [
     Package { name: "iproute2", program: "ip", reason: "builds the lab's namespaces, links and routes" },
     Package { name: "ethtool", program: "ethtool", reason: "turns checksum offload off on the lab's links" },
     Package { name: "bird2", program: "bird", reason: "a router to announce VIPs to" },
     Package { name: "frr", program: "vtysh", reason: "another router" },
     Package { name: "gobgpd", program: "gobgpd", reason: "a third one, for the protocol alone" },
     Package { name: "prometheus", program: "promtool", reason: "scrapes a node, and tests the alert rules" },
+    Package { name: "tshark", program: "tshark", reason: "reads the files of captures" },
 ];
 
 /// The script that decides whether a package may start its daemons; exit code 101 forbids it (Debian's policy-rc.d).

@@ -4,6 +4,7 @@
 mod bgp;
 mod body;
 mod by;
+mod capture;
 mod changes;
 mod doctor;
 mod events;
@@ -27,6 +28,7 @@ mod tests;
 pub use bgp::Bgp;
 pub(crate) use body::Bodies;
 pub use by::By;
+pub use capture::{CaptureMessage, CaptureMessages};
 pub use journal::{Follower, Journal, Received};
 pub use pages::Pages;
 pub(crate) use pages::{Page, Rendered, Subject, Wanted};
@@ -163,6 +165,13 @@ pub enum Request {
         caller: Caller,
         /// Receives the outcome, before anything ends.
         reply: oneshot::Sender<Answer<()>>,
+    },
+    /// Capture packets.
+    Capture {
+        /// Which ones.
+        wanted: view::NewCapture,
+        /// Receives the messages; the capture ends once they are dropped.
+        reply: oneshot::Sender<Answer<CaptureMessages>>,
     },
     /// Explain a flow.
     Explain {

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::changes::{self, addition, parse_backend, parse_name, proposed};
 use super::refused::{Refused, unknown_path};
 use super::{By, Caller, Flow, Handle, Page, Reading, Rendered, Request, Subject};
-use super::{doctor, events, history, services};
+use super::{capture, doctor, events, history, services};
 
 type Reply<T> = Result<Json<T>, Refused>;
 
@@ -50,6 +50,7 @@ pub(super) fn routes(handle: Handle) -> Router {
         .route("/rollback", post(history::roll_back))
         .route("/counters", get(counters))
         .route("/flow", get(explain))
+        .route("/capture", post(capture::capture))
         .route("/bgp/neighbors", get(bgp_neighbors))
         .route("/bgp/neighbors/{name}/reset", post(reset_neighbor))
         .route("/bgp/routes", get(bgp_routes))

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use maglev_common::table::PoolIndex;
 use maglev_core::reconcile::{Event, Members, Previewed};
-use maglev_dataplane::{Asked, Dataplane, Explanation, Snapshot, Survey};
+use maglev_dataplane::{
+    Asked, CaptureFilter, CaptureId, CaptureProgram, CaptureSource, CaptureTarget, CaptureTotals, Dataplane,
+    Explanation, Sink, Snapshot, Survey,
+};
 use maglev_model::plan::{Saved, Step, SurveyOrder};
 use maglev_net::links::Link;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,7 +23,6 @@ use super::refreshed::Refreshed;
 use super::succession::{Next, Successor};
 
 /// An order to the data plane.
-#[derive(Debug)]
 enum Order {
     Publish(Vec<Step>, Option<Box<Saved>>),
     Outlive(oneshot::Sender<Result<(), String>>),
@@ -33,7 +35,17 @@ enum Order {
     Snapshot(oneshot::Sender<Snapshot>),
     Explain(Asked, oneshot::Sender<Result<Explanation, String>>),
     ActiveFlows(ActiveFlows, oneshot::Sender<Result<u64, String>>),
+    Capture(CaptureOrder),
     Stop(End),
+}
+
+/// An order about captures.
+enum CaptureOrder {
+    Source(oneshot::Sender<Result<Option<CaptureSource>, String>>),
+    Begin(Box<(Option<CaptureProgram>, CaptureFilter, Sink)>, oneshot::Sender<Result<CaptureId, String>>),
+    Aim(CaptureId, Option<CaptureTarget>),
+    Totals(CaptureId, oneshot::Sender<Option<CaptureTotals>>),
+    End(CaptureId),
 }
 
 /// The state of the data plane after its thread ends.
@@ -167,6 +179,36 @@ impl Orders {
 
     pub(super) fn active_flows(&self, flows: ActiveFlows) -> oneshot::Receiver<Result<u64, String>> {
         self.ask(|reply| Order::ActiveFlows(flows, reply))
+    }
+
+    /// What a program that captures is loaded from: [`Dataplane::capture_source`].
+    pub(super) fn capture_source(&self) -> oneshot::Receiver<Result<Option<CaptureSource>, String>> {
+        self.ask(|reply| Order::Capture(CaptureOrder::Source(reply)))
+    }
+
+    /// Begins a capture.
+    pub(super) fn capture(
+        &self,
+        program: Option<CaptureProgram>,
+        filter: CaptureFilter,
+        sink: Sink,
+    ) -> oneshot::Receiver<Result<CaptureId, String>> {
+        self.ask(|reply| Order::Capture(CaptureOrder::Begin(Box::new((program, filter, sink)), reply)))
+    }
+
+    /// Gives a capture other numbers for what it was asked for by name.
+    pub(super) fn aim_capture(&self, id: CaptureId, target: Option<CaptureTarget>) {
+        self.order(Order::Capture(CaptureOrder::Aim(id, target)));
+    }
+
+    /// What a capture took so far; `None` if it has ended.
+    pub(super) fn capture_totals(&self, id: CaptureId) -> oneshot::Receiver<Option<CaptureTotals>> {
+        self.ask(|reply| Order::Capture(CaptureOrder::Totals(id, reply)))
+    }
+
+    /// Ends a capture.
+    pub(super) fn end_capture(&self, id: CaptureId) {
+        self.order(Order::Capture(CaptureOrder::End(id)));
     }
 
     fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> oneshot::Receiver<T> {
@@ -323,6 +365,7 @@ impl Working {
             Order::ActiveFlows(ActiveFlows { pool, slots, idle }, reply) => {
                 let _ = reply.send(dataplane.active_flows(pool, &slots, idle).map_err(|error| error.to_string()));
             }
+            Order::Capture(order) => carry_out_capture(dataplane, order),
         }
     }
 
@@ -345,6 +388,25 @@ impl Working {
             }
             End::Leave => self.dataplane.leave(),
         }
+    }
+}
+
+/// Carries out an order about captures. One that nobody waits for any more begins nothing.
+fn carry_out_capture(dataplane: &mut Dataplane, order: CaptureOrder) {
+    match order {
+        CaptureOrder::Source(reply) => {
+            let _ = reply.send(dataplane.capture_source().map_err(|error| error.to_string()));
+        }
+        CaptureOrder::Begin(begun, reply) => {
+            let (program, filter, sink) = *begun;
+            let id = dataplane.capture(program, &filter, sink).map_err(|error| error.to_string());
+            if let Err(Ok(id)) = reply.send(id) {
+                dataplane.end_capture(id);
+            }
+        }
+        CaptureOrder::Aim(id, target) => dataplane.aim_capture(id, target),
+        CaptureOrder::Totals(id, reply) => drop(reply.send(dataplane.capture_totals(id))),
+        CaptureOrder::End(id) => dataplane.end_capture(id),
     }
 }
 

@@ -22,6 +22,7 @@
 //! the next plan. Views for readers are computed on request only.
 
 mod adoption;
+mod captures;
 mod clock;
 mod dataplane;
 mod event_log;

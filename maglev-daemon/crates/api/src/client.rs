@@ -57,6 +57,17 @@ pub enum Received {
     Missed(u64),
 }
 
+/// A message of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caught {
+    /// A packet.
+    Packet(Box<view::CapturedPacket>),
+    /// How many packets there were so far.
+    Counts(view::CaptureCounts),
+    /// The last message: the capture ended for this reason.
+    Ended(String),
+}
+
 /// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -159,7 +170,19 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; the end of the stream is one too.
     pub fn follow(&self, path: &str, receive: impl FnMut(Received) -> ControlFlow<()>) -> Result<(), ClientError> {
-        self.runtime.block_on(self.listen(path, receive))
+        self.runtime.block_on(self.listen(Method::GET, path, Body::default(), received, receive))
+    }
+
+    /// Captures packets until `receive` breaks, which it must after the last message.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the end of the stream is one too.
+    pub fn capture(
+        &self,
+        wanted: &view::NewCapture,
+        receive: impl FnMut(Caught) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        self.runtime.block_on(self.listen(Method::POST, "/v1/capture", encode(wanted)?, caught, receive))
     }
 
     /// Sends a PATCH request.
@@ -194,12 +217,15 @@ impl Client {
         decode(&body)
     }
 
-    async fn listen(
+    async fn listen<T>(
         &self,
+        method: Method,
         path: &str,
-        mut receive: impl FnMut(Received) -> ControlFlow<()>,
+        body: Body,
+        read: impl Fn(&Message) -> Result<T, ClientError>,
+        mut receive: impl FnMut(T) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
-        let opened = tokio::time::timeout(TIMEOUT, self.open(Method::GET, path, Body::default())).await;
+        let opened = tokio::time::timeout(TIMEOUT, self.open(method, path, body)).await;
         let (response, connection) =
             opened.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
         let (mut body, mut reader) = (response.into_body(), stream::Reader::default());
@@ -213,11 +239,11 @@ impl Client {
                     break Enough::Failed(self.unreachable(format!("no message for {} s", SILENCE.as_secs())));
                 }
             };
-            let read = reader.read(&piece, |message| match receive(received(&message)?) {
+            let taken = reader.read(&piece, |message| match receive(read(&message)?) {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(Enough::Stopped),
             });
-            if let Err(ended) = read {
+            if let Err(ended) = taken {
                 break ended;
             }
         };
@@ -309,6 +335,16 @@ fn received(message: &Message) -> Result<Received, ClientError> {
         return decode(data.as_bytes()).map(|Missed { missed }| Received::Missed(missed));
     }
     decode(data.as_bytes()).map(|event| Received::Event(Box::new(event)))
+}
+
+fn caught(message: &Message) -> Result<Caught, ClientError> {
+    let Message { name, data } = message;
+    match name.as_str() {
+        "" => decode(data.as_bytes()).map(|packet| Caught::Packet(Box::new(packet))),
+        "counts" => decode(data.as_bytes()).map(Caught::Counts),
+        "ended" => decode(data.as_bytes()).map(|view::CaptureEnded { reason }| Caught::Ended(reason)),
+        other => Err(ClientError::Foreign(format!("maglevd sent a message named {other}, which is unknown here"))),
+    }
 }
 
 /// Rejects an answer of another API version. A daemon's own refusal of this client's version names both versions too.

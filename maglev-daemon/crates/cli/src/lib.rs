@@ -3,6 +3,7 @@
 
 mod backend;
 mod bgp;
+mod capture;
 mod changes;
 mod completions;
 mod counters;
@@ -93,6 +94,8 @@ enum Command {
     Services(services::ServicesCommand),
     /// Packets by outcome, the traffic of each VIP and backend, and packets lost at interfaces
     Counters(counters::Args),
+    /// Write packets to a pcapng file, before and after encapsulation, each with what was decided as a comment
+    Capture(capture::Args),
     /// Write one archive for support: views, configuration and host, without secrets
     Support(support::Args),
     /// Examine the node: what is set up wrong, and the remedies
@@ -161,6 +164,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Rollback(args) => rollback::run(args, &client()?, &printer),
         Command::Services(command) => services::run(&command, &client()?, &printer),
         Command::Counters(args) => counters::run(&args, &client()?, &printer),
+        Command::Capture(args) => capture::run(&args, &client()?),
         Command::Support(args) => support::run(&args, &client()?),
         Command::Doctor(args) => doctor::run(&args, &client()?, &printer),
         Command::Top(args) => top::run(&args, client()?, &printer),
@@ -318,6 +322,10 @@ mod tests {
             "maglev backend weight web web4 0 --force",
             "maglev pool remove web --force",
             "maglev counters --output json",
+            "maglev capture -w -",
+            "maglev capture --vip www --reason too_big --reason malformed -w lost.pcapng --count 100",
+            "maglev capture --pool web --backend web1 --client 198.51.100.0/24 --port 443 --tcp-flags syn,!ack -w x",
+            "maglev capture --outcome dropped --one-in 1000 --bytes 96 --rate 100 --time 1h --megabytes 1 -w x",
             "maglev flow explain 198.51.100.7:40000 203.0.113.10:443 tcp",
             "maglev flow explain [2001:db8::7]:40000 [2001:db8::10]:443 udp",
             "maglev flow explain 198.51.100.7 203.0.113.10 esp",
@@ -403,6 +411,12 @@ mod tests {
             "maglev services apply --dry-run",
             "maglev reload -m",
             "maglev reload -m \tindented",
+            "maglev capture",
+            "maglev capture --backend web1 -w x",
+            "maglev capture --tcp-flags rat -w x",
+            "maglev capture --bytes 63 -w x",
+            "maglev capture --time 25h -w x",
+            "maglev capture --client 198.51.100.300 -w x",
             "maglev frobnicate",
         ] {
             assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");

@@ -12,6 +12,7 @@ mod admission;
 mod affinity;
 mod announce;
 pub mod bgp;
+pub mod capture;
 mod change;
 mod community;
 mod decap;

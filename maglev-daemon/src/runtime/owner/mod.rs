@@ -142,6 +142,8 @@ pub(super) struct Owner {
     snapshots: Snapshots,
     /// Packets lost at interfaces, for readers.
     lost: LostPackets,
+    /// The services, for running captures.
+    captured_views: watch::Sender<Option<Arc<reconcile::View>>>,
     clock: Clock,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
@@ -183,6 +185,7 @@ impl Owner {
             succession: Succession::new(files.running().rules()),
             files,
             lost: LostPackets::default(),
+            captured_views: watch::Sender::default(),
             facts: Arc::new(facts),
             interfaces: Arc::new(interfaces),
             tools,
@@ -310,6 +313,7 @@ impl Owner {
                 }
             }
             self.settle();
+            self.show_captures();
             self.turned();
         }
     }

@@ -9,12 +9,13 @@ use maglev_core::reconcile;
 use maglev_model::{Change, Name};
 use tokio::sync::oneshot;
 
+use super::super::captures::{self, Wanted};
 use super::super::dataplane::ActiveFlows;
 use super::super::lost_packets::Interfaces;
 use super::super::snapshot::Snapshot;
 use super::super::status;
 use super::{Apply, Owner, Reload, Replacement, Rollback, Waiting};
-use crate::http::{Caller, Flow, Made, Request, Shown};
+use crate::http::{Caller, CaptureMessages, Flow, Made, Request, Shown};
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request) {
@@ -52,6 +53,7 @@ impl Owner {
                 });
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
+            Request::Capture { wanted, reply } => self.capture(&wanted, reply),
             Request::Plan { change, force, reply } => self.plan(change, force, reply),
             Request::Check { pool, backend, reply } => {
                 let _ = reply.send(self.check(&pool, &backend));
@@ -137,6 +139,36 @@ impl Owner {
             }
         });
         Ok(report)
+    }
+
+    /// Begins a capture, in a task of its own: the verifier takes its time.
+    fn capture(&mut self, wanted: &view::NewCapture, reply: oneshot::Sender<Answer<CaptureMessages>>) {
+        let view = self.snapshot().view;
+        let begun = Wanted::parse(wanted).and_then(|wanted| {
+            wanted.target(&view)?;
+            Ok(wanted)
+        });
+        let wanted = match begun {
+            Ok(wanted) => wanted,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let interfaces = self.interfaces.interfaces.iter().map(|it| (it.index, it.name.clone())).collect();
+        self.captured_views.send_replace(Some(view));
+        let (orders, views) = (self.tools.dataplane.orders().clone(), self.captured_views.subscribe());
+        tokio::spawn(captures::run(orders, wanted, interfaces, views, reply));
+    }
+
+    /// Shows running captures the services as they are now.
+    pub(super) fn show_captures(&mut self) {
+        if self.captured_views.receiver_count() == 0 {
+            return;
+        }
+        let view = self.snapshot().view;
+        self.captured_views.send_if_modified(|known| {
+            let is_new = known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &view));
+            *known = Some(view);
+            is_new
+        });
     }
 
     fn explain(&mut self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {

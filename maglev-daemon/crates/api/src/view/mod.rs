@@ -2,6 +2,7 @@
 //! them as text or prints them as JSON. It must not know the code of either side.
 
 mod bgp;
+mod capture;
 mod decap;
 mod doctor;
 mod error;
@@ -19,6 +20,7 @@ mod transition;
 mod value;
 
 pub use bgp::{BgpNeighbor, BgpNeighbors, BgpRoute, BgpRoutes, BgpSummary};
+pub use capture::{CaptureCounts, CaptureEnded, CapturedPacket, NewCapture, from_hex, to_hex};
 pub use decap::{DecapCounters, DecapInterface, DecapReloaded, DecapStatus};
 pub use doctor::{Finding, FindingLevel, Findings};
 pub use error::{Error, ErrorKind};

@@ -39,8 +39,8 @@ const PATIENCE: u8 = 100;
 /// The packets that a capture takes: those of which all conditions hold.
 #[derive(Clone, Debug)]
 pub struct CaptureFilter {
-    /// By VIP, pool and backend.
-    pub target: CaptureTarget,
+    /// By VIP, pool and backend; `None`: one of them does not exist now, so that no packet is taken.
+    pub target: Option<CaptureTarget>,
     /// A bit for each [`maglev_common::counters::Counter`] whose packets are taken.
     pub counters: u64,
     /// The source's address is of this prefix.
@@ -250,8 +250,13 @@ fn write(filter: &Filter, wanted: &CaptureFilter, kept: u32) {
 }
 
 /// Writes by which numbers a filter takes packets.
-fn aim(filter: &Filter, target: CaptureTarget) {
-    let CaptureTarget { vip, pool, member } = target;
+fn aim(filter: &Filter, target: Option<CaptureTarget>) {
+    let Some(CaptureTarget { vip, pool, member }) = target else {
+        // Values that these bits cannot have.
+        filter.ids_mask.set(DecisionWord::POOL);
+        filter.ids.set(u64::MAX);
+        return;
+    };
     let mut mask = 0;
     let mut take = |is_given: bool, bits: u64| mask |= if is_given { bits } else { 0 };
     take(vip.is_some(), DecisionWord::VIP);
@@ -353,7 +358,7 @@ impl Dataplane {
     }
 
     /// Gives a capture other numbers for its VIP, pool and backend. One that has ended has none.
-    pub fn aim_capture(&self, id: CaptureId, target: CaptureTarget) {
+    pub fn aim_capture(&self, id: CaptureId, target: Option<CaptureTarget>) {
         if let Some(capturing) = self.capturing.as_ref().filter(|capturing| capturing.is_running(id)) {
             aim(capturing.filter(id.number), target);
         }

@@ -85,7 +85,7 @@ impl Candidate {
                         program,
                         &settings,
                         &sizes,
-                        Beside { globals: &globals, continued: &[] },
+                        Beside { globals: &globals, ..Beside::default() },
                     )?,
                     program,
                 )

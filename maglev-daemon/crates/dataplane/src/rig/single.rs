@@ -110,7 +110,7 @@ impl Balancer {
                     PROGRAM,
                     settings,
                     &sizes,
-                    Beside { globals: &globals, continued: &[] },
+                    Beside { globals: &globals, ..Beside::default() },
                 )?
             }
         };

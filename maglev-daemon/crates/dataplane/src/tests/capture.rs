@@ -15,7 +15,7 @@ use crate::{CaptureFilter, CaptureId, CaptureTarget};
 /// Takes everything.
 fn all_packets() -> CaptureFilter {
     CaptureFilter {
-        target: CaptureTarget::default(),
+        target: Some(CaptureTarget::default()),
         counters: u64::MAX,
         client: None,
         port: None,
@@ -112,8 +112,8 @@ fn a_capture_takes_what_its_filter_says() {
         let nobody = vip_at(port::EMPTY);
         let client = |prefix: &str| Some(prefix.parse().unwrap());
         let only = |counter: Counter| 1 << counter as u64;
-        let member = |id: u16| CaptureTarget { member: MemberId::new(id), ..CaptureTarget::default() };
-        let in_pool = |pool| CaptureTarget { pool: Some(pool), ..CaptureTarget::default() };
+        let member = |id: u16| Some(CaptureTarget { member: MemberId::new(id), ..CaptureTarget::default() });
+        let in_pool = |pool| Some(CaptureTarget { pool: Some(pool), ..CaptureTarget::default() });
         let rows = [
             ("all", all_packets(), [true, true, true]),
             ("no backend", CaptureFilter { counters: only(Counter::NoBackend), ..all_packets() }, [false, true, false]),
@@ -121,6 +121,7 @@ fn a_capture_takes_what_its_filter_says() {
             ("another pool", CaptureFilter { target: in_pool(pool::EMPTY), ..all_packets() }, [false, true, false]),
             ("a backend", CaptureFilter { target: member(1), ..all_packets() }, [true, false, true]),
             ("another backend", CaptureFilter { target: member(77), ..all_packets() }, [false; 3]),
+            ("what does not exist", CaptureFilter { target: None, ..all_packets() }, [false; 3]),
             ("clients", CaptureFilter { client: client("198.51.100.0/24"), ..all_packets() }, [true, true, false]),
             ("other clients", CaptureFilter { client: client("198.51.101.0/24"), ..all_packets() }, [false; 3]),
             ("IPv6 clients", CaptureFilter { client: client("::/0"), ..all_packets() }, [false, false, true]),
