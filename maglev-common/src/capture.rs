@@ -68,7 +68,7 @@ impl DecisionWord {
         PoolIndex((self.0 >> 16) as u16)
     }
 
-    /// The member's number; it may be nobody's.
+    /// The member's number; 0 is none.
     pub const fn member(self) -> MemberId {
         MemberId::from_low_bits((self.0 >> 32) as u16)
     }

@@ -45,6 +45,7 @@ fn read(file: &Path) -> Result<Vec<Packet>> {
     let output = command.output().context("tshark: `cargo xtask setup` installs it")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
+    println!("{}:\n{text}", file.display());
     text.lines().map(|line| packet(line).with_context(|| line.to_owned())).collect()
 }
 
@@ -128,7 +129,7 @@ fn packets_are_in_the_file_before_and_after_encapsulation_with_the_decision() ->
     for (vip, name, pool, through) in [(WWW4, "www-tcp", "four", "10."), (WWW6, "www6-tcp", "four", "10.")] {
         let capture = Capture::begin(&site, name, &["--vip", name, "--outcome", "forwarded", "--count", "20"])?;
         ensure!(program(&site.balancers[0])? != plain, "another program runs");
-        // Packets of another VIP are none of this capture.
+        // Packets of another VIP are not captured.
         let targets = [at(vip, Backend::PORT), at(ALT4, Backend::PORT)];
         let outcomes = site.lab.client().requests(&targets, 20, 4)?;
         outcomes.all_answered()?;

@@ -10,8 +10,9 @@ use maglev_e2e::lab::{
 use maglev_testing::docs;
 
 /// Commands that another test runs, or that do not end.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     ("maglev events --follow", "it does not end: tests/events.rs"),
+    ("maglev capture --vip www --outcome dropped -w lost.pcapng", "it waits for packets: tests/capture.rs"),
     ("maglev decap status", "on a backend with the service: tests/decap_service.rs"),
 ];
 

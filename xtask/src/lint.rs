@@ -102,7 +102,7 @@ fn clippy_of_programs() -> Result<()> {
 /// Checks the objects that `maglevd` embeds, in the folder of its build script.
 fn ebpf_objects() -> Result<()> {
     let folder = build_script_folder()?;
-    for name in ["maglev-xdp", "maglev-backend"] {
+    for name in ["maglev-xdp", "maglev-captured", "maglev-backend"] {
         object::check(&folder.join(name))?;
     }
     Ok(())

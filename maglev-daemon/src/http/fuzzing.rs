@@ -97,6 +97,7 @@ async fn accept(mut requests: mpsc::Receiver<Request>, changes: Arc<AtomicU32>) 
                 | Request::PlanReload { .. }
                 | Request::Counters { .. }
                 | Request::Explain { .. }
+                | Request::Capture { .. }
         );
         changes.fetch_add(is_change.into(), Ordering::Relaxed);
         match request {
@@ -114,6 +115,7 @@ async fn accept(mut requests: mpsc::Receiver<Request>, changes: Arc<AtomicU32>) 
             Request::UndrainNode { reply, .. } => drop(reply.send(Ok(()))),
             Request::StopNode { reply, .. } => drop(reply.send(Ok(()))),
             Request::Explain { reply, .. } => drop(reply.send(refused())),
+            Request::Capture { reply, .. } => drop(reply.send(refused())),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Captures of packets: from names to numbers, as long as they mean the same, and from packets to messages. It must not know
-//! programs, nor who reads.
+//! programs, nor the reader.
 //!
 //! ```text
 //!  views (watch) ──▶ run ──▶ orders: begin, aim, totals, end

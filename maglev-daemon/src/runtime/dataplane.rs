@@ -391,7 +391,7 @@ impl Working {
     }
 }
 
-/// Carries out an order about captures. One that nobody waits for any more begins nothing.
+/// Carries out an order about captures. A capture whose requester is gone does not begin.
 fn carry_out_capture(dataplane: &mut Dataplane, order: CaptureOrder) {
     match order {
         CaptureOrder::Source(reply) => {

@@ -60,9 +60,10 @@ const IMPURE_WORDS: [&str; 11] = [
 ];
 
 /// The files with `unsafe`.
-const UNSAFE: [&str; 11] = [
+const UNSAFE: [&str; 12] = [
     "maglev-common/src/pod.rs",
     "maglev-ebpf/src/bin/frame.rs",
+    "maglev-ebpf/src/bin/captured/tap.rs",
     "maglev-ebpf/src/bin/node/maps.rs",
     "maglev-ebpf/src/bin/node/outgoing.rs",
     "maglev-ebpf/src/bin/node/skb.rs",
@@ -75,7 +76,9 @@ const UNSAFE: [&str; 11] = [
 ];
 
 /// The files with unsafe *attributes* too: for the names that the kernel's loader looks up.
-const UNSAFE_ATTRIBUTES: [&str; 8] = [
+const UNSAFE_ATTRIBUTES: [&str; 10] = [
+    "maglev-ebpf/src/bin/captured/main.rs",
+    "maglev-ebpf/src/bin/node/functions.rs",
     "maglev-ebpf/src/bin/node/main.rs",
     "maglev-ebpf/src/bin/node/programs.rs",
     "maglev-ebpf/src/bin/backend/main.rs",

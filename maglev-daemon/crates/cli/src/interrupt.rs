@@ -39,7 +39,7 @@ impl Interrupt {
             });
             // Erases a line of progress.
             let fresh = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-            eprintln!("{fresh}maglev: interrupted: {}", line.line());
+            eprintln!("{fresh}{}", self::line(&line.line()));
             exit(code)
         };
         thread::Builder::new().name("interrupt".into()).spawn(wait).map_err(failed)?;
@@ -54,4 +54,9 @@ impl Interrupt {
     fn line(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What is printed.
+pub(super) fn line(says: &str) -> String {
+    format!("maglev: interrupted: {says}")
 }

@@ -1,14 +1,21 @@
 //! Clearing the flow tables under the program that writes them, and counting their flows. It must not know why a
 //! member died.
 
+use std::time::Duration;
+
 use maglev_common::backend::MemberId;
 use maglev_common::flow::{Bucket, FlowEntry, Seconds, WAYS};
 use maglev_common::hash::FlowHash;
 use maglev_common::settings::Tracking;
 use maglev_common::table::PoolIndex;
 
+use super::error::DataplaneError;
 use super::maps::Maps;
 use super::shared::Mapped;
+use super::{Dataplane, explain};
+
+/// The longest time between two sweeps of the flow tables.
+pub(super) const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// Entries that were last seen longer ago are cleared: their age is about to look young again, being seconds modulo
 /// 2^16.
@@ -143,5 +150,31 @@ fn clear<'a>(buckets: impl IntoIterator<Item = &'a Bucket>, matches: impl Fn(Flo
         while !found.is_empty() && matches(found) && !word.replace(found.0, FlowEntry::EMPTY.0) {
             found = FlowEntry(word.get());
         }
+    }
+}
+
+impl Dataplane {
+    /// Clears flow entries whose age is about to become ambiguous, and those of a flow table before that are not taken over any more.
+    /// Returns whether nothing is left in that one: a successor of this data plane goes without it.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn sweep(&self) -> Result<bool, DataplaneError> {
+        Ok(sweep(&self.maps, explain::now()?))
+    }
+
+    /// How often [`Self::sweep`] is to be called: less than every nine hours, and while there is a flow table before as often as its
+    /// entries get idle.
+    pub fn sweep_interval(&self) -> Duration {
+        let idle = Duration::from_secs(self.maps.forwarding().longest_idle().into());
+        self.maps.flows_before.as_ref().map_or(SWEEP, |_| idle.clamp(Duration::from_secs(1), SWEEP))
+    }
+
+    /// How many flows the flow tables know that were seen within `idle` seconds on these slots of a pool.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn active_flows(&self, pool: PoolIndex, slots: &[bool], idle: u16) -> Result<u64, DataplaneError> {
+        Ok(active(&self.maps, explain::now()?, pool, slots, idle))
     }
 }

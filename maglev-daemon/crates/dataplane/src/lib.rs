@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_common::hash::HashKey;
-use maglev_common::table::PoolIndex;
 use maglev_model::Limits;
 use maglev_model::plan::{Live, Step, SurveyOrder};
 use maglev_net::links::Link;
@@ -81,9 +80,6 @@ pub use pins::Pins;
 pub use succession::{Device, Rehearsal, Slots};
 pub use survey::Survey;
 pub use vlans::VlanDevice;
-
-/// The longest time between two sweeps of the flow tables.
-const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// The data plane's settings; they do not change while it runs.
 #[derive(Clone, Debug)]
@@ -394,22 +390,6 @@ impl Dataplane {
         explain::explain(&self.maps, flow)
     }
 
-    /// Clears flow entries whose age is about to become ambiguous, and those of a flow table before that are not taken over any more.
-    /// Returns whether nothing is left in that one: a successor of this data plane goes without it.
-    ///
-    /// # Errors
-    /// The clock cannot be read.
-    pub fn sweep(&self) -> Result<bool, DataplaneError> {
-        Ok(flows::sweep(&self.maps, explain::now()?))
-    }
-
-    /// How often [`Self::sweep`] is to be called: less than every nine hours, and while there is a flow table before as often as its
-    /// entries get idle.
-    pub fn sweep_interval(&self) -> Duration {
-        let idle = Duration::from_secs(self.maps.forwarding().longest_idle().into());
-        self.maps.flows_before.as_ref().map_or(SWEEP, |_| idle.clamp(Duration::from_secs(1), SWEEP))
-    }
-
     /// Begins a survey of every flow entry, for pools in transition.
     ///
     /// # Errors
@@ -421,14 +401,6 @@ impl Dataplane {
     /// Examines some of the flow entries: a few milliseconds' worth. Returns whether there are more.
     pub fn go_on(&self, survey: &mut Survey) -> bool {
         survey.go_on(&self.maps)
-    }
-
-    /// How many flows the flow tables know that were seen within `idle` seconds on these slots of a pool.
-    ///
-    /// # Errors
-    /// The clock cannot be read.
-    pub fn active_flows(&self, pool: PoolIndex, slots: &[bool], idle: u16) -> Result<u64, DataplaneError> {
-        Ok(flows::active(&self.maps, explain::now()?, pool, slots, idle))
     }
 
     /// Bytes of kernel memory by map.

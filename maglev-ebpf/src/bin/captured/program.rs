@@ -10,14 +10,14 @@ use maglev_ebpf::verdict::Verdict;
 use crate::frame::Frame;
 use crate::functions::{answer, maglev_abandoned, maglev_otherwise, maglev_tag, rest};
 use crate::maps::{self, Maps};
-use crate::tap::{maglev_capture, maglev_keep};
+use crate::tap::{begin, maglev_capture, maglev_keep};
 
 /// The load balancer, whose packets are captured.
 #[xdp(frags)]
 fn maglev_captured(ctx: XdpContext) -> u32 {
-    let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
     let again = ctx.ctx;
-    maps.tap().begin(again);
+    begin(again);
+    let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
     let action = if maps.is_abandoned() { maglev_abandoned(again) } else { balance(ctx, &maps) };
     maglev_capture(again);
     action

@@ -35,22 +35,6 @@ impl Tap {
         CAPTURE_STATE.get(cpu).map(Self)
     }
 
-    /// Begins with a packet as it comes in.
-    #[inline(always)]
-    pub(crate) fn begin(&self, ctx: *mut xdp_md) {
-        let Note { link, length, decision, counter, copied, headers, .. } = &self.0.note;
-        let frame = Frame::from(XdpContext::new(ctx));
-        if let Some(start) = frame.view::<[U64<LE>; 2]>(0) {
-            link[0].set(start[0].get());
-            link[1].set(start[1].get());
-        }
-        length.set(frame.len() as u64);
-        decision.set(DecisionWord::NONE.0);
-        counter.set(0);
-        copied.set(0);
-        headers.transport.set(0);
-    }
-
     #[inline(always)]
     pub(crate) fn decided(&self, made: &Decision) {
         let Decision { vip, flow, member, choice } = made;
@@ -72,6 +56,23 @@ impl Tap {
 fn state() -> Option<&'static CaptureState> {
     // SAFETY: the helper takes nothing and cannot fail.
     CAPTURE_STATE.get(unsafe { bpf_get_smp_processor_id() as u32 })
+}
+
+/// Begins with a packet as it comes in.
+#[inline(always)]
+pub(crate) fn begin(ctx: *mut xdp_md) {
+    let Some(state) = state() else { return };
+    let Note { link, length, decision, counter, copied, headers, .. } = &state.note;
+    let frame = Frame::from(XdpContext::new(ctx));
+    if let Some(start) = frame.view::<[U64<LE>; 2]>(0) {
+        link[0].set(start[0].get());
+        link[1].set(start[1].get());
+    }
+    length.set(frame.len() as u64);
+    decision.set(DecisionWord::NONE.0);
+    counter.set(0);
+    copied.set(0);
+    headers.transport.set(0);
 }
 
 /// The length of a frame with all its pieces.

@@ -116,12 +116,6 @@ impl<const TRACED: bool> Maps<TRACED> {
         Some(Self { ctx: XdpContext::new(ctx.ctx), forwarding, counts, tap })
     }
 
-    /// The notes for a capture.
-    #[inline(always)]
-    pub(crate) const fn tap(&self) -> &Tap {
-        &self.tap
-    }
-
     /// Whether the daemon counts as gone.
     #[inline(always)]
     pub(crate) fn is_abandoned(&self) -> bool {

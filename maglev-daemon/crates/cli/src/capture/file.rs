@@ -1,5 +1,5 @@
-//! A pcapng file (draft-ietf-opsawg-pcapng) of captured packets: an interface for each that packets came in by, and one that they left
-//! by. It must not know the daemon.
+//! A pcapng file (draft-ietf-opsawg-pcapng) of captured packets: one interface for each that packets came in by, and one for
+//! packets as they were sent. It must not know the daemon.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -167,7 +167,7 @@ fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-/// A capture on its way into a file, which begins once the daemon captures.
+/// A file that is being written, which begins once the daemon captures.
 struct Writing {
     capture: Option<Capture<Box<dyn Write>>>,
     out: Option<Box<dyn Write>>,
@@ -210,10 +210,15 @@ impl Writing {
 
     /// What was written, and what was not.
     fn summary(&self, file: &str) -> String {
-        let packets = self.capture.as_ref().map_or(0, Capture::packets);
-        let CaptureCounts { matched: _, limited, lost } = self.counts;
-        format!("{packets} packets in {file}; {limited} beyond the rate, {lost} lost")
+        summary(self.capture.as_ref().map_or(0, Capture::packets), file, self.counts)
     }
+}
+
+/// How many packets were written, and how many were not.
+pub(super) fn summary(packets: u64, file: &str, counts: CaptureCounts) -> String {
+    let CaptureCounts { matched: _, limited, lost } = counts;
+    let plural = if packets == 1 { "" } else { "s" };
+    format!("{packets} packet{plural} in {file}; {limited} beyond the rate, {lost} lost")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use maglev_model::{Name, runbook};
 use maglev_testing::docs;
 
 use crate::output::{Format, Text};
-use crate::{backend, events, node, text, top};
+use crate::{backend, capture, events, interrupt, node, text, top};
 
 #[test]
 fn the_samples_in_the_pages_are_what_is_printed() {
@@ -23,6 +23,7 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("backend drain", backend_drain()),
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
+        ("capture", capture()),
         ("bgp", bgp()),
         ("top", prompted("maglev top --once", &top::sample())),
         ("counters --why", explained("maglev counters --why too_big")),
@@ -32,6 +33,11 @@ fn the_samples_in_the_pages_are_what_is_printed() {
 
 fn prompted(command: &str, output: &str) -> String {
     format!("# {command}\n{output}")
+}
+
+fn capture() -> String {
+    let command = "maglev capture --vip www --outcome dropped -w lost.pcapng";
+    prompted(command, &format!("^C{}\n", interrupt::line(&capture::summary(1, "lost.pcapng", Default::default()))))
 }
 
 fn explained(command: &str) -> String {

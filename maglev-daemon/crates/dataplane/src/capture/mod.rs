@@ -1,5 +1,5 @@
 //! Captures of packets: while there is one, a program that captures runs in the place of the one that only forwards, over the same
-//! maps; the links change from one to the other without a gap. It must not know names, nor what becomes of a captured packet.
+//! maps; the links change from one to the other without a gap. It must not know names, nor the use of a captured packet.
 //!
 //! ```text
 //!  capture ──▶ CAPTURE_FILTERS ──▶ program ──▶ CAPTURED (ring) ──▶ thread ──▶ a sink for each capture
@@ -62,7 +62,7 @@ pub struct CaptureFilter {
 /// The VIP, pool and backend of a capture, by number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureTarget {
-    /// The VIP, and its address, which tells its packets before a decision.
+    /// The VIP, and its address, by which packets without a decision are its own.
     pub vip: Option<(VipId, IpNet)>,
     /// The pool.
     pub pool: Option<PoolIndex>,

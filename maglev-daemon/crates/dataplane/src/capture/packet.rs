@@ -1,4 +1,4 @@
-//! A captured packet: what a record of the ring says. It must not know filters, nor who takes it.
+//! A captured packet: what a record of the ring says. It must not know filters.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};

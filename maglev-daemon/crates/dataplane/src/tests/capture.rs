@@ -4,13 +4,14 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use maglev_common::maps::CAPTURED_PROGRAM;
 use maglev_ebpf::fixtures::{self, PORT, VIP4};
 
 use super::outlive::Folder;
 use super::packets::{Rig, pool, port};
 use super::*;
 use crate::capture::Captured;
-use crate::{CaptureFilter, CaptureId, CaptureTarget};
+use crate::{CaptureFilter, CaptureId, CaptureSource, CaptureTarget};
 
 /// Takes everything.
 fn all_packets() -> CaptureFilter {
@@ -29,14 +30,14 @@ fn all_packets() -> CaptureFilter {
 
 fn begin(plane: &mut Dataplane, filter: &CaptureFilter) -> Result<(CaptureId, Receiver<Captured>), DataplaneError> {
     let (sender, receiver) = channel();
-    let program = plane.capture_source()?.map(|source| source.load()).transpose()?;
+    let program = plane.capture_source()?.map(CaptureSource::load).transpose()?;
     let id = plane.capture(program, filter, Box::new(move |packet| sender.send(packet).is_ok()))?;
     Ok((id, receiver))
 }
 
 /// The harness before the program that captures.
 fn harness(plane: &mut Dataplane) -> Harness {
-    Harness::new(&mut plane.capturing.as_mut().unwrap().loaded, "maglev_captured")
+    Harness::new(&mut plane.capturing.as_mut().unwrap().loaded, CAPTURED_PROGRAM)
 }
 
 /// The next packet: it comes by another thread.

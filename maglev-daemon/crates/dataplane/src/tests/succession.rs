@@ -205,7 +205,7 @@ fn a_flow_table_before_is_freed_once_its_flows_are_idle() {
         drop(plane);
         let newest = Settings { answers: 5, ..new };
         let plane = Dataplane::succeed(&newest, &links(), &from.folder.hold(), (&set, &mine)).unwrap();
-        assert_eq!((plane.maps.sizes.sets_before, plane.sweep_interval()), (0, SWEEP));
+        assert_eq!((plane.maps.sizes.sets_before, plane.sweep_interval()), (0, flows::SWEEP));
         assert!(!plane.sweep().unwrap(), "there is none");
         plane.stop();
     });
