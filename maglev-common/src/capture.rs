@@ -20,6 +20,8 @@ pub const RING_BYTES: u32 = 8 << 20;
 /// Bytes in front of the IP header that are kept beside a packet that is encapsulated: an Ethernet header and two bytes of the next.
 const LINK_WORDS: usize = 2;
 
+// The number of the only one is masked.
+const _: () = assert!(CAPTURES.is_power_of_two());
 // A filter names counters by the bits of a word.
 const _: () = assert!(Counter::ALL.len() <= 64);
 
@@ -137,6 +139,10 @@ pub enum FilterFamily {
 pub struct Filters {
     /// Filters from here on are not used.
     pub count: Word,
+    /// A bit for each counter that one of them takes.
+    pub counters: Word,
+    /// If one filter alone is used, its number and one; else 0.
+    pub only: Word,
     /// By the number of the capture.
     pub filters: [Filter; CAPTURES],
 }
@@ -178,10 +184,10 @@ pub struct Note {
 /// The headers that filters read.
 ///
 /// ```text
-///  63   48  47     40  39    32  31          16  15           0
-/// +-------+----------+---------+---------------+---------------+
-/// | 0     | family   | flags   | dest. port    | source port   |
-/// +-------+----------+---------+---------------+---------------+
+///  63   49  48        47     40  39    32  31          16  15           0
+/// +-------+---------+----------+---------+---------------+---------------+
+/// | 0     | unread  | family   | flags   | dest. port    | source port   |
+/// +-------+---------+----------+---------+---------------+---------------+
 /// ```
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -190,10 +196,15 @@ pub struct Headers {
     pub source: AddressWords,
     /// The destination's address.
     pub destination: AddressWords,
-    /// *family*: 4 or 6, or 1: neither. *flags*: those of a TCP segment. Ports in network order, 0 where there are none.
+    /// *family*: 4 or 6, or 1: neither. *flags*: those of a TCP segment, unless they are *unread*. Ports in network order, 0 where there
+    /// are none.
     pub transport: Word,
+    /// Of the captures so far: a bit for each that takes the packet.
+    pub captures: Word,
+    /// The most bytes that one of them keeps of it.
+    pub kept: Word,
     /// Fills the line.
-    pub reserved: [Word; 3],
+    pub reserved: Word,
 }
 
 /// A [`Headers::transport`] without ports and flags.
@@ -206,10 +217,41 @@ pub const fn transport_word(family: u8, flags: u8, ports: u32) -> u64 {
 pub const NO_FAMILY: u8 = 1;
 
 impl Headers {
-    /// Whether they were read.
+    const UNREAD: u64 = 1 << 48;
+
+    /// Takes over the headers of a plain packet, whose flags are left unread.
     #[inline(always)]
-    pub fn are_read(&self) -> bool {
-        self.transport.get() != 0
+    pub fn set(&self, source: [u64; 2], destination: [u64; 2], family: u8, ports: u32) {
+        for n in 0..2 {
+            self.source[n].set(source[n]);
+            self.destination[n].set(destination[n]);
+        }
+        self.transport.set(transport_word(family, 0, ports) | Self::UNREAD);
+    }
+
+    /// Whether all that a filter reads was read.
+    #[inline(always)]
+    pub fn suffice(&self, filter: &Filter) -> bool {
+        let transport = self.transport.get();
+        transport != 0 && (transport & Self::UNREAD == 0 || filter.tcp_flags.get() == 0)
+    }
+}
+
+impl Filters {
+    /// Whether a filter may take a packet, by what is known without reading it: most packets need no more.
+    #[inline(always)]
+    pub fn may_take(&self, note: &Note) -> bool {
+        let counter = note.counter.get().wrapping_sub(1) & 63;
+        if self.counters.get() >> counter & 1 == 0 {
+            return false;
+        }
+        let only = self.only.get();
+        if only == 0 {
+            return true;
+        }
+        let filter = &self.filters[only.wrapping_sub(1) as usize & (CAPTURES - 1)];
+        filter.takes_outcome(note)
+            && (!filter.reads_headers(note) || !note.headers.suffice(filter) || filter.takes_headers(note))
     }
 }
 
@@ -237,16 +279,16 @@ impl Filter {
     pub fn takes_headers(&self, note: &Note) -> bool {
         let Headers { source, destination, transport, .. } = &note.headers;
         let transport = transport.get();
-        let family = transport >> 40;
+        let family = transport >> 40 & 0xff;
         let wanted = self.family.get();
+        let port = self.port.get();
+        if port != 0 && transport & 0xffff != port && transport >> 16 & 0xffff != port {
+            return false;
+        }
         let is_of = |words: &AddressWords, mask: &AddressWords, values: &AddressWords| {
             words[0].get() & mask[0].get() == values[0].get() && words[1].get() & mask[1].get() == values[1].get()
         };
         if wanted > FilterFamily::Either as u64 && family != wanted || !is_of(source, &self.client_mask, &self.client) {
-            return false;
-        }
-        let port = self.port.get();
-        if port != 0 && transport & 0xffff != port && transport >> 16 & 0xffff != port {
             return false;
         }
         let flags = self.tcp_flags.get();

@@ -126,6 +126,12 @@ impl Transport {
         (self.0 >> 32) as u8
     }
 
+    /// The ports, as of [`Self::new`].
+    #[inline(always)]
+    pub const fn ports(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Destination port and protocol: two network-order bytes read little-endian, and a third.
     #[inline(always)]
     pub const fn service(self) -> u64 {

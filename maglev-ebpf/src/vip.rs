@@ -12,6 +12,8 @@ pub trait Tuple: Ip<Address: Address> {
     fn destination(self) -> Self::Address;
     /// Ports and protocol.
     fn transport(self) -> Transport;
+    /// The addresses of source and destination as a capture knows them, and their family.
+    fn ends(self) -> ([u64; 2], [u64; 2], u8);
     /// The flow hash.
     fn hash(self, key: impl KeyWords) -> FlowHash;
     /// What flows of a source have in common: so many bits of its address, and nothing else.
@@ -54,6 +56,11 @@ impl Tuple for Tuple4 {
     }
 
     #[inline(always)]
+    fn ends(self) -> ([u64; 2], [u64; 2], u8) {
+        ([self.addresses & 0xffff_ffff, 0], [self.addresses >> 32, 0], 4)
+    }
+
+    #[inline(always)]
     fn hash(self, key: impl KeyWords) -> FlowHash {
         FlowHash::of4(key, self)
     }
@@ -73,6 +80,12 @@ impl Tuple for Tuple6 {
     #[inline(always)]
     fn transport(self) -> Transport {
         self.transport
+    }
+
+    #[inline(always)]
+    fn ends(self) -> ([u64; 2], [u64; 2], u8) {
+        let [a, b, c, d] = self.addresses;
+        ([a, b], [c, d], 6)
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use maglev_common::table::{Slot, SlotWord, TableStart};
 use maglev_common::vip::{Key4, Key6, VipWord};
 
 use super::decision::{Choice, Decision, Flow, Segment};
+use crate::vip::Tuple;
 
 /// Which VIP a packet is for, and where its packets go: directories, pools, tables, members and interfaces.
 pub trait Forwarding {
@@ -113,6 +114,10 @@ pub trait Trace {
     /// A packet of a VIP goes to a member, if there is one.
     #[inline(always)]
     fn decided(&self, _decision: &Decision) {}
+
+    /// A plain packet came for a VIP.
+    #[inline(always)]
+    fn received<F: Tuple>(&self, _tuple: F) {}
 }
 
 /// All that balancing takes.

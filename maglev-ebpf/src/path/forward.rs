@@ -177,6 +177,7 @@ where
     if !word.is_present() {
         return Err(Left::Otherwise);
     }
+    tables.received(inner.tuple);
     serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))
 }
 

@@ -1,7 +1,11 @@
 //! Measuring: programs take turns within each round, and every batch proves what became of its packets.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
+use maglev_common::counters::Counter;
 use maglev_dataplane::rig::{Batch, Candidate, CandidateSettings, Floor, Measured, Rig, TX, Turn};
+use maglev_dataplane::{CaptureFilter, CaptureTarget};
 use maglev_model::Limits;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -40,13 +44,44 @@ pub(super) enum Mode {
     Exception(u32),
     /// The flow table for every packet.
     Always,
+    /// By exception, while a capture runs that takes none of the packets.
+    Capturing(Capture),
+}
+
+/// What a capture takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Capture {
+    /// Packets from or to a port.
+    Port,
+    /// Packets that were dropped for a reason.
+    Reason,
+}
+
+impl Capture {
+    fn filter(self) -> CaptureFilter {
+        let (counters, port) = match self {
+            Self::Port => (u64::MAX, Some(1)),
+            Self::Reason => (1 << Counter::TooBig as u64, None),
+        };
+        CaptureFilter {
+            target: Some(CaptureTarget::default()),
+            counters,
+            client: None,
+            port,
+            tcp_flags: (0, 0),
+            one_in: 1,
+            kept: 128,
+            rate: 10_000,
+            lasts: Duration::MAX,
+        }
+    }
 }
 
 impl Mode {
     /// How many of so many flows the flow table holds.
     pub(super) const fn holds(self, flows: u64) -> u64 {
         match self {
-            Self::TableOnly => 0,
+            Self::TableOnly | Self::Capturing(_) => 0,
             Self::Exception(moving) => flows * moving as u64 / 100,
             Self::Always => flows,
         }
@@ -198,10 +233,15 @@ fn entries(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
 pub(super) fn candidates(scenario: &Scenario, programs: &[Program]) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for program in programs {
+        let capture = match program.mode {
+            Mode::Capturing(capture) => Some(capture.filter()),
+            _ => None,
+        };
         let settings = CandidateSettings {
             object: program.object.as_deref(),
             table_only: program.mode == Mode::TableOnly,
             slowed: program.slowed,
+            capture: capture.as_ref(),
             flow_sets: scenario.flow_sets(program.mode),
             limits: Limits::default(),
             mac: MAC,

@@ -24,7 +24,7 @@ mod stats;
 mod targets;
 
 use machine::Machine;
-use measure::{Mode, Program};
+use measure::{Capture, Mode, Program};
 use report::Report;
 use scenario::Scenario;
 use targets::Outcome;
@@ -43,6 +43,10 @@ const EXCEPTION: &str = "by exception";
 const MOVING_5: &str = "5 % moving";
 /// The same, and all are.
 const MOVING_ALL: &str = "all moving";
+/// By exception, while a capture by port runs that takes no packet.
+const CAPTURE_PORT: &str = "capture by port";
+/// The same of a capture by reason.
+const CAPTURE_REASON: &str = "capture by reason";
 
 /// Measure the packet path and the control plane. Figures depend on the machine; ratios within one run less so.
 #[derive(Parser, Debug)]
@@ -167,7 +171,8 @@ fn floors(wanted: &Packets, chosen: &[&'static Scenario], rounds: u16) -> Result
         screen.end();
         rows.extend(report::rows(scenario.name, scenario.title, &series));
     }
-    let programs: Vec<_> = programs.into_iter().filter(|program| program.mode != Mode::Exception(100)).collect();
+    let is_live = |program: &Program| !matches!(program.mode, Mode::Exception(100) | Mode::Capturing(_));
+    let programs: Vec<_> = programs.into_iter().filter(is_live).collect();
     let live = live::rows(chosen, &programs, rounds, |name, round| {
         Progress { label: format!("bench: live frames, {name}"), rounds }.round(round.into());
     })?;
@@ -202,21 +207,26 @@ fn programs_for(programs: &[Program], scenario: &Scenario) -> Vec<Program> {
     const MOVING: [&str; 4] = ["flows-1k", "flows-64k", "flows-1m", "syn-flood"];
     let moves = |program: &&Program| matches!(program.mode, Mode::Exception(1..));
     let is_rare = matches!(scenario.kind, scenario::Kind::Fragments | scenario::Kind::Errors);
+    // A capture is measured where nothing else differs.
+    let captures = |program: &&Program| matches!(program.mode, Mode::Capturing(_));
     let can = |program: &&Program| !is_rare || program.mode != Mode::TableOnly && !program.slowed;
     programs
         .iter()
         .filter(|program| can(program) && (!moves(program) || MOVING.contains(&scenario.name)))
+        .filter(|program| !captures(program) || scenario.name == "flows-1k" && !program.slowed)
         .cloned()
         .collect()
 }
 
 fn programs(objects: &[(String, PathBuf)], slowed: bool) -> Result<Vec<Program>> {
-    const OWN: [(&str, Mode); 5] = [
+    const OWN: [(&str, Mode); 7] = [
         (TABLE, Mode::TableOnly),
         (EXCEPTION, Mode::Exception(0)),
         (MOVING_5, Mode::Exception(5)),
         (MOVING_ALL, Mode::Exception(100)),
         (ALWAYS, Mode::Always),
+        (CAPTURE_PORT, Mode::Capturing(Capture::Port)),
+        (CAPTURE_REASON, Mode::Capturing(Capture::Reason)),
     ];
     let mut programs = Vec::from(OWN.map(|(name, mode)| Program { name: name.to_owned(), object: None, mode, slowed }));
     for (name, file) in objects {

@@ -336,7 +336,7 @@ impl Scenario {
         let encap = if self.kind == Kind::Gue { EncapKind::Gue } else { EncapKind::IpIp };
         let mut steps = Vec::new();
         let (tracking, moving) = match mode {
-            Mode::TableOnly => (Tracking::Exception, 0),
+            Mode::TableOnly | Mode::Capturing(_) => (Tracking::Exception, 0),
             Mode::Exception(moving) => (Tracking::Exception, moving),
             Mode::Always => (Tracking::Always, 0),
         };

@@ -10,16 +10,18 @@ use maglev_ebpf::verdict::Verdict;
 use crate::frame::Frame;
 use crate::functions::{answer, maglev_abandoned, maglev_otherwise, maglev_tag, rest};
 use crate::maps::{self, Maps};
-use crate::tap::{begin, maglev_capture, maglev_keep};
+use crate::tap::{maglev_capture, maglev_keep};
 
 /// The load balancer, whose packets are captured.
 #[xdp(frags)]
 fn maglev_captured(ctx: XdpContext) -> u32 {
-    let again = ctx.ctx;
-    begin(again);
     let Some(maps) = Maps::<false>::new(&ctx) else { return XDP_ABORTED };
+    let again = ctx.ctx;
+    maps.tap.begin(again);
     let action = if maps.is_abandoned() { maglev_abandoned(again) } else { balance(ctx, &maps) };
-    maglev_capture(again);
+    if maps.tap.may_match() {
+        maglev_capture(again);
+    }
     action
 }
 

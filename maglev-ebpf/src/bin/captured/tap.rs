@@ -15,6 +15,7 @@ use maglev_common::flow::Seconds;
 use maglev_common::maps::MMAPABLE;
 use maglev_ebpf::env::{Decision, Packet as _};
 use maglev_ebpf::path::capture;
+use maglev_ebpf::vip::Tuple;
 use zerocopy::byteorder::{LE, U64};
 
 use crate::frame::Frame;
@@ -33,6 +34,34 @@ impl Tap {
     #[inline(always)]
     pub(crate) fn new(cpu: u32) -> Option<Self> {
         CAPTURE_STATE.get(cpu).map(Self)
+    }
+
+    /// Begins with a packet as it comes in.
+    #[inline(always)]
+    pub(crate) fn begin(&self, ctx: *mut xdp_md) {
+        let Note { link, length, decision, counter, copied, headers, .. } = &self.0.note;
+        let frame = Frame::from(XdpContext::new(ctx));
+        if let Some(start) = frame.view::<[U64<LE>; 2]>(0) {
+            link[0].set(start[0].get());
+            link[1].set(start[1].get());
+        }
+        length.set(frame.len() as u64);
+        decision.set(DecisionWord::NONE.0);
+        counter.set(0);
+        copied.set(0);
+        headers.transport.set(0);
+    }
+
+    /// Whether a filter may take the packet: what can be known without a call.
+    #[inline(always)]
+    pub(crate) fn may_match(&self) -> bool {
+        CAPTURE_FILTERS.get(0).is_some_and(|filters| filters.may_take(&self.0.note))
+    }
+
+    #[inline(always)]
+    pub(crate) fn received<F: Tuple>(&self, tuple: F) {
+        let (source, destination, family) = tuple.ends();
+        self.0.note.headers.set(source, destination, family, tuple.transport().ports());
     }
 
     #[inline(always)]
@@ -56,23 +85,6 @@ impl Tap {
 fn state() -> Option<&'static CaptureState> {
     // SAFETY: the helper takes nothing and cannot fail.
     CAPTURE_STATE.get(unsafe { bpf_get_smp_processor_id() as u32 })
-}
-
-/// Begins with a packet as it comes in.
-#[inline(always)]
-pub(crate) fn begin(ctx: *mut xdp_md) {
-    let Some(state) = state() else { return };
-    let Note { link, length, decision, counter, copied, headers, .. } = &state.note;
-    let frame = Frame::from(XdpContext::new(ctx));
-    if let Some(start) = frame.view::<[U64<LE>; 2]>(0) {
-        link[0].set(start[0].get());
-        link[1].set(start[1].get());
-    }
-    length.set(frame.len() as u64);
-    decision.set(DecisionWord::NONE.0);
-    counter.set(0);
-    copied.set(0);
-    headers.transport.set(0);
 }
 
 /// The length of a frame with all its pieces.
@@ -135,13 +147,14 @@ fn is_rewritten(note: &Note) -> bool {
         || counter == Counter::PortUnreachable as u64
 }
 
-/// The captures that take the packet in hand, a bit each, and in the high half the most bytes that one of them keeps of it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn maglev_matches(ctx: *mut xdp_md) -> u64 {
-    let (Some(state), Some(filters)) = (state(), CAPTURE_FILTERS.get(0)) else { return 0 };
-    let count = filters.count.get();
-    let mut matches = 0;
+/// Finds the captures that take the packet in hand, and the most bytes that one of them keeps of it. Both are kept in memory: of
+/// numbers there the verifier follows no values, which each turn would double.
+#[inline(always)]
+fn find_captures(ctx: *mut xdp_md, state: &'static CaptureState) {
+    let Some(filters) = CAPTURE_FILTERS.get(0) else { return };
+    let (count, headers) = (filters.count.get(), &state.note.headers);
+    headers.captures.set(0);
+    headers.kept.set(0);
     for n in 0..CAPTURES {
         if n as u64 >= count {
             break;
@@ -151,7 +164,7 @@ extern "C" fn maglev_matches(ctx: *mut xdp_md) -> u64 {
             continue;
         }
         if filter.reads_headers(&state.note) {
-            if !state.note.headers.are_read() {
+            if !headers.suffice(filter) {
                 maglev_headers(ctx, u32::from(is_encapsulated(&state.note)));
             }
             if !filter.takes_headers(&state.note) {
@@ -159,11 +172,13 @@ extern "C" fn maglev_matches(ctx: *mut xdp_md) -> u64 {
             }
         }
         if is_taken(filter, &state.counts[n]) {
-            let (kept, most) = (filter.kept.get(), matches >> 32);
-            matches = (matches & 0xffff_ffff) | 1 << n | (if kept > most { kept } else { most }) << 32;
+            headers.captures.set(headers.captures.get() | 1 << n);
+            let kept = filter.kept.get();
+            if kept > headers.kept.get() {
+                headers.kept.set(kept);
+            }
         }
     }
-    matches
 }
 
 /// Whether a packet that fulfils all conditions is taken: by chance, by time, and by the rate.
@@ -187,13 +202,13 @@ fn is_taken(filter: &Filter, counts: &CaptureCounts) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn maglev_capture(ctx: *mut xdp_md) -> u32 {
-    let matches = maglev_matches(ctx);
-    if matches == 0 {
+    let Some(state) = state() else { return 0 };
+    find_captures(ctx, state);
+    let note = &state.note;
+    let (captures, most) = (note.headers.captures.get(), note.headers.kept.get() as u32);
+    if captures == 0 {
         return 0;
     }
-    let Some(state) = state() else { return 0 };
-    let note = &state.note;
-    let (captures, most) = (matches & 0xffff_ffff, (matches >> 32) as u32);
     let least = |a: u32, b: u32| if a < b { a } else { b };
     let copied = note.copied.get() as u32;
     let length = whole_length(ctx);

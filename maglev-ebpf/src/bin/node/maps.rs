@@ -23,6 +23,7 @@ use maglev_ebpf::env::{
     self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
 };
 use maglev_ebpf::verdict::Verdict;
+use maglev_ebpf::vip::Tuple;
 
 use crate::tap::Tap;
 
@@ -104,7 +105,8 @@ pub(crate) struct Maps<const TRACED: bool> {
     ctx: XdpContext,
     forwarding: &'static Forwarding,
     counts: &'static Counts,
-    tap: Tap,
+    /// The notes for a capture.
+    pub(crate) tap: Tap,
 }
 
 impl<const TRACED: bool> Maps<TRACED> {
@@ -231,6 +233,11 @@ impl<const TRACED: bool> Fragments for Maps<TRACED> {
 }
 
 impl<const TRACED: bool> Trace for Maps<TRACED> {
+    #[inline(always)]
+    fn received<F: Tuple>(&self, tuple: F) {
+        self.tap.received(tuple);
+    }
+
     #[inline(always)]
     fn decided(&self, decision: &Decision) {
         self.tap.decided(decision);

@@ -3,6 +3,7 @@
 
 use maglev_common::counters::Counter;
 use maglev_ebpf::env::Decision;
+use maglev_ebpf::vip::Tuple;
 
 /// Takes no notes.
 pub(crate) struct Tap;
@@ -12,6 +13,9 @@ impl Tap {
     pub(crate) const fn new(_cpu: u32) -> Option<Self> {
         Some(Self)
     }
+
+    #[inline(always)]
+    pub(crate) const fn received<F: Tuple>(&self, _tuple: F) {}
 
     #[inline(always)]
     pub(crate) const fn decided(&self, _decision: &Decision) {}

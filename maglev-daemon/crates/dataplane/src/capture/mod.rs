@@ -182,8 +182,20 @@ impl Capturing {
         self.filter(number).until.set(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
         self.began += 1;
         self.running[number] = Some(self.began);
-        self.filters.first().count.set(self.used() as u64);
+        self.note_filters();
         Ok(CaptureId { number, began: self.began })
+    }
+
+    /// Publishes which filters are used, and the outcomes that they take.
+    fn note_filters(&self) {
+        let Filters { count, counters, only, filters } = self.filters.first();
+        let used = filters.iter().filter(|filter| filter.until.get() != 0);
+        let one = used.clone().count() == 1;
+        // While these change, a filter more is asked than need be.
+        only.set(0);
+        counters.set(used.fold(0, |all, filter| all | filter.counters.get()));
+        count.set(self.used() as u64);
+        only.set(if one { self.used() as u64 } else { 0 });
     }
 
     /// One more than the highest number in use.
@@ -213,7 +225,7 @@ impl Capturing {
     fn end(&mut self, id: CaptureId) -> bool {
         self.filter(id.number).until.set(0);
         self.running[id.number] = None;
-        self.filters.first().count.set(self.used() as u64);
+        self.note_filters();
         self.takers()[id.number] = None;
         self.used() == 0
     }
@@ -226,6 +238,20 @@ impl Drop for Capturing {
             let _ = thread.join();
         }
     }
+}
+
+/// Gives a program that captures one filter, without a reader.
+#[cfg(feature = "bench")]
+pub(super) fn take(loaded: &Loaded, wanted: &CaptureFilter) -> Result<(), DataplaneError> {
+    let filters: Mapped<Filters> = maps::open(loaded, names::CAPTURE_FILTERS, 1)?;
+    let filter = &filters.first().filters[0];
+    write(filter, wanted, wanted.kept);
+    aim(filter, wanted.target);
+    filter.until.set(u64::MAX);
+    filters.first().counters.set(wanted.counters);
+    filters.first().only.set(1);
+    filters.first().count.set(1);
+    Ok(())
 }
 
 /// Writes the conditions of a filter that takes nothing yet.

@@ -4,18 +4,19 @@ use aya::programs::{ProgramFd, Xdp};
 use maglev_common::backend::InterfaceRecord;
 use maglev_common::counters::Counter;
 use maglev_common::hash::HashKey;
-use maglev_common::maps::PROGRAM;
+use maglev_common::maps::{CAPTURED_PROGRAM, PROGRAM};
 use maglev_harness as names;
 use maglev_model::Limits;
 use maglev_model::plan::Step;
 
 use super::LOOPBACK;
 use crate::barrier::Barrier;
+use crate::capture;
 use crate::error::DataplaneError;
 use crate::maps::Maps;
 use crate::object::{Beside, Loaded};
 use crate::sizes::Sizes;
-use crate::{Settings, publish};
+use crate::{CaptureFilter, Settings, publish};
 
 /// The MTU of the outgoing interface: more than any packet needs.
 const MTU: u32 = 9_000;
@@ -29,6 +30,8 @@ pub struct CandidateSettings<'a> {
     pub table_only: bool,
     /// Whether each packet costs one call of a helper more than it has to.
     pub slowed: bool,
+    /// The filter of a capture that runs meanwhile; `None`: the program that only forwards is measured.
+    pub capture: Option<&'a CaptureFilter>,
     /// Sets of seven flows in each CPU's flow table.
     pub flow_sets: u32,
     /// How many of each are taken.
@@ -76,6 +79,7 @@ impl Candidate {
         let mode = wanted.mode();
         let (ebpf, program) = match wanted.object {
             Some(object) => (Loaded::balancer_of(object, PROGRAM, &settings, &sizes, Beside::default())?, PROGRAM),
+            None if wanted.capture.is_some() => (Loaded::capturing(&settings, &sizes, &[])?, CAPTURED_PROGRAM),
             None if mode == 0 => (Loaded::balancer(&settings, &sizes, &[])?, PROGRAM),
             None => {
                 let (program, globals) = (names::MEASURED_PROGRAM, [(names::MODE, mode)]);
@@ -91,6 +95,9 @@ impl Candidate {
                 )
             }
         };
+        if let Some(filter) = wanted.capture {
+            capture::take(&ebpf, filter)?;
+        }
         let mut maps = Maps::open(&ebpf, &sizes, &settings)?;
         maps.forwarding().set_interface(0, &InterfaceRecord::new(wanted.mac, LOOPBACK, MTU).alone());
         let mut barrier = Barrier::choose()?;
