@@ -89,8 +89,12 @@ impl Capture {
 
     /// Waits until so many packets are in its file, and interrupts it.
     fn interrupt(mut self, packets: usize) -> Result<Vec<Packet>> {
-        let file = self.file.clone();
-        self.process.await_event("the packets", |_| Ok(read(&file).is_ok_and(|found| found.len() >= packets)))?;
+        for _ in 0..40 {
+            if read(&self.file)?.len() >= packets {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
         self.process.signal(Signal::SIGINT)?;
         let status = self.process.wait()?;
         assert_eq!(status.code(), Some(130), "{}", self.process.log());
@@ -205,15 +209,20 @@ fn a_capture_follows_its_backend_and_ends_with_its_command() -> Result<()> {
     let mut site = Site::standard(1)?;
     let plain = program(&site.balancers[0])?;
     let capture = Capture::begin(&site, "web1", &["--pool", "four", "--backend", "web1", "--outcome", "forwarded"])?;
-    // Its member is made anew, under another number.
-    for order in ["disable", "enable"] {
+    // Its member is made anew, each time under another number.
+    for order in ["disable", "enable"].into_iter().cycle().take(6) {
         site.balancers[0].maglev_ok(&["backend", order, "four", "web1"])?;
     }
     let outcomes = site.lab.client().requests(&[at(WWW4, Backend::PORT)], 60, 4)?;
     outcomes.all_answered()?;
     let served = outcomes.0.iter().filter(|outcome| outcome.answer.as_deref().is_ok_and(|name| name == "web1")).count();
     ensure!(served > 0, "web1 served none of 60");
-    let packets = capture.interrupt(2 * served)?;
+    let sent = site.balancers[0].maglev_json(&["counters"])?;
+    let backends = sent["backends"].as_array().into_iter().flatten();
+    let of_web1 = |backend: &&serde_json::Value| backend["pool"] == "four" && backend["backend"] == "web1";
+    let sent = backends.filter(of_web1).find_map(|backend| backend["packets"].as_u64()).context("packets of web1")?;
+    let packets = capture.interrupt(2 * usize::try_from(sent)?)?;
+    assert_eq!(packets.len() as u64, 2 * sent, "each that web1 received, as it came in and as it left");
     ensure!(packets.iter().all(|packet| packet.comment.contains("pool four, ")), "{packets:?}");
     ensure!(packets.iter().all(|packet| packet.comment.contains("backend web1, ")), "{packets:?}");
     await_program(&mut site.balancers[0], plain)?;

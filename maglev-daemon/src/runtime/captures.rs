@@ -2,13 +2,15 @@
 //! programs, nor the reader.
 //!
 //! ```text
-//!  views (watch) ──▶ run ──▶ orders: begin, aim, totals, end
-//!                     │
+//!  owner ──▶ Captures::follow ──▶ orders: aim, before each plan
+//!               ▲
+//!  run ─────────┴───▶ orders: begin, totals, end
+//!
 //!  data plane's thread "capture" ──▶ sink ──▶ messages (bounded) ──▶ reader
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use maglev_api::{Answer, view};
@@ -34,6 +36,56 @@ const COUNTS: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_millis(300);
 
 type Views = watch::Receiver<Option<Arc<View>>>;
+
+/// The captures that run.
+#[derive(Debug, Default)]
+pub(super) struct Captures {
+    /// The services that packets belong to.
+    views: watch::Sender<Option<Arc<View>>>,
+    running: Mutex<Vec<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: CaptureId,
+    wanted: Wanted,
+    target: Option<CaptureTarget>,
+}
+
+impl Captures {
+    /// Whether there are any, or one is about to begin.
+    pub(super) fn are_running(&self) -> bool {
+        self.views.receiver_count() > 0
+    }
+
+    /// Gives captures the numbers of their names in these services.
+    pub(super) fn follow(&self, view: View, orders: &Orders) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.views.send_replace(Some(Arc::new(view)));
+        running.iter_mut().for_each(|running| running.aim(&self.views, orders));
+    }
+
+    /// A capture of these names began, with these numbers.
+    fn add(&self, mut began: Running, orders: &Orders) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        began.aim(&self.views, orders);
+        running.push(began);
+    }
+
+    fn remove(&self, id: CaptureId) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|running| running.id != id);
+    }
+}
+
+impl Running {
+    fn aim(&mut self, views: &watch::Sender<Option<Arc<View>>>, orders: &Orders) {
+        let target = self.wanted.resolved(views.borrow().as_deref());
+        if target != self.target {
+            self.target = target;
+            orders.aim_capture(self.id, target);
+        }
+    }
+}
 
 /// A capture by names.
 #[derive(Clone, Debug)]
@@ -126,6 +178,11 @@ impl Wanted {
         }
         Ok(Some(target))
     }
+
+    /// The same; none if one of them does not exist any more.
+    fn resolved(&self, view: Option<&View>) -> Option<CaptureTarget> {
+        view.and_then(|view| self.target(view).ok().flatten())
+    }
 }
 
 fn invalid(line: impl Into<String>) -> view::Error {
@@ -169,51 +226,58 @@ fn parse_counters(outcomes: &[String], reasons: &[String]) -> Answer<u64> {
 
 /// Runs a capture until its reader is gone or its time is over.
 pub(super) async fn run(
+    captures: Arc<Captures>,
     orders: Orders,
     wanted: Wanted,
     interfaces: BTreeMap<u32, String>,
-    mut views: Views,
     reply: oneshot::Sender<Answer<CaptureMessages>>,
 ) {
     let (sender, messages) = mpsc::channel(WAITING);
-    let mut target = resolved(&wanted, &views);
-    let ends = Instant::now() + wanted.filter.lasts;
+    let views = captures.views.subscribe();
+    let target = wanted.resolved(views.borrow().as_deref());
     let filter = CaptureFilter { target, ..wanted.filter.clone() };
-    let id = match begin(&orders, filter, sink(sender.clone(), interfaces, views.clone())).await {
+    let (ends, sink) = (Instant::now() + filter.lasts, sink(sender.clone(), interfaces, views));
+    let id = match begin(&orders, filter, sink).await {
         Ok(id) => id,
         Err(reason) => return drop(reply.send(Err(view::Error::failed(reason)))),
     };
-    if reply.send(Ok(messages)).is_err() {
-        return orders.end_capture(id);
+    captures.add(Running { id, wanted, target }, &orders);
+    let reason = match reply.send(Ok(messages)) {
+        Ok(()) => until_its_end(&orders, id, &sender, ends).await,
+        Err(_) => None,
+    };
+    captures.remove(id);
+    orders.end_capture(id);
+    if let Some(reason) = reason {
+        let _ = sender.send(message(Some("ended"), &view::CaptureEnded { reason: reason.to_owned() })).await;
     }
+}
+
+/// Sends the counts of a capture until it ends; returns the reason, unless its reader is gone.
+async fn until_its_end(
+    orders: &Orders,
+    id: CaptureId,
+    sender: &mpsc::Sender<CaptureMessage>,
+    ends: Instant,
+) -> Option<&'static str> {
     let mut ticks = tokio::time::interval(COUNTS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let over = tokio::time::sleep_until(ends + LAST);
     tokio::pin!(over);
-    let reason = loop {
+    loop {
         tokio::select! {
-            () = sender.closed() => return orders.end_capture(id),
-            () = &mut over => break "its time is over",
-            changed = views.changed() => {
-                if changed.is_err() {
-                    break "maglevd is stopping";
-                }
-                let now = resolved(&wanted, &views);
-                if now != target {
-                    target = now;
-                    orders.aim_capture(id, target);
-                }
+            () = sender.closed() => return None,
+            () = &mut over => {
+                send_counts(orders, id, sender).await;
+                return Some("its time is over");
             }
             _ = ticks.tick() => {
-                if !send_counts(&orders, id, &sender).await {
-                    break "the data plane was replaced";
+                if !send_counts(orders, id, sender).await {
+                    return Some("the data plane was replaced");
                 }
             }
         }
-    };
-    send_counts(&orders, id, &sender).await;
-    orders.end_capture(id);
-    let _ = sender.send(message(Some("ended"), &view::CaptureEnded { reason: reason.to_owned() })).await;
+    }
 }
 
 /// Sends the counts, unless the reader is slow; returns whether the capture still runs.
@@ -222,11 +286,6 @@ async fn send_counts(orders: &Orders, id: CaptureId, sender: &mpsc::Sender<Captu
     let counts = view::CaptureCounts { matched, limited, lost };
     let _ = sender.try_send(message(Some("counts"), &counts));
     true
-}
-
-/// The numbers of a capture's names now; none if one of them does not exist any more.
-fn resolved(wanted: &Wanted, views: &Views) -> Option<CaptureTarget> {
-    views.borrow().as_ref().and_then(|view| wanted.target(view).ok().flatten())
 }
 
 async fn begin(orders: &Orders, filter: CaptureFilter, sink: Sink) -> Result<CaptureId, String> {

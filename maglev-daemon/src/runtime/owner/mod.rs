@@ -22,6 +22,7 @@ use maglev_store::Edited;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::captures::Captures;
 use super::clock::Clock;
 use super::dataplane::{End, Worker};
 use super::event_log::EventLog;
@@ -142,8 +143,7 @@ pub(super) struct Owner {
     snapshots: Snapshots,
     /// Packets lost at interfaces, for readers.
     lost: LostPackets,
-    /// The services, for running captures.
-    captured_views: watch::Sender<Option<Arc<reconcile::View>>>,
+    captures: Arc<Captures>,
     clock: Clock,
     waiting: BTreeMap<RequestId, Waiting>,
     last_request: u64,
@@ -185,7 +185,7 @@ impl Owner {
             succession: Succession::new(files.running().rules()),
             files,
             lost: LostPackets::default(),
-            captured_views: watch::Sender::default(),
+            captures: Arc::default(),
             facts: Arc::new(facts),
             interfaces: Arc::new(interfaces),
             tools,
@@ -313,7 +313,6 @@ impl Owner {
                 }
             }
             self.settle();
-            self.show_captures();
             self.turned();
         }
     }

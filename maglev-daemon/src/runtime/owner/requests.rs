@@ -143,7 +143,7 @@ impl Owner {
 
     /// Begins a capture, in a task of its own: the verifier takes its time.
     fn capture(&mut self, wanted: &view::NewCapture, reply: oneshot::Sender<Answer<CaptureMessages>>) {
-        let view = self.snapshot().view;
+        let view = self.node.view();
         let begun = Wanted::parse(wanted).and_then(|wanted| {
             wanted.target(&view)?;
             Ok(wanted)
@@ -153,22 +153,10 @@ impl Owner {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let interfaces = self.interfaces.interfaces.iter().map(|it| (it.index, it.name.clone())).collect();
-        self.captured_views.send_replace(Some(view));
-        let (orders, views) = (self.tools.dataplane.orders().clone(), self.captured_views.subscribe());
-        tokio::spawn(captures::run(orders, wanted, interfaces, views, reply));
-    }
-
-    /// Shows running captures the services as they are now.
-    pub(super) fn show_captures(&mut self) {
-        if self.captured_views.receiver_count() == 0 {
-            return;
-        }
-        let view = self.snapshot().view;
-        self.captured_views.send_if_modified(|known| {
-            let is_new = known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &view));
-            *known = Some(view);
-            is_new
-        });
+        let orders = self.tools.dataplane.orders();
+        self.captures.follow(view, orders);
+        // The client may have disconnected; the task notices.
+        tokio::spawn(captures::run(Arc::clone(&self.captures), orders.clone(), wanted, interfaces, reply));
     }
 
     fn explain(&mut self, flow: Flow, reply: oneshot::Sender<Answer<view::Explanation>>) {

@@ -177,6 +177,10 @@ impl Owner {
     /// Orders a plan.
     pub(super) fn publish(&mut self, Plan { steps, saved, members }: Plan) {
         let orders = self.tools.dataplane.orders();
+        // First, so that no packet of what it changes is missed.
+        if self.captures.are_running() {
+            self.captures.follow(self.node.view(), orders);
+        }
         if let Some((members, successor)) = members.and_then(|members| Some((members, self.succession.next.take()?))) {
             orders.succeed(successor, members);
         }
