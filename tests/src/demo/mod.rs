@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::lab::{registry, router::Kind};
 
+mod captured;
 mod evidence;
 mod health;
 mod narrow;

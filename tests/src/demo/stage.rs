@@ -57,6 +57,8 @@ pub(super) enum Action {
     NarrowHop(&'static str),
     /// Links to backends shrink, and an upload crosses one.
     NarrowLinks,
+    /// A packet that a node drops is captured.
+    CaptureLostPacket,
     /// From here on backends are checked.
     Check,
     /// A backend's server is stopped: wait until the tables are without it.
@@ -133,6 +135,10 @@ pub(super) const STEPS: &[Step] = &[
             Action::Maglev(&["rollback", BEFORE_MISTAKE, "-m", "it was to be 300"]),
             Action::On(1, &["history", "diff", BEFORE_MISTAKE, ROLLED_BACK]),
         ],
+    },
+    Step {
+        title: "a packet to a port that no VIP has is captured as it is dropped",
+        actions: &[Action::CaptureLostPacket],
     },
     Step {
         title: "web4's server is stopped, is found out, and comes back through slow start",
@@ -269,6 +275,7 @@ impl Stage {
             Action::AwaitSpoken => self.riders.as_ref().context("no riders")?.await_spoken()?,
             Action::NarrowHop(home) => self.narrow_hop(home)?,
             Action::NarrowLinks => self.narrow_links()?,
+            Action::CaptureLostPacket => self.capture_lost_packet()?,
             Action::Check => self.check()?,
             Action::StopServer(backend) => self.stop_server(backend)?,
             Action::StartServer(backend) => self.start_server(backend)?,
@@ -386,7 +393,7 @@ impl Step {
             Action::StopServer(backend) => Some(format!("{backend}$ kill the server")),
             Action::StartServer(backend) => Some(format!("{backend}$ start the server")),
             Action::AwaitSlots(_) | Action::Route(_) | Action::Alight => None,
-            Action::NarrowHop(_) | Action::NarrowLinks => None,
+            Action::NarrowHop(_) | Action::NarrowLinks | Action::CaptureLostPacket => None,
         };
         let mut commands: Vec<String> = self.actions.iter().filter_map(command).collect();
         commands.dedup();
