@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use maglev_common::encap::Encap;
-use maglev_common::maps::{DECAP_PROGRAM, PROGRAM, TRACED_PROGRAM, WATCHED_PROGRAM};
+use maglev_common::maps::{CAPTURED_PROGRAM, DECAP_PROGRAM, PROGRAM, TRACED_PROGRAM, WATCHED_PROGRAM};
 use maglev_config::{Mode, NodeConfig};
 use maglev_dataplane::examine::{Examined, examine};
 use maglev_doctor::facts::{Device, Fact, Hop, Interface, Link, Path, Probe, Program};
@@ -26,7 +26,7 @@ const BETWEEN: Duration = Duration::from_secs(1);
 const PROBED: usize = 256;
 
 /// The names that the kernel has for our programs on a node, and on a backend.
-pub(super) const OF_NODE: [&str; 3] = [PROGRAM, WATCHED_PROGRAM, TRACED_PROGRAM];
+pub(super) const OF_NODE: [&str; 4] = [PROGRAM, WATCHED_PROGRAM, TRACED_PROGRAM, CAPTURED_PROGRAM];
 pub(super) const OF_BACKEND: [&str; 1] = [DECAP_PROGRAM];
 
 /// The facts about a node's network.

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -12,7 +13,7 @@ use maglev_api::SIGN_OF_LIFE;
 use tokio::sync::mpsc;
 
 use super::refused::Refused;
-use super::{Handle, Request, routes};
+use super::{Caller, Handle, Request, routes};
 
 /// A message of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +29,11 @@ pub type CaptureMessages = mpsc::Receiver<CaptureMessage>;
 
 pub(super) async fn capture(
     State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refused> {
     let wanted = routes::parse(body)?;
-    let messages = handle.ask(|reply| Request::Capture { wanted, reply }).await?;
+    let messages = handle.ask(|reply| Request::Capture { wanted, caller, reply }).await?;
     let stream = stream::unfold(messages, async |mut messages| {
         let CaptureMessage { name, data } = messages.recv().await?;
         let event = sse::Event::default();

@@ -170,6 +170,8 @@ pub enum Request {
     Capture {
         /// Which ones.
         wanted: view::NewCapture,
+        /// The author.
+        caller: Caller,
         /// Receives the messages; the capture ends once they are dropped.
         reply: oneshot::Sender<Answer<CaptureMessages>>,
     },

@@ -27,7 +27,7 @@ use super::dataplane::Orders;
 use crate::http::{CaptureMessage, CaptureMessages};
 
 /// Messages that wait for a reader; packets beyond it are lost, and counted.
-const WAITING: usize = 4_096;
+const WAITING: usize = 1_024;
 
 /// How often the reader receives the counts.
 const COUNTS: Duration = Duration::from_secs(1);

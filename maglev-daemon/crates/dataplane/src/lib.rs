@@ -292,6 +292,8 @@ impl Dataplane {
         let kept: Vec<&str> =
             [Some(&left.set), left.previous.as_ref()].into_iter().flatten().map(|set| &**set).collect();
         left.pins.remove_sets_but(&kept);
+        // Of a daemon that was killed while packets were captured.
+        left.pins.unpin_captured(&left.set);
         left.whole = true;
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Owner {
                 });
             }
             Request::Explain { flow, reply } => self.explain(flow, reply),
-            Request::Capture { wanted, reply } => self.capture(&wanted, reply),
+            Request::Capture { wanted, caller, reply } => self.capture(&wanted, caller, reply),
             Request::Plan { change, force, reply } => self.plan(change, force, reply),
             Request::Check { pool, backend, reply } => {
                 let _ = reply.send(self.check(&pool, &backend));
@@ -142,7 +142,12 @@ impl Owner {
     }
 
     /// Begins a capture, in a task of its own: the verifier takes its time.
-    fn capture(&mut self, wanted: &view::NewCapture, reply: oneshot::Sender<Answer<CaptureMessages>>) {
+    fn capture(
+        &mut self,
+        wanted: &view::NewCapture,
+        Caller { uid, pid }: Caller,
+        reply: oneshot::Sender<Answer<CaptureMessages>>,
+    ) {
         let view = self.node.view();
         let begun = Wanted::parse(wanted).and_then(|wanted| {
             wanted.target(&view)?;
@@ -155,6 +160,7 @@ impl Owner {
         let interfaces = self.interfaces.interfaces.iter().map(|it| (it.index, it.name.clone())).collect();
         let orders = self.tools.dataplane.orders();
         self.captures.follow(view, orders);
+        self.log.record(view::What::Changed { change: "capture packets".to_owned(), uid, pid });
         // The client may have disconnected; the task notices.
         tokio::spawn(captures::run(Arc::clone(&self.captures), orders.clone(), wanted, interfaces, reply));
     }

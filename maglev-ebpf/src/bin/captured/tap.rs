@@ -97,13 +97,15 @@ fn whole_length(ctx: *mut xdp_md) -> u32 {
 /// Copies so many of a frame's first bytes behind those that are there; returns how many: all, or none.
 #[inline(always)]
 fn copy(ctx: *mut xdp_md, state: &'static CaptureState, behind: u32, bytes: u32) -> u32 {
-    let (behind, bytes) = (core::hint::black_box(behind) & MOST_KEPT, core::hint::black_box(bytes) & MOST_KEPT);
     if bytes == 0 {
         return 0;
     }
+    // The verifier of Linux 6.1 does not learn from the comparison that there is one at least.
+    let bytes = (core::hint::black_box(bytes - 1) & MOST_KEPT) + 1;
+    let behind = core::hint::black_box(behind) & MOST_KEPT;
     let start = core::ptr::from_ref(&state.bytes).cast::<u8>().cast_mut();
-    // SAFETY: both numbers are at most `MOST_KEPT`, and the field has room for two of it; only this CPU uses it. The verifier confirms
-    // it.
+    // SAFETY: `behind` is at most `MOST_KEPT` and `bytes` one more, and the field has room for twice that; only this CPU uses it. The
+    // verifier confirms it.
     let copied = unsafe { bpf_xdp_load_bytes(ctx, 0, start.add(behind as usize).cast(), bytes) };
     if copied == 0 { bytes } else { 0 }
 }

@@ -8,9 +8,8 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -135,11 +134,13 @@ pub(super) struct Capturing {
     filters: Mapped<Filters>,
     state: Mapped<CaptureState>,
     takers: Takers,
+    /// By number, how many captures had begun before.
     running: [Option<u64>; CAPTURES],
-    began: u64,
     ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
+
+/// How many captures have begun in this process: no two have the same [`CaptureId`], whatever data planes they run on.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 
 impl std::fmt::Debug for Capturing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -156,9 +157,8 @@ impl Capturing {
         let (takers, ends): (Takers, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (given, until) = (Arc::clone(&takers), Arc::clone(&ends));
         let thread = std::thread::Builder::new().name("capture".into()).spawn(move || read(ring, &given, &until));
-        let thread = thread.map_err(|error| DataplaneError::Load(format!("cannot start a thread: {error}")))?;
-        let running = [None; CAPTURES];
-        Ok(Self { loaded, filters, state, takers, running, began: 0, ends, thread: Some(thread) })
+        thread.map_err(|error| DataplaneError::Load(format!("cannot start a thread: {error}")))?;
+        Ok(Self { loaded, filters, state, takers, running: [None; CAPTURES], ends })
     }
 
     fn filter(&self, number: usize) -> &Filter {
@@ -180,10 +180,10 @@ impl Capturing {
         aim(self.filter(number), wanted.target);
         // Last: a filter of which this is 0 takes nothing.
         self.filter(number).until.set(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
-        self.began += 1;
-        self.running[number] = Some(self.began);
+        let began = BEGAN.fetch_add(1, Ordering::Relaxed);
+        self.running[number] = Some(began);
         self.note_filters();
-        Ok(CaptureId { number, began: self.began })
+        Ok(CaptureId { number, began })
     }
 
     /// Publishes which filters are used, and the outcomes that they take.
@@ -232,11 +232,11 @@ impl Capturing {
 }
 
 impl Drop for Capturing {
+    /// The thread is not waited for: plans wait for the one that this runs on.
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // Readers see the end now.
+        *self.takers() = Default::default();
     }
 }
 

@@ -215,6 +215,7 @@ fn the_last_capture_leaves_the_program_as_it_was_and_a_killed_daemon_too() {
         let mut plane = Dataplane::adopt(&settings, &links(), &pins, &set).unwrap();
         plane.outlive().unwrap();
         assert_eq!(programs([attached("eth1"), attached("eth2")]), programs(plain));
+        assert!(folder.entries().iter().all(|entry| !entry.ends_with("captured")));
         plane.stop();
         assert_eq!([attached("eth1"), attached("eth2")], [None, None]);
     });
