@@ -3,7 +3,7 @@
 use maglev_common::hash::{FlowHash, KeyWords, Transport, Tuple4, Tuple6, mask4, mask6};
 use maglev_common::vip::{ADDRESS_ALONE, Index, Key, Key4, Key6, VipWord};
 
-use crate::env;
+use crate::env::{self, Ends};
 use crate::packet::Ip;
 
 /// A flow's tuple, of either family: how it finds its VIP and what it hashes to.
@@ -12,8 +12,8 @@ pub trait Tuple: Ip<Address: Address> {
     fn destination(self) -> Self::Address;
     /// Ports and protocol.
     fn transport(self) -> Transport;
-    /// The addresses of source and destination as a capture knows them, and their family.
-    fn ends(self) -> ([u64; 2], [u64; 2], u8);
+    /// Its ends as a capture knows them.
+    fn ends(self) -> Ends;
     /// The flow hash.
     fn hash(self, key: impl KeyWords) -> FlowHash;
     /// What flows of a source have in common: so many bits of its address, and nothing else.
@@ -56,8 +56,9 @@ impl Tuple for Tuple4 {
     }
 
     #[inline(always)]
-    fn ends(self) -> ([u64; 2], [u64; 2], u8) {
-        ([self.addresses & 0xffff_ffff, 0], [self.addresses >> 32, 0], 4)
+    fn ends(self) -> Ends {
+        let (source, destination) = ([self.addresses & 0xffff_ffff, 0], [self.addresses >> 32, 0]);
+        Ends { source, destination, family: 4, ports: self.transport.ports() }
     }
 
     #[inline(always)]
@@ -83,9 +84,9 @@ impl Tuple for Tuple6 {
     }
 
     #[inline(always)]
-    fn ends(self) -> ([u64; 2], [u64; 2], u8) {
+    fn ends(self) -> Ends {
         let [a, b, c, d] = self.addresses;
-        ([a, b], [c, d], 6)
+        Ends { source: [a, b], destination: [c, d], family: 6, ports: self.transport.ports() }
     }
 
     #[inline(always)]

@@ -69,6 +69,19 @@ impl Segment {
     }
 }
 
+/// The ends of a flow as a capture knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The source's address: network-order bytes read as little-endian words. An IPv4 address is the first one.
+    pub source: [u64; 2],
+    /// The destination's.
+    pub destination: [u64; 2],
+    /// The version of IP.
+    pub family: u8,
+    /// Source port, then destination port: four bytes of the packet, read little-endian.
+    pub ports: u32,
+}
+
 /// What a choice depends on beside the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

@@ -7,7 +7,7 @@ mod packet;
 mod tables;
 
 pub use chain::Chain;
-pub use decision::{Choice, Decision, Flow, Segment};
+pub use decision::{Choice, Decision, Ends, Flow, Segment};
 pub use packet::{Header, Outer, Packet, Tagged};
 pub use tables::{
     Answers, Balancing, Clock, Counters, DecapTables, Flows, Forwarding, Fragments, Ingress, Syns, Trace,

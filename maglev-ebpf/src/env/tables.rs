@@ -11,8 +11,7 @@ use maglev_common::settings::Mss;
 use maglev_common::table::{Slot, SlotWord, TableStart};
 use maglev_common::vip::{Key4, Key6, VipWord};
 
-use super::decision::{Choice, Decision, Flow, Segment};
-use crate::vip::Tuple;
+use super::decision::{Choice, Decision, Ends, Flow, Segment};
 
 /// Which VIP a packet is for, and where its packets go: directories, pools, tables, members and interfaces.
 pub trait Forwarding {
@@ -117,7 +116,7 @@ pub trait Trace {
 
     /// A plain packet came for a VIP.
     #[inline(always)]
-    fn received<F: Tuple>(&self, _tuple: F) {}
+    fn received(&self, _ends: Ends) {}
 }
 
 /// All that balancing takes.

@@ -177,7 +177,7 @@ where
     if !word.is_present() {
         return Err(Left::Otherwise);
     }
-    tables.received(inner.tuple);
+    tables.received(inner.tuple.ends());
     serve::<true, _, _, _>(packet, tables, inner, word, inner.tuple.hash(tables.hash_key()))
 }
 

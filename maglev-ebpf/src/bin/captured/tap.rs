@@ -13,9 +13,8 @@ use maglev_common::capture::{
 use maglev_common::counters::{Counter, Outcome};
 use maglev_common::flow::Seconds;
 use maglev_common::maps::MMAPABLE;
-use maglev_ebpf::env::{Decision, Packet as _};
+use maglev_ebpf::env::{Decision, Ends, Packet as _};
 use maglev_ebpf::path::capture;
-use maglev_ebpf::vip::Tuple;
 use zerocopy::byteorder::{LE, U64};
 
 use crate::frame::Frame;
@@ -59,9 +58,9 @@ impl Tap {
     }
 
     #[inline(always)]
-    pub(crate) fn received<F: Tuple>(&self, tuple: F) {
-        let (source, destination, family) = tuple.ends();
-        self.0.note.headers.set(source, destination, family, tuple.transport().ports());
+    pub(crate) fn received(&self, ends: Ends) {
+        let Ends { source, destination, family, ports } = ends;
+        self.0.note.headers.set(source, destination, family, ports);
     }
 
     #[inline(always)]

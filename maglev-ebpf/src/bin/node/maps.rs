@@ -20,10 +20,9 @@ use maglev_common::table::{PoolIndex, PoolWord, Slot, SlotWord, TableStart};
 use maglev_common::vip::{Key4, Key6, VipWord};
 use maglev_ebpf::affinity;
 use maglev_ebpf::env::{
-    self, Answers, Choice, Clock, Counters, Decision, Flow, Flows, Fragments, Ingress, Segment, Trace,
+    self, Answers, Choice, Clock, Counters, Decision, Ends, Flow, Flows, Fragments, Ingress, Segment, Trace,
 };
 use maglev_ebpf::verdict::Verdict;
-use maglev_ebpf::vip::Tuple;
 
 use crate::tap::Tap;
 
@@ -234,8 +233,8 @@ impl<const TRACED: bool> Fragments for Maps<TRACED> {
 
 impl<const TRACED: bool> Trace for Maps<TRACED> {
     #[inline(always)]
-    fn received<F: Tuple>(&self, tuple: F) {
-        self.tap.received(tuple);
+    fn received(&self, ends: Ends) {
+        self.tap.received(ends);
     }
 
     #[inline(always)]

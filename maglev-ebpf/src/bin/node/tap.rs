@@ -2,8 +2,7 @@
 //! that captures.
 
 use maglev_common::counters::Counter;
-use maglev_ebpf::env::Decision;
-use maglev_ebpf::vip::Tuple;
+use maglev_ebpf::env::{Decision, Ends};
 
 /// Takes no notes.
 pub(crate) struct Tap;
@@ -15,7 +14,7 @@ impl Tap {
     }
 
     #[inline(always)]
-    pub(crate) const fn received<F: Tuple>(&self, _tuple: F) {}
+    pub(crate) const fn received(&self, _ends: Ends) {}
 
     #[inline(always)]
     pub(crate) const fn decided(&self, _decision: &Decision) {}
