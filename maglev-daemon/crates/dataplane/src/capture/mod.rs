@@ -8,8 +8,9 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -123,20 +124,35 @@ impl CaptureSource {
 struct Taker {
     sink: Sink,
     kept: usize,
-    lost: u64,
+    /// Nanoseconds of the monotonic clock: packets from before are those of a capture that had the same number.
+    since: u64,
+    /// Packets that the sink had no room for.
+    lost: Arc<AtomicU64>,
 }
 
-type Takers = Arc<Mutex<[Option<Taker>; CAPTURES]>>;
+/// A change for the thread, which takes it over before it hands on the next packet. No lock is shared with it: a reader that is slow must
+/// not delay plans.
+enum Change {
+    Begin(usize, Taker),
+    End(usize),
+}
 
 /// The program that captures while it runs, and its captures.
 pub(super) struct Capturing {
     pub(super) loaded: Loaded,
     filters: Mapped<Filters>,
     state: Mapped<CaptureState>,
-    takers: Takers,
-    /// By number, how many captures had begun before.
-    running: [Option<u64>; CAPTURES],
-    ends: Arc<AtomicBool>,
+    /// To the thread, which ends once this is dropped.
+    changes: Sender<Change>,
+    running: [Option<Run>; CAPTURES],
+}
+
+/// A capture that runs.
+#[derive(Debug)]
+struct Run {
+    /// How many had begun before.
+    began: u64,
+    lost: Arc<AtomicU64>,
 }
 
 /// How many captures have begun in this process: no two have the same [`CaptureId`], whatever data planes they run on.
@@ -154,11 +170,10 @@ impl Capturing {
         let filters = maps::open(&loaded, names::CAPTURE_FILTERS, 1)?;
         let state = maps::open(&loaded, names::CAPTURE_STATE, cpus)?;
         let ring = loaded.take_ring(names::CAPTURED)?;
-        let (takers, ends): (Takers, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let (given, until) = (Arc::clone(&takers), Arc::clone(&ends));
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || read(ring, &given, &until));
+        let (changes, received) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || read(ring, &received));
         thread.map_err(|error| DataplaneError::Load(format!("cannot start a thread: {error}")))?;
-        Ok(Self { loaded, filters, state, takers, running: [None; CAPTURES], ends })
+        Ok(Self { loaded, filters, state, changes, running: <_>::default() })
     }
 
     fn filter(&self, number: usize) -> &Filter {
@@ -170,18 +185,22 @@ impl Capturing {
         let Some(number) = self.running.iter().position(Option::is_none) else {
             return Err(DataplaneError::Setting(format!("{CAPTURES} captures run already: end one first")));
         };
-        let until = packet::monotonic().saturating_add(wanted.lasts);
+        let now = packet::monotonic();
+        let until = now.saturating_add(wanted.lasts);
         let kept = wanted.kept.min(MOST_KEPT);
         for counts in self.state.values().iter().map(|state| &state.counts[number]) {
             [&counts.matched, &counts.limited, &counts.lost].iter().for_each(|word| word.set(0));
         }
-        self.takers()[number] = Some(Taker { sink, kept: kept as usize, lost: 0 });
+        let lost = Arc::<AtomicU64>::default();
+        let taker = Taker { sink, kept: kept as usize, since: nanoseconds(now), lost: Arc::clone(&lost) };
+        // It may have ended for an error, which it logged; then no packet comes.
+        let _ = self.changes.send(Change::Begin(number, taker));
         write(self.filter(number), wanted, kept);
         aim(self.filter(number), wanted.target);
         // Last: a filter of which this is 0 takes nothing.
-        self.filter(number).until.set(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
+        self.filter(number).until.set(nanoseconds(until));
         let began = BEGAN.fetch_add(1, Ordering::Relaxed);
-        self.running[number] = Some(began);
+        self.running[number] = Some(Run { began, lost });
         self.note_filters();
         Ok(CaptureId { number, began })
     }
@@ -203,16 +222,16 @@ impl Capturing {
         self.running.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
     }
 
-    fn takers(&self) -> std::sync::MutexGuard<'_, [Option<Taker>; CAPTURES]> {
-        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn run(&self, id: CaptureId) -> Option<&Run> {
+        self.running[id.number].as_ref().filter(|run| run.began == id.began)
     }
 
     fn is_running(&self, id: CaptureId) -> bool {
-        self.running[id.number] == Some(id.began)
+        self.run(id).is_some()
     }
 
     fn totals(&self, id: CaptureId) -> CaptureTotals {
-        let lost = self.takers()[id.number].as_ref().map_or(0, |taker| taker.lost);
+        let lost = self.run(id).map_or(0, |run| run.lost.load(Ordering::Relaxed));
         let counts = self.state.values().iter().map(|state| &state.counts[id.number]);
         counts.fold(CaptureTotals { lost, ..CaptureTotals::default() }, |sum, counts| CaptureTotals {
             matched: sum.matched + counts.matched.get(),
@@ -226,18 +245,13 @@ impl Capturing {
         self.filter(id.number).until.set(0);
         self.running[id.number] = None;
         self.note_filters();
-        self.takers()[id.number] = None;
+        let _ = self.changes.send(Change::End(id.number));
         self.used() == 0
     }
 }
 
-impl Drop for Capturing {
-    /// The thread is not waited for: plans wait for the one that this runs on.
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Release);
-        // Readers see the end now.
-        *self.takers() = Default::default();
-    }
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Gives a program that captures one filter, without a reader.
@@ -307,8 +321,9 @@ fn put_prefix((mask, value): (&Words, &Words), prefix: Option<IpNet>) {
 }
 
 /// Reads the ring until the captures end.
-fn read(mut ring: RingBuf<MapData>, takers: &Takers, ends: &AtomicBool) {
-    while !ends.load(Ordering::Acquire) {
+fn read(mut ring: RingBuf<MapData>, changes: &Receiver<Change>) {
+    let mut takers: [Option<Taker>; CAPTURES] = <_>::default();
+    while change(&mut takers, changes) {
         let ready = poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], PATIENCE);
         if let Err(errno) = ready
             && errno != nix::errno::Errno::EINTR
@@ -318,17 +333,38 @@ fn read(mut ring: RingBuf<MapData>, takers: &Takers, ends: &AtomicBool) {
         }
         let epoch = packet::epoch();
         while let Some(bytes) = ring.next() {
-            let read = Record::split(&bytes);
-            let Some((record, before, after)) = read else { continue };
-            let Some(captured) = Captured::read(&record, before, after, epoch) else { continue };
-            let mut takers = takers.lock().unwrap_or_else(PoisonError::into_inner);
-            for (number, taker) in takers.iter_mut().enumerate() {
-                if let Some(taker) = taker.as_mut().filter(|_| record.captures >> number & 1 != 0)
-                    && !(taker.sink)(captured.cut(taker.kept))
-                {
-                    taker.lost += 1;
-                }
+            if !change(&mut takers, changes) {
+                return;
             }
+            if let Some((record, before, after)) = Record::split(&bytes)
+                && let Some(captured) = Captured::read(&record, before, after, epoch)
+            {
+                hand_on(&mut takers, &record, &captured);
+            }
+        }
+    }
+}
+
+/// Takes over what has begun and ended; returns whether more may come.
+fn change(takers: &mut [Option<Taker>; CAPTURES], changes: &Receiver<Change>) -> bool {
+    loop {
+        match changes.try_recv() {
+            Ok(Change::Begin(number, taker)) => takers[number] = Some(taker),
+            Ok(Change::End(number)) => takers[number] = None,
+            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Disconnected) => return false,
+        }
+    }
+}
+
+/// Hands a packet on to the captures that took it.
+fn hand_on(takers: &mut [Option<Taker>; CAPTURES], record: &Record, captured: &Captured) {
+    for (number, taker) in takers.iter_mut().enumerate() {
+        let is_taken = |taker: &&mut Taker| record.captures >> number & 1 != 0 && record.time >= taker.since;
+        if let Some(Taker { sink, kept, since: _, lost }) = taker.as_mut().filter(is_taken)
+            && !sink(captured.cut(*kept))
+        {
+            lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
