@@ -6,6 +6,7 @@ use maglev_api::view::{
     PlannedReload, SessionChange,
 };
 use maglev_api::{client::Received, testing};
+use maglev_common::counters::Counter;
 use maglev_model::{Name, runbook};
 use maglev_testing::docs;
 
@@ -24,6 +25,7 @@ fn the_samples_in_the_pages_are_what_is_printed() {
         ("node drain", node_drain()),
         ("flow explain", prompted("maglev flow explain 198.51.100.2:40000 203.0.113.10:80 tcp", &explanation().text())),
         ("capture", capture()),
+        ("capture read", capture_read()),
         ("bgp", bgp()),
         ("top", prompted("maglev top --once", &top::sample())),
         ("counters --why", explained("maglev counters --why too_big")),
@@ -38,6 +40,15 @@ fn prompted(command: &str, output: &str) -> String {
 fn capture() -> String {
     let command = "maglev capture --vip www --outcome dropped -w lost.pcapng";
     prompted(command, &format!("^C{}\n", interrupt::line(&capture::summary(1, "lost.pcapng", Default::default()))))
+}
+
+/// What tshark prints of a file with this packet: its fields, and its comment.
+fn capture_read() -> String {
+    let counter = Counter::NoSuchVip;
+    let (outcome, reason) = (counter.outcome().as_str().to_owned(), counter.name().to_owned());
+    let comment = view::CapturedPacket { outcome, reason, ..view::CapturedPacket::default() };
+    let command = "tshark -r lost.pcapng -T fields -e ip.src -e ip.dst -e tcp.dstport -e frame.comment";
+    prompted(command, &format!("198.51.100.2\t203.0.113.10\t8443\t{comment}\n"))
 }
 
 fn explained(command: &str) -> String {
