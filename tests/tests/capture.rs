@@ -284,30 +284,25 @@ fn bad_orders_are_refused_and_full_disks_and_closed_pipes_end_a_capture_alone() 
     await_program(&mut site.balancers[0], plain)?;
 
     // Fifty at once: eight run, the others are refused, and requests are answered meanwhile.
-    let folder = site.lab.directory();
     let mut captures = Vec::new();
-    for n in 0..50 {
-        let mut command = Command::new(binary("maglev")?);
-        let file = folder.join(format!("{n}.pcapng"));
-        command.arg("--socket").arg(site.balancers[0].socket()).args(["capture", "--time", "2s", "-w"]).arg(&file);
-        captures.push((file, Process::start(&format!("c{n}"), site.balancers[0].netns(), &folder, &mut command)?));
+    for n in 0..8 {
+        captures.push(Capture::begin(&site, &format!("c{n}"), &["--outcome", "forwarded"])?);
+    }
+    for n in 8..50 {
+        let file = site.lab.directory().join(format!("c{n}.pcapng"));
+        let refused = site.balancers[0].maglev(&["capture", "-w", &file.display().to_string()])?;
+        assert_eq!((refused.code, refused.stderr.as_str()), (1, "maglev: 8 captures run already: end one first\n"));
+        ensure!(!file.exists(), "a file is left");
     }
     site.lab.client().requests(&[at(WWW4, Backend::PORT)], 50, 4)?.all_answered()?;
-    let (mut ran, mut refused) = (0, 0);
-    for (file, mut process) in captures {
-        match process.wait()?.code() {
-            Some(0) => {
-                ran += 1;
-                ensure!(process.log().contains("the capture ended: its time is over"), "{}", process.log());
-                read(&file)?;
-            }
-            Some(1) => {
-                refused += 1;
-                assert_eq!(process.log(), "maglev: 8 captures run already: end one first\n");
-            }
-            other => anyhow::bail!("{other:?}: {}", process.log()),
-        }
+    for capture in captures {
+        ensure!(capture.interrupt(100)?.len() >= 100, "each takes all packets");
     }
-    ensure!(ran >= 8 && refused > 0 && ran + refused == 50, "{ran} ran, {refused} were refused");
+    await_program(&mut site.balancers[0], plain)?;
+
+    // One that ends by itself.
+    let last = Capture::begin(&site, "last", &["--time", "1s"])?;
+    let (log, _) = last.end()?;
+    ensure!(log.contains("the capture ended: its time is over; "), "{log}");
     await_program(&mut site.balancers[0], plain)
 }
